@@ -1,0 +1,3 @@
+module github.com/rekey/rekey
+
+go 1.26.0

@@ -1,0 +1,62 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package credential
+
+import (
+	"crypto/subtle"
+	"maps"
+	"slices"
+)
+
+// Keys of the material of the kinds that exist. The values of a login are ASCII; those of a certificate are PEM.
+const (
+	KeyUsername = "username"
+	KeyPassword = "password"
+	// KeyVerifier is the SCRAM-SHA-256 verifier of the password, in the form in which PostgreSQL stores it (RFC 5803,
+	// PostgreSQL "pg_authid"). It is made once, together with the password: sending the same one twice changes nothing.
+	KeyVerifier = "verifier"
+
+	KeyPrivateKey  = "tls.key"
+	KeyCertificate = "tls.crt" // leaf first, then the chain without the root
+	KeyAuthority   = "ca.crt"  // the trust anchors
+	KeyRequest     = "csr"     // PKCS#10, PEM
+)
+
+// Material is what one version of a credential is made of: named secrets. It cannot be printed.
+type Material map[string]Sensitive
+
+// String gives the secret under key as a string, empty where there is none.
+func (m Material) String(key string) string { return string(m[key].Reveal()) }
+
+// Clone gives an independent copy of the map.
+func (m Material) Clone() Material { return maps.Clone(m) }
+
+// With gives a copy with key set to value.
+func (m Material) With(key string, value []byte) Material {
+	out := maps.Clone(m)
+	if out == nil {
+		out = Material{}
+	}
+	out[key] = NewSensitive(value)
+	return out
+}
+
+// Keys gives the names in order.
+func (m Material) Keys() []string { return slices.Sorted(maps.Keys(m)) }
+
+// Equal compares in constant time per key.
+func (m Material) Equal(other Material) bool {
+	if len(m) != len(other) {
+		return false
+	}
+	same := 1
+	for key, value := range m {
+		theirs, ok := other[key]
+		if !ok {
+			return false
+		}
+		same &= subtle.ConstantTimeCompare(value.bytes, theirs.bytes)
+	}
+	return same == 1
+}
