@@ -1,0 +1,45 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package secretstore
+
+import (
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+// Record is one version together with its material.
+type Record struct {
+	rotation.Version
+	Material credential.Material
+}
+
+// Tokens are a person's requests of one sort: the one that was seen last, and the one that was carried out last.
+type Tokens struct {
+	Seen     string `json:"seen,omitempty"`
+	Honoured string `json:"honoured,omitempty"`
+}
+
+// Ledger is everything that is written down about one credential.
+type Ledger struct {
+	// Pending, Current and Previous versions; nil where there is none.
+	Pending, Current, Previous *Record
+	// LastSeq is the highest number that was ever given to a version, discarded ones included.
+	LastSeq int64
+	// Rotate and RetirePrevious are the tokens of the annotations of these names.
+	Rotate, RetirePrevious Tokens
+}
+
+// Clone copies the ledger, so that a change of the copy leaves the original as it was written.
+func (l Ledger) Clone() Ledger {
+	out := l
+	out.Pending, out.Current, out.Previous = l.Pending.clone(), l.Current.clone(), l.Previous.clone()
+	return out
+}
+
+func (r *Record) clone() *Record {
+	if r == nil {
+		return nil
+	}
+	return &Record{Version: r.Version, Material: r.Material.Clone()}
+}
