@@ -43,3 +43,14 @@ func (r *Record) clone() *Record {
 	}
 	return &Record{Version: r.Version, Material: r.Material.Clone()}
 }
+
+// Snapshot is what a Store holds now: what is written down, and what the user sees.
+type Snapshot struct {
+	// Ledger is what is written down. The caller changes a clone of it, never this one.
+	Ledger Ledger
+	// Target is what the user's Secret shows, compared with the ledger's current version and with what the spec wants
+	// of the Secret (type, keys, labels, annotations, owner).
+	Target rotation.TargetState
+	// Conflict says who has the user's Secret, and what to do; only with TargetForeign.
+	Conflict string
+}
