@@ -1,0 +1,245 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ManagedAuthority is an authority whose key rekey makes.
+type ManagedAuthority struct {
+	// commonName of the authority's certificate.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	CommonName string `json:"commonName,omitempty"`
+	// keyAlgorithm of the authority's key. ECDSA-P256 by default.
+	// +optional
+	// +kubebuilder:default="ECDSA-P256"
+	KeyAlgorithm KeyAlgorithm `json:"keyAlgorithm,omitempty"`
+	// lifetime of the authority's certificate, at least 1h; 43800h (five years) by default. It is not renewed: the
+	// authority warns long before it ends.
+	// +optional
+	// +kubebuilder:default="43800h"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1h')",message="must be a duration of at least 1h in hours, minutes and seconds, such as 43800h; days are written in hours (3d is 72h)"
+	Lifetime metav1.Duration `json:"lifetime,omitempty"`
+}
+
+// KeyPairAuthority is an authority whose key you bring: the Secret holds tls.crt (the authority's certificate, then its
+// chain) and tls.key, and carries the label rekey.dev/allow: "true". It is never written to.
+type KeyPairAuthority struct{}
+
+// NamePattern is a name in which * stands for any run of characters.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=253
+type NamePattern string
+
+// DNSPattern is a DNS name in which * stands for exactly one label.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=253
+// +kubebuilder:validation:XValidation:rule="self.matches('^([*]|[a-z0-9]([-a-z0-9]*[a-z0-9])?)([.]([*]|[a-z0-9]([-a-z0-9]*[a-z0-9])?))*$')",message="must be a DNS name in lower case in which a whole label may be *, such as *.example.internal"
+type DNSPattern string
+
+// URIPattern is a URI that may end in /* for the whole rest of the path.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=512
+// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z][a-z0-9+.-]*:[^ *]+([*])?$') && (!self.endsWith('*') || self.endsWith('/*'))",message="must be a URI with a scheme; * may only stand for the whole rest of the path, as in spiffe://example.internal/ns/web/*"
+type URIPattern string
+
+// IPRange is a network in CIDR notation.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=49
+// +kubebuilder:validation:XValidation:rule="isCIDR(self)",message="must be a network in CIDR notation, such as 10.0.0.0/8 or fd00::/8"
+type IPRange string
+
+// EmailDomain is the part of an address behind the @.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=253
+// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be the domain of an address in lower case, such as example.com"
+type EmailDomain string
+
+// Constraints says what an authority may sign. A type of name that is not listed is denied.
+type Constraints struct {
+	// maxLifetime of a certificate, at least 1m; 720h by default.
+	// +optional
+	// +kubebuilder:default="720h"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1m')",message="must be a duration of at least 1m in hours, minutes and seconds, such as 720h; days are written in hours (3d is 72h)"
+	MaxLifetime metav1.Duration `json:"maxLifetime,omitempty"`
+	// commonNames that are allowed; * stands for any run of characters.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	CommonNames []NamePattern `json:"commonNames,omitempty"`
+	// organizations that are allowed; * stands for any run of characters. Servers authorise on the organization, so list
+	// what is needed and no more.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	Organizations []NamePattern `json:"organizations,omitempty"`
+	// dnsNames that are allowed; * is exactly one label.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	DNSNames []DNSPattern `json:"dnsNames,omitempty"`
+	// uris that are allowed; * only at the end, for the whole rest of the path.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	URIs []URIPattern `json:"uris,omitempty"`
+	// ipRanges that addresses must lie in, in CIDR notation.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	IPRanges []IPRange `json:"ipRanges,omitempty"`
+	// emailDomains that addresses must belong to.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	EmailDomains []EmailDomain `json:"emailDomains,omitempty"`
+	// usages that are allowed: ClientAuth and ServerAuth by default.
+	// +optional
+	// +listType=set
+	// +kubebuilder:default={"ClientAuth","ServerAuth"}
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=2
+	Usages []Usage `json:"usages,omitempty"`
+}
+
+// AuthoritySpec says where an authority's key comes from and what it may sign.
+// +kubebuilder:validation:XValidation:rule="has(self.managed) != has(self.keyPair)",message="exactly one of managed (rekey makes the key) and keyPair (you bring it) must be set"
+// +kubebuilder:validation:XValidation:rule="!has(self.keyPair) || !has(self.deletionPolicy) || self.deletionPolicy == 'Retain'",message="deletionPolicy must be Retain with keyPair: rekey never deletes a key that you brought"
+// +kubebuilder:validation:XValidation:rule="has(self.managed) == has(oldSelf.managed)",message="managed and keyPair cannot be exchanged for one another: make a new authority"
+type AuthoritySpec struct {
+	// deletionPolicy says what becomes of a managed authority's Secret when this object is deleted: Retain (default) or
+	// Delete. With Delete every certificate of this authority stops being renewable.
+	// +optional
+	// +kubebuilder:default=Retain
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+	// managed lets rekey make the key, once. It cannot be changed afterwards.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="managed cannot be changed, since the key is made once: make a new authority"
+	Managed *ManagedAuthority `json:"managed,omitempty"`
+	// keyPair takes a key that you bring in the Secret: tls.crt (chain allowed) and tls.key. It is never written to.
+	// +optional
+	KeyPair *KeyPairAuthority `json:"keyPair,omitempty"`
+	// secretName of the Secret with the authority's key pair. It cannot be changed.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName cannot be changed: make a new authority"
+	SecretName ObjectName `json:"secretName,omitempty"`
+	// constraints on what the authority may sign. A type of name that is not listed is denied.
+	// +required
+	Constraints Constraints `json:"constraints,omitzero"`
+}
+
+// ClusterAuthoritySpec is an AuthoritySpec for all namespaces that are selected.
+type ClusterAuthoritySpec struct {
+	AuthoritySpec `json:",inline"`
+	// namespaceSelector says, by label, which namespaces may use the authority. Absent means none; {} means all.
+	// +optional
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+}
+
+// AuthorityStatus is what was seen last. rekey never reads it back.
+type AuthorityStatus struct {
+	// conditions: Ready, Reconciling, Stalled, ExpiringSoon.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// observedGeneration is the generation of the spec that the conditions speak of.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// sha256 fingerprint of the authority's certificate, hexadecimal.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	SHA256 string `json:"sha256,omitempty"`
+	// subject of the authority's certificate.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Subject string `json:"subject,omitempty"`
+	// notBefore is when the authority's certificate begins to be valid.
+	// +optional
+	NotBefore *metav1.Time `json:"notBefore,omitempty"`
+	// notAfter is when the first certificate of the authority's chain ends.
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+	// renewalTime is when certificates with the longest lifetime allowed begin to be cut short by notAfter: replace the
+	// authority before.
+	// +optional
+	RenewalTime *metav1.Time `json:"renewalTime,omitempty"`
+}
+
+// CertificateAuthority signs the certificates of identities in its namespace. Whoever may read Secrets in the namespace
+// can sign too; a ClusterCertificateAuthority keeps its key in the operator's namespace.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=rekey,shortName=rca
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.notAfter`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Secret",type=string,priority=1,JSONPath=`.spec.secretName`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+type CertificateAuthority struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+	// spec is what is wanted.
+	// +required
+	Spec AuthoritySpec `json:"spec,omitzero"`
+	// status is what was seen last.
+	// +optional
+	Status AuthorityStatus `json:"status,omitzero"`
+}
+
+// CertificateAuthorityList is a list of them.
+//
+// +kubebuilder:object:root=true
+type CertificateAuthorityList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []CertificateAuthority `json:"items"`
+}
+
+// ClusterCertificateAuthority signs the certificates of identities in the namespaces that it selects. Its key lies in
+// the operator's namespace.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,categories=rekey,shortName=rcca
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.notAfter`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Secret",type=string,priority=1,JSONPath=`.spec.secretName`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+type ClusterCertificateAuthority struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+	// spec is what is wanted.
+	// +required
+	Spec ClusterAuthoritySpec `json:"spec,omitzero"`
+	// status is what was seen last.
+	// +optional
+	Status AuthorityStatus `json:"status,omitzero"`
+}
+
+// ClusterCertificateAuthorityList is a list of them.
+//
+// +kubebuilder:object:root=true
+type ClusterCertificateAuthorityList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []ClusterCertificateAuthority `json:"items"`
+}

@@ -1,0 +1,246 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ServerKind is the kind of a database server.
+// +kubebuilder:validation:Enum=DatabaseServer
+type ServerKind string
+
+// ServerKindNamespaced is a DatabaseServer in the same namespace.
+const ServerKindNamespaced ServerKind = "DatabaseServer"
+
+// ServerReference names a database server.
+type ServerReference struct {
+	// group of the server object: rekey.dev, which is the default.
+	// +optional
+	// +kubebuilder:default="rekey.dev"
+	// +kubebuilder:validation:Enum="rekey.dev"
+	Group string `json:"group,omitempty"`
+	// kind of the server object: DatabaseServer, which is the default.
+	// +optional
+	// +kubebuilder:default=DatabaseServer
+	Kind ServerKind `json:"kind,omitempty"`
+	// name of the server object, in the same namespace.
+	// +required
+	Name ObjectName `json:"name,omitempty"`
+}
+
+// Strategy is how a new password comes true while the old one goes on working.
+// +kubebuilder:validation:Enum=AlternatingUsers
+type Strategy string
+
+// StrategyAlternatingUsers keeps two logins, username_a and username_b, that act as one owner and take turns: the login
+// that is published is never altered during its own reign.
+const StrategyAlternatingUsers Strategy = "AlternatingUsers"
+
+// CreatePolicy says whether rekey makes logins.
+// +kubebuilder:validation:Enum=Missing;Never
+type CreatePolicy string
+
+const (
+	// CreateMissing makes logins that are absent.
+	CreateMissing CreatePolicy = "Missing"
+	// CreateNever makes none: both logins were made by rekey before, and must still be there.
+	CreateNever CreatePolicy = "Never"
+)
+
+// Alphabet of a password.
+// +kubebuilder:validation:Enum=Alphanumeric;WithSymbols
+type Alphabet string
+
+const (
+	// AlphabetAlphanumeric is A-Z, a-z and 0-9: safe in every URI, file and shell.
+	AlphabetAlphanumeric Alphabet = "Alphanumeric"
+	// AlphabetWithSymbols adds symbols; a password has at least one of each class.
+	AlphabetWithSymbols Alphabet = "WithSymbols"
+)
+
+// PasswordSpec says what passwords look like. Another one is made when this changes.
+type PasswordSpec struct {
+	// length in characters, from 16 to 128; 32 by default.
+	// +optional
+	// +kubebuilder:default=32
+	// +kubebuilder:validation:Minimum=16
+	// +kubebuilder:validation:Maximum=128
+	Length int32 `json:"length,omitempty"`
+	// alphabet: Alphanumeric (default) or WithSymbols.
+	// +optional
+	// +kubebuilder:default=Alphanumeric
+	Alphabet Alphabet `json:"alphabet,omitempty"`
+}
+
+// DatabaseCredentialSpec is a login that rotates.
+type DatabaseCredentialSpec struct {
+	// deletionPolicy says what becomes of the logins, the Secret and the ledger when this object is deleted: Retain
+	// (default) leaves them all; Delete drops the logins that rekey made, and only those, and deletes the Secrets.
+	// +optional
+	// +kubebuilder:default=Retain
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+	// suspend stops rotations while true. Warnings go on.
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
+	// serverRef names the server. It cannot be changed.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="serverRef cannot be changed: make a new object"
+	ServerRef ServerReference `json:"serverRef,omitzero"`
+	// database that the login is for. It cannot be changed.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_.$-]+$')",message="must be the name of a database: letters, digits, '_', '.', '$' and '-'"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="database cannot be changed: make a new object"
+	Database string `json:"database,omitempty"`
+	// username from which the logins are named: username_a and username_b. At most 61 characters. It cannot be changed.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=61
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_.$-]*$')",message="must be the name of a role: letters, digits, '_', '.', '$' and '-', beginning with a letter or '_'"
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('pg_') && self != 'postgres'",message="system users are never rotated: postgres and names that begin with pg_ are refused; choose another username"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="username cannot be changed: make a new object"
+	Username string `json:"username,omitempty"`
+	// strategy: AlternatingUsers. It cannot be changed.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="strategy cannot be changed: make a new object"
+	Strategy Strategy `json:"strategy,omitempty"`
+	// owner is the role that both logins act as, so that what one of them makes belongs to both. It must be there. It
+	// cannot be changed.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_.$-]*$')",message="must be the name of a role: letters, digits, '_', '.', '$' and '-', beginning with a letter or '_'"
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('pg_') && self != 'postgres'",message="system roles are never an owner: postgres and names that begin with pg_ are refused; make a role for the application"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="owner cannot be changed: make a new object"
+	Owner string `json:"owner,omitempty"`
+	// create says whether logins that are absent are made: Missing (default) or Never.
+	// +optional
+	// +kubebuilder:default=Missing
+	Create CreatePolicy `json:"create,omitempty"`
+	// password says what passwords look like.
+	// +optional
+	// +kubebuilder:default={length: 32, alphabet: "Alphanumeric"}
+	Password PasswordSpec `json:"password,omitzero"`
+	// rotationPolicyRef names a RotationPolicy in the same namespace. Without it the password rotates only when a person
+	// asks, and the previous login goes after an hour.
+	// +optional
+	RotationPolicyRef *LocalReference `json:"rotationPolicyRef,omitempty"`
+	// secretName of the Secret to write, of type servicebinding.io/postgresql with the keys type, provider, host, port,
+	// database, username, password, sslmode, certificates and uri. It cannot be changed.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName cannot be changed: make a new object"
+	SecretName ObjectName `json:"secretName,omitempty"`
+	// secretTemplate is metadata for the Secret.
+	// +optional
+	SecretTemplate *SecretTemplate `json:"secretTemplate,omitempty"`
+}
+
+// PreviousLogin is the login that was published before.
+type PreviousLogin struct {
+	// username of the login.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Username string `json:"username,omitempty"`
+	// retireAfter is when it may be made to be refused.
+	// +optional
+	RetireAfter *metav1.Time `json:"retireAfter,omitempty"`
+	// sessions that are still open with it, when it was last looked at.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Sessions *int32 `json:"sessions,omitempty"`
+}
+
+// LoginProof is when and where the published credential was last proven by a login. It is renewed in status at most once
+// a day while nothing else changes.
+type LoginProof struct {
+	// endpoint that was logged in to, host:port.
+	// +optional
+	// +kubebuilder:validation:MaxLength=259
+	Endpoint string `json:"endpoint,omitempty"`
+	// login that was used.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Login string `json:"login,omitempty"`
+	// time of the proof.
+	// +optional
+	Time *metav1.Time `json:"time,omitempty"`
+}
+
+// DatabaseCredentialStatus is what was seen last. rekey never reads it back.
+type DatabaseCredentialStatus struct {
+	// conditions: Ready, Reconciling, Stalled, ExpiringSoon, RotationOverdue, Rotating, Suspended, Verified, PreviousInUse.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// observedGeneration is the generation of the spec that the conditions speak of.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// revision of the credential in the Secret, counted from 1.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Revision int64 `json:"revision,omitempty"`
+	// activeUsername is the login in the Secret.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	ActiveUsername string `json:"activeUsername,omitempty"`
+	// lastRotationTime is when the credential in the Secret became the current one.
+	// +optional
+	LastRotationTime *metav1.Time `json:"lastRotationTime,omitempty"`
+	// nextRotationTime is when the next rotation is due.
+	// +optional
+	NextRotationTime *metav1.Time `json:"nextRotationTime,omitempty"`
+	// nextAttemptTime is when something that failed is tried again; absent where nothing failed.
+	// +optional
+	NextAttemptTime *metav1.Time `json:"nextAttemptTime,omitempty"`
+	// binding names the Secret (Service Binding for Kubernetes).
+	// +optional
+	Binding *Binding `json:"binding,omitempty"`
+	// previous login, while it is still accepted.
+	// +optional
+	Previous *PreviousLogin `json:"previous,omitempty"`
+	// proof that the published credential logs in.
+	// +optional
+	Proof *LoginProof `json:"proof,omitempty"`
+}
+
+// DatabaseCredential is a database login whose password rotates: every new one is proven by logging in before it is
+// published, and the old one goes only after the overlap.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=rekey,shortName=rdc
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Next rotation",type=string,JSONPath=`.status.nextRotationTime`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Secret",type=string,priority=1,JSONPath=`.spec.secretName`
+// +kubebuilder:printcolumn:name="Revision",type=integer,priority=1,JSONPath=`.status.revision`
+// +kubebuilder:printcolumn:name="Login",type=string,priority=1,JSONPath=`.status.activeUsername`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+type DatabaseCredential struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+	// spec is what is wanted.
+	// +required
+	Spec DatabaseCredentialSpec `json:"spec,omitzero"`
+	// status is what was seen last.
+	// +optional
+	Status DatabaseCredentialStatus `json:"status,omitzero"`
+}
+
+// DatabaseCredentialList is a list of them.
+//
+// +kubebuilder:object:root=true
+type DatabaseCredentialList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []DatabaseCredential `json:"items"`
+}

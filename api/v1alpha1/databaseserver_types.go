@@ -1,0 +1,165 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Engine is the make of a database server.
+// +kubebuilder:validation:Enum=PostgreSQL
+type Engine string
+
+// EnginePostgreSQL is PostgreSQL, version 14 or later.
+const EnginePostgreSQL Engine = "PostgreSQL"
+
+// TLSMode says how connections are protected.
+// +kubebuilder:validation:Enum=Disable;Require;VerifyCA;VerifyFull
+type TLSMode string
+
+const (
+	// TLSModeDisable: no TLS.
+	TLSModeDisable TLSMode = "Disable"
+	// TLSModeRequire: TLS, the server's certificate is not checked.
+	TLSModeRequire TLSMode = "Require"
+	// TLSModeVerifyCA: TLS, the certificate must come from the CA.
+	TLSModeVerifyCA TLSMode = "VerifyCA"
+	// TLSModeVerifyFull: TLS, the certificate must come from the CA and be for this host.
+	TLSModeVerifyFull TLSMode = "VerifyFull"
+)
+
+// CASourceKind is the kind of object that holds CA certificates.
+// +kubebuilder:validation:Enum=ConfigMap;Secret
+type CASourceKind string
+
+const (
+	// CASourceConfigMap reads a ConfigMap.
+	CASourceConfigMap CASourceKind = "ConfigMap"
+	// CASourceSecret reads a Secret, which must carry the label rekey.dev/allow: "true".
+	CASourceSecret CASourceKind = "Secret"
+)
+
+// CAReference names where CA certificates are.
+type CAReference struct {
+	// kind of the object: ConfigMap (default) or Secret. A Secret must carry the label rekey.dev/allow: "true".
+	// +optional
+	// +kubebuilder:default=ConfigMap
+	Kind CASourceKind `json:"kind,omitempty"`
+	// name of the object, in the same namespace.
+	// +required
+	Name ObjectName `json:"name,omitempty"`
+	// key that holds the certificates, PEM; ca.crt by default.
+	// +optional
+	// +kubebuilder:default="ca.crt"
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="must be a key of a ConfigMap or Secret: letters, digits, '-', '_' and '.'"
+	Key string `json:"key,omitempty"`
+}
+
+// ServerTLS says how connections to a server are protected.
+// +kubebuilder:validation:XValidation:rule="!(self.mode in ['VerifyCA', 'VerifyFull']) || has(self.caRef)",message="caRef must be set with mode VerifyCA and VerifyFull: it names the ConfigMap or Secret with the CA certificates of the server"
+// +kubebuilder:validation:XValidation:rule="self.mode in ['VerifyCA', 'VerifyFull'] || !has(self.caRef)",message="caRef is only looked at with mode VerifyCA and VerifyFull: set one of these, or remove caRef"
+type ServerTLS struct {
+	// mode of every connection: VerifyFull (default), VerifyCA, Require or Disable. The words mean what sslmode
+	// verify-full, verify-ca, require and disable mean for libpq.
+	// +optional
+	// +kubebuilder:default=VerifyFull
+	Mode TLSMode `json:"mode,omitempty"`
+	// caRef names the CA certificates that the server's certificate is checked with.
+	// +optional
+	CARef *CAReference `json:"caRef,omitempty"`
+}
+
+// RolePattern is the name of a role in which * stands for any run of characters.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_.*$-]+$')",message="must be the name of a role, in which * stands for any run of characters: letters, digits, '_', '.', '$', '-' and '*'"
+type RolePattern string
+
+// DatabaseServerSpec says where a server is, and what rekey may do there.
+type DatabaseServerSpec struct {
+	// engine of the server: PostgreSQL.
+	// +required
+	Engine Engine `json:"engine,omitempty"`
+	// address of the server, host:port, as clients reach it. An IPv6 address is written in brackets.
+	// +required
+	// +kubebuilder:validation:MinLength=3
+	// +kubebuilder:validation:MaxLength=259
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|[[][0-9A-Fa-f:.]+[]]):[0-9]{1,5}$')",message="must be host:port, such as orders-db.data:5432 or [fd00::1]:5432"
+	Address string `json:"address,omitempty"`
+	// tls says how connections are protected.
+	// +optional
+	// +kubebuilder:default={mode: "VerifyFull"}
+	TLS ServerTLS `json:"tls,omitzero"`
+	// adminSecretRef names the Secret with the login that makes and changes the others: keys username, password, and
+	// host, which must equal address. It must carry the label rekey.dev/allow: "true".
+	// +required
+	AdminSecretRef LocalReference `json:"adminSecretRef,omitzero"`
+	// allowedUsernames that credentials may use on this server, with * for any run of characters. The two logins of a
+	// credential (username_a and username_b) must match too. System users are always refused.
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	AllowedUsernames []RolePattern `json:"allowedUsernames,omitempty"`
+	// allowedOwners that the logins of credentials may act as, with * for any run of characters. Roles that are superuser,
+	// CREATEROLE, REPLICATION or BYPASSRLS, or a member of such a role, are always refused.
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	AllowedOwners []RolePattern `json:"allowedOwners,omitempty"`
+}
+
+// DatabaseServerStatus is what was seen last. rekey never reads it back.
+type DatabaseServerStatus struct {
+	// conditions: Ready, Reconciling, Stalled.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// observedGeneration is the generation of the spec that the conditions speak of.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// serverVersion as the server names itself.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	ServerVersion string `json:"serverVersion,omitempty"`
+}
+
+// DatabaseServer is a database server on which rekey rotates logins.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=rekey,shortName=rds
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Address",type=string,JSONPath=`.spec.address`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Version",type=string,priority=1,JSONPath=`.status.serverVersion`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+type DatabaseServer struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+	// spec is what is wanted.
+	// +required
+	Spec DatabaseServerSpec `json:"spec,omitzero"`
+	// status is what was seen last.
+	// +optional
+	Status DatabaseServerStatus `json:"status,omitzero"`
+}
+
+// DatabaseServerList is a list of them.
+//
+// +kubebuilder:object:root=true
+type DatabaseServerList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []DatabaseServer `json:"items"`
+}

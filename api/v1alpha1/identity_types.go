@@ -1,0 +1,283 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// AuthorityKind is the kind of an authority.
+// +kubebuilder:validation:Enum=CertificateAuthority;ClusterCertificateAuthority
+type AuthorityKind string
+
+const (
+	// AuthorityKindNamespaced is an authority in the same namespace.
+	AuthorityKindNamespaced AuthorityKind = "CertificateAuthority"
+	// AuthorityKindCluster is an authority for all namespaces that it selects.
+	AuthorityKindCluster AuthorityKind = "ClusterCertificateAuthority"
+)
+
+// AuthorityReference names the authority that signs.
+type AuthorityReference struct {
+	// group of the authority: rekey.dev, which is the default.
+	// +optional
+	// +kubebuilder:default="rekey.dev"
+	// +kubebuilder:validation:Enum="rekey.dev"
+	Group string `json:"group,omitempty"`
+	// kind of the authority: CertificateAuthority (default), in the same namespace, or ClusterCertificateAuthority.
+	// +optional
+	// +kubebuilder:default=CertificateAuthority
+	Kind AuthorityKind `json:"kind,omitempty"`
+	// name of the authority.
+	// +required
+	Name ObjectName `json:"name,omitempty"`
+}
+
+// DNSName is a DNS name; its first label may be *.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=253
+// +kubebuilder:validation:XValidation:rule="self.matches('^([*][.])?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$')",message="must be a DNS name in lower case, such as app.example.internal; only the first label may be *"
+type DNSName string
+
+// URI is an absolute URI.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=512
+// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z][a-z0-9+.-]*:[^ ]+$')",message="must be an absolute URI with a scheme, such as spiffe://example.internal/ns/web/sa/app"
+// +kubebuilder:validation:XValidation:rule="!self.startsWith('spiffe:') || self.matches('^spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)*$')",message="must be a SPIFFE ID: spiffe://trust-domain/path, the trust domain in lower case, the path of letters, digits, '.', '_' and '-', without an empty segment or a slash at the end"
+type URI string
+
+// IPAddress is an IPv4 or IPv6 address.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=45
+// +kubebuilder:validation:XValidation:rule="isIP(self)",message="must be an IP address, such as 10.0.0.1 or fd00::1, without a port or a network mask"
+type IPAddress string
+
+// EmailAddress is an address as in RFC 5321, without a display name.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=254
+// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9.!#$%&*+/=?^_`{|}~-]+@[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be an address such as ops@example.com, its domain in lower case"
+type EmailAddress string
+
+// Organization is the O of a subject.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=64
+type Organization string
+
+// Format is a form in which the Secret holds the key and certificate in addition to the standard keys.
+// +kubebuilder:validation:Enum=CombinedPEM
+type Format string
+
+// FormatCombinedPEM adds the key tls-combined.pem: private key, certificate and chain in one file, so that a reader never
+// sees halves of two versions.
+const FormatCombinedPEM Format = "CombinedPEM"
+
+// IdentitySpec is what a client and a server identity have in common.
+// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || duration(self.renewBefore) < duration(self.lifetime)",message="renewBefore must be shorter than lifetime"
+type IdentitySpec struct {
+	// deletionPolicy says what becomes of the Secret when this object is deleted: Retain (default) or Delete.
+	// +optional
+	// +kubebuilder:default=Retain
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+	// suspend stops renewals while true. Warnings about expiry go on.
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
+	// authorityRef names the authority that signs.
+	// +required
+	AuthorityRef AuthorityReference `json:"authorityRef,omitzero"`
+	// commonName of the subject, at most 64 characters.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	CommonName string `json:"commonName,omitempty"`
+	// organizations of the subject, at most 16. Servers may authorise on them.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	Organizations []Organization `json:"organizations,omitempty"`
+	// dnsNames among the subject alternative names, at most 64.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	DNSNames []DNSName `json:"dnsNames,omitempty"`
+	// uris among the subject alternative names, at most 16. Those of scheme spiffe must be SPIFFE IDs.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	URIs []URI `json:"uris,omitempty"`
+	// ipAddresses among the subject alternative names, at most 32.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	IPAddresses []IPAddress `json:"ipAddresses,omitempty"`
+	// emailAddresses among the subject alternative names, at most 16.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	EmailAddresses []EmailAddress `json:"emailAddresses,omitempty"`
+	// keyAlgorithm of the private key: ECDSA-P256 (default), ECDSA-P384, RSA-2048, RSA-3072, RSA-4096 or Ed25519. Every
+	// renewal makes a new key, encoded as PKCS#8.
+	// +optional
+	// +kubebuilder:default="ECDSA-P256"
+	KeyAlgorithm KeyAlgorithm `json:"keyAlgorithm,omitempty"`
+	// lifetime of a certificate, at least 1m; 24h by default. It is cut short where the authority ends earlier.
+	// +optional
+	// +kubebuilder:default="24h"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1m')",message="must be a duration of at least 1m in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
+	Lifetime metav1.Duration `json:"lifetime,omitempty"`
+	// renewBefore the end a certificate is renewed; a third of the lifetime where it is absent. At least 1s.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1s')",message="must be a duration of at least 1s in hours, minutes and seconds, such as 8h; days are written in hours (3d is 72h)"
+	RenewBefore *metav1.Duration `json:"renewBefore,omitempty"`
+	// rotationPolicyRef names a RotationPolicy in the same namespace. A certificate is then due at the earlier of its own
+	// renewal time and the policy's interval.
+	// +optional
+	RotationPolicyRef *LocalReference `json:"rotationPolicyRef,omitempty"`
+	// secretName of the Secret to write, of type kubernetes.io/tls with the keys tls.crt, tls.key and ca.crt. It cannot be
+	// changed.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName cannot be changed: make a new object"
+	SecretName ObjectName `json:"secretName,omitempty"`
+	// secretTemplate is metadata for the Secret.
+	// +optional
+	SecretTemplate *SecretTemplate `json:"secretTemplate,omitempty"`
+	// formats that the Secret holds in addition: CombinedPEM (key tls-combined.pem).
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=1
+	Formats []Format `json:"formats,omitempty"`
+}
+
+// ClientIdentitySpec is the wanted identity of a client.
+// +kubebuilder:validation:XValidation:rule="has(self.commonName) || (has(self.dnsNames) && size(self.dnsNames) > 0) || (has(self.uris) && size(self.uris) > 0) || (has(self.ipAddresses) && size(self.ipAddresses) > 0) || (has(self.emailAddresses) && size(self.emailAddresses) > 0)",message="a client needs a name: set commonName, uris, dnsNames, ipAddresses or emailAddresses"
+type ClientIdentitySpec struct {
+	IdentitySpec `json:",inline"`
+}
+
+// ServerIdentitySpec is the wanted identity of a server.
+// +kubebuilder:validation:XValidation:rule="(has(self.dnsNames) && size(self.dnsNames) > 0) || (has(self.uris) && size(self.uris) > 0) || (has(self.ipAddresses) && size(self.ipAddresses) > 0)",message="a server needs a name that clients check: set dnsNames, ipAddresses or uris; commonName alone is not looked at"
+type ServerIdentitySpec struct {
+	IdentitySpec `json:",inline"`
+	// usages of the certificate: [ServerAuth] by default. Peers that are both, such as members of an etcd or Kafka
+	// cluster, add ClientAuth.
+	// +optional
+	// +listType=set
+	// +kubebuilder:default={"ServerAuth"}
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=2
+	// +kubebuilder:validation:XValidation:rule="'ServerAuth' in self",message="usages must hold ServerAuth: an identity that is only a client is a ClientIdentity"
+	Usages []Usage `json:"usages,omitempty"`
+}
+
+// IdentityStatus is what was seen last. rekey never reads it back.
+type IdentityStatus struct {
+	// conditions: Ready, Reconciling, Stalled, ExpiringSoon, RotationOverdue, Rotating, Suspended.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// observedGeneration is the generation of the spec that the conditions speak of.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// revision of the certificate in the Secret, counted from 1.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Revision int64 `json:"revision,omitempty"`
+	// serialNumber of the certificate, hexadecimal.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	SerialNumber string `json:"serialNumber,omitempty"`
+	// sha256 fingerprint of the certificate, hexadecimal.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	SHA256 string `json:"sha256,omitempty"`
+	// notBefore is when the certificate begins to be valid.
+	// +optional
+	NotBefore *metav1.Time `json:"notBefore,omitempty"`
+	// notAfter is when the certificate ends.
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+	// renewalTime is when the certificate is due to be renewed.
+	// +optional
+	RenewalTime *metav1.Time `json:"renewalTime,omitempty"`
+	// nextAttemptTime is when something that failed is tried again; absent where nothing failed.
+	// +optional
+	NextAttemptTime *metav1.Time `json:"nextAttemptTime,omitempty"`
+	// binding names the Secret (Service Binding for Kubernetes).
+	// +optional
+	Binding *Binding `json:"binding,omitempty"`
+}
+
+// ClientIdentity is how a client proves itself to servers: a certificate for client authentication, kept fresh in a Secret.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=rekey,shortName=rci
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.notAfter`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Secret",type=string,priority=1,JSONPath=`.spec.secretName`
+// +kubebuilder:printcolumn:name="Revision",type=integer,priority=1,JSONPath=`.status.revision`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+type ClientIdentity struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+	// spec is what is wanted.
+	// +required
+	Spec ClientIdentitySpec `json:"spec,omitzero"`
+	// status is what was seen last.
+	// +optional
+	Status IdentityStatus `json:"status,omitzero"`
+}
+
+// ClientIdentityList is a list of them.
+//
+// +kubebuilder:object:root=true
+type ClientIdentityList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []ClientIdentity `json:"items"`
+}
+
+// ServerIdentity is how a server proves itself to clients: a certificate for server authentication, kept fresh in a Secret.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=rekey,shortName=rsi
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.notAfter`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Secret",type=string,priority=1,JSONPath=`.spec.secretName`
+// +kubebuilder:printcolumn:name="Revision",type=integer,priority=1,JSONPath=`.status.revision`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+type ServerIdentity struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+	// spec is what is wanted.
+	// +required
+	Spec ServerIdentitySpec `json:"spec,omitzero"`
+	// status is what was seen last.
+	// +optional
+	Status IdentityStatus `json:"status,omitzero"`
+}
+
+// ServerIdentityList is a list of them.
+//
+// +kubebuilder:object:root=true
+type ServerIdentityList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []ServerIdentity `json:"items"`
+}

@@ -1,0 +1,120 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Overlap says how long the previous version of a credential goes on being accepted.
+type Overlap struct {
+	// minimum time since the new version was published; 1h by default. It must be shorter than interval.
+	// +optional
+	// +kubebuilder:default="1h"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('0s')",message="must be a duration of at least 0s in hours, minutes and seconds, such as 1h; days are written in hours (3d is 72h)"
+	Minimum metav1.Duration `json:"minimum,omitempty"`
+}
+
+// RotationPolicySpec says when credentials rotate, and how carefully.
+// +kubebuilder:validation:XValidation:rule="!has(self.overlap) || !has(self.overlap.minimum) || duration(self.overlap.minimum) < duration(self.interval)",message="overlap.minimum must be shorter than interval: otherwise the next rotation is due before the previous login may go. Set a shorter overlap.minimum (1h where it is absent) or a longer interval"
+// +kubebuilder:validation:XValidation:rule="!has(self.maxAge) || duration(self.maxAge) > duration(self.interval)",message="maxAge must be longer than interval: it is the deadline that a rotation must not miss"
+// +kubebuilder:validation:XValidation:rule="!has(self.warnBefore) || !has(self.alarmBefore) || duration(self.alarmBefore) < duration(self.warnBefore)",message="alarmBefore must be shorter than warnBefore (24h and 4h where they are absent)"
+type RotationPolicySpec struct {
+	// suspend stops the rotations of every credential that uses this policy while true. Warnings go on.
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
+	// interval between rotations, counted from the last one. At least 30s.
+	// +required
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('30s')",message="must be a duration of at least 30s in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
+	Interval metav1.Duration `json:"interval,omitempty"`
+	// jitterPercent of the interval by which a rotation may come earlier, from 0 to 50; 10 by default. It differs between
+	// objects and revisions, and is always the same for one of them.
+	// +optional
+	// +kubebuilder:default=10
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=50
+	JitterPercent *int32 `json:"jitterPercent,omitempty"`
+	// maxAge is the age at which a password is overdue for good: the warnings count down to it. Longer than interval; no
+	// deadline where it is absent. The credential stays Ready as long as it logs in. Certificates have a deadline of
+	// their own, and take no notice.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1m')",message="must be a duration of at least 1m in hours, minutes and seconds, such as 72h; days are written in hours (3d is 72h)"
+	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
+	// overlap of the previous and the new version of a password. Certificates overlap by themselves.
+	// +optional
+	// +kubebuilder:default={minimum: "1h"}
+	Overlap Overlap `json:"overlap,omitzero"`
+	// warnBefore the deadline ExpiringSoon says ExpiresSoon; 24h by default. Never earlier than when 7/10 of the time from
+	// the due rotation to the deadline are left, so that a healthy credential does not warn.
+	// +optional
+	// +kubebuilder:default="24h"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1s')",message="must be a duration of at least 1s in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
+	WarnBefore metav1.Duration `json:"warnBefore,omitempty"`
+	// alarmBefore the deadline ExpiringSoon says ExpiresImminently; 4h by default. Shorter than warnBefore, and brought
+	// nearer to the deadline with it.
+	// +optional
+	// +kubebuilder:default="4h"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1s')",message="must be a duration of at least 1s in hours, minutes and seconds, such as 4h; days are written in hours (3d is 72h)"
+	AlarmBefore metav1.Duration `json:"alarmBefore,omitempty"`
+}
+
+// RotationPolicyStatus is what was seen last. rekey never reads it back.
+type RotationPolicyStatus struct {
+	// conditions: Ready.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// observedGeneration is the generation of the spec that the conditions speak of.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// users is how many credentials use the policy.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Users *int32 `json:"users,omitempty"`
+}
+
+// RotationPolicy says when credentials rotate and how carefully; nothing about what they are.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:categories=rekey,shortName=rrp
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Interval",type=string,JSONPath=`.spec.interval`
+// +kubebuilder:printcolumn:name="Users",type=integer,JSONPath=`.status.users`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+type RotationPolicy struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+	// spec is what is wanted.
+	// +required
+	Spec RotationPolicySpec `json:"spec,omitzero"`
+	// status is what was seen last.
+	// +optional
+	Status RotationPolicyStatus `json:"status,omitzero"`
+}
+
+// RotationPolicyList is a list of them.
+//
+// +kubebuilder:object:root=true
+type RotationPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []RotationPolicy `json:"items"`
+}
