@@ -1,0 +1,220 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/rekey/rekey/hack/localcluster/internal/node"
+	"github.com/rekey/rekey/hack/localcluster/internal/pki"
+	"github.com/rekey/rekey/hack/localcluster/internal/process"
+)
+
+// Level says how much of a cluster is wanted.
+type Level string
+
+// The levels, each with all of the one before it.
+const (
+	LevelAPI     Level = "api"     // etcd and the API server
+	LevelControl Level = "control" // controller manager and scheduler too
+	LevelNode    Level = "node"    // and a node that runs pods
+)
+
+// Options describe the cluster that is wanted.
+type Options struct {
+	Dir   string
+	Level Level
+	// Assets is the folder with the Kubernetes programs.
+	Assets string
+	// PauseImage is an archive of the image that holds a pod's namespaces.
+	PauseImage string
+	// APIServerArgs are `key=value`; a key that has a default replaces it.
+	APIServerArgs []string
+	// Log receives the progress.
+	Log io.Writer
+}
+
+// Cluster is a running cluster whose launcher is this process.
+type Cluster struct {
+	opts    Options
+	layout  layout
+	lock    *os.File
+	group   *process.Group
+	ca      *pki.Authority
+	admin   client
+	net     network
+	state   State
+	started time.Time
+}
+
+const (
+	startLimit = 3 * time.Minute
+	grace      = 5 * time.Second
+)
+
+// Start clears what an interrupted launcher left in the folder and starts a
+// cluster there. When it fails nothing of the cluster is left running.
+func Start(ctx context.Context, opts Options) (*Cluster, error) {
+	dir, err := filepath.Abs(opts.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("finding the cluster's folder: %w", err)
+	}
+	opts.Dir = dir
+	c := &Cluster{opts: opts, layout: layout{dir: dir}, group: process.NewGroup(), started: time.Now()}
+	if err := c.claim(); err != nil {
+		c.group.Close()
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	if err := c.bringUp(ctx); err != nil {
+		c.keepLogs()
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
+// claim takes the folder and empties it.
+func (c *Cluster) claim() error {
+	if err := c.layout.prepare(); err != nil {
+		return err
+	}
+	lock, err := c.layout.lock()
+	if err != nil {
+		return err
+	}
+	c.lock = lock
+	if err := clean(c.layout, c.opts.Log); err != nil {
+		lock.Close()
+		return err
+	}
+	return nil
+}
+
+func (c *Cluster) bringUp(ctx context.Context) error {
+	if err := os.MkdirAll(c.layout.path(logsDir), 0o755); err != nil {
+		return fmt.Errorf("making the folder for logs: %w", err)
+	}
+	self, err := process.RecordOf("launcher", os.Getpid())
+	if err != nil {
+		return err
+	}
+	c.state = State{Level: c.opts.Level, Assets: c.opts.Assets, Launcher: self, Kubeconfig: c.layout.path(kubeconfigFile)}
+	if err := c.state.save(c.layout); err != nil {
+		return err
+	}
+	for _, step := range c.steps() {
+		if err := step.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+		fmt.Fprintf(c.opts.Log, "  %5.1f s  %s\n", time.Since(c.started).Seconds(), step.name)
+	}
+	c.state.Ready = true
+	return c.state.save(c.layout)
+}
+
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
+func (c *Cluster) steps() []step {
+	steps := []step{}
+	if c.opts.Level == LevelNode {
+		steps = append(steps, step{"place for the node", c.placeNode})
+	}
+	steps = append(steps,
+		step{"certificates", c.certificates},
+		step{"etcd", c.etcd},
+		step{"kube-apiserver", c.apiServer},
+	)
+	if c.opts.Level == LevelControl || c.opts.Level == LevelNode {
+		steps = append(steps, step{"kube-controller-manager", c.controllerManager}, step{"kube-scheduler", c.scheduler})
+	}
+	if c.opts.Level == LevelNode {
+		steps = append(steps, step{"node", c.node})
+	}
+	return steps
+}
+
+// State is what `status` shows.
+func (c *Cluster) State() State { return c.state }
+
+// Failed yields an error when a part of the cluster ends by itself.
+func (c *Cluster) Failed() <-chan error { return c.group.Failed() }
+
+// Stop ends everything and empties the folder.
+func (c *Cluster) Stop() error {
+	err := c.group.Stop(grace)
+	c.group.Close()
+	err = errors.Join(err, clean(c.layout, c.opts.Log), c.lock.Close())
+	return err
+}
+
+// keepLogs saves the logs of a failed start from the cleaning.
+func (c *Cluster) keepLogs() {
+	kept, err := os.MkdirTemp("", "localcluster-logs-")
+	if err != nil {
+		fmt.Fprintf(c.opts.Log, "the logs of the failed start are lost: %v\n", err)
+		return
+	}
+	if err := os.CopyFS(filepath.Join(kept, logsDir), os.DirFS(c.layout.path(logsDir))); err != nil {
+		fmt.Fprintf(c.opts.Log, "copying the logs of the failed start: %v\n", err)
+		return
+	}
+	fmt.Fprintf(c.opts.Log, "the logs of the failed start are in %s\n", kept)
+}
+
+// launch starts a program and writes down that it runs.
+func (c *Cluster) launch(name string, cmd *exec.Cmd) (*process.Child, error) {
+	if cmd.Env == nil {
+		cmd.Env = withoutProxy()
+	}
+	child, err := c.group.Start(name, c.layout.log(name), cmd)
+	if err != nil {
+		return nil, err
+	}
+	c.state.Processes = append(c.state.Processes, child.Record)
+	return child, c.state.save(c.layout)
+}
+
+// program is a command of the assets folder.
+func (c *Cluster) program(name string, args ...string) *exec.Cmd {
+	return exec.Command(filepath.Join(c.opts.Assets, name), args...)
+}
+
+// clean ends and removes what the state file of the folder names. The caller
+// holds the lock, so no launcher is at work there.
+func clean(l layout, log io.Writer) error {
+	state, err := Load(l.dir)
+	if errors.Is(err, ErrNone) {
+		return l.wipe()
+	}
+	if err != nil {
+		return fmt.Errorf("%w; what it started cannot be told from other processes", err)
+	}
+	var errs []error
+	for i := len(state.Processes) - 1; i >= 0; i-- {
+		left := state.Processes[i]
+		if !left.Alive() {
+			continue
+		}
+		fmt.Fprintf(log, "ending %s (pid %d), which an interrupted launcher left\n", left.Name, left.PID)
+		errs = append(errs, left.End(grace))
+	}
+	if state.Node != nil {
+		errs = append(errs, node.Remove(*state.Node))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // the state file stays, so that the next start tries again
+	}
+	return l.wipe()
+}

@@ -1,0 +1,127 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Name is what the node is called in its cluster.
+const Name = "rekey-node"
+
+// Place is where one node lives: its folders, its cable and its addresses.
+type Place struct {
+	// Dir holds the node's files.
+	Dir string `json:"dir"`
+	// Run holds sockets, whose paths must be short. It is Dir where that will do.
+	Run string `json:"run"`
+	// Link is the host's end of the cable to the node.
+	Link string `json:"link"`
+	// Cgroup is the name of the control group above every pod.
+	Cgroup string `json:"cgroup"`
+	// HostIP is the host as the node and its pods see it.
+	HostIP string `json:"hostIP"`
+	NodeIP string `json:"nodeIP"`
+	// CIDR holds all addresses of the cluster.
+	CIDR        string `json:"cidr"`
+	PodCIDR     string `json:"podCIDR"`
+	ServiceCIDR string `json:"serviceCIDR"`
+	DNSIP       string `json:"dnsIP"`
+}
+
+// longestDir leaves room for the longest socket path that the kubelet makes
+// below its root; a path of a socket has at most 107 characters.
+const longestDir = 50
+
+// Choose finds a name and free addresses for a node whose files go to dir. The
+// caller must hold the machine's lock (see LockMachine) until Build is done.
+func Choose(dir string) (Place, error) {
+	sum := sha256.Sum256([]byte(dir))
+	id := hex.EncodeToString(sum[:])[:8]
+	place := Place{Dir: dir, Run: dir, Link: "rk" + id, Cgroup: "rekey-" + id}
+	if len(dir) > longestDir {
+		place.Run = filepath.Join(os.TempDir(), "rekey-"+id)
+	}
+	second, err := freeNetwork()
+	if err != nil {
+		return Place{}, err
+	}
+	address := func(rest string) string { return "10." + strconv.Itoa(second) + "." + rest }
+	place.CIDR, place.PodCIDR, place.ServiceCIDR = address("0.0/16"), address("1.0/24"), address("128.0/20")
+	place.HostIP, place.NodeIP, place.DNSIP = address("0.1"), address("0.2"), address("128.10")
+	return place, nil
+}
+
+// peer is the node's end of the cable before it moves to the node.
+func (p Place) peer() string { return p.Link + "p" }
+
+// Socket is containerd's.
+func (p Place) Socket() string { return filepath.Join(p.Run, "containerd.sock") }
+
+// Build makes folders, control groups and the cable.
+func (p Place) Build(ctx context.Context) error {
+	for _, dir := range []string{p.Dir, p.Run} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("making the node's folders: %w", err)
+		}
+	}
+	if err := makeCgroups(p.Cgroup); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"link", "add", p.Link, "type", "veth", "peer", "name", p.peer()},
+		{"address", "add", p.HostIP + "/30", "dev", p.Link},
+		{"link", "set", p.Link, "up"},
+		// Pods and Services can be reached from the host, through the node.
+		{"route", "add", p.CIDR, "via", p.NodeIP, "dev", p.Link},
+	} {
+		if err := ip(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Connect hands the far end of the cable to the node's first process.
+func (p Place) Connect(ctx context.Context, pid int) error {
+	return ip(ctx, "link", "set", p.peer(), "netns", strconv.Itoa(pid), "name", "eth0")
+}
+
+// Remove takes away what Build made. The node's processes must have ended.
+func Remove(p Place) error {
+	var errs []error
+	if _, err := os.Stat("/sys/class/net/" + p.Link); err == nil {
+		err := ip(context.Background(), "link", "delete", p.Link)
+		// The kernel removes the cable by itself soon after the node's end.
+		if _, still := os.Stat("/sys/class/net/" + p.Link); still == nil {
+			errs = append(errs, err)
+		}
+	}
+	errs = append(errs, removeCgroups(p.Cgroup))
+	for _, dir := range []string{p.Run, p.Dir} {
+		if err := os.RemoveAll(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("removing the node's files: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func ip(ctx context.Context, args ...string) error {
+	out, err := exec.CommandContext(ctx, "ip", args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("running ip %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return nil
+}
