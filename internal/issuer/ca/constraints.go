@@ -1,0 +1,255 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/material"
+)
+
+// Constraints say what an authority may certify. A kind of name that is not listed is denied, and so is every usage.
+type Constraints struct {
+	// MaxLifetime of a leaf; 0 leaves it to the lifetime of the chain.
+	MaxLifetime time.Duration
+	// CommonNames are patterns in which "*" stands for any run of characters.
+	CommonNames []string
+	// Organizations are patterns in which "*" stands for any run of characters.
+	Organizations []string
+	// DNSNames are host names in which a label may be "*", which stands for exactly one label.
+	DNSNames []string
+	// URIs are exact, or end in "/*", which stands for any longer path. Scheme and host are always exact.
+	URIs []string
+	// IPRanges are networks in CIDR notation.
+	IPRanges []string
+	// EmailDomains are the exact domains of mail addresses.
+	EmailDomains []string
+	// Usages that may be asked for.
+	Usages []issuer.Usage
+}
+
+// rules are Constraints made ready for matching.
+type rules struct {
+	Constraints
+	uris     []uriRule
+	networks []netip.Prefix
+}
+
+// ValidateConstraints refuses constraints that cannot be understood. The error has class Permanent and reason
+// AuthorityInvalid, and names the pattern and what is wrong with it.
+func ValidateConstraints(constraints Constraints) error {
+	_, err := compile(constraints)
+	return err
+}
+
+func compile(c Constraints) (*rules, error) {
+	r := &rules{Constraints: c}
+	if c.MaxLifetime < 0 {
+		return nil, invalid("constraints.maxLifetime %s is negative", c.MaxLifetime)
+	}
+	if slices.Contains(c.CommonNames, "") || slices.Contains(c.Organizations, "") {
+		return nil, invalid("constraints.commonNames or constraints.organizations has an empty pattern")
+	}
+	for _, usage := range c.Usages {
+		if usage != issuer.ClientAuth && usage != issuer.ServerAuth {
+			return nil, invalid("constraints.usages: %q is neither %s nor %s", usage, issuer.ClientAuth, issuer.ServerAuth)
+		}
+	}
+	for _, step := range []func() error{r.compileHosts, r.compileURIs, r.compileNetworks} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func (r *rules) compileHosts() error {
+	r.DNSNames, r.EmailDomains = lower(r.DNSNames), lower(r.EmailDomains)
+	for _, pattern := range r.DNSNames {
+		if err := checkDNSPattern(pattern); err != nil {
+			return invalid("constraints.dnsNames: %q %w", pattern, err)
+		}
+	}
+	for _, domain := range r.EmailDomains {
+		if err := material.CheckDNSName(domain); err != nil || strings.Contains(domain, "*") {
+			return invalid("constraints.emailDomains: %q is not an exact domain, such as example.com", domain)
+		}
+	}
+	return nil
+}
+
+func (r *rules) compileURIs() error {
+	for _, pattern := range r.URIs {
+		rule, err := parseURIRule(pattern)
+		if err != nil {
+			return invalid("constraints.uris: %w", err)
+		}
+		r.uris = append(r.uris, rule)
+	}
+	return nil
+}
+
+func (r *rules) compileNetworks() error {
+	for _, text := range r.IPRanges {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil || prefix.Addr().Is4In6() {
+			return invalid("constraints.ipRanges: %q is not a network; write it as 10.0.0.0/8 or 2001:db8::/32", text)
+		}
+		if prefix != prefix.Masked() {
+			return invalid("constraints.ipRanges: %q has bits behind its length; write %s", text, prefix.Masked())
+		}
+		r.networks = append(r.networks, prefix)
+	}
+	return nil
+}
+
+// check refuses, with class Permanent and reason ConstraintViolated, the first name or usage outside of the constraints.
+// The names are normalized.
+func (r *rules) check(names material.Names, usages []issuer.Usage) error {
+	if err := r.checkUsages(usages); err != nil {
+		return err
+	}
+	if err := r.checkSubject(names, usages); err != nil {
+		return err
+	}
+	if err := each("DNS name", names.DNSNames, r.allowsDNS, "dnsNames", r.DNSNames); err != nil {
+		return err
+	}
+	if err := checkSPIFFE(names.URIs); err != nil {
+		return err
+	}
+	for _, uri := range names.URIs {
+		if !r.allowsURI(uri) {
+			return refused("the URI %q is outside of constraints.uris, which allows %s", uri, allowed(r.URIs))
+		}
+	}
+	for _, ip := range names.IPAddresses {
+		if !r.allowsIP(ip) {
+			return refused("the IP address %s is outside of constraints.ipRanges, which allows %s", ip, allowed(r.IPRanges))
+		}
+	}
+	return each("email address", names.EmailAddresses, r.allowsEmail, "emailDomains", r.EmailDomains)
+}
+
+func (r *rules) checkUsages(usages []issuer.Usage) error {
+	if len(usages) == 0 {
+		return refused("no usage is asked for; ask for one of %s", allowed(r.Usages))
+	}
+	for _, usage := range usages {
+		if !slices.Contains(r.Usages, usage) {
+			return refused("the usage %q is outside of constraints.usages, which allows %s", usage, allowed(r.Usages))
+		}
+	}
+	return nil
+}
+
+// checkSubject looks at the common name and the organizations. Some clients (OpenSSL's X509_check_host) take the common
+// name of a server for its host name where the certificate has no DNS name; it must then pass as one too, or commonNames
+// would be a way around dnsNames.
+func (r *rules) checkSubject(names material.Names, usages []issuer.Usage) error {
+	if cn := names.CommonName; cn != "" {
+		if !slices.ContainsFunc(r.CommonNames, func(pattern string) bool { return glob(pattern, cn) }) {
+			return refused("the common name %q is outside of constraints.commonNames, which allows %s", cn, allowed(r.CommonNames))
+		}
+		if len(names.DNSNames) == 0 && slices.Contains(usages, issuer.ServerAuth) && readsAsHost(cn) && !r.allowsDNS(strings.ToLower(cn)) {
+			return refused("the common name %q of a server without DNS names is read as its host name, and is outside of constraints.dnsNames, which allows %s; leave it out, or add a DNS name", cn, allowed(r.DNSNames))
+		}
+	}
+	organization := func(name string) bool {
+		return slices.ContainsFunc(r.Organizations, func(pattern string) bool { return glob(pattern, name) })
+	}
+	return each("organization", names.Organizations, organization, "organizations", r.Organizations)
+}
+
+// readsAsHost includes names with underscores, which no standard allows and resolvers do.
+func readsAsHost(name string) bool {
+	return material.CheckDNSName(strings.ReplaceAll(name, "_", "x")) == nil
+}
+
+func each(kind string, values []string, ok func(string) bool, constraint string, list []string) error {
+	for _, value := range values {
+		if !ok(value) {
+			return refused("the %s %q is outside of constraints.%s, which allows %s", kind, value, constraint, allowed(list))
+		}
+	}
+	return nil
+}
+
+// checkLifetime refuses what is longer than allowed.
+func (r *rules) checkLifetime(lifetime time.Duration) error {
+	if r.MaxLifetime > 0 && lifetime > r.MaxLifetime {
+		return fault.Permanent(fault.LifetimeTooLong, fmt.Errorf("the lifetime %s is longer than constraints.maxLifetime of the authority, %s", lifetime, r.MaxLifetime))
+	}
+	return nil
+}
+
+func (r *rules) allowsDNS(name string) bool {
+	return slices.ContainsFunc(r.DNSNames, func(pattern string) bool { return matchDNS(pattern, name) })
+}
+
+func (r *rules) allowsURI(uri *url.URL) bool {
+	return slices.ContainsFunc(r.uris, func(rule uriRule) bool { return rule.matches(uri) })
+}
+
+func (r *rules) allowsIP(ip net.IP) bool {
+	address, ok := netip.AddrFromSlice(ip)
+	return ok && slices.ContainsFunc(r.networks, func(p netip.Prefix) bool { return p.Contains(address.Unmap()) })
+}
+
+func (r *rules) allowsEmail(address string) bool {
+	return slices.Contains(r.EmailDomains, strings.ToLower(address[strings.LastIndexByte(address, '@')+1:]))
+}
+
+// checkSPIFFE refuses URIs of the scheme spiffe that are no SPIFFE IDs, and more than one of them (X.509-SVID standard,
+// section 2), whatever the constraints say.
+func checkSPIFFE(uris []*url.URL) error {
+	count := 0
+	for _, uri := range uris {
+		if uri.Scheme != "spiffe" {
+			continue
+		}
+		if _, err := spiffeid.FromURI(uri); err != nil {
+			return fault.Permanent(fault.IdentityInvalid, fmt.Errorf("the URI %q is not a SPIFFE ID: %w", uri, err))
+		}
+		count++
+	}
+	if count > 0 && len(uris) > 1 {
+		return fault.Permanent(fault.IdentityInvalid, fmt.Errorf("a certificate with a SPIFFE ID may have no other URI, and %d are asked for", len(uris)))
+	}
+	return nil
+}
+
+func refused(format string, args ...any) error {
+	return fault.Permanent(fault.ConstraintViolated, fmt.Errorf(format, args...))
+}
+
+// allowed shows a list of a constraint in a message.
+func allowed[T ~string](list []T) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	texts := make([]string, len(list))
+	for i, s := range list {
+		texts[i] = string(s)
+	}
+	return strings.Join(texts, ", ")
+}
+
+func lower(in []string) []string {
+	out := make([]string, len(in))
+	for i, s := range in {
+		out[i] = strings.ToLower(s)
+	}
+	return out
+}

@@ -1,0 +1,167 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/material"
+)
+
+// New makes an issuer of an authority and its constraints. It refuses constraints as ValidateConstraints does. The issuer
+// keeps no state: asked twice with one ID it signs twice, and both certificates are for the same key.
+func New(authority *Authority, constraints Constraints) (*Issuer, error) {
+	rules, err := compile(constraints)
+	if err != nil {
+		return nil, err
+	}
+	return &Issuer{authority: authority, rules: rules}, nil
+}
+
+// Issuer signs leaves with an Authority, within Constraints. It may be used concurrently.
+type Issuer struct {
+	authority *Authority
+	rules     *rules
+}
+
+var _ issuer.Issuer = (*Issuer)(nil)
+
+// Check implements issuer.Issuer.
+func (i *Issuer) Check(_ context.Context, now time.Time) error { return i.authority.Check(now) }
+
+// Issue implements issuer.Issuer. The reasons of its refusals are AuthorityExpired, AuthorityInvalid, IdentityInvalid,
+// ConstraintViolated and LifetimeTooLong.
+func (i *Issuer) Issue(ctx context.Context, request issuer.Request) (issuer.Chain, error) {
+	if err := ctx.Err(); err != nil {
+		return issuer.Chain{}, err
+	}
+	if request.Now.IsZero() {
+		return issuer.Chain{}, errors.New("the request has no instant of issue")
+	}
+	if err := i.authority.Check(request.Now); err != nil {
+		return issuer.Chain{}, err
+	}
+	template, err := i.template(request)
+	if err != nil {
+		return issuer.Chain{}, err
+	}
+	csr, err := material.ParseRequest(request.CSR)
+	if err != nil {
+		return issuer.Chain{}, err
+	}
+	leaf, err := i.sign(template, csr)
+	if err != nil {
+		return issuer.Chain{}, err
+	}
+	if err := i.Permit(leaf); err != nil {
+		return issuer.Chain{}, fmt.Errorf("checking the constraints on the result: %w", err)
+	}
+	return issuer.Chain{
+		Certificates: slices.Concat(material.EncodeCertificates(leaf), i.authority.chainPEM),
+		Authorities:  slices.Clone(i.authority.anchorsPEM),
+	}, nil
+}
+
+// Permit checks a finished certificate against the constraints. material.Lint takes it as Candidate.Permit.
+func (i *Issuer) Permit(leaf *x509.Certificate) error {
+	shown := material.IdentityOf(leaf)
+	usages := make([]issuer.Usage, 0, len(shown.Usages))
+	for _, usage := range shown.Usages {
+		usages = append(usages, issuer.Usage(usage))
+	}
+	if err := i.rules.check(shown.Names, usages); err != nil {
+		return err
+	}
+	if leaf.NotAfter.After(i.authority.notAfter) {
+		return refused("the certificate ends at %s, after its authority %s at %s",
+			material.Instant(leaf.NotAfter), material.Describe(i.authority.last), material.Instant(i.authority.notAfter))
+	}
+	return i.rules.checkLifetime(shown.Lifetime)
+}
+
+// template decides everything but the key, and refuses what the constraints do not allow.
+func (i *Issuer) template(request issuer.Request) (*x509.Certificate, error) {
+	names := material.Names(request.Names)
+	if err := names.Validate(); err != nil {
+		return nil, err
+	}
+	names = names.Normalize()
+	if err := i.rules.check(names, request.Usages); err != nil {
+		return nil, err
+	}
+	if slices.Contains(request.Usages, issuer.ServerAuth) && !names.HasAlternativeName() {
+		return nil, fault.Permanent(fault.IdentityInvalid, errors.New("a server needs a subject alternative name; set dnsNames, ipAddresses or uris"))
+	}
+	lifetime := request.Lifetime.Truncate(time.Second)
+	if lifetime < minimumLeft {
+		return nil, fault.Permanent(fault.IdentityInvalid, fmt.Errorf("the lifetime %s is shorter than %s", request.Lifetime, minimumLeft))
+	}
+	if err := i.rules.checkLifetime(request.Lifetime); err != nil {
+		return nil, err
+	}
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	now := request.Now.UTC().Truncate(time.Second)
+	notAfter := now.Add(lifetime)
+	if notAfter.After(i.authority.notAfter) {
+		notAfter = i.authority.notAfter
+	}
+	return &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               names.Subject(),
+		NotBefore:             now.Add(-material.Backdate),
+		NotAfter:              notAfter,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           extKeyUsages(request.Usages),
+		AuthorityKeyId:        i.authority.certificate.SubjectKeyId,
+		DNSNames:              names.DNSNames,
+		URIs:                  names.URIs,
+		IPAddresses:           names.IPAddresses,
+		EmailAddresses:        names.EmailAddresses,
+	}, nil
+}
+
+// sign takes the public key out of the request, and nothing else.
+func (i *Issuer) sign(template *x509.Certificate, csr *x509.CertificateRequest) (*x509.Certificate, error) {
+	keyID, err := material.SubjectKeyID(csr.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	template.SubjectKeyId = keyID
+	if _, ok := csr.PublicKey.(*rsa.PublicKey); ok {
+		template.KeyUsage |= x509.KeyUsageKeyEncipherment
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, i.authority.certificate, csr.PublicKey, i.authority.signer)
+	if err != nil {
+		return nil, fault.Transient(fault.IssueFailed, fmt.Errorf("signing the certificate: %w", err))
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("reading back the signed certificate: %w", err))
+	}
+	return leaf, nil
+}
+
+func extKeyUsages(usages []issuer.Usage) []x509.ExtKeyUsage {
+	var out []x509.ExtKeyUsage
+	if slices.Contains(usages, issuer.ClientAuth) {
+		out = append(out, x509.ExtKeyUsageClientAuth)
+	}
+	if slices.Contains(usages, issuer.ServerAuth) {
+		out = append(out, x509.ExtKeyUsageServerAuth)
+	}
+	return out
+}

@@ -1,0 +1,116 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/rekey/rekey/internal/material"
+)
+
+// glob matches s against a pattern in which "*" stands for any run of characters, in time linear in both for each "*".
+func glob(pattern, s string) bool {
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return pattern == s
+	}
+	head, tail := parts[0], parts[len(parts)-1]
+	if len(s) < len(head)+len(tail) || !strings.HasPrefix(s, head) || !strings.HasSuffix(s, tail) {
+		return false
+	}
+	s = s[len(head) : len(s)-len(tail)]
+	for _, part := range parts[1 : len(parts)-1] {
+		at := strings.Index(s, part)
+		if at < 0 {
+			return false
+		}
+		s = s[at+len(part):]
+	}
+	return true
+}
+
+// matchDNS matches a host name label by label; "*" in the pattern is exactly one label. A wildcard in the name is matched by
+// nothing but "*": each name that it covers is then allowed as well. Both are in lower case.
+func matchDNS(pattern, name string) bool {
+	patterns, labels := strings.Split(pattern, "."), strings.Split(name, ".")
+	if len(patterns) != len(labels) {
+		return false
+	}
+	for i, want := range patterns {
+		if want != "*" && want != labels[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func checkDNSPattern(pattern string) error {
+	if pattern == "" {
+		return errors.New("is empty")
+	}
+	for label := range strings.SplitSeq(pattern, ".") {
+		if label == "*" {
+			continue
+		}
+		if strings.Contains(label, "*") {
+			return fmt.Errorf("has the label %q; * stands for exactly one whole label", label)
+		}
+		if err := material.CheckDNSLabel(label); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// uriRule is one pattern of constraints.uris.
+type uriRule struct {
+	scheme, host, opaque, query, fragment string
+	path                                  string
+	// prefix says that path, which ends in a slash, is only the beginning.
+	prefix bool
+}
+
+func parseURIRule(pattern string) (uriRule, error) {
+	text, prefix := strings.CutSuffix(pattern, "/*")
+	if prefix {
+		text += "/"
+	}
+	if strings.Contains(text, "*") {
+		return uriRule{}, fmt.Errorf("%q: * may only be the whole rest of the path, as in spiffe://example.org/ns/web/*", pattern)
+	}
+	uri, err := url.Parse(text)
+	if err != nil {
+		return uriRule{}, fmt.Errorf("%q cannot be parsed", pattern)
+	}
+	if err := material.CheckURI(uri); err != nil {
+		return uriRule{}, err
+	}
+	if prefix && (uri.Host == "" || uri.RawQuery != "" || uri.Fragment != "") {
+		return uriRule{}, fmt.Errorf("%q: * may only be the rest of the path of a URI with a host", pattern)
+	}
+	rule := ruleOf(uri)
+	rule.prefix = prefix
+	return rule, nil
+}
+
+func ruleOf(uri *url.URL) uriRule {
+	return uriRule{
+		scheme: strings.ToLower(uri.Scheme), host: strings.ToLower(uri.Host), opaque: uri.Opaque,
+		path: uri.EscapedPath(), query: uri.RawQuery, fragment: uri.EscapedFragment(),
+	}
+}
+
+func (r uriRule) matches(uri *url.URL) bool {
+	have := ruleOf(uri)
+	if r.prefix {
+		if len(have.path) <= len(r.path) || !strings.HasPrefix(have.path, r.path) {
+			return false
+		}
+		have.path, have.prefix = r.path, true
+	}
+	return have == r
+}

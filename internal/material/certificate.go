@@ -1,0 +1,80 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package material
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"time"
+)
+
+const (
+	// maxCertificateBytes and maxCertificates bound a chain or a set of trust anchors.
+	maxCertificateBytes = 256 << 10
+	maxCertificates     = 100
+	// shownSubject bounds what of a foreign certificate's subject is shown in a message.
+	shownSubject = 128
+)
+
+// Backdate is how long before the instant of issue a certificate begins, so that a client or server whose clock is a
+// little behind does not refuse it.
+const Backdate = 5 * time.Minute
+
+// ParseCertificates reads certificates in PEM: at most 256 KiB and 100 certificates, and nothing but certificates.
+func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
+	blocks, err := decodePEM(data, maxCertificateBytes, maxCertificates)
+	if err != nil {
+		return nil, err
+	}
+	certificates := make([]*x509.Certificate, 0, len(blocks))
+	for i, block := range blocks {
+		if block.Type != labelCertificate {
+			return nil, fmt.Errorf("has another PEM block than a certificate at place %d", i+1)
+		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("has a damaged certificate at place %d: %w", i+1, err)
+		}
+		certificates = append(certificates, certificate)
+	}
+	return certificates, nil
+}
+
+// EncodeCertificates writes certificates as PEM, without any explanatory text.
+func EncodeCertificates(certificates ...*x509.Certificate) []byte {
+	var out bytes.Buffer
+	for _, certificate := range certificates {
+		out.Write(pem.EncodeToMemory(&pem.Block{Type: labelCertificate, Bytes: certificate.Raw}))
+	}
+	return out.Bytes()
+}
+
+// SHA256 is the fingerprint of a certificate as openssl and browsers know it: the hash of its DER, in lower case hex.
+func SHA256(certificate *x509.Certificate) string {
+	sum := sha256.Sum256(certificate.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// SerialNumber shows a serial number in lower case hex, two digits per octet.
+func SerialNumber(serial *big.Int) string { return hex.EncodeToString(serial.Bytes()) }
+
+// Describe names a certificate in a message: its subject (shortened), or its serial number where that is empty.
+func Describe(certificate *x509.Certificate) string {
+	subject := certificate.Subject.String()
+	if subject == "" {
+		return "the certificate with serial number " + SerialNumber(certificate.SerialNumber)
+	}
+	if len(subject) > shownSubject {
+		subject = subject[:shownSubject] + "..."
+	}
+	return fmt.Sprintf("%q", subject)
+}
+
+// Instant shows a time in a message: RFC 3339, UTC.
+func Instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -1,0 +1,183 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package material
+
+import (
+	"bytes"
+	"context"
+	"crypto/rsa"
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+)
+
+const (
+	// lintSkew is how far the clock of an issuer may be from ours.
+	lintSkew = time.Minute
+	// A serial number has at least 64 random bits (CA/Browser Forum Baseline Requirements, section 7.1) and at most 20
+	// octets (RFC 5280, section 4.1.2.2). Our own authority uses 128 bits; other issuers have their own habits.
+	minSerialBits, maxSerialOctets = 64, 20
+)
+
+// Candidate is a certificate that is about to be published.
+type Candidate struct {
+	// Material holds tls.crt, tls.key and ca.crt.
+	Material credential.Material
+	// Identity is what was asked for. Without an AuthorityKeyID any signer under the trust anchors will do.
+	Identity Identity
+	// Permit checks the finished leaf against the constraints of the authority; nil where it has none.
+	Permit func(leaf *x509.Certificate) error
+	// Now is the instant of the check.
+	Now time.Time
+}
+
+// Lint checks a certificate before it is published, as the last of all steps: whole and matching, exactly what was asked
+// for, valid under its trust anchors now and until it ends, well formed (RFC 5280), within the constraints, and at last
+// usable: a TLS client and a TLS server shake hands in memory, with TLS 1.2 and 1.3, in each role that the usages name.
+//
+// The error, nil if there is nothing to say against publishing, has class Permanent and reason CertificateInvalid, and so
+// has each of the findings that it unwraps to. The handshake is only tried where nothing else was found.
+func Lint(ctx context.Context, c Candidate) error {
+	secret, err := ParseTLSSecret(TLSSecretData(c.Material, nil))
+	if err != nil {
+		return findings{badCertificate("%w", err)}
+	}
+	var found findings
+	found = append(found, lintIdentity(secret, c)...)
+	found = append(found, lintForm(secret.Leaf)...)
+	found = append(found, lintTime(secret.Leaf, c.Now)...)
+	found = append(found, lintChain(secret, c.Now)...)
+	if c.Permit != nil {
+		if err := c.Permit(secret.Leaf); err != nil {
+			found = append(found, badCertificate("the authority's constraints do not hold on the result: %w", err))
+		}
+	}
+	if len(found) > 0 {
+		return found
+	}
+	return lintHandshakes(ctx, secret, c)
+}
+
+// findings is one error made of many.
+type findings []error
+
+// Error implements error: all findings on one line.
+func (f findings) Error() string {
+	texts := make([]string, 0, len(f))
+	for _, err := range f {
+		texts = append(texts, err.Error())
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap gives the findings.
+func (f findings) Unwrap() []error { return f }
+
+func badCertificate(format string, args ...any) error {
+	return fault.Permanent(fault.CertificateInvalid, fmt.Errorf(format, args...))
+}
+
+// lintIdentity finds every difference between the leaf and what was asked for: more is as wrong as less.
+func lintIdentity(secret *TLSSecret, c Candidate) []error {
+	ceiling, ok := secret.Ceiling()
+	if !ok {
+		return nil // lintChain says so
+	}
+	wanted := c.Identity
+	if len(wanted.AuthorityKeyID) == 0 {
+		wanted.AuthorityKeyID = secret.Leaf.AuthorityKeyId
+	}
+	var found []error
+	for _, difference := range Diff(secret.Leaf, wanted, ceiling) {
+		found = append(found, badCertificate("%s", difference))
+	}
+	return found
+}
+
+// lintForm checks what RFC 5280 demands of every certificate of an end entity, and what makes it safe.
+func lintForm(leaf *x509.Certificate) []error {
+	var found []error
+	add := func(format string, args ...any) { found = append(found, badCertificate(format, args...)) }
+
+	if leaf.IsCA || leaf.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {
+		add("the certificate may sign others, which no identity may")
+	}
+	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
+		add("the key usage digitalSignature is missing, which TLS 1.3 needs")
+	}
+	allowed := x509.KeyUsageDigitalSignature
+	if _, ok := leaf.PublicKey.(*rsa.PublicKey); ok {
+		allowed |= x509.KeyUsageKeyEncipherment
+	}
+	if excess := leaf.KeyUsage &^ (allowed | x509.KeyUsageCertSign | x509.KeyUsageCRLSign); excess != 0 {
+		add("the key usages go beyond what TLS needs (excess bits %#x)", int(excess))
+	}
+	if err := CheckPublicKey(leaf.PublicKey); err != nil {
+		add("%w", err)
+	}
+	if leaf.Version != 3 {
+		add("the certificate has version %d, want 3", leaf.Version)
+	}
+	if bits := leaf.SerialNumber.BitLen(); leaf.SerialNumber.Sign() <= 0 || bits < minSerialBits || (bits+8)/8 > maxSerialOctets {
+		add("the serial number of %d bits is refused; it must be positive, random, and have %d bits to %d octets", bits, minSerialBits, maxSerialOctets)
+	}
+	if len(leaf.SubjectKeyId) == 0 {
+		add("the subject key identifier is missing")
+	}
+	if len(leaf.AuthorityKeyId) == 0 {
+		add("the authority key identifier is missing")
+	}
+	if len(leaf.UnhandledCriticalExtensions) > 0 {
+		add("there are critical extensions that TLS peers do not know: %v", leaf.UnhandledCriticalExtensions)
+	}
+	if err := NamesOf(leaf).Validate(); err != nil {
+		add("%w", err)
+	}
+	return found
+}
+
+func lintTime(leaf *x509.Certificate, now time.Time) []error {
+	var found []error
+	if now.Before(leaf.NotBefore) {
+		found = append(found, badCertificate("the certificate is not valid before %s, and it is %s", Instant(leaf.NotBefore), Instant(now)))
+	}
+	if early := now.Add(-Backdate - lintSkew); leaf.NotBefore.Before(early) {
+		found = append(found, badCertificate("the certificate begins at %s; it must not begin before %s (%s of backdating, %s of skew)", Instant(leaf.NotBefore), Instant(early), Backdate, lintSkew))
+	}
+	if !now.Before(leaf.NotAfter) {
+		found = append(found, badCertificate("the certificate has expired at %s, and it is %s", Instant(leaf.NotAfter), Instant(now)))
+	}
+	return found
+}
+
+// lintChain verifies the chain as a peer does, now and at the last instant of the leaf.
+func lintChain(secret *TLSSecret, now time.Time) []error {
+	if _, ok := secret.Ceiling(); !ok {
+		return []error{badCertificate("the chain does not end at a trust anchor: no certificate in %s has signed %s", credential.KeyAuthority, Describe(secret.top()))}
+	}
+	var found []error
+	signer := secret.signer()
+	if signer != nil && len(signer.SubjectKeyId) > 0 && !bytes.Equal(secret.Leaf.AuthorityKeyId, signer.SubjectKeyId) {
+		found = append(found, badCertificate("the authority key identifier %x is not the subject key identifier %x of its signer %s", secret.Leaf.AuthorityKeyId, signer.SubjectKeyId, Describe(signer)))
+	}
+	for _, at := range []struct {
+		when string
+		time time.Time
+	}{{"now", now}, {"at its last instant", secret.Leaf.NotAfter}} {
+		_, err := secret.Leaf.Verify(x509.VerifyOptions{
+			Roots:         secret.roots(),
+			Intermediates: secret.pool(),
+			CurrentTime:   at.time,
+			KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		})
+		if err != nil {
+			found = append(found, badCertificate("the chain does not verify %s (%s): %w", at.when, Instant(at.time), err))
+		}
+	}
+	return found
+}
