@@ -1,0 +1,161 @@
+# Copyright The rekey Authors.
+# SPDX-License-Identifier: Apache-2.0
+
+# `make help` lists the targets. Every target starts from a clean checkout and installs what it needs itself.
+
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := $(CURDIR)/bin
+export PATH := $(BIN):$(PATH)
+
+# IMG is the image that `make image` builds and `make deploy` names in the manifests.
+IMG ?= rekey.dev/rekey:v0.1.0
+# LEVEL of the cluster that `make cluster` starts: api, control or node (a node needs root).
+LEVEL ?= control
+# FUZZTIME is how long `make fuzz` tries each fuzz target.
+FUZZTIME ?= 30s
+# TESTFLAGS are handed to go test, such as -race or -run.
+TESTFLAGS ?=
+# ARGS are handed to the operator by `make run`.
+ARGS ?=
+KUBECTL ?= $(shell command -v kubectl || echo $(BIN)/kubectl)
+
+LOCALCLUSTER := go -C hack/localcluster run ./cmd/localcluster
+
+CONTROLLER_GEN := $(BIN)/controller-gen
+KUSTOMIZE := $(BIN)/kustomize
+GOTESTSUM := $(BIN)/gotestsum
+GOLANGCI := $(BIN)/golangci-lint
+PROMTOOL := $(BIN)/promtool
+
+##@ Try it
+
+.PHONY: demo
+demo: ## Show the whole life of two credentials on a local cluster, in a few minutes (KEEP=1 leaves it running)
+	@hack/install-deps.sh test node
+	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/demo
+
+.PHONY: cluster
+cluster: ## Start a local Kubernetes, leave it running and print its kubeconfig (LEVEL=api|control|node)
+	@if [ "$(LEVEL)" = node ]; then hack/install-deps.sh node; fi
+	@$(LOCALCLUSTER) up --level $(LEVEL) --detach
+
+.PHONY: cluster-down
+cluster-down: ## End the local Kubernetes that `make cluster` started
+	@$(LOCALCLUSTER) down
+
+.PHONY: run
+run: ## Run the operator here against the cluster of KUBECONFIG (ARGS="--flag ...")
+	go run . $(ARGS)
+
+##@ Test
+
+.PHONY: test
+test: $(GOTESTSUM) ## Unit, simulation, API server and database tests (TESTFLAGS=-race ...)
+	@hack/install-deps.sh test
+	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/test.sh test $(TESTFLAGS)
+
+.PHONY: e2e
+e2e: $(GOTESTSUM) ## The operator as a pod on a real node (needs root)
+	@hack/install-deps.sh test node
+	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/test.sh e2e $(TESTFLAGS)
+
+.PHONY: fuzz
+fuzz: ## Try every fuzz target for FUZZTIME (30s)
+	@hack/fuzz.sh $(FUZZTIME)
+
+.PHONY: lint
+lint: $(GOLANGCI) ## golangci-lint over every module, kube-api-linter over api/
+	@hack/lint.sh
+
+.PHONY: verify
+verify: $(CONTROLLER_GEN) $(KUSTOMIZE) $(PROMTOOL) $(GOLANGCI) ## Generated files, licence headers, go.mod, file lengths, links, alert rules
+	@hack/verify.sh
+
+.PHONY: ci
+ci: ## Everything that continuous integration runs
+	@.ci/run
+
+##@ Build
+
+.PHONY: build
+build: ## Build the operator into bin/rekey, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/rekey .
+
+.PHONY: generate
+generate: deepcopy manifests docs dist/install.yaml ## Every generated file: deepcopy, CRDs, reference docs, dist/install.yaml
+
+.PHONY: deepcopy
+deepcopy: $(CONTROLLER_GEN) ## zz_generated.deepcopy.go of the kinds
+	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
+
+.PHONY: manifests
+manifests: $(CONTROLLER_GEN) ## The CRDs in config/crd/bases
+	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
+
+.PHONY: docs
+docs: ## docs/api.md and docs/conditions.md
+	go run ./hack/docgen
+
+.PHONY: dist/install.yaml
+dist/install.yaml: $(KUSTOMIZE) ## config/default in one file
+	@mkdir -p dist
+	$(KUSTOMIZE) build config/default > dist/install.yaml.tmp && mv dist/install.yaml.tmp dist/install.yaml
+
+.PHONY: image
+image: build ## Build the image IMG as dist/rekey.tar, without a container engine
+	@mkdir -p dist
+	go -C hack/localcluster run ./cmd/image --out $(CURDIR)/dist/rekey.tar --name $(IMG) --binary $(BIN)/rekey --entrypoint /rekey
+
+.PHONY: assets
+assets: ## Build the local Kubernetes (once) and print its folder, which KUBEBUILDER_ASSETS wants
+	@if [ -n "$$KUBEBUILDER_ASSETS" ]; then echo "$$KUBEBUILDER_ASSETS"; else $(LOCALCLUSTER) assets; fi
+
+##@ Deploy
+
+.PHONY: deploy
+deploy: $(KUSTOMIZE) $(filter $(BIN)/kubectl,$(KUBECTL)) ## Install CRDs and operator into the cluster of KUBECONFIG, with the image IMG
+	@hack/deploy.sh $(IMG) | $(KUBECTL) apply --server-side -f -
+
+.PHONY: undeploy
+undeploy: $(KUSTOMIZE) $(filter $(BIN)/kubectl,$(KUBECTL)) ## Remove what deploy installed, and every object of our kinds
+	@KUBECTL=$(KUBECTL) hack/undeploy.sh
+
+##@ Keep in order
+
+.PHONY: install-deps
+install-deps: ## Install the Debian packages that tests and a local node need
+	@hack/install-deps.sh test node
+
+.PHONY: tidy
+tidy: ## go mod tidy in every module
+	@hack/modules.sh | while read -r module; do echo "go -C $$module mod tidy"; go -C "$$module" mod tidy || exit 1; done
+
+.PHONY: clean
+clean: ## Remove what was built here (not the cached Kubernetes: that is .cache/kube)
+	rm -rf $(BIN) .cache/test dist/*.tar
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9.\/-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
+
+# Tools, each pinned in a go.mod of its own, so that their requirements do not meet. They are built again when it changes.
+
+$(CONTROLLER_GEN) $(KUSTOMIZE) $(GOTESTSUM): hack/tools/go.mod hack/tools/go.sum
+	@echo "building $(@F)"
+	@package="$$(go -C hack/tools list tool | grep -E '/$(@F)(/v[0-9]+)?$$')" && go -C hack/tools build -o $@ "$$package" && touch $@
+
+$(GOLANGCI): hack/tools/lint/go.mod hack/tools/lint/go.sum
+	@echo "building $(@F) (a few minutes the first time)"
+	@go -C hack/tools/lint build -o $@ sigs.k8s.io/kube-api-linter/cmd/golangci-lint-kube-api-linter && touch $@
+
+$(PROMTOOL): hack/tools/promtool/go.mod hack/tools/promtool/go.sum
+	@echo "building $(@F)"
+	@go -C hack/tools/promtool build -tags remove_all_sd -o $@ github.com/prometheus/prometheus/cmd/promtool && touch $@
+
+# Where no kubectl is installed, the local Kubernetes has one.
+$(BIN)/kubectl:
+	@mkdir -p $(BIN)
+	@assets="$$($(MAKE) assets)" && ln -sf "$$assets/kubectl" $@

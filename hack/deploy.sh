@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Copyright The rekey Authors.
+# SPDX-License-Identifier: Apache-2.0
+
+# hack/deploy.sh IMAGE: prints the manifests of config/default with IMAGE as the operator's image.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+image="${1:?which image}"
+overlay=.cache/deploy
+mkdir -p "$overlay"
+cat > "$overlay/kustomization.yaml" <<EOF
+resources:
+- ../../config/default
+images:
+- name: rekey.dev/rekey
+  newName: ${image%:*}
+  newTag: "${image##*:}"
+EOF
+kustomize build "$overlay"

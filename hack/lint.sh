@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Copyright The rekey Authors.
+# SPDX-License-Identifier: Apache-2.0
+
+# golangci-lint over every module that holds code of ours, then kube-api-linter over the kinds.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+root="$PWD"
+status=0
+while read -r module; do
+  echo "== golangci-lint in $module"
+  (cd "$module" && golangci-lint run --config "$root/.golangci.yml" ./...) || status=1
+done < <(hack/modules.sh --own)
+echo "== kube-api-linter"
+golangci-lint run --config .golangci-kal.yml ./api/... || status=1
+exit "$status"

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Copyright The rekey Authors.
+# SPDX-License-Identifier: Apache-2.0
+
+# Removes what make deploy installed. DatabaseCredentials go first and by hand: their finalizer needs the operator, and
+# their deletionPolicy decides whether logins are dropped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+kubectl="${KUBECTL:-kubectl}"
+left="$("$kubectl" get databasecredentials.rekey.dev --all-namespaces --ignore-not-found -o name 2>/dev/null || true)"
+if [ -n "$left" ]; then
+  echo "These still exist, and need the operator to go:" >&2
+  sed 's/^/  /' <<<"$left" >&2
+  echo "Delete them first: kubectl delete databasecredentials --all --all-namespaces" >&2
+  exit 1
+fi
+kustomize build config/default | "$kubectl" delete --ignore-not-found -f -
