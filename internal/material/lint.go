@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,7 +112,7 @@ func lintForm(leaf *x509.Certificate) []error {
 		add("the key usage digitalSignature is missing, which TLS 1.3 needs")
 	}
 	allowed := x509.KeyUsageDigitalSignature
-	if _, ok := leaf.PublicKey.(*rsa.PublicKey); ok {
+	if _, ok := leaf.PublicKey.(*rsa.PublicKey); ok && slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
 		allowed |= x509.KeyUsageKeyEncipherment
 	}
 	if excess := leaf.KeyUsage &^ (allowed | x509.KeyUsageCertSign | x509.KeyUsageCRLSign); excess != 0 {

@@ -141,7 +141,9 @@ func (i *Issuer) sign(template *x509.Certificate, csr *x509.CertificateRequest) 
 		return nil, err
 	}
 	template.SubjectKeyId = keyID
-	if _, ok := csr.PublicKey.(*rsa.PublicKey); ok {
+	// Only a server is ever sent something encrypted with its key, by TLS 1.2 without forward secrecy; beside clientAuth
+	// alone RFC 5280, section 4.2.1.12 does not allow this usage.
+	if _, ok := csr.PublicKey.(*rsa.PublicKey); ok && slices.Contains(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
 		template.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, i.authority.certificate, csr.PublicKey, i.authority.signer)
