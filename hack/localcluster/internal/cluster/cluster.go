@@ -137,7 +137,7 @@ func (c *Cluster) steps() []step {
 		step{"kube-apiserver", c.apiServer},
 	)
 	if c.opts.Level == LevelControl || c.opts.Level == LevelNode {
-		steps = append(steps, step{"kube-controller-manager", c.controllerManager}, step{"kube-scheduler", c.scheduler})
+		steps = append(steps, step{"kube-controller-manager and kube-scheduler", c.controllers})
 	}
 	if c.opts.Level == LevelNode {
 		steps = append(steps, step{"node", c.node})

@@ -9,14 +9,17 @@ import (
 	"github.com/rekey/rekey/hack/localcluster/internal/pki"
 )
 
-// controllerManager is ready when it has made the first service account.
-func (c *Cluster) controllerManager(ctx context.Context) error {
-	config, err := c.kubeconfigFor("kube-controller-manager")
+// controllers starts the controller manager and the scheduler. Where a node
+// follows, it starts meanwhile; else the first service account shows that the
+// controllers are at work. The scheduler has nothing to show before the first
+// pod; if it ends the launcher notices.
+func (c *Cluster) controllers(ctx context.Context) error {
+	manager, err := c.kubeconfigFor("kube-controller-manager")
 	if err != nil {
 		return err
 	}
 	child, err := c.launch("kube-controller-manager", c.program("kube-controller-manager",
-		"--kubeconfig="+config,
+		"--kubeconfig="+manager,
 		"--leader-elect=false",
 		"--secure-port=0", // nobody asks for its metrics
 		"--use-service-account-credentials=true",
@@ -26,21 +29,22 @@ func (c *Cluster) controllerManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return await(ctx, child, func(ctx context.Context) error {
-		_, err := c.admin.get(ctx, "/api/v1/namespaces/default/serviceaccounts/default")
-		return err
-	})
-}
-
-// scheduler has nothing to show before the first pod; a start that fails ends
-// the process, which the launcher notices.
-func (c *Cluster) scheduler(context.Context) error {
-	config, err := c.kubeconfigFor("kube-scheduler")
+	scheduler, err := c.kubeconfigFor("kube-scheduler")
 	if err != nil {
 		return err
 	}
-	_, err = c.launch("kube-scheduler", c.program("kube-scheduler",
-		"--kubeconfig="+config, "--leader-elect=false", "--secure-port=0"))
+	if _, err := c.launch("kube-scheduler", c.program("kube-scheduler",
+		"--kubeconfig="+scheduler, "--leader-elect=false", "--secure-port=0")); err != nil {
+		return err
+	}
+	if c.opts.Level == LevelNode {
+		return nil
+	}
+	return await(ctx, child, c.hasDefaultAccount)
+}
+
+func (c *Cluster) hasDefaultAccount(ctx context.Context) error {
+	_, err := c.admin.get(ctx, "/api/v1/namespaces/default/serviceaccounts/default")
 	return err
 }
 

@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"net"
 	"syscall"
 
@@ -51,7 +52,10 @@ func (c *Cluster) node(ctx context.Context) error {
 	if err := c.state.Node.Connect(ctx, child.PID); err != nil {
 		return err
 	}
-	return await(ctx, child, func(ctx context.Context) error { return c.admin.nodeReady(ctx, node.Name) })
+	// Pods also need the service account that the controllers make.
+	return await(ctx, child, func(ctx context.Context) error {
+		return errors.Join(c.admin.nodeReady(ctx, node.Name), c.hasDefaultAccount(ctx))
+	})
 }
 
 func (c *Cluster) nodeSettings() (node.Settings, error) {
@@ -72,9 +76,13 @@ func (c *Cluster) nodeSettings() (node.Settings, error) {
 	if err != nil {
 		return node.Settings{}, err
 	}
+	names, err := c.ca.Issue("name-server", pki.Subject{Name: "system:kube-proxy"})
+	if err != nil {
+		return node.Settings{}, err
+	}
 	return node.Settings{
 		Place: place, Assets: c.opts.Assets, PauseImage: c.opts.PauseImage, Logs: c.layout.path(logsDir),
 		CA: c.ca.CertFile(), KubeletCert: serving.Cert, KubeletKey: serving.Key,
-		KubeletConfig: kubelet, ProxyConfig: proxy,
+		KubeletConfig: kubelet, ProxyConfig: proxy, Server: c.state.Server, Names: names,
 	}, nil
 }

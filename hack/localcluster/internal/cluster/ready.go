@@ -5,8 +5,6 @@ package cluster
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,19 +26,8 @@ type client struct {
 }
 
 func newClient(server string, ca *pki.Authority, pair pki.Pair) (client, error) {
-	cert, err := tls.LoadX509KeyPair(pair.Cert, pair.Key)
-	if err != nil {
-		return client{}, fmt.Errorf("loading a client certificate: %w", err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca.PEM())
-	return client{server: server, http: &http.Client{
-		Timeout: 5 * time.Second,
-		Transport: &http.Transport{ // no Proxy: the server is on this machine
-			TLSClientConfig:   &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: roots, MinVersion: tls.VersionTLS12},
-			DisableKeepAlives: true,
-		},
-	}}, nil
+	asker, err := pki.Client(ca.CertFile(), pair)
+	return client{server: server, http: asker}, err
 }
 
 // get returns the body of a 200 answer.

@@ -94,8 +94,7 @@ func removeTree(top string) error {
 }
 
 // hierarchies lists where control groups are mounted: one place in version 2,
-// several in version 1 (where a version 2 tree without controllers may be
-// mounted too and is passed over).
+// several in version 1 (where a version 2 tree without controllers may be one).
 func hierarchies(mountinfo string) ([]string, error) {
 	if unified() {
 		return []string{cgroupMount}, nil
@@ -108,7 +107,7 @@ func hierarchies(mountinfo string) ([]string, error) {
 	for line := range strings.Lines(string(data)) {
 		before, after, ok := strings.Cut(line, " - ")
 		left, right := strings.Fields(before), strings.Fields(after)
-		if ok && len(left) > 4 && len(right) > 0 && right[0] == "cgroup" {
+		if ok && len(left) > 4 && len(right) > 0 && strings.HasPrefix(right[0], "cgroup") {
 			roots = append(roots, left[4])
 		}
 	}

@@ -12,9 +12,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/rekey/rekey/hack/localcluster/internal/pki"
 )
 
 // Namespaces are those that the node's first process must be started in.
@@ -44,11 +47,38 @@ func First(settingsFile string) error {
 			return err
 		}
 	}
-	running := map[int]string{}
-	if err := startPrograms(s, running); err != nil {
+	// The first process of a namespace ignores signals that it does not handle.
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGTERM)
+	failed := make(chan error, 2)
+	go func() { failed <- serveNames(s) }()
+	go func() {
+		running := map[int]string{}
+		if err := startPrograms(s, running); err != nil {
+			failed <- err
+			return
+		}
+		failed <- reap(running)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case err := <-failed:
 		return err
 	}
-	return reap(running)
+}
+
+// serveNames answers pods that ask for a Service by name.
+func serveNames(s Settings) error {
+	asker, err := pki.Client(s.CA, s.Names)
+	if err != nil {
+		return err
+	}
+	conn, err := net.ListenPacket("udp4", net.JoinHostPort(s.NodeIP, "53"))
+	if err != nil {
+		return fmt.Errorf("listening for questions about names: %w", err)
+	}
+	return nameServer{server: s.Server, http: asker}.serve(conn)
 }
 
 // hidden are folders whose paths programs of a node have built in. The node

@@ -38,7 +38,6 @@ type Place struct {
 	CIDR        string `json:"cidr"`
 	PodCIDR     string `json:"podCIDR"`
 	ServiceCIDR string `json:"serviceCIDR"`
-	DNSIP       string `json:"dnsIP"`
 }
 
 // longestDir leaves room for the longest socket path that the kubelet makes
@@ -60,7 +59,7 @@ func Choose(dir string) (Place, error) {
 	}
 	address := func(rest string) string { return "10." + strconv.Itoa(second) + "." + rest }
 	place.CIDR, place.PodCIDR, place.ServiceCIDR = address("0.0/16"), address("1.0/24"), address("128.0/20")
-	place.HostIP, place.NodeIP, place.DNSIP = address("0.1"), address("0.2"), address("128.10")
+	place.HostIP, place.NodeIP = address("0.1"), address("0.2")
 	return place, nil
 }
 

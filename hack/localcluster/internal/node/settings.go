@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/rekey/rekey/hack/localcluster/internal/pki"
 )
 
 // PauseImage is the name of the image that holds a pod's namespaces.
@@ -29,6 +31,11 @@ type Settings struct {
 	KubeletCert, KubeletKey string
 	// KubeletConfig and ProxyConfig are kubeconfigs.
 	KubeletConfig, ProxyConfig string
+	// Server is the API server's URL.
+	Server string
+	// Names is the client certificate of the name server, which needs to see no
+	// more than kube-proxy does.
+	Names pki.Pair
 }
 
 func (s Settings) file(name string) string { return filepath.Join(s.Dir, name) }
@@ -42,7 +49,7 @@ func (s Settings) Write() (string, error) {
 	}
 	texts := map[string]string{
 		"containerd.toml": s.containerdConfig(plugins),
-		"resolv.conf":     "nameserver " + s.HostIP + "\n",
+		"resolv.conf":     "nameserver " + s.NodeIP + "\n",
 	}
 	objects := map[string]any{
 		"cni/10-bridge.conflist": s.bridgeConfig(),
@@ -102,6 +109,7 @@ func (s Settings) kubeletConfig() object {
 		"volumePluginDir":          s.file("volume-plugins"),
 		"resolvConf":               s.file("resolv.conf"),
 		"clusterDomain":            "cluster.local",
+		"clusterDNS":               []string{s.NodeIP},
 		"cgroupDriver":             "cgroupfs",
 		"cgroupRoot":               "/" + s.Cgroup,
 		"failCgroupV1":             false,

@@ -76,9 +76,6 @@ func New(dir string) (*Authority, error) {
 // CertFile is the file that holds the authority's certificate.
 func (a *Authority) CertFile() string { return filepath.Join(a.dir, "ca.crt") }
 
-// PEM is the authority's certificate.
-func (a *Authority) PEM() []byte { return a.pem }
-
 // Issue makes a key and a certificate that serves on both sides of TLS, and
 // writes them to <file>.crt and <file>.key.
 func (a *Authority) Issue(file string, subject Subject) (Pair, error) {
