@@ -52,6 +52,9 @@ const (
 	Verified Stage = "Verified"
 	Current  Stage = "Current"
 	Previous Stage = "Previous"
+	// Discarded is a pending version that will never be published. It is written down before the remote end is told to
+	// refuse it, so that nobody who reads the ledger later can still commit it.
+	Discarded Stage = "Discarded"
 )
 
 // Version is one version of a credential, without its material. All times are UTC.
@@ -72,6 +75,9 @@ type Version struct {
 	PublishedAt time.Time `json:"publishedAt,omitzero"`
 	// NotAfter is when the version expires by itself; zero where it does not.
 	NotAfter time.Time `json:"notAfter,omitzero"`
+	// Overlap is how long the version before this one lives at least after this one was published. It is fixed at
+	// Commit, so that a policy which is changed or cannot be read takes no login away early; 0 means the policy's.
+	Overlap time.Duration `json:"overlap,omitempty"`
 }
 
 // Policy is when and how carefully, resolved: no reference is left, and no zero value means a default.
@@ -166,6 +172,8 @@ type Observation struct {
 	ClockKnown bool
 	// UID of the object: jitter is a hash of it.
 	UID string
+	// FirstSeen is when this process saw the object for the first time: the first probes after a start are paced from it.
+	FirstSeen time.Time
 	// Policy, resolved.
 	Policy Policy
 	// Traits of the source.

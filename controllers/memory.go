@@ -1,0 +1,132 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"sync"
+	"time"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+// finalRejections of a candidate in a row, after which it is never published: one rejection can be a server that has
+// not caught up with itself.
+const finalRejections = 2
+
+// Memory is what one process remembers of every object: failed attempts and proofs. Losing it costs a few questions at
+// the remote end and nothing else; nothing in it is needed to finish what was begun.
+//
+// The zero value is ready. It is safe for concurrent use.
+type Memory struct {
+	mu    sync.Mutex
+	byUID map[string]memo
+}
+
+// memo is what is remembered of one object. It is copied in and out; attempts is never shared.
+type memo struct {
+	firstSeen time.Time
+	proof     rotation.Proof
+	mark      rotation.Mark
+	candidate candidate
+	// attempts that failed, of the rotation away from version base, with the same inputs.
+	attempts map[rotation.Step]attempt
+	base     int64
+	inputs   string
+}
+
+// candidate is what this process heard of the pending version.
+type candidate struct {
+	seq        int64
+	answer     credential.Answer
+	rejections int
+	// above is the highest mark of ours that was met in its slot.
+	above int64
+}
+
+// attempt is how often a step failed in a row, when it may be tried again, and why it failed last.
+type attempt struct {
+	count int
+	next  time.Time
+	err   error
+}
+
+// Forget drops what is remembered of an object that is gone.
+func (m *Memory) Forget(uid string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.byUID, uid)
+}
+
+// open gives what is remembered, from now on for these inputs: other inputs begin with no failed attempts.
+func (m *Memory) open(uid, inputs string, now time.Time) memo {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known, ok := m.byUID[uid]
+	if !ok {
+		known = memo{firstSeen: now}
+	}
+	known.proof.InThisPass = false
+	attempts := make(map[rotation.Step]attempt, len(known.attempts))
+	if known.inputs == inputs {
+		for step, a := range known.attempts {
+			attempts[step] = a
+		}
+	}
+	known.inputs, known.attempts = inputs, attempts
+	return known
+}
+
+// keep remembers what a pass found out.
+func (m *Memory) keep(uid string, what memo) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.byUID == nil {
+		m.byUID = map[string]memo{}
+	}
+	m.byUID[uid] = what
+}
+
+// away notes from which version the rotation leads away: the attempts of another rotation do not count. The number of
+// the candidate does not matter, so that a remote end which refuses one candidate after the other is asked ever less.
+func (m *memo) away(base int64) {
+	if m.base != base {
+		m.base, m.attempts = base, map[rotation.Step]attempt{}
+	}
+}
+
+// about gives what was heard of the candidate of this number.
+func (m *memo) about(seq int64) *candidate {
+	if m.candidate.seq != seq {
+		m.candidate = candidate{seq: seq}
+	}
+	return &m.candidate
+}
+
+// prove notes an answer about the current version. Unknown changes nothing: not having asked is not news.
+func (m *memo) prove(seq int64, answer credential.Answer, now time.Time) {
+	if answer == credential.Unknown {
+		return
+	}
+	rejections := 0
+	if answer == credential.Rejected {
+		rejections = 1
+		if m.proof.Seq == seq {
+			rejections += m.proof.Rejections
+		}
+	}
+	m.proof = rotation.Proof{Seq: seq, At: now, Answer: answer, Rejections: rejections, InThisPass: true}
+	m.mark = rotation.Mark{}
+}
+
+// failed notes a failed attempt.
+func (m *memo) failed(step rotation.Step, err error, next func(count int) time.Time) attempt {
+	a := attempt{count: m.attempts[step].count + 1, err: err}
+	a.next = next(a.count)
+	m.attempts[step] = a
+	return a
+}
+
+// worked forgets the failed attempts of a step.
+func (m *memo) worked(step rotation.Step) { delete(m.attempts, step) }

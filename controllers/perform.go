@@ -1,0 +1,340 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// perform does exactly one step. It decides nothing.
+func (p *pass) perform(ctx context.Context, step rotation.Step) error {
+	switch step {
+	case rotation.StepRecord:
+		return p.save(ctx, "recording a request", p.noteRequests)
+	case rotation.StepPropose:
+		return p.propose(ctx)
+	case rotation.StepStage:
+		return p.stage(ctx)
+	case rotation.StepVerify:
+		return p.verify(ctx)
+	case rotation.StepCommit:
+		return p.commit(ctx)
+	case rotation.StepProject:
+		return p.project(ctx)
+	case rotation.StepProbe:
+		return p.probe(ctx)
+	case rotation.StepRetire:
+		return p.retire(ctx)
+	case rotation.StepDiscard:
+		return p.discard(ctx)
+	case rotation.StepRenumber:
+		return p.renumber(ctx)
+	case rotation.StepReassert:
+		return p.reassert(ctx)
+	case rotation.StepWithdraw:
+		return p.withdraw(ctx)
+	case rotation.StepNone:
+	}
+	return fmt.Errorf("performing %q: no such step", step)
+}
+
+// save writes a changed copy of the ledger, by compare-and-swap on what this pass read or wrote last.
+func (p *pass) save(ctx context.Context, doing string, change func(*secretstore.Ledger)) error {
+	ledger := p.snapshot.Ledger.Clone()
+	change(&ledger)
+	snapshot, err := p.Store.Save(ctx, ledger)
+	if err := p.written(snapshot, err); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
+
+// noteRequests writes down what the annotations ask for. To retire a previous version that is not there is done already;
+// otherwise it would end an overlap that nobody spoke of.
+func (p *pass) noteRequests(l *secretstore.Ledger) {
+	if p.Rotate != "" {
+		l.Rotate.Seen = p.Rotate
+	}
+	if p.RetirePrevious != "" {
+		l.RetirePrevious.Seen = p.RetirePrevious
+	}
+	if l.Previous == nil {
+		l.RetirePrevious.Honoured = l.RetirePrevious.Seen
+	}
+}
+
+func (p *pass) propose(ctx context.Context) error {
+	o := p.out.Observation
+	v := rotation.Version{
+		Seq: rotation.NextSeq(o), Slot: rotation.NextSlot(o), Stage: rotation.Proposed, Fingerprint: p.Fingerprint, ProposedAt: o.Now,
+	}
+	ref := p.ref(v)
+	if p.Preflight != nil && o.Current == nil {
+		step, cancel := p.deadline(ctx)
+		defer cancel()
+		if err := p.Preflight(step, ref); err != nil {
+			return fmt.Errorf("checking the remote end before anything is made: %w", err)
+		}
+	}
+	material, err := p.Propose(ref)
+	if err != nil {
+		return fmt.Errorf("making version %d: %w", v.Seq, err)
+	}
+	return p.save(ctx, "writing down the new version", func(l *secretstore.Ledger) {
+		l.Pending, l.LastSeq = &secretstore.Record{Version: v, Material: material}, v.Seq
+		if p.Traits.Remote {
+			p.noteRequests(l)
+		}
+	})
+}
+
+// stage tells the remote end, which is allowed because the version is written down: it was read from the ledger.
+func (p *pass) stage(ctx context.Context) error {
+	pending := p.snapshot.Ledger.Pending
+	ref := p.ref(pending.Version)
+	material, err := p.tell(ctx, ref, pending.Material)
+	if err != nil {
+		p.meetNewerMark(ctx, ref, err)
+		return fmt.Errorf("staging version %d: %w", ref.Seq, err)
+	}
+	version := pending.Version
+	version.Stage = rotation.Staged
+	if p.NotAfter != nil {
+		if version.NotAfter, err = p.NotAfter(material); err != nil {
+			return fmt.Errorf("reading the expiry of version %d: %w", ref.Seq, err)
+		}
+	}
+	return p.save(ctx, "writing down that the version is staged", func(l *secretstore.Ledger) {
+		l.Pending = &secretstore.Record{Version: version, Material: material}
+	})
+}
+
+func (p *pass) tell(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Material, error) {
+	if p.Source == nil {
+		return nil, p.noSource()
+	}
+	ctx, cancel := p.deadline(ctx)
+	defer cancel()
+	return p.Source.Stage(ctx, ref, material)
+}
+
+func (p *pass) noSource() error {
+	if p.SourceErr != nil {
+		return p.SourceErr
+	}
+	return errors.New("the source of the credential could not be opened")
+}
+
+// meetNewerMark settles a fenced candidate: where the mark is ours and newer, the ledger was restored from an older
+// state or the candidate was discarded already. It can never be staged; another one, with a number above the mark, can.
+func (p *pass) meetNewerMark(ctx context.Context, ref credential.Ref, err error) {
+	if fault.ReasonOf(err, "") != fault.Fenced {
+		return
+	}
+	mark, err := p.mark(ctx, ref)
+	if err != nil || mark.State != rotation.MarkerOurs || mark.Seq <= ref.Seq {
+		return
+	}
+	about := p.memo.about(ref.Seq)
+	about.answer, about.rejections, about.above = credential.Rejected, finalRejections, mark.Seq
+}
+
+// mark reads whom the remote end says the slot belongs to; unread where it cannot hold a mark.
+func (p *pass) mark(ctx context.Context, ref credential.Ref) (rotation.Mark, error) {
+	marked, ok := p.Source.(credential.Marked)
+	if !ok {
+		return rotation.Mark{}, nil
+	}
+	ctx, cancel := p.deadline(ctx)
+	defer cancel()
+	m, err := marked.Marker(ctx, ref)
+	switch {
+	case err != nil:
+		return rotation.Mark{}, fmt.Errorf("reading the mark of slot %q: %w", ref.Slot, err)
+	case !m.Exists:
+		return rotation.Mark{State: rotation.MarkerAbsent}, nil
+	case m.Owner == "":
+		return rotation.Mark{State: rotation.MarkerMissing}, nil
+	case m.Owner != ref.Owner():
+		return rotation.Mark{State: rotation.MarkerForeign, Seq: m.Seq}, nil
+	}
+	return rotation.Mark{State: rotation.MarkerOurs, Seq: m.Seq}, nil
+}
+
+// ask uses a version as a client would.
+func (p *pass) ask(ctx context.Context, record *secretstore.Record) (credential.Answer, error) {
+	if p.Source == nil {
+		return credential.Unknown, p.noSource()
+	}
+	ctx, cancel := p.deadline(ctx)
+	defer cancel()
+	answer, err := p.Source.Verify(ctx, p.ref(record.Version), record.Material)
+	if answer == credential.Unknown && err == nil {
+		err = errors.New("the remote end gave no clear answer")
+	}
+	return answer, err
+}
+
+func (p *pass) verify(ctx context.Context) error {
+	pending := p.snapshot.Ledger.Pending
+	answer, err := p.ask(ctx, pending)
+	about := p.memo.about(pending.Seq)
+	switch answer {
+	case credential.Unknown:
+		return fmt.Errorf("verifying version %d: %w", pending.Seq, err)
+	case credential.Rejected:
+		about.answer = answer
+		about.rejections++
+		if err == nil {
+			err = errors.New("the remote end refused it")
+		}
+		if fault.Classify(err) == fault.ClassTransient {
+			err = fault.Transient(fault.ReasonOf(err, fault.CandidateRejected), err)
+		}
+		return fmt.Errorf("verifying version %d: %w", pending.Seq, err)
+	case credential.Accepted:
+	}
+	*about = candidate{seq: pending.Seq, answer: answer}
+	return p.save(ctx, "writing down that the version is verified", func(l *secretstore.Ledger) { l.Pending.Stage = rotation.Verified })
+}
+
+// commit makes the pending version the current one. All of it is one write.
+func (p *pass) commit(ctx context.Context) error {
+	now, seq := p.out.Observation.Now, p.snapshot.Ledger.Pending.Seq
+	err := p.save(ctx, "committing the new version", func(l *secretstore.Ledger) {
+		if p.Traits.Remote && p.Traits.Overlap && l.Current != nil {
+			l.Previous = l.Current
+			l.Previous.Stage = rotation.Previous
+		}
+		l.Current, l.Pending = l.Pending, nil
+		l.Current.Stage, l.Current.CommittedAt = rotation.Current, now
+		if p.Traits.Remote {
+			l.Current.Overlap = p.Policy.Overlap
+		} else {
+			// The commit is the write of the user's Secret.
+			l.Current.PublishedAt = now
+			p.noteRequests(l)
+		}
+		l.Rotate.Honoured = l.Rotate.Seen
+	})
+	if err == nil && p.memo.about(seq).answer == credential.Accepted {
+		p.memo.prove(seq, credential.Accepted, now)
+	}
+	return err
+}
+
+// project writes the user's Secret, then when that was. Interrupted in between, it is entered again and does the second.
+func (p *pass) project(ctx context.Context) error {
+	if p.snapshot.Target != rotation.TargetShowsCurrent {
+		if err := p.written(p.Store.Project(ctx)); err != nil {
+			return fmt.Errorf("writing the Secret: %w", err)
+		}
+	}
+	if p.snapshot.Target != rotation.TargetShowsCurrent || !p.snapshot.Ledger.Current.PublishedAt.IsZero() {
+		return nil
+	}
+	return p.save(ctx, "writing down when the Secret was written", func(l *secretstore.Ledger) { l.Current.PublishedAt = p.now() })
+}
+
+// probe uses the current version. A second rejection in a row asks whose the login is.
+func (p *pass) probe(ctx context.Context) error {
+	current := p.snapshot.Ledger.Current
+	answer, err := p.ask(ctx, current)
+	if answer == credential.Unknown {
+		return fmt.Errorf("proving version %d: %w", current.Seq, err)
+	}
+	p.memo.prove(current.Seq, answer, p.now())
+	if p.memo.proof.Rejections < finalRejections {
+		return nil
+	}
+	p.memo.mark, err = p.mark(ctx, p.ref(current.Version))
+	return err
+}
+
+// retire has the previous version refused, under the number of the current one: a late transaction that would bring the
+// previous version back meets a newer mark.
+func (p *pass) retire(ctx context.Context) error {
+	l := p.snapshot.Ledger
+	ref := p.ref(l.Previous.Version)
+	ref.Seq = max(ref.Seq, l.Current.Seq)
+	if err := p.refuse(ctx, ref); err != nil {
+		return fmt.Errorf("retiring version %d: %w", l.Previous.Seq, err)
+	}
+	return p.save(ctx, "writing down that the previous version is retired", func(l *secretstore.Ledger) {
+		l.Previous = nil
+		l.RetirePrevious.Honoured = l.RetirePrevious.Seen
+	})
+}
+
+func (p *pass) refuse(ctx context.Context, ref credential.Ref) error {
+	if p.Source == nil {
+		return p.noSource()
+	}
+	ctx, cancel := p.deadline(ctx)
+	defer cancel()
+	return p.Source.Retire(ctx, ref)
+}
+
+// discard first writes down that the pending version will never be published, with a number of its own for that: whoever
+// still means to commit it fails at the ledger, and whoever still means to stage it meets a newer mark. Only then the
+// remote end is told.
+func (p *pass) discard(ctx context.Context) error {
+	pending := p.snapshot.Ledger.Pending
+	if !p.Traits.Remote {
+		return p.save(ctx, "dropping the candidate", func(l *secretstore.Ledger) { l.Pending = nil })
+	}
+	if pending.Stage != rotation.Discarded {
+		above := p.memo.about(pending.Seq).above
+		return p.save(ctx, "writing down that the candidate is discarded", func(l *secretstore.Ledger) {
+			l.Pending.Stage = rotation.Discarded
+			l.LastSeq = max(l.LastSeq, l.Pending.Seq, above) + 1
+		})
+	}
+	ref := p.ref(pending.Version)
+	ref.Seq = p.snapshot.Ledger.LastSeq
+	if err := p.refuse(ctx, ref); err != nil {
+		return fmt.Errorf("retiring the discarded version %d: %w", pending.Seq, err)
+	}
+	return p.save(ctx, "dropping the candidate", func(l *secretstore.Ledger) { l.Pending = nil })
+}
+
+// renumber gives the current version a number above the mark at the remote end. What was heard of it goes with it.
+func (p *pass) renumber(ctx context.Context) error {
+	mark := p.memo.mark
+	seq := max(mark.Seq, p.snapshot.Ledger.LastSeq) + 1
+	err := p.save(ctx, "giving the current version a number above the mark", func(l *secretstore.Ledger) {
+		l.Current.Seq, l.LastSeq = seq, seq
+	})
+	if err == nil {
+		p.memo.proof.Seq = seq
+	}
+	return err
+}
+
+// reassert makes the remote end accept the current version again, and sees that it does.
+func (p *pass) reassert(ctx context.Context) error {
+	current := p.snapshot.Ledger.Current
+	if _, err := p.tell(ctx, p.ref(current.Version), current.Material); err != nil {
+		return fmt.Errorf("restoring version %d at the remote end: %w", current.Seq, err)
+	}
+	answer, err := p.ask(ctx, current)
+	if answer == credential.Unknown {
+		return fmt.Errorf("proving version %d after it was restored: %w", current.Seq, err)
+	}
+	mark := p.memo.mark
+	p.memo.prove(current.Seq, answer, p.now())
+	if answer == credential.Rejected {
+		p.memo.mark = mark
+		return fault.Transient(fault.CredentialRejected,
+			fmt.Errorf("proving version %d after it was restored: the remote end still refuses it", current.Seq))
+	}
+	return nil
+}

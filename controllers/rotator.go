@@ -1,0 +1,335 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/clock"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+const (
+	// maxSteps of one pass. A whole life, from nothing to a retired predecessor, is shorter.
+	maxSteps = 16
+	// conflictWait is when to look again after somebody else wrote first.
+	conflictWait = time.Second
+	// defaultStepTimeout for one remote call.
+	defaultStepTimeout = 20 * time.Second
+	// maxBackoff that is believed: a wait that is longer was reckoned with a clock that has gone back since.
+	maxBackoff = time.Hour
+)
+
+// stepObserve is the name under which failing reads are counted. It is no step of the table.
+const stepObserve rotation.Step = "Observe"
+
+// Subject is one credential, resolved: everything that its kind knows and that the drive needs.
+type Subject struct {
+	// Ref without Seq and Slot.
+	Ref credential.Ref
+	// UID of the object.
+	UID string
+	// Policy, resolved; Traits of the source, known even where the source could not be opened.
+	Policy rotation.Policy
+	Traits credential.Traits
+	// Fingerprint of the fields of the spec that demand new material.
+	Fingerprint string
+	// Store of the versions.
+	Store Store
+	// Source that makes them come true; nil where it could not be opened, and then SourceErr says why. A step that needs
+	// it fails with that error.
+	Source    credential.Source
+	SourceErr error
+	// Propose makes up the material of a new version. It touches nothing outside.
+	Propose func(ref credential.Ref) (credential.Material, error)
+	// NotAfter reads from staged material when it expires by itself; nil where it does not.
+	NotAfter func(credential.Material) (time.Time, error)
+	// Preconditions that are known not to hold. A foreign target Secret is added by Drive.
+	Preconditions []rotation.Unmet
+	// Preflight asks the remote end whether the credential can be served at all, before anything is written down or
+	// touched; it is asked only while there is no version. Nil where there is nothing to ask.
+	Preflight func(ctx context.Context, ref credential.Ref) error
+	// Rotate and RetirePrevious are the values of the annotations.
+	Rotate, RetirePrevious string
+	// Deleting and Suspended are what the object says. Delete is true where its deletion policy is Delete.
+	Deleting, Suspended, Delete bool
+	// WithdrawDeadline is when a deleted object is let go although the remote end could not be cleaned.
+	WithdrawDeadline time.Time
+	// InputHash changes with everything that may mend a failing step; then the backoff begins anew.
+	InputHash string
+}
+
+// Outcome is what a pass found and did. Only report.go turns it into words for people.
+type Outcome struct {
+	// Observation, Decision and Health are the last ones of the pass; zero where nothing could be read.
+	Observation rotation.Observation
+	Decision    rotation.Decision
+	Health      rotation.Health
+	// Performed steps, in order, the failed one not included.
+	Performed []rotation.Step
+	// Snapshot is the last one read or written.
+	Snapshot secretstore.Snapshot
+	// Err is why FailedStep failed, in this pass or in an earlier one for which it still waits until NextAttempt.
+	Err         error
+	FailedStep  rotation.Step
+	NextAttempt time.Time
+	// Conflict is true where somebody else wrote first. It is no error; NextAttempt is soon.
+	Conflict bool
+	// Sessions of the previous version; nil where there is none or the remote end cannot tell.
+	Sessions *credential.Sessions
+	// Withdrawn is true where the object may go. LeftBehind says what could not be cleaned, and why; often empty.
+	Withdrawn  bool
+	LeftBehind string
+}
+
+// WakeAt is when to look again if nothing else happens; zero where the object may go.
+func (o Outcome) WakeAt() time.Time {
+	if o.Withdrawn || (!o.NextAttempt.IsZero() && (o.Decision.WakeAt.IsZero() || o.NextAttempt.Before(o.Decision.WakeAt))) {
+		return o.NextAttempt
+	}
+	return o.Decision.WakeAt
+}
+
+// Rotator drives credentials of every kind: it observes, asks the planner, performs one step, and looks again.
+type Rotator struct {
+	// Clock is the wall clock.
+	Clock clock.PassiveClock
+	// Skew reads how far the clock is from that of the API server; known is false where that was not seen yet.
+	Skew func() (off time.Duration, known bool)
+	// Memory of this process.
+	Memory *Memory
+	// StepTimeout of one remote call, shorter than the reconcile's, so that a hung server leaves time to report.
+	StepTimeout time.Duration
+	// Next is the planner; nil for rotation.Next.
+	Next func(rotation.Observation) rotation.Decision
+}
+
+// pass is one run of Drive.
+type pass struct {
+	*Rotator
+	Subject
+	memo     memo
+	snapshot secretstore.Snapshot
+	out      Outcome
+}
+
+// Drive takes the credential as far as it can go now.
+func (r *Rotator) Drive(ctx context.Context, s Subject) Outcome {
+	p := &pass{Rotator: r, Subject: s}
+	inputs := strings.Join([]string{s.InputHash, s.Fingerprint, s.Rotate, s.RetirePrevious}, "\x00")
+	p.memo = r.Memory.open(s.UID, inputs, p.now())
+	p.run(ctx)
+	if p.out.Withdrawn {
+		r.Memory.Forget(s.UID)
+	} else {
+		r.Memory.keep(s.UID, p.memo)
+	}
+	p.out.Snapshot = p.snapshot
+	return p.out
+}
+
+func (p *pass) run(ctx context.Context) {
+	snapshot, err := p.Store.Load(ctx)
+	if err != nil {
+		p.unreadable(ctx, err)
+		return
+	}
+	p.snapshot = snapshot
+	p.memo.worked(stepObserve)
+	done := map[situation]bool{}
+	for range maxSteps {
+		p.decide()
+		step := p.out.Decision.Step
+		if step == rotation.StepNone {
+			p.count(ctx)
+			return
+		}
+		if p.waiting(step) {
+			return
+		}
+		here := p.situation(step)
+		if done[here] {
+			p.fail(step, fmt.Errorf("performing %s once more: it succeeded and changed nothing", step))
+			return
+		}
+		done[here] = true
+		if err := p.perform(ctx, step); err != nil {
+			p.fail(step, err)
+			return
+		}
+		p.memo.worked(step)
+		p.out.Performed = append(p.out.Performed, step)
+		if p.out.Withdrawn {
+			return
+		}
+	}
+	// Nothing is wrong with a long way; the next pass goes on.
+	p.out.NextAttempt = p.now().Add(conflictWait)
+}
+
+// decide observes and asks the planner.
+func (p *pass) decide() {
+	o := p.observe()
+	if o.Current != nil {
+		p.memo.away(o.Current.Seq)
+	}
+	next := p.Next
+	if next == nil {
+		next = rotation.Next
+	}
+	p.out.Observation, p.out.Decision, p.out.Health = o, next(o), rotation.HealthOf(o)
+}
+
+func (p *pass) observe() rotation.Observation {
+	l := p.snapshot.Ledger
+	o := rotation.Observation{
+		Now: p.now(), UID: p.UID, FirstSeen: p.memo.firstSeen, Policy: p.Policy, Traits: p.Traits, Fingerprint: p.Fingerprint,
+		Pending: version(l.Pending), Current: version(l.Current), Previous: version(l.Previous), LastSeq: l.LastSeq,
+		Target: p.snapshot.Target, Proof: p.memo.proof, Marker: p.memo.mark,
+		Rotate: request(p.Rotate, l.Rotate), RetirePrevious: request(p.RetirePrevious, l.RetirePrevious),
+		Preconditions: p.Preconditions, Deleting: p.Deleting, Suspended: p.Suspended,
+	}
+	o.ClockOff, o.ClockKnown = p.Skew()
+	if o.Target == rotation.TargetForeign {
+		conflict := rotation.Unmet{Reason: string(fault.SecretConflict), Message: p.snapshot.Conflict, Permanent: true}
+		o.Preconditions = append([]rotation.Unmet{conflict}, o.Preconditions...)
+	}
+	if o.Pending != nil {
+		if c := p.memo.about(o.Pending.Seq); c.answer == credential.Accepted || c.rejections >= finalRejections {
+			o.PendingAnswer = c.answer
+		}
+	}
+	return o
+}
+
+func version(r *secretstore.Record) *rotation.Version {
+	if r == nil {
+		return nil
+	}
+	v := r.Version
+	return &v
+}
+
+// request merges an annotation with what is written down: the annotation may have vanished since.
+func request(annotation string, t secretstore.Tokens) rotation.Request {
+	token := annotation
+	if token == "" {
+		token = t.Seen
+	}
+	return rotation.Request{Token: token, Recorded: token == t.Seen, Honoured: token == t.Honoured}
+}
+
+// situation is what a step was chosen in. The same step in the same situation would do the same again.
+type situation struct {
+	step                       rotation.Step
+	pending, current, previous rotation.Version
+	lastSeq                    int64
+	target                     rotation.TargetState
+	proof                      rotation.Proof
+	mark                       rotation.Mark
+	rotate, retirePrevious     rotation.Request
+}
+
+func (p *pass) situation(step rotation.Step) situation {
+	o := p.out.Observation
+	return situation{step: step, lastSeq: o.LastSeq, target: o.Target, proof: o.Proof, mark: o.Marker,
+		pending: deref(o.Pending), current: deref(o.Current), previous: deref(o.Previous),
+		rotate: o.Rotate, retirePrevious: o.RetirePrevious}
+}
+
+func deref(v *rotation.Version) rotation.Version {
+	if v == nil {
+		return rotation.Version{}
+	}
+	return *v
+}
+
+// waiting tells whether the step failed before and is to be left alone for a while; then the pass reports that failure.
+func (p *pass) waiting(step rotation.Step) bool {
+	a, failed := p.memo.attempts[step]
+	wait := a.next.Sub(p.now())
+	if !failed || wait <= 0 || wait > maxBackoff {
+		return false
+	}
+	p.out.Err, p.out.FailedStep, p.out.NextAttempt = a.err, step, a.next
+	return true
+}
+
+// fail ends the pass. Nothing is undone and no candidate is thrown away.
+func (p *pass) fail(step rotation.Step, err error) {
+	if isConflict(err) {
+		p.out.Conflict, p.out.NextAttempt = true, p.now().Add(conflictWait)
+		return
+	}
+	a := p.memo.failed(step, err, func(count int) time.Time {
+		if after := fault.RetryAfter(err); after > 0 {
+			return p.now().Add(min(after, maxBackoff))
+		}
+		return p.now().Add(rotation.Backoff(count, rotation.UrgencyOf(p.out.Observation)))
+	})
+	p.out.Err, p.out.FailedStep, p.out.NextAttempt = err, step, a.next
+}
+
+// isConflict tells whether somebody else wrote first. A remote end's error never counts.
+func isConflict(err error) bool {
+	var c *conflictError
+	return errors.As(err, &c)
+}
+
+// conflictError is a refused compare-and-swap.
+type conflictError struct{ err error }
+
+func (c *conflictError) Error() string { return c.err.Error() }
+func (c *conflictError) Unwrap() error { return c.err }
+
+// written takes over what the store gave back, and marks a refused compare-and-swap.
+func (p *pass) written(snapshot secretstore.Snapshot, err error) error {
+	switch {
+	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
+		return &conflictError{err}
+	case err != nil:
+		return err
+	}
+	p.snapshot = snapshot
+	return nil
+}
+
+// count asks who still uses the previous version. Not being told is no trouble.
+func (p *pass) count(ctx context.Context) {
+	counter, ok := p.Source.(credential.Counter)
+	previous := p.snapshot.Ledger.Previous
+	if !ok || previous == nil {
+		return
+	}
+	ctx, cancel := p.deadline(ctx)
+	defer cancel()
+	if sessions, err := counter.Sessions(ctx, p.ref(previous.Version)); err == nil {
+		p.out.Sessions = &sessions
+	}
+}
+
+func (p *pass) now() time.Time { return p.Clock.Now().UTC() }
+
+func (p *pass) ref(v rotation.Version) credential.Ref {
+	ref := p.Ref
+	ref.Seq, ref.Slot = v.Seq, v.Slot
+	return ref
+}
+
+func (p *pass) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	timeout := p.StepTimeout
+	if timeout <= 0 {
+		timeout = defaultStepTimeout
+	}
+	return context.WithTimeout(ctx, timeout)
+}

@@ -1,0 +1,119 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation
+
+import "time"
+
+// Level says how near the deadline of the current version is. The words are the reasons of the ExpiringSoon condition.
+type Level string
+
+// The levels, in order.
+const (
+	LevelNone         Level = ""
+	ExpiresSoon       Level = "ExpiresSoon"
+	ExpiresImminently Level = "ExpiresImminently"
+	Expired           Level = "Expired"
+)
+
+const (
+	// warnShare of the time between renewal and deadline is the most that warns: a rotation that
+	// succeeds at once, or after a few tries, is no news.
+	warnShare = 0.7
+	// The margin after Due before a rotation counts as overdue: a tenth of the version's age, within these bounds.
+	overdueShare     = 10
+	overdueMarginMin = 30 * time.Second
+	overdueMarginMax = time.Hour
+)
+
+// Health is how the current version stands with the clock. It does not depend on what the planner decides: a suspended
+// or blocked credential expires all the same.
+type Health struct {
+	// Level now.
+	Level Level
+	// Deadline is NotAfter, or CommittedAt+MaxAge for a version that does not expire by itself; zero for none.
+	Deadline time.Time
+	// WarnAt and AlarmAt are when the levels below Expired begin; zero where there is no deadline.
+	WarnAt, AlarmAt time.Time
+	// Due is when the version is to be replaced; zero for never.
+	Due time.Time
+	// Overdue is true where Due has passed by a margin and the version is still the current one.
+	Overdue bool
+	// NextLevelAt is the next instant at which Level or Overdue changes by the clock alone; zero for never.
+	NextLevelAt time.Time
+}
+
+// HealthOf reads the health of the current version.
+func HealthOf(o Observation) Health {
+	h := Health{Due: Due(o), Deadline: deadline(o)}
+	if o.Current == nil {
+		return h
+	}
+	overdueAt := overdueFrom(o, h.Due)
+	h.Overdue = !overdueAt.IsZero() && !o.Now.Before(overdueAt)
+	if !h.Deadline.IsZero() {
+		warn, alarm := leads(o, h.Deadline)
+		h.WarnAt, h.AlarmAt = h.Deadline.Add(-warn), h.Deadline.Add(-alarm)
+		h.Level = levelAt(o.Now, h)
+	}
+	for _, at := range []time.Time{h.WarnAt, h.AlarmAt, h.Deadline, overdueAt} {
+		if at.After(o.Now) {
+			h.NextLevelAt = earliest(h.NextLevelAt, at)
+		}
+	}
+	return h
+}
+
+func levelAt(now time.Time, h Health) Level {
+	switch {
+	case !now.Before(h.Deadline):
+		return Expired
+	case !now.Before(h.AlarmAt):
+		return ExpiresImminently
+	case !now.Before(h.WarnAt):
+		return ExpiresSoon
+	}
+	return LevelNone
+}
+
+func deadline(o Observation) time.Time {
+	c := o.Current
+	switch {
+	case c == nil:
+		return time.Time{}
+	case !c.NotAfter.IsZero():
+		return c.NotAfter
+	case o.Policy.MaxAge > 0 && !c.CommittedAt.IsZero():
+		return c.CommittedAt.Add(o.Policy.MaxAge)
+	}
+	return time.Time{}
+}
+
+// leads are how long before the deadline the two levels begin: what the policy says, but never before a healthy rotation
+// had its chance, and the alarm in proportion to the warning.
+func leads(o Observation, deadline time.Time) (warn, alarm time.Duration) {
+	start := renewal(o)
+	if start.IsZero() {
+		start = o.Current.CommittedAt
+	}
+	warn, alarm = max(o.Policy.WarnBefore, 0), max(o.Policy.AlarmBefore, 0)
+	if !start.IsZero() {
+		room := max(deadline.Sub(start), 0)
+		if most := time.Duration(warnShare * float64(room)); warn > most {
+			alarm = time.Duration(float64(alarm) * (float64(most) / float64(warn)))
+			warn = most
+		}
+	}
+	return warn, min(alarm, warn)
+}
+
+func overdueFrom(o Observation, due time.Time) time.Time {
+	if due.IsZero() {
+		return time.Time{}
+	}
+	margin := overdueMarginMax
+	if !o.Current.CommittedAt.IsZero() {
+		margin = due.Sub(o.Current.CommittedAt) / overdueShare
+	}
+	return due.Add(min(max(margin, overdueMarginMin), overdueMarginMax))
+}
