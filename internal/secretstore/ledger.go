@@ -53,4 +53,6 @@ type Snapshot struct {
 	Target rotation.TargetState
 	// Conflict says who has the user's Secret, and what to do; only with TargetForeign.
 	Conflict string
+	// TookOver says whose the user's Secret was until the last Project took it over; empty where it did not change hands.
+	TookOver string
 }

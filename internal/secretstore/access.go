@@ -1,0 +1,99 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package secretstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/internal/fault"
+)
+
+// read gets a Secret; nil where there is none.
+func read(ctx context.Context, reader client.Reader, key client.ObjectKey) (*corev1.Secret, error) {
+	secret := &corev1.Secret{}
+	err := reader.Get(ctx, key, secret)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, apiError("reading", key, nil, err)
+	}
+	return secret, nil
+}
+
+// write creates the Secret where have is nil, and else updates it if it still has have's resourceVersion. It gives what
+// the API server answered.
+func write(ctx context.Context, c client.Client, have, want *corev1.Secret) (*corev1.Secret, error) {
+	out, key := want.DeepCopy(), client.ObjectKeyFromObject(want)
+	if err := refusePlaceholders(out); err != nil {
+		return nil, err
+	}
+	if have == nil {
+		out.ResourceVersion = ""
+		if err := c.Create(ctx, out); err != nil {
+			return nil, apiError("creating", key, want.Data, err)
+		}
+		return out, nil
+	}
+	out.UID, out.ResourceVersion = have.UID, have.ResourceVersion
+	if err := c.Update(ctx, out); err != nil {
+		return nil, apiError("updating", key, want.Data, err)
+	}
+	return out, nil
+}
+
+// remove deletes exactly the Secret that was read, and none that took its place or was changed since.
+func remove(ctx context.Context, c client.Client, have *corev1.Secret) error {
+	err := c.Delete(ctx, have.DeepCopy(), client.Preconditions{UID: &have.UID, ResourceVersion: &have.ResourceVersion})
+	if err == nil || isGone(err) {
+		return nil
+	}
+	return apiError("deleting", client.ObjectKeyFromObject(have), have.Data, err)
+}
+
+// isGone is an answer that needs no second try: the Secret is not there, or goes with its namespace.
+func isGone(err error) bool {
+	return apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}
+
+// apiError keeps what the API server said, so that apierrors.IsConflict and the like hold, unless that quotes the data.
+func apiError(doing string, key client.ObjectKey, data map[string][]byte, err error) error {
+	if quotes(err.Error(), data) {
+		status := metav1.Status{Status: metav1.StatusFailure, Reason: apierrors.ReasonForError(err),
+			Message: "the answer quotes the Secret and is withheld; look for an admission webhook that refuses it"}
+		var answer apierrors.APIStatus
+		if errors.As(err, &answer) {
+			status.Code = answer.Status().Code
+		}
+		err = &apierrors.StatusError{ErrStatus: status}
+	}
+	return fault.Transient(fault.APIServerFailed, fmt.Errorf("%s Secret %s: %w", doing, key, err))
+}
+
+// quotes reports whether text shows a value, plain or as base64. Values too short to be a secret are passed over: they
+// are found in any text.
+func quotes(text string, data map[string][]byte) bool {
+	const shortest = 6
+	for _, value := range data {
+		value = bytes.TrimSpace(value)
+		if len(value) < shortest {
+			continue
+		}
+		for _, form := range [][]byte{value, []byte(base64.StdEncoding.EncodeToString(value))} {
+			if bytes.Contains([]byte(text), form) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,185 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package secretstore
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+// The keys of a ledger's data. Each version is one opaque value with one encoder, so that half of it can never be stored.
+const (
+	ledgerKeyVersion  = "version"
+	ledgerKeyPending  = "pending"
+	ledgerKeyCurrent  = "current"
+	ledgerKeyPrevious = "previous"
+	ledgerKeyState    = "state"
+)
+
+const (
+	// ledgerVersion of the encoding. It is raised when an older rekey could no longer finish what a newer one began;
+	// a field that may be lost does not raise it.
+	ledgerVersion = "1"
+	// maxLedgerBytes of all values together, before anything is decoded.
+	maxLedgerBytes = 256 << 10
+	// maxSeq leaves room to count on, and is exact in every JSON reader.
+	maxSeq = 1 << 53
+)
+
+type recordEntry struct {
+	rotation.Version
+	Material map[string][]byte `json:"material"`
+}
+
+type stateEntry struct {
+	LastSeq        int64  `json:"lastSeq"`
+	Rotate         Tokens `json:"rotate,omitzero"`
+	RetirePrevious Tokens `json:"retirePrevious,omitzero"`
+}
+
+// EncodeLedger gives the data of the Secret that holds the ledger: "version", "state", and "pending", "current" and
+// "previous" where there is one. A ledger that DecodeLedger would refuse is refused here, before it is written.
+func EncodeLedger(ledger Ledger) (map[string][]byte, error) {
+	if err := checkLedger(ledger); err != nil {
+		return nil, fmt.Errorf("encoding the ledger: %w", err)
+	}
+	state, err := json.Marshal(stateEntry{LastSeq: ledger.LastSeq, Rotate: ledger.Rotate, RetirePrevious: ledger.RetirePrevious})
+	if err != nil {
+		return nil, errors.New("encoding the ledger: its state cannot become JSON")
+	}
+	data := map[string][]byte{ledgerKeyVersion: []byte(ledgerVersion), ledgerKeyState: state}
+	for key, record := range records(ledger) {
+		if record == nil {
+			continue
+		}
+		// The encoder's own error could quote a value.
+		if data[key], err = json.Marshal(entryOf(*record)); err != nil {
+			return nil, fmt.Errorf("encoding the ledger: the %s version cannot become JSON", key)
+		}
+	}
+	if size := dataSize(data); size > maxLedgerBytes {
+		return nil, fmt.Errorf("encoding the ledger: it would be %d bytes long, more than the %d that are read back", size, maxLedgerBytes)
+	}
+	return data, nil
+}
+
+// DecodeLedger reads what EncodeLedger made. Fields that it does not know are passed over: a later release may have added
+// them. Errors are permanent, carry fault.LedgerInvalid, and show nothing of the data.
+func DecodeLedger(data map[string][]byte) (Ledger, error) {
+	ledger, err := decodeLedger(data)
+	if err != nil {
+		return Ledger{}, fault.Permanent(fault.LedgerInvalid, err)
+	}
+	return ledger, nil
+}
+
+func decodeLedger(data map[string][]byte) (Ledger, error) {
+	if size := dataSize(data); size > maxLedgerBytes {
+		return Ledger{}, fmt.Errorf("it is %d bytes long, and at most %d are read", size, maxLedgerBytes)
+	}
+	if err := checkEncoding(string(data[ledgerKeyVersion])); err != nil {
+		return Ledger{}, err
+	}
+	var state stateEntry
+	if err := json.Unmarshal(data[ledgerKeyState], &state); err != nil {
+		return Ledger{}, fmt.Errorf("its entry %q is missing or damaged", ledgerKeyState)
+	}
+	ledger := Ledger{LastSeq: state.LastSeq, Rotate: state.Rotate, RetirePrevious: state.RetirePrevious}
+	for key, place := range map[string]**Record{
+		ledgerKeyPending: &ledger.Pending, ledgerKeyCurrent: &ledger.Current, ledgerKeyPrevious: &ledger.Previous,
+	} {
+		raw, ok := data[key]
+		if !ok {
+			continue
+		}
+		var entry *recordEntry
+		if err := json.Unmarshal(raw, &entry); err != nil || entry == nil {
+			return Ledger{}, fmt.Errorf("its entry %q is damaged", key)
+		}
+		*place = entry.record()
+	}
+	return ledger, checkLedger(ledger)
+}
+
+var plainNumber = regexp.MustCompile(`^[0-9]{1,6}$`)
+
+func checkEncoding(version string) error {
+	switch {
+	case version == ledgerVersion:
+		return nil
+	case plainNumber.MatchString(version):
+		return fmt.Errorf("it is written in version %s of the encoding, and this rekey reads version %s: run the release that wrote it, or a later one",
+			version, ledgerVersion)
+	}
+	return fmt.Errorf("its entry %q is missing or damaged", ledgerKeyVersion)
+}
+
+// checkLedger holds for what is written and for what is read.
+func checkLedger(ledger Ledger) error {
+	if ledger.LastSeq < 0 || ledger.LastSeq > maxSeq {
+		return errors.New("its last version number is out of range")
+	}
+	for key, record := range records(ledger) {
+		if record == nil {
+			continue
+		}
+		if record.Seq < 0 || record.Seq > ledger.LastSeq {
+			return fmt.Errorf("the number of its %s version is negative or above the last number that was given", key)
+		}
+		switch record.Stage {
+		case rotation.Proposed, rotation.Staged, rotation.Verified, rotation.Current, rotation.Previous:
+		default:
+			return fmt.Errorf("the stage of its %s version is none that rekey knows", key)
+		}
+	}
+	return nil
+}
+
+func records(ledger Ledger) map[string]*Record {
+	return map[string]*Record{
+		ledgerKeyPending: ledger.Pending, ledgerKeyCurrent: ledger.Current, ledgerKeyPrevious: ledger.Previous,
+	}
+}
+
+func entryOf(record Record) recordEntry {
+	version := record.Version
+	version.ProposedAt, version.CommittedAt = version.ProposedAt.UTC(), version.CommittedAt.UTC()
+	version.PublishedAt, version.NotAfter = version.PublishedAt.UTC(), version.NotAfter.UTC()
+	entry := recordEntry{Version: version}
+	if record.Material != nil {
+		entry.Material = make(map[string][]byte, len(record.Material))
+	}
+	for key, value := range record.Material {
+		entry.Material[key] = value.Reveal()
+	}
+	return entry
+}
+
+func (e recordEntry) record() *Record {
+	record := &Record{Version: e.Version}
+	if e.Material != nil {
+		record.Material = make(credential.Material, len(e.Material))
+	}
+	for key, value := range e.Material {
+		record.Material[key] = credential.NewSensitive(value)
+	}
+	record.ProposedAt, record.CommittedAt = record.ProposedAt.UTC(), record.CommittedAt.UTC()
+	record.PublishedAt, record.NotAfter = record.PublishedAt.UTC(), record.NotAfter.UTC()
+	return record
+}
+
+func dataSize(data map[string][]byte) int {
+	size := 0
+	for key := range maps.Keys(data) {
+		size += len(key) + len(data[key])
+	}
+	return size
+}

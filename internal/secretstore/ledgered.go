@@ -1,0 +1,252 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package secretstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+// LedgeredOptions are what a Ledgered store needs besides Options.
+type LedgeredOptions struct {
+	Options
+	// Logins that the spec derives, by slot; the slot is empty where the source has one place. Whatever a ledger or a
+	// Secret says of other slots or logins is refused.
+	Logins map[string]string
+	// Recover tries a candidate for a ledger that is gone: the user's Secret is ours and shows this login. It logs in,
+	// changes nothing, and gives the record completed with what the Secret does not hold (fingerprint, verifier).
+	// Accepted: the ledger is made again from it. Rejected: the credential starts afresh, above the number that the
+	// Secret shows. Unknown: Load fails, because neither is safe.
+	//
+	// The candidate's times are when the Secret was written last. Nil where nothing is to be recovered (deletion).
+	Recover func(ctx context.Context, candidate Record) (Record, credential.Answer, error)
+}
+
+// Ledgered keeps a ledger, which is the truth, and the user's Secret, which is its projection. One value serves one
+// object in one pass.
+type Ledgered struct {
+	opts   LedgeredOptions
+	loaded bool
+	// As last read or written; nil where there is none.
+	ledger, secret *corev1.Secret
+	content        Ledger
+	tookOver       string
+}
+
+// NewLedgered makes a store. Nothing is read before Load.
+func NewLedgered(opts LedgeredOptions) *Ledgered { return &Ledgered{opts: opts} }
+
+var errNotLoaded = errors.New("the store was not loaded")
+
+// Load reads the ledger and the user's Secret, live. A ledger that cannot be read or that names what the spec does not
+// derive is a permanent error with fault.LedgerInvalid, and nothing of it is given away.
+func (s *Ledgered) Load(ctx context.Context) (Snapshot, error) {
+	s.loaded = false
+	ledger, err := read(ctx, s.opts.Live, s.ledgerKey())
+	if err != nil {
+		return Snapshot{}, err
+	}
+	secret, err := read(ctx, s.opts.Live, s.opts.secretKey())
+	if err != nil {
+		return Snapshot{}, err
+	}
+	content := Ledger{}
+	if ledger != nil {
+		if content, err = s.decode(ledger); err != nil {
+			return Snapshot{}, err
+		}
+	}
+	s.ledger, s.secret, s.content, s.loaded = ledger, secret, content, true
+	if ledger == nil && secret != nil && s.opts.Owner.records(secret) {
+		if err := s.recover(ctx); err != nil {
+			s.loaded = false
+			return Snapshot{}, err
+		}
+	}
+	return s.snapshot()
+}
+
+// Save writes the ledger where it differs from what is written, by compare-and-swap on what was last read or written.
+func (s *Ledgered) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
+	if !s.loaded {
+		return Snapshot{}, fmt.Errorf("saving the ledger of %s: %w", s.opts.Owner, errNotLoaded)
+	}
+	if err := s.checkLogins(ledger); err != nil {
+		return Snapshot{}, fault.Permanent(fault.LedgerInvalid, fmt.Errorf("saving the ledger of %s: %w", s.opts.Owner, err))
+	}
+	data, err := EncodeLedger(ledger)
+	if err != nil {
+		return Snapshot{}, fmt.Errorf("saving the ledger of %s: %w", s.opts.Owner, err)
+	}
+	if err := s.writeLedger(ctx, data); err != nil {
+		return Snapshot{}, err
+	}
+	s.content = ledger.Clone()
+	return s.snapshot()
+}
+
+// Project makes the user's Secret show the current version. One that is not ours is left alone, with a permanent error
+// that carries fault.SecretConflict.
+func (s *Ledgered) Project(ctx context.Context) (Snapshot, error) {
+	if !s.loaded {
+		return Snapshot{}, fmt.Errorf("projecting to Secret %s: %w", s.opts.secretRef(), errNotLoaded)
+	}
+	if s.content.Current == nil {
+		return Snapshot{}, fmt.Errorf("projecting to Secret %s: the ledger has no current version", s.opts.secretRef())
+	}
+	if s.ledger != nil && (s.secret == nil || s.opts.conflict(s.secret) == "") {
+		// An object that was made again takes its old ledger over together with the Secret, and before it: what is
+		// interrupted here is done again as long as the Secret differs.
+		if err := s.writeLedger(ctx, s.ledger.Data); err != nil {
+			return Snapshot{}, err
+		}
+	}
+	secret, tookOver, err := s.opts.project(ctx, s.secret, *s.content.Current)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	s.secret, s.tookOver = secret, tookOver
+	return s.snapshot()
+}
+
+// project writes the user's Secret where it differs. It gives the Secret as it is now, and who had it before where it
+// changed hands.
+func (o Options) project(ctx context.Context, have *corev1.Secret, current Record) (*corev1.Secret, string, error) {
+	state, conflict, err := o.target(have, &current)
+	if err != nil {
+		return nil, "", err
+	}
+	switch state {
+	case rotation.TargetForeign:
+		return nil, "", fault.Permanent(fault.SecretConflict, errors.New(conflict))
+	case rotation.TargetShowsCurrent:
+		return have, "", nil
+	case rotation.TargetMissing, rotation.TargetDiffers:
+	}
+	want, err := o.wanted(have, current)
+	if err != nil {
+		return nil, "", err
+	}
+	written, err := write(ctx, o.Client, have, want)
+	if err != nil {
+		return nil, "", err
+	}
+	return written, o.handover(have), nil
+}
+
+// handover says whose a Secret was that we now wrote; empty where it was ours or nobody's.
+func (o Options) handover(before *corev1.Secret) string {
+	if before == nil || o.Owner.records(before) {
+		return ""
+	}
+	return "Secret " + o.secretRef() + ", which " + holder(before) + ", was taken over"
+}
+
+// writeLedger writes data and the ledger's metadata, if anything differs from what is there.
+func (s *Ledgered) writeLedger(ctx context.Context, data map[string][]byte) error {
+	want := &corev1.Secret{Type: v1alpha1.SecretTypeLedger}
+	want.Namespace, want.Name = s.opts.Namespace, s.ledgerKey().Name
+	if s.ledger != nil {
+		want = s.ledger.DeepCopy()
+	}
+	// Entries of a later release are kept.
+	for _, key := range []string{ledgerKeyPending, ledgerKeyCurrent, ledgerKeyPrevious} {
+		delete(want.Data, key)
+	}
+	entries := maps.Clone(want.Data)
+	if entries == nil {
+		entries = map[string][]byte{}
+	}
+	maps.Copy(entries, data)
+	want.Data = entries
+	want.Labels = merged(want.Labels, s.opts.Owner.labels())
+	want.Annotations = merged(want.Annotations, s.opts.Owner.annotations())
+	delete(want.Labels, v1alpha1.LabelRetained)
+	if s.ledger != nil && equality.Semantic.DeepEqual(s.ledger.Data, want.Data) && sameMetadata(s.ledger.ObjectMeta, want.ObjectMeta) {
+		return nil
+	}
+	written, err := write(ctx, s.opts.Client, s.ledger, want)
+	if err != nil {
+		return err
+	}
+	s.ledger = written
+	return nil
+}
+
+// decode reads the ledger, and refuses one of which any part is not the spec's.
+func (s *Ledgered) decode(secret *corev1.Secret) (Ledger, error) {
+	if secret.Type != v1alpha1.SecretTypeLedger || !s.opts.Owner.records(secret) {
+		return Ledger{}, s.ledgerInvalid(errors.New("it is not the ledger of " + s.opts.Owner.String() +
+			": its type or its annotation " + v1alpha1.AnnotationOwner + " says so"))
+	}
+	ledger, err := DecodeLedger(secret.Data)
+	if err == nil {
+		err = s.checkLogins(ledger)
+	}
+	if err != nil {
+		return Ledger{}, s.ledgerInvalid(err)
+	}
+	return ledger, nil
+}
+
+func (s *Ledgered) ledgerInvalid(err error) error {
+	key := s.ledgerKey()
+	return fault.Permanent(fault.LedgerInvalid, fmt.Errorf(
+		"reading ledger Secret %s: %w; restore it from a backup, or delete it with `kubectl -n %s delete secret %s`: it is made again from Secret %s if the login there works",
+		key, err, key.Namespace, key.Name, s.opts.SecretName))
+}
+
+// checkLogins compares the places and logins of a ledger with those that the spec derives. What the ledger names is not
+// shown: whoever edited it may have put anything there.
+func (s *Ledgered) checkLogins(ledger Ledger) error {
+	for key, record := range records(ledger) {
+		if record == nil {
+			continue
+		}
+		login, ok := s.opts.Logins[record.Slot]
+		named := record.Material.String(credential.KeyUsername)
+		if !ok || (named != "" && named != login) {
+			return fmt.Errorf("its %s version names a login or a slot that the spec does not derive (it derives %s), so nothing of it is used",
+				key, strings.Join(slices.Sorted(maps.Values(s.opts.Logins)), " and "))
+		}
+	}
+	return nil
+}
+
+func (s *Ledgered) ledgerKey() client.ObjectKey {
+	return client.ObjectKey{Namespace: s.opts.Namespace, Name: LedgerName(s.opts.Owner.GVK.Kind, s.opts.Owner.Name)}
+}
+
+func (s *Ledgered) snapshot() (Snapshot, error) {
+	state, conflict, err := s.opts.target(s.secret, s.content.Current)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	return Snapshot{Ledger: s.content.Clone(), Target: state, Conflict: conflict, TookOver: s.tookOver}, nil
+}
+
+// lastWritten is when the API server last saw a Secret written.
+func lastWritten(secret *corev1.Secret) metav1.Time {
+	latest := secret.CreationTimestamp
+	for _, entry := range secret.ManagedFields {
+		if entry.Time != nil && latest.Before(entry.Time) {
+			latest = *entry.Time
+		}
+	}
+	return latest
+}

@@ -1,0 +1,80 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package secretstore
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+const (
+	// maxNameBytes of a Secret's name (Kubernetes, "Object Names and IDs": DNS subdomain).
+	maxNameBytes = 253
+	// nameHashDigits keep two long names apart that begin alike, and a ledger's name from being met by chance.
+	nameHashDigits = 10
+)
+
+// LedgerName is the name of the Secret that holds the ledger of the object of this kind and name: "rekey-", the kind in
+// lower case, the name (shortened where it must be) and a hash of both. An object that is deleted and made again finds it.
+func LedgerName(kind, name string) string {
+	sum := sha256.Sum256([]byte(kind + "/" + name))
+	hash := hex.EncodeToString(sum[:])[:nameHashDigits]
+	front := "rekey-" + strings.ToLower(kind) + "-" + name
+	if room := maxNameBytes - len(hash) - 1; len(front) > room {
+		front = front[:room]
+	}
+	return strings.TrimRight(front, "-.") + "-" + hash
+}
+
+// Owner is the object that a Secret belongs to.
+type Owner struct {
+	GVK  schema.GroupVersionKind
+	Name string
+	UID  types.UID
+}
+
+// String is "<Kind>/<name>", as the annotations rekey.dev/owner and rekey.dev/adopt hold it.
+func (o Owner) String() string { return o.GVK.Kind + "/" + o.Name }
+
+// OwnerOf reads from a Secret which object it belongs to: for a watch that wakes the owner. An object that may take the
+// Secret over (rekey.dev/adopt) is not its owner yet.
+func OwnerOf(secret client.Object) (kind, name string, ok bool) {
+	return strings.Cut(secret.GetAnnotations()[v1alpha1.AnnotationOwner], "/")
+}
+
+// Options say which user's Secret a store keeps, for whom, and what it holds. Every field but Labels and Annotations is
+// required.
+type Options struct {
+	// Client writes. Live reads past every cache.
+	Client client.Client
+	Live   client.Reader
+	// Owner of the Secret. With DeletionPolicy Delete it becomes the controller of the user's Secret, so that this is
+	// collected with it; with Retain there is no owner reference.
+	Owner          Owner
+	DeletionPolicy v1alpha1.DeletionPolicy
+	// Namespace of the owner's Secrets, and the name and type of the user's.
+	Namespace  string
+	SecretName string
+	SecretType corev1.SecretType
+	// Labels and Annotations that the spec's template asks for.
+	Labels, Annotations map[string]string
+	// Data is what the user's Secret holds when it shows current. It copies secrets and does not parse them: Published
+	// calls it with a placeholder where the private key stays out of the cache.
+	Data func(current Record) (map[string][]byte, error)
+}
+
+// secretRef is how errors and messages name the user's Secret.
+func (o Options) secretRef() string { return o.Namespace + "/" + o.SecretName }
+
+func (o Options) secretKey() client.ObjectKey {
+	return client.ObjectKey{Namespace: o.Namespace, Name: o.SecretName}
+}

@@ -1,0 +1,124 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package secretstore
+
+import (
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+// records reports whether the Secret says that it is ours.
+func (o Owner) records(secret *corev1.Secret) bool {
+	return secret.Annotations[v1alpha1.AnnotationOwner] == o.String()
+}
+
+// mayTake reports whether the Secret is ours, or a person handed it over.
+func (o Owner) mayTake(secret *corev1.Secret) bool {
+	return o.records(secret) || secret.Annotations[v1alpha1.AnnotationAdopt] == o.String()
+}
+
+// conflict says who has the Secret and what to do; it is empty where we may write it.
+func (o Options) conflict(secret *corev1.Secret) string {
+	if !o.Owner.mayTake(secret) {
+		return fmt.Sprintf("Secret %s %s and is left alone: choose another secretName, delete the Secret, or hand it over with: %s",
+			o.secretRef(), holder(secret), o.kubectl("annotate", "--overwrite", v1alpha1.AnnotationAdopt+"="+o.Owner.String()))
+	}
+	if ref := foreignController(secret); ref != nil {
+		return fmt.Sprintf("Secret %s is controlled by %s, which would write it too: delete that object, or remove its owner reference from the Secret with: kubectl -n %s edit secret %s",
+			o.secretRef(), printable(ref.Kind+"/"+ref.Name), o.Namespace, o.SecretName)
+	}
+	if secret.Type != o.SecretType {
+		return fmt.Sprintf("Secret %s has the type %s, and a Secret's type cannot be changed to %s: keep a copy with `kubectl -n %s get secret %s -o yaml > %s-old.yaml`, then delete it with `%s`; it is made again at once",
+			o.secretRef(), printable(string(secret.Type)), o.SecretType, o.Namespace, o.SecretName, o.SecretName, o.kubectl("delete"))
+	}
+	return ""
+}
+
+// immutableConflict is for a Secret of ours whose data must change and cannot.
+func (o Options) immutableConflict() string {
+	return fmt.Sprintf("Secret %s is immutable, and its data must change: delete it with `%s`; it is made again at once, and mutable",
+		o.secretRef(), o.kubectl("delete"))
+}
+
+func (o Options) kubectl(verb string, arguments ...string) string {
+	words := append([]string{"kubectl", "-n", o.Namespace, verb, "secret", o.SecretName}, arguments...)
+	return strings.Join(words, " ")
+}
+
+// holder says in words whose a Secret is that is not ours.
+func holder(secret *corev1.Secret) string {
+	if owner := secret.Annotations[v1alpha1.AnnotationOwner]; owner != "" {
+		return "belongs to " + printable(owner)
+	}
+	if ref := metav1.GetControllerOf(secret); ref != nil {
+		return "is controlled by " + printable(ref.Kind+"/"+ref.Name)
+	}
+	return "was made by a person or by another controller"
+}
+
+// foreignController is the controller of the Secret where that is not of our group.
+func foreignController(secret *corev1.Secret) *metav1.OwnerReference {
+	if ref := metav1.GetControllerOf(secret); ref != nil && !ofOurGroup(*ref) {
+		return ref
+	}
+	return nil
+}
+
+func ofOurGroup(ref metav1.OwnerReference) bool {
+	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	return err == nil && gv.Group == v1alpha1.GroupVersion.Group
+}
+
+// ownerReferences are those that the Secret should have: what others put there, and ours where the policy is Delete.
+// A controller of our group that is not the owner (an earlier object of the same name, or whoever had the Secret before) is dropped.
+func (o Options) ownerReferences(have []metav1.OwnerReference) []metav1.OwnerReference {
+	var want []metav1.OwnerReference
+	wanted := o.DeletionPolicy == v1alpha1.DeletionDelete
+	for _, ref := range have {
+		switch {
+		case ref.Controller == nil || !*ref.Controller || !ofOurGroup(ref):
+			want = append(want, ref)
+		case wanted && ref.UID == o.Owner.UID:
+			want = append(want, o.ownerReference())
+			wanted = false
+		}
+	}
+	if wanted {
+		want = append(want, o.ownerReference())
+	}
+	return want
+}
+
+// ownerReference does not block the owner's deletion: that would need the right to update its finalizers.
+func (o Options) ownerReference() metav1.OwnerReference {
+	controller := true
+	return metav1.OwnerReference{
+		APIVersion: o.Owner.GVK.GroupVersion().String(),
+		Kind:       o.Owner.GVK.Kind,
+		Name:       o.Owner.Name,
+		UID:        o.Owner.UID,
+		Controller: &controller,
+	}
+}
+
+// printable bounds what somebody else wrote before it goes into a message.
+func printable(s string) string {
+	const most = 128
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > most {
+		return s[:most] + "..."
+	}
+	return s
+}

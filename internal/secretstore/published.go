@@ -1,0 +1,242 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package secretstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+// PublishedOptions are what a Published store needs besides Options. SecretType is kubernetes.io/tls.
+type PublishedOptions struct {
+	Options
+	// Reader may be a cache that StripMaterial has emptied of keys. What it does not find is looked up live: a Secret of
+	// somebody else is in no cache of ours. The same as Live where there is no cache.
+	Reader client.Reader
+	// Parse reads from the certificate what version it is: Fingerprint, ProposedAt, CommittedAt (when it was issued) and
+	// NotAfter. Seq and Stage are not its business. It does not look at the private key, which may be a placeholder; that
+	// the key fits is known already. An error means that the certificate is damaged and is issued again.
+	Parse func(material credential.Material) (rotation.Version, error)
+}
+
+// Published keeps a certificate in the user's Secret alone: that is the truth. A pending version lives in memory, there
+// is no previous one, and a Secret that is gone or damaged has no current version. One value serves one object in one pass.
+//
+// Of an annotation's token only that of rekey.dev/rotate is remembered, on the Secret.
+type Published struct {
+	opts   PublishedOptions
+	loaded bool
+	// As last read or written; nil where there is none. It may be stripped.
+	secret   *corev1.Secret
+	current  *Record
+	tookOver string
+	// What no Secret holds, and the tokens: those of the Secret, until the caller saves others.
+	memory     Ledger
+	remembered bool
+}
+
+// NewPublished makes a store. Nothing is read before Load.
+func NewPublished(opts PublishedOptions) *Published { return &Published{opts: opts} }
+
+// Load reads the user's Secret. The private key of the current version may be a placeholder, which no write lets through.
+func (s *Published) Load(ctx context.Context) (Snapshot, error) {
+	s.loaded = false
+	secret, err := read(ctx, s.opts.Reader, s.opts.secretKey())
+	if err == nil && secret == nil {
+		secret, err = read(ctx, s.opts.Live, s.opts.secretKey())
+	}
+	if err != nil {
+		return Snapshot{}, err
+	}
+	s.see(secret)
+	s.loaded = true
+	return s.snapshot()
+}
+
+// Save writes the user's Secret where the current version or the honoured token differs from what it shows, and
+// remembers the rest. A version whose certificate cannot be read back, or whose key does not fit, is not written.
+func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
+	if !s.loaded {
+		return Snapshot{}, fmt.Errorf("saving to Secret %s: %w", s.opts.secretRef(), errNotLoaded)
+	}
+	if s.showsVersion(ledger.Current) && (ledger.Current == nil || tokensOf(s.secret) == ledger.Rotate) {
+		s.remember(ledger)
+		return s.snapshot()
+	}
+	if s.secret != nil {
+		if conflict := s.opts.conflict(s.secret); conflict != "" {
+			return Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New(conflict))
+		}
+	}
+	current, have, err := s.complete(ctx, *ledger.Current)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	if _, err := s.opts.versionOf(current.Material); err != nil {
+		return Snapshot{}, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("publishing version %d in Secret %s: %w", current.Seq, s.opts.secretRef(), err))
+	}
+	want, err := s.opts.wanted(have, current)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	setTokens(want, ledger.Rotate)
+	if have != nil && isImmutable(have) && !showsData(have.Data, want.Data) {
+		return Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New(s.opts.immutableConflict()))
+	}
+	written, err := write(ctx, s.opts.Client, have, want)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	s.tookOver = s.opts.handover(have)
+	s.see(written)
+	s.remember(ledger)
+	return s.snapshot()
+}
+
+// Project repairs everything about the user's Secret but its certificate: labels, annotations, owner, authorities, the
+// combined file. It looks at the Secret live first, since a cached copy has no key to write back.
+func (s *Published) Project(ctx context.Context) (Snapshot, error) {
+	if !s.loaded {
+		return Snapshot{}, fmt.Errorf("projecting to Secret %s: %w", s.opts.secretRef(), errNotLoaded)
+	}
+	if s.secret != nil && isStripped(s.secret) {
+		secret, err := read(ctx, s.opts.Live, s.opts.secretKey())
+		if err != nil {
+			return Snapshot{}, err
+		}
+		s.see(secret)
+	}
+	if s.current == nil {
+		// The copy that the caller saw is out of date: what is there now has to be issued again, not repaired.
+		return s.snapshot()
+	}
+	secret, tookOver, err := s.opts.project(ctx, s.secret, *s.current)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	s.see(secret)
+	s.tookOver = tookOver
+	return s.snapshot()
+}
+
+// see takes a Secret as what is there now.
+func (s *Published) see(secret *corev1.Secret) {
+	s.secret, s.current = secret, nil
+	if secret == nil || s.opts.conflict(secret) != "" {
+		return
+	}
+	if !s.remembered {
+		s.memory.Rotate = tokensOf(secret)
+	}
+	material := credential.Material{}
+	for _, key := range []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority} {
+		if value, ok := secret.Data[key]; ok {
+			material[key] = credential.NewSensitive(value)
+		}
+	}
+	version, err := s.opts.versionOf(material)
+	if err != nil {
+		return
+	}
+	version.Seq = max(revision(secret), 1)
+	s.current = &Record{Version: version, Material: material}
+}
+
+// versionOf reads a version from its material, unless that is damaged.
+func (o PublishedOptions) versionOf(material credential.Material) (rotation.Version, error) {
+	if !keyFits(material[credential.KeyCertificate].Reveal(), material[credential.KeyPrivateKey].Reveal()) {
+		return rotation.Version{}, errors.New("the private key and the certificate are not a pair that can be read")
+	}
+	version, err := o.Parse(material)
+	if err != nil {
+		return rotation.Version{}, fmt.Errorf("reading the certificate: %w", err)
+	}
+	version.Stage = rotation.Current
+	if version.PublishedAt.IsZero() {
+		// It is published by the write that makes it current.
+		version.PublishedAt = version.CommittedAt
+	}
+	return version, nil
+}
+
+// complete gives the record with its key, and the Secret with everything that the API server has. Where either is a
+// stripped copy, the Secret is read live, and must not have changed since it was cached.
+func (s *Published) complete(ctx context.Context, current Record) (Record, *corev1.Secret, error) {
+	keyless := isPlaceholder(current.Material[credential.KeyPrivateKey].Reveal())
+	if !keyless && (s.secret == nil || s.secret.Annotations[annotationApplied] == "" || !isStripped(s.secret)) {
+		return current, s.secret, nil
+	}
+	live, err := read(ctx, s.opts.Live, s.opts.secretKey())
+	if err != nil {
+		return Record{}, nil, err
+	}
+	if live == nil || s.secret == nil || live.ResourceVersion != s.secret.ResourceVersion {
+		return Record{}, nil, fault.Transient(fault.APIServerFailed, apierrors.NewConflict(
+			corev1.Resource("secrets"), s.opts.SecretName, errors.New("it was changed since it was cached; look again")))
+	}
+	if keyless {
+		current.Material = current.Material.With(credential.KeyPrivateKey, live.Data[credential.KeyPrivateKey])
+	}
+	return current, live, nil
+}
+
+// showsVersion reports whether the Secret shows this version already; no version is always shown.
+func (s *Published) showsVersion(version *Record) bool {
+	if version == nil {
+		return true
+	}
+	return s.current != nil && s.current.Seq == version.Seq &&
+		bytes.Equal(s.current.Material[credential.KeyCertificate].Reveal(), version.Material[credential.KeyCertificate].Reveal())
+}
+
+func (s *Published) remember(ledger Ledger) {
+	s.memory = ledger.Clone()
+	s.memory.Current, s.memory.Previous = nil, nil
+	s.remembered = true
+}
+
+func (s *Published) snapshot() (Snapshot, error) {
+	state, conflict, err := s.opts.target(s.secret, s.current)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	ledger := s.memory.Clone()
+	ledger.Current = s.current.clone()
+	if s.secret != nil && conflict == "" {
+		ledger.LastSeq = max(ledger.LastSeq, revision(s.secret))
+		if s.current != nil {
+			ledger.LastSeq = max(ledger.LastSeq, s.current.Seq)
+		}
+	}
+	return Snapshot{Ledger: ledger, Target: state, Conflict: conflict, TookOver: s.tookOver}, nil
+}
+
+func tokensOf(secret *corev1.Secret) Tokens {
+	if secret == nil {
+		return Tokens{}
+	}
+	return Tokens{Seen: secret.Annotations[v1alpha1.AnnotationRotateSeen], Honoured: secret.Annotations[v1alpha1.AnnotationRotateHonoured]}
+}
+
+func setTokens(secret *corev1.Secret, tokens Tokens) {
+	for key, token := range map[string]string{
+		v1alpha1.AnnotationRotateSeen: tokens.Seen, v1alpha1.AnnotationRotateHonoured: tokens.Honoured,
+	} {
+		delete(secret.Annotations, key)
+		if token != "" {
+			secret.Annotations[key] = token
+		}
+	}
+}

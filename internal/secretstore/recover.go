@@ -1,0 +1,67 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package secretstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+// recover makes a ledger again that somebody deleted, from a user's Secret that is ours. Numbers go on from the one that
+// the Secret shows, in any case.
+func (s *Ledgered) recover(ctx context.Context) error {
+	seq := revision(s.secret)
+	s.content = Ledger{LastSeq: seq}
+	candidate, ok := s.candidate(seq)
+	if !ok || s.opts.Recover == nil {
+		return nil
+	}
+	record, answer, err := s.opts.Recover(ctx, candidate)
+	switch answer {
+	case credential.Accepted:
+		if err != nil {
+			return fmt.Errorf("completing the ledger of %s from Secret %s: %w", s.opts.Owner, s.opts.secretRef(), err)
+		}
+		_, err = s.Save(ctx, Ledger{Current: &record, LastSeq: max(seq, record.Seq)})
+		return err
+	case credential.Rejected:
+		return nil
+	case credential.Unknown:
+	}
+	if err == nil {
+		err = fault.Transient(fault.ServerUnreachable, errors.New("nobody answered"))
+	}
+	return fmt.Errorf("the ledger of %s is gone, and whether the login in Secret %s still works is not known, so nothing is made anew: %w",
+		s.opts.Owner, s.opts.secretRef(), err)
+}
+
+// candidate reads a record from the user's Secret, if that names a login which the spec derives.
+func (s *Ledgered) candidate(seq int64) (Record, bool) {
+	username, password := s.secret.Data[credential.KeyUsername], s.secret.Data[credential.KeyPassword]
+	if len(username) == 0 || len(password) == 0 || s.opts.conflict(s.secret) != "" {
+		return Record{}, false
+	}
+	for slot, login := range s.opts.Logins {
+		if login != string(username) {
+			continue
+		}
+		at := lastWritten(s.secret).UTC()
+		return Record{
+			Version: rotation.Version{
+				Seq: max(seq, 1), Slot: slot, Stage: rotation.Current,
+				ProposedAt: at, CommittedAt: at, PublishedAt: at,
+			},
+			Material: credential.Material{
+				credential.KeyUsername: credential.NewSensitive(username),
+				credential.KeyPassword: credential.NewSensitive(password),
+			},
+		}, true
+	}
+	return Record{}, false
+}

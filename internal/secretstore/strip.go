@@ -1,0 +1,115 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package secretstore
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/rekey/rekey/internal/credential"
+)
+
+// KeyCombined of a user's Secret holds key and certificates in one value, so that both are read at one instant.
+const KeyCombined = "tls-combined.pem"
+
+// annotationApplied is where kubectl apply keeps a copy of a hand-made Secret, data and all.
+const annotationApplied = corev1.LastAppliedConfigAnnotation
+
+// A placeholder stands in the cache for a value that must not be there, and says what the value was worth. It begins
+// with a word that is made up anew by every process, so that no Secret can pretend to be a stripped one.
+var (
+	placeholderWord  = newPlaceholderWord()
+	placeholderGood  = append(bytes.Clone(placeholderWord), "good"...)
+	placeholderWrong = append(bytes.Clone(placeholderWord), "wrong"...)
+)
+
+func newPlaceholderWord() []byte {
+	word := make([]byte, 12)
+	_, _ = rand.Read(word) // never fails (crypto/rand)
+	return []byte("rekey-" + hex.EncodeToString(word) + "-")
+}
+
+func isPlaceholder(value []byte) bool { return bytes.HasPrefix(value, placeholderWord) }
+
+// shows compares one value of a Secret, or the placeholder for it, with what it should be.
+func shows(have, want []byte) bool {
+	if isPlaceholder(have) {
+		return bytes.Equal(have, placeholderGood)
+	}
+	return bytes.Equal(have, want)
+}
+
+// isStripped reports whether a Secret lacks anything that the API server has.
+func isStripped(secret *corev1.Secret) bool {
+	for _, value := range secret.Data {
+		if isPlaceholder(value) {
+			return true
+		}
+	}
+	return isPlaceholder([]byte(secret.Annotations[annotationApplied]))
+}
+
+// refusePlaceholders is the last look before a write.
+func refusePlaceholders(secret *corev1.Secret) error {
+	if isStripped(secret) {
+		return fmt.Errorf("writing Secret %s/%s: refused, it holds a placeholder of the cache", secret.Namespace, secret.Name)
+	}
+	return nil
+}
+
+// StripMaterial is the transform of the Secret cache: it takes out managed fields and everything that is secret. Of a
+// kubernetes.io/tls Secret the public parts stay, and the private key (and the combined file) become placeholders that
+// say whether they fit the certificate, so that the cached copy is enough to see damage. Of every other Secret no data
+// stays. It changes the object in place, as the cache expects, and a second time changes nothing.
+func StripMaterial(obj any) (any, error) {
+	secret, ok := obj.(*corev1.Secret)
+	if !ok {
+		return obj, nil
+	}
+	secret.ManagedFields, secret.StringData = nil, nil
+	if _, ok := secret.Annotations[annotationApplied]; ok {
+		secret.Annotations[annotationApplied] = string(placeholderWrong)
+	}
+	if secret.Type != corev1.SecretTypeTLS {
+		secret.Data = nil
+		return secret, nil
+	}
+	certificate, key := secret.Data[credential.KeyCertificate], secret.Data[credential.KeyPrivateKey]
+	for name, value := range secret.Data {
+		if isPlaceholder(value) {
+			continue
+		}
+		stays := (name == credential.KeyCertificate || name == credential.KeyAuthority) && !bytes.Contains(value, []byte("PRIVATE KEY"))
+		fits := (name == credential.KeyPrivateKey && keyFits(certificate, key)) ||
+			(name == KeyCombined && combines(value, certificate, key))
+		switch {
+		case stays:
+		case fits:
+			secret.Data[name] = placeholderGood
+		default:
+			secret.Data[name] = placeholderWrong
+		}
+	}
+	return secret, nil
+}
+
+// keyFits reports whether the private key is that of the leaf, which is the first certificate. key may be a placeholder.
+func keyFits(certificate, key []byte) bool {
+	if isPlaceholder(key) {
+		return bytes.Equal(key, placeholderGood)
+	}
+	_, err := tls.X509KeyPair(certificate, key)
+	return err == nil
+}
+
+// combines reports whether combined is the certificates and the key, in whichever order, and nothing else.
+func combines(combined, certificate, key []byte) bool {
+	return len(certificate) > 0 && len(key) > 0 &&
+		(bytes.Equal(combined, append(bytes.Clone(certificate), key...)) || bytes.Equal(combined, append(bytes.Clone(key), certificate...)))
+}

@@ -1,0 +1,148 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package secretstore
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+// managedMetadata is the value of rekey.dev/managed-metadata.
+type managedMetadata struct {
+	Labels      []string `json:"labels,omitempty"`
+	Annotations []string `json:"annotations,omitempty"`
+}
+
+// wanted gives the user's Secret as it should be: what is there (have; nil where nothing is) with everything of ours in place.
+func (o Options) wanted(have *corev1.Secret, current Record) (*corev1.Secret, error) {
+	data, err := o.Data(current)
+	if err != nil {
+		return nil, fmt.Errorf("making the data of Secret %s: %w", o.secretRef(), err)
+	}
+	want := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: o.SecretName},
+		Type:       o.SecretType,
+	}
+	if have != nil {
+		want = have.DeepCopy()
+	}
+	want.Data = data
+	want.OwnerReferences = o.ownerReferences(want.OwnerReferences)
+	o.setMetadata(&want.ObjectMeta, current.Seq)
+	return want, nil
+}
+
+func (o Options) setMetadata(meta *metav1.ObjectMeta, seq int64) {
+	labels := maps.Clone(o.Labels)
+	annotations := maps.Clone(o.Annotations)
+	// A list that somebody damaged only means that nothing is taken away.
+	var before managedMetadata
+	_ = json.Unmarshal([]byte(meta.Annotations[v1alpha1.AnnotationManagedMetadata]), &before)
+	removeMissing(meta.Labels, before.Labels, labels)
+	removeMissing(meta.Annotations, before.Annotations, annotations)
+
+	now := managedMetadata{Labels: slices.Sorted(maps.Keys(labels)), Annotations: slices.Sorted(maps.Keys(annotations))}
+	meta.Labels = merged(meta.Labels, labels, o.Owner.labels())
+	meta.Annotations = merged(meta.Annotations, annotations, o.Owner.annotations())
+	meta.Annotations[v1alpha1.AnnotationRevision] = strconv.FormatInt(seq, 10)
+	delete(meta.Annotations, v1alpha1.AnnotationManagedMetadata)
+	if len(now.Labels)+len(now.Annotations) > 0 {
+		// Two lists of strings always become JSON.
+		list, _ := json.Marshal(now)
+		meta.Annotations[v1alpha1.AnnotationManagedMetadata] = string(list)
+	}
+}
+
+func (o Owner) labels() map[string]string {
+	return map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelKind: o.GVK.Kind}
+}
+
+func (o Owner) annotations() map[string]string {
+	return map[string]string{v1alpha1.AnnotationOwner: o.String(), v1alpha1.AnnotationOwnerUID: string(o.UID)}
+}
+
+// removeMissing takes away what we once set and the template no longer has. The list is written on the Secret, where
+// anybody may edit it, so it is not obeyed about names of our own.
+func removeMissing(have map[string]string, managed []string, template map[string]string) {
+	for _, key := range managed {
+		if _, ok := template[key]; !ok && !strings.HasPrefix(key, v1alpha1.Prefix) {
+			delete(have, key)
+		}
+	}
+}
+
+func merged(layers ...map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, layer := range layers {
+		maps.Copy(out, layer)
+	}
+	return out
+}
+
+// target compares the user's Secret with the current version and with the spec.
+func (o Options) target(have *corev1.Secret, current *Record) (rotation.TargetState, string, error) {
+	if have == nil {
+		return rotation.TargetMissing, "", nil
+	}
+	if conflict := o.conflict(have); conflict != "" {
+		return rotation.TargetForeign, conflict, nil
+	}
+	if current == nil {
+		return rotation.TargetDiffers, "", nil
+	}
+	want, err := o.wanted(have, *current)
+	if err != nil {
+		return "", "", err
+	}
+	sameData := showsData(have.Data, want.Data)
+	switch {
+	case sameData && sameMetadata(have.ObjectMeta, want.ObjectMeta):
+		return rotation.TargetShowsCurrent, "", nil
+	case !sameData && isImmutable(have):
+		return rotation.TargetForeign, o.immutableConflict(), nil
+	}
+	return rotation.TargetDiffers, "", nil
+}
+
+func sameMetadata(a, b metav1.ObjectMeta) bool {
+	return equality.Semantic.DeepEqual(a.Labels, b.Labels) &&
+		equality.Semantic.DeepEqual(a.Annotations, b.Annotations) &&
+		equality.Semantic.DeepEqual(a.OwnerReferences, b.OwnerReferences)
+}
+
+// showsData compares the data of a Secret, which may have gone through StripMaterial, with what it should hold.
+func showsData(have, want map[string][]byte) bool {
+	if len(have) != len(want) {
+		return false
+	}
+	for key, value := range want {
+		theirs, ok := have[key]
+		if !ok || !shows(theirs, value) {
+			return false
+		}
+	}
+	return true
+}
+
+func isImmutable(secret *corev1.Secret) bool { return secret.Immutable != nil && *secret.Immutable }
+
+// revision is the number that the Secret says it shows; 0 where it says none that can be.
+func revision(secret *corev1.Secret) int64 {
+	seq, err := strconv.ParseInt(secret.Annotations[v1alpha1.AnnotationRevision], 10, 64)
+	if err != nil || seq < 0 || seq > maxSeq {
+		return 0
+	}
+	return seq
+}

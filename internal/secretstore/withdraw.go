@@ -1,0 +1,68 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package secretstore
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+// Withdraw ends what the store keeps. With deletionPolicy Delete the user's Secret and the ledger are deleted; with Retain
+// both stay: the Secret without an owner reference, the ledger with the label rekey.dev/retained. It needs no Load, so
+// that a ledger which cannot be read holds up nobody's deletion; done twice it does nothing the second time.
+func (s *Ledgered) Withdraw(ctx context.Context) error {
+	s.loaded = false
+	// The ledger goes last: as long as it is there, an interrupted deletion can be finished.
+	if err := s.opts.withdrawSecret(ctx); err != nil {
+		return err
+	}
+	ledger, err := read(ctx, s.opts.Live, s.ledgerKey())
+	switch {
+	case err != nil:
+		return err
+	case ledger == nil || ledger.Type != v1alpha1.SecretTypeLedger || !s.opts.Owner.records(ledger):
+		return nil
+	case s.opts.DeletionPolicy == v1alpha1.DeletionDelete:
+		return remove(ctx, s.opts.Client, ledger)
+	}
+	want := ledger.DeepCopy()
+	want.Labels = merged(want.Labels, map[string]string{v1alpha1.LabelRetained: "true"})
+	return s.opts.updateChanged(ctx, ledger, want)
+}
+
+// Withdraw ends what the store keeps, as the deletion policy says. It needs no Load; done twice it does nothing the second time.
+func (s *Published) Withdraw(ctx context.Context) error {
+	s.loaded = false
+	return s.opts.withdrawSecret(ctx)
+}
+
+func (o Options) withdrawSecret(ctx context.Context) error {
+	secret, err := read(ctx, o.Live, o.secretKey())
+	switch {
+	case err != nil:
+		return err
+	case secret == nil || !o.Owner.records(secret):
+		return nil
+	case o.DeletionPolicy == v1alpha1.DeletionDelete:
+		return remove(ctx, o.Client, secret)
+	}
+	want := secret.DeepCopy()
+	want.OwnerReferences = o.ownerReferences(want.OwnerReferences)
+	return o.updateChanged(ctx, secret, want)
+}
+
+func (o Options) updateChanged(ctx context.Context, have, want *corev1.Secret) error {
+	if equality.Semantic.DeepEqual(have, want) {
+		return nil
+	}
+	_, err := write(ctx, o.Client, have, want)
+	if err != nil && isGone(err) {
+		return nil
+	}
+	return err
+}
