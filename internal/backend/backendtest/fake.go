@@ -1,0 +1,320 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backendtest
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+)
+
+// FakeLogin is a login of the fake server.
+type FakeLogin struct {
+	// Password that is accepted; empty means none.
+	Password string
+	// CanLogin is false for a login that is closed.
+	CanLogin bool
+	// Owner and Seq are the mark; empty and 0 where there is none.
+	Owner string
+	Seq   int64
+	// Sessions are the names of the clients that are connected.
+	Sessions []string
+}
+
+// Fake is one database server in memory, with the logins of every target. The zero value is not ready: use NewFake.
+type Fake struct {
+	mu        sync.Mutex
+	logins    map[string]*FakeLogin
+	counts    map[string]int
+	down      bool
+	hang      bool
+	trust     bool
+	report    backend.Report
+	check     error
+	preflight error
+}
+
+// NewFake makes an empty server that is up.
+func NewFake() *Fake {
+	return &Fake{logins: map[string]*FakeLogin{}, counts: map[string]int{}, report: backend.Report{Version: "15.0"}}
+}
+
+func (f *Fake) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+// SetDown makes every call fail as if the server could not be reached, or ends that.
+func (f *Fake) SetDown(down bool) { f.set(func() { f.down = down }) }
+
+// SetHang makes every call wait until its context ends, or ends that for calls to come.
+func (f *Fake) SetHang(hang bool) { f.set(func() { f.hang = hang }) }
+
+// SetTrust makes the server accept every password, or ends that.
+func (f *Fake) SetTrust(trust bool) { f.set(func() { f.trust = trust }) }
+
+// SetCheck sets what Check says.
+func (f *Fake) SetCheck(report backend.Report, err error) {
+	f.set(func() { f.report, f.check = report, err })
+}
+
+// SetPreflight sets an error for Preflight; nil lets it judge by what is there.
+func (f *Fake) SetPreflight(err error) { f.set(func() { f.preflight = err }) }
+
+// Put makes or replaces a login, as an administrator would.
+func (f *Fake) Put(name string, login FakeLogin) { f.set(func() { f.logins[name] = &login }) }
+
+// Drop removes a login, as an administrator would.
+func (f *Fake) Drop(name string) { f.set(func() { delete(f.logins, name) }) }
+
+// Login gives a copy of a login, and whether it is there.
+func (f *Fake) Login(name string) (FakeLogin, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	login, ok := f.logins[name]
+	if !ok {
+		return FakeLogin{}, false
+	}
+	out := *login
+	out.Sessions = slices.Clone(login.Sessions)
+	return out, true
+}
+
+// Accepts tells whether a client could log in now.
+func (f *Fake) Accepts(name, password string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.accepts(name, password)
+}
+
+func (f *Fake) accepts(name, password string) bool {
+	login, ok := f.logins[name]
+	if !ok || !login.CanLogin {
+		return false
+	}
+	return f.trust || login.Password != "" && subtle.ConstantTimeCompare([]byte(login.Password), []byte(password)) == 1
+}
+
+// Calls tells how often a method was called: Stage, Verify, Retire, Remove, Marker, Sessions, Preflight or Check.
+func (f *Fake) Calls(method string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.counts[method]
+}
+
+// Traits implements backend.Backend.
+func (f *Fake) Traits() credential.Traits {
+	return credential.Traits{Remote: true, Overlap: true, Slots: []string{"a", "b"}, MaxPasswordLength: 256, MaxUsernameLength: 63}
+}
+
+// Open implements backend.Backend.
+func (f *Fake) Open(_ context.Context, target backend.Target) (backend.Session, error) {
+	return &fakeSession{fake: f, target: target}, nil
+}
+
+// Check implements backend.Backend.
+func (f *Fake) Check(ctx context.Context, _ backend.Server) (backend.Report, error) {
+	var report backend.Report
+	err := f.call(ctx, "Check", func() error {
+		report = f.report
+		return f.check
+	})
+	return report, err
+}
+
+// call runs fn as one call to the server: counted, and failing while it is down or hangs.
+func (f *Fake) call(ctx context.Context, method string, fn func() error) error {
+	f.mu.Lock()
+	f.counts[method]++
+	hang := f.hang
+	f.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+	}
+	if err := ctx.Err(); err != nil {
+		return fault.Transient(fault.ServerUnreachable, fmt.Errorf("calling %s: no answer in time: %w", method, err))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return fault.Transient(fault.ServerUnreachable, fmt.Errorf("calling %s: there is no connection", method))
+	}
+	return fn()
+}
+
+type fakeSession struct {
+	fake   *Fake
+	target backend.Target
+}
+
+var _ powers = (*fakeSession)(nil)
+
+func (s *fakeSession) Traits() credential.Traits { return s.fake.Traits() }
+func (s *fakeSession) Close()                    {}
+
+func (s *fakeSession) name(ref credential.Ref) (string, error) {
+	if !slices.Contains(s.Traits().Slots, ref.Slot) {
+		return "", fault.Permanent(fault.LedgerInvalid, fmt.Errorf("finding the login of %s: there is no such slot", ref))
+	}
+	return s.target.Username + "_" + ref.Slot, nil
+}
+
+func (s *fakeSession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
+	name, err := s.name(ref)
+	if err != nil {
+		return nil, err
+	}
+	if proposed.String(credential.KeyUsername) != name || proposed[credential.KeyPassword].IsEmpty() || proposed[credential.KeyVerifier].IsEmpty() {
+		return nil, fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material is not whole, or for another login", name))
+	}
+	err = s.fake.call(ctx, "Stage", func() error {
+		login, ok := s.fake.logins[name]
+		if !ok {
+			if !s.target.Create {
+				return fault.Blocked(fault.LoginNotFound, fmt.Errorf("staging login %q: it is not there", name))
+			}
+			login = &FakeLogin{Owner: ref.Owner()}
+		}
+		if err := s.mark(name, login, ref); err != nil {
+			return err
+		}
+		if login.Seq > ref.Seq {
+			return fault.Permanent(fault.Fenced, fmt.Errorf("staging login %q: it carries version %d already", name, login.Seq))
+		}
+		login.Password, login.CanLogin, login.Owner, login.Seq = proposed.String(credential.KeyPassword), true, ref.Owner(), ref.Seq
+		s.fake.logins[name] = login
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return proposed.Clone(), nil
+}
+
+// mark refuses a login that is not ours.
+func (s *fakeSession) mark(name string, login *FakeLogin, ref credential.Ref) error {
+	switch login.Owner {
+	case ref.Owner():
+		return nil
+	case "":
+		return fault.Permanent(fault.LoginExists, fmt.Errorf("checking login %q: somebody else made it", name))
+	}
+	return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: its mark names another owner", name))
+}
+
+func (s *fakeSession) Verify(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Answer, error) {
+	name, err := s.name(ref)
+	if err != nil {
+		return credential.Unknown, err
+	}
+	answer := credential.Unknown
+	err = s.fake.call(ctx, "Verify", func() error {
+		if !s.fake.accepts(name, material.String(credential.KeyPassword)) {
+			answer = credential.Rejected
+			return nil
+		}
+		if s.fake.trust {
+			return fault.Permanent(fault.AuthenticationNotEnforced, errors.New("verifying: a wrong password was accepted too"))
+		}
+		answer = credential.Accepted
+		return nil
+	})
+	return answer, err
+}
+
+func (s *fakeSession) Retire(ctx context.Context, ref credential.Ref) error {
+	name, err := s.name(ref)
+	if err != nil {
+		return err
+	}
+	return s.fake.call(ctx, "Retire", func() error {
+		login, ok := s.fake.logins[name]
+		if !ok {
+			return nil
+		}
+		if login.Owner != ref.Owner() {
+			return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: it does not carry our mark", name))
+		}
+		if login.Seq == ref.Seq {
+			login.CanLogin, login.Password = false, ""
+		}
+		return nil
+	})
+}
+
+func (s *fakeSession) Remove(ctx context.Context, ref credential.Ref) error {
+	name, err := s.name(ref)
+	if err != nil {
+		return err
+	}
+	return s.fake.call(ctx, "Remove", func() error {
+		if login, ok := s.fake.logins[name]; ok && login.Owner == ref.Owner() {
+			delete(s.fake.logins, name)
+		}
+		return nil
+	})
+}
+
+func (s *fakeSession) Marker(ctx context.Context, ref credential.Ref) (credential.Marker, error) {
+	name, err := s.name(ref)
+	if err != nil {
+		return credential.Marker{}, err
+	}
+	var marker credential.Marker
+	err = s.fake.call(ctx, "Marker", func() error {
+		if login, ok := s.fake.logins[name]; ok {
+			marker = credential.Marker{Exists: true, Owner: login.Owner, Seq: login.Seq}
+		}
+		return nil
+	})
+	return marker, err
+}
+
+func (s *fakeSession) Sessions(ctx context.Context, ref credential.Ref) (credential.Sessions, error) {
+	name, err := s.name(ref)
+	if err != nil {
+		return credential.Sessions{}, err
+	}
+	var sessions credential.Sessions
+	err = s.fake.call(ctx, "Sessions", func() error {
+		if login, ok := s.fake.logins[name]; ok {
+			clients := slices.Compact(slices.Sorted(slices.Values(login.Sessions)))
+			sessions = credential.Sessions{Count: len(login.Sessions), Clients: clients[:min(5, len(clients))]}
+		}
+		return nil
+	})
+	return sessions, err
+}
+
+func (s *fakeSession) Preflight(ctx context.Context, ref credential.Ref) error {
+	return s.fake.call(ctx, "Preflight", func() error {
+		if s.fake.preflight != nil {
+			return s.fake.preflight
+		}
+		if allowed := s.target.Server.AllowedOwners; !slices.Contains(allowed, s.target.Owner) && !slices.Contains(allowed, "*") {
+			return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: the server does not allow it", s.target.Owner))
+		}
+		for _, slot := range s.Traits().Slots {
+			name := s.target.Username + "_" + slot
+			login, ok := s.fake.logins[name]
+			if !ok && !s.target.Create {
+				return fault.Blocked(fault.LoginNotFound, fmt.Errorf("checking login %q: it is not there", name))
+			}
+			if ok {
+				if err := s.mark(name, login, ref); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,134 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/material"
+)
+
+// Bounds of everything that could wait. The server's own are shorter than a call's, so that it gives up first and says
+// why.
+const (
+	defaultCallTimeout    = 25 * time.Second
+	defaultConnectTimeout = 5 * time.Second
+	lockTimeout           = 5 * time.Second
+	statementTimeout      = 10 * time.Second
+	idleTimeout           = 10 * time.Second // inside a transaction
+	sessionTimeout        = time.Minute      // outside: a connection whose other end vanished
+	closeTimeout          = 2 * time.Second
+)
+
+// Options of a backend. The zero value is ready to use.
+type Options struct {
+	// Lookup resolves a host to IP addresses; nil means the system's resolver.
+	Lookup func(ctx context.Context, host string) ([]string, error)
+	// CallTimeout bounds every method of a session beside the deadline of its context; 0 means 25 seconds.
+	CallTimeout time.Duration
+	// ConnectTimeout bounds one attempt to connect and log in; 0 means 5 seconds.
+	ConnectTimeout time.Duration
+}
+
+// server is a backend.Backend.
+type engine struct {
+	options Options
+}
+
+// New makes the backend for PostgreSQL.
+func New(options Options) backend.Backend {
+	if options.Lookup == nil {
+		options.Lookup = net.DefaultResolver.LookupHost
+	}
+	if options.CallTimeout == 0 {
+		options.CallTimeout = defaultCallTimeout
+	}
+	if options.ConnectTimeout == 0 {
+		options.ConnectTimeout = defaultConnectTimeout
+	}
+	return &engine{options: options}
+}
+
+// Traits implements backend.Backend.
+func (e *engine) Traits() credential.Traits {
+	return credential.Traits{
+		Remote: true, Overlap: true, Slots: []string{slotA, slotB},
+		MaxPasswordLength: material.MaxPasswordLength, MaxUsernameLength: maxIdentifier,
+	}
+}
+
+// Open implements backend.Backend. It looks at the target only: the first call that needs a connection makes it.
+func (e *engine) Open(_ context.Context, target backend.Target) (backend.Session, error) {
+	to, err := newEndpoint(target.Server, e.options)
+	if err != nil {
+		return nil, err
+	}
+	return &session{target: target, endpoint: to, timeout: e.options.CallTimeout}, nil
+}
+
+// session is a backend.Session, and also a credential.Remover, Marked and Counter, and a backend.Preflighter.
+type session struct {
+	target   backend.Target
+	endpoint *endpoint
+	timeout  time.Duration
+
+	mu    sync.Mutex // held while the admin's connection is in use
+	admin *pgx.Conn
+	name  string // application_name of the admin's connection
+}
+
+var (
+	_ backend.Session     = (*session)(nil)
+	_ backend.Preflighter = (*session)(nil)
+	_ credential.Remover  = (*session)(nil)
+	_ credential.Marked   = (*session)(nil)
+	_ credential.Counter  = (*session)(nil)
+)
+
+// Traits implements credential.Source.
+func (s *session) Traits() credential.Traits { return (&engine{}).Traits() }
+
+// Close implements backend.Session.
+func (s *session) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop()
+}
+
+// drop ends the admin's connection. The caller holds mu.
+func (s *session) drop() {
+	if s.admin != nil {
+		hangUp(s.admin)
+		s.admin = nil
+	}
+}
+
+// withAdmin runs fn on the admin's connection, which is made where there is none. After an error it is not used again.
+func (s *session) withAdmin(ctx context.Context, ref credential.Ref, fn func(context.Context, *pgx.Conn) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := applicationName(ref)
+	if s.admin != nil && (s.name != name || s.admin.Ping(ctx) != nil) {
+		s.drop()
+	}
+	if s.admin == nil {
+		conn, err := s.endpoint.connectAdmin(ctx, maintenanceDatabase, name)
+		if err != nil {
+			return err
+		}
+		s.admin, s.name = conn, name
+	}
+	err := fn(ctx, s.admin)
+	if err != nil {
+		s.drop()
+	}
+	return err
+}

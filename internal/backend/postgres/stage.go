@@ -1,0 +1,171 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/material"
+)
+
+// Stage implements credential.Source: afterwards the login of ref's slot exists, acts as the owner, has the proposed
+// password, and carries our mark. The proposed material must hold username, password and verifier.
+func (s *session) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	login, err := login(s.target, ref)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkProposed(login, proposed); err != nil {
+		return nil, err
+	}
+	doing := fmt.Sprintf("staging login %q", login)
+	err = s.change(ctx, ref, doing, func(ctx context.Context, tx pgx.Tx) error {
+		return s.stage(ctx, tx, ref, login, proposed.String(credential.KeyVerifier))
+	})
+	if fault.ReasonOf(err, "") == fault.PrivilegeMissing {
+		err = s.namePrivilege(ctx, ref, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return proposed.Clone(), nil
+}
+
+func checkProposed(login string, proposed credential.Material) error {
+	switch {
+	case proposed.String(credential.KeyUsername) != login:
+		return fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material is for another login", login))
+	case proposed[credential.KeyPassword].IsEmpty():
+		return fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material has no password", login))
+	case !material.IsSCRAMVerifier(proposed.String(credential.KeyVerifier)):
+		// The server would take it as the password itself, without a word.
+		return fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material has no well-formed SCRAM-SHA-256 verifier", login))
+	}
+	return nil
+}
+
+// stage alters first and then reads the mark: the change makes every other transaction on this login wait or fail, so
+// that the mark cannot become newer between reading and committing.
+func (s *session) stage(ctx context.Context, tx pgx.Tx, ref credential.Ref, login, verifier string) error {
+	if err := checkOwner(ctx, tx, s.target.Owner); err != nil {
+		return err
+	}
+	before, err := readRole(ctx, tx, login)
+	if err != nil {
+		return err
+	}
+	// A first look, so that nothing is even tried on a login that is somebody else's. What counts is the second.
+	if err := fence(before, login, ref); err != nil {
+		return err
+	}
+	if err := s.alter(ctx, tx, before, login, verifier); err != nil {
+		return err
+	}
+	after, err := readRole(ctx, tx, login)
+	if err != nil {
+		return err
+	}
+	if before.exists { // a login that this transaction made has no mark yet
+		if err := fence(after, login, ref); err != nil {
+			return err
+		}
+	}
+	return exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(markText(ref)))
+}
+
+// fence refuses a login that is not ours, or that carries a later version.
+func fence(r role, login string, ref credential.Ref) error {
+	if err := checkMark(r, login, ref); err != nil {
+		return err
+	}
+	if r.seq > ref.Seq {
+		return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: it carries version %d already, and this is version %d: another rekey, or a restored cluster, is ahead", login, r.seq, ref.Seq))
+	}
+	return nil
+}
+
+func (s *session) alter(ctx context.Context, tx pgx.Tx, before role, login, verifier string) error {
+	name, owner := ident(login), ident(s.target.Owner)
+	if !before.exists {
+		if !s.target.Create {
+			return fault.Blocked(fault.LoginNotFound, fmt.Errorf("checking login %q: it is not there, and create is Never: set create to Missing", login))
+		}
+		if err := exec(ctx, tx, "CREATE ROLE "+name); err != nil {
+			return err
+		}
+	}
+	grant, err := s.grant(ctx, tx, login)
+	if err != nil {
+		return err
+	}
+	statements := []string{
+		// A past VALID UNTIL would go on blocking: PASSWORD alone does not touch it.
+		"ALTER ROLE " + name + " LOGIN PASSWORD " + literal(verifier) + " VALID UNTIL 'infinity'",
+		"ALTER ROLE " + name + " SET role = " + literal(s.target.Owner),
+	}
+	if grant {
+		statements = append([]string{"GRANT " + owner + " TO " + name + s.grantOptions(tx)}, statements...)
+	}
+	return exec(ctx, tx, statements...)
+}
+
+// grant tells whether the login still has to be made a member of the owner, with all that a member may.
+func (s *session) grant(ctx context.Context, tx pgx.Tx, login string) (bool, error) {
+	options := ""
+	if version(tx.Conn()) >= 16 {
+		options = " AND m.set_option AND m.inherit_option"
+	}
+	var member bool
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles o ON o.oid = m.roleid
+JOIN pg_catalog.pg_roles l ON l.oid = m.member WHERE o.rolname = $1 AND l.rolname = $2`+options+`)`, s.target.Owner, login).Scan(&member)
+	return !member, err
+}
+
+func (s *session) grantOptions(tx pgx.Tx) string {
+	if version(tx.Conn()) >= 16 {
+		return " WITH SET TRUE, INHERIT TRUE"
+	}
+	return ""
+}
+
+func exec(ctx context.Context, tx pgx.Tx, statements ...string) error {
+	for _, statement := range statements {
+		if _, err := tx.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// version gives the server's major version; 0 where it does not say.
+func version(conn *pgx.Conn) int {
+	major := 0
+	for _, c := range conn.PgConn().ParameterStatus("server_version") {
+		if c < '0' || c > '9' {
+			break
+		}
+		major = major*10 + int(c-'0')
+	}
+	return major
+}
+
+// namePrivilege replaces the news that a privilege is missing by its name, where it can be found out.
+func (s *session) namePrivilege(ctx context.Context, ref credential.Ref, cause error) error {
+	err := s.withAdmin(ctx, ref, func(ctx context.Context, conn *pgx.Conn) error {
+		return s.checkPrivileges(ctx, conn)
+	})
+	var lack *lackError
+	if errors.As(err, &lack) {
+		return err
+	}
+	return cause
+}

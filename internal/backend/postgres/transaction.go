@@ -1,0 +1,117 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+)
+
+// maxTries bounds how often a transaction is done again that another one disturbed ("tuple concurrently updated").
+const maxTries = 5
+
+// change runs fn in one transaction of the admin's connection, while no other rekey changes the logins of this username.
+// The isolation level is stated: under a stricter one the mark would be read from before the wait.
+func (s *session) change(ctx context.Context, ref credential.Ref, doing string, fn func(context.Context, pgx.Tx) error) error {
+	var err error
+	for range maxTries {
+		err = s.withAdmin(ctx, ref, func(ctx context.Context, conn *pgx.Conn) error {
+			return inTransaction(ctx, conn, func(tx pgx.Tx) error {
+				if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", lockKey(s.target.Username)); err != nil {
+					return err
+				}
+				if err := quiet(ctx, tx); err != nil {
+					return err
+				}
+				return fn(ctx, tx)
+			})
+		})
+		if f := diagnose(err, nil); err == nil || fault.ReasonOf(err, "") != "" || f.code != "XX000" {
+			break
+		}
+	}
+	return s.statementFault(err, doing)
+}
+
+func inTransaction(ctx context.Context, conn *pgx.Conn, fn func(pgx.Tx) error) error {
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	if err != nil {
+		return err
+	}
+	if err := fn(tx); err != nil {
+		rollback, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		_ = tx.Rollback(rollback) // the connection is dropped after an error, which rolls back too
+		return err
+	}
+	return tx.Commit(ctx)
+}
+
+// Settings that keep our statements out of the server's log for the length of a transaction. Only verifiers are in them,
+// so that a server which does not let us is no reason to stop.
+const quietStatement = `SELECT pg_catalog.set_config(name, value, true)
+FROM (VALUES ('log_statement', 'none'), ('log_min_error_statement', 'panic'), ('log_min_duration_statement', '-1')) AS quiet (name, value)
+WHERE pg_catalog.has_parameter_privilege(name, 'SET')`
+
+func quiet(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, quietStatement)
+	return err
+}
+
+// queryer is a connection or a transaction.
+type queryer interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// role is what the catalog says of a login.
+type role struct {
+	exists    bool
+	oid       uint32
+	superuser bool
+	canLogin  bool
+	owner     string // whom the mark names
+	seq       int64
+}
+
+// marker gives the mark.
+func (r role) marker() credential.Marker {
+	return credential.Marker{Exists: r.exists, Owner: r.owner, Seq: r.seq}
+}
+
+const roleQuery = `SELECT r.oid, r.rolsuper, r.rolcanlogin, coalesce(d.description, '')
+FROM pg_catalog.pg_roles r
+LEFT JOIN pg_catalog.pg_shdescription d ON d.objoid = r.oid AND d.classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+WHERE r.rolname = $1`
+
+func readRole(ctx context.Context, from queryer, name string) (role, error) {
+	r := role{exists: true}
+	var comment string
+	err := from.QueryRow(ctx, roleQuery, name).Scan(&r.oid, &r.superuser, &r.canLogin, &comment)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return role{}, nil
+	}
+	if err != nil {
+		return role{}, err
+	}
+	r.owner, r.seq = parseMark(comment)
+	return r, nil
+}
+
+// checkMark refuses a login that is not ours.
+func checkMark(r role, login string, ref credential.Ref) error {
+	switch {
+	case !r.exists || r.owner == ref.Owner():
+		return nil
+	case r.owner == "":
+		return fault.Permanent(fault.LoginExists, fmt.Errorf("checking login %q: it is there without a mark of rekey, so somebody else made it: choose another username, or drop it", login))
+	}
+	return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: its mark names another owner, %s: choose another username, or delete the other one", login, r.owner))
+}
