@@ -1,6 +1,10 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
+// The tag keeps this out of ./...: testing or linting it would compile the whole
+// of Kubernetes once more, with other flags than the build of the assets.
+//go:build kubernetes
+
 // Command kube is every program of a small Kubernetes in one binary. The name
 // that it is called by says which one it is, so a folder with one file and a
 // few symbolic links is a complete set of Kubernetes programs.

@@ -84,6 +84,8 @@ func (b Builder) build(ctx context.Context) (string, error) {
 	return dir, b.pointCurrent(key)
 }
 
+const keyLength = 16
+
 // key names a build: whatever can change the binary is part of it.
 func (b Builder) key(ctx context.Context) (string, error) {
 	version, err := goEnv(ctx, b.Source, "GOVERSION", "GOOS", "GOARCH")
@@ -106,7 +108,7 @@ func (b Builder) key(ctx context.Context) (string, error) {
 		}
 		fmt.Fprintf(sum, "%s %d\n%s", filepath.Base(file), len(data), data)
 	}
-	return hex.EncodeToString(sum.Sum(nil))[:16], nil
+	return hex.EncodeToString(sum.Sum(nil))[:keyLength], nil
 }
 
 func (b Builder) compile(ctx context.Context, dir string) error {
@@ -139,6 +141,28 @@ func (b Builder) compile(ctx context.Context, dir string) error {
 		return fmt.Errorf("putting the build in place: %w", err)
 	}
 	fmt.Fprintf(b.Log, "Built in %s.\n", time.Since(started).Round(time.Second))
+	return b.prune(dir)
+}
+
+// unused is how long a build is kept after another took its place: somebody
+// may have been told its folder and start programs from it later.
+const unused = 24 * time.Hour
+
+// prune removes old builds.
+func (b Builder) prune(keep string) error {
+	dirs, err := filepath.Glob(filepath.Join(b.Cache, strings.Repeat("[0-9a-f]", keyLength)))
+	if err != nil {
+		return fmt.Errorf("listing old builds: %w", err)
+	}
+	for _, dir := range dirs {
+		info, err := os.Stat(dir)
+		if err != nil || dir == keep || time.Since(info.ModTime()) < unused {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("removing an old build: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -147,7 +171,7 @@ func (b Builder) goBuild(ctx context.Context, version, out string, started time.
 	pkg := "k8s.io/component-base/version."
 	flags := fmt.Sprintf("-s -w -X %sgitVersion=%s -X %sgitMajor=%s -X %sgitMinor=%s",
 		pkg, version, pkg, parts[0], pkg, parts[1])
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", flags, "-o", out, "./cmd/kube")
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "kubernetes", "-trimpath", "-ldflags", flags, "-o", out, "./cmd/kube")
 	cmd.Dir = b.Source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	cmd.Stdout, cmd.Stderr = b.Log, b.Log

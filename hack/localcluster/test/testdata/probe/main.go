@@ -6,15 +6,20 @@ package main
 
 import (
 	"crypto/tls"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 )
 
 func main() {
-	log.SetOutput(os.Stdout)
+	if len(os.Args) > 1 && os.Args[1] == "echo" {
+		fmt.Println(strings.Join(os.Args[2:], " "))
+		return
+	}
 	http.HandleFunc("/value", func(w http.ResponseWriter, _ *http.Request) {
 		data, err := os.ReadFile("/etc/probe/value")
 		if err != nil {
