@@ -259,14 +259,11 @@ func (p *pass) probe(ctx context.Context) error {
 	return err
 }
 
-// retire has the previous version refused, under the number of the current one: a late transaction that would bring the
-// previous version back meets a newer mark.
+// retire has the previous version refused, then forgets it.
 func (p *pass) retire(ctx context.Context) error {
-	l := p.snapshot.Ledger
-	ref := p.ref(l.Previous.Version)
-	ref.Seq = max(ref.Seq, l.Current.Seq)
-	if err := p.refuse(ctx, ref); err != nil {
-		return fmt.Errorf("retiring version %d: %w", l.Previous.Seq, err)
+	previous := p.snapshot.Ledger.Previous
+	if err := p.refuse(ctx, p.ref(previous.Version)); err != nil {
+		return fmt.Errorf("retiring version %d: %w", previous.Seq, err)
 	}
 	return p.save(ctx, "writing down that the previous version is retired", func(l *secretstore.Ledger) {
 		l.Previous = nil
@@ -283,27 +280,24 @@ func (p *pass) refuse(ctx context.Context, ref credential.Ref) error {
 	return p.Source.Retire(ctx, ref)
 }
 
-// discard first writes down that the pending version will never be published, with a number of its own for that: whoever
-// still means to commit it fails at the ledger, and whoever still means to stage it meets a newer mark. Only then the
-// remote end is told.
+// discard first writes down that the pending version will never be published: whoever still means to commit it fails at
+// the ledger. Only then the remote end is told.
 func (p *pass) discard(ctx context.Context) error {
 	pending := p.snapshot.Ledger.Pending
+	forget := func(l *secretstore.Ledger) { l.Pending = nil }
 	if !p.Traits.Remote {
-		return p.save(ctx, "dropping the candidate", func(l *secretstore.Ledger) { l.Pending = nil })
+		return p.save(ctx, "dropping the candidate", forget)
 	}
 	if pending.Stage != rotation.Discarded {
 		above := p.memo.about(pending.Seq).above
 		return p.save(ctx, "writing down that the candidate is discarded", func(l *secretstore.Ledger) {
-			l.Pending.Stage = rotation.Discarded
-			l.LastSeq = max(l.LastSeq, l.Pending.Seq, above) + 1
+			l.Pending.Stage, l.LastSeq = rotation.Discarded, max(l.LastSeq, above)
 		})
 	}
-	ref := p.ref(pending.Version)
-	ref.Seq = p.snapshot.Ledger.LastSeq
-	if err := p.refuse(ctx, ref); err != nil {
+	if err := p.refuse(ctx, p.ref(pending.Version)); err != nil {
 		return fmt.Errorf("retiring the discarded version %d: %w", pending.Seq, err)
 	}
-	return p.save(ctx, "dropping the candidate", func(l *secretstore.Ledger) { l.Pending = nil })
+	return p.save(ctx, "dropping the candidate", forget)
 }
 
 // renumber gives the current version a number above the mark at the remote end. What was heard of it goes with it.

@@ -82,7 +82,9 @@ type Source interface {
 	// Verify uses the material the way a client would, over connections of its own, and changes nothing. With
 	// Unknown the error says why; with Rejected it may say what the remote end said.
 	Verify(ctx context.Context, ref Ref, material Material) (Answer, error)
-	// Retire makes the remote end refuse version ref, and checks that it does. A version that is not there is no error.
+	// Retire makes the remote end refuse version ref, and checks that it does. A version that is not there is no error,
+	// and a slot that a newer version lives in is left alone. It is final: a Stage of the same version that arrives
+	// later, from somebody who was stopped in between, is refused as fault.Fenced wherever a mark can be kept.
 	Retire(ctx context.Context, ref Ref) error
 	// Traits says what the source can do. It never changes during the life of a Source.
 	Traits() Traits
