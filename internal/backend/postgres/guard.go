@@ -21,7 +21,7 @@ var forbidden = []struct {
 	{netip.MustParsePrefix("::/128"), "unspecified"},
 	{netip.MustParsePrefix("169.254.0.0/16"), "link-local, where metadata services are"},
 	{netip.MustParsePrefix("fe80::/10"), "link-local"},
-	{netip.MustParsePrefix("fd00:ec2::/32"), "a metadata service"},
+	{netip.MustParsePrefix("fd00:ec2::254/128"), "a metadata service"},
 	{netip.MustParsePrefix("100.100.100.200/32"), "a metadata service"},
 	{netip.MustParsePrefix("192.0.0.192/32"), "a metadata service"},
 	{netip.MustParsePrefix("168.63.129.16/32"), "a metadata service"},

@@ -33,11 +33,17 @@ func (s *session) change(ctx context.Context, ref credential.Ref, doing string, 
 				return fn(ctx, tx)
 			})
 		})
-		if f := diagnose(err, nil); err == nil || fault.ReasonOf(err, "") != "" || f.code != "XX000" {
+		if !disturbed(err) {
 			break
 		}
 	}
 	return s.statementFault(err, doing)
+}
+
+// disturbed tells that another transaction changed the same row of the catalog. The whole transaction was rolled back, so
+// that it can be done again.
+func disturbed(err error) bool {
+	return err != nil && fault.ReasonOf(err, "") == "" && diagnose(err, nil).code == "XX000"
 }
 
 func inTransaction(ctx context.Context, conn *pgx.Conn, fn func(pgx.Tx) error) error {

@@ -41,7 +41,9 @@ func (s *session) Verify(ctx context.Context, ref credential.Ref, given credenti
 
 // try logs in with the password, and tells whether exactly that was refused.
 func (s *session) try(ctx context.Context, ref credential.Ref, login string, password credential.Sensitive) (refused bool, err error) {
-	conn, err := s.endpoint.connect(ctx, attempt{username: login, database: s.target.Database, application: verifyName(ref), password: password})
+	conn, err := s.endpoint.connect(ctx, attempt{
+		username: login, database: s.target.Database, application: verifyName(ref), password: password, parameters: map[string]string{"client_encoding": "UTF8"},
+	})
 	if err != nil {
 		if f := diagnose(err, nil); !f.refused() {
 			return false, s.clientFault(f, login)
@@ -49,9 +51,7 @@ func (s *session) try(ctx context.Context, ref credential.Ref, login string, pas
 		return true, nil
 	}
 	defer hangUp(conn)
-	// No function and no cast: a search_path of the owner has nothing to redirect. The simple protocol passes poolers.
-	var session, current string
-	err = conn.QueryRow(ctx, "SELECT session_user, current_user", pgx.QueryExecModeSimpleProtocol).Scan(&session, &current)
+	session, current, err := actingAs(ctx, conn)
 	if err != nil {
 		return false, s.clientFault(diagnose(err, nil), login)
 	}
@@ -61,6 +61,20 @@ func (s *session) try(ctx context.Context, ref credential.Ref, login string, pas
 				s.endpoint.address(), login, session, current, s.target.Owner, ident(login), ident(s.target.Database)))
 	}
 	return false, nil
+}
+
+// actingAs asks who the session is. There is no function and no cast in the question, so that a search_path of the owner
+// has nothing to redirect, and it goes by the simple protocol, which every pooler passes on.
+func actingAs(ctx context.Context, conn *pgx.Conn) (session, current string, err error) {
+	results, err := conn.PgConn().Exec(ctx, "SELECT session_user, current_user").ReadAll()
+	if err != nil {
+		return "", "", err
+	}
+	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 2 {
+		return "", "", &failure{kind: failedNetwork}
+	}
+	row := results[0].Rows[0]
+	return string(row[0]), string(row[1]), nil
 }
 
 // tryWrong is the negative control: a password that nobody knows must be refused, or a login would prove nothing. It is
@@ -73,13 +87,22 @@ func (s *session) tryWrong(ctx context.Context, ref credential.Ref, login string
 	conn, err := s.endpoint.connect(ctx, attempt{username: login, database: s.target.Database, application: verifyName(ref), password: wrong})
 	if err == nil {
 		hangUp(conn)
-		return fault.Permanent(fault.AuthenticationNotEnforced,
-			fmt.Errorf("verifying login %q on %s: a wrong password was accepted too, so that a login proves nothing: use scram-sha-256 in pg_hba.conf", login, s.endpoint.address()))
+		return s.notEnforced(login)
 	}
-	if f := diagnose(err, nil); !f.refused() {
-		return s.clientFault(f, login)
+	f := diagnose(err, nil)
+	switch {
+	case f.refused():
+		return nil
+	case f.kind == failedImpostor:
+		// It went on to the end with a wrong proof; that it could not prove itself in turn is because nobody knows this password.
+		return s.notEnforced(login)
 	}
-	return nil
+	return s.clientFault(f, login)
+}
+
+func (s *session) notEnforced(login string) error {
+	return fault.Permanent(fault.AuthenticationNotEnforced,
+		fmt.Errorf("verifying login %q on %s: a wrong password was accepted too, so that a login proves nothing: use scram-sha-256 in pg_hba.conf", login, s.endpoint.address()))
 }
 
 // confirmRefusal decides between Rejected and Unknown. A change of ours whose client died can still come true: so no

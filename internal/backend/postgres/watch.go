@@ -4,9 +4,10 @@
 package postgres
 
 import (
-	"bytes"
 	"encoding/binary"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -31,14 +32,7 @@ func (w *authWatch) frontend(r io.Reader, conn io.Writer) *pgproto3.Frontend {
 	return pgproto3.NewFrontend(&authReader{source: r, watch: w}, conn)
 }
 
-func (w *authWatch) saw(code uint32) bool {
-	for _, asked := range w.asked {
-		if asked == code {
-			return true
-		}
-	}
-	return false
-}
+func (w *authWatch) saw(code uint32) bool { return slices.Contains(w.asked, code) }
 
 // withoutPassword tells that the server let somebody in without asking for a password.
 func (w *authWatch) withoutPassword() bool { return len(w.asked) > 0 && w.asked[0] == authOK }
@@ -51,17 +45,8 @@ func (w *authWatch) insecure() bool {
 	if w.asked[0] != authSASL {
 		return true
 	}
-	mechanisms := bytes.Split(w.offer, []byte{0})
-	return !offers(mechanisms, "SCRAM-SHA-256-PLUS") && (w.binding || !offers(mechanisms, "SCRAM-SHA-256"))
-}
-
-func offers(mechanisms [][]byte, name string) bool {
-	for _, mechanism := range mechanisms {
-		if string(mechanism) == name {
-			return true
-		}
-	}
-	return false
+	mechanisms := strings.Split(string(w.offer), "\x00")
+	return !slices.Contains(mechanisms, "SCRAM-SHA-256-PLUS") && (w.binding || !slices.Contains(mechanisms, "SCRAM-SHA-256"))
 }
 
 // note takes one whole message: type, and body without the length.
