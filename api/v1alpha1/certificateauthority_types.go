@@ -13,6 +13,7 @@ type ManagedAuthority struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[[:cntrl:]]')",message="must not hold control characters"
 	CommonName string `json:"commonName,omitempty"`
 	// keyAlgorithm of the authority's key. ECDSA-P256 by default.
 	// +optional
@@ -23,9 +24,9 @@ type ManagedAuthority struct {
 	// +optional
 	// +kubebuilder:default="43800h"
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1h')",message="must be a duration of at least 1h in hours, minutes and seconds, such as 43800h; days are written in hours (3d is 72h)"
-	Lifetime metav1.Duration `json:"lifetime,omitempty"`
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1h') && duration(self) <= duration('876000h')",message="must be a duration from 1h to 876000h in hours, minutes and seconds, such as 43800h; days are written in hours (3d is 72h)"
+	Lifetime metav1.Duration `json:"lifetime,omitzero"`
 }
 
 // KeyPairAuthority is an authority whose key you bring: the Secret holds tls.crt (the authority's certificate, then its
@@ -35,6 +36,7 @@ type KeyPairAuthority struct{}
 // NamePattern is a name in which * stands for any run of characters.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=253
+// +kubebuilder:validation:XValidation:rule="!self.matches('[[:cntrl:]]')",message="must not hold control characters"
 type NamePattern string
 
 // DNSPattern is a DNS name in which * stands for exactly one label.
@@ -46,7 +48,7 @@ type DNSPattern string
 // URIPattern is a URI that may end in /* for the whole rest of the path.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=512
-// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z][a-z0-9+.-]*:[^ *]+([*])?$') && (!self.endsWith('*') || self.endsWith('/*'))",message="must be a URI with a scheme; * may only stand for the whole rest of the path, as in spiffe://example.internal/ns/web/*"
+// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z][a-z0-9+.-]*:[!-)+-~]+[*]?$') && (!self.endsWith('*') || self.endsWith('/*'))",message="must be a URI with a scheme, in ASCII; * may only stand for the whole rest of the path, as in spiffe://example.internal/ns/web/*"
 type URIPattern string
 
 // IPRange is a network in CIDR notation.
@@ -67,9 +69,9 @@ type Constraints struct {
 	// +optional
 	// +kubebuilder:default="720h"
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1m')",message="must be a duration of at least 1m in hours, minutes and seconds, such as 720h; days are written in hours (3d is 72h)"
-	MaxLifetime metav1.Duration `json:"maxLifetime,omitempty"`
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1m') && duration(self) <= duration('876000h')",message="must be a duration from 1m to 876000h in hours, minutes and seconds, such as 720h; days are written in hours (3d is 72h)"
+	MaxLifetime metav1.Duration `json:"maxLifetime,omitzero"`
 	// commonNames that are allowed; * stands for any run of characters.
 	// +optional
 	// +listType=set
@@ -122,7 +124,7 @@ type AuthoritySpec struct {
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 	// managed lets rekey make the key, once. It cannot be changed afterwards.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="managed cannot be changed, since the key is made once: make a new authority"
+	// +kubebuilder:validation:XValidation:rule="self.commonName == oldSelf.commonName && self.keyAlgorithm == oldSelf.keyAlgorithm && (!self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.lifetime) == duration(oldSelf.lifetime))",message="managed cannot be changed, since the key is made once: make a new authority"
 	Managed *ManagedAuthority `json:"managed,omitempty"`
 	// keyPair takes a key that you bring in the Secret: tls.crt (chain allowed) and tls.key. It is never written to.
 	// +optional
@@ -131,9 +133,9 @@ type AuthoritySpec struct {
 	// +required
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName cannot be changed: make a new authority"
 	SecretName ObjectName `json:"secretName,omitempty"`
-	// constraints on what the authority may sign. A type of name that is not listed is denied.
+	// constraints on what the authority may sign. A type of name that is not listed is denied; {} denies them all.
 	// +required
-	Constraints Constraints `json:"constraints,omitzero"`
+	Constraints Constraints `json:"constraints"`
 }
 
 // ClusterAuthoritySpec is an AuthoritySpec for all namespaces that are selected.
@@ -141,6 +143,8 @@ type ClusterAuthoritySpec struct {
 	AuthoritySpec `json:",inline"`
 	// namespaceSelector says, by label, which namespaces may use the authority. Absent means none; {} means all.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])",message="each operator must be In, NotIn, Exists or DoesNotExist"
+	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, (e.operator in ['In', 'NotIn']) == (has(e.values) && size(e.values) > 0))",message="each expression with In or NotIn needs values, and none with Exists or DoesNotExist may have any"
 	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
 }
 

@@ -43,8 +43,8 @@ type DNSName string
 // URI is an absolute URI.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=512
-// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z][a-z0-9+.-]*:[^ ]+$')",message="must be an absolute URI with a scheme, such as spiffe://example.internal/ns/web/sa/app"
-// +kubebuilder:validation:XValidation:rule="!self.startsWith('spiffe:') || self.matches('^spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)*$')",message="must be a SPIFFE ID: spiffe://trust-domain/path, the trust domain in lower case, the path of letters, digits, '.', '_' and '-', without an empty segment or a slash at the end"
+// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z][a-z0-9+.-]*:[!-~]+$') && isURL(self)",message="must be an absolute URI with a scheme, in ASCII, such as spiffe://example.internal/ns/web/sa/app"
+// +kubebuilder:validation:XValidation:rule="!self.startsWith('spiffe:') || self.matches('^spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)*$') && !self.matches('/[.]{1,2}(/|$)')",message="must be a SPIFFE ID: spiffe://trust-domain/path, the trust domain in lower case, the path of letters, digits, '.', '_' and '-', without a segment that is empty, '.' or '..', and without a slash at the end"
 type URI string
 
 // IPAddress is an IPv4 or IPv6 address.
@@ -62,6 +62,7 @@ type EmailAddress string
 // Organization is the O of a subject.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=64
+// +kubebuilder:validation:XValidation:rule="!self.matches('[[:cntrl:]]')",message="must not hold control characters"
 type Organization string
 
 // Format is a form in which the Secret holds the key and certificate in addition to the standard keys.
@@ -73,7 +74,7 @@ type Format string
 const FormatCombinedPEM Format = "CombinedPEM"
 
 // IdentitySpec is what a client and a server identity have in common.
-// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || duration(self.renewBefore) < duration(self.lifetime)",message="renewBefore must be shorter than lifetime"
+// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || !self.renewBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.renewBefore) < duration(self.lifetime)",message="renewBefore must be shorter than lifetime (24h where it is absent): leave it out for a third of the lifetime"
 type IdentitySpec struct {
 	// deletionPolicy says what becomes of the Secret when this object is deleted: Retain (default) or Delete.
 	// +optional
@@ -89,6 +90,7 @@ type IdentitySpec struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[[:cntrl:]]')",message="must not hold control characters"
 	CommonName string `json:"commonName,omitempty"`
 	// organizations of the subject, at most 16. Servers may authorise on them.
 	// +optional
@@ -124,14 +126,14 @@ type IdentitySpec struct {
 	// +optional
 	// +kubebuilder:default="24h"
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1m')",message="must be a duration of at least 1m in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
-	Lifetime metav1.Duration `json:"lifetime,omitempty"`
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1m') && duration(self) <= duration('876000h')",message="must be a duration from 1m to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
+	Lifetime metav1.Duration `json:"lifetime,omitzero"`
 	// renewBefore the end a certificate is renewed; a third of the lifetime where it is absent. At least 1s.
 	// +optional
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1s')",message="must be a duration of at least 1s in hours, minutes and seconds, such as 8h; days are written in hours (3d is 72h)"
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 8h; days are written in hours (3d is 72h)"
 	RenewBefore *metav1.Duration `json:"renewBefore,omitempty"`
 	// rotationPolicyRef names a RotationPolicy in the same namespace. A certificate is then due at the earlier of its own
 	// renewal time and the policy's interval.

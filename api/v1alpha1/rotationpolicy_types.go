@@ -9,19 +9,19 @@ import (
 
 // Overlap says how long the previous version of a credential goes on being accepted.
 type Overlap struct {
-	// minimum time since the new version was published; 1h by default. It must be shorter than interval.
+	// minimum time since the new version was published, at least 1s; 1h by default. It must be shorter than interval.
 	// +optional
 	// +kubebuilder:default="1h"
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('0s')",message="must be a duration of at least 0s in hours, minutes and seconds, such as 1h; days are written in hours (3d is 72h)"
-	Minimum metav1.Duration `json:"minimum,omitempty"`
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 1h; days are written in hours (3d is 72h)"
+	Minimum metav1.Duration `json:"minimum,omitzero"`
 }
 
 // RotationPolicySpec says when credentials rotate, and how carefully.
-// +kubebuilder:validation:XValidation:rule="!has(self.overlap) || !has(self.overlap.minimum) || duration(self.overlap.minimum) < duration(self.interval)",message="overlap.minimum must be shorter than interval: otherwise the next rotation is due before the previous login may go. Set a shorter overlap.minimum (1h where it is absent) or a longer interval"
-// +kubebuilder:validation:XValidation:rule="!has(self.maxAge) || duration(self.maxAge) > duration(self.interval)",message="maxAge must be longer than interval: it is the deadline that a rotation must not miss"
-// +kubebuilder:validation:XValidation:rule="!has(self.warnBefore) || !has(self.alarmBefore) || duration(self.alarmBefore) < duration(self.warnBefore)",message="alarmBefore must be shorter than warnBefore (24h and 4h where they are absent)"
+// +kubebuilder:validation:XValidation:rule="!has(self.overlap) || !has(self.overlap.minimum) || !self.overlap.minimum.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.interval.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.overlap.minimum) < duration(self.interval)",message="overlap.minimum must be shorter than interval: otherwise the next rotation is due before the previous login may go. Set a shorter overlap.minimum (1h where it is absent) or a longer interval"
+// +kubebuilder:validation:XValidation:rule="!has(self.maxAge) || !self.maxAge.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.interval.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.maxAge) > duration(self.interval)",message="maxAge must be longer than interval: it is the deadline that a rotation must not miss"
+// +kubebuilder:validation:XValidation:rule="!has(self.warnBefore) || !has(self.alarmBefore) || !self.alarmBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.warnBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.alarmBefore) < duration(self.warnBefore)",message="alarmBefore must be shorter than warnBefore: where they are absent, alarmBefore is 4h and warnBefore 24h"
 type RotationPolicySpec struct {
 	// suspend stops the rotations of every credential that uses this policy while true. Warnings go on.
 	// +optional
@@ -29,9 +29,9 @@ type RotationPolicySpec struct {
 	// interval between rotations, counted from the last one. At least 30s.
 	// +required
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('30s')",message="must be a duration of at least 30s in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
-	Interval metav1.Duration `json:"interval,omitempty"`
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('30s') && duration(self) <= duration('876000h')",message="must be a duration from 30s to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
+	Interval metav1.Duration `json:"interval,omitzero"`
 	// jitterPercent of the interval by which a rotation may come earlier, from 0 to 50; 10 by default. It differs between
 	// objects and revisions, and is always the same for one of them.
 	// +optional
@@ -44,8 +44,8 @@ type RotationPolicySpec struct {
 	// their own, and take no notice.
 	// +optional
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1m')",message="must be a duration of at least 1m in hours, minutes and seconds, such as 72h; days are written in hours (3d is 72h)"
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1m') && duration(self) <= duration('876000h')",message="must be a duration from 1m to 876000h in hours, minutes and seconds, such as 72h; days are written in hours (3d is 72h)"
 	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
 	// overlap of the previous and the new version of a password. Certificates overlap by themselves.
 	// +optional
@@ -56,17 +56,17 @@ type RotationPolicySpec struct {
 	// +optional
 	// +kubebuilder:default="24h"
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1s')",message="must be a duration of at least 1s in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
-	WarnBefore metav1.Duration `json:"warnBefore,omitempty"`
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
+	WarnBefore metav1.Duration `json:"warnBefore,omitzero"`
 	// alarmBefore the deadline ExpiringSoon says ExpiresImminently; 4h by default. Shorter than warnBefore, and brought
 	// nearer to the deadline with it.
 	// +optional
 	// +kubebuilder:default="4h"
 	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) >= duration('1s')",message="must be a duration of at least 1s in hours, minutes and seconds, such as 4h; days are written in hours (3d is 72h)"
-	AlarmBefore metav1.Duration `json:"alarmBefore,omitempty"`
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 4h; days are written in hours (3d is 72h)"
+	AlarmBefore metav1.Duration `json:"alarmBefore,omitzero"`
 }
 
 // RotationPolicyStatus is what was seen last. rekey never reads it back.

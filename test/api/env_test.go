@@ -1,0 +1,88 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+var update = flag.Bool("update", false, "write testdata/refusals.golden instead of comparing with it")
+
+var (
+	config *rest.Config
+	scheme = runtime.NewScheme()
+	kube   client.Client
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	if _, err := os.Stat(filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kube-apiserver")); err != nil {
+		return 1, fmt.Errorf("KUBEBUILDER_ASSETS names no folder with kube-apiserver and etcd; run: make assets (%w)", err)
+	}
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return 1, err
+		}
+	}
+	environment := &envtest.Environment{
+		CRDDirectoryPaths:     []string{"../../config/crd/bases"},
+		ErrorIfCRDPathMissing: true,
+	}
+	if config, err = environment.Start(); err != nil {
+		return 1, fmt.Errorf("starting an API server with our kinds: %w", err)
+	}
+	defer func() { err = errors.Join(err, environment.Stop()) }()
+	config.QPS, config.Burst = 500, 1000
+	if kube, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}
+
+// namespace makes a new one for a test.
+func namespace(t *testing.T) string {
+	t.Helper()
+	object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
+	if err := kube.Create(t.Context(), object); err != nil {
+		t.Fatal(err)
+	}
+	return object.Name
+}
+
+// remove deletes what a test stored where no namespace takes it along.
+func remove(t *testing.T, object client.Object) {
+	t.Helper()
+	t.Cleanup(func() {
+		// The test's own context is done by now.
+		if err := kube.Delete(context.Background(), object); err != nil && !apierrors.IsNotFound(err) {
+			t.Error(err)
+		}
+	})
+}
