@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"time"
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
@@ -134,8 +135,13 @@ func checkLedger(ledger Ledger) error {
 		if record.Seq < 0 || record.Seq > ledger.LastSeq {
 			return fmt.Errorf("the number of its %s version is negative or above the last number that was given", key)
 		}
+		for _, at := range []time.Time{record.ProposedAt, record.CommittedAt, record.PublishedAt, record.NotAfter} {
+			if year := at.UTC().Year(); year < 1 || year > 9999 {
+				return fmt.Errorf("a time of its %s version is in no year that can be written (RFC 3339)", key)
+			}
+		}
 		switch record.Stage {
-		case rotation.Proposed, rotation.Staged, rotation.Verified, rotation.Current, rotation.Previous:
+		case rotation.Proposed, rotation.Staged, rotation.Verified, rotation.Current, rotation.Previous, rotation.Discarded:
 		default:
 			return fmt.Errorf("the stage of its %s version is none that rekey knows", key)
 		}

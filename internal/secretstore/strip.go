@@ -15,8 +15,8 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 )
 
-// KeyCombined of a user's Secret holds key and certificates in one value, so that both are read at one instant.
-const KeyCombined = "tls-combined.pem"
+// keyCombined of a user's Secret holds key and certificates in one value (material.KeyCombined).
+const keyCombined = "tls-combined.pem"
 
 // annotationApplied is where kubectl apply keeps a copy of a hand-made Secret, data and all.
 const annotationApplied = corev1.LastAppliedConfigAnnotation
@@ -87,7 +87,7 @@ func StripMaterial(obj any) (any, error) {
 		}
 		stays := (name == credential.KeyCertificate || name == credential.KeyAuthority) && !bytes.Contains(value, []byte("PRIVATE KEY"))
 		fits := (name == credential.KeyPrivateKey && keyFits(certificate, key)) ||
-			(name == KeyCombined && combines(value, certificate, key))
+			(name == keyCombined && combines(value, certificate, key))
 		switch {
 		case stays:
 		case fits:

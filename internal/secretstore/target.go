@@ -5,6 +5,7 @@ package secretstore
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,9 +26,28 @@ type managedMetadata struct {
 	Annotations []string `json:"annotations,omitempty"`
 }
 
+// PartialError is what Options.Data answers where a part of the data cannot be told now, because a reference is broken. A
+// Secret that is there is then compared and written with the known part alone; none is made.
+type PartialError struct {
+	// Known part of the data.
+	Known map[string][]byte
+	// Err says what is missing.
+	Err error
+}
+
+// Error implements error.
+func (p *PartialError) Error() string { return p.Err.Error() }
+
+// Unwrap gives the cause.
+func (p *PartialError) Unwrap() error { return p.Err }
+
 // wanted gives the user's Secret as it should be: what is there (have; nil where nothing is) with everything of ours in place.
 func (o Options) wanted(have *corev1.Secret, current Record) (*corev1.Secret, error) {
 	data, err := o.Data(current)
+	if partial := (*PartialError)(nil); errors.As(err, &partial) && have != nil {
+		// What cannot be told now stays as it is.
+		data, err = merged(have.Data, partial.Known), nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("making the data of Secret %s: %w", o.secretRef(), err)
 	}
@@ -83,8 +103,8 @@ func removeMissing(have map[string]string, managed []string, template map[string
 	}
 }
 
-func merged(layers ...map[string]string) map[string]string {
-	out := map[string]string{}
+func merged[V any](layers ...map[string]V) map[string]V {
+	out := map[string]V{}
 	for _, layer := range layers {
 		maps.Copy(out, layer)
 	}
