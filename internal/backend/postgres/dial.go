@@ -182,10 +182,14 @@ type attempt struct {
 	anyMethod bool
 }
 
+// neutral states every setting that the driver would otherwise take from the environment and could choke on.
+const neutral = "host=localhost port=5432 user=nobody database=nobody password=none passfile=/dev/null connect_timeout=5 sslmode=disable sslcertmode=disable sslrootcert='' " +
+	"sslnegotiation=postgres target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0 channel_binding=disable require_auth=scram-sha-256"
+
 // connect logs in. The error is a *failure and holds nothing that the server or the driver said.
 func (e *endpoint) connect(ctx context.Context, a attempt) (*pgx.Conn, error) {
 	// The environment of this process must not have a say: everything that it could set is overwritten here.
-	config, err := pgx.ParseConfig("host=localhost port=5432 user=nobody database=nobody sslmode=disable sslnegotiation=postgres")
+	config, err := pgx.ParseConfig(neutral)
 	if err != nil {
 		return nil, &failure{kind: failedLocally}
 	}

@@ -57,7 +57,9 @@ type Cluster struct {
 
 const (
 	startLimit = 3 * time.Minute
-	grace      = 5 * time.Second
+	// grace is short because nothing is worth saving. An API server whose node
+	// is gone would wait for the node's connections until its own limit.
+	grace = time.Second
 )
 
 // Start clears what an interrupted launcher left in the folder and starts a
