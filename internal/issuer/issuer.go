@@ -5,6 +5,7 @@ package issuer
 
 import (
 	"context"
+	"crypto/x509"
 	"net"
 	"net/url"
 	"time"
@@ -72,4 +73,10 @@ type Issuer interface {
 	// Issue signs. It refuses, with class Permanent, what the issuer's constraints do not allow, before it signs, and
 	// checks the result against them again.
 	Issue(ctx context.Context, request Request) (Chain, error)
+}
+
+// Permitter is an Issuer that can tell whether a finished certificate is one that it would sign.
+type Permitter interface {
+	// Permit checks the leaf against the issuer's constraints, and names the first that does not hold.
+	Permit(leaf *x509.Certificate) error
 }

@@ -54,6 +54,8 @@ func ValidateConstraints(constraints Constraints) error {
 }
 
 func compile(c Constraints) (*rules, error) {
+	c.CommonNames, c.Organizations, c.Usages = slices.Clone(c.CommonNames), slices.Clone(c.Organizations), slices.Clone(c.Usages)
+	c.URIs, c.IPRanges = slices.Clone(c.URIs), slices.Clone(c.IPRanges)
 	r := &rules{Constraints: c}
 	if c.MaxLifetime < 0 {
 		return nil, invalid("constraints.maxLifetime %s is negative", c.MaxLifetime)
