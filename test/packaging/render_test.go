@@ -1,0 +1,172 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package packaging
+
+import (
+	"bufio"
+	"bytes"
+	"flag"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+var update = flag.Bool("update", false, "write golden and derived files anew")
+
+const root = "../.."
+
+// strict decodes our kinds and those of Kubernetes, and refuses fields that they do not have.
+var strict = func() runtime.Decoder {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			panic(err)
+		}
+	}
+	return serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+}()
+
+var rendered sync.Map
+
+// render builds a folder under config with the pinned kustomize.
+func render(t *testing.T, folder string) []byte {
+	t.Helper()
+	once, _ := rendered.LoadOrStore(folder, sync.OnceValues(func() ([]byte, error) {
+		path, err := filepath.Abs(filepath.Join(root, "config", folder))
+		if err != nil {
+			return nil, err
+		}
+		var stderr bytes.Buffer
+		command := exec.Command("go", "-C", filepath.Join(root, "hack/tools"), "tool", "kustomize", "build", path)
+		command.Stderr = &stderr
+		out, err := command.Output()
+		if err != nil {
+			return nil, &renderError{err: err, stderr: stderr.String()}
+		}
+		return out, nil
+	}))
+	out, err := once.(func() ([]byte, error))()
+	if err != nil {
+		t.Fatalf("building config/%s: %v", folder, err)
+	}
+	return out
+}
+
+type renderError struct {
+	err    error
+	stderr string
+}
+
+func (e *renderError) Error() string { return e.err.Error() + ": " + e.stderr }
+
+// documents splits a YAML stream.
+func documents(t *testing.T, stream []byte) [][]byte {
+	t.Helper()
+	var out [][]byte
+	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(stream)))
+	for {
+		document, err := reader.Read()
+		if err == io.EOF {
+			return out
+		}
+		if err != nil {
+			t.Fatalf("splitting YAML: %v", err)
+		}
+		if len(bytes.TrimSpace(document)) > 0 {
+			out = append(out, document)
+		}
+	}
+}
+
+// objects decodes the manifests of a folder; CRDs, which no scheme here knows, are left out.
+func objects(t *testing.T, folder string) []client.Object {
+	t.Helper()
+	var out []client.Object
+	for _, document := range documents(t, render(t, folder)) {
+		if bytes.Contains(document, []byte("kind: CustomResourceDefinition\n")) {
+			continue
+		}
+		out = append(out, decode(t, "config/"+folder, document))
+	}
+	return out
+}
+
+func decode(t *testing.T, where string, document []byte) client.Object {
+	t.Helper()
+	object, _, err := strict.Decode(document, nil, nil)
+	if err != nil {
+		t.Fatalf("decoding %s: %v\n%s", where, err, document)
+	}
+	return object.(client.Object)
+}
+
+// only gives the objects of one type.
+func only[T client.Object](all []client.Object) []T {
+	var out []T
+	for _, object := range all {
+		if o, ok := object.(T); ok {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// golden compares with a file, or writes it.
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(filepath.Join(root, path), []byte(got), 0o644); err != nil { //nolint:gosec // a file of the repository
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(strings.Split(read(t, path), "\n"), strings.Split(got, "\n")); diff != "" {
+		t.Errorf("%s is not up to date (-file +wanted); read the difference, then run: go test ./test/packaging -update\n%s", path, diff)
+	}
+}
+
+func deployment(t *testing.T, folder string) *appsv1.Deployment {
+	t.Helper()
+	found := only[*appsv1.Deployment](objects(t, folder))
+	if len(found) != 1 {
+		t.Fatalf("config/%s has %d Deployments, want 1", folder, len(found))
+	}
+	return found[0]
+}
+
+func clusterRoles(t *testing.T, folder string) map[string]*rbacv1.ClusterRole {
+	t.Helper()
+	out := map[string]*rbacv1.ClusterRole{}
+	for _, role := range only[*rbacv1.ClusterRole](objects(t, folder)) {
+		out[role.Name] = role
+	}
+	return out
+}
+
+func TestInstallYAMLIsTheDefaultInstallation(t *testing.T) {
+	golden(t, "dist/install.yaml", string(render(t, "default")))
+}
