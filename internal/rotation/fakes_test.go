@@ -1,0 +1,314 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation_test
+
+import (
+	"context"
+	"errors"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+var background = context.Background()
+
+func conflict() error {
+	return apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, "orders", errors.New("somebody else wrote first"))
+}
+
+// ledgered is a store with a ledger and a user's Secret, as secretstore.Ledgered is: two objects, two compare-and-swaps.
+type ledgered struct {
+	*world
+	ledger, secret object // as last read or written
+}
+
+// Load reads the Secret before the ledger: whoever writes in between has then a Secret that is newer than what we read,
+// and our own write is refused.
+func (s *ledgered) Load(context.Context) (secretstore.Snapshot, error) {
+	readLedger := func() { s.call(); s.ledger = s.world.ledger }
+	readSecret := func() { s.call(); s.secret = s.world.secret }
+	if s.ledgerFirst {
+		readLedger()
+		readSecret()
+	} else {
+		readSecret()
+		readLedger()
+	}
+	return s.snapshot(), nil
+}
+
+func (s *ledgered) Save(_ context.Context, l secretstore.Ledger) (secretstore.Snapshot, error) {
+	expected, next := s.ledger.version, object{ledger: l.Clone()}
+	var written object
+	err := s.effect("save "+what(s.ledger.ledger, l), "", func() error {
+		if s.world.ledger.version != expected {
+			return conflict()
+		}
+		s.lastVersion++
+		next.version = s.lastVersion
+		s.world.ledger, written = next, next
+		return nil
+	})
+	if err != nil {
+		return secretstore.Snapshot{}, err
+	}
+	s.ledger = written
+	return s.snapshot(), nil
+}
+
+// what names a change of the ledger after the step that makes it.
+func what(before, after secretstore.Ledger) string {
+	stage := func(r *secretstore.Record) rotation.Stage {
+		if r == nil {
+			return ""
+		}
+		return r.Stage
+	}
+	switch {
+	case after.Pending != nil && stage(before.Pending) != stage(after.Pending):
+		return string(stage(after.Pending))
+	case after.Current != nil && (before.Current == nil || before.Current.Seq != after.Current.Seq) && before.Pending != nil:
+		return "Current"
+	case after.Current != nil && before.Current != nil && before.Current.Seq != after.Current.Seq:
+		return "Renumbered"
+	case after.Current != nil && before.Current != nil && !after.Current.PublishedAt.Equal(before.Current.PublishedAt):
+		return "Published"
+	case before.Previous != nil && after.Previous == nil:
+		return "Retired"
+	case before.Pending != nil && after.Pending == nil:
+		return "Dropped"
+	}
+	return "Request"
+}
+
+func (s *ledgered) Project(context.Context) (secretstore.Snapshot, error) {
+	if s.secret.foreign {
+		return secretstore.Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New("the Secret belongs to somebody else"))
+	}
+	expected, current := s.secret.version, s.ledger.ledger.Current
+	next := object{shows: current.Material, seq: current.Seq}
+	var written object
+	err := s.effect("project", "", func() error {
+		if s.world.secret.version != expected {
+			return conflict()
+		}
+		s.lastVersion++
+		next.version = s.lastVersion
+		s.world.secret, written = next, next
+		return nil
+	})
+	if err != nil {
+		return secretstore.Snapshot{}, err
+	}
+	s.secret = written
+	return s.snapshot(), nil
+}
+
+func (s *ledgered) Withdraw(context.Context) error {
+	if !s.spec.delete {
+		return s.effect("label the ledger", "", func() error { return nil })
+	}
+	if err := s.effect("delete the Secret", "", func() error {
+		if !s.world.secret.foreign {
+			s.world.secret = object{}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return s.effect("delete the ledger", "", func() error { s.world.ledger = object{}; return nil })
+}
+
+func (s *ledgered) snapshot() secretstore.Snapshot {
+	return secretstore.Snapshot{Ledger: s.ledger.ledger.Clone(), Target: target(s.secret, s.ledger.ledger.Current), Conflict: "it belongs to somebody else"}
+}
+
+func target(secret object, current *secretstore.Record) rotation.TargetState {
+	switch {
+	case secret.version == 0:
+		return rotation.TargetMissing
+	case secret.foreign:
+		return rotation.TargetForeign
+	case current != nil && secret.shows.Equal(current.Material):
+		return rotation.TargetShowsCurrent
+	}
+	return rotation.TargetDiffers
+}
+
+// published is a store whose only object is the user's Secret, as secretstore.Published is.
+type published struct {
+	*world
+	fingerprint string
+	secret      object
+	memory      secretstore.Ledger
+}
+
+func (s *published) Load(context.Context) (secretstore.Snapshot, error) {
+	s.call()
+	s.secret = s.world.secret
+	s.memory = s.secret.ledger.Clone()
+	return s.snapshot(), nil
+}
+
+func (s *published) Save(_ context.Context, l secretstore.Ledger) (secretstore.Snapshot, error) {
+	unchanged := l.Current == nil || (s.memory.Current != nil && s.memory.Current.Seq == l.Current.Seq && s.memory.Rotate == l.Rotate)
+	if unchanged {
+		s.memory = l.Clone()
+		return s.snapshot(), nil
+	}
+	if s.secret.foreign {
+		return secretstore.Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New("the Secret belongs to somebody else"))
+	}
+	next := object{shows: l.Current.Material, seq: l.Current.Seq, ledger: l.Clone()}
+	next.ledger.Pending = nil
+	expected := s.secret.version
+	var written object
+	err := s.effect("save Current", "", func() error {
+		if s.world.secret.version != expected {
+			return conflict()
+		}
+		s.lastVersion++
+		next.version = s.lastVersion
+		s.world.secret, written = next, next
+		return nil
+	})
+	if err != nil {
+		return secretstore.Snapshot{}, err
+	}
+	s.secret, s.memory = written, l.Clone()
+	return s.snapshot(), nil
+}
+
+func (s *published) Project(context.Context) (secretstore.Snapshot, error) {
+	return s.snapshot(), errors.New("nothing of a certificate's Secret can differ in this world but the certificate")
+}
+
+func (s *published) Withdraw(context.Context) error {
+	return s.effect("delete the Secret", "", func() error {
+		if s.spec.delete {
+			s.world.secret = object{}
+		}
+		return nil
+	})
+}
+
+func (s *published) snapshot() secretstore.Snapshot {
+	return secretstore.Snapshot{Ledger: s.memory.Clone(), Target: target(s.secret, s.memory.Current), Conflict: "it belongs to somebody else"}
+}
+
+// source is the remote end: two logins with a mark each, which fence by number.
+type source struct{ *world }
+
+func (s *source) Traits() credential.Traits { return s.traits() }
+
+func (s *source) Stage(_ context.Context, ref credential.Ref, m credential.Material) (credential.Material, error) {
+	if s.kind == certificate {
+		err := s.effect("sign", "authority", func() error { return nil })
+		return m.With(credential.KeyCertificate, []byte("certificate of "+m.String(credential.KeyPassword))), err
+	}
+	if err := s.reach(); err != nil {
+		return nil, err
+	}
+	password := m.String(credential.KeyPassword)
+	err := s.effect("stage", ref.Slot, func() error {
+		l := s.slots[ref.Slot]
+		switch {
+		case l.exists && l.owner != ref.Owner() && l.owner != "":
+			return fault.Permanent(fault.Fenced, errors.New("the mark names another owner"))
+		case l.exists && (l.seq > ref.Seq || (l.seq == ref.Seq && l.retired)):
+			return fault.Permanent(fault.Fenced, errors.New("the mark is newer"))
+		}
+		before := *l
+		*l = login{exists: true, enabled: true, password: password, owner: ref.Owner(), seq: ref.Seq}
+		s.watch.staged(s.world, before, *l)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m.Clone(), nil
+}
+
+func (s *source) Verify(_ context.Context, ref credential.Ref, m credential.Material) (credential.Answer, error) {
+	if s.kind == certificate {
+		return credential.Accepted, s.effect("lint", "authority", func() error { return nil })
+	}
+	if err := s.reach(); err != nil {
+		return credential.Unknown, err
+	}
+	answer := credential.Rejected
+	err := s.effect("verify", ref.Slot+"?", func() error {
+		switch {
+		case s.accepts(m):
+			answer = credential.Accepted
+			s.watch.proven[m.String(credential.KeyPassword)] = true
+		case s.underWay(ref.Slot):
+			return fault.Pending(lateMost, errors.New("a change is still under way"))
+		}
+		return nil
+	})
+	if err != nil {
+		return credential.Unknown, err
+	}
+	return answer, nil
+}
+
+func (s *source) Retire(_ context.Context, ref credential.Ref) error {
+	if err := s.reach(); err != nil {
+		return err
+	}
+	return s.effect("retire", ref.Slot, func() error {
+		l := s.slots[ref.Slot]
+		switch {
+		case !l.exists && s.underWay(ref.Slot):
+			return fault.Transient(fault.LockTimeout, errors.New("a change is still under way"))
+		case !l.exists || l.owner != ref.Owner() || l.seq > ref.Seq:
+			return nil
+		}
+		*l = login{exists: true, owner: l.owner, seq: ref.Seq, retired: true}
+		return nil
+	})
+}
+
+func (s *source) Remove(_ context.Context, ref credential.Ref) error {
+	if err := s.reach(); err != nil {
+		return err
+	}
+	return s.effect("remove", ref.Slot, func() error {
+		if s.underWay(ref.Slot) {
+			return fault.Transient(fault.LockTimeout, errors.New("a change is still under way"))
+		}
+		if l := s.slots[ref.Slot]; l.owner == ref.Owner() {
+			*l = login{}
+		}
+		return nil
+	})
+}
+
+func (s *source) Marker(_ context.Context, ref credential.Ref) (credential.Marker, error) {
+	s.call()
+	if err := s.reach(); err != nil {
+		return credential.Marker{}, err
+	}
+	l := s.slots[ref.Slot]
+	return credential.Marker{Exists: l.exists, Owner: l.owner, Seq: l.seq}, nil
+}
+
+func (s *source) Sessions(context.Context, credential.Ref) (credential.Sessions, error) {
+	return credential.Sessions{Count: 1}, nil
+}
+
+func (s *source) reach() error {
+	s.remoteCalls++
+	if s.now.Before(s.upAt) {
+		s.call()
+		return fault.Transient(fault.ServerUnreachable, errDown)
+	}
+	return nil
+}

@@ -1,0 +1,409 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation_test
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rekey/rekey/controllers"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+// scenario is a stretch of life: a world, what people do in it and when, and how many versions are published by its end.
+type scenario struct {
+	kind  kind
+	setup func(*world)
+	// script happens at times since the start.
+	script []event
+	// until is when the stretch ends; then the world comes to rest.
+	until time.Duration
+	// publications by the end; 0 where it depends on the instant.
+	publications int
+}
+
+type event struct {
+	at   time.Duration
+	what string
+	do   func(*world)
+}
+
+const (
+	// maxPasses bounds how often a world is reconciled before it rests. A stretch of hours with hourly probes needs few.
+	maxPasses = 400
+	// restPasses bounds how often a world is reconciled after its last event until nothing moves.
+	restPasses = 60
+)
+
+// run plays the scenario with these fates and instants, and tells which promise was broken.
+func (s scenario) run(plan map[int]fate, instants map[int]func(*world), change func(*world)) (w *world, err error) {
+	w = newWorld(s.kind)
+	w.plan, w.instants = plan, instants
+	if s.setup != nil {
+		s.setup(w)
+	}
+	if change != nil {
+		change(w)
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			if w.rows == nil && w.swap == nil {
+				panic(r)
+			}
+			err = fmt.Errorf("panic: %v", r) // a damaged table may fall over; that is one way to notice
+		}
+	}()
+	s.play(w)
+	return w, w.watch.broken
+}
+
+func (s scenario) play(w *world) {
+	p := w.boot()
+	script := s.script
+	for range maxPasses {
+		for len(script) > 0 && !w.now.Before(start.Add(script[0].at)) {
+			w.say("* %s", script[0].what)
+			script[0].do(w)
+			script = script[1:]
+		}
+		out, died := w.reconcile(p)
+		switch {
+		case w.watch.broken != nil:
+			return
+		case died:
+			p = w.boot()
+			continue
+		case out.Withdrawn:
+			w.land(true)
+			w.watch.leftBehind = out.LeftBehind != ""
+			w.watch.withdrawn(w)
+			return
+		case len(script) == 0 && !w.now.Before(start.Add(s.until)):
+			s.rest(w, p)
+			return
+		}
+		wake := out.WakeAt()
+		if len(script) > 0 && start.Add(script[0].at).Before(wake) {
+			wake = start.Add(script[0].at)
+		}
+		if end := start.Add(s.until); len(script) == 0 && end.Before(wake) {
+			wake = end
+		}
+		w.sleep(wake)
+	}
+	w.watch.breach(w, "I8: it did not come to its end within %d passes", maxPasses)
+}
+
+func (w *world) reconcile(p *process) (controllers.Outcome, bool) {
+	out, died := p.pass(w.spec)
+	if w.trace != nil {
+		w.tell(out, died)
+	}
+	return out, died
+}
+
+// sleep until an instant, never backwards.
+func (w *world) sleep(until time.Time) {
+	if w.stirred {
+		until, w.stirred = w.now, false
+	}
+	if !until.After(w.now) {
+		until = w.now.Add(time.Millisecond)
+	}
+	if len(w.late) > 0 && until.Sub(w.now) > lateMost {
+		w.now = w.now.Add(lateMost)
+		w.land(true)
+	}
+	if until.After(w.now) {
+		w.now = until
+	}
+	w.watch.look(w)
+}
+
+// rest lets the world come to rest, and then restarts the process: with nothing due, nothing at all may be written.
+func (s scenario) rest(w *world, p *process) {
+	for range restPasses {
+		out, died := w.reconcile(p)
+		l := w.ledger.ledger
+		switch {
+		case w.watch.broken != nil:
+			return
+		case died:
+			p = w.boot()
+			continue
+		case out.Withdrawn:
+			w.watch.leftBehind = out.LeftBehind != ""
+			w.watch.withdrawn(w)
+			return
+		case out.Err == nil && !out.Conflict && l.Pending == nil && l.Previous == nil && len(w.late) == 0 && !wrote(out):
+			w.atRest(s)
+			return
+		}
+		w.sleep(out.WakeAt())
+	}
+	w.watch.breach(w, "I8: it did not come to rest within %d passes", restPasses)
+}
+
+func wrote(out controllers.Outcome) bool {
+	return slices.ContainsFunc(out.Performed, func(s rotation.Step) bool { return s != rotation.StepProbe })
+}
+
+func (w *world) atRest(s scenario) {
+	if w.spec.deleting {
+		w.watch.breach(w, "I9: the deleted object is still there")
+		return
+	}
+	w.watch.settled(w)
+	if got := w.watch.publications(); s.publications != 0 && got != s.publications {
+		w.watch.breach(w, "%d versions were published, and %d should have been", got, s.publications)
+	}
+	before := w.writes
+	w.plan = nil
+	out, _ := w.reconcile(w.boot())
+	if w.writes != before || wrote(out) {
+		w.watch.breach(w, "I4: a restart with nothing due wrote %d times: %v", w.writes-before, out.Performed)
+	}
+	if !out.WakeAt().After(w.now) {
+		w.watch.breach(w, "WakeAt is not in the future")
+	}
+}
+
+// calm plays without any fate and gives the number of effects.
+func (s scenario) calm(t *testing.T) int {
+	t.Helper()
+	w, err := s.run(nil, nil, nil)
+	if err != nil {
+		t.Fatalf("without any crash: %v\n%s", err, s.story(nil, nil, nil))
+	}
+	return w.effects
+}
+
+// story plays again and tells it.
+func (s scenario) story(plan map[int]fate, instants map[int]func(*world), change func(*world)) string {
+	text := &strings.Builder{}
+	_, _ = s.run(plan, instants, func(w *world) {
+		w.trace = text
+		if change != nil {
+			change(w)
+		}
+	})
+	return text.String()
+}
+
+// trial is one run of a sweep.
+type trial struct {
+	name     string
+	plan     map[int]fate
+	instants map[int]func(*world)
+}
+
+// sweep plays many trials on every core, and reports the first few that break a promise, each as a story.
+func (s scenario) sweep(t *testing.T, trials func(yield func(trial) bool)) int {
+	t.Helper()
+	var count atomic.Int64
+	var mu sync.Mutex
+	var bad []trial
+	var errs []error
+	work := make(chan trial, 256)
+	var group sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		group.Go(func() {
+			for tr := range work {
+				count.Add(1)
+				if _, err := s.run(tr.plan, tr.instants, nil); err != nil {
+					mu.Lock()
+					bad, errs = append(bad, tr), append(errs, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	trials(func(tr trial) bool {
+		work <- tr
+		mu.Lock()
+		defer mu.Unlock()
+		return len(bad) < 3
+	})
+	close(work)
+	group.Wait()
+	for i, tr := range bad[:min(len(bad), 3)] {
+		t.Errorf("%s: %v\n%s", tr.name, errs[i], s.story(tr.plan, tr.instants, nil))
+	}
+	return int(count.Load())
+}
+
+// singles are all fates of all effects, and a few beyond the last.
+func singles(effects int, instants map[int]func(*world), name string) func(func(trial) bool) {
+	return func(yield func(trial) bool) {
+		for i := 1; i <= effects; i++ {
+			for _, f := range fates {
+				if !yield(trial{name: fmt.Sprintf("%s %s effect %d", name, f, i), plan: map[int]fate{i: f}, instants: instants}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// doubles are all pairs of fates of all pairs of effects. A first crash makes the way longer; the second may fall there.
+func doubles(effects int, of []fate, name string) func(func(trial) bool) {
+	return func(yield func(trial) bool) {
+		for i := 1; i <= effects; i++ {
+			for j := i + 1; j <= effects+6; j++ {
+				for _, f := range of {
+					for _, g := range of {
+						tr := trial{name: fmt.Sprintf("%s %s effect %d and %s effect %d", name, f, i, g, j), plan: map[int]fate{i: f, j: g}}
+						if !yield(tr) {
+							return
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+var rotationScenario = scenario{until: 7*time.Hour + 30*time.Minute, publications: 2}
+
+// instant is something that people do, or that happens to a cluster, at any moment.
+type instant struct {
+	do func(*world)
+	// after so many effects more, then is done.
+	then  func(*world)
+	after int
+	// scenario overrides that of a rotation.
+	scenario *scenario
+}
+
+func (i instant) at(effect int) map[int]func(*world) {
+	acts := map[int]func(*world){effect: i.do}
+	if i.then != nil {
+		acts[effect+i.after] = i.then
+	}
+	return acts
+}
+
+func deletes(policyDelete bool) func(*world) {
+	return func(w *world) {
+		w.spec.deleting, w.spec.delete, w.spec.deletedAt, w.stirred = true, policyDelete, w.now, true
+	}
+}
+
+func later(what string, do func(*world)) *scenario {
+	return &scenario{until: 9 * time.Hour, script: []event{{at: 8 * time.Hour, what: what, do: do}}}
+}
+
+var instantsOfLife = map[string]instant{
+	"the spec is edited":                        {do: func(w *world) { w.spec.fingerprint = "v2" }},
+	"the spec is edited and soon edited back":   {do: func(w *world) { w.spec.fingerprint = "v2" }, then: func(w *world) { w.spec.fingerprint = "v1" }, after: 2},
+	"the spec is edited and later edited back":  {do: func(w *world) { w.spec.fingerprint = "v2" }, then: func(w *world) { w.spec.fingerprint = "v1" }, after: 5},
+	"a rotation is asked for":                   {do: func(w *world) { w.spec.rotate = "now" }},
+	"a rotation is asked for, twice":            {do: func(w *world) { w.spec.rotate = "now" }, then: func(w *world) { w.spec.rotate = "again" }, after: 3},
+	"a retirement is asked for":                 {do: func(w *world) { w.spec.retirePrevious, w.watch.noOverlap = "now", true }},
+	"both are asked for":                        {do: func(w *world) { w.spec.rotate, w.spec.retirePrevious, w.watch.noOverlap = "now", "now", true }},
+	"it is suspended for hours":                 {do: func(w *world) { w.spec.suspended = true }, scenario: later("resumed", func(w *world) { w.spec.suspended = false })},
+	"it is deleted with all it made":            {do: deletes(true)},
+	"it is deleted and its logins are retained": {do: deletes(false)},
+	"the Secret is deleted":                     {do: func(w *world) { w.secret = object{} }},
+	"the Secret is edited":                      {do: func(w *world) { w.lastVersion++; w.secret = object{version: w.lastVersion} }},
+	"the Secret belongs to somebody else for hours": {
+		do: func(w *world) {
+			w.lastVersion++
+			w.secret, w.watch.foreign = object{version: w.lastVersion, foreign: true}, true
+		},
+		scenario: later("freed", func(w *world) { w.secret = object{} }),
+	},
+	"the remote end is away for an hour":        {do: func(w *world) { w.upAt = w.now.Add(time.Hour) }},
+	"the remote end is away and it is deleted":  {do: func(w *world) { w.upAt = w.now.Add(time.Hour); deletes(true)(w) }},
+	"the remote end is restored, a little back": {do: restoreRemote(4)},
+	"the remote end is restored, far back":      {do: restoreRemote(11)},
+	"the cluster is restored, a little back":    {do: restoreCluster(4)},
+	"the cluster is restored, far back":         {do: restoreCluster(11)},
+	"the candidate is refused":                  {do: func(w *world) { w.refuses[w.ledger.ledger.LastSeq+1] = true }},
+	"two candidates in a row are refused": {do: func(w *world) {
+		w.refuses[w.ledger.ledger.LastSeq+1], w.refuses[w.ledger.ledger.LastSeq+2] = true, true
+	}},
+}
+
+func (w *world) before(effects int) past { return w.history[max(len(w.history)-1-effects, 0)] }
+
+// restoreRemote puts the remote end back to what it was some effects ago.
+func restoreRemote(effects int) func(*world) {
+	return func(w *world) {
+		w.watch.restored, w.watch.remoteRestored = true, true
+		for slot, l := range w.before(effects).slots {
+			*w.slots[slot] = l
+		}
+	}
+}
+
+// restoreCluster puts the ledger and the Secret back to what they were some effects ago.
+func restoreCluster(effects int) func(*world) {
+	return func(w *world) {
+		w.watch.restored = true
+		then := w.before(effects)
+		w.ledger, w.secret = then.ledger, then.secret
+		for _, o := range []*object{&w.ledger, &w.secret} {
+			if o.version != 0 {
+				w.lastVersion++
+				o.version = w.lastVersion
+			}
+		}
+	}
+}
+
+func TestEveryInstantOfLifeWithEveryCrashSettles(t *testing.T) {
+	t.Parallel()
+	for name, in := range instantsOfLife {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := scenario{until: 9 * time.Hour}
+			if in.scenario != nil {
+				s = *in.scenario
+			}
+			s.setup = func(w *world) { w.keepsPast = true }
+			effects := s.calm(t)
+			count := s.sweep(t, func(yield func(trial) bool) {
+				for k := 1; k <= effects; k++ {
+					instants := in.at(k)
+					if !yield(trial{name: fmt.Sprintf("%s at effect %d", name, k), instants: instants}) {
+						return
+					}
+					stopped := false
+					singles(effects+8, instants, fmt.Sprintf("%s at effect %d,", name, k))(func(tr trial) bool {
+						stopped = !yield(tr)
+						return !stopped
+					})
+					if stopped {
+						return
+					}
+				}
+			})
+			t.Logf("%d effects; %d instants and crashes settled", effects, count)
+		})
+	}
+}
+
+func TestEveryCrashOfARotationSettles(t *testing.T) {
+	t.Parallel()
+	cases := map[string]scenario{
+		"a password, from nothing to the first retired one": rotationScenario,
+		"a certificate, from nothing to the second one":     {kind: certificate, until: 7 * time.Hour, publications: 2},
+	}
+	for name, s := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			effects := s.calm(t)
+			one := s.sweep(t, singles(effects, nil, ""))
+			two := s.sweep(t, doubles(effects, fates, ""))
+			t.Logf("%d effects; %d single and %d double crashes settled", effects, one, two)
+		})
+	}
+}

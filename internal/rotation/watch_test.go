@@ -1,0 +1,199 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation_test
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// watch looks at the world after everything that changed it, and keeps the first promise that was broken. The numbers are
+// those of the project's invariants.
+type watch struct {
+	broken error
+
+	published bool            // something was shown once
+	shown     []shown         // what the Secret showed, latest last
+	proven    map[string]bool // passwords that the remote end accepted, asked the way a client asks
+	changes   map[int64]int   // effective changes of a login by number
+	word      map[int64]string
+	publics   map[int64]string // what was published under each number
+	lastSeq   int64
+
+	// Declared exceptions.
+	restored   bool // somebody put an old state of the ledger or of the remote end back: I1, I2 and I3 rest until it is healed
+	noOverlap  bool // a person asked to end the overlap
+	twoDrivers bool // between two drivers a login may be open for a moment that only one of them knows
+	foreign    bool // the Secret is not ours any more
+	leftBehind bool // a deleted object was let go although the remote end could not be cleaned
+	// remoteRestored: a retired login that a restored remote end opens again is closed when its slot is used next.
+	remoteRestored bool
+}
+
+type shown struct {
+	material credential.Material
+	until    time.Time // zero while it is shown
+}
+
+func (k *watch) init(*world) {
+	k.proven, k.changes, k.word, k.publics = map[string]bool{}, map[int64]int{}, map[int64]string{}, map[int64]string{}
+}
+
+func (k *watch) breach(w *world, format string, args ...any) {
+	if k.broken == nil {
+		k.broken = fmt.Errorf("at %s: "+format, append([]any{w.now.Sub(start)}, args...)...)
+		w.say("  BROKEN: "+format, args...)
+	}
+}
+
+// look checks what must hold at every instant.
+func (k *watch) look(w *world) {
+	k.lookAtSecret(w)
+	if w.kind == certificate {
+		return
+	}
+	if !k.restored && !k.foreign && !w.spec.deleting {
+		k.lookAtConsumers(w)
+	}
+	if !k.restored && !k.twoDrivers && !w.spec.deleting {
+		k.lookForOrphans(w)
+	}
+	if seq := w.ledger.ledger.LastSeq; w.ledger.version != 0 && !k.restored {
+		if seq < k.lastSeq {
+			k.breach(w, "the highest number went back from %d to %d", k.lastSeq, seq)
+		}
+		k.lastSeq = seq
+	}
+}
+
+// lookAtSecret follows what is shown. I5: one number, one material.
+func (k *watch) lookAtSecret(w *world) {
+	now := &w.secret
+	if n := len(k.shown); n > 0 && k.shown[n-1].until.IsZero() {
+		if now.version != 0 && now.shows.Equal(k.shown[n-1].material) {
+			return
+		}
+		k.shown[n-1].until = w.now
+	}
+	if now.version == 0 || now.foreign || now.shows == nil {
+		return
+	}
+	k.published = true
+	k.shown = append(k.shown, shown{material: now.shows})
+	password := now.shows.String(credential.KeyPassword)
+	if before, ok := k.publics[now.seq]; ok && before != password && !k.restored {
+		k.breach(w, "I5: two materials were published as version %d", now.seq)
+	}
+	k.publics[now.seq] = password
+	if w.kind == twoSlots && !k.restored && !k.proven[password] {
+		k.breach(w, "version %d was published before it was proven", now.seq)
+	}
+}
+
+// lookAtConsumers is I1: what is shown is accepted, and so is what was shown until not longer than the overlap ago.
+func (k *watch) lookAtConsumers(w *world) {
+	for _, s := range k.shown {
+		if !s.until.IsZero() && (k.noOverlap || w.now.Sub(s.until) >= w.policy.Overlap) {
+			continue
+		}
+		if !w.accepts(s.material) {
+			k.breach(w, "I1: the remote end refuses %q, which was shown until %s", s.material.String(credential.KeyPassword), when(s.until))
+		}
+	}
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "now"
+	}
+	return t.Sub(start).String()
+}
+
+// lookForOrphans is I2: every login that is open is known by the ledger, with the password that it has.
+func (k *watch) lookForOrphans(w *world) {
+	for slot, l := range w.slots {
+		if l.enabled && !known(w.ledger.ledger, slot, l.password) {
+			k.breach(w, "I2: login %q is open with %q, which no ledger knows", slot, l.password)
+		}
+	}
+}
+
+func known(l secretstore.Ledger, slot, password string) bool {
+	for _, r := range []*secretstore.Record{l.Pending, l.Current, l.Previous} {
+		if r != nil && r.Slot == slot && r.Material.String(credential.KeyPassword) == password {
+			return true
+		}
+	}
+	return false
+}
+
+// staged is I3: one number changes a login once, and always to the same.
+func (k *watch) staged(w *world, before, after login) {
+	if k.restored {
+		return
+	}
+	if word, ok := k.word[after.seq]; ok && word != after.password {
+		k.breach(w, "I3: version %d was staged with two passwords", after.seq)
+	}
+	k.word[after.seq] = after.password
+	if before != after {
+		k.changes[after.seq]++
+		if k.changes[after.seq] > 1 {
+			k.breach(w, "I3: version %d changed a login twice", after.seq)
+		}
+	}
+}
+
+// settled checks what must hold when nothing moves any more.
+func (k *watch) settled(w *world) {
+	l := w.ledger.ledger
+	if w.kind == certificate {
+		l = w.secret.ledger
+	} else if !k.remoteRestored {
+		k.lookForOrphans(w)
+	}
+	switch {
+	case l.Current == nil:
+		k.breach(w, "I8: there is no current version at the end")
+	case l.Current.Fingerprint != w.spec.fingerprint:
+		k.breach(w, "I8: the current version does not fit the spec at the end")
+	case w.spec.rotate != "" && l.Rotate.Honoured != w.spec.rotate:
+		k.breach(w, "I8: the request to rotate was not honoured")
+	case w.kind == twoSlots && w.spec.retirePrevious != "" && l.RetirePrevious.Honoured != w.spec.retirePrevious:
+		k.breach(w, "I8: the request to retire was not honoured")
+	}
+	if w.secret.version == 0 {
+		k.breach(w, "I8: nothing is published at the end")
+		return
+	}
+	if !w.accepts(w.secret.shows) {
+		k.breach(w, "I8: what is published at the end is refused")
+	}
+}
+
+// withdrawn checks what a deleted object leaves.
+func (k *watch) withdrawn(w *world) {
+	if late := w.now.Sub(w.spec.deletedAt); late > 20*time.Minute {
+		k.breach(w, "I9: the deletion took %s", late)
+	}
+	if !w.spec.delete {
+		if k.published && w.secret.version == 0 {
+			k.breach(w, "I9: the Secret was to be retained and is gone")
+		}
+		return
+	}
+	if w.secret.version != 0 || w.ledger.version != 0 {
+		k.breach(w, "I9: the Secret or the ledger outlived the object")
+	}
+	for slot, l := range w.slots {
+		if l.exists && !k.leftBehind {
+			k.breach(w, "I9: login %q outlived the object", slot)
+		}
+	}
+}
+
+func (k *watch) publications() int { return len(k.publics) }

@@ -1,0 +1,327 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rekey/rekey/controllers"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// The world is everything outside the process: an API server with a ledger and a user's Secret, a remote end with two
+// slots, a clock, and the spec. Each call that changes it is an effect with a number, and an effect can have a fate.
+
+// fate is what becomes of one effect and of the process that asked for it.
+type fate int
+
+const (
+	asUsual    fate = iota
+	dieBefore       // the process dies, nothing was done
+	dieAfter        // it is done, and the process dies before it does anything else
+	dieInside       // the process dies, and it is done a little later, under the eyes of the next process
+	loseAnswer      // it is done, and the answer is lost
+	lateAnswer      // the answer is lost, and it is done a little later
+	refuse          // it is not done, and an error says so
+)
+
+var fates = []fate{dieBefore, dieAfter, dieInside, loseAnswer, lateAnswer, refuse}
+
+func (f fate) String() string {
+	return [...]string{"as usual", "die before", "die after", "die inside", "lose the answer of", "delay", "refuse"}[f]
+}
+
+const (
+	// lateCalls is how many calls later a delayed effect is done.
+	lateCalls = 3
+	// lateMost is how long a transaction whose client died can live: the server's own timeouts end it.
+	lateMost = 30 * time.Second
+	// callTime passes with every call.
+	callTime = time.Second
+)
+
+var (
+	errLost = errors.New("the connection broke while waiting for the answer")
+	errDown = errors.New("nobody answers")
+	start   = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+)
+
+// crash is what the death of the process looks like to the code that runs in it.
+type crash struct{}
+
+// spec is what the user wrote.
+type spec struct {
+	fingerprint, rotate, retirePrevious string
+	suspended, deleting, delete         bool
+	deletedAt                           time.Time
+	unmet                               []rotation.Unmet
+}
+
+// object is one Secret in the API server.
+type object struct {
+	version int // 0: not there
+	foreign bool
+	shows   credential.Material
+	seq     int64
+	ledger  secretstore.Ledger
+}
+
+// login is one slot of the remote end.
+type login struct {
+	exists, enabled, retired bool
+	password, owner          string
+	seq                      int64
+}
+
+type delayed struct {
+	after int
+	until time.Time
+	slot  string // of the remote end; empty for the API server
+	apply func() error
+}
+
+type world struct {
+	kind   kind
+	now    time.Time
+	spec   spec
+	policy rotation.Policy
+	rows   []rotation.Row // nil: the real table
+
+	ledger, secret object
+	lastVersion    int
+	slots          map[string]*login
+	upAt           time.Time // nobody answers before
+	// refuses the password of these sequence numbers, though staging succeeded
+	refuses map[int64]bool
+
+	calls, effects, writes, remoteCalls, passwords int
+	plan                                           map[int]fate
+	instants                                       map[int]func(*world)
+	late                                           []delayed
+	swap                                           *reorder
+
+	// yield hands over to the other driver; nil where there is one.
+	yield       func()
+	history     []past // before every effect, where it is kept
+	keepsPast   bool
+	stirred     bool // a watch wakes the process; other instants go unnoticed until it wakes by itself
+	ledgerFirst bool // Load reads in the wrong order
+
+	watch watch
+	trace *strings.Builder
+}
+
+// past is what could be put back from a backup.
+type past struct {
+	ledger, secret object
+	slots          map[string]login
+}
+
+func (w *world) remember() {
+	now := past{ledger: w.ledger, secret: w.secret, slots: map[string]login{}}
+	for slot, l := range w.slots {
+		now.slots[slot] = *l
+	}
+	w.history = append(w.history, now)
+}
+
+// kind of source.
+type kind int
+
+const (
+	twoSlots    kind = iota
+	certificate      // not remote: the Secret is the truth
+)
+
+func newWorld(k kind) *world {
+	w := &world{
+		kind: k, now: start,
+		spec: spec{fingerprint: "v1"},
+		policy: rotation.Policy{
+			Interval: 6 * time.Hour, JitterPercent: 10, MaxAge: 12 * time.Hour, Overlap: time.Hour,
+			WarnBefore: 4 * time.Hour, AlarmBefore: time.Hour, ProbeInterval: 3 * time.Hour,
+		},
+		slots:   map[string]*login{"a": {}, "b": {}},
+		refuses: map[int64]bool{},
+	}
+	if k == certificate {
+		w.policy.MaxAge, w.policy.Overlap, w.policy.ProbeInterval = 0, 0, 0
+		w.policy.RenewBefore = 4 * time.Hour
+		w.policy.Interval = 0
+	}
+	w.watch.init(w)
+	return w
+}
+
+func (w *world) traits() credential.Traits {
+	if w.kind == certificate {
+		return credential.Traits{}
+	}
+	return credential.Traits{Remote: true, Overlap: true, Slots: []string{"a", "b"}}
+}
+
+// Now implements clock.PassiveClock.
+func (w *world) Now() time.Time { return w.now }
+
+// Since implements clock.PassiveClock.
+func (w *world) Since(t time.Time) time.Duration { return w.now.Sub(t) }
+
+// call is any word with the outside. Delayed effects get nearer to being done.
+func (w *world) call() {
+	if w.yield != nil {
+		w.yield()
+	}
+	w.calls++
+	w.now = w.now.Add(callTime)
+	w.land(false)
+}
+
+// land does the delayed effects whose time has come, or all.
+func (w *world) land(all bool) {
+	var rest []delayed
+	todo := w.late
+	w.late = nil
+	for _, d := range todo {
+		if !all && w.calls < d.after && w.now.Before(d.until) {
+			rest = append(rest, d)
+			continue
+		}
+		w.say("  (a delayed effect is done now)")
+		_ = d.apply()
+		w.watch.look(w)
+	}
+	w.late = append(rest, w.late...)
+}
+
+func (w *world) underWay(slot string) bool {
+	for _, d := range w.late {
+		if slot != "" && d.slot == slot {
+			return true
+		}
+	}
+	return false
+}
+
+// effect does apply, as its fate says. kind names it for mutants; slot is that of the remote end.
+func (w *world) effect(kind, slot string, apply func() error) error {
+	w.call()
+	w.effects++
+	if slot == "" {
+		w.writes++
+	}
+	if w.keepsPast {
+		w.remember()
+	}
+	if act := w.instants[w.effects]; act != nil {
+		act(w)
+	}
+	f := w.plan[w.effects]
+	if f != asUsual {
+		w.say("  %s %s", f, kind)
+	}
+	switch f {
+	case dieBefore:
+		panic(crash{})
+	case dieInside:
+		w.delay(slot, apply)
+		panic(crash{})
+	case lateAnswer:
+		w.delay(slot, apply)
+		return errLost
+	case refuse:
+		return errLost
+	case asUsual, dieAfter, loseAnswer:
+	}
+	var err error
+	if w.swap != nil {
+		err = w.swap.run(w, kind, apply)
+	} else {
+		err = apply()
+	}
+	w.watch.look(w)
+	switch f {
+	case dieAfter:
+		panic(crash{})
+	case loseAnswer:
+		return errLost
+	}
+	return err
+}
+
+func (w *world) delay(slot string, apply func() error) {
+	w.late = append(w.late, delayed{after: w.calls + lateCalls, until: w.now.Add(lateMost), slot: slot, apply: apply})
+}
+
+func (w *world) say(format string, args ...any) {
+	if w.trace != nil {
+		_, _ = fmt.Fprintf(w.trace, "%s  "+format+"\n", append([]any{w.now.Sub(start).Truncate(time.Second)}, args...)...)
+	}
+}
+
+// accepts tells whether the remote end lets this material in now.
+func (w *world) accepts(m credential.Material) bool {
+	if w.kind == certificate {
+		return !m.Equal(nil)
+	}
+	l := w.slots[m.String(credential.KeyUsername)]
+	return l != nil && l.exists && l.enabled && l.password == m.String(credential.KeyPassword) && !w.refuses[l.seq]
+}
+
+// process is one run of the operator: everything in it is lost when it dies.
+type process struct {
+	world   *world
+	rotator *controllers.Rotator
+}
+
+func (w *world) boot() *process {
+	r := &controllers.Rotator{
+		Clock: w, Skew: func() (time.Duration, bool) { return 0, true }, Memory: &controllers.Memory{},
+	}
+	if w.rows != nil {
+		rows := w.rows
+		r.Next = func(o rotation.Observation) rotation.Decision { return rotation.Decide(rows, o) }
+	}
+	return &process{world: w, rotator: r}
+}
+
+// subject is the credential as its controller would resolve it from this spec.
+func (w *world) subject(s spec) controllers.Subject {
+	subject := controllers.Subject{
+		Ref: credential.Ref{Cluster: "cluster", Namespace: "web", Name: "orders"}, UID: "uid-1",
+		Policy: w.policy, Traits: w.traits(), Fingerprint: s.fingerprint, Preconditions: s.unmet,
+		Rotate: s.rotate, RetirePrevious: s.retirePrevious,
+		Deleting: s.deleting, Suspended: s.suspended, Delete: s.delete, WithdrawDeadline: s.deletedAt.Add(10 * time.Minute),
+		Source: &source{w}, Store: &ledgered{world: w},
+		Propose: func(ref credential.Ref) (credential.Material, error) {
+			w.passwords++
+			return credential.Material{
+				credential.KeyUsername: credential.SensitiveString(ref.Slot),
+				credential.KeyPassword: credential.SensitiveString(fmt.Sprintf("password-%d", w.passwords)),
+			}, nil
+		},
+	}
+	if w.kind == certificate {
+		subject.Store = &published{world: w, fingerprint: s.fingerprint}
+		subject.NotAfter = func(credential.Material) (time.Time, error) { return w.now.Add(10 * time.Hour), nil }
+	}
+	return subject
+}
+
+// pass runs one reconcile, with the spec as it is now. died is true where the process ended in it.
+func (p *process) pass(s spec) (out controllers.Outcome, died bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, ok := r.(crash); !ok {
+				panic(r)
+			}
+			died = true
+		}
+	}()
+	return p.rotator.Drive(background, p.world.subject(s)), false
+}
