@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rekey/rekey/hack/demo/login"
 	"github.com/rekey/rekey/hack/demo/mount"
 	"github.com/rekey/rekey/hack/demo/report"
 )
@@ -80,11 +81,11 @@ func (c *caller) request(ctx context.Context, o *outcome) error {
 
 // query logs in anew and runs one statement.
 func (c *caller) query(ctx context.Context, o *outcome) error {
-	files, err := mount.Read(c.database, "uri", "password", "certificates")
+	files, err := mount.Read(c.database, login.Keys...)
 	if err != nil {
 		return fmt.Errorf("reading the login: %w", err)
 	}
-	config, err := loginConfig(files)
+	config, err := login.Config(files, "demo-app")
 	if err != nil {
 		return err
 	}
@@ -99,23 +100,4 @@ func (c *caller) query(ctx context.Context, o *outcome) error {
 	}
 	o.password = sha256.Sum256(files["password"])
 	return nil
-}
-
-// loginConfig reads the URI. The trust anchors come from the same version of the Secret, as a path would be read later.
-func loginConfig(files map[string][]byte) (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig(string(files["uri"]))
-	if err != nil {
-		return nil, errors.New("reading the login: the Secret's uri is no connection URI") // the cause may quote it
-	}
-	if config.TLSConfig == nil || config.Password != string(files["password"]) {
-		return nil, errors.New("reading the login: the Secret's uri has no TLS, or another password than the key password")
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(files["certificates"]) {
-		return nil, errors.New("reading the login: the key certificates holds no certificate")
-	}
-	config.TLSConfig.RootCAs = roots
-	config.Fallbacks = nil
-	config.RuntimeParams["application_name"] = "demo-app"
-	return config, nil
 }

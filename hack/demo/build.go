@@ -1,0 +1,65 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"path/filepath"
+)
+
+// Images of the demo. The node gets them from an archive; no registry is asked.
+const (
+	operatorImage = "rekey.dev/rekey:demo"
+	appImage      = "rekey.dev/demo-app:demo"
+	serverImage   = "rekey.dev/demo-server:demo"
+)
+
+// programs are the binaries and archives that we build, all in one folder.
+type programs struct {
+	source, dir string
+}
+
+// images maps the binaries to their images.
+var images = map[string]string{"rekey": operatorImage, "app": appImage, "server": serverImage}
+
+func (p programs) binary(name string) string  { return filepath.Join(p.dir, name) }
+func (p programs) archive(name string) string { return filepath.Join(p.dir, name+".tar") }
+
+// build makes one static binary.
+func (p programs) build(ctx context.Context, progress *transcript, module, pkg, name string) error {
+	return work(ctx, filepath.Join(p.source, module), []string{"CGO_ENABLED=0"}, progress, progress,
+		"go", "build", "-trimpath", "-ldflags", "-s -w", "-o", p.binary(name), pkg)
+}
+
+// buildLauncher makes the programs that run the local cluster and make images.
+func (p programs) buildLauncher(ctx context.Context, progress *transcript) error {
+	if err := p.build(ctx, progress, "hack/localcluster", "./cmd/localcluster", "localcluster"); err != nil {
+		return err
+	}
+	return p.build(ctx, progress, "hack/localcluster", "./cmd/image", "image")
+}
+
+// buildOurs makes the operator and the two programs of the demo.
+func (p programs) buildOurs(ctx context.Context, progress *transcript) error {
+	for name, pkg := range map[string]string{"rekey": ".", "app": "./hack/demo/app", "server": "./hack/demo/server"} {
+		if err := p.build(ctx, progress, ".", pkg, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// load makes an image of each program and brings it to the node.
+func (p programs) load(ctx context.Context, l launcher, progress *transcript) error {
+	var archives []string
+	for name, image := range images {
+		err := work(ctx, p.source, nil, progress, progress, p.binary("image"),
+			"--out", p.archive(name), "--name", image, "--binary", p.binary(name), "--entrypoint", "/"+name)
+		if err != nil {
+			return err
+		}
+		archives = append(archives, p.archive(name))
+	}
+	return work(ctx, p.source, nil, progress, progress, l.binary, l.args("load", archives...)...)
+}

@@ -1,0 +1,122 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// child is a program that we started and that we end.
+type child struct {
+	name string
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+	err  error         // how it ended; to be read after done
+}
+
+// launch starts a program in a process group of its own, so that Ctrl-C reaches us alone and we end it in order. The
+// kernel tells it to end when we die: it ties that to the thread that forks, so that one is kept.
+func launch(name string, cmd *exec.Cmd) (*child, error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	c := &child{name: name, cmd: cmd, done: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			c.err = cmd.Wait()
+			close(c.done)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("starting %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// program makes a command whose words go to the transcripts.
+func program(dir string, env []string, stdout, stderr io.Writer, name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...) //nolint:gosec // G204: the demo's own programs
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, stdout, stderr
+	cmd.Env = append(os.Environ(), env...)
+	return cmd
+}
+
+// stop asks the program to end, and makes it after the patience.
+func (c *child) stop(patience time.Duration) {
+	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-c.done:
+	case <-timer.C:
+		_ = c.cmd.Process.Kill()
+		<-c.done
+	}
+}
+
+// ended tells whether the program has ended by itself.
+func (c *child) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// work runs a program to its end, or ends it with the context.
+func work(ctx context.Context, dir string, env []string, stdout, stderr io.Writer, name string, args ...string) error {
+	said := &transcript{}
+	c, err := launch(name, program(dir, env, stdout, io.MultiWriter(said, stderr), name, args...))
+	if err != nil {
+		return err
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		c.stop(10 * time.Second)
+		return fmt.Errorf("running %s: %w", name, ctx.Err())
+	}
+	if c.err != nil {
+		return fmt.Errorf("running %s %s: %w\n%s", name, strings.Join(args, " "), c.err, strings.Join(said.tail(30), "\n"))
+	}
+	return nil
+}
+
+// poll asks until the answer is nil, and gives the last answer when the patience is at its end. A final answer ends it at once.
+func poll(ctx context.Context, every, patience time.Duration, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		err := ask(ctx)
+		var final finalError
+		if err == nil || errors.As(err, &final) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// finalError is one that waiting does not mend.
+type finalError struct{ error }
+
+func (e finalError) Unwrap() error { return e.error }

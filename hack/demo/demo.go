@@ -1,0 +1,146 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// demo is one run.
+type demo struct {
+	*cluster // nil until there is one
+
+	options  options
+	out      *printer
+	dir      string // scratch, removed at the end
+	launcher launcher
+	programs programs
+	shipped  []*unstructured.Unstructured
+	place    place
+	db       *database
+	said     said
+	past     *past
+}
+
+func newDemo(opts options, out *printer) (*demo, error) {
+	dir, err := os.MkdirTemp("", "rekey-demo-") // short: paths of sockets have a limit
+	if err != nil {
+		return nil, fmt.Errorf("making a scratch folder: %w", err)
+	}
+	d := &demo{options: opts, out: out, dir: dir, past: newPast()}
+	d.programs = programs{source: opts.source, dir: dir}
+	d.launcher = launcher{binary: d.programs.binary("localcluster"), source: opts.source, dir: filepath.Join(dir, "c")}
+	d.said.app.line, d.said.server.line = d.appSaid, d.serverSaid
+	return d, nil
+}
+
+// step is one line of the preparation.
+type step struct {
+	name string
+	run  func(ctx context.Context, progress *transcript) error
+}
+
+// prepare starts everything, up to an operator that leads.
+func (d *demo) prepare(ctx context.Context) error {
+	steps := d.steps()
+	d.out.print("%s: the whole life of a client certificate and a PostgreSQL password, in about four minutes.", d.out.paint(bold, "rekey demo"))
+	d.out.print("The first run also builds Kubernetes and the tools, which takes about ten minutes on two cores.\n")
+	for i, s := range steps {
+		if err := d.out.step(i+1, len(steps), s.name, func(progress *transcript) error { return s.run(ctx, progress) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *demo) steps() []step {
+	build := []step{
+		{"build operator, application and server", d.programs.buildOurs},
+		{"read the manifests of config/default", d.readShipped},
+	}
+	rest := []step{
+		{"start PostgreSQL with TLS", d.startPostgreSQL},
+		{"install rekey with the shipped roles", func(ctx context.Context, _ *transcript) error { return d.place.installOperator(ctx, d.shipped) }},
+	}
+	if d.options.kubeconfig != "" {
+		return append(append(build, step{"connect to the cluster of KUBECONFIG", d.useExisting}), rest...)
+	}
+	local := []step{
+		{"build the launcher of the local cluster", d.programs.buildLauncher},
+		{"build Kubernetes (5 to 8 minutes the first time)", d.buildKubernetes},
+		{"start Kubernetes, bring the images to its node", d.startLocal},
+	}
+	return append(append(build, local...), rest...)
+}
+
+func (d *demo) readShipped(ctx context.Context, progress *transcript) error {
+	var err error
+	d.shipped, err = shipped(ctx, d.options.source, progress)
+	return err
+}
+
+// buildKubernetes builds what the local cluster consists of, unless that was done before.
+func (d *demo) buildKubernetes(ctx context.Context, progress *transcript) error {
+	var folder transcript
+	return work(ctx, d.options.source, nil, &folder, progress, d.launcher.binary, "assets",
+		"--source", filepath.Join(d.options.source, "hack", "localcluster"), "--cache", filepath.Join(d.options.source, ".cache", "kube"))
+}
+
+// startLocal starts a cluster with a node, or one without where this machine cannot run a node.
+func (d *demo) startLocal(ctx context.Context, progress *transcript) error {
+	started, err := d.launcher.start(ctx, d.options.level, progress)
+	why, none := isNoNode(err)
+	if none || d.options.level == levelControl {
+		d.noNode(why)
+	}
+	if none {
+		d.options.level = levelControl
+		started, err = d.launcher.start(ctx, levelControl, &transcript{})
+	}
+	if err != nil {
+		return err
+	}
+	d.cluster = started
+	if d.options.level == levelNode {
+		d.place = newPods(started, &d.said)
+		return d.programs.load(ctx, d.launcher, progress)
+	}
+	d.place = newProcesses(started, d.programs, &d.said)
+	return nil
+}
+
+// startPostgreSQL starts it where the programs can reach it.
+func (d *demo) startPostgreSQL(ctx context.Context, _ *transcript) error {
+	listen := d.hostIP
+	if listen == "" {
+		listen = "127.0.0.1"
+	}
+	var err error
+	d.db, err = startDatabase(ctx, listen)
+	return err
+}
+
+// cleanUp ends what was started, in the opposite order.
+func (d *demo) cleanUp() {
+	if d.cluster != nil && d.local == nil {
+		d.leaveExisting()
+	}
+	if d.place != nil {
+		d.place.stop()
+	}
+	if d.db != nil {
+		d.db.Stop()
+	}
+	if d.cluster != nil {
+		d.stop()
+	}
+	if err := os.RemoveAll(d.dir); err != nil {
+		d.out.print("removing the scratch folder: %v", err)
+	}
+}

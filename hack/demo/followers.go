@@ -1,0 +1,108 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// followers read the logs of pods as they are written, as `kubectl logs --follow` does.
+type followers struct {
+	clientset *kubernetes.Clientset
+	ctx       context.Context //nolint:containedctx // it ends all followers together
+	cancel    context.CancelFunc
+	running   sync.WaitGroup
+}
+
+func newFollowers(clientset *kubernetes.Clientset) *followers {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &followers{clientset: clientset, ctx: ctx, cancel: cancel}
+}
+
+// follow brings every line of a pod's log to the transcript, from the first one.
+func (f *followers) follow(namespace, name string, to *transcript) {
+	f.running.Go(func() {
+		tick := time.NewTicker(300 * time.Millisecond)
+		defer tick.Stop()
+		lines := 0 // already brought: a stream that breaks is taken up where it ended
+		for {
+			ended := f.stream(namespace, name, &lines, to)
+			select {
+			case <-f.ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if ended && !f.alive(namespace, name) {
+				return
+			}
+		}
+	})
+}
+
+// stream reads one log to its end, but for the lines that were brought already. It tells whether there was a log.
+func (f *followers) stream(namespace, name string, lines *int, to *transcript) bool {
+	stream, err := f.clientset.CoreV1().Pods(namespace).GetLogs(name, &corev1.PodLogOptions{Follow: true}).Stream(f.ctx)
+	if err != nil {
+		return false // the container has not started yet, or its pod is gone
+	}
+	defer func() { _ = stream.Close() }()
+	reader := bufio.NewReader(stream)
+	for read := 0; ; read++ {
+		line, err := reader.ReadBytes('\n')
+		if err != nil {
+			return err == io.EOF //nolint:errorlint // ReadBytes gives it as it is
+		}
+		if read >= *lines {
+			_, _ = to.Write(line) // it never fails
+			*lines++
+		}
+	}
+}
+
+// alive tells whether the pod may still say something.
+func (f *followers) alive(namespace, name string) bool {
+	pod, err := f.clientset.CoreV1().Pods(namespace).Get(f.ctx, name, metav1.GetOptions{})
+	return err == nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
+}
+
+// followAll follows every pod with the labels, also those that come later.
+func (f *followers) followAll(namespace string, with client.MatchingLabels, to *transcript) {
+	f.running.Go(func() {
+		known := map[string]bool{}
+		tick := time.NewTicker(300 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			pods, err := f.clientset.CoreV1().Pods(namespace).List(f.ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(labels.Set(with)).String()})
+			if err == nil {
+				for _, pod := range pods.Items {
+					if !known[pod.Name] {
+						known[pod.Name] = true
+						f.follow(namespace, pod.Name, to)
+					}
+				}
+			}
+			select {
+			case <-f.ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	})
+}
+
+// stop ends all followers.
+func (f *followers) stop() {
+	f.cancel()
+	f.running.Wait()
+}

@@ -1,0 +1,107 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// Exit statuses.
+const (
+	allKept     = 0
+	broken      = 1
+	interrupted = 130
+)
+
+func main() {
+	opts, err := readOptions()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(broken)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		<-ctx.Done()
+		stop() // a second Ctrl-C ends us at once, and the kernel ends what we started
+	}()
+	os.Exit(run(ctx, opts, newPrinter(os.Stdout)))
+}
+
+// run does everything, and cleans up after it.
+func run(ctx context.Context, opts options, out *printer) int {
+	d, err := newDemo(opts, out)
+	if err != nil {
+		out.print("demo: %v", err)
+		return broken
+	}
+	defer d.cleanUp()
+	started := time.Now()
+	kept, err := d.show(ctx)
+	switch {
+	case ctx.Err() != nil:
+		out.print("\nInterrupted.")
+		return interrupted
+	case err != nil:
+		out.print("\n%s %v", out.paint(red, "The demo could not go on:"), err)
+		d.explain(ctx)
+	case !kept:
+		d.explain(ctx)
+		out.print("\n%s", out.paint(red, "A promise was broken: see the table above, and what follows it."))
+	default:
+		out.print("\n%s It took %s.", out.paint(green, "Every promise was kept."), time.Since(started).Round(time.Second))
+	}
+	if opts.keep && d.cluster != nil {
+		lookAround(out, d.cluster)
+		<-ctx.Done()
+	}
+	if err != nil || !kept {
+		return broken
+	}
+	return allKept
+}
+
+// show goes from the first step to the summary.
+func (d *demo) show(ctx context.Context) (bool, error) {
+	if err := d.prepare(ctx); err != nil {
+		return false, err
+	}
+	d.out.heading("The story (times are UTC)")
+	if err := d.story(ctx); err != nil {
+		return false, err
+	}
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	secrets, err := d.search(ctx)
+	if err != nil {
+		return false, err
+	}
+	d.past.mu.Lock()
+	promises := append(d.past.promises(time.Now()), secrets)
+	d.past.mu.Unlock()
+	return summarize(d.out, promises), nil
+}
+
+// noNode is printed where the demo goes on without a node.
+func (d *demo) noNode(why string) {
+	d.out.print("      No node: the operator and the programs run as processes on this machine, the story is the same.")
+	if why != "" {
+		d.out.print("      %s", why)
+	}
+}
+
+// isNoNode takes the reason out of an error.
+func isNoNode(err error) (string, bool) {
+	var none errNoNode
+	if errors.As(err, &none) {
+		return none.why, true
+	}
+	return "", false
+}

@@ -1,0 +1,129 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Colours of a terminal.
+const (
+	plain  = ""
+	green  = "\x1b[32m"
+	yellow = "\x1b[33m"
+	red    = "\x1b[31m"
+	bold   = "\x1b[1m"
+	faint  = "\x1b[2m"
+	reset  = "\x1b[0m"
+	wipe  = "\r\x1b[K" // the line
+)
+
+const (
+	stamp = "15:04:05Z"
+	// silence is how long a step may say nothing where no terminal shows that it runs.
+	silence = 20 * time.Second
+	// terminalWidth that a line which is written over may not exceed.
+	terminalWidth = 110
+)
+
+// printer writes steps and story. It keeps what it wrote, so that it can be searched for secrets too.
+type printer struct {
+	to       io.Writer
+	terminal bool
+
+	mu    sync.Mutex
+	wrote transcript
+}
+
+// newPrinter writes to the file, with colours where it is a terminal that wants them.
+func newPrinter(file *os.File) *printer {
+	info, err := file.Stat()
+	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return &printer{to: file, terminal: terminal}
+}
+
+// print writes one line.
+func (p *printer) print(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	line := fmt.Sprintf(format, args...) + "\n"
+	_, _ = p.wrote.Write([]byte(line)) // it never fails
+	if p.terminal {
+		line = wipe + line // a step may be shown there
+	}
+	_, _ = io.WriteString(p.to, line) // nobody is left to be told that standard output is gone
+}
+
+func (p *printer) paint(colour, text string) string {
+	if !p.terminal || colour == plain {
+		return text
+	}
+	return colour + text + reset
+}
+
+// heading begins a part.
+func (p *printer) heading(text string) { p.print("\n%s\n", p.paint(bold, text)) }
+
+// colours of happenings.
+var colours = map[string]string{
+	"issued": green, "verified": green, "rotated": green, "mounted": green, "accepted": green, "refused": green,
+	"warned": yellow, "expired": yellow, "restart": bold, "calls": faint, "broken": red,
+}
+
+// tell writes one happening of the story: when, what kind, whose, what.
+func (p *printer) tell(at time.Time, kind, whose, format string, args ...any) {
+	p.print("%s  %s  %-27s  %s", at.UTC().Format(stamp), p.paint(colours[kind], fmt.Sprintf("%-8s", kind)), whose, fmt.Sprintf(format, args...))
+}
+
+// step runs one step with progress. The transcript that it hands over is what the step has to say meanwhile.
+func (p *printer) step(number, total int, name string, run func(progress *transcript) error) error {
+	progress := &transcript{}
+	label := fmt.Sprintf("[%d/%d] %s", number, total, name)
+	started := time.Now()
+	ended := make(chan error, 1)
+	go func() { ended <- run(progress) }()
+	beat := silence
+	if p.terminal {
+		beat = 200 * time.Millisecond
+	} else {
+		p.print("%s ...", label)
+	}
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			mark, colour := "done", green
+			if err != nil {
+				mark, colour = "failed", red
+			}
+			p.print("%-58s %s %7s", label, p.paint(colour, mark), elapsed(started))
+			return err
+		case <-tick.C:
+			p.beat(label, started, progress.last())
+		}
+	}
+}
+
+// beat shows that a step goes on: over the same line on a terminal, as a line of its own elsewhere.
+func (p *printer) beat(label string, started time.Time, saying string) {
+	if !p.terminal {
+		p.print("      still at it after %s  %s", elapsed(started), saying)
+		return
+	}
+	line := fmt.Sprintf("%-58s %12s  %s", label, elapsed(started), strings.TrimSpace(saying))
+	if len(line) > terminalWidth {
+		line = line[:terminalWidth]
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, _ = io.WriteString(p.to, wipe+line)
+}
+
+func elapsed(since time.Time) string { return fmt.Sprintf("%.1f s", time.Since(since).Seconds()) }

@@ -1,0 +1,169 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+// What config/samples calls things.
+const (
+	appNamespace    = "rekey-samples"
+	serverNamespace = "rekey-samples-api"
+	serverName      = "api.rekey-samples-api.svc"
+	appSecret       = "orders-mtls"
+	serverSecret    = "api-mtls"
+	loginSecret     = "orders-db"
+	policyName      = "daily"
+	sampleIdentity  = "orders"
+)
+
+// What the demo makes of them: the same life in seconds instead of hours.
+const (
+	hurriedPolicy = "every-40s"
+	interval      = 40 * time.Second
+	overlap       = 20 * time.Second // a pod sees a new Secret within about 15 s
+	lifetime      = 3 * time.Minute
+	// The identity that is not renewed, so that its expiry is seen: warned from 0.7 x 40 s before its end.
+	forgottenName     = "forgotten"
+	forgottenSecret   = "forgotten-mtls"
+	forgottenLifetime = 2 * time.Minute
+	forgottenRenewal  = 40 * time.Second
+)
+
+// samples reads config/samples and hurries it: other times, the address and the authority of the database that runs here,
+// and nothing else. The quickstart is a story of its own.
+func samples(source string, db *database) ([]client.Object, error) {
+	files, err := filepath.Glob(filepath.Join(source, "config", "samples", "*.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("listing the samples: %w", err)
+	}
+	var objects []client.Object
+	for _, file := range files {
+		if filepath.Base(file) == "quickstart.yaml" {
+			continue
+		}
+		found, err := readSample(file)
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, found...)
+	}
+	for _, object := range objects {
+		hurry(object, db)
+	}
+	return append(objects, policyOf(serverNamespace)), nil
+}
+
+func readSample(file string) ([]client.Object, error) {
+	stream, err := os.Open(file) //nolint:gosec // G304: a sample of the project
+	if err != nil {
+		return nil, fmt.Errorf("opening a sample: %w", err)
+	}
+	defer func() { _ = stream.Close() }()
+	raws, err := decode(stream)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Base(file), err)
+	}
+	var objects []client.Object
+	for _, raw := range raws {
+		object, err := typed(raw)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Base(file), err)
+		}
+		objects = append(objects, object)
+	}
+	return objects, nil
+}
+
+func typed(raw *unstructured.Unstructured) (client.Object, error) {
+	made, err := objectKinds.New(raw.GroupVersionKind())
+	if err != nil {
+		return nil, fmt.Errorf("reading a %s: %w", raw.GetKind(), err)
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(raw.Object, made, true); err != nil {
+		return nil, fmt.Errorf("reading the %s %s: %w", raw.GetKind(), raw.GetName(), err)
+	}
+	object, ok := made.(client.Object)
+	if !ok {
+		return nil, fmt.Errorf("reading the %s %s: it is no object", raw.GetKind(), raw.GetName())
+	}
+	return object, nil
+}
+
+// hurry changes one object of the samples.
+func hurry(object client.Object, db *database) {
+	switch o := object.(type) {
+	case *v1alpha1.RotationPolicy:
+		*o = *policyOf(o.Namespace)
+	case *v1alpha1.ClientIdentity:
+		hurryIdentity(&o.Spec.IdentitySpec)
+	case *v1alpha1.ServerIdentity:
+		if o.Spec.SecretName == serverSecret { // its peers go on as slowly as they are
+			hurryIdentity(&o.Spec.IdentitySpec)
+		}
+	case *v1alpha1.DatabaseCredential:
+		o.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: hurriedPolicy}
+	case *v1alpha1.DatabaseServer:
+		o.Spec.Address = db.Address()
+	case *corev1.ConfigMap:
+		o.Data = map[string]string{"ca.crt": string(db.Authority.PEM)}
+	case *corev1.Secret:
+		o.StringData = nil
+		o.Data = map[string][]byte{"host": []byte(db.Address()), "username": []byte(adminRole), "password": db.admin.Reveal()}
+	}
+}
+
+func hurryIdentity(spec *v1alpha1.IdentitySpec) {
+	spec.Lifetime = metav1.Duration{Duration: lifetime}
+	spec.RenewBefore = nil // a third of the lifetime: the policy is earlier
+	spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: hurriedPolicy}
+}
+
+// policyOf makes the policy of one namespace. Without jitter, so that the story has quiet moments.
+func policyOf(namespace string) *v1alpha1.RotationPolicy {
+	var none int32
+	return &v1alpha1.RotationPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: hurriedPolicy, Namespace: namespace},
+		Spec: v1alpha1.RotationPolicySpec{
+			Interval:      metav1.Duration{Duration: interval},
+			JitterPercent: &none,
+			MaxAge:        &metav1.Duration{Duration: 2 * time.Minute},
+			Overlap:       v1alpha1.Overlap{Minimum: metav1.Duration{Duration: overlap}},
+			WarnBefore:    metav1.Duration{Duration: 30 * time.Second},
+			AlarmBefore:   metav1.Duration{Duration: 10 * time.Second},
+		},
+	}
+}
+
+// forgotten makes an identity like that of the application which somebody will suspend and forget.
+func forgotten(objects []client.Object) (*v1alpha1.ClientIdentity, error) {
+	for _, object := range objects {
+		like, ok := object.(*v1alpha1.ClientIdentity)
+		if !ok || like.Name != sampleIdentity {
+			continue
+		}
+		made := like.DeepCopy()
+		made.Name = forgottenName
+		made.Spec.CommonName = forgottenName
+		made.Spec.URIs = nil
+		made.Spec.SecretName = forgottenSecret
+		made.Spec.RotationPolicyRef = nil
+		made.Spec.Lifetime = metav1.Duration{Duration: forgottenLifetime}
+		made.Spec.RenewBefore = &metav1.Duration{Duration: forgottenRenewal}
+		return made, nil
+	}
+	return nil, fmt.Errorf("config/samples has no ClientIdentity named %s", sampleIdentity)
+}

@@ -1,0 +1,53 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/rekey/rekey/hack/demo/report"
+)
+
+// appSaid takes in one line of the application.
+func (d *demo) appSaid(line string) {
+	var call report.Call
+	if err := json.Unmarshal([]byte(line), &call); err != nil || call.Call == 0 {
+		d.out.tell(time.Now(), "broken", "application", "it said: %s", line)
+		return
+	}
+	d.past.mu.Lock()
+	defer d.past.mu.Unlock()
+	if call.Error != "" {
+		d.past.failures = append(d.past.failures, call.Error)
+		d.out.tell(call.Time, "broken", "application", "call %d failed: %s", call.Call, call.Error)
+	}
+	for _, serial := range []string{call.Client, call.Server} {
+		if _, known := d.past.serials[serial]; serial != "" && !known {
+			d.past.serials[serial] = call.Time
+		}
+	}
+	if call.Seen.Passwords > d.past.calls.Seen.Passwords {
+		d.past.passwords = append(d.past.passwords, use{at: call.Time, login: call.Login})
+	}
+	d.past.calls = call
+}
+
+// serverSaid takes in one line of the server.
+func (d *demo) serverSaid(line string) {
+	var handshake report.Handshake
+	if err := json.Unmarshal([]byte(line), &handshake); err != nil || handshake.Time.IsZero() {
+		d.out.tell(time.Now(), "broken", "server", "it said: %s", line)
+		return
+	}
+	d.past.mu.Lock()
+	defer d.past.mu.Unlock()
+	if handshake.Error != "" {
+		d.past.refusals = append(d.past.refusals, handshake.Error)
+		d.out.tell(handshake.Time, "broken", "server", "a handshake failed: %s", handshake.Error)
+		return
+	}
+	d.past.handshakes++
+	d.past.clients[handshake.Client] = true
+}
