@@ -78,7 +78,7 @@ func (s *Ledgered) Load(ctx context.Context) (Snapshot, error) {
 			return Snapshot{}, err
 		}
 	}
-	return s.snapshot()
+	return s.snapshot(), nil
 }
 
 // Save writes the ledger where it differs from what is written, by compare-and-swap on what was last read or written.
@@ -97,7 +97,7 @@ func (s *Ledgered) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	s.content = ledger.Clone()
-	return s.snapshot()
+	return s.snapshot(), nil
 }
 
 // Project makes the user's Secret show the current version. One that is not ours is left alone, with a permanent error
@@ -121,16 +121,13 @@ func (s *Ledgered) Project(ctx context.Context) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	s.secret, s.tookOver = secret, tookOver
-	return s.snapshot()
+	return s.snapshot(), nil
 }
 
 // project writes the user's Secret where it differs. It gives the Secret as it is now, and who had it before where it
 // changed hands.
 func (o Options) project(ctx context.Context, have *corev1.Secret, current Record) (*corev1.Secret, string, error) {
-	state, conflict, err := o.target(have, &current)
-	if err != nil {
-		return nil, "", err
-	}
+	state, conflict := o.target(have, &current)
 	switch state {
 	case rotation.TargetForeign:
 		return nil, "", fault.Permanent(fault.SecretConflict, errors.New(conflict))
@@ -232,12 +229,9 @@ func (s *Ledgered) ledgerKey() client.ObjectKey {
 	return client.ObjectKey{Namespace: s.opts.Namespace, Name: LedgerName(s.opts.Owner.GVK.Kind, s.opts.Owner.Name)}
 }
 
-func (s *Ledgered) snapshot() (Snapshot, error) {
-	state, conflict, err := s.opts.target(s.secret, s.content.Current)
-	if err != nil {
-		return Snapshot{}, err
-	}
-	return Snapshot{Ledger: s.content.Clone(), Target: state, Conflict: conflict, TookOver: s.tookOver}, nil
+func (s *Ledgered) snapshot() Snapshot {
+	state, conflict := s.opts.target(s.secret, s.content.Current)
+	return Snapshot{Ledger: s.content.Clone(), Target: state, Conflict: conflict, TookOver: s.tookOver}
 }
 
 // lastWritten is when the API server last saw a Secret written.

@@ -757,3 +757,20 @@ func TestNothingIsWrittenBeforeItWasRead(t *testing.T) {
 		t.Error("a ledger without a current version was projected")
 	}
 }
+
+func TestDataThatCannotBeMadeHoldsUpTheProjectionAndNothingElse(t *testing.T) {
+	w := newWorld(t)
+	opts := w.ledgerOptions("orders")
+	w.published(t, opts)
+	missing := fault.Blocked(fault.SecretNotFound, errors.New("no certificate of the server"))
+	opts.Data = func(Record) (map[string][]byte, error) { return nil, missing }
+	store := NewLedgered(opts)
+	snapshot := must[Snapshot](t)(store.Load(t.Context()))
+	expectTarget(t, snapshot, rotation.TargetDiffers)
+	snapshot.Ledger.Pending = nil
+	must[Snapshot](t)(store.Save(t.Context(), snapshot.Ledger))
+	w.expectWrites(t, 0, "projecting", func() {
+		_, err := store.Project(t.Context())
+		expectFault(t, err, fault.ClassBlocked, fault.SecretNotFound)
+	})
+}

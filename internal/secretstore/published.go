@@ -62,7 +62,7 @@ func (s *Published) Load(ctx context.Context) (Snapshot, error) {
 	}
 	s.see(secret)
 	s.loaded = true
-	return s.snapshot()
+	return s.snapshot(), nil
 }
 
 // Save writes the user's Secret where the current version or the honoured token differs from what it shows, and
@@ -73,7 +73,7 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	}
 	if s.showsVersion(ledger.Current) && (ledger.Current == nil || tokensOf(s.secret) == ledger.Rotate) {
 		s.remember(ledger)
-		return s.snapshot()
+		return s.snapshot(), nil
 	}
 	if s.secret != nil {
 		if conflict := s.opts.conflict(s.secret); conflict != "" {
@@ -102,7 +102,7 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	s.tookOver = s.opts.handover(have)
 	s.see(written)
 	s.remember(ledger)
-	return s.snapshot()
+	return s.snapshot(), nil
 }
 
 // Project repairs everything about the user's Secret but its certificate: labels, annotations, owner, authorities, the
@@ -120,7 +120,7 @@ func (s *Published) Project(ctx context.Context) (Snapshot, error) {
 	}
 	if s.current == nil {
 		// The copy that the caller saw is out of date: what is there now has to be issued again, not repaired.
-		return s.snapshot()
+		return s.snapshot(), nil
 	}
 	secret, tookOver, err := s.opts.project(ctx, s.secret, *s.current)
 	if err != nil {
@@ -128,7 +128,7 @@ func (s *Published) Project(ctx context.Context) (Snapshot, error) {
 	}
 	s.see(secret)
 	s.tookOver = tookOver
-	return s.snapshot()
+	return s.snapshot(), nil
 }
 
 // see takes a Secret as what is there now.
@@ -207,11 +207,8 @@ func (s *Published) remember(ledger Ledger) {
 	s.remembered = true
 }
 
-func (s *Published) snapshot() (Snapshot, error) {
-	state, conflict, err := s.opts.target(s.secret, s.current)
-	if err != nil {
-		return Snapshot{}, err
-	}
+func (s *Published) snapshot() Snapshot {
+	state, conflict := s.opts.target(s.secret, s.current)
 	ledger := s.memory.Clone()
 	ledger.Current = s.current.clone()
 	if s.secret != nil && conflict == "" {
@@ -220,7 +217,7 @@ func (s *Published) snapshot() (Snapshot, error) {
 			ledger.LastSeq = max(ledger.LastSeq, s.current.Seq)
 		}
 	}
-	return Snapshot{Ledger: ledger, Target: state, Conflict: conflict, TookOver: s.tookOver}, nil
+	return Snapshot{Ledger: ledger, Target: state, Conflict: conflict, TookOver: s.tookOver}
 }
 
 func tokensOf(secret *corev1.Secret) Tokens {

@@ -111,29 +111,30 @@ func merged[V any](layers ...map[string]V) map[string]V {
 	return out
 }
 
-// target compares the user's Secret with the current version and with the spec.
-func (o Options) target(have *corev1.Secret, current *Record) (rotation.TargetState, string, error) {
+// target compares the user's Secret with the current version and with the spec. Where the data cannot be made, the Secret
+// counts as different: whoever writes it next meets the cause, and whoever only reads (to delete, to retire) goes on.
+func (o Options) target(have *corev1.Secret, current *Record) (state rotation.TargetState, conflict string) {
 	if have == nil {
-		return rotation.TargetMissing, "", nil
+		return rotation.TargetMissing, ""
 	}
 	if conflict := o.conflict(have); conflict != "" {
-		return rotation.TargetForeign, conflict, nil
+		return rotation.TargetForeign, conflict
 	}
 	if current == nil {
-		return rotation.TargetDiffers, "", nil
+		return rotation.TargetDiffers, ""
 	}
 	want, err := o.wanted(have, *current)
 	if err != nil {
-		return "", "", err
+		return rotation.TargetDiffers, ""
 	}
 	sameData := showsData(have.Data, want.Data)
 	switch {
 	case sameData && sameMetadata(have.ObjectMeta, want.ObjectMeta):
-		return rotation.TargetShowsCurrent, "", nil
+		return rotation.TargetShowsCurrent, ""
 	case !sameData && isImmutable(have):
-		return rotation.TargetForeign, o.immutableConflict(), nil
+		return rotation.TargetForeign, o.immutableConflict()
 	}
-	return rotation.TargetDiffers, "", nil
+	return rotation.TargetDiffers, ""
 }
 
 func sameMetadata(a, b metav1.ObjectMeta) bool {
