@@ -26,6 +26,8 @@ const (
 	conflictWait = time.Second
 	// defaultStepTimeout for one remote call.
 	defaultStepTimeout = 20 * time.Second
+	// withdrawRetry is the longest wait while an object is being deleted: somebody waits for it to be gone.
+	withdrawRetry = time.Minute
 	// maxBackoff that is believed: a wait that is longer was reckoned with a clock that has gone back since.
 	maxBackoff = time.Hour
 )
@@ -83,6 +85,8 @@ type Outcome struct {
 	Err         error
 	FailedStep  rotation.Step
 	NextAttempt time.Time
+	// Tried is true where Err came up in this pass.
+	Tried bool
 	// Conflict is true where somebody else wrote first. It is no error; NextAttempt is soon.
 	Conflict bool
 	// Sessions of the previous version; nil where there is none or the remote end cannot tell.
@@ -272,12 +276,16 @@ func (p *pass) fail(step rotation.Step, err error) {
 		return
 	}
 	a := p.memo.failed(step, err, func(count int) time.Time {
+		wait := rotation.Backoff(count, rotation.UrgencyOf(p.out.Observation))
 		if after := fault.RetryAfter(err); after > 0 {
-			return p.now().Add(min(after, maxBackoff))
+			wait = min(after, maxBackoff)
 		}
-		return p.now().Add(rotation.Backoff(count, rotation.UrgencyOf(p.out.Observation)))
+		if p.Deleting {
+			wait = min(wait, withdrawRetry)
+		}
+		return p.now().Add(wait)
 	})
-	p.out.Err, p.out.FailedStep, p.out.NextAttempt = err, step, a.next
+	p.out.Err, p.out.FailedStep, p.out.NextAttempt, p.out.Tried = err, step, a.next, true
 }
 
 // isConflict tells whether somebody else wrote first. A remote end's error never counts.
