@@ -17,12 +17,12 @@ type ManagedAuthority struct {
 	CommonName string `json:"commonName,omitempty"`
 	// keyAlgorithm of the authority's key. ECDSA-P256 by default.
 	// +optional
-	// +kubebuilder:default="ECDSA-P256"
+	// +default="ECDSA-P256"
 	KeyAlgorithm KeyAlgorithm `json:"keyAlgorithm,omitempty"`
 	// lifetime of the authority's certificate, at least 1h; 43800h (five years) by default. It is not renewed: the
 	// authority warns long before it ends.
 	// +optional
-	// +kubebuilder:default="43800h"
+	// +default="43800h"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1h') && duration(self) <= duration('876000h')",message="must be a duration from 1h to 876000h in hours, minutes and seconds, such as 43800h; days are written in hours (3d is 72h)"
@@ -67,7 +67,7 @@ type EmailDomain string
 type Constraints struct {
 	// maxLifetime of a certificate, at least 1m; 720h by default.
 	// +optional
-	// +kubebuilder:default="720h"
+	// +default="720h"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1m') && duration(self) <= duration('876000h')",message="must be a duration from 1m to 876000h in hours, minutes and seconds, such as 720h; days are written in hours (3d is 72h)"
@@ -106,7 +106,7 @@ type Constraints struct {
 	// usages that are allowed: ClientAuth and ServerAuth by default.
 	// +optional
 	// +listType=set
-	// +kubebuilder:default={"ClientAuth","ServerAuth"}
+	// +default=["ClientAuth","ServerAuth"]
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=2
 	Usages []Usage `json:"usages,omitempty"`
@@ -120,7 +120,7 @@ type AuthoritySpec struct {
 	// deletionPolicy says what becomes of a managed authority's Secret when this object is deleted: Retain (default) or
 	// Delete. With Delete every certificate of this authority stops being renewable.
 	// +optional
-	// +kubebuilder:default=Retain
+	// +default="Retain"
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 	// managed lets rekey make the key, once. It cannot be changed afterwards.
 	// +optional
@@ -150,7 +150,7 @@ type ClusterAuthoritySpec struct {
 
 // AuthorityStatus is what was seen last. rekey never reads it back.
 type AuthorityStatus struct {
-	// conditions: Ready, Reconciling, Stalled, ExpiringSoon.
+	// conditions of type Ready, Reconciling, Stalled, ExpiringSoon.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -158,14 +158,16 @@ type AuthorityStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that the conditions speak of.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// sha256 fingerprint of the authority's certificate, hexadecimal.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	SHA256 string `json:"sha256,omitempty"`
 	// subject of the authority's certificate.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	Subject string `json:"subject,omitempty"`
 	// notBefore is when the authority's certificate begins to be valid.

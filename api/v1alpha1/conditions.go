@@ -8,9 +8,9 @@ const (
 	// ConditionReady: the published credential (or the authority, server or policy) can be used. True with Published,
 	// Serving or Accepted; False with Expired, NotPublished or any Warning reason below; Unknown with Reconciling.
 	ConditionReady = "Ready"
-	// ConditionReconciling: first issue, a change of the spec, or recovery is under way. Only while True. (kstatus)
+	// ConditionReconciling: first issue, a change of the spec, or recovery is under way. Only while True (kstatus).
 	ConditionReconciling = "Reconciling"
-	// ConditionStalled: nothing more will happen until a person acts; the reason says what. Only while True. (kstatus)
+	// ConditionStalled: nothing more will happen until a person acts; the reason says what. Only while True (kstatus).
 	ConditionStalled = "Stalled"
 	// ConditionExpiringSoon: the deadline is near and no rotation has happened. Only while True. Reasons: ExpiresSoon,
 	// ExpiresImminently, Expired.
@@ -55,15 +55,15 @@ const (
 	ReasonNotProven = "NotProven"
 	// ReasonSessionsOpen: sessions of the previous login are still open.
 	ReasonSessionsOpen = "SessionsOpen"
-	// ReasonIssued: a certificate was published. (Event)
+	// ReasonIssued: a certificate was published (Event).
 	ReasonIssued = "Issued"
-	// ReasonRotated: a new version was published. (Event)
+	// ReasonRotated: a new version was published (Event).
 	ReasonRotated = "Rotated"
-	// ReasonRetired: the previous version is refused now. (Event)
+	// ReasonRetired: the previous version is refused now (Event).
 	ReasonRetired = "Retired"
-	// ReasonResumed: rotations go on. (Event)
+	// ReasonResumed: rotations go on (Event).
 	ReasonResumed = "Resumed"
-	// ReasonRecovered: what was wrong is right again. (Event)
+	// ReasonRecovered: what was wrong is right again (Event).
 	ReasonRecovered = "Recovered"
 )
 
@@ -77,6 +77,8 @@ const (
 	ReasonExpired = "Expired"
 	// ReasonRotationOverdue: a rotation was due and has not happened.
 	ReasonRotationOverdue = "RotationOverdue"
+	// ReasonLeftBehind: a deleted object was let go although its logins could not be dropped (Event).
+	ReasonLeftBehind = "LeftBehind"
 	// ReasonNotPublished: nothing was published yet that could be used.
 	ReasonNotPublished = "NotPublished"
 )

@@ -18,12 +18,12 @@ const ServerKindNamespaced ServerKind = "DatabaseServer"
 type ServerReference struct {
 	// group of the server object: rekey.dev, which is the default.
 	// +optional
-	// +kubebuilder:default="rekey.dev"
+	// +default="rekey.dev"
 	// +kubebuilder:validation:Enum="rekey.dev"
 	Group string `json:"group,omitempty"`
 	// kind of the server object: DatabaseServer, which is the default.
 	// +optional
-	// +kubebuilder:default=DatabaseServer
+	// +default="DatabaseServer"
 	Kind ServerKind `json:"kind,omitempty"`
 	// name of the server object, in the same namespace.
 	// +required
@@ -61,16 +61,17 @@ const (
 )
 
 // PasswordSpec says what passwords look like. Another one is made when this changes.
+// +kubebuilder:validation:MinProperties=1
 type PasswordSpec struct {
 	// length in characters, from 16 to 128; 32 by default.
 	// +optional
-	// +kubebuilder:default=32
+	// +default=32
 	// +kubebuilder:validation:Minimum=16
 	// +kubebuilder:validation:Maximum=128
 	Length int32 `json:"length,omitempty"`
-	// alphabet: Alphanumeric (default) or WithSymbols.
+	// alphabet is Alphanumeric (default) or WithSymbols.
 	// +optional
-	// +kubebuilder:default=Alphanumeric
+	// +default="Alphanumeric"
 	Alphabet Alphabet `json:"alphabet,omitempty"`
 }
 
@@ -79,7 +80,7 @@ type DatabaseCredentialSpec struct {
 	// deletionPolicy says what becomes of the logins, the Secret and the ledger when this object is deleted: Retain
 	// (default) leaves them all; Delete drops the logins that rekey made, and only those, and deletes the Secrets.
 	// +optional
-	// +kubebuilder:default=Retain
+	// +default="Retain"
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 	// suspend stops rotations while true. Warnings go on.
 	// +optional
@@ -103,7 +104,7 @@ type DatabaseCredentialSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!self.startsWith('pg_') && self != 'postgres'",message="system users are never rotated: postgres and names that begin with pg_ are refused; choose another username"
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="username cannot be changed: make a new object"
 	Username string `json:"username,omitempty"`
-	// strategy: AlternatingUsers. It cannot be changed.
+	// strategy is AlternatingUsers. It cannot be changed.
 	// +required
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="strategy cannot be changed: make a new object"
 	Strategy Strategy `json:"strategy,omitempty"`
@@ -118,11 +119,11 @@ type DatabaseCredentialSpec struct {
 	Owner string `json:"owner,omitempty"`
 	// create says whether logins that are absent are made: Missing (default) or Never.
 	// +optional
-	// +kubebuilder:default=Missing
+	// +default="Missing"
 	Create CreatePolicy `json:"create,omitempty"`
 	// password says what passwords look like.
 	// +optional
-	// +kubebuilder:default={length: 32, alphabet: "Alphanumeric"}
+	// +default={"length": 32, "alphabet": "Alphanumeric"}
 	Password PasswordSpec `json:"password,omitzero"`
 	// rotationPolicyRef names a RotationPolicy in the same namespace. Without it the password rotates only when a person
 	// asks, and the previous login goes after an hour.
@@ -142,6 +143,7 @@ type DatabaseCredentialSpec struct {
 type PreviousLogin struct {
 	// username of the login.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	Username string `json:"username,omitempty"`
 	// retireAfter is when it may be made to be refused.
@@ -158,10 +160,12 @@ type PreviousLogin struct {
 type LoginProof struct {
 	// endpoint that was logged in to, host:port.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=259
 	Endpoint string `json:"endpoint,omitempty"`
 	// login that was used.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	Login string `json:"login,omitempty"`
 	// time of the proof.
@@ -171,7 +175,7 @@ type LoginProof struct {
 
 // DatabaseCredentialStatus is what was seen last. rekey never reads it back.
 type DatabaseCredentialStatus struct {
-	// conditions: Ready, Reconciling, Stalled, ExpiringSoon, RotationOverdue, Rotating, Suspended, Verified, PreviousInUse.
+	// conditions of type Ready, Reconciling, Stalled, ExpiringSoon, RotationOverdue, Rotating, Suspended, Verified, PreviousInUse.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -179,14 +183,15 @@ type DatabaseCredentialStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that the conditions speak of.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// revision of the credential in the Secret, counted from 1.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	Revision int64 `json:"revision,omitempty"`
 	// activeUsername is the login in the Secret.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	ActiveUsername string `json:"activeUsername,omitempty"`
 	// lastRotationTime is when the credential in the Secret became the current one.

@@ -19,13 +19,13 @@ const EnginePostgreSQL Engine = "PostgreSQL"
 type TLSMode string
 
 const (
-	// TLSModeDisable: no TLS.
+	// TLSModeDisable is no TLS.
 	TLSModeDisable TLSMode = "Disable"
-	// TLSModeRequire: TLS, the server's certificate is not checked.
+	// TLSModeRequire is TLS; the server's certificate is not checked.
 	TLSModeRequire TLSMode = "Require"
-	// TLSModeVerifyCA: TLS, the certificate must come from the CA.
+	// TLSModeVerifyCA is TLS; the certificate must come from the CA.
 	TLSModeVerifyCA TLSMode = "VerifyCA"
-	// TLSModeVerifyFull: TLS, the certificate must come from the CA and be for this host.
+	// TLSModeVerifyFull is TLS; the certificate must come from the CA and be for this host.
 	TLSModeVerifyFull TLSMode = "VerifyFull"
 )
 
@@ -44,14 +44,14 @@ const (
 type CAReference struct {
 	// kind of the object: ConfigMap (default) or Secret. A Secret must carry the label rekey.dev/allow: "true".
 	// +optional
-	// +kubebuilder:default=ConfigMap
+	// +default="ConfigMap"
 	Kind CASourceKind `json:"kind,omitempty"`
 	// name of the object, in the same namespace.
 	// +required
 	Name ObjectName `json:"name,omitempty"`
 	// key that holds the certificates, PEM; ca.crt by default.
 	// +optional
-	// +kubebuilder:default="ca.crt"
+	// +default="ca.crt"
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="must be a key of a ConfigMap or Secret: letters, digits, '-', '_' and '.'"
@@ -59,13 +59,14 @@ type CAReference struct {
 }
 
 // ServerTLS says how connections to a server are protected.
+// +kubebuilder:validation:MinProperties=1
 // +kubebuilder:validation:XValidation:rule="!(self.mode in ['VerifyCA', 'VerifyFull']) || has(self.caRef)",message="caRef must be set with mode VerifyCA and VerifyFull: it names the ConfigMap or Secret with the CA certificates of the server"
 // +kubebuilder:validation:XValidation:rule="self.mode in ['VerifyCA', 'VerifyFull'] || !has(self.caRef)",message="caRef is only looked at with mode VerifyCA and VerifyFull: set one of these, or remove caRef"
 type ServerTLS struct {
 	// mode of every connection: VerifyFull (default), VerifyCA, Require or Disable. The words mean what sslmode
 	// verify-full, verify-ca, require and disable mean for libpq.
 	// +optional
-	// +kubebuilder:default=VerifyFull
+	// +default="VerifyFull"
 	Mode TLSMode `json:"mode,omitempty"`
 	// caRef names the CA certificates that the server's certificate is checked with.
 	// +optional
@@ -116,7 +117,7 @@ type DatabaseServerSpec struct {
 
 // DatabaseServerStatus is what was seen last. rekey never reads it back.
 type DatabaseServerStatus struct {
-	// conditions: Ready, Reconciling, Stalled.
+	// conditions of type Ready, Reconciling, Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -124,10 +125,11 @@ type DatabaseServerStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that the conditions speak of.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// serverVersion as the server names itself.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	ServerVersion string `json:"serverVersion,omitempty"`
 }

@@ -22,12 +22,12 @@ const (
 type AuthorityReference struct {
 	// group of the authority: rekey.dev, which is the default.
 	// +optional
-	// +kubebuilder:default="rekey.dev"
+	// +default="rekey.dev"
 	// +kubebuilder:validation:Enum="rekey.dev"
 	Group string `json:"group,omitempty"`
 	// kind of the authority: CertificateAuthority (default), in the same namespace, or ClusterCertificateAuthority.
 	// +optional
-	// +kubebuilder:default=CertificateAuthority
+	// +default="CertificateAuthority"
 	Kind AuthorityKind `json:"kind,omitempty"`
 	// name of the authority.
 	// +required
@@ -78,7 +78,7 @@ const FormatCombinedPEM Format = "CombinedPEM"
 type IdentitySpec struct {
 	// deletionPolicy says what becomes of the Secret when this object is deleted: Retain (default) or Delete.
 	// +optional
-	// +kubebuilder:default=Retain
+	// +default="Retain"
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 	// suspend stops renewals while true. Warnings about expiry go on.
 	// +optional
@@ -120,11 +120,11 @@ type IdentitySpec struct {
 	// keyAlgorithm of the private key: ECDSA-P256 (default), ECDSA-P384, RSA-2048, RSA-3072, RSA-4096 or Ed25519. Every
 	// renewal makes a new key, encoded as PKCS#8.
 	// +optional
-	// +kubebuilder:default="ECDSA-P256"
+	// +default="ECDSA-P256"
 	KeyAlgorithm KeyAlgorithm `json:"keyAlgorithm,omitempty"`
 	// lifetime of a certificate, at least 1m; 24h by default. It is cut short where the authority ends earlier.
 	// +optional
-	// +kubebuilder:default="24h"
+	// +default="24h"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1m') && duration(self) <= duration('876000h')",message="must be a duration from 1m to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
@@ -168,7 +168,7 @@ type ServerIdentitySpec struct {
 	// cluster, add ClientAuth.
 	// +optional
 	// +listType=set
-	// +kubebuilder:default={"ServerAuth"}
+	// +default=["ServerAuth"]
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=2
 	// +kubebuilder:validation:XValidation:rule="'ServerAuth' in self",message="usages must hold ServerAuth: an identity that is only a client is a ClientIdentity"
@@ -177,7 +177,7 @@ type ServerIdentitySpec struct {
 
 // IdentityStatus is what was seen last. rekey never reads it back.
 type IdentityStatus struct {
-	// conditions: Ready, Reconciling, Stalled, ExpiringSoon, RotationOverdue, Rotating, Suspended.
+	// conditions of type Ready, Reconciling, Stalled, ExpiringSoon, RotationOverdue, Rotating, Suspended.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -185,18 +185,20 @@ type IdentityStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that the conditions speak of.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// revision of the certificate in the Secret, counted from 1.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	Revision int64 `json:"revision,omitempty"`
 	// serialNumber of the certificate, hexadecimal.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	SerialNumber string `json:"serialNumber,omitempty"`
 	// sha256 fingerprint of the certificate, hexadecimal.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	SHA256 string `json:"sha256,omitempty"`
 	// notBefore is when the certificate begins to be valid.

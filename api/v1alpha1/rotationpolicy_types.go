@@ -8,10 +8,11 @@ import (
 )
 
 // Overlap says how long the previous version of a credential goes on being accepted.
+// +kubebuilder:validation:MinProperties=1
 type Overlap struct {
 	// minimum time since the new version was published, at least 1s; 1h by default. It must be shorter than interval.
 	// +optional
-	// +kubebuilder:default="1h"
+	// +default="1h"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 1h; days are written in hours (3d is 72h)"
@@ -35,7 +36,7 @@ type RotationPolicySpec struct {
 	// jitterPercent of the interval by which a rotation may come earlier, from 0 to 50; 10 by default. It differs between
 	// objects and revisions, and is always the same for one of them.
 	// +optional
-	// +kubebuilder:default=10
+	// +default=10
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=50
 	JitterPercent *int32 `json:"jitterPercent,omitempty"`
@@ -49,12 +50,12 @@ type RotationPolicySpec struct {
 	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
 	// overlap of the previous and the new version of a password. Certificates overlap by themselves.
 	// +optional
-	// +kubebuilder:default={minimum: "1h"}
+	// +default={"minimum": "1h"}
 	Overlap Overlap `json:"overlap,omitzero"`
 	// warnBefore the deadline ExpiringSoon says ExpiresSoon; 24h by default. Never earlier than when 7/10 of the time from
 	// the due rotation to the deadline are left, so that a healthy credential does not warn.
 	// +optional
-	// +kubebuilder:default="24h"
+	// +default="24h"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
@@ -62,7 +63,7 @@ type RotationPolicySpec struct {
 	// alarmBefore the deadline ExpiringSoon says ExpiresImminently; 4h by default. Shorter than warnBefore, and brought
 	// nearer to the deadline with it.
 	// +optional
-	// +kubebuilder:default="4h"
+	// +default="4h"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 4h; days are written in hours (3d is 72h)"
@@ -71,7 +72,7 @@ type RotationPolicySpec struct {
 
 // RotationPolicyStatus is what was seen last. rekey never reads it back.
 type RotationPolicyStatus struct {
-	// conditions: Ready.
+	// conditions of type Ready.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -79,7 +80,7 @@ type RotationPolicyStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that the conditions speak of.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// users is how many credentials use the policy.
 	// +optional

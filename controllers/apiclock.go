@@ -1,0 +1,66 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/utils/clock"
+)
+
+// APIClock compares our clock with that of the API server, by the Date header of its answers (RFC 9110, section 6.6.1;
+// whole seconds). Nothing is retired while the two disagree.
+type APIClock struct {
+	clock clock.PassiveClock
+	off   atomic.Int64
+	known atomic.Bool
+}
+
+// NewAPIClock has seen no answer yet.
+func NewAPIClock(clock clock.PassiveClock) *APIClock { return &APIClock{clock: clock} }
+
+// Off is how far our clock is from that of the API server, absolute, within a second; known is false before the first
+// answer.
+func (c *APIClock) Off() (off time.Duration, known bool) {
+	return time.Duration(c.off.Load()), c.known.Load()
+}
+
+// Wrap makes a transport note the date of every answer.
+func (c *APIClock) Wrap(next http.RoundTripper) http.RoundTripper {
+	return noting{clock: c, next: next}
+}
+
+type noting struct {
+	clock *APIClock
+	next  http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (n noting) RoundTrip(request *http.Request) (*http.Response, error) {
+	asked := n.clock.clock.Now()
+	response, err := n.next.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
+		n.clock.note(asked, n.clock.clock.Now(), date)
+	}
+	return response, nil
+}
+
+// note takes the date as the truth for the time between asking and being answered; it is cut to whole seconds, so up to a
+// second more is no difference.
+func (c *APIClock) note(asked, answered, date time.Time) {
+	var off time.Duration
+	switch {
+	case date.After(answered):
+		off = date.Sub(answered)
+	case date.Add(time.Second).Before(asked):
+		off = asked.Sub(date.Add(time.Second))
+	}
+	c.off.Store(int64(off))
+	c.known.Store(true)
+}

@@ -1,0 +1,236 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// keyPairAge is how long a key pair that was read is used before it is read again. Its Secret cannot be watched.
+const keyPairAge = 30 * time.Second
+
+// authorityID names an authority of either kind.
+type authorityID struct {
+	kind      v1alpha1.AuthorityKind
+	namespace string
+	name      string
+}
+
+func (id authorityID) String() string {
+	if id.namespace == "" {
+		return fmt.Sprintf("%s %s", id.kind, id.name)
+	}
+	return fmt.Sprintf("%s %s/%s", id.kind, id.namespace, id.name)
+}
+
+// authorityObject is an authority of either kind, taken apart.
+type authorityObject struct {
+	object client.Object
+	id     authorityID
+	spec   *v1alpha1.AuthoritySpec
+	status *v1alpha1.AuthorityStatus
+	// selector is set for the cluster-wide kind, even where the spec has none.
+	selector *metav1.LabelSelector
+}
+
+func partsOfAuthority(object client.Object) authorityObject {
+	switch a := object.(type) {
+	case *v1alpha1.CertificateAuthority:
+		return authorityObject{object: a, spec: &a.Spec, status: &a.Status,
+			id: authorityID{v1alpha1.AuthorityKindNamespaced, a.Namespace, a.Name}}
+	case *v1alpha1.ClusterCertificateAuthority:
+		return authorityObject{object: a, spec: &a.Spec.AuthoritySpec, status: &a.Status, selector: a.Spec.NamespaceSelector,
+			id: authorityID{kind: v1alpha1.AuthorityKindCluster, name: a.Name}}
+	}
+	return authorityObject{}
+}
+
+// authorities finds who signs for an identity, and keeps what was parsed: a key pair is read and parsed once for many.
+type authorities struct {
+	reader, live      client.Reader
+	maker             AuthorityMaker
+	clock             clock.PassiveClock
+	operatorNamespace string
+
+	mu    sync.Mutex
+	known map[authorityID]*knownAuthority
+}
+
+type knownAuthority struct {
+	mu        sync.Mutex
+	version   string
+	readAt    time.Time
+	authority *Authority
+}
+
+// resolve gives the authority that ref names for an object in namespace, and the version of the authority's object. One
+// that is absent and one that does not admit the namespace give the same error.
+func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReference, namespace string) (*Authority, string, error) {
+	object, err := a.find(ctx, ref, namespace)
+	if err != nil {
+		return nil, "", err
+	}
+	version := string(object.object.GetUID()) + "/" + object.object.GetResourceVersion()
+	authority, err := a.load(ctx, object)
+	if err == nil {
+		err = authority.Check(ctx, a.clock.Now().UTC())
+	}
+	if err != nil {
+		return nil, version, fault.Blocked(fault.AuthorityNotReady, fmt.Errorf("%s is not ready: %w", object.id, err))
+	}
+	return authority, version, nil
+}
+
+func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference, namespace string) (authorityObject, error) {
+	id := authorityID{ref.Kind, namespace, string(ref.Name)}
+	var object client.Object = &v1alpha1.CertificateAuthority{}
+	if ref.Kind == v1alpha1.AuthorityKindCluster {
+		id.namespace, object = "", &v1alpha1.ClusterCertificateAuthority{}
+	}
+	err := a.reader.Get(ctx, client.ObjectKey{Namespace: id.namespace, Name: id.name}, object)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return authorityObject{}, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading %s: %w", id, err))
+	}
+	found := partsOfAuthority(object)
+	admitted := err == nil
+	if admitted && ref.Kind == v1alpha1.AuthorityKindCluster {
+		if admitted, err = a.admits(ctx, found.selector, namespace); err != nil {
+			return authorityObject{}, err
+		}
+	}
+	if admitted {
+		return found, nil
+	}
+	if ref.Kind == v1alpha1.AuthorityKindCluster {
+		return authorityObject{}, fault.Blocked(fault.AuthorityNotFound, fmt.Errorf(
+			"%s is not there, or its namespaceSelector does not select namespace %s: ask who runs the authority to create it or to admit the namespace", id, namespace))
+	}
+	return authorityObject{}, fault.Blocked(fault.AuthorityNotFound, fmt.Errorf(
+		"%s is not there: create it, or change spec.authorityRef", id))
+}
+
+// admits tells whether the selector selects the namespace. No selector selects nothing.
+func (a *authorities) admits(ctx context.Context, selector *metav1.LabelSelector, namespace string) (bool, error) {
+	if selector == nil {
+		return false, nil
+	}
+	parsed, err := metav1.LabelSelectorAsSelector(selector)
+	if err != nil {
+		return false, nil //nolint:nilerr // a selector that cannot be parsed selects nothing; the authority says so itself
+	}
+	var object corev1.Namespace
+	if err := a.reader.Get(ctx, client.ObjectKey{Name: namespace}, &object); err != nil {
+		return false, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading namespace %s: %w", namespace, err))
+	}
+	return parsed.Matches(labels.Set(object.Labels)), nil
+}
+
+// load gives the parsed authority, from memory where that is fresh enough.
+func (a *authorities) load(ctx context.Context, object authorityObject) (*Authority, error) {
+	known := a.entry(object.id)
+	known.mu.Lock()
+	defer known.mu.Unlock()
+	now := a.clock.Now()
+	version := fmt.Sprintf("%s/%d", object.object.GetUID(), object.object.GetGeneration())
+	age := now.Sub(known.readAt)
+	if known.authority != nil && known.version == version && age >= 0 && age < keyPairAge {
+		return known.authority, nil
+	}
+	authority, err := a.read(ctx, object)
+	known.authority, known.version, known.readAt = authority, version, now
+	return authority, err
+}
+
+func (a *authorities) entry(id authorityID) *knownAuthority {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.known == nil {
+		a.known = map[authorityID]*knownAuthority{}
+	}
+	if a.known[id] == nil {
+		a.known[id] = &knownAuthority{}
+	}
+	return a.known[id]
+}
+
+// forget makes the next use read the key pair again.
+func (a *authorities) forget(id authorityID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.known, id)
+}
+
+// read reads the key pair live and parses it.
+func (a *authorities) read(ctx context.Context, object authorityObject) (*Authority, error) {
+	crt, key, anchors, err := a.keyPair(ctx, object)
+	if err != nil {
+		return nil, err
+	}
+	return a.maker.Parse(crt, key.Reveal(), anchors, object.spec.Constraints)
+}
+
+func (a *authorities) keyPair(ctx context.Context, object authorityObject) (crt []byte, key credential.Sensitive, anchors []byte, err error) {
+	at := a.secretKey(object)
+	if object.spec.KeyPair != nil {
+		pair, err := secretstore.ReadSource(ctx, a.live, at.Namespace, at.Name, credential.KeyCertificate, credential.KeyPrivateKey)
+		if err != nil {
+			return nil, key, nil, err
+		}
+		// Trust anchors above the chain are optional.
+		if extra, err := secretstore.ReadSource(ctx, a.live, at.Namespace, at.Name, credential.KeyAuthority); err == nil {
+			anchors = extra[credential.KeyAuthority].Reveal()
+		}
+		return pair[credential.KeyCertificate].Reveal(), pair[credential.KeyPrivateKey], anchors, nil
+	}
+	secret, err := a.managedSecret(ctx, object)
+	if err != nil {
+		return nil, key, nil, err
+	}
+	if secret == nil {
+		return nil, key, nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf("its key pair in Secret %s is not there", at))
+	}
+	return secret.Data[credential.KeyCertificate], credential.NewSensitive(secret.Data[credential.KeyPrivateKey]), nil, nil
+}
+
+// managedSecret reads the Secret of a managed authority live; nil where there is none. One that is not the authority's is
+// an error, and nothing of it is used.
+func (a *authorities) managedSecret(ctx context.Context, object authorityObject) (*corev1.Secret, error) {
+	at := a.secretKey(object)
+	var secret corev1.Secret
+	err := a.live.Get(ctx, at, &secret)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading Secret %s: %w", at, err))
+	}
+	if want := string(object.id.kind) + "/" + object.id.name; secret.Annotations[v1alpha1.AnnotationOwner] != want {
+		return nil, fault.Permanent(fault.SecretConflict, fmt.Errorf(
+			"secret %s was not made for this authority and is left alone: choose another secretName in a new authority, or use keyPair to bring your own key", at))
+	}
+	return &secret, nil
+}
+
+func (a *authorities) secretKey(object authorityObject) client.ObjectKey {
+	namespace := object.id.namespace
+	if object.id.kind == v1alpha1.AuthorityKindCluster {
+		namespace = a.operatorNamespace
+	}
+	return client.ObjectKey{Namespace: namespace, Name: string(object.spec.SecretName)}
+}

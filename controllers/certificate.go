@@ -1,0 +1,153 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+// certificateSource is the Source of a certificate that an authority signs. Nobody but the Secret's readers ever knows a
+// version: there is nothing to retire, and nothing to write down ahead.
+type certificateSource struct {
+	authority *Authority
+	wanted    material.Identity
+	uid       string
+	clock     clock.PassiveClock
+}
+
+// Traits implements credential.Source.
+func (s *certificateSource) Traits() credential.Traits { return credential.Traits{} }
+
+// Stage has the authority sign the request.
+func (s *certificateSource) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
+	usages := make([]issuer.Usage, 0, len(s.wanted.Usages))
+	for _, usage := range s.wanted.Usages {
+		usages = append(usages, issuer.Usage(usage))
+	}
+	names := s.wanted.Names
+	chain, err := s.authority.Issue(ctx, issuer.Request{
+		ID:  fmt.Sprintf("%s/%d", s.uid, ref.Seq),
+		CSR: proposed[credential.KeyRequest].Reveal(),
+		Names: issuer.Names{CommonName: names.CommonName, Organizations: names.Organizations, DNSNames: names.DNSNames,
+			URIs: names.URIs, IPAddresses: names.IPAddresses, EmailAddresses: names.EmailAddresses},
+		Usages: usages, Lifetime: s.wanted.Lifetime, Now: s.clock.Now().UTC(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := proposed.Clone()
+	delete(out, credential.KeyRequest)
+	return out.With(credential.KeyCertificate, chain.Certificates).With(credential.KeyAuthority, chain.Authorities), nil
+}
+
+// Verify checks the certificate as far as that can be done without its peers: the last check is a handshake in memory. A
+// finding is an error and no rejection, since another certificate of the same authority would be the same.
+func (s *certificateSource) Verify(ctx context.Context, _ credential.Ref, m credential.Material) (credential.Answer, error) {
+	candidate := material.Candidate{Material: m, Identity: s.wanted, Now: s.clock.Now().UTC()}
+	if permitter, ok := s.authority.Issuer.(issuer.Permitter); ok {
+		candidate.Permit = permitter.Permit
+	}
+	if err := material.Lint(ctx, candidate); err != nil {
+		return credential.Unknown, err
+	}
+	return credential.Accepted, nil
+}
+
+// Retire implements credential.Source: nothing remote knows the version.
+func (s *certificateSource) Retire(context.Context, credential.Ref) error { return nil }
+
+// wantedIdentity is what the spec asks of a certificate, but for the authority.
+func wantedIdentity(parts identityObject) (material.Identity, error) {
+	spec := parts.spec
+	out := material.Identity{KeyAlgorithm: material.KeyAlgorithm(spec.KeyAlgorithm), Lifetime: spec.Lifetime.Duration}
+	for _, usage := range parts.usages {
+		out.Usages = append(out.Usages, material.Usage(usage))
+	}
+	names, err := material.ParseNames(spec.CommonName, texts(spec.Organizations), texts(spec.DNSNames), texts(spec.URIs),
+		texts(spec.IPAddresses), texts(spec.EmailAddresses))
+	if err != nil {
+		return out, err
+	}
+	out.Names = names
+	return out, nil
+}
+
+func texts[T ~string](in []T) []string {
+	out := make([]string, 0, len(in))
+	for _, text := range in {
+		out = append(out, string(text))
+	}
+	return out
+}
+
+// proposeCertificate makes a new key and the request for it. A key is never used twice.
+func proposeCertificate(wanted material.Identity) (credential.Material, error) {
+	key, err := material.NewKey(wanted.KeyAlgorithm)
+	if err != nil {
+		return nil, err
+	}
+	request, err := material.NewRequest(key, wanted.Names)
+	if err != nil {
+		return nil, err
+	}
+	return credential.Material{credential.KeyPrivateKey: key, credential.KeyRequest: credential.NewSensitive(request)}, nil
+}
+
+// certificateVersion reads a version from a published certificate. fingerprint is that of wanted. Where the authority is
+// not known now, the certificate's own stands for it: a missing authority is no reason to issue again.
+func certificateVersion(m credential.Material, wanted material.Identity, fingerprint string) (rotation.Version, error) {
+	chain, err := material.ParseCertificates(m[credential.KeyCertificate].Reveal())
+	if err != nil {
+		return rotation.Version{}, fmt.Errorf("its certificate: %w", err)
+	}
+	anchors, err := material.ParseCertificates(m[credential.KeyAuthority].Reveal())
+	if err != nil {
+		return rotation.Version{}, fmt.Errorf("its authorities: %w", err)
+	}
+	leaf := chain[0]
+	ceiling, ok := (&material.TLSSecret{Leaf: leaf, Intermediates: chain[1:], Authorities: anchors}).Ceiling()
+	if !ok {
+		return rotation.Version{}, errors.New("its authorities did not sign its certificate")
+	}
+	version := rotation.Version{
+		ProposedAt: material.IssuedAt(leaf), CommittedAt: material.IssuedAt(leaf), NotAfter: leaf.NotAfter.UTC(), Fingerprint: fingerprint,
+	}
+	if wanted.AuthorityKeyID == nil {
+		wanted.AuthorityKeyID = leaf.AuthorityKeyId
+	}
+	if len(material.Diff(leaf, wanted, ceiling)) > 0 {
+		version.Fingerprint = material.CertificateFingerprint(leaf, wanted, ceiling)
+	}
+	return version, nil
+}
+
+// notAfterOf reads when staged material ends.
+func notAfterOf(m credential.Material) (time.Time, error) {
+	chain, err := material.ParseCertificates(m[credential.KeyCertificate].Reveal())
+	if err != nil {
+		return time.Time{}, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("the issued certificate: %w", err))
+	}
+	return chain[0].NotAfter.UTC(), nil
+}
+
+// leafOf gives the certificate that is published, nil where it cannot be read.
+func leafOf(m credential.Material) *x509.Certificate {
+	chain, err := material.ParseCertificates(m[credential.KeyCertificate].Reveal())
+	if err != nil || len(chain) == 0 {
+		return nil
+	}
+	return chain[0]
+}

@@ -1,0 +1,140 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+const (
+	// lookAgain at what cannot be watched: soon while it is broken, now and then while it is not.
+	lookAgainBroken  = 30 * time.Second
+	lookAgainHealthy = 5 * time.Minute
+	// An authority warns from so many of its longest lifetimes before its end, and alarms from the last one, in which
+	// certificates begin to be cut short.
+	authorityWarnLifetimes = 3
+)
+
+// authorityReconciler keeps authorities of one kind: makes the key of a managed one, once, and watches over every one.
+type authorityReconciler struct {
+	shared
+	newObject func() client.Object
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (r *authorityReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	object := r.newObject()
+	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	parts := partsOfAuthority(object)
+	if !object.GetDeletionTimestamp().IsZero() {
+		r.authorities.forget(parts.id)
+		return ctrl.Result{}, nil
+	}
+	before := object.DeepCopyObject().(client.Object)
+	report := r.look(ctx, parts)
+	return r.report(ctx, before, object, report)
+}
+
+// look makes what is missing and finds out how the authority is.
+func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) report {
+	now := r.clock.Now().UTC()
+	out := report{kind: string(parts.id.kind), reader: r.authorityStatus(parts.status)}
+	err := r.ensure(ctx, parts)
+	// What identities use is what was just looked at.
+	r.authorities.forget(parts.id)
+	var authority *Authority
+	if err == nil {
+		authority, err = r.authorities.load(ctx, parts)
+	}
+	if authority != nil {
+		showAuthority(parts.status, parts.spec, authority)
+		out.health = authorityHealth(now, parts.spec, authority)
+		if err == nil {
+			err = authority.Check(ctx, now)
+		}
+	}
+	out.wakeAt = earliestOf(now.Add(lookAgainHealthy), out.health.NextLevelAt)
+	if err != nil {
+		out.ready = metav1.ConditionFalse
+		out.cause = newTrouble(err, "")
+		out.wakeAt = earliestOf(now.Add(lookAgainBroken), out.health.NextLevelAt)
+		return out
+	}
+	out.ready, out.reason = metav1.ConditionTrue, v1alpha1.ReasonServing
+	out.message = fmt.Sprintf("%s signs with the key pair in Secret %s until %s.%s", authority.Subject,
+		r.authorities.secretKey(parts), instant(authority.NotAfter), readersWarning(parts))
+	return out
+}
+
+// readersWarning says who else can sign.
+func readersWarning(parts authorityObject) string {
+	if parts.id.kind == v1alpha1.AuthorityKindCluster {
+		return ""
+	}
+	return fmt.Sprintf(" Whoever may read Secrets in namespace %s can sign too.", parts.id.namespace)
+}
+
+func showAuthority(status *v1alpha1.AuthorityStatus, spec *v1alpha1.AuthoritySpec, authority *Authority) {
+	status.SHA256, status.Subject = authority.SHA256, bounded(authority.Subject, maxSubject)
+	status.NotBefore, status.NotAfter = timeRef(authority.NotBefore), timeRef(authority.NotAfter)
+	status.RenewalTime = timeRef(authority.NotAfter.Add(-spec.Constraints.MaxLifetime.Duration))
+}
+
+// authorityHealth counts down to the end of the chain.
+func authorityHealth(now time.Time, spec *v1alpha1.AuthoritySpec, authority *Authority) rotation.Health {
+	longest := spec.Constraints.MaxLifetime.Duration
+	lead := min(authorityWarnLifetimes*longest, authority.NotAfter.Sub(authority.NotBefore)/2)
+	health := rotation.HealthOf(rotation.Observation{
+		Now:     now,
+		Policy:  rotation.Policy{RenewBefore: lead, WarnBefore: lead, AlarmBefore: min(longest, lead/2)},
+		Current: &rotation.Version{Seq: 1, CommittedAt: authority.NotBefore, NotAfter: authority.NotAfter},
+	})
+	// Nobody renews an authority by itself: that it should be replaced is what the levels say.
+	health.Overdue = false
+	return health
+}
+
+// authorityStatus tells what of a status is no condition, for the comparison.
+func (r *authorityReconciler) authorityStatus(status *v1alpha1.AuthorityStatus) statusParts {
+	return statusParts{conditions: &status.Conditions, observedGeneration: &status.ObservedGeneration}
+}
+
+// ensure makes the key pair of a managed authority, once.
+func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject) error {
+	if parts.spec.Managed == nil {
+		return nil
+	}
+	secret, err := r.authorities.managedSecret(ctx, parts)
+	if err != nil {
+		return err
+	}
+	record, err := r.readRecord(ctx, parts)
+	if err != nil {
+		return err
+	}
+	switch {
+	case secret == nil && record != "":
+		return fault.Permanent(fault.AuthorityLost, fmt.Errorf(
+			"the key pair in Secret %s is gone, though it was made before: restore the Secret from a backup. To begin with a new authority, whose certificates nobody trusts yet, delete ConfigMap %s too",
+			r.authorities.secretKey(parts), r.recordKey(parts)))
+	case secret == nil:
+		return r.makeKeyPair(ctx, parts)
+	}
+	if err := r.keepSecret(ctx, parts, secret); err != nil {
+		return err
+	}
+	return r.keepRecord(ctx, parts, secret, record)
+}

@@ -1,0 +1,148 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+// drive takes a credential as far as it goes now, within the time of one reconcile.
+func (s *shared) drive(ctx context.Context, subject Subject) Outcome {
+	ctx, cancel := context.WithTimeout(ctx, passTimeout)
+	defer cancel()
+	return s.rotator.Drive(ctx, subject)
+}
+
+// reportOf says in facts what a pass over a credential found. What is particular to a kind is added by its controller.
+func reportOf(kind, subject string, parts statusParts, outcome Outcome, fallback fault.Reason) report {
+	o := outcome.Observation
+	found := report{
+		kind: kind, reader: parts, subject: subject, health: outcome.Health,
+		wakeAt: outcome.WakeAt(),
+	}
+	found.cause = causeOf(outcome, fallback)
+	found.unseen = outcome.Conflict || o.Now.IsZero() && found.cause != nil && found.cause.class == fault.ClassTransient
+	found.ready, found.reason, found.message = readiness(outcome, subject, found.cause)
+	found.progressing = found.cause == nil && (o.Current == nil || o.Current.Fingerprint != o.Fingerprint && o.Pending != nil)
+	found.rotating = rotatingOf(outcome, found.cause)
+	if o.Suspended {
+		found.suspended = &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSuspended, Message: suspendedMessage(o)}
+	}
+	return found
+}
+
+func suspendedMessage(o rotation.Observation) string {
+	text := "Rotation is suspended until spec.suspend is false, here and in the policy."
+	if due := rotation.Due(o); !due.IsZero() {
+		text += fmt.Sprintf(" The next one is due at %s.", instant(due))
+	}
+	return text
+}
+
+// causeOf finds what is wrong: a step that failed, what the planner waits for, or a precondition that will stand in the
+// way of the next rotation, which is said at once and not only when it is due.
+func causeOf(outcome Outcome, fallback fault.Reason) *trouble {
+	switch {
+	case outcome.Err != nil:
+		t := newTrouble(outcome.Err, fallback)
+		if t.class == fault.ClassTransient && !outcome.NextAttempt.IsZero() {
+			t.message += fmt.Sprintf(". It is tried again at %s", instant(outcome.NextAttempt))
+		}
+		return t
+	case outcome.Decision.Unmet != nil:
+		return troubleOf(*outcome.Decision.Unmet)
+	case len(outcome.Observation.Preconditions) > 0 && !outcome.Observation.Deleting:
+		return troubleOf(outcome.Observation.Preconditions[0])
+	}
+	return nil
+}
+
+// readiness judges what the user's Secret shows, and nothing else: a rotation that fails leaves it as it is.
+func readiness(outcome Outcome, subject string, cause *trouble) (status metav1.ConditionStatus, reason, message string) {
+	o := outcome.Observation
+	why := ""
+	if cause != nil {
+		why = " " + cause.message
+	}
+	switch {
+	case o.Now.IsZero():
+		// Nothing could be read. What was published may well be fine.
+		return metav1.ConditionUnknown, "", ""
+	case o.Current == nil && cause != nil:
+		return metav1.ConditionFalse, "", ""
+	case o.Current == nil:
+		return metav1.ConditionUnknown, v1alpha1.ReasonProgressing, outcome.Decision.Message
+	case !o.Current.NotAfter.IsZero() && !o.Now.Before(o.Current.NotAfter):
+		return metav1.ConditionFalse, v1alpha1.ReasonExpired, fmt.Sprintf("%s expired at %s.%s", subject, instant(o.Current.NotAfter), why)
+	case o.Proof.Seq == o.Current.Seq && o.Proof.Answer == credential.Rejected:
+		return metav1.ConditionFalse, v1alpha1.ReasonCredentialRejected, fmt.Sprintf("%s is refused by the server.%s", subject, why)
+	case o.Target != rotation.TargetShowsCurrent && cause != nil:
+		return metav1.ConditionFalse, "", ""
+	case o.Target != rotation.TargetShowsCurrent:
+		return metav1.ConditionUnknown, v1alpha1.ReasonProgressing, outcome.Decision.Message
+	}
+	return metav1.ConditionTrue, v1alpha1.ReasonPublished, publishedMessage(outcome, subject)
+}
+
+func publishedMessage(outcome Outcome, subject string) string {
+	text := subject + " is published"
+	if at := outcome.Observation.Current.NotAfter; !at.IsZero() {
+		text += fmt.Sprintf(" and valid until %s", instant(at))
+	}
+	if due := outcome.Health.Due; !due.IsZero() {
+		text += fmt.Sprintf("; the next rotation is due at %s", instant(due))
+	}
+	return text + "."
+}
+
+// rotatingOf says that a rotation is under way, or why it fails, while what is published goes on working.
+func rotatingOf(outcome Outcome, cause *trouble) *metav1.Condition {
+	o := outcome.Observation
+	if o.Current == nil {
+		return nil
+	}
+	out := &metav1.Condition{Status: metav1.ConditionTrue}
+	switch {
+	case outcome.Err != nil && cause != nil && rotates(outcome.FailedStep):
+		out.Reason, out.Message = cause.reason, fmt.Sprintf("%s failed: %s", outcome.FailedStep, cause.message)
+	case o.Previous != nil:
+		out.Reason, out.Message = v1alpha1.ReasonOverlapping, outcome.Decision.Message
+	case o.Pending == nil:
+		return nil
+	case o.Pending.Fingerprint != o.Current.Fingerprint:
+		out.Reason, out.Message = v1alpha1.ReasonSpecChanged, outcome.Decision.Message
+	default:
+		out.Reason, out.Message = v1alpha1.ReasonScheduled, outcome.Decision.Message
+	}
+	return out
+}
+
+// rotates tells whether a step is part of a rotation.
+func rotates(step rotation.Step) bool {
+	return slices.Contains([]rotation.Step{rotation.StepPropose, rotation.StepStage, rotation.StepVerify, rotation.StepCommit,
+		rotation.StepRetire, rotation.StepDiscard}, step)
+}
+
+// performed tells whether a pass did a step.
+func performed(outcome Outcome, step rotation.Step) bool {
+	return slices.Contains(outcome.Performed, step)
+}
+
+// withdrawDeadline is how long a deleted object may wait for a remote end that does not answer.
+func withdrawDeadline(deleted *metav1.Time) time.Time {
+	if deleted == nil {
+		return time.Time{}
+	}
+	return deleted.Add(withdrawPatience)
+}

@@ -1,0 +1,224 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// kindDatabaseCredential names the kind.
+const kindDatabaseCredential = "DatabaseCredential"
+
+// credentialReconciler rotates database logins.
+type credentialReconciler struct {
+	shared
+}
+
+// databaseLogin is one credential with all that was resolved for it in one pass.
+type databaseLogin struct {
+	object *v1alpha1.DatabaseCredential
+	// server is nil where it is not there. resolved is what it and its references say, or resolveErr why not.
+	server     *v1alpha1.DatabaseServer
+	resolved   backend.Server
+	digest     string
+	resolveErr error
+	traits     credential.Traits
+	session    backend.Session
+	policy     resolvedPolicy
+	policyErr  error
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	object := &v1alpha1.DatabaseCredential{}
+	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	deleting := !object.DeletionTimestamp.IsZero()
+	if deleting && !controllerutil.ContainsFinalizer(object, v1alpha1.Finalizer) {
+		r.rotator.Memory.Forget(string(object.UID))
+		return ctrl.Result{}, nil
+	}
+	if !deleting && controllerutil.AddFinalizer(object, v1alpha1.Finalizer) {
+		// Before anything is made that would have to be withdrawn.
+		if err := r.client.Update(ctx, object); err != nil {
+			return r.statusFailed(ctx, ctrl.Result{RequeueAfter: lookAgainBroken}, err)
+		}
+	}
+	cluster, err := r.cluster.id(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	before := object.DeepCopy()
+	login := r.resolve(ctx, object, cluster)
+	if login.session != nil {
+		defer login.session.Close()
+	}
+	outcome := r.drive(ctx, r.subject(login, cluster))
+	r.metrics.count(kindDatabaseCredential, outcome)
+	if outcome.Withdrawn {
+		return r.letGo(ctx, object, outcome)
+	}
+	return r.report(ctx, before, object, r.describe(ctx, login, cluster, outcome))
+}
+
+// letGo takes the finalizer away. What was left behind is told first: the object is gone afterwards.
+func (r *credentialReconciler) letGo(ctx context.Context, object *v1alpha1.DatabaseCredential, outcome Outcome) (ctrl.Result, error) {
+	r.leftBehind(ctx, object, outcome.LeftBehind)
+	controllerutil.RemoveFinalizer(object, v1alpha1.Finalizer)
+	if err := r.client.Update(ctx, object); err != nil {
+		return r.statusFailed(ctx, ctrl.Result{RequeueAfter: conflictWait}, err)
+	}
+	return ctrl.Result{}, nil
+}
+
+// resolve finds the server and the policy and opens a session. Nothing remote is asked yet.
+func (r *credentialReconciler) resolve(ctx context.Context, object *v1alpha1.DatabaseCredential, cluster string) *databaseLogin {
+	login := &databaseLogin{object: object}
+	login.policy, login.policyErr = resolvePolicy(ctx, r.client, object.Namespace, object.Spec.RotationPolicyRef)
+	engine, err := r.backendOf(v1alpha1.EnginePostgreSQL)
+	if err != nil {
+		login.resolveErr = err
+		return login
+	}
+	login.traits = engine.Traits()
+	if login.server, login.resolveErr = r.findServer(ctx, object.Namespace, object.Spec.ServerRef); login.resolveErr != nil {
+		return login
+	}
+	if login.resolved, login.digest, login.resolveErr = r.resolveServer(ctx, login.server); login.resolveErr != nil {
+		login.resolveErr = fmt.Errorf("DatabaseServer %s/%s: %w", object.Namespace, login.server.Name, login.resolveErr)
+		return login
+	}
+	login.session, login.resolveErr = engine.Open(ctx, backend.Target{
+		Server: login.resolved, Database: object.Spec.Database, Username: object.Spec.Username, Owner: object.Spec.Owner,
+		Create: object.Spec.Create != v1alpha1.CreateNever,
+	})
+	return login
+}
+
+// loginName is the login of a slot.
+func loginName(object *v1alpha1.DatabaseCredential, slot string) string {
+	return object.Spec.Username + "_" + slot
+}
+
+func (r *credentialReconciler) ref(object *v1alpha1.DatabaseCredential, cluster string) credential.Ref {
+	return credential.Ref{Cluster: cluster, Namespace: object.Namespace, Name: object.Name}
+}
+
+// subject turns what was resolved into what the drive needs.
+func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Subject {
+	object, spec := login.object, login.object.Spec
+	out := Subject{
+		Ref: r.ref(object, cluster), UID: string(object.UID), Policy: login.policy.Policy, Traits: login.traits,
+		Fingerprint: passwordFingerprint(spec.Password),
+		Rotate:      object.Annotations[v1alpha1.AnnotationRotate], RetirePrevious: object.Annotations[v1alpha1.AnnotationRetirePrevious],
+		Deleting: !object.DeletionTimestamp.IsZero(), Delete: spec.DeletionPolicy == v1alpha1.DeletionDelete,
+		Suspended:        spec.Suspend || login.policy.suspended,
+		WithdrawDeadline: withdrawDeadline(object.DeletionTimestamp),
+		InputHash:        fmt.Sprint(object.Generation, login.policy.version, login.digest),
+		SourceErr:        login.resolveErr,
+	}
+	out.Propose = func(ref credential.Ref) (credential.Material, error) {
+		return material.Login(loginName(object, ref.Slot), int(spec.Password.Length), material.Alphabet(spec.Password.Alphabet))
+	}
+	if login.policyErr != nil {
+		out.Preconditions = append(out.Preconditions, unmetOf(login.policyErr))
+	}
+	if login.resolveErr != nil {
+		out.Preconditions = append(out.Preconditions, unmetOf(login.resolveErr))
+	}
+	if login.session != nil {
+		out.Source = login.session
+		if preflighter, ok := login.session.(backend.Preflighter); ok {
+			out.Preflight = preflighter.Preflight
+		}
+	}
+	out.Store = r.store(login, out)
+	return out
+}
+
+// passwordFingerprint names what the spec demands of a password.
+func passwordFingerprint(spec v1alpha1.PasswordSpec) string {
+	return fmt.Sprintf("password/%d/%s", spec.Length, spec.Alphabet)
+}
+
+func (r *credentialReconciler) store(login *databaseLogin, subject Subject) Store {
+	object := login.object
+	labels, annotations := templateOf(object.Spec.SecretTemplate)
+	options := secretstore.LedgeredOptions{
+		Options: secretstore.Options{
+			Client: r.client, Live: r.live,
+			Owner:          secretstore.Owner{GVK: v1alpha1.GroupVersion.WithKind(kindDatabaseCredential), Name: object.Name, UID: object.UID},
+			DeletionPolicy: object.Spec.DeletionPolicy, Namespace: object.Namespace,
+			SecretName: string(object.Spec.SecretName), SecretType: corev1.SecretType(v1alpha1.SecretTypePostgreSQL),
+			Labels: labels, Annotations: annotations,
+			Data: func(current secretstore.Record) (map[string][]byte, error) { return bindingOf(login, current.Material) },
+		},
+		Logins: map[string]string{},
+	}
+	for _, slot := range login.traits.Slots {
+		options.Logins[slot] = loginName(object, slot)
+	}
+	if !subject.Deleting {
+		options.Recover = func(ctx context.Context, candidate secretstore.Record) (secretstore.Record, credential.Answer, error) {
+			return recoverLogin(ctx, subject, candidate)
+		}
+	}
+	return secretstore.NewLedgered(options)
+}
+
+// recoverLogin tries the login that the user's Secret shows, for a ledger that is gone.
+func recoverLogin(ctx context.Context, subject Subject, candidate secretstore.Record) (secretstore.Record, credential.Answer, error) {
+	if subject.Source == nil {
+		return candidate, credential.Unknown, subject.SourceErr
+	}
+	verifier, err := material.SCRAMVerifier(candidate.Material[credential.KeyPassword])
+	if err != nil {
+		return candidate, credential.Rejected, nil //nolint:nilerr // what cannot be a password of ours is no candidate
+	}
+	candidate.Material = candidate.Material.With(credential.KeyVerifier, []byte(verifier))
+	candidate.Fingerprint = subject.Fingerprint
+	ref := subject.Ref
+	ref.Seq, ref.Slot = candidate.Seq, candidate.Slot
+	ctx, cancel := context.WithTimeout(ctx, defaultStepTimeout)
+	defer cancel()
+	answer, err := subject.Source.Verify(ctx, ref, candidate.Material)
+	return candidate, answer, err
+}
+
+// sslModes of libpq, by the words of the API.
+var sslModes = map[v1alpha1.TLSMode]string{
+	v1alpha1.TLSModeDisable: "disable", v1alpha1.TLSModeRequire: "require",
+	v1alpha1.TLSModeVerifyCA: "verify-ca", v1alpha1.TLSModeVerifyFull: "verify-full",
+}
+
+// bindingOf is what the user's Secret holds. Where the server or its CA certificates are not there, the login alone is known.
+func bindingOf(login *databaseLogin, m credential.Material) (map[string][]byte, error) {
+	if login.server == nil || login.resolved.Host == "" || (login.server.Spec.TLS.CARef != nil && login.resolved.CA == nil) {
+		err := login.resolveErr
+		if err == nil {
+			err = fault.Blocked(fault.ServerNotFound, fmt.Errorf("the DatabaseServer is not there"))
+		}
+		return nil, &secretstore.PartialError{Err: err, Known: map[string][]byte{
+			credential.KeyUsername: m[credential.KeyUsername].Reveal(), credential.KeyPassword: m[credential.KeyPassword].Reveal(),
+		}}
+	}
+	return material.ServiceBinding(m, material.Binding{
+		Host: login.resolved.Host, Port: login.resolved.Port, Database: login.object.Spec.Database,
+		SSLMode: sslModes[login.server.Spec.TLS.Mode], Certificates: login.resolved.CA,
+	}), nil
+}

@@ -1,0 +1,171 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+// proofShown is how old the time of a proof in status may become while nothing else changes: a write per probe would be noise.
+const proofShown = 24 * time.Hour
+
+// describe says what the pass found.
+func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogin, cluster string, outcome Outcome) report {
+	object := login.object
+	subject := fmt.Sprintf("The login in Secret %s/%s", object.Namespace, object.Spec.SecretName)
+	status := &object.Status
+	found := reportOf(kindDatabaseCredential, subject, statusParts{&status.Conditions, &status.ObservedGeneration}, outcome, fault.BackendFailed)
+	status.NextAttemptTime = timeRef(outcome.NextAttempt)
+	found.verified = meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVerified).DeepCopy()
+	found.previousInUse = meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionPreviousInUse).DeepCopy()
+	if outcome.Observation.Now.IsZero() || outcome.Conflict {
+		return found
+	}
+	status.NextRotationTime = timeRef(outcome.Health.Due)
+	current := outcome.Snapshot.Ledger.Current
+	if current == nil {
+		status.Revision, status.ActiveUsername, status.LastRotationTime = 0, "", nil
+		status.Binding, status.Previous, status.Proof = nil, nil, nil
+		found.verified, found.previousInUse = nil, nil
+		return found
+	}
+	status.Revision, status.ActiveUsername = current.Seq, loginName(object, current.Slot)
+	status.LastRotationTime = timeRef(current.CommittedAt)
+	status.Binding = &v1alpha1.Binding{Name: object.Spec.SecretName}
+	found.verified = verifiedOf(object, endpointOf(login), outcome)
+	found.previousInUse = describePrevious(object, outcome)
+	found.news = r.newsOf(ctx, login, cluster, outcome)
+	return found
+}
+
+// verifiedOf says when and where the published login was proven. A process that has not asked yet leaves what is said.
+func verifiedOf(object *v1alpha1.DatabaseCredential, endpoint string, outcome Outcome) *metav1.Condition {
+	status, proof := &object.Status, outcome.Observation.Proof
+	login := status.ActiveUsername
+	said := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVerified)
+	if proof.Seq != outcome.Observation.Current.Seq || proof.Answer == credential.Unknown {
+		if said != nil && status.Proof != nil && status.Proof.Login == login {
+			return said.DeepCopy()
+		}
+		status.Proof = nil
+		return &metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonNotProven,
+			Message: fmt.Sprintf("Login %s was not tried yet.", login)}
+	}
+	if proof.Answer == credential.Rejected {
+		return &metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonCredentialRejected,
+			Message: fmt.Sprintf("The server refuses login %s with the password in the Secret.", login)}
+	}
+	shown := status.Proof
+	stale := shown == nil || shown.Login != login || shown.Endpoint != endpoint || shown.Time == nil || proof.At.Sub(shown.Time.Time) >= proofShown
+	if stale || said == nil || said.Status != metav1.ConditionTrue {
+		status.Proof = &v1alpha1.LoginProof{Endpoint: endpoint, Login: login, Time: timeRef(proof.At)}
+	}
+	return &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonLoggedIn,
+		Message: fmt.Sprintf("Login %s was accepted at %s, and a wrong password was refused.", login, endpoint)}
+}
+
+// endpointOf is where logins are tried.
+func endpointOf(login *databaseLogin) string {
+	if login.server == nil {
+		return ""
+	}
+	return login.server.Spec.Address
+}
+
+// describePrevious says until when the previous login is accepted, and who still uses it.
+func describePrevious(object *v1alpha1.DatabaseCredential, outcome Outcome) *metav1.Condition {
+	previous := outcome.Snapshot.Ledger.Previous
+	if previous == nil {
+		object.Status.Previous = nil
+		return nil
+	}
+	shown := &v1alpha1.PreviousLogin{Username: loginName(object, previous.Slot), RetireAfter: timeRef(rotation.RetireAt(outcome.Observation))}
+	if old := object.Status.Previous; old != nil && old.Username == shown.Username {
+		shown.Sessions = old.Sessions
+	}
+	sessions := outcome.Sessions
+	if sessions != nil {
+		shown.Sessions = ptr.To(int32(min(sessions.Count, 1<<30))) //nolint:gosec // bounded right here
+	}
+	object.Status.Previous = shown
+	if sessions == nil {
+		return meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionPreviousInUse).DeepCopy()
+	}
+	if sessions.Count == 0 {
+		return nil
+	}
+	return &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSessionsOpen, Message: fmt.Sprintf(
+		"%d sessions of the previous login %s are open (%s). They go on after it is refused; restart what holds them so that it uses the Secret.",
+		sessions.Count, shown.Username, clientsOf(sessions))}
+}
+
+func clientsOf(sessions *credential.Sessions) string {
+	if len(sessions.Clients) == 0 {
+		return "the server does not say whose"
+	}
+	return strings.Join(sessions.Clients, ", ")
+}
+
+// newsOf tells a rotation and a retirement.
+func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin, cluster string, outcome Outcome) []news {
+	object, current := login.object, outcome.Snapshot.Ledger.Current
+	var out []news
+	if performed(outcome, rotation.StepCommit) {
+		text := fmt.Sprintf("Revision %d with login %s is published in Secret %s.", current.Seq, loginName(object, current.Slot), object.Spec.SecretName)
+		if previous := outcome.Snapshot.Ledger.Previous; previous != nil {
+			text += fmt.Sprintf(" Login %s stays accepted until %s.", loginName(object, previous.Slot), instant(rotation.RetireAt(outcome.Observation)))
+		}
+		out = append(out, news{v1alpha1.ReasonRotated, actionPublish, text})
+	}
+	if performed(outcome, rotation.StepRetire) {
+		out = append(out, news{v1alpha1.ReasonRetired, actionRetire, r.retiredNews(ctx, login, cluster, current.Slot)})
+	}
+	return out
+}
+
+// retiredNews says that the login is refused now, and which of its sessions go on.
+func (r *credentialReconciler) retiredNews(ctx context.Context, login *databaseLogin, cluster, currentSlot string) string {
+	ref := r.ref(login.object, cluster)
+	for _, slot := range login.traits.Slots {
+		if slot != currentSlot {
+			ref.Slot = slot
+		}
+	}
+	text := fmt.Sprintf("Login %s is refused now.", loginName(login.object, ref.Slot))
+	counter, ok := login.session.(credential.Counter)
+	if !ok {
+		return text
+	}
+	ctx, cancel := context.WithTimeout(ctx, defaultStepTimeout)
+	defer cancel()
+	if sessions, err := counter.Sessions(ctx, ref); err == nil && sessions.Count > 0 {
+		text += fmt.Sprintf(" %d sessions of it that were open go on until they end (%s).", sessions.Count, clientsOf(&sessions))
+	}
+	return text
+}
+
+// leftBehind says what a deleted object leaves behind that nobody cleans up any more.
+func (r *credentialReconciler) leftBehind(ctx context.Context, object *v1alpha1.DatabaseCredential, what string) {
+	if what == "" {
+		return
+	}
+	log.FromContext(ctx).Info("Deleted without cleaning up at the server", "leftBehind", what)
+	r.metrics.errors.WithLabelValues("withdraw", string(fault.BackendFailed)).Inc()
+	r.recorder.Eventf(object, nil, corev1.EventTypeWarning, v1alpha1.ReasonLeftBehind, actionRetire, "%s",
+		bounded("The object is let go although the logins could not be dropped: "+what, maxMessage))
+}

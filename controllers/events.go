@@ -1,0 +1,95 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+// Actions of Events (events.k8s.io/v1): what rekey was at.
+const (
+	actionReport  = "Report"
+	actionPublish = "Publish"
+	actionRetire  = "Retire"
+)
+
+// calm are the reasons that no Event tells: they pass by in the course of things.
+var calm = map[string]bool{
+	v1alpha1.ReasonPublished: true, v1alpha1.ReasonProgressing: true, v1alpha1.ReasonScheduled: true,
+	v1alpha1.ReasonSpecChanged: true, v1alpha1.ReasonRequested: true, v1alpha1.ReasonOverlapping: true,
+	v1alpha1.ReasonLoggedIn: true, v1alpha1.ReasonNotProven: true, v1alpha1.ReasonSessionsOpen: true,
+	v1alpha1.ReasonServing: true, v1alpha1.ReasonAccepted: true,
+}
+
+// eventsOf compares the conditions before and after, so that nothing is told twice, not even after a restart: every
+// trouble once when it comes up, each level once, and that it is over. One reason is told once, however many conditions
+// carry it.
+func eventsOf(before, after []metav1.Condition, more []news) []happening {
+	var out []happening
+	told := map[string]bool{}
+	add := func(e happening) {
+		if !told[e.reason] {
+			told[e.reason] = true
+			out = append(out, e)
+		}
+	}
+	for _, n := range more {
+		add(happening{corev1.EventTypeNormal, n.reason, n.action, n.message})
+	}
+	known := map[string]bool{}
+	for _, c := range before {
+		known[c.Reason] = true
+	}
+	for _, c := range after {
+		old := meta.FindStatusCondition(before, c.Type)
+		if calm[c.Reason] || known[c.Reason] && old != nil && old.Reason == c.Reason && old.Status == c.Status {
+			continue
+		}
+		if known[c.Reason] {
+			// The same trouble, now also in this condition.
+			continue
+		}
+		add(happening{typeOf(c.Reason), c.Reason, actionReport, c.Message})
+	}
+	if over := recovery(before, after, len(more) > 0); over != nil {
+		add(*over)
+	}
+	return out
+}
+
+func typeOf(reason string) string {
+	if reason == v1alpha1.ReasonSuspended {
+		return corev1.EventTypeNormal
+	}
+	return corev1.EventTypeWarning
+}
+
+// recovery tells that what was wrong is right again, unless other news says so already.
+func recovery(before, after []metav1.Condition, said bool) *happening {
+	ready := meta.FindStatusCondition(after, v1alpha1.ConditionReady)
+	if ready == nil || ready.Status != metav1.ConditionTrue {
+		return nil
+	}
+	if meta.IsStatusConditionTrue(before, v1alpha1.ConditionSuspended) && meta.FindStatusCondition(after, v1alpha1.ConditionSuspended) == nil {
+		return &happening{corev1.EventTypeNormal, v1alpha1.ReasonResumed, actionReport, "Rotation goes on. " + ready.Message}
+	}
+	if said || !troubled(before) || troubled(after) {
+		return nil
+	}
+	return &happening{corev1.EventTypeNormal, v1alpha1.ReasonRecovered, actionReport, ready.Message}
+}
+
+// troubled tells whether any condition carries a warning.
+func troubled(conditions []metav1.Condition) bool {
+	for _, c := range conditions {
+		if !calm[c.Reason] && c.Reason != v1alpha1.ReasonSuspended {
+			return true
+		}
+	}
+	return false
+}

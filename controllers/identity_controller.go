@@ -1,0 +1,187 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// identityReconciler keeps the identities of one kind in their Secrets.
+type identityReconciler struct {
+	shared
+	newObject func() client.Object
+}
+
+// identityObject is an identity of either kind, taken apart.
+type identityObject struct {
+	object client.Object
+	kind   string
+	spec   *v1alpha1.IdentitySpec
+	status *v1alpha1.IdentityStatus
+	usages []v1alpha1.Usage
+}
+
+// Kinds of identities.
+const (
+	kindClientIdentity = "ClientIdentity"
+	kindServerIdentity = "ServerIdentity"
+)
+
+func partsOfIdentity(object client.Object) identityObject {
+	switch i := object.(type) {
+	case *v1alpha1.ClientIdentity:
+		return identityObject{i, kindClientIdentity, &i.Spec.IdentitySpec, &i.Status, []v1alpha1.Usage{v1alpha1.UsageClientAuth}}
+	case *v1alpha1.ServerIdentity:
+		usages := i.Spec.Usages
+		if len(usages) == 0 {
+			usages = []v1alpha1.Usage{v1alpha1.UsageServerAuth}
+		}
+		return identityObject{i, kindServerIdentity, &i.Spec.IdentitySpec, &i.Status, usages}
+	}
+	return identityObject{}
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	object := r.newObject()
+	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	parts := partsOfIdentity(object)
+	if !object.GetDeletionTimestamp().IsZero() {
+		// Retain has no owner reference and Delete has one: there is nothing left to do.
+		r.rotator.Memory.Forget(string(object.GetUID()))
+		return ctrl.Result{}, nil
+	}
+	before := object.DeepCopyObject().(client.Object)
+	outcome := r.drive(ctx, r.resolve(ctx, parts))
+	r.metrics.count(parts.kind, outcome)
+	return r.report(ctx, before, object, r.describe(parts, outcome))
+}
+
+// resolve turns spec, policy and authority into plain values and a Source.
+func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) Subject {
+	meta := parts.object
+	subject := Subject{
+		Ref:    credential.Ref{Namespace: meta.GetNamespace(), Name: meta.GetName()},
+		UID:    string(meta.GetUID()),
+		Rotate: meta.GetAnnotations()[v1alpha1.AnnotationRotate],
+	}
+	wanted, err := wantedIdentity(parts)
+	if err != nil {
+		subject.Preconditions = append(subject.Preconditions, unmetOf(err))
+	}
+	policy, err := resolvePolicy(ctx, r.client, meta.GetNamespace(), parts.spec.RotationPolicyRef)
+	if err != nil {
+		subject.Preconditions = append(subject.Preconditions, unmetOf(err))
+	}
+	subject.Policy = certificatePolicy(policy.Policy, parts.spec)
+	subject.Suspended = parts.spec.Suspend || policy.suspended
+	authority, version, err := r.authorities.resolve(ctx, parts.spec.AuthorityRef, meta.GetNamespace())
+	if err != nil {
+		subject.Preconditions = append(subject.Preconditions, unmetOf(err))
+		subject.SourceErr = err
+	} else {
+		wanted.AuthorityKeyID = authority.KeyID
+		subject.Source = &certificateSource{
+			authority: authority, wanted: wanted, uid: subject.UID, clock: r.clock,
+		}
+	}
+	subject.Fingerprint = wanted.Fingerprint()
+	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version)
+	subject.Propose = func(credential.Ref) (credential.Material, error) { return proposeCertificate(wanted) }
+	subject.NotAfter = notAfterOf
+	subject.Store = r.store(parts, wanted, subject.Fingerprint)
+	return subject
+}
+
+// certificatePolicy adds what the identity says itself. A certificate has a deadline of its own, and no overlap to wait for.
+func certificatePolicy(policy rotation.Policy, spec *v1alpha1.IdentitySpec) rotation.Policy {
+	policy.MaxAge, policy.Overlap = 0, 0
+	policy.RenewBefore = spec.Lifetime.Duration / renewShare
+	if spec.RenewBefore != nil {
+		policy.RenewBefore = spec.RenewBefore.Duration
+	}
+	return policy
+}
+
+func (r *identityReconciler) store(parts identityObject, wanted material.Identity, fingerprint string) Store {
+	labels, annotations := templateOf(parts.spec.SecretTemplate)
+	formats := make([]material.Format, 0, len(parts.spec.Formats))
+	for _, format := range parts.spec.Formats {
+		formats = append(formats, material.Format(format))
+	}
+	return secretstore.NewPublished(secretstore.PublishedOptions{
+		Options: secretstore.Options{
+			Client: r.client, Live: r.live,
+			Owner:          secretstore.Owner{GVK: v1alpha1.GroupVersion.WithKind(parts.kind), Name: parts.object.GetName(), UID: parts.object.GetUID()},
+			DeletionPolicy: parts.spec.DeletionPolicy, Namespace: parts.object.GetNamespace(),
+			SecretName: string(parts.spec.SecretName), SecretType: corev1.SecretTypeTLS,
+			Labels: labels, Annotations: annotations,
+			Data: func(current secretstore.Record) (map[string][]byte, error) {
+				return material.TLSSecretData(current.Material, formats), nil
+			},
+		},
+		Reader: r.client,
+		Parse: func(m credential.Material) (rotation.Version, error) {
+			return certificateVersion(m, wanted, fingerprint)
+		},
+	})
+}
+
+// describe says what the pass found.
+func (r *identityReconciler) describe(parts identityObject, outcome Outcome) report {
+	subject := fmt.Sprintf("The certificate in Secret %s/%s", parts.object.GetNamespace(), parts.spec.SecretName)
+	found := reportOf(parts.kind, subject, statusParts{&parts.status.Conditions, &parts.status.ObservedGeneration}, outcome, fault.IssueFailed)
+	status, current := parts.status, outcome.Snapshot.Ledger.Current
+	status.NextAttemptTime = timeRef(outcome.NextAttempt)
+	if outcome.Observation.Now.IsZero() || outcome.Conflict {
+		return found
+	}
+	status.RenewalTime = timeRef(outcome.Health.Due)
+	if current == nil {
+		status.Revision, status.SerialNumber, status.SHA256 = 0, "", ""
+		status.NotBefore, status.NotAfter, status.Binding = nil, nil, nil
+		return found
+	}
+	status.Revision = current.Seq
+	status.Binding = &v1alpha1.Binding{Name: parts.spec.SecretName}
+	if leaf := leafOf(current.Material); leaf != nil {
+		status.SerialNumber, status.SHA256 = material.SerialNumber(leaf.SerialNumber), material.SHA256(leaf)
+		status.NotBefore, status.NotAfter = timeRef(leaf.NotBefore), timeRef(leaf.NotAfter)
+	}
+	if performed(outcome, rotation.StepCommit) {
+		found.news = append(found.news, news{v1alpha1.ReasonIssued, actionPublish, fmt.Sprintf(
+			"Revision %d is published in Secret %s: serial number %s, valid until %s, due to be renewed at %s.",
+			current.Seq, parts.spec.SecretName, status.SerialNumber, instant(current.NotAfter), instant(outcome.Health.Due))})
+	}
+	return found
+}
+
+func templateOf(template *v1alpha1.SecretTemplate) (labels, annotations map[string]string) {
+	if template == nil {
+		return nil, nil
+	}
+	return plain(template.Labels), plain(template.Annotations)
+}
+
+func plain[V ~string](in map[string]V) map[string]string {
+	out := make(map[string]string, len(in))
+	for key, value := range in {
+		out[key] = string(value)
+	}
+	return out
+}

@@ -1,0 +1,139 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// The key of a managed authority is made once. Beside its Secret there is a record of the public certificate: a ConfigMap
+// that cannot be changed and that belongs to nobody. If the Secret is gone and the record is there, the key was lost.
+// The Secret is written first: a record without a key would be a false alarm, a key without a record is recorded next time.
+
+// makeKeyPair makes the key pair and its record. Two that do so at once meet at the name of the Secret.
+func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityObject) error {
+	crt, key, err := r.authorities.maker.Make(*parts.spec.Managed, r.clock.Now().UTC())
+	if err != nil {
+		return err
+	}
+	at := r.authorities.secretKey(parts)
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: at.Namespace, Name: at.Name},
+		Type:       corev1.SecretTypeTLS,
+		Data: map[string][]byte{
+			credential.KeyCertificate: crt, credential.KeyPrivateKey: key.Reveal(), credential.KeyAuthority: crt,
+		},
+	}
+	r.dress(parts, secret)
+	if err := r.client.Create(ctx, secret); err != nil {
+		return fault.Transient(fault.APIServerFailed, fmt.Errorf("creating Secret %s: %w", at, apiReason(err)))
+	}
+	return r.keepRecord(ctx, parts, secret, "")
+}
+
+// dress sets what the Secret says about itself.
+func (r *authorityReconciler) dress(parts authorityObject, secret *corev1.Secret) {
+	if secret.Labels == nil {
+		secret.Labels = map[string]string{}
+	}
+	if secret.Annotations == nil {
+		secret.Annotations = map[string]string{}
+	}
+	secret.Labels[v1alpha1.LabelManagedBy] = v1alpha1.ManagedBy
+	secret.Labels[v1alpha1.LabelKind] = string(parts.id.kind)
+	secret.Annotations[v1alpha1.AnnotationOwner] = string(parts.id.kind) + "/" + parts.id.name
+	secret.Annotations[v1alpha1.AnnotationOwnerUID] = string(parts.object.GetUID())
+	secret.OwnerReferences = slices.DeleteFunc(secret.OwnerReferences, func(ref metav1.OwnerReference) bool {
+		return ref.Kind == string(parts.id.kind) && ref.Name == parts.id.name
+	})
+	if parts.spec.DeletionPolicy == v1alpha1.DeletionDelete {
+		secret.OwnerReferences = append(secret.OwnerReferences, metav1.OwnerReference{
+			APIVersion: v1alpha1.GroupVersion.String(), Kind: string(parts.id.kind), Name: parts.id.name,
+			UID: parts.object.GetUID(), Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(true),
+		})
+	}
+}
+
+// keepSecret writes labels, annotations and the owner again where they differ. The key pair itself is never changed.
+func (r *authorityReconciler) keepSecret(ctx context.Context, parts authorityObject, secret *corev1.Secret) error {
+	want := secret.DeepCopy()
+	r.dress(parts, want)
+	if maps.Equal(want.Labels, secret.Labels) && maps.Equal(want.Annotations, secret.Annotations) &&
+		slices.EqualFunc(want.OwnerReferences, secret.OwnerReferences, func(a, b metav1.OwnerReference) bool { return a.UID == b.UID && a.Kind == b.Kind }) {
+		return nil
+	}
+	if err := r.client.Update(ctx, want); err != nil {
+		return fault.Transient(fault.APIServerFailed, fmt.Errorf("updating Secret %s: %w", client.ObjectKeyFromObject(want), apiReason(err)))
+	}
+	return nil
+}
+
+// keepRecord writes the record where there is none, and compares it where there is one.
+func (r *authorityReconciler) keepRecord(ctx context.Context, parts authorityObject, secret *corev1.Secret, record string) error {
+	at := r.recordKey(parts)
+	certificate := string(secret.Data[credential.KeyCertificate])
+	switch record {
+	case certificate:
+		return nil
+	case "":
+	default:
+		return fault.Permanent(fault.AuthorityLost, fmt.Errorf(
+			"the certificate in Secret %s is not the one that was made for this authority (ConfigMap %s, SHA-256 of its text %s): restore the Secret from a backup, or delete the ConfigMap if the exchange was meant",
+			client.ObjectKeyFromObject(secret), at, textHash(record)))
+	}
+	object := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: at.Namespace, Name: at.Name,
+			Labels:      map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelKind: string(parts.id.kind)},
+			Annotations: map[string]string{v1alpha1.AnnotationOwner: string(parts.id.kind) + "/" + parts.id.name},
+		},
+		Immutable: ptr.To(true),
+		Data:      map[string]string{credential.KeyCertificate: certificate},
+	}
+	if err := r.live.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fault.Transient(fault.APIServerFailed, fmt.Errorf("creating ConfigMap %s: %w", at, apiReason(err)))
+	}
+	return nil
+}
+
+// readRecord gives the recorded certificate, empty where there is none.
+func (r *authorityReconciler) readRecord(ctx context.Context, parts authorityObject) (string, error) {
+	at := r.recordKey(parts)
+	var object corev1.ConfigMap
+	err := r.live.Get(ctx, at, &object)
+	if apierrors.IsNotFound(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fault.Transient(fault.APIServerFailed, fmt.Errorf("reading ConfigMap %s: %w", at, err))
+	}
+	return object.Data[credential.KeyCertificate], nil
+}
+
+func (r *authorityReconciler) recordKey(parts authorityObject) client.ObjectKey {
+	return client.ObjectKey{
+		Namespace: r.authorities.secretKey(parts).Namespace,
+		Name:      secretstore.LedgerName(string(parts.id.kind), parts.id.name),
+	}
+}
+
+func textHash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,260 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+const (
+	// soonest and latest a pass wakes the next one.
+	soonest = 50 * time.Millisecond
+	latest  = time.Hour
+	// maxMessage of a condition or Event, in bytes; maxSubject of a subject in a status.
+	maxMessage = 1000
+	maxSubject = 1000
+)
+
+// trouble is why something does not go on.
+type trouble struct {
+	class   fault.Class
+	reason  string
+	message string
+	err     error
+}
+
+// newTrouble takes an error apart. A transient error without a reason of its own gets that of the place where it came up.
+func newTrouble(err error, fallback fault.Reason) *trouble {
+	if fallback == "" {
+		fallback = fault.APIServerFailed
+	}
+	return &trouble{class: fault.Classify(err), reason: string(fault.ReasonOf(err, fallback)), message: err.Error(), err: err}
+}
+
+func troubleOf(unmet rotation.Unmet) *trouble {
+	class := fault.ClassBlocked
+	if unmet.Permanent {
+		class = fault.ClassPermanent
+	}
+	return &trouble{class: class, reason: unmet.Reason, message: unmet.Message}
+}
+
+// statusParts are the parts of a status that every kind has.
+type statusParts struct {
+	conditions         *[]metav1.Condition
+	observedGeneration *int64
+}
+
+// news is something worth an Event that no condition shows.
+type news struct {
+	reason  string
+	action  string
+	message string
+}
+
+// report is what a pass found, in facts. It alone becomes conditions, status, Events, metrics and a Result.
+type report struct {
+	kind   string
+	reader statusParts
+	// ready says whether what is published can be used; reason and message say so where nothing is wrong.
+	ready           metav1.ConditionStatus
+	reason, message string
+	// cause is what is wrong; nil where nothing is.
+	cause *trouble
+	// progressing is true while a first issue, a change of the spec or a recovery is under way.
+	progressing bool
+	// health counts down to the deadline. subject names what expires.
+	health  rotation.Health
+	subject string
+	// rotating, suspended, verified and previousInUse are conditions of credentials; nil where they are absent.
+	rotating, suspended, verified, previousInUse *metav1.Condition
+	news                                         []news
+	// wakeAt is when to look again.
+	wakeAt time.Time
+	// unseen is true where nothing could be read, or somebody else wrote first: what was reported stays as it is, and the
+	// next pass looks again.
+	unseen bool
+}
+
+// report writes the status where it changed, then tells the Events that follow from the change.
+func (s *shared) report(ctx context.Context, before, after client.Object, found report) (ctrl.Result, error) {
+	now := s.clock.Now().UTC()
+	result := ctrl.Result{RequeueAfter: min(max(found.wakeAt.Sub(now), soonest), latest)}
+	s.logTrouble(ctx, found)
+	if found.unseen {
+		return result, nil
+	}
+	old := append([]metav1.Condition(nil), *found.reader.conditions...)
+	applyConditions(found, after.GetGeneration(), now)
+	if equality.Semantic.DeepEqual(before, after) {
+		return result, nil
+	}
+	if err := s.client.Status().Update(ctx, after); err != nil {
+		return s.statusFailed(ctx, result, err)
+	}
+	for _, told := range eventsOf(old, *found.reader.conditions, found.news) {
+		s.recorder.Eventf(after, nil, told.eventType, told.reason, told.action, "%s", bounded(told.message, maxMessage))
+	}
+	return result, nil
+}
+
+// statusFailed decides about a status that could not be written. Somebody else's write and a deleted object are no
+// failures; whatever it was, the next pass finds the same facts and writes them.
+func (s *shared) statusFailed(ctx context.Context, result ctrl.Result, err error) (ctrl.Result, error) {
+	switch {
+	case apierrors.IsNotFound(err):
+		return ctrl.Result{}, nil
+	case apierrors.IsConflict(err):
+		result.RequeueAfter = conflictWait
+	default:
+		log.FromContext(ctx).Error(apiReason(err), "Writing the status failed; it is tried again")
+		s.metrics.errors.WithLabelValues("status", string(fault.APIServerFailed)).Inc()
+		result.RequeueAfter = min(result.RequeueAfter, lookAgainBroken)
+	}
+	return result, nil
+}
+
+func (s *shared) logTrouble(ctx context.Context, found report) {
+	if found.cause == nil || found.cause.err == nil {
+		return
+	}
+	logger := log.FromContext(ctx).WithValues("reason", found.cause.reason, "class", found.cause.class.String())
+	if found.cause.class == fault.ClassTransient {
+		logger.Error(found.cause.err, "Reconciling failed; it is tried again", "nextAttempt", found.wakeAt)
+		return
+	}
+	logger.Info("Waiting for somebody to act", "cause", found.cause.message)
+}
+
+// applyConditions turns the facts into conditions. It is the only place that sets one.
+func applyConditions(found report, generation int64, now time.Time) {
+	*found.reader.observedGeneration = generation
+	for _, wanted := range conditionsOf(found) {
+		if wanted.Status == "" {
+			meta.RemoveStatusCondition(found.reader.conditions, wanted.Type)
+			continue
+		}
+		wanted.ObservedGeneration = generation
+		wanted.LastTransitionTime = metav1.NewTime(now)
+		wanted.Message = bounded(wanted.Message, maxMessage)
+		meta.SetStatusCondition(found.reader.conditions, wanted)
+	}
+}
+
+// conditionsOf derives every condition that a report speaks of. One without a status is absent.
+func conditionsOf(found report) []metav1.Condition {
+	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: found.ready, Reason: found.reason, Message: found.message}
+	if found.cause != nil && found.ready != metav1.ConditionTrue && found.reason == "" {
+		ready.Reason, ready.Message = found.cause.reason, found.cause.message
+	}
+	stalled := metav1.Condition{Type: v1alpha1.ConditionStalled}
+	reconciling := metav1.Condition{Type: v1alpha1.ConditionReconciling}
+	switch {
+	case found.cause != nil && found.cause.class == fault.ClassPermanent:
+		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, found.cause.reason, found.cause.message
+	case found.cause != nil && (found.cause.class != fault.ClassTransient || found.ready != metav1.ConditionTrue):
+		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, found.cause.reason, found.cause.message
+	case found.progressing:
+		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, v1alpha1.ReasonProgressing, found.message
+	}
+	expiring, overdue := expiryConditions(found)
+	return []metav1.Condition{ready, stalled, reconciling, expiring, overdue,
+		orAbsent(found.rotating, v1alpha1.ConditionRotating), orAbsent(found.suspended, v1alpha1.ConditionSuspended),
+		orAbsent(found.verified, v1alpha1.ConditionVerified), orAbsent(found.previousInUse, v1alpha1.ConditionPreviousInUse)}
+}
+
+func orAbsent(condition *metav1.Condition, kind string) metav1.Condition {
+	if condition == nil {
+		return metav1.Condition{Type: kind}
+	}
+	condition.Type = kind
+	return *condition
+}
+
+// expiryConditions say how near the deadline is, and why nothing has happened.
+func expiryConditions(found report) (expiring, overdue metav1.Condition) {
+	expiring.Type, overdue.Type = v1alpha1.ConditionExpiringSoon, v1alpha1.ConditionRotationOverdue
+	why := "no reason is known; look at the log of the operator"
+	switch {
+	case found.cause != nil:
+		why = found.cause.message
+	case found.suspended != nil:
+		why = found.suspended.Message
+	case found.rotating != nil:
+		why = found.rotating.Message
+	}
+	health := found.health
+	if health.Level != rotation.LevelNone {
+		expiring.Status, expiring.Reason = metav1.ConditionTrue, string(health.Level)
+		verb := "expires"
+		if health.Level == rotation.Expired {
+			verb = "expired"
+		}
+		expiring.Message = fmt.Sprintf("%s %s at %s. Why it was not replaced: %s", found.subject, verb, instant(health.Deadline), why)
+	}
+	if health.Overdue {
+		overdue.Status, overdue.Reason = metav1.ConditionTrue, v1alpha1.ReasonRotationOverdue
+		overdue.Message = fmt.Sprintf("%s was due to be replaced at %s. Why it was not: %s", found.subject, instant(health.Due), why)
+	}
+	return expiring, overdue
+}
+
+// apiReason strips an API server's answer to its reason and code: what an admission webhook writes may quote the object.
+func apiReason(err error) error {
+	status, ok := err.(apierrors.APIStatus) //nolint:errorlint // only the bare answer has a text that may quote
+	if !ok {
+		return err
+	}
+	answer := status.Status()
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: answer.Status, Code: answer.Code, Reason: answer.Reason,
+		Message: fmt.Sprintf("the API server answered %d %s", answer.Code, answer.Reason), Details: answer.Details}}
+}
+
+// Small words for messages and statuses.
+
+// instant shows a time to people: absolute, UTC (RFC 3339).
+func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func timeRef(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &metav1.Time{Time: t.UTC().Truncate(time.Second)}
+}
+
+func earliestOf(times ...time.Time) time.Time {
+	var first time.Time
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	return first
+}
+
+func bounded(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return text[:most-len("...")] + "..."
+}
+
+// happening is an Event to tell.
+type happening struct {
+	eventType, reason, action, message string
+}

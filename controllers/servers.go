@@ -1,0 +1,127 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// maxBundle of CA certificates, in bytes.
+const maxBundle = 256 << 10
+
+// resolveServer turns a DatabaseServer and what it refers to into plain values. digest changes with every one of them. The
+// admin Secret is read live each time, and only after it said that it is for this server.
+func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseServer) (server backend.Server, digest string, err error) {
+	host, port, err := splitAddress(object.Spec.Address)
+	if err != nil {
+		return server, "", err
+	}
+	server = backend.Server{
+		Host: host, Port: port, TLS: backend.TLSMode(object.Spec.TLS.Mode), AllowLoopback: s.allowLoopback,
+		AllowedUsernames: texts(object.Spec.AllowedUsernames), AllowedOwners: texts(object.Spec.AllowedOwners),
+	}
+	if server.CA, err = s.readBundle(ctx, object.Namespace, object.Spec.TLS.CARef); err != nil {
+		return server, "", err
+	}
+	admin, err := secretstore.ReadAdmin(ctx, s.live, object.Namespace, string(object.Spec.AdminSecretRef.Name), object.Spec.Address)
+	if err != nil {
+		return server, "", err
+	}
+	server.Admin = backend.Admin{Username: admin.String(credential.KeyUsername), Password: admin[credential.KeyPassword]}
+	return server, serverDigest(object, server), nil
+}
+
+// serverDigest tells two resolved servers apart without showing anything.
+func serverDigest(object *v1alpha1.DatabaseServer, server backend.Server) string {
+	h := sha256.New()
+	_, _ = fmt.Fprintf(h, "%s %d %s %q ", object.UID, object.Generation, object.ResourceVersion, server.Admin.Username)
+	_, _ = h.Write(server.Admin.Password.Reveal())
+	_, _ = h.Write(server.CA)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func splitAddress(address string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err == nil {
+		port, err = strconv.Atoi(text)
+	}
+	if err != nil || port < 1 || port > 65535 {
+		return "", 0, fault.Permanent(fault.ServerUnreachable, fmt.Errorf("spec.address %q must be host:port with a port from 1 to 65535", address))
+	}
+	return host, port, nil
+}
+
+// readBundle reads CA certificates. Whatever else lies there is never shown.
+func (s *shared) readBundle(ctx context.Context, namespace string, ref *v1alpha1.CAReference) ([]byte, error) {
+	if ref == nil {
+		return nil, nil
+	}
+	at := client.ObjectKey{Namespace: namespace, Name: string(ref.Name)}
+	var bundle []byte
+	if ref.Kind == v1alpha1.CASourceSecret {
+		found, err := secretstore.ReadSource(ctx, s.live, at.Namespace, at.Name, ref.Key)
+		if err != nil {
+			return nil, err
+		}
+		bundle = found[ref.Key].Reveal()
+	} else {
+		var object corev1.ConfigMap
+		err := s.live.Get(ctx, at, &object)
+		if apierrors.IsNotFound(err) {
+			return nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf(
+				"ConfigMap %s is not there: create it with the CA certificates of the server under key %s", at, ref.Key))
+		}
+		if err != nil {
+			return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading ConfigMap %s: %w", at, err))
+		}
+		bundle = []byte(object.Data[ref.Key])
+	}
+	if len(bundle) > maxBundle {
+		return nil, fault.Blocked(fault.SecretInvalid, fmt.Errorf("%s %s: its key %s is longer than %d bytes", ref.Kind, at, ref.Key, maxBundle))
+	}
+	if certificates, err := material.ParseCertificates(bundle); err != nil || len(certificates) == 0 {
+		return nil, fault.Blocked(fault.SecretInvalid, fmt.Errorf(
+			"%s %s: its key %s does not hold CA certificates in PEM: put them there", ref.Kind, at, ref.Key))
+	}
+	return bundle, nil
+}
+
+// findServer reads the server that ref names.
+func (s *shared) findServer(ctx context.Context, namespace string, ref v1alpha1.ServerReference) (*v1alpha1.DatabaseServer, error) {
+	var object v1alpha1.DatabaseServer
+	err := s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: string(ref.Name)}, &object)
+	if apierrors.IsNotFound(err) {
+		return nil, fault.Blocked(fault.ServerNotFound, fmt.Errorf(
+			"DatabaseServer %s/%s is not there: create it, or make a new object with another spec.serverRef", namespace, ref.Name))
+	}
+	if err != nil {
+		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading DatabaseServer %s/%s: %w", namespace, ref.Name, err))
+	}
+	return &object, nil
+}
+
+// backendOf gives the backend of an engine.
+func (s *shared) backendOf(engine v1alpha1.Engine) (backend.Backend, error) {
+	found := s.backends[engine]
+	if found == nil {
+		return nil, fault.Permanent(fault.ServerUnsupported, fmt.Errorf("this build has no backend for engine %s", engine))
+	}
+	return found, nil
+}

@@ -1,0 +1,99 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+// Setup adds every controller, index and watch to the manager.
+func Setup(ctx context.Context, mgr ctrl.Manager, options Options) error {
+	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	live, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient()})
+	if err != nil {
+		return fmt.Errorf("making the live client: %w", err)
+	}
+	s := newShared(mgr.GetClient(), live, mgr.GetEventRecorder("rekey"), options)
+	s.metrics = newMetrics(ctrlmetrics.Registry, options.APIClock, options.Version)
+	if err := ctrlmetrics.Registry.Register(newCollector(mgr.GetClient())); err != nil {
+		return fmt.Errorf("registering the collector: %w", err)
+	}
+	return addControllers(mgr, s, controller.Options{MaxConcurrentReconciles: options.Workers})
+}
+
+func newShared(cached, live client.Client, recorder events.EventRecorder, options Options) shared {
+	return shared{
+		client: cached, live: live, clock: options.Clock, recorder: recorder,
+		backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: &clusterID{live: live},
+		rotator: &Rotator{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &Memory{}, StepTimeout: defaultStepTimeout},
+		authorities: &authorities{reader: cached, live: live, maker: options.Authorities, clock: options.Clock,
+			operatorNamespace: options.OperatorNamespace},
+	}
+}
+
+// addControllers is the map of the program: what is kept, and what wakes it.
+func addControllers(mgr ctrl.Manager, s shared, options controller.Options) error {
+	own := builder.WithPredicates(specOrRequest)
+	wake := waker{reader: mgr.GetClient()}
+	named := func(name string, object client.Object) *ctrl.Builder {
+		return ctrl.NewControllerManagedBy(mgr).Named(name).For(object, own).WithOptions(options)
+	}
+	newAuthority := func() client.Object { return &v1alpha1.CertificateAuthority{} }
+	newClusterAuthority := func() client.Object { return &v1alpha1.ClusterCertificateAuthority{} }
+	newClient := func() client.Object { return &v1alpha1.ClientIdentity{} }
+	newServer := func() client.Object { return &v1alpha1.ServerIdentity{} }
+	clients := func() client.ObjectList { return &v1alpha1.ClientIdentityList{} }
+	servers := func() client.ObjectList { return &v1alpha1.ServerIdentityList{} }
+	logins := func() client.ObjectList { return &v1alpha1.DatabaseCredentialList{} }
+	for _, err := range []error{
+		named("certificateauthority", newAuthority()).
+			Watches(&corev1.Secret{}, ownerOf("CertificateAuthority")).
+			Complete(&authorityReconciler{shared: s, newObject: newAuthority}),
+		named("clustercertificateauthority", newClusterAuthority()).
+			Watches(&corev1.Secret{}, clusterOwnerOf("ClusterCertificateAuthority")).
+			Complete(&authorityReconciler{shared: s, newObject: newClusterAuthority}),
+		named("clientidentity", newClient()).
+			Watches(&corev1.Secret{}, ownerOf(kindClientIdentity)).
+			Watches(newAuthority(), wake.users(clients, indexAuthority)).
+			Watches(newClusterAuthority(), wake.clusterUsers(clients, indexClusterAuthority)).
+			Watches(&corev1.Namespace{}, wake.inNamespace(clients), builder.WithPredicates(labelsChanged)).
+			Watches(&v1alpha1.RotationPolicy{}, wake.users(clients, indexPolicy), own).
+			Complete(&identityReconciler{shared: s, newObject: newClient}),
+		named("serveridentity", newServer()).
+			Watches(&corev1.Secret{}, ownerOf(kindServerIdentity)).
+			Watches(newAuthority(), wake.users(servers, indexAuthority)).
+			Watches(newClusterAuthority(), wake.clusterUsers(servers, indexClusterAuthority)).
+			Watches(&corev1.Namespace{}, wake.inNamespace(servers), builder.WithPredicates(labelsChanged)).
+			Watches(&v1alpha1.RotationPolicy{}, wake.users(servers, indexPolicy), own).
+			Complete(&identityReconciler{shared: s, newObject: newServer}),
+		named("databaseserver", &v1alpha1.DatabaseServer{}).
+			Complete(&serverReconciler{shared: s}),
+		named("databasecredential", &v1alpha1.DatabaseCredential{}).
+			Watches(&corev1.Secret{}, ownerOf(kindDatabaseCredential)).
+			Watches(&v1alpha1.DatabaseServer{}, wake.users(logins, indexServer)).
+			Watches(&v1alpha1.RotationPolicy{}, wake.users(logins, indexPolicy), own).
+			Complete(&credentialReconciler{shared: s}),
+		named("rotationpolicy", &v1alpha1.RotationPolicy{}).
+			Watches(newClient(), policyOf{}).Watches(newServer(), policyOf{}).Watches(&v1alpha1.DatabaseCredential{}, policyOf{}).
+			Complete(&policyReconciler{shared: s}),
+	} {
+		if err != nil {
+			return fmt.Errorf("adding a controller: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,179 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// Indexes over the kinds that refer to others. Their values are names; the namespace is that of the object.
+const (
+	indexAuthority        = "rekey.authority"
+	indexClusterAuthority = "rekey.clusterauthority"
+	indexPolicy           = "rekey.policy"
+	indexServer           = "rekey.server"
+)
+
+func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	for object, indexes := range map[client.Object]map[string]func(client.Object) string{
+		&v1alpha1.ClientIdentity{}: {indexAuthority: authorityNamed(v1alpha1.AuthorityKindNamespaced),
+			indexClusterAuthority: authorityNamed(v1alpha1.AuthorityKindCluster), indexPolicy: policyNamed},
+		&v1alpha1.ServerIdentity{}: {indexAuthority: authorityNamed(v1alpha1.AuthorityKindNamespaced),
+			indexClusterAuthority: authorityNamed(v1alpha1.AuthorityKindCluster), indexPolicy: policyNamed},
+		&v1alpha1.DatabaseCredential{}: {indexPolicy: policyNamed, indexServer: func(o client.Object) string {
+			return string(o.(*v1alpha1.DatabaseCredential).Spec.ServerRef.Name) //nolint:forcetypeassert // indexed by type
+		}},
+	} {
+		for name, value := range indexes {
+			err := indexer.IndexField(ctx, object, name, func(o client.Object) []string {
+				if v := value(o); v != "" {
+					return []string{v}
+				}
+				return nil
+			})
+			if err != nil {
+				return fmt.Errorf("adding index %s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func authorityNamed(kind v1alpha1.AuthorityKind) func(client.Object) string {
+	return func(object client.Object) string {
+		ref := partsOfIdentity(object).spec.AuthorityRef
+		if ref.Kind != kind {
+			return ""
+		}
+		return string(ref.Name)
+	}
+}
+
+// policyNamed gives the policy that an object of any kind uses.
+func policyNamed(object client.Object) string {
+	var ref *v1alpha1.LocalReference
+	if login, ok := object.(*v1alpha1.DatabaseCredential); ok {
+		ref = login.Spec.RotationPolicyRef
+	} else if identity := partsOfIdentity(object); identity.spec != nil {
+		ref = identity.spec.RotationPolicyRef
+	}
+	if ref == nil {
+		return ""
+	}
+	return string(ref.Name)
+}
+
+// specOrRequest passes what may change a decision: the spec, a deletion, an annotation. Our own status writes do not.
+var specOrRequest = predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{},
+	predicate.NewPredicateFuncs(func(o client.Object) bool { return !o.GetDeletionTimestamp().IsZero() }))
+
+var labelsChanged = predicate.LabelChangedPredicate{}
+
+// ownerOf wakes the object that a Secret says it belongs to.
+func ownerOf(kind string) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, secret client.Object) []reconcile.Request {
+		if owner, name, ok := secretstore.OwnerOf(secret); ok && owner == kind {
+			return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: secret.GetNamespace(), Name: name}}}
+		}
+		return nil
+	})
+}
+
+func clusterOwnerOf(kind string) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, secret client.Object) []reconcile.Request {
+		if owner, name, ok := secretstore.OwnerOf(secret); ok && owner == kind {
+			return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: name}}}
+		}
+		return nil
+	})
+}
+
+// waker finds by index who refers to an object that changed.
+type waker struct {
+	reader client.Reader
+}
+
+// users of a namespaced object, in its namespace.
+func (w waker) users(list func() client.ObjectList, index string) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, object client.Object) []reconcile.Request {
+		return w.find(ctx, list(), client.InNamespace(object.GetNamespace()), client.MatchingFields{index: object.GetName()})
+	})
+}
+
+// clusterUsers of a cluster-wide object, in all namespaces.
+func (w waker) clusterUsers(list func() client.ObjectList, index string) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, object client.Object) []reconcile.Request {
+		return w.find(ctx, list(), client.MatchingFields{index: object.GetName()})
+	})
+}
+
+// inNamespace wakes everything in a namespace whose labels changed: a cluster-wide authority may admit it now, or no more.
+func (w waker) inNamespace(list func() client.ObjectList) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, object client.Object) []reconcile.Request {
+		return w.find(ctx, list(), client.InNamespace(object.GetName()))
+	})
+}
+
+func (w waker) find(ctx context.Context, list client.ObjectList, options ...client.ListOption) []reconcile.Request {
+	options = append(options, client.UnsafeDisableDeepCopy)
+	if err := w.reader.List(ctx, list, options...); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Finding who uses a changed object failed; they look again within an hour")
+		return nil
+	}
+	var out []reconcile.Request
+	_ = meta.EachListItem(list, func(item runtime.Object) error {
+		if object, ok := item.(client.Object); ok {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(object)})
+		}
+		return nil
+	})
+	return out
+}
+
+// policyOf wakes the policy that an object uses, when the object comes, goes or names another one. The count in the
+// policy's status may lag: many objects at once are one write.
+type policyOf struct{}
+
+const policyCountLag = 5 * time.Second
+
+type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+// Create implements handler.EventHandler.
+func (policyOf) Create(_ context.Context, e event.CreateEvent, q queue) { wakePolicy(e.Object, q) }
+
+// Update implements handler.EventHandler.
+func (policyOf) Update(_ context.Context, e event.UpdateEvent, q queue) {
+	if policyNamed(e.ObjectOld) != policyNamed(e.ObjectNew) {
+		wakePolicy(e.ObjectOld, q)
+		wakePolicy(e.ObjectNew, q)
+	}
+}
+
+// Delete implements handler.EventHandler.
+func (policyOf) Delete(_ context.Context, e event.DeleteEvent, q queue) { wakePolicy(e.Object, q) }
+
+// Generic implements handler.EventHandler.
+func (policyOf) Generic(_ context.Context, e event.GenericEvent, q queue) { wakePolicy(e.Object, q) }
+
+func wakePolicy(object client.Object, q queue) {
+	if name := policyNamed(object); name != "" {
+		q.AddAfter(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: name}}, policyCountLag)
+	}
+}

@@ -1,0 +1,88 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"go.uber.org/zap/zapcore"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+)
+
+// options are the flags.
+type options struct {
+	metricsAddress, probeAddress string
+	leaderElect                  bool
+	namespaces                   []string
+	operatorNamespace            string
+	allowLoopback                bool
+	workers                      int
+	qps                          float32
+	logLevel                     zapcore.Level
+	showVersion                  bool
+}
+
+// levels of --log-level. logr counts downwards: V(1) is debug, V(2) is trace.
+var levels = map[string]zapcore.Level{"error": zapcore.ErrorLevel, "info": zapcore.InfoLevel, "debug": zapcore.DebugLevel, "trace": -2}
+
+func parseFlags(arguments []string) (options, error) {
+	var o options
+	var namespaces, level string
+	var qps float64
+	set := flag.NewFlagSet("rekey", flag.ContinueOnError)
+	set.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "Address of the metrics, over TLS, for clients that the API server authorises; 0 turns them off.")
+	set.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz.")
+	set.BoolVar(&o.leaderElect, "leader-elect", false, "Work only while holding the lease in the operator's namespace.")
+	set.StringVar(&namespaces, "namespaces", "", "Namespaces to work in, separated by commas; empty for all. With namespaces, Roles there are enough.")
+	set.StringVar(&o.operatorNamespace, "operator-namespace", os.Getenv("POD_NAMESPACE"), "Namespace of the key pairs of cluster-wide authorities and of the lease.")
+	set.BoolVar(&o.allowLoopback, "allow-loopback", false, "Allow databases on loopback addresses, for a local cluster.")
+	set.IntVar(&o.workers, "max-concurrent", 20, "Objects of one kind that are worked on at once.")
+	set.Float64Var(&qps, "kube-api-qps", 1000, "Requests per second to the API server, at the most.")
+	set.StringVar(&level, "log-level", "info", "Log level: error, info, debug or trace.")
+	set.BoolVar(&o.showVersion, "version", false, "Print the version and exit.")
+	// Where the cluster is: the same flag as everywhere (sigs.k8s.io/controller-runtime/pkg/client/config).
+	if f := flag.CommandLine.Lookup("kubeconfig"); f != nil {
+		set.Var(f.Value, f.Name, f.Usage)
+	}
+	if err := set.Parse(arguments); err != nil {
+		return o, err
+	}
+	for name := range strings.SplitSeq(namespaces, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			o.namespaces = append(o.namespaces, name)
+		}
+	}
+	o.qps = float32(qps)
+	var known bool
+	o.logLevel, known = levels[level]
+	return o, o.check(known, level, set.Args())
+}
+
+func (o options) check(levelKnown bool, level string, rest []string) error {
+	switch {
+	case o.showVersion:
+		return nil
+	case !levelKnown:
+		return fmt.Errorf("--log-level %q: must be error, info, debug or trace", level)
+	case o.workers < 1:
+		return fmt.Errorf("--max-concurrent %d: must be at least 1", o.workers)
+	case o.qps <= 0:
+		return errors.New("--kube-api-qps: must be more than 0")
+	case o.operatorNamespace == "":
+		return errors.New("--operator-namespace is needed where POD_NAMESPACE is not set")
+	case len(rest) > 0:
+		return fmt.Errorf("argument %q is not known: rekey takes flags only", rest[0])
+	}
+	return nil
+}
+
+// setLogger makes JSON lines of every log, also of client-go's.
+func setLogger(level zapcore.Level) {
+	ctrl.SetLogger(zap.New(zap.UseDevMode(false), zap.Level(level)))
+}

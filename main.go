@@ -1,0 +1,124 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command rekey is the operator: it issues and renews certificates, rotates database passwords, proves each of them before
+// it is published, and warns before anything expires.
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/controllers"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/backend/postgres"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// gracefulStop is how long running reconciles may take to end.
+const gracefulStop = 25 * time.Second
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "rekey:", err)
+		os.Exit(1)
+	}
+}
+
+func run(arguments []string) error {
+	flags, err := parseFlags(arguments)
+	if err != nil {
+		return err
+	}
+	if flags.showVersion {
+		fmt.Println("rekey", version)
+		return nil
+	}
+	setLogger(flags.logLevel)
+	wall := clock.RealClock{}
+	apiClock := controllers.NewAPIClock(wall)
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the API server: %w", err)
+	}
+	config.Wrap(apiClock.Wrap)
+	config.QPS, config.Burst = flags.qps, int(2*flags.qps)
+	config.UserAgent = "rekey/" + version
+	options, err := managerOptions(flags)
+	if err != nil {
+		return err
+	}
+	mgr, err := ctrl.NewManager(config, options)
+	if err != nil {
+		return fmt.Errorf("making the manager: %w", err)
+	}
+	ctx := ctrl.SetupSignalHandler()
+	err = controllers.Setup(ctx, mgr, controllers.Options{
+		OperatorNamespace: flags.operatorNamespace, Workers: flags.workers, Clock: wall, APIClock: apiClock, AllowLoopback: flags.allowLoopback,
+		Version:     version,
+		Backends:    map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{})},
+		Authorities: authorityMaker{},
+	})
+	if err != nil {
+		return err
+	}
+	if err := addProbes(mgr); err != nil {
+		return err
+	}
+	ctrl.Log.Info("Starting", "version", version, "namespaces", flags.namespaces, "operatorNamespace", flags.operatorNamespace)
+	return mgr.Start(ctx)
+}
+
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	return scheme, v1alpha1.AddToScheme(scheme)
+}
+
+func managerOptions(flags options) (ctrl.Options, error) {
+	scheme, err := newScheme()
+	if err != nil {
+		return ctrl.Options{}, fmt.Errorf("registering the kinds: %w", err)
+	}
+	return ctrl.Options{
+		Scheme:  scheme,
+		Cache:   controllers.CacheOptions(flags.namespaces, flags.operatorNamespace),
+		Client:  client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}, FieldOwner: "rekey"},
+		Metrics: metricsserver.Options{BindAddress: flags.metricsAddress, SecureServing: true, FilterProvider: filters.WithAuthenticationAndAuthorization},
+
+		HealthProbeBindAddress:        flags.probeAddress,
+		LeaderElection:                flags.leaderElect,
+		LeaderElectionID:              "rekey.rekey.dev",
+		LeaderElectionNamespace:       flags.operatorNamespace,
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       ptr.To(gracefulStop),
+	}, nil
+}
+
+// addProbes says that the process lives, and that its caches are filled.
+func addProbes(mgr manager.Manager) error {
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the health probe: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("caches", controllers.CachesFilled(mgr.GetCache())); err != nil {
+		return fmt.Errorf("adding the readiness probe: %w", err)
+	}
+	return nil
+}
