@@ -4,7 +4,6 @@
 package packaging
 
 import (
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -125,8 +124,8 @@ func TestTheDockerfileCopiesWhatIsThereAndRunsAsNobody(t *testing.T) {
 			continue
 		}
 		for _, source := range fields[1 : len(fields)-1] {
-			if _, err := os.Stat(filepath.Join(root, source)); err != nil {
-				t.Errorf("the Dockerfile copies %s: %v", source, err)
+			if found, err := filepath.Glob(filepath.Join(root, source)); err != nil || len(found) == 0 {
+				t.Errorf("the Dockerfile copies %s, which is not there (%v)", source, err)
 			}
 			if !strings.Contains(ignored, "\n!"+source+"\n") {
 				t.Errorf(".dockerignore hides %s, which the Dockerfile copies", source)
@@ -141,5 +140,27 @@ func TestTheDockerfileCopiesWhatIsThereAndRunsAsNobody(t *testing.T) {
 	}
 	if regexp.MustCompile(`(?m)^ARG (BUILDER|BASE)=\S+:latest`).MatchString(dockerfile) {
 		t.Error("a base image is not pinned")
+	}
+}
+
+func TestTheProgramHasTheFlagsThatTheManifestsGiveIt(t *testing.T) {
+	var source strings.Builder
+	files, err := filepath.Glob(filepath.Join(root, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		source.WriteString(read(t, filepath.Base(file)))
+	}
+	for _, folder := range []string{"default", "namespaced"} {
+		for _, argument := range deployment(t, folder).Spec.Template.Spec.Containers[0].Args {
+			name, _, _ := strings.Cut(strings.TrimPrefix(argument, "--"), "=")
+			if !strings.Contains(source.String(), `, "`+name+`", `) {
+				t.Errorf("config/%s gives %s, which the program does not know", folder, argument)
+			}
+		}
+	}
+	if !strings.Contains(read(t, "Dockerfile"), "-X main.version=") || !strings.Contains(source.String(), "\nvar version = ") {
+		t.Error("the Dockerfile and the program do not agree on where the version is")
 	}
 }
