@@ -96,6 +96,7 @@ func refusal(t *testing.T, dir string, missing []doctor.Check) {
 }
 
 func survivesKill(t *testing.T, dir string, first cluster.State, pod string) {
+	t.Helper()
 	kill(t, first)
 	eventually(t, 20*time.Second, "the kernel ends the node and its pods", func() bool {
 		_, err := ask("http://" + pod + "/value")

@@ -116,6 +116,9 @@ func (b Builder) compile(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	if err := b.dropInterrupted(); err != nil {
+		return err
+	}
 	temp, err := os.MkdirTemp(b.Cache, ".building-")
 	if err != nil {
 		return fmt.Errorf("making a folder for the build: %w", err)
@@ -147,6 +150,21 @@ func (b Builder) compile(ctx context.Context, dir string) error {
 // unused is how long a build is kept after another took its place: somebody
 // may have been told its folder and start programs from it later.
 const unused = 24 * time.Hour
+
+// dropInterrupted removes what killed builds left. Whoever calls holds the
+// lock, so no other build is at work.
+func (b Builder) dropInterrupted() error {
+	left, err := filepath.Glob(filepath.Join(b.Cache, ".building-*"))
+	if err != nil {
+		return fmt.Errorf("listing interrupted builds: %w", err)
+	}
+	for _, dir := range left {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("removing an interrupted build: %w", err)
+		}
+	}
+	return nil
+}
 
 // prune removes old builds.
 func (b Builder) prune(keep string) error {

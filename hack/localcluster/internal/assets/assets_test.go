@@ -107,6 +107,7 @@ func TestAChangeOfASourceBuildsAnew(t *testing.T) {
 
 func TestABuildThatFailsLeavesNothingAndTheNextSucceeds(t *testing.T) {
 	b, dir := newBuilder(t)
+	put(t, filepath.Join(b.Cache, ".building-killed", "kube"), "half a binary")
 	var log bytes.Buffer
 	b.Log = &log
 	put(t, filepath.Join(dir, "broken"), "")

@@ -74,7 +74,7 @@ func statusCommand(_ context.Context, args []string) error {
 	return nil
 }
 
-// printState writes lines that a shell can evaluate.
+// printState writes one KEY=value per line, for scripts.
 func printState(dir string, s cluster.State) {
 	fmt.Printf("LOCALCLUSTER_DIR=%s\nLEVEL=%s\nREADY=%t\n", dir, s.Level, s.Ready && s.Launcher.Alive())
 	fmt.Printf("KUBECONFIG=%s\nKUBEBUILDER_ASSETS=%s\nSERVER=%s\nLAUNCHER_PID=%d\n", s.Kubeconfig, s.Assets, s.Server, s.Launcher.PID)

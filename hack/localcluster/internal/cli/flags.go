@@ -18,14 +18,16 @@ import (
 // options are the flags that several commands share.
 type options struct {
 	source, cache, dir, level string
-	detach                    bool
+	dirGiven, detach          bool
 	apiServerArgs             list
 }
 
 // list is a flag that may be given several times.
 type list []string
 
-func (l *list) String() string         { return fmt.Sprint([]string(*l)) }
+func (l *list) String() string { return fmt.Sprint([]string(*l)) }
+
+// Set adds one value.
 func (l *list) Set(value string) error { *l = append(*l, value); return nil }
 
 const (
@@ -67,6 +69,7 @@ func (o *options) parse(name string, args []string, wanted int) ([]string, error
 
 // findFolders fills in the defaults that depend on where the repository is.
 func (o *options) findFolders(wanted int) error {
+	o.dirGiven = o.dir != ""
 	found, err := findSource(o.source)
 	if err != nil && (wanted&withBuild != 0 || o.dir == "") {
 		return err

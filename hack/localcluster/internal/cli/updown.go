@@ -103,21 +103,18 @@ func downCommand(_ context.Context, args []string) error {
 
 func runCommand(ctx context.Context, args []string) error {
 	var o options
-	temp := !hasDir(args)
-	if temp {
-		dir, err := os.MkdirTemp("", "rk-")
-		if err != nil {
-			return fmt.Errorf("making a scratch folder: %w", err)
-		}
-		defer os.RemoveAll(dir)
-		args = append([]string{"--dir", dir}, args...)
-	}
 	command, err := o.parse("run", args, withBuild|withDir|withLevel)
 	if err != nil {
 		return err
 	}
 	if len(command) == 0 {
 		return errors.New("give the command to run after --")
+	}
+	if !o.dirGiven {
+		if o.dir, err = os.MkdirTemp("", "rk-"); err != nil {
+			return fmt.Errorf("making a scratch folder: %w", err)
+		}
+		defer os.RemoveAll(o.dir)
 	}
 	opts, err := o.clusterOptions(ctx)
 	if err != nil {
@@ -128,21 +125,6 @@ func runCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	return errors.Join(runIn(c, o.dir, command), c.Stop())
-}
-
-// hasDir says whether --dir is among the flags before the command.
-func hasDir(args []string) bool {
-	for _, arg := range args {
-		switch {
-		case arg == "--":
-			return false
-		case arg == "--dir" || arg == "-dir":
-			return true
-		case len(arg) > 5 && (arg[:5] == "-dir=" || len(arg) > 6 && arg[:6] == "--dir="):
-			return true
-		}
-	}
-	return false
 }
 
 // runIn runs the command and passes signals on to it: it decides when to end,

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/rekey/rekey/hack/localcluster/internal/node"
@@ -204,8 +205,7 @@ func clean(l layout, log io.Writer) error {
 		return fmt.Errorf("%w; what it started cannot be told from other processes", err)
 	}
 	var errs []error
-	for i := len(state.Processes) - 1; i >= 0; i-- {
-		left := state.Processes[i]
+	for _, left := range slices.Backward(state.Processes) {
 		if !left.Alive() {
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/rekey/rekey/hack/localcluster/internal/process"
 )
 

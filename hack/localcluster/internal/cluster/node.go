@@ -82,7 +82,7 @@ func (c *Cluster) nodeSettings() (node.Settings, error) {
 	}
 	return node.Settings{
 		Place: place, Assets: c.opts.Assets, PauseImage: c.opts.PauseImage, Logs: c.layout.path(logsDir),
-		CA: c.ca.CertFile(), KubeletCert: serving.Cert, KubeletKey: serving.Key,
+		CA: c.ca.CertFile(), Kubelet: serving,
 		KubeletConfig: kubelet, ProxyConfig: proxy, Server: c.state.Server, Names: names,
 	}, nil
 }

@@ -59,11 +59,17 @@ func (c client) nodeReady(ctx context.Context, name string) error {
 	}
 	var got struct {
 		Status struct {
-			Conditions []struct{ Type, Status, Message string }
-		}
+			Conditions []struct {
+				Type    string `json:"type"`
+				Status  string `json:"status"`
+				Message string `json:"message"`
+			} `json:"conditions"`
+		} `json:"status"`
 		Spec struct {
-			Taints []struct{ Key string }
-		}
+			Taints []struct {
+				Key string `json:"key"`
+			} `json:"taints"`
+		} `json:"spec"`
 	}
 	if err := json.Unmarshal(body, &got); err != nil {
 		return fmt.Errorf("reading the node: %w", err)

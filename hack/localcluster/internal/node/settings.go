@@ -18,24 +18,25 @@ const PauseImage = "rekey.dev/pause:local"
 
 // Settings is everything that the node's first process must know.
 type Settings struct {
-	Place
+	Place `json:"place"`
 	// Assets is the folder with kubelet and kube-proxy.
-	Assets string
+	Assets string `json:"assets"`
 	// PauseImage is the archive of the image of that name.
-	PauseImage string
+	PauseImage string `json:"pauseImage"`
 	// Logs is the folder for the logs of the node's programs.
-	Logs string
+	Logs string `json:"logs"`
 	// CA is the certificate of the cluster's authority.
-	CA string
-	// KubeletCert and KubeletKey are what the kubelet serves with.
-	KubeletCert, KubeletKey string
+	CA string `json:"ca"`
+	// Kubelet is what the kubelet serves with.
+	Kubelet pki.Pair `json:"kubelet"`
 	// KubeletConfig and ProxyConfig are kubeconfigs.
-	KubeletConfig, ProxyConfig string
+	KubeletConfig string `json:"kubeletConfig"`
+	ProxyConfig   string `json:"proxyConfig"`
 	// Server is the API server's URL.
-	Server string
+	Server string `json:"server"`
 	// Names is the client certificate of the name server, which needs to see no
 	// more than kube-proxy does.
-	Names pki.Pair
+	Names pki.Pair `json:"names"`
 }
 
 func (s Settings) file(name string) string { return filepath.Join(s.Dir, name) }
@@ -102,8 +103,8 @@ func (s Settings) kubeletConfig() object {
 			"x509":      object{"clientCAFile": s.CA},
 		},
 		"authorization":            object{"mode": "Webhook"},
-		"tlsCertFile":              s.KubeletCert,
-		"tlsPrivateKeyFile":        s.KubeletKey,
+		"tlsCertFile":              s.Kubelet.Cert,
+		"tlsPrivateKeyFile":        s.Kubelet.Key,
 		"containerRuntimeEndpoint": "unix://" + s.Socket(),
 		"podLogsDir":               s.file("pods"),
 		"volumePluginDir":          s.file("volume-plugins"),

@@ -39,7 +39,10 @@ type Subject struct {
 }
 
 // Pair is where a certificate and its key were written.
-type Pair struct{ Cert, Key string }
+type Pair struct {
+	Cert string `json:"cert"`
+	Key  string `json:"key"`
+}
 
 // New makes an authority and writes its certificate to ca.crt in dir.
 func New(dir string) (*Authority, error) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -120,12 +121,12 @@ func (g *Group) Stop(grace time.Duration) error {
 	g.children = nil
 	g.mu.Unlock()
 	var errs []error
-	for i := len(children) - 1; i >= 0; i-- {
-		if err := children[i].End(grace); err != nil {
+	for _, child := range slices.Backward(children) {
+		if err := child.End(grace); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		<-children[i].done
+		<-child.done
 	}
 	return errors.Join(errs...)
 }
