@@ -25,6 +25,7 @@ import (
 	"github.com/rekey/rekey/controllers"
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/backend/postgres"
+	"github.com/rekey/rekey/internal/issuer/ca"
 )
 
 // version is set by the linker.
@@ -70,9 +71,9 @@ func run(arguments []string) error {
 	ctx := ctrl.SetupSignalHandler()
 	err = controllers.Setup(ctx, mgr, controllers.Options{
 		OperatorNamespace: flags.operatorNamespace, Workers: flags.workers, Clock: wall, APIClock: apiClock, AllowLoopback: flags.allowLoopback,
-		Version:     version,
-		Backends:    map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{})},
-		Authorities: authorityMaker{},
+		Version:  version,
+		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{})},
+		KeyPairs: ca.KeyPairs{},
 	})
 	if err != nil {
 		return err

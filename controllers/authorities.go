@@ -19,6 +19,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -64,7 +65,7 @@ func partsOfAuthority(object client.Object) authorityObject {
 // authorities finds who signs for an identity, and keeps what was parsed: a key pair is read and parsed once for many.
 type authorities struct {
 	reader, live      client.Reader
-	maker             AuthorityMaker
+	keyPairs          issuer.KeyPairs
 	clock             clock.PassiveClock
 	operatorNamespace string
 
@@ -76,12 +77,12 @@ type knownAuthority struct {
 	mu        sync.Mutex
 	version   string
 	readAt    time.Time
-	authority *Authority
+	authority *issuer.Authority
 }
 
 // resolve gives the authority that ref names for an object in namespace, and the version of the authority's object. One
 // that is absent and one that does not admit the namespace give the same error.
-func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReference, namespace string) (*Authority, string, error) {
+func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReference, namespace string) (*issuer.Authority, string, error) {
 	object, err := a.find(ctx, ref, namespace)
 	if err != nil {
 		return nil, "", err
@@ -142,7 +143,7 @@ func (a *authorities) admits(ctx context.Context, selector *metav1.LabelSelector
 }
 
 // load gives the parsed authority, from memory where that is fresh enough.
-func (a *authorities) load(ctx context.Context, object authorityObject) (*Authority, error) {
+func (a *authorities) load(ctx context.Context, object authorityObject) (*issuer.Authority, error) {
 	known := a.entry(object.id)
 	known.mu.Lock()
 	defer known.mu.Unlock()
@@ -177,12 +178,12 @@ func (a *authorities) forget(id authorityID) {
 }
 
 // read reads the key pair live and parses it.
-func (a *authorities) read(ctx context.Context, object authorityObject) (*Authority, error) {
+func (a *authorities) read(ctx context.Context, object authorityObject) (*issuer.Authority, error) {
 	crt, key, anchors, err := a.keyPair(ctx, object)
 	if err != nil {
 		return nil, err
 	}
-	return a.maker.Parse(crt, key.Reveal(), anchors, object.spec.Constraints)
+	return a.keyPairs.Parse(crt, key.Reveal(), anchors, constraintsOf(object.spec.Constraints))
 }
 
 func (a *authorities) keyPair(ctx context.Context, object authorityObject) (crt []byte, key credential.Sensitive, anchors []byte, err error) {
@@ -233,4 +234,15 @@ func (a *authorities) secretKey(object authorityObject) client.ObjectKey {
 		namespace = a.operatorNamespace
 	}
 	return client.ObjectKey{Namespace: namespace, Name: string(object.spec.SecretName)}
+}
+
+func constraintsOf(in v1alpha1.Constraints) issuer.Constraints {
+	out := issuer.Constraints{
+		MaxLifetime: in.MaxLifetime.Duration, CommonNames: texts(in.CommonNames), Organizations: texts(in.Organizations),
+		DNSNames: texts(in.DNSNames), URIs: texts(in.URIs), IPRanges: texts(in.IPRanges), EmailDomains: texts(in.EmailDomains),
+	}
+	for _, usage := range in.Usages {
+		out.Usages = append(out.Usages, issuer.Usage(usage))
+	}
+	return out
 }

@@ -22,7 +22,7 @@ import (
 // certificateSource is the Source of a certificate that an authority signs. Nobody but the Secret's readers ever knows a
 // version: there is nothing to retire, and nothing to write down ahead.
 type certificateSource struct {
-	authority *Authority
+	authority *issuer.Authority
 	wanted    material.Identity
 	uid       string
 	clock     clock.PassiveClock

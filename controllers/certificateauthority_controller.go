@@ -14,6 +14,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
@@ -55,7 +56,7 @@ func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) r
 	err := r.ensure(ctx, parts)
 	// What identities use is what was just looked at.
 	r.authorities.forget(parts.id)
-	var authority *Authority
+	var authority *issuer.Authority
 	if err == nil {
 		authority, err = r.authorities.load(ctx, parts)
 	}
@@ -87,14 +88,14 @@ func readersWarning(parts authorityObject) string {
 	return fmt.Sprintf(" Whoever may read Secrets in namespace %s can sign too.", parts.id.namespace)
 }
 
-func showAuthority(status *v1alpha1.AuthorityStatus, spec *v1alpha1.AuthoritySpec, authority *Authority) {
+func showAuthority(status *v1alpha1.AuthorityStatus, spec *v1alpha1.AuthoritySpec, authority *issuer.Authority) {
 	status.SHA256, status.Subject = authority.SHA256, bounded(authority.Subject, maxSubject)
 	status.NotBefore, status.NotAfter = timeRef(authority.NotBefore), timeRef(authority.NotAfter)
 	status.RenewalTime = timeRef(authority.NotAfter.Add(-spec.Constraints.MaxLifetime.Duration))
 }
 
 // authorityHealth counts down to the end of the chain.
-func authorityHealth(now time.Time, spec *v1alpha1.AuthoritySpec, authority *Authority) rotation.Health {
+func authorityHealth(now time.Time, spec *v1alpha1.AuthoritySpec, authority *issuer.Authority) rotation.Health {
 	longest := spec.Constraints.MaxLifetime.Duration
 	lead := min(authorityWarnLifetimes*longest, authority.NotAfter.Sub(authority.NotBefore)/2)
 	health := rotation.HealthOf(rotation.Observation{

@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -29,7 +30,10 @@ import (
 
 // makeKeyPair makes the key pair and its record. Two that do so at once meet at the name of the Secret.
 func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityObject) error {
-	crt, key, err := r.authorities.maker.Make(*parts.spec.Managed, r.clock.Now().UTC())
+	crt, key, err := r.authorities.keyPairs.Make(issuer.Root{
+		CommonName: parts.spec.Managed.CommonName, KeyAlgorithm: issuer.KeyAlgorithm(parts.spec.Managed.KeyAlgorithm),
+		Lifetime: parts.spec.Managed.Lifetime.Duration,
+	}, r.clock.Now().UTC())
 	if err != nil {
 		return err
 	}

@@ -112,9 +112,30 @@ func (p *pass) stage(ctx context.Context) error {
 			return fmt.Errorf("reading the expiry of version %d: %w", ref.Seq, err)
 		}
 	}
-	return p.save(ctx, "writing down that the version is staged", func(l *secretstore.Ledger) {
+	err = p.save(ctx, "writing down that the version is staged", func(l *secretstore.Ledger) {
 		l.Pending = &secretstore.Record{Version: version, Material: material}
 	})
+	if isConflict(err) {
+		p.takeBack(ctx, ref)
+	}
+	return err
+}
+
+// takeBack is for a process that was stopped between reading the ledger and speaking to the remote end, while another one
+// went on: if the ledger does not know the version any more, what was just opened for it is closed again. What went on
+// in the same slot since then has a newer mark, and is left alone.
+func (p *pass) takeBack(ctx context.Context, ref credential.Ref) {
+	now, err := p.Store.Load(ctx)
+	if err != nil {
+		return
+	}
+	for _, r := range []*secretstore.Record{now.Ledger.Pending, now.Ledger.Current, now.Ledger.Previous} {
+		if r != nil && r.Seq == ref.Seq && r.Stage != rotation.Discarded {
+			return
+		}
+	}
+	// If this fails, the slot's next version closes it.
+	_ = p.refuse(ctx, ref)
 }
 
 func (p *pass) tell(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Material, error) {

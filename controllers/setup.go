@@ -40,7 +40,7 @@ func newShared(cached, live client.Client, recorder events.EventRecorder, option
 		client: cached, live: live, clock: options.Clock, recorder: recorder,
 		backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: &clusterID{live: live},
 		rotator: &Rotator{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &Memory{}, StepTimeout: defaultStepTimeout},
-		authorities: &authorities{reader: cached, live: live, maker: options.Authorities, clock: options.Clock,
+		authorities: &authorities{reader: cached, live: live, keyPairs: options.KeyPairs, clock: options.Clock,
 			operatorNamespace: options.OperatorNamespace},
 	}
 }

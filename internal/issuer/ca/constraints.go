@@ -19,25 +19,8 @@ import (
 	"github.com/rekey/rekey/internal/material"
 )
 
-// Constraints say what an authority may certify. A kind of name that is not listed is denied, and so is every usage.
-type Constraints struct {
-	// MaxLifetime of a leaf; 0 leaves it to the lifetime of the chain.
-	MaxLifetime time.Duration
-	// CommonNames are patterns in which "*" stands for any run of characters.
-	CommonNames []string
-	// Organizations are patterns in which "*" stands for any run of characters.
-	Organizations []string
-	// DNSNames are host names in which a label may be "*", which stands for exactly one label.
-	DNSNames []string
-	// URIs are exact, or end in "/*", which stands for any longer path. Scheme and host are always exact.
-	URIs []string
-	// IPRanges are networks in CIDR notation.
-	IPRanges []string
-	// EmailDomains are the exact domains of mail addresses.
-	EmailDomains []string
-	// Usages that may be asked for.
-	Usages []issuer.Usage
-}
+// Constraints say what an authority may sign.
+type Constraints = issuer.Constraints
 
 // rules are Constraints made ready for matching.
 type rules struct {

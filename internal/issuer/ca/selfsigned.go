@@ -20,12 +20,7 @@ import (
 const serialBytes = 16
 
 // Root says what a self-signed authority is to be.
-type Root struct {
-	CommonName   string
-	KeyAlgorithm issuer.KeyAlgorithm
-	// Lifetime counts from the instant of making.
-	Lifetime time.Duration
-}
+type Root = issuer.Root
 
 // NewSelfSigned makes a root authority that signs leaves only (path length 0): its certificate in PEM, and its key. An
 // error about the spec has class Permanent and reason AuthorityInvalid.

@@ -1,0 +1,36 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"time"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/issuer"
+)
+
+// KeyPairs implements issuer.KeyPairs for authorities whose key rekey holds.
+type KeyPairs struct{}
+
+// Parse implements issuer.KeyPairs.
+func (KeyPairs) Parse(crt, key, anchors []byte, constraints issuer.Constraints) (*issuer.Authority, error) {
+	parsed, err := Parse(crt, key, anchors)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := New(parsed, constraints)
+	if err != nil {
+		return nil, err
+	}
+	info := parsed.Info()
+	return &issuer.Authority{
+		Issuer: signer, SHA256: info.SHA256, Subject: info.Subject,
+		NotBefore: info.NotBefore, NotAfter: info.ChainNotAfter, KeyID: info.KeyID, Anchors: info.Anchors,
+	}, nil
+}
+
+// Make implements issuer.KeyPairs.
+func (KeyPairs) Make(root issuer.Root, now time.Time) (crt []byte, key credential.Sensitive, err error) {
+	return NewSelfSigned(root, now)
+}
