@@ -1,0 +1,228 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package crds
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"sigs.k8s.io/yaml"
+)
+
+const root = "../.."
+
+type schema = apiextensionsv1.JSONSchemaProps
+
+func read(t *testing.T, file string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = yaml.Unmarshal(text, into)
+	}
+	if err != nil {
+		t.Fatalf("reading %s: %v", file, err)
+	}
+}
+
+// crds are the CRDs by kind.
+func crds(t *testing.T) map[string]apiextensionsv1.CustomResourceDefinition {
+	t.Helper()
+	files, err := filepath.Glob(root + "/config/crd/bases/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]apiextensionsv1.CustomResourceDefinition{}
+	for _, file := range files {
+		var crd apiextensionsv1.CustomResourceDefinition
+		read(t, file, &crd)
+		out[crd.Spec.Names.Kind] = crd
+	}
+	if len(out) != 7 {
+		t.Fatalf("%d kinds, not 7: %v", len(out), slices.Sorted(maps.Keys(out)))
+	}
+	return out
+}
+
+// fields calls visit for every field of our kinds, with its path and whether its parent requires it. What belongs to
+// Kubernetes itself (a condition, a label selector) is visited, but not what is in it.
+func fields(t *testing.T, visit func(t *testing.T, path, name string, field schema)) {
+	t.Helper()
+	for kind, crd := range crds(t) {
+		t.Run(kind, func(t *testing.T) {
+			top := crd.Spec.Versions[0].Schema.OpenAPIV3Schema
+			for _, part := range []string{"spec", "status"} {
+				visit(t, part, part, top.Properties[part])
+				walk(part, top.Properties[part], func(path, name string, field schema) { visit(t, path, name, field) })
+			}
+		})
+	}
+}
+
+func walk(path string, of schema, visit func(path, name string, field schema)) {
+	for name, field := range of.Properties {
+		below := path + "." + name
+		visit(below, name, field)
+		if name == "conditions" || name == "namespaceSelector" {
+			continue
+		}
+		walk(below, field, visit)
+		if field.Items != nil {
+			visit(below+"[]", "", *field.Items.Schema)
+			walk(below+"[]", *field.Items.Schema, visit)
+		}
+		if field.AdditionalProperties != nil {
+			visit(below+".*", "", *field.AdditionalProperties.Schema)
+			walk(below+".*", *field.AdditionalProperties.Schema, visit)
+		}
+	}
+}
+
+func TestEveryDescriptionBeginsWithTheFieldsName(t *testing.T) {
+	fields(t, func(t *testing.T, path, name string, field schema) {
+		if name != "" && !strings.HasPrefix(field.Description, name+" ") {
+			t.Errorf("%s: the description begins otherwise: %q", path, field.Description)
+		}
+		if name != "" && !strings.HasSuffix(field.Description, ".") {
+			t.Errorf("%s: the description does not end in a full stop: %q", path, field.Description)
+		}
+	})
+}
+
+func TestEveryStringListAndMapIsBounded(t *testing.T) {
+	fields(t, func(t *testing.T, path, _ string, field schema) {
+		switch field.Type {
+		case "string":
+			if field.MaxLength == nil && len(field.Enum) == 0 && field.Format != "date-time" {
+				t.Errorf("%s: a string without maxLength or enum", path)
+			}
+		case "array":
+			if field.MaxItems == nil || field.XListType == nil {
+				t.Errorf("%s: a list without maxItems or listType", path)
+			}
+		case "object":
+			if field.AdditionalProperties != nil && field.MaxProperties == nil {
+				t.Errorf("%s: a map without maxProperties", path)
+			}
+		case "integer":
+			if field.Minimum == nil {
+				t.Errorf("%s: a number without minimum", path)
+			}
+		}
+	})
+}
+
+func TestSuspendIsTheOneBoolean(t *testing.T) {
+	fields(t, func(t *testing.T, path, name string, field schema) {
+		if field.Type == "boolean" && path != "spec.suspend" {
+			t.Errorf("%s is a boolean: make it an enumeration, which can grow", path)
+		}
+	})
+}
+
+func TestEveryRuleSaysTheFix(t *testing.T) {
+	fields(t, func(t *testing.T, path, _ string, field schema) {
+		for _, rule := range field.XValidations {
+			if len(rule.Message) < 20 {
+				t.Errorf("%s: the rule %q says only %q", path, rule.Rule, rule.Message)
+			}
+		}
+	})
+}
+
+func TestTheColumnsThatKubectlGetShows(t *testing.T) {
+	const (
+		ready   = `.status.conditions[?(@.type=="Ready")].status`
+		reason  = `.status.conditions[?(@.type=="Ready")].reason`
+		message = `.status.conditions[?(@.type=="Ready")].message`
+		age     = ".metadata.creationTimestamp"
+	)
+	authority := []string{"Ready " + ready, "Reason " + reason, "Expires .status.notAfter", "Age " + age, "(Secret) .spec.secretName", "(Message) " + message}
+	identity := slices.Insert(slices.Clone(authority), 5, "(Revision) .status.revision")
+	want := map[string][]string{
+		"CertificateAuthority":        authority,
+		"ClusterCertificateAuthority": authority,
+		"ClientIdentity":              identity,
+		"ServerIdentity":              identity,
+		"RotationPolicy":              {"Ready " + ready, "Reason " + reason, "Interval .spec.interval", "Users .status.users", "Age " + age, "(Message) " + message},
+		"DatabaseServer":              {"Ready " + ready, "Reason " + reason, "Address .spec.address", "Age " + age, "(Version) .status.serverVersion", "(Message) " + message},
+		"DatabaseCredential": {"Ready " + ready, "Reason " + reason, "Next rotation .status.nextRotationTime", "Age " + age,
+			"(Secret) .spec.secretName", "(Revision) .status.revision", "(Login) .status.activeUsername", "(Message) " + message},
+	}
+	for kind, crd := range crds(t) {
+		t.Run(kind, func(t *testing.T) {
+			var got []string
+			for _, column := range crd.Spec.Versions[0].AdditionalPrinterColumns {
+				name := column.Name
+				if column.Priority == 1 {
+					name = "(" + name + ")"
+				}
+				got = append(got, name+" "+column.JSONPath)
+			}
+			if diff := cmp.Diff(want[kind], got); diff != "" {
+				t.Errorf("(-want +got; those in parentheses are shown by -o wide):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestEveryKindHasACategoryAShortNameAndAStatus(t *testing.T) {
+	short := map[string]string{}
+	for kind, crd := range crds(t) {
+		if !slices.Equal(crd.Spec.Names.Categories, []string{"rekey"}) || len(crd.Spec.Names.ShortNames) != 1 {
+			t.Errorf("%s: categories %v, short names %v", kind, crd.Spec.Names.Categories, crd.Spec.Names.ShortNames)
+			continue
+		}
+		name := crd.Spec.Names.ShortNames[0]
+		if other, taken := short[name]; taken {
+			t.Errorf("%s and %s are both called %s", kind, other, name)
+		}
+		short[name] = kind
+		version := crd.Spec.Versions[0]
+		if version.Subresources == nil || version.Subresources.Status == nil || !version.Served || !version.Storage {
+			t.Errorf("%s: no status subresource, or not served, or not stored", kind)
+		}
+		if crd.Spec.Conversion != nil {
+			t.Errorf("%s: there is no webhook, yet a conversion", kind)
+		}
+	}
+}
+
+func TestPROJECTAndTheKustomizationNameEveryKind(t *testing.T) {
+	var project struct {
+		Resources []struct {
+			Kind string `json:"kind"`
+			API  struct {
+				Namespaced bool `json:"namespaced"`
+			} `json:"api"`
+		} `json:"resources"`
+	}
+	read(t, root+"/PROJECT", &project)
+	var kustomization struct {
+		Resources []string `json:"resources"`
+	}
+	read(t, root+"/config/crd/kustomization.yaml", &kustomization)
+	want, got := map[string]bool{}, map[string]bool{}
+	var files []string
+	for kind, crd := range crds(t) {
+		want[kind] = crd.Spec.Scope == apiextensionsv1.NamespaceScoped
+		files = append(files, "bases/rekey.dev_"+crd.Spec.Names.Plural+".yaml")
+	}
+	for _, resource := range project.Resources {
+		got[resource.Kind] = resource.API.Namespaced
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("PROJECT names other kinds, or says otherwise which are namespaced (-CRDs +PROJECT):\n%s", diff)
+	}
+	slices.Sort(files)
+	slices.Sort(kustomization.Resources)
+	if diff := cmp.Diff(files, kustomization.Resources); diff != "" {
+		t.Errorf("config/crd/kustomization.yaml (-CRDs +kustomization):\n%s", diff)
+	}
+}

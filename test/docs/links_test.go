@@ -1,0 +1,82 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package docs
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	fence   = regexp.MustCompile("(?ms)^\\s*```.*?^\\s*```")
+	link    = regexp.MustCompile(`\]\(([^()\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ +(.+?)\s*$`)
+	dropped = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+)
+
+// pages are the Markdown files of the repository, without what was built or downloaded.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if entry.IsDir() && path != root && (strings.HasPrefix(name, ".") || name == "bin" || name == "dist" || name == "node_modules") {
+			return fs.SkipDir
+		}
+		if filepath.Ext(name) != ".md" {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		out[path] = fence.ReplaceAllString(string(text), "")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out) == 0 {
+		t.Fatal("no Markdown file was found")
+	}
+	return out
+}
+
+func TestEveryRelativeLinkLeadsSomewhere(t *testing.T) {
+	all := pages(t)
+	for page, text := range all {
+		for _, match := range link.FindAllStringSubmatch(text, -1) {
+			if strings.Contains(match[1], ":") { // another site, or mailto
+				continue
+			}
+			target, anchor, _ := strings.Cut(match[1], "#")
+			file := page
+			if target != "" {
+				file = filepath.Join(filepath.Dir(page), target)
+			}
+			if _, err := os.Stat(file); err != nil {
+				t.Errorf("%s links to %s, which is not there", page, match[1])
+				continue
+			}
+			if anchor != "" && filepath.Ext(file) == ".md" && !hasAnchor(all[file], anchor) {
+				t.Errorf("%s links to %s, but %s has no such heading", page, match[1], file)
+			}
+		}
+	}
+}
+
+// hasAnchor says whether a heading of the page is called so, in the way that GitHub makes anchors.
+func hasAnchor(text, anchor string) bool {
+	for _, match := range heading.FindAllStringSubmatch(text, -1) {
+		name := strings.ToLower(dropped.ReplaceAllString(match[1], ""))
+		if strings.ReplaceAll(name, " ", "-") == anchor {
+			return true
+		}
+	}
+	return false
+}
