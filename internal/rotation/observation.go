@@ -161,6 +161,8 @@ type Unmet struct {
 	Message string
 	// Permanent is true where only a change of the spec or of the other side helps.
 	Permanent bool
+	// Pending is true where it is only a matter of moments: nobody has to act, and nobody is told.
+	Pending bool
 }
 
 // Observation is everything that Next may know.

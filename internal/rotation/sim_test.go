@@ -66,12 +66,12 @@ func (s scenario) run(plan map[int]fate, instants map[int]func(*world), change f
 
 func (s scenario) play(w *world) {
 	p := w.boot()
-	script := s.script
+	w.script = slices.Clone(s.script)
 	for range maxPasses {
-		for len(script) > 0 && !w.now.Before(start.Add(script[0].at)) {
-			w.say("* %s", script[0].what)
-			script[0].do(w)
-			script = script[1:]
+		for len(w.script) > 0 && !w.now.Before(start.Add(w.script[0].at)) {
+			w.say("* %s", w.script[0].what)
+			w.script[0].do(w)
+			w.script = w.script[1:]
 		}
 		out, died := w.reconcile(p)
 		switch {
@@ -85,15 +85,15 @@ func (s scenario) play(w *world) {
 			w.watch.leftBehind = out.LeftBehind != ""
 			w.watch.withdrawn(w)
 			return
-		case len(script) == 0 && !w.now.Before(start.Add(s.until)):
+		case len(w.script) == 0 && !w.now.Before(start.Add(s.until)):
 			s.rest(w, p)
 			return
 		}
 		wake := out.WakeAt()
-		if len(script) > 0 && start.Add(script[0].at).Before(wake) {
-			wake = start.Add(script[0].at)
+		if len(w.script) > 0 && start.Add(w.script[0].at).Before(wake) {
+			wake = start.Add(w.script[0].at)
 		}
-		if end := start.Add(s.until); len(script) == 0 && end.Before(wake) {
+		if end := start.Add(s.until); len(w.script) == 0 && end.Before(wake) {
 			wake = end
 		}
 		w.sleep(wake)
@@ -240,10 +240,10 @@ func (s scenario) sweep(t *testing.T, trials func(yield func(trial) bool)) int {
 }
 
 // singles are all fates of all effects, and a few beyond the last.
-func singles(effects int, instants map[int]func(*world), name string) func(func(trial) bool) {
+func singles(effects int, of []fate, instants map[int]func(*world), name string) func(func(trial) bool) {
 	return func(yield func(trial) bool) {
 		for i := 1; i <= effects; i++ {
-			for _, f := range fates {
+			for _, f := range of {
 				if !yield(trial{name: fmt.Sprintf("%s %s effect %d", name, f, i), plan: map[int]fate{i: f}, instants: instants}) {
 					return
 				}
@@ -278,8 +278,8 @@ type instant struct {
 	// after so many effects more, then is done.
 	then  func(*world)
 	after int
-	// scenario overrides that of a rotation.
-	scenario *scenario
+	// until when the world needs to come to rest afterwards; 0 for the end of the stretch.
+	until time.Duration
 }
 
 func (i instant) at(effect int) map[int]func(*world) {
@@ -296,40 +296,47 @@ func deletes(policyDelete bool) func(*world) {
 	}
 }
 
-func later(what string, do func(*world)) *scenario {
-	return &scenario{until: 9 * time.Hour, script: []event{{at: 8 * time.Hour, what: what, do: do}}}
-}
-
 var instantsOfLife = map[string]instant{
-	"the spec is edited":                        {do: func(w *world) { w.spec.fingerprint = "v2" }},
-	"the spec is edited and soon edited back":   {do: func(w *world) { w.spec.fingerprint = "v2" }, then: func(w *world) { w.spec.fingerprint = "v1" }, after: 2},
-	"the spec is edited and later edited back":  {do: func(w *world) { w.spec.fingerprint = "v2" }, then: func(w *world) { w.spec.fingerprint = "v1" }, after: 5},
-	"a rotation is asked for":                   {do: func(w *world) { w.spec.rotate = "now" }},
-	"a rotation is asked for, twice":            {do: func(w *world) { w.spec.rotate = "now" }, then: func(w *world) { w.spec.rotate = "again" }, after: 3},
-	"a retirement is asked for":                 {do: func(w *world) { w.spec.retirePrevious, w.watch.noOverlap = "now", true }},
-	"both are asked for":                        {do: func(w *world) { w.spec.rotate, w.spec.retirePrevious, w.watch.noOverlap = "now", "now", true }},
-	"it is suspended for hours":                 {do: func(w *world) { w.spec.suspended = true }, scenario: later("resumed", func(w *world) { w.spec.suspended = false })},
+	"the spec is edited":                       {do: func(w *world) { w.spec.fingerprint = "v2" }},
+	"the spec is edited and soon edited back":  {do: func(w *world) { w.spec.fingerprint = "v2" }, then: func(w *world) { w.spec.fingerprint = "v1" }, after: 2},
+	"the spec is edited and later edited back": {do: func(w *world) { w.spec.fingerprint = "v2" }, then: func(w *world) { w.spec.fingerprint = "v1" }, after: 5},
+	"a rotation is asked for":                  {do: func(w *world) { w.spec.rotate = "now" }},
+	"a rotation is asked for, twice":           {do: func(w *world) { w.spec.rotate = "now" }, then: func(w *world) { w.spec.rotate = "again" }, after: 3},
+	"a retirement is asked for":                {do: func(w *world) { w.spec.retirePrevious, w.watch.noOverlap = "now", true }},
+	"both are asked for":                       {do: func(w *world) { w.spec.rotate, w.spec.retirePrevious, w.watch.noOverlap = "now", "now", true }},
+	"it is suspended for hours": {do: func(w *world) {
+		w.spec.suspended = true
+		w.after(3*time.Hour, "resumed", func(w *world) { w.spec.suspended = false })
+	}},
 	"it is deleted with all it made":            {do: deletes(true)},
 	"it is deleted and its logins are retained": {do: deletes(false)},
 	"the Secret is deleted":                     {do: func(w *world) { w.secret = object{} }},
 	"the Secret is edited":                      {do: func(w *world) { w.lastVersion++; w.secret = object{version: w.lastVersion} }},
-	"the Secret belongs to somebody else for hours": {
-		do: func(w *world) {
-			w.lastVersion++
-			w.secret, w.watch.foreign = object{version: w.lastVersion, foreign: true}, true
-		},
-		scenario: later("freed", func(w *world) { w.secret = object{} }),
-	},
+	"the Secret belongs to somebody else for hours": {do: func(w *world) {
+		w.lastVersion++
+		w.secret, w.watch.foreign = object{version: w.lastVersion, foreign: true}, true
+		w.after(3*time.Hour, "freed", func(w *world) { w.secret = object{} })
+	}},
 	"the remote end is away for an hour":        {do: func(w *world) { w.upAt = w.now.Add(time.Hour) }},
 	"the remote end is away and it is deleted":  {do: func(w *world) { w.upAt = w.now.Add(time.Hour); deletes(true)(w) }},
-	"the remote end is restored, a little back": {do: restoreRemote(4)},
-	"the remote end is restored, far back":      {do: restoreRemote(11)},
-	"the cluster is restored, a little back":    {do: restoreCluster(4)},
-	"the cluster is restored, far back":         {do: restoreCluster(11)},
+	"the remote end is restored, a little back": {do: restoreRemote(4), until: day},
+	"the remote end is restored, far back":      {do: restoreRemote(11), until: day},
+	"the cluster is restored, a little back":    {do: restoreCluster(4), until: day},
+	"the cluster is restored, far back":         {do: restoreCluster(11), until: day},
 	"the candidate is refused":                  {do: func(w *world) { w.refuses[w.ledger.ledger.LastSeq+1] = true }},
 	"two candidates in a row are refused": {do: func(w *world) {
 		w.refuses[w.ledger.ledger.LastSeq+1], w.refuses[w.ledger.ledger.LastSeq+2] = true, true
 	}},
+}
+
+const day = 24 * time.Hour
+
+// deaths are the fates that go with every instant of life.
+var deaths = []fate{dieBefore, dieAfter, dieInside, lateAnswer}
+
+// after schedules something.
+func (w *world) after(d time.Duration, what string, do func(*world)) {
+	w.script = append(w.script, event{at: w.now.Sub(start) + d, what: what, do: do})
 }
 
 func (w *world) before(effects int) past { return w.history[max(len(w.history)-1-effects, 0)] }
@@ -337,7 +344,7 @@ func (w *world) before(effects int) past { return w.history[max(len(w.history)-1
 // restoreRemote puts the remote end back to what it was some effects ago.
 func restoreRemote(effects int) func(*world) {
 	return func(w *world) {
-		w.watch.restored, w.watch.remoteRestored = true, true
+		w.watch.restored = true
 		for slot, l := range w.before(effects).slots {
 			*w.slots[slot] = l
 		}
@@ -364,12 +371,9 @@ func TestEveryInstantOfLifeWithEveryCrashSettles(t *testing.T) {
 	for name, in := range instantsOfLife {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := scenario{until: 9 * time.Hour}
-			if in.scenario != nil {
-				s = *in.scenario
-			}
-			s.setup = func(w *world) { w.keepsPast = true }
+			s := scenario{until: 9 * time.Hour, setup: func(w *world) { w.keepsPast = in.until > 0 }}
 			effects := s.calm(t)
+			s.until = max(s.until, in.until)
 			count := s.sweep(t, func(yield func(trial) bool) {
 				for k := 1; k <= effects; k++ {
 					instants := in.at(k)
@@ -377,7 +381,7 @@ func TestEveryInstantOfLifeWithEveryCrashSettles(t *testing.T) {
 						return
 					}
 					stopped := false
-					singles(effects+8, instants, fmt.Sprintf("%s at effect %d,", name, k))(func(tr trial) bool {
+					singles(effects+8, deaths, instants, fmt.Sprintf("%s at effect %d,", name, k))(func(tr trial) bool {
 						stopped = !yield(tr)
 						return !stopped
 					})
@@ -401,7 +405,7 @@ func TestEveryCrashOfARotationSettles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			effects := s.calm(t)
-			one := s.sweep(t, singles(effects, nil, ""))
+			one := s.sweep(t, singles(effects, fates, nil, ""))
 			two := s.sweep(t, doubles(effects, fates, ""))
 			t.Logf("%d effects; %d single and %d double crashes settled", effects, one, two)
 		})

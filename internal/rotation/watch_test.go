@@ -30,8 +30,6 @@ type watch struct {
 	twoDrivers bool // between two drivers a login may be open for a moment that only one of them knows
 	foreign    bool // the Secret is not ours any more
 	leftBehind bool // a deleted object was let go although the remote end could not be cleaned
-	// remoteRestored: a retired login that a restored remote end opens again is closed when its slot is used next.
-	remoteRestored bool
 }
 
 type shown struct {
@@ -153,7 +151,7 @@ func (k *watch) settled(w *world) {
 	l := w.ledger.ledger
 	if w.kind == certificate {
 		l = w.secret.ledger
-	} else if !k.remoteRestored {
+	} else {
 		k.lookForOrphans(w)
 	}
 	switch {
@@ -190,10 +188,13 @@ func (k *watch) withdrawn(w *world) {
 		k.breach(w, "I9: the Secret or the ledger outlived the object")
 	}
 	for slot, l := range w.slots {
-		if l.exists && !k.leftBehind {
+		if l.exists && !k.leftBehind && w.now.Sub(w.spec.deletedAt) < withdrawTime {
 			k.breach(w, "I9: login %q outlived the object", slot)
 		}
 	}
 }
+
+// withdrawTime is how long a deleted object waits for its remote end.
+const withdrawTime = 10 * time.Minute
 
 func (k *watch) publications() int { return len(k.publics) }

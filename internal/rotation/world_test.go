@@ -4,6 +4,7 @@
 package rotation_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/rekey/rekey/controllers"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -110,8 +112,9 @@ type world struct {
 	yield       func()
 	history     []past // before every effect, where it is kept
 	keepsPast   bool
-	stirred     bool // a watch wakes the process; other instants go unnoticed until it wakes by itself
-	ledgerFirst bool // Load reads in the wrong order
+	script      []event // still to come
+	stirred     bool    // a watch wakes the process; other instants go unnoticed until it wakes by itself
+	ledgerFirst bool    // Load reads in the wrong order
 
 	watch watch
 	trace *strings.Builder
@@ -174,8 +177,8 @@ func (w *world) Since(t time.Time) time.Duration { return w.now.Sub(t) }
 
 // call is any word with the outside. Delayed effects get nearer to being done.
 func (w *world) call() {
-	if w.yield != nil {
-		w.yield()
+	if yield := w.yield; yield != nil {
+		yield()
 	}
 	w.calls++
 	w.now = w.now.Add(callTime)
@@ -296,8 +299,15 @@ func (w *world) subject(s spec) controllers.Subject {
 		Ref: credential.Ref{Cluster: "cluster", Namespace: "web", Name: "orders"}, UID: "uid-1",
 		Policy: w.policy, Traits: w.traits(), Fingerprint: s.fingerprint, Preconditions: s.unmet,
 		Rotate: s.rotate, RetirePrevious: s.retirePrevious,
-		Deleting: s.deleting, Suspended: s.suspended, Delete: s.delete, WithdrawDeadline: s.deletedAt.Add(10 * time.Minute),
+		Deleting: s.deleting, Suspended: s.suspended, Delete: s.delete, WithdrawDeadline: s.deletedAt.Add(withdrawTime),
 		Source: &source{w}, Store: &ledgered{world: w},
+		// The controller looks at the object itself, live, before a first version is made.
+		Preflight: func(context.Context, credential.Ref) error {
+			if w.spec.deleting {
+				return fault.Blocked(fault.BackendFailed, errors.New("the object is gone"))
+			}
+			return nil
+		},
 		Propose: func(ref credential.Ref) (credential.Material, error) {
 			w.passwords++
 			return credential.Material{
