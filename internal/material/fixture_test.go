@@ -34,20 +34,20 @@ func (s signed) pem() []byte {
 }
 
 // sign makes a certificate from a template under above, or under itself.
-func sign(t testing.TB, template *x509.Certificate, above *signed, algorithm material.KeyAlgorithm) signed {
-	t.Helper()
-	keyPEM := newKey(t, algorithm)
-	key := must[crypto.Signer](t)(material.ParseKey(keyPEM))
+func sign(tb testing.TB, template *x509.Certificate, above *signed, algorithm material.KeyAlgorithm) signed {
+	tb.Helper()
+	keyPEM := newKey(tb, algorithm)
+	key := must[crypto.Signer](tb)(material.ParseKey(keyPEM))
 	parent, signer := template, key
 	if above != nil {
 		parent, signer = above.certificate, above.signer
 	}
-	der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer))
-	return signed{certificate: must[*x509.Certificate](t)(x509.ParseCertificate(der)), signer: key, key: keyPEM}
+	der := must[[]byte](tb)(x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer))
+	return signed{certificate: must[*x509.Certificate](tb)(x509.ParseCertificate(der)), signer: key, key: keyPEM}
 }
 
-func authority(t testing.TB, name string, above *signed, change func(*x509.Certificate)) signed {
-	t.Helper()
+func authority(tb testing.TB, name string, above *signed, change func(*x509.Certificate)) signed {
+	tb.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big1, Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(1000 * time.Hour),
 		BasicConstraintsValid: true, IsCA: true, MaxPathLen: -1, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
@@ -55,7 +55,7 @@ func authority(t testing.TB, name string, above *signed, change func(*x509.Certi
 	if change != nil {
 		change(template)
 	}
-	return sign(t, template, above, material.ECDSAP256)
+	return sign(tb, template, above, material.ECDSAP256)
 }
 
 // wanted is the identity that leafTemplate fits.

@@ -42,7 +42,7 @@ type Identity struct {
 func IdentityOf(leaf *x509.Certificate) Identity {
 	var usages []Usage
 	for _, usage := range leaf.ExtKeyUsage {
-		switch usage { //nolint:exhaustive // every usage but the two is shown as a number
+		switch usage {
 		case x509.ExtKeyUsageClientAuth:
 			usages = append(usages, ClientAuth)
 		case x509.ExtKeyUsageServerAuth:

@@ -110,7 +110,7 @@ func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
 	}
 	var key any
 	var err error
-	format := ""
+	var format string
 	switch block.Type {
 	case labelPKCS8:
 		format = "PKCS#8"

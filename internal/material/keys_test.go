@@ -24,31 +24,31 @@ import (
 	"github.com/rekey/rekey/internal/material"
 )
 
-func pemBlock(t testing.TB, label string) func(der []byte, err error) []byte {
-	t.Helper()
+func pemBlock(tb testing.TB, label string) func(der []byte, err error) []byte {
+	tb.Helper()
 	return func(der []byte, err error) []byte {
-		t.Helper()
+		tb.Helper()
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		return pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der})
 	}
 }
 
-func must[T any](t testing.TB) func(T, error) T {
-	t.Helper()
+func must[T any](tb testing.TB) func(T, error) T {
+	tb.Helper()
 	return func(value T, err error) T {
-		t.Helper()
+		tb.Helper()
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		return value
 	}
 }
 
-func ecKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
-	t.Helper()
-	return must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(curve, rand.Reader))
+func ecKey(tb testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
+	tb.Helper()
+	return must[*ecdsa.PrivateKey](tb)(ecdsa.GenerateKey(curve, rand.Reader))
 }
 
 func TestNewKeyIsReadBackWithItsAlgorithm(t *testing.T) {
@@ -80,11 +80,11 @@ func TestNewKeyNeverMakesTheSameKeyTwice(t *testing.T) {
 	}
 }
 
-func newKey(t testing.TB, algorithm material.KeyAlgorithm) []byte {
-	t.Helper()
+func newKey(tb testing.TB, algorithm material.KeyAlgorithm) []byte {
+	tb.Helper()
 	key, err := material.NewKey(algorithm)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return key.Reveal()
 }
@@ -170,19 +170,19 @@ func TestParseKeyRefusesAndSaysWhy(t *testing.T) {
 func shortRSA(t *testing.T) []byte {
 	t.Helper()
 	t.Setenv("GODEBUG", "rsa1024min=0")
-	key := must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 1024)) //nolint:gosec // the weakness is what is refused
+	key := must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 1024))
 	return pemBlock(t, "RSA PRIVATE KEY")(x509.MarshalPKCS1PrivateKey(key), nil)
 }
 
 // wantNoKey looks for any line of a private key, and for the word that the tests use as a secret, in a text.
-func wantNoKey(t testing.TB, text string, keyPEM []byte) {
-	t.Helper()
+func wantNoKey(tb testing.TB, text string, keyPEM []byte) {
+	tb.Helper()
 	if strings.Contains(text, "hunter2") {
-		t.Errorf("the text shows what was in the place of the key: %s", text)
+		tb.Errorf("the text shows what was in the place of the key: %s", text)
 	}
 	for line := range strings.SplitSeq(string(keyPEM), "\n") {
 		if len(line) >= 16 && !strings.HasPrefix(line, "-----") && strings.Contains(text, line[:16]) {
-			t.Error("the text shows a line of the key")
+			tb.Error("the text shows a line of the key")
 		}
 	}
 }

@@ -73,16 +73,17 @@ func (c *memoryConn) Close() error {
 	return nil
 }
 
-// LocalAddr and the methods below complete net.Conn.
-func (c *memoryConn) LocalAddr() net.Addr  { return memoryAddr{} }
-func (c *memoryConn) RemoteAddr() net.Addr { return memoryAddr{} }
+// LocalAddr implements net.Conn; nobody can be called there.
+func (c *memoryConn) LocalAddr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
 
-// Deadlines are those of the context.
-func (c *memoryConn) SetDeadline(time.Time) error      { return os.ErrNoDeadline }
-func (c *memoryConn) SetReadDeadline(time.Time) error  { return os.ErrNoDeadline }
+// RemoteAddr implements net.Conn.
+func (c *memoryConn) RemoteAddr() net.Addr { return c.LocalAddr() }
+
+// SetDeadline implements net.Conn; the only deadline is that of the context.
+func (c *memoryConn) SetDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// SetReadDeadline implements net.Conn.
+func (c *memoryConn) SetReadDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// SetWriteDeadline implements net.Conn.
 func (c *memoryConn) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
-
-type memoryAddr struct{}
-
-func (memoryAddr) Network() string { return "memory" }
-func (memoryAddr) String() string  { return "memory" }

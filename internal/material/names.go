@@ -109,7 +109,7 @@ func normalAddresses(in []net.IP) []net.IP {
 		out = append(out, ip)
 	}
 	slices.SortFunc(out, func(a, b net.IP) int { return bytes.Compare(a, b) })
-	return slices.CompactFunc(out, func(a, b net.IP) bool { return bytes.Equal(a, b) })
+	return slices.CompactFunc(out, net.IP.Equal)
 }
 
 func unique(in []string, normal func(string) string) []string {
@@ -239,7 +239,7 @@ func checkEmail(address string) error {
 	if !found || local == "" || len(address) > maxEmail {
 		return fmt.Errorf("is not of the form name@domain, or longer than %d characters", maxEmail)
 	}
-	for _, atom := range strings.Split(local, ".") {
+	for atom := range strings.SplitSeq(local, ".") {
 		if atom == "" {
 			return errors.New("has an empty part before the @")
 		}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -57,15 +58,15 @@ func TestTLSSecretDataIsReadBackAsItWasWritten(t *testing.T) {
 }
 
 func TestCeilingIsTheFirstEndAboveTheLeaf(t *testing.T) {
-	ends := func(hours time.Duration) func(*x509.Certificate) {
-		return func(c *x509.Certificate) { c.NotAfter = now.Add(hours * time.Hour) }
+	ends := func(hours int) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.NotAfter = now.Add(time.Duration(hours) * time.Hour) }
 	}
 	root, shortRoot := authority(t, "root", nil, ends(30)), authority(t, "short root", nil, ends(10))
 	middle, underShort := authority(t, "middle", &root, ends(20)), authority(t, "middle", &shortRoot, ends(20))
 	for name, tc := range map[string]struct {
 		above          *signed
 		chain, anchors []byte
-		want           time.Duration
+		want           int
 	}{
 		"the root":                           {&root, nil, root.pem(), 30},
 		"the intermediate":                   {&middle, middle.pem(), root.pem(), 20},
@@ -80,7 +81,7 @@ func TestCeilingIsTheFirstEndAboveTheLeaf(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, ok := secret.Ceiling()
-			if ok != (tc.want > 0) || ok && !got.Equal(now.Add(tc.want*time.Hour)) {
+			if ok != (tc.want > 0) || ok && !got.Equal(now.Add(time.Duration(tc.want)*time.Hour)) {
 				t.Errorf("it is %s, %t", got, ok)
 			}
 		})
@@ -117,10 +118,7 @@ func TestParseTLSSecretSaysWhatIsDamaged(t *testing.T) {
 		"a chain without the middle": {"tls.crt", slices.Concat(leaf.pem(), root.pem()), "certificate 2 in tls.crt (\"CN=root\") has not signed the one before it"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			data := map[string][]byte{}
-			for key, value := range good {
-				data[key] = value
-			}
+			data := maps.Clone(good)
 			data[tc.key] = tc.value
 			_, err := material.ParseTLSSecret(data)
 			if err == nil {

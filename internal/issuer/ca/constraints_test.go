@@ -79,20 +79,20 @@ func verdict(t *testing.T, authority *ca.Authority, c ca.Constraints, names issu
 	return err
 }
 
-func clientKey(t testing.TB) credential.Sensitive {
-	t.Helper()
-	return issuertest.Key(t, material.ECDSAP256)
+func clientKey(tb testing.TB) credential.Sensitive {
+	tb.Helper()
+	return issuertest.Key(tb, material.ECDSAP256)
 }
 
-func managed(t testing.TB) *ca.Authority {
-	t.Helper()
+func managed(tb testing.TB) *ca.Authority {
+	tb.Helper()
 	crt, key, err := ca.NewSelfSigned(ca.Root{CommonName: "CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 1000 * time.Hour}, now)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	authority, err := ca.Parse(crt, key.Reveal(), nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return authority
 }

@@ -31,19 +31,19 @@ func (m member) pem() []byte {
 }
 
 // makeAuthority makes an authority under another one, or a root, as openssl would; change edits the template.
-func makeAuthority(t testing.TB, name string, above *member, algorithm material.KeyAlgorithm, change func(*x509.Certificate)) member {
-	t.Helper()
+func makeAuthority(tb testing.TB, name string, above *member, algorithm material.KeyAlgorithm, change func(*x509.Certificate)) member {
+	tb.Helper()
 	sensitive, err := material.NewKey(algorithm)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	key, err := material.ParseKey(sensitive.Reveal())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	id, err := material.SubjectKeyID(key.Public())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
@@ -60,11 +60,11 @@ func makeAuthority(t testing.TB, name string, above *member, algorithm material.
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return member{certificate: certificate, key: key, keyPEM: sensitive.Reveal()}
 }
@@ -82,7 +82,8 @@ func until(end time.Time) func(*x509.Certificate) {
 }
 
 // shapes are all kinds of authorities that Parse accepts.
-func shapes(t testing.TB) map[string]shape {
+func shapes(tb testing.TB) map[string]shape {
+	tb.Helper()
 	end := now.Add(500 * time.Hour).Truncate(time.Second)
 	out := map[string]shape{}
 	for name, algorithm := range map[string]issuer.KeyAlgorithm{
@@ -91,14 +92,14 @@ func shapes(t testing.TB) map[string]shape {
 	} {
 		crt, key, err := ca.NewSelfSigned(ca.Root{CommonName: "Example internal CA", KeyAlgorithm: algorithm, Lifetime: 1000 * time.Hour}, now)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		out[name] = shape{crt: crt, key: key.Reveal(), expires: now.Truncate(time.Second).Add(1000 * time.Hour)}
 	}
-	root := makeAuthority(t, "root", nil, material.ECDSAP384, nil)
-	middle := makeAuthority(t, "middle", &root, material.ECDSAP256, until(end))
-	low := makeAuthority(t, "low", &middle, material.RSA2048, nil)
-	later := makeAuthority(t, "other root", nil, material.ECDSAP256, until(end.Add(100*time.Hour)))
+	root := makeAuthority(tb, "root", nil, material.ECDSAP384, nil)
+	middle := makeAuthority(tb, "middle", &root, material.ECDSAP256, until(end))
+	low := makeAuthority(tb, "low", &middle, material.RSA2048, nil)
+	later := makeAuthority(tb, "other root", nil, material.ECDSAP256, until(end.Add(100*time.Hour)))
 	chain := slices.Concat(low.pem(), middle.pem())
 	out["an intermediate with its root"] = shape{crt: slices.Concat(middle.pem(), root.pem()), key: middle.keyPEM, expires: end, published: 1}
 	out["two intermediates with their root, the upper ends first"] = shape{crt: slices.Concat(chain, root.pem()), key: low.keyPEM, expires: end, published: 2}

@@ -52,12 +52,12 @@ func Run(t *testing.T, h Harness) {
 }
 
 // Key makes a private key of the algorithm, once per process: what RSA keys cost is not what is tested.
-func Key(t testing.TB, algorithm material.KeyAlgorithm) credential.Sensitive {
-	t.Helper()
+func Key(tb testing.TB, algorithm material.KeyAlgorithm) credential.Sensitive {
+	tb.Helper()
 	once, _ := keys.LoadOrStore(algorithm, sync.OnceValues(func() (credential.Sensitive, error) { return material.NewKey(algorithm) }))
 	key, err := once.(func() (credential.Sensitive, error))()
 	if err != nil {
-		t.Fatalf("making a key: %v", err)
+		tb.Fatalf("making a key: %v", err)
 	}
 	return key
 }
@@ -65,25 +65,25 @@ func Key(t testing.TB, algorithm material.KeyAlgorithm) credential.Sensitive {
 var keys sync.Map
 
 // Request makes a request for the names with a key of the algorithm.
-func (h Harness) Request(t testing.TB, algorithm material.KeyAlgorithm, names issuer.Names, usages ...issuer.Usage) issuer.Request {
-	t.Helper()
-	csr, err := material.NewRequest(Key(t, algorithm), material.Names(names))
+func (h Harness) Request(tb testing.TB, algorithm material.KeyAlgorithm, names issuer.Names, usages ...issuer.Usage) issuer.Request {
+	tb.Helper()
+	csr, err := material.NewRequest(Key(tb, algorithm), material.Names(names))
 	if err != nil {
-		t.Fatalf("making a request: %v", err)
+		tb.Fatalf("making a request: %v", err)
 	}
-	return issuer.Request{ID: t.Name(), CSR: csr, Names: names, Usages: usages, Lifetime: time.Hour, Now: h.Now}
+	return issuer.Request{ID: tb.Name(), CSR: csr, Names: names, Usages: usages, Lifetime: time.Hour, Now: h.Now}
 }
 
 // Candidate is what a controller would publish of an answer.
-func (h Harness) Candidate(t testing.TB, algorithm material.KeyAlgorithm, request issuer.Request, chain issuer.Chain) material.Candidate {
-	t.Helper()
+func (h Harness) Candidate(tb testing.TB, algorithm material.KeyAlgorithm, request issuer.Request, chain issuer.Chain) material.Candidate {
+	tb.Helper()
 	usages := make([]material.Usage, 0, len(request.Usages))
 	for _, usage := range request.Usages {
 		usages = append(usages, material.Usage(usage))
 	}
 	return material.Candidate{
 		Material: credential.Material{
-			credential.KeyPrivateKey:  Key(t, algorithm),
+			credential.KeyPrivateKey:  Key(tb, algorithm),
 			credential.KeyCertificate: credential.NewSensitive(chain.Certificates),
 			credential.KeyAuthority:   credential.NewSensitive(chain.Authorities),
 		},
@@ -237,6 +237,7 @@ func (h Harness) refuses(t *testing.T) {
 
 // otherSignature flips a bit in the signature, which ends the request.
 func otherSignature(t *testing.T, csr []byte) []byte {
+	t.Helper()
 	block, _ := pem.Decode(csr)
 	if block == nil {
 		t.Fatal("the request is not PEM")

@@ -22,20 +22,20 @@ import (
 
 // OpenSSLVerify runs "openssl verify -x509_strict" on a chain, for one usage, at a given instant. partial allows a trust
 // anchor that is not self-signed.
-func OpenSSLVerify(t testing.TB, chain issuer.Chain, usage issuer.Usage, at time.Time, partial bool) error {
-	t.Helper()
+func OpenSSLVerify(tb testing.TB, chain issuer.Chain, usage issuer.Usage, at time.Time, partial bool) error {
+	tb.Helper()
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
-		t.Fatal("the command openssl is missing; run hack/install-deps.sh test")
+		tb.Fatal("the command openssl is missing; run hack/install-deps.sh test")
 	}
-	folder := t.TempDir()
+	folder := tb.TempDir()
 	leaf, rest := pem.Decode(chain.Certificates)
 	if leaf == nil {
 		return fmt.Errorf("the chain is not PEM")
 	}
 	for name, data := range map[string][]byte{"leaf.pem": pem.EncodeToMemory(leaf), "chain.pem": rest, "ca.pem": chain.Authorities} {
 		if err := os.WriteFile(filepath.Join(folder, name), data, 0o600); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	purpose := map[issuer.Usage]string{issuer.ClientAuth: "sslclient", issuer.ServerAuth: "sslserver"}[usage]
@@ -47,7 +47,7 @@ func OpenSSLVerify(t testing.TB, chain issuer.Chain, usage issuer.Usage, at time
 	if partial {
 		args = append(args, "-partial_chain")
 	}
-	command := exec.CommandContext(t.Context(), openssl, append(args, "leaf.pem")...) //nolint:gosec // a test's own arguments
+	command := exec.CommandContext(tb.Context(), openssl, append(args, "leaf.pem")...)
 	command.Dir = folder
 	if output, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, output)
@@ -57,8 +57,9 @@ func OpenSSLVerify(t testing.TB, chain issuer.Chain, usage issuer.Usage, at time
 
 // weakRequest is a request signed by an RSA key of 1024 bits.
 func weakRequest(t *testing.T) []byte {
+	t.Helper()
 	t.Setenv("GODEBUG", "rsa1024min=0")
-	key, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // the weakness is what is refused
+	key, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
 	}
