@@ -92,6 +92,9 @@ func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReferen
 	if err == nil {
 		err = authority.Check(ctx, a.clock.Now().UTC())
 	}
+	if fault.Classify(err) == fault.ClassPending {
+		return nil, version, fmt.Errorf("%s is not ready: %w", object.id, err)
+	}
 	if err != nil {
 		return nil, version, fault.Blocked(fault.AuthorityNotReady, fmt.Errorf("%s is not ready: %w", object.id, err))
 	}
@@ -202,6 +205,9 @@ func (a *authorities) keyPair(ctx context.Context, object authorityObject) (crt 
 	secret, err := a.managedSecret(ctx, object)
 	if err != nil {
 		return nil, key, nil, err
+	}
+	if secret == nil && a.clock.Since(object.object.GetCreationTimestamp().Time) < keyPairAge {
+		return nil, key, nil, fault.Pending(time.Second, fmt.Errorf("its key pair is being made"))
 	}
 	if secret == nil {
 		return nil, key, nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf("its key pair in Secret %s is not there", at))

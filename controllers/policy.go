@@ -73,5 +73,6 @@ func unmetOf(err error) rotation.Unmet {
 		Reason:    string(fault.ReasonOf(err, fault.APIServerFailed)),
 		Message:   err.Error(),
 		Permanent: fault.Classify(err) == fault.ClassPermanent,
+		Pending:   fault.Classify(err) == fault.ClassPending,
 	}
 }

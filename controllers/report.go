@@ -43,15 +43,22 @@ func newTrouble(err error, fallback fault.Reason) *trouble {
 	if fallback == "" {
 		fallback = fault.APIServerFailed
 	}
-	return &trouble{class: fault.Classify(err), reason: string(fault.ReasonOf(err, fallback)), message: err.Error(), err: err}
+	out := &trouble{class: fault.Classify(err), reason: string(fault.ReasonOf(err, fallback)), message: err.Error(), err: err}
+	if out.class == fault.ClassPending {
+		out.reason = v1alpha1.ReasonProgressing
+	}
+	return out
 }
 
 func troubleOf(unmet rotation.Unmet) *trouble {
-	class := fault.ClassBlocked
-	if unmet.Permanent {
-		class = fault.ClassPermanent
+	out := &trouble{class: fault.ClassBlocked, reason: unmet.Reason, message: unmet.Message}
+	switch {
+	case unmet.Permanent:
+		out.class = fault.ClassPermanent
+	case unmet.Pending:
+		out.class, out.reason = fault.ClassPending, v1alpha1.ReasonProgressing
 	}
-	return &trouble{class: class, reason: unmet.Reason, message: unmet.Message}
+	return out
 }
 
 // statusParts are the parts of a status that every kind has.
