@@ -5,14 +5,15 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/material"
 )
 
@@ -38,7 +39,7 @@ type Options struct {
 	ConnectTimeout time.Duration
 }
 
-// server is a backend.Backend.
+// engine is a backend.Backend.
 type engine struct {
 	options Options
 }
@@ -71,7 +72,7 @@ func (e *engine) Open(_ context.Context, target backend.Target) (backend.Session
 	if err != nil {
 		return nil, err
 	}
-	return &session{target: target, endpoint: to, timeout: e.options.CallTimeout}, nil
+	return &session{target: target, endpoint: to, timeout: e.options.CallTimeout, turn: make(chan struct{}, 1)}, nil
 }
 
 // session is a backend.Session, and also a credential.Remover, Marked and Counter, and a backend.Preflighter.
@@ -80,7 +81,7 @@ type session struct {
 	endpoint *endpoint
 	timeout  time.Duration
 
-	mu    sync.Mutex // held while the admin's connection is in use
+	turn  chan struct{} // holds one token while the admin's connection is in use
 	admin *pgx.Conn
 	name  string // application_name of the admin's connection
 }
@@ -96,14 +97,14 @@ var (
 // Traits implements credential.Source.
 func (s *session) Traits() credential.Traits { return (&engine{}).Traits() }
 
-// Close implements backend.Session.
+// Close implements backend.Session. It waits for a call that is under way.
 func (s *session) Close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
 	s.drop()
 }
 
-// drop ends the admin's connection. The caller holds mu.
+// drop ends the admin's connection. It is the caller's turn.
 func (s *session) drop() {
 	if s.admin != nil {
 		hangUp(s.admin)
@@ -113,10 +114,14 @@ func (s *session) drop() {
 
 // withAdmin runs fn on the admin's connection, which is made where there is none. After an error it is not used again.
 func (s *session) withAdmin(ctx context.Context, ref credential.Ref, fn func(context.Context, *pgx.Conn) error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return fault.Transient(fault.ServerUnreachable, errors.New("waiting for another call on the same session: it did not end in time"))
+	}
 	name := applicationName(ref)
-	if s.admin != nil && (s.name != name || s.admin.Ping(ctx) != nil) {
+	if s.admin != nil && (s.name != name || !s.alive(ctx)) {
 		s.drop()
 	}
 	if s.admin == nil {
@@ -131,4 +136,11 @@ func (s *session) withAdmin(ctx context.Context, ref credential.Ref, fn func(con
 		s.drop()
 	}
 	return err
+}
+
+// alive tells whether the kept connection still answers, and soon enough for another one to be made if not.
+func (s *session) alive(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.endpoint.timeout)
+	defer cancel()
+	return s.admin.Ping(ctx) == nil
 }

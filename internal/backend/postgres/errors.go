@@ -27,6 +27,7 @@ const (
 	failedNetwork     kind = iota // no connection, or it broke
 	failedTimeout                 // no answer in time
 	failedServer                  // the server said no; code says why
+	failedName                    // the host name does not resolve
 	failedAddress                 // the address must not be dialed; text says why
 	failedTLS                     // the server does not offer TLS
 	failedCertificate             // the server's certificate is not trusted; text says why
@@ -50,6 +51,8 @@ func (f *failure) Error() string {
 		return "no answer in time"
 	case failedServer:
 		return "the server answered with SQLSTATE " + f.code
+	case failedName:
+		return "the host name cannot be resolved"
 	case failedAddress, failedCertificate:
 		return f.text
 	case failedTLS:
@@ -114,6 +117,10 @@ func diagnoseTransport(err error) *failure {
 	var timeout net.Error
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || pgconn.Timeout(err) || errors.As(err, &timeout) && timeout.Timeout() {
 		return &failure{kind: failedTimeout}
+	}
+	var name *net.DNSError
+	if errors.As(err, &name) {
+		return &failure{kind: failedName}
 	}
 	var handshake *handshakeError
 	if errors.As(err, &handshake) {
@@ -218,6 +225,8 @@ func (f *failure) meaning() meaning {
 		return m
 	case failedTimeout:
 		return meaning{fault.Transient, fault.ServerUnreachable, "no answer in time: check address, network policies and firewalls"}
+	case failedName:
+		return meaning{fault.Transient, fault.ServerUnreachable, f.Error() + ": check address and DNS"}
 	case failedAddress:
 		return meaning{fault.Permanent, fault.AddressForbidden, f.text + ", which is never dialed: use another address"}
 	case failedTLS:
@@ -275,9 +284,9 @@ func (s *session) clientFault(f *failure, login string) error {
 }
 
 // statementFault explains why a statement failed. An error that has a class already keeps it.
-func (s *session) statementFault(err error, doing string) error {
+func (e *endpoint) statementFault(err error, doing string) error {
 	if err == nil || fault.ReasonOf(err, "") != "" || fault.Classify(err) == fault.ClassPending {
 		return err
 	}
-	return diagnose(err, nil).wrap(fmt.Sprintf("%s on %s", doing, s.endpoint.address()))
+	return diagnose(err, nil).wrap(fmt.Sprintf("%s on %s", doing, e.address()))
 }

@@ -28,7 +28,7 @@ func (s *session) Marker(ctx context.Context, ref credential.Ref) (credential.Ma
 		return err
 	})
 	if err != nil {
-		return credential.Marker{}, s.statementFault(err, fmt.Sprintf("reading the mark of login %q", login))
+		return credential.Marker{}, s.endpoint.statementFault(err, fmt.Sprintf("reading the mark of login %q", login))
 	}
 	return found.marker(), nil
 }
@@ -56,7 +56,7 @@ func (s *session) Sessions(ctx context.Context, ref credential.Ref) (credential.
 		return conn.QueryRow(ctx, sessionsQuery, login, verifyName(ref)).Scan(&found.Count, &oldest, &found.Clients)
 	})
 	if err != nil {
-		return credential.Sessions{}, s.statementFault(err, fmt.Sprintf("counting the sessions of login %q", login))
+		return credential.Sessions{}, s.endpoint.statementFault(err, fmt.Sprintf("counting the sessions of login %q", login))
 	}
 	if oldest != nil {
 		found.Oldest = oldest.UTC()

@@ -112,6 +112,14 @@ func TestTheResolversAnswerIsJudgedAndDialedAsItIs(t *testing.T) {
 	}
 }
 
+func TestANameThatDoesNotResolveIsNoAnswer(t *testing.T) {
+	b := New(Options{Lookup: func(_ context.Context, host string) ([]string, error) {
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}})
+	_, err := b.Check(t.Context(), backend.Server{Host: "db.example.com", Port: 5432, TLS: backend.TLSDisable})
+	wantFault(t, err, fault.ClassTransient, fault.ServerUnreachable, "db.example.com:5432", "DNS")
+}
+
 func TestAHostThatIsNoHostIsRefused(t *testing.T) {
 	for _, host := range []string{"", "/var/run/postgresql", "a,b", "a b", "user@host", `C:\socket`, "a\x00b"} {
 		_, err := testBackend().Open(t.Context(), backend.Target{Server: backend.Server{Host: host, Port: 5432, TLS: backend.TLSDisable}})

@@ -82,7 +82,7 @@ func (e *engine) Check(ctx context.Context, server backend.Server) (backend.Repo
 	defer hangUp(conn)
 	f, err := readFacts(ctx, conn)
 	if err != nil {
-		return backend.Report{Version: f.version}, (&session{endpoint: to}).statementFault(err, "checking the server")
+		return backend.Report{Version: f.version}, to.statementFault(err, "checking the server")
 	}
 	report := backend.Report{Version: f.version, Notes: notes(server, f)}
 	return report, lacking(f.lacks(server.Admin.Username))
@@ -146,7 +146,7 @@ func (s *session) Preflight(ctx context.Context, ref credential.Ref) error {
 		}
 		return s.checkPrivileges(ctx, conn)
 	})
-	return s.statementFault(err, "checking what the credential needs")
+	return s.endpoint.statementFault(err, "checking what the credential needs")
 }
 
 // Roles that reach beyond the data of one database: a login that acts as one of them can leave the server, read its files,

@@ -40,7 +40,7 @@ func (s *session) Remove(ctx context.Context, ref credential.Ref) error {
 		if err := s.judgeDependents(login, holds); err != nil {
 			return err
 		}
-		return s.statementFault(s.dropWithObjects(ctx, ref, login), doing)
+		return s.endpoint.statementFault(s.dropWithObjects(ctx, ref, login), doing)
 	})
 }
 

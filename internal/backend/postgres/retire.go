@@ -81,7 +81,7 @@ func (s *session) checkRetired(ctx context.Context, ref credential.Ref, login st
 		return err
 	})
 	if err != nil {
-		return s.statementFault(err, fmt.Sprintf("checking that login %q is closed", login))
+		return s.endpoint.statementFault(err, fmt.Sprintf("checking that login %q is closed", login))
 	}
 	still := fault.Transient(fault.StillAccepted, fmt.Errorf("retiring login %q on %s: the server lets it in all the same: see who changes it, or what answers at this address", login, s.endpoint.address()))
 	if now.canLogin && now.owner == ref.Owner() && now.seq == ref.Seq {

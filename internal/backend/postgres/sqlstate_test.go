@@ -147,7 +147,7 @@ func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
 			if !errors.As(err, &answer) || answer.Code != code {
 				t.Fatalf("the server answered %v, not %s", err, code)
 			}
-			got := s.statementFault(err, "trying")
+			got := s.endpoint.statementFault(err, "trying")
 			wantFault(t, got, tc.class, tc.reason, code, "trying on localhost:")
 			if strings.Contains(got.Error(), answer.Message) {
 				t.Errorf("%q passes on what the server said", got)
@@ -279,6 +279,53 @@ func waits(t *testing.T, l *lab, pid uint32) bool {
 		t.Fatal(err)
 	}
 	return waiting
+}
+
+// Another rekey without our lock writes a newer mark after we looked first, and before we altered.
+func TestTheMarkThatCountsIsReadAfterTheChange(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		s := open(t, l.target())
+		live := mustStage(t, s, testRef(1, "a"))
+		login := ident(loginName(s.target, "a"))
+		blocker, err := l.Connect(t.Context(), "postgres")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hangUp(blocker)
+		if _, err := blocker.Exec(t.Context(), "BEGIN; ALTER ROLE "+login+" CONNECTION LIMIT 50"); err != nil {
+			t.Fatal(err)
+		}
+		pid := s.admin.PgConn().PID()
+		proposed := propose(t, s.target, "a")
+		staged := make(chan error, 1)
+		go func() {
+			_, err := s.Stage(t.Context(), testRef(3, "a"), proposed)
+			staged <- err
+		}()
+		until(t, "our change to wait", func() bool { return waits(t, l, pid) })
+		mustExec(t, l, "COMMENT ON ROLE "+login+" IS "+literal(markText(testRef(9, "a"))))
+		if _, err := blocker.Exec(t.Context(), "ROLLBACK"); err != nil {
+			t.Fatal(err)
+		}
+		wantFault(t, <-staged, fault.ClassPermanent, fault.Fenced, "version 9")
+		wantAnswer(t, s, testRef(1, "a"), live, credential.Accepted)
+	})
+}
+
+func TestVerifyAcceptsWithoutTheAdminAndRefusesOnlyWithIt(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		target := l.target()
+		r := testRef(1, "a")
+		got := mustStage(t, open(t, target), r)
+		target.Server.Admin.Password = credential.SensitiveString("wrong-0123456789")
+		s := open(t, target)
+		wantAnswer(t, s, r, got, credential.Accepted)
+		answer, err := s.Verify(t.Context(), r, propose(t, target, "a"))
+		wantFault(t, err, fault.ClassBlocked, fault.AdminRejected, "adminSecretRef")
+		if answer != credential.Unknown {
+			t.Errorf("got %s, want Unknown", answer)
+		}
+	})
 }
 
 func TestALockHeldBySomebodyElseEndsInTime(t *testing.T) {

@@ -37,7 +37,7 @@ func (s *session) change(ctx context.Context, ref credential.Ref, doing string, 
 			break
 		}
 	}
-	return s.statementFault(err, doing)
+	return s.endpoint.statementFault(err, doing)
 }
 
 // disturbed tells that another transaction changed the same row of the catalog. The whole transaction was rolled back, so

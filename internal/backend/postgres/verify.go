@@ -130,5 +130,5 @@ func (s *session) settled(ctx context.Context, ref credential.Ref) (bool, error)
 		return conn.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_stat_activity
 WHERE application_name = $1 AND pid <> pg_catalog.pg_backend_pid()`, applicationName(ref)).Scan(&left)
 	})
-	return left == 0, s.statementFault(err, "looking for changes under way")
+	return left == 0, s.endpoint.statementFault(err, "looking for changes under way")
 }

@@ -1,0 +1,73 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backendtest
+
+import (
+	"testing"
+
+	"github.com/rekey/rekey/internal/credential"
+)
+
+func (s *suite) retired(t *testing.T) {
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	first := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
+	second := s.stage(t, on, ref(2, "b"), s.propose(t, target, "b"))
+	for range 2 {
+		s.mustNot(t, on.Retire(s.context(t), ref(1, "a")))
+		s.wantAnswer(t, on, ref(1, "a"), first, credential.Rejected)
+		s.wantAnswer(t, on, ref(2, "b"), second, credential.Accepted)
+	}
+	if s.Accepts(t, target, first.String(credential.KeyUsername), first.String(credential.KeyPassword)) {
+		t.Error("a client gets in with the retired login")
+	}
+	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: ref(1, "a").Owner(), Seq: 1})
+}
+
+func (s *suite) retiredElsewhere(t *testing.T) {
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	s.mustNot(t, on.Retire(s.context(t), ref(1, "a")))
+	s.wantMarker(t, on, ref(1, "a"), credential.Marker{})
+	live := s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
+	for _, seq := range []int64{1, 5} { // a slot that was taken over, and a version that never reached it
+		s.mustNot(t, on.Retire(s.context(t), ref(seq, "a")))
+		s.wantAnswer(t, on, ref(3, "a"), live, credential.Accepted)
+	}
+	s.wantMarker(t, on, ref(3, "a"), credential.Marker{Exists: true, Owner: ref(3, "a").Owner(), Seq: 3})
+}
+
+func (s *suite) reused(t *testing.T) {
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	first := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
+	s.mustNot(t, on.Retire(s.context(t), ref(1, "a")))
+	third := s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
+	s.wantAnswer(t, on, ref(3, "a"), third, credential.Accepted)
+	s.wantAnswer(t, on, ref(1, "a"), first, credential.Rejected)
+}
+
+func (s *suite) removed(t *testing.T) {
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	s.mustNot(t, on.Remove(s.context(t), ref(1, "a")))
+	first := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
+	second := s.stage(t, on, ref(2, "b"), s.propose(t, target, "b"))
+	for range 2 {
+		s.mustNot(t, on.Remove(s.context(t), ref(2, "a")))
+		s.wantMarker(t, on, ref(1, "a"), credential.Marker{})
+		s.wantAnswer(t, on, ref(1, "a"), first, credential.Rejected)
+		s.wantAnswer(t, on, ref(2, "b"), second, credential.Accepted)
+	}
+	again := s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
+	s.wantAnswer(t, on, ref(3, "a"), again, credential.Accepted)
+}
+
+func (s *suite) rejected(t *testing.T) {
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	s.wantAnswer(t, on, ref(1, "a"), s.propose(t, target, "a"), credential.Rejected)
+	s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
+	s.wantAnswer(t, on, ref(1, "a"), s.propose(t, target, "a"), credential.Rejected)
+}

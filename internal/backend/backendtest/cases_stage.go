@@ -1,0 +1,131 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package backendtest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+)
+
+func (s *suite) staged(t *testing.T) {
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	s.wantMarker(t, on, ref(1, "a"), credential.Marker{})
+	proposed := s.propose(t, target, "a")
+	got := s.stage(t, on, ref(1, "a"), proposed)
+	if !got.Equal(proposed) {
+		t.Error("the material to publish is not what was proposed")
+	}
+	s.wantAnswer(t, on, ref(1, "a"), got, credential.Accepted)
+	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: ref(1, "a").Owner(), Seq: 1})
+	s.wantMarker(t, on, ref(1, "b"), credential.Marker{})
+	second := s.stage(t, on, ref(2, "b"), s.propose(t, target, "b"))
+	s.wantAnswer(t, on, ref(2, "b"), second, credential.Accepted)
+	s.wantAnswer(t, on, ref(1, "a"), got, credential.Accepted)
+	if !s.Accepts(t, target, got.String(credential.KeyUsername), got.String(credential.KeyPassword)) {
+		t.Error("a client is refused")
+	}
+}
+
+func (s *suite) stagedTwice(t *testing.T) {
+	target := s.Fresh(t)
+	proposed := s.propose(t, target, "a")
+	for range 3 {
+		on := s.open(t, s.Backend, target) // a new session each time: nothing may live in memory
+		s.stage(t, on, ref(4, "a"), proposed)
+		s.wantAnswer(t, on, ref(4, "a"), proposed, credential.Accepted)
+		s.wantMarker(t, on, ref(4, "a"), credential.Marker{Exists: true, Owner: ref(4, "a").Owner(), Seq: 4})
+	}
+}
+
+func (s *suite) lostAnswer(t *testing.T) {
+	for _, mode := range []Mode{FailAfter, LoseAnswer} {
+		target := s.Fresh(t)
+		faulty := NewFaulty(s.Backend)
+		on := s.open(t, faulty, target)
+		proposed := s.propose(t, target, "a")
+		faulty.Arm(1, mode)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		_, err := on.Stage(ctx, ref(1, "a"), proposed)
+		cancel()
+		s.wantFault(t, err, fault.ClassTransient, fault.ServerUnreachable)
+		s.wantAnswer(t, on, ref(1, "a"), proposed, credential.Accepted)
+		s.stage(t, on, ref(1, "a"), proposed)
+		s.wantAnswer(t, on, ref(1, "a"), proposed, credential.Accepted)
+	}
+}
+
+func (s *suite) failedBefore(t *testing.T) {
+	target := s.Fresh(t)
+	faulty := NewFaulty(s.Backend)
+	on := s.open(t, faulty, target)
+	proposed := s.propose(t, target, "a")
+	faulty.Arm(1, FailBefore)
+	_, err := on.Stage(s.context(t), ref(1, "a"), proposed)
+	s.wantFault(t, err, fault.ClassTransient, fault.ServerUnreachable)
+	s.wantAnswer(t, on, ref(1, "a"), proposed, credential.Rejected)
+	s.stage(t, on, ref(1, "a"), proposed)
+	s.wantAnswer(t, on, ref(1, "a"), proposed, credential.Accepted)
+	if diff := cmp.Diff([]string{"Stage", "Verify", "Stage", "Verify"}, faulty.Calls()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func (s *suite) fencedByNewer(t *testing.T) {
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	newer := s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
+	older := s.propose(t, target, "a")
+	_, err := on.Stage(s.context(t), ref(1, "a"), older)
+	s.wantFault(t, err, fault.ClassPermanent, fault.Fenced)
+	s.wantAnswer(t, on, ref(3, "a"), newer, credential.Accepted)
+	s.wantAnswer(t, on, ref(1, "a"), older, credential.Rejected)
+	s.wantMarker(t, on, ref(3, "a"), credential.Marker{Exists: true, Owner: ref(3, "a").Owner(), Seq: 3})
+}
+
+func (s *suite) fencedByForeign(t *testing.T) {
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	theirs := s.stage(t, on, foreign(1, "a"), s.propose(t, target, "a"))
+	_, err := on.Stage(s.context(t), ref(9, "a"), s.propose(t, target, "a"))
+	s.wantFault(t, err, fault.ClassPermanent, fault.Fenced)
+	s.wantFault(t, on.Retire(s.context(t), ref(1, "a")), fault.ClassPermanent, fault.Fenced)
+	s.mustNot(t, on.Remove(s.context(t), ref(1, "a")))
+	s.wantFault(t, on.Preflight(s.context(t), ref(1, "a")), fault.ClassPermanent, fault.Fenced)
+	s.wantAnswer(t, on, foreign(1, "a"), theirs, credential.Accepted)
+	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: foreign(1, "a").Owner(), Seq: 1})
+}
+
+func (s *suite) loginExists(t *testing.T) {
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	login, password := target.Username+"_a", "Made-by-hand-0123456789"
+	s.remember(password)
+	s.Foreign(t, target, login, password)
+	_, err := on.Stage(s.context(t), ref(1, "a"), s.propose(t, target, "a"))
+	s.wantFault(t, err, fault.ClassPermanent, fault.LoginExists)
+	s.wantFault(t, on.Retire(s.context(t), ref(1, "a")), fault.ClassPermanent, fault.Fenced)
+	s.mustNot(t, on.Remove(s.context(t), ref(1, "a")))
+	s.wantFault(t, on.Preflight(s.context(t), ref(1, "a")), fault.ClassPermanent, fault.LoginExists)
+	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true})
+	if !s.Accepts(t, target, login, password) {
+		t.Error("the login does not work any more")
+	}
+}
+
+func (s *suite) loginNotFound(t *testing.T) {
+	target := s.Fresh(t)
+	target.Create = false
+	on := s.open(t, s.Backend, target)
+	_, err := on.Stage(s.context(t), ref(1, "a"), s.propose(t, target, "a"))
+	s.wantFault(t, err, fault.ClassBlocked, fault.LoginNotFound)
+	s.wantFault(t, on.Preflight(s.context(t), ref(1, "a")), fault.ClassBlocked, fault.LoginNotFound)
+	s.wantMarker(t, on, ref(1, "a"), credential.Marker{})
+}
