@@ -1,0 +1,395 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	clocktesting "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/issuer/ca"
+)
+
+// apiServer is a real one, shared by all tests of the package. Every test has a namespace of its own.
+var apiServer *rest.Config
+
+func TestMain(m *testing.M) { os.Exit(runWithAPIServer(m)) }
+
+func runWithAPIServer(m *testing.M) int {
+	if _, err := os.Stat(filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kube-apiserver")); err != nil {
+		fmt.Fprintln(os.Stderr, "these tests need a real API server: run `make assets` and set KUBEBUILDER_ASSETS to the folder that it prints, or run `make test`")
+		return 1
+	}
+	environment := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
+	config, err := environment.Start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "starting the API server:", err)
+		return 1
+	}
+	defer func() { _ = environment.Stop() }()
+	apiServer = config
+	return m.Run()
+}
+
+func testScheme(t *testing.T) *runtime.Scheme {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	return scheme
+}
+
+// write is one request that was meant to change something.
+type write struct {
+	verb, kind, name string
+}
+
+// world is a namespace on the real API server, a clock that only the test moves, and the controllers, which only the test
+// calls. Unless a test brings a real one, the database server is the fake that keeps the backends' contract.
+type world struct {
+	t         *testing.T
+	ctx       context.Context
+	namespace string
+	client    client.WithWatch
+	clock     *clocktesting.FakePassiveClock
+	database  *backendtest.Fake
+	backends  map[v1alpha1.Engine]backend.Backend
+
+	shared   shared
+	mu       sync.Mutex
+	writes   []write
+	messages []string
+	// fail, where set, is asked before every write.
+	fail func(write) error
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, ctx: t.Context(), database: backendtest.NewFake(),
+		clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
+	w.backends = map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: w.database}
+	raw, err := client.NewWithWatch(apiServer, client.Options{Scheme: testScheme(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "world-"}}
+	if err := raw.Create(w.ctx, namespace); err != nil {
+		t.Fatal(err)
+	}
+	w.namespace = namespace.Name
+	w.client = interceptor.NewClient(raw, interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			return w.through("create", o, func() error { return c.Create(ctx, o, opts...) })
+		},
+		Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
+			return w.through("update", o, func() error { return c.Update(ctx, o, opts...) })
+		},
+		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+			return w.through("delete", o, func() error { return c.Delete(ctx, o, opts...) })
+		},
+		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
+			return w.through("update "+sub, o, func() error { return c.SubResource(sub).Update(ctx, o, opts...) })
+		},
+	})
+	w.restart()
+	return w
+}
+
+func (w *world) through(verb string, o client.Object, do func() error) error {
+	this := write{verb, kindOf(o), o.GetName()}
+	w.mu.Lock()
+	w.writes = append(w.writes, this)
+	fail := w.fail
+	w.mu.Unlock()
+	if fail != nil {
+		if err := fail(this); err != nil {
+			return err
+		}
+	}
+	return do()
+}
+
+func kindOf(o client.Object) string {
+	name := fmt.Sprintf("%T", o)
+	return name[strings.LastIndex(name, ".")+1:]
+}
+
+// restart is what is left when the process died and came back: nothing but what is written down.
+func (w *world) restart() {
+	known := NewAPIClock(w.clock)
+	known.note(w.clock.Now(), w.clock.Now(), w.clock.Now())
+	w.shared = newShared(w.client, w.client, w, Options{
+		OperatorNamespace: w.namespace, Clock: w.clock, APIClock: known, Backends: w.backends, KeyPairs: ca.KeyPairs{},
+	})
+	w.shared.metrics = newMetrics(prometheus.NewRegistry(), known, "test")
+}
+
+// Eventf implements events.EventRecorder.
+func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, action, note string, args ...any) {
+	object, _ := regarding.(client.Object)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.messages = append(w.messages, fmt.Sprintf("%s %s %s/%s: %s", kind, reason, kindOf(object), object.GetName(), fmt.Sprintf(note, args...)))
+}
+
+// events gives the Events that were told since the last call.
+func (w *world) events() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := w.messages
+	w.messages = nil
+	return out
+}
+
+// written gives the writes since the last call.
+func (w *world) written() []write {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := w.writes
+	w.writes = nil
+	return out
+}
+
+// create stores objects as a user does.
+func (w *world) create(objects ...client.Object) {
+	w.t.Helper()
+	for _, o := range objects {
+		if o.GetNamespace() == "" && !clusterScoped(o) {
+			o.SetNamespace(w.namespace)
+		}
+		if err := w.client.Create(w.ctx, o); err != nil {
+			w.t.Fatalf("creating %T %s: %v", o, o.GetName(), err)
+		}
+		if clusterScoped(o) {
+			w.t.Cleanup(func() { _ = w.client.Delete(context.WithoutCancel(w.ctx), o) })
+		}
+	}
+	w.written()
+}
+
+func clusterScoped(o client.Object) bool {
+	_, ok := o.(*v1alpha1.ClusterCertificateAuthority)
+	return ok
+}
+
+// get reads an object anew.
+func (w *world) get(o client.Object) {
+	w.t.Helper()
+	if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(o), o); err != nil {
+		w.t.Fatalf("reading %T %s: %v", o, o.GetName(), err)
+	}
+}
+
+// secret reads a Secret of the namespace.
+func (w *world) secret(name string) *corev1.Secret {
+	w.t.Helper()
+	out := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
+	w.get(out)
+	return out
+}
+
+// edit changes an object as a user does.
+func (w *world) edit(o client.Object, change func()) {
+	w.t.Helper()
+	w.get(o)
+	change()
+	if err := w.client.Update(w.ctx, o); err != nil {
+		w.t.Fatalf("editing %T %s: %v", o, o.GetName(), err)
+	}
+	w.written()
+}
+
+func (w *world) reconcilerOf(o client.Object) reconcile.Reconciler {
+	switch o.(type) {
+	case *v1alpha1.CertificateAuthority:
+		return &authorityReconciler{shared: w.shared, newObject: func() client.Object { return &v1alpha1.CertificateAuthority{} }}
+	case *v1alpha1.ClusterCertificateAuthority:
+		return &authorityReconciler{shared: w.shared, newObject: func() client.Object { return &v1alpha1.ClusterCertificateAuthority{} }}
+	case *v1alpha1.ClientIdentity:
+		return &identityReconciler{shared: w.shared, newObject: func() client.Object { return &v1alpha1.ClientIdentity{} }}
+	case *v1alpha1.ServerIdentity:
+		return &identityReconciler{shared: w.shared, newObject: func() client.Object { return &v1alpha1.ServerIdentity{} }}
+	case *v1alpha1.DatabaseServer:
+		return &serverReconciler{shared: w.shared}
+	case *v1alpha1.DatabaseCredential:
+		return &credentialReconciler{shared: w.shared}
+	}
+	w.t.Fatalf("no controller for %T", o)
+	return nil
+}
+
+// reconcile runs one pass over the object and reads it anew; then it must be in a state that people and tools can trust.
+func (w *world) reconcile(o client.Object) ctrl.Result {
+	w.t.Helper()
+	result, err := w.reconcilerOf(o).Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(o)})
+	if err != nil {
+		w.t.Fatalf("reconciling %T %s: %v", o, o.GetName(), err)
+	}
+	if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(o), o); client.IgnoreNotFound(err) != nil {
+		w.t.Fatal(err)
+	} else if err == nil {
+		w.checkStatus(o)
+	}
+	return result
+}
+
+// settle reconciles until the object wants to be left alone for a while, at most n times.
+func (w *world) settle(o client.Object, n int) {
+	w.t.Helper()
+	for range n {
+		if w.reconcile(o).RequeueAfter > time.Second {
+			return
+		}
+	}
+}
+
+// step moves the clock.
+func (w *world) step(by time.Duration) { w.clock.SetTime(w.clock.Now().Add(by)) }
+
+func conditionsOfObject(o client.Object) []metav1.Condition {
+	switch c := o.(type) {
+	case *v1alpha1.CertificateAuthority:
+		return c.Status.Conditions
+	case *v1alpha1.ClusterCertificateAuthority:
+		return c.Status.Conditions
+	case *v1alpha1.ClientIdentity:
+		return c.Status.Conditions
+	case *v1alpha1.ServerIdentity:
+		return c.Status.Conditions
+	case *v1alpha1.DatabaseServer:
+		return c.Status.Conditions
+	case *v1alpha1.DatabaseCredential:
+		return c.Status.Conditions
+	}
+	return nil
+}
+
+// condition gives "Status/Reason" of a condition, empty where it is absent.
+func condition(o client.Object, kind string) string {
+	if c := meta.FindStatusCondition(conditionsOfObject(o), kind); c != nil {
+		return string(c.Status) + "/" + c.Reason
+	}
+	return ""
+}
+
+// wantCondition fails the test unless the condition is as wanted ("" for absent).
+func (w *world) wantCondition(o client.Object, kind, want string) {
+	w.t.Helper()
+	if got := condition(o, kind); got != want {
+		w.t.Errorf("%T %s: condition %s is %q, want %q; all: %s", o, o.GetName(), kind, got, want, describeConditions(o))
+	}
+}
+
+func describeConditions(o client.Object) string {
+	var out []string
+	for _, c := range conditionsOfObject(o) {
+		out = append(out, fmt.Sprintf("\n  %s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message))
+	}
+	return strings.Join(out, "")
+}
+
+// onlyWhileTrue are the conditions that are absent when they do not hold.
+var onlyWhileTrue = []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionExpiringSoon,
+	v1alpha1.ConditionRotationOverdue, v1alpha1.ConditionRotating, v1alpha1.ConditionSuspended, v1alpha1.ConditionPreviousInUse}
+
+// checkStatus holds after every pass, whatever happened.
+func (w *world) checkStatus(o client.Object) {
+	w.t.Helper()
+	conditions := conditionsOfObject(o)
+	if len(conditions) == 0 {
+		return
+	}
+	bad := func(format string, args ...any) {
+		w.t.Helper()
+		w.t.Errorf("%T %s: %s; conditions: %s", o, o.GetName(), fmt.Sprintf(format, args...), describeConditions(o))
+	}
+	if meta.FindStatusCondition(conditions, v1alpha1.ConditionReady) == nil {
+		bad("there is no Ready condition")
+	}
+	stalled, reconciling := meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionStalled), meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionReconciling)
+	if stalled && reconciling {
+		bad("Stalled and Reconciling at once")
+	}
+	for _, c := range conditions {
+		if slices.Contains(onlyWhileTrue, c.Type) && c.Status != metav1.ConditionTrue {
+			bad("%s is there although it is not True", c.Type)
+		}
+		if c.ObservedGeneration > o.GetGeneration() || c.Message == "" || strings.Contains(c.Message, "%!") {
+			bad("%s has a wrong generation or message", c.Type)
+		}
+	}
+	if want, got := wantKstatus(conditions, stalled, reconciling), w.kstatus(o); !o.GetDeletionTimestamp().IsZero() {
+		return
+	} else if got != want {
+		bad("kstatus says %s, want %s", got, want)
+	}
+}
+
+func wantKstatus(conditions []metav1.Condition, stalled, reconciling bool) status.Status {
+	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
+	switch {
+	case reconciling:
+		return status.InProgressStatus
+	case stalled:
+		return status.FailedStatus
+	case ready != nil && ready.Status == metav1.ConditionTrue:
+		return status.CurrentStatus
+	}
+	return status.InProgressStatus
+}
+
+// kstatus is what GitOps tools make of the object.
+func (w *world) kstatus(o client.Object) status.Status {
+	w.t.Helper()
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	object := &unstructured.Unstructured{Object: content}
+	object.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(kindOf(o)))
+	result, err := status.Compute(object)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return result.Status
+}
+
+// with tells whether any line holds all the words.
+func with(lines []string, words ...string) bool {
+	return slices.ContainsFunc(lines, func(line string) bool {
+		for _, word := range words {
+			if !strings.Contains(line, word) {
+				return false
+			}
+		}
+		return true
+	})
+}
