@@ -85,7 +85,7 @@ build: ## Build the operator into bin/rekey, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/rekey .
 
 .PHONY: generate
-generate: deepcopy manifests docs dist/install.yaml ## Every generated file: deepcopy, CRDs, reference docs, dist/install.yaml
+generate: deepcopy manifests docs dist/install.yaml alerts ## Every generated file: deepcopy, CRDs, reference docs, install.yaml, alert rules
 
 .PHONY: deepcopy
 deepcopy: $(CONTROLLER_GEN) ## zz_generated.deepcopy.go of the kinds
@@ -103,6 +103,10 @@ docs: ## docs/api.md and docs/conditions.md
 dist/install.yaml: $(KUSTOMIZE) ## config/default in one file
 	@mkdir -p dist
 	$(KUSTOMIZE) build config/default > dist/install.yaml.tmp && mv dist/install.yaml.tmp dist/install.yaml
+
+.PHONY: alerts
+alerts: ## config/prometheus/prometheus_rule.yaml, from rules.yaml
+	go test ./test/packaging -count=1 -run '^TestPrometheusRuleIsMadeFromTheRules$$' -update
 
 .PHONY: image
 image: build ## Build the image IMG as dist/rekey.tar, without a container engine

@@ -5,6 +5,7 @@
 # hack/deploy.sh IMAGE: prints the manifests of config/default with IMAGE as the operator's image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+PATH="$PWD/bin:$PATH"
 
 image="${1:?which image}"
 overlay=.cache/deploy

@@ -5,6 +5,7 @@
 # golangci-lint over every module that holds code of ours, then kube-api-linter over the kinds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+PATH="$PWD/bin:$PATH"
 
 root="$PWD"
 status=0

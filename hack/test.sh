@@ -7,6 +7,7 @@
 # what cannot be tried here must say so and fail.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+PATH="$PWD/bin:$PATH"
 
 stage="${1:?which stage: test or e2e}"
 shift

@@ -6,6 +6,7 @@
 # their deletionPolicy decides whether logins are dropped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+PATH="$PWD/bin:$PATH"
 
 kubectl="${KUBECTL:-kubectl}"
 left="$("$kubectl" get databasecredentials.rekey.dev --all-namespaces --ignore-not-found -o name 2>/dev/null || true)"

@@ -70,8 +70,11 @@ func TestEveryRelativeLinkLeadsSomewhere(t *testing.T) {
 	}
 }
 
-// hasAnchor says whether a heading of the page is called so, in the way that GitHub makes anchors.
+// hasAnchor says whether the page marks a place so, or has a heading of which GitHub makes such an anchor.
 func hasAnchor(text, anchor string) bool {
+	if strings.Contains(text, `<a id="`+anchor+`">`) {
+		return true
+	}
 	for _, match := range heading.FindAllStringSubmatch(text, -1) {
 		name := strings.ToLower(dropped.ReplaceAllString(match[1], ""))
 		if strings.ReplaceAll(name, " ", "-") == anchor {
