@@ -4,10 +4,12 @@
 package crds
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -50,89 +52,80 @@ func crds(t *testing.T) map[string]apiextensionsv1.CustomResourceDefinition {
 	return out
 }
 
-// fields calls visit for every field of our kinds, with its path and whether its parent requires it. What belongs to
-// Kubernetes itself (a condition, a label selector) is visited, but not what is in it.
-func fields(t *testing.T, visit func(t *testing.T, path, name string, field schema)) {
+// fields calls visit for every field of our kinds; what visit returns is wrong with it. What belongs to Kubernetes itself
+// (a condition, a label selector) is visited, but not what is in it. An element of a list or map has no name.
+func fields(t *testing.T, visit func(path, name string, field schema) (wrong string)) {
 	t.Helper()
 	for kind, crd := range crds(t) {
-		t.Run(kind, func(t *testing.T) {
-			top := crd.Spec.Versions[0].Schema.OpenAPIV3Schema
-			for _, part := range []string{"spec", "status"} {
-				visit(t, part, part, top.Properties[part])
-				walk(part, top.Properties[part], func(path, name string, field schema) { visit(t, path, name, field) })
-			}
-		})
+		top := crd.Spec.Versions[0].Schema.OpenAPIV3Schema
+		for _, part := range []string{"spec", "status"} {
+			walk(kind+": "+part, part, top.Properties[part], func(path, name string, field schema) {
+				if wrong := visit(path, name, field); wrong != "" {
+					t.Errorf("%s: %s", path, wrong)
+				}
+			})
+		}
 	}
 }
 
-func walk(path string, of schema, visit func(path, name string, field schema)) {
+func walk(path, name string, of schema, visit func(path, name string, field schema)) {
+	visit(path, name, of)
+	if name == "conditions" || name == "namespaceSelector" {
+		return
+	}
 	for name, field := range of.Properties {
-		below := path + "." + name
-		visit(below, name, field)
-		if name == "conditions" || name == "namespaceSelector" {
-			continue
-		}
-		walk(below, field, visit)
-		if field.Items != nil {
-			visit(below+"[]", "", *field.Items.Schema)
-			walk(below+"[]", *field.Items.Schema, visit)
-		}
-		if field.AdditionalProperties != nil {
-			visit(below+".*", "", *field.AdditionalProperties.Schema)
-			walk(below+".*", *field.AdditionalProperties.Schema, visit)
-		}
+		walk(path+"."+name, name, field, visit)
+	}
+	if of.Items != nil {
+		walk(path+"[]", "", *of.Items.Schema, visit)
+	}
+	if of.AdditionalProperties != nil {
+		walk(path+".*", "", *of.AdditionalProperties.Schema, visit)
 	}
 }
 
-func TestEveryDescriptionBeginsWithTheFieldsName(t *testing.T) {
-	fields(t, func(t *testing.T, path, name string, field schema) {
-		if name != "" && !strings.HasPrefix(field.Description, name+" ") {
-			t.Errorf("%s: the description begins otherwise: %q", path, field.Description)
+func TestEveryDescriptionIsASentenceThatBeginsWithTheFieldsName(t *testing.T) {
+	fields(t, func(_, name string, field schema) string {
+		if name != "" && !(strings.HasPrefix(field.Description, name+" ") && strings.HasSuffix(field.Description, ".")) {
+			return "the description is " + strconv.Quote(field.Description)
 		}
-		if name != "" && !strings.HasSuffix(field.Description, ".") {
-			t.Errorf("%s: the description does not end in a full stop: %q", path, field.Description)
-		}
+		return ""
 	})
 }
 
-func TestEveryStringListAndMapIsBounded(t *testing.T) {
-	fields(t, func(t *testing.T, path, _ string, field schema) {
-		switch field.Type {
-		case "string":
-			if field.MaxLength == nil && len(field.Enum) == 0 && field.Format != "date-time" {
-				t.Errorf("%s: a string without maxLength or enum", path)
-			}
-		case "array":
-			if field.MaxItems == nil || field.XListType == nil {
-				t.Errorf("%s: a list without maxItems or listType", path)
-			}
-		case "object":
-			if field.AdditionalProperties != nil && field.MaxProperties == nil {
-				t.Errorf("%s: a map without maxProperties", path)
-			}
-		case "integer":
-			if field.Minimum == nil {
-				t.Errorf("%s: a number without minimum", path)
-			}
+func TestEveryStringListMapAndNumberIsBounded(t *testing.T) {
+	fields(t, func(_, _ string, field schema) string {
+		switch {
+		case field.Type == "string" && field.MaxLength == nil && len(field.Enum) == 0 && field.Format != "date-time":
+			return "a string without maxLength or enum"
+		case field.Type == "array" && (field.MaxItems == nil || field.XListType == nil):
+			return "a list without maxItems or listType"
+		case field.AdditionalProperties != nil && field.MaxProperties == nil:
+			return "a map without maxProperties"
+		case field.Type == "integer" && field.Minimum == nil:
+			return "a number without minimum"
 		}
+		return ""
 	})
 }
 
 func TestSuspendIsTheOneBoolean(t *testing.T) {
-	fields(t, func(t *testing.T, path, name string, field schema) {
-		if field.Type == "boolean" && path != "spec.suspend" {
-			t.Errorf("%s is a boolean: make it an enumeration, which can grow", path)
+	fields(t, func(_, name string, field schema) string {
+		if field.Type == "boolean" && name != "suspend" {
+			return "a boolean: make it an enumeration, which can grow"
 		}
+		return ""
 	})
 }
 
-func TestEveryRuleSaysTheFix(t *testing.T) {
-	fields(t, func(t *testing.T, path, _ string, field schema) {
+func TestEveryRuleSaysWhatIsWantedInASentence(t *testing.T) {
+	fields(t, func(_, _ string, field schema) string {
 		for _, rule := range field.XValidations {
 			if len(rule.Message) < 20 {
-				t.Errorf("%s: the rule %q says only %q", path, rule.Rule, rule.Message)
+				return fmt.Sprintf("the rule %q says only %q", rule.Rule, rule.Message)
 			}
 		}
+		return ""
 	})
 }
 
