@@ -70,7 +70,7 @@ metadata:
 spec:
   groups:
 `)
-	for _, line := range strings.Split(strings.TrimRight(groups, "\n"), "\n") {
+	for line := range strings.SplitSeq(strings.TrimRight(groups, "\n"), "\n") {
 		if line != "" {
 			line = "  " + line
 		}

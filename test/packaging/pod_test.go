@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	"k8s.io/utils/ptr"
 )
 
 func TestThePodIsRestricted(t *testing.T) {
@@ -23,14 +22,14 @@ func TestThePodIsRestricted(t *testing.T) {
 		t.Errorf("the pod uses namespaces of its node, volumes or init containers")
 	}
 	podContext := &corev1.PodSecurityContext{
-		RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](65532), RunAsGroup: ptr.To[int64](65532),
+		RunAsNonRoot: new(true), RunAsUser: new(int64(65532)), RunAsGroup: new(int64(65532)),
 		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
 	if diff := cmp.Diff(podContext, pod.SecurityContext); diff != "" {
 		t.Errorf("security context of the pod (-want +got):\n%s", diff)
 	}
 	containerContext := &corev1.SecurityContext{
-		AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true), RunAsNonRoot: ptr.To(true),
+		AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true), RunAsNonRoot: new(true),
 		Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
@@ -118,7 +117,7 @@ func TestTheMetricsPortIsTheOneOfServiceAndNetworkPolicy(t *testing.T) {
 func TestTheDockerfileCopiesWhatIsThereAndRunsAsNobody(t *testing.T) {
 	dockerfile := read(t, "Dockerfile")
 	ignored := read(t, ".dockerignore")
-	for _, line := range strings.Split(dockerfile, "\n") {
+	for line := range strings.SplitSeq(dockerfile, "\n") {
 		fields := strings.Fields(line)
 		if len(fields) < 3 || fields[0] != "COPY" || strings.HasPrefix(fields[1], "--from") {
 			continue

@@ -6,8 +6,10 @@ package packaging
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"flag"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,6 +50,9 @@ var rendered sync.Map
 func render(t *testing.T, folder string) []byte {
 	t.Helper()
 	once, _ := rendered.LoadOrStore(folder, sync.OnceValues(func() ([]byte, error) {
+		if err := touch(filepath.Join(root, "config")); err != nil {
+			return nil, err
+		}
 		path, err := filepath.Abs(filepath.Join(root, "config", folder))
 		if err != nil {
 			return nil, err
@@ -68,6 +73,18 @@ func render(t *testing.T, folder string) []byte {
 	return out
 }
 
+// touch reads every file of a folder: go test only knows what the test itself has read, and would take the result of an
+// earlier run for that of files which kustomize reads and which have changed since.
+func touch(folder string) error {
+	return filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		_, err = os.ReadFile(path)
+		return err
+	})
+}
+
 type renderError struct {
 	err    error
 	stderr string
@@ -82,7 +99,7 @@ func documents(t *testing.T, stream []byte) [][]byte {
 	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(stream)))
 	for {
 		document, err := reader.Read()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out
 		}
 		if err != nil {
@@ -140,7 +157,7 @@ func read(t *testing.T, path string) string {
 func golden(t *testing.T, path, got string) {
 	t.Helper()
 	if *update {
-		if err := os.WriteFile(filepath.Join(root, path), []byte(got), 0o644); err != nil { //nolint:gosec // a file of the repository
+		if err := os.WriteFile(filepath.Join(root, path), []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

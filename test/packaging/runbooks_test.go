@@ -123,7 +123,7 @@ func TestLinksBetweenRunbooksLeadSomewhere(t *testing.T) {
 
 func anchors(text string) map[string]bool {
 	out := map[string]bool{}
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if heading, ok := strings.CutPrefix(line, "#"); ok {
 			heading = strings.ToLower(strings.TrimSpace(strings.TrimLeft(heading, "#")))
 			heading = regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(heading, "")
