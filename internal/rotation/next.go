@@ -20,6 +20,9 @@ type Row struct {
 	decide func(Observation) Decision
 }
 
+// Matches tells whether the row would decide if none before it did.
+func (r Row) Matches(o Observation) bool { return r.match(o) }
+
 // Next decides. The first row that matches wins.
 func Next(o Observation) Decision { return Decide(table, o) }
 

@@ -1,0 +1,375 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden compares with a file under testdata, or writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs; if that is meant, run the test with -update (-want +got):\n%s", path, diff)
+	}
+}
+
+// healthy is a password that is published, proven an hour ago, and not due for hours.
+func healthy() rotation.Observation {
+	at := start.Add(-2 * time.Hour)
+	return rotation.Observation{
+		Now: start, ClockKnown: true, UID: "uid-1", FirstSeen: at,
+		Policy: rotation.Policy{
+			Interval: 24 * time.Hour, JitterPercent: 10, MaxAge: 72 * time.Hour, Overlap: time.Hour,
+			WarnBefore: 24 * time.Hour, AlarmBefore: 4 * time.Hour, ProbeInterval: 3 * time.Hour,
+		},
+		Traits:      credential.Traits{Remote: true, Overlap: true, Slots: []string{"a", "b"}},
+		Fingerprint: "v1",
+		Current: &rotation.Version{
+			Seq: 4, Slot: "b", Stage: rotation.Current, Fingerprint: "v1", ProposedAt: at, CommittedAt: at, PublishedAt: at,
+		},
+		LastSeq: 4,
+		Target:  rotation.TargetShowsCurrent,
+		Proof:   rotation.Proof{Seq: 4, At: start.Add(-time.Hour), Answer: credential.Accepted},
+	}
+}
+
+type change func(*rotation.Observation)
+
+func pending(stage rotation.Stage) change {
+	return func(o *rotation.Observation) {
+		o.Pending = &rotation.Version{Seq: 5, Slot: "a", Stage: stage, Fingerprint: "v1", ProposedAt: start.Add(-time.Minute)}
+		o.LastSeq = 5
+	}
+}
+
+func previous(o *rotation.Observation) {
+	o.Previous = &rotation.Version{Seq: 3, Slot: "a", Stage: rotation.Previous, Fingerprint: "v1"}
+}
+
+func publishedAgo(d time.Duration) change {
+	return func(o *rotation.Observation) {
+		if o.Current != nil {
+			o.Current.PublishedAt = o.Now.Add(-d)
+		}
+	}
+}
+
+func noCurrent(o *rotation.Observation) {
+	o.Current, o.Target, o.Proof = nil, rotation.TargetMissing, rotation.Proof{}
+}
+
+func rejectedTimes(n int, ago time.Duration, mark rotation.Mark) change {
+	return func(o *rotation.Observation) {
+		o.Proof = rotation.Proof{Seq: 4, At: o.Now.Add(-ago), Answer: credential.Rejected, Rejections: n}
+		o.Marker = mark
+	}
+}
+
+func provenNow(o *rotation.Observation) { o.Proof.At, o.Proof.InThisPass = o.Now, true }
+
+func due(o *rotation.Observation) {
+	if o.Current != nil {
+		o.Current.CommittedAt = o.Now.Add(-25 * time.Hour)
+	}
+}
+
+func unmet(o *rotation.Observation) {
+	o.Preconditions = []rotation.Unmet{{Reason: "ServerNotFound", Message: "DatabaseServer orders is not there."}}
+}
+
+// with makes an observation of a healthy one.
+func with(changes ...change) rotation.Observation {
+	o := healthy()
+	for _, c := range changes {
+		c(&o)
+	}
+	return o
+}
+
+// judgement is what Next is to say. An empty reason or a zero time is not compared.
+type judgement struct {
+	see    rotation.Observation
+	row    string
+	step   rotation.Step
+	reason string
+	wake   time.Time
+}
+
+var judgements = map[string]judgement{
+	"a healthy credential is left alone until its proof is old": {see: with(), row: "quiet", step: rotation.StepNone, reason: "NothingDue", wake: start.Add(time.Hour)},
+	"a deleted object is withdrawn":                             {see: with(func(o *rotation.Observation) { o.Deleting = true }), row: "withdraw", step: rotation.StepWithdraw, reason: "Deleting"},
+	"a Secret that somebody deleted is written again":           {see: with(func(o *rotation.Observation) { o.Target = rotation.TargetMissing }), row: "project", step: rotation.StepProject, reason: "SecretMissing"},
+	"a Secret that somebody edited is written again":            {see: with(func(o *rotation.Observation) { o.Target = rotation.TargetDiffers }), row: "project", step: rotation.StepProject, reason: "SecretDiffers"},
+	"a Secret that is shown but not recorded is recorded":       {see: with(func(o *rotation.Observation) { o.Current.PublishedAt = time.Time{} }), row: "project", step: rotation.StepProject, reason: "Published"},
+	"a Secret is healed although rotation is suspended":         {see: with(func(o *rotation.Observation) { o.Target, o.Suspended = rotation.TargetMissing, true }), row: "project", step: rotation.StepProject},
+	"a request to rotate is written down first":                 {see: with(func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "record", step: rotation.StepRecord, reason: "RequestSeen"},
+	"a request to retire is written down first":                 {see: with(func(o *rotation.Observation) { o.RetirePrevious.Token = "x" }), row: "record", step: rotation.StepRecord},
+	"a request is written down although rotation is suspended":  {see: with(func(o *rotation.Observation) { o.Rotate.Token, o.Suspended = "x", true }), row: "record", step: rotation.StepRecord},
+	"a request before the first version is honoured by it":      {see: with(noCurrent, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "missing", step: rotation.StepPropose},
+	"a certificate's request is honoured, not written down":     {see: with(local, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "rotate", step: rotation.StepPropose, reason: "RotateRequested"},
+	"a certificate's request is written down if it has to wait": {see: with(local, unmet, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "record", step: rotation.StepRecord},
+	"a suspended credential is left alone":                      {see: with(due, func(o *rotation.Observation) { o.Suspended = true }), row: "suspended", step: rotation.StepNone, reason: "Suspended"},
+	"a candidate of a suspended credential waits":               {see: with(pending(rotation.Verified), func(o *rotation.Observation) { o.Suspended = true }), row: "suspended", step: rotation.StepNone},
+	"a Secret of somebody else holds everything up":             {see: with(due, func(o *rotation.Observation) { o.Target = rotation.TargetForeign }), row: "foreign-secret", step: rotation.StepNone, reason: "SecretConflict"},
+	"a restored ledger is lifted above the mark":                {see: with(rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerOurs, Seq: 7})), row: "renumber", step: rotation.StepRenumber, reason: "Restored"},
+	"a restored login is set again":                             {see: with(rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerOurs, Seq: 2})), row: "reassert", step: rotation.StepReassert, reason: "Restored"},
+	"a login that is gone is made again":                        {see: with(rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerAbsent})), row: "reassert", step: rotation.StepReassert},
+	"a login that lost its mark is set again":                   {see: with(rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerMissing})), row: "reassert", step: rotation.StepReassert},
+	"one rejection is looked at again soon":                     {see: with(rejectedTimes(1, 0, rotation.Mark{})), row: "quiet", step: rotation.StepNone, wake: start.Add(10 * time.Second)},
+	"one rejection is looked at again, now":                     {see: with(rejectedTimes(1, 11*time.Second, rotation.Mark{})), row: "probe", step: rotation.StepProbe},
+	"a login of somebody else is not touched":                   {see: with(rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerForeign, Seq: 9})), row: "refused", step: rotation.StepNone, reason: "CredentialRejected", wake: start.Add(10 * time.Minute)},
+	"a login of somebody else is tried again":                   {see: with(rejectedTimes(2, 10*time.Minute, rotation.Mark{State: rotation.MarkerForeign, Seq: 9})), row: "refused", step: rotation.StepProbe},
+	"a refused login without a readable mark is not touched":    {see: with(rejectedTimes(3, 0, rotation.Mark{})), row: "refused", step: rotation.StepNone, reason: "CredentialRejected"},
+	"a candidate goes on although what is published is refused": {see: with(pending(rotation.Staged), rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerForeign})), row: "verify", step: rotation.StepVerify},
+	"the previous version stays during the overlap":             {see: with(previous, publishedAgo(30*time.Minute)), row: "overlap", step: rotation.StepNone, reason: "Overlap", wake: start.Add(30 * time.Minute)},
+	"after the overlap the current version is proven first":     {see: with(previous, publishedAgo(time.Hour)), row: "retire", step: rotation.StepProbe, reason: "OverlapEnded"},
+	"after the overlap the previous version is retired":         {see: with(previous, publishedAgo(time.Hour), provenNow), row: "retire", step: rotation.StepRetire, reason: "OverlapEnded"},
+	"a person ends the overlap": {see: with(previous, publishedAgo(time.Minute), provenNow, func(o *rotation.Observation) {
+		o.RetirePrevious = rotation.Request{Token: "x", Recorded: true}
+	}), row: "retire", step: rotation.StepRetire, reason: "RetireRequested"},
+	"a person ends the overlap although the clock is unknown": {see: with(previous, publishedAgo(time.Minute), provenNow, func(o *rotation.Observation) {
+		o.RetirePrevious, o.ClockKnown = rotation.Request{Token: "x", Recorded: true}, false
+	}), row: "retire", step: rotation.StepRetire},
+	"nothing is retired by an unknown clock":                   {see: with(previous, publishedAgo(2*time.Hour), provenNow, func(o *rotation.Observation) { o.ClockKnown = false }), row: "overlap", step: rotation.StepNone, reason: "ClockSkew", wake: start.Add(time.Minute)},
+	"nothing is retired by a wrong clock":                      {see: with(previous, publishedAgo(2*time.Hour), provenNow, func(o *rotation.Observation) { o.ClockOff = -time.Minute }), row: "overlap", step: rotation.StepNone, reason: "ClockSkew"},
+	"nothing is retired while the current version is refused":  {see: with(previous, publishedAgo(2*time.Hour), rejectedTimes(1, 0, rotation.Mark{})), row: "overlap", step: rotation.StepNone, reason: "Overlap", wake: start.Add(10 * time.Second)},
+	"the overlap that was fixed counts, not the policy's":      {see: with(previous, publishedAgo(2*time.Hour), func(o *rotation.Observation) { o.Current.Overlap = 3 * time.Hour }), row: "overlap", step: rotation.StepNone},
+	"the current version is proven during a long overlap":      {see: with(previous, publishedAgo(time.Minute), func(o *rotation.Observation) { o.Proof.At = start.Add(-4 * time.Hour) }), row: "overlap", step: rotation.StepProbe},
+	"a due rotation waits for the end of the overlap":          {see: with(previous, publishedAgo(30*time.Minute), due), row: "overlap", step: rotation.StepNone},
+	"a candidate that does not fit needs a proven current one": {see: with(pending(rotation.Staged), unfitting), row: "discard", step: rotation.StepProbe, reason: "SpecChanged"},
+	"a candidate that does not fit is discarded":               {see: with(pending(rotation.Staged), unfitting, provenNow), row: "discard", step: rotation.StepDiscard, reason: "SpecChanged"},
+	"a candidate that was refused is discarded":                {see: with(pending(rotation.Staged), refusedCandidate, provenNow), row: "discard", step: rotation.StepDiscard, reason: "CandidateRejected"},
+	"a first candidate that does not fit is discarded":         {see: with(noCurrent, pending(rotation.Proposed), unfitting), row: "discard", step: rotation.StepDiscard},
+	"a certificate's candidate that does not fit is discarded": {see: with(local, pending(rotation.Staged), unfitting), row: "discard", step: rotation.StepDiscard},
+	"a candidate is kept while the current version is refused": {see: with(pending(rotation.Staged), unfitting, rejectedTimes(1, 0, rotation.Mark{})), row: "verify", step: rotation.StepVerify},
+	"a discarded candidate is taken away":                      {see: with(pending(rotation.Discarded)), row: "discarding", step: rotation.StepDiscard},
+	"a discarded candidate never comes back":                   {see: with(pending(rotation.Discarded), unfitting), row: "discarding", step: rotation.StepDiscard},
+	"a candidate beside a previous version waits":              {see: with(pending(rotation.Proposed), previous, publishedAgo(time.Minute)), row: "guard", step: rotation.StepNone, reason: "LedgerInvalid"},
+	"a stage that nobody knows is not guessed":                 {see: with(pending("Frozen")), row: "guard", step: rotation.StepNone, reason: "LedgerInvalid"},
+	"a previous version without a current one is not guessed":  {see: with(noCurrent, previous), row: "guard", step: rotation.StepNone, reason: "LedgerInvalid"},
+	"a proposed candidate is staged":                           {see: with(pending(rotation.Proposed)), row: "stage", step: rotation.StepStage, reason: "Candidate"},
+	"a staged candidate is verified":                           {see: with(pending(rotation.Staged)), row: "verify", step: rotation.StepVerify},
+	"a verified candidate is committed":                        {see: with(pending(rotation.Verified)), row: "commit", step: rotation.StepCommit},
+	"a credential without a version gets one":                  {see: with(noCurrent), row: "missing", step: rotation.StepPropose, reason: "Missing"},
+	"a credential without a version waits for its references":  {see: with(noCurrent, unmet), row: "missing", step: rotation.StepNone, reason: "ServerNotFound"},
+	"a changed spec asks for another version":                  {see: with(func(o *rotation.Observation) { o.Fingerprint = "v2" }), row: "rotate", step: rotation.StepPropose, reason: "SpecChanged"},
+	"a person asks for another version":                        {see: with(func(o *rotation.Observation) { o.Rotate = rotation.Request{Token: "x", Recorded: true} }), row: "rotate", step: rotation.StepPropose, reason: "RotateRequested"},
+	"an old request is not honoured twice":                     {see: with(func(o *rotation.Observation) { o.Rotate = rotation.Request{Token: "x", Recorded: true, Honoured: true} }), row: "quiet", step: rotation.StepNone},
+	"a version that is due is replaced":                        {see: with(due), row: "rotate", step: rotation.StepPropose, reason: "Due"},
+	"a version that is due waits for its references":           {see: with(due, unmet), row: "rotate", step: rotation.StepNone, reason: "ServerNotFound"},
+	"an old proof is renewed":                                  {see: with(func(o *rotation.Observation) { o.Proof.At = start.Add(-3 * time.Hour) }), row: "probe", step: rotation.StepProbe, reason: "ProofOld"},
+	"a proof of another version counts for nothing":            {see: with(func(o *rotation.Observation) { o.Proof.Seq = 3 }), row: "probe", step: rotation.StepProbe},
+	"a certificate is never probed":                            {see: with(local, func(o *rotation.Observation) { o.Proof = rotation.Proof{} }), row: "quiet", step: rotation.StepNone},
+	"a version from the future is not due, nor not due": {see: with(func(o *rotation.Observation) {
+		o.Current.CommittedAt = start.Add(6 * time.Minute)
+	}), row: "clock", step: rotation.StepNone, reason: "ClockSkew"},
+	"a version from the future does not keep an edited spec waiting": {see: with(func(o *rotation.Observation) {
+		o.Current.CommittedAt, o.Fingerprint = start.Add(6*time.Minute), "v2"
+	}), row: "rotate", step: rotation.StepPropose},
+}
+
+// local makes it a certificate.
+func local(o *rotation.Observation) {
+	o.Traits = credential.Traits{}
+	o.Proof = rotation.Proof{}
+	if o.Current != nil {
+		o.Current.Slot = ""
+	}
+}
+
+func unfitting(o *rotation.Observation) { o.Pending.Fingerprint = "v0" }
+
+func refusedCandidate(o *rotation.Observation) { o.PendingAnswer = credential.Rejected }
+
+func (j judgement) wrong(rows []rotation.Row) string {
+	d := rotation.Decide(rows, j.see)
+	switch {
+	case d.Row != j.row || d.Step != j.step:
+		return fmt.Sprintf("row %q says %s, want row %q to say %s", d.Row, d.Step, j.row, j.step)
+	case j.reason != "" && d.Reason != j.reason:
+		return fmt.Sprintf("reason %s, want %s", d.Reason, j.reason)
+	case !j.wake.IsZero() && !d.WakeAt.Equal(j.wake):
+		return fmt.Sprintf("wakes at %s, want %s", d.WakeAt, j.wake)
+	}
+	return ""
+}
+
+func TestEveryRowDecidesWhatItPromises(t *testing.T) {
+	t.Parallel()
+	covered := map[string]bool{}
+	for name, tc := range judgements {
+		covered[tc.row] = true
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if wrong := tc.wrong(rotation.Rows()); wrong != "" {
+				t.Error(wrong)
+			}
+			d := rotation.Next(tc.see)
+			if !strings.HasSuffix(d.Message, ".") && d.Unmet == nil {
+				t.Errorf("the message is no sentence: %q", d.Message)
+			}
+			if !d.WakeAt.After(tc.see.Now) {
+				t.Errorf("it sleeps until %s, which is not after %s", d.WakeAt, tc.see.Now)
+			}
+		})
+	}
+	for _, row := range rotation.Rows() {
+		if !covered[row.Name] {
+			t.Errorf("no case for row %q", row.Name)
+		}
+	}
+}
+
+// ways are observations, as changes of a healthy one, of which each makes one row match at least.
+func ways() []change {
+	var all []change
+	for _, stage := range []rotation.Stage{"", rotation.Proposed, rotation.Staged, rotation.Verified, rotation.Discarded} {
+		all = append(all, func(o *rotation.Observation) {
+			if stage != "" {
+				pending(stage)(o)
+			}
+		})
+	}
+	return all
+}
+
+// situations are all combinations of what makes rows match.
+func situations(yield func(rotation.Observation) bool) {
+	axes := [][]change{
+		{as, noCurrent},
+		ways(),
+		{as, previous, func(o *rotation.Observation) { previous(o); publishedAgo(2 * time.Hour)(o) }},
+		{as, func(o *rotation.Observation) { o.Fingerprint = "v2" }, due},
+		{as, provenNow, rejectedTimes(1, time.Minute, rotation.Mark{}),
+			rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerOurs, Seq: 9}), rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerOurs, Seq: 1}),
+			rejectedTimes(2, time.Hour, rotation.Mark{State: rotation.MarkerForeign})},
+		{as, func(o *rotation.Observation) { o.Target = rotation.TargetDiffers }, func(o *rotation.Observation) { o.Target = rotation.TargetForeign }},
+		{as, func(o *rotation.Observation) { o.Rotate.Token = "x" }},
+		{as, func(o *rotation.Observation) { o.Suspended = true }},
+		{as, func(o *rotation.Observation) { o.Deleting = true }},
+		{as, func(o *rotation.Observation) {
+			if o.Current != nil {
+				o.Current.ProposedAt = o.Now.Add(time.Hour)
+			}
+		}},
+		{as, func(o *rotation.Observation) { o.PendingAnswer = credential.Rejected }},
+	}
+	var choose func(rest [][]change, o []change) bool
+	choose = func(rest [][]change, chosen []change) bool {
+		if len(rest) == 0 {
+			return yield(with(chosen...))
+		}
+		for _, c := range rest[0] {
+			if !choose(rest[1:], append(slices.Clone(chosen), c)) {
+				return false
+			}
+		}
+		return true
+	}
+	choose(axes, nil)
+}
+
+func as(*rotation.Observation) {}
+
+// contest is a pair of rows that can both match, and an observation where they do and no row before them does.
+type contest struct {
+	first, second string
+	see           rotation.Observation
+}
+
+func contests() []contest {
+	rows := rotation.Rows()
+	seen := map[[2]string]bool{}
+	var all []contest
+	for o := range situations {
+		first := ""
+		for _, row := range rows {
+			if !row.Matches(o) {
+				continue
+			}
+			if first == "" {
+				first = row.Name
+				continue
+			}
+			if pair := [2]string{first, row.Name}; !seen[pair] {
+				seen[pair] = true
+				all = append(all, contest{first, row.Name, o})
+			}
+		}
+	}
+	return all
+}
+
+func TestOfEveryTwoRowsThatBothMatchTheRightOneWins(t *testing.T) {
+	t.Parallel()
+	var lines []string
+	for _, c := range contests() {
+		lines = append(lines, fmt.Sprintf("%s before %s", c.first, c.second))
+		if got := rotation.Next(c.see).Row; got != c.first {
+			t.Errorf("row %q decides, want %q rather than %q", got, c.first, c.second)
+		}
+	}
+	slices.Sort(lines)
+	golden(t, "pairs.txt", strings.Join(lines, "\n")+"\n")
+}
+
+func TestTheTableIsPrintedForTheDocs(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	names := map[string]bool{}
+	for i, row := range rotation.Rows() {
+		if names[row.Name] || row.Name == "" || row.If == "" || row.Then == "" {
+			t.Errorf("row %d needs a name of its own, and words", i+1)
+		}
+		names[row.Name] = true
+		_, _ = fmt.Fprintf(&b, "%2d %-14s if %s: %s\n", i+1, row.Name, row.If, row.Then)
+	}
+	golden(t, "table.txt", b.String())
+}
+
+func TestReasonsOfTroubleAreThoseOfPackageFault(t *testing.T) {
+	t.Parallel()
+	calm := []string{
+		rotation.ReasonDeleting, rotation.ReasonSecretMissing, rotation.ReasonSecretDiffers, rotation.ReasonPublished, rotation.ReasonRequested,
+		rotation.ReasonSuspended, rotation.ReasonRestored, rotation.ReasonOverlapEnded, rotation.ReasonRetireRequested, rotation.ReasonOverlap,
+		rotation.ReasonSpecChanged, rotation.ReasonCandidate, rotation.ReasonMissing, rotation.ReasonRotateRequested, rotation.ReasonDue,
+		rotation.ReasonProofOld, rotation.ReasonNothingDue,
+	}
+	trouble := []fault.Reason{fault.SecretConflict, fault.LedgerInvalid, fault.CandidateRejected, fault.CredentialRejected, fault.ClockSkew, "ServerNotFound"}
+	for name, tc := range judgements {
+		reason := rotation.Next(tc.see).Reason
+		if !slices.Contains(calm, reason) && !slices.Contains(trouble, fault.Reason(reason)) {
+			t.Errorf("%s: the reason %q is neither a calm one nor of package fault", name, reason)
+		}
+	}
+}
