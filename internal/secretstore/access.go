@@ -24,7 +24,7 @@ func read(ctx context.Context, reader client.Reader, key client.ObjectKey) (*cor
 	err := reader.Get(ctx, key, secret)
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, nil
+		return nil, nil //nolint:nilnil // no Secret is an answer, and no error
 	case err != nil:
 		return nil, apiError("reading", key, nil, err)
 	}

@@ -135,18 +135,24 @@ func checkLedger(ledger Ledger) error {
 		if record.Seq < 0 || record.Seq > ledger.LastSeq {
 			return fmt.Errorf("the number of its %s version is negative or above the last number that was given", key)
 		}
-		for _, at := range []time.Time{record.ProposedAt, record.CommittedAt, record.PublishedAt, record.NotAfter} {
-			if year := at.UTC().Year(); year < 1 || year > 9999 {
-				return fmt.Errorf("a time of its %s version is in no year that can be written (RFC 3339)", key)
-			}
-		}
-		switch record.Stage {
-		case rotation.Proposed, rotation.Staged, rotation.Verified, rotation.Current, rotation.Previous, rotation.Discarded:
-		default:
-			return fmt.Errorf("the stage of its %s version is none that rekey knows", key)
+		if err := checkVersion(record.Version); err != nil {
+			return fmt.Errorf("its %s version has %w", key, err)
 		}
 	}
 	return nil
+}
+
+func checkVersion(version rotation.Version) error {
+	for _, at := range []time.Time{version.ProposedAt, version.CommittedAt, version.PublishedAt, version.NotAfter} {
+		if year := at.UTC().Year(); year < 1 || year > 9999 {
+			return errors.New("a time in a year that cannot be written (RFC 3339)")
+		}
+	}
+	switch version.Stage {
+	case rotation.Proposed, rotation.Staged, rotation.Verified, rotation.Current, rotation.Previous, rotation.Discarded:
+		return nil
+	}
+	return errors.New("a stage that rekey does not know")
 }
 
 func records(ledger Ledger) map[string]*Record {

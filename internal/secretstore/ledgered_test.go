@@ -310,7 +310,7 @@ func TestDeletedOrEditedSecretIsHealedFromTheLedger(t *testing.T) {
 		spoil func(*testing.T, world)
 		want  rotation.TargetState
 	}{
-		"deleted":                  {func(t *testing.T, w world) { w.drop(t, shown) }, rotation.TargetMissing},
+		"deleted":                  {func(t *testing.T, w world) { t.Helper(); w.drop(t, shown) }, rotation.TargetMissing},
 		"password edited":          {change(func(s *corev1.Secret) { s.Data["password"] = []byte("guess") }), rotation.TargetDiffers},
 		"key removed":              {change(func(s *corev1.Secret) { delete(s.Data, "password") }), rotation.TargetDiffers},
 		"key added":                {change(func(s *corev1.Secret) { s.Data["more"] = []byte("x") }), rotation.TargetDiffers},

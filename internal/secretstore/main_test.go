@@ -14,7 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes/scheme"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -62,11 +62,9 @@ type world struct {
 	reads     *atomic.Int64
 }
 
-var namespaces atomic.Int64
-
 func newWorld(t *testing.T) world {
 	t.Helper()
-	plain, err := client.NewWithWatch(apiServer(t), client.Options{Scheme: scheme.Scheme})
+	plain, err := client.NewWithWatch(apiServer(t), client.Options{Scheme: clientgoscheme.Scheme})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/client-go/kubernetes/scheme"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -411,7 +411,7 @@ func TestCertificateIsWithdrawnAsThePolicySays(t *testing.T) {
 func TestThroughTheRealCacheNothingIsReadAndNoKeyIsKept(t *testing.T) {
 	w := newWorld(t)
 	informers, err := cache.New(apiServer(t), cache.Options{
-		Scheme: scheme.Scheme, DefaultNamespaces: map[string]cache.Config{w.namespace: {}},
+		Scheme: clientgoscheme.Scheme, DefaultNamespaces: map[string]cache.Config{w.namespace: {}},
 		ByObject: map[client.Object]cache.ByObject{&corev1.Secret{}: {
 			Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy}),
 			Transform: StripMaterial,

@@ -50,7 +50,7 @@ func sourceValues(secret *corev1.Secret, keys []string) (credential.Material, er
 	out := credential.Material{}
 	for _, key := range keys {
 		value := secret.Data[key]
-		problem := ""
+		var problem string
 		switch {
 		case len(value) == 0:
 			problem = "is missing or empty"

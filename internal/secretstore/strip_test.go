@@ -33,28 +33,28 @@ import (
 var issuedAt = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 
 // pair makes a key and a certificate for it, named name.
-func pair(t testing.TB, key crypto.Signer, name string) (certificate, privateKey []byte) {
-	t.Helper()
+func pair(tb testing.TB, key crypto.Signer, name string) (certificate, privateKey []byte) {
+	tb.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
 		NotBefore: issuedAt, NotAfter: issuedAt.Add(24 * time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
 }
 
-func newKey(t testing.TB) crypto.Signer {
-	t.Helper()
+func newKey(tb testing.TB) crypto.Signer {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return key
 }

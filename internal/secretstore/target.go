@@ -26,6 +26,15 @@ type managedMetadata struct {
 	Annotations []string `json:"annotations,omitempty"`
 }
 
+// String is the JSON of the lists.
+func (m managedMetadata) String() string {
+	list, err := json.Marshal(m)
+	if err != nil {
+		panic(err) // lists of strings always become JSON
+	}
+	return string(list)
+}
+
 // PartialError is what Options.Data answers where a part of the data cannot be told now, because a reference is broken. A
 // Secret that is there is then compared and written with the known part alone; none is made.
 type PartialError struct {
@@ -79,9 +88,7 @@ func (o Options) setMetadata(meta *metav1.ObjectMeta, seq int64) {
 	meta.Annotations[v1alpha1.AnnotationRevision] = strconv.FormatInt(seq, 10)
 	delete(meta.Annotations, v1alpha1.AnnotationManagedMetadata)
 	if len(now.Labels)+len(now.Annotations) > 0 {
-		// Two lists of strings always become JSON.
-		list, _ := json.Marshal(now)
-		meta.Annotations[v1alpha1.AnnotationManagedMetadata] = string(list)
+		meta.Annotations[v1alpha1.AnnotationManagedMetadata] = now.String()
 	}
 }
 
