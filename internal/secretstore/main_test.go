@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -45,7 +46,11 @@ func TestMain(m *testing.M) {
 func apiServer(t *testing.T) *rest.Config {
 	t.Helper()
 	server.once.Do(func() {
-		server.env = &envtest.Environment{BinaryAssetsDirectory: os.Getenv("KUBEBUILDER_ASSETS")}
+		server.env = &envtest.Environment{
+			BinaryAssetsDirectory: os.Getenv("KUBEBUILDER_ASSETS"),
+			// On a busy machine the default of 20 s is too short.
+			ControlPlaneStartTimeout: 2 * time.Minute, ControlPlaneStopTimeout: time.Minute,
+		}
 		server.config, server.err = server.env.Start()
 	})
 	if server.err != nil {
