@@ -73,5 +73,9 @@ func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseS
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	return engine.Check(ctx, server)
+	report, err := engine.Check(ctx, server)
+	if fault.ReasonOf(err, "") == fault.AdminRejected {
+		err = fmt.Errorf("%w, %s/%s", err, object.Namespace, object.Spec.AdminSecretRef.Name)
+	}
+	return report, err
 }

@@ -154,14 +154,14 @@ func (p *pass) noSource() error {
 	return errors.New("the source of the credential could not be opened")
 }
 
-// meetNewerMark settles a fenced candidate: where the mark is ours and newer, the ledger was restored from an older
+// meetNewerMark settles a fenced candidate: where the mark is ours and not older, the ledger was restored from an older
 // state or the candidate was discarded already. It can never be staged; another one, with a number above the mark, can.
 func (p *pass) meetNewerMark(ctx context.Context, ref credential.Ref, err error) {
 	if fault.ReasonOf(err, "") != fault.Fenced {
 		return
 	}
 	mark, err := p.mark(ctx, ref)
-	if err != nil || mark.State != rotation.MarkerOurs || mark.Seq <= ref.Seq {
+	if err != nil || mark.State != rotation.MarkerOurs || mark.Seq < ref.Seq {
 		return
 	}
 	about := p.memo.about(ref.Seq)

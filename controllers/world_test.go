@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -43,6 +44,7 @@ var apiServer *rest.Config
 func TestMain(m *testing.M) { os.Exit(runWithAPIServer(m)) }
 
 func runWithAPIServer(m *testing.M) int {
+	ctrl.SetLogger(logr.Discard())
 	if _, err := os.Stat(filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kube-apiserver")); err != nil {
 		fmt.Fprintln(os.Stderr, "these tests need a real API server: run `make assets` and set KUBEBUILDER_ASSETS to the folder that it prints, or run `make test`")
 		return 1
@@ -54,6 +56,7 @@ func runWithAPIServer(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = environment.Stop() }()
+	defer stopServers()
 	apiServer = config
 	return m.Run()
 }
@@ -147,7 +150,7 @@ func (w *world) restart() {
 	known := NewAPIClock(w.clock)
 	known.note(w.clock.Now(), w.clock.Now(), w.clock.Now())
 	w.shared = newShared(w.client, w.client, w, Options{
-		OperatorNamespace: w.namespace, Clock: w.clock, APIClock: known, Backends: w.backends, KeyPairs: ca.KeyPairs{},
+		OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, APIClock: known, Backends: w.backends, KeyPairs: ca.KeyPairs{},
 	})
 	w.shared.metrics = newMetrics(prometheus.NewRegistry(), known, "test")
 }

@@ -1,0 +1,386 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/backend/postgres"
+	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// versions of PostgreSQL that everything is tried on.
+var versions = []int{15, 18}
+
+const adminPassword = "admin-password-of-the-test"
+
+// servers are real ones, started at first use and shared; every test has logins of its own.
+var servers = struct {
+	sync.Mutex
+	byVersion map[int]*pgtest.Server
+}{byVersion: map[int]*pgtest.Server{}}
+
+func stopServers() {
+	for _, server := range servers.byVersion {
+		server.Stop()
+	}
+}
+
+func sharedServer(t *testing.T, version int) *pgtest.Server {
+	t.Helper()
+	servers.Lock()
+	defer servers.Unlock()
+	if servers.byVersion[version] == nil {
+		server := startServer(t, pgtest.Options{Version: version, Settings: map[string]string{"log_statement": "all"}})
+		servers.byVersion[version] = server
+	}
+	return servers.byVersion[version]
+}
+
+func startServer(t *testing.T, options pgtest.Options) *pgtest.Server {
+	t.Helper()
+	server, err := pgtest.Start(context.WithoutCancel(t.Context()), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server
+}
+
+// pgWorld is a world with a real server in it, an admin and an owner of this world's own.
+type pgWorld struct {
+	*world
+	server       *pgtest.Server
+	base         string
+	admin, owner string
+	object       *v1alpha1.DatabaseServer
+	credential   *v1alpha1.DatabaseCredential
+}
+
+func newPGWorld(t *testing.T, server *pgtest.Server) *pgWorld {
+	t.Helper()
+	w := &pgWorld{world: newWorld(t), server: server}
+	w.backends = map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{})}
+	w.restart()
+	w.base = strings.ReplaceAll(w.namespace, "-", "_")
+	w.admin, w.owner = w.base+"_admin", w.base+"_owner"
+	w.sql(fmt.Sprintf("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", w.admin, adminPassword), fmt.Sprintf("CREATE ROLE %s NOLOGIN", w.owner))
+	if server.Version >= 16 {
+		w.sql(fmt.Sprintf("GRANT %s TO %s WITH ADMIN OPTION", w.owner, w.admin))
+	}
+	secret := anAdminSecret()
+	secret.StringData = map[string]string{"username": w.admin, "password": adminPassword, "host": server.Address()}
+	bundle := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "orders-ca"}, Data: map[string]string{"ca.crt": string(server.Authority.PEM)}}
+	w.object = aServer()
+	w.object.Spec.Address = server.Address()
+	w.object.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: &v1alpha1.CAReference{Name: "orders-ca"}}
+	w.object.Spec.AllowedUsernames = []v1alpha1.RolePattern{v1alpha1.RolePattern(w.base + "_*")}
+	w.object.Spec.AllowedOwners = []v1alpha1.RolePattern{v1alpha1.RolePattern(w.base + "_*"), "pg_*", "postgres"}
+	w.credential = aCredential()
+	w.credential.Spec.Database, w.credential.Spec.Username, w.credential.Spec.Owner = "postgres", w.base+"_app", w.owner
+	w.create(aPolicy(), secret, bundle)
+	return w
+}
+
+func (w *pgWorld) sql(statements ...string) {
+	w.t.Helper()
+	if err := w.server.Exec(w.ctx, "postgres", statements...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// accepted tells whether the server lets a client in with what the Secret holds.
+func (w *pgWorld) accepted(secret *corev1.Secret) bool {
+	w.t.Helper()
+	config, err := pgconn.ParseConfig(string(secret.Data["uri"]) + "&sslrootcert=" + w.authorityFile())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	connection, err := pgconn.ConnectConfig(w.ctx, config)
+	if err != nil {
+		return false
+	}
+	_ = connection.Close(w.ctx)
+	return true
+}
+
+func databaseTroubles(version int) map[string]func(w *pgWorld) aTrouble {
+	grantBack := func(w *pgWorld) func(*world, client.Object) {
+		return func(*world, client.Object) { w.sql(fmt.Sprintf("ALTER ROLE %s CREATEROLE", w.admin)) }
+	}
+	out := map[string]func(w *pgWorld) aTrouble{
+		"the admin's password is wrong": func(w *pgWorld) aTrouble {
+			return aTrouble{reason: "AdminRejected", words: []string{w.server.Address(), "orders-admin", w.admin},
+				arrange: func(*world) client.Object {
+					secret := w.secret("orders-admin")
+					w.edit(secret, func() { secret.Data["password"] = []byte("wrong-password-of-the-test") })
+					w.create(w.object)
+					return w.object
+				},
+				mend: func(*world, client.Object) {
+					secret := w.secret("orders-admin")
+					w.edit(secret, func() { secret.Data["password"] = []byte(adminPassword) })
+				}}
+		},
+		"the admin may not make roles": func(w *pgWorld) aTrouble {
+			return aTrouble{reason: "PrivilegeMissing", stalled: true, words: []string{"ALTER ROLE", w.admin, "CREATEROLE"},
+				arrange: func(*world) client.Object {
+					w.sql(fmt.Sprintf("ALTER ROLE %s NOCREATEROLE", w.admin))
+					w.create(w.object)
+					return w.object
+				}, mend: grantBack(w)}
+		},
+		"the owner is too powerful": func(w *pgWorld) aTrouble {
+			return aTrouble{reason: "OwnerForbidden", stalled: true, words: []string{w.owner},
+				arrange: func(*world) client.Object {
+					w.sql(fmt.Sprintf("GRANT pg_execute_server_program TO %s", w.owner))
+					ready(w.world, w.object)
+					w.create(w.credential)
+					return w.credential
+				},
+				mend: func(*world, client.Object) { w.sql(fmt.Sprintf("REVOKE pg_execute_server_program FROM %s", w.owner)) }}
+		},
+		"somebody else made the login": func(w *pgWorld) aTrouble {
+			login := w.base + "_app_b"
+			return aTrouble{reason: "LoginExists", stalled: true, words: []string{login},
+				arrange: func(*world) client.Object {
+					w.sql(fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD 'theirs'", login))
+					ready(w.world, w.object)
+					w.create(w.credential)
+					return w.credential
+				},
+				mend: func(*world, client.Object) { w.sql("DROP ROLE " + login) }}
+		},
+		"the server's certificate is not trusted": func(w *pgWorld) aTrouble {
+			return aTrouble{reason: "ServerCertificateInvalid", stalled: true, words: []string{w.server.Address()},
+				arrange: func(*world) client.Object {
+					other, err := pgtest.NewAuthority()
+					if err != nil {
+						w.t.Fatal(err)
+					}
+					w.bundle(string(other.PEM))
+					w.create(w.object)
+					return w.object
+				},
+				mend: func(*world, client.Object) { w.bundle(string(w.server.Authority.PEM)) }}
+		},
+	}
+	if version >= 16 {
+		out["the admin may not grant the owner"] = func(w *pgWorld) aTrouble {
+			return aTrouble{reason: "PrivilegeMissing", stalled: true, words: []string{"GRANT", w.owner, w.admin, "WITH ADMIN TRUE"},
+				arrange: func(*world) client.Object {
+					w.sql(fmt.Sprintf("REVOKE %s FROM %s", w.owner, w.admin))
+					ready(w.world, w.object)
+					w.create(w.credential)
+					return w.credential
+				},
+				mend: func(*world, client.Object) { w.sql(fmt.Sprintf("GRANT %s TO %s WITH ADMIN OPTION", w.owner, w.admin)) }}
+		}
+	}
+	return out
+}
+
+// authorityFile holds the CA certificate of the server.
+func (w *pgWorld) authorityFile() string {
+	w.t.Helper()
+	path := filepath.Join(w.t.TempDir(), "ca.crt")
+	if err := os.WriteFile(path, w.server.Authority.PEM, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return path
+}
+
+// bundle changes the CA certificates.
+func (w *pgWorld) bundle(text string) {
+	w.t.Helper()
+	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "orders-ca"}}
+	w.edit(object, func() { object.Data["ca.crt"] = text })
+}
+
+func TestEveryTroubleWithARealServerIsToldOnceAndMendsItself(t *testing.T) {
+	for _, version := range versions {
+		server := sharedServer(t, version)
+		for name, make := range databaseTroubles(version) {
+			t.Run(fmt.Sprintf("%d/%s", version, name), func(t *testing.T) {
+				w := newPGWorld(t, server)
+				make(w).run(t, w.world)
+			})
+		}
+	}
+}
+
+func TestAServerOfAnotherSortIsRefusedWithAReason(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(ctx context.Context, s *pgtest.Server) (*pgtest.Server, error)
+		reason string
+		words  []string
+	}{
+		"it is down": {
+			change: func(_ context.Context, s *pgtest.Server) (*pgtest.Server, error) { s.Halt(); return s, nil },
+			reason: "ServerUnreachable", words: []string{"check that the server runs"},
+		},
+		"it is a standby": {
+			change: func(ctx context.Context, s *pgtest.Server) (*pgtest.Server, error) { return s.Standby(ctx) },
+			reason: "ServerReadOnly", words: []string{"standby"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := startServer(t, pgtest.Options{})
+			defer server.Stop()
+			w := newPGWorld(t, server)
+			changed, err := tc.change(t.Context(), server)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if changed != server {
+				defer changed.Stop()
+				w.object.Spec.Address = changed.Address()
+				secret := w.secret("orders-admin")
+				w.edit(secret, func() { secret.Data["host"] = []byte(changed.Address()) })
+			}
+			w.create(w.object)
+			w.reconcile(w.object)
+			w.reconcile(w.object)
+			w.wantCondition(w.object, v1alpha1.ConditionReady, "False/"+tc.reason)
+			if events := w.events(); len(events) != 1 || !with(events, append(tc.words, "Warning "+tc.reason)...) {
+				t.Errorf("Events: %q", events)
+			}
+		})
+	}
+}
+
+// rotated gives a world in which a credential was rotated once, and the Secrets before and after.
+func rotated(t *testing.T, server *pgtest.Server) (w *pgWorld, first, second *corev1.Secret) {
+	t.Helper()
+	w = newPGWorld(t, server)
+	ready(w.world, w.object, w.credential)
+	w.wantCondition(w.credential, v1alpha1.ConditionReady, "True/Published")
+	first = w.secret("orders-db")
+	w.step(25 * time.Hour)
+	w.settle(w.credential, 5)
+	return w, first, w.secret("orders-db")
+}
+
+func TestALoginRotatesOnARealServer(t *testing.T) {
+	for _, version := range versions {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			w, first, second := rotated(t, sharedServer(t, version))
+			if !w.accepted(first) || !w.accepted(second) {
+				t.Fatalf("during the overlap: old accepted %v, new accepted %v", w.accepted(first), w.accepted(second))
+			}
+			w.step(2 * time.Hour)
+			w.settle(w.credential, 5)
+			if w.accepted(first) || !w.accepted(second) {
+				t.Errorf("after the overlap: old accepted %v, new accepted %v; %s", w.accepted(first), w.accepted(second), describeConditions(w.credential))
+			}
+			for _, secret := range []*corev1.Secret{first, second} {
+				if strings.Contains(w.server.LogText(), string(secret.Data["password"])) {
+					t.Error("the server's log shows a password")
+				}
+			}
+		})
+	}
+}
+
+func TestADeletedLedgerIsMadeAgainFromTheSecret(t *testing.T) {
+	w := newPGWorld(t, sharedServer(t, 15))
+	ready(w.world, w.object, w.credential)
+	published := w.secret("orders-db")
+	ledger := w.secret(secretstore.LedgerName(kindDatabaseCredential, w.credential.Name))
+	if err := w.client.Delete(w.ctx, ledger); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(w.credential, 5)
+	w.wantCondition(w.credential, v1alpha1.ConditionReady, "True/Published")
+	if now := w.secret("orders-db"); string(now.Data["password"]) != string(published.Data["password"]) || !w.accepted(now) {
+		t.Error("the loss of the ledger changed the login")
+	}
+	w.secret(ledger.Name)
+}
+
+func TestALedgerThatNamesAForeignLoginIsNotObeyed(t *testing.T) {
+	w, _, second := rotated(t, sharedServer(t, 15))
+	ledger := w.secret(secretstore.LedgerName(kindDatabaseCredential, w.credential.Name))
+	mine := ledger.DeepCopy().Data
+	w.edit(ledger, func() {
+		for key, value := range ledger.Data {
+			ledger.Data[key] = []byte(strings.ReplaceAll(string(value), `"slot":"b"`, `"slot":"c"`))
+		}
+	})
+	w.events()
+	w.settle(w.credential, 3)
+	w.wantCondition(w.credential, "Stalled", "True/LedgerInvalid")
+	if events := w.events(); len(events) != 1 || !with(events, "Warning LedgerInvalid") {
+		t.Errorf("Events: %q", events)
+	}
+	if !w.accepted(second) {
+		t.Error("the published login was harmed")
+	}
+	w.edit(ledger, func() { ledger.Data = mine })
+	w.step(time.Hour)
+	w.settle(w.credential, 3)
+	w.wantCondition(w.credential, v1alpha1.ConditionReady, "True/Published")
+}
+
+func TestADatabaseFromBeforeTheRotationGetsThePublishedLoginBack(t *testing.T) {
+	w, _, second := rotated(t, sharedServer(t, 15))
+	login := string(second.Data["username"])
+	// As the backup had it: the login of before, with the mark of before.
+	w.sql("DROP ROLE " + login)
+	if w.accepted(second) {
+		t.Fatal("the login is still accepted")
+	}
+	w.step(90 * time.Minute)
+	for range 8 {
+		w.reconcile(w.credential)
+		w.step(time.Minute)
+	}
+	if !w.accepted(second) {
+		t.Errorf("the published login was not restored:%s", describeConditions(w.credential))
+	}
+	w.wantCondition(w.credential, v1alpha1.ConditionReady, "True/Published")
+	if now := w.secret("orders-db"); string(now.Data["password"]) != string(second.Data["password"]) {
+		t.Error("the Secret was changed")
+	}
+}
+
+func TestAServerThatTrustsEverybodyProvesNothing(t *testing.T) {
+	server := startServer(t, pgtest.Options{})
+	defer server.Stop()
+	w := newPGWorld(t, server)
+	if err := server.SetHBA(t.Context(), "hostssl all "+pgtest.Superuser+","+w.admin+" all scram-sha-256", "hostssl all all all trust"); err != nil {
+		t.Fatal(err)
+	}
+	ready(w.world, w.object)
+	w.create(w.credential)
+	for range 4 {
+		w.reconcile(w.credential)
+		w.step(time.Minute)
+	}
+	w.wantCondition(w.credential, v1alpha1.ConditionReady, "False/AuthenticationNotEnforced")
+	w.wantCondition(w.credential, v1alpha1.ConditionStalled, "True/AuthenticationNotEnforced")
+	if events := w.events(); len(events) != 1 || !with(events, "Warning AuthenticationNotEnforced", "pg_hba") {
+		t.Errorf("Events: %q", events)
+	}
+	if err := server.SetHBA(t.Context(), pgtest.DefaultHBA...); err != nil {
+		t.Fatal(err)
+	}
+	w.step(time.Hour)
+	w.settle(w.credential, 5)
+	w.wantCondition(w.credential, v1alpha1.ConditionReady, "True/Published")
+}
