@@ -4,10 +4,10 @@
 package material
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/rekey/rekey/internal/credential"
 )
@@ -86,7 +86,7 @@ func draw(length int, characters string) ([]byte, error) {
 
 func holdsAll(password []byte, classes []string) bool {
 	for _, class := range classes {
-		if !strings.ContainsAny(string(password), class) {
+		if !bytes.ContainsAny(password, class) {
 			return false
 		}
 	}

@@ -10,6 +10,7 @@ import (
 )
 
 func (s *suite) retired(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	first := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
@@ -26,6 +27,7 @@ func (s *suite) retired(t *testing.T) {
 }
 
 func (s *suite) retiredElsewhere(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	s.mustNot(t, on.Retire(s.context(t), ref(1, "a")))
@@ -39,6 +41,7 @@ func (s *suite) retiredElsewhere(t *testing.T) {
 }
 
 func (s *suite) reused(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	first := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
@@ -49,6 +52,7 @@ func (s *suite) reused(t *testing.T) {
 }
 
 func (s *suite) removed(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	s.mustNot(t, on.Remove(s.context(t), ref(1, "a")))
@@ -65,6 +69,7 @@ func (s *suite) removed(t *testing.T) {
 }
 
 func (s *suite) rejected(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	s.wantAnswer(t, on, ref(1, "a"), s.propose(t, target, "a"), credential.Rejected)

@@ -15,6 +15,7 @@ import (
 )
 
 func (s *suite) staged(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{})
@@ -35,6 +36,7 @@ func (s *suite) staged(t *testing.T) {
 }
 
 func (s *suite) stagedTwice(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	proposed := s.propose(t, target, "a")
 	for range 3 {
@@ -46,6 +48,7 @@ func (s *suite) stagedTwice(t *testing.T) {
 }
 
 func (s *suite) lostAnswer(t *testing.T) {
+	t.Helper()
 	for _, mode := range []Mode{FailAfter, LoseAnswer} {
 		target := s.Fresh(t)
 		faulty := NewFaulty(s.Backend)
@@ -63,6 +66,7 @@ func (s *suite) lostAnswer(t *testing.T) {
 }
 
 func (s *suite) failedBefore(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	faulty := NewFaulty(s.Backend)
 	on := s.open(t, faulty, target)
@@ -79,6 +83,7 @@ func (s *suite) failedBefore(t *testing.T) {
 }
 
 func (s *suite) fencedByNewer(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	newer := s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
@@ -91,6 +96,7 @@ func (s *suite) fencedByNewer(t *testing.T) {
 }
 
 func (s *suite) fencedByForeign(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	theirs := s.stage(t, on, foreign(1, "a"), s.propose(t, target, "a"))
@@ -104,6 +110,7 @@ func (s *suite) fencedByForeign(t *testing.T) {
 }
 
 func (s *suite) loginExists(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	login, password := target.Username+"_a", "Made-by-hand-0123456789"
@@ -121,6 +128,7 @@ func (s *suite) loginExists(t *testing.T) {
 }
 
 func (s *suite) loginNotFound(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	target.Create = false
 	on := s.open(t, s.Backend, target)

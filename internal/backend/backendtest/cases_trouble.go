@@ -16,6 +16,7 @@ import (
 )
 
 func (s *suite) away(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	live := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
@@ -52,6 +53,7 @@ func (s *suite) away(t *testing.T) {
 }
 
 func (s *suite) notEnforced(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	live := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
@@ -68,6 +70,7 @@ func (s *suite) notEnforced(t *testing.T) {
 }
 
 func (s *suite) counted(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	a := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
@@ -111,6 +114,7 @@ func (s *suite) wantSessions(t *testing.T, on powers, r credential.Ref, count in
 }
 
 func (s *suite) preflight(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	s.mustNot(t, on.Preflight(s.context(t), ref(1, "a")))
@@ -128,6 +132,7 @@ func (s *suite) preflight(t *testing.T) {
 }
 
 func (s *suite) ended(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -147,6 +152,7 @@ func (s *suite) ended(t *testing.T) {
 }
 
 func (s *suite) noSuchSlot(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	for _, slot := range []string{"", "c", "a_b"} {
@@ -158,6 +164,7 @@ func (s *suite) noSuchSlot(t *testing.T) {
 }
 
 func (s *suite) wrongMaterial(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Backend, target)
 	whole := s.propose(t, target, "a")
@@ -179,6 +186,7 @@ func (s *suite) wrongMaterial(t *testing.T) {
 
 // race lets two drivers stage different versions into one slot at the same moment, many times.
 func (s *suite) race(t *testing.T) {
+	t.Helper()
 	target := s.Fresh(t)
 	older, newer := s.open(t, s.Backend, target), s.open(t, s.Backend, target)
 	for round := range int64(8) {

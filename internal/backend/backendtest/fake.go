@@ -158,8 +158,11 @@ type fakeSession struct {
 
 var _ powers = (*fakeSession)(nil)
 
+// Traits implements credential.Source.
 func (s *fakeSession) Traits() credential.Traits { return s.fake.Traits() }
-func (s *fakeSession) Close()                    {}
+
+// Close implements backend.Session.
+func (s *fakeSession) Close() {}
 
 func (s *fakeSession) name(ref credential.Ref) (string, error) {
 	if !slices.Contains(s.Traits().Slots, ref.Slot) {
@@ -168,6 +171,7 @@ func (s *fakeSession) name(ref credential.Ref) (string, error) {
 	return s.target.Username + "_" + ref.Slot, nil
 }
 
+// Stage implements credential.Source.
 func (s *fakeSession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
 	name, err := s.name(ref)
 	if err != nil {
@@ -211,6 +215,7 @@ func (s *fakeSession) mark(name string, login *FakeLogin, ref credential.Ref) er
 	return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: its mark names another owner", name))
 }
 
+// Verify implements credential.Source.
 func (s *fakeSession) Verify(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Answer, error) {
 	name, err := s.name(ref)
 	if err != nil {
@@ -231,6 +236,7 @@ func (s *fakeSession) Verify(ctx context.Context, ref credential.Ref, material c
 	return answer, err
 }
 
+// Retire implements credential.Source.
 func (s *fakeSession) Retire(ctx context.Context, ref credential.Ref) error {
 	name, err := s.name(ref)
 	if err != nil {
@@ -251,6 +257,7 @@ func (s *fakeSession) Retire(ctx context.Context, ref credential.Ref) error {
 	})
 }
 
+// Remove implements credential.Remover.
 func (s *fakeSession) Remove(ctx context.Context, ref credential.Ref) error {
 	name, err := s.name(ref)
 	if err != nil {
@@ -264,6 +271,7 @@ func (s *fakeSession) Remove(ctx context.Context, ref credential.Ref) error {
 	})
 }
 
+// Marker implements credential.Marked.
 func (s *fakeSession) Marker(ctx context.Context, ref credential.Ref) (credential.Marker, error) {
 	name, err := s.name(ref)
 	if err != nil {
@@ -279,6 +287,7 @@ func (s *fakeSession) Marker(ctx context.Context, ref credential.Ref) (credentia
 	return marker, err
 }
 
+// Sessions implements credential.Counter.
 func (s *fakeSession) Sessions(ctx context.Context, ref credential.Ref) (credential.Sessions, error) {
 	name, err := s.name(ref)
 	if err != nil {
@@ -295,6 +304,7 @@ func (s *fakeSession) Sessions(ctx context.Context, ref credential.Ref) (credent
 	return sessions, err
 }
 
+// Preflight implements backend.Preflighter.
 func (s *fakeSession) Preflight(ctx context.Context, ref credential.Ref) error {
 	return s.fake.call(ctx, "Preflight", func() error {
 		if s.fake.preflight != nil {

@@ -114,22 +114,27 @@ func spoil[T any](ctx context.Context, f *Faulty, name string, call func() (T, e
 	return call()
 }
 
+// Stage implements credential.Source.
 func (s *faultySession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
 	return spoil(ctx, s.faulty, "Stage", func() (credential.Material, error) { return s.powers.Stage(ctx, ref, proposed) })
 }
 
+// Verify implements credential.Source.
 func (s *faultySession) Verify(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Answer, error) {
 	return spoil(ctx, s.faulty, "Verify", func() (credential.Answer, error) { return s.powers.Verify(ctx, ref, material) })
 }
 
+// Retire implements credential.Source.
 func (s *faultySession) Retire(ctx context.Context, ref credential.Ref) error {
 	return s.spoil(ctx, "Retire", func() error { return s.powers.Retire(ctx, ref) })
 }
 
+// Remove implements credential.Remover.
 func (s *faultySession) Remove(ctx context.Context, ref credential.Ref) error {
 	return s.spoil(ctx, "Remove", func() error { return s.powers.Remove(ctx, ref) })
 }
 
+// Preflight implements backend.Preflighter.
 func (s *faultySession) Preflight(ctx context.Context, ref credential.Ref) error {
 	return s.spoil(ctx, "Preflight", func() error { return s.powers.Preflight(ctx, ref) })
 }
@@ -139,10 +144,12 @@ func (s *faultySession) spoil(ctx context.Context, name string, call func() erro
 	return err
 }
 
+// Marker implements credential.Marked.
 func (s *faultySession) Marker(ctx context.Context, ref credential.Ref) (credential.Marker, error) {
 	return spoil(ctx, s.faulty, "Marker", func() (credential.Marker, error) { return s.powers.Marker(ctx, ref) })
 }
 
+// Sessions implements credential.Counter.
 func (s *faultySession) Sessions(ctx context.Context, ref credential.Ref) (credential.Sessions, error) {
 	return spoil(ctx, s.faulty, "Sessions", func() (credential.Sessions, error) { return s.powers.Sessions(ctx, ref) })
 }

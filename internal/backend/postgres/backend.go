@@ -101,13 +101,13 @@ func (s *session) Traits() credential.Traits { return (&engine{}).Traits() }
 func (s *session) Close() {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
-	s.drop()
+	s.drop(context.Background()) //nolint:forbidigo // Close has no context; hanging up is bounded
 }
 
 // drop ends the admin's connection. It is the caller's turn.
-func (s *session) drop() {
+func (s *session) drop(ctx context.Context) {
 	if s.admin != nil {
-		hangUp(s.admin)
+		hangUp(ctx, s.admin)
 		s.admin = nil
 	}
 }
@@ -122,7 +122,7 @@ func (s *session) withAdmin(ctx context.Context, ref credential.Ref, fn func(con
 	}
 	name := applicationName(ref)
 	if s.admin != nil && (s.name != name || !s.alive(ctx)) {
-		s.drop()
+		s.drop(ctx)
 	}
 	if s.admin == nil {
 		conn, err := s.endpoint.connectAdmin(ctx, maintenanceDatabase, name)
@@ -133,7 +133,7 @@ func (s *session) withAdmin(ctx context.Context, ref credential.Ref, fn func(con
 	}
 	err := fn(ctx, s.admin)
 	if err != nil {
-		s.drop()
+		s.drop(ctx)
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"strconv"
 	"strings"
@@ -68,10 +69,10 @@ func tlsConfig(server backend.Server) (*tls.Config, error) {
 	case server.TLS == backend.TLSVerifyFull && roots != nil:
 	case server.TLS == backend.TLSVerifyCA && roots != nil, server.TLS == backend.TLSRequire && roots != nil:
 		// The chain is verified, the name is not; libpq does the same for "require" when it has a root.
-		config.InsecureSkipVerify = true //nolint:gosec // VerifyConnection verifies the chain
+		config.InsecureSkipVerify = true // VerifyConnection verifies the chain
 		config.VerifyConnection = func(state tls.ConnectionState) error { return verifyChain(state, roots) }
 	case server.TLS == backend.TLSRequire:
-		config.InsecureSkipVerify = true //nolint:gosec // the mode that the spec asks for; channel binding and SCRAM remain
+		config.InsecureSkipVerify = true // the mode that the spec asks for; channel binding and SCRAM remain
 	case server.TLS == backend.TLSVerifyFull, server.TLS == backend.TLSVerifyCA:
 		return nil, fault.Blocked(fault.SecretInvalid, fmt.Errorf("preparing TLS mode %s: there are no CA certificates: name them in tls.caRef", server.TLS))
 	default:
@@ -200,9 +201,7 @@ func (e *endpoint) connect(ctx context.Context, a attempt) (*pgx.Conn, error) {
 	config.DialFunc, config.LookupFunc = e.dial, e.lookup
 	config.ConnectTimeout = e.timeout
 	config.RuntimeParams = map[string]string{"application_name": a.application}
-	for name, value := range a.parameters {
-		config.RuntimeParams[name] = value
-	}
+	maps.Copy(config.RuntimeParams, a.parameters)
 	config.BuildFrontend = watch.frontend
 	config.ValidateConnect, config.AfterConnect, config.OAuthTokenProvider = nil, nil, nil
 	config.KerberosSrvName, config.KerberosSpn = "", ""
@@ -227,8 +226,8 @@ func (e *endpoint) connect(ctx context.Context, a attempt) (*pgx.Conn, error) {
 }
 
 // hangUp ends a connection politely, but not at any price.
-func hangUp(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout) //nolint:forbidigo // Close has no context, and this one is bounded
+func hangUp(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	_ = conn.Close(ctx) // nothing depends on it
 }

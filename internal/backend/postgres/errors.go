@@ -78,12 +78,10 @@ func (f *failure) barred() bool { return f.kind == failedServer && f.code == "28
 
 // diagnose tells apart what the driver reports. watch is nil where the login was over before.
 func diagnose(err error, watch *authWatch) *failure {
-	var own *failure
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*failure](err); ok {
 		return own
 	}
-	var answer *pgconn.PgError
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return &failure{kind: failedServer, code: sqlstate(answer.Code)}
 	}
 	if f := diagnoseTransport(err); f != nil {
@@ -104,8 +102,7 @@ func diagnose(err error, watch *authWatch) *failure {
 
 // diagnoseTransport tells what happened below PostgreSQL's protocol; nil where nothing did that has a name.
 func diagnoseTransport(err error) *failure {
-	var forbidden *forbiddenError
-	if errors.As(err, &forbidden) {
+	if forbidden, ok := errors.AsType[*forbiddenError](err); ok {
 		return &failure{kind: failedAddress, text: forbidden.text}
 	}
 	if errors.Is(err, errTLSNotOffered) {
@@ -118,12 +115,10 @@ func diagnoseTransport(err error) *failure {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || pgconn.Timeout(err) || errors.As(err, &timeout) && timeout.Timeout() {
 		return &failure{kind: failedTimeout}
 	}
-	var name *net.DNSError
-	if errors.As(err, &name) {
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return &failure{kind: failedName}
 	}
-	var handshake *handshakeError
-	if errors.As(err, &handshake) {
+	if handshake, ok := errors.AsType[*handshakeError](err); ok {
 		if text := certificateProblem(handshake.err); text != "" {
 			return &failure{kind: failedCertificate, text: text}
 		}

@@ -32,6 +32,12 @@ const (
 	testAdminPassword = "Canary-admin-6Zt9wQ2xLm4R"
 )
 
+// Lines of pg_hba.conf: database, user, address.
+const (
+	everybody = "all"
+	trustAll  = "host all " + everybody + " all trust"
+)
+
 // lab is one server of a version, shared by the tests of this binary.
 type lab struct {
 	*pgtest.Server
@@ -91,16 +97,22 @@ func (l *lab) furnish(ctx context.Context) error {
 	return l.Exec(ctx, "postgres", statements...)
 }
 
+// labOf gives the shared server of a version.
+func labOf(t *testing.T, version int) *lab {
+	t.Helper()
+	l, err := labs[version]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 // onEvery runs a test on every version.
 func onEvery(t *testing.T, test func(t *testing.T, l *lab)) {
 	t.Helper()
 	for _, version := range pgtest.Versions {
 		t.Run(strconv.Itoa(version), func(t *testing.T) {
-			l, err := labs[version]()
-			if err != nil {
-				t.Fatal(err)
-			}
-			test(t, l)
+			test(t, labOf(t, version))
 		})
 	}
 }
@@ -232,7 +244,7 @@ func harness(l *lab) backendtest.Harness {
 			if err != nil {
 				return false
 			}
-			hangUp(conn)
+			hangUp(context.Background(), conn)
 			return true
 		},
 		Connect: func(t *testing.T, target backend.Target, login, password, client string) func() {
@@ -241,7 +253,7 @@ func harness(l *lab) backendtest.Harness {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return func() { hangUp(conn) }
+			return func() { hangUp(context.Background(), conn) }
 		},
 		Outage: func(t *testing.T) func() {
 			t.Helper()
@@ -254,7 +266,7 @@ func harness(l *lab) backendtest.Harness {
 		},
 		Open: func(t *testing.T) func() {
 			t.Helper()
-			if err := l.SetHBA(t.Context(), "host all rotator all scram-sha-256", "host all all all trust"); err != nil {
+			if err := l.SetHBA(t.Context(), "host all rotator all scram-sha-256", trustAll); err != nil {
 				t.Fatal(err)
 			}
 			return func() {
@@ -269,6 +281,7 @@ func harness(l *lab) backendtest.Harness {
 
 func TestPostgreSQLKeepsTheContract(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		backendtest.Run(t, harness(l))
 		if strings.Contains(l.LogText(), testAdminPassword) {
 			t.Error("the admin's password is in the server's log")

@@ -79,7 +79,7 @@ func (e *engine) Check(ctx context.Context, server backend.Server) (backend.Repo
 	if err != nil {
 		return backend.Report{}, err
 	}
-	defer hangUp(conn)
+	defer hangUp(ctx, conn)
 	f, err := readFacts(ctx, conn)
 	if err != nil {
 		return backend.Report{Version: f.version}, to.statementFault(err, "checking the server")

@@ -67,10 +67,7 @@ func TestTLSModesMeanWhatLibpqMeans(t *testing.T) {
 }
 
 func TestTheEnvironmentHasNoSay(t *testing.T) {
-	l, err := labs[15]()
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := labOf(t, 15)
 	for name, value := range map[string]string{
 		"PGHOST": "elsewhere.invalid", "PGPORT": "1", "PGUSER": "postgres", "PGPASSWORD": "other", "PGDATABASE": "template1", "PGSSLMODE": "disable", "PGREQUIREAUTH": "password",
 		"PGCHANNELBINDING": "disable", "PGOPTIONS": "-c search_path=public", "PGTARGETSESSIONATTRS": "standby", "PGAPPNAME": "other", "PGTZ": "Mars/Olympus",
@@ -85,8 +82,9 @@ func TestTheEnvironmentHasNoSay(t *testing.T) {
 
 func TestCheckNamesWhatIsMissing(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		run := func(statements ...string) func(*testing.T) {
-			return func(t *testing.T) { mustExec(t, l, statements...) }
+			return func(t *testing.T) { t.Helper(); mustExec(t, l, statements...) }
 		}
 		nothing := func(*testing.T) {}
 		cases := map[string]struct {
@@ -101,28 +99,34 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 			"no such admin":        {nothing, nothing, func(s *backend.Server) { s.Admin.Username = "nobody_here" }, fault.ClassBlocked, fault.AdminRejected, "28P01"},
 			"admin may not log in": {run("ALTER ROLE rotator NOLOGIN"), run("ALTER ROLE rotator LOGIN"), nil, fault.ClassBlocked, fault.AdminRejected, `ALTER ROLE "rotator" LOGIN`},
 			"no line in pg_hba.conf": {func(t *testing.T) {
+				t.Helper()
 				if err := l.SetHBA(t.Context(), "host all postgres all scram-sha-256"); err != nil {
 					t.Fatal(err)
 				}
 			}, func(t *testing.T) {
+				t.Helper()
 				if err := l.SetHBA(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}, nil, fault.ClassBlocked, fault.AdminRejected, "pg_hba.conf"},
 			"a trusted admin": {func(t *testing.T) {
-				if err := l.SetHBA(t.Context(), "host all all all trust"); err != nil {
+				t.Helper()
+				if err := l.SetHBA(t.Context(), trustAll); err != nil {
 					t.Fatal(err)
 				}
 			}, func(t *testing.T) {
+				t.Helper()
 				if err := l.SetHBA(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}, nil, fault.ClassPermanent, fault.AuthenticationNotEnforced, "trust"},
 			"password in clear": {func(t *testing.T) {
-				if err := l.SetHBA(t.Context(), "host all postgres all scram-sha-256", "host all all all password"); err != nil {
+				t.Helper()
+				if err := l.SetHBA(t.Context(), "host all postgres all scram-sha-256", "host all "+everybody+" all password"); err != nil {
 					t.Fatal(err)
 				}
 			}, func(t *testing.T) {
+				t.Helper()
 				if err := l.SetHBA(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -154,6 +158,7 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 
 func TestCheckReportsVersionAndNotes(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		report, err := testBackend().Check(t.Context(), l.server())
 		if err != nil {
 			t.Fatal(err)
@@ -193,6 +198,7 @@ func TestCheckReportsVersionAndNotes(t *testing.T) {
 
 func TestAStandbyIsRefused(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		primary := l.server()
 		standby, err := l.Standby(t.Context())
 		if err != nil {
@@ -220,6 +226,7 @@ func TestAStandbyIsRefused(t *testing.T) {
 
 func TestPreflightNamesWhatIsMissing(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		cases := map[string]struct {
 			spoil  []string
 			change func(*backend.Target)
@@ -270,17 +277,14 @@ func owner(name string) func(*backend.Target) {
 }
 
 func TestALackOfTheAdminOptionNamesTheGrantThatMendsIt(t *testing.T) {
-	l, err := labs[18]()
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := labOf(t, 18)
 	mustExec(t, l, "CREATE ROLE ungranted")
 	target := l.target()
 	target.Owner, target.Server.AllowedOwners = "ungranted", []string{"*"}
 	s := open(t, target)
 	grant := `GRANT "ungranted" TO "rotator" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`
 	wantFault(t, s.Preflight(t.Context(), testRef(1, "a")), fault.ClassPermanent, fault.PrivilegeMissing, grant)
-	_, err = s.Stage(t.Context(), testRef(1, "a"), propose(t, target, "a"))
+	_, err := s.Stage(t.Context(), testRef(1, "a"), propose(t, target, "a"))
 	wantFault(t, err, fault.ClassPermanent, fault.PrivilegeMissing, grant)
 	mustExec(t, l, grant)
 	wantFault(t, s.Preflight(t.Context(), testRef(1, "a")), fault.ClassNone, "")
@@ -306,6 +310,7 @@ func TestALackOfTheAdminOptionNamesTheGrantThatMendsIt(t *testing.T) {
 
 func TestALackOfCreateRoleIsNamedByStageToo(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		mustExec(t, l, "ALTER ROLE rotator NOCREATEROLE")
 		defer mustExec(t, l, "ALTER ROLE rotator CREATEROLE")
 		s := open(t, l.target())

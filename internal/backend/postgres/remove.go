@@ -86,7 +86,7 @@ func (s *session) dropWithObjects(ctx context.Context, ref credential.Ref, login
 	if err != nil {
 		return err
 	}
-	defer hangUp(conn)
+	defer hangUp(ctx, conn)
 	name, owner, admin := ident(login), ident(s.target.Owner), ident(s.endpoint.server.Admin.Username)
 	err = inTransaction(ctx, conn, func(tx pgx.Tx) error {
 		member, err := actsAs(ctx, tx, s.target.Owner)

@@ -93,7 +93,7 @@ func (s *session) checkRetired(ctx context.Context, ref credential.Ref, login st
 	}
 	conn, err := s.endpoint.connect(ctx, attempt{username: login, database: s.target.Database, application: verifyName(ref), password: wrong, anyMethod: true})
 	if err == nil {
-		hangUp(conn)
+		hangUp(ctx, conn)
 		return still
 	}
 	if f := diagnose(err, nil); !f.refused() && !f.barred() {

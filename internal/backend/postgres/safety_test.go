@@ -4,6 +4,7 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 // The server logs every statement, and every statement that fails, and keeps statistics of all of them.
 func TestThePasswordIsInNoLogAndNoStatistics(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		mustExec(t, l, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements", "SELECT pg_stat_statements_reset()")
 		s := open(t, l.target())
 		var passwords, verifiers []string
@@ -42,7 +44,7 @@ func TestThePasswordIsInNoLogAndNoStatistics(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer hangUp(conn)
+		defer hangUp(context.Background(), conn)
 		var statistics string
 		if err := conn.QueryRow(t.Context(), "SELECT string_agg(query, E'\\n') FROM pg_stat_statements").Scan(&statistics); err != nil {
 			t.Fatal(err)
@@ -62,6 +64,7 @@ func TestThePasswordIsInNoLogAndNoStatistics(t *testing.T) {
 
 func TestTheLogIsQuietWhereTheServerLetsUs(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		grant := "SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement"
 		mustExec(t, l, "GRANT "+grant+" TO rotator")
 		defer mustExec(t, l, "REVOKE "+grant+" FROM rotator")
@@ -76,6 +79,7 @@ func TestTheLogIsQuietWhereTheServerLetsUs(t *testing.T) {
 // S7: what an owner of a schema plants there must not run with the rights of the admin, nor lie to Verify.
 func TestPlantedFunctionsAndOperatorsAreNotUsed(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		plant := func(database string) {
 			t.Helper()
 			err := l.Exec(t.Context(), database,
@@ -128,6 +132,7 @@ func TestPlantedFunctionsAndOperatorsAreNotUsed(t *testing.T) {
 // S8: names are names, whatever they hold.
 func TestNamesAreQuoted(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		for i, name := range []string{`a"b`, `a'b`, `a\b`, `a b`, `a;DROP ROLE orders_owner;--`, `"; DROP ROLE orders_owner; --`, `a$$b`, `日本`, "a\nb", `%s%d`, `A`, `user`, `a.b`, `E'\''`} {
 			t.Run(name, func(t *testing.T) {
 				target := l.target()
@@ -166,6 +171,7 @@ func TestNamesAreQuoted(t *testing.T) {
 
 func TestWhatALoginOwnsGoesToTheOwner(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		target := l.target()
 		s := open(t, target)
 		r := testRef(1, "a")
@@ -175,7 +181,7 @@ func TestWhatALoginOwnsGoesToTheOwner(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer hangUp(conn)
+		defer hangUp(context.Background(), conn)
 		if _, err := conn.Exec(t.Context(), "CREATE SCHEMA "+login); err != nil {
 			t.Fatal(err)
 		}
@@ -203,6 +209,7 @@ func TestWhatALoginOwnsGoesToTheOwner(t *testing.T) {
 // A right that a superuser gave to the login itself is beyond the admin.
 func TestWhatTheAdminMayNotTakeAwayIsNamed(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		s := open(t, l.target())
 		r := testRef(1, "a")
 		got := mustStage(t, s, r)
@@ -223,6 +230,7 @@ func TestWhatTheAdminMayNotTakeAwayIsNamed(t *testing.T) {
 
 func TestObjectsInAnotherDatabaseAreNamed(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		target := l.target()
 		s := open(t, target)
 		r := testRef(1, "a")
@@ -241,6 +249,7 @@ func TestObjectsInAnotherDatabaseAreNamed(t *testing.T) {
 // Both logins act as the owner: what the one makes, the other may change and drop, and the owner's rights are enough.
 func TestBothLoginsAreOneOwner(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		target := l.target()
 		s := open(t, target)
 		table := target.Username
@@ -257,13 +266,14 @@ func TestBothLoginsAreOneOwner(t *testing.T) {
 			if _, err := conn.Exec(t.Context(), statement, pgx.QueryExecModeSimpleProtocol); err != nil {
 				t.Error(err)
 			}
-			hangUp(conn)
+			hangUp(context.Background(), conn)
 		}
 	})
 }
 
 func TestSettingsOfTheAdminDoNotBreakTheFence(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		mustExec(t, l, "ALTER ROLE rotator SET default_transaction_isolation = 'serializable'", "ALTER ROLE rotator SET standard_conforming_strings = off", "ALTER ROLE rotator SET client_encoding = 'LATIN1'",
 			"ALTER ROLE rotator SET statement_timeout = '1ms'", "ALTER ROLE rotator SET lock_timeout = '1ms'")
 		defer mustExec(t, l, "ALTER ROLE rotator RESET ALL")
@@ -287,6 +297,7 @@ func TestSettingsOfTheAdminDoNotBreakTheFence(t *testing.T) {
 // Somebody else alters the same login all the time and takes no lock of ours: the transaction is done again.
 func TestADisturbedTransactionIsDoneAgain(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		s := open(t, l.target())
 		mustStage(t, s, testRef(1, "a"))
 		stop := make(chan struct{})
@@ -296,7 +307,7 @@ func TestADisturbedTransactionIsDoneAgain(t *testing.T) {
 			if err != nil {
 				return
 			}
-			defer hangUp(conn)
+			defer hangUp(context.Background(), conn)
 			for n := 0; ; n++ {
 				select {
 				case <-stop:
@@ -306,7 +317,7 @@ func TestADisturbedTransactionIsDoneAgain(t *testing.T) {
 				}
 			}
 		})
-		for seq := range int64(20) {
+		for seq := range int64(8) {
 			_, err := s.Stage(t.Context(), testRef(seq+1, "a"), propose(t, s.target, "a"))
 			if err != nil && fault.Classify(err) != fault.ClassTransient {
 				t.Errorf("got %v, want success or a transient error", err)
@@ -321,6 +332,7 @@ func TestADisturbedTransactionIsDoneAgain(t *testing.T) {
 
 func TestStageHealsWhatAnAdministratorDidToTheLogin(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		s := open(t, l.target())
 		r := testRef(1, "a")
 		got := mustStage(t, s, r)
@@ -349,6 +361,7 @@ func TestStageHealsWhatAnAdministratorDidToTheLogin(t *testing.T) {
 
 func TestRetireLeavesNoPasswordBehind(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		s := open(t, l.target())
 		mustStage(t, s, testRef(1, "a"))
 		if err := s.Retire(t.Context(), testRef(1, "a")); err != nil {
@@ -356,7 +369,7 @@ func TestRetireLeavesNoPasswordBehind(t *testing.T) {
 		}
 		mustExec(t, l, "DO $$ BEGIN ASSERT (SELECT rolpassword IS NULL AND NOT rolcanlogin FROM pg_authid WHERE rolname = '"+loginName(s.target, "a")+"'); END $$")
 		// Also where the server asks nobody for a password, a closed login is refused, and Retire can tell.
-		if err := l.SetHBA(t.Context(), "host all rotator all scram-sha-256", "host all all all trust"); err != nil {
+		if err := l.SetHBA(t.Context(), "host all rotator all scram-sha-256", trustAll); err != nil {
 			t.Fatal(err)
 		}
 		err := s.Retire(t.Context(), testRef(1, "a"))
@@ -368,6 +381,7 @@ func TestRetireLeavesNoPasswordBehind(t *testing.T) {
 
 func TestSessionsShowAddressesAndTimesToWhomMaySeeThem(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		s := open(t, l.target())
 		r := testRef(1, "a")
 		got := mustStage(t, s, r)
@@ -376,7 +390,7 @@ func TestSessionsShowAddressesAndTimesToWhomMaySeeThem(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer hangUp(conn)
+			defer hangUp(context.Background(), conn)
 		}
 		before, err := s.Sessions(t.Context(), r)
 		if err != nil || before.Count != 7 || !before.Oldest.IsZero() {
@@ -395,7 +409,7 @@ func TestSessionsShowAddressesAndTimesToWhomMaySeeThem(t *testing.T) {
 }
 
 func TestASessionOutlivesItsConnection(t *testing.T) {
-	l := own(t, pgtest.Options{})
+	l := labOf(t, 15)
 	s := open(t, l.target())
 	r := testRef(1, "a")
 	got := mustStage(t, s, r)
@@ -429,6 +443,7 @@ func TestACredentialWithoutADatabasePostgresIsTold(t *testing.T) {
 // A whole life, with a commit that waits in between: the marker and the lock are per server, not per database.
 func TestTwoDatabasesOfOneServerShareTheLock(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		target := l.target()
 		elsewhere := target
 		elsewhere.Database = "template1"

@@ -4,6 +4,7 @@
 package postgres
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -17,7 +18,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 )
@@ -25,15 +25,16 @@ import (
 // TestEverySQLSTATEWeCanProvokeHasAMeaning makes a real server answer with each code, and looks at what our own calls
 // make of it, or, where none of our calls can meet it in a test, at the translation.
 func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
-	l := own(t, pgtest.Options{Version: 18})
+	l := labOf(t, 18)
 	s := open(t, l.target())
 	ask := func(statements ...string) func(*testing.T) error {
 		return func(t *testing.T) error {
+			t.Helper()
 			conn, err := l.Connect(t.Context(), "postgres")
 			if err != nil {
 				return err
 			}
-			defer hangUp(conn)
+			defer hangUp(context.Background(), conn)
 			for _, statement := range statements {
 				if _, err = conn.Exec(t.Context(), statement); err != nil {
 					return err
@@ -44,9 +45,10 @@ func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
 	}
 	loginAs := func(user, password, database string) func(*testing.T) error {
 		return func(t *testing.T) error {
+			t.Helper()
 			conn, err := l.client(t.Context(), database, user, password, "sqlstate")
 			if err == nil {
-				hangUp(conn)
+				hangUp(context.Background(), conn)
 			}
 			return err
 		}
@@ -54,25 +56,27 @@ func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
 	mustExec(t, l, "CREATE ROLE plain LOGIN PASSWORD 'plain-0123456789'", "CREATE ROLE closed NOLOGIN PASSWORD 'closed-0123456789'", "CREATE ROLE full LOGIN CONNECTION LIMIT 0 PASSWORD 'full-0123456789'",
 		"CREATE DATABASE shut ALLOW_CONNECTIONS false", "CREATE DATABASE guarded", "REVOKE CONNECT ON DATABASE guarded FROM PUBLIC", "CREATE TABLE held (n int)")
 	kill := func(t *testing.T) error {
+		t.Helper()
 		conn, err := l.Connect(t.Context(), "postgres")
 		if err != nil {
 			return err
 		}
-		defer hangUp(conn)
+		defer hangUp(context.Background(), conn)
 		mustExec(t, l, fmt.Sprintf("SELECT pg_terminate_backend(%d, 5000)", conn.PgConn().PID()))
 		_, err = conn.Exec(t.Context(), "SELECT 1")
 		return err
 	}
 	locked := func(t *testing.T) error {
+		t.Helper()
 		conn, err := l.Connect(t.Context(), "postgres")
 		if err != nil {
 			return err
 		}
-		defer hangUp(conn)
+		defer hangUp(context.Background(), conn)
 		if _, err := conn.Exec(t.Context(), "BEGIN; LOCK TABLE held"); err != nil {
 			return err
 		}
-		return ask("SET lock_timeout = '20ms'", "SELECT * FROM held")(t)
+		return ask("SET lock_timeout = '20ms'", "TABLE held")(t)
 	}
 	cases := map[string]struct {
 		provoke func(*testing.T) error
@@ -89,18 +93,19 @@ func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
 		"42704": {ask("ALTER ROLE nobody_there LOGIN"), fault.ClassTransient, fault.BackendFailed},
 		"42710": {ask("CREATE ROLE plain"), fault.ClassTransient, fault.BackendFailed},
 		"42601": {ask("ALTER NONSENSE"), fault.ClassPermanent, fault.ServerUnsupported},
-		"42P01": {ask("SELECT * FROM nothing_there"), fault.ClassPermanent, fault.ServerUnsupported},
+		"42P01": {ask("TABLE nothing_there"), fault.ClassPermanent, fault.ServerUnsupported},
 		"22023": {ask("SET statement_timeout = 'soon'"), fault.ClassPermanent, fault.ServerUnsupported},
-		"0A000": {ask("SELECT * FROM elsewhere.pg_catalog.pg_class"), fault.ClassPermanent, fault.ServerUnsupported},
+		"0A000": {ask("TABLE elsewhere.pg_catalog.pg_class"), fault.ClassPermanent, fault.ServerUnsupported},
 		"55P03": {locked, fault.ClassTransient, fault.LockTimeout},
 		"57014": {ask("SET statement_timeout = '10ms'", "SELECT pg_sleep(5)"), fault.ClassTransient, fault.LockTimeout},
 		"57P01": {kill, fault.ClassTransient, fault.ServerNotReady},
 		"25P03": {func(t *testing.T) error {
+			t.Helper()
 			conn, err := l.Connect(t.Context(), "postgres")
 			if err != nil {
 				return err
 			}
-			defer hangUp(conn)
+			defer hangUp(context.Background(), conn)
 			if _, err := conn.Exec(t.Context(), "SET idle_in_transaction_session_timeout = '10ms'; BEGIN"); err != nil {
 				return err
 			}
@@ -108,11 +113,12 @@ func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
 			return err
 		}, fault.ClassTransient, fault.ServerUnreachable},
 		"57P05": {func(t *testing.T) error {
+			t.Helper()
 			conn, err := l.Connect(t.Context(), "postgres")
 			if err != nil {
 				return err
 			}
-			defer hangUp(conn)
+			defer hangUp(context.Background(), conn)
 			if _, err := conn.Exec(t.Context(), "SET idle_session_timeout = '10ms'"); err != nil {
 				return err
 			}
@@ -167,6 +173,7 @@ func raise(string) func(*testing.T) error { return nil }
 
 func TestClientRefusalsKeepTheAnswerUnknown(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		target := l.target()
 		s := open(t, target)
 		r := testRef(1, "a")
@@ -205,11 +212,12 @@ func TestClientRefusalsKeepTheAnswerUnknown(t *testing.T) {
 // A statement whose client was killed can commit later. While it may, nothing is Rejected.
 func TestALateCommitIsNeverTakenForARefusal(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		target := l.target()
 		s := open(t, target)
 		r := testRef(1, "a")
 		old := mustStage(t, s, r)
-		s.drop() // its own connection is not what is waited for
+		s.drop(t.Context()) // its own connection is not what is waited for
 		next := propose(t, target, "a")
 		login := loginName(target, "a")
 
@@ -217,7 +225,7 @@ func TestALateCommitIsNeverTakenForARefusal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer hangUp(blocker)
+		defer hangUp(context.Background(), blocker)
 		if _, err := blocker.Exec(t.Context(), "BEGIN; ALTER ROLE "+ident(login)+" CONNECTION LIMIT 50"); err != nil {
 			t.Fatal(err)
 		}
@@ -269,7 +277,7 @@ func waits(t *testing.T, l *lab, pid uint32) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer hangUp(conn)
+	defer hangUp(context.Background(), conn)
 	var waiting bool
 	err = conn.QueryRow(t.Context(), fmt.Sprintf("SELECT coalesce(wait_event_type = 'Lock', false) FROM pg_stat_activity WHERE pid = %d", pid)).Scan(&waiting)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -284,6 +292,7 @@ func waits(t *testing.T, l *lab, pid uint32) bool {
 // Another rekey without our lock writes a newer mark after we looked first, and before we altered.
 func TestTheMarkThatCountsIsReadAfterTheChange(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		s := open(t, l.target())
 		live := mustStage(t, s, testRef(1, "a"))
 		login := ident(loginName(s.target, "a"))
@@ -291,7 +300,7 @@ func TestTheMarkThatCountsIsReadAfterTheChange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer hangUp(blocker)
+		defer hangUp(context.Background(), blocker)
 		if _, err := blocker.Exec(t.Context(), "BEGIN; ALTER ROLE "+login+" CONNECTION LIMIT 50"); err != nil {
 			t.Fatal(err)
 		}
@@ -314,6 +323,7 @@ func TestTheMarkThatCountsIsReadAfterTheChange(t *testing.T) {
 
 func TestVerifyAcceptsWithoutTheAdminAndRefusesOnlyWithIt(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
 		target := l.target()
 		r := testRef(1, "a")
 		got := mustStage(t, open(t, target), r)
@@ -329,14 +339,14 @@ func TestVerifyAcceptsWithoutTheAdminAndRefusesOnlyWithIt(t *testing.T) {
 }
 
 func TestALockHeldBySomebodyElseEndsInTime(t *testing.T) {
-	l := own(t, pgtest.Options{})
+	l := labOf(t, 15)
 	s := open(t, l.target())
 	first := mustStage(t, s, testRef(1, "a"))
 	blocker, err := l.Connect(t.Context(), "postgres")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer hangUp(blocker)
+	defer hangUp(context.Background(), blocker)
 	if _, err := blocker.Exec(t.Context(), "BEGIN; ALTER ROLE "+ident(loginName(s.target, "a"))+" CONNECTION LIMIT 50"); err != nil {
 		t.Fatal(err)
 	}

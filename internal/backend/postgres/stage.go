@@ -163,8 +163,7 @@ func (s *session) namePrivilege(ctx context.Context, ref credential.Ref, cause e
 	err := s.withAdmin(ctx, ref, func(ctx context.Context, conn *pgx.Conn) error {
 		return s.checkPrivileges(ctx, conn)
 	})
-	var lack *lackError
-	if errors.As(err, &lack) {
+	if _, ok := errors.AsType[*lackError](err); ok {
 		return err
 	}
 	return cause

@@ -50,7 +50,7 @@ func (s *session) try(ctx context.Context, ref credential.Ref, login string, pas
 		}
 		return true, nil
 	}
-	defer hangUp(conn)
+	defer hangUp(ctx, conn)
 	session, current, err := actingAs(ctx, conn)
 	if err != nil {
 		return false, s.clientFault(diagnose(err, nil), login)
@@ -86,7 +86,7 @@ func (s *session) tryWrong(ctx context.Context, ref credential.Ref, login string
 	}
 	conn, err := s.endpoint.connect(ctx, attempt{username: login, database: s.target.Database, application: verifyName(ref), password: wrong})
 	if err == nil {
-		hangUp(conn)
+		hangUp(ctx, conn)
 		return s.notEnforced(login)
 	}
 	f := diagnose(err, nil)

@@ -24,7 +24,7 @@ type account struct{ uid, gid int }
 // unprivileged gives an account without rights when we are root, since PostgreSQL refuses root.
 func unprivileged() (*account, error) {
 	if os.Geteuid() != 0 {
-		return nil, nil //nolint:nilnil // nil is the account that we are
+		return nil, nil // the account that we are
 	}
 	nobody, err := user.Lookup("nobody")
 	if err != nil {
@@ -54,7 +54,7 @@ func (a *account) own(path string) error {
 func (a *account) attributes() *syscall.SysProcAttr {
 	attributes := &syscall.SysProcAttr{Setpgid: true}
 	if a != nil {
-		attributes.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)} //nolint:gosec // ids of the password file
+		attributes.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
 	}
 	return attributes
 }
@@ -82,7 +82,7 @@ func scratch(parent string, owner *account) (string, error) {
 
 func freePort(host string) (int, error) {
 	var config net.ListenConfig
-	listener, err := config.Listen(context.Background(), "tcp", net.JoinHostPort(host, "0")) //nolint:forbidigo // listening ends at once
+	listener, err := config.Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return 0, fmt.Errorf("finding a free port: %w", err)
 	}
@@ -95,7 +95,7 @@ func freePort(host string) (int, error) {
 }
 
 func command(ctx context.Context, as *account, dir, name string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the caller chooses the binary
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}
 	cmd.SysProcAttr = as.attributes()
@@ -121,7 +121,7 @@ func spawn(as *account, logPath, dir, name string, args ...string) (*process, er
 	if err != nil {
 		return nil, fmt.Errorf("reading the size of a test server's log: %w", err)
 	}
-	cmd := command(context.Background(), as, dir, name, args...) //nolint:forbidigo // it lives until Stop, not until a call ends
+	cmd := command(context.Background(), as, dir, name, args...) // it lives until Stop, not until a call ends
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT
 	p := &process{done: make(chan struct{}), logOffset: int(info.Size())}

@@ -70,7 +70,7 @@ type Server struct {
 }
 
 // DefaultHBA accepts SCRAM only, from everywhere.
-var DefaultHBA = []string{"host all all all scram-sha-256", "host replication all all scram-sha-256"}
+var DefaultHBA = []string{"host all all all scram-sha-256", "host replication all all scram-sha-256"} //nolint:dupword // columns
 
 // Start makes a server and waits until it answers. It must be ended with Stop.
 func Start(ctx context.Context, options Options) (*Server, error) {

@@ -6,6 +6,7 @@ package pgtest_test
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -66,15 +67,13 @@ func TestAServerEndsWithItsParent(t *testing.T) {
 		_, _ = os.Stdout.WriteString("port " + strconv.Itoa(server.Port) + " pid " + strconv.Itoa(server.Pid()) + "\n")
 		select {}
 	}
-	dir, err := os.MkdirTemp("", "pgtest-parent-")
-	if err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	for _, enter := range []string{dir, filepath.Dir(dir)} { // the server's user must enter
+		if err := os.Chmod(enter, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the server's user must enter
-		t.Fatal(err)
-	}
-	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAServerEndsWithItsParent$") //nolint:gosec // ourselves
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAServerEndsWithItsParent$")
 	child.Env = append(os.Environ(), "PGTEST_CHILD="+dir)
 	out, err := child.StdoutPipe()
 	if err != nil {
