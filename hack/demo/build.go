@@ -26,28 +26,20 @@ var images = map[string]string{"rekey": operatorImage, "app": appImage, "server"
 func (p programs) binary(name string) string  { return filepath.Join(p.dir, name) }
 func (p programs) archive(name string) string { return filepath.Join(p.dir, name+".tar") }
 
-// build makes one static binary.
-func (p programs) build(ctx context.Context, progress *transcript, module, pkg, name string) error {
-	return work(ctx, filepath.Join(p.source, module), []string{"CGO_ENABLED=0"}, progress, progress,
-		"go", "build", "-trimpath", "-ldflags", "-s -w", "-o", p.binary(name), pkg)
+// build makes static binaries of commands of one module, each named after its folder.
+func (p programs) build(ctx context.Context, progress *transcript, module string, commands ...string) error {
+	args := append([]string{"build", "-v", "-trimpath", "-ldflags", "-s -w", "-o", p.dir + string(filepath.Separator)}, commands...)
+	return work(ctx, filepath.Join(p.source, module), []string{"CGO_ENABLED=0"}, progress, progress, "go", args...)
 }
 
 // buildLauncher makes the programs that run the local cluster and make images.
 func (p programs) buildLauncher(ctx context.Context, progress *transcript) error {
-	if err := p.build(ctx, progress, "hack/localcluster", "./cmd/localcluster", "localcluster"); err != nil {
-		return err
-	}
-	return p.build(ctx, progress, "hack/localcluster", "./cmd/image", "image")
+	return p.build(ctx, progress, "hack/localcluster", "./cmd/localcluster", "./cmd/image")
 }
 
 // buildOurs makes the operator and the two programs of the demo.
 func (p programs) buildOurs(ctx context.Context, progress *transcript) error {
-	for name, pkg := range map[string]string{"rekey": ".", "app": "./hack/demo/app", "server": "./hack/demo/server"} {
-		if err := p.build(ctx, progress, ".", pkg, name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.build(ctx, progress, ".", ".", "./hack/demo/app", "./hack/demo/server")
 }
 
 // load makes an image of each program and brings it to the node.

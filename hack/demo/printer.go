@@ -21,7 +21,7 @@ const (
 	bold   = "\x1b[1m"
 	faint  = "\x1b[2m"
 	reset  = "\x1b[0m"
-	wipe  = "\r\x1b[K" // the line
+	wipe   = "\r\x1b[K" // the line
 )
 
 const (

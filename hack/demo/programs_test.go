@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,6 +14,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -21,6 +23,31 @@ import (
 	"github.com/rekey/rekey/hack/demo/mount"
 	"github.com/rekey/rekey/hack/demo/report"
 )
+
+// built are the two programs, as a pod would run them.
+var built programs
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	source, err := findSource()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	dir, err := os.MkdirTemp("", "rekey-demo-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "making a folder for the programs:", err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	built = programs{source: source, dir: dir}
+	if err := built.build(context.Background(), &transcript{}, ".", "./hack/demo/app", "./hack/demo/server"); err != nil {
+		fmt.Fprintln(os.Stderr, "building the programs of the demo:", err)
+		return 1
+	}
+	return m.Run()
+}
 
 // issuer is a small authority: the programs are tested without the operator.
 type issuer struct {
@@ -116,17 +143,7 @@ type stage struct {
 
 func setStage(t *testing.T) *stage {
 	t.Helper()
-	source, err := findSource()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
-	p := programs{source: source, dir: dir}
-	for name, pkg := range map[string]string{"app": "./hack/demo/app", "server": "./hack/demo/server"} {
-		if err := p.build(t.Context(), &transcript{}, ".", pkg, name); err != nil {
-			t.Fatal(err)
-		}
-	}
 	db, err := startDatabase(t.Context(), "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +163,7 @@ func setStage(t *testing.T) *stage {
 		t.Fatal(err)
 	}
 	start := func(name string, to *transcript, args ...string) {
-		started, err := launch(name, program(dir, nil, to, to, p.binary(name), args...))
+		started, err := launch(name, program(dir, nil, to, to, built.binary(name), args...))
 		if err != nil {
 			t.Fatal(err)
 		}
