@@ -78,9 +78,15 @@ func TestASecondStartReplacesWhatAKilledLauncherLeft(t *testing.T) {
 func TestAStartThatFailsSaysWhyAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "c")
-	got := run(t, "up", "--level", "api", "--dir", dir, "--apiserver-arg", "no-such-flag=1")
+	temp := t.TempDir()
+	cmd := launcher(t.Context(), t, "up", "--level", "api", "--dir", dir, "--apiserver-arg", "no-such-flag=1")
+	cmd.Env = append(cmd.Env, "TMPDIR="+temp)
+	got := finish(t, cmd)
 	if got.code == 0 || !strings.Contains(got.log, "kube-apiserver: it ended") || !strings.Contains(got.log, "no-such-flag") {
 		t.Errorf("exit status %d, want an error that shows the end of the log:\n%s", got.code, got.log)
+	}
+	if kept, err := filepath.Glob(filepath.Join(temp, "*", "logs", "kube-apiserver.log")); err != nil || len(kept) != 1 {
+		t.Errorf("logs kept for a look: %v (%v), want those of kube-apiserver", kept, err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -106,5 +112,20 @@ func TestAFolderOfSomebodyElseIsRefused(t *testing.T) {
 	}
 	if _, err := os.Stat(mine); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAPartThatEndsBringsTheClusterDownAndSaysSo(t *testing.T) {
+	t.Parallel()
+	dir, temp := filepath.Join(t.TempDir(), "c"), t.TempDir()
+	cmd := launcher(t.Context(), t, "run", "--level", "api", "--dir", dir, "--", "sh", "-c",
+		`kill -KILL $(sed -n 's/.*"pid": \([0-9]*\),/\1/p' "$LOCALCLUSTER_DIR/state.json" | tail -1); exec sleep 300`)
+	cmd.Env = append(cmd.Env, "TMPDIR="+temp)
+	got := finish(t, cmd)
+	if got.code == 0 || !strings.Contains(got.log, "the cluster broke: kube-apiserver ended: signal: killed") {
+		t.Errorf("exit status %d, want that the API server's end is reported:\n%s", got.code, got.log)
+	}
+	if kept, err := filepath.Glob(filepath.Join(temp, "*", "logs", "etcd.log")); err != nil || len(kept) != 1 {
+		t.Errorf("logs kept for a look: %v (%v), want those of etcd", kept, err)
 	}
 }

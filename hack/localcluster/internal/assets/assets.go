@@ -52,10 +52,15 @@ func (b Builder) Ensure(ctx context.Context, programs []string) (string, error) 
 		if len(missing) == 0 {
 			return filepath.Abs(dir)
 		}
-		fmt.Fprintf(b.Log, "%s=%s lacks %s; using programs built here instead\n",
+		b.sayf("%s=%s lacks %s; using programs built here instead",
 			EnvDir, dir, strings.Join(missing, ", "))
 	}
 	return b.build(ctx)
+}
+
+// sayf reports progress. Nothing can be done about a reader that went away.
+func (b Builder) sayf(format string, args ...any) {
+	_, _ = fmt.Fprintf(b.Log, format+"\n", args...)
 }
 
 // Current is the path that always leads to the latest build.
@@ -100,13 +105,13 @@ func (b Builder) key(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("no sources of cmd/kube below %s; give the module's folder with --source", b.Source)
 	}
 	sum := sha256.New()
-	fmt.Fprintln(sum, version)
+	_, _ = fmt.Fprintln(sum, version) // a hash takes everything
 	for _, file := range append([]string{filepath.Join(b.Source, "go.mod"), filepath.Join(b.Source, "go.sum")}, sources...) {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			return "", fmt.Errorf("reading what the build depends on: %w", err)
 		}
-		fmt.Fprintf(sum, "%s %d\n%s", filepath.Base(file), len(data), data)
+		_, _ = fmt.Fprintf(sum, "%s %d\n%s", filepath.Base(file), len(data), data)
 	}
 	return hex.EncodeToString(sum.Sum(nil))[:keyLength], nil
 }
@@ -123,12 +128,12 @@ func (b Builder) compile(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("making a folder for the build: %w", err)
 	}
-	defer os.RemoveAll(temp)
+	defer func() { _ = os.RemoveAll(temp) }()
 	if err := os.Chmod(temp, 0o755); err != nil {
 		return fmt.Errorf("opening the build folder to other users: %w", err)
 	}
 	started := time.Now()
-	fmt.Fprintf(b.Log, "Building Kubernetes %s from its Go modules: usually about 5 to 8 minutes on 2 cores, once.\n", version)
+	b.sayf("Building Kubernetes %s from its Go modules: usually about 5 to 8 minutes on 2 cores, once.", version)
 	if err := b.goBuild(ctx, version, filepath.Join(temp, "kube"), started); err != nil {
 		return err
 	}
@@ -143,7 +148,7 @@ func (b Builder) compile(ctx context.Context, dir string) error {
 	if err := os.Rename(temp, dir); err != nil {
 		return fmt.Errorf("putting the build in place: %w", err)
 	}
-	fmt.Fprintf(b.Log, "Built in %s.\n", time.Since(started).Round(time.Second))
+	b.sayf("Built in %s.", time.Since(started).Round(time.Second))
 	return b.prune(dir)
 }
 
@@ -211,7 +216,7 @@ func (b Builder) goBuild(ctx context.Context, version, out string, started time.
 			}
 			return nil
 		case <-tick.C:
-			fmt.Fprintf(b.Log, "  still building, %s so far\n", time.Since(started).Round(time.Second))
+			b.sayf("  still building, %s so far", time.Since(started).Round(time.Second))
 		}
 	}
 }
@@ -262,18 +267,18 @@ func (b Builder) lock(ctx context.Context) (func(), error) {
 	for waits := 0; ; waits++ {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
-			return func() { file.Close() }, nil
+			return func() { _ = file.Close() }, nil
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			file.Close()
+			_ = file.Close()
 			return nil, fmt.Errorf("taking the build lock: %w", err)
 		}
 		if waits%15 == 0 {
-			fmt.Fprintf(b.Log, "Somebody else is building Kubernetes; waiting, %d s so far\n", waits)
+			b.sayf("Somebody else is building Kubernetes; waiting, %d s so far", waits)
 		}
 		select {
 		case <-ctx.Done():
-			file.Close()
+			_ = file.Close()
 			return nil, ctx.Err()
 		case <-tick.C:
 		}

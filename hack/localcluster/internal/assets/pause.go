@@ -24,7 +24,7 @@ func (b Builder) PauseImage(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("making a folder for the pause program: %w", err)
 	}
-	defer os.RemoveAll(temp)
+	defer func() { _ = os.RemoveAll(temp) }()
 	binary := filepath.Join(temp, "pause")
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/pause")
 	cmd.Dir = b.Source

@@ -43,6 +43,7 @@ func upCommand(ctx context.Context, args []string) error {
 	case <-ctx.Done():
 		return c.Stop()
 	case err := <-c.Failed():
+		c.KeepLogs()
 		return errors.Join(err, c.Stop())
 	}
 }
@@ -58,7 +59,7 @@ func detach(ctx context.Context, o *options) error {
 	if err != nil {
 		return fmt.Errorf("making the launcher's log: %w", err)
 	}
-	defer out.Close()
+	defer func() { _ = out.Close() }()
 	args := []string{"localcluster", "up", "--source", o.source, "--cache", o.cache, "--dir", o.dir, "--level", o.level}
 	for _, arg := range o.apiServerArgs {
 		args = append(args, "--apiserver-arg", arg)
@@ -114,7 +115,7 @@ func runCommand(ctx context.Context, args []string) error {
 		if o.dir, err = os.MkdirTemp("", "rk-"); err != nil {
 			return fmt.Errorf("making a scratch folder: %w", err)
 		}
-		defer os.RemoveAll(o.dir)
+		defer func() { _ = os.RemoveAll(o.dir) }()
 	}
 	opts, err := o.clusterOptions(ctx)
 	if err != nil {
@@ -156,6 +157,7 @@ func runIn(c *cluster.Cluster, dir string, command []string) error {
 			_ = cmd.Process.Signal(sig)
 		case err := <-failed:
 			fmt.Fprintln(os.Stderr, "localcluster: the cluster broke:", err)
+			c.KeepLogs()
 			_ = cmd.Process.Signal(syscall.SIGTERM)
 			return errors.Join(err, <-ended)
 		}

@@ -79,7 +79,7 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	if err := c.bringUp(ctx); err != nil {
-		c.keepLogs()
+		c.KeepLogs()
 		return nil, errors.Join(err, c.Stop())
 	}
 	return c, nil
@@ -96,7 +96,7 @@ func (c *Cluster) claim() error {
 	}
 	c.lock = lock
 	if err := clean(c.layout, c.opts.Log); err != nil {
-		lock.Close()
+		_ = lock.Close()
 		return err
 	}
 	return nil
@@ -118,7 +118,7 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 		if err := step.do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
-		fmt.Fprintf(c.opts.Log, "  %5.1f s  %s\n", time.Since(c.started).Seconds(), step.name)
+		sayf(c.opts.Log, "  %5.1f s  %s", time.Since(c.started).Seconds(), step.name)
 	}
 	c.state.Ready = true
 	return c.state.save(c.layout)
@@ -162,18 +162,23 @@ func (c *Cluster) Stop() error {
 	return err
 }
 
-// keepLogs saves the logs of a failed start from the cleaning.
-func (c *Cluster) keepLogs() {
+// KeepLogs saves the logs of a cluster that failed from the cleaning.
+func (c *Cluster) KeepLogs() {
 	kept, err := os.MkdirTemp("", "localcluster-logs-")
 	if err != nil {
-		fmt.Fprintf(c.opts.Log, "the logs of the failed start are lost: %v\n", err)
+		sayf(c.opts.Log, "the logs of the failed cluster are lost: %v", err)
 		return
 	}
 	if err := os.CopyFS(filepath.Join(kept, logsDir), os.DirFS(c.layout.path(logsDir))); err != nil {
-		fmt.Fprintf(c.opts.Log, "copying the logs of the failed start: %v\n", err)
+		sayf(c.opts.Log, "copying the logs of the failed cluster: %v", err)
 		return
 	}
-	fmt.Fprintf(c.opts.Log, "the logs of the failed start are in %s\n", kept)
+	sayf(c.opts.Log, "the logs of the failed cluster are in %s", kept)
+}
+
+// sayf reports progress. Nothing can be done about a reader that went away.
+func sayf(to io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(to, format+"\n", args...)
 }
 
 // launch starts a program and writes down that it runs.
@@ -209,7 +214,7 @@ func clean(l layout, log io.Writer) error {
 		if !left.Alive() {
 			continue
 		}
-		fmt.Fprintf(log, "ending %s (pid %d), which an interrupted launcher left\n", left.Name, left.PID)
+		sayf(log, "ending %s (pid %d), which an interrupted launcher left", left.Name, left.PID)
 		errs = append(errs, left.End(grace))
 	}
 	if state.Node != nil {

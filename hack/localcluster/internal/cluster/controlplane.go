@@ -106,12 +106,12 @@ func freePorts(api net.IP) (int, int, error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("finding a free port on %s: %w", api, err)
 	}
-	defer first.Close()
+	defer func() { _ = first.Close() }()
 	second, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, 0, fmt.Errorf("finding a free port: %w", err)
 	}
-	defer second.Close()
+	defer func() { _ = second.Close() }()
 	return port(first), port(second), nil
 }
 

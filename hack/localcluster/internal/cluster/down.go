@@ -34,7 +34,7 @@ func Down(dir string, log io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	if err := clean(l, log); err != nil {
 		return err
 	}

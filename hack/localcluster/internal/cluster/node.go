@@ -20,7 +20,7 @@ func (c *Cluster) placeNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	place, err := node.Choose(c.layout.path(nodeDir))
 	if err != nil {
 		return err

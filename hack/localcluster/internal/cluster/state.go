@@ -71,7 +71,7 @@ func (l layout) lock() (*os.File, error) {
 		return nil, fmt.Errorf("opening the cluster's lock: %w", err)
 	}
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		file.Close()
+		_ = file.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("%s: %w", l.dir, ErrRunning)
 		}

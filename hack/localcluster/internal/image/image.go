@@ -55,7 +55,7 @@ func Write(spec Spec, out string) error {
 		return fmt.Errorf("making the archive's folder: %w", err)
 	}
 	temp := fmt.Sprintf("%s.%d", out, os.Getpid())
-	defer os.Remove(temp) // in vain once it was renamed
+	defer func() { _ = os.Remove(temp) }() // in vain once it was renamed
 	if err := tarball.WriteToFile(temp, tag, img); err != nil {
 		return fmt.Errorf("writing the archive: %w", err)
 	}
@@ -170,7 +170,7 @@ func staticFor(binary string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s is no Linux binary: %w", binary, err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	for _, prog := range file.Progs {
 		if prog.Type == elf.PT_INTERP {
 			return "", fmt.Errorf("%s is linked dynamically; build it with CGO_ENABLED=0", binary)

@@ -24,7 +24,7 @@ func LockMachine() (*os.File, error) {
 		return nil, fmt.Errorf("opening the lock of this machine's addresses: %w", err)
 	}
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
-		file.Close()
+		_ = file.Close()
 		return nil, fmt.Errorf("taking the lock of this machine's addresses: %w", err)
 	}
 	return file, nil

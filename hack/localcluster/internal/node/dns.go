@@ -163,7 +163,7 @@ func (n nameServer) list(api, namespace, resource string, query url.Values, into
 	if err != nil {
 		return fmt.Errorf("listing %s: %w", resource, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
 	if err != nil {
 		return fmt.Errorf("listing %s: %w", resource, err)

@@ -143,7 +143,7 @@ func startPrograms(s Settings, running map[int]string) error {
 		if err != nil {
 			return fmt.Errorf("making the log of %s: %w", name, err)
 		}
-		defer out.Close()
+		defer func() { _ = out.Close() }()
 		cmd := exec.Command(path, args...)
 		cmd.Stdout, cmd.Stderr = out, out
 		if err := cmd.Start(); err != nil {

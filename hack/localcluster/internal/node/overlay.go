@@ -27,7 +27,7 @@ func OverlayWorks(dir string) error {
 	if err != nil {
 		return fmt.Errorf("trying an overlay mount: %w", err)
 	}
-	defer os.RemoveAll(temp)
+	defer func() { _ = os.RemoveAll(temp) }()
 	for _, name := range []string{"lower", "upper", "work", "merged"} {
 		if err := os.Mkdir(filepath.Join(temp, name), 0o755); err != nil {
 			return fmt.Errorf("trying an overlay mount: %w", err)
