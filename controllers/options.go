@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/utils/clock"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -13,8 +14,12 @@ import (
 
 // Options are everything that the controllers need of the outside.
 type Options struct {
+	// Namespaces that the manager's cache holds; empty for all.
+	Namespaces []string
 	// OperatorNamespace holds the key pairs of cluster-wide authorities.
 	OperatorNamespace string
+	// Registry of the metrics; nil for the manager's.
+	Registry prometheus.Registerer
 	// Version of this build, for the metrics.
 	Version string
 	// Workers per controller.

@@ -28,11 +28,16 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) error {
 		return fmt.Errorf("making the live client: %w", err)
 	}
 	s := newShared(mgr.GetClient(), live, mgr.GetEventRecorder("rekey"), options)
-	s.metrics = newMetrics(ctrlmetrics.Registry, options.APIClock, options.Version)
-	if err := ctrlmetrics.Registry.Register(newCollector(mgr.GetClient())); err != nil {
+	registry := options.Registry
+	if registry == nil {
+		registry = ctrlmetrics.Registry
+	}
+	s.metrics = newMetrics(registry, options.APIClock, options.Version)
+	if err := registry.Register(newCollector(mgr.GetClient())); err != nil {
 		return fmt.Errorf("registering the collector: %w", err)
 	}
-	return addControllers(mgr, s, controller.Options{MaxConcurrentReconciles: options.Workers})
+	wake := waker{reader: mgr.GetClient(), namespaces: options.Namespaces}
+	return addControllers(mgr, s, wake, controller.Options{MaxConcurrentReconciles: options.Workers})
 }
 
 func newShared(cached, live client.Client, recorder events.EventRecorder, options Options) shared {
@@ -46,9 +51,8 @@ func newShared(cached, live client.Client, recorder events.EventRecorder, option
 }
 
 // addControllers is the map of the program: what is kept, and what wakes it.
-func addControllers(mgr ctrl.Manager, s shared, options controller.Options) error {
+func addControllers(mgr ctrl.Manager, s shared, wake waker, options controller.Options) error {
 	own := builder.WithPredicates(specOrRequest)
-	wake := waker{reader: mgr.GetClient()}
 	named := func(name string, object client.Object) *ctrl.Builder {
 		return ctrl.NewControllerManagedBy(mgr).Named(name).For(object, own).WithOptions(options)
 	}

@@ -6,6 +6,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -108,6 +109,8 @@ func clusterOwnerOf(kind string) handler.EventHandler {
 // waker finds by index who refers to an object that changed.
 type waker struct {
 	reader client.Reader
+	// namespaces that are worked in; empty for all.
+	namespaces []string
 }
 
 // users of a namespaced object, in its namespace.
@@ -127,6 +130,9 @@ func (w waker) clusterUsers(list func() client.ObjectList, index string) handler
 // inNamespace wakes everything in a namespace whose labels changed: a cluster-wide authority may admit it now, or no more.
 func (w waker) inNamespace(list func() client.ObjectList) handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, object client.Object) []reconcile.Request {
+		if len(w.namespaces) > 0 && !slices.Contains(w.namespaces, object.GetName()) {
+			return nil
+		}
 		return w.find(ctx, list(), client.InNamespace(object.GetName()))
 	})
 }

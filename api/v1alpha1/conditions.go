@@ -6,7 +6,7 @@ package v1alpha1
 // Types of conditions. Those marked "only while True" are absent otherwise.
 const (
 	// ConditionReady: the published credential (or the authority, server or policy) can be used. True with Published,
-	// Serving or Accepted; False with Expired, NotPublished or any Warning reason below; Unknown with Reconciling.
+	// Serving or Accepted; False with Expired or any other Warning reason below; Unknown with Progressing.
 	ConditionReady = "Ready"
 	// ConditionReconciling: first issue, a change of the spec, or recovery is under way. Only while True (kstatus).
 	ConditionReconciling = "Reconciling"
@@ -79,8 +79,6 @@ const (
 	ReasonRotationOverdue = "RotationOverdue"
 	// ReasonLeftBehind: a deleted object was let go although its logins could not be dropped (Event).
 	ReasonLeftBehind = "LeftBehind"
-	// ReasonNotPublished: nothing was published yet that could be used.
-	ReasonNotPublished = "NotPublished"
 )
 
 // Warning reasons about references and Secrets. They are those of internal/fault.
@@ -92,8 +90,6 @@ const (
 	ReasonAuthorityNotReady = "AuthorityNotReady"
 	// ReasonPolicyNotFound: the RotationPolicy that the spec names is not there.
 	ReasonPolicyNotFound = "PolicyNotFound"
-	// ReasonPolicyInvalid: the RotationPolicy does not fit this credential.
-	ReasonPolicyInvalid = "PolicyInvalid"
 	// ReasonServerNotFound: the DatabaseServer that the spec names is not there.
 	ReasonServerNotFound = "ServerNotFound"
 	// ReasonSecretNotFound: a Secret that must be there is not.

@@ -15,8 +15,6 @@ const (
 	AuthorityNotReady Reason = "AuthorityNotReady"
 	// PolicyNotFound: the RotationPolicy that the spec names is not there.
 	PolicyNotFound Reason = "PolicyNotFound"
-	// PolicyInvalid: the RotationPolicy does not fit this credential.
-	PolicyInvalid Reason = "PolicyInvalid"
 	// ServerNotFound: the DatabaseServer that the spec names is not there.
 	ServerNotFound Reason = "ServerNotFound"
 	// SecretNotFound: a Secret that must be there is not.
