@@ -1,0 +1,201 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/issuer/ca"
+)
+
+// managed is a namespace in which the whole manager works, with the real clock, as main.go starts it.
+type managed struct {
+	*world
+	registry *prometheus.Registry
+}
+
+func startManaged(t *testing.T, log logr.Logger) *managed {
+	t.Helper()
+	m := &managed{world: newWorld(t), registry: prometheus.NewRegistry()}
+	apiClock := NewAPIClock(clock.RealClock{})
+	config := *apiServer
+	config.Wrap(apiClock.Wrap)
+	config.QPS = -1
+	// Only this test's namespace: other tests work beside it.
+	mgr, err := ctrl.NewManager(&config, ctrl.Options{
+		Scheme: testScheme(t), Logger: log, Cache: CacheOptions([]string{m.namespace}, m.namespace),
+		Client:     client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}},
+		Metrics:    metricsserver.Options{BindAddress: "0"},
+		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = Setup(t.Context(), mgr, Options{
+		Namespaces: []string{m.namespace}, OperatorNamespace: m.namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock,
+		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: m.database}, KeyPairs: ca.KeyPairs{},
+		Registry: m.registry, Version: "test",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- mgr.Start(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// becomes waits until the object has the condition.
+func (m *managed) becomes(o client.Object, kind, want string) {
+	m.t.Helper()
+	m.until(func() bool { m.get(o); return condition(o, kind) == want }, func() string {
+		return kindOf(o) + " " + o.GetName() + " has not become " + want + ":" + describeConditions(o)
+	})
+}
+
+func (m *managed) until(holds func() bool, otherwise func() string) {
+	m.t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for begun := time.Now(); time.Since(begun) < time.Minute; <-tick.C {
+		if holds() {
+			return
+		}
+	}
+	m.t.Fatal(otherwise())
+}
+
+func TestWhatChangesWakesWhoeverWaitsForIt(t *testing.T) {
+	m := startManaged(t, logr.Discard())
+	identity, policy := aClientIdentity(), aPolicy()
+	identity.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: "daily"}
+	m.create(identity)
+	m.becomes(identity, v1alpha1.ConditionReady, "False/PolicyNotFound")
+	m.create(policy)
+	m.becomes(identity, v1alpha1.ConditionReady, "False/AuthorityNotFound")
+	m.create(anAuthority())
+	m.becomes(identity, v1alpha1.ConditionReady, "True/Published")
+
+	// A deleted Secret is issued again, at once.
+	before := m.secret("app-mtls")
+	if err := m.client.Delete(m.ctx, before); err != nil {
+		t.Fatal(err)
+	}
+	m.until(func() bool {
+		now := &corev1.Secret{}
+		return m.client.Get(m.ctx, client.ObjectKeyFromObject(before), now) == nil && now.UID != before.UID
+	}, func() string { return "the deleted Secret was not made again" })
+
+	// The policy knows who uses it.
+	m.until(func() bool { m.get(policy); return ptr.Deref(policy.Status.Users, 0) == 1 }, func() string { return "the policy does not count its user" })
+
+	// A server that comes up wakes the credentials that wait for it.
+	credential := aCredential()
+	m.create(credential)
+	m.becomes(credential, v1alpha1.ConditionReady, "False/ServerNotFound")
+	m.create(anAdminSecret(), aServer())
+	m.becomes(credential, v1alpha1.ConditionReady, "True/Published")
+
+	// An edited Secret is healed, and nothing rotates.
+	login := m.secret("orders-db")
+	edited := login.DeepCopy()
+	edited.Data["password"] = []byte("edited-by-hand")
+	if err := m.client.Update(m.ctx, edited); err != nil {
+		t.Fatal(err)
+	}
+	m.until(func() bool { return string(m.secret("orders-db").Data["password"]) == string(login.Data["password"]) },
+		func() string { return "the edited Secret was not healed" })
+}
+
+func TestACountOfRequestsWithoutAnythingDueIsZero(t *testing.T) {
+	m := startManaged(t, logr.Discard())
+	identity, credential := aClientIdentity(), aCredential()
+	m.create(anAuthority(), identity, aPolicy(), anAdminSecret(), aServer(), credential)
+	m.becomes(identity, v1alpha1.ConditionReady, "True/Published")
+	m.becomes(credential, v1alpha1.ConditionReady, "True/Published")
+	versions := func() string {
+		m.get(identity)
+		m.get(credential)
+		return strings.Join([]string{identity.ResourceVersion, credential.ResourceVersion,
+			m.secret("app-mtls").ResourceVersion, m.secret("orders-db").ResourceVersion}, " ")
+	}
+	before := versions()
+	// A new process beside the first one looks at everything anew, and finds nothing to write.
+	startBeside(t, m)
+	if after := versions(); after != before {
+		t.Errorf("resource versions went from %s to %s", before, after)
+	}
+}
+
+// startBeside has a second set of controllers look once at every object.
+func startBeside(t *testing.T, m *managed) {
+	t.Helper()
+	m.clock.SetTime(time.Now())
+	m.world.restart()
+	for _, o := range []client.Object{&v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: m.namespace, Name: "app"}},
+		&v1alpha1.DatabaseCredential{ObjectMeta: metav1.ObjectMeta{Namespace: m.namespace, Name: "orders"}}} {
+		m.settle(o, 3)
+	}
+}
+
+func TestMetricsAreCleanAndVanishWithTheirObjects(t *testing.T) {
+	m := startManaged(t, logr.Discard())
+	identity, credential := aClientIdentity(), aCredential()
+	identity.Spec.DeletionPolicy = v1alpha1.DeletionDelete
+	m.create(anAuthority(), identity, aPolicy(), anAdminSecret(), aServer(), credential)
+	m.becomes(identity, v1alpha1.ConditionReady, "True/Published")
+	m.becomes(credential, v1alpha1.ConditionReady, "True/Published")
+	has := func(words ...string) bool {
+		families, err := m.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines []string
+		for _, family := range families {
+			for _, metric := range family.Metric {
+				lines = append(lines, family.GetName()+" "+metric.String())
+			}
+		}
+		return with(lines, words...)
+	}
+	m.until(func() bool {
+		return has("rekey_credential_not_after_timestamp_seconds", `"app"`) && has("rekey_credential_last_rotation_timestamp_seconds", `"orders"`) &&
+			has("rekey_authority_not_after_timestamp_seconds", `"internal"`) && has("rekey_resource_condition", `"Verified"`, `"LoggedIn"`) &&
+			has("rekey_step_attempts_total", `"Commit"`, `"success"`) && has("rekey_build_info", `"test"`)
+	}, func() string { return "a metric is missing" })
+	problems, err := testutil.GatherAndLint(m.registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
+		t.Errorf("%s: %s", problem.Metric, problem.Text)
+	}
+	if err := m.client.Delete(m.ctx, identity); err != nil {
+		t.Fatal(err)
+	}
+	m.until(func() bool { return !has(`"app"`) }, func() string { return "the metrics of a deleted object stay" })
+}
