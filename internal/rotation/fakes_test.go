@@ -26,6 +26,7 @@ func conflict() error {
 type ledgered struct {
 	*world
 	ledger, secret object // as last read or written
+	answer         struct{ ledger, secret object }
 }
 
 // Load reads the Secret before the ledger: whoever writes in between has then a Secret that is newer than what we read,
@@ -45,20 +46,28 @@ func (s *ledgered) Load(context.Context) (secretstore.Snapshot, error) {
 
 func (s *ledgered) Save(_ context.Context, l secretstore.Ledger) (secretstore.Snapshot, error) {
 	expected, next := s.ledger.version, object{ledger: l.Clone()}
-	var written object
+	forced := false
 	err := s.effect("save "+what(s.ledger.ledger, l), "", func() error {
-		if s.world.ledger.version != expected {
+		if s.world.ledger.version != expected && !forced {
 			return conflict()
 		}
 		s.lastVersion++
 		next.version = s.lastVersion
-		s.world.ledger, written = next, next
+		s.world.ledger = next
+		if forced {
+			s.ledger.version, s.answer.ledger.version = next.version, next.version
+		} else {
+			s.answer.ledger = next
+		}
 		return nil
+	}, func() {
+		forced, next.version = true, expected
+		s.answer.ledger = next
 	})
 	if err != nil {
 		return secretstore.Snapshot{}, err
 	}
-	s.ledger = written
+	s.ledger = s.answer.ledger
 	return s.snapshot(), nil
 }
 
@@ -93,20 +102,23 @@ func (s *ledgered) Project(context.Context) (secretstore.Snapshot, error) {
 	}
 	expected, current := s.secret.version, s.ledger.ledger.Current
 	next := object{shows: current.Material, seq: current.Seq}
-	var written object
+	forced := false
 	err := s.effect("project", "", func() error {
-		if s.world.secret.version != expected {
+		if s.world.secret.version != expected && !forced {
 			return conflict()
 		}
 		s.lastVersion++
 		next.version = s.lastVersion
-		s.world.secret, written = next, next
+		s.world.secret, s.answer.secret = next, next
 		return nil
+	}, func() {
+		forced, next.version = true, -1 // no version that is there
+		s.answer.secret = next
 	})
 	if err != nil {
 		return secretstore.Snapshot{}, err
 	}
-	s.secret = written
+	s.secret = s.answer.secret
 	return s.snapshot(), nil
 }
 
@@ -252,7 +264,7 @@ func (s *source) Verify(_ context.Context, ref credential.Ref, m credential.Mate
 			return fault.Pending(lateMost, errors.New("a change is still under way"))
 		}
 		return nil
-	})
+	}, func() { answer = credential.Accepted })
 	if err != nil {
 		return credential.Unknown, err
 	}

@@ -272,7 +272,7 @@ func situations(yield func(rotation.Observation) bool) {
 		{as, func(o *rotation.Observation) { o.Fingerprint = "v2" }, due},
 		{as, provenNow, rejectedTimes(1, time.Minute, rotation.Mark{}),
 			rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerOurs, Seq: 9}), rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerOurs, Seq: 1}),
-			rejectedTimes(2, time.Hour, rotation.Mark{State: rotation.MarkerForeign})},
+			rejectedTimes(2, time.Hour, rotation.Mark{State: rotation.MarkerForeign}), rejectedTimes(2, time.Hour, rotation.Mark{State: rotation.MarkerAbsent})},
 		{as, func(o *rotation.Observation) { o.Target = rotation.TargetDiffers }, func(o *rotation.Observation) { o.Target = rotation.TargetForeign }},
 		{as, func(o *rotation.Observation) { o.Rotate.Token = "x" }},
 		{as, func(o *rotation.Observation) { o.Suspended = true }},

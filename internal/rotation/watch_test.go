@@ -23,6 +23,8 @@ type watch struct {
 	word      map[int64]string
 	publics   map[int64]string // what was published under each number
 	lastSeq   int64
+	still     bool      // the pass began with a credential that nobody may rotate now
+	refused   time.Time // since when the remote end refuses what is shown
 
 	// Declared exceptions.
 	restored   bool // somebody put an old state of the ledger or of the remote end back: I1, I2 and I3 rest until it is healed
@@ -48,11 +50,29 @@ func (k *watch) breach(w *world, format string, args ...any) {
 	}
 }
 
+// passes notes what a pass begins with.
+func (k *watch) passes(w *world, s spec) { k.still = s.suspended || w.secret.foreign }
+
+// begins looks at an effect before it is done. Suspended, or with a Secret that is somebody else's, nothing new is begun.
+func (k *watch) begins(w *world, kind string) {
+	if k.still && !k.twoDrivers && (kind == "save Proposed" || kind == "stage") {
+		k.breach(w, "%s, though rotation is suspended or the Secret is somebody else's", kind)
+	}
+}
+
+// healTime is how long what is published may be refused after a restore: a probe, a second look, and a few attempts.
+const healTime = 4 * time.Hour
+
 // look checks what must hold at every instant.
 func (k *watch) look(w *world) {
 	k.lookAtSecret(w)
 	if w.kind == certificate {
 		return
+	}
+	if w.secret.shows == nil || w.accepts(w.secret.shows) || w.spec.deleting || w.spec.suspended {
+		k.refused = w.now
+	} else if w.now.Sub(k.refused) > healTime {
+		k.breach(w, "I8: what is published has been refused for more than %s", healTime)
 	}
 	if !k.restored && !k.foreign && !w.spec.deleting {
 		k.lookAtConsumers(w)

@@ -46,6 +46,8 @@ const (
 	lateMost = 30 * time.Second
 	// callTime passes with every call.
 	callTime = time.Second
+	// downTime passes between a death and the next start, unless something is still under way then.
+	downTime = 5 * time.Minute
 )
 
 var (
@@ -211,8 +213,9 @@ func (w *world) underWay(slot string) bool {
 	return false
 }
 
-// effect does apply, as its fate says. kind names it for mutants; slot is that of the remote end.
-func (w *world) effect(kind, slot string, apply func() error) error {
+// effect does apply, as its fate says. kind names it for mutants; slot is that of the remote end. pretend gives the answer
+// that apply would give, without doing it: a mutant that turns two effects around needs it.
+func (w *world) effect(kind, slot string, apply func() error, pretend ...func()) error {
 	w.call()
 	w.effects++
 	if slot == "" {
@@ -221,6 +224,7 @@ func (w *world) effect(kind, slot string, apply func() error) error {
 	if w.keepsPast {
 		w.remember()
 	}
+	w.watch.begins(w, kind)
 	if act := w.instants[w.effects]; act != nil {
 		act(w)
 	}
@@ -243,7 +247,7 @@ func (w *world) effect(kind, slot string, apply func() error) error {
 	}
 	var err error
 	if w.swap != nil {
-		err = w.swap.run(w, kind, apply)
+		err = w.swap.run(w, kind, apply, pretend)
 	} else {
 		err = apply()
 	}
@@ -283,6 +287,9 @@ type process struct {
 }
 
 func (w *world) boot() *process {
+	if w.swap != nil {
+		w.swap.queued = nil // the dead process had it in mind only
+	}
 	r := &controllers.Rotator{
 		Clock: w, Skew: func() (time.Duration, bool) { return 0, true }, Memory: &controllers.Memory{},
 	}
@@ -333,5 +340,10 @@ func (p *process) pass(s spec) (out controllers.Outcome, died bool) {
 			died = true
 		}
 	}()
-	return p.rotator.Drive(background, p.world.subject(s)), false
+	p.world.watch.passes(p.world, s)
+	out = p.rotator.Drive(background, p.world.subject(s))
+	if p.world.swap != nil {
+		p.world.swap.flush(p.world)
+	}
+	return out, false
 }
