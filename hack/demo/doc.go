@@ -15,7 +15,7 @@
 //	place.go     where operator and programs run: pods.go on the node, processes.go beside it
 //	samples.go   config/samples, hurried
 //	observe.go   what is seen in the cluster; programs.go what the programs say; past.go remembers both
-//	promises.go  what was promised, and whether it was kept; canary.go searches everything for secrets
+//	promises.go  what was promised, and whether it was kept; texts.go searches everything for secrets
 //
 // The programs that run in the cluster are in app and server. docs/demo.md shows a run.
 package main

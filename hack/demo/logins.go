@@ -84,7 +84,7 @@ func (o *observer) seeProof(credential *v1alpha1.DatabaseCredential, current *ve
 		return
 	}
 	current.proven = proof.Time.Time
-	o.out.tell(time.Now(), "verified", appNamespace+"/"+loginSecret, "database login revision %d: %s logged in to %s at %s",
+	o.out.tell(time.Now(), "verified", appNamespace+"/"+loginSecret, "database login revision %d: proven by a login of %s to %s at %s",
 		current.revision, proof.Login, proof.Endpoint, proof.Time.UTC().Format(stamp))
 }
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -184,5 +185,14 @@ func (o *observer) seeEvent(event *eventsv1.Event) {
 	}
 	o.events[event.UID] = count
 	o.past.warnings[warning{object: event.Regarding.Name, reason: event.Reason}] += more
-	o.out.tell(time.Now(), "warned", event.Regarding.Namespace+"/"+event.Regarding.Name, "%s: %s", event.Reason, event.Note)
+	o.out.tell(time.Now(), "warned", event.Regarding.Namespace+"/"+event.Regarding.Name, "%s: %s", event.Reason, firstSentence(event.Note))
+}
+
+// firstSentence leaves out the advice: `kubectl describe` shows it.
+func firstSentence(note string) string {
+	first, _, found := strings.Cut(note, ". ")
+	if found {
+		first += "."
+	}
+	return first
 }

@@ -78,7 +78,7 @@ var colours = map[string]string{
 
 // tell writes one happening of the story: when, what kind, whose, what.
 func (p *printer) tell(at time.Time, kind, whose, format string, args ...any) {
-	p.print("%s  %s  %-27s  %s", at.UTC().Format(stamp), p.paint(colours[kind], fmt.Sprintf("%-8s", kind)), whose, fmt.Sprintf(format, args...))
+	p.print("%s  %s  %-30s  %s", at.UTC().Format(stamp), p.paint(colours[kind], fmt.Sprintf("%-8s", kind)), whose, fmt.Sprintf(format, args...))
 }
 
 // step runs one step with progress. The transcript that it hands over is what the step has to say meanwhile.
@@ -91,8 +91,6 @@ func (p *printer) step(number, total int, name string, run func(progress *transc
 	beat := silence
 	if p.terminal {
 		beat = 200 * time.Millisecond
-	} else {
-		p.print("%s ...", label)
 	}
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
@@ -114,7 +112,7 @@ func (p *printer) step(number, total int, name string, run func(progress *transc
 // beat shows that a step goes on: over the same line on a terminal, as a line of its own elsewhere.
 func (p *printer) beat(label string, started time.Time, saying string) {
 	if !p.terminal {
-		p.print("      still at it after %s  %s", elapsed(started), saying)
+		p.print("%-58s still at it after %s  %s", label, elapsed(started), saying)
 		return
 	}
 	line := fmt.Sprintf("%-58s %12s  %s", label, elapsed(started), strings.TrimSpace(saying))

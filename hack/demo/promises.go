@@ -104,7 +104,7 @@ func (p *past) oldLogins() []promise {
 	return []promise{
 		{"old logins accepted during the overlap", "all", fmt.Sprintf("%d of %d", accepted, tried), tried >= enough && accepted == tried},
 		{"old logins retired before the overlap ended", "0", fmt.Sprintf("%d of %d", early, retired), retired >= enough && early == 0},
-		{"old logins refused after retirement", "all", fmt.Sprintf("%d of %d %s", refused, retired, sqlstates(words)), retired >= enough && refused == retired},
+		{"old logins refused after retirement", "all", fmt.Sprintf("%d of %d, SQLSTATE %s", refused, retired, sqlstates(words)), retired >= enough && refused == retired},
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	eventsv1 "k8s.io/api/events/v1"
+
+	"github.com/rekey/rekey/test/canary"
 )
 
 // texts are everything that a person could read: logs, Events, our objects, and what the demo itself has written.
@@ -52,7 +54,7 @@ func (d *demo) search(ctx context.Context) (promise, error) {
 	d.past.mu.Lock()
 	defer d.past.mu.Unlock()
 	d.past.canaries["the admin's password"] = d.db.admin.Reveal()
-	found := searchCanaries(d.past.canaries, texts)
+	found := canary.Search(d.past.canaries, texts)
 	for _, line := range found {
 		d.out.tell(time.Now(), "broken", "secrets", "%s", line)
 	}
