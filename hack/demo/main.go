@@ -11,6 +11,9 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 // Exit statuses.
@@ -21,6 +24,7 @@ const (
 )
 
 func main() {
+	log.SetLogger(logr.Discard()) // the client has nothing to tell that belongs into a story
 	opts, err := readOptions()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -64,7 +65,18 @@ func samples(source string, db *database) ([]client.Object, error) {
 	for _, object := range objects {
 		hurry(object, db)
 	}
-	return append(objects, policyOf(serverNamespace)), nil
+	return withPolicy(objects), nil
+}
+
+// withPolicy adds the policy of the server's namespace, which has none in the samples, beside the one that is there: what is
+// applied first is not missed by what is applied next.
+func withPolicy(objects []client.Object) []client.Object {
+	for i, object := range objects {
+		if _, ok := object.(*v1alpha1.RotationPolicy); ok {
+			return slices.Insert(objects, i, client.Object(policyOf(serverNamespace)))
+		}
+	}
+	return objects
 }
 
 func readSample(file string) ([]client.Object, error) {
