@@ -168,6 +168,22 @@ func (p *pass) meetNewerMark(ctx context.Context, ref credential.Ref, err error)
 	about.answer, about.rejections, about.above = credential.Rejected, finalRejections, mark.Seq
 }
 
+// meetOwnMark is the same for the current version: a mark of ours that fences it stands above it, whatever its number. It
+// is the mark of its own retirement where the ledger was restored from before that.
+func (p *pass) meetOwnMark(ctx context.Context, ref credential.Ref, err error) {
+	if fault.ReasonOf(err, "") != fault.Fenced {
+		return
+	}
+	mark, err := p.mark(ctx, ref)
+	if err != nil || mark.State == rotation.MarkerUnread {
+		return
+	}
+	if mark.State == rotation.MarkerOurs {
+		mark.Seq = max(mark.Seq, ref.Seq+1)
+	}
+	p.memo.mark = mark
+}
+
 // mark reads whom the remote end says the slot belongs to; unread where it cannot hold a mark.
 func (p *pass) mark(ctx context.Context, ref credential.Ref) (rotation.Mark, error) {
 	marked, ok := p.Source.(credential.Marked)
@@ -338,6 +354,7 @@ func (p *pass) renumber(ctx context.Context) error {
 func (p *pass) reassert(ctx context.Context) error {
 	current := p.snapshot.Ledger.Current
 	if _, err := p.tell(ctx, p.ref(current.Version), current.Material); err != nil {
+		p.meetOwnMark(ctx, p.ref(current.Version), err)
 		return fmt.Errorf("restoring version %d at the remote end: %w", current.Seq, err)
 	}
 	answer, err := p.ask(ctx, current)

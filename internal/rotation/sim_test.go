@@ -335,6 +335,7 @@ var instantsOfLife = map[string]instant{
 	"the remote end is restored, far back":      {do: restoreRemote(11), until: day},
 	"the cluster is restored, a little back":    {do: restoreCluster(4), until: day},
 	"the cluster is restored, far back":         {do: restoreCluster(11), until: day},
+	"the cluster is restored, very far back":    {do: restoreCluster(16), until: day},
 	"the candidate is refused":                  {do: func(w *world) { w.refuses[w.ledger.ledger.LastSeq+1] = true }},
 	"two candidates in a row are refused": {do: func(w *world) {
 		w.refuses[w.ledger.ledger.LastSeq+1], w.refuses[w.ledger.ledger.LastSeq+2] = true, true

@@ -4,17 +4,211 @@
 package rotation_test
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
 	"github.com/rekey/rekey/controllers"
+	"github.com/rekey/rekey/internal/rotation"
 )
 
-// tell writes one pass into the story.
+// tell writes one pass into the story. A pass that did nothing and says what the one before said is left out.
 func (w *world) tell(out controllers.Outcome, died bool) {
-	if died {
-		w.say("the process died, and starts again")
+	switch {
+	case died:
+		w.say("The process dies, and is started again.")
+		return
+	case out.Withdrawn:
+		w.say("Withdraw. The object may go.%s", leftBehind(out))
 		return
 	}
-	w.say("pass: did %v; now %s (%s): %s", out.Performed, out.Decision.Step, out.Decision.Row, out.Decision.Message)
+	words := make([]string, 0, len(out.Performed))
+	for _, step := range out.Performed {
+		words = append(words, string(step))
+	}
+	did := strings.Join(words, ", ")
+	if did != "" {
+		did += ". "
+	}
+	now := out.Decision.Message
 	if out.Err != nil {
-		w.say("  %s failed: %v", out.FailedStep, out.Err)
+		now = fmt.Sprintf("%s fails: %v.", out.FailedStep, out.Err)
+	}
+	if out.Conflict {
+		now = "Somebody else wrote first; it looks again."
+	}
+	now += health(out.Health)
+	if did == "" && now == w.told {
+		if out.Err != nil {
+			w.repeats++
+		}
+		return
+	}
+	if w.repeats > 0 {
+		w.say("  (tried %d times more until then)", w.repeats)
+	}
+	w.told, w.repeats = now, 0
+	w.say("%s%s", did, now)
+}
+
+func leftBehind(out controllers.Outcome) string {
+	if out.LeftBehind == "" {
+		return ""
+	}
+	return " Left behind: " + out.LeftBehind + "."
+}
+
+func health(h rotation.Health) string {
+	text := ""
+	if h.Level != rotation.LevelNone {
+		text += fmt.Sprintf(" [%s: deadline %s]", h.Level, h.Deadline.Format(time.RFC3339))
+	}
+	if h.Overdue {
+		text += fmt.Sprintf(" [RotationOverdue: was due %s]", h.Due.Format(time.RFC3339))
+	}
+	return text
+}
+
+func at(d time.Duration, what string, do func(*world)) event { return event{at: d, what: what, do: do} }
+
+func TestStoriesReadAsTheyShould(t *testing.T) {
+	t.Parallel()
+	down := func(d time.Duration) func(*world) { return func(w *world) { w.upAt = w.now.Add(d) } }
+	stories := map[string]struct {
+		scenario
+		plan map[int]fate
+	}{
+		"a-password-is-rotated":                     {scenario: rotationScenario},
+		"a-certificate-is-renewed":                  {scenario: certificateScenario},
+		"the-process-dies-between-stage-and-commit": {scenario: rotationScenario, plan: map[int]fate{12: dieAfter}},
+		"an-answer-is-lost-and-comes-true-later":    {scenario: rotationScenario, plan: map[int]fate{11: dieInside}},
+		"the-spec-is-edited-while-a-candidate-waits": {
+			scenario: scenario{until: 9 * time.Hour, script: []event{
+				at(5*time.Hour, "The remote end is away for an hour.", down(time.Hour)),
+				at(5*time.Hour+45*time.Minute, "The spec is edited.", func(w *world) { w.spec.fingerprint = "v2" }),
+			}},
+		},
+		"the-remote-end-is-away-until-the-password-is-too-old": {
+			scenario: scenario{until: 15 * time.Hour, script: []event{at(4*time.Hour, "The remote end is away for ten hours.", down(10*time.Hour))}},
+		},
+		"a-leak-ends-the-overlap": {
+			scenario: scenario{until: 7 * time.Hour, script: []event{
+				at(6*time.Hour, "Somebody sets rekey.dev/retire-previous.", func(w *world) { w.spec.retirePrevious, w.watch.noOverlap = "leak", true }),
+			}},
+		},
+		"the-database-is-restored": {
+			scenario: scenario{until: 14 * time.Hour, setup: func(w *world) { w.keepsPast = true }, script: []event{
+				at(9*time.Hour, "The remote end is restored from before the last rotation.", restoreRemote(10)),
+			}},
+		},
+		"the-cluster-is-restored": {
+			scenario: scenario{until: 14 * time.Hour, setup: func(w *world) { w.keepsPast = true }, script: []event{
+				at(13*time.Hour, "The ledger and the Secret are restored from long ago.", restoreCluster(14)),
+			}},
+		},
+		"it-is-deleted-while-the-remote-end-is-away": {
+			scenario: scenario{until: 7 * time.Hour, script: []event{
+				at(time.Hour, "The remote end is away for an hour.", down(time.Hour)),
+				at(time.Hour+time.Minute, "The object is deleted, with deletionPolicy Delete.", deletes(true)),
+			}},
+		},
+		"it-is-suspended": {
+			scenario: scenario{until: 11 * time.Hour, script: []event{
+				at(time.Hour, "It is suspended.", func(w *world) { w.spec.suspended = true }),
+				at(2*time.Hour, "Somebody deletes the Secret.", func(w *world) { w.secret = object{} }),
+				at(10*time.Hour, "It is resumed.", func(w *world) { w.spec.suspended = false }),
+			}},
+		},
+	}
+	for name, s := range stories {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := s.run(s.plan, nil, nil); err != nil {
+				t.Error(err)
+			}
+			golden(t, "stories/"+name+".txt", s.story(s.plan, nil, nil))
+		})
+	}
+}
+
+// I10: what fails for ever is tried ever less, and never again without end.
+func TestAFailureForEverIsTriedEverLess(t *testing.T) {
+	t.Parallel()
+	const length = 48 * time.Hour
+	cases := map[string]struct {
+		scenario
+		calls, writes int // at most, in two days
+	}{
+		"the remote end never comes back": {
+			scenario: scenario{setup: func(w *world) { w.policy.MaxAge = 0 }, script: []event{
+				at(time.Hour, "away", func(w *world) { w.upAt = w.now.Add(1000 * time.Hour) })}},
+			calls: 330, writes: 20,
+		},
+		"it was never there": {
+			scenario: scenario{setup: func(w *world) { w.upAt = start.Add(1000 * time.Hour) }},
+			calls:    620, writes: 2,
+		},
+		"every candidate is refused": {
+			scenario: scenario{script: []event{at(time.Hour, "refuses", func(w *world) {
+				for seq := int64(2); seq < 5000; seq++ {
+					w.refuses[seq] = true
+				}
+			})}},
+			calls: 1300, writes: 1100,
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(twoSlots)
+			if tc.setup != nil {
+				tc.setup(w)
+			}
+			p := w.boot()
+			script := tc.script
+			for w.now.Before(start.Add(length)) {
+				out, _ := w.reconcile(p)
+				wake := out.WakeAt()
+				if len(script) > 0 && start.Add(script[0].at).Before(wake) {
+					wake = start.Add(script[0].at)
+					script[0].do(w)
+					script = nil
+				}
+				w.sleep(wake)
+			}
+			if w.remoteCalls > tc.calls || w.writes > tc.writes {
+				t.Errorf("%d calls to the remote end and %d writes in %s, want at most %d and %d", w.remoteCalls, w.writes, length, tc.calls, tc.writes)
+			}
+			if w.watch.broken != nil {
+				t.Error(w.watch.broken)
+			}
+			t.Logf("%d calls, %d writes", w.remoteCalls, w.writes)
+		})
+	}
+}
+
+// R12: over a long life, rotations are neither doubled nor skipped, whatever happens to single effects.
+func TestALongLifeRotatesOnceInEveryInterval(t *testing.T) {
+	t.Parallel()
+	const intervals = 20
+	for seed := range uint64(60) {
+		dice := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // G404: a test's dice are to be thrown again.
+		plan := map[int]fate{}
+		for effect := 1; effect < 600; effect++ {
+			if dice.IntN(12) == 0 {
+				plan[effect] = fates[dice.IntN(len(fates))]
+			}
+		}
+		s := scenario{until: intervals * 6 * time.Hour}
+		w, err := s.run(plan, nil, nil)
+		if err != nil {
+			t.Fatalf("seed %d: %v\n%s", seed, err, s.story(plan, nil, nil))
+		}
+		// An interval is six hours, at most a tenth shorter, and a delay of some minutes is no skipped rotation.
+		if got := w.watch.publications(); got < intervals-1 || got > intervals*11/10+1 {
+			t.Errorf("seed %d: %d versions were published in %d intervals", seed, got, intervals)
+		}
 	}
 }

@@ -120,6 +120,9 @@ type world struct {
 
 	watch watch
 	trace *strings.Builder
+	told  string
+	// repeats of a failure that was told already
+	repeats int
 }
 
 // past is what could be put back from a backup.
