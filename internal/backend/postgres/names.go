@@ -146,10 +146,13 @@ func markText(ref credential.Ref) string { return fmt.Sprintf("rekey %s seq=%d",
 
 var markForm = regexp.MustCompile(`^rekey ([^\s]+) seq=([1-9][0-9]{0,17})$`)
 
+// maxMark bounds a mark, in bytes: a UID, a namespace of 63, a name of 253, a number, and what is between.
+const maxMark = 512
+
 // parseMark reads a comment as a mark. Any other comment is no mark.
 func parseMark(comment string) (owner string, seq int64) {
 	parts := markForm.FindStringSubmatch(comment)
-	if parts == nil {
+	if parts == nil || len(comment) > maxMark {
 		return "", 0
 	}
 	seq, err := strconv.ParseInt(parts[2], 10, 64)

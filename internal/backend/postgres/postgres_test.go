@@ -107,11 +107,12 @@ func labOf(t *testing.T, version int) *lab {
 	return l
 }
 
-// onEvery runs a test on every version.
+// onEvery runs a test on every version, side by side: each has its own server.
 func onEvery(t *testing.T, test func(t *testing.T, l *lab)) {
 	t.Helper()
 	for _, version := range pgtest.Versions {
 		t.Run(strconv.Itoa(version), func(t *testing.T) {
+			t.Parallel()
 			test(t, labOf(t, version))
 		})
 	}

@@ -300,6 +300,7 @@ func TestALackOfTheAdminOptionNamesTheGrantThatMendsIt(t *testing.T) {
 	_, err = on.Stage(t.Context(), testRef(2, "a"), propose(t, target, "a"))
 	wantFault(t, err, fault.ClassPermanent, fault.PrivilegeMissing, grant)
 	wantFault(t, on.Retire(t.Context(), testRef(1, "a")), fault.ClassPermanent, fault.PrivilegeMissing, grant)
+	wantFault(t, on.Remove(t.Context(), testRef(1, "a")), fault.ClassPermanent, fault.PrivilegeMissing, grant)
 	wantAnswer(t, s, testRef(1, "a"), got, credential.Accepted)
 	mustExec(t, l, grant)
 	mustStage(t, on, testRef(2, "a"))

@@ -25,7 +25,7 @@ func (s *session) Remove(ctx context.Context, ref credential.Ref) error {
 		return err
 	}
 	doing := fmt.Sprintf("dropping login %q", login)
-	return s.change(ctx, ref, doing, func(ctx context.Context, tx pgx.Tx) error {
+	err = s.change(ctx, ref, doing, func(ctx context.Context, tx pgx.Tx) error {
 		found, err := readRole(ctx, tx, login)
 		if err != nil || !found.exists || found.owner != ref.Owner() {
 			return err
@@ -42,6 +42,7 @@ func (s *session) Remove(ctx context.Context, ref credential.Ref) error {
 		}
 		return s.endpoint.statementFault(s.dropWithObjects(ctx, ref, login), doing)
 	})
+	return s.namePrivilege(ctx, ref, err)
 }
 
 // dependents counts the objects that keep a login from being dropped, by the database that they are in; "" stands for

@@ -29,11 +29,8 @@ func (s *session) Retire(ctx context.Context, ref credential.Ref) error {
 		closed, err = retire(ctx, tx, ref, login)
 		return err
 	})
-	if fault.ReasonOf(err, "") == fault.PrivilegeMissing {
-		err = s.namePrivilege(ctx, ref, err)
-	}
 	if err != nil || !closed {
-		return err
+		return s.namePrivilege(ctx, ref, err)
 	}
 	return s.checkRetired(ctx, ref, login)
 }

@@ -31,11 +31,8 @@ func (s *session) Stage(ctx context.Context, ref credential.Ref, proposed creden
 	err = s.change(ctx, ref, doing, func(ctx context.Context, tx pgx.Tx) error {
 		return s.stage(ctx, tx, ref, login, proposed.String(credential.KeyVerifier))
 	})
-	if fault.ReasonOf(err, "") == fault.PrivilegeMissing {
-		err = s.namePrivilege(ctx, ref, err)
-	}
 	if err != nil {
-		return nil, err
+		return nil, s.namePrivilege(ctx, ref, err)
 	}
 	return proposed.Clone(), nil
 }
@@ -158,8 +155,12 @@ func version(conn *pgx.Conn) int {
 	return major
 }
 
-// namePrivilege replaces the news that a privilege is missing by its name, where it can be found out.
+// namePrivilege replaces the news that a privilege is missing by its name, where it can be found out. Any other error, and
+// nil, it gives back as it is.
 func (s *session) namePrivilege(ctx context.Context, ref credential.Ref, cause error) error {
+	if fault.ReasonOf(cause, "") != fault.PrivilegeMissing {
+		return cause
+	}
 	err := s.withAdmin(ctx, ref, func(ctx context.Context, conn *pgx.Conn) error {
 		return s.checkPrivileges(ctx, conn)
 	})

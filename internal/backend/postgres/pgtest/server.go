@@ -88,11 +88,28 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 		s.Stop()
 		return nil, err
 	}
-	if err := s.run(ctx); err != nil {
+	if err := s.runOnAFreePort(ctx); err != nil {
 		s.Stop()
 		return nil, err
 	}
 	return s, nil
+}
+
+// runOnAFreePort tries another port where somebody took the first one before the server could.
+func (s *Server) runOnAFreePort(ctx context.Context) error {
+	const tries = 3
+	for try := 1; ; try++ {
+		err := s.run(ctx)
+		if err == nil || s.options.Port != 0 || try == tries || !strings.Contains(s.LogText(), "could not bind") {
+			return err
+		}
+		if s.Port, err = freePort(s.options.Listen); err != nil {
+			return err
+		}
+		if err := s.configure(); err != nil {
+			return err
+		}
+	}
 }
 
 // prepare makes the scratch folder, the cluster and its configuration.

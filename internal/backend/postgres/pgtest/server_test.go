@@ -88,6 +88,9 @@ func TestAServerEndsWithItsParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	fields := strings.Fields(string(buffer[:n]))
+	if len(fields) != 4 || fields[0] != "port" {
+		t.Fatalf("the child did not start a server: %q", buffer[:n])
+	}
 	pid, err := strconv.Atoi(fields[len(fields)-1])
 	if err != nil {
 		t.Fatal(err)
