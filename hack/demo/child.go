@@ -48,7 +48,7 @@ func launch(name string, cmd *exec.Cmd) (*child, error) {
 
 // program makes a command whose words go to the transcripts.
 func program(dir string, env []string, stdout, stderr io.Writer, name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...) //nolint:gosec // G204: the demo's own programs
+	cmd := exec.Command(name, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, stdout, stderr
 	cmd.Env = append(os.Environ(), env...)
 	return cmd
@@ -104,8 +104,7 @@ func poll(ctx context.Context, every, patience time.Duration, ask func(context.C
 	defer tick.Stop()
 	for {
 		err := ask(ctx)
-		var final finalError
-		if err == nil || errors.As(err, &final) {
+		if _, final := errors.AsType[finalError](err); err == nil || final {
 			return err
 		}
 		select {

@@ -54,10 +54,10 @@ func (l launcher) args(command string, more ...string) []string {
 // impossible is what the launcher says where this machine cannot run a node.
 const impossible = "the node level does not work here"
 
-// errNoNode says that this machine cannot run a node, and why.
-type errNoNode struct{ why string }
+// noNodeError says that this machine cannot run a node, and why.
+type noNodeError struct{ why string }
 
-func (e errNoNode) Error() string { return e.why }
+func (e noNodeError) Error() string { return e.why }
 
 // start starts a cluster and waits until it is ready.
 func (l launcher) start(ctx context.Context, level string, progress *transcript) (*cluster, error) {
@@ -71,7 +71,7 @@ func (l launcher) start(ctx context.Context, level string, progress *transcript)
 		if process.ended() {
 			said := progress.String()
 			if _, why, found := strings.Cut(said, impossible); found {
-				return finalError{errNoNode{why: strings.TrimLeft(why, ":\n")}}
+				return finalError{noNodeError{why: strings.TrimLeft(why, ":\n")}}
 			}
 			return finalError{fmt.Errorf("starting Kubernetes: %w: %s", process.err, strings.Join(progress.tail(30), "\n"))}
 		}

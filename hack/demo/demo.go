@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,8 +50,8 @@ type step struct {
 // prepare starts everything, up to an operator that leads.
 func (d *demo) prepare(ctx context.Context) error {
 	steps := d.steps()
-	d.out.print("%s: the whole life of a client certificate and a PostgreSQL password, in about four minutes.", d.out.paint(bold, "rekey demo"))
-	d.out.print("The first run also builds Kubernetes and the tools, which takes about ten minutes on two cores.\n")
+	d.out.printf("%s: the whole life of a client certificate and a PostgreSQL password, in about four minutes.", d.out.paint(bold, "rekey demo"))
+	d.out.printf("The first run also builds Kubernetes and the tools, which takes about ten minutes on two cores.\n")
 	for i, s := range steps {
 		if err := d.out.step(i+1, len(steps), s.name, func(progress *transcript) error { return s.run(ctx, progress) }); err != nil {
 			return err
@@ -95,9 +96,9 @@ func (d *demo) buildKubernetes(ctx context.Context, progress *transcript) error 
 // startLocal starts a cluster with a node, or one without where this machine cannot run a node.
 func (d *demo) startLocal(ctx context.Context, progress *transcript) error {
 	started, err := d.launcher.start(ctx, d.options.level, progress)
-	why, none := isNoNode(err)
+	reason, none := errors.AsType[noNodeError](err)
 	if none || d.options.level == levelControl {
-		d.noNode(why)
+		d.noNode(reason.why)
 	}
 	if none {
 		d.options.level = levelControl
@@ -141,6 +142,6 @@ func (d *demo) cleanUp() {
 		d.stop()
 	}
 	if err := os.RemoveAll(d.dir); err != nil {
-		d.out.print("removing the scratch folder: %v", err)
+		d.out.printf("removing the scratch folder: %v", err)
 	}
 }

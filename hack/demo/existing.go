@@ -45,7 +45,7 @@ func (d *demo) useExisting(ctx context.Context, _ *transcript) error {
 func (d *demo) leaveExisting() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	d.out.print("Removing what the demo made in the cluster ...")
+	d.out.printf("Removing what the demo made in the cluster ...")
 	for _, namespace := range []string{appNamespace, serverNamespace} {
 		if err := d.kube.DeleteAllOf(ctx, &v1alpha1.DatabaseCredential{}, client.InNamespace(namespace)); err != nil {
 			continue // the kinds were not installed yet
@@ -58,7 +58,7 @@ func (d *demo) leaveExisting() {
 			return nil
 		})
 		if err != nil {
-			d.out.print("  %s: %v", namespace, err)
+			d.out.printf("  %s: %v", namespace, err)
 		}
 	}
 	for _, name := range []string{appNamespace, serverNamespace} {
@@ -75,6 +75,6 @@ func (d *demo) leaveExisting() {
 
 func (d *demo) remove(ctx context.Context, object client.Object) {
 	if err := client.IgnoreNotFound(d.kube.Delete(ctx, object)); err != nil {
-		d.out.print("  removing %s: %v", object.GetName(), err)
+		d.out.printf("  removing %s: %v", object.GetName(), err)
 	}
 }

@@ -34,14 +34,14 @@ func (d *demo) explain(ctx context.Context) {
 	for name, log := range map[string]*transcript{"operator": &d.said.operator, "application": &d.said.app, "server": &d.said.server} {
 		d.out.heading("The last lines of the " + name)
 		for _, line := range log.tail(explaining) {
-			d.out.print("  %s", line)
+			d.out.printf("  %s", line)
 		}
 	}
 	if d.db != nil {
 		d.out.heading("The last lines of PostgreSQL")
 		lines := strings.Split(strings.TrimSpace(d.db.LogText()), "\n")
 		for _, line := range lines[max(0, len(lines)-explaining):] {
-			d.out.print("  %s", line)
+			d.out.printf("  %s", line)
 		}
 	}
 }
@@ -50,16 +50,16 @@ func (d *demo) explainObjects(ctx context.Context) {
 	d.out.heading("Conditions")
 	objects, err := (&restarter{d}).objects(ctx)
 	if err != nil {
-		d.out.print("  %v", err)
+		d.out.printf("  %v", err)
 	}
 	for _, object := range objects {
 		conditions, _, err := unstructured.NestedSlice(object.Object, "status", "conditions")
 		if err != nil || len(conditions) == 0 {
-			d.out.print("  %s %s/%s: no condition", object.GetKind(), object.GetNamespace(), object.GetName())
+			d.out.printf("  %s %s/%s: no condition", object.GetKind(), object.GetNamespace(), object.GetName())
 		}
 		for _, raw := range conditions {
 			if c, ok := raw.(map[string]any); ok {
-				d.out.print("  %s %s/%s: %v=%v %v since %v: %v", object.GetKind(), object.GetNamespace(), object.GetName(),
+				d.out.printf("  %s %s/%s: %v=%v %v since %v: %v", object.GetKind(), object.GetNamespace(), object.GetName(),
 					c["type"], c["status"], c["reason"], c["lastTransitionTime"], c["message"])
 			}
 		}
@@ -70,14 +70,14 @@ func (d *demo) explainPods(ctx context.Context) {
 	for _, namespace := range []string{operatorNamespace, appNamespace, serverNamespace} {
 		var pods corev1.PodList
 		if err := d.kube.List(ctx, &pods, client.InNamespace(namespace)); err != nil {
-			d.out.print("  listing the pods of %s: %v", namespace, err)
+			d.out.printf("  listing the pods of %s: %v", namespace, err)
 		}
 		for _, pod := range pods.Items {
 			var states []string
 			for _, c := range pod.Status.ContainerStatuses {
 				states = append(states, fmt.Sprintf("%s restarts=%d %s", c.Name, c.RestartCount, stateOf(c.State)))
 			}
-			d.out.print("  Pod %s/%s: %s %s", namespace, pod.Name, pod.Status.Phase, strings.Join(states, "; "))
+			d.out.printf("  Pod %s/%s: %s %s", namespace, pod.Name, pod.Status.Phase, strings.Join(states, "; "))
 		}
 	}
 }
@@ -96,13 +96,13 @@ func (d *demo) explainEvents(ctx context.Context) {
 	d.out.heading("The last Events")
 	var events eventsv1.EventList
 	if err := d.kube.List(ctx, &events); err != nil {
-		d.out.print("  %v", err)
+		d.out.printf("  %v", err)
 	}
 	slices.SortFunc(events.Items, func(a, b eventsv1.Event) int {
 		return cmp.Compare(a.CreationTimestamp.Unix(), b.CreationTimestamp.Unix())
 	})
 	for _, event := range events.Items[max(0, len(events.Items)-explaining):] {
-		d.out.print("  %s %s %s %s/%s: %s", event.CreationTimestamp.UTC().Format(stamp), event.Type, event.Reason,
+		d.out.printf("  %s %s %s %s/%s: %s", event.CreationTimestamp.UTC().Format(stamp), event.Type, event.Reason,
 			event.Regarding.Namespace, event.Regarding.Name, event.Note)
 	}
 }

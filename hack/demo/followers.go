@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -61,7 +62,7 @@ func (f *followers) stream(namespace, name string, lines *int, to *transcript) b
 	for read := 0; ; read++ {
 		line, err := reader.ReadBytes('\n')
 		if err != nil {
-			return err == io.EOF //nolint:errorlint // ReadBytes gives it as it is
+			return errors.Is(err, io.EOF)
 		}
 		if read >= *lines {
 			_, _ = to.Write(line) // it never fails
@@ -83,15 +84,7 @@ func (f *followers) followAll(namespace string, with client.MatchingLabels, to *
 		tick := time.NewTicker(300 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			pods, err := f.clientset.CoreV1().Pods(namespace).List(f.ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(labels.Set(with)).String()})
-			if err == nil {
-				for _, pod := range pods.Items {
-					if !known[pod.Name] {
-						known[pod.Name] = true
-						f.follow(namespace, pod.Name, to)
-					}
-				}
-			}
+			f.followNew(namespace, with, known, to)
 			select {
 			case <-f.ctx.Done():
 				return
@@ -99,6 +92,21 @@ func (f *followers) followAll(namespace string, with client.MatchingLabels, to *
 			}
 		}
 	})
+}
+
+// followNew follows the pods that are not known yet.
+func (f *followers) followNew(namespace string, with client.MatchingLabels, known map[string]bool, to *transcript) {
+	selector := labels.SelectorFromSet(labels.Set(with)).String()
+	pods, err := f.clientset.CoreV1().Pods(namespace).List(f.ctx, metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		return // the next look may find them
+	}
+	for _, pod := range pods.Items {
+		if !known[pod.Name] {
+			known[pod.Name] = true
+			f.follow(namespace, pod.Name, to)
+		}
+	}
 }
 
 // stop ends all followers.

@@ -27,7 +27,7 @@ func (o *observer) tryOverlapping(ctx context.Context, old *version) error {
 	if !accepted {
 		kind, verb = "broken", "refuses it already"
 	}
-	o.out.tell(time.Now(), kind, "independent client", "old login %s of revision %d during the overlap: PostgreSQL %s: %s", old.login, old.revision, verb, words)
+	o.out.tellf(time.Now(), kind, "independent client", "old login %s of revision %d during the overlap: PostgreSQL %s: %s", old.login, old.revision, verb, words)
 	return nil
 }
 
@@ -42,7 +42,7 @@ func (o *observer) tryRetired(ctx context.Context, old *version) error {
 	if accepted {
 		kind, verb = "broken", "still lets it in"
 	}
-	o.out.tell(time.Now(), kind, "independent client", "old login %s of revision %d after its retirement: PostgreSQL %s: %s", old.login, old.revision, verb, words)
+	o.out.tellf(time.Now(), kind, "independent client", "old login %s of revision %d after its retirement: PostgreSQL %s: %s", old.login, old.revision, verb, words)
 	return nil
 }
 
@@ -84,7 +84,7 @@ func (o *observer) seeProof(credential *v1alpha1.DatabaseCredential, current *ve
 		return
 	}
 	current.proven = proof.Time.Time
-	o.out.tell(time.Now(), "verified", appNamespace+"/"+loginSecret, "database login revision %d: proven by a login of %s to %s at %s",
+	o.out.tellf(time.Now(), "verified", appNamespace+"/"+loginSecret, "database login revision %d: proven by a login of %s to %s at %s",
 		current.revision, proof.Login, proof.Endpoint, proof.Time.UTC().Format(stamp))
 }
 
@@ -107,7 +107,7 @@ func (o *observer) seeForgotten(ctx context.Context) error {
 	}
 	end := &expiry{notAfter: identity.Status.NotAfter.Time, transition: ready.LastTransitionTime.Time, seen: time.Now()}
 	o.past.expired = end
-	o.out.tell(end.transition, "expired", appNamespace+"/"+forgottenName, "Ready is False since %s; notAfter was %s",
+	o.out.tellf(end.transition, "expired", appNamespace+"/"+forgottenName, "Ready is False since %s; notAfter was %s",
 		end.transition.UTC().Format(stamp), end.notAfter.UTC().Format(stamp))
 	return nil
 }

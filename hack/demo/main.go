@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -42,7 +41,7 @@ func main() {
 func run(ctx context.Context, opts options, out *printer) int {
 	d, err := newDemo(opts, out)
 	if err != nil {
-		out.print("demo: %v", err)
+		out.printf("demo: %v", err)
 		return broken
 	}
 	defer d.cleanUp()
@@ -50,16 +49,16 @@ func run(ctx context.Context, opts options, out *printer) int {
 	kept, err := d.show(ctx)
 	switch {
 	case ctx.Err() != nil:
-		out.print("\nInterrupted.")
+		out.printf("\nInterrupted.")
 		return interrupted
 	case err != nil:
-		out.print("\n%s %v", out.paint(red, "The demo could not go on:"), err)
+		out.printf("\n%s %v", out.paint(red, "The demo could not go on:"), err)
 		d.explain(ctx)
 	case !kept:
 		d.explain(ctx)
-		out.print("\n%s", out.paint(red, "A promise was broken: see the table above, and what follows it."))
+		out.printf("\n%s", out.paint(red, "A promise was broken: see the table above, and what follows it."))
 	default:
-		out.print("\n%s It took %s.", out.paint(green, "Every promise was kept."), time.Since(started).Round(time.Second))
+		out.printf("\n%s It took %s.", out.paint(green, "Every promise was kept."), time.Since(started).Round(time.Second))
 	}
 	if opts.keep && d.cluster != nil {
 		lookAround(out, d.cluster)
@@ -95,17 +94,8 @@ func (d *demo) show(ctx context.Context) (bool, error) {
 
 // noNode is printed where the demo goes on without a node.
 func (d *demo) noNode(why string) {
-	d.out.print("      No node: the operator and the programs run as processes on this machine, the story is the same.")
+	d.out.printf("      No node: the operator and the programs run as processes on this machine, the story is the same.")
 	if why != "" {
-		d.out.print("      %s", why)
+		d.out.printf("      %s", why)
 	}
-}
-
-// isNoNode takes the reason out of an error.
-func isNoNode(err error) (string, bool) {
-	var none errNoNode
-	if errors.As(err, &none) {
-		return none.why, true
-	}
-	return "", false
 }

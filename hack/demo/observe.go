@@ -90,9 +90,9 @@ func (o *observer) seeSecret(ctx context.Context, secret *corev1.Secret) error {
 	}
 	whose := secret.Namespace + "/" + secret.Name
 	if now.login != "" {
-		o.out.tell(now.at, kind, whose, "%s revision %d: login %s", what, now.revision, now.login)
+		o.out.tellf(now.at, kind, whose, "%s revision %d: login %s", what, now.revision, now.login)
 	} else {
-		o.out.tell(now.at, kind, whose, "%s revision %d: serial %.8s.., valid until %s", what, now.revision, now.serial, now.notAfter.UTC().Format(stamp))
+		o.out.tellf(now.at, kind, whose, "%s revision %d: serial %.8s.., valid until %s", what, now.revision, now.serial, now.notAfter.UTC().Format(stamp))
 	}
 	if now.login != "" && len(versions) > 0 {
 		return o.tryOverlapping(ctx, versions[len(versions)-1])
@@ -131,14 +131,14 @@ func (o *observer) tellMounted() {
 				continue
 			}
 			if v.mounted = o.past.firstUse(v); !v.mounted.IsZero() {
-				o.out.tell(v.mounted, "mounted", appNamespace+"/orders", "the application uses %s revision %d, %.1f s after it was published",
+				o.out.tellf(v.mounted, "mounted", appNamespace+"/orders", "the application uses %s revision %d, %.1f s after it was published",
 					secret, v.revision, max(0, v.mounted.Sub(v.at).Seconds()))
 			}
 		}
 	}
 	if calls := o.past.calls; calls.Call > 0 && time.Since(o.said) > 15*time.Second {
 		o.said = time.Now()
-		o.out.tell(o.said, "calls", appNamespace+"/orders", "%d calls, %d failed; used so far: %d client certificates, %d server certificates, %d passwords",
+		o.out.tellf(o.said, "calls", appNamespace+"/orders", "%d calls, %d failed; used so far: %d client certificates, %d server certificates, %d passwords",
 			calls.Call, calls.Failed, calls.Seen.Clients, calls.Seen.Servers, calls.Seen.Passwords)
 	}
 }
@@ -185,7 +185,7 @@ func (o *observer) seeEvent(event *eventsv1.Event) {
 	}
 	o.events[event.UID] = count
 	o.past.warnings[warning{object: event.Regarding.Name, reason: event.Reason}] += more
-	o.out.tell(time.Now(), "warned", event.Regarding.Namespace+"/"+event.Regarding.Name, "%s: %s", event.Reason, firstSentence(event.Note))
+	o.out.tellf(time.Now(), "warned", event.Regarding.Namespace+"/"+event.Regarding.Name, "%s: %s", event.Reason, firstSentence(event.Note))
 }
 
 // firstSentence leaves out the advice: `kubectl describe` shows it.

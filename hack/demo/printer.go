@@ -48,8 +48,8 @@ func newPrinter(file *os.File) *printer {
 	return &printer{to: file, terminal: terminal}
 }
 
-// print writes one line.
-func (p *printer) print(format string, args ...any) {
+// printf writes one line.
+func (p *printer) printf(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	line := fmt.Sprintf(format, args...) + "\n"
@@ -68,7 +68,7 @@ func (p *printer) paint(colour, text string) string {
 }
 
 // heading begins a part.
-func (p *printer) heading(text string) { p.print("\n%s\n", p.paint(bold, text)) }
+func (p *printer) heading(text string) { p.printf("\n%s\n", p.paint(bold, text)) }
 
 // colours of happenings.
 var colours = map[string]string{
@@ -76,9 +76,9 @@ var colours = map[string]string{
 	"warned": yellow, "expired": yellow, "restart": bold, "calls": faint, "broken": red,
 }
 
-// tell writes one happening of the story: when, what kind, whose, what.
-func (p *printer) tell(at time.Time, kind, whose, format string, args ...any) {
-	p.print("%s  %s  %-30s  %s", at.UTC().Format(stamp), p.paint(colours[kind], fmt.Sprintf("%-8s", kind)), whose, fmt.Sprintf(format, args...))
+// tellf writes one happening of the story: when, what kind, whose, what.
+func (p *printer) tellf(at time.Time, kind, whose, format string, args ...any) {
+	p.printf("%s  %s  %-30s  %s", at.UTC().Format(stamp), p.paint(colours[kind], fmt.Sprintf("%-8s", kind)), whose, fmt.Sprintf(format, args...))
 }
 
 // step runs one step with progress. The transcript that it hands over is what the step has to say meanwhile.
@@ -101,7 +101,7 @@ func (p *printer) step(number, total int, name string, run func(progress *transc
 			if err != nil {
 				mark, colour = "failed", red
 			}
-			p.print("%-58s %s %7s", label, p.paint(colour, mark), elapsed(started))
+			p.printf("%-58s %s %7s", label, p.paint(colour, mark), elapsed(started))
 			return err
 		case <-tick.C:
 			p.beat(label, started, progress.last())
@@ -112,7 +112,7 @@ func (p *printer) step(number, total int, name string, run func(progress *transc
 // beat shows that a step goes on: over the same line on a terminal, as a line of its own elsewhere.
 func (p *printer) beat(label string, started time.Time, saying string) {
 	if !p.terminal {
-		p.print("%-58s still at it after %s  %s", label, elapsed(started), saying)
+		p.printf("%-58s still at it after %s  %s", label, elapsed(started), saying)
 		return
 	}
 	line := fmt.Sprintf("%-58s %12s  %s", label, elapsed(started), strings.TrimSpace(saying))

@@ -78,34 +78,50 @@ func (p *past) followed(now time.Time) promise {
 
 // oldLogins: the login before is accepted in the overlap, lives as long as was promised, and is refused afterwards.
 func (p *past) oldLogins() []promise {
-	var accepted, tried, refused, retired, early int
-	var words []string
-	versions := p.versions[loginSecret]
-	for i, v := range versions {
+	return []promise{p.overlapping(), p.livedLongEnough(), p.retiredForGood()}
+}
+
+func (p *past) overlapping() promise {
+	var accepted, tried int
+	for _, v := range p.versions[loginSecret] {
 		if v.inOverlap != nil {
 			tried++
 			if v.inOverlap.accepted {
 				accepted++
 			}
 		}
-		if v.afterRetirement == nil {
-			continue
-		}
-		retired++
-		if !v.afterRetirement.accepted {
-			refused++
-			words = append(words, v.afterRetirement.words)
-		}
-		if i+1 < len(versions) && v.afterRetirement.at.Sub(versions[i+1].at) < overlap-time.Second {
-			early++
+	}
+	return promise{"old logins accepted during the overlap", "all", fmt.Sprintf("%d of %d", accepted, tried), tried >= enough && accepted == tried}
+}
+
+// livedLongEnough: the overlap counts from the publication of the next login. We saw that up to a look late.
+func (p *past) livedLongEnough() promise {
+	var early, retired int
+	versions := p.versions[loginSecret]
+	for i, v := range versions[:max(0, len(versions)-1)] {
+		if v.afterRetirement != nil {
+			retired++
+			if v.afterRetirement.at.Sub(versions[i+1].at) < overlap-time.Second {
+				early++
+			}
 		}
 	}
-	slices.Sort(words)
-	return []promise{
-		{"old logins accepted during the overlap", "all", fmt.Sprintf("%d of %d", accepted, tried), tried >= enough && accepted == tried},
-		{"old logins retired before the overlap ended", "0", fmt.Sprintf("%d of %d", early, retired), retired >= enough && early == 0},
-		{"old logins refused after retirement", "all", fmt.Sprintf("%d of %d, SQLSTATE %s", refused, retired, sqlstates(words)), retired >= enough && refused == retired},
+	return promise{"old logins retired before the overlap ended", "0", fmt.Sprintf("%d of %d", early, retired), retired >= enough && early == 0}
+}
+
+func (p *past) retiredForGood() promise {
+	var retired int
+	var words []string
+	for _, v := range p.versions[loginSecret] {
+		if v.afterRetirement != nil {
+			retired++
+			if !v.afterRetirement.accepted {
+				words = append(words, v.afterRetirement.words)
+			}
+		}
 	}
+	seen := fmt.Sprintf("%d of %d, SQLSTATE %s", len(words), retired, sqlstates(words))
+	return promise{"old logins refused after retirement", "all", seen, retired >= enough && len(words) == retired}
 }
 
 // sqlstates names the different answers, without their text.

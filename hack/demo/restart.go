@@ -77,13 +77,13 @@ func (r *restarter) try(ctx context.Context) (bool, error) {
 	if err != nil || !maps.Equal(early, before) {
 		return false, err
 	}
-	r.out.tell(time.Now(), "restart", operatorNamespace+"/"+operatorName, "ending every process of the operator; nothing is due before %s", due.UTC().Format(stamp))
+	r.out.tellf(time.Now(), "restart", operatorNamespace+"/"+operatorName, "ending every process of the operator; nothing is due before %s", due.UTC().Format(stamp))
 	started := time.Now()
 	if err := r.place.restartOperator(ctx); err != nil {
 		return false, fmt.Errorf("restarting the operator: %w", err)
 	}
 	back := time.Since(started)
-	r.out.tell(time.Now(), "restart", operatorNamespace+"/"+operatorName, "a new one leads after %.1f s", back.Seconds())
+	r.out.tellf(time.Now(), "restart", operatorNamespace+"/"+operatorName, "a new one leads after %.1f s", back.Seconds())
 	quiet := time.Until(due) - time.Second
 	if quiet < watchedAtLeast || !wait(ctx, quiet) {
 		return false, nil
@@ -93,7 +93,7 @@ func (r *restarter) try(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	result := &restart{back: back, quiet: quiet, watched: len(before), changed: differences(before, after)}
-	r.out.tell(time.Now(), "restart", operatorNamespace+"/"+operatorName, "%.0f s later: %d of %d Secrets and objects were written", quiet.Seconds(), len(result.changed), result.watched)
+	r.out.tellf(time.Now(), "restart", operatorNamespace+"/"+operatorName, "%.0f s later: %d of %d Secrets and objects were written", quiet.Seconds(), len(result.changed), result.watched)
 	r.past.mu.Lock()
 	defer r.past.mu.Unlock()
 	r.past.restart = result

@@ -80,7 +80,7 @@ func withPolicy(objects []client.Object) []client.Object {
 }
 
 func readSample(file string) ([]client.Object, error) {
-	stream, err := os.Open(file) //nolint:gosec // G304: a sample of the project
+	stream, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("opening a sample: %w", err)
 	}

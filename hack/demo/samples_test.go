@@ -48,7 +48,7 @@ func TestTheSamplesHoldWhatTheStoryTellsOf(t *testing.T) {
 	}
 	secrets[client.ObjectKey{Namespace: lost.Namespace, Name: string(lost.Spec.SecretName)}] = lost.Spec.Lifetime.Duration == forgottenLifetime
 	for key := range tracked {
-		if !secrets[client.ObjectKey(key)] {
+		if !secrets[key] {
 			t.Errorf("no sample makes the Secret %s in a hurry", key)
 		}
 	}

@@ -13,7 +13,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 const (
@@ -77,11 +76,11 @@ func (d *demo) act(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.out.tell(time.Now(), "started", serverNamespace+"/api", "mTLS server at %s", server)
+	d.out.tellf(time.Now(), "started", serverNamespace+"/api", "mTLS server at %s", server)
+	d.out.tellf(time.Now(), "started", appNamespace+"/orders", "application: every second a new handshake and a new login")
 	if err := d.place.startApp(ctx, server); err != nil {
 		return err
 	}
-	d.out.tell(time.Now(), "started", appNamespace+"/orders", "application: every second a new handshake and a new login")
 	return (&restarter{d}).run(ctx)
 }
 
@@ -111,7 +110,7 @@ func (d *demo) applySamples(ctx context.Context) error {
 		if whose == "" {
 			whose = "the cluster"
 		}
-		d.out.tell(time.Now(), "applied", whose, "%s", strings.Join(byNamespace[namespace], ", "))
+		d.out.tellf(time.Now(), "applied", whose, "%s", strings.Join(byNamespace[namespace], ", "))
 	}
 	if err := d.awaitSecret(ctx, types.NamespacedName{Namespace: appNamespace, Name: forgottenSecret}); err != nil {
 		return err
@@ -120,7 +119,7 @@ func (d *demo) applySamples(ctx context.Context) error {
 	if err := applyTyped(ctx, d.kube, lost); err != nil {
 		return err
 	}
-	d.out.tell(time.Now(), "applied", appNamespace+"/"+forgottenName, "suspend: true, so that nothing renews it and its expiry is seen")
+	d.out.tellf(time.Now(), "applied", appNamespace+"/"+forgottenName, "suspend: true, so that nothing renews it and its expiry is seen")
 	return nil
 }
 
@@ -128,7 +127,7 @@ func (d *demo) applySamples(ctx context.Context) error {
 func (d *demo) awaitSecret(ctx context.Context, key types.NamespacedName) error {
 	err := poll(ctx, 100*time.Millisecond, issuePatience, func(ctx context.Context) error {
 		var secret corev1.Secret
-		return d.kube.Get(ctx, client.ObjectKey(key), &secret)
+		return d.kube.Get(ctx, key, &secret)
 	})
 	if err != nil {
 		return fmt.Errorf("waiting for the Secret %s: %w", key, err)

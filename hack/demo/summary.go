@@ -17,7 +17,7 @@ func summarize(out *printer, promises []promise) bool {
 		}
 	}
 	line := func(a, b, c, d string) {
-		out.print("  %-*s  %-*s  %-*s  %s", columns[0], a, columns[1], b, columns[2], c, d)
+		out.printf("  %-*s  %-*s  %-*s  %s", columns[0], a, columns[1], b, columns[2], c, d)
 	}
 	out.heading("What was promised")
 	line("Promise", "Expected", "Seen", "")
@@ -38,8 +38,8 @@ func lookAround(out *printer, c *cluster) {
 	out.heading("Look around (in another terminal)")
 	if c.local != nil {
 		before, kubectl, _ := strings.Cut(c.kubectl, " ")
-		out.print("  export %s", before)
-		out.print("  alias kubectl=%s", kubectl)
+		out.printf("  export %s", before)
+		out.printf("  alias kubectl=%s", kubectl)
 	}
 	for _, command := range []string{
 		"kubectl get rekey -A",
@@ -49,7 +49,7 @@ func lookAround(out *printer, c *cluster) {
 		fmt.Sprintf("kubectl logs -n %s orders --tail 5", appNamespace),
 		fmt.Sprintf("kubectl annotate databasecredential -n %s orders rekey.dev/rotate=now-please", appNamespace),
 	} {
-		out.print("  %s", command)
+		out.printf("  %s", command)
 	}
-	out.print("\nIt stays until you press Ctrl-C here; then everything is removed.")
+	out.printf("\nIt stays until you press Ctrl-C here; then everything is removed.")
 }

@@ -56,7 +56,7 @@ func (d *demo) search(ctx context.Context) (promise, error) {
 	d.past.canaries["the admin's password"] = d.db.admin.Reveal()
 	found := canary.Search(d.past.canaries, texts)
 	for _, line := range found {
-		d.out.tell(time.Now(), "broken", "secrets", "%s", line)
+		d.out.tellf(time.Now(), "broken", "secrets", "%s", line)
 	}
 	return promise{
 		text: "no password or key in logs, Events, objects", expected: "0",

@@ -14,14 +14,14 @@ import (
 func (d *demo) appSaid(line string) {
 	var call report.Call
 	if err := json.Unmarshal([]byte(line), &call); err != nil || call.Call == 0 {
-		d.out.tell(time.Now(), "broken", "application", "it said: %s", line)
+		d.out.tellf(time.Now(), "broken", "application", "it said: %s", line)
 		return
 	}
 	d.past.mu.Lock()
 	defer d.past.mu.Unlock()
 	if call.Error != "" {
 		d.past.failures = append(d.past.failures, call.Error)
-		d.out.tell(call.Time, "broken", "application", "call %d failed: %s", call.Call, call.Error)
+		d.out.tellf(call.Time, "broken", "application", "call %d failed: %s", call.Call, call.Error)
 	}
 	for _, serial := range []string{call.Client, call.Server} {
 		if _, known := d.past.serials[serial]; serial != "" && !known {
@@ -38,14 +38,14 @@ func (d *demo) appSaid(line string) {
 func (d *demo) serverSaid(line string) {
 	var handshake report.Handshake
 	if err := json.Unmarshal([]byte(line), &handshake); err != nil || handshake.Time.IsZero() {
-		d.out.tell(time.Now(), "broken", "server", "it said: %s", line)
+		d.out.tellf(time.Now(), "broken", "server", "it said: %s", line)
 		return
 	}
 	d.past.mu.Lock()
 	defer d.past.mu.Unlock()
 	if handshake.Error != "" {
 		d.past.refusals = append(d.past.refusals, handshake.Error)
-		d.out.tell(handshake.Time, "broken", "server", "a handshake failed: %s", handshake.Error)
+		d.out.tellf(handshake.Time, "broken", "server", "a handshake failed: %s", handshake.Error)
 		return
 	}
 	d.past.handshakes++

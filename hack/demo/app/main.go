@@ -27,18 +27,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, "app: give --server and --server-name, and nothing but flags")
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, &c, *every, report.NewLines(os.Stdout)); err != nil {
+	if err := run(&c, *every, report.NewLines(os.Stdout)); err != nil {
 		fmt.Fprintln(os.Stderr, "app:", err)
-		stop()
 		os.Exit(1)
 	}
 }
 
-// run makes calls until the context ends. A call that has begun is brought to its end: giving it up would look like a
+// run makes calls until it is told to end. A call that has begun is brought to its end: giving it up would look like a
 // failure, or hide one.
-func run(ctx context.Context, c *caller, every time.Duration, lines *report.Lines) error {
+func run(c *caller, every time.Duration, lines *report.Lines) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var count counter

@@ -26,16 +26,15 @@ func main() {
 		fmt.Fprintln(os.Stderr, "server: give nothing but flags")
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *identity, *listen, *health); err != nil {
+	if err := run(*identity, *listen, *health); err != nil {
 		fmt.Fprintln(os.Stderr, "server:", err)
-		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, identity, listen, health string) error {
+func run(identity, listen, health string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
 	s := newServer(identity, report.NewLines(os.Stdout))
 	s.Addr = listen
 	ended := make(chan error, 2)
