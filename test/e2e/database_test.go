@@ -1,0 +1,120 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rekey/rekey/hack/demo/login"
+	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/material"
+)
+
+// What config/samples says of its database.
+const (
+	adminRole    = "rekey"
+	ownerRole    = "orders_owner"
+	databaseName = "orders"
+	databaseHost = "orders-db.rekey-samples" // a Service that leads to our server
+)
+
+// database is a PostgreSQL on this machine that pods reach too.
+type database struct {
+	*pgtest.Server
+	admin credential.Sensitive // password of adminRole
+}
+
+// startDatabase does what the sample tells the owner of a database to do. The server's log holds every statement, so no
+// statement carries a password.
+func (e *environment) startDatabase(ctx context.Context) error {
+	server, err := pgtest.Start(ctx, pgtest.Options{Version: 18, Listen: e.cluster.state["HOST_IP"], Names: []string{databaseHost}})
+	if err != nil {
+		return err
+	}
+	e.database = &database{Server: server}
+	if e.database.admin, err = material.Password(32, material.Alphanumeric); err != nil {
+		return err
+	}
+	verifier, err := material.SCRAMVerifier(e.database.admin)
+	if err != nil {
+		return err
+	}
+	err = server.Exec(ctx, "postgres",
+		"CREATE ROLE "+ownerRole+" NOLOGIN",
+		"CREATE DATABASE "+databaseName+" OWNER "+ownerRole,
+		"CREATE ROLE "+adminRole+" LOGIN CREATEROLE PASSWORD '"+verifier+"'",
+		"GRANT "+ownerRole+" TO "+adminRole+" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE",
+	)
+	if err != nil {
+		return err
+	}
+	return server.Exec(ctx, databaseName,
+		"CREATE TABLE calls (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz NOT NULL DEFAULT now())",
+		"ALTER TABLE calls OWNER TO "+ownerRole,
+	)
+}
+
+// errRefused is the server's own No to a login.
+var errRefused = errors.New("the server refused the login")
+
+// logIn uses what a Secret shows, once: a new connection, no second try. It gives the session's user.
+func (d *database) logIn(ctx context.Context, secret map[string][]byte) (string, error) {
+	config, err := login.Config(secret, "e2e")
+	if err != nil {
+		return "", err
+	}
+	// Names of Services are known in the cluster only; the certificate is checked for the name all the same.
+	config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{d.Host}, nil }
+	config.Port = uint16(d.Port)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, config)
+	var said *pgconn.PgError
+	if errors.As(err, &said) {
+		return "", fmt.Errorf("%w %s: %s (SQLSTATE %s)", errRefused, config.User, said.Message, said.Code)
+	}
+	if err != nil {
+		return "", fmt.Errorf("logging in as %s: %w", config.User, err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	var session, current string
+	if err := conn.QueryRow(ctx, "INSERT INTO calls DEFAULT VALUES RETURNING session_user, current_user").Scan(&session, &current); err != nil {
+		return "", fmt.Errorf("running a statement as %s: %w", config.User, err)
+	}
+	if session != string(secret["username"]) || current != ownerRole {
+		return "", fmt.Errorf("session_user is %s, current_user %s; the Secret says %s and the owner is %s", session, current, secret["username"], ownerRole)
+	}
+	return session, nil
+}
+
+// logins gives the roles whose names begin so, in order.
+func (d *database) logins(t *testing.T, prefix string) []string {
+	t.Helper()
+	conn, err := d.Connect(t.Context(), "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	rows, err := conn.Query(t.Context(), "SELECT rolname FROM pg_roles WHERE starts_with(rolname, $1)", prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(names)
+	return names
+}

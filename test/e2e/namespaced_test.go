@@ -1,0 +1,106 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+// TestForAListOfNamespaces runs the operator from config/namespaced, on the cluster that the other test has left clean.
+func TestForAListOfNamespaces(t *testing.T) {
+	explainFailure(t)
+	for _, kind := range []string{"clusterroles", "clusterrolebindings"} {
+		if out := kubectl(t, "get", kind, "-o", "name"); strings.Contains(out, "/rekey-secrets") {
+			t.Fatal("the roles of config/default are still there: they would prove nothing")
+		}
+	}
+	kubectl(t, "create", "namespace", "web")
+	kubectl(t, "label", "namespace", "web", "internal-mtls=true")
+	// As the file itself says.
+	kubectl(t, "apply", "--server-side", "-k", filepath.Join(env.root, "config", "namespaced"))
+	awaitOperator(t)
+
+	for _, story := range []struct {
+		name string
+		tell func(*testing.T)
+	}{
+		{"Secrets of other namespaces are out of reach", outOfReach},
+		{"in its namespaces it issues as ever, elsewhere nothing", issuesInItsNamespaces},
+		{"nothing was forbidden to the operator", nothingForbidden},
+		{"no secret stands in logs, Events or statuses", nothingLeaked},
+	} {
+		t.Run(story.name, func(t *testing.T) {
+			explainFailure(t)
+			story.tell(t)
+		})
+	}
+}
+
+// outOfReach asks the API server what the operator's service account may do.
+func outOfReach(t *testing.T) {
+	for _, verb := range []string{"get", "list", "watch", "create", "update", "patch", "delete"} {
+		for _, resource := range []string{"secrets", "configmaps"} {
+			for _, where := range []string{"--namespace=default", "--namespace=kube-system", "--all-namespaces"} {
+				// It exits with 1 when it says no.
+				out, err := env.run(t.Context(), env.kubectl, "auth", "can-i", verb, resource, where, "--as="+operatorAccount)
+				if strings.TrimSpace(out) != "no" || err == nil {
+					t.Errorf("may the operator %s %s in %s? %s%v", verb, resource, where, out, err)
+				}
+			}
+		}
+	}
+	for _, namespace := range []string{"web", operatorNamespace} {
+		for _, verb := range []string{"get", "list", "watch", "create", "update", "delete"} {
+			if out := kubectl(t, "auth", "can-i", verb, "secrets", "--namespace="+namespace, "--as="+operatorAccount); strings.TrimSpace(out) != "yes" {
+				t.Errorf("may the operator %s secrets in %s? %s", verb, namespace, out)
+			}
+		}
+	}
+}
+
+func issuesInItsNamespaces(t *testing.T) {
+	kubectl(t, "apply", "-f", "config/samples/10-clustercertificateauthority.yaml")
+	web, elsewhere := newPlace(t, "web"), place{t: t, name: "e2e-elsewhere"}
+	elsewhere.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: elsewhere.name, Labels: map[string]string{"internal-mtls": "true"}}})
+	stranger := elsewhere.identity("stranger", internal, v1alpha1.DeletionRetain)
+
+	authority := &v1alpha1.CertificateAuthority{ObjectMeta: web.meta("own")}
+	authority.Spec.Managed = &v1alpha1.ManagedAuthority{CommonName: "web", Lifetime: metav1.Duration{Duration: 240 * 3600e9}}
+	authority.Spec.SecretName = "own-ca"
+	authority.Spec.Constraints.CommonNames = []v1alpha1.NamePattern{"*"}
+	web.create(authority)
+	of := v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindNamespaced, Name: "own"}
+	for _, object := range []client.Object{
+		authority, web.identity("mine", of, v1alpha1.DeletionRetain), web.identity("theirs", internal, v1alpha1.DeletionRetain),
+	} {
+		ready(t, object)
+	}
+	credential := web.credential("web", v1alpha1.DeletionRetain)
+	ready(t, credential)
+	if _, err := env.database.logIn(t.Context(), web.secret("web").Data); err != nil {
+		t.Error(err)
+	}
+
+	// It was made before those that are ready now.
+	if err := env.kube.Get(t.Context(), client.ObjectKeyFromObject(stranger), stranger); err != nil {
+		t.Fatal(err)
+	}
+	if len(stranger.Status.Conditions) > 0 {
+		t.Errorf("the operator looked at an identity of another namespace: %+v", stranger.Status.Conditions)
+	}
+	if err := env.kube.Get(t.Context(), elsewhere.key("stranger"), &corev1.Secret{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the Secret of an identity of another namespace: %v", err)
+	}
+}

@@ -1,0 +1,187 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// soon is how long anything may take that is due at once. It is long because tests share a busy machine.
+const soon = time.Minute
+
+// overlap of the policies that tests make.
+const overlap = 5 * time.Second
+
+// place is a namespace with a database server and a policy whose overlap is short.
+type place struct {
+	t    *testing.T
+	name string
+}
+
+// newPlace makes one, unless the namespace is there already.
+func newPlace(t *testing.T, name string) place {
+	t.Helper()
+	p := place{t: t, name: name}
+	none := int32(0)
+	for _, object := range []client.Object{
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"internal-mtls": "true"}}},
+		&corev1.ConfigMap{ObjectMeta: p.meta("db-ca"), Data: map[string]string{"ca.crt": string(env.database.Authority.PEM)}},
+		&corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: "db-admin", Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
+			Data:       map[string][]byte{"host": []byte(env.database.Address()), "username": []byte(adminRole), "password": env.database.admin.Reveal()},
+		},
+		&v1alpha1.DatabaseServer{ObjectMeta: p.meta("db"), Spec: v1alpha1.DatabaseServerSpec{
+			Engine: v1alpha1.EnginePostgreSQL, Address: env.database.Address(),
+			TLS:              v1alpha1.ServerTLS{CARef: &v1alpha1.CAReference{Name: "db-ca"}},
+			AdminSecretRef:   v1alpha1.LocalReference{Name: "db-admin"},
+			AllowedUsernames: []v1alpha1.RolePattern{"e2e_*"}, AllowedOwners: []v1alpha1.RolePattern{ownerRole},
+		}},
+		&v1alpha1.RotationPolicy{ObjectMeta: p.meta("fast"), Spec: v1alpha1.RotationPolicySpec{
+			Interval: metav1.Duration{Duration: time.Hour}, JitterPercent: &none,
+			Overlap:    v1alpha1.Overlap{Minimum: metav1.Duration{Duration: overlap}},
+			WarnBefore: metav1.Duration{Duration: time.Minute}, AlarmBefore: metav1.Duration{Duration: time.Second},
+		}},
+	} {
+		p.create(object)
+	}
+	return p
+}
+
+func (p place) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: p.name, Name: name}
+}
+
+func (p place) create(object client.Object) {
+	p.t.Helper()
+	if err := env.kube.Create(p.t.Context(), object); err != nil && !apierrors.IsAlreadyExists(err) {
+		p.t.Fatal(err)
+	}
+}
+
+// credential makes one whose logins are e2e_<name>_a and _b and whose Secret has its name.
+func (p place) credential(name string, policy v1alpha1.DeletionPolicy) *v1alpha1.DatabaseCredential {
+	p.t.Helper()
+	object := &v1alpha1.DatabaseCredential{ObjectMeta: p.meta(name), Spec: v1alpha1.DatabaseCredentialSpec{
+		DeletionPolicy: policy, ServerRef: v1alpha1.ServerReference{Name: "db"}, Database: databaseName,
+		Username: "e2e_" + name, Strategy: v1alpha1.StrategyAlternatingUsers, Owner: ownerRole,
+		RotationPolicyRef: &v1alpha1.LocalReference{Name: "fast"}, SecretName: v1alpha1.ObjectName(name),
+	}}
+	p.create(object)
+	return object
+}
+
+// identity makes one of the authority whose Secret has its name.
+func (p place) identity(name string, authority v1alpha1.AuthorityReference, policy v1alpha1.DeletionPolicy) *v1alpha1.ClientIdentity {
+	p.t.Helper()
+	object := &v1alpha1.ClientIdentity{ObjectMeta: p.meta(name)}
+	object.Spec.DeletionPolicy, object.Spec.AuthorityRef, object.Spec.CommonName = policy, authority, name
+	object.Spec.Lifetime, object.Spec.SecretName = metav1.Duration{Duration: time.Hour}, v1alpha1.ObjectName(name)
+	p.create(object)
+	return object
+}
+
+func (p place) key(name string) client.ObjectKey {
+	return client.ObjectKey{Namespace: p.name, Name: name}
+}
+
+// secret reads a Secret that must be there.
+func (p place) secret(name string) *corev1.Secret {
+	p.t.Helper()
+	secret := &corev1.Secret{}
+	if err := env.kube.Get(p.t.Context(), p.key(name), secret); err != nil {
+		p.t.Fatal(err)
+	}
+	return secret
+}
+
+// ledger reads what is written down about a credential.
+func (p place) ledger(name string) (secretstore.Ledger, error) {
+	secret := &corev1.Secret{}
+	if err := env.kube.Get(p.t.Context(), p.key(secretstore.LedgerName("DatabaseCredential", name)), secret); err != nil {
+		return secretstore.Ledger{}, err
+	}
+	return secretstore.DecodeLedger(secret.Data)
+}
+
+// ready waits until the object is Ready at its newest generation, and reads it.
+func ready(t *testing.T, object client.Object) {
+	t.Helper()
+	eventually(t, soon, "waiting for "+object.GetName(), func() error {
+		if err := env.kube.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+			return err
+		}
+		conditions := conditionsOf(object)
+		condition := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
+		if condition == nil || condition.Status != metav1.ConditionTrue || condition.ObservedGeneration < object.GetGeneration() {
+			return fmt.Errorf("%s is not Ready: %+v", object.GetName(), conditions)
+		}
+		return nil
+	})
+}
+
+func conditionsOf(object client.Object) []metav1.Condition {
+	switch o := object.(type) {
+	case *v1alpha1.ClientIdentity:
+		return o.Status.Conditions
+	case *v1alpha1.ServerIdentity:
+		return o.Status.Conditions
+	case *v1alpha1.DatabaseCredential:
+		return o.Status.Conditions
+	case *v1alpha1.CertificateAuthority:
+		return o.Status.Conditions
+	case *v1alpha1.ClusterCertificateAuthority:
+		return o.Status.Conditions
+	}
+	return nil
+}
+
+// annotate sets an annotation as a person does.
+func annotate(t *testing.T, object client.Object, kind, annotation, value string) {
+	t.Helper()
+	kubectl(t, "-n", object.GetNamespace(), "annotate", "--overwrite", kind, object.GetName(), annotation+"="+value)
+}
+
+// gone waits until an object is not there any more.
+func gone(t *testing.T, object client.Object, key client.ObjectKey) {
+	t.Helper()
+	eventually(t, soon, fmt.Sprintf("waiting until the %T %s is gone", object, key), func() error {
+		err := env.kube.Get(t.Context(), key, object)
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("it is there (%w)", err)
+	})
+}
+
+// remove deletes an object and waits until it is gone.
+func remove(t *testing.T, object client.Object) {
+	t.Helper()
+	key := client.ObjectKeyFromObject(object)
+	if err := env.kube.Delete(t.Context(), object); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, object, key)
+}
+
+// sameData tells whether two Secrets show the same, without showing it.
+func sameData(t *testing.T, what string, was, is *corev1.Secret) {
+	t.Helper()
+	if !cmp.Equal(was.Data, is.Data) {
+		t.Errorf("%s: the data of the Secret %s/%s has changed", what, is.Namespace, is.Name)
+	}
+}

@@ -1,0 +1,140 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// What config/ calls things.
+const (
+	operatorNamespace = "rekey-system"
+	operatorSelector  = "app.kubernetes.io/name=rekey"
+	operatorAccount   = "system:serviceaccount:rekey-system:rekey"
+	operatorLease     = "rekey.rekey.dev"
+)
+
+// sh runs a program that must succeed, and gives what it said.
+func sh(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := env.run(t.Context(), name, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// kubectl must succeed.
+func kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	return sh(t, env.kubectl, args...)
+}
+
+// eventually waits until the answer is nil.
+func eventually(t *testing.T, patience time.Duration, what string, ask func() error) {
+	t.Helper()
+	if err := poll(t.Context(), patience, ask); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// awaitOperator waits until both replicas are ready and one of them leads.
+func awaitOperator(t *testing.T) {
+	t.Helper()
+	kubectl(t, "-n", operatorNamespace, "rollout", "status", "deployment/rekey", "--timeout=90s")
+	eventually(t, time.Minute, "waiting for a leader", func() error {
+		_, err := leader(t)
+		return err
+	})
+}
+
+// leader gives the pod that holds the lease.
+func leader(t *testing.T) (*corev1.Pod, error) {
+	t.Helper()
+	var lease coordinationv1.Lease
+	if err := env.kube.Get(t.Context(), client.ObjectKey{Namespace: operatorNamespace, Name: operatorLease}, &lease); err != nil {
+		return nil, err
+	}
+	if lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "" {
+		return nil, errors.New("nobody holds the lease")
+	}
+	name, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
+	pod := &corev1.Pod{}
+	if err := env.kube.Get(t.Context(), client.ObjectKey{Namespace: operatorNamespace, Name: name}, pod); err != nil {
+		return nil, err
+	}
+	return pod, nil
+}
+
+// processOf finds the operator's process in a pod of our node, as this machine numbers it.
+func processOf(pod *corev1.Pod) (int, error) {
+	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range commands {
+		command, err := os.ReadFile(path)
+		if err != nil || !bytes.HasPrefix(command, []byte("/rekey\x00")) {
+			continue
+		}
+		groups, err := os.ReadFile(filepath.Join(filepath.Dir(path), "cgroup"))
+		if err == nil && strings.Contains(string(groups), string(pod.UID)) {
+			return strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		}
+	}
+	return 0, fmt.Errorf("the pod %s has no process of the operator", pod.Name)
+}
+
+// killLeader ends the leading process without a warning: it cannot end a reconcile, nor give back its lease. It tells
+// whom it killed; there may be none yet after the last time.
+func killLeader(t *testing.T) (*corev1.Pod, error) {
+	t.Helper()
+	pod, err := leader(t)
+	if err != nil {
+		return nil, err
+	}
+	pid, err := processOf(pod)
+	if err != nil {
+		return nil, err
+	}
+	return pod, syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// explainFailure prints what a person would look at.
+func explainFailure(t *testing.T) {
+	t.Helper()
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // that of the test has ended
+		defer cancel()
+		t.Logf("the operator's last words:\n%s", env.logs.tail(50))
+		for _, look := range [][]string{
+			{"get", "rekey", "-A", "-o", `go-template={{range .items}}{{.kind}} {{.metadata.namespace}}/{{.metadata.name}}{{range .status.conditions}}` +
+				`{{"\n  "}}{{.type}}={{.status}} {{.reason}}: {{.message}}{{end}}{{"\n"}}{{end}}`},
+			{"get", "pods", "-A", "-o", "wide"},
+			{"get", "events", "-A", "--sort-by=.lastTimestamp"},
+		} {
+			out, err := env.run(ctx, env.kubectl, look...)
+			t.Logf("kubectl %s: %v\n%s", strings.Join(look[:2], " "), err, out)
+		}
+	})
+}
