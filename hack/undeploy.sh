@@ -16,4 +16,4 @@ if [ -n "$left" ]; then
   echo "Delete them first: kubectl delete databasecredentials --all --all-namespaces" >&2
   exit 1
 fi
-kustomize build config/default | "$kubectl" delete --ignore-not-found -f -
+kustomize build config/default | "$kubectl" delete --ignore-not-found --timeout=5m -f -
