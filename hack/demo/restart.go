@@ -24,6 +24,8 @@ const (
 	settled = 2 * time.Second
 	// watchedAtLeast is how long the new operator is watched.
 	watchedAtLeast = 3 * time.Second
+	// margin before what is due: a status shows whole seconds, and a look takes a while on a busy machine.
+	margin = 2 * time.Second
 	// pause after a try that came to nothing.
 	pause = 3 * time.Second
 )
@@ -84,16 +86,19 @@ func (r *restarter) try(ctx context.Context) (bool, error) {
 	}
 	back := time.Since(started)
 	r.out.tellf(time.Now(), "restart", operatorNamespace+"/"+operatorName, "a new one leads after %.1f s", back.Seconds())
-	quiet := time.Until(due) - time.Second
+	quiet := time.Until(due) - margin
 	if quiet < watchedAtLeast || !wait(ctx, quiet) {
 		return false, nil
 	}
 	after, err := r.snapshot(ctx)
-	if err != nil {
+	if err != nil || time.Now().After(due) { // what is due now may have been written already
 		return false, err
 	}
 	result := &restart{back: back, quiet: quiet, watched: len(before), changed: differences(before, after)}
 	r.out.tellf(time.Now(), "restart", operatorNamespace+"/"+operatorName, "%.0f s later: %d of %d Secrets and objects were written", quiet.Seconds(), len(result.changed), result.watched)
+	for _, name := range result.changed {
+		r.out.tellf(time.Now(), "broken", operatorNamespace+"/"+operatorName, "written after the restart: %s", name)
+	}
 	r.past.mu.Lock()
 	defer r.past.mu.Unlock()
 	r.past.restart = result
