@@ -87,6 +87,7 @@ func (d *demo) show(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	d.past.mu.Lock()
+	d.past.over = true
 	promises := append(d.past.promises(time.Now()), secrets)
 	d.past.mu.Unlock()
 	return summarize(d.out, promises), nil

@@ -57,6 +57,8 @@ type restart struct {
 // past is everything that was seen so far. The programs' lines and the observer write to it at the same time.
 type past struct {
 	mu sync.Mutex
+	// over is true once the story has ended: what is taken down afterwards may fail.
+	over bool
 	// versions by the name of their Secret, in order.
 	versions map[string][]*version
 	// first use of a certificate by serial number, and of passwords in order.

@@ -12,13 +12,16 @@ import (
 
 // appSaid takes in one line of the application.
 func (d *demo) appSaid(line string) {
+	d.past.mu.Lock()
+	defer d.past.mu.Unlock()
+	if d.past.over {
+		return
+	}
 	var call report.Call
 	if err := json.Unmarshal([]byte(line), &call); err != nil || call.Call == 0 {
 		d.out.tellf(time.Now(), "broken", "application", "it said: %s", line)
 		return
 	}
-	d.past.mu.Lock()
-	defer d.past.mu.Unlock()
 	if call.Error != "" {
 		d.past.failures = append(d.past.failures, call.Error)
 		d.out.tellf(call.Time, "broken", "application", "call %d failed: %s", call.Call, call.Error)
@@ -36,13 +39,16 @@ func (d *demo) appSaid(line string) {
 
 // serverSaid takes in one line of the server.
 func (d *demo) serverSaid(line string) {
+	d.past.mu.Lock()
+	defer d.past.mu.Unlock()
+	if d.past.over {
+		return
+	}
 	var handshake report.Handshake
 	if err := json.Unmarshal([]byte(line), &handshake); err != nil || handshake.Time.IsZero() {
 		d.out.tellf(time.Now(), "broken", "server", "it said: %s", line)
 		return
 	}
-	d.past.mu.Lock()
-	defer d.past.mu.Unlock()
 	if handshake.Error != "" {
 		d.past.refusals = append(d.past.refusals, handshake.Error)
 		d.out.tellf(handshake.Time, "broken", "server", "a handshake failed: %s", handshake.Error)
