@@ -99,9 +99,12 @@ const (
 
 // play runs the first process until it is stopped, then the second one alone, then the first one's pass to its end, then
 // the second one until the world rests. more is false where the life has fewer calls.
-func (d stopped) play(trace *strings.Builder, ledgerFirst bool) (more bool, err error) {
+func (d stopped) play(trace *strings.Builder, change func(*world)) (more bool, err error) {
 	w := newWorld(twoSlots)
-	w.watch.twoDrivers, w.trace, w.ledgerFirst = true, trace, ledgerFirst
+	w.watch.twoDrivers, w.trace = true, trace
+	if change != nil {
+		change(w)
+	}
 	first := &actor{process: w.boot()}
 	for calls := 0; calls < d.call; {
 		if first.next == nil {
@@ -183,6 +186,20 @@ func duoTrials(yield func(stopped) bool) {
 
 func TestAProcessThatGoesOnAfterAnotherTookOverDoesNoHarm(t *testing.T) {
 	t.Parallel()
+	cases := map[string]func(*world){
+		"where retirements are remembered": nil,
+		"where changes of a login wait":    func(w *world) { w.locks = true },
+	}
+	for name, change := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			stopEverywhere(t, change)
+		})
+	}
+}
+
+func stopEverywhere(t *testing.T, change func(*world)) {
+	t.Helper()
 	var mu sync.Mutex
 	count, bad := 0, 0
 	work := make(chan stopped, 64)
@@ -190,7 +207,7 @@ func TestAProcessThatGoesOnAfterAnotherTookOverDoesNoHarm(t *testing.T) {
 	for range runtime.GOMAXPROCS(0) {
 		group.Go(func() {
 			for d := range work {
-				more, err := d.play(nil, false)
+				more, err := d.play(nil, change)
 				mu.Lock()
 				if more {
 					count++
@@ -198,7 +215,7 @@ func TestAProcessThatGoesOnAfterAnotherTookOverDoesNoHarm(t *testing.T) {
 				if err != nil {
 					if bad++; bad <= 3 {
 						text := &strings.Builder{}
-						_, _ = d.play(text, false)
+						_, _ = d.play(text, change)
 						t.Errorf("%s: %v\n%s", d, err, text)
 					}
 				}
@@ -220,7 +237,7 @@ func TestAProcessThatGoesOnAfterAnotherTookOverDoesNoHarm(t *testing.T) {
 func TestReadingTheLedgerBeforeTheSecretIsNoticed(t *testing.T) {
 	t.Parallel()
 	for d := range duoTrials {
-		if _, err := d.play(nil, true); err != nil {
+		if _, err := d.play(nil, func(w *world) { w.ledgerFirst = true }); err != nil {
 			return
 		}
 	}

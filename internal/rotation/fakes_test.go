@@ -231,6 +231,8 @@ func (s *source) Stage(_ context.Context, ref credential.Ref, m credential.Mater
 	err := s.effect("stage", ref.Slot, func() error {
 		l := s.slots[ref.Slot]
 		switch {
+		case s.locks && s.underWay(ref.Slot):
+			return fault.Transient(fault.LockTimeout, errors.New("a change is still under way"))
 		case l.exists && l.owner != ref.Owner() && l.owner != "":
 			return fault.Permanent(fault.Fenced, errors.New("the mark names another owner"))
 		case l.exists && (l.seq > ref.Seq || (l.seq == ref.Seq && l.retired)):
@@ -278,12 +280,15 @@ func (s *source) Retire(_ context.Context, ref credential.Ref) error {
 	return s.effect("retire", ref.Slot, func() error {
 		l := s.slots[ref.Slot]
 		switch {
-		case !l.exists && s.underWay(ref.Slot):
+		case s.underWay(ref.Slot) && (!l.exists || s.locks):
 			return fault.Transient(fault.LockTimeout, errors.New("a change is still under way"))
 		case !l.exists || l.owner != ref.Owner() || l.seq > ref.Seq:
 			return nil
+		case s.locks && l.seq == ref.Seq:
+			*l = login{exists: true, owner: l.owner, seq: ref.Seq}
+		case !s.locks:
+			*l = login{exists: true, owner: l.owner, seq: ref.Seq, retired: true}
 		}
-		*l = login{exists: true, owner: l.owner, seq: ref.Seq, retired: true}
 		return nil
 	})
 }

@@ -280,6 +280,7 @@ func doubles(effects int, of []fate, name string) func(func(trial) bool) {
 
 var (
 	rotationScenario    = scenario{until: 7*time.Hour + 30*time.Minute, publications: 2}
+	lockingScenario     = scenario{until: 7*time.Hour + 30*time.Minute, publications: 2, setup: func(w *world) { w.locks = true }}
 	swiftScenario       = scenario{until: 7 * time.Hour, publications: 2, setup: func(w *world) { w.policy.Overlap = 0 }}
 	certificateScenario = scenario{kind: certificate, until: 7 * time.Hour, publications: 2}
 )
@@ -431,10 +432,13 @@ func TestEveryMomentOfLifeSettles(t *testing.T) {
 	t.Parallel()
 	count := 0
 	for name, s := range moments {
-		count++
-		if _, err := s.run(nil, nil, nil); err != nil {
-			t.Errorf("%s: %v\n%s", name, err, s.story(nil, nil, nil))
-			return
+		for _, locks := range []bool{false, true} {
+			count++
+			change := func(w *world) { w.locks = locks }
+			if _, err := s.run(nil, nil, change); err != nil {
+				t.Errorf("%s: %v\n%s", name, err, s.story(nil, nil, change))
+				return
+			}
 		}
 	}
 	t.Logf("%d moments settled", count)
@@ -444,6 +448,7 @@ func TestEveryCrashOfARotationSettles(t *testing.T) {
 	t.Parallel()
 	cases := map[string]scenario{
 		"a password, from nothing to the first retired one": rotationScenario,
+		"a password, where changes of a login wait":         lockingScenario,
 		"a password without an overlap":                     swiftScenario,
 		"a certificate, from nothing to the second one":     certificateScenario,
 	}
