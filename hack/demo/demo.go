@@ -129,6 +129,9 @@ func (d *demo) startPostgreSQL(ctx context.Context, _ *transcript) error {
 
 // cleanUp ends what was started, in the opposite order.
 func (d *demo) cleanUp() {
+	d.past.mu.Lock()
+	d.past.over = true
+	d.past.mu.Unlock()
 	if d.cluster != nil && d.local == nil {
 		d.leaveExisting()
 	}
