@@ -12,6 +12,8 @@ export PATH := $(BIN):$(PATH)
 
 # IMG is the image that `make image` builds and `make deploy` names in the manifests.
 IMG ?= rekey.dev/rekey:v0.1.0
+# VERSION is what the operator says of itself.
+VERSION ?= v0.1.0
 # LEVEL of the cluster that `make cluster` starts: api, control or node (a node needs root).
 LEVEL ?= control
 # FUZZTIME is how long `make fuzz` tries each fuzz target.
@@ -82,7 +84,7 @@ ci: ## Everything that continuous integration runs
 
 .PHONY: build
 build: ## Build the operator into bin/rekey, static
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/rekey .
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/rekey .
 
 .PHONY: generate
 generate: deepcopy manifests docs dist/install.yaml alerts ## Every generated file: deepcopy, CRDs, reference docs, install.yaml, alert rules
