@@ -39,7 +39,7 @@ func parseFlags(arguments []string) (options, error) {
 	set.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "Address of the metrics, over TLS, for clients that the API server authorises; 0 turns them off.")
 	set.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz.")
 	set.BoolVar(&o.leaderElect, "leader-elect", false, "Work only while holding the lease in the operator's namespace.")
-	set.StringVar(&namespaces, "namespaces", "", "Namespaces to work in, separated by commas; empty for all. With namespaces, Roles there are enough.")
+	set.StringVar(&namespaces, "namespaces", "", "Namespaces to work in, separated by commas; empty for all. With namespaces, Roles there are enough for Secrets.")
 	set.StringVar(&o.operatorNamespace, "operator-namespace", os.Getenv("POD_NAMESPACE"), "Namespace of the key pairs of cluster-wide authorities and of the lease.")
 	set.BoolVar(&o.allowLoopback, "allow-loopback", false, "Allow databases on loopback addresses, for a local cluster.")
 	set.IntVar(&o.workers, "max-concurrent", 20, "Objects of one kind that are worked on at once.")

@@ -206,6 +206,11 @@ func (a *authorities) keyPair(ctx context.Context, object authorityObject) (crt 
 	if err != nil {
 		return nil, key, nil, err
 	}
+	if secret != nil {
+		if err := a.compareRecord(ctx, object, secret); err != nil {
+			return nil, key, nil, err
+		}
+	}
 	if secret == nil && a.clock.Since(object.object.GetCreationTimestamp().Time) < keyPairAge {
 		return nil, key, nil, fault.Pending(time.Second, fmt.Errorf("its key pair is being made"))
 	}
@@ -222,7 +227,7 @@ func (a *authorities) managedSecret(ctx context.Context, object authorityObject)
 	var secret corev1.Secret
 	err := a.live.Get(ctx, at, &secret)
 	if apierrors.IsNotFound(err) {
-		return nil, nil
+		return nil, nil //nolint:nilnil // no Secret and no error: it is not there
 	}
 	if err != nil {
 		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading Secret %s: %w", at, err))

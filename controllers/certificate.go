@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -150,4 +151,17 @@ func leafOf(m credential.Material) *x509.Certificate {
 		return nil
 	}
 	return chain[0]
+}
+
+// withAnchors gives the material with the trust anchors that the authority has now, if it is the one that signed: they may
+// have changed while the certificate stays good.
+func withAnchors(m credential.Material, authority *issuer.Authority) credential.Material {
+	if authority == nil {
+		return m
+	}
+	leaf := leafOf(m)
+	if leaf == nil || !bytes.Equal(leaf.AuthorityKeyId, authority.KeyID) {
+		return m
+	}
+	return m.With(credential.KeyAuthority, authority.Anchors)
 }

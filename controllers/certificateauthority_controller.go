@@ -22,8 +22,8 @@ const (
 	// lookAgain at what cannot be watched: soon while it is broken, now and then while it is not.
 	lookAgainBroken  = 30 * time.Second
 	lookAgainHealthy = 5 * time.Minute
-	// An authority warns from so many of its longest lifetimes before its end, and alarms from the last one, in which
-	// certificates begin to be cut short.
+	// An authority is to be replaced from so many of its longest lifetimes before its end. It warns when 7/10 of that time
+	// are left, and alarms in the last lifetime, in which certificates are cut short.
 	authorityWarnLifetimes = 3
 )
 
@@ -37,14 +37,20 @@ type authorityReconciler struct {
 func (r *authorityReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	object := r.newObject()
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
+		object.SetNamespace(request.Namespace)
+		object.SetName(request.Name)
+		r.authorities.forget(partsOfAuthority(object).id)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	parts := partsOfAuthority(object)
+	before, ok := object.DeepCopyObject().(client.Object)
+	if !ok {
+		return ctrl.Result{}, fmt.Errorf("copying a %T: not an object", object)
+	}
 	if !object.GetDeletionTimestamp().IsZero() {
 		r.authorities.forget(parts.id)
 		return ctrl.Result{}, nil
 	}
-	before := object.DeepCopyObject().(client.Object)
 	report := r.look(ctx, parts)
 	return r.report(ctx, before, object, report)
 }
@@ -100,7 +106,7 @@ func authorityHealth(now time.Time, spec *v1alpha1.AuthoritySpec, authority *iss
 	lead := min(authorityWarnLifetimes*longest, authority.NotAfter.Sub(authority.NotBefore)/2)
 	health := rotation.HealthOf(rotation.Observation{
 		Now:     now,
-		Policy:  rotation.Policy{RenewBefore: lead, WarnBefore: lead, AlarmBefore: min(longest, lead/2)},
+		Policy:  rotation.Policy{RenewBefore: lead, WarnBefore: lead, AlarmBefore: min(longest*10/7, lead)},
 		Current: &rotation.Version{Seq: 1, CommittedAt: authority.NotBefore, NotAfter: authority.NotAfter},
 	})
 	// Nobody renews an authority by itself: that it should be replaced is what the levels say.
@@ -122,7 +128,7 @@ func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject)
 	if err != nil {
 		return err
 	}
-	record, err := r.readRecord(ctx, parts)
+	record, err := r.authorities.readRecord(ctx, parts)
 	if err != nil {
 		return err
 	}
@@ -130,7 +136,7 @@ func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject)
 	case secret == nil && record != "":
 		return fault.Permanent(fault.AuthorityLost, fmt.Errorf(
 			"the key pair in Secret %s is gone, though it was made before: restore the Secret from a backup. To begin with a new authority, whose certificates nobody trusts yet, delete ConfigMap %s too",
-			r.authorities.secretKey(parts), r.recordKey(parts)))
+			r.authorities.secretKey(parts), r.authorities.recordKey(parts)))
 	case secret == nil:
 		return r.makeKeyPair(ctx, parts)
 	}

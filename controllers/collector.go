@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -86,7 +87,7 @@ func (c *collector) send(out chan<- prometheus.Metric, g gauges) {
 		}
 	}
 	for _, condition := range g.conditions {
-		labels := append(g.labels[:3:3], condition.Type, string(condition.Status), condition.Reason)
+		labels := slices.Concat(g.labels, []string{condition.Type, string(condition.Status), condition.Reason})
 		out <- prometheus.MustNewConstMetric(c.condition, prometheus.GaugeValue, 1, labels...)
 	}
 	if g.suspended {

@@ -120,6 +120,8 @@ func rotatingOf(outcome Outcome, cause *trouble) *metav1.Condition {
 		out.Reason, out.Message = v1alpha1.ReasonOverlapping, outcome.Decision.Message
 	case o.Pending == nil:
 		return nil
+	case o.Rotate.Token != "" && !o.Rotate.Honoured:
+		out.Reason, out.Message = v1alpha1.ReasonRequested, outcome.Decision.Message
 	case o.Pending.Fingerprint != o.Current.Fingerprint:
 		out.Reason, out.Message = v1alpha1.ReasonSpecChanged, outcome.Decision.Message
 	default:
@@ -132,11 +134,6 @@ func rotatingOf(outcome Outcome, cause *trouble) *metav1.Condition {
 func rotates(step rotation.Step) bool {
 	return slices.Contains([]rotation.Step{rotation.StepPropose, rotation.StepStage, rotation.StepVerify, rotation.StepCommit,
 		rotation.StepRetire, rotation.StepDiscard}, step)
-}
-
-// performed tells whether a pass did a step.
-func performed(outcome Outcome, step rotation.Step) bool {
-	return slices.Contains(outcome.Performed, step)
 }
 
 // withdrawDeadline is how long a deleted object may wait for a remote end that does not answer.

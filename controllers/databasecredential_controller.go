@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,10 +16,12 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/secretstore"
 )
+
+// errNotProven is why an address is not shown yet.
+var errNotProven = errors.New("the login was not proven at this address yet")
 
 // kindDatabaseCredential names the kind.
 const kindDatabaseCredential = "DatabaseCredential"
@@ -40,14 +43,18 @@ type databaseLogin struct {
 	session    backend.Session
 	policy     resolvedPolicy
 	policyErr  error
+	// shown is true where nothing waited for a proof before it could be shown.
+	shown bool
 }
 
 // Reconcile implements reconcile.Reconciler.
 func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	object := &v1alpha1.DatabaseCredential{}
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
+		r.names.forget(r.rotator.Memory, object, request)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	r.names.note(object, request)
 	deleting := !object.DeletionTimestamp.IsZero()
 	if deleting && !controllerutil.ContainsFinalizer(object, v1alpha1.Finalizer) {
 		r.rotator.Memory.Forget(string(object.UID))
@@ -61,19 +68,34 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 	}
 	cluster, err := r.cluster.id(ctx)
 	if err != nil {
-		return ctrl.Result{}, err
+		return r.statusFailed(ctx, ctrl.Result{RequeueAfter: lookAgainBroken}, err)
 	}
 	before := object.DeepCopy()
-	login := r.resolve(ctx, object, cluster)
+	login := r.resolve(ctx, object)
 	if login.session != nil {
 		defer login.session.Close()
 	}
-	outcome := r.drive(ctx, r.subject(login, cluster))
-	r.metrics.count(kindDatabaseCredential, outcome)
+	outcome := r.rotate(ctx, login, r.subject(login, cluster))
 	if outcome.Withdrawn {
 		return r.letGo(ctx, object, outcome)
 	}
 	return r.report(ctx, before, object, r.describe(ctx, login, cluster, outcome))
+}
+
+// rotate drives the login. What was proven on the way may be shown: then it drives once more.
+func (r *credentialReconciler) rotate(ctx context.Context, login *databaseLogin, subject Subject) Outcome {
+	proven := func(outcome Outcome) bool {
+		current := outcome.Observation.Current
+		return current != nil && r.rotator.Memory.Proven(subject.UID, current.Seq, subject.Endpoint)
+	}
+	outcome := r.drive(ctx, subject)
+	r.metrics.count(kindDatabaseCredential, outcome)
+	if !login.shown && proven(outcome) {
+		login.shown = true
+		outcome = r.drive(ctx, subject)
+		r.metrics.count(kindDatabaseCredential, outcome)
+	}
+	return outcome
 }
 
 // letGo takes the finalizer away. What was left behind is told first: the object is gone afterwards.
@@ -87,7 +109,7 @@ func (r *credentialReconciler) letGo(ctx context.Context, object *v1alpha1.Datab
 }
 
 // resolve finds the server and the policy and opens a session. Nothing remote is asked yet.
-func (r *credentialReconciler) resolve(ctx context.Context, object *v1alpha1.DatabaseCredential, cluster string) *databaseLogin {
+func (r *credentialReconciler) resolve(ctx context.Context, object *v1alpha1.DatabaseCredential) *databaseLogin {
 	login := &databaseLogin{object: object}
 	login.policy, login.policyErr = resolvePolicy(ctx, r.client, object.Namespace, object.Spec.RotationPolicyRef)
 	engine, err := r.backendOf(v1alpha1.EnginePostgreSQL)
@@ -131,6 +153,7 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Sub
 		WithdrawDeadline: withdrawDeadline(object.DeletionTimestamp),
 		InputHash:        fmt.Sprint(object.Generation, login.policy.version, login.digest),
 		SourceErr:        login.resolveErr,
+		Endpoint:         login.endpoint(),
 	}
 	out.Propose = func(ref credential.Ref) (credential.Material, error) {
 		return material.Login(loginName(object, ref.Slot), int(spec.Password.Length), material.Alphabet(spec.Password.Alphabet))
@@ -166,7 +189,11 @@ func (r *credentialReconciler) store(login *databaseLogin, subject Subject) Stor
 			DeletionPolicy: object.Spec.DeletionPolicy, Namespace: object.Namespace,
 			SecretName: string(object.Spec.SecretName), SecretType: corev1.SecretType(v1alpha1.SecretTypePostgreSQL),
 			Labels: labels, Annotations: annotations,
-			Data: func(current secretstore.Record) (map[string][]byte, error) { return bindingOf(login, current.Material) },
+			Data: func(current secretstore.Record) (map[string][]byte, error) {
+				proven := r.rotator.Memory.Proven(subject.UID, current.Seq, subject.Endpoint)
+				login.shown = proven
+				return bindingOf(login, current.Material, proven)
+			},
 		},
 		Logins: map[string]string{},
 	}
@@ -188,7 +215,7 @@ func recoverLogin(ctx context.Context, subject Subject, candidate secretstore.Re
 	}
 	verifier, err := material.SCRAMVerifier(candidate.Material[credential.KeyPassword])
 	if err != nil {
-		return candidate, credential.Rejected, nil //nolint:nilerr // what cannot be a password of ours is no candidate
+		return candidate, credential.Rejected, nil // what cannot be a password of ours is no candidate
 	}
 	candidate.Material = candidate.Material.With(credential.KeyVerifier, []byte(verifier))
 	candidate.Fingerprint = subject.Fingerprint
@@ -206,19 +233,29 @@ var sslModes = map[v1alpha1.TLSMode]string{
 	v1alpha1.TLSModeVerifyCA: "verify-ca", v1alpha1.TLSModeVerifyFull: "verify-full",
 }
 
-// bindingOf is what the user's Secret holds. Where the server or its CA certificates are not there, the login alone is known.
-func bindingOf(login *databaseLogin, m credential.Material) (map[string][]byte, error) {
-	if login.server == nil || login.resolved.Host == "" || (login.server.Spec.TLS.CARef != nil && login.resolved.CA == nil) {
-		err := login.resolveErr
-		if err == nil {
-			err = fault.Blocked(fault.ServerNotFound, fmt.Errorf("the DatabaseServer is not there"))
-		}
-		return nil, &secretstore.PartialError{Err: err, Known: map[string][]byte{
-			credential.KeyUsername: m[credential.KeyUsername].Reveal(), credential.KeyPassword: m[credential.KeyPassword].Reveal(),
-		}}
+// endpoint tells apart where, and how protected, the server is reached.
+func (l *databaseLogin) endpoint() string {
+	if l.server == nil {
+		return ""
 	}
-	return material.ServiceBinding(m, material.Binding{
+	return fmt.Sprint(l.server.UID, l.server.Spec.Address, l.server.Spec.TLS.Mode, textHash(string(l.resolved.CA)))
+}
+
+// bindingOf is what the user's Secret holds. A login that is shown already keeps the address that is shown with it, until
+// the login was proven at the new one. Where the server or what it refers to is not there, the login alone is known.
+func bindingOf(login *databaseLogin, m credential.Material, proven bool) (map[string][]byte, error) {
+	known := map[string][]byte{
+		credential.KeyUsername: m[credential.KeyUsername].Reveal(), credential.KeyPassword: m[credential.KeyPassword].Reveal(),
+	}
+	if login.resolveErr != nil {
+		return nil, &secretstore.PartialError{Err: login.resolveErr, Known: known}
+	}
+	data := material.ServiceBinding(m, material.Binding{
 		Host: login.resolved.Host, Port: login.resolved.Port, Database: login.object.Spec.Database,
 		SSLMode: sslModes[login.server.Spec.TLS.Mode], Certificates: login.resolved.CA,
-	}), nil
+	})
+	if proven {
+		return data, nil
+	}
+	return nil, &secretstore.PartialError{Err: errNotProven, Known: known, Otherwise: data}
 }

@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -36,6 +35,7 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 	if outcome.Observation.Now.IsZero() || outcome.Conflict {
 		return found
 	}
+	before := *status.DeepCopy()
 	status.NextRotationTime = timeRef(outcome.Health.Due)
 	current := outcome.Snapshot.Ledger.Current
 	if current == nil {
@@ -47,17 +47,21 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 	status.Revision, status.ActiveUsername = current.Seq, loginName(object, current.Slot)
 	status.LastRotationTime = timeRef(current.CommittedAt)
 	status.Binding = &v1alpha1.Binding{Name: object.Spec.SecretName}
-	found.verified = verifiedOf(object, endpointOf(login), outcome)
+	found.verified = verifiedOf(object, endpointOf(login), outcome, found.cause)
 	found.previousInUse = describePrevious(object, outcome)
-	found.news = r.newsOf(ctx, login, cluster, outcome)
+	found.news = r.newsOf(ctx, login, cluster, before, outcome)
 	return found
 }
 
 // verifiedOf says when and where the published login was proven. A process that has not asked yet leaves what is said.
-func verifiedOf(object *v1alpha1.DatabaseCredential, endpoint string, outcome Outcome) *metav1.Condition {
+func verifiedOf(object *v1alpha1.DatabaseCredential, endpoint string, outcome Outcome, cause *trouble) *metav1.Condition {
 	status, proof := &object.Status, outcome.Observation.Proof
 	login := status.ActiveUsername
 	said := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVerified)
+	if outcome.FailedStep == rotation.StepProbe && cause != nil && proof.Answer != credential.Rejected {
+		return &metav1.Condition{Status: metav1.ConditionUnknown, Reason: cause.reason,
+			Message: fmt.Sprintf("Whether login %s is accepted could not be found out: %s", login, cause.message)}
+	}
 	if proof.Seq != outcome.Observation.Current.Seq || proof.Answer == credential.Unknown {
 		if said != nil && status.Proof != nil && status.Proof.Login == login {
 			return said.DeepCopy()
@@ -100,7 +104,7 @@ func describePrevious(object *v1alpha1.DatabaseCredential, outcome Outcome) *met
 	}
 	sessions := outcome.Sessions
 	if sessions != nil {
-		shown.Sessions = ptr.To(int32(min(sessions.Count, 1<<30))) //nolint:gosec // bounded right here
+		shown.Sessions = new(int32(min(sessions.Count, 1<<30))) //nolint:gosec // bounded right here
 	}
 	object.Status.Previous = shown
 	if sessions == nil {
@@ -122,17 +126,17 @@ func clientsOf(sessions *credential.Sessions) string {
 }
 
 // newsOf tells a rotation and a retirement.
-func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin, cluster string, outcome Outcome) []news {
+func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin, cluster string, before v1alpha1.DatabaseCredentialStatus, outcome Outcome) []news {
 	object, current := login.object, outcome.Snapshot.Ledger.Current
 	var out []news
-	if performed(outcome, rotation.StepCommit) {
+	if current.Seq > before.Revision {
 		text := fmt.Sprintf("Revision %d with login %s is published in Secret %s.", current.Seq, loginName(object, current.Slot), object.Spec.SecretName)
 		if previous := outcome.Snapshot.Ledger.Previous; previous != nil {
 			text += fmt.Sprintf(" Login %s stays accepted until %s.", loginName(object, previous.Slot), instant(rotation.RetireAt(outcome.Observation)))
 		}
 		out = append(out, news{v1alpha1.ReasonRotated, actionPublish, text})
 	}
-	if performed(outcome, rotation.StepRetire) {
+	if before.Previous != nil && outcome.Snapshot.Ledger.Previous == nil {
 		out = append(out, news{v1alpha1.ReasonRetired, actionRetire, r.retiredNews(ctx, login, cluster, current.Slot)})
 	}
 	return out

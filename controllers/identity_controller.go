@@ -14,6 +14,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
@@ -58,15 +59,20 @@ func partsOfIdentity(object client.Object) identityObject {
 func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	object := r.newObject()
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
+		r.names.forget(r.rotator.Memory, object, request)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	r.names.note(object, request)
 	parts := partsOfIdentity(object)
+	before, ok := object.DeepCopyObject().(client.Object)
+	if !ok {
+		return ctrl.Result{}, fmt.Errorf("copying a %T: not an object", object)
+	}
 	if !object.GetDeletionTimestamp().IsZero() {
 		// Retain has no owner reference and Delete has one: there is nothing left to do.
 		r.rotator.Memory.Forget(string(object.GetUID()))
 		return ctrl.Result{}, nil
 	}
-	before := object.DeepCopyObject().(client.Object)
 	outcome := r.drive(ctx, r.resolve(ctx, parts))
 	r.metrics.count(parts.kind, outcome)
 	return r.report(ctx, before, object, r.describe(parts, outcome))
@@ -104,7 +110,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version)
 	subject.Propose = func(credential.Ref) (credential.Material, error) { return proposeCertificate(wanted) }
 	subject.NotAfter = notAfterOf
-	subject.Store = r.store(parts, wanted, subject.Fingerprint)
+	subject.Store = r.store(parts, wanted, subject.Fingerprint, authority)
 	return subject
 }
 
@@ -118,7 +124,7 @@ func certificatePolicy(policy rotation.Policy, spec *v1alpha1.IdentitySpec) rota
 	return policy
 }
 
-func (r *identityReconciler) store(parts identityObject, wanted material.Identity, fingerprint string) Store {
+func (r *identityReconciler) store(parts identityObject, wanted material.Identity, fingerprint string, authority *issuer.Authority) Store {
 	labels, annotations := templateOf(parts.spec.SecretTemplate)
 	formats := make([]material.Format, 0, len(parts.spec.Formats))
 	for _, format := range parts.spec.Formats {
@@ -132,7 +138,7 @@ func (r *identityReconciler) store(parts identityObject, wanted material.Identit
 			SecretName: string(parts.spec.SecretName), SecretType: corev1.SecretTypeTLS,
 			Labels: labels, Annotations: annotations,
 			Data: func(current secretstore.Record) (map[string][]byte, error) {
-				return material.TLSSecretData(current.Material, formats), nil
+				return material.TLSSecretData(withAnchors(current.Material, authority), formats), nil
 			},
 		},
 		Reader: r.client,
@@ -147,6 +153,7 @@ func (r *identityReconciler) describe(parts identityObject, outcome Outcome) rep
 	subject := fmt.Sprintf("The certificate in Secret %s/%s", parts.object.GetNamespace(), parts.spec.SecretName)
 	found := reportOf(parts.kind, subject, statusParts{&parts.status.Conditions, &parts.status.ObservedGeneration}, outcome, fault.IssueFailed)
 	status, current := parts.status, outcome.Snapshot.Ledger.Current
+	published := status.Revision
 	status.NextAttemptTime = timeRef(outcome.NextAttempt)
 	if outcome.Observation.Now.IsZero() || outcome.Conflict {
 		return found
@@ -163,7 +170,7 @@ func (r *identityReconciler) describe(parts identityObject, outcome Outcome) rep
 		status.SerialNumber, status.SHA256 = material.SerialNumber(leaf.SerialNumber), material.SHA256(leaf)
 		status.NotBefore, status.NotAfter = timeRef(leaf.NotBefore), timeRef(leaf.NotAfter)
 	}
-	if performed(outcome, rotation.StepCommit) {
+	if current.Seq > published {
 		found.news = append(found.news, news{v1alpha1.ReasonIssued, actionPublish, fmt.Sprintf(
 			"Revision %d is published in Secret %s: serial number %s, valid until %s, due to be renewed at %s.",
 			current.Seq, parts.spec.SecretName, status.SerialNumber, instant(current.NotAfter), instant(outcome.Health.Due))})

@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -67,12 +66,7 @@ func (r *authorityReconciler) dress(parts authorityObject, secret *corev1.Secret
 	secret.OwnerReferences = slices.DeleteFunc(secret.OwnerReferences, func(ref metav1.OwnerReference) bool {
 		return ref.Kind == string(parts.id.kind) && ref.Name == parts.id.name
 	})
-	if parts.spec.DeletionPolicy == v1alpha1.DeletionDelete {
-		secret.OwnerReferences = append(secret.OwnerReferences, metav1.OwnerReference{
-			APIVersion: v1alpha1.GroupVersion.String(), Kind: string(parts.id.kind), Name: parts.id.name,
-			UID: parts.object.GetUID(), Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(true),
-		})
-	}
+	secret.OwnerReferences = append(secret.OwnerReferences, ownersOf(parts)...)
 }
 
 // keepSecret writes labels, annotations and the owner again where they differ. The key pair itself is never changed.
@@ -89,26 +83,21 @@ func (r *authorityReconciler) keepSecret(ctx context.Context, parts authorityObj
 	return nil
 }
 
-// keepRecord writes the record where there is none, and compares it where there is one.
+// keepRecord writes the record where there is none. With the policy Delete it goes with the authority, as the Secret does;
+// otherwise it belongs to nobody and outlives it.
 func (r *authorityReconciler) keepRecord(ctx context.Context, parts authorityObject, secret *corev1.Secret, record string) error {
-	at := r.recordKey(parts)
-	certificate := string(secret.Data[credential.KeyCertificate])
-	switch record {
-	case certificate:
+	if record != "" {
 		return nil
-	case "":
-	default:
-		return fault.Permanent(fault.AuthorityLost, fmt.Errorf(
-			"the certificate in Secret %s is not the one that was made for this authority (ConfigMap %s, SHA-256 of its text %s): restore the Secret from a backup, or delete the ConfigMap if the exchange was meant",
-			client.ObjectKeyFromObject(secret), at, textHash(record)))
 	}
+	at := r.authorities.recordKey(parts)
 	object := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: at.Namespace, Name: at.Name,
-			Labels:      map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelKind: string(parts.id.kind)},
-			Annotations: map[string]string{v1alpha1.AnnotationOwner: string(parts.id.kind) + "/" + parts.id.name},
+			Labels:          map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelKind: string(parts.id.kind)},
+			Annotations:     map[string]string{v1alpha1.AnnotationOwner: string(parts.id.kind) + "/" + parts.id.name},
+			OwnerReferences: ownersOf(parts),
 		},
-		Immutable: ptr.To(true),
-		Data:      map[string]string{credential.KeyCertificate: certificate},
+		Immutable: new(true),
+		Data:      map[string]string{credential.KeyCertificate: string(secret.Data[credential.KeyCertificate])},
 	}
 	if err := r.live.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fault.Transient(fault.APIServerFailed, fmt.Errorf("creating ConfigMap %s: %w", at, apiReason(err)))
@@ -116,11 +105,33 @@ func (r *authorityReconciler) keepRecord(ctx context.Context, parts authorityObj
 	return nil
 }
 
+// ownersOf make what belongs to the authority go with it, where the policy says so.
+func ownersOf(parts authorityObject) []metav1.OwnerReference {
+	if parts.spec.DeletionPolicy != v1alpha1.DeletionDelete {
+		return nil
+	}
+	return []metav1.OwnerReference{{
+		APIVersion: v1alpha1.GroupVersion.String(), Kind: string(parts.id.kind), Name: parts.id.name,
+		UID: parts.object.GetUID(), Controller: new(true), BlockOwnerDeletion: new(true),
+	}}
+}
+
+// compareRecord refuses a key pair that is not the one that was made for the authority.
+func (a *authorities) compareRecord(ctx context.Context, parts authorityObject, secret *corev1.Secret) error {
+	record, err := a.readRecord(ctx, parts)
+	if err != nil || record == "" || record == string(secret.Data[credential.KeyCertificate]) {
+		return err
+	}
+	return fault.Permanent(fault.AuthorityLost, fmt.Errorf(
+		"the certificate in Secret %s is not the one that was made for this authority (ConfigMap %s, SHA-256 of its text %s): restore the Secret from a backup, or delete the ConfigMap if the exchange was meant",
+		client.ObjectKeyFromObject(secret), a.recordKey(parts), textHash(record)))
+}
+
 // readRecord gives the recorded certificate, empty where there is none.
-func (r *authorityReconciler) readRecord(ctx context.Context, parts authorityObject) (string, error) {
-	at := r.recordKey(parts)
+func (a *authorities) readRecord(ctx context.Context, parts authorityObject) (string, error) {
+	at := a.recordKey(parts)
 	var object corev1.ConfigMap
-	err := r.live.Get(ctx, at, &object)
+	err := a.live.Get(ctx, at, &object)
 	if apierrors.IsNotFound(err) {
 		return "", nil
 	}
@@ -130,9 +141,9 @@ func (r *authorityReconciler) readRecord(ctx context.Context, parts authorityObj
 	return object.Data[credential.KeyCertificate], nil
 }
 
-func (r *authorityReconciler) recordKey(parts authorityObject) client.ObjectKey {
+func (a *authorities) recordKey(parts authorityObject) client.ObjectKey {
 	return client.ObjectKey{
-		Namespace: r.authorities.secretKey(parts).Namespace,
+		Namespace: a.secretKey(parts).Namespace,
 		Name:      secretstore.LedgerName(string(parts.id.kind), parts.id.name),
 	}
 }

@@ -42,9 +42,9 @@ func startManaged(t *testing.T, log logr.Logger) *managed {
 	// Only this test's namespace: other tests work beside it.
 	mgr, err := ctrl.NewManager(&config, ctrl.Options{
 		Scheme: testScheme(t), Logger: log, Cache: CacheOptions([]string{m.namespace}, m.namespace),
-		Client:     client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}},
+		Client:     client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}},
 		Metrics:    metricsserver.Options{BindAddress: "0"},
-		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
+		Controller: ctrlconfig.Controller{SkipNameValidation: new(true)},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +155,7 @@ func TestACountOfRequestsWithoutAnythingDueIsZero(t *testing.T) {
 func startBeside(t *testing.T, m *managed) {
 	t.Helper()
 	m.clock.SetTime(time.Now())
-	m.world.restart()
+	m.restart()
 	for _, o := range []client.Object{&v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: m.namespace, Name: "app"}},
 		&v1alpha1.DatabaseCredential{ObjectMeta: metav1.ObjectMeta{Namespace: m.namespace, Name: "orders"}}} {
 		m.settle(o, 3)
@@ -176,7 +176,7 @@ func TestMetricsAreCleanAndVanishWithTheirObjects(t *testing.T) {
 		}
 		var lines []string
 		for _, family := range families {
-			for _, metric := range family.Metric {
+			for _, metric := range family.GetMetric() {
 				lines = append(lines, family.GetName()+" "+metric.String())
 			}
 		}

@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -34,6 +35,8 @@ type memo struct {
 	attempts map[rotation.Step]attempt
 	base     int64
 	inputs   string
+	// endpoint is where the proof was made.
+	endpoint string
 }
 
 // candidate is what this process heard of the pending version.
@@ -59,6 +62,14 @@ func (m *Memory) Forget(uid string) {
 	delete(m.byUID, uid)
 }
 
+// Proven tells whether a finished pass saw version seq of the object accepted at the endpoint.
+func (m *Memory) Proven(uid string, seq int64, endpoint string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := m.byUID[uid]
+	return known.endpoint == endpoint && known.proof.Seq == seq && known.proof.Answer == credential.Accepted
+}
+
 // open gives what is remembered, from now on for these inputs: other inputs begin with no failed attempts.
 func (m *Memory) open(uid, inputs string, now time.Time) memo {
 	m.mu.Lock()
@@ -70,9 +81,7 @@ func (m *Memory) open(uid, inputs string, now time.Time) memo {
 	known.proof.InThisPass = false
 	attempts := make(map[rotation.Step]attempt, len(known.attempts))
 	if known.inputs == inputs {
-		for step, a := range known.attempts {
-			attempts[step] = a
-		}
+		maps.Copy(attempts, known.attempts)
 	}
 	known.inputs, known.attempts = inputs, attempts
 	return known
@@ -86,6 +95,13 @@ func (m *Memory) keep(uid string, what memo) {
 		m.byUID = map[string]memo{}
 	}
 	m.byUID[uid] = what
+}
+
+// at notes where the remote end is. A proof of another place is forgotten, so that the version is proven anew.
+func (m *memo) at(endpoint string) {
+	if m.endpoint != endpoint {
+		m.endpoint, m.proof, m.mark = endpoint, rotation.Proof{}, rotation.Mark{}
+	}
 }
 
 // away notes from which version the rotation leads away: the attempts of another rotation do not count. The number of

@@ -215,10 +215,10 @@ func (w *pgWorld) bundle(text string) {
 func TestEveryTroubleWithARealServerIsToldOnceAndMendsItself(t *testing.T) {
 	for _, version := range versions {
 		server := sharedServer(t, version)
-		for name, make := range databaseTroubles(version) {
+		for name, trouble := range databaseTroubles(version) {
 			t.Run(fmt.Sprintf("%d/%s", version, name), func(t *testing.T) {
 				w := newPGWorld(t, server)
-				make(w).run(t, w.world)
+				trouble(w).run(t, w.world)
 			})
 		}
 	}
@@ -383,4 +383,29 @@ func TestAServerThatTrustsEverybodyProvesNothing(t *testing.T) {
 	w.step(time.Hour)
 	w.settle(w.credential, 5)
 	w.wantCondition(w.credential, v1alpha1.ConditionReady, "True/Published")
+}
+
+func TestAnAddressIsShownOnlyAfterTheLoginWasProvenThere(t *testing.T) {
+	w := newPGWorld(t, sharedServer(t, 15))
+	ready(w.world, w.object, w.credential)
+	before := w.secret("orders-db")
+	move := func(address string) {
+		w.edit(w.object, func() { w.object.Spec.Address = address })
+		secret := w.secret("orders-admin")
+		w.edit(secret, func() { secret.Data["host"] = []byte(address) })
+		for range 3 {
+			w.step(6 * time.Minute)
+			w.reconcile(w.credential)
+		}
+	}
+	move("127.0.0.1:1")
+	if now := w.secret("orders-db"); string(now.Data["port"]) != string(before.Data["port"]) || now.ResourceVersion != before.ResourceVersion {
+		t.Errorf("the Secret shows port %s, where nobody answers", now.Data["port"])
+	}
+	w.wantCondition(w.credential, v1alpha1.ConditionVerified, "Unknown/ServerUnreachable")
+	w.wantCondition(w.credential, v1alpha1.ConditionReady, "True/Published")
+	move(fmt.Sprintf("localhost:%d", w.server.Port))
+	if now := w.secret("orders-db"); string(now.Data["host"]) != "localhost" || !w.accepted(now) {
+		t.Errorf("the Secret shows host %s after the login was proven at localhost:%s", now.Data["host"], describeConditions(w.credential))
+	}
 }

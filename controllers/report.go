@@ -102,6 +102,10 @@ type report struct {
 func (s *shared) report(ctx context.Context, before, after client.Object, found report) (ctrl.Result, error) {
 	now := s.clock.Now().UTC()
 	result := ctrl.Result{RequeueAfter: min(max(found.wakeAt.Sub(now), soonest), latest)}
+	if found.cause != nil {
+		// Not everything that may mend it can be watched. Remote ends have a pace of their own.
+		result.RequeueAfter = min(result.RequeueAfter, lookAgainBroken)
+	}
 	s.logTrouble(ctx, found)
 	if found.unseen {
 		return result, nil
@@ -129,8 +133,8 @@ func (s *shared) statusFailed(ctx context.Context, result ctrl.Result, err error
 	case apierrors.IsConflict(err):
 		result.RequeueAfter = conflictWait
 	default:
-		log.FromContext(ctx).Error(apiReason(err), "Writing the status failed; it is tried again")
-		s.metrics.errors.WithLabelValues("status", string(fault.APIServerFailed)).Inc()
+		log.FromContext(ctx).Error(apiReason(err), "A request to the API server failed; it is tried again")
+		s.metrics.errors.WithLabelValues("apiserver", string(fault.APIServerFailed)).Inc()
 		result.RequeueAfter = min(result.RequeueAfter, lookAgainBroken)
 	}
 	return result, nil
@@ -223,7 +227,7 @@ func expiryConditions(found report) (expiring, overdue metav1.Condition) {
 
 // apiReason strips an API server's answer to its reason and code: what an admission webhook writes may quote the object.
 func apiReason(err error) error {
-	status, ok := err.(apierrors.APIStatus) //nolint:errorlint // only the bare answer has a text that may quote
+	status, ok := err.(apierrors.APIStatus)
 	if !ok {
 		return err
 	}

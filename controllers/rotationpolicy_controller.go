@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -32,9 +31,9 @@ func (r *policyReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 	before := object.DeepCopy()
 	users, err := r.users(ctx, object)
 	if err != nil {
-		return ctrl.Result{}, fmt.Errorf("counting the users of RotationPolicy %s: %w", request.NamespacedName, err)
+		return r.statusFailed(ctx, ctrl.Result{RequeueAfter: lookAgainBroken}, fmt.Errorf("counting the users: %w", err))
 	}
-	object.Status.Users = ptr.To(users)
+	object.Status.Users = new(users)
 	found := report{
 		kind:   "RotationPolicy",
 		reader: statusParts{&object.Status.Conditions, &object.Status.ObservedGeneration},
@@ -59,7 +58,7 @@ func (r *policyReconciler) users(ctx context.Context, policy *v1alpha1.RotationP
 		}
 		total += lengthOf(list)
 	}
-	return int32(min(total, 1<<30)), nil //nolint:gosec // bounded right here
+	return int32(min(total, 1<<30)), nil
 }
 
 func lengthOf(list client.ObjectList) int {

@@ -67,6 +67,8 @@ type Subject struct {
 	Deleting, Suspended, Delete bool
 	// WithdrawDeadline is when a deleted object is let go although the remote end could not be cleaned.
 	WithdrawDeadline time.Time
+	// Endpoint tells apart where the remote end is: a proof holds for one place.
+	Endpoint string
 	// InputHash changes with everything that may mend a failing step; then the backoff begins anew.
 	InputHash string
 }
@@ -132,6 +134,7 @@ func (r *Rotator) Drive(ctx context.Context, s Subject) Outcome {
 	p := &pass{Rotator: r, Subject: s}
 	inputs := strings.Join([]string{s.InputHash, s.Fingerprint, s.Rotate, s.RetirePrevious}, "\x00")
 	p.memo = r.Memory.open(s.UID, inputs, p.now())
+	p.memo.at(s.Endpoint)
 	p.run(ctx)
 	if p.out.Withdrawn {
 		r.Memory.Forget(s.UID)

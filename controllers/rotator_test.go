@@ -128,7 +128,7 @@ func newDrive() *drive {
 		Ref: credential.Ref{Cluster: "c", Namespace: "web", Name: "orders"}, UID: "uid-1",
 		Policy: rotation.Policy{Interval: 24 * time.Hour, MaxAge: 72 * time.Hour, Overlap: time.Hour, ProbeInterval: time.Hour},
 		Traits: driveTraits, Fingerprint: "v1", Store: d.store, Source: d.source, InputHash: "1",
-		Propose: func(ref credential.Ref) (credential.Material, error) {
+		Propose: func(credential.Ref) (credential.Material, error) {
 			return credential.Material{credential.KeyPassword: credential.SensitiveString(driveCanary)}, nil
 		},
 		WithdrawDeadline: driveStart.Add(10 * time.Minute),
@@ -529,7 +529,7 @@ func TestMemoryIsSafeForManyAndForgets(t *testing.T) {
 	for i := range 50 {
 		group.Go(func() {
 			d := newDrive()
-			d.Rotator.Memory = memory
+			d.Memory = memory
 			d.subject.UID = fmt.Sprint("uid-", i%10, "-", i)
 			d.source.stageErr = errors.New("no")
 			d.pass()

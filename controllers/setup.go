@@ -43,7 +43,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) error {
 func newShared(cached, live client.Client, recorder events.EventRecorder, options Options) shared {
 	return shared{
 		client: cached, live: live, clock: options.Clock, recorder: recorder,
-		backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: &clusterID{live: live},
+		backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: &clusterID{live: live}, names: &uidNames{},
 		rotator: &Rotator{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &Memory{}, StepTimeout: defaultStepTimeout},
 		authorities: &authorities{reader: cached, live: live, keyPairs: options.KeyPairs, clock: options.Clock,
 			operatorNamespace: options.OperatorNamespace},

@@ -4,10 +4,13 @@
 package controllers
 
 import (
+	"fmt"
+	"sync"
 	"time"
 
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -32,8 +35,28 @@ type shared struct {
 	rotator     *Rotator
 	authorities *authorities
 	metrics     *metrics
+	names       *uidNames
 	// backends by engine; cluster says which cluster this is.
 	backends      map[v1alpha1.Engine]backend.Backend
 	allowLoopback bool
 	cluster       *clusterID
+}
+
+// uidNames remembers which UID an object had, so that what is remembered of it can be forgotten when it is gone.
+type uidNames struct {
+	known sync.Map
+}
+
+func nameOf(object client.Object, request ctrl.Request) string {
+	return fmt.Sprintf("%T %s", object, request.NamespacedName)
+}
+
+func (n *uidNames) note(object client.Object, request ctrl.Request) {
+	n.known.Store(nameOf(object, request), string(object.GetUID()))
+}
+
+func (n *uidNames) forget(memory *Memory, object client.Object, request ctrl.Request) {
+	if uid, ok := n.known.LoadAndDelete(nameOf(object, request)); ok {
+		memory.Forget(uid.(string)) //nolint:forcetypeassert // only strings are stored
+	}
 }

@@ -66,8 +66,8 @@ func (p *pass) drop(ctx context.Context, remover credential.Remover, slot string
 // letGo tells whether a deleted object is let go although err: at once where what it would be removed from is gone, else
 // when its time is over.
 func (p *pass) letGo(err error) bool {
-	switch fault.ReasonOf(err, "") {
-	case fault.ServerNotFound, fault.SecretNotFound:
+	reason := fault.ReasonOf(err, "")
+	if reason == fault.ServerNotFound || reason == fault.SecretNotFound {
 		return true
 	}
 	return !p.now().Before(p.WithdrawDeadline)

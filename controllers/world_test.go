@@ -156,7 +156,7 @@ func (w *world) restart() {
 }
 
 // Eventf implements events.EventRecorder.
-func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, action, note string, args ...any) {
+func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, note string, args ...any) {
 	object, _ := regarding.(client.Object)
 	w.mu.Lock()
 	defer w.mu.Unlock()

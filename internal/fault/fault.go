@@ -79,8 +79,7 @@ func Classify(err error) Class {
 	if err == nil {
 		return ClassNone
 	}
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.class
 	}
 	return ClassTransient
@@ -88,8 +87,7 @@ func Classify(err error) Class {
 
 // ReasonOf tells the reason that err carries, or the fallback.
 func ReasonOf(err error, fallback Reason) Reason {
-	var e *Error
-	if errors.As(err, &e) && e.reason != "" {
+	if e, ok := errors.AsType[*Error](err); ok && e.reason != "" {
 		return e.reason
 	}
 	return fallback
@@ -97,8 +95,7 @@ func ReasonOf(err error, fallback Reason) Reason {
 
 // RetryAfter tells the wait that a pending error asks for; 0 for every other.
 func RetryAfter(err error) time.Duration {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.after
 	}
 	return 0

@@ -35,11 +35,14 @@ func (m managedMetadata) String() string {
 	return string(list)
 }
 
-// PartialError is what Options.Data answers where a part of the data cannot be told now, because a reference is broken. A
-// Secret that is there is then compared and written with the known part alone; none is made.
+// PartialError is what Options.Data answers where a part of the data cannot be told now, or is not proven yet. A Secret that
+// shows the known part is then left as it is.
 type PartialError struct {
 	// Known part of the data.
 	Known map[string][]byte
+	// Otherwise is the data for a Secret that does not show the known part; nil where that cannot be told, and then Err
+	// is what stands in the way.
+	Otherwise map[string][]byte
 	// Err says what is missing.
 	Err error
 }
@@ -53,9 +56,13 @@ func (p *PartialError) Unwrap() error { return p.Err }
 // wanted gives the user's Secret as it should be: what is there (have; nil where nothing is) with everything of ours in place.
 func (o Options) wanted(have *corev1.Secret, current Record) (*corev1.Secret, error) {
 	data, err := o.Data(current)
-	if partial := (*PartialError)(nil); errors.As(err, &partial) && have != nil {
-		// What cannot be told now stays as it is.
-		data, err = merged(have.Data, partial.Known), nil
+	if partial := (*PartialError)(nil); errors.As(err, &partial) {
+		switch {
+		case have != nil && showsAll(have.Data, partial.Known):
+			data, err = have.Data, nil
+		case partial.Otherwise != nil:
+			data, err = partial.Otherwise, nil
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("making the data of Secret %s: %w", o.secretRef(), err)
@@ -158,6 +165,16 @@ func showsData(have, want map[string][]byte) bool {
 	for key, value := range want {
 		theirs, ok := have[key]
 		if !ok || !shows(theirs, value) {
+			return false
+		}
+	}
+	return true
+}
+
+// showsAll tells whether every known value is there.
+func showsAll(have, known map[string][]byte) bool {
+	for key, value := range known {
+		if theirs, ok := have[key]; !ok || !shows(theirs, value) {
 			return false
 		}
 	}

@@ -4,9 +4,9 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,7 +21,6 @@ import (
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
@@ -49,7 +48,7 @@ type errorLog struct {
 
 func (l *errorLog) logger() logr.Logger {
 	return funcr.NewJSON(func(line string) {
-		if bytes.Contains([]byte(line), []byte(`"error":`)) {
+		if strings.Contains(line, `"error":`) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.lines = append(l.lines, line)
@@ -67,7 +66,7 @@ func startable(t *testing.T, s *apiServer, config *rest.Config, options ctrl.Opt
 	t.Helper()
 	options.Scheme = s.scheme
 	options.Metrics = metricsserver.Options{BindAddress: "0"}
-	options.Controller = ctrlconfig.Controller{SkipNameValidation: ptr.To(true)}
+	options.Controller = ctrlconfig.Controller{SkipNameValidation: new(true)}
 	mgr, err := ctrl.NewManager(config, options)
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +101,7 @@ func startRekey(t *testing.T, s *apiServer, config *rest.Config, log logr.Logger
 	config.Wrap(apiClock.Wrap)
 	mgr := startable(t, s, config, ctrl.Options{
 		Logger: log, Cache: controllers.CacheOptions(nil, "default"),
-		Client: client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}},
+		Client: client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}},
 	})
 	err := controllers.Setup(t.Context(), mgr, controllers.Options{
 		OperatorNamespace: "default", Workers: workers, Clock: clock.RealClock{}, APIClock: apiClock,

@@ -100,11 +100,18 @@ func (s *apiServer) changed(t *testing.T, user string) map[string]int {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var event struct {
-			Verb string
-			User struct{ Username string }
+			Verb string `json:"verb"`
+			User struct {
+				Username string `json:"username"`
+			} `json:"user"`
 			// ObjectRef names what the request was about.
-			ObjectRef      struct{ Resource, Subresource string }
-			ResponseStatus struct{ Code int }
+			ObjectRef struct {
+				Resource    string `json:"resource"`
+				Subresource string `json:"subresource"`
+			} `json:"objectRef"`
+			ResponseStatus struct {
+				Code int `json:"code"`
+			} `json:"responseStatus"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
 			t.Fatal(err)

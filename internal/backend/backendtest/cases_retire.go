@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
 )
 
 func (s *suite) retired(t *testing.T) {
@@ -33,11 +34,25 @@ func (s *suite) retiredElsewhere(t *testing.T) {
 	s.mustNot(t, on.Retire(s.context(t), ref(1, "a")))
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{})
 	live := s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
-	for _, seq := range []int64{1, 5} { // a slot that was taken over, and a version that never reached it
-		s.mustNot(t, on.Retire(s.context(t), ref(seq, "a")))
-		s.wantAnswer(t, on, ref(3, "a"), live, credential.Accepted)
-	}
+	s.mustNot(t, on.Retire(s.context(t), ref(1, "a"))) // a slot that was taken over
+	s.wantAnswer(t, on, ref(3, "a"), live, credential.Accepted)
 	s.wantMarker(t, on, ref(3, "a"), credential.Marker{Exists: true, Owner: ref(3, "a").Owner(), Seq: 3})
+}
+
+// final is the end of a version: neither it nor one before it comes back, not even by a Stage that was under way.
+func (s *suite) final(t *testing.T) {
+	t.Helper()
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	first := s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
+	s.mustNot(t, on.Retire(s.context(t), ref(5, "a"))) // a version that never reached the slot ends the one that is there
+	for _, seq := range []int64{3, 4, 5} {
+		_, err := on.Stage(s.context(t), ref(seq, "a"), s.propose(t, target, "a"))
+		s.wantFault(t, err, fault.ClassPermanent, fault.Fenced)
+	}
+	s.wantAnswer(t, on, ref(3, "a"), first, credential.Rejected)
+	next := s.stage(t, on, ref(6, "a"), s.propose(t, target, "a"))
+	s.wantAnswer(t, on, ref(6, "a"), next, credential.Accepted)
 }
 
 func (s *suite) reused(t *testing.T) {

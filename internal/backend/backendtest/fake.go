@@ -25,6 +25,8 @@ type FakeLogin struct {
 	// Owner and Seq are the mark; empty and 0 where there is none.
 	Owner string
 	Seq   int64
+	// Retired is true where version Seq was retired, and can never be staged again.
+	Retired bool
 	// Sessions are the names of the clients that are connected.
 	Sessions []string
 }
@@ -191,10 +193,11 @@ func (s *fakeSession) Stage(ctx context.Context, ref credential.Ref, proposed cr
 		if err := s.mark(name, login, ref); err != nil {
 			return err
 		}
-		if login.Seq > ref.Seq {
+		if login.Seq > ref.Seq || login.Seq == ref.Seq && login.Retired {
 			return fault.Permanent(fault.Fenced, fmt.Errorf("staging login %q: it carries version %d already", name, login.Seq))
 		}
 		login.Password, login.CanLogin, login.Owner, login.Seq = proposed.String(credential.KeyPassword), true, ref.Owner(), ref.Seq
+		login.Retired = false
 		s.fake.logins[name] = login
 		return nil
 	})
@@ -250,8 +253,8 @@ func (s *fakeSession) Retire(ctx context.Context, ref credential.Ref) error {
 		if login.Owner != ref.Owner() {
 			return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: it does not carry our mark", name))
 		}
-		if login.Seq == ref.Seq {
-			login.CanLogin, login.Password = false, ""
+		if login.Seq <= ref.Seq {
+			login.CanLogin, login.Password, login.Seq, login.Retired = false, "", ref.Seq, true
 		}
 		return nil
 	})

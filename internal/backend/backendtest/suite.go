@@ -67,7 +67,8 @@ func Run(t *testing.T, harness Harness) {
 		{"a login that somebody else made is left alone", (*suite).loginExists},
 		{"an absent login is not made where the spec says so", (*suite).loginNotFound},
 		{"a retired version is refused, for good and more than once", (*suite).retired},
-		{"retiring what is not there, or not that version, changes nothing", (*suite).retiredElsewhere},
+		{"retiring what is not there, or was taken over, changes nothing", (*suite).retiredElsewhere},
+		{"retiring is final", (*suite).final},
 		{"a slot serves again after it was retired", (*suite).reused},
 		{"removing drops what is ours and nothing else", (*suite).removed},
 		{"a wrong password and an absent login are rejected", (*suite).rejected},
@@ -154,10 +155,21 @@ func (s *suite) stage(t *testing.T, on powers, r credential.Ref, proposed creden
 	return got
 }
 
+// maxWaits for a change that is under way.
+const maxWaits = 10
+
 func (s *suite) wantAnswer(t *testing.T, on powers, r credential.Ref, with credential.Material, want credential.Answer) {
 	t.Helper()
 	got, err := on.Verify(s.context(t), r, with)
 	s.heard(err)
+	// A change that is still under way is waited for, as the planner does.
+	for tries := 0; fault.Classify(err) == fault.ClassPending && tries < maxWaits; tries++ {
+		moment, cancel := context.WithTimeout(s.context(t), fault.RetryAfter(err))
+		<-moment.Done()
+		cancel()
+		got, err = on.Verify(s.context(t), r, with)
+		s.heard(err)
+	}
 	if got != want {
 		t.Errorf("verifying %s: %s, want %s (%v)", r, got, want, err)
 	}

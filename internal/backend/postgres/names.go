@@ -144,22 +144,25 @@ func lockKey(username string) int64 {
 // markText is the mark on the login of ref.
 func markText(ref credential.Ref) string { return fmt.Sprintf("rekey %s seq=%d", ref.Owner(), ref.Seq) }
 
-var markForm = regexp.MustCompile(`^rekey ([^\s]+) seq=([1-9][0-9]{0,17})$`)
+// retiredMarkText is the mark on the login after version ref was retired: it can never be staged again.
+func retiredMarkText(ref credential.Ref) string { return markText(ref) + " retired" }
+
+var markForm = regexp.MustCompile(`^rekey ([^\s]+) seq=([1-9][0-9]{0,17})( retired)?$`)
 
 // maxMark bounds a mark, in bytes: a UID, a namespace of 63, a name of 253, a number, and what is between.
 const maxMark = 512
 
 // parseMark reads a comment as a mark. Any other comment is no mark.
-func parseMark(comment string) (owner string, seq int64) {
+func parseMark(comment string) (owner string, seq int64, retired bool) {
 	parts := markForm.FindStringSubmatch(comment)
 	if parts == nil || len(comment) > maxMark {
-		return "", 0
+		return "", 0, false
 	}
 	seq, err := strconv.ParseInt(parts[2], 10, 64)
 	if err != nil {
-		return "", 0
+		return "", 0, false
 	}
-	return parts[1], seq
+	return parts[1], seq, parts[3] != ""
 }
 
 // ident quotes a name for a statement.

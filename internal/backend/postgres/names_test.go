@@ -217,7 +217,7 @@ func FuzzOnlyOurOwnMarksAreMarks(f *testing.F) {
 	f.Add("", "a b", "x seq=9", int64(-1))
 	f.Fuzz(func(t *testing.T, cluster, namespace, name string, seq int64) {
 		r := credential.Ref{Cluster: cluster, Namespace: namespace, Name: name, Seq: seq}
-		owner, got := parseMark(markText(r))
+		owner, got, _ := parseMark(markText(r))
 		if owner != "" && (owner != r.Owner() || got != r.Seq) {
 			t.Errorf("%q was read as %q, %d", markText(r), owner, got)
 		}
@@ -230,7 +230,7 @@ func FuzzOnlyOurOwnMarksAreMarks(f *testing.F) {
 func TestCommentsThatAreNoMarks(t *testing.T) {
 	for _, comment := range []string{"", "rekey", "rekey a/b/c", "rekey a/b/c seq=", "rekey a/b/c seq=0", "rekey a/b/c seq=-1", "rekey a/b/c seq=1 ", " rekey a/b/c seq=1",
 		"rekey a/b/c seq=01", "rekey a/b/c seq=99999999999999999999", "rekey a/b/c seq=1\n", "the app's login", "rekey " + strings.Repeat("x", 600) + " seq=1"} {
-		if owner, seq := parseMark(comment); owner != "" || seq != 0 {
+		if owner, seq, _ := parseMark(comment); owner != "" || seq != 0 {
 			t.Errorf("%q was read as a mark of %q, %d", comment, owner, seq)
 		}
 	}

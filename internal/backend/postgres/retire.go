@@ -14,8 +14,8 @@ import (
 	"github.com/rekey/rekey/internal/material"
 )
 
-// Retire implements credential.Source: the login of ref's slot is closed if it still carries version ref. A login that is
-// gone, that version ref never reached, or that a later version has taken over, is left alone.
+// Retire implements credential.Source: the login of ref's slot is closed unless a later version has taken it over, and its
+// mark says so, so that a Stage of version ref that arrives later is refused. A login that is gone is left alone.
 func (s *session) Retire(ctx context.Context, ref credential.Ref) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -40,7 +40,7 @@ func retire(ctx context.Context, tx pgx.Tx, ref credential.Ref, login string) (c
 	if err != nil || !before.exists {
 		return false, err
 	}
-	if err := ours(before, login, ref); err != nil || before.seq != ref.Seq {
+	if err := ours(before, login, ref); err != nil || before.seq > ref.Seq {
 		return false, err
 	}
 	if err := exec(ctx, tx, "ALTER ROLE "+ident(login)+" NOLOGIN PASSWORD NULL"); err != nil {
@@ -53,9 +53,12 @@ func retire(ctx context.Context, tx pgx.Tx, ref credential.Ref, login string) (c
 	if err := ours(after, login, ref); err != nil {
 		return false, err
 	}
-	if after.seq != ref.Seq {
+	if after.seq != before.seq {
 		// Somebody was faster than the lock that all of us take: roll back, and look again.
 		return false, fault.Transient(fault.Fenced, fmt.Errorf("retiring login %q: its mark changed meanwhile", login))
+	}
+	if err := exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(retiredMarkText(ref))); err != nil {
+		return false, err
 	}
 	return true, nil
 }

@@ -79,10 +79,13 @@ func (s *session) stage(ctx context.Context, tx pgx.Tx, ref credential.Ref, logi
 	return exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(markText(ref)))
 }
 
-// fence refuses a login that is not ours, or that carries a later version.
+// fence refuses a login that is not ours, that carries a later version, or on which this version was retired already.
 func fence(r role, login string, ref credential.Ref) error {
 	if err := checkMark(r, login, ref); err != nil {
 		return err
+	}
+	if r.seq == ref.Seq && r.retired {
+		return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: version %d was retired there already: another rekey, or a restored cluster, is ahead", login, ref.Seq))
 	}
 	if r.seq > ref.Seq {
 		return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: it carries version %d already, and this is version %d: another rekey, or a restored cluster, is ahead", login, r.seq, ref.Seq))

@@ -85,6 +85,7 @@ type role struct {
 	canLogin  bool
 	owner     string // whom the mark names
 	seq       int64
+	retired   bool // version seq was retired
 }
 
 // marker gives the mark.
@@ -107,7 +108,7 @@ func readRole(ctx context.Context, from queryer, name string) (role, error) {
 	if err != nil {
 		return role{}, err
 	}
-	r.owner, r.seq = parseMark(comment)
+	r.owner, r.seq, r.retired = parseMark(comment)
 	return r, nil
 }
 
