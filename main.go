@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -101,7 +100,7 @@ func managerOptions(flags options) (ctrl.Options, error) {
 	return ctrl.Options{
 		Scheme:  scheme,
 		Cache:   controllers.CacheOptions(flags.namespaces, flags.operatorNamespace),
-		Client:  client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: ptr.To(true)}, FieldOwner: "rekey"},
+		Client:  client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}, FieldOwner: "rekey"},
 		Metrics: metricsserver.Options{BindAddress: flags.metricsAddress, SecureServing: true, FilterProvider: filters.WithAuthenticationAndAuthorization},
 
 		HealthProbeBindAddress:        flags.probeAddress,
@@ -109,7 +108,7 @@ func managerOptions(flags options) (ctrl.Options, error) {
 		LeaderElectionID:              "rekey.rekey.dev",
 		LeaderElectionNamespace:       flags.operatorNamespace,
 		LeaderElectionReleaseOnCancel: true,
-		GracefulShutdownTimeout:       ptr.To(gracefulStop),
+		GracefulShutdownTimeout:       new(gracefulStop),
 	}, nil
 }
 
