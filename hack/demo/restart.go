@@ -19,9 +19,10 @@ import (
 
 const (
 	// roomForRestart is how long nothing may be due, so that a restart fits into it and is watched for a while.
-	roomForRestart = 14 * time.Second
-	// settled is how long nothing may have changed before.
-	settled = 2 * time.Second
+	roomForRestart = 18 * time.Second
+	// settled is how long nothing may have changed before. The count of a policy's users follows up to 5 s late, and is
+	// not to be taken for something that the restart caused.
+	settled = 6 * time.Second
 	// watchedAtLeast is how long the new operator is watched.
 	watchedAtLeast = 3 * time.Second
 	// margin before what is due: a status shows whole seconds, and a look takes a while on a busy machine.
