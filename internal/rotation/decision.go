@@ -5,6 +5,7 @@ package rotation
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
@@ -97,15 +98,7 @@ func stamp(t time.Time) string {
 // What the rows ask of an observation.
 
 func pendingAt(o Observation, stages ...Stage) bool {
-	if o.Pending == nil {
-		return false
-	}
-	for _, stage := range stages {
-		if o.Pending.Stage == stage {
-			return true
-		}
-	}
-	return false
+	return o.Pending != nil && slices.Contains(stages, o.Pending.Stage)
 }
 
 // unwritten tells whether a request must be written down. Where a ledger is kept, that is at first sight. Where the

@@ -259,7 +259,7 @@ func TestTwoProcessesThatTakeTurnsSettle(t *testing.T) {
 func turns(seed uint64, trace *strings.Builder) error {
 	w := newWorld(twoSlots)
 	w.watch.twoDrivers, w.trace = true, trace
-	dice := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // G404: a test's dice are to be thrown again.
+	dice := rand.New(rand.NewPCG(seed, 0))
 	both := []*actor{{process: w.boot()}, {process: w.boot()}}
 	for round := 0; w.now.Before(start.Add(14 * time.Hour)); round++ {
 		if round > 4000 {

@@ -21,9 +21,9 @@ const (
 	// succeeds at once, or after a few tries, is no news.
 	warnShare = 0.7
 	// The margin after Due before a rotation counts as overdue: a tenth of the version's age, within these bounds.
-	overdueShare     = 10
-	overdueMarginMin = 30 * time.Second
-	overdueMarginMax = time.Hour
+	overdueShare = 10
+	leastOverdue = 30 * time.Second
+	mostOverdue  = time.Hour
 )
 
 // Health is how the current version stands with the clock. It does not depend on what the planner decides: a suspended
@@ -111,9 +111,9 @@ func overdueFrom(o Observation, due time.Time) time.Time {
 	if due.IsZero() {
 		return time.Time{}
 	}
-	margin := overdueMarginMax
+	margin := mostOverdue
 	if !o.Current.CommittedAt.IsZero() {
 		margin = due.Sub(o.Current.CommittedAt) / overdueShare
 	}
-	return due.Add(min(max(margin, overdueMarginMin), overdueMarginMax))
+	return due.Add(min(max(margin, leastOverdue), mostOverdue))
 }

@@ -194,7 +194,7 @@ func TestALongLifeRotatesOnceInEveryInterval(t *testing.T) {
 	t.Parallel()
 	const intervals = 20
 	for seed := range uint64(60) {
-		dice := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // G404: a test's dice are to be thrown again.
+		dice := rand.New(rand.NewPCG(seed, 7))
 		plan := map[int]fate{}
 		for effect := 1; effect < 600; effect++ {
 			if dice.IntN(12) == 0 {

@@ -101,7 +101,7 @@ type world struct {
 	lastVersion    int
 	slots          map[string]*login
 	upAt           time.Time // nobody answers before
-	// locks: changes of one login wait for each other, as in PostgreSQL, and a retired login keeps its mark as it was.
+	// locks: changes of one login wait for each other, and a retired login keeps its mark as it was.
 	// Without, nothing waits, and retiring leaves a mark that fences the same number.
 	locks bool
 	// refuses the password of these sequence numbers, though staging succeeded
