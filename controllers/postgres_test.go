@@ -90,7 +90,7 @@ func newPGWorld(t *testing.T, server *pgtest.Server) *pgWorld {
 	w.object.Spec.Address = server.Address()
 	w.object.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: &v1alpha1.CAReference{Name: "orders-ca"}}
 	w.object.Spec.AllowedUsernames = []v1alpha1.RolePattern{v1alpha1.RolePattern(w.base + "_*")}
-	w.object.Spec.AllowedOwners = []v1alpha1.RolePattern{v1alpha1.RolePattern(w.base + "_*"), "pg_*", "postgres"}
+	w.object.Spec.AllowedOwners = []v1alpha1.RolePattern{v1alpha1.RolePattern(w.base + "_*"), "pg_*"}
 	w.credential = aCredential()
 	w.credential.Spec.Database, w.credential.Spec.Username, w.credential.Spec.Owner = "postgres", w.base+"_app", w.owner
 	w.create(aPolicy(), secret, bundle)
@@ -363,7 +363,7 @@ func TestAServerThatTrustsEverybodyProvesNothing(t *testing.T) {
 	server := startServer(t, pgtest.Options{})
 	defer server.Stop()
 	w := newPGWorld(t, server)
-	if err := server.SetHBA(t.Context(), "hostssl all "+pgtest.Superuser+","+w.admin+" all scram-sha-256", "hostssl all all all trust"); err != nil {
+	if err := server.SetHBA(t.Context(), "hostssl all "+pgtest.Superuser+","+w.admin+" all scram-sha-256", "hostssl postgres all all trust"); err != nil {
 		t.Fatal(err)
 	}
 	ready(w.world, w.object)

@@ -63,7 +63,8 @@ type Target struct {
 type Report struct {
 	// Version of the server, as it names itself, such as "15.18".
 	Version string
-	// Notes are findings that stop nothing but that a person should know, sorted; shown in the condition's message.
+	// Notes are findings that stop nothing but that a person should know, whole sentences, sorted; shown in the
+	// condition's message.
 	Notes []string
 }
 

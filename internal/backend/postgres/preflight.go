@@ -85,7 +85,13 @@ func (e *engine) Check(ctx context.Context, server backend.Server) (backend.Repo
 		return backend.Report{Version: f.version}, to.statementFault(err, "checking the server")
 	}
 	report := backend.Report{Version: f.version, Notes: notes(server, f)}
-	return report, lacking(f.lacks(server.Admin.Username))
+	more, statements, err := checkOwners(ctx, conn, f, server)
+	if err != nil {
+		return report, to.statementFault(err, "checking the allowed owners")
+	}
+	report.Notes = append(report.Notes, more...)
+	slices.Sort(report.Notes)
+	return report, lacking(append(f.lacks(server.Admin.Username), statements...))
 }
 
 // lacks says what the admin needs to change any login at all.
@@ -241,21 +247,12 @@ func (s *session) checkPrivileges(ctx context.Context, conn *pgx.Conn) error {
 	}
 	admin := s.endpoint.server.Admin.Username
 	statements := f.lacks(admin)
-	if f.major < 16 || f.superuser {
-		return lacking(statements)
-	}
 	for _, name := range []string{s.target.Owner, loginName(s.target, slotA), loginName(s.target, slotB)} {
-		var may bool
-		err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_has_role(oid, 'MEMBER WITH ADMIN OPTION') FROM pg_catalog.pg_roles WHERE rolname = $1", name).Scan(&may)
-		if errors.Is(err, pgx.ErrNoRows) {
-			continue // the admin has the option on what it makes
-		}
+		lack, err := lacksAdminOption(ctx, conn, f, admin, name)
 		if err != nil {
 			return err
 		}
-		if !may {
-			statements = append(statements, fmt.Sprintf("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", ident(name), ident(admin)))
-		}
+		statements = append(statements, lack...)
 	}
 	return lacking(statements)
 }
