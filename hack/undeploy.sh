@@ -9,11 +9,14 @@ cd "$(dirname "$0")/.."
 PATH="$PWD/bin:$PATH"
 
 kubectl="${KUBECTL:-kubectl}"
-left="$("$kubectl" get databasecredentials.rekey.dev --all-namespaces --ignore-not-found -o name 2>/dev/null || true)"
+left="$("$kubectl" get databasecredentials.rekey.dev --all-namespaces --ignore-not-found \
+  -o 'jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name}{"\n"}{end}' 2>/dev/null || true)"
 if [ -n "$left" ]; then
   echo "These still exist, and need the operator to go:" >&2
   sed 's/^/  /' <<<"$left" >&2
   echo "Delete them first: kubectl delete databasecredentials --all --all-namespaces" >&2
   exit 1
 fi
+# The operator first: it would see its roles and authorities vanish, and warn of it.
+"$kubectl" --namespace rekey-system delete deployment rekey --ignore-not-found --cascade=foreground --timeout=2m
 kustomize build config/default | "$kubectl" delete --ignore-not-found --timeout=5m -f -
