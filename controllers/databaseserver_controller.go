@@ -57,7 +57,7 @@ func (r *serverReconciler) look(ctx context.Context, object *v1alpha1.DatabaseSe
 	found.message = fmt.Sprintf("PostgreSQL %s at %s is reachable and writable, protected as spec.tls says, and accepts the admin login.",
 		checked.Version, object.Spec.Address)
 	if len(checked.Notes) > 0 {
-		found.message += " To know: " + strings.Join(checked.Notes, "; ") + "."
+		found.message += " To know: " + strings.Join(checked.Notes, " ")
 	}
 	return found
 }
