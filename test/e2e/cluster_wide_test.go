@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/hack/demo/report"
+	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/canary"
 )
@@ -132,32 +134,32 @@ func podsFollow(t *testing.T, folder string) {
 	app := place{t: t, name: appNamespace}
 	identity := &v1alpha1.ClientIdentity{ObjectMeta: app.meta("orders")}
 	server := &v1alpha1.ServerIdentity{ObjectMeta: place{t: t, name: serverNamespace}.meta("api")}
-	credential := &v1alpha1.DatabaseCredential{ObjectMeta: app.meta("orders")}
-	for _, object := range []client.Object{identity, server, credential} {
+	password := &v1alpha1.DatabaseCredential{ObjectMeta: app.meta("orders")}
+	for _, object := range []client.Object{identity, server, password} {
 		ready(t, object)
 	}
-	if first.Client != identity.Status.SerialNumber || first.Server != server.Status.SerialNumber || first.Login != credential.Status.ActiveUsername {
+	if first.Client != identity.Status.SerialNumber || first.Server != server.Status.SerialNumber || first.Login != password.Status.ActiveUsername {
 		t.Errorf("the application worked with %+v, but the statuses say %s, %s and %s", first,
-			identity.Status.SerialNumber, server.Status.SerialNumber, credential.Status.ActiveUsername)
+			identity.Status.SerialNumber, server.Status.SerialNumber, password.Status.ActiveUsername)
 	}
 	old := app.secret("orders-db").Data
 	annotate(t, identity, "clientidentity", v1alpha1.AnnotationRotate, "now")
 	annotate(t, server, "serveridentity", v1alpha1.AnnotationRotate, "now")
-	annotate(t, credential, "databasecredential", v1alpha1.AnnotationRotate, "now")
-	was := [3]int64{identity.Status.Revision, server.Status.Revision, credential.Status.Revision}
+	annotate(t, password, "databasecredential", v1alpha1.AnnotationRotate, "now")
+	was := [3]int64{identity.Status.Revision, server.Status.Revision, password.Status.Revision}
 	eventually(t, soon, "waiting for the rotations", func() error {
-		for _, object := range []client.Object{identity, server, credential} {
+		for _, object := range []client.Object{identity, server, password} {
 			if err := env.kube.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
 				return err
 			}
 		}
-		if is := [3]int64{identity.Status.Revision, server.Status.Revision, credential.Status.Revision}; is != [3]int64{was[0] + 1, was[1] + 1, was[2] + 1} {
+		if is := [3]int64{identity.Status.Revision, server.Status.Revision, password.Status.Revision}; is != [3]int64{was[0] + 1, was[1] + 1, was[2] + 1} {
 			return fmt.Errorf("the revisions were %v and are %v", was, is)
 		}
 		return nil
 	})
 	last := awaitCall(t, func(call report.Call) bool {
-		return call.Client == identity.Status.SerialNumber && call.Server == server.Status.SerialNumber && call.Login == credential.Status.ActiveUsername
+		return call.Client == identity.Status.SerialNumber && call.Server == server.Status.SerialNumber && call.Login == password.Status.ActiveUsername
 	})
 	if last.Password != 2 || last.Login == first.Login || last.Client == first.Client || last.Server == first.Server {
 		t.Errorf("the first call was %+v, the last one %+v: want new certificates, another login and the second password", first, last)
@@ -169,7 +171,7 @@ func podsFollow(t *testing.T, folder string) {
 	if _, err := env.database.logIn(t.Context(), old); err != nil {
 		t.Errorf("the previous login within its overlap: %v", err)
 	}
-	annotate(t, credential, "databasecredential", v1alpha1.AnnotationRetirePrevious, "now")
+	annotate(t, password, "databasecredential", v1alpha1.AnnotationRetirePrevious, "now")
 	eventually(t, soon, "waiting until the previous login is refused", func() error {
 		if _, err := env.database.logIn(t.Context(), old); !errors.Is(err, errRefused) {
 			return fmt.Errorf("the previous login: %w", err)
@@ -203,23 +205,23 @@ func identityDeleted(t *testing.T) {
 	p := newPlace(t, "e2e-life")
 	object := p.identity("short", internal, v1alpha1.DeletionDelete)
 	ready(t, object)
-	p.secret("short")
+	p.secret("short-mtls")
 	remove(t, object)
-	gone(t, &corev1.Secret{}, p.key("short"))
+	gone(t, &corev1.Secret{}, p.key("short-mtls"))
 }
 
 func identityRetained(t *testing.T) {
 	p := newPlace(t, "e2e-life")
 	object := p.identity("long", internal, v1alpha1.DeletionRetain)
 	ready(t, object)
-	was, serial := p.secret("long"), object.Status.SerialNumber
+	was, serial := p.secret("long-mtls"), object.Status.SerialNumber
 	remove(t, object)
 	// Another object's whole life: whatever would take the Secret away had its time.
 	identityDeleted(t)
-	sameData(t, "after the deletion", was, p.secret("long"))
+	sameData(t, "after the deletion", was, p.secret("long-mtls"))
 	object = p.identity("long", internal, v1alpha1.DeletionRetain)
 	ready(t, object)
-	sameData(t, "after the adoption", was, p.secret("long"))
+	sameData(t, "after the adoption", was, p.secret("long-mtls"))
 	if object.Status.SerialNumber != serial {
 		t.Errorf("the identity adopted certificate %s, want %s", object.Status.SerialNumber, serial)
 	}
@@ -229,7 +231,7 @@ func credentialDeleted(t *testing.T) {
 	p := newPlace(t, "e2e-life")
 	object := p.credential("short", v1alpha1.DeletionDelete)
 	ready(t, object)
-	old := p.secret("short").Data
+	old := p.secret("short-login").Data
 	if _, err := env.database.logIn(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +246,7 @@ func credentialDeleted(t *testing.T) {
 		t.Errorf("the finalizers are %v", object.Finalizers)
 	}
 	remove(t, object)
-	gone(t, &corev1.Secret{}, p.key("short"))
+	gone(t, &corev1.Secret{}, p.key("short-login"))
 	gone(t, &corev1.Secret{}, p.key(secretstore.LedgerName("DatabaseCredential", "short")))
 	if logins := env.database.logins(t, "e2e_short_"); len(logins) > 0 {
 		t.Errorf("these logins were left: %v", logins)
@@ -258,13 +260,13 @@ func credentialRetained(t *testing.T) {
 	p := newPlace(t, "e2e-life")
 	object := p.credential("long", v1alpha1.DeletionRetain)
 	ready(t, object)
-	was := p.secret("long")
+	was := p.secret("long-login")
 	ledger, err := p.ledger("long")
 	if err != nil {
 		t.Fatal(err)
 	}
 	remove(t, object)
-	sameData(t, "after the deletion", was, p.secret("long"))
+	sameData(t, "after the deletion", was, p.secret("long-login"))
 	if _, err := env.database.logIn(t.Context(), was.Data); err != nil {
 		t.Errorf("after the deletion: %v", err)
 	}
@@ -274,7 +276,7 @@ func credentialRetained(t *testing.T) {
 	}
 	object = p.credential("long", v1alpha1.DeletionRetain)
 	ready(t, object)
-	sameData(t, "after the adoption", was, p.secret("long"))
+	sameData(t, "after the adoption", was, p.secret("long-login"))
 	if object.Status.Revision != ledger.Current.Seq {
 		t.Errorf("the object adopted revision %d, want %d", object.Status.Revision, ledger.Current.Seq)
 	}
@@ -307,7 +309,6 @@ func nothingLeaked(t *testing.T) {
 		"our objects":        kubectl(t, "get", "rekey", "-A", "-o", "json"),
 		"the leases":         kubectl(t, "get", "leases", "-A", "-o", "json"),
 		"the ConfigMaps":     kubectl(t, "get", "configmaps", "-A", "-o", "json"),
-		"PostgreSQL's log":   env.database.LogText(),
 	}
 	for what, text := range texts {
 		if !strings.Contains(text, "rekey") {
@@ -318,7 +319,12 @@ func nothingLeaked(t *testing.T) {
 	if len(secrets) < 20 {
 		t.Fatalf("only %d secrets were seen", len(secrets))
 	}
-	for _, found := range canary.Search(secrets, texts) {
+	found := canary.Search(secrets, texts)
+	// The admin of the samples may not stop the server from logging statements. These hold verifiers, as the DatabaseServer's
+	// message says, and never a password.
+	maps.DeleteFunc(secrets, func(what string, _ []byte) bool { return strings.Contains(what, credential.KeyVerifier) })
+	found = append(found, canary.Search(secrets, map[string]string{"PostgreSQL's log": env.database.LogText()})...)
+	for _, found := range found {
 		t.Error(found)
 	}
 }
@@ -330,12 +336,12 @@ func isOurs(name string) bool {
 
 func undeployed(t *testing.T) {
 	p := newPlace(t, "e2e-undeploy")
-	identity, credential := p.identity("kept", internal, v1alpha1.DeletionRetain), p.credential("kept-login", v1alpha1.DeletionRetain)
+	identity, login := p.identity("kept", internal, v1alpha1.DeletionRetain), p.credential("kept", v1alpha1.DeletionRetain)
 	ready(t, identity)
-	ready(t, credential)
-	was, wasLogin := p.secret("kept"), p.secret("kept-login")
+	ready(t, login)
+	was, wasLogin := p.secret("kept-mtls"), p.secret("kept-login")
 
-	if out, err := env.run(t.Context(), "make", "undeploy", "KUBECTL="+env.kubectl); err == nil || !strings.Contains(err.Error(), "kept-login") {
+	if out, err := env.run(t.Context(), "make", "undeploy", "KUBECTL="+env.kubectl); err == nil || !strings.Contains(err.Error(), "e2e-undeploy/kept") {
 		t.Errorf("undeploy with a DatabaseCredential left says %v: %s", err, out)
 	}
 	kubectl(t, "delete", "databasecredentials", "--all", "--all-namespaces", "--timeout=60s")
@@ -348,11 +354,12 @@ func undeployed(t *testing.T) {
 			}
 		}
 	}
-	sameData(t, "after undeploy", was, p.secret("kept"))
+	sameData(t, "after undeploy", was, p.secret("kept-mtls"))
 	sameData(t, "after undeploy", wasLogin, p.secret("kept-login"))
 	if _, err := env.database.logIn(t.Context(), wasLogin.Data); err != nil {
 		t.Errorf("after undeploy: %v", err)
 	}
+	nothingForbidden(t) // also not while it went
 	// Those with Delete went with their objects.
 	gone(t, &corev1.Secret{}, client.ObjectKey{Namespace: appNamespace, Name: "orders-mtls"})
 	gone(t, &corev1.Secret{}, client.ObjectKey{Namespace: appNamespace, Name: "orders-db"})

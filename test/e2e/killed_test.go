@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,10 +27,20 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// kills is how often the operator dies.
-const kills = 6
+// moments of a rotation, each as the ledger shows it right after it was written. What dies then has begun the next step.
+var moments = []struct {
+	name string
+	is   func(secretstore.Ledger) bool
+}{
+	{"written down", func(l secretstore.Ledger) bool { return l.Pending != nil && l.Pending.Stage == rotation.Proposed }},
+	{"accepted by the server", func(l secretstore.Ledger) bool { return l.Pending != nil && l.Pending.Stage == rotation.Staged }},
+	{"proven", func(l secretstore.Ledger) bool { return l.Pending != nil && l.Pending.Stage == rotation.Verified }},
+	{"current, but not published", func(l secretstore.Ledger) bool { return l.Current != nil && l.Current.PublishedAt.IsZero() }},
+	{"published, and the previous one retired", func(l secretstore.Ledger) bool { return l.Pending == nil && l.Previous == nil }},
+}
 
-// killed rotates three credentials without a pause and kills the operator whenever it is in the middle of one.
+// killed rotates three credentials without a pause and kills the operator at every moment of a rotation, in turn: once
+// by a signal to its process, once with its whole pod.
 func killed(t *testing.T) {
 	p := newPlace(t, "e2e-kills")
 	var credentials []*v1alpha1.DatabaseCredential
@@ -43,37 +54,31 @@ func killed(t *testing.T) {
 	defer stop()
 	clients := startClients(ctx, p, credentials)
 	asking := startAsking(ctx, p, credentials)
-	caught := 0
+	unfinished, kills, dead := 0, 2*len(moments), ""
 	for i := range kills {
-		stage, pod := killInTheMiddle(t, p, i)
-		if isPending(p, credentials) {
-			caught++
+		moment := moments[i%len(moments)]
+		var whom string
+		whom, dead = killAt(t, p, moment.is, i < len(moments), dead)
+		if isUnfinished(p, credentials) {
+			unfinished++
 		}
-		t.Logf("kill %d: %s, while a new version was %s", i+1, pod, stage)
-		if i > 0 { // the first time somebody else leads when the lease has run out; waiting that long each time proves no more
+		t.Logf("kill %d: %s, when a new version was %s", i+1, whom, moment.name)
+		if i > 0 { // the first time somebody else leads when the lease has run out; to wait for that each time would prove no more
 			err := env.kube.Delete(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: operatorLease}})
 			if client.IgnoreNotFound(err) != nil {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, soon, "waiting for another leader", func() error {
-			other, err := leader(t)
-			if err != nil {
-				return err
-			}
-			_, err = processOf(other)
-			return err
-		})
 	}
 	tokens := asking()
 	settled := awaitSettled(t, p, credentials, tokens)
-	stop()
 	refused, seen := clients()
 	for _, err := range refused {
 		t.Errorf("a client that read the Secret and logged in at once: %v", err)
 	}
-	if caught == 0 {
-		t.Errorf("none of %d kills left a new version unfinished: the operator was never killed in the middle of a rotation", kills)
+	t.Logf("%d of %d kills left a rotation unfinished", unfinished, kills)
+	if unfinished < kills/3 {
+		t.Errorf("only %d of %d kills left a rotation unfinished: the operator was hardly ever in the middle of one", unfinished, kills)
 	}
 	for _, credential := range credentials {
 		nothingLeft(t, p, credential.Name, settled[credential.Name], seen[credential.Name])
@@ -82,54 +87,79 @@ func killed(t *testing.T) {
 	awaitOperator(t)
 }
 
-// isPending tells whether a new version is written down and not finished.
-func isPending(p place, credentials []*v1alpha1.DatabaseCredential) bool {
+// isUnfinished tells whether a rotation has begun and not ended.
+func isUnfinished(p place, credentials []*v1alpha1.DatabaseCredential) bool {
 	return slices.ContainsFunc(credentials, func(c *v1alpha1.DatabaseCredential) bool {
 		ledger, err := p.ledger(c.Name)
-		return err == nil && ledger.Pending != nil
+		return err == nil && (ledger.Pending != nil || ledger.Current.PublishedAt.IsZero())
 	})
 }
 
-// killInTheMiddle waits until a ledger shows a new version on its way, and kills the leader at that moment: every other
-// time by a signal to its process, else with its whole pod.
-func killInTheMiddle(t *testing.T, p place, number int) (rotation.Stage, string) {
+// killAt kills the leader, which is not the one that died last, when it has just written a ledger that fits: its process,
+// or its pod. It says whom, and under which name that led.
+func killAt(t *testing.T, p place, fits func(secretstore.Ledger) bool, process bool, dead string) (whom, holder string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
-	defer cancel()
 	for {
-		stage, err := awaitPending(ctx, p)
+		pod, pid, holder := awaitLeader(t, dead)
+		ctx, cancel := context.WithTimeout(t.Context(), soon)
+		err := awaitWritten(ctx, p, fits)
+		cancel()
 		if err != nil {
-			t.Fatalf("waiting for a rotation after %d kills: %v", number, err)
+			t.Fatal(err)
 		}
-		if number%2 == 1 {
-			pod, err := leader(t)
-			if err != nil {
-				continue
-			}
-			kubectl(t, "delete", "pod", pod.Name, "-n", operatorNamespace, "--grace-period=0", "--force")
-			return stage, "the pod " + pod.Name
+		how := "the pod "
+		if process {
+			how = "the process of "
+			err = syscall.Kill(pid, syscall.SIGKILL)
+		} else {
+			err = env.kube.Delete(t.Context(), pod, client.GracePeriodSeconds(0)) // as kubectl delete --force --grace-period=0 does
 		}
-		if pod, err := killLeader(t); err == nil {
-			return stage, "the process of " + pod.Name
+		if err == nil {
+			return how + pod.Name, holder
 		}
+		t.Logf("whom it was meant for has gone by itself: %v", err)
 	}
 }
 
-// awaitPending waits for a ledger that is written with a pending version.
-func awaitPending(ctx context.Context, p place) (rotation.Stage, error) {
-	watcher, err := env.clientset.CoreV1().Secrets(p.name).Watch(ctx, metav1.ListOptions{FieldSelector: "type=" + v1alpha1.SecretTypeLedger})
+// awaitLeader waits for a leader that runs, after the one that died last, and gives its pod and its process as this machine
+// numbers it.
+func awaitLeader(t *testing.T, dead string) (pod *corev1.Pod, pid int, holder string) {
+	t.Helper()
+	eventually(t, soon, "waiting for a leader", func() error {
+		var err error
+		if pod, holder, err = leader(t); err != nil {
+			return err
+		}
+		if holder == dead {
+			return errors.New("the lease of the one that was killed has not run out")
+		}
+		pid, err = processOf(pod)
+		return err
+	})
+	return pod, pid, holder
+}
+
+// awaitWritten waits until a ledger is written, from now on, that fits.
+func awaitWritten(ctx context.Context, p place, fits func(secretstore.Ledger) bool) error {
+	ledgers := metav1.ListOptions{FieldSelector: "type=" + v1alpha1.SecretTypeLedger}
+	list, err := env.clientset.CoreV1().Secrets(p.name).List(ctx, ledgers)
 	if err != nil {
-		return "", err
+		return err
+	}
+	ledgers.ResourceVersion = list.ResourceVersion
+	watcher, err := env.clientset.CoreV1().Secrets(p.name).Watch(ctx, ledgers)
+	if err != nil {
+		return err
 	}
 	defer watcher.Stop()
 	for event := range watcher.ResultChan() {
 		if secret, ok := event.Object.(*corev1.Secret); ok {
-			if ledger, err := secretstore.DecodeLedger(secret.Data); err == nil && ledger.Pending != nil {
-				return ledger.Pending.Stage, nil
+			if ledger, err := secretstore.DecodeLedger(secret.Data); err == nil && fits(ledger) {
+				return nil
 			}
 		}
 	}
-	return "", errors.Join(errors.New("no version was pending"), ctx.Err())
+	return errors.Join(errors.New("no ledger was written that fits"), ctx.Err())
 }
 
 // startAsking asks for a rotation of every credential again and again, by annotation. What it returns ends that, and
@@ -170,7 +200,7 @@ func startClients(ctx context.Context, p place, credentials []*v1alpha1.Database
 		running.Go(func() {
 			until(ctx, func() {
 				secret := &corev1.Secret{}
-				if err := env.kube.Get(ctx, p.key(credential.Name), secret); err != nil {
+				if err := env.kube.Get(ctx, p.key(string(credential.Spec.SecretName)), secret); err != nil {
 					if ctx.Err() == nil {
 						mu.Lock()
 						failures = append(failures, err)
@@ -194,7 +224,7 @@ func startClients(ctx context.Context, p place, credentials []*v1alpha1.Database
 	return func() ([]error, map[string][]map[string][]byte) {
 		cancel()
 		running.Wait()
-		if calls < 10*kills {
+		if calls < 100 {
 			failures = append(failures, fmt.Errorf("only %d logins were tried", calls))
 		}
 		return failures, seen
@@ -232,7 +262,7 @@ func awaitSettled(t *testing.T, p place, credentials []*v1alpha1.DatabaseCredent
 // and of all that was ever published only the last one is accepted.
 func nothingLeft(t *testing.T, p place, name string, ledger secretstore.Ledger, published []map[string][]byte) {
 	t.Helper()
-	current := p.secret(name)
+	current := p.secret(name + "-login")
 	if string(current.Data["password"]) != ledger.Current.Material.String("password") {
 		t.Errorf("%s: the Secret does not show the current version of the ledger", name)
 	}
@@ -261,7 +291,7 @@ func onlyTheirs(t *testing.T, p place, credentials []*v1alpha1.DatabaseCredentia
 	want := []string{"db-admin"}
 	var logins []string
 	for _, credential := range credentials {
-		want = append(want, credential.Name, secretstore.LedgerName("DatabaseCredential", credential.Name))
+		want = append(want, string(credential.Spec.SecretName), secretstore.LedgerName("DatabaseCredential", credential.Name))
 		logins = append(logins, credential.Spec.Username+"_a", credential.Spec.Username+"_b")
 	}
 	var secrets corev1.SecretList

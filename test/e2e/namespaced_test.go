@@ -89,7 +89,7 @@ func issuesInItsNamespaces(t *testing.T) {
 	}
 	credential := web.credential("web", v1alpha1.DeletionRetain)
 	ready(t, credential)
-	if _, err := env.database.logIn(t.Context(), web.secret("web").Data); err != nil {
+	if _, err := env.database.logIn(t.Context(), web.secret("web-login").Data); err != nil {
 		t.Error(err)
 	}
 
@@ -100,7 +100,7 @@ func issuesInItsNamespaces(t *testing.T) {
 	if len(stranger.Status.Conditions) > 0 {
 		t.Errorf("the operator looked at an identity of another namespace: %+v", stranger.Status.Conditions)
 	}
-	if err := env.kube.Get(t.Context(), elsewhere.key("stranger"), &corev1.Secret{}); !apierrors.IsNotFound(err) {
+	if err := env.kube.Get(t.Context(), elsewhere.key("stranger-mtls"), &corev1.Secret{}); !apierrors.IsNotFound(err) {
 		t.Errorf("the Secret of an identity of another namespace: %v", err)
 	}
 }

@@ -73,24 +73,24 @@ func (p place) create(object client.Object) {
 	}
 }
 
-// credential makes one whose logins are e2e_<name>_a and _b and whose Secret has its name.
+// credential makes one whose logins are e2e_<name>_a and _b and whose Secret is <name>-login.
 func (p place) credential(name string, policy v1alpha1.DeletionPolicy) *v1alpha1.DatabaseCredential {
 	p.t.Helper()
 	object := &v1alpha1.DatabaseCredential{ObjectMeta: p.meta(name), Spec: v1alpha1.DatabaseCredentialSpec{
 		DeletionPolicy: policy, ServerRef: v1alpha1.ServerReference{Name: "db"}, Database: databaseName,
 		Username: "e2e_" + name, Strategy: v1alpha1.StrategyAlternatingUsers, Owner: ownerRole,
-		RotationPolicyRef: &v1alpha1.LocalReference{Name: "fast"}, SecretName: v1alpha1.ObjectName(name),
+		RotationPolicyRef: &v1alpha1.LocalReference{Name: "fast"}, SecretName: v1alpha1.ObjectName(name + "-login"),
 	}}
 	p.create(object)
 	return object
 }
 
-// identity makes one of the authority whose Secret has its name.
+// identity makes one of the authority, whose Secret is <name>-mtls.
 func (p place) identity(name string, authority v1alpha1.AuthorityReference, policy v1alpha1.DeletionPolicy) *v1alpha1.ClientIdentity {
 	p.t.Helper()
 	object := &v1alpha1.ClientIdentity{ObjectMeta: p.meta(name)}
 	object.Spec.DeletionPolicy, object.Spec.AuthorityRef, object.Spec.CommonName = policy, authority, name
-	object.Spec.Lifetime, object.Spec.SecretName = metav1.Duration{Duration: time.Hour}, v1alpha1.ObjectName(name)
+	object.Spec.Lifetime, object.Spec.SecretName = metav1.Duration{Duration: time.Hour}, v1alpha1.ObjectName(name+"-mtls")
 	p.create(object)
 	return object
 }

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -60,27 +59,27 @@ func awaitOperator(t *testing.T) {
 	t.Helper()
 	kubectl(t, "-n", operatorNamespace, "rollout", "status", "deployment/rekey", "--timeout=90s")
 	eventually(t, time.Minute, "waiting for a leader", func() error {
-		_, err := leader(t)
+		_, _, err := leader(t)
 		return err
 	})
 }
 
-// leader gives the pod that holds the lease.
-func leader(t *testing.T) (*corev1.Pod, error) {
+// leader gives the pod that holds the lease, and the name under which its process does.
+func leader(t *testing.T) (pod *corev1.Pod, holder string, err error) {
 	t.Helper()
 	var lease coordinationv1.Lease
 	if err := env.kube.Get(t.Context(), client.ObjectKey{Namespace: operatorNamespace, Name: operatorLease}, &lease); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "" {
-		return nil, errors.New("nobody holds the lease")
+		return nil, "", errors.New("nobody holds the lease")
 	}
 	name, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
-	pod := &corev1.Pod{}
+	pod = &corev1.Pod{}
 	if err := env.kube.Get(t.Context(), client.ObjectKey{Namespace: operatorNamespace, Name: name}, pod); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return pod, nil
+	return pod, *lease.Spec.HolderIdentity, nil
 }
 
 // processOf finds the operator's process in a pod of our node, as this machine numbers it.
@@ -100,21 +99,6 @@ func processOf(pod *corev1.Pod) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("the pod %s has no process of the operator", pod.Name)
-}
-
-// killLeader ends the leading process without a warning: it cannot end a reconcile, nor give back its lease. It tells
-// whom it killed; there may be none yet after the last time.
-func killLeader(t *testing.T) (*corev1.Pod, error) {
-	t.Helper()
-	pod, err := leader(t)
-	if err != nil {
-		return nil, err
-	}
-	pid, err := processOf(pod)
-	if err != nil {
-		return nil, err
-	}
-	return pod, syscall.Kill(pid, syscall.SIGKILL)
 }
 
 // explainFailure prints what a person would look at.
