@@ -15,6 +15,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
+// oneWish is how long signals count as the same.
+const oneWish = 2 * time.Second
+
 // Exit statuses.
 const (
 	allKept     = 0
@@ -32,7 +35,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		<-ctx.Done()
-		stop() // a second Ctrl-C ends us at once, and the kernel ends what we started
+		// One wish to end may arrive as several signals. A second wish ends us at once, and the kernel ends what we started.
+		wait(context.Background(), oneWish)
+		stop()
 	}()
 	os.Exit(run(ctx, opts, newPrinter(os.Stdout)))
 }
