@@ -57,11 +57,13 @@ var errNotLoaded = errors.New("the store was not loaded")
 // derive is a permanent error with fault.LedgerInvalid, and nothing of it is given away.
 func (s *Ledgered) Load(ctx context.Context) (Snapshot, error) {
 	s.loaded = false
-	ledger, err := read(ctx, s.opts.Live, s.ledgerKey())
+	// The Secret first: a ledger that is older than the Secret would be shown over it, by a process that was stopped in
+	// between. The other way round the Secret is the older one, and its resource version refuses the write.
+	secret, err := read(ctx, s.opts.Live, s.opts.secretKey())
 	if err != nil {
 		return Snapshot{}, err
 	}
-	secret, err := read(ctx, s.opts.Live, s.opts.secretKey())
+	ledger, err := read(ctx, s.opts.Live, s.ledgerKey())
 	if err != nil {
 		return Snapshot{}, err
 	}
