@@ -41,12 +41,9 @@ func TestForTheWholeCluster(t *testing.T) {
 	kubectl(t, "apply", "-f", folder)
 	awaitSamples(t)
 
-	for _, story := range []struct {
-		name string
-		tell func(*testing.T)
-	}{
-		{"every sample applied a second time changes nothing", func(t *testing.T) { appliedTwice(t, folder) }},
-		{"pods that mount the Secrets see what was rotated and work with it", func(t *testing.T) { podsFollow(t, folder) }},
+	play(t, folder, []story{
+		{"every sample applied a second time changes nothing", appliedTwice},
+		{"pods that mount the Secrets see what was rotated and work with it", podsFollow},
 		{"an identity deleted with Delete takes its Secret along", identityDeleted},
 		{"an identity deleted with Retain leaves its Secret, which one of its name adopts", identityRetained},
 		{"a credential deleted with Delete takes Secret, ledger and logins along", credentialDeleted},
@@ -55,12 +52,7 @@ func TestForTheWholeCluster(t *testing.T) {
 		{"nothing was forbidden to the operator", nothingForbidden},
 		{"no secret stands in logs, Events or statuses", nothingLeaked},
 		{"undeploy leaves the Secrets with Retain", undeployed},
-	} {
-		t.Run(story.name, func(t *testing.T) {
-			explainFailure(t)
-			story.tell(t)
-		})
-	}
+	})
 }
 
 // awaitSamples waits as a person does.
@@ -94,7 +86,8 @@ func state(t *testing.T) map[string]string {
 	return state
 }
 
-func appliedTwice(t *testing.T, folder string) {
+func appliedTwice(s scene) {
+	t, folder := s.T, s.samples
 	before := state(t)
 	if len(before) < 15 {
 		t.Fatalf("the samples made only %d objects and Secrets: %v", len(before), before)
@@ -117,7 +110,8 @@ func appliedTwice(t *testing.T, folder string) {
 }
 
 // podsFollow rotates everything that the application and its server mount.
-func podsFollow(t *testing.T, folder string) {
+func podsFollow(s scene) {
+	t, folder := s.T, s.samples
 	kubectl(t, "apply", "-f", "test/e2e/testdata/api.yaml")
 	kubectl(t, "wait", "--for=condition=Ready", "pod/api", "-n", serverNamespace, "--timeout=60s")
 	deployment := workload(t, folder, "api."+serverNamespace+".svc")
@@ -201,7 +195,8 @@ func awaitCall(t *testing.T, fits func(report.Call) bool) report.Call {
 	return call
 }
 
-func identityDeleted(t *testing.T) {
+func identityDeleted(s scene) {
+	t := s.T
 	p := newPlace(t, "e2e-life")
 	object := p.identity("short", internal, v1alpha1.DeletionDelete)
 	ready(t, object)
@@ -210,14 +205,15 @@ func identityDeleted(t *testing.T) {
 	gone(t, &corev1.Secret{}, p.key("short-mtls"))
 }
 
-func identityRetained(t *testing.T) {
+func identityRetained(s scene) {
+	t := s.T
 	p := newPlace(t, "e2e-life")
 	object := p.identity("long", internal, v1alpha1.DeletionRetain)
 	ready(t, object)
 	was, serial := p.secret("long-mtls"), object.Status.SerialNumber
 	remove(t, object)
 	// Another object's whole life: whatever would take the Secret away had its time.
-	identityDeleted(t)
+	identityDeleted(s)
 	sameData(t, "after the deletion", was, p.secret("long-mtls"))
 	object = p.identity("long", internal, v1alpha1.DeletionRetain)
 	ready(t, object)
@@ -227,7 +223,8 @@ func identityRetained(t *testing.T) {
 	}
 }
 
-func credentialDeleted(t *testing.T) {
+func credentialDeleted(s scene) {
+	t := s.T
 	p := newPlace(t, "e2e-life")
 	object := p.credential("short", v1alpha1.DeletionDelete)
 	ready(t, object)
@@ -256,7 +253,8 @@ func credentialDeleted(t *testing.T) {
 	}
 }
 
-func credentialRetained(t *testing.T) {
+func credentialRetained(s scene) {
+	t := s.T
 	p := newPlace(t, "e2e-life")
 	object := p.credential("long", v1alpha1.DeletionRetain)
 	ready(t, object)
@@ -290,7 +288,8 @@ func credentialRetained(t *testing.T) {
 
 var forbidden = regexp.MustCompile(`(?i)forbidden|cannot (get|list|watch|create|update|patch|delete) resource`)
 
-func nothingForbidden(t *testing.T) {
+func nothingForbidden(s scene) {
+	t := s.T
 	text := env.logs.tail(-1)
 	if strings.Count(text, `"Starting"`) < 2 {
 		t.Fatalf("the logs of the operator do not begin at its start:\n%.2000s", text)
@@ -302,7 +301,8 @@ func nothingForbidden(t *testing.T) {
 	}
 }
 
-func nothingLeaked(t *testing.T) {
+func nothingLeaked(s scene) {
+	t := s.T
 	texts := map[string]string{
 		"the operator's log": env.logs.tail(-1),
 		"the Events":         kubectl(t, "get", "events.events.k8s.io", "-A", "-o", "json"),
@@ -334,7 +334,8 @@ func isOurs(name string) bool {
 	return name == "rekey" || strings.HasSuffix(name, ".rekey.dev") || strings.HasPrefix(name, "rekey-") && !strings.HasPrefix(name, "rekey-samples")
 }
 
-func undeployed(t *testing.T) {
+func undeployed(s scene) {
+	t := s.T
 	p := newPlace(t, "e2e-undeploy")
 	identity, login := p.identity("kept", internal, v1alpha1.DeletionRetain), p.credential("kept", v1alpha1.DeletionRetain)
 	ready(t, identity)
@@ -359,7 +360,7 @@ func undeployed(t *testing.T) {
 	if _, err := env.database.logIn(t.Context(), wasLogin.Data); err != nil {
 		t.Errorf("after undeploy: %v", err)
 	}
-	nothingForbidden(t) // also not while it went
+	nothingForbidden(s) // also not while it went
 	// Those with Delete went with their objects.
 	gone(t, &corev1.Secret{}, client.ObjectKey{Namespace: appNamespace, Name: "orders-mtls"})
 	gone(t, &corev1.Secret{}, client.ObjectKey{Namespace: appNamespace, Name: "orders-db"})

@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,8 @@ var moments = []struct {
 
 // killed rotates three credentials without a pause and kills the operator at every moment of a rotation, in turn: once
 // by a signal to its process, once with its whole pod.
-func killed(t *testing.T) {
+func killed(s scene) {
+	t := s.T
 	p := newPlace(t, "e2e-kills")
 	var credentials []*v1alpha1.DatabaseCredential
 	for _, name := range []string{"one", "two", "three"} {
@@ -52,7 +54,7 @@ func killed(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	clients := startClients(ctx, p, credentials)
+	readers := startClients(ctx, p, credentials)
 	asking := startAsking(ctx, p, credentials)
 	unfinished, kills, dead := 0, 2*len(moments), ""
 	for i := range kills {
@@ -72,16 +74,13 @@ func killed(t *testing.T) {
 	}
 	tokens := asking()
 	settled := awaitSettled(t, p, credentials, tokens)
-	refused, seen := clients()
-	for _, err := range refused {
-		t.Errorf("a client that read the Secret and logged in at once: %v", err)
-	}
+	readers.end(t)
 	t.Logf("%d of %d kills left a rotation unfinished", unfinished, kills)
 	if unfinished < kills/3 {
 		t.Errorf("only %d of %d kills left a rotation unfinished: the operator was hardly ever in the middle of one", unfinished, kills)
 	}
 	for _, credential := range credentials {
-		nothingLeft(t, p, credential.Name, settled[credential.Name], seen[credential.Name])
+		nothingLeft(t, p, credential.Name, settled[credential.Name], readers.seen[credential.Name])
 	}
 	onlyTheirs(t, p, credentials)
 	awaitOperator(t)
@@ -169,7 +168,7 @@ func startAsking(ctx context.Context, p place, credentials []*v1alpha1.DatabaseC
 	var running sync.WaitGroup
 	tokens := map[string]string{}
 	running.Go(func() {
-		until(ctx, func() {
+		until(ctx, 250*time.Millisecond, func() {
 			for _, credential := range credentials {
 				token := time.Now().UTC().Format(time.RFC3339Nano)
 				patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationRotate, token)
@@ -187,47 +186,63 @@ func startAsking(ctx context.Context, p place, credentials []*v1alpha1.DatabaseC
 	}
 }
 
-// startClients logs in without a pause with what the Secrets show at that moment. What it returns ends that, and gives
-// every failure and everything that was ever published, in order.
-func startClients(ctx context.Context, p place, credentials []*v1alpha1.DatabaseCredential) func() ([]error, map[string][]map[string][]byte) {
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	var mu sync.Mutex
-	var failures []error
-	calls := 0
-	seen := map[string][]map[string][]byte{}
+// clients log in all the time with what the Secrets show at that moment.
+type clients struct {
+	stop     context.CancelFunc
+	running  sync.WaitGroup
+	mu       sync.Mutex
+	logins   int // that worked
+	late     int // refusals that prove nothing: the client took longer than the overlap
+	failures []error
+	seen     map[string][]map[string][]byte // everything that was ever published, in order, by credential
+}
+
+func startClients(ctx context.Context, p place, credentials []*v1alpha1.DatabaseCredential) *clients {
+	c := &clients{seen: map[string][]map[string][]byte{}}
+	ctx, c.stop = context.WithCancel(ctx)
 	for _, credential := range credentials {
-		running.Go(func() {
-			until(ctx, func() {
-				secret := &corev1.Secret{}
-				if err := env.kube.Get(ctx, p.key(string(credential.Spec.SecretName)), secret); err != nil {
-					if ctx.Err() == nil {
-						mu.Lock()
-						failures = append(failures, err)
-						mu.Unlock()
-					}
-					return
-				}
-				_, err := env.database.logIn(context.WithoutCancel(ctx), secret.Data) // what has begun is brought to its end
-				mu.Lock()
-				defer mu.Unlock()
-				calls++
-				if err != nil {
-					failures = append(failures, fmt.Errorf("%s, revision %s: %w", time.Now().UTC().Format(time.RFC3339Nano), secret.Annotations[v1alpha1.AnnotationRevision], err))
-				}
-				if all := seen[credential.Name]; len(all) == 0 || string(all[len(all)-1]["password"]) != string(secret.Data["password"]) {
-					seen[credential.Name] = append(all, secret.Data)
-				}
-			})
-		})
+		c.running.Go(func() { until(ctx, 100*time.Millisecond, func() { c.try(ctx, p, credential) }) })
 	}
-	return func() ([]error, map[string][]map[string][]byte) {
-		cancel()
-		running.Wait()
-		if calls < 100 {
-			failures = append(failures, fmt.Errorf("only %d logins were tried", calls))
-		}
-		return failures, seen
+	return c
+}
+
+// try reads a Secret and logs in with it. What has begun is brought to its end.
+func (c *clients) try(ctx context.Context, p place, credential *v1alpha1.DatabaseCredential) {
+	ctx = context.WithoutCancel(ctx)
+	read := time.Now()
+	secret := &corev1.Secret{}
+	err := env.kube.Get(ctx, p.key(string(credential.Spec.SecretName)), secret)
+	if err == nil {
+		_, err = env.database.logIn(ctx, secret.Data)
+	}
+	took := time.Since(read)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err == nil:
+		c.logins++
+	case errors.Is(err, errRefused) && took >= overlap:
+		c.late++
+	default:
+		c.failures = append(c.failures, fmt.Errorf("%s, revision %s, read %s before: %w",
+			time.Now().UTC().Format(time.RFC3339Nano), secret.Annotations[v1alpha1.AnnotationRevision], took, err))
+	}
+	if all := c.seen[credential.Name]; len(all) == 0 || !bytes.Equal(all[len(all)-1]["password"], secret.Data["password"]) {
+		c.seen[credential.Name] = append(all, secret.Data)
+	}
+}
+
+// end waits until every login has ended, and tells of those that failed.
+func (c *clients) end(t *testing.T) {
+	t.Helper()
+	c.stop()
+	c.running.Wait()
+	for _, err := range c.failures {
+		t.Errorf("a client that read the Secret and logged in at once: %v", err)
+	}
+	t.Logf("%d logins worked, %d failed, %d came after the overlap", c.logins, len(c.failures), c.late)
+	if c.logins < 100 || c.late > c.logins/10 {
+		t.Errorf("too few logins to tell: %d worked, %d came after the overlap", c.logins, c.late)
 	}
 }
 

@@ -32,24 +32,17 @@ func TestForAListOfNamespaces(t *testing.T) {
 	kubectl(t, "apply", "--server-side", "-k", filepath.Join(env.root, "config", "namespaced"))
 	awaitOperator(t)
 
-	for _, story := range []struct {
-		name string
-		tell func(*testing.T)
-	}{
+	play(t, "", []story{
 		{"Secrets of other namespaces are out of reach", outOfReach},
 		{"in its namespaces it issues as ever, elsewhere nothing", issuesInItsNamespaces},
 		{"nothing was forbidden to the operator", nothingForbidden},
 		{"no secret stands in logs, Events or statuses", nothingLeaked},
-	} {
-		t.Run(story.name, func(t *testing.T) {
-			explainFailure(t)
-			story.tell(t)
-		})
-	}
+	})
 }
 
 // outOfReach asks the API server what the operator's service account may do.
-func outOfReach(t *testing.T) {
+func outOfReach(s scene) {
+	t := s.T
 	for _, verb := range []string{"get", "list", "watch", "create", "update", "patch", "delete"} {
 		for _, resource := range []string{"secrets", "configmaps"} {
 			for _, where := range []string{"--namespace=default", "--namespace=kube-system", "--all-namespaces"} {
@@ -70,7 +63,8 @@ func outOfReach(t *testing.T) {
 	}
 }
 
-func issuesInItsNamespaces(t *testing.T) {
+func issuesInItsNamespaces(s scene) {
+	t := s.T
 	kubectl(t, "apply", "-f", "config/samples/10-clustercertificateauthority.yaml")
 	web, elsewhere := newPlace(t, "web"), place{t: t, name: "e2e-elsewhere"}
 	elsewhere.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: elsewhere.name, Labels: map[string]string{"internal-mtls": "true"}}})

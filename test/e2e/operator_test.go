@@ -122,3 +122,25 @@ func explainFailure(t *testing.T) {
 		}
 	})
 }
+
+// scene is where a story is told: the test, and the folder with the samples where there is one.
+type scene struct {
+	*testing.T
+	samples string
+}
+
+// story is a subtest. Stories that share a cluster are told in their order.
+type story struct {
+	name string
+	tell func(scene)
+}
+
+func play(t *testing.T, samples string, stories []story) {
+	t.Helper()
+	for _, story := range stories {
+		t.Run(story.name, func(t *testing.T) {
+			explainFailure(t)
+			story.tell(scene{T: t, samples: samples})
+		})
+	}
+}

@@ -23,9 +23,9 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// until calls do again and again, a little apart, until the context ends.
-func until(ctx context.Context, do func()) {
-	tick := time.NewTicker(250 * time.Millisecond)
+// until calls do again and again until the context ends.
+func until(ctx context.Context, every time.Duration, do func()) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		do()
@@ -50,7 +50,7 @@ type operatorLogs struct {
 func followOperator(clientset *kubernetes.Clientset) *operatorLogs {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &operatorLogs{clientset: clientset, cancel: cancel, containers: map[string]bool{}}
-	l.running.Go(func() { until(ctx, func() { l.find(ctx) }) })
+	l.running.Go(func() { until(ctx, 250*time.Millisecond, func() { l.find(ctx) }) })
 	return l
 }
 
@@ -119,7 +119,7 @@ type seenSecrets struct {
 func watchSecrets(clientset *kubernetes.Clientset) *seenSecrets {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &seenSecrets{clientset: clientset, cancel: cancel, canaries: map[string][]byte{}}
-	s.running.Go(func() { until(ctx, func() { s.watch(ctx) }) })
+	s.running.Go(func() { until(ctx, 250*time.Millisecond, func() { s.watch(ctx) }) })
 	return s
 }
 
