@@ -38,7 +38,7 @@ func needles(secret []byte) []string {
 	return append(forms,
 		base64.StdEncoding.EncodeToString(middle[:whole]),
 		hex.EncodeToString(middle),
-		strings.Trim(fmt.Sprint(middle), "[]"),
+		strings.Trim(fmt.Sprintf("%d", middle), "[]"),
 	)
 }
 

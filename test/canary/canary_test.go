@@ -30,12 +30,21 @@ func privateKey(t *testing.T) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
+func inJSON(t *testing.T, value any) string {
+	t.Helper()
+	text, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 func TestASecretIsFoundInEveryFormInWhichItCouldLeak(t *testing.T) {
 	secrets := map[string][]byte{"a password": []byte("hW3kQz81mTnB5sXc7vLpYd2RjF9gAe4U"), "a key": privateKey(t)}
 	forms := map[string]func(secret []byte) string{
 		"as it is":           func(s []byte) string { return "log " + string(s) + " log" },
-		"in JSON":            func(s []byte) string { text, _ := json.Marshal(map[string]string{"v": string(s)}); return string(text) },
-		"as data of Secrets": func(s []byte) string { text, _ := json.Marshal(map[string][]byte{"v": s}); return string(text) },
+		"in JSON":            func(s []byte) string { return inJSON(t, map[string]string{"v": string(s)}) },
+		"as data of Secrets": func(s []byte) string { return inJSON(t, map[string][]byte{"v": s}) },
 		"in base64":          base64.StdEncoding.EncodeToString,
 		"in hexadecimal":     hex.EncodeToString,
 		"as Go prints bytes": func(s []byte) string { return fmt.Sprintf("%v", s) },

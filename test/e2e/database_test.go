@@ -81,8 +81,7 @@ func (d *database) logIn(ctx context.Context, secret map[string][]byte) (string,
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, config)
-	var said *pgconn.PgError
-	if errors.As(err, &said) {
+	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return "", fmt.Errorf("%w %s: %s (SQLSTATE %s)", errRefused, config.User, said.Message, said.Code)
 	}
 	if err != nil {

@@ -45,6 +45,7 @@ type environment struct {
 	database   *database
 	logs       *operatorLogs
 	secrets    *seenSecrets
+	explained  bool // a failure, already
 }
 
 // env is set by TestMain.

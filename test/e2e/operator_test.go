@@ -101,13 +101,14 @@ func processOf(pod *corev1.Pod) (int, error) {
 	return 0, fmt.Errorf("the pod %s has no process of the operator", pod.Name)
 }
 
-// explainFailure prints what a person would look at.
+// explainFailure prints what a person would look at. A test does not repeat what one of its stories has printed.
 func explainFailure(t *testing.T) {
 	t.Helper()
 	t.Cleanup(func() {
-		if !t.Failed() {
+		if !t.Failed() || env.explained && !strings.Contains(t.Name(), "/") {
 			return
 		}
+		env.explained = true
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // that of the test has ended
 		defer cancel()
 		t.Logf("the operator's last words:\n%s", env.logs.tail(50))
