@@ -36,6 +36,9 @@ func reportOf(kind, subject string, parts statusParts, outcome Outcome, fallback
 	found.ready, found.reason, found.message = readiness(outcome, subject, found.cause)
 	found.progressing = found.cause == nil && (o.Current == nil || o.Current.Fingerprint != o.Fingerprint && o.Pending != nil)
 	found.rotating = rotatingOf(outcome, found.cause)
+	if took := outcome.Snapshot.TookOver; took != "" {
+		found.news = append(found.news, news{v1alpha1.ReasonTookOver, actionPublish, took + "."})
+	}
 	if o.Suspended {
 		found.suspended = &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSuspended, Message: suspendedMessage(o)}
 	}
@@ -44,8 +47,12 @@ func reportOf(kind, subject string, parts statusParts, outcome Outcome, fallback
 
 func suspendedMessage(o rotation.Observation) string {
 	text := "Rotation is suspended until spec.suspend is false, here and in the policy."
-	if due := rotation.Due(o); !due.IsZero() {
+	switch due := rotation.Due(o); {
+	case due.IsZero():
+	case due.After(o.Now):
 		text += fmt.Sprintf(" The next one is due at %s.", instant(due))
+	default:
+		text += fmt.Sprintf(" One was due at %s.", instant(due))
 	}
 	return text
 }

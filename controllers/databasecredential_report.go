@@ -49,7 +49,7 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 	status.Binding = &v1alpha1.Binding{Name: object.Spec.SecretName}
 	found.verified = verifiedOf(object, endpointOf(login), outcome, found.cause)
 	found.previousInUse = describePrevious(object, outcome)
-	found.news = r.newsOf(ctx, login, cluster, before, outcome)
+	found.news = append(found.news, r.newsOf(ctx, login, cluster, before, outcome)...)
 	return found
 }
 

@@ -274,3 +274,22 @@ func TestAForeignNamespaceCannotTellWhetherAnAuthorityExists(t *testing.T) {
 	w.reconcile(identity)
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 }
+
+func TestASecretThatIsHandedOverIsTakenOverAndSaidSo(t *testing.T) {
+	w := newWorld(t)
+	identity := aClientIdentity()
+	ready(w, anAuthority())
+	w.create(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "app-mtls", Labels: map[string]string{"team": "web"},
+			Annotations: map[string]string{v1alpha1.AnnotationAdopt: "ClientIdentity/app"}},
+		Type: corev1.SecretTypeTLS, StringData: map[string]string{"tls.crt": "by hand", "tls.key": "by hand"},
+	}, identity)
+	w.settle(identity, 3)
+	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+	if events := w.events(); !with(events, "Normal TookOver", "app-mtls") || !with(events, "Normal Issued") {
+		t.Errorf("Events: %q", events)
+	}
+	if secret := w.secret("app-mtls"); secret.Labels["team"] != "web" {
+		t.Errorf("the label of somebody else was not kept: %v", secret.Labels)
+	}
+}

@@ -61,6 +61,8 @@ const (
 	ReasonRotated = "Rotated"
 	// ReasonRetired: the previous version is refused now (Event).
 	ReasonRetired = "Retired"
+	// ReasonTookOver: a Secret changed hands, as its rekey.dev/adopt annotation says. (Event)
+	ReasonTookOver = "TookOver"
 	// ReasonResumed: rotations go on (Event).
 	ReasonResumed = "Resumed"
 	// ReasonRecovered: what was wrong is right again (Event).
