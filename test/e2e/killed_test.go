@@ -165,6 +165,7 @@ func awaitWritten(ctx context.Context, p place, fits func(secretstore.Ledger) bo
 // gives the last value for each.
 func startAsking(ctx context.Context, p place, credentials []*v1alpha1.DatabaseCredential) func() map[string]string {
 	ctx, cancel := context.WithCancel(ctx)
+	brought := context.WithoutCancel(ctx) // to its end: else nobody knows whether the last request was heard
 	var running sync.WaitGroup
 	tokens := map[string]string{}
 	running.Go(func() {
@@ -173,7 +174,7 @@ func startAsking(ctx context.Context, p place, credentials []*v1alpha1.DatabaseC
 				token := time.Now().UTC().Format(time.RFC3339Nano)
 				patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationRotate, token)
 				object := &v1alpha1.DatabaseCredential{ObjectMeta: p.meta(credential.Name)}
-				if env.kube.Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(patch))) == nil {
+				if env.kube.Patch(brought, object, client.RawPatch(types.MergePatchType, []byte(patch))) == nil {
 					tokens[credential.Name] = token
 				}
 			}
