@@ -21,7 +21,7 @@ FUZZTIME ?= 30s
 # TESTFLAGS are handed to go test, such as -race or -run.
 TESTFLAGS ?=
 # ARGS are handed to the operator by `make run`.
-ARGS ?=
+ARGS ?= --operator-namespace rekey-system
 KUBECTL ?= $(shell command -v kubectl || echo $(BIN)/kubectl)
 
 LOCALCLUSTER := go -C hack/localcluster run ./cmd/localcluster

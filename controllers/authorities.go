@@ -78,6 +78,7 @@ type knownAuthority struct {
 	version   string
 	readAt    time.Time
 	authority *issuer.Authority
+	err       error
 }
 
 // resolve gives the authority that ref names for an object in namespace, and the version of the authority's object. One
@@ -153,12 +154,13 @@ func (a *authorities) load(ctx context.Context, object authorityObject) (*issuer
 	now := a.clock.Now()
 	version := fmt.Sprintf("%s/%d", object.object.GetUID(), object.object.GetGeneration())
 	age := now.Sub(known.readAt)
-	if known.authority != nil && known.version == version && age >= 0 && age < keyPairAge {
-		return known.authority, nil
+	settled := known.authority != nil || fault.Classify(known.err) == fault.ClassPermanent || fault.Classify(known.err) == fault.ClassBlocked
+	if settled && known.version == version && age >= 0 && age < keyPairAge {
+		return known.authority, known.err
 	}
-	authority, err := a.read(ctx, object)
-	known.authority, known.version, known.readAt = authority, version, now
-	return authority, err
+	known.authority, known.err = a.read(ctx, object)
+	known.version, known.readAt = version, now
+	return known.authority, known.err
 }
 
 func (a *authorities) entry(id authorityID) *knownAuthority {
@@ -196,9 +198,13 @@ func (a *authorities) keyPair(ctx context.Context, object authorityObject) (crt 
 		if err != nil {
 			return nil, key, nil, err
 		}
-		// Trust anchors above the chain are optional.
-		if extra, err := secretstore.ReadSource(ctx, a.live, at.Namespace, at.Name, credential.KeyAuthority); err == nil {
+		// Trust anchors above the chain are optional. Not having been able to read them is not the same as having none.
+		extra, err := secretstore.ReadSource(ctx, a.live, at.Namespace, at.Name, credential.KeyAuthority)
+		switch {
+		case err == nil:
 			anchors = extra[credential.KeyAuthority].Reveal()
+		case fault.ReasonOf(err, "") != fault.SecretInvalid:
+			return nil, key, nil, err
 		}
 		return pair[credential.KeyCertificate].Reveal(), pair[credential.KeyPrivateKey], anchors, nil
 	}

@@ -133,7 +133,7 @@ func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject)
 		return err
 	}
 	switch {
-	case secret == nil && record != "":
+	case secret == nil && record != nil:
 		return fault.Permanent(fault.AuthorityLost, fmt.Errorf(
 			"the key pair in Secret %s is gone, though it was made before: restore the Secret from a backup. To begin with a new authority, whose certificates nobody trusts yet, delete ConfigMap %s too",
 			r.authorities.secretKey(parts), r.authorities.recordKey(parts)))

@@ -17,6 +17,9 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
+// patientReads is how often reading may fail before people are told.
+const patientReads = 3
+
 // drive takes a credential as far as it goes now, within the time of one reconcile.
 func (s *shared) drive(ctx context.Context, subject Subject) Outcome {
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
@@ -32,7 +35,8 @@ func reportOf(kind, subject string, parts statusParts, outcome Outcome, fallback
 		wakeAt: outcome.WakeAt(),
 	}
 	found.cause = causeOf(outcome, fallback)
-	found.unseen = outcome.Conflict || o.Now.IsZero() && found.cause != nil && found.cause.class == fault.ClassTransient
+	found.unread = o.Now.IsZero() && found.cause != nil
+	found.unseen = outcome.Conflict || found.unread && found.cause.class == fault.ClassTransient && outcome.Failures < patientReads
 	found.ready, found.reason, found.message = readiness(outcome, subject, found.cause)
 	found.progressing = found.cause == nil && (o.Current == nil || o.Current.Fingerprint != o.Fingerprint && o.Pending != nil)
 	found.rotating = rotatingOf(outcome, found.cause)
@@ -69,8 +73,14 @@ func causeOf(outcome Outcome, fallback fault.Reason) *trouble {
 		return t
 	case outcome.Decision.Unmet != nil:
 		return troubleOf(*outcome.Decision.Unmet)
-	case len(outcome.Observation.Preconditions) > 0 && !outcome.Observation.Deleting:
-		return troubleOf(outcome.Observation.Preconditions[0])
+	case outcome.Observation.Deleting:
+		return nil
+	}
+	for _, unmet := range outcome.Observation.Preconditions {
+		// What could not be found out is told when it stands in the way.
+		if !unmet.Transient {
+			return troubleOf(unmet)
+		}
 	}
 	return nil
 }

@@ -266,14 +266,15 @@ func bindingOf(login *databaseLogin, m credential.Material, proven bool) (map[st
 	known := map[string][]byte{
 		credential.KeyUsername: m[credential.KeyUsername].Reveal(), credential.KeyPassword: m[credential.KeyPassword].Reveal(),
 	}
-	if login.resolveErr != nil {
+	reachable := login.server != nil && login.resolved.Host != "" && (login.server.Spec.TLS.CARef == nil || login.resolved.CA != nil)
+	if !reachable {
 		return nil, &secretstore.PartialError{Err: login.resolveErr, Known: known}
 	}
 	data := material.ServiceBinding(m, material.Binding{
 		Host: login.resolved.Host, Port: login.resolved.Port, Database: login.object.Spec.Database,
 		SSLMode: sslModes[login.server.Spec.TLS.Mode], Certificates: login.resolved.CA,
 	})
-	if proven {
+	if proven && login.resolveErr == nil {
 		return data, nil
 	}
 	return nil, &secretstore.PartialError{Err: errNotProven, Known: known, Otherwise: data}

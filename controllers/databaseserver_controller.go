@@ -7,15 +7,18 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
 )
 
 // checkTimeout of one look at a server.
@@ -24,12 +27,65 @@ const checkTimeout = 30 * time.Second
 // serverReconciler looks at database servers, now and then, and says what they lack. It changes nothing there.
 type serverReconciler struct {
 	shared
+	failures serverFailures
+}
+
+// serverFailures remember of every server how often it failed in a row, so that one that refuses the admin is not asked
+// for ever at the same pace: that could lock the admin out.
+type serverFailures struct {
+	mu    sync.Mutex
+	known map[types.NamespacedName]serverFailure
+}
+
+type serverFailure struct {
+	inputs string
+	count  int
+	next   time.Time
+	err    error
+}
+
+// waiting gives the failure that is still waited for, nil where the server may be asked.
+func (f *serverFailures) waiting(of types.NamespacedName, inputs string, now time.Time) *serverFailure {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known, ok := f.known[of]
+	if !ok || known.inputs != inputs || !now.Before(known.next) {
+		return nil
+	}
+	return &known
+}
+
+// note remembers how asking ended.
+func (f *serverFailures) note(of types.NamespacedName, inputs string, err error, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		delete(f.known, of)
+		return
+	}
+	known := f.known[of]
+	if known.inputs != inputs {
+		known = serverFailure{inputs: inputs}
+	}
+	known.count, known.err = known.count+1, err
+	known.next = now.Add(max(lookAgainBroken, rotation.Backoff(known.count, rotation.Urgency{Published: true})))
+	if f.known == nil {
+		f.known = map[types.NamespacedName]serverFailure{}
+	}
+	f.known[of] = known
+}
+
+func (f *serverFailures) forget(of types.NamespacedName) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.known, of)
 }
 
 // Reconcile implements reconcile.Reconciler.
 func (r *serverReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	object := &v1alpha1.DatabaseServer{}
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
+		r.failures.forget(request.NamespacedName)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !object.DeletionTimestamp.IsZero() {
@@ -50,7 +106,6 @@ func (r *serverReconciler) look(ctx context.Context, object *v1alpha1.DatabaseSe
 	if err != nil {
 		found.ready, found.reason = metav1.ConditionFalse, ""
 		found.cause = newTrouble(err, fault.ServerUnreachable)
-		found.wakeAt = r.clock.Now().Add(lookAgainBroken)
 		return found
 	}
 	object.Status.ServerVersion = bounded(checked.Version, 64)
@@ -71,11 +126,16 @@ func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseS
 	if err != nil {
 		return backend.Report{}, err
 	}
+	name, inputs, now := client.ObjectKeyFromObject(object), serverDigest(object, server, fmt.Sprint(object.Generation)), r.clock.Now()
+	if waiting := r.failures.waiting(name, inputs, now); waiting != nil {
+		return backend.Report{}, waiting.err
+	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	report, err := engine.Check(ctx, server)
 	if fault.ReasonOf(err, "") == fault.AdminRejected {
 		err = fmt.Errorf("%w, %s/%s", err, object.Namespace, object.Spec.AdminSecretRef.Name)
 	}
+	r.failures.note(name, inputs, err, now)
 	return report, err
 }

@@ -92,7 +92,10 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	}
 	policy, err := resolvePolicy(ctx, r.client, meta.GetNamespace(), parts.spec.RotationPolicyRef)
 	if err != nil {
-		subject.Preconditions = append(subject.Preconditions, unmetOf(err))
+		// A certificate knows by itself when it is due.
+		unmet := unmetOf(err)
+		unmet.FirstOnly = true
+		subject.Preconditions = append(subject.Preconditions, unmet)
 	}
 	subject.Policy = certificatePolicy(policy.Policy, parts.spec)
 	subject.Suspended = parts.spec.Suspend || policy.suspended
@@ -153,7 +156,7 @@ func (r *identityReconciler) describe(parts identityObject, outcome Outcome) rep
 	subject := fmt.Sprintf("The certificate in Secret %s/%s", parts.object.GetNamespace(), parts.spec.SecretName)
 	found := reportOf(parts.kind, subject, statusParts{&parts.status.Conditions, &parts.status.ObservedGeneration}, outcome, fault.IssueFailed)
 	status, current := parts.status, outcome.Snapshot.Ledger.Current
-	published := status.Revision
+	published := status.SerialNumber
 	status.NextAttemptTime = timeRef(outcome.NextAttempt)
 	if outcome.Observation.Now.IsZero() || outcome.Conflict {
 		return found
@@ -170,7 +173,7 @@ func (r *identityReconciler) describe(parts identityObject, outcome Outcome) rep
 		status.SerialNumber, status.SHA256 = material.SerialNumber(leaf.SerialNumber), material.SHA256(leaf)
 		status.NotBefore, status.NotAfter = timeRef(leaf.NotBefore), timeRef(leaf.NotAfter)
 	}
-	if current.Seq > published {
+	if status.SerialNumber != published {
 		found.news = append(found.news, news{v1alpha1.ReasonIssued, actionPublish, fmt.Sprintf(
 			"Revision %d is published in Secret %s: serial number %s, valid until %s, due to be renewed at %s.",
 			current.Seq, parts.spec.SecretName, status.SerialNumber, instant(current.NotAfter), instant(outcome.Health.Due))})

@@ -48,7 +48,7 @@ func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityOb
 	if err := r.client.Create(ctx, secret); err != nil {
 		return fault.Transient(fault.APIServerFailed, fmt.Errorf("creating Secret %s: %w", at, apiReason(err)))
 	}
-	return r.keepRecord(ctx, parts, secret, "")
+	return r.keepRecord(ctx, parts, secret, nil)
 }
 
 // dress sets what the Secret says about itself.
@@ -74,7 +74,7 @@ func (r *authorityReconciler) keepSecret(ctx context.Context, parts authorityObj
 	want := secret.DeepCopy()
 	r.dress(parts, want)
 	if maps.Equal(want.Labels, secret.Labels) && maps.Equal(want.Annotations, secret.Annotations) &&
-		slices.EqualFunc(want.OwnerReferences, secret.OwnerReferences, func(a, b metav1.OwnerReference) bool { return a.UID == b.UID && a.Kind == b.Kind }) {
+		sameOwners(want.OwnerReferences, secret.OwnerReferences) {
 		return nil
 	}
 	if err := r.client.Update(ctx, want); err != nil {
@@ -85,11 +85,18 @@ func (r *authorityReconciler) keepSecret(ctx context.Context, parts authorityObj
 
 // keepRecord writes the record where there is none. With the policy Delete it goes with the authority, as the Secret does;
 // otherwise it belongs to nobody and outlives it.
-func (r *authorityReconciler) keepRecord(ctx context.Context, parts authorityObject, secret *corev1.Secret, record string) error {
-	if record != "" {
+func (r *authorityReconciler) keepRecord(ctx context.Context, parts authorityObject, secret *corev1.Secret, record *corev1.ConfigMap) error {
+	at := r.authorities.recordKey(parts)
+	if record != nil {
+		if sameOwners(record.OwnerReferences, ownersOf(parts)) {
+			return nil
+		}
+		record.OwnerReferences = ownersOf(parts)
+		if err := r.live.Update(ctx, record); err != nil {
+			return fault.Transient(fault.APIServerFailed, fmt.Errorf("updating ConfigMap %s: %w", at, apiReason(err)))
+		}
 		return nil
 	}
-	at := r.authorities.recordKey(parts)
 	object := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: at.Namespace, Name: at.Name,
 			Labels:          map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelKind: string(parts.id.kind)},
@@ -116,29 +123,33 @@ func ownersOf(parts authorityObject) []metav1.OwnerReference {
 	}}
 }
 
+func sameOwners(a, b []metav1.OwnerReference) bool {
+	return slices.EqualFunc(a, b, func(a, b metav1.OwnerReference) bool { return a.UID == b.UID && a.Kind == b.Kind })
+}
+
 // compareRecord refuses a key pair that is not the one that was made for the authority.
 func (a *authorities) compareRecord(ctx context.Context, parts authorityObject, secret *corev1.Secret) error {
 	record, err := a.readRecord(ctx, parts)
-	if err != nil || record == "" || record == string(secret.Data[credential.KeyCertificate]) {
+	if err != nil || record == nil || record.Data[credential.KeyCertificate] == string(secret.Data[credential.KeyCertificate]) {
 		return err
 	}
 	return fault.Permanent(fault.AuthorityLost, fmt.Errorf(
 		"the certificate in Secret %s is not the one that was made for this authority (ConfigMap %s, SHA-256 of its text %s): restore the Secret from a backup, or delete the ConfigMap if the exchange was meant",
-		client.ObjectKeyFromObject(secret), a.recordKey(parts), textHash(record)))
+		client.ObjectKeyFromObject(secret), a.recordKey(parts), textHash(record.Data[credential.KeyCertificate])))
 }
 
-// readRecord gives the recorded certificate, empty where there is none.
-func (a *authorities) readRecord(ctx context.Context, parts authorityObject) (string, error) {
+// readRecord gives the record of the certificate, nil where there is none.
+func (a *authorities) readRecord(ctx context.Context, parts authorityObject) (*corev1.ConfigMap, error) {
 	at := a.recordKey(parts)
 	var object corev1.ConfigMap
 	err := a.live.Get(ctx, at, &object)
 	if apierrors.IsNotFound(err) {
-		return "", nil
+		return nil, nil //nolint:nilnil // no record and no error: it is not there
 	}
 	if err != nil {
-		return "", fault.Transient(fault.APIServerFailed, fmt.Errorf("reading ConfigMap %s: %w", at, err))
+		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading ConfigMap %s: %w", at, err))
 	}
-	return object.Data[credential.KeyCertificate], nil
+	return &object, nil
 }
 
 func (a *authorities) recordKey(parts authorityObject) client.ObjectKey {

@@ -72,7 +72,7 @@ func startManaged(t *testing.T, log logr.Logger) *managed {
 // becomes waits until the object has the condition.
 func (m *managed) becomes(o client.Object, kind, want string) {
 	m.t.Helper()
-	m.until(func() bool { m.get(o); return condition(o, kind) == want }, func() string {
+	m.until(func() bool { m.get(o); m.checkStatus(o); return condition(o, kind) == want }, func() string {
 		return kindOf(o) + " " + o.GetName() + " has not become " + want + ":" + describeConditions(o)
 	})
 }
@@ -146,6 +146,9 @@ func TestACountOfRequestsWithoutAnythingDueIsZero(t *testing.T) {
 	before := versions()
 	// A new process beside the first one looks at everything anew, and finds nothing to write.
 	startBeside(t, m)
+	if writes := m.written(); len(writes) > 0 {
+		t.Errorf("a second process wrote %v", writes)
+	}
 	if after := versions(); after != before {
 		t.Errorf("resource versions went from %s to %s", before, after)
 	}
@@ -156,6 +159,7 @@ func startBeside(t *testing.T, m *managed) {
 	t.Helper()
 	m.clock.SetTime(time.Now())
 	m.restart()
+	m.written()
 	for _, o := range []client.Object{&v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: m.namespace, Name: "app"}},
 		&v1alpha1.DatabaseCredential{ObjectMeta: metav1.ObjectMeta{Namespace: m.namespace, Name: "orders"}}} {
 		m.settle(o, 3)

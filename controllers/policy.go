@@ -74,5 +74,6 @@ func unmetOf(err error) rotation.Unmet {
 		Message:   err.Error(),
 		Permanent: fault.Classify(err) == fault.ClassPermanent,
 		Pending:   fault.Classify(err) == fault.ClassPending,
+		Transient: fault.Classify(err) == fault.ClassTransient,
 	}
 }

@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -53,6 +54,8 @@ func newTrouble(err error, fallback fault.Reason) *trouble {
 func troubleOf(unmet rotation.Unmet) *trouble {
 	out := &trouble{class: fault.ClassBlocked, reason: unmet.Reason, message: unmet.Message}
 	switch {
+	case unmet.Transient:
+		out.class = fault.ClassTransient
 	case unmet.Permanent:
 		out.class = fault.ClassPermanent
 	case unmet.Pending:
@@ -93,9 +96,10 @@ type report struct {
 	news                                         []news
 	// wakeAt is when to look again.
 	wakeAt time.Time
-	// unseen is true where nothing could be read, or somebody else wrote first: what was reported stays as it is, and the
-	// next pass looks again.
-	unseen bool
+	// unseen is true where somebody else wrote first, or nothing could be read just now: what was reported stays as it is,
+	// and the next pass looks again. unread is true where nothing could be read for a while: that is said, and the rest of
+	// what was reported stays.
+	unseen, unread bool
 }
 
 // report writes the status where it changed, then tells the Events that follow from the change.
@@ -156,6 +160,9 @@ func (s *shared) logTrouble(ctx context.Context, found report) {
 func applyConditions(found report, generation int64, now time.Time) {
 	*found.reader.observedGeneration = generation
 	for _, wanted := range conditionsOf(found) {
+		if found.unread && keptUnread(wanted.Type, *found.reader.conditions) {
+			continue
+		}
 		if wanted.Status == "" {
 			meta.RemoveStatusCondition(found.reader.conditions, wanted.Type)
 			continue
@@ -165,6 +172,17 @@ func applyConditions(found report, generation int64, now time.Time) {
 		wanted.Message = bounded(wanted.Message, maxMessage)
 		meta.SetStatusCondition(found.reader.conditions, wanted)
 	}
+}
+
+// keptUnread tells whether a condition stays as it was while nothing can be read.
+func keptUnread(kind string, have []metav1.Condition) bool {
+	switch kind {
+	case v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled:
+		return false
+	case v1alpha1.ConditionReady:
+		return meta.FindStatusCondition(have, kind) != nil
+	}
+	return true
 }
 
 // conditionsOf derives every condition that a report speaks of. One without a status is absent.
@@ -180,6 +198,9 @@ func conditionsOf(found report) []metav1.Condition {
 		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, found.cause.reason, found.cause.message
 	case found.cause != nil && (found.cause.class != fault.ClassTransient || found.ready != metav1.ConditionTrue):
 		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, found.cause.reason, found.cause.message
+	case found.cause == nil && found.ready == metav1.ConditionFalse:
+		// Nothing is under way that would make it right.
+		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, found.reason, found.message
 	case found.progressing:
 		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, v1alpha1.ReasonProgressing, found.message
 	}
@@ -227,8 +248,8 @@ func expiryConditions(found report) (expiring, overdue metav1.Condition) {
 
 // apiReason strips an API server's answer to its reason and code: what an admission webhook writes may quote the object.
 func apiReason(err error) error {
-	status, ok := err.(apierrors.APIStatus)
-	if !ok {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
 		return err
 	}
 	answer := status.Status()

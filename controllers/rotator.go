@@ -87,8 +87,9 @@ type Outcome struct {
 	Err         error
 	FailedStep  rotation.Step
 	NextAttempt time.Time
-	// Tried is true where Err came up in this pass.
-	Tried bool
+	// Tried is true where Err came up in this pass. Failures counts how often FailedStep has failed in a row.
+	Tried    bool
+	Failures int
 	// Conflict is true where somebody else wrote first. It is no error; NextAttempt is soon.
 	Conflict bool
 	// Sessions of the previous version; nil where there is none or the remote end cannot tell.
@@ -268,7 +269,7 @@ func (p *pass) waiting(step rotation.Step) bool {
 	if !failed || wait <= 0 || wait > maxBackoff {
 		return false
 	}
-	p.out.Err, p.out.FailedStep, p.out.NextAttempt = a.err, step, a.next
+	p.out.Err, p.out.FailedStep, p.out.NextAttempt, p.out.Failures = a.err, step, a.next, a.count
 	return true
 }
 
@@ -288,7 +289,7 @@ func (p *pass) fail(step rotation.Step, err error) {
 		}
 		return p.now().Add(wait)
 	})
-	p.out.Err, p.out.FailedStep, p.out.NextAttempt, p.out.Tried = err, step, a.next, true
+	p.out.Err, p.out.FailedStep, p.out.NextAttempt, p.out.Tried, p.out.Failures = err, step, a.next, true, a.count
 }
 
 // isConflict tells whether somebody else wrote first. A remote end's error never counts.

@@ -45,13 +45,13 @@ func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseSer
 		return server, "", err
 	}
 	server.Admin = backend.Admin{Username: admin.String(credential.KeyUsername), Password: admin[credential.KeyPassword]}
-	return server, serverDigest(object, server), nil
+	return server, serverDigest(object, server, object.ResourceVersion), nil
 }
 
 // serverDigest tells two resolved servers apart without showing anything.
-func serverDigest(object *v1alpha1.DatabaseServer, server backend.Server) string {
+func serverDigest(object *v1alpha1.DatabaseServer, server backend.Server, version string) string {
 	h := sha256.New()
-	_, _ = fmt.Fprintf(h, "%s %d %s %q ", object.UID, object.Generation, object.ResourceVersion, server.Admin.Username)
+	_, _ = fmt.Fprintf(h, "%s %s %q ", object.UID, version, server.Admin.Username)
 	_, _ = h.Write(server.Admin.Password.Reveal())
 	_, _ = h.Write(server.CA)
 	return hex.EncodeToString(h.Sum(nil))

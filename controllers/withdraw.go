@@ -29,10 +29,10 @@ func (p *pass) withdraw(ctx context.Context) error {
 	return nil
 }
 
-// remove drops what we made in every slot. Nothing was ever told to the remote end where no number was ever given.
+// remove drops what we made in every slot: the marks say what that is, also where the ledger is gone.
 func (p *pass) remove(ctx context.Context) error {
-	if p.snapshot.Ledger.LastSeq == 0 {
-		return nil
+	if p.Source == nil && p.snapshot.Ledger.LastSeq == 0 {
+		return nil // nothing was begun, as far as anybody knows
 	}
 	if p.Source == nil {
 		return fmt.Errorf("removing the logins: %w", p.noSource())
@@ -56,7 +56,7 @@ func (p *pass) remove(ctx context.Context) error {
 func (p *pass) drop(ctx context.Context, remover credential.Remover, slot string) error {
 	ctx, cancel := p.deadline(ctx)
 	defer cancel()
-	ref := p.ref(rotation.Version{Seq: p.snapshot.Ledger.LastSeq, Slot: slot})
+	ref := p.ref(rotation.Version{Seq: max(p.snapshot.Ledger.LastSeq, 1), Slot: slot})
 	if err := remover.Remove(ctx, ref); err != nil {
 		return fmt.Errorf("removing the login in slot %q: %w", slot, err)
 	}
@@ -66,6 +66,10 @@ func (p *pass) drop(ctx context.Context, remover credential.Remover, slot string
 // letGo tells whether a deleted object is let go although err: at once where what it would be removed from is gone, else
 // when its time is over.
 func (p *pass) letGo(err error) bool {
+	if p.snapshot.Ledger.LastSeq == 0 {
+		// Nothing is known to have been made; there is nothing to wait for.
+		return true
+	}
 	reason := fault.ReasonOf(err, "")
 	if reason == fault.ServerNotFound || reason == fault.SecretNotFound {
 		return true

@@ -293,8 +293,10 @@ func overlap(o Observation) Decision {
 }
 
 func rotate(o Observation) Decision {
-	if len(o.Preconditions) > 0 {
-		return held(time.Time{}, o.Preconditions[0])
+	for _, unmet := range o.Preconditions {
+		if !unmet.FirstOnly {
+			return held(time.Time{}, unmet)
+		}
 	}
 	why := cause(o)
 	text := map[string]string{

@@ -163,6 +163,10 @@ type Unmet struct {
 	Permanent bool
 	// Pending is true where it is only a matter of moments: nobody has to act, and nobody is told.
 	Pending bool
+	// Transient is true where it could not be found out, and may be so already.
+	Transient bool
+	// FirstOnly is true where it stands in the way of a first version, but of no renewal.
+	FirstOnly bool
 }
 
 // Observation is everything that Next may know.

@@ -250,7 +250,7 @@ func TestAThousandIssuesAreTwoWritesAndAnEventEach(t *testing.T) {
 	if diff := cmp.Diff(want, counted); diff != "" {
 		t.Errorf("writes for %d issues (-want +got):\n%s", fleet, diff)
 	}
-	if events := counted["create events 201"]; events > fleet+1 {
+	if events := counted["create events 201"]; events > fleet+1 || events == 0 {
 		t.Errorf("%d Events for %d issues", events, fleet)
 	}
 	if lines := log.all(); len(lines) > 0 {

@@ -35,10 +35,20 @@ func login(target backend.Target, ref credential.Ref) (string, error) {
 	if ref.Slot != slotA && ref.Slot != slotB {
 		return "", fault.Permanent(fault.LedgerInvalid, fmt.Errorf("finding the login of %s: the slot must be %q or %q", ref, slotA, slotB))
 	}
+	name := loginName(target, ref.Slot)
+	if !usable(name) || system(name, target.Server.Admin.Username) {
+		return "", fault.Permanent(fault.UsernameForbidden, fmt.Errorf("finding the login of %s: %q is a system user or no name of a role", ref, name))
+	}
+	return name, nil
+}
+
+// allowedLogin gives the login of ref's slot where the server object allows it now. What only reads, or takes away what
+// carries our mark, asks login: narrowing what is allowed must not keep an old login alive.
+func allowedLogin(target backend.Target, ref credential.Ref) (string, error) {
 	if err := checkNames(target); err != nil {
 		return "", err
 	}
-	return loginName(target, ref.Slot), nil
+	return login(target, ref)
 }
 
 // checkNames judges the names of the target by what the server object allows, and by what is never allowed.

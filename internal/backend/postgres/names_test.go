@@ -188,7 +188,7 @@ func TestNamesThatAreNeverServed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			target := base
 			tc.change(&target)
-			_, err := login(target, testRef(1, "a"))
+			_, err := allowedLogin(target, testRef(1, "a"))
 			if got := fault.ReasonOf(err, ""); got != tc.want {
 				t.Errorf("got %q (%v), want %q", got, err, tc.want)
 			}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 )
 
@@ -42,4 +43,27 @@ func TestCheckLooksTheAllowedOwnersUp(t *testing.T) {
 		_, err = testBackend().Check(t.Context(), server)
 		wantFault(t, err, fault.ClassNone, "")
 	})
+}
+
+func TestNarrowingWhatIsAllowedKeepsNoOldLoginAlive(t *testing.T) {
+	l := labOf(t, 15)
+	target := l.target()
+	wide := open(t, target)
+	first := mustStage(t, wide, testRef(1, "a"))
+	wide.Close()
+	target.Server.AllowedUsernames, target.Server.AllowedOwners = []string{"another"}, []string{"another"}
+	narrowed := open(t, target)
+	_, err := narrowed.Stage(t.Context(), testRef(2, "b"), propose(t, target, "b"))
+	wantFault(t, err, fault.ClassPermanent, fault.UsernameForbidden)
+	wantAnswer(t, narrowed, testRef(1, "a"), first, credential.Accepted)
+	if err := narrowed.Retire(t.Context(), testRef(1, "a")); err != nil {
+		t.Error(err)
+	}
+	wantAnswer(t, narrowed, testRef(1, "a"), first, credential.Rejected)
+	if err := narrowed.Remove(t.Context(), testRef(1, "a")); err != nil {
+		t.Error(err)
+	}
+	if mark, err := narrowed.Marker(t.Context(), testRef(1, "a")); err != nil || mark.Exists {
+		t.Errorf("after Remove: %+v, %v", mark, err)
+	}
 }

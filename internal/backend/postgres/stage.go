@@ -20,7 +20,7 @@ import (
 func (s *session) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	login, err := login(s.target, ref)
+	login, err := allowedLogin(s.target, ref)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,53 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap/zapcore"
+)
+
+func TestFlagsAreReadOrRefusedByName(t *testing.T) {
+	for name, tc := range map[string]struct {
+		arguments []string
+		refused   string
+	}{
+		"the defaults lack a namespace":  {nil, "--operator-namespace"},
+		"a namespace is enough":          {[]string{"--operator-namespace=rekey-system"}, ""},
+		"an unknown level":               {[]string{"--operator-namespace=x", "--log-level=loud"}, "--log-level"},
+		"no workers":                     {[]string{"--operator-namespace=x", "--max-concurrent=0"}, "--max-concurrent"},
+		"no requests":                    {[]string{"--operator-namespace=x", "--kube-api-qps=0"}, "--kube-api-qps"},
+		"a word that is no flag":         {[]string{"--operator-namespace=x", "now"}, "now"},
+		"the version needs nothing else": {[]string{"--version"}, ""},
+		"a flag that is not there":       {[]string{"--no-such-flag"}, "no-such-flag"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("POD_NAMESPACE", "")
+			_, err := parseFlags(tc.arguments)
+			switch {
+			case tc.refused == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case tc.refused != "" && (err == nil || !strings.Contains(err.Error(), tc.refused)):
+				t.Errorf("got %v, want an error that names %s", err, tc.refused)
+			}
+		})
+	}
+}
+
+func TestNamespacesAndLevelsAreRead(t *testing.T) {
+	t.Setenv("POD_NAMESPACE", "rekey-system")
+	got, err := parseFlags([]string{"--namespaces=web, shop,,", "--log-level=trace"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"web", "shop"}, got.namespaces); diff != "" {
+		t.Error(diff)
+	}
+	if got.operatorNamespace != "rekey-system" || got.logLevel != zapcore.Level(-2) {
+		t.Errorf("got namespace %q and level %d", got.operatorNamespace, got.logLevel)
+	}
+}
