@@ -140,9 +140,9 @@ func TestNamesAreQuoted(t *testing.T) {
 				target.Owner = target.Username + "_owner"
 				target.Server.AllowedUsernames, target.Server.AllowedOwners = []string{"*"}, []string{"*"}
 				mustExec(t, l, "CREATE ROLE "+ident(target.Owner))
-				t.Cleanup(func() {
+				defer func() {
 					mustExec(t, l, "DROP ROLE IF EXISTS "+ident(loginName(target, slotA)), "DROP ROLE "+ident(target.Owner))
-				})
+				}()
 				if l.Version >= 16 {
 					mustExec(t, l, "GRANT "+ident(target.Owner)+" TO rotator WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
 				}
