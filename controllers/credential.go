@@ -20,10 +20,8 @@ import (
 // patientReads is how often reading may fail before people are told.
 const patientReads = 3
 
-// drive takes a credential as far as it goes now, within the time of one reconcile.
+// drive takes a credential as far as it goes now.
 func (s *shared) drive(ctx context.Context, subject Subject) Outcome {
-	ctx, cancel := context.WithTimeout(ctx, passTimeout)
-	defer cancel()
 	return s.rotator.Drive(ctx, subject)
 }
 

@@ -6,10 +6,12 @@ package controllers
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
@@ -30,6 +32,8 @@ import (
 type managed struct {
 	*world
 	registry *prometheus.Registry
+	// stop ends the manager, and waits until it has ended.
+	stop func()
 }
 
 func startManaged(t *testing.T, log logr.Logger) *managed {
@@ -60,12 +64,13 @@ func startManaged(t *testing.T, log logr.Logger) *managed {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
+	m.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(m.stop)
 	return m
 }
 
@@ -202,4 +207,33 @@ func TestMetricsAreCleanAndVanishWithTheirObjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.until(func() bool { return !has(`"app"`) }, func() string { return "the metrics of a deleted object stay" })
+}
+
+func TestAStopLetsAPassComeToItsEnd(t *testing.T) {
+	logged := &lines{}
+	m := startManaged(t, funcr.New(logged.add, funcr.Options{}))
+	credential := aCredential()
+	m.create(aPolicy(), anAdminSecret(), aServer(), credential)
+	m.becomes(credential, v1alpha1.ConditionReady, "True/Published")
+	// The server takes its time, and the manager is stopped in the middle.
+	entered, leave := make(chan struct{}), make(chan struct{})
+	m.database.Before("Stage", func() { close(entered); <-leave })
+	m.edit(credential, func() { credential.Annotations = map[string]string{v1alpha1.AnnotationRotate: "now"} })
+	<-entered
+	stopped := make(chan struct{})
+	go func() { m.stop(); close(stopped) }()
+	select {
+	case <-stopped:
+		t.Fatal("the manager did not wait for the pass")
+	case <-time.After(500 * time.Millisecond):
+	}
+	close(leave)
+	<-stopped
+	m.get(credential)
+	if credential.Status.Revision != 2 {
+		t.Errorf("revision %d after the stop, want 2: the pass was broken off:%s", credential.Status.Revision, describeConditions(credential))
+	}
+	if text := logged.String(); strings.Contains(text, "Reconciling failed") {
+		t.Errorf("the log tells of a failure that is none: %s", text)
+	}
 }

@@ -66,34 +66,34 @@ func addControllers(mgr ctrl.Manager, s shared, wake waker, options controller.O
 	for _, err := range []error{
 		named("certificateauthority", newAuthority()).
 			Watches(&corev1.Secret{}, ownerOf("CertificateAuthority")).
-			Complete(&authorityReconciler{shared: s, newObject: newAuthority}),
+			Complete(finishing{&authorityReconciler{shared: s, newObject: newAuthority}}),
 		named("clustercertificateauthority", newClusterAuthority()).
 			Watches(&corev1.Secret{}, clusterOwnerOf("ClusterCertificateAuthority")).
-			Complete(&authorityReconciler{shared: s, newObject: newClusterAuthority}),
+			Complete(finishing{&authorityReconciler{shared: s, newObject: newClusterAuthority}}),
 		named("clientidentity", newClient()).
 			Watches(&corev1.Secret{}, ownerOf(kindClientIdentity)).
 			Watches(newAuthority(), wake.users(clients, indexAuthority)).
 			Watches(newClusterAuthority(), wake.clusterUsers(clients, indexClusterAuthority)).
 			Watches(&corev1.Namespace{}, wake.inNamespace(clients), builder.WithPredicates(labelsChanged)).
 			Watches(&v1alpha1.RotationPolicy{}, wake.users(clients, indexPolicy), own).
-			Complete(&identityReconciler{shared: s, newObject: newClient}),
+			Complete(finishing{&identityReconciler{shared: s, newObject: newClient}}),
 		named("serveridentity", newServer()).
 			Watches(&corev1.Secret{}, ownerOf(kindServerIdentity)).
 			Watches(newAuthority(), wake.users(servers, indexAuthority)).
 			Watches(newClusterAuthority(), wake.clusterUsers(servers, indexClusterAuthority)).
 			Watches(&corev1.Namespace{}, wake.inNamespace(servers), builder.WithPredicates(labelsChanged)).
 			Watches(&v1alpha1.RotationPolicy{}, wake.users(servers, indexPolicy), own).
-			Complete(&identityReconciler{shared: s, newObject: newServer}),
+			Complete(finishing{&identityReconciler{shared: s, newObject: newServer}}),
 		named("databaseserver", &v1alpha1.DatabaseServer{}).
-			Complete(&serverReconciler{shared: s}),
+			Complete(finishing{&serverReconciler{shared: s}}),
 		named("databasecredential", &v1alpha1.DatabaseCredential{}).
 			Watches(&corev1.Secret{}, ownerOf(kindDatabaseCredential)).
 			Watches(&v1alpha1.DatabaseServer{}, wake.users(logins, indexServer)).
 			Watches(&v1alpha1.RotationPolicy{}, wake.users(logins, indexPolicy), own).
-			Complete(&credentialReconciler{shared: s}),
+			Complete(finishing{&credentialReconciler{shared: s}}),
 		named("rotationpolicy", &v1alpha1.RotationPolicy{}).
 			Watches(newClient(), policyOf{}).Watches(newServer(), policyOf{}).Watches(&v1alpha1.DatabaseCredential{}, policyOf{}).
-			Complete(&policyReconciler{shared: s}),
+			Complete(finishing{&policyReconciler{shared: s}}),
 	} {
 		if err != nil {
 			return fmt.Errorf("adding a controller: %w", err)

@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/backend"
@@ -40,6 +42,20 @@ type shared struct {
 	backends      map[v1alpha1.Engine]backend.Backend
 	allowLoopback bool
 	cluster       *clusterID
+}
+
+// finishing lets a pass that has begun come to its end when the manager stops or loses its lease: what was begun is not
+// broken off in the middle, and nobody is told of a failure that is none. The manager waits for it, within bounds; what is
+// cut off all the same is taken up again by the next process.
+type finishing struct {
+	reconcile.Reconciler
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (f finishing) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), passTimeout)
+	defer cancel()
+	return f.Reconciler.Reconcile(ctx, request)
 }
 
 // uidNames remembers which UID an object had, so that what is remembered of it can be forgotten when it is gone.

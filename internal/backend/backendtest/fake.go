@@ -38,6 +38,7 @@ type Fake struct {
 	counts    map[string]int
 	down      bool
 	hang      bool
+	before    map[string]func()
 	trust     bool
 	report    backend.Report
 	check     error
@@ -60,6 +61,16 @@ func (f *Fake) SetDown(down bool) { f.set(func() { f.down = down }) }
 
 // SetHang makes every call wait until its context ends, or ends that for calls to come.
 func (f *Fake) SetHang(hang bool) { f.set(func() { f.hang = hang }) }
+
+// Before has fn run once at the beginning of the next call of the method.
+func (f *Fake) Before(method string, fn func()) {
+	f.set(func() {
+		if f.before == nil {
+			f.before = map[string]func(){}
+		}
+		f.before[method] = fn
+	})
+}
 
 // SetTrust makes the server accept every password, or ends that.
 func (f *Fake) SetTrust(trust bool) { f.set(func() { f.trust = trust }) }
@@ -137,8 +148,12 @@ func (f *Fake) Check(ctx context.Context, _ backend.Server) (backend.Report, err
 func (f *Fake) call(ctx context.Context, method string, fn func() error) error {
 	f.mu.Lock()
 	f.counts[method]++
-	hang := f.hang
+	hang, before := f.hang, f.before[method]
+	delete(f.before, method)
 	f.mu.Unlock()
+	if before != nil {
+		before()
+	}
 	if hang {
 		<-ctx.Done()
 	}
