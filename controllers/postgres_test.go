@@ -363,7 +363,7 @@ func TestAServerThatTrustsEverybodyProvesNothing(t *testing.T) {
 	server := startServer(t, pgtest.Options{})
 	defer server.Stop()
 	w := newPGWorld(t, server)
-	if err := server.SetHBA(t.Context(), "hostssl all "+pgtest.Superuser+","+w.admin+" all scram-sha-256", "hostssl postgres all all trust"); err != nil {
+	if err := server.SetHBA(t.Context(), "hostssl all "+pgtest.Superuser+","+w.admin+" all scram-sha-256", "hostssl postgres all all trust"); err != nil { //nolint:dupword // columns
 		t.Fatal(err)
 	}
 	ready(w.world, w.object)

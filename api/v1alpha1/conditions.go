@@ -61,7 +61,7 @@ const (
 	ReasonRotated = "Rotated"
 	// ReasonRetired: the previous version is refused now (Event).
 	ReasonRetired = "Retired"
-	// ReasonTookOver: a Secret changed hands, as its rekey.dev/adopt annotation says. (Event)
+	// ReasonTookOver: a Secret changed hands, as its rekey.dev/adopt annotation says (Event).
 	ReasonTookOver = "TookOver"
 	// ReasonResumed: rotations go on (Event).
 	ReasonResumed = "Resumed"
