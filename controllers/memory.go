@@ -35,9 +35,15 @@ type memo struct {
 	attempts map[rotation.Step]attempt
 	base     int64
 	inputs   string
+	// issued is when this process published a version of a source without a ledger last.
+	issued time.Time
 	// endpoint is where the proof was made.
 	endpoint string
 }
+
+// issueFloor is the least time between two versions of a source without a ledger. Its Secret is all there is: somebody who
+// writes something else there again and again would otherwise have a new key made each time.
+const issueFloor = 10 * time.Second
 
 // candidate is what this process heard of the pending version.
 type candidate struct {

@@ -77,6 +77,10 @@ func (p *pass) propose(ctx context.Context) error {
 		Seq: rotation.NextSeq(o), Slot: rotation.NextSlot(o), Stage: rotation.Proposed, Fingerprint: p.Fingerprint, ProposedAt: o.Now,
 	}
 	ref := p.ref(v)
+	if wait := issueFloor - o.Now.Sub(p.memo.issued); !p.Traits.Remote && !p.memo.issued.IsZero() && wait > 0 && wait <= issueFloor {
+		return fault.Pending(wait, fmt.Errorf("making version %d: the one before was made at %s, and another is made after %s at the earliest",
+			v.Seq, instant(p.memo.issued), issueFloor))
+	}
 	if p.Preflight != nil && o.Current == nil {
 		step, cancel := p.deadline(ctx)
 		defer cancel()
@@ -258,6 +262,7 @@ func (p *pass) commit(ctx context.Context) error {
 		} else {
 			// The commit is the write of the user's Secret.
 			l.Current.PublishedAt = now
+			p.memo.issued = now
 			p.noteRequests(l)
 		}
 		l.Rotate.Honoured = l.Rotate.Seen

@@ -258,3 +258,25 @@ func TestARecordFollowsTheDeletionPolicy(t *testing.T) {
 		}
 	}
 }
+
+func TestAFightOverACertificateIsBounded(t *testing.T) {
+	w := newWorld(t)
+	identity := aClientIdentity()
+	ready(w, anAuthority(), identity)
+	made := 0
+	for range 100 {
+		secret := w.secret("app-mtls")
+		w.edit(secret, func() { secret.Data["tls.crt"] = []byte("somebody else's") })
+		w.step(time.Second)
+		w.reconcile(identity)
+		if with(w.events(), "Normal Issued") {
+			made++
+		}
+	}
+	if made < 5 || made > 11 {
+		t.Errorf("%d certificates in 100 seconds of a fight, want one in ten seconds", made)
+	}
+	w.step(time.Minute)
+	w.reconcile(identity)
+	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+}
