@@ -9,6 +9,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -80,10 +82,13 @@ func apiError(doing string, key client.ObjectKey, data map[string][]byte, err er
 	return fault.Transient(fault.APIServerFailed, fmt.Errorf("%s Secret %s: %w", doing, key, err))
 }
 
-// quotes reports whether text shows a value, plain or as base64. Values too short to be a secret are passed over: they
-// are found in any text.
+// quotes reports whether text shows a value, or a long word of one, plain or as base64. What is too short to be a secret is
+// passed over: it is found in any text. A ledger's value is a text with secrets in it, so words are looked for, too.
 func quotes(text string, data map[string][]byte) bool {
-	const shortest = 6
+	const shortest, shortestWord = 6, 16
+	words := strings.FieldsFunc(text, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("+/=_", r)
+	})
 	for _, value := range data {
 		value = bytes.TrimSpace(value)
 		if len(value) < shortest {
@@ -91,6 +96,11 @@ func quotes(text string, data map[string][]byte) bool {
 		}
 		for _, form := range [][]byte{value, []byte(base64.StdEncoding.EncodeToString(value))} {
 			if bytes.Contains([]byte(text), form) {
+				return true
+			}
+		}
+		for _, word := range words {
+			if len(word) >= shortestWord && bytes.Contains(value, []byte(word)) {
 				return true
 			}
 		}

@@ -1,0 +1,42 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package secretstore
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+func TestAnAnswerThatQuotesASecretIsWithheld(t *testing.T) {
+	const password = "kV7tQ2mXw9LrB4nZ"
+	ledger := map[string][]byte{"current": []byte(`{"seq":1,"material":{"password":"` + password + `"}}`)}
+	for name, tc := range map[string]struct {
+		answer   string
+		withheld bool
+	}{
+		"a whole value":                  {"denied: " + string(ledger["current"]), true},
+		"a word out of a longer value":   {`denied: the field "password" is "` + password + `"`, true},
+		"nothing of the Secret":          {`secrets is forbidden: User "system:serviceaccount:rekey-system:rekey" cannot create resource "secrets"`, false},
+		"a short word that is there too": {"denied: material is not allowed", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			refused := apierrors.NewForbidden(corev1.Resource("secrets"), "orders", errors.New(tc.answer))
+			err := apiError("creating", client.ObjectKey{Namespace: "web", Name: "orders"}, ledger, refused)
+			if strings.Contains(err.Error(), password) {
+				t.Errorf("the error shows the password: %v", err)
+			}
+			if got := strings.Contains(err.Error(), "withheld"); got != tc.withheld {
+				t.Errorf("withheld: %v, want %v (%v)", got, tc.withheld, err)
+			}
+			if !apierrors.IsForbidden(err) {
+				t.Errorf("it is no longer told what it was: %v", err)
+			}
+		})
+	}
+}
