@@ -49,7 +49,7 @@ cluster-down: ## End the local Kubernetes that `make cluster` started
 	@$(LOCALCLUSTER) down
 
 .PHONY: run
-run: ## Run the operator here against the cluster of KUBECONFIG (ARGS="--flag ...")
+run: ## Run the operator here against the cluster of KUBECONFIG, which has the CRDs (ARGS="--flag ...")
 	go run . $(ARGS)
 
 ##@ Test
@@ -115,6 +115,10 @@ image: build ## Build the image IMG as dist/rekey.tar, without a container engin
 	@mkdir -p dist
 	go -C hack/localcluster run ./cmd/image --out $(CURDIR)/dist/rekey.tar --name $(IMG) --binary $(BIN)/rekey --entrypoint /rekey
 
+.PHONY: load
+load: image ## Build the image IMG and load it into the node of `make cluster LEVEL=node`
+	@$(LOCALCLUSTER) load $(CURDIR)/dist/rekey.tar
+
 .PHONY: assets
 assets: ## Build the local Kubernetes (once) and print its folder, which KUBEBUILDER_ASSETS wants
 	@if [ -n "$$KUBEBUILDER_ASSETS" ]; then echo "$$KUBEBUILDER_ASSETS"; else $(LOCALCLUSTER) assets; fi
@@ -122,7 +126,7 @@ assets: ## Build the local Kubernetes (once) and print its folder, which KUBEBUI
 ##@ Deploy
 
 .PHONY: deploy
-deploy: $(KUSTOMIZE) $(filter $(BIN)/kubectl,$(KUBECTL)) ## Install CRDs and operator into the cluster of KUBECONFIG, with the image IMG
+deploy: $(KUSTOMIZE) $(filter $(BIN)/kubectl,$(KUBECTL)) ## Install CRDs and operator into the cluster of KUBECONFIG, which needs a node with the image IMG
 	@hack/deploy.sh $(IMG) | $(KUBECTL) apply --server-side -f -
 
 .PHONY: undeploy

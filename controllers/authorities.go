@@ -68,6 +68,8 @@ type authorities struct {
 	keyPairs          issuer.KeyPairs
 	clock             clock.PassiveClock
 	operatorNamespace string
+	// started is when this process began: what it has to make may not be made yet.
+	started time.Time
 
 	mu    sync.Mutex
 	known map[authorityID]*knownAuthority
@@ -217,7 +219,7 @@ func (a *authorities) keyPair(ctx context.Context, object authorityObject) (crt 
 			return nil, key, nil, err
 		}
 	}
-	if secret == nil && a.clock.Since(object.object.GetCreationTimestamp().Time) < keyPairAge {
+	if young := min(a.clock.Since(object.object.GetCreationTimestamp().Time), a.clock.Since(a.started)) < keyPairAge; secret == nil && young {
 		return nil, key, nil, fault.Pending(time.Second, fmt.Errorf("its key pair is being made"))
 	}
 	if secret == nil {

@@ -129,6 +129,8 @@ func rotatingOf(outcome Outcome, cause *trouble) *metav1.Condition {
 	}
 	out := &metav1.Condition{Status: metav1.ConditionTrue}
 	switch {
+	case outcome.Err != nil && cause != nil && cause.class == fault.ClassPending && rotates(outcome.FailedStep):
+		out.Reason, out.Message = v1alpha1.ReasonScheduled, cause.message
 	case outcome.Err != nil && cause != nil && rotates(outcome.FailedStep):
 		out.Reason, out.Message = cause.reason, fmt.Sprintf("%s failed: %s", outcome.FailedStep, cause.message)
 	case o.Previous != nil:

@@ -169,6 +169,10 @@ func (r *credentialReconciler) leftBehind(ctx context.Context, object *v1alpha1.
 		return
 	}
 	log.FromContext(ctx).Info("Deleted without cleaning up at the server", "leftBehind", what)
+	if object.Status.Revision == 0 {
+		// Nothing was ever published, as far as people were told: there is nobody to warn.
+		return
+	}
 	r.metrics.errors.WithLabelValues("withdraw", string(fault.BackendFailed)).Inc()
 	r.recorder.Eventf(object, nil, corev1.EventTypeWarning, v1alpha1.ReasonLeftBehind, actionRetire, "%s",
 		bounded("The object is let go although the logins could not be dropped: "+what, maxMessage))

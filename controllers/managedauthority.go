@@ -45,7 +45,11 @@ func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityOb
 		},
 	}
 	r.dress(parts, secret)
-	if err := r.client.Create(ctx, secret); err != nil {
+	err = r.client.Create(ctx, secret)
+	if apierrors.IsNotFound(err) {
+		return fault.Blocked(fault.APIServerFailed, fmt.Errorf("creating Secret %s: the namespace is not there: kubectl create namespace %s", at, at.Namespace))
+	}
+	if err != nil {
 		return fault.Transient(fault.APIServerFailed, fmt.Errorf("creating Secret %s: %w", at, apiReason(err)))
 	}
 	return r.keepRecord(ctx, parts, secret, nil)

@@ -46,7 +46,7 @@ func newShared(cached, live client.Client, recorder events.EventRecorder, option
 		backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: &clusterID{live: live}, names: &uidNames{},
 		rotator: &Rotator{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &Memory{}, StepTimeout: defaultStepTimeout},
 		authorities: &authorities{reader: cached, live: live, keyPairs: options.KeyPairs, clock: options.Clock,
-			operatorNamespace: options.OperatorNamespace},
+			operatorNamespace: options.OperatorNamespace, started: options.Clock.Now()},
 	}
 }
 

@@ -5,6 +5,7 @@ package backendtest
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,7 +78,8 @@ func (s *suite) failedBefore(t *testing.T) {
 	s.wantAnswer(t, on, ref(1, "a"), proposed, credential.Rejected)
 	s.stage(t, on, ref(1, "a"), proposed)
 	s.wantAnswer(t, on, ref(1, "a"), proposed, credential.Accepted)
-	if diff := cmp.Diff([]string{"Stage", "Verify", "Stage", "Verify"}, faulty.Calls()); diff != "" {
+	// A Verify is repeated while a change is still under way.
+	if diff := cmp.Diff([]string{"Stage", "Verify", "Stage", "Verify"}, slices.Compact(faulty.Calls())); diff != "" {
 		t.Error(diff)
 	}
 }

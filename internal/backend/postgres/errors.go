@@ -223,7 +223,7 @@ func (f *failure) meaning() meaning {
 	case failedName:
 		return meaning{fault.Transient, fault.ServerUnreachable, f.Error() + ": check address and DNS"}
 	case failedAddress:
-		return meaning{fault.Permanent, fault.AddressForbidden, f.text + ", which is never dialed: use another address"}
+		return meaning{fault.Permanent, fault.AddressForbidden, f.text + ": it is not dialed: use another address"}
 	case failedTLS:
 		return meaning{fault.Permanent, fault.TLSNotOffered, "the server does not offer TLS: set ssl = on there, or tls.mode to Disable here"}
 	case failedCertificate:

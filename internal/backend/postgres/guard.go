@@ -52,7 +52,7 @@ func judge(address netip.Addr, allowLoopback bool) error {
 		if allowLoopback {
 			return nil
 		}
-		return &forbiddenError{fmt.Sprintf("%s is a loopback address", address)}
+		return &forbiddenError{fmt.Sprintf("%s is a loopback address (which --allow-loopback would allow)", address)}
 	}
 	for _, f := range forbidden {
 		if f.prefix.Contains(address) {

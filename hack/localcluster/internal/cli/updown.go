@@ -77,7 +77,8 @@ func detach(ctx context.Context, o *options) error {
 		select {
 		case err := <-ended:
 			text, _ := os.ReadFile(logFile)
-			return fmt.Errorf("the launcher ended early (%w):\n%s", err, text)
+			// The launcher's exit code is not ours: its words are what counts.
+			return fmt.Errorf("the launcher ended early (%s):\n%s", err.Error(), text)
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), cmd.Process.Signal(syscall.SIGTERM), <-ended)
 		case <-tick.C:
@@ -98,7 +99,7 @@ func downCommand(_ context.Context, args []string) error {
 	if err := cluster.Down(o.dir, os.Stderr); err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stderr, "no cluster runs in", o.dir)
+	fmt.Fprintln(os.Stderr, "ended: no cluster runs any more in", o.dir)
 	return nil
 }
 
