@@ -289,6 +289,7 @@ func (s *Server) Stop() {
 // Halt ends the server and keeps its data: Restart brings it back.
 func (s *Server) Halt() {
 	if s.process != nil {
+		s.Thaw()
 		s.process.end()
 	}
 }

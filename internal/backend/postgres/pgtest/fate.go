@@ -1,0 +1,114 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package pgtest
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// KeyPair is what the server shows to its clients. Something that stands between them and shows the same is taken for the
+// server itself, also where the login is bound to the certificate.
+func (s *Server) KeyPair() (tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(filepath.Join(s.data(), "server.crt"), filepath.Join(s.data(), "server.key"))
+	if err != nil {
+		return pair, fmt.Errorf("reading the certificate of a test server: %w", err)
+	}
+	return pair, nil
+}
+
+// Crash ends the server as if its machine had lost power: what was not written to the log is lost, and the next Restart
+// recovers (an immediate shutdown).
+func (s *Server) Crash() {
+	s.Thaw()
+	_ = s.process.os.Signal(syscall.SIGQUIT) // it may have ended already
+	<-s.process.done
+}
+
+// Freeze stops every process of the server where it is: connections are still made, by the kernel, and nobody answers.
+func (s *Server) Freeze() { s.signalAll(syscall.SIGSTOP) }
+
+// Thaw lets a frozen server go on. Without Freeze it changes nothing.
+func (s *Server) Thaw() { s.signalAll(syscall.SIGCONT) }
+
+func (s *Server) signalAll(signal syscall.Signal) {
+	if s.process == nil {
+		return
+	}
+	select {
+	case <-s.process.done:
+		return // the number may be somebody else's by now
+	default:
+	}
+	// The first process goes first: it makes no further ones then.
+	_ = s.process.os.Signal(signal)
+	for _, pid := range childrenOf(s.process.os.Pid) {
+		_ = syscall.Kill(pid, signal) // it may have ended already
+	}
+}
+
+// childrenOf reads /proc; every process of a server is a child of its first one.
+func childrenOf(parent int) []int {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the only error is a bad pattern
+	var out []int
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it ended meanwhile
+		}
+		// pid (name, which may hold anything) state ppid ...
+		_, after, found := strings.Cut(string(text[max(0, strings.LastIndex(string(text), ")")):]), ") ")
+		fields := strings.Fields(after)
+		if !found || len(fields) < 2 || fields[1] != strconv.Itoa(parent) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// Copy is the data of a server that was not running.
+type Copy struct{ dir string }
+
+// Copy keeps the data as it is now. The server must have ended (Halt).
+func (s *Server) Copy() (Copy, error) {
+	if err := s.halted("copying"); err != nil {
+		return Copy{}, err
+	}
+	dir, err := os.MkdirTemp(s.dir, "copy-")
+	if err != nil {
+		return Copy{}, fmt.Errorf("making a folder for a copy: %w", err)
+	}
+	return Copy{dir: dir}, copyTree(s.data(), filepath.Join(dir, "data"), s.account, nil)
+}
+
+// Restore puts the data back as they were when the copy was made. The server must have ended (Halt); Restart starts it.
+func (s *Server) Restore(from Copy) error {
+	if err := s.halted("restoring"); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(s.data()); err != nil {
+		return fmt.Errorf("removing the data of a test server: %w", err)
+	}
+	return copyTree(filepath.Join(from.dir, "data"), s.data(), s.account, nil)
+}
+
+func (s *Server) halted(doing string) error {
+	if s.process != nil {
+		select {
+		case <-s.process.done:
+		default:
+			return errors.New(doing + " the data of a test server: it runs: end it first")
+		}
+	}
+	return nil
+}
