@@ -4,6 +4,8 @@
 package controllers
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/utils/clock"
 
@@ -30,6 +32,8 @@ type Options struct {
 	APIClock *APIClock
 	// AllowLoopback lets rekey dial databases on loopback addresses.
 	AllowLoopback bool
+	// StepTimeout of one step of a rotation; 0 for the default.
+	StepTimeout time.Duration
 	// Backends by engine.
 	Backends map[v1alpha1.Engine]backend.Backend
 	// KeyPairs makes authorities out of key pairs.

@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -44,7 +45,7 @@ func newShared(cached, live client.Client, recorder events.EventRecorder, option
 	return shared{
 		client: cached, live: live, clock: options.Clock, recorder: recorder,
 		backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: &clusterID{live: live}, names: &uidNames{},
-		rotator: &Rotator{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &Memory{}, StepTimeout: defaultStepTimeout},
+		rotator: &Rotator{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &Memory{}, StepTimeout: cmp.Or(options.StepTimeout, defaultStepTimeout)},
 		authorities: &authorities{reader: cached, live: live, keyPairs: options.KeyPairs, clock: options.Clock,
 			operatorNamespace: options.OperatorNamespace, started: options.Clock.Now()},
 	}
@@ -66,34 +67,34 @@ func addControllers(mgr ctrl.Manager, s shared, wake waker, options controller.O
 	for _, err := range []error{
 		named("certificateauthority", newAuthority()).
 			Watches(&corev1.Secret{}, ownerOf("CertificateAuthority")).
-			Complete(finishing{&authorityReconciler{shared: s, newObject: newAuthority}}),
+			Complete(finishing{s.reconcilerOf(newAuthority())}),
 		named("clustercertificateauthority", newClusterAuthority()).
 			Watches(&corev1.Secret{}, clusterOwnerOf("ClusterCertificateAuthority")).
-			Complete(finishing{&authorityReconciler{shared: s, newObject: newClusterAuthority}}),
+			Complete(finishing{s.reconcilerOf(newClusterAuthority())}),
 		named("clientidentity", newClient()).
 			Watches(&corev1.Secret{}, ownerOf(kindClientIdentity)).
 			Watches(newAuthority(), wake.users(clients, indexAuthority)).
 			Watches(newClusterAuthority(), wake.clusterUsers(clients, indexClusterAuthority)).
 			Watches(&corev1.Namespace{}, wake.inNamespace(clients), builder.WithPredicates(labelsChanged)).
 			Watches(&v1alpha1.RotationPolicy{}, wake.users(clients, indexPolicy), own).
-			Complete(finishing{&identityReconciler{shared: s, newObject: newClient}}),
+			Complete(finishing{s.reconcilerOf(newClient())}),
 		named("serveridentity", newServer()).
 			Watches(&corev1.Secret{}, ownerOf(kindServerIdentity)).
 			Watches(newAuthority(), wake.users(servers, indexAuthority)).
 			Watches(newClusterAuthority(), wake.clusterUsers(servers, indexClusterAuthority)).
 			Watches(&corev1.Namespace{}, wake.inNamespace(servers), builder.WithPredicates(labelsChanged)).
 			Watches(&v1alpha1.RotationPolicy{}, wake.users(servers, indexPolicy), own).
-			Complete(finishing{&identityReconciler{shared: s, newObject: newServer}}),
+			Complete(finishing{s.reconcilerOf(newServer())}),
 		named("databaseserver", &v1alpha1.DatabaseServer{}).
-			Complete(finishing{&serverReconciler{shared: s}}),
+			Complete(finishing{s.reconcilerOf(&v1alpha1.DatabaseServer{})}),
 		named("databasecredential", &v1alpha1.DatabaseCredential{}).
 			Watches(&corev1.Secret{}, ownerOf(kindDatabaseCredential)).
 			Watches(&v1alpha1.DatabaseServer{}, wake.users(logins, indexServer)).
 			Watches(&v1alpha1.RotationPolicy{}, wake.users(logins, indexPolicy), own).
-			Complete(finishing{&credentialReconciler{shared: s}}),
+			Complete(finishing{s.reconcilerOf(&v1alpha1.DatabaseCredential{})}),
 		named("rotationpolicy", &v1alpha1.RotationPolicy{}).
 			Watches(newClient(), policyOf{}).Watches(newServer(), policyOf{}).Watches(&v1alpha1.DatabaseCredential{}, policyOf{}).
-			Complete(finishing{&policyReconciler{shared: s}}),
+			Complete(finishing{s.reconcilerOf(&v1alpha1.RotationPolicy{})}),
 	} {
 		if err != nil {
 			return fmt.Errorf("adding a controller: %w", err)

@@ -148,7 +148,7 @@ func kindOf(o client.Object) string {
 // restart is what is left when the process died and came back: nothing but what is written down.
 func (w *world) restart() {
 	known := NewAPIClock(w.clock)
-	known.note(w.clock.Now(), w.clock.Now(), w.clock.Now())
+	known.Seen(0)
 	w.shared = newShared(w.client, w.client, w, Options{
 		OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, APIClock: known, Backends: w.backends, KeyPairs: ca.KeyPairs{},
 	})
@@ -231,19 +231,9 @@ func (w *world) edit(o client.Object, change func()) {
 }
 
 func (w *world) reconcilerOf(o client.Object) reconcile.Reconciler {
-	switch o.(type) {
-	case *v1alpha1.CertificateAuthority:
-		return &authorityReconciler{shared: w.shared, newObject: func() client.Object { return &v1alpha1.CertificateAuthority{} }}
-	case *v1alpha1.ClusterCertificateAuthority:
-		return &authorityReconciler{shared: w.shared, newObject: func() client.Object { return &v1alpha1.ClusterCertificateAuthority{} }}
-	case *v1alpha1.ClientIdentity:
-		return &identityReconciler{shared: w.shared, newObject: func() client.Object { return &v1alpha1.ClientIdentity{} }}
-	case *v1alpha1.ServerIdentity:
-		return &identityReconciler{shared: w.shared, newObject: func() client.Object { return &v1alpha1.ServerIdentity{} }}
-	case *v1alpha1.DatabaseServer:
-		return &serverReconciler{shared: w.shared}
-	case *v1alpha1.DatabaseCredential:
-		return &credentialReconciler{shared: w.shared}
+	w.t.Helper()
+	if r := w.shared.reconcilerOf(o); r != nil {
+		return r
 	}
 	w.t.Fatalf("no controller for %T", o)
 	return nil

@@ -1,0 +1,162 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package world
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/controllers"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/issuer/ca"
+)
+
+// Request is one API request of a process.
+type Request struct {
+	// Process is the name that it was started with.
+	Process string
+	// Verb is get, list, create, update, patch, delete, or "update status".
+	Verb string
+	// Kind, Namespace and Name of the object; of a list only its kind.
+	Kind, Namespace, Name string
+	// Live is true where the request goes to the API server even in a process whose reads are cached.
+	Live bool
+	// Object is what is written, or read into; nil for a list. List is nil for anything else.
+	Object client.Object
+	List   client.ObjectList
+}
+
+// Writes tells whether the request is meant to change something.
+func (r Request) Writes() bool { return r.Verb != "get" && r.Verb != "list" }
+
+// String is "verb Kind name".
+func (r Request) String() string { return r.Verb + " " + r.Kind + " " + r.Name }
+
+// Hook stands between a process and the API server. It calls do to let the request happen, or does not.
+type Hook func(ctx context.Context, r Request, do func() error) error
+
+// Options of a process; each has a default.
+type Options struct {
+	// Clock of the process; the world's by default.
+	Clock clock.PassiveClock
+	// Ahead is how far the API server's clock is ahead of that of the process.
+	Ahead time.Duration
+	// Backend of PostgreSQL servers; the world's by default.
+	Backend backend.Backend
+	// KeyPairs makes authorities; the built-in one by default.
+	KeyPairs issuer.KeyPairs
+	// StepTimeout of one step of a rotation; 0 for the default.
+	StepTimeout time.Duration
+}
+
+// Process is rekey with nothing in its memory. It has no manager: Pass is all that ever wakes it.
+type Process struct {
+	Name string
+	// APIClock is what the process knows of the API server's clock.
+	APIClock *controllers.APIClock
+
+	world  *World
+	passes controllers.Passes
+	mu     sync.Mutex
+	hook   Hook
+}
+
+// Start makes a process.
+func (w *World) Start(name string, options Options) *Process {
+	w.T.Helper()
+	p := &Process{Name: name, world: w}
+	if options.Clock == nil {
+		options.Clock = w.Clock
+	}
+	if options.Backend == nil {
+		options.Backend = w.Backend
+	}
+	if options.KeyPairs == nil {
+		options.KeyPairs = ca.KeyPairs{}
+	}
+	p.APIClock = controllers.NewAPIClock(options.Clock)
+	p.APIClock.Seen(options.Ahead)
+	p.passes = controllers.NewPasses(p.client(false), p.client(true), w, controllers.Options{
+		OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, APIClock: p.APIClock, StepTimeout: options.StepTimeout,
+		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: options.Backend}, KeyPairs: options.KeyPairs,
+	})
+	return p
+}
+
+// Hook puts a hook between the process and the API server; nil takes it away.
+func (p *Process) Hook(hook Hook) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hook = hook
+}
+
+// Pass makes one pass over the object, which is not read.
+func (p *Process) Pass(o client.Object) (ctrl.Result, error) {
+	return p.passes.Reconcile(p.world.Ctx, o, client.ObjectKeyFromObject(o))
+}
+
+// Settle makes passes until the object wants to be left alone for more than a second, at most n of them; it tells whether
+// that came about.
+func (p *Process) Settle(o client.Object, n int) (bool, error) {
+	var last error
+	for range n {
+		result, err := p.Pass(o)
+		last = err
+		if err == nil && (result.RequeueAfter > time.Second || result.IsZero()) {
+			return true, nil
+		}
+	}
+	return false, last
+}
+
+func (p *Process) through(ctx context.Context, r Request, do func() error) error {
+	p.mu.Lock()
+	hook := p.hook
+	p.mu.Unlock()
+	if hook == nil {
+		return do()
+	}
+	return hook(ctx, r, do)
+}
+
+// client sends every request through the hook.
+func (p *Process) client(live bool) client.Client {
+	about := func(verb string, o client.Object) Request {
+		return Request{Process: p.Name, Verb: verb, Kind: KindOf(o), Namespace: o.GetNamespace(), Name: o.GetName(), Live: live, Object: o}
+	}
+	return interceptor.NewClient(p.world.Client, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			r := about("get", o)
+			r.Namespace, r.Name = key.Namespace, key.Name
+			return p.through(ctx, r, func() error { return c.Get(ctx, key, o, opts...) })
+		},
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			r := Request{Process: p.Name, Verb: "list", Kind: KindOf(list), Live: live, List: list}
+			return p.through(ctx, r, func() error { return c.List(ctx, list, opts...) })
+		},
+		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			return p.through(ctx, about("create", o), func() error { return c.Create(ctx, o, opts...) })
+		},
+		Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
+			return p.through(ctx, about("update", o), func() error { return c.Update(ctx, o, opts...) })
+		},
+		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, patch client.Patch, opts ...client.PatchOption) error {
+			return p.through(ctx, about("patch", o), func() error { return c.Patch(ctx, o, patch, opts...) })
+		},
+		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+			return p.through(ctx, about("delete", o), func() error { return c.Delete(ctx, o, opts...) })
+		},
+		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
+			return p.through(ctx, about("update "+sub, o), func() error { return c.SubResource(sub).Update(ctx, o, opts...) })
+		},
+	})
+}

@@ -1,0 +1,72 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package world
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/go-logr/logr"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+// apiServer is shared by all tests of a package that calls Main.
+var apiServer *rest.Config
+
+// Main runs the tests of a package with a real API server, and then each of the functions.
+func Main(m *testing.M, after ...func()) int {
+	ctrl.SetLogger(logr.Discard())
+	for _, f := range after {
+		defer f()
+	}
+	environment, err := StartAPIServer()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = environment.Stop() }()
+	apiServer = environment.Config
+	return m.Run()
+}
+
+// APIServer gives the configuration of the server that Main started, for clients of a test's own.
+func APIServer() *rest.Config { return rest.CopyConfig(apiServer) }
+
+// StartAPIServer starts an API server with our CRDs. Whoever calls it stops it.
+func StartAPIServer() (*envtest.Environment, error) {
+	if _, err := os.Stat(filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kube-apiserver")); err != nil {
+		return nil, errors.New("these tests need a real API server: run `make assets` and set KUBEBUILDER_ASSETS to the folder that it prints, or run `make test`")
+	}
+	environment := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(Root(), "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
+	if _, err := environment.Start(); err != nil {
+		return nil, fmt.Errorf("starting the API server: %w", err)
+	}
+	environment.Config.QPS = -1
+	return environment, nil
+}
+
+// Root is the folder of the module.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+// Scheme knows the kinds of Kubernetes and ours.
+func Scheme() (*apiruntime.Scheme, error) {
+	scheme := apiruntime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("registering the kinds: %w", err)
+	}
+	return scheme, nil
+}

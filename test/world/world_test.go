@@ -1,0 +1,50 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package world_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/world"
+)
+
+func TestMain(m *testing.M) { os.Exit(world.Main(m)) }
+
+func TestAHookSeesEveryRequestAndTheProcessHasNoOtherWay(t *testing.T) {
+	w := world.New(t, nil)
+	p := w.Start("only", world.Options{})
+	authority := &v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: "internal"}, Spec: v1alpha1.AuthoritySpec{
+		Managed:    &v1alpha1.ManagedAuthority{CommonName: "World CA", KeyAlgorithm: "ECDSA-P256", Lifetime: metav1.Duration{Duration: 43800 * time.Hour}},
+		SecretName: "internal-ca",
+		Constraints: v1alpha1.Constraints{
+			MaxLifetime: metav1.Duration{Duration: 720 * time.Hour}, CommonNames: []v1alpha1.NamePattern{"*"}},
+	}}
+	w.Create(authority)
+	var seen []string
+	p.Hook(func(_ context.Context, r world.Request, do func() error) error {
+		if r.Writes() {
+			seen = append(seen, r.Verb+" "+r.Kind)
+		}
+		return do()
+	})
+	if settled, err := p.Settle(authority, 10); !settled {
+		t.Fatal("the authority did not settle:", err)
+	}
+	if want := []string{"create Secret", "update status CertificateAuthority"}; !slices.Contains(seen, want[0]) || !slices.Contains(seen, want[1]) {
+		t.Errorf("the hook saw %q, which lacks some of %q", seen, want)
+	}
+	closed := errors.New("closed")
+	p.Hook(func(context.Context, world.Request, func() error) error { return closed })
+	if _, err := p.Pass(authority); err == nil {
+		t.Error("a pass came to its end although no request went through")
+	}
+}
