@@ -11,17 +11,13 @@ import (
 )
 
 func TestTheGeneratedPagesAreWhatTheSourcesSay(t *testing.T) {
-	pages := map[string]func() (string, error){
-		"../../docs/api.md":        func() (string, error) { return apiPage("../../" + crds) },
-		"../../docs/conditions.md": func() (string, error) { return conditionsPage("../../" + conditionsFile) },
-	}
-	for page, write := range pages {
-		t.Run(page, func(t *testing.T) {
-			want, err := write()
+	for _, page := range pages("../..") {
+		t.Run(page.file, func(t *testing.T) {
+			want, err := page.write()
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := os.ReadFile(page)
+			got, err := os.ReadFile(page.file)
 			if err != nil {
 				t.Fatal(err)
 			}

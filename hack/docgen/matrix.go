@@ -1,0 +1,125 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// matrix is what the crash matrix found: every life, every step of it, every fault of that step, and what became of it.
+type matrix struct {
+	Lives []life `json:"lives"`
+}
+
+type life struct {
+	Kind  string `json:"kind"`
+	Life  string `json:"life"`
+	Steps []step `json:"steps"`
+}
+
+type step struct {
+	Number int               `json:"n"`
+	Step   string            `json:"step"`
+	Faults map[string]string `json:"faults"`
+}
+
+// settled is the outcome of a fault after which the life went on to its end, and every invariant held.
+const settled = "settled"
+
+// faults are the columns, in the order in which they are explained.
+var faults = []struct{ name, meaning string }{
+	{"before", "it fails before it takes effect, and the process dies"},
+	{"after", "it takes effect, and the process dies"},
+	{"lost", "it takes effect, and its answer is lost"},
+	{"conflict", "it is refused with a conflict (409)"},
+	{"timeout", "no answer comes until the deadline"},
+}
+
+// readMatrix reads what the test wrote. A matrix that is missing, empty or of another shape is an error: the page does not
+// leave out what it promises.
+func readMatrix(file string) (matrix, error) {
+	var out matrix
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return out, fmt.Errorf("the crash matrix %s does not exist: the test in its folder writes it with -update", file)
+	}
+	if err != nil {
+		return out, err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&out); err != nil {
+		return out, fmt.Errorf("reading %s: %w", file, err)
+	}
+	if len(out.Lives) == 0 {
+		return out, fmt.Errorf("the crash matrix %s holds no lives", file)
+	}
+	for _, one := range out.Lives {
+		for _, step := range one.Steps {
+			for fault := range step.Faults {
+				if !slices.ContainsFunc(faults, func(known struct{ name, meaning string }) bool { return known.name == fault }) {
+					return out, fmt.Errorf("%s: step %d of %s, %s, has a fault %q that the page does not know", file, step.Number, one.Kind, one.Life, fault)
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// write puts the matrix on the page: a line for each life, then a line for each step.
+func (m matrix) write(out *strings.Builder) {
+	out.WriteString("| fault | meaning |\n|---|---|\n")
+	for _, fault := range faults {
+		fmt.Fprintf(out, "| %s | %s |\n", fault.name, fault.meaning)
+	}
+	out.WriteString("\n| kind | life | steps | faults | settled |\n|---|---|---|---|---|\n")
+	for _, one := range m.Lives {
+		tried, fine := one.count()
+		fmt.Fprintf(out, "| %s | %s | %d | %d | %d |\n", one.Kind, cell(one.Life), len(one.Steps), tried, fine)
+	}
+	for _, one := range m.Lives {
+		fmt.Fprintf(out, "\n<details><summary>%s: %s</summary>\n\n| # | step |", one.Kind, one.Life)
+		for _, fault := range faults {
+			fmt.Fprintf(out, " %s |", fault.name)
+		}
+		out.WriteString("\n|---|---|" + strings.Repeat("---|", len(faults)) + "\n")
+		for _, step := range one.Steps {
+			fmt.Fprintf(out, "| %d | %s |", step.Number, cell(step.Step))
+			for _, fault := range faults {
+				fmt.Fprintf(out, " %s |", outcome(step.Faults[fault.name]))
+			}
+			out.WriteString("\n")
+		}
+		out.WriteString("\n</details>\n")
+	}
+}
+
+func (l life) count() (tried, fine int) {
+	for _, step := range l.Steps {
+		for _, became := range step.Faults {
+			tried++
+			if became == settled {
+				fine++
+			}
+		}
+	}
+	return tried, fine
+}
+
+// outcome is a cell: a tick where all was well, nothing where the fault cannot happen, else what was said.
+func outcome(text string) string {
+	switch text {
+	case settled:
+		return "✓"
+	case "":
+		return "·"
+	}
+	return cell(text)
+}

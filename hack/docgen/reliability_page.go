@@ -1,0 +1,143 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/rekey/rekey/test/reliability"
+)
+
+const reliabilityHead = "# Reliability\n" + `
+<!-- Written by make docs from test/reliability/rows and the crash matrix. Do not edit. -->
+
+What you may rely on when you run rekey, and how to see it for yourself. Each row below is one way in which credentials
+break: how rekey prevents it, the tests that show it, and the deliberate mistakes that those tests catch.
+
+## What is promised
+
+- The credential in the published Secret works. A rotation first proves the new one, then publishes it, and takes the old
+  one away only after the overlap.
+- A crash at any moment loses nothing: the next process goes on from what is written down. It neither rotates again nor
+  leaves a login behind that nobody knows.
+- With nothing due, a restart, an upgrade or a new leader writes nothing.
+- Two processes that both believe to be the leader cannot undo each other's work.
+- A rotation that fails leaves the published credential alone, is tried ever less often, and is told long before expiry:
+  in conditions, Events and metrics.
+
+Not promised: that an application reads its Secret again. Until consumers are watched, the overlap must be longer than the
+time they take.
+
+## How it is shown
+
+| level | where | what |
+|---|---|---|
+| planner | ` + "`internal/rotation`" + ` | the real planner against a pretended world: dies before, after and inside every effect, one and two at a time; every row of its table deleted and swapped, and noticed |
+| contract | ` + "`backendtest`, `issuertest`" + ` | one suite for every backend and issuer: lost answers, late commits, fences |
+| controllers | ` + "`controllers`, `internal/secretstore`" + ` | a real API server, real PostgreSQL 15 and 18, a clock that the test steps |
+| crash | ` + "`test/crash`" + ` | every effect fails in every way; two of everything; the real binary killed while real clients log in; servers that hang, restart or come back from a backup |
+| security | ` + "`test/security`" + ` | planted words searched for in everything that comes out; tenants; rights; fuzzing |
+| end to end | ` + "`test/e2e`" + ` | the operator as a pod on a real node |
+
+## Try a row
+
+Pick a class. In a clone of the repository, with Go installed:
+
+` + "```sh\nmake try CLASS=R2       # runs every test of the class\nmake mutate CLASS=R2    # breaks the product in each way of the row, and expects the test to fail\n```" + `
+
+Both build the local Kubernetes the first time (some minutes) and install what the tests need. A break never touches your files:
+the compiler is handed another version of the one that it changes. ` + "`make mutate`" + ` without a class applies every break.
+
+The table has no column of results, since a page cannot know them: continuous integration (` + "`.ci/run`" + `) runs every test
+below, in the stage that stands beside it, and every break in the stage ` + "`mutate`" + `. What fails there fails the build.
+`
+
+// reliabilityPage is docs/reliability.md: the classes of every part, and the crash matrix.
+func reliabilityPage(rowsFolder, matrixFile string) (string, error) {
+	rows, err := reliability.Load(rowsFolder)
+	if err != nil {
+		return "", err
+	}
+	if missing := reliability.Missing(rows); len(missing) > 0 {
+		return "", fmt.Errorf("%s has no rows for %s", rowsFolder, strings.Join(missing, ", "))
+	}
+	crashes, err := readMatrix(matrixFile)
+	if err != nil {
+		return "", err
+	}
+	byClass := map[string]reliability.Row{}
+	for _, row := range rows {
+		byClass[row.Class] = row
+	}
+	var out strings.Builder
+	out.WriteString(reliabilityHead)
+	for _, part := range reliability.Parts {
+		fmt.Fprintf(&out, "\n## %s\n\n%s\n\n", part.Title, part.Intro)
+		out.WriteString("| class | what goes wrong | how rekey prevents it | see it hold | see it break |\n|---|---|---|---|---|\n")
+		for _, class := range part.Classes() {
+			writeSummary(&out, byClass[class])
+		}
+		for _, class := range part.Classes() {
+			if row := byClass[class]; row.Absent == "" {
+				writeRow(&out, row)
+			}
+		}
+	}
+	out.WriteString(matrixHead)
+	crashes.write(&out)
+	return out.String(), nil
+}
+
+const matrixHead = `
+## Every step, every fault
+
+A life of a credential is a number of effects: requests to the API server, calls to the database. For each life the test
+makes every effect fail in every way that it can, throws the memory of the process away, goes on until all is quiet, and
+checks every invariant. ✓: all was well; ·: this effect cannot fail so.
+
+`
+
+// writeSummary is the line of a class in the table of its part.
+func writeSummary(out *strings.Builder, row reliability.Row) {
+	if row.Absent != "" {
+		fmt.Fprintf(out, "| %s | %s | Nothing yet can go wrong so: %s | | |\n", row.Class, capital(line(row.Title)), line(row.Absent))
+		return
+	}
+	fmt.Fprintf(out, "| [%s](#%s) | %s | %s | `make try CLASS=%s` | %s |\n", row.Class, strings.ToLower(row.Class),
+		capital(line(row.Title)), line(row.Guard), row.Class, mutateCommand(row))
+}
+
+func mutateCommand(row reliability.Row) string {
+	if len(row.Breaks) == 0 {
+		return ""
+	}
+	return "`make mutate CLASS=" + row.Class + "`"
+}
+
+// writeRow is all that there is to say of a class: its tests with what each shows and where it runs, and its breaks.
+func writeRow(out *strings.Builder, row reliability.Row) {
+	fmt.Fprintf(out, "\n### %s\n\n%s. %s\n\n", row.Class, capital(strings.TrimSuffix(line(row.Title), ".")), line(row.Guard))
+	out.WriteString("| test | shows | stage |\n|---|---|---|\n")
+	for _, test := range row.Tests {
+		fmt.Fprintf(out, "| `%s` `%s` | %s | %s |\n", test.Package, plain(test.Run), capital(line(test.Shows)), test.Stage())
+	}
+	if row.NoBreak != "" {
+		fmt.Fprintf(out, "\nNo deliberate mistake: %s\n", line(row.NoBreak))
+		return
+	}
+	out.WriteString("\n| deliberate mistake | in | caught by |\n|---|---|---|\n")
+	for _, one := range row.Breaks {
+		fmt.Fprintf(out, "| %s | [%s](../%s) | `%s` |\n", capital(line(one.Name)), path.Base(one.File), one.File, plain(one.Run))
+	}
+}
+
+// plain is an expression of go test as the name that a reader looks for.
+func plain(run string) string {
+	return strings.NewReplacer("^", "", "$", "", "|", " or ").Replace(run)
+}
+
+// line is a text of a row in a cell of a table.
+func line(text string) string { return cell(strings.TrimSpace(text)) }

@@ -1,0 +1,84 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rekey/rekey/test/reliability"
+)
+
+const smallMatrix = `{"lives": [{"kind": "DatabaseCredential", "life": "first issue", "steps": [
+	{"n": 1, "step": "create Secret/ledger", "faults": {"before": "settled", "lost": "stuck"}}]}]}`
+
+// place writes rows for every class but the one left out, and a matrix if it has a text.
+func place(t *testing.T, matrix, without string) (rows, file string) {
+	t.Helper()
+	rows = t.TempDir()
+	for _, class := range reliability.Classes() {
+		text := "class: " + class + "\ntitle: it stops\nabsent: there is none.\n"
+		switch class {
+		case "R2":
+			text = "class: R2\ntitle: a | b\nguard: It is not.\ntests:\n- {package: ./heart, run: ^TestItBeats$, shows: it beats, tags: e2e}\n" +
+				"breaks:\n- {name: it stops, file: heart/heart.go, find: a, replace: b, package: ./heart, run: ^TestItBeats$}\n"
+		case without:
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(rows, class+".yaml"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file = filepath.Join(t.TempDir(), "matrix.json")
+	if matrix != "" {
+		if err := os.WriteFile(file, []byte(matrix), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return rows, file
+}
+
+func TestThePageHasEveryClassItsTestsAndBreaksAndTheMatrix(t *testing.T) {
+	got, err := reliabilityPage(place(t, smallMatrix, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"| R1 | It stops | Nothing yet can go wrong so: there is none. | | |",
+		`| [R2](#r2) | A \| b | It is not. | ` + "`make try CLASS=R2` | `make mutate CLASS=R2` |",
+		"| `./heart` `TestItBeats` | It beats | e2e |",
+		"| It stops | [heart.go](../heart/heart.go) | `TestItBeats` |",
+		"| DatabaseCredential | first issue | 1 | 2 | 1 |",
+		"| 1 | create Secret/ledger | ✓ | · | stuck | · | · |",
+		"| I10 |",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+}
+
+func TestThePageIsNotWrittenWithoutWhatItPromises(t *testing.T) {
+	cases := map[string]struct {
+		matrix  string
+		without string
+		want    string
+	}{
+		"a class is missing":            {matrix: smallMatrix, without: "S3", want: "no rows for S3"},
+		"the matrix is missing":         {matrix: "", want: "does not exist"},
+		"the matrix is empty":           {matrix: `{"lives": []}`, want: "holds no lives"},
+		"the matrix has another shape":  {matrix: `{"kinds": []}`, want: "unknown field"},
+		"a fault that nobody explained": {matrix: strings.ReplaceAll(smallMatrix, `"lost"`, `"late"`), want: `fault "late"`},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, err := reliabilityPage(place(t, tc.matrix, tc.without))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want an error with %q", err, tc.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,45 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package reliability
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Part is one kind of class: its letter, how many there are, and what they have in common.
+type Part struct {
+	Letter string
+	Count  int
+	Title  string
+	Intro  string
+}
+
+// Parts are all kinds of classes, in the order of the page.
+var Parts = []Part{
+	{Letter: "R", Count: 29, Title: "What breaks", Intro: "What has taken credentials down elsewhere, or could."},
+	{Letter: "S", Count: 18, Title: "What leaks, and who gets in", Intro: "What has given credentials away elsewhere, or could."},
+	{Letter: "I", Count: 10, Title: "What holds at every moment", Intro: "Invariants: they are checked after every test that touches a credential, whatever the test is about."},
+}
+
+// Classes are the names of all classes: R1 ... S1 ... I1 ...
+func Classes() []string {
+	var out []string
+	for _, part := range Parts {
+		out = append(out, part.Classes()...)
+	}
+	return out
+}
+
+// Classes are the names of the classes of one part.
+func (p Part) Classes() []string {
+	var out []string
+	for number := range p.Count {
+		out = append(out, fmt.Sprintf("%s%d", p.Letter, number+1))
+	}
+	return out
+}
+
+// order is where a class stands among all.
+func order(class string) int { return slices.Index(Classes(), class) }

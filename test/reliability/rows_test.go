@@ -1,0 +1,159 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package reliability
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const root = "../.."
+
+func rows(t *testing.T) []Row {
+	t.Helper()
+	out, err := Load("rows")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestEveryClassHasARow(t *testing.T) {
+	if missing := Missing(rows(t)); len(missing) > 0 {
+		t.Errorf("no rows for %s: each needs a file in %s", strings.Join(missing, ", "), Rows)
+	}
+}
+
+func TestEveryRowNamesTestsThatExistAndBreaksThatFit(t *testing.T) {
+	for _, row := range rows(t) {
+		t.Run(row.Class, func(t *testing.T) {
+			for _, problem := range Check(root, row) {
+				t.Error(problem)
+			}
+		})
+	}
+}
+
+// tree writes files into a folder of their own.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	folder := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(folder, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return folder
+}
+
+func TestLoadRefusesWhatWouldBePassedOver(t *testing.T) {
+	cases := map[string]struct {
+		file, text string
+		want       string
+	}{
+		"an unknown field":           {file: "R1.yaml", text: "class: R1\nbreakes: []\n", want: "unknown field"},
+		"a field that comes twice":   {file: "R1.yaml", text: "class: R1\ntitle: a\ntitle: b\n", want: "already set"},
+		"a class that is none":       {file: "R30.yaml", text: "class: R30\n", want: "no class"},
+		"a file of another class":    {file: "R2.yaml", text: "class: R1\n", want: "R1.yaml"},
+		"a file with another ending": {file: "R1.yml", text: "class: R1\n", want: "R1.yaml"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, err := Load(tree(t, map[string]string{tc.file: tc.text}))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want an error with %q", err, tc.want)
+			}
+		})
+	}
+	if _, err := Load(t.TempDir()); err == nil {
+		t.Error("a folder without rows was read")
+	}
+}
+
+func TestLoadPutsTheRowsInTheOrderOfTheClasses(t *testing.T) {
+	got, err := Load(tree(t, map[string]string{"I1.yaml": "class: I1", "S2.yaml": "class: S2", "R10.yaml": "class: R10", "R9.yaml": "class: R9"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var classes []string
+	for _, row := range got {
+		classes = append(classes, row.Class)
+	}
+	if diff := cmp.Diff([]string{"R9", "R10", "S2", "I1"}, classes); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCheckFindsWhatIsWrongWithARow(t *testing.T) {
+	folder := tree(t, map[string]string{
+		"heart/heart.go":      "package heart\n\nfunc beat() int { return 1 }\n\nfunc rest() int { return 1 }\n",
+		"heart/heart_test.go": "package heart\n\nimport \"testing\"\n\nfunc TestItBeats(*testing.T) {}\n",
+		"heart/slow_test.go":  "//go:build slow\n\npackage heart\n\nimport \"testing\"\n\nfunc TestItGoesOn(*testing.T) {}\n",
+	})
+	good := func() Row {
+		return Row{
+			Class: "R1", Title: "it stops", Guard: "It does not.",
+			Tests:  []Test{{Package: "./heart", Run: "^TestItBeats$", Shows: "it beats"}},
+			Breaks: []Break{{Name: "never", File: "heart/heart.go", Find: "beat() int { return 1", Replace: "beat() int { return 0", Package: "./heart", Run: "^TestItBeats$"}},
+		}
+	}
+	cases := map[string]struct {
+		change func(*Row)
+		want   string
+	}{
+		"nothing":                            {change: func(*Row) {}},
+		"a line end at the end of find":      {change: func(r *Row) { r.Breaks[0].Find += "\n"; r.Breaks[0].Replace += "\n" }},
+		"a subtest":                          {change: func(r *Row) { r.Tests[0].Run = "^TestItBeats$/^twice$" }},
+		"a test with its tag":                {change: func(r *Row) { r.Tests[0].Run, r.Tests[0].Tags = "^TestItGoesOn$", "slow" }},
+		"an absent class":                    {change: func(r *Row) { *r = Row{Class: "R1", Title: "it stops", Absent: "There is none."} }},
+		"tests without a break, and why":     {change: func(r *Row) { r.Breaks, r.NoBreak = nil, "It is a rule of the API server." }},
+		"no title":                           {change: func(r *Row) { r.Title = "" }, want: "no title"},
+		"no guard":                           {change: func(r *Row) { r.Guard = "" }, want: "no guard"},
+		"no tests":                           {change: func(r *Row) { r.Tests = nil }, want: "no tests"},
+		"no break":                           {change: func(r *Row) { r.Breaks = nil }, want: "no break"},
+		"a break, and why there is none":     {change: func(r *Row) { r.NoBreak = "no" }, want: "says that there are none"},
+		"absent, with tests":                 {change: func(r *Row) { r.Absent = "no" }, want: "absent has neither"},
+		"a test that does not say what for":  {change: func(r *Row) { r.Tests[0].Shows = "" }, want: "does not say"},
+		"a test that does not exist":         {change: func(r *Row) { r.Tests[0].Run = "^TestItSings$" }, want: "no test in ./heart"},
+		"a test without its tag":             {change: func(r *Row) { r.Tests[0].Run = "^TestItGoesOn$" }, want: "no test in ./heart"},
+		"an expression without ends":         {change: func(r *Row) { r.Tests[0].Run = "TestItBeats" }, want: "selects more"},
+		"an expression that is none":         {change: func(r *Row) { r.Tests[0].Run = "^Test($" }, want: "missing closing"},
+		"a folder without tests":             {change: func(r *Row) { r.Tests[0].Package = "./liver" }, want: "no test files"},
+		"many packages":                      {change: func(r *Row) { r.Tests[0].Package = "./..." }, want: "one package"},
+		"a guard that does not exist":        {change: func(r *Row) { r.Breaks[0].Run = "^TestItSings$" }, want: "no test in ./heart"},
+		"a break without a name":             {change: func(r *Row) { r.Breaks[0].Name = "" }, want: "no name"},
+		"two breaks of one name":             {change: func(r *Row) { r.Breaks = append(r.Breaks, r.Breaks[0]) }, want: "two breaks"},
+		"a break of a test":                  {change: func(r *Row) { r.Breaks[0].File = "heart/heart_test.go" }, want: "is a test"},
+		"a break of a file that is not here": {change: func(r *Row) { r.Breaks[0].File = "heart/lung.go" }, want: "no such file"},
+		"a text that does not occur":         {change: func(r *Row) { r.Breaks[0].Find = "return 2" }, want: "occurs 0 times"},
+		"a text that occurs twice":           {change: func(r *Row) { r.Breaks[0].Find = "return 1" }, want: "occurs 2 times"},
+		"a break that changes nothing":       {change: func(r *Row) { r.Breaks[0].Replace = r.Breaks[0].Find + "\n" }, want: "the same"},
+		"a break of nothing":                 {change: func(r *Row) { r.Breaks[0].Find = "" }, want: "empty"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			row := good()
+			tc.change(&row)
+			var got []string
+			for _, problem := range Check(folder, row) {
+				got = append(got, problem.Error())
+			}
+			said := strings.Join(got, "\n")
+			if tc.want == "" && said != "" {
+				t.Errorf("complained: %s", said)
+			}
+			if !strings.Contains(said, tc.want) {
+				t.Errorf("got %q, want %q", said, tc.want)
+			}
+		})
+	}
+}
