@@ -44,22 +44,22 @@ func (p Passes) Reconcile(ctx context.Context, object client.Object, key client.
 }
 
 // reconcilerOf gives the controller of a kind, nil where there is none.
-func (s shared) reconcilerOf(object client.Object) reconcile.Reconciler {
+func (s *shared) reconcilerOf(object client.Object) reconcile.Reconciler {
 	switch object.(type) {
 	case *v1alpha1.CertificateAuthority:
-		return &authorityReconciler{shared: s, newObject: func() client.Object { return &v1alpha1.CertificateAuthority{} }}
+		return &authorityReconciler{shared: *s, newObject: func() client.Object { return &v1alpha1.CertificateAuthority{} }}
 	case *v1alpha1.ClusterCertificateAuthority:
-		return &authorityReconciler{shared: s, newObject: func() client.Object { return &v1alpha1.ClusterCertificateAuthority{} }}
+		return &authorityReconciler{shared: *s, newObject: func() client.Object { return &v1alpha1.ClusterCertificateAuthority{} }}
 	case *v1alpha1.ClientIdentity:
-		return &identityReconciler{shared: s, newObject: func() client.Object { return &v1alpha1.ClientIdentity{} }}
+		return &identityReconciler{shared: *s, newObject: func() client.Object { return &v1alpha1.ClientIdentity{} }}
 	case *v1alpha1.ServerIdentity:
-		return &identityReconciler{shared: s, newObject: func() client.Object { return &v1alpha1.ServerIdentity{} }}
+		return &identityReconciler{shared: *s, newObject: func() client.Object { return &v1alpha1.ServerIdentity{} }}
 	case *v1alpha1.DatabaseServer:
-		return &serverReconciler{shared: s}
+		return &serverReconciler{shared: *s}
 	case *v1alpha1.DatabaseCredential:
-		return &credentialReconciler{shared: s}
+		return &credentialReconciler{shared: *s}
 	case *v1alpha1.RotationPolicy:
-		return &policyReconciler{shared: s}
+		return &policyReconciler{shared: *s}
 	}
 	return nil
 }

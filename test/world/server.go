@@ -58,7 +58,10 @@ func StartAPIServer() (*envtest.Environment, error) {
 
 // Root is the folder of the module.
 func Root() string {
-	_, file, _, _ := runtime.Caller(0)
+	_, file, _, ok := runtime.Caller(0)
+	if !ok {
+		panic("finding the module: the binary does not know where its sources were")
+	}
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
 

@@ -39,23 +39,23 @@ type World struct {
 }
 
 // New makes a namespace. The backend is that of PostgreSQL servers; nil for a fake one.
-func New(t testing.TB, database backend.Backend) *World {
-	t.Helper()
-	w := &World{T: t, Ctx: t.Context(), Backend: database, Clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
+func New(tb testing.TB, database backend.Backend) *World {
+	tb.Helper()
+	w := &World{T: tb, Ctx: tb.Context(), Backend: database, Clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
 	if database == nil {
 		w.Fake = backendtest.NewFake()
 		w.Backend = w.Fake
 	}
 	scheme, err := Scheme()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if w.Client, err = client.NewWithWatch(apiServer, client.Options{Scheme: scheme}); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "world-"}}
 	if err := w.Client.Create(w.Ctx, namespace); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	w.Namespace = namespace.Name
 	return w
