@@ -63,18 +63,21 @@ func run(arguments []string) error {
 	if err != nil {
 		return err
 	}
+	setup := controllers.Options{
+		Namespaces: flags.namespaces, OperatorNamespace: flags.operatorNamespace, Workers: flags.workers, Clock: wall, APIClock: apiClock, AllowLoopback: flags.allowLoopback,
+		Version:  version,
+		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{})},
+		KeyPairs: ca.KeyPairs{},
+	}
+	if err := instrument(config, &setup); err != nil {
+		return err
+	}
 	mgr, err := ctrl.NewManager(config, options)
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
 	ctx := ctrl.SetupSignalHandler()
-	err = controllers.Setup(ctx, mgr, controllers.Options{
-		Namespaces: flags.namespaces, OperatorNamespace: flags.operatorNamespace, Workers: flags.workers, Clock: wall, APIClock: apiClock, AllowLoopback: flags.allowLoopback,
-		Version:  version,
-		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{})},
-		KeyPairs: ca.KeyPairs{},
-	})
-	if err != nil {
+	if err := controllers.Setup(ctx, mgr, setup); err != nil {
 		return err
 	}
 	if err := addProbes(mgr); err != nil {

@@ -37,6 +37,8 @@ type Options struct {
 	CallTimeout time.Duration
 	// ConnectTimeout bounds one attempt to connect and log in; 0 means 5 seconds.
 	ConnectTimeout time.Duration
+	// Tracer sees every statement on every connection; nil for nobody.
+	Tracer pgx.QueryTracer
 }
 
 // engine is a backend.Backend.

@@ -35,10 +35,11 @@ type endpoint struct {
 	tls     *tls.Config // nil where TLS is disabled
 	resolve func(context.Context, string) ([]string, error)
 	timeout time.Duration
+	tracer  pgx.QueryTracer // nil for none
 }
 
 func newEndpoint(server backend.Server, options Options) (*endpoint, error) {
-	e := &endpoint{server: server, resolve: options.Lookup, timeout: options.ConnectTimeout}
+	e := &endpoint{server: server, resolve: options.Lookup, timeout: options.ConnectTimeout, tracer: options.Tracer}
 	if server.Host == "" || strings.ContainsAny(server.Host, "/\\, \x00@") || server.Port < 1 || server.Port > 65535 {
 		return nil, fault.Permanent(fault.AddressForbidden, fmt.Errorf("reading address %q: it must be a host name or an IP address, and a port from 1 to 65535", e.address()))
 	}
@@ -202,7 +203,7 @@ func (e *endpoint) connect(ctx context.Context, a attempt) (*pgx.Conn, error) {
 	config.ConnectTimeout = e.timeout
 	config.RuntimeParams = map[string]string{"application_name": a.application}
 	maps.Copy(config.RuntimeParams, a.parameters)
-	config.BuildFrontend = watch.frontend
+	config.BuildFrontend, config.Tracer = watch.frontend, e.tracer
 	config.ValidateConnect, config.AfterConnect, config.OAuthTokenProvider = nil, nil, nil
 	config.KerberosSrvName, config.KerberosSpn = "", ""
 	config.SSLNegotiation, config.SSLCertMode = "postgres", "disable"

@@ -1,0 +1,32 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build failpoints
+
+package main
+
+import (
+	"os"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/controllers"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/backend/postgres"
+	"github.com/rekey/rekey/internal/failpoint"
+)
+
+// instrument sets the failpoints on every way out of the process.
+func instrument(config *rest.Config, options *controllers.Options) error {
+	points, err := failpoint.New(os.Getenv(failpoint.VariablePoint), os.Getenv(failpoint.VariableTrace))
+	if err != nil {
+		return err
+	}
+	config.Wrap(points.Transport)
+	options.KeyPairs = points.KeyPairs(options.KeyPairs)
+	options.Backends = map[v1alpha1.Engine]backend.Backend{
+		v1alpha1.EnginePostgreSQL: points.Backend(postgres.New(postgres.Options{Tracer: points.Tracer()})),
+	}
+	return nil
+}

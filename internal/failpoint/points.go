@@ -1,0 +1,92 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package failpoint
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// Variables of the environment.
+const (
+	// VariablePoint names the point to die at, and at which of its hits, such as "before Retire#2"; the first one where no
+	// number is given. Empty for none.
+	VariablePoint = "REKEY_FAILPOINT"
+	// VariableTrace names a file to which a line is added for every point that is passed.
+	VariableTrace = "REKEY_FAILPOINT_TRACE"
+)
+
+// Died is the line that ends the trace of a process that died at its point.
+const Died = "died here"
+
+// Points are those of one process.
+type Points struct {
+	armed string
+	at    int
+	trace *os.File
+	die   func()
+
+	mu   sync.Mutex
+	hits map[string]int
+}
+
+// New reads the values of the two variables.
+func New(armed, trace string) (*Points, error) {
+	p := &Points{armed: armed, at: 1, die: killSelf, hits: map[string]int{}}
+	if name, hit, found := strings.Cut(armed, "#"); found {
+		at, err := strconv.Atoi(hit)
+		if err != nil || at < 1 {
+			return nil, fmt.Errorf("reading %s: %q is no number of a hit: write NAME#1 or more", VariablePoint, hit)
+		}
+		p.armed, p.at = name, at
+	}
+	if trace == "" {
+		return p, nil
+	}
+	var err error
+	if p.trace, err = os.OpenFile(trace, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		return nil, fmt.Errorf("opening the trace of the failpoints: %w", err)
+	}
+	return p, nil
+}
+
+// killSelf does not return.
+func killSelf() {
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // to ourselves it cannot fail
+	select {}
+}
+
+// pass notes that the point is passed, and dies there where it is armed. Whoever comes to a point meanwhile goes no further.
+func (p *Points) pass(when, what string) {
+	name := when + " " + what
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hits[name]++
+	p.note(name)
+	if name == p.armed && p.hits[name] == p.at {
+		p.note(Died)
+		p.die()
+	}
+}
+
+func (p *Points) note(line string) {
+	if p.trace == nil {
+		return
+	}
+	if _, err := p.trace.WriteString(line + "\n"); err != nil {
+		panic(fmt.Sprintf("writing the trace of the failpoints: %v", err)) // what is not in the trace would be taken for not passed
+	}
+}
+
+// around passes the points before and after a call.
+func around[T any](p *Points, what string, call func() (T, error)) (T, error) {
+	p.pass("before", what)
+	out, err := call()
+	p.pass("after", what)
+	return out, err
+}

@@ -1,0 +1,68 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package failpoint
+
+import (
+	"context"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Tracer has a point before and after every statement that is no mere question.
+func (p *Points) Tracer() pgx.QueryTracer { return tracer{p} }
+
+type tracer struct {
+	points *Points
+}
+
+// Keys of a context.
+type (
+	callKey      struct{} // the call of the backend, a string
+	statementKey struct{} // the statement that is under way, a string
+)
+
+// TraceQueryStart implements pgx.QueryTracer.
+func (t tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	words := wordsOf(data.SQL)
+	if words == "" {
+		return context.WithValue(ctx, statementKey{}, "")
+	}
+	call, _ := ctx.Value(callKey{}).(string)
+	what := call + ": " + words
+	t.points.pass("before", what)
+	return context.WithValue(ctx, statementKey{}, what)
+}
+
+// TraceQueryEnd implements pgx.QueryTracer.
+func (t tracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
+	if what, _ := ctx.Value(statementKey{}).(string); what != "" {
+		t.points.pass("after", what)
+	}
+}
+
+// mostWords of a statement that make its name.
+const mostWords = 4
+
+// wordsOf names a statement by its first words without the names and texts in it, which stand in quotation marks; empty for
+// a question.
+func wordsOf(statement string) string {
+	var plain strings.Builder
+	quote := rune(0)
+	for _, c := range statement {
+		switch {
+		case quote == 0 && (c == '"' || c == '\''):
+			quote = c
+		case quote == 0:
+			plain.WriteRune(c)
+		case c == quote:
+			quote = 0
+		}
+	}
+	words := strings.Fields(plain.String())
+	if len(words) == 0 || strings.EqualFold(words[0], "SELECT") || strings.EqualFold(words[0], "SHOW") || words[0] == "--" {
+		return ""
+	}
+	return strings.Join(words[:min(len(words), mostWords)], " ")
+}
