@@ -1,0 +1,236 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gotest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Run is one call of go test.
+type Run struct {
+	// Root is the folder of the repository; Package is seen from there, such as ./controllers.
+	Root, Package string
+	// Select is what -run is given.
+	Select string
+	// Tags are build tags, divided by commas.
+	Tags string
+	// Overlay is a file as go build -overlay wants it; empty for none.
+	Overlay string
+	// Timeout is that of the tests, without building.
+	Timeout time.Duration
+	// Again runs the tests although nothing has changed since they passed.
+	Again bool
+	// Environment is added to that of this process.
+	Environment []string
+}
+
+// Result is what became of it.
+type Result struct {
+	// Passed, Failed and Skipped are the full names of tests and subtests.
+	Passed, Failed, Skipped []string
+	// Build is what the compiler said, where the package does not build.
+	Build string
+	// TimedOut: the tests did not end in time.
+	TimedOut bool
+	// Broken: the package failed, although none of its tests did, and not because of time.
+	Broken bool
+	// Output is what the tests printed.
+	Output string
+	// Took is how long the tests ran, without building.
+	Took time.Duration
+}
+
+// event is a line of go test -json.
+type event struct {
+	Action, Package, Test, Output, FailedBuild string
+	Elapsed                                    float64
+}
+
+// Do runs go test. An error means that it could not be run at all.
+func (r Run) Do(ctx context.Context) (Result, error) {
+	module, folder, err := r.module()
+	if err != nil {
+		return Result{}, err
+	}
+	scratch, err := os.MkdirTemp("", "gotest-")
+	if err != nil {
+		return Result{}, err
+	}
+	defer os.RemoveAll(scratch)
+	if err := os.Chmod(scratch, 0o755); err != nil { // database servers run as somebody else
+		return Result{}, err
+	}
+	cmd := exec.CommandContext(ctx, "go", r.arguments(folder)...)
+	cmd.Dir = module
+	cmd.Env = append(append(os.Environ(), "TMPDIR="+scratch, "GOTMPDIR="+scratch), r.Environment...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return Result{}, err
+	}
+	if err := cmd.Start(); err != nil {
+		return Result{}, err
+	}
+	defer endSession(cmd.Process.Pid)
+	result, err := read(bufio.NewReader(stdout))
+	wait := cmd.Wait()
+	if ctx.Err() != nil {
+		return result, ctx.Err()
+	}
+	if err == nil && wait != nil && !result.failed() {
+		err = fmt.Errorf("running go test in %s: %w: %s", r.Package, wait, stderr.String())
+	}
+	return result, err
+}
+
+func (r Run) arguments(folder string) []string {
+	// What the tests are built for here is to fail or pass, not to be debugged: without symbols they link faster.
+	out := []string{"test", "-json", "-vet=off", "-ldflags=-s -w", "-run", r.Select, "-timeout", r.Timeout.String()}
+	if r.Tags != "" {
+		out = append(out, "-tags", r.Tags)
+	}
+	if r.Overlay != "" {
+		out = append(out, "-overlay", r.Overlay)
+	}
+	if r.Again {
+		out = append(out, "-count=1")
+	}
+	return append(out, folder)
+}
+
+// module is the folder of the module that the package belongs to, and the package seen from there.
+func (r Run) module() (module, folder string, err error) {
+	root, err := filepath.Abs(r.Root)
+	if err != nil {
+		return "", "", err
+	}
+	start := filepath.Join(root, filepath.FromSlash(r.Package))
+	for module = start; ; module = filepath.Dir(module) {
+		if _, err := os.Stat(filepath.Join(module, "go.mod")); err == nil {
+			break
+		}
+		if module == root || module == filepath.Dir(module) {
+			return "", "", fmt.Errorf("%s belongs to no module", r.Package)
+		}
+	}
+	inside, err := filepath.Rel(module, start)
+	return module, "./" + filepath.ToSlash(inside), err
+}
+
+// read takes in what go test -json says.
+func read(lines *bufio.Reader) (Result, error) {
+	var result Result
+	var output, build strings.Builder
+	broken := false
+	for {
+		line, err := lines.ReadBytes('\n')
+		if len(bytes.TrimSpace(line)) > 0 {
+			var e event
+			if json.Unmarshal(line, &e) != nil {
+				output.Write(line)
+			}
+			broken = result.take(e, &output, &build) || broken
+		}
+		if err != nil {
+			result.Output, result.Build = output.String(), build.String()
+			result.TimedOut = strings.Contains(result.Output, "panic: test timed out after")
+			result.Broken = broken && result.Build == "" && len(result.Failed) == 0 && !result.TimedOut
+			return result, nil //nolint:nilerr // the end of what it says is no error; how go test ended is seen by who waits
+		}
+	}
+}
+
+// take takes in one event, and says whether it is that the package failed.
+func (r *Result) take(e event, output, build *strings.Builder) bool {
+	switch e.Action {
+	case "output":
+		output.WriteString(e.Output)
+	case "build-output":
+		build.WriteString(e.Output)
+	case "pass", "fail", "skip":
+		if e.Test == "" {
+			r.Took += time.Duration(e.Elapsed * float64(time.Second))
+			if e.FailedBuild != "" && build.Len() == 0 {
+				build.WriteString(e.FailedBuild + " does not build")
+			}
+			return e.Action == "fail"
+		}
+		r.note(e)
+	}
+	return false
+}
+
+func (r *Result) note(e event) {
+	switch e.Action {
+	case "pass":
+		r.Passed = append(r.Passed, e.Test)
+	case "fail":
+		r.Failed = append(r.Failed, e.Test)
+	case "skip":
+		r.Skipped = append(r.Skipped, e.Test)
+	}
+}
+
+func (r *Result) failed() bool {
+	return len(r.Failed) > 0 || r.Build != "" || r.TimedOut || r.Broken
+}
+
+// Verdict is nil if everything that ran passed, and an error that says what did not.
+func (r *Result) Verdict() error {
+	switch {
+	case r.Build != "":
+		return fmt.Errorf("it does not build:\n%s", strings.TrimSpace(r.Build))
+	case len(r.Failed) > 0:
+		return fmt.Errorf("failed: %s", strings.Join(r.Failed, ", "))
+	case r.TimedOut:
+		return errors.New("it did not end in time")
+	case r.Broken:
+		return fmt.Errorf("the package failed, although none of its tests did:\n%s", Tail(r.Output, 20))
+	case len(r.Skipped) > 0:
+		return fmt.Errorf("skipped: %s", strings.Join(r.Skipped, ", "))
+	}
+	return nil
+}
+
+// Selected says whether one of the tests is selected by the expression, down to its last subtest.
+func Selected(expression string, tests []string) bool {
+	parts := strings.Split(expression, "/")
+	for _, test := range tests {
+		names := strings.Split(test, "/")
+		if len(names) < len(parts) {
+			continue
+		}
+		all := true
+		for i, part := range parts {
+			matches, err := regexp.MatchString(part, names[i])
+			all = all && err == nil && matches
+		}
+		if all {
+			return true
+		}
+	}
+	return false
+}
+
+// Tail is the end of a text.
+func Tail(text string, lines int) string {
+	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

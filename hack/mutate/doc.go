@@ -1,0 +1,7 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command mutate breaks the product in each way that the rows of test/reliability name, one at a time, and runs the test
+// that guards against it: it must fail. No file is touched: the compiler is handed another version of one file
+// (go build -overlay). It is run from the root of the repository: make mutate.
+package main

@@ -1,0 +1,224 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rekey/rekey/hack/gotest"
+	"github.com/rekey/rekey/test/reliability"
+)
+
+// What became of a break.
+const (
+	caught   = "caught"
+	survived = "SURVIVED"
+	broken   = "ERROR" // it says nothing: it does not compile, or no test ran
+)
+
+// session tries breaks.
+type session struct {
+	root        string
+	parallel    int
+	environment []string
+	out         io.Writer
+	// patience is the least time that tests of a broken product have; one that hangs is caught by it.
+	patience time.Duration
+
+	mu sync.Mutex
+}
+
+// outcome is what became of one break, and how long building and testing took.
+type outcome struct {
+	verdict, detail string
+	took            time.Duration
+}
+
+// run tries every break, after every test that guards was seen to pass without one.
+func (s *session) run(ctx context.Context, mutants []mutant) error {
+	begin := time.Now()
+	took, err := s.unbroken(ctx, mutants)
+	if err != nil {
+		return err
+	}
+	s.say("%d breaks; without them every guarding test passes (%s)\n\n", len(mutants), time.Since(begin).Round(time.Second))
+	outcomes := make([]outcome, len(mutants))
+	s.each(ctx, len(mutants), func(i int) {
+		outcomes[i] = s.try(ctx, mutants[i], took[groupOf(mutants[i].Guard())])
+		s.say("%-8s %-4s %s (%s %s, %.0f s)\n", outcomes[i].verdict, mutants[i].class, mutants[i].Name, mutants[i].Package, mutants[i].Run, outcomes[i].took.Seconds())
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return s.summary(mutants, outcomes, time.Since(begin))
+}
+
+func (s *session) say(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintf(s.out, format, args...)
+}
+
+// each calls do for 0 to n-1, some at a time.
+func (s *session) each(ctx context.Context, n int, do func(int)) {
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range max(1, s.parallel) {
+		workers.Go(func() {
+			for i := range next {
+				do(i)
+			}
+		})
+	}
+	for i := range n {
+		if ctx.Err() != nil {
+			break
+		}
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+}
+
+// unbroken runs the guards of the product as it is, those of a package together, and says how long each group took.
+func (s *session) unbroken(ctx context.Context, mutants []mutant) (map[gotest.Group]time.Duration, error) {
+	var guards []reliability.Test
+	for _, m := range mutants {
+		guards = append(guards, m.Guard())
+	}
+	groups := gotest.Groups(guards)
+	took := make([]time.Duration, len(groups))
+	problems := make([]error, len(groups))
+	s.each(ctx, len(groups), func(i int) {
+		took[i], problems[i] = s.passes(ctx, groups[i])
+	})
+	byGroup := map[gotest.Group]time.Duration{}
+	for i, group := range groups {
+		byGroup[group.Group] = took[i]
+	}
+	return byGroup, errors.Join(problems...)
+}
+
+func (s *session) passes(ctx context.Context, group gotest.Grouped) (time.Duration, error) {
+	result, err := gotest.Run{Root: s.root, Package: group.Package, Select: group.Select(), Tags: group.Tags,
+		Timeout: 20 * time.Minute, Environment: s.environment}.Do(ctx)
+	if err == nil {
+		err = result.Verdict()
+	}
+	if err == nil {
+		err = group.Ran(result.Passed)
+	}
+	if err != nil {
+		err = fmt.Errorf("without any break, in %s: %w\n%s", group.Package, err, gotest.Tail(result.Output, 40))
+	}
+	return result.Took, err
+}
+
+func groupOf(test reliability.Test) gotest.Group { return gotest.GroupOf(test) }
+
+// try applies one break and runs its guard.
+func (s *session) try(ctx context.Context, m mutant, usual time.Duration) outcome {
+	begin := time.Now()
+	result, err := s.broken(ctx, m, s.patience+3*usual)
+	out := outcome{took: time.Since(begin)}
+	out.verdict, out.detail = judge(result, err)
+	return out
+}
+
+func (s *session) broken(ctx context.Context, m mutant, timeout time.Duration) (gotest.Result, error) {
+	folder, err := os.MkdirTemp("", "mutate-")
+	if err != nil {
+		return gotest.Result{}, err
+	}
+	defer os.RemoveAll(folder)
+	overlay, err := overlay(s.root, folder, m.Break)
+	if err != nil {
+		return gotest.Result{}, err
+	}
+	return gotest.Run{Root: s.root, Package: m.Package, Select: m.Run, Tags: m.Tags, Overlay: overlay, Timeout: timeout,
+		Environment: s.environment}.Do(ctx)
+}
+
+// overlay writes the broken file, and what tells the compiler to take it, into a folder outside of the repository.
+func overlay(root, folder string, one reliability.Break) (string, error) {
+	file, err := filepath.Abs(filepath.Join(root, filepath.FromSlash(one.File)))
+	if err != nil {
+		return "", err
+	}
+	source, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	text, err := one.Apply(string(source))
+	if err != nil {
+		return "", err
+	}
+	changed := filepath.Join(folder, filepath.Base(file))
+	instead, err := json.Marshal(map[string]map[string]string{"Replace": {file: changed}})
+	if err != nil {
+		return "", err
+	}
+	name := filepath.Join(folder, "overlay.json")
+	return name, errors.Join(os.WriteFile(changed, []byte(text), 0o644), os.WriteFile(name, instead, 0o644))
+}
+
+// judge says what a run of the guard on the broken product means. Only a test that failed, or did not end, has caught it.
+func judge(result gotest.Result, err error) (verdict, detail string) {
+	switch {
+	case err != nil:
+		return broken, err.Error()
+	case result.Build != "", result.Broken:
+		return broken, result.Verdict().Error()
+	case len(result.Failed) > 0, result.TimedOut:
+		return caught, ""
+	case len(result.Passed) == 0:
+		return broken, "no test ran"
+	}
+	return survived, ""
+}
+
+// summary is the table, and an error if one break was not caught.
+func (s *session) summary(mutants []mutant, outcomes []outcome, took time.Duration) error {
+	counts := map[string]int{}
+	for i, m := range mutants {
+		counts[outcomes[i].verdict]++
+		if outcomes[i].verdict == caught {
+			continue
+		}
+		s.say("\n%s: %s, %q in %s\n", outcomes[i].verdict, m.class, m.Name, m.File)
+		if outcomes[i].detail != "" {
+			s.say("%s\n", indent(outcomes[i].detail))
+			continue
+		}
+		s.say("    %s %s passes although the product is broken so:\n%s\n    instead of\n%s\n", m.Package, m.Run, indent(m.Replace), indent(m.Find))
+	}
+	s.say("\n%d caught, %d survived, %d say nothing, in %s\n", counts[caught], counts[survived], counts[broken], took.Round(time.Second))
+	if counts[survived]+counts[broken] > 0 {
+		return fmt.Errorf("%d of %d breaks were not caught", counts[survived]+counts[broken], len(mutants))
+	}
+	return nil
+}
+
+func indent(text string) string {
+	return "    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    ")
+}
+
+// matches says whether all words are in the name.
+func matches(name, words string) bool {
+	for _, word := range strings.Fields(words) {
+		if !strings.Contains(name, word) {
+			return false
+		}
+	}
+	return true
+}
