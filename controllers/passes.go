@@ -6,6 +6,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,8 @@ import (
 // through which clients. The proofs under test/ use them; throwing them away is what the death of a process leaves.
 type Passes struct {
 	shared shared
+	// made are the reconcilers by kind: like a manager's, they remember from pass to pass.
+	made *sync.Map
 }
 
 // NewPasses makes controllers that have seen nothing yet. The cached client may be the live one.
@@ -31,7 +34,7 @@ func NewPasses(cached, live client.Client, recorder events.EventRecorder, option
 		registry = prometheus.NewRegistry()
 	}
 	s.metrics = newMetrics(registry, options.APIClock, options.Version)
-	return Passes{shared: s}
+	return Passes{shared: s, made: &sync.Map{}}
 }
 
 // Reconcile makes one pass over the object of that type and name. The object is only read for its type.
@@ -40,7 +43,8 @@ func (p Passes) Reconcile(ctx context.Context, object client.Object, key client.
 	if reconciler == nil {
 		return ctrl.Result{}, fmt.Errorf("making a pass over %s: no controller is for %T", key, object)
 	}
-	return finishing{reconciler}.Reconcile(ctx, ctrl.Request{NamespacedName: key})
+	kept, _ := p.made.LoadOrStore(fmt.Sprintf("%T", object), finishing{reconciler})
+	return kept.(finishing).Reconcile(ctx, ctrl.Request{NamespacedName: key}) //nolint:forcetypeassert // only these are stored
 }
 
 // reconcilerOf gives the controller of a kind, nil where there is none.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -33,6 +34,8 @@ type Request struct {
 	// Object is what is written, or read into; nil for a list. List is nil for anything else.
 	Object client.Object
 	List   client.ObjectList
+	// ListOptions are what a list asks for.
+	ListOptions client.ListOptions
 }
 
 // Writes tells whether the request is meant to change something.
@@ -56,6 +59,8 @@ type Options struct {
 	KeyPairs issuer.KeyPairs
 	// StepTimeout of one step of a rotation; 0 for the default.
 	StepTimeout time.Duration
+	// Recorder is told the Events; the world by default.
+	Recorder events.EventRecorder
 }
 
 // Process is rekey with nothing in its memory. It has no manager: Pass is all that ever wakes it.
@@ -83,9 +88,12 @@ func (w *World) Start(name string, options Options) *Process {
 	if options.KeyPairs == nil {
 		options.KeyPairs = ca.KeyPairs{}
 	}
+	if options.Recorder == nil {
+		options.Recorder = w
+	}
 	p.APIClock = controllers.NewAPIClock(options.Clock)
 	p.APIClock.Seen(options.Ahead)
-	p.passes = controllers.NewPasses(p.client(false), p.client(true), w, controllers.Options{
+	p.passes = controllers.NewPasses(p.client(false), p.client(true), options.Recorder, controllers.Options{
 		OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, APIClock: p.APIClock, StepTimeout: options.StepTimeout,
 		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: options.Backend}, KeyPairs: options.KeyPairs,
 	})
@@ -141,7 +149,8 @@ func (p *Process) client(live bool) client.Client {
 		},
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 			r := Request{Process: p.Name, Verb: "list", Kind: KindOf(list), Live: live, List: list}
-			return p.through(ctx, r, func() error { return c.List(ctx, list, opts...) })
+			r.ListOptions.ApplyOptions(opts)
+			return p.through(ctx, r, func() error { return listed(ctx, c, list, opts) })
 		},
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			return p.through(ctx, about("create", o), func() error { return c.Create(ctx, o, opts...) })

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/credential"
@@ -25,10 +26,17 @@ const (
 	FailAfter
 	// LoseAnswer lets the call have its effect and then gives nothing until the context ends.
 	LoseAnswer
+	// Hang gives nothing until the context ends, and the call has no effect.
+	Hang
 )
 
 // Faulty wraps a backend and spoils the calls that it is armed for. Unarmed it only counts them.
 type Faulty struct {
+	// Choose is asked for the mode of every call by its name, before the call; 0 leaves it to Arm. Nil asks nobody.
+	Choose func(call string) Mode
+	// Patience is how long LoseAnswer and Hang wait at most before the answer is given up; 0 waits for the context alone.
+	Patience time.Duration
+
 	inner backend.Backend
 
 	mu    sync.Mutex
@@ -98,6 +106,11 @@ func spoil[T any](ctx context.Context, f *Faulty, name string, call func() (T, e
 	number := len(f.calls)
 	mode := f.armed[number]
 	f.mu.Unlock()
+	if f.Choose != nil {
+		if chosen := f.Choose(name); chosen != 0 {
+			mode = chosen
+		}
+	}
 	var nothing T
 	lost := fault.Transient(fault.ServerUnreachable, fmt.Errorf("call %d (%s): the connection broke, as the test wants", number, name))
 	switch mode {
@@ -108,10 +121,22 @@ func spoil[T any](ctx context.Context, f *Faulty, name string, call func() (T, e
 		return nothing, lost
 	case LoseAnswer:
 		_, _ = call()
-		<-ctx.Done()
-		return nothing, fault.Transient(fault.ServerUnreachable, fmt.Errorf("call %d (%s): %w", number, name, ctx.Err()))
+		return nothing, f.wait(ctx, number, name)
+	case Hang:
+		return nothing, f.wait(ctx, number, name)
 	}
 	return call()
+}
+
+// wait gives what a caller gets whose answer never comes.
+func (f *Faulty) wait(ctx context.Context, number int, name string) error {
+	if f.Patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, f.Patience)
+		defer cancel()
+	}
+	<-ctx.Done()
+	return fault.Transient(fault.ServerUnreachable, fmt.Errorf("call %d (%s): %w", number, name, ctx.Err()))
 }
 
 // Stage implements credential.Source.

@@ -1,0 +1,60 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package world
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+// policyIndex is the one index of the manager's cache that a controller asks itself. The API server has no indexes.
+const policyIndex = "rekey.policy"
+
+// listed lists as the manager's cache does, which knows its indexes.
+func listed(ctx context.Context, c client.Client, list client.ObjectList, opts []client.ListOption) error {
+	wanted := (&client.ListOptions{}).ApplyOptions(opts)
+	if wanted.FieldSelector == nil {
+		return c.List(ctx, list, opts...)
+	}
+	name, found := wanted.FieldSelector.RequiresExactMatch(policyIndex)
+	if !found {
+		return fmt.Errorf("listing %T by %s: the world knows no such index", list, wanted.FieldSelector)
+	}
+	wanted.FieldSelector = nil
+	if err := c.List(ctx, list, wanted); err != nil {
+		return err
+	}
+	all, err := meta.ExtractList(list)
+	if err != nil {
+		return fmt.Errorf("taking apart a %T: %w", list, err)
+	}
+	var kept []runtime.Object
+	for _, o := range all {
+		if ref := policyOf(o); ref != nil && string(ref.Name) == name {
+			kept = append(kept, o)
+		}
+	}
+	if err := meta.SetList(list, kept); err != nil {
+		return fmt.Errorf("putting together a %T: %w", list, err)
+	}
+	return nil
+}
+
+func policyOf(o runtime.Object) *v1alpha1.LocalReference {
+	switch o := o.(type) {
+	case *v1alpha1.ClientIdentity:
+		return o.Spec.RotationPolicyRef
+	case *v1alpha1.ServerIdentity:
+		return o.Spec.RotationPolicyRef
+	case *v1alpha1.DatabaseCredential:
+		return o.Spec.RotationPolicyRef
+	}
+	return nil
+}
