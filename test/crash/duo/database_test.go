@@ -1,0 +1,180 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package duo
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/credential"
+)
+
+// database is the server whose logins are rotated, as its administrator sees it.
+type database interface {
+	// backend for a process. trace, where given, is called before every statement, if there are statements.
+	backend(trace func(what string)) backend.Backend
+	// ready makes what the credential needs, when the world is there.
+	ready(d *duo)
+	// dress fills in where the server is and who administers it.
+	dress(admin *corev1.Secret, server *v1alpha1.DatabaseServer)
+	// base of the logins, and their owner.
+	base() (username, owner string)
+	// login tells how a login is: a hash or the like of its password, and whether it is open.
+	login(name string) state
+	// accepts tells whether a client could log in.
+	accepts(name, password string) bool
+}
+
+// state of a login. Two are equal if nothing changed that a client would notice.
+type state struct {
+	there, open bool
+	secret      string
+}
+
+type fakeDatabase struct{ fake *backendtest.Fake }
+
+func (f fakeDatabase) backend(func(string)) backend.Backend { return f.fake }
+func (f fakeDatabase) ready(*duo)                           {}
+
+func (f fakeDatabase) dress(*corev1.Secret, *v1alpha1.DatabaseServer) {}
+
+func (f fakeDatabase) base() (username, owner string) { return "orders_app", "orders_owner" }
+
+func (f fakeDatabase) login(name string) state {
+	login, there := f.fake.Login(name)
+	return state{there: there, open: login.CanLogin, secret: login.Password}
+}
+
+func (f fakeDatabase) accepts(name, password string) bool { return f.fake.Accepts(name, password) }
+
+// watched is the backend of one process: every call is an effect.
+type watched struct {
+	backend.Backend
+
+	actor *actor
+}
+
+// Open implements backend.Backend.
+func (w watched) Open(ctx context.Context, target backend.Target) (backend.Session, error) {
+	session, err := w.Backend.Open(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	return &watchedSession{session.(powers), w.actor, target.Username}, nil
+}
+
+// Check implements backend.Backend.
+func (w watched) Check(ctx context.Context, server backend.Server) (backend.Report, error) {
+	if !w.actor.effect("call Check") {
+		return backend.Report{}, errOver
+	}
+	return w.Backend.Check(ctx, server)
+}
+
+// powers is a session with every optional power.
+type powers interface {
+	backend.Session
+	backend.Preflighter
+	credential.Remover
+	credential.Marked
+	credential.Counter
+}
+
+type watchedSession struct {
+	powers
+
+	actor    *actor
+	username string
+}
+
+// call makes a call, and compares the login before and after where it may change it.
+func (s *watchedSession) call(name string, ref credential.Ref, changes bool, do func() error) error {
+	what := fmt.Sprintf("call %s seq %d slot %s", name, ref.Seq, ref.Slot)
+	if !s.actor.effect(what) {
+		return errOver
+	}
+	d, login := s.actor.duo, s.username+"_"+ref.Slot
+	var before state
+	if changes {
+		before = d.database.login(login)
+	}
+	err := do()
+	if changes && !s.actor.dead {
+		d.watch.called(name, ref, before, d.database.login(login))
+	}
+	text := "ok"
+	if err != nil {
+		text = err.Error()
+	}
+	d.note(fmt.Sprintf("%s: %s: %s", s.actor.name, what, text))
+	return err
+}
+
+// Stage implements credential.Source.
+func (s *watchedSession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (out credential.Material, err error) {
+	err = s.call("Stage", ref, true, func() error {
+		if fake, ok := s.actor.duo.database.(fakeDatabase); ok && s.actor.broken == brokenMark {
+			fake.fake.Put(s.username+"_"+ref.Slot, backendtest.FakeLogin{
+				Password: proposed.String(credential.KeyPassword), CanLogin: true, Owner: ref.Owner(), Seq: ref.Seq})
+			out = proposed
+			return nil
+		}
+		out, err = s.powers.Stage(ctx, ref, proposed)
+		return err
+	})
+	return out, err
+}
+
+// Verify implements credential.Source.
+func (s *watchedSession) Verify(ctx context.Context, ref credential.Ref, m credential.Material) (answer credential.Answer, err error) {
+	err = s.call("Verify", ref, false, func() error {
+		answer, err = s.powers.Verify(ctx, ref, m)
+		return err
+	})
+	return answer, err
+}
+
+// Retire implements credential.Source.
+func (s *watchedSession) Retire(ctx context.Context, ref credential.Ref) error {
+	return s.call("Retire", ref, true, func() error {
+		if fake, ok := s.actor.duo.database.(fakeDatabase); ok && s.actor.broken == brokenMark {
+			fake.fake.Put(s.username+"_"+ref.Slot, backendtest.FakeLogin{Owner: ref.Owner(), Seq: ref.Seq, Retired: true})
+			return nil
+		}
+		return s.powers.Retire(ctx, ref)
+	})
+}
+
+// Remove implements credential.Remover.
+func (s *watchedSession) Remove(ctx context.Context, ref credential.Ref) error {
+	return s.call("Remove", ref, true, func() error { return s.powers.Remove(ctx, ref) })
+}
+
+// Preflight implements backend.Preflighter.
+func (s *watchedSession) Preflight(ctx context.Context, ref credential.Ref) error {
+	return s.call("Preflight", ref, false, func() error { return s.powers.Preflight(ctx, ref) })
+}
+
+// Marker implements credential.Marked.
+func (s *watchedSession) Marker(ctx context.Context, ref credential.Ref) (out credential.Marker, err error) {
+	err = s.call("Marker", ref, false, func() error {
+		out, err = s.powers.Marker(ctx, ref)
+		return err
+	})
+	return out, err
+}
+
+// Sessions implements credential.Counter.
+func (s *watchedSession) Sessions(ctx context.Context, ref credential.Ref) (out credential.Sessions, err error) {
+	err = s.call("Sessions", ref, false, func() error {
+		out, err = s.powers.Sessions(ctx, ref)
+		return err
+	})
+	return out, err
+}

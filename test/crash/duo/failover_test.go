@@ -1,0 +1,205 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package duo
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+// A process can stand still for any time between any two words with the outside (a paused machine, a stopped process, a
+// long collection of garbage), while another one takes over, and then go on with what it knew. No lease prevents that.
+
+// meanwhile is what happens while the first process stands still; the second one sees to it.
+type meanwhile struct {
+	name string
+	do   func(d *duo)
+}
+
+func second(d *duo) { d.settle(d.actors[1]) }
+
+func meanwhiles(policy v1alpha1.DeletionPolicy) []meanwhile {
+	wait := func(by time.Duration) func(d *duo) {
+		return func(d *duo) {
+			second(d)
+			d.later(by)
+			second(d)
+		}
+	}
+	gone := func(d *duo) bool {
+		login, identity := d.held()
+		return (login == nil || d.loginNow() == nil) && (identity == nil || d.history.now("ClientIdentity", client.ObjectKeyFromObject(identity)) == nil)
+	}
+	return []meanwhile{
+		{"the second one goes on to the end", second},
+		{"the second one retires what may go", wait(overlapped)},
+		{"the second one rotates twice", func(d *duo) {
+			for range 2 {
+				wait(day)(d)
+				wait(overlapped)(d)
+			}
+		}},
+		{"the objects are deleted", func(d *duo) {
+			if !gone(d) {
+				d.deleteAll()
+			}
+			second(d)
+		}},
+		{"the objects are deleted and made again", func(d *duo) {
+			if !gone(d) {
+				d.deleteAll()
+			}
+			second(d)
+			life(policy)[0].do(d)
+			second(d)
+		}},
+		{"the spec is edited", func(d *duo) {
+			login, identity := d.held()
+			if gone(d) {
+				return
+			}
+			if login != nil {
+				d.edit(login, func() { login.Spec.Password.Length = 48 })
+			}
+			if identity != nil {
+				d.edit(identity, func() { identity.Spec.DNSNames = []v1alpha1.DNSName{"other.example.internal"} })
+			}
+			second(d)
+		}},
+	}
+}
+
+// failover is one play: how far the life goes, before which effect the first process is stopped, and what happens meanwhile.
+type failover struct {
+	kind   string
+	policy v1alpha1.DeletionPolicy
+	phase  int
+	effect int
+	while  int
+}
+
+// cast puts the objects of a play on the stage.
+func (d *duo) cast(kind string) {
+	switch kind {
+	case "DatabaseCredential":
+		d.surroundings()
+		login := &v1alpha1.DatabaseCredential{}
+		d.fillLogin(login, v1alpha1.DeletionRetain)
+		d.objects = []client.Object{login}
+	case "ClientIdentity":
+		authority, identity := anAuthority(), anIdentity()
+		identity.Namespace = d.Namespace
+		d.create(aPolicy(), authority)
+		d.objects = []client.Object{authority, identity}
+	}
+}
+
+// play gives false where the phase has fewer effects. base is the setup that it begins with.
+func (f failover) play(t *testing.T, base setup) bool {
+	t.Helper()
+	d := newDuo(t, base)
+	events := life(f.policy)
+	first := d.actors[0]
+	d.cast(f.kind)
+	for _, e := range events[:f.phase] {
+		d.note("===== " + e.name)
+		e.do(d)
+		d.settle(first)
+	}
+	e := events[f.phase]
+	d.note("===== " + e.name)
+	e.do(d)
+	d.collect()
+	first.begin(func() {
+		for range 3 {
+			for _, o := range d.objects {
+				if !first.dead {
+					first.pass(o)
+				}
+			}
+		}
+	})
+	for range f.effect {
+		if !first.stands() {
+			return false
+		}
+		first.step()
+		for first.stands() && strings.HasPrefix(first.about, "cached ") {
+			first.step() // a read of its own memory is no effect
+		}
+	}
+	if !first.stands() {
+		return false
+	}
+	while := meanwhiles(f.policy)[f.while]
+	d.note(fmt.Sprintf("----- the first one stands still before: %s; meanwhile %s", first.about, while.name))
+	first.still = true
+	while.do(d)
+	d.note("----- the first one goes on")
+	first.finish()
+	first.still = false
+	d.settle()
+	d.rest()
+	d.quiet()
+	return true
+}
+
+// plays every effect of every phase, with what may happen meanwhile: all of it, or in turn.
+func failovers(t *testing.T, base setup, kind string, policy v1alpha1.DeletionPolicy, all bool) {
+	t.Helper()
+	begun, count := time.Now(), make(chan int, 100)
+	t.Run("phase", func(t *testing.T) {
+		for phase, e := range life(policy) {
+			t.Run(strings.ReplaceAll(e.name, " ", "-"), func(t *testing.T) {
+				t.Parallel()
+				count <- everyEffect(t, base, failover{kind: kind, policy: policy, phase: phase}, all)
+			})
+		}
+	})
+	close(count)
+	total := 0
+	for n := range count {
+		total += n
+	}
+	t.Logf("%s with deletion policy %s: stopped at %d places in %s", kind, policy, total, time.Since(begun).Round(100*time.Millisecond))
+}
+
+func everyEffect(t *testing.T, base setup, f failover, all bool) int {
+	t.Helper()
+	played := 0
+	for effect := 0; ; effect++ {
+		more := true
+		for while := range meanwhiles(f.policy) {
+			if !more || !all && (effect+f.phase)%len(meanwhiles(f.policy)) != while {
+				continue
+			}
+			f.effect, f.while = effect, while
+			t.Run(fmt.Sprintf("effect-%d-%d", effect, while), func(t *testing.T) { more = f.play(t, base) })
+			if more {
+				played++
+			}
+		}
+		if !more {
+			return played
+		}
+	}
+}
+
+func TestAnOldLeaderDoesNoHarmToACredential(t *testing.T) {
+	for _, policy := range []v1alpha1.DeletionPolicy{v1alpha1.DeletionDelete, v1alpha1.DeletionRetain} {
+		failovers(t, setup{}, "DatabaseCredential", policy, full())
+	}
+}
+
+func TestAnOldLeaderDoesNoHarmToACertificate(t *testing.T) {
+	for _, policy := range []v1alpha1.DeletionPolicy{v1alpha1.DeletionDelete, v1alpha1.DeletionRetain} {
+		failovers(t, setup{}, "ClientIdentity", policy, full())
+	}
+}

@@ -1,0 +1,165 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package duo
+
+import (
+	"reflect"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/world"
+)
+
+// change is one entry of what a watch would tell: an object as it was then, nil where it was gone.
+type change struct {
+	key    client.ObjectKey
+	object client.Object
+}
+
+// history is everything that ever happened, in order, by kind.
+type history map[string][]change
+
+func (h history) note(o client.Object, gone bool) {
+	kind := world.KindOf(o)
+	c := change{key: client.ObjectKeyFromObject(o)}
+	if !gone {
+		c.object = copyOf(o)
+	}
+	h[kind] = append(h[kind], c)
+}
+
+// at gives an object as it was after the first n changes of its kind; nil where it was not there.
+func (h history) at(kind string, key client.ObjectKey, n int) client.Object {
+	for i := min(n, len(h[kind])) - 1; i >= 0; i-- {
+		if c := h[kind][i]; c.key == key {
+			return c.object
+		}
+	}
+	return nil
+}
+
+// now gives an object as it is.
+func (h history) now(kind string, key client.ObjectKey) client.Object {
+	return h.at(kind, key, len(h[kind]))
+}
+
+// all gives every object of a kind as it was after n changes.
+func (h history) all(kind string, n int) []client.Object {
+	var out []client.Object
+	seen := map[client.ObjectKey]bool{}
+	for i := min(n, len(h[kind])) - 1; i >= 0; i-- {
+		if c := h[kind][i]; !seen[c.key] {
+			seen[c.key] = true
+			if c.object != nil {
+				out = append(out, c.object)
+			}
+		}
+	}
+	return out
+}
+
+// view is how much of the history the informers of one process have seen.
+type view struct {
+	seen map[string]int
+	// own is what a process has to have seen because it wrote it itself.
+	own map[string]int
+}
+
+func newView() *view { return &view{seen: map[string]int{}, own: map[string]int{}} }
+
+// cached answers a read as the cache of the manager would.
+func (a *actor) cached(r world.Request) error {
+	h := a.duo.history
+	if r.List != nil {
+		return a.cachedList(r)
+	}
+	a.look(r.Kind)
+	found := h.at(r.Kind, client.ObjectKey{Namespace: r.Namespace, Name: r.Name}, a.view.seen[r.Kind])
+	if found == nil || !inCache(found) {
+		return apierrors.NewNotFound(schema.GroupResource{Group: v1alpha1.GroupVersion.Group, Resource: strings.ToLower(r.Kind)}, r.Name)
+	}
+	fill(r.Object, stripped(found))
+	return nil
+}
+
+func (a *actor) cachedList(r world.Request) error {
+	kind := strings.TrimSuffix(r.Kind, "List")
+	a.look(kind)
+	var items []runtime.Object
+	for _, o := range a.duo.history.all(kind, a.view.seen[kind]) {
+		if !inCache(o) || r.ListOptions.Namespace != "" && o.GetNamespace() != r.ListOptions.Namespace {
+			continue
+		}
+		if r.ListOptions.FieldSelector != nil {
+			// The only index that a pass lists by.
+			if policy, ok := r.ListOptions.FieldSelector.RequiresExactMatch("rekey.policy"); !ok || policyOf(o) != policy {
+				continue
+			}
+		}
+		items = append(items, stripped(o))
+	}
+	return meta.SetList(r.List, items)
+}
+
+// look lets the informer of a kind see more, or not.
+func (a *actor) look(kind string) {
+	head := len(a.duo.history[kind])
+	switch {
+	case a.still:
+	case !a.lags:
+		a.view.seen[kind] = head
+	case a.duo.dice.IntN(3) == 0:
+		a.view.seen[kind] += a.duo.dice.IntN(head - a.view.seen[kind] + 1)
+	}
+	if a.seesOwn {
+		a.view.seen[kind] = max(a.view.seen[kind], a.view.own[kind])
+	}
+}
+
+// inCache tells whether the manager's cache holds the object: of Secrets only ours.
+func inCache(o client.Object) bool {
+	_, secret := o.(*corev1.Secret)
+	return !secret || o.GetLabels()[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy
+}
+
+// stripped gives a copy without what the cache does not hold.
+func stripped(o client.Object) client.Object {
+	out := copyOf(o)
+	out.SetManagedFields(nil)
+	if secret, ok := out.(*corev1.Secret); ok {
+		_, _ = secretstore.StripMaterial(secret) // no error is known
+	}
+	return out
+}
+
+func policyOf(o client.Object) string {
+	var ref *v1alpha1.LocalReference
+	switch o := o.(type) {
+	case *v1alpha1.DatabaseCredential:
+		ref = o.Spec.RotationPolicyRef
+	case *v1alpha1.ClientIdentity:
+		ref = o.Spec.RotationPolicyRef
+	case *v1alpha1.ServerIdentity:
+		ref = o.Spec.RotationPolicyRef
+	}
+	if ref == nil {
+		return ""
+	}
+	return string(ref.Name)
+}
+
+func copyOf(o client.Object) client.Object { return o.DeepCopyObject().(client.Object) }
+
+// fill sets what into points to.
+func fill(into, from client.Object) {
+	reflect.ValueOf(into).Elem().Set(reflect.ValueOf(from).Elem())
+}
