@@ -281,6 +281,8 @@ func conditionsOfObject(o client.Object) []metav1.Condition {
 		return c.Status.Conditions
 	case *v1alpha1.DatabaseCredential:
 		return c.Status.Conditions
+	case *v1alpha1.RotationPolicy:
+		return c.Status.Conditions
 	}
 	return nil
 }

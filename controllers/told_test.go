@@ -1,0 +1,184 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+)
+
+// R16: who still uses the previous login is said, by name, and is said no longer when nobody does.
+func TestWhoStillUsesThePreviousLoginIsSaid(t *testing.T) {
+	w := newWorld(t)
+	object := aCredential()
+	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
+	connected := func(clients ...string) {
+		login, ok := w.database.Login("orders_app_a")
+		if !ok {
+			t.Fatal("there is no previous login")
+		}
+		login.Sessions = clients
+		w.database.Put("orders_app_a", login)
+	}
+	w.step(24*time.Hour + time.Minute)
+	connected("report", "web", "web")
+	w.settle(object, 5)
+	w.wantCondition(object, v1alpha1.ConditionPreviousInUse, "True/SessionsOpen")
+	for _, word := range []string{"3 sessions", "orders_app_a", "(report, web)"} {
+		if !strings.Contains(describeConditions(object), word) {
+			t.Errorf("the conditions do not say %q:%s", word, describeConditions(object))
+		}
+	}
+	if previous := object.Status.Previous; previous == nil || previous.Username != "orders_app_a" || previous.Sessions == nil || *previous.Sessions != 3 {
+		t.Errorf("status.previous is %+v", previous)
+	}
+
+	// A server that does not say changes nothing.
+	w.backends[v1alpha1.EnginePostgreSQL] = silent{w.database}
+	w.step(time.Minute)
+	w.reconcile(object)
+	w.wantCondition(object, v1alpha1.ConditionPreviousInUse, "True/SessionsOpen")
+	w.backends[v1alpha1.EnginePostgreSQL] = w.database
+
+	connected()
+	w.step(time.Minute)
+	w.reconcile(object)
+	w.wantCondition(object, v1alpha1.ConditionPreviousInUse, "")
+	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
+
+	// What is open when the login is closed is told with the news that it is.
+	connected("report")
+	w.events()
+	w.step(2 * time.Hour)
+	w.settle(object, 5)
+	w.wantCondition(object, v1alpha1.ConditionPreviousInUse, "")
+	if events := w.events(); !with(events, "Normal Retired", "orders_app_a", "1 sessions of it", "report") {
+		t.Errorf("Events: %q", events)
+	}
+}
+
+// spoiled is the fake server, some of whose calls go wrong.
+type spoiled struct {
+	*backendtest.Fake
+
+	retire   error
+	sessions error
+}
+
+// silent is a server that does not count its sessions.
+type silent struct{ *backendtest.Fake }
+
+// Open implements backend.Backend.
+func (s silent) Open(ctx context.Context, target backend.Target) (backend.Session, error) {
+	return spoiled{Fake: s.Fake, sessions: errors.New("nobody may know")}.Open(ctx, target)
+}
+
+// Open implements backend.Backend.
+func (s spoiled) Open(ctx context.Context, target backend.Target) (backend.Session, error) {
+	session, err := s.Fake.Open(ctx, target)
+	return spoiledSession{Session: session, by: s}, err
+}
+
+// powers of a session that the tests here do without are left out on purpose: they are optional.
+type spoiledSession struct {
+	backend.Session
+
+	by spoiled
+}
+
+// Retire implements credential.Source.
+func (s spoiledSession) Retire(ctx context.Context, ref credential.Ref) error {
+	if s.by.retire != nil {
+		return s.by.retire
+	}
+	return s.Session.Retire(ctx, ref)
+}
+
+// Sessions implements credential.Counter.
+func (s spoiledSession) Sessions(ctx context.Context, ref credential.Ref) (credential.Sessions, error) {
+	if s.by.sessions != nil {
+		return credential.Sessions{}, s.by.sessions
+	}
+	return s.Session.(credential.Counter).Sessions(ctx, ref)
+}
+
+// A server that goes on letting the old login in: that is told, and the rotation is not called finished.
+func TestALoginThatIsStillAcceptedIsToldUntilItIsRefused(t *testing.T) {
+	w := newWorld(t)
+	object := aCredential()
+	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
+	w.step(24*time.Hour + time.Minute)
+	w.settle(object, 5)
+	w.events()
+	w.backends[v1alpha1.EnginePostgreSQL] = spoiled{Fake: w.database, retire: fault.Transient(fault.StillAccepted,
+		errors.New(`retiring login "orders_app_a" on orders-db.data:5432: the server lets it in all the same`))}
+	w.step(2 * time.Hour)
+	for range 30 {
+		w.reconcile(object)
+		w.step(time.Minute)
+	}
+	w.wantCondition(object, v1alpha1.ConditionRotating, "True/StillAccepted")
+	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
+	if object.Status.Previous == nil {
+		t.Error("the previous login was forgotten while it is accepted")
+	}
+	if events := w.events(); len(events) != 1 || !with(events, "Warning StillAccepted", "orders_app_a") {
+		t.Errorf("Events: %q, want one Warning StillAccepted", events)
+	}
+	w.backends[v1alpha1.EnginePostgreSQL] = w.database
+	w.step(time.Hour)
+	w.settle(object, 5)
+	w.wantCondition(object, v1alpha1.ConditionRotating, "")
+	if events := w.events(); !with(events, "Normal Retired") {
+		t.Errorf("Events: %q", events)
+	}
+}
+
+// What an admission webhook writes may quote the object: its reason and code reach people, its words do not.
+func TestAnAnswerOfTheAPIServerIsToldWithoutItsWords(t *testing.T) {
+	w := newWorld(t)
+	authority := anAuthority()
+	w.create(authority)
+	quoted := ""
+	w.fail = func(of write) error {
+		if of.kind != "Secret" || of.verb != "create" {
+			return nil
+		}
+		quoted = "-----BEGIN PRIVATE KEY----- MC4CAQAwBQYDK2Vw"
+		return apierrors.NewForbidden(corev1.Resource("secrets"), of.name, errors.New("denied by a webhook: "+quoted))
+	}
+	for range 5 {
+		w.reconcile(authority)
+		w.step(time.Minute)
+	}
+	if quoted == "" {
+		t.Fatal("no Secret was created")
+	}
+	w.wantCondition(authority, v1alpha1.ConditionReady, "False/APIServerFailed")
+	said := describeConditions(authority) + strings.Join(w.events(), "\n")
+	for _, word := range []string{"creating Secret " + w.namespace + "/internal-ca", "403 Forbidden"} {
+		if !strings.Contains(said, word) {
+			t.Errorf("nothing says %q: %s", word, said)
+		}
+	}
+	if strings.Contains(said, "PRIVATE KEY") || strings.Contains(said, "webhook") {
+		t.Errorf("the words of the webhook were told: %s", said)
+	}
+	w.fail = nil
+	w.step(time.Minute)
+	w.reconcile(authority)
+	w.wantCondition(authority, v1alpha1.ConditionReady, "True/Serving")
+}

@@ -1,0 +1,136 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+// seedOf is that of a random test: REKEY_SEED, or another one every time.
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
+	seed, err := strconv.ParseUint(os.Getenv("REKEY_SEED"), 10, 64)
+	if err != nil {
+		seed = rand.Uint64()
+	}
+	t.Logf("this seed again: REKEY_SEED=%d", seed)
+	return seed
+}
+
+// random makes a healthy credential of any age with any policy: a certificate, whose times are whole seconds as X.509 has
+// them, or a password.
+func random(dice *rand.Rand, uid int) rotation.Observation {
+	between := func(least, most time.Duration) time.Duration {
+		return least + time.Duration(dice.Int64N(int64(most-least)))
+	}
+	o := with(local)
+	o.UID = fmt.Sprint("uid-", uid)
+	o.Current.Seq = 1 + dice.Int64N(1000)
+	lifetime := between(time.Minute, 100*24*time.Hour)
+	issued := start.Add(-between(0, lifetime/4))
+	o.Current.CommittedAt, o.Current.PublishedAt, o.Current.ProposedAt = issued, issued, issued
+	o.Policy = rotation.Policy{JitterPercent: dice.IntN(51), WarnBefore: between(0, lifetime), AlarmBefore: between(0, lifetime)}
+	if certificate := dice.IntN(2) == 0; certificate {
+		o.Current.NotAfter = issued.Truncate(time.Second).Add(lifetime.Truncate(time.Second))
+		o.Policy.RenewBefore = between(time.Second, lifetime-lifetime/8)
+	}
+	if o.Current.NotAfter.IsZero() || dice.IntN(2) == 0 {
+		o.Policy.Interval = between(20*time.Second, lifetime)
+	}
+	return o
+}
+
+// R9: whoever sleeps until WakeAt, and no timer is early, finds the credential due at the first wake after the due time
+// and at none before. A due time that is reckoned once with and once without fractions of a second would be slept over.
+func TestNoDueTimeIsSleptOver(t *testing.T) {
+	t.Parallel()
+	dice := rand.New(rand.NewPCG(seedOf(t), 9))
+	for n := range 3000 {
+		o := random(dice, n)
+		due := rotation.Due(o)
+		if due.IsZero() {
+			t.Fatalf("case %d is never due: %+v", n, o.Policy)
+		}
+		for wakes := 0; ; wakes++ {
+			d := rotation.Next(o)
+			if d.Step == rotation.StepPropose {
+				break
+			}
+			if !o.Now.Before(due) {
+				t.Fatalf("case %d was due at %s, and at %s it does %s (%s)", n, due, o.Now, d.Step, d.Reason)
+			}
+			if o.Now.Before(due) && d.WakeAt.After(due) {
+				t.Fatalf("case %d is due at %s, and sleeps from %s to %s", n, due, o.Now, d.WakeAt)
+			}
+			if !d.WakeAt.After(o.Now) || wakes > 5000 {
+				t.Fatalf("case %d does not come to its due time %s: %d wakes, now %s", n, due, wakes, o.Now)
+			}
+			// Timers count whole nanoseconds, the API seconds; both are late, never early.
+			late := time.Duration(dice.Int64N(int64(20 * time.Millisecond)))
+			o.Now = d.WakeAt.Add(late)
+		}
+		if o.Now.Before(due) {
+			t.Fatalf("case %d is rotated at %s, before it is due at %s", n, o.Now, due)
+		}
+	}
+}
+
+// R10: timers stand still while a machine sleeps, and a clock may be set. Whatever the decision, the wall clock is read
+// again within the hour, and every instant that matters is met by the next look.
+func TestNobodySleepsLongerThanAnHour(t *testing.T) {
+	t.Parallel()
+	dice := rand.New(rand.NewPCG(seedOf(t), 10))
+	for n := range 3000 {
+		o := random(dice, n)
+		for range 20 {
+			d := rotation.Next(o)
+			if sleep := d.WakeAt.Sub(o.Now); sleep <= 0 || sleep > time.Hour {
+				t.Fatalf("case %d sleeps for %s in row %s", n, sleep, d.Row)
+			}
+			// A jump, forward or back, of up to ten days.
+			o.Now = o.Now.Add(time.Duration(dice.Int64N(int64(20*24*time.Hour))) - 10*24*time.Hour)
+		}
+	}
+}
+
+// R25: five thousand objects that were made in the same second do not fall due together, nor do their successors.
+func TestFiveThousandRenewalsAreSpread(t *testing.T) {
+	t.Parallel()
+	const objects, window = 5000, 144 * time.Minute // a tenth of a day
+	for name, seq := range map[string]int64{"the first version": 1, "the second": 2, "the hundredth": 100} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			perMinute, together := map[int64]int{}, map[time.Time]int{}
+			for n := range objects {
+				o := with(aged(0), func(o *rotation.Observation) {
+					o.UID, o.Current.Seq = fmt.Sprintf("5f0c2a3e-0000-4000-8000-%012d", n), seq
+				})
+				due := rotation.Due(o)
+				perMinute[int64(due.Sub(start)/time.Minute)]++
+				together[due.Truncate(time.Second)]++
+			}
+			// Evenly spread they are 35 in a minute and less than one in a second.
+			if len(perMinute) < int(window/time.Minute)*9/10 {
+				t.Errorf("all are due within %d minutes of %d", len(perMinute), int(window/time.Minute))
+			}
+			for minute, count := range perMinute {
+				if count > 2*objects/int(window/time.Minute)+10 {
+					t.Errorf("%d of %d are due in minute %d", count, objects, minute)
+				}
+			}
+			for second, count := range together {
+				if count > 10 {
+					t.Errorf("%d of %d are due in the second %s", count, objects, second)
+				}
+			}
+		})
+	}
+}
