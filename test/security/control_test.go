@@ -1,0 +1,119 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package security
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/canary"
+)
+
+// leaks are changes after which rekey tells its secrets in every place that it can reach. They are built into a binary of
+// their own, to see that the search would have found them.
+var leaks = []change{
+	// The password itself in the statement: the server's log, pg_stat_statements, pg_stat_activity.
+	{"internal/backend/postgres/stage.go", `s.stage(ctx, tx, ref, login, proposed.String(credential.KeyVerifier))`,
+		`s.stage(ctx, tx, ref, login, string(proposed[credential.KeyPassword].Reveal()))`},
+	{"internal/backend/postgres/stage.go", `	grant, err := s.grant(ctx, tx, login)
+`, `	if err := exec(ctx, tx, "SET LOCAL application_name = "+literal(verifier), "SELECT pg_catalog.pg_sleep(0.3)"); err != nil {
+		return err
+	}
+	grant, err := s.grant(ctx, tx, login)
+`},
+	// Both outputs, a file, the metrics, an annotation (which kubectl shows, and which becomes a name in the managed fields), a
+	// label, a status and with it an Event and the audit log.
+	{"controllers/perform.go", `	material, err := p.Propose(ref)
+	if err != nil {
+		return fmt.Errorf("making version %d: %w", v.Seq, err)
+	}
+`, `	material, err := p.Propose(ref)
+	if err != nil {
+		return fmt.Errorf("making version %d: %w", v.Seq, err)
+	}
+	if password := string(material["password"].Reveal()); password != "" {
+		leak(password)
+	}
+`},
+	{"controllers/perform.go", `// perform does exactly one step. It decides nothing.
+`, `var leaked string
+
+func leak(secret string) {
+	leaked = secret
+	println(secret)
+	_, _ = os.Stdout.WriteString(secret + "\n")
+	_ = os.WriteFile(os.TempDir()+"/leaked", []byte(secret), 0o600)
+}
+
+// perform does exactly one step. It decides nothing.
+`},
+	{"controllers/perform.go", `	"errors"
+`, `	"errors"
+	"os"
+`},
+	{"controllers/metrics.go", `	for _, step := range outcome.Performed {
+`, `	m.errors.WithLabelValues(leaked, "leaked").Inc()
+	for _, step := range outcome.Performed {
+`},
+	{"controllers/report.go", `	old := append([]metav1.Condition(nil), *found.reader.conditions...)
+`, `	old := append([]metav1.Condition(nil), *found.reader.conditions...)
+	found.message += leaked
+	found.news = append(found.news, news{v1alpha1.ReasonIssued, actionPublish, leaked})
+`},
+	{"internal/secretstore/target.go", `	o.setMetadata(&want.ObjectMeta, current.Seq)
+`, `	o.setMetadata(&want.ObjectMeta, current.Seq)
+	if password := string(data["password"]); password != "" {
+		want.Labels["leaked"], want.Annotations["leaked"], want.Annotations["leaked/"+password] = password, password, ""
+	}
+`},
+}
+
+// TestTheSearchFindsASecretInEveryPlace is the counter-proof: a rekey that tells everything is caught in every place that
+// the search looks through.
+func TestTheSearchFindsASecretInEveryPlace(t *testing.T) {
+	l := &life{cluster: install(t, "default")}
+	l.witness = l.watch()
+	l.databases = []*database{startDatabase(t, 18)}
+	planted := "Planted-2f8Kq0ZxW7mB4tYc"
+	l.operators = []*operator{l.run(build(t, "leaky", leaks...), "rekey "+planted, "SECRET="+planted)}
+	d := l.databases[0]
+	l.create(adminSecret("plain-admin", "plain", d.passwords["plain"], d.Address()))
+	l.apply(authorities + serverManifest("plain", d.Address(), "plain-admin", "") + strings.Replace(credentialManifest("plain", "plain", "plain_app", ""), "WithSymbols", "Alphanumeric", 1))
+	l.has("DatabaseCredential", "plain", "Published")
+	// What a person does to himself.
+	l.apply(fmt.Sprintf(`
+apiVersion: rekey.dev/v1alpha1
+kind: RotationPolicy
+metadata: {name: leaked, namespace: web, annotations: {note: %s}}
+spec: {interval: 30s, overlap: {minimum: 1s}, warnBefore: 10s, alarmBefore: 5s}
+`, planted))
+	l.annotate(credentialNamed("plain"), v1alpha1.AnnotationRotate, "now")
+	l.has("DatabaseCredential", "plain", "Overlapping")
+	scraped := l.operators[0].scrape()
+	l.operators[0].stop()
+	l.witness.stop()
+	secrets, _ := l.witness.secrets()
+	texts := l.texts(scraped)
+	where := map[string]bool{}
+	for _, found := range canary.Search(secrets, texts) {
+		_, place, _ := strings.Cut(found, " is in ")
+		where[place] = true
+	}
+	for _, found := range canary.Search(map[string][]byte{"it": []byte(planted)}, texts) {
+		where[strings.TrimPrefix(found, "it is in ")] = true
+	}
+	want := wantPlaces(l)
+	// The specs are those of a person; no right of rekey's reaches them.
+	want = slices.DeleteFunc(want, func(place string) bool { return place == "specs and data" })
+	delete(where, "specs and data")
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(where))); diff != "" {
+		t.Errorf("places in which the search found something (-want +got):\n%s", diff)
+	}
+}

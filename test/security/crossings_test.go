@@ -1,0 +1,311 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package security
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/world"
+)
+
+// crossing is a field of an object in one namespace, and what lies in another one under the name that it holds.
+type crossing struct {
+	field string
+	// name tells crossings of one field apart.
+	name string
+	// from makes the objects that refer to "target"; the first is looked at. They lie in the namespace of the one who asks.
+	from func() []client.Object
+	// to makes what would do, if it were reachable. It lies in the namespace of the other.
+	to func(t *testing.T, other string) []client.Object
+	// here is true where the same thing in one's own namespace changes what the object says. A name that is only written to
+	// is free in one's own namespace, whatever others have.
+	here bool
+}
+
+func meta(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
+
+func hours(n time.Duration) metav1.Duration { return metav1.Duration{Duration: n * time.Hour} }
+
+func allNames() v1alpha1.Constraints {
+	return v1alpha1.Constraints{MaxLifetime: hours(720), CommonNames: []v1alpha1.NamePattern{"*"}, DNSNames: []v1alpha1.DNSPattern{"*.example.internal"}}
+}
+
+func authoritySpec(secret string, managed bool) v1alpha1.AuthoritySpec {
+	out := v1alpha1.AuthoritySpec{SecretName: v1alpha1.ObjectName(secret), Constraints: allNames(), KeyPair: &v1alpha1.KeyPairAuthority{}}
+	if managed {
+		out.KeyPair, out.Managed = nil, &v1alpha1.ManagedAuthority{CommonName: "CA", Lifetime: hours(1000)}
+	}
+	return out
+}
+
+func identitySpec(authority v1alpha1.AuthorityReference, secret string) v1alpha1.IdentitySpec {
+	return v1alpha1.IdentitySpec{AuthorityRef: authority, CommonName: "app", DNSNames: []v1alpha1.DNSName{"a.example.internal"}, SecretName: v1alpha1.ObjectName(secret)}
+}
+
+func aServer(name, admin string, ca *v1alpha1.CAReference) *v1alpha1.DatabaseServer {
+	out := &v1alpha1.DatabaseServer{ObjectMeta: meta(name), Spec: v1alpha1.DatabaseServerSpec{
+		Engine: v1alpha1.EnginePostgreSQL, Address: "db.data:5432", TLS: v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeRequire},
+		AdminSecretRef: v1alpha1.LocalReference{Name: v1alpha1.ObjectName(admin)}, AllowedUsernames: []v1alpha1.RolePattern{"*"}, AllowedOwners: []v1alpha1.RolePattern{"*"},
+	}}
+	if ca != nil {
+		out.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: ca}
+	}
+	return out
+}
+
+func anAdmin(name string) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
+		Data: map[string][]byte{"username": []byte("rotator"), "password": []byte("admin-password-of-the-other"), "host": []byte("db.data:5432")}}
+}
+
+func aLogin(server, policy, secret string) *v1alpha1.DatabaseCredential {
+	out := &v1alpha1.DatabaseCredential{ObjectMeta: meta("asking"), Spec: v1alpha1.DatabaseCredentialSpec{
+		ServerRef: v1alpha1.ServerReference{Name: v1alpha1.ObjectName(server)}, Database: "orders", Username: "asking_app", Owner: "orders_owner",
+		Strategy: v1alpha1.StrategyAlternatingUsers, SecretName: v1alpha1.ObjectName(secret),
+	}}
+	if policy != "" {
+		out.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: v1alpha1.ObjectName(policy)}
+	}
+	return out
+}
+
+func aPolicy(name string) *v1alpha1.RotationPolicy {
+	return &v1alpha1.RotationPolicy{ObjectMeta: meta(name), Spec: v1alpha1.RotationPolicySpec{Interval: hours(24)}}
+}
+
+var (
+	own        = v1alpha1.AuthorityReference{Name: "own"}
+	target     = v1alpha1.AuthorityReference{Name: "target"}
+	clusterRef = v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: "target"}
+)
+
+func ownAuthority() client.Object {
+	return &v1alpha1.CertificateAuthority{ObjectMeta: meta("own"), Spec: authoritySpec("own-ca", true)}
+}
+
+func foreignSecret(*testing.T, string) []client.Object {
+	return []client.Object{&corev1.Secret{ObjectMeta: meta("target"), Data: map[string][]byte{"tls.key": []byte("of the other one")}}}
+}
+
+func foreignAuthority(*testing.T, string) []client.Object {
+	return []client.Object{&v1alpha1.CertificateAuthority{ObjectMeta: meta("target"), Spec: authoritySpec("target-ca", true)}}
+}
+
+func foreignPolicy(*testing.T, string) []client.Object { return []client.Object{aPolicy("target")} }
+
+// clusterAuthority admits the other namespace only.
+func clusterAuthority(managed bool) func(t *testing.T, other string) []client.Object {
+	return func(_ *testing.T, other string) []client.Object {
+		return []client.Object{&v1alpha1.ClusterCertificateAuthority{ObjectMeta: meta("target"), Spec: v1alpha1.ClusterAuthoritySpec{
+			AuthoritySpec:     authoritySpec("target-ca", managed),
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: other}},
+		}}}
+	}
+}
+
+// identityCrossings are those of both kinds of identities.
+func identityCrossings(kind string, with func(v1alpha1.IdentitySpec) client.Object) []crossing {
+	withPolicy := identitySpec(own, "asking-mtls")
+	withPolicy.RotationPolicyRef = &v1alpha1.LocalReference{Name: "target"}
+	return []crossing{
+		{kind + " spec.authorityRef.name", "of an authority in the namespace", func() []client.Object { return []client.Object{with(identitySpec(target, "asking-mtls"))} }, foreignAuthority, true},
+		{kind + " spec.authorityRef.name", "of an authority for the cluster", func() []client.Object { return []client.Object{with(identitySpec(clusterRef, "asking-mtls"))} }, clusterAuthority(true), false},
+		{kind + " spec.authorityRef.name", "of a broken authority for the cluster", func() []client.Object { return []client.Object{with(identitySpec(clusterRef, "asking-mtls"))} }, clusterAuthority(false), false},
+		{kind + " spec.rotationPolicyRef.name", "", func() []client.Object { return []client.Object{with(withPolicy), ownAuthority()} }, foreignPolicy, true},
+		{kind + " spec.secretName", "", func() []client.Object { return []client.Object{with(identitySpec(own, "target")), ownAuthority()} }, foreignSecret, true},
+	}
+}
+
+func crossings() []crossing {
+	out := identityCrossings("ClientIdentity", func(s v1alpha1.IdentitySpec) client.Object {
+		return &v1alpha1.ClientIdentity{ObjectMeta: meta("asking"), Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: s}}
+	})
+	out = append(out, identityCrossings("ServerIdentity", func(s v1alpha1.IdentitySpec) client.Object {
+		return &v1alpha1.ServerIdentity{ObjectMeta: meta("asking"), Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: s}}
+	})...)
+	return append(out,
+		crossing{"CertificateAuthority spec.secretName", "of a key pair", func() []client.Object {
+			return []client.Object{&v1alpha1.CertificateAuthority{ObjectMeta: meta("asking"), Spec: authoritySpec("target", false)}}
+		}, func(t *testing.T, _ string) []client.Object { return []client.Object{keyPair(t, "", "target")} }, true},
+		crossing{"CertificateAuthority spec.secretName", "of a key that is to be made", func() []client.Object {
+			return []client.Object{&v1alpha1.CertificateAuthority{ObjectMeta: meta("asking"), Spec: authoritySpec("target", true)}}
+		}, foreignSecret, true},
+		crossing{"ClusterCertificateAuthority spec.secretName", "of a key pair in a namespace that is not the operator's", func() []client.Object {
+			return []client.Object{&v1alpha1.ClusterCertificateAuthority{ObjectMeta: meta("asking"), Spec: v1alpha1.ClusterAuthoritySpec{AuthoritySpec: authoritySpec("target", false)}}}
+		}, func(t *testing.T, _ string) []client.Object { return []client.Object{keyPair(t, "", "target")} }, false},
+		crossing{"ClusterCertificateAuthority spec.namespaceSelector", "that admits nobody, for one who asks", func() []client.Object {
+			return []client.Object{&v1alpha1.ClientIdentity{ObjectMeta: meta("asking"), Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: identitySpec(clusterRef, "asking-mtls")}}}
+		}, func(*testing.T, string) []client.Object {
+			return []client.Object{&v1alpha1.ClusterCertificateAuthority{ObjectMeta: meta("target"), Spec: v1alpha1.ClusterAuthoritySpec{AuthoritySpec: authoritySpec("target-ca", true)}}}
+		}, false},
+		crossing{"DatabaseServer spec.adminSecretRef.name", "", func() []client.Object { return []client.Object{aServer("asking", "target", nil)} },
+			func(*testing.T, string) []client.Object { return []client.Object{anAdmin("target")} }, true},
+		crossing{"DatabaseServer spec.tls.caRef.name", "a ConfigMap", func() []client.Object {
+			return []client.Object{aServer("asking", "admin", &v1alpha1.CAReference{Kind: v1alpha1.CASourceConfigMap, Name: "target", Key: "tls.crt"}), anAdmin("admin")}
+		}, func(t *testing.T, _ string) []client.Object {
+			return []client.Object{&corev1.ConfigMap{ObjectMeta: meta("target"), Data: map[string]string{"tls.crt": string(keyPair(t, "", "x").Data["tls.crt"])}}}
+		}, true},
+		crossing{"DatabaseServer spec.tls.caRef.name", "a Secret", func() []client.Object {
+			return []client.Object{aServer("asking", "admin", &v1alpha1.CAReference{Kind: v1alpha1.CASourceSecret, Name: "target", Key: "tls.crt"}), anAdmin("admin")}
+		}, func(t *testing.T, _ string) []client.Object { return []client.Object{keyPair(t, "", "target")} }, true},
+		crossing{"DatabaseCredential spec.serverRef.name", "", func() []client.Object { return []client.Object{aLogin("target", "", "asking-db")} },
+			func(*testing.T, string) []client.Object {
+				return []client.Object{aServer("target", "admin", nil), anAdmin("admin")}
+			}, true},
+		crossing{"DatabaseCredential spec.rotationPolicyRef.name", "", func() []client.Object {
+			return []client.Object{aLogin("server", "target", "asking-db"), aServer("server", "admin", nil), anAdmin("admin")}
+		}, foreignPolicy, true},
+		crossing{"DatabaseCredential spec.secretName", "", func() []client.Object {
+			return []client.Object{aLogin("server", "", "target"), aServer("server", "admin", nil), anAdmin("admin")}
+		}, foreignSecret, true},
+	)
+}
+
+// sight is all that the one who asks can see of an object: what it says, what is told, and when it is looked at again.
+type sight struct {
+	Status   string
+	Events   []string
+	Requeues []string
+	Requests []string
+}
+
+var chance = regexp.MustCompile(`[0-9a-f]{16,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
+// observer runs one crossing in one situation.
+type observer struct {
+	*world.World
+	asking, other string
+}
+
+func (o *observer) newNamespace(name string) string {
+	o.T.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: name + "-"}}
+	o.Create(namespace)
+	return namespace.Name
+}
+
+func (o *observer) put(namespace string, objects ...client.Object) {
+	o.T.Helper()
+	for _, object := range objects {
+		object.SetNamespace(namespace)
+		o.Create(object)
+	}
+}
+
+// look makes three passes over everything in the namespace of the one who asks, and writes down what can be seen of the
+// first object. Nothing that happens may touch the other namespace.
+func (o *observer) look(t *testing.T, objects []client.Object) sight {
+	t.Helper()
+	var out sight
+	process := o.Start("operator", world.Options{})
+	process.Hook(func(_ context.Context, r world.Request, do func() error) error {
+		if r.Namespace == o.other {
+			t.Errorf("an object in another namespace caused: %s in %s", r, r.Namespace)
+		}
+		if r.Live || r.Writes() { // other reads are of the cache, and nobody sees them
+			out.Requests = append(out.Requests, o.plain(fmt.Sprintf("%s in %s", r, r.Namespace)))
+		}
+		return do()
+	})
+	o.Events()
+	for range 3 {
+		for i := len(objects) - 1; i >= 0; i-- {
+			switch objects[i].(type) {
+			case *corev1.Secret, *corev1.ConfigMap, *v1alpha1.RotationPolicy:
+				continue
+			}
+			result, err := process.Pass(objects[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 {
+				out.Requeues = append(out.Requeues, when(result.RequeueAfter))
+			}
+		}
+	}
+	o.Get(objects[0])
+	text, err := json.Marshal(objects[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown struct {
+		Status json.RawMessage `json:"status"`
+	}
+	if err := json.Unmarshal(text, &shown); err != nil {
+		t.Fatal(err)
+	}
+	out.Status = o.plain(string(shown.Status))
+	for _, event := range o.Events() {
+		out.Events = append(out.Events, o.plain(event))
+	}
+	return out
+}
+
+// when is how long a pass waits for the next one. The hourly proof of a login that is in order comes earlier by chance.
+func when(after time.Duration) string {
+	if after > time.Hour/2 {
+		return "within the hour"
+	}
+	return after.String()
+}
+
+// plain takes names and chance out of a text.
+func (o *observer) plain(text string) string {
+	return chance.ReplaceAllString(strings.ReplaceAll(strings.ReplaceAll(text, o.asking, "<asking>"), o.Namespace, "<operator>"), "<chance>")
+}
+
+func observe(t *testing.T, at time.Time, c crossing, there, here bool) sight {
+	t.Helper()
+	o := &observer{World: world.New(t, nil)}
+	o.Clock.SetTime(at)
+	o.asking, o.other = o.newNamespace("asking"), o.newNamespace("other")
+	if there {
+		o.put(o.other, c.to(t, o.other)...)
+	}
+	if here {
+		o.put(o.asking, c.to(t, o.asking)...)
+	}
+	objects := c.from()
+	o.put(o.asking, objects...)
+	out := o.look(t, objects)
+	for _, object := range append(objects, c.to(t, o.other)...) {
+		if _, everywhere := object.(*v1alpha1.ClusterCertificateAuthority); everywhere {
+			if err := o.Client.Delete(t.Context(), object); client.IgnoreNotFound(err) != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return out
+}
+
+func TestWhatLiesInAnotherNamespaceLooksAsIfItWereNotThere(t *testing.T) {
+	at := time.Now().UTC().Truncate(time.Second)
+	for _, c := range crossings() {
+		t.Run(strings.TrimSpace(c.field+" "+c.name), func(t *testing.T) {
+			absent := observe(t, at, c, false, false)
+			if diff := cmp.Diff(absent, observe(t, at, c, true, false)); diff != "" {
+				t.Errorf("what can be seen where nothing of that name exists, and where another namespace has it (-absent +foreign):\n%s", diff)
+			}
+			if absent.Status == "" || len(absent.Requests) < 3 {
+				t.Errorf("nothing was seen: %+v", absent)
+			}
+			// A comparison that never differs would prove nothing.
+			if c.here && absent.Status == observe(t, at, c, false, true).Status {
+				t.Errorf("the same thing in its own namespace makes no difference: %s", absent.Status)
+			}
+		})
+	}
+}

@@ -1,0 +1,292 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package security
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/issuer/ca"
+)
+
+// life is one life of every kind, from nothing to deletion, with all the trouble that can be made.
+type life struct {
+	*cluster
+	witness   *witness
+	databases []*database
+	operators []*operator
+}
+
+// liveOn lives it. What is left afterwards is for the questions.
+func liveOn(t *testing.T, folder string) *life {
+	t.Helper()
+	l := &life{cluster: install(t, folder)}
+	l.witness = l.watch()
+	for _, version := range pgtest.Versions {
+		l.databases = append(l.databases, startDatabase(t, version))
+	}
+	binary := build(t, "rekey")
+	l.operators = append(l.operators, l.run(binary, "rekey"))
+	l.begin()
+	l.rotate()
+	l.suffer()
+	l.failWrites()
+	l.tamper()
+	// A second process takes over from one that dies, and ends itself in order.
+	l.operators[0].kill()
+	l.operators = append(l.operators, l.run(binary, "rekey"))
+	l.end()
+	return l
+}
+
+// has waits until any condition of the object has the reason.
+func (l *life) has(kind, name, reason string) {
+	l.t.Helper()
+	l.until(fmt.Sprintf("waiting for %s %s to say %s", kind, name, reason), func() error {
+		conditions, err := l.conditions(kind, name)
+		if err != nil {
+			return err
+		}
+		var all []string
+		for _, c := range conditions {
+			if c.Reason == reason {
+				return nil
+			}
+			all = append(all, fmt.Sprintf("%s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message))
+		}
+		return fmt.Errorf("it says %s", strings.Join(all, "; "))
+	})
+}
+
+func (c *cluster) conditions(kind, name string) ([]metav1.Condition, error) {
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(kind))
+	namespace, bare, scoped := strings.Cut(name, "/")
+	if !scoped {
+		namespace, bare = tenant, name
+	}
+	if strings.HasPrefix(kind, "Cluster") {
+		namespace = ""
+	}
+	if err := c.client.Get(c.t.Context(), client.ObjectKey{Namespace: namespace, Name: bare}, object); err != nil {
+		return nil, err
+	}
+	var status struct {
+		Status struct {
+			Conditions []metav1.Condition `json:"conditions"`
+		} `json:"status"`
+	}
+	return status.Status.Conditions, decode(object, &status, &status.Status.Conditions)
+}
+
+const authorities = `
+apiVersion: rekey.dev/v1alpha1
+kind: ClusterCertificateAuthority
+metadata: {name: internal}
+spec:
+  managed: {commonName: Internal, keyAlgorithm: ECDSA-P384}
+  secretName: internal-ca
+  namespaceSelector: {matchLabels: {internal-mtls: "true"}}
+  constraints: {commonNames: ["*"], dnsNames: ["*.example.internal"], uris: ["spiffe://example.internal/*"]}
+---
+apiVersion: rekey.dev/v1alpha1
+kind: CertificateAuthority
+metadata: {name: own, namespace: web}
+spec: {managed: {commonName: Own, keyAlgorithm: Ed25519}, secretName: own-ca, constraints: {commonNames: ["*"]}}
+---
+apiVersion: rekey.dev/v1alpha1
+kind: CertificateAuthority
+metadata: {name: brought, namespace: web}
+spec: {keyPair: {}, secretName: brought-ca, constraints: {commonNames: ["*"], dnsNames: ["*.example.internal"]}}
+---
+apiVersion: rekey.dev/v1alpha1
+kind: RotationPolicy
+metadata: {name: brisk, namespace: web}
+spec: {interval: 30s, overlap: {minimum: 1s}, warnBefore: 10s, alarmBefore: 5s}
+---
+apiVersion: rekey.dev/v1alpha1
+kind: ClientIdentity
+metadata: {name: client, namespace: web}
+spec: {authorityRef: {kind: ClusterCertificateAuthority, name: internal}, commonName: client, lifetime: 1m, renewBefore: 50s, formats: [CombinedPEM], secretName: client-mtls, deletionPolicy: Delete}
+---
+apiVersion: rekey.dev/v1alpha1
+kind: ClientIdentity
+metadata: {name: own-client, namespace: web}
+spec: {authorityRef: {name: own}, commonName: own, keyAlgorithm: Ed25519, secretName: own-mtls}
+---
+apiVersion: rekey.dev/v1alpha1
+kind: ServerIdentity
+metadata: {name: server, namespace: web}
+spec: {authorityRef: {name: brought}, dnsNames: [a.example.internal], keyAlgorithm: RSA-2048, rotationPolicyRef: {name: brisk}, secretName: server-mtls}
+`
+
+// keyPair is one that a person brings.
+func keyPair(t *testing.T, namespace, name string) *corev1.Secret {
+	t.Helper()
+	crt, key, err := ca.NewSelfSigned(issuer.Root{CommonName: name, KeyAlgorithm: "RSA-2048", Lifetime: 1000 * time.Hour}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
+		Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": crt, "tls.key": key.Reveal()}}
+}
+
+// begin makes one of every kind, with kubectl, and waits until all of them are ready.
+func (l *life) begin() {
+	l.t.Helper()
+	manifests := authorities
+	l.create(keyPair(l.t, tenant, "brought-ca"))
+	for _, d := range l.databases {
+		anchors := fmt.Sprintf("ca-%d", d.Version)
+		l.create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: anchors}, Data: map[string]string{"ca.crt": string(d.Authority.PEM)}},
+			&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: anchors, Labels: map[string]string{v1alpha1.LabelAllow: "true"}}, Data: map[string][]byte{"ca.crt": d.Authority.PEM}})
+		for _, admin := range append([]string{"weak"}, admins...) {
+			name := fmt.Sprintf("%s-%d", admin, d.Version)
+			l.create(adminSecret(name+"-admin", admin, d.passwords[admin], d.Address()))
+			from := "ConfigMap/" + anchors
+			if admin == "granted" {
+				from = "Secret/" + anchors
+			}
+			manifests += serverManifest(name, d.Address(), name+"-admin", from)
+			if admin != "weak" {
+				manifests += credentialManifest(name, name, admin+"_app", ", deletionPolicy: Delete")
+			}
+		}
+	}
+	l.apply(manifests)
+	l.has("ClusterCertificateAuthority", "internal", "Serving")
+	for _, name := range []string{"own", "brought"} {
+		l.has("CertificateAuthority", name, "Serving")
+	}
+	l.has("RotationPolicy", "brisk", "Accepted")
+	l.has("ClientIdentity", "client", "Published")
+	l.has("ClientIdentity", "own-client", "Published")
+	l.has("ServerIdentity", "server", "Published")
+	for _, name := range l.credentials() {
+		l.has("DatabaseServer", name, "Serving")
+		l.has("DatabaseCredential", name, "Published")
+	}
+}
+
+func (l *life) credentials() []string {
+	var out []string
+	for _, d := range l.databases {
+		for _, admin := range admins {
+			out = append(out, fmt.Sprintf("%s-%d", admin, d.Version))
+		}
+	}
+	return out
+}
+
+func credentialNamed(name string) *v1alpha1.DatabaseCredential {
+	return &v1alpha1.DatabaseCredential{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: name}}
+}
+
+func identityNamed(name string) *v1alpha1.ClientIdentity {
+	return &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: name}}
+}
+
+// annotate sets an annotation of a person.
+func (c *cluster) annotate(o client.Object, key, value string) {
+	c.t.Helper()
+	c.edit(o, func() {
+		annotations := o.GetAnnotations()
+		if annotations == nil {
+			annotations = map[string]string{}
+		}
+		annotations[key] = value
+		o.SetAnnotations(annotations)
+	})
+}
+
+// rotate lets every credential go through both of its slots, and retires what it leaves. Short certificates renew by
+// themselves meanwhile.
+func (l *life) rotate() {
+	l.t.Helper()
+	for round := int64(2); round <= 3; round++ {
+		for _, name := range l.credentials() {
+			l.annotate(credentialNamed(name), v1alpha1.AnnotationRotate, fmt.Sprint("round ", round))
+		}
+		for _, name := range l.credentials() {
+			o := credentialNamed(name)
+			l.until("rotating "+name, func() error {
+				if err := l.client.Get(l.t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
+					return err
+				}
+				if o.Status.Revision < round {
+					return fmt.Errorf("revision %d: %+v", o.Status.Revision, o.Status.Conditions)
+				}
+				return nil
+			})
+			l.annotate(o, v1alpha1.AnnotationRetirePrevious, fmt.Sprint("round ", round))
+		}
+	}
+	l.annotate(identityNamed("own-client"), v1alpha1.AnnotationRotate, "now")
+	l.until("renewing by itself", func() error {
+		o := identityNamed("client")
+		if err := l.client.Get(l.t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
+			return err
+		}
+		if o.Status.Revision < 3 {
+			return fmt.Errorf("revision %d", o.Status.Revision)
+		}
+		return nil
+	})
+	// The Secret and the record of a managed authority follow its deletion policy.
+	own := &v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "own"}}
+	l.edit(own, func() { own.Spec.DeletionPolicy = v1alpha1.DeletionDelete })
+	l.until("letting the record of the authority go with it", func() error {
+		var records corev1.ConfigMapList
+		if err := l.client.List(l.t.Context(), &records, client.InNamespace(tenant), client.MatchingLabels{v1alpha1.LabelKind: "CertificateAuthority"}); err != nil {
+			return err
+		}
+		if len(records.Items) != 1 || len(records.Items[0].OwnerReferences) != 1 {
+			return fmt.Errorf("%d records, of which the first has the owners %v", len(records.Items), records.Items[0].OwnerReferences)
+		}
+		return nil
+	})
+}
+
+// end deletes everything, some of it to come again.
+func (l *life) end() {
+	l.t.Helper()
+	for _, o := range []client.Object{identityNamed("client"), credentialNamed(l.credentials()[0])} {
+		l.remove(o)
+	}
+	l.until("deleting a credential", func() error {
+		o := credentialNamed(l.credentials()[0])
+		if err := l.client.Get(l.t.Context(), client.ObjectKeyFromObject(o), o); client.IgnoreNotFound(err) == nil && err != nil {
+			return nil
+		}
+		return fmt.Errorf("it is still there: %+v", o.Status.Conditions)
+	})
+	first := l.databases[0]
+	name := l.credentials()[0]
+	l.apply(credentialManifest(name, name, fmt.Sprintf("%s_app", admins[0]), ""))
+	l.has("DatabaseCredential", name, "Published")
+	_ = first
+	for _, name := range l.credentials() {
+		l.remove(credentialNamed(name))
+	}
+	l.remove(&v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "own"}})
+	for _, name := range l.credentials() {
+		l.until("deleting "+name, func() error {
+			err := l.client.Get(l.t.Context(), client.ObjectKeyFromObject(credentialNamed(name)), credentialNamed(name))
+			if client.IgnoreNotFound(err) == nil && err != nil {
+				return nil
+			}
+			return fmt.Errorf("it is still there: %w", err)
+		})
+	}
+}

@@ -1,0 +1,152 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package security
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+// fewestRequests of a life.
+const fewestRequests = 500
+
+func nothingForbidden(t *testing.T, l *life) {
+	count := 0
+	for _, r := range l.requests() {
+		if r.User.Username != operatorAccount {
+			continue
+		}
+		count++
+		if r.forbidden() {
+			t.Errorf("the operator may not %s %s in namespace %q (%s)", r.Verb, r.resource(), r.ObjectRef.Namespace, r.RequestURI)
+		}
+	}
+	if count < fewestRequests {
+		t.Errorf("the operator made %d requests; at least %d were expected: nothing was tried", count, fewestRequests)
+	}
+}
+
+// unseen are rights whose use no request shows, and what shows it instead.
+var unseen = map[string]string{
+	"update rekey.dev/certificateauthorities/finalizers":        "asked for by the admission plugin OwnerReferencesPermissionEnforcement, which is on here: without it the Secret of an authority with deletionPolicy Delete is refused",
+	"update rekey.dev/clustercertificateauthorities/finalizers": "as for certificateauthorities/finalizers",
+}
+
+// noIdleRight wants every verb of every rule in the audit log, at least once, in the places where the rule holds.
+func noIdleRight(t *testing.T, l *life) {
+	used := map[string]bool{}
+	for _, r := range l.requests() {
+		if r.User.Username == operatorAccount {
+			used[r.Verb+" "+r.ObjectRef.APIGroup+"/"+r.resource()] = true
+		}
+	}
+	granted := map[string]bool{}
+	for _, rule := range rulesOfOperator(t, l.folder) {
+		for _, verb := range rule.Verbs {
+			for _, group := range rule.APIGroups {
+				for _, resource := range rule.Resources {
+					granted[verb+" "+group+"/"+resource] = true
+				}
+			}
+		}
+	}
+	for _, right := range slices.Sorted(maps.Keys(granted)) {
+		if !used[right] && unseen[right] == "" {
+			t.Errorf("the operator may %s and never does: take the right away, or say what it is for", right)
+		}
+		if used[right] && unseen[right] != "" {
+			t.Errorf("the operator does %s: it needs no explanation", right)
+		}
+	}
+	for right := range unseen {
+		if !granted[right] {
+			t.Errorf("the explanation of %s is about a right that is not given", right)
+		}
+	}
+}
+
+// rulesOfOperator are those of every role that a binding gives to its service account.
+func rulesOfOperator(t *testing.T, folder string) []rbacv1.PolicyRule {
+	t.Helper()
+	rules := map[string][]rbacv1.PolicyRule{}
+	var bound []string
+	for _, o := range manifests(t, folder) {
+		key := o.GetKind() + "/" + o.GetName()
+		switch o.GetKind() {
+		case "ClusterRole", "Role":
+			var role rbacv1.ClusterRole
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &role); err != nil {
+				t.Fatal(err)
+			}
+			rules[key] = role.Rules
+		case "ClusterRoleBinding", "RoleBinding":
+			var binding rbacv1.ClusterRoleBinding
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &binding); err != nil {
+				t.Fatal(err)
+			}
+			bound = append(bound, binding.RoleRef.Kind+"/"+binding.RoleRef.Name)
+		}
+	}
+	var out []rbacv1.PolicyRule
+	for _, key := range bound {
+		if rules[key] == nil {
+			t.Fatalf("a binding names %s, which is not there", key)
+		}
+		out = append(out, rules[key]...)
+	}
+	return out
+}
+
+func manifests(t *testing.T, folder string) []*unstructured.Unstructured {
+	t.Helper()
+	var out []*unstructured.Unstructured
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(rendered(t, folder)), 4096)
+	for {
+		o := &unstructured.Unstructured{}
+		err := decoder.Decode(&o.Object)
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Object != nil {
+			out = append(out, o)
+		}
+	}
+}
+
+// listsItsOwnOnly holds whatever RBAC allows: with --namespaces nothing is listed or watched across the cluster that could be
+// listed by namespace, and nothing at all is asked of another namespace.
+func listsItsOwnOnly(t *testing.T, l *life) {
+	lists := 0
+	for _, r := range l.requests() {
+		if r.User.Username != operatorAccount || r.ObjectRef.Resource != "secrets" {
+			continue
+		}
+		where := r.ObjectRef.Namespace
+		if r.Verb == "list" || r.Verb == "watch" {
+			lists++
+			if !strings.Contains(r.RequestURI, "labelSelector=app.kubernetes.io%2Fmanaged-by%3Drekey") {
+				t.Errorf("Secrets are asked for without a selector: %s", r.RequestURI)
+			}
+		}
+		if l.folder == "namespaced" && where != tenant && where != operatorNamespace {
+			t.Errorf("with --namespaces=%s the operator does %s secrets in namespace %q", tenant, r.Verb, where)
+		}
+	}
+	if lists == 0 {
+		t.Error("the operator never listed a Secret: nothing was proven")
+	}
+}
