@@ -117,6 +117,7 @@ func TestWhatChangesWakesWhoeverWaitsForIt(t *testing.T) {
 
 	// The policy knows who uses it.
 	m.until(func() bool { m.get(policy); return ptr.Deref(policy.Status.Users, 0) == 1 }, func() string { return "the policy does not count its user" })
+	m.becomes(policy, v1alpha1.ConditionReady, "True/Accepted")
 
 	// A server that comes up wakes the credentials that wait for it.
 	credential := aCredential()

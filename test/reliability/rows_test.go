@@ -39,6 +39,20 @@ func TestEveryRowNamesTestsThatExistAndBreaksThatFit(t *testing.T) {
 	}
 }
 
+func TestEveryStageOfARowIsOneOfContinuousIntegration(t *testing.T) {
+	script, err := os.ReadFile(root + "/.ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows(t) {
+		for _, test := range row.Tests {
+			if !strings.Contains(string(script), "\nstage "+test.Stage()+" ") {
+				t.Errorf("%s: %s in %s runs in the stage %s, which .ci/run does not have", row.Class, test.Run, test.Package, test.Stage())
+			}
+		}
+	}
+}
+
 // tree writes files into a folder of their own.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()

@@ -1,0 +1,148 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/material"
+)
+
+// adversary is an authority that signs, and not what it was asked for.
+type adversary struct {
+	ca.KeyPairs
+
+	// request and chain change what is asked and what is answered; asked counts.
+	request func(issuer.Request) issuer.Request
+	chain   func(issuer.Chain) (issuer.Chain, error)
+	asked   int
+}
+
+// Parse implements issuer.KeyPairs.
+func (a *adversary) Parse(crt, key, anchors []byte, constraints issuer.Constraints) (*issuer.Authority, error) {
+	authority, err := a.KeyPairs.Parse(crt, key, anchors, constraints)
+	if err != nil {
+		return nil, err
+	}
+	authority.Issuer = twisted{authority.Issuer, a}
+	return authority, nil
+}
+
+type twisted struct {
+	issuer.Issuer
+
+	by *adversary
+}
+
+// Issue implements issuer.Issuer.
+func (t twisted) Issue(ctx context.Context, request issuer.Request) (issuer.Chain, error) {
+	t.by.asked++
+	if t.by.request != nil {
+		request = t.by.request(request)
+	}
+	chain, err := t.Issuer.Issue(ctx, request)
+	if err == nil && t.by.chain != nil {
+		return t.by.chain(chain)
+	}
+	return chain, err
+}
+
+// request is one for a key of somebody else.
+func foreignRequest(t *testing.T, algorithm material.KeyAlgorithm) []byte {
+	t.Helper()
+	key, err := material.NewKey(algorithm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := material.NewRequest(key, material.Names{CommonName: "app"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return csr
+}
+
+// R7: whatever an issuer gives instead, it is neither published nor asked for without end, and what is published stays.
+func TestAnIssuerThatGivesSomethingElseIsNeitherBelievedNorPestered(t *testing.T) {
+	cases := map[string]*adversary{
+		"a shorter lifetime": {request: func(r issuer.Request) issuer.Request { r.Lifetime /= 24; return r }},
+		"a longer lifetime":  {request: func(r issuer.Request) issuer.Request { r.Lifetime *= 2; return r }},
+		"a certificate that expired already": {request: func(r issuer.Request) issuer.Request {
+			r.Now, r.Lifetime = r.Now.Add(-2*time.Hour), time.Hour
+			return r
+		}},
+		"a certificate of tomorrow": {request: func(r issuer.Request) issuer.Request { r.Now = r.Now.Add(24 * time.Hour); return r }},
+		"a certificate for another key": {request: func(r issuer.Request) issuer.Request {
+			r.CSR = foreignRequest(t, material.KeyAlgorithm(issuer.ECDSAP256))
+			return r
+		}},
+		"another name": {request: func(r issuer.Request) issuer.Request { r.Names.CommonName = "root"; return r }},
+		"another usage": {request: func(r issuer.Request) issuer.Request {
+			r.Usages, r.Names = []issuer.Usage{issuer.ServerAuth}, issuer.Names{DNSNames: []string{"app.example.internal"}}
+			return r
+		}},
+		"nothing": {chain: func(issuer.Chain) (issuer.Chain, error) { return issuer.Chain{}, nil }},
+		"no PEM": {chain: func(c issuer.Chain) (issuer.Chain, error) {
+			c.Certificates = bytes.ToLower(c.Certificates)
+			return c, nil
+		}},
+		"no authorities":  {chain: func(c issuer.Chain) (issuer.Chain, error) { c.Authorities = nil; return c, nil }},
+		"always an error": {chain: func(issuer.Chain) (issuer.Chain, error) { return issuer.Chain{}, errors.New("not today") }},
+	}
+	for name, by := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			// One that has nothing yet, and one that has something to lose.
+			fresh, published := aClientIdentity(), aClientIdentity()
+			published.Name, published.Spec.SecretName = "published", "published-mtls"
+			ready(w, anAuthority(), published)
+			before := w.secret("published-mtls")
+			w.step(3 * time.Hour) // so that the authority is older than what is asked of it
+			w.shared.authorities.keyPairs = by
+			w.shared.authorities.forget(authorityID{v1alpha1.AuthorityKindNamespaced, w.namespace, "internal"})
+			w.create(fresh)
+			w.edit(published, func() { published.Spec.KeyAlgorithm = "ECDSA-P384" })
+			const length = 2 * time.Hour
+			for _, o := range []client.Object{fresh, published} {
+				by.asked = 0
+				begun := w.clock.Now()
+				for w.clock.Now().Before(begun.Add(length)) {
+					w.step(w.reconcile(o).RequeueAfter)
+				}
+				// Waits double up to five minutes where nothing is published, and a wake in between may ask once more.
+				if most := 60; by.asked == 0 || by.asked > most {
+					t.Errorf("%s: the issuer was asked %d times in %s, want at most %d", o.GetName(), by.asked, length, most)
+				}
+			}
+			var nothing corev1.Secret
+			if err := w.client.Get(w.ctx, client.ObjectKey{Namespace: w.namespace, Name: "app-mtls"}, &nothing); !apierrors.IsNotFound(err) {
+				t.Errorf("something was published (error %v)", err)
+			}
+			if now := w.secret("published-mtls"); !bytes.Equal(now.Data[credential.KeyCertificate], before.Data[credential.KeyCertificate]) {
+				t.Error("what was published was replaced")
+			}
+			w.wantCondition(published, v1alpha1.ConditionReady, "True/Published")
+			if got := condition(fresh, v1alpha1.ConditionReady); got != "False/CertificateInvalid" && got != "False/IssueFailed" {
+				t.Errorf("Ready is %s:%s", got, describeConditions(fresh))
+			}
+
+			// The issuer comes to its senses.
+			by.request, by.chain = nil, nil
+			w.step(time.Hour)
+			w.settle(fresh, 3)
+			w.wantCondition(fresh, v1alpha1.ConditionReady, "True/Published")
+		})
+	}
+}
