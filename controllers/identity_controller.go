@@ -135,7 +135,7 @@ func (r *identityReconciler) store(parts identityObject, wanted material.Identit
 	}
 	return secretstore.NewPublished(secretstore.PublishedOptions{
 		Options: secretstore.Options{
-			Client: r.client, Live: r.live,
+			Client: r.secrets.client(r.client), Live: r.live,
 			Owner:          secretstore.Owner{GVK: v1alpha1.GroupVersion.WithKind(parts.kind), Name: parts.object.GetName(), UID: parts.object.GetUID()},
 			DeletionPolicy: parts.spec.DeletionPolicy, Namespace: parts.object.GetNamespace(),
 			SecretName: string(parts.spec.SecretName), SecretType: corev1.SecretTypeTLS,

@@ -44,7 +44,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) error {
 func newShared(cached, live client.Client, recorder events.EventRecorder, options Options) shared {
 	return shared{
 		client: cached, live: live, clock: options.Clock, recorder: recorder,
-		backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: &clusterID{live: live}, names: &uidNames{},
+		backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: &clusterID{live: live}, names: &uidNames{}, secrets: newOwnWrites(),
 		rotator: &Rotator{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &Memory{}, StepTimeout: cmp.Or(options.StepTimeout, defaultStepTimeout)},
 		authorities: &authorities{reader: cached, live: live, keyPairs: options.KeyPairs, clock: options.Clock,
 			operatorNamespace: options.OperatorNamespace, started: options.Clock.Now()},
@@ -72,14 +72,14 @@ func addControllers(mgr ctrl.Manager, s shared, wake waker, options controller.O
 			Watches(&corev1.Secret{}, clusterOwnerOf("ClusterCertificateAuthority")).
 			Complete(finishing{s.reconcilerOf(newClusterAuthority())}),
 		named("clientidentity", newClient()).
-			Watches(&corev1.Secret{}, ownerOf(kindClientIdentity)).
+			Watches(&corev1.Secret{}, ownerOf(kindClientIdentity), builder.WithPredicates(s.secrets.others())).
 			Watches(newAuthority(), wake.users(clients, indexAuthority)).
 			Watches(newClusterAuthority(), wake.clusterUsers(clients, indexClusterAuthority)).
 			Watches(&corev1.Namespace{}, wake.inNamespace(clients), builder.WithPredicates(labelsChanged)).
 			Watches(&v1alpha1.RotationPolicy{}, wake.users(clients, indexPolicy), own).
 			Complete(finishing{s.reconcilerOf(newClient())}),
 		named("serveridentity", newServer()).
-			Watches(&corev1.Secret{}, ownerOf(kindServerIdentity)).
+			Watches(&corev1.Secret{}, ownerOf(kindServerIdentity), builder.WithPredicates(s.secrets.others())).
 			Watches(newAuthority(), wake.users(servers, indexAuthority)).
 			Watches(newClusterAuthority(), wake.clusterUsers(servers, indexClusterAuthority)).
 			Watches(&corev1.Namespace{}, wake.inNamespace(servers), builder.WithPredicates(labelsChanged)).

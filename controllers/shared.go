@@ -38,6 +38,8 @@ type shared struct {
 	authorities *authorities
 	metrics     *metrics
 	names       *uidNames
+	// secrets are the writes of published certificates.
+	secrets *ownWrites
 	// backends by engine; cluster says which cluster this is.
 	backends      map[v1alpha1.Engine]backend.Backend
 	allowLoopback bool

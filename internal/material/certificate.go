@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 )
 
@@ -26,8 +27,25 @@ const (
 // little behind does not refuse it.
 const Backdate = 5 * time.Minute
 
-// ParseCertificates reads certificates in PEM: at most 256 KiB and 100 certificates, and nothing but certificates.
+// parsed are the certificates that were read last. Those of an authority come with every certificate that it signs.
+var parsed = newRecent[[]*x509.Certificate](128)
+
+// ParseCertificates reads certificates in PEM: at most 256 KiB and 100 certificates, and nothing but certificates. They may
+// be shared with other callers: nobody may change one.
 func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
+	key := sha256.Sum256(data)
+	if known, ok := parsed.get(key); ok {
+		return slices.Clone(known), nil
+	}
+	certificates, err := parseCertificates(data)
+	if err != nil {
+		return nil, err
+	}
+	parsed.put(key, slices.Clone(certificates))
+	return certificates, nil
+}
+
+func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	blocks, err := decodePEM(data, maxCertificateBytes, maxCertificates)
 	if err != nil {
 		return nil, err

@@ -39,7 +39,12 @@ func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) error {
 		return fmt.Errorf("making the other side of the handshake: %w", err)
 	}
 	var found findings
-	for _, version := range []uint16{tls.VersionTLS13, tls.VersionTLS12} {
+	versions := []uint16{tls.VersionTLS13, tls.VersionTLS12}
+	shape := shapeOf(secret, c)
+	if _, ok := shapes.Load(shape); ok {
+		versions = versions[:1]
+	}
+	for _, version := range versions {
 		h := handshake{secret: secret, pair: pair, peer: other, now: c.Now, version: version}
 		for _, usage := range c.Identity.Usages {
 			err := h.inRole(ctx, usage)
@@ -54,7 +59,30 @@ func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) error {
 	if len(found) > 0 {
 		return found
 	}
+	shapes.Store(shape, struct{}{})
 	return nil
+}
+
+// shapes are those of which a certificate got through TLS 1.2 in this process.
+var shapes sync.Map
+
+// shape is what TLS 1.2 looks at and TLS 1.3 does not: algorithms and usages. That this key and this chain can be used, TLS
+// 1.3 shows for every certificate anew; TLS 1.2 is tried with the first of each shape.
+type shape struct {
+	key       KeyAlgorithm
+	usages    x509.KeyUsage
+	roles     string
+	chain     string
+	authority string
+}
+
+func shapeOf(secret *TLSSecret, c Candidate) shape {
+	out := shape{key: AlgorithmOf(secret.Leaf.PublicKey), usages: secret.Leaf.KeyUsage, authority: string(secret.Leaf.AuthorityKeyId),
+		roles: fmt.Sprint(c.Identity.Usages, secret.Leaf.ExtKeyUsage)}
+	for _, certificate := range append([]*x509.Certificate{secret.Leaf}, secret.Intermediates...) {
+		out.chain += certificate.SignatureAlgorithm.String() + " "
+	}
+	return out
 }
 
 func (h handshake) inRole(ctx context.Context, usage Usage) error {

@@ -82,7 +82,7 @@ func (s *TLSSecret) anchor() *x509.Certificate {
 		if best != nil && !candidate.NotAfter.After(best.NotAfter) {
 			continue
 		}
-		if candidate.Equal(top) || top.CheckSignatureFrom(candidate) == nil {
+		if candidate.Equal(top) || checkSignature(top, candidate) == nil {
 			best = candidate
 		}
 	}
@@ -134,7 +134,7 @@ func ParseTLSSecret(data map[string][]byte) (*TLSSecret, error) {
 		return nil, badSecret("%s is not the key of the first certificate in %s (%s)", credential.KeyPrivateKey, credential.KeyCertificate, Describe(chain[0]))
 	}
 	for i := 1; i < len(chain); i++ {
-		if err := chain[i-1].CheckSignatureFrom(chain[i]); err != nil {
+		if err := checkSignature(chain[i-1], chain[i]); err != nil {
 			return nil, badSecret("certificate %d in %s (%s) has not signed the one before it: %w", i+1, credential.KeyCertificate, Describe(chain[i]), err)
 		}
 	}

@@ -84,7 +84,8 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
-	if _, err := s.opts.versionOf(current.Material); err != nil {
+	version, err := s.opts.versionOf(current.Material)
+	if err != nil {
 		return Snapshot{}, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("publishing version %d in Secret %s: %w", current.Seq, s.opts.secretRef(), err))
 	}
 	want, err := s.opts.wanted(have, current)
@@ -100,9 +101,21 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	s.tookOver = s.opts.handover(have)
-	s.see(written)
+	s.wrote(written, current.Material, version)
 	s.remember(ledger)
 	return s.snapshot(), nil
+}
+
+// wrote takes what a write left there. Where that is what was sent, it was read already.
+func (s *Published) wrote(secret *corev1.Secret, sent credential.Material, version rotation.Version) {
+	for _, key := range []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority} {
+		if !bytes.Equal(secret.Data[key], sent[key].Reveal()) {
+			s.see(secret)
+			return
+		}
+	}
+	version.Seq = max(revision(secret), 1)
+	s.secret, s.current = secret, &Record{Version: version, Material: sent.Clone()}
 }
 
 // Project repairs everything about the user's Secret but its certificate: labels, annotations, owner, authorities, the

@@ -1,0 +1,81 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+)
+
+// ownWrites remembers what the API server made of our last write of each Secret, so that the watch which shows us that very
+// write wakes nobody: the pass that wrote it has seen it already. Everything else that happens to the Secret has another
+// resourceVersion. Where the event comes before the answer, one pass is made for nothing.
+type ownWrites struct {
+	mu       sync.Mutex
+	versions map[client.ObjectKey]string
+}
+
+func newOwnWrites() *ownWrites { return &ownWrites{versions: map[client.ObjectKey]string{}} }
+
+// client notes every Secret that it creates or updates.
+func (w *ownWrites) client(inner client.Client) client.Client { return notingClient{inner, w} }
+
+// others passes every event about a Secret but that of our own last write.
+func (w *ownWrites) others() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool { return !w.is(e.Object) },
+		UpdateFunc: func(e event.UpdateEvent) bool { return !w.is(e.ObjectNew) },
+		DeleteFunc: func(e event.DeleteEvent) bool { w.forget(e.Object); return true },
+	}
+}
+
+func (w *ownWrites) note(o client.Object) {
+	if _, ok := o.(*corev1.Secret); !ok {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.versions[client.ObjectKeyFromObject(o)] = o.GetResourceVersion()
+}
+
+func (w *ownWrites) is(o client.Object) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	version, ok := w.versions[client.ObjectKeyFromObject(o)]
+	return ok && version == o.GetResourceVersion()
+}
+
+func (w *ownWrites) forget(o client.Object) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.versions, client.ObjectKeyFromObject(o))
+}
+
+type notingClient struct {
+	client.Client
+	writes *ownWrites
+}
+
+// Create implements client.Writer.
+func (c notingClient) Create(ctx context.Context, o client.Object, options ...client.CreateOption) error {
+	err := c.Client.Create(ctx, o, options...)
+	if err == nil {
+		c.writes.note(o)
+	}
+	return err
+}
+
+// Update implements client.Writer.
+func (c notingClient) Update(ctx context.Context, o client.Object, options ...client.UpdateOption) error {
+	err := c.Client.Update(ctx, o, options...)
+	if err == nil {
+		c.writes.note(o)
+	}
+	return err
+}
