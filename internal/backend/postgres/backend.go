@@ -44,6 +44,7 @@ type Options struct {
 // engine is a backend.Backend.
 type engine struct {
 	options Options
+	gates   gates
 }
 
 // New makes the backend for PostgreSQL.
@@ -70,7 +71,7 @@ func (e *engine) Traits() credential.Traits {
 
 // Open implements backend.Backend. It looks at the target only: the first call that needs a connection makes it.
 func (e *engine) Open(_ context.Context, target backend.Target) (backend.Session, error) {
-	to, err := newEndpoint(target.Server, e.options)
+	to, err := newEndpoint(target.Server, e.options, &e.gates)
 	if err != nil {
 		return nil, err
 	}

@@ -36,10 +36,11 @@ type endpoint struct {
 	resolve func(context.Context, string) ([]string, error)
 	timeout time.Duration
 	tracer  pgx.QueryTracer // nil for none
+	gates   *gates          // of the backend
 }
 
-func newEndpoint(server backend.Server, options Options) (*endpoint, error) {
-	e := &endpoint{server: server, resolve: options.Lookup, timeout: options.ConnectTimeout, tracer: options.Tracer}
+func newEndpoint(server backend.Server, options Options, gates *gates) (*endpoint, error) {
+	e := &endpoint{server: server, resolve: options.Lookup, timeout: options.ConnectTimeout, tracer: options.Tracer, gates: gates}
 	if server.Host == "" || strings.ContainsAny(server.Host, "/\\, \x00@") || server.Port < 1 || server.Port > 65535 {
 		return nil, fault.Permanent(fault.AddressForbidden, fmt.Errorf("reading address %q: it must be a host name or an IP address, and a port from 1 to 65535", e.address()))
 	}
@@ -188,8 +189,21 @@ type attempt struct {
 const neutral = "host=localhost port=5432 user=nobody database=nobody password=none passfile=/dev/null connect_timeout=5 sslmode=disable sslcertmode=disable sslrootcert='' " +
 	"sslnegotiation=postgres target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0 channel_binding=disable require_auth=scram-sha-256"
 
-// connect logs in. The error is a *failure and holds nothing that the server or the driver said.
+// connect logs in, unless somebody else finds out just now whether a silent server answers again. The error is a *failure
+// and holds nothing that the server or the driver said.
 func (e *endpoint) connect(ctx context.Context, a attempt) (*pgx.Conn, error) {
+	may, alone := e.gates.enter(e.address())
+	if !may {
+		return nil, &failure{kind: failedSilent}
+	}
+	answered := false
+	defer func() { e.gates.leave(e.address(), alone, answered) }()
+	conn, err := e.logIn(ctx, a)
+	answered = err == nil || diagnose(err, nil).kind != failedTimeout
+	return conn, err
+}
+
+func (e *endpoint) logIn(ctx context.Context, a attempt) (*pgx.Conn, error) {
 	// The environment of this process must not have a say: everything that it could set is overwritten here.
 	config, err := pgx.ParseConfig(neutral)
 	if err != nil {

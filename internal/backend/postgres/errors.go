@@ -26,6 +26,7 @@ type kind int
 const (
 	failedNetwork     kind = iota // no connection, or it broke
 	failedTimeout                 // no answer in time
+	failedSilent                  // no answer in time just before, and somebody else is trying again
 	failedServer                  // the server said no; code says why
 	failedName                    // the host name does not resolve
 	failedAddress                 // the address must not be dialed; text says why
@@ -49,6 +50,8 @@ func (f *failure) Error() string {
 	switch f.kind {
 	case failedTimeout:
 		return "no answer in time"
+	case failedSilent:
+		return "there was no answer in time just before"
 	case failedServer:
 		return "the server answered with SQLSTATE " + f.code
 	case failedName:
@@ -220,6 +223,8 @@ func (f *failure) meaning() meaning {
 		return m
 	case failedTimeout:
 		return meaning{fault.Transient, fault.ServerUnreachable, "no answer in time: check address, network policies and firewalls"}
+	case failedSilent:
+		return meaning{fault.Transient, fault.ServerUnreachable, "no answer in time just before, and somebody else is trying again: check address, network policies and firewalls"}
 	case failedName:
 		return meaning{fault.Transient, fault.ServerUnreachable, f.Error() + ": check address and DNS"}
 	case failedAddress:

@@ -71,7 +71,7 @@ func lacking(statements []string) error {
 func (e *engine) Check(ctx context.Context, server backend.Server) (backend.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.options.CallTimeout)
 	defer cancel()
-	to, err := newEndpoint(server, e.options)
+	to, err := newEndpoint(server, e.options, &e.gates)
 	if err != nil {
 		return backend.Report{}, err
 	}
