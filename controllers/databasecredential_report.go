@@ -175,5 +175,6 @@ func (r *credentialReconciler) leftBehind(ctx context.Context, object *v1alpha1.
 	}
 	r.metrics.errors.WithLabelValues("withdraw", string(fault.BackendFailed)).Inc()
 	r.recorder.Eventf(object, nil, corev1.EventTypeWarning, v1alpha1.ReasonLeftBehind, actionRetire, "%s",
-		bounded("The object is let go although the logins could not be dropped: "+what, maxMessage))
+		bounded(fmt.Sprintf("The object is let go although its logins %s_a and %s_b could not be dropped; drop what is left of them: %s",
+			object.Spec.Username, object.Spec.Username, what), maxMessage))
 }

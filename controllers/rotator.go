@@ -162,7 +162,7 @@ func (p *pass) run(ctx context.Context) {
 			p.count(ctx)
 			return
 		}
-		if p.waiting(step) {
+		if p.waiting(step) || p.waiting(p.out.Decision.For) {
 			return
 		}
 		here := p.situation(step)

@@ -48,6 +48,9 @@ const maxSleep = time.Hour
 type Decision struct {
 	// Step to perform; StepNone for nothing.
 	Step Step
+	// For is the step that a Probe prepares, and with which it waits where that one failed; StepNone where it is made for
+	// its own sake.
+	For Step
 	// Row of the table that decided.
 	Row string
 	// Reason in one CamelCase word.
@@ -62,6 +65,13 @@ type Decision struct {
 
 func do(step Step, reason, format string, args ...any) Decision {
 	return Decision{Step: step, Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// prepare proves the current version before a step that takes something away.
+func prepare(step Step, reason, format string, args ...any) Decision {
+	d := do(StepProbe, reason, format, args...)
+	d.For = step
+	return d
 }
 
 // wait until at (zero: nothing of its own to wait for).
@@ -197,6 +207,15 @@ func cause(o Observation) string {
 		return ReasonRotateRequested
 	case !due.IsZero() && !o.Now.Before(due) && !recordedInFuture(o):
 		return ReasonDue
+	case NotYetValid(o):
+		return ReasonDue
 	}
 	return ""
+}
+
+// NotYetValid tells whether C is a certificate that was issued while the clock was ahead: by a clock that agrees with that
+// of the API server nobody accepts it yet. Another one hurts nobody, and heals it.
+func NotYetValid(o Observation) bool {
+	return o.Current != nil && !o.Traits.Remote && !o.Current.NotAfter.IsZero() && o.Current.CommittedAt.Sub(o.Now) > futureTolerance &&
+		o.ClockKnown && o.ClockOff.Abs() < trustedClock
 }

@@ -210,7 +210,7 @@ func retire(o Observation) Decision {
 		reason = ReasonRetireRequested
 	}
 	if !proven(o) {
-		return do(StepProbe, reason, "Version %d may go; first version %d is proven to work.", o.Previous.Seq, o.Current.Seq)
+		return prepare(StepRetire, reason, "Version %d may go; first version %d is proven to work.", o.Previous.Seq, o.Current.Seq)
 	}
 	return do(StepRetire, reason, "Version %d works; version %d is retired.", o.Current.Seq, o.Previous.Seq)
 }
@@ -229,7 +229,7 @@ func discard(o Observation) Decision {
 		reason, why = reasonCandidateRejected, "was refused"
 	}
 	if o.Current != nil && o.Traits.Remote && !proven(o) {
-		return do(StepProbe, reason, "Version %d %s; before it is discarded, version %d is proven to work.", o.Pending.Seq, why, o.Current.Seq)
+		return prepare(StepDiscard, reason, "Version %d %s; before it is discarded, version %d is proven to work.", o.Pending.Seq, why, o.Current.Seq)
 	}
 	return do(StepDiscard, reason, "Version %d %s; it is discarded.", o.Pending.Seq, why)
 }
@@ -281,6 +281,8 @@ func overlap(o Observation) Decision {
 	switch {
 	case at.IsZero():
 		return wait(ProbeAt(o), ReasonOverlap, "Version %d stays accepted until the Secret shows its successor.", o.Previous.Seq)
+	case recordedInFuture(o):
+		return clockSkew(o)
 	case o.Now.Before(at):
 		return wait(earliest(at, ProbeAt(o)), ReasonOverlap, "Version %d stays accepted until %s.%s", o.Previous.Seq, stamp(at), after)
 	case !clockTrusted(o):

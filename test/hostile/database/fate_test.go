@@ -1,0 +1,318 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package database
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/test/world"
+)
+
+// safe keeps every commit that was acknowledged, also over a crash.
+var safe = map[string]string{"synchronous_commit": "on"}
+
+// come starts the server again.
+func (s *scene) come() {
+	s.t.Helper()
+	if err := s.server.Restart(s.Ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	s.down = false
+}
+
+// R2, R27, I1, I2, I3, I8: the server stops, or crashes and recovers, at every moment of a rotation: before it sees a request,
+// and after it has done it but before anybody hears of it.
+func TestTheServerStopsOrCrashesAtEveryMomentOfARotation(t *testing.T) {
+	moments := momentsOf(t, 15)[1]
+	server := ownServer(t, pgtest.Options{Settings: safe})
+	ends := map[string]func(){"stops": server.Halt, "crashes": server.Crash}
+	type attempt struct {
+		n    int
+		how  string
+		deed deed
+	}
+	var all []attempt
+	for n := range moments {
+		for how := range ends {
+			for _, d := range []deed{pass, cutAfter} {
+				all = append(all, attempt{n + 1, how, d})
+			}
+		}
+	}
+	for _, a := range sample(chance(t), all, 10) {
+		when := map[deed]string{pass: "before", cutAfter: "after"}[a.deed]
+		t.Run(fmt.Sprintf("it %s %s moment %d", a.how, when, a.n), func(t *testing.T) {
+			s := newScene(t, server, impatient)
+			s.liveOn(life[0])
+			end := func() { s.down = true; ends[a.how]() }
+			done := false
+			s.wire.set(func(m moment) deed {
+				if m.n != a.n || done {
+					return pass
+				}
+				done = true
+				if a.deed == pass {
+					end()
+				}
+				return a.deed
+			})
+			s.wire.forget()
+			s.after = func() {
+				if done && a.deed == cutAfter {
+					end()
+					_, err := s.process.Pass(s.credential) // while it is down
+					if err != nil {
+						t.Error(err)
+					}
+				}
+				if done {
+					s.after = nil
+					s.come()
+				}
+			}
+			life[1].begin(s)
+			s.passDown(func() bool { return done })
+			s.until("the rotation", recovery, func() bool { return life[1].done(s) })
+			if !done {
+				t.Fatal("the server was not harmed")
+			}
+			s.checkAfter(life[1])
+			s.liveOn(life[2])
+			s.liveOn(life[3])
+		})
+	}
+}
+
+// passDown makes the first pass, in which the server goes away: until it is back nobody can look at what is published.
+func (s *scene) passDown(harmed func() bool) {
+	s.t.Helper()
+	s.down = true
+	if _, err := s.process.Pass(s.credential); err != nil {
+		s.t.Fatal(err)
+	}
+	if !harmed() {
+		s.down = false
+	}
+	s.after()
+	s.down = false
+}
+
+// losses are the ways in which a server forgets what it had acknowledged.
+type loss struct {
+	name string
+	// before is called while all is as it was; what it gives makes the server forget all since then.
+	before func(*scene) (forget func())
+}
+
+var losses = []loss{
+	{"restored from a copy", func(s *scene) func() {
+		s.t.Helper()
+		s.server.Halt()
+		kept, err := s.server.Copy()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.come()
+		return func() {
+			s.server.Halt()
+			if err := s.server.Restore(kept); err != nil {
+				s.t.Fatal(err)
+			}
+			s.come()
+		}
+	}},
+	{"replaced by a standby that was behind", func(s *scene) func() {
+		s.t.Helper()
+		standby := s.standby()
+		// It hears no more of its primary.
+		if err := standby.Exec(s.Ctx, "postgres", "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"); err != nil {
+			s.t.Fatal(err)
+		}
+		s.eventually("the standby to lose its primary", func() bool {
+			return standby.Exec(s.Ctx, "postgres", "DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_stat_wal_receiver); END $$") == nil
+		})
+		return func() { s.promote(standby) }
+	}},
+}
+
+func (s *scene) eventually(what string, holds func() bool) {
+	s.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for begun := time.Now(); !holds(); <-tick.C {
+		if time.Since(begun) > 30*time.Second {
+			s.t.Fatalf("waiting for %s: it does not come about", what)
+		}
+	}
+}
+
+func (s *scene) standby() *pgtest.Server {
+	s.t.Helper()
+	standby, err := s.server.Standby(context.WithoutCancel(s.Ctx))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(standby.Stop)
+	return standby
+}
+
+// promote ends the primary, and has the standby take its place at the same address.
+func (s *scene) promote(standby *pgtest.Server) {
+	s.t.Helper()
+	s.server.Crash()
+	if err := standby.Exec(s.Ctx, "postgres", "DO $$ BEGIN ASSERT pg_promote(true, 30); END $$"); err != nil {
+		s.t.Fatal(err)
+	}
+	s.server = standby
+	s.wire.lead(standby)
+	s.wire.hangUpAll()
+}
+
+// R19, R18, I1, I2, I8: the server comes back as it was before the last rotation, or in the middle of it, at every step of a
+// rotation. The published login is made to work again, and nothing else is touched.
+func TestAServerThatForgotTheRotationGetsThePublishedLoginBack(t *testing.T) {
+	type attempt struct {
+		loss
+		version int
+		step    int // after this write of the rotation; 0: when it is long over
+	}
+	var all []attempt
+	for _, l := range losses {
+		for _, version := range []int{15, 18} {
+			for step := range rotationWrites + 1 {
+				all = append(all, attempt{l, version, step})
+			}
+		}
+	}
+	for _, a := range sample(chance(t), all, 8) {
+		t.Run(fmt.Sprintf("%d, %s after write %d", a.version, a.name, a.step), func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, ownServer(t, pgtest.Options{Version: a.version, Settings: safe}), impatient)
+			s.liveOn(life[0])
+			forget := a.before(s)
+			s.afterWrite(a.step, func() { s.down = true; forget(); s.down = true })
+			life[1].begin(s)
+			s.until("the rotation", recovery, func() bool { return life[1].done(s) || s.down })
+			if a.step == 0 {
+				s.down = true
+				forget()
+			}
+			s.down = true // until rekey has noticed
+			s.until("the published login to work again", 2*recovery, func() bool {
+				return s.quiet() && s.works(s.secret("orders-db")) == nil && s.ledger().Previous == nil
+			})
+			s.down = false
+			s.checkKnown()
+			if made := s.ledger().LastSeq; made > 3 {
+				t.Errorf("%d versions were made, want 2, or 3 where the candidate was lost:%s", made, s.describe())
+			}
+			before := s.credential.Status.Revision
+			s.Step(interval + time.Hour)
+			s.until("the next rotation", recovery, func() bool { return s.credential.Status.Revision == before+1 && s.quiet() })
+			s.liveOn(life[3])
+		})
+	}
+}
+
+// afterWrite does something once, after a write of the process; never where step is 0.
+func (s *scene) afterWrite(step int, what func()) {
+	writes := 0
+	s.process.Hook(func(_ context.Context, r world.Request, do func() error) error {
+		err := do()
+		if r.Writes() {
+			if writes++; writes == step {
+				what()
+			}
+		}
+		return err
+	})
+}
+
+// R19: a copy from two rotations ago knows another password for the login that is published now, under an older mark.
+func TestACopyFromTwoRotationsAgoIsNoticed(t *testing.T) {
+	s := newScene(t, ownServer(t, pgtest.Options{Settings: safe}), impatient)
+	s.liveOn(life[0])
+	forget := losses[0].before(s)
+	s.liveOn(life[1])
+	s.liveOn(life[2])
+	s.Step(interval)
+	s.until("the second rotation", recovery, func() bool { return s.credential.Status.Revision == 3 && s.quiet() })
+	published := s.secret("orders-db")
+	forget()
+	s.down = true
+	if s.works(published) == nil {
+		t.Fatal("the copy knows the published password")
+	}
+	told := false
+	s.until("the published login to work again", 2*recovery, func() bool {
+		told = told || s.condition(v1alpha1.ConditionVerified) == "False/"+v1alpha1.ReasonCredentialRejected
+		return told && s.quiet() && s.works(published) == nil
+	})
+	if now := s.secret("orders-db"); string(now.Data["password"]) != string(published.Data["password"]) {
+		t.Error("the password was changed: what was published is what comes back")
+	}
+	s.down = false
+	s.until("the end of the overlap", 2*recovery, func() bool { return s.quiet() && s.ledger().Previous == nil })
+	s.checkKnown()
+}
+
+// R19: a copy from before the credential knows neither login.
+func TestACopyFromBeforeTheCredentialGetsItsLoginBack(t *testing.T) {
+	s := newScene(t, ownServer(t, pgtest.Options{Version: 18, Settings: safe}), impatient)
+	forget := losses[0].before(s)
+	s.liveOn(life[0])
+	published := s.secret("orders-db")
+	forget()
+	s.down = true
+	s.until("the published login to work again", 2*recovery, func() bool { return s.works(published) == nil })
+	s.down = false
+	s.until("quiet", recovery, s.quiet)
+	s.checkAfter(life[0])
+}
+
+// R18: a standby is not written to: the reason is told, and no transaction is begun. Promoted, it is a primary like any other.
+func TestAStandbyIsLeftAloneUntilItIsPromoted(t *testing.T) {
+	for i := range life {
+		t.Run("before the "+life[i].name, func(t *testing.T) {
+			s := newScene(t, ownServer(t, pgtest.Options{Version: []int{15, 18}[i%2], Settings: safe}), impatient)
+			s.liveUntil(i)
+			standby := s.standby()
+			s.eventually("the standby to catch up", func() bool {
+				return standby.Exec(s.Ctx, "postgres", "DO $$ BEGIN ASSERT EXISTS (SELECT FROM pg_roles WHERE rolname = '"+s.owner+"'); END $$") == nil
+			})
+			s.wire.lead(standby)
+			before := s.passwordsAtServer()
+			s.wire.forget()
+			life[i].begin(s)
+			s.goOn(5 * time.Minute)
+			if !s.deleting() && !s.said(string(fault.ServerReadOnly), "primary") {
+				t.Errorf("nothing says that the server is a standby:%s", s.describe())
+			}
+			if i == 0 {
+				if _, err := s.process.Pass(s.database); err != nil {
+					t.Fatal(err)
+				}
+				s.Get(s.database)
+				seen, _ := s.wire.forget()
+				for _, m := range seen {
+					if m.is("begin") {
+						t.Errorf("a transaction was begun on a standby: %v", m)
+					}
+				}
+			}
+			if now := s.passwordsAtServer(); now != before {
+				t.Error("the logins were changed")
+			}
+			s.promote(standby)
+			s.until("the "+life[i].name+" after the promotion", recovery, func() bool { return life[i].done(s) })
+			s.checkAfter(life[i])
+		})
+	}
+}

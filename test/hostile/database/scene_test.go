@@ -1,0 +1,395 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package database
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend/postgres"
+	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/world"
+)
+
+const (
+	adminPassword = "admin-password-of-the-test"
+	interval      = 24 * time.Hour
+	overlap       = time.Hour
+	// recovery is how long it may take until all is well after a fault has ended: the longest wait between two attempts,
+	// and some passes.
+	recovery = 65 * time.Minute
+)
+
+// impatient gives up soon, so that what hangs does not take a test's time. A connection over TLS takes milliseconds.
+var impatient = postgres.Options{ConnectTimeout: time.Second, CallTimeout: 2 * time.Second}
+
+// scene is one credential, one process of rekey, and a wire between it and a server.
+type scene struct {
+	*world.World
+	t          *testing.T
+	server     *pgtest.Server // the one that is asked whether a login works
+	wire       *wire
+	process    *world.Process
+	base       string
+	admin      string
+	owner      string
+	database   *v1alpha1.DatabaseServer
+	credential *v1alpha1.DatabaseCredential
+	// passwords that were published, each once, in order.
+	passwords []string
+	// down is true while nobody can log in.
+	down bool
+	// after is called after each pass, where it is set.
+	after func()
+}
+
+func duration(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
+
+// newScene makes all but the server object and the credential.
+func newScene(t *testing.T, server *pgtest.Server, options postgres.Options) *scene {
+	t.Helper()
+	s := &scene{World: world.New(t, postgres.New(options)), t: t, server: server, wire: newWire(t, server)}
+	s.restart()
+	s.base = strings.ReplaceAll(s.Namespace, "-", "_")
+	s.admin, s.owner = s.base+"_admin", s.base+"_owner"
+	s.sql(fmt.Sprintf("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", s.admin, adminPassword), fmt.Sprintf("CREATE ROLE %s NOLOGIN", s.owner))
+	if server.Version >= 16 {
+		s.sql(fmt.Sprintf("GRANT %s TO %s WITH ADMIN OPTION", s.owner, s.admin))
+	}
+	s.Create(
+		&v1alpha1.RotationPolicy{ObjectMeta: metav1.ObjectMeta{Name: "daily"}, Spec: v1alpha1.RotationPolicySpec{
+			Interval: duration(interval), MaxAge: &metav1.Duration{Duration: 3 * interval}, Overlap: v1alpha1.Overlap{Minimum: duration(overlap)},
+			WarnBefore: duration(24 * time.Hour), AlarmBefore: duration(4 * time.Hour),
+		}},
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "orders-admin", Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
+			StringData: map[string]string{"username": s.admin, "password": adminPassword, "host": s.wire.address()}},
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "orders-ca"}, Data: map[string]string{"ca.crt": string(server.Authority.PEM)}},
+	)
+	s.database = &v1alpha1.DatabaseServer{ObjectMeta: metav1.ObjectMeta{Name: "orders"}, Spec: v1alpha1.DatabaseServerSpec{
+		Engine: v1alpha1.EnginePostgreSQL, Address: s.wire.address(), AdminSecretRef: v1alpha1.LocalReference{Name: "orders-admin"},
+		TLS:              v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: &v1alpha1.CAReference{Name: "orders-ca"}},
+		AllowedUsernames: []v1alpha1.RolePattern{v1alpha1.RolePattern(s.base + "_*")}, AllowedOwners: []v1alpha1.RolePattern{v1alpha1.RolePattern(s.owner)},
+	}}
+	s.credential = &v1alpha1.DatabaseCredential{ObjectMeta: metav1.ObjectMeta{Name: "orders"}, Spec: v1alpha1.DatabaseCredentialSpec{
+		ServerRef: v1alpha1.ServerReference{Name: "orders"}, Database: "postgres", Username: s.base + "_app", Owner: s.owner,
+		Strategy: v1alpha1.StrategyAlternatingUsers, RotationPolicyRef: &v1alpha1.LocalReference{Name: "daily"}, SecretName: "orders-db",
+		DeletionPolicy: v1alpha1.DeletionDelete,
+	}}
+	return s
+}
+
+// restart throws away all that the process knows.
+func (s *scene) restart() { s.process = s.Start("rekey", world.Options{}) }
+
+// sql runs statements as the superuser, past the wire.
+func (s *scene) sql(statements ...string) {
+	s.t.Helper()
+	if err := s.server.Exec(s.Ctx, "postgres", statements...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// pass makes one pass over the credential, and looks at what it left.
+func (s *scene) pass() ctrl.Result {
+	s.t.Helper()
+	result, err := s.process.Pass(s.credential)
+	if err != nil {
+		s.t.Fatalf("a pass failed: %v", err)
+	}
+	if !s.gone() {
+		s.Get(s.credential)
+		s.checkStatus()
+	}
+	s.checkPublished()
+	return result
+}
+
+// gone tells whether the credential is.
+func (s *scene) gone() bool {
+	s.t.Helper()
+	err := s.Client.Get(s.Ctx, client.ObjectKeyFromObject(s.credential), &v1alpha1.DatabaseCredential{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		s.t.Fatal(err)
+	}
+	return err != nil
+}
+
+// until makes passes as they are asked for until holds, for so long by the clock of the world.
+func (s *scene) until(what string, within time.Duration, holds func() bool) {
+	s.t.Helper()
+	begun := s.Clock.Now()
+	for {
+		result := s.pass()
+		if s.after != nil {
+			s.after()
+		}
+		if holds() {
+			return
+		}
+		if took := s.Clock.Now().Sub(begun); took > within {
+			s.t.Fatalf("%s did not come about within %s:%s", what, within, s.describe())
+		}
+		s.Step(max(result.RequeueAfter, 100*time.Millisecond))
+	}
+}
+
+// goOn makes passes as they are asked for, for so long by the clock of the world.
+func (s *scene) goOn(for_ time.Duration) {
+	s.t.Helper()
+	for end := s.Clock.Now().Add(for_); s.Clock.Now().Before(end); {
+		s.Step(max(s.pass().RequeueAfter, 100*time.Millisecond))
+	}
+}
+
+func (s *scene) describe() string {
+	out := []string{""}
+	for _, c := range s.credential.Status.Conditions {
+		out = append(out, fmt.Sprintf("  %s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message))
+	}
+	for _, r := range s.roles() {
+		out = append(out, fmt.Sprintf("  role %+v", r))
+	}
+	l := s.ledger()
+	for name, r := range map[string]*secretstore.Record{"pending": l.Pending, "current": l.Current, "previous": l.Previous} {
+		if r != nil {
+			out = append(out, fmt.Sprintf("  %s: %d in slot %s, %s", name, r.Seq, r.Slot, r.Stage))
+		}
+	}
+	seen, connections := s.wire.forget()
+	out = append(out, fmt.Sprintf("  the last of %d moments on %d connections:", len(seen), connections))
+	for _, m := range seen[max(0, len(seen)-25):] {
+		out = append(out, "    "+m.String())
+	}
+	return strings.Join(out, "\n")
+}
+
+// secret gives a Secret of the namespace, nil where it is not there.
+func (s *scene) secret(name string) *corev1.Secret {
+	s.t.Helper()
+	out := &corev1.Secret{}
+	err := s.Client.Get(s.Ctx, client.ObjectKey{Namespace: s.Namespace, Name: name}, out)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
+
+func (s *scene) ledger() secretstore.Ledger {
+	s.t.Helper()
+	secret := s.secret(secretstore.LedgerName("DatabaseCredential", s.credential.Name))
+	if secret == nil {
+		return secretstore.Ledger{}
+	}
+	ledger, err := secretstore.DecodeLedger(secret.Data)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return ledger
+}
+
+// login tries a login at the server itself, as an application does.
+func (s *scene) login(username, password string) error {
+	s.t.Helper()
+	config, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%d user=%s dbname=postgres sslmode=require application_name=app connect_timeout=10", s.server.Host, s.server.Port, username))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	config.Password = password
+	conn, err := pgx.ConnectConfig(s.Ctx, config)
+	if err != nil {
+		return fmt.Errorf("logging in as %s: %w", username, err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(s.Ctx)) }()
+	var acts string
+	if err := conn.QueryRow(s.Ctx, "SELECT current_user::text").Scan(&acts); err != nil {
+		return fmt.Errorf("asking who %s is: %w", username, err)
+	}
+	if acts != s.owner {
+		return fmt.Errorf("%s acts as %s, and not as the owner", username, acts)
+	}
+	return nil
+}
+
+func (s *scene) works(secret *corev1.Secret) error {
+	s.t.Helper()
+	return s.login(string(secret.Data["username"]), string(secret.Data["password"]))
+}
+
+// checkPublished: what is published works, whatever else is wrong (I1).
+func (s *scene) checkPublished() {
+	s.t.Helper()
+	secret := s.secret("orders-db")
+	if secret == nil {
+		return
+	}
+	if password := string(secret.Data["password"]); !slices.Contains(s.passwords, password) {
+		s.passwords = append(s.passwords, password)
+	}
+	if s.down {
+		return
+	}
+	if err := s.works(secret); err != nil && !s.deleting() {
+		s.t.Fatalf("what is published does not work: %v%s", err, s.describe())
+	}
+}
+
+func (s *scene) deleting() bool { return !s.credential.DeletionTimestamp.IsZero() || s.gone() }
+
+// checkStatus holds after every pass, whatever is wrong.
+func (s *scene) checkStatus() {
+	s.t.Helper()
+	conditions := s.credential.Status.Conditions
+	if meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionStalled) && meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionReconciling) {
+		s.t.Errorf("Stalled and Reconciling at once:%s", s.describe())
+	}
+	for _, c := range conditions {
+		if c.Message == "" || strings.ContainsAny(c.Message, "\n\r") || strings.Contains(c.Message, "%!") {
+			s.t.Errorf("the message of %s is not one line: %q", c.Type, c.Message)
+		}
+		for _, password := range append([]string{adminPassword}, s.passwords...) {
+			if strings.Contains(c.Message, password) {
+				s.t.Errorf("%s shows a password", c.Type)
+			}
+		}
+	}
+}
+
+func (s *scene) condition(kind string) string {
+	if c := meta.FindStatusCondition(s.credential.Status.Conditions, kind); c != nil {
+		return string(c.Status) + "/" + c.Reason
+	}
+	return ""
+}
+
+// said tells whether some condition holds all of the words.
+func (s *scene) said(words ...string) bool {
+	return slices.ContainsFunc(s.credential.Status.Conditions, func(c metav1.Condition) bool {
+		for _, word := range words {
+			if !strings.Contains(c.Reason+" "+c.Message, word) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// role is a login at the server.
+type role struct {
+	Name, Comment string
+	CanLogin      bool
+}
+
+func (s *scene) roles() []role {
+	s.t.Helper()
+	conn, err := s.server.Connect(s.Ctx, "postgres")
+	if err != nil {
+		return nil // it is down; whoever needs them finds out
+	}
+	defer func() { _ = conn.Close(s.Ctx) }()
+	rows, err := conn.Query(s.Ctx, `SELECT rolname::text, coalesce(shobj_description(oid, 'pg_authid'), ''), rolcanlogin FROM pg_roles
+WHERE starts_with(rolname::text, '`+s.base+`_app') ORDER BY 1`)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[role])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
+
+var markForm = regexp.MustCompile(`^rekey (\S+) seq=(\d+)( retired)?$`)
+
+// checkKnown: every login that is open is known to the ledger, by its version (I2).
+func (s *scene) checkKnown() {
+	s.t.Helper()
+	l := s.ledger()
+	for _, r := range s.roles() {
+		if !r.CanLogin {
+			continue
+		}
+		mark := markForm.FindStringSubmatch(r.Comment)
+		known := false
+		for _, record := range []*secretstore.Record{l.Pending, l.Current, l.Previous} {
+			known = known || record != nil && mark != nil && s.credential.Spec.Username+"_"+record.Slot == r.Name && strconv.FormatInt(record.Seq, 10) == mark[2]
+		}
+		if !known {
+			s.t.Errorf("login %s is open, and nothing that is written down knows it:%s", r.Name, s.describe())
+		}
+	}
+}
+
+// The life of a credential, in stages.
+type stage struct {
+	name  string
+	begin func(*scene)
+	done  func(*scene) bool
+	// revision that is published afterwards; 0 for none.
+	revision int64
+}
+
+var life = []stage{
+	{"first issue", func(s *scene) { s.Create(s.database, s.credential) }, func(s *scene) bool {
+		return s.condition(v1alpha1.ConditionReady) == "True/Published" && s.quiet()
+	}, 1},
+	{"rotation", func(s *scene) { s.Step(interval + time.Hour) }, func(s *scene) bool {
+		return s.credential.Status.Revision >= 2 && s.credential.Status.Previous != nil && s.quiet()
+	}, 2},
+	{"retirement", func(s *scene) { s.Step(overlap + time.Minute) }, func(s *scene) bool {
+		return s.ledger().Previous == nil && s.credential.Status.Previous == nil && s.quiet()
+	}, 2},
+	{"deletion", func(s *scene) {
+		// When it was deleted is the API server's word, and the time that a deletion may take counts from there.
+		s.Clock.SetTime(time.Now().UTC())
+		s.Delete(s.credential)
+		s.Get(s.credential)
+	}, (*scene).gone, 0},
+}
+
+// quiet tells whether nothing is wrong and nothing is under way.
+func (s *scene) quiet() bool {
+	return s.ledger().Pending == nil && s.condition(v1alpha1.ConditionReady) == "True/Published" && s.condition(v1alpha1.ConditionVerified) == "True/LoggedIn" &&
+		s.condition(v1alpha1.ConditionStalled) == "" && s.condition(v1alpha1.ConditionReconciling) == "" && s.credential.Status.ObservedGeneration == s.credential.Generation &&
+		s.credential.Status.NextAttemptTime == nil
+}
+
+// checkAfter holds at the end of a stage: exactly the versions that were due were made, and nothing is left over.
+func (s *scene) checkAfter(st stage) {
+	s.t.Helper()
+	if st.revision == 0 {
+		if left := s.roles(); len(left) > 0 {
+			s.t.Errorf("logins are left after the deletion: %+v", left)
+		}
+		if s.secret("orders-db") != nil || s.secret(secretstore.LedgerName("DatabaseCredential", s.credential.Name)) != nil {
+			s.t.Error("a Secret is left after the deletion")
+		}
+		return
+	}
+	if got := s.credential.Status.Revision; got != st.revision || int64(len(s.passwords)) != st.revision || s.ledger().LastSeq != st.revision {
+		s.t.Errorf("after the %s: revision %d, %d passwords published, %d versions made; want %d of each:%s", st.name, got, len(s.passwords), s.ledger().LastSeq, st.revision, s.describe())
+	}
+	s.checkKnown()
+	if secret := s.secret("orders-db"); secret == nil {
+		s.t.Errorf("after the %s nothing is published", st.name)
+	}
+}

@@ -1,0 +1,457 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package database
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+)
+
+// What a connection begins with (PostgreSQL, "Message Formats").
+const (
+	requestTLS    = 80877103
+	requestCancel = 80877102
+	// longest message that passes, in bytes.
+	longest = 1 << 20
+	// rest is how long a slow answer takes.
+	rest = 150 * time.Millisecond
+)
+
+// moment is one request that rekey makes, with its answer.
+type moment struct {
+	n    int // counts from 1 over all connections
+	conn int // number of the connection
+	user string
+	// application that the connection is of; "" before it was said.
+	application string
+	// what is "connect", "tls", "startup", "password", "cancel", or the SQL.
+	what string
+}
+
+func (m moment) String() string {
+	return fmt.Sprintf("moment %d (connection %d, user %q, %q): %s", m.n, m.conn, m.user, m.application, m.what)
+}
+
+// is tells whether the SQL begins so, or the moment is called so.
+func (m moment) is(what string) bool {
+	return strings.HasPrefix(strings.ToUpper(m.what), strings.ToUpper(what))
+}
+
+// deed is what happens to a moment.
+type deed int
+
+const (
+	pass      deed = iota
+	cutBefore      // the server never sees the request
+	cutAfter       // the server does it, and nothing of the answer comes back
+	cutWithin      // half of the answer comes back
+	hold           // the request waits until the wire is mended, and goes on to the server then
+	mute           // the server does it, and nobody hears of it: the connection stays open
+	slow           // the answer takes a while
+)
+
+var deeds = []deed{cutBefore, cutAfter, cutWithin, hold, mute, slow}
+
+func (d deed) String() string {
+	return [...]string{"passes", "is cut before it reaches the server", "is cut before the answer comes back", "is cut in the middle of the answer",
+		"reaches the server late", "is never answered", "is answered slowly"}[d]
+}
+
+// wire stands between rekey and a server. It shows the server's certificate, so that a login that is bound to it passes.
+type wire struct {
+	t        testing.TB
+	listener net.Listener
+	group    sync.WaitGroup
+
+	mu       sync.Mutex
+	upstream string
+	shown    *tls.Config
+	script   func(moment) deed
+	mended   chan struct{} // closed by mend
+	moments  []moment
+	accepted int
+	open     map[net.Conn]bool
+	closed   bool
+}
+
+func newWire(t testing.TB, to *pgtest.Server) *wire {
+	t.Helper()
+	var config net.ListenConfig
+	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{t: t, listener: listener, mended: make(chan struct{}), open: map[net.Conn]bool{}}
+	w.lead(to)
+	w.group.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			w.group.Go(func() { w.serve(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		w.mu.Lock()
+		w.closed = true
+		close(w.mended)
+		w.mu.Unlock()
+		_ = listener.Close()
+		w.hangUpAll()
+		w.group.Wait()
+	})
+	return w
+}
+
+func (w *wire) address() string { return w.listener.Addr().String() }
+
+// lead says which server is at the other end from now on.
+func (w *wire) lead(to *pgtest.Server) {
+	w.t.Helper()
+	pair, err := to.KeyPair()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.upstream, w.shown = to.Address(), &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+}
+
+// set gives the script that decides what happens to each moment; nil lets all pass.
+func (w *wire) set(script func(moment) deed) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.script = script
+}
+
+// mend ends what is wrong: what was held goes on to the server, what was mute ends.
+func (w *wire) mend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.script = nil
+	close(w.mended)
+	w.mended = make(chan struct{})
+}
+
+// forget begins to count anew, and gives what was counted.
+func (w *wire) forget() (seen []moment, connections int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen, connections = w.moments, w.accepted
+	w.moments, w.accepted = nil, 0
+	return seen, connections
+}
+
+// now decides what happens, and when what is wrong ends.
+func (w *wire) now(m moment) (deed, <-chan struct{}) {
+	w.mu.Lock()
+	m.n = len(w.moments) + 1
+	w.moments = append(w.moments, m)
+	script, mended := w.script, w.mended
+	w.mu.Unlock()
+	if script == nil {
+		return pass, mended
+	}
+	return script(m), mended
+}
+
+func (w *wire) keep(conn net.Conn) net.Conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		_ = conn.Close()
+	}
+	w.open[conn] = true
+	return conn
+}
+
+func (w *wire) end(conns ...net.Conn) {
+	for _, conn := range conns {
+		_ = conn.Close()
+		w.mu.Lock()
+		delete(w.open, conn)
+		w.mu.Unlock()
+	}
+}
+
+func (w *wire) hangUpAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for conn := range w.open {
+		_ = conn.Close()
+	}
+}
+
+// errCut ends a connection.
+var errCut = errors.New("cut")
+
+// serve passes one connection on.
+func (w *wire) serve(raw net.Conn) {
+	w.mu.Lock()
+	w.accepted++
+	m := moment{conn: w.accepted, what: "connect"}
+	upstream, shown := w.upstream, w.shown
+	w.mu.Unlock()
+	w.keep(raw)
+	defer w.end(raw)
+	client, err := w.greet(m, raw, shown)
+	if err != nil {
+		return
+	}
+	startup, err := readUntyped(client)
+	if err != nil {
+		return
+	}
+	server, err := w.dial(upstream)
+	if err != nil {
+		return
+	}
+	defer w.end(server)
+	if binary.BigEndian.Uint32(startup[4:]) == requestCancel {
+		m.what = "cancel"
+		if d, _ := w.now(m); d == pass {
+			_, _ = server.Write(startup)
+		}
+		return
+	}
+	m.user, m.application = parameter(startup, "user"), parameter(startup, "application_name")
+	m.what = "startup"
+	for request := startup; ; {
+		if err := w.exchange(m, client, server, request); err != nil {
+			return
+		}
+		if request, m.what, err = readRequest(client); err != nil {
+			return
+		}
+		if request[0] == 'X' {
+			_, _ = server.Write(request)
+			return
+		}
+	}
+}
+
+// greet plays the beginning of a connection up to TLS.
+func (w *wire) greet(m moment, raw net.Conn, shown *tls.Config) (net.Conn, error) {
+	d, mended := w.now(m)
+	switch d {
+	case cutBefore:
+		return nil, errCut
+	case hold:
+		<-mended
+	case slow:
+		time.Sleep(rest)
+	case pass, cutAfter, cutWithin, mute:
+	}
+	request, err := readUntyped(raw)
+	if err != nil {
+		return nil, err
+	}
+	if len(request) != 8 || binary.BigEndian.Uint32(request[4:]) != requestTLS {
+		return nil, errors.New("rekey spoke without TLS")
+	}
+	switch d {
+	case cutAfter:
+		return nil, errCut
+	case mute:
+		<-mended
+		return nil, errCut
+	case pass, hold, slow, cutBefore, cutWithin:
+	}
+	if _, err := raw.Write([]byte("S")); err != nil || d == cutWithin {
+		return nil, errCut
+	}
+	m.what = "tls"
+	return w.secure(m, raw, shown)
+}
+
+// limited ends a connection after some bytes.
+type limited struct {
+	net.Conn
+	left int
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	n := min(len(p), l.left)
+	l.left -= n
+	written, err := l.Conn.Write(p[:n])
+	if err == nil && n < len(p) {
+		err = errCut
+	}
+	return written, err
+}
+
+func (w *wire) secure(m moment, raw net.Conn, shown *tls.Config) (net.Conn, error) {
+	d, mended := w.now(m)
+	under := raw
+	switch d {
+	case cutBefore:
+		return nil, errCut
+	case hold:
+		<-mended
+	case slow:
+		time.Sleep(rest)
+	case cutWithin:
+		under = &limited{raw, 100}
+	case pass, cutAfter, mute:
+	}
+	client := tls.Server(under, shown)
+	if err := client.HandshakeContext(context.WithoutCancel(w.t.Context())); err != nil {
+		return nil, fmt.Errorf("shaking hands: %w", err)
+	}
+	switch d {
+	case cutAfter:
+		return nil, errCut
+	case mute:
+		<-mended
+		return nil, errCut
+	case pass, hold, slow, cutBefore, cutWithin:
+	}
+	return client, nil
+}
+
+// exchange passes one request on, and its answer back.
+func (w *wire) exchange(m moment, client, server net.Conn, request []byte) error {
+	d, mended := w.now(m)
+	switch d {
+	case cutBefore:
+		return errCut
+	case hold:
+		<-mended
+	case slow:
+		time.Sleep(rest)
+	case pass, cutAfter, cutWithin, mute:
+	}
+	if _, err := server.Write(request); err != nil {
+		return fmt.Errorf("passing a request on: %w", err)
+	}
+	answer, failed := readAnswer(server)
+	switch d {
+	case cutAfter:
+		return errCut
+	case cutWithin:
+		_, _ = client.Write(answer[:len(answer)/2])
+		return errCut
+	case mute:
+		<-mended
+		return errCut
+	case pass, hold, slow, cutBefore:
+	}
+	if _, err := client.Write(answer); err != nil {
+		return fmt.Errorf("passing an answer back: %w", err)
+	}
+	return failed
+}
+
+// dial makes a connection to the server, with TLS; what is verified there is verified by rekey at this end.
+func (w *wire) dial(upstream string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: 10 * time.Second}
+	raw, err := dialer.DialContext(context.WithoutCancel(w.t.Context()), "tcp", upstream)
+	if err != nil {
+		return nil, fmt.Errorf("dialing the server: %w", err)
+	}
+	w.keep(raw)
+	request := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 8), requestTLS)
+	answer := make([]byte, 1)
+	if _, err := raw.Write(request); err == nil {
+		_, err = io.ReadFull(raw, answer)
+	}
+	if err != nil || answer[0] != 'S' {
+		w.end(raw)
+		return nil, errors.New("the server does not offer TLS")
+	}
+	return tls.Client(raw, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}), nil
+}
+
+// readUntyped reads a message of the beginning: length, then the rest.
+func readUntyped(from io.Reader) ([]byte, error) {
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(from, head); err != nil {
+		return nil, fmt.Errorf("reading a length: %w", err)
+	}
+	return readRest(from, head, binary.BigEndian.Uint32(head))
+}
+
+// readMessage reads type, length and the rest.
+func readMessage(from io.Reader) ([]byte, error) {
+	head := make([]byte, 5)
+	if n, err := io.ReadFull(from, head); err != nil {
+		return head[:n], fmt.Errorf("reading a message: %w", err)
+	}
+	return readRest(from, head, binary.BigEndian.Uint32(head[1:]))
+}
+
+func readRest(from io.Reader, head []byte, length uint32) ([]byte, error) {
+	if length < 4 || length > longest {
+		return nil, errors.New("a message has a wrong length")
+	}
+	body := make([]byte, length-4)
+	n, err := io.ReadFull(from, body)
+	if err != nil {
+		err = fmt.Errorf("reading the rest of a message: %w", err)
+	}
+	return append(head, body[:n]...), err
+}
+
+// parameter reads a parameter of the startup message: pairs of texts, each ended by a zero byte.
+func parameter(startup []byte, name string) string {
+	words := strings.Split(string(startup[8:]), "\x00")
+	if i := slices.Index(words, name); i >= 0 && i%2 == 0 && i+1 < len(words) {
+		return words[i+1]
+	}
+	return ""
+}
+
+// readRequest reads until the server has to answer, and gives the SQL in it.
+func readRequest(from io.Reader) (request []byte, what string, err error) {
+	for {
+		message, err := readMessage(from)
+		if err != nil {
+			return nil, "", err
+		}
+		request = append(request, message...)
+		switch message[0] {
+		case 'p':
+			return request, "password", nil
+		case 'Q':
+			return request, strings.TrimRight(string(message[5:]), "\x00"), nil
+		case 'P':
+			_, sql, _ := strings.Cut(string(message[5:]), "\x00")
+			what, _, _ = strings.Cut(sql, "\x00")
+		case 'S', 'X':
+			return request, what, nil
+		}
+	}
+}
+
+// readAnswer reads until it is rekey's turn again. What came before the connection ended is given too.
+func readAnswer(from io.Reader) ([]byte, error) {
+	var answer []byte
+	for {
+		message, err := readMessage(from)
+		answer = append(answer, message...)
+		if err != nil {
+			return answer, err
+		}
+		if message[0] == 'Z' {
+			return answer, nil
+		}
+		// A request for a password: SASL, or the next of its messages.
+		if message[0] == 'R' && slices.Contains([]uint32{3, 5, 10, 11}, binary.BigEndian.Uint32(message[5:])) {
+			return answer, nil
+		}
+	}
+}
