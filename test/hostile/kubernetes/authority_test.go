@@ -1,0 +1,140 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// aHandOnTheAuthority is what somebody does to the key pair of a managed authority.
+type aHandOnTheAuthority struct {
+	do func(s *scene, kept *corev1.Secret)
+	// reason that the authority tells; empty where it heals by itself.
+	reason string
+	// mend is what the message asks for.
+	mend func(s *scene, kept *corev1.Secret)
+}
+
+func (s *scene) edit(name string, change func(*corev1.Secret)) {
+	s.t.Helper()
+	secret := s.secret(name)
+	change(secret)
+	if err := s.Client.Update(s.Ctx, secret); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func putBack(s *scene, kept *corev1.Secret) {
+	s.t.Helper()
+	if now := s.find(kept.Name); now != nil {
+		s.Delete(now)
+	}
+	back := kept.DeepCopy()
+	back.ResourceVersion, back.UID = "", ""
+	s.Create(back)
+}
+
+func recordOf(s *scene) *corev1.ConfigMap {
+	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: secretstore.LedgerName("CertificateAuthority", "internal")}}
+}
+
+func anotherPair(s *scene) (crt, key []byte) {
+	s.t.Helper()
+	crt, sensitive, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "Hostile CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, s.Clock.Now())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return crt, sensitive.Reveal()
+}
+
+var handsOnTheAuthority = map[string]aHandOnTheAuthority{
+	"the key pair is deleted": {
+		do:     func(s *scene, kept *corev1.Secret) { s.Delete(s.secret(kept.Name)) },
+		reason: "AuthorityLost", mend: putBack,
+	},
+	"the key is emptied": {
+		do: func(s *scene, kept *corev1.Secret) {
+			s.edit(kept.Name, func(c *corev1.Secret) { c.Data["tls.key"] = nil })
+		},
+		reason: "AuthorityInvalid", mend: putBack,
+	},
+	"the key pair is replaced by another authority's": {
+		do: func(s *scene, kept *corev1.Secret) {
+			s.edit(kept.Name, func(c *corev1.Secret) { c.Data["tls.crt"], c.Data["tls.key"] = anotherPair(s) })
+		},
+		reason: "AuthorityLost", mend: putBack,
+	},
+	"only the key is replaced": {
+		do: func(s *scene, kept *corev1.Secret) {
+			s.edit(kept.Name, func(c *corev1.Secret) { _, c.Data["tls.key"] = anotherPair(s) })
+		},
+		reason: "AuthorityInvalid", mend: putBack,
+	},
+	"the Secret loses its annotations": {
+		do:     func(s *scene, kept *corev1.Secret) { s.edit(kept.Name, func(c *corev1.Secret) { c.Annotations = nil }) },
+		reason: "SecretConflict", mend: putBack,
+	},
+	"the Secret loses its labels": {
+		do: func(s *scene, kept *corev1.Secret) { s.edit(kept.Name, func(c *corev1.Secret) { c.Labels = nil }) },
+	},
+	"the record is deleted": {
+		do: func(s *scene, _ *corev1.Secret) { s.Delete(recordOf(s)) },
+	},
+}
+
+// R22, R15: whatever a hand does to an authority's key pair: never a new authority in silence, no certificate that is
+// replaced for it, nothing signed by a key that is not the authority's; and it goes on once the key pair is back.
+func TestAnAuthorityWhoseKeyPairIsDamagedByHandIsNeverReplacedInSilence(t *testing.T) {
+	for name, tc := range handsOnTheAuthority {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			authority, identity := anAuthority(), anIdentity("app")
+			s.ready(authority, identity)
+			kept, serial, sha := s.secret("internal-ca"), identity.Status.SerialNumber, authority.Status.SHA256
+			tc.do(s, kept)
+			s.settle(authority)
+			s.live(authority, 10*time.Minute)
+			s.live(identity, 10*time.Minute)
+			if tc.reason != "" {
+				s.wantCondition(authority, v1alpha1.ConditionReady, "False/"+tc.reason)
+				if events := s.Events(); !with(events, "Warning "+tc.reason) {
+					t.Errorf("Events: %q", events)
+				}
+				late := anIdentity("late")
+				s.Create(late)
+				s.live(late, 10*time.Minute)
+				if isReady(late) || s.find("late-mtls") != nil {
+					t.Errorf("a certificate was issued meanwhile:%s", describe(late))
+				}
+				if !isReady(identity) {
+					t.Errorf("the certificate that is good is not Ready:%s", describe(identity))
+				}
+				tc.mend(s, kept)
+				s.live(authority, 10*time.Minute)
+				s.live(late, 10*time.Minute)
+				if !healthy(late) {
+					t.Errorf("what waited has not healed:%s", describe(late))
+				}
+			}
+			s.live(identity, 10*time.Minute)
+			if !healthy(authority) || !healthy(identity) || identity.Status.SerialNumber != serial || authority.Status.SHA256 != sha {
+				t.Errorf("not healthy, or replaced:%s%s", describe(authority), describe(identity))
+			}
+			record := recordOf(s)
+			if err := s.Client.Get(s.Ctx, client.ObjectKeyFromObject(record), record); err != nil || record.Data["tls.crt"] != string(kept.Data["tls.crt"]) {
+				t.Errorf("the record is not that of the authority: %v", err)
+			}
+		})
+	}
+}

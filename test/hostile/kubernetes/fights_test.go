@@ -1,0 +1,322 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/world"
+)
+
+// fight has another controller write the Secret its own way each time that rekey wrote it, as fast as it can: every write
+// wakes the other side. It gives how often rekey wrote the Secret.
+func (s *scene) fight(o client.Object, name string, during time.Duration, theirs func(*corev1.Secret)) int {
+	s.t.Helper()
+	written := 0
+	s.setHook(func(_ context.Context, r world.Request, do func() error) error {
+		err := do()
+		if err == nil && r.Writes() && r.Kind == "Secret" && r.Name == name {
+			written++
+		}
+		return err
+	})
+	defer s.setHook(nil)
+	end := s.Clock.Now().Add(during)
+	for passes := 0; s.Clock.Now().Before(end); passes++ {
+		before := written
+		wait := s.pass(o)
+		if secret := s.secret(name); written > before || passes == 0 {
+			theirs(secret)
+			if err := s.Client.Update(s.Ctx, secret); err != nil {
+				s.t.Fatal(err)
+			}
+			// The watch wakes rekey.
+			wait = 10 * time.Millisecond
+		}
+		if written > 2000 {
+			s.t.Fatalf("rekey wrote Secret %s %d times in %s", name, written, during-end.Sub(s.Clock.Now()))
+		}
+		s.Step(wait)
+	}
+	return written
+}
+
+// R8: two who write one Secret write ever less often, and rekey says what is going on.
+func TestAForeignControllerThatWritesOurSecretBackEachTimeIsMetEverLessOften(t *testing.T) {
+	fights := map[string]func(*corev1.Secret){
+		"its data":        func(s *corev1.Secret) { s.Data["password"] = []byte("theirs") },
+		"a label of ours": func(s *corev1.Secret) { delete(s.Labels, v1alpha1.LabelManagedBy) },
+		"an entry more":   func(s *corev1.Secret) { s.Data["theirs"] = []byte("theirs") },
+	}
+	for what, theirs := range fights {
+		t.Run("login: "+what, func(t *testing.T) {
+			s := newScene(t)
+			login := aCredential("orders")
+			s.ready(aPolicy(), anAdmin(), aServer(), login)
+			before := s.secret("orders-db").Data["password"]
+			written := s.fight(login, "orders-db", time.Hour, theirs)
+			// One, two, four seconds ... ten minutes: about ten, then six in an hour.
+			if written < 2 || written > 40 {
+				t.Errorf("rekey wrote the Secret %d times in an hour", written)
+			}
+			s.wantCondition(login, v1alpha1.ConditionReconciling, "True/SecretConflict")
+			if calls := s.Fake.Calls("Stage"); calls != 1 {
+				t.Errorf("the fight rotated the password: staged %d times", calls)
+			}
+			if events := s.Events(); !with(events, "Warning SecretConflict") || len(events) > 4 {
+				t.Errorf("Events: %q", events)
+			}
+			// The other one gives up.
+			s.live(login, time.Hour)
+			if got := s.secret("orders-db"); string(got.Data["password"]) != string(before) || !healthy(login) {
+				t.Errorf("after the fight the Secret is not as before, or the credential not healthy:%s", describe(login))
+			}
+		})
+	}
+	t.Run("certificate: a label of ours", func(t *testing.T) {
+		s := newScene(t)
+		identity := anIdentity("app")
+		s.ready(anAuthority(), identity)
+		serial := identity.Status.SerialNumber
+		if written := s.fight(identity, "app-mtls", time.Hour, fights["a label of ours"]); written < 2 || written > 40 {
+			t.Errorf("rekey wrote the Secret %d times in an hour", written)
+		}
+		s.live(identity, time.Hour)
+		if identity.Status.SerialNumber != serial || !healthy(identity) {
+			t.Errorf("after the fight there is another certificate, or the identity is not healthy:%s", describe(identity))
+		}
+	})
+	t.Run("certificate: its key", func(t *testing.T) {
+		s := newScene(t)
+		identity := anIdentity("app")
+		s.ready(anAuthority(), identity)
+		// A key is lost each time, so each time a new one is made.
+		written := s.fight(identity, "app-mtls", time.Hour, func(secret *corev1.Secret) { secret.Data["tls.key"] = []byte("theirs") })
+		if written < 2 || written > 400 {
+			t.Errorf("rekey wrote the Secret %d times in an hour", written)
+		}
+		s.live(identity, time.Hour)
+		if !healthy(identity) {
+			t.Errorf("after the fight the identity is not healthy:%s", describe(identity))
+		}
+	})
+}
+
+// R8: an edit by hand now and then is no fight, and is healed at once.
+func TestASecretThatIsEditedNowAndThenIsHealedAtOnceEachTime(t *testing.T) {
+	s := newScene(t)
+	login := aCredential("orders")
+	s.ready(aPolicy(), anAdmin(), aServer(), login)
+	before := s.secret("orders-db").Data["password"]
+	for range 12 {
+		secret := s.secret("orders-db")
+		secret.Data["password"] = []byte("by hand")
+		if err := s.Client.Update(s.Ctx, secret); err != nil {
+			t.Fatal(err)
+		}
+		s.pass(login)
+		if got := s.secret("orders-db").Data["password"]; string(got) != string(before) {
+			t.Fatalf("the edit was not healed in the first pass:%s", describe(login))
+		}
+		s.live(login, 30*time.Minute)
+	}
+	if events := s.Events(); with(events, "Warning") {
+		t.Errorf("Events: %q", events)
+	}
+}
+
+// R8: of two objects that want one Secret, one has it; the other asks ever less and writes nothing.
+func TestTwoObjectsThatWantOneSecretLiveBesideOneAnother(t *testing.T) {
+	s := newScene(t)
+	first, second, login := anIdentity("first"), anIdentity("second"), aCredential("third")
+	for _, spec := range []*v1alpha1.ObjectName{&first.Spec.SecretName, &second.Spec.SecretName, &login.Spec.SecretName} {
+		*spec = "shared"
+	}
+	s.ready(anAuthority(), aPolicy(), anAdmin(), aServer(), first)
+	s.Create(second, login)
+	s.settle(second, login)
+	s.counted()
+	version := s.secret("shared").ResourceVersion
+	requests := 0
+	for range 10 {
+		for _, o := range []client.Object{second, login} {
+			began := s.Clock.Now()
+			s.live(o, time.Hour)
+			s.Clock.SetTime(began)
+		}
+		s.Step(time.Hour)
+		writes, all := s.counted()
+		if writes > 0 {
+			t.Errorf("who does not have the Secret wrote %d times in an hour", writes)
+		}
+		requests = all
+	}
+	if requests > 2*12*6 {
+		t.Errorf("in the tenth hour the two that do not have the Secret asked %d times", requests)
+	}
+	s.wantCondition(second, v1alpha1.ConditionStalled, "True/SecretConflict")
+	s.wantCondition(login, v1alpha1.ConditionStalled, "True/SecretConflict")
+	if now := s.secret("shared").ResourceVersion; now != version {
+		t.Error("the Secret was written to")
+	}
+	if open := s.open(login); len(open) > 0 || s.Fake.Calls("Stage") > 0 {
+		t.Errorf("a login was made for a Secret that is not free: %v", open)
+	}
+	if events := s.Events(); len(events) != 2 {
+		t.Errorf("Events: %q, want one for each", events)
+	}
+}
+
+// R13: prune and apply, again and again: the same certificate, the same password, no login more.
+func TestWhatIsPrunedAndAppliedAgainFiftyTimesKeepsItsCredential(t *testing.T) {
+	s := newScene(t)
+	s.ready(anAuthority(), aPolicy(), anAdmin(), aServer())
+	identity, login := anIdentity("app"), aCredential("orders")
+	apply := func(o client.Object) {
+		t.Helper()
+		content := o.DeepCopyObject().(client.Object)
+		content.SetNamespace(s.Namespace)
+		content.SetResourceVersion("")
+		content.SetUID("")
+		content.SetManagedFields(nil)
+		content.GetObjectKind().SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(world.KindOf(o)))
+		//nolint:staticcheck // the way of kubectl apply --server-side; there are no apply configurations for our kinds
+		if err := s.Client.Patch(s.Ctx, content, client.Apply, client.FieldOwner("gitops"), client.ForceOwnership); err != nil {
+			t.Fatal(err)
+		}
+		o.SetNamespace(s.Namespace)
+	}
+	random := seeded(t)
+	apply(anIdentity("app"))
+	apply(aCredential("orders"))
+	identity.Namespace, login.Namespace = s.Namespace, s.Namespace
+	s.settle(identity, login)
+	if !healthy(identity) || !healthy(login) {
+		t.Fatalf("not healthy at first:%s%s", describe(identity), describe(login))
+	}
+	serial, password := identity.Status.SerialNumber, s.secret("orders-db").Data["password"]
+	for round := range 50 {
+		for _, o := range []client.Object{anIdentity("app"), aCredential("orders")} {
+			o.SetNamespace(s.Namespace)
+			if err := s.Client.Delete(s.Ctx, o); err != nil {
+				t.Fatal(err)
+			}
+			// The finalizer holds the credential until a pass lets it go; sometimes rekey sees the deletion late.
+			for range 1 + random.IntN(3) {
+				s.pass(o)
+			}
+		}
+		apply(anIdentity("app"))
+		apply(aCredential("orders"))
+		for range random.IntN(3) {
+			s.pass(identity)
+			s.pass(login)
+		}
+		if round%10 == 9 {
+			s.restart(world.Options{})
+		}
+	}
+	s.settle(identity, login)
+	s.live(login, time.Hour)
+	if !healthy(identity) || !healthy(login) {
+		t.Errorf("not healthy in the end:%s%s", describe(identity), describe(login))
+	}
+	if identity.Status.SerialNumber != serial {
+		t.Error("there is another certificate")
+	}
+	if now := s.secret("orders-db").Data["password"]; string(now) != string(password) || s.Fake.Calls("Stage") != 1 {
+		t.Errorf("there is another password, or it was staged again: %d times", s.Fake.Calls("Stage"))
+	}
+	if open := s.open(login); len(open) != 1 {
+		t.Errorf("the logins %v are open, want one", open)
+	}
+}
+
+// R26: an answer "not found" from something between rekey and the API server is no proof that an object is gone: it is
+// looked at again.
+func TestANotFoundToAStatusWriteIsLookedAtAgain(t *testing.T) {
+	s := newScene(t)
+	s.ready(anAuthority(), aPolicy(), anAdmin(), aServer())
+	for _, o := range []client.Object{anIdentity("app"), aCredential("orders")} {
+		s.Create(o)
+		s.setHook(func(_ context.Context, r world.Request, do func() error) error {
+			if r.Verb == "update status" {
+				return &apierrors.StatusError{ErrStatus: metav1.Status{Code: 404, Reason: metav1.StatusReasonNotFound, Message: "404 page not found"}}
+			}
+			return do()
+		})
+		if wait := s.pass(o); wait <= 0 || wait > time.Hour {
+			t.Fatalf("%T: after a 404 the next pass is in %s: nothing would ever wake it", o, wait)
+		}
+		s.setHook(nil)
+		s.settle(o)
+		if !healthy(o) {
+			t.Errorf("%T is not healthy:%s", o, describe(o))
+		}
+		s.Delete(o)
+		s.live(o, time.Hour)
+		if wait := s.pass(o); wait != 0 {
+			t.Errorf("%T is gone, and is to be looked at again in %s", o, wait)
+		}
+	}
+}
+
+// R27: an answer that is lost after the write took effect is no reason to do it again, wherever it happens.
+func TestALostAnswerOfAnyWriteRotatesNothingTwice(t *testing.T) {
+	lost := errors.New("http2: client connection lost")
+	// Every write of two rotations and an issue loses its answer once, one after the other.
+	for nth := 1; ; nth++ {
+		s := newScene(t)
+		identity, login := anIdentity("app"), aCredential("orders")
+		s.ready(anAuthority(), aPolicy(), anAdmin(), aServer())
+		s.Create(identity, login)
+		count, what := 0, ""
+		s.setHook(func(_ context.Context, r world.Request, do func() error) error {
+			err := do()
+			if r.Writes() {
+				if count++; count == nth {
+					what = r.String()
+					return lost
+				}
+			}
+			return err
+		})
+		for range 2 {
+			s.settle(identity, login)
+			s.live(login, interval+overlap+time.Minute)
+			s.settle(login)
+		}
+		s.setHook(nil)
+		if what == "" {
+			if nth < 20 {
+				t.Errorf("only %d writes were met", nth-1)
+			}
+			return
+		}
+		s.settle(identity, login)
+		if !healthy(identity) || !healthy(login) {
+			t.Fatalf("write %d (%s) lost its answer:%s%s", nth, what, describe(identity), describe(login))
+		}
+		if got := fmt.Sprint(login.Status.Revision, s.Fake.Calls("Stage") <= 4, s.accepted(s.secret("orders-db"))); got != "3 true true" {
+			t.Errorf("write %d (%s) lost its answer: %s; staged %d times", nth, what, got, s.Fake.Calls("Stage"))
+		}
+		if identity.Status.Revision > 3 {
+			t.Errorf("write %d (%s) lost its answer: the certificate is at revision %d", nth, what, identity.Status.Revision)
+		}
+		if open := s.open(login); len(open) != 1 || !strings.HasPrefix(open[0], "orders_") {
+			t.Errorf("write %d (%s) lost its answer: the logins %v are open", nth, what, open)
+		}
+	}
+}

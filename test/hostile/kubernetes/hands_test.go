@@ -1,0 +1,321 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/world"
+)
+
+// damage is what a hand does to a Secret.
+type damage struct {
+	// do it. It may find nothing to do at this stage.
+	do func(l *lifeByHand)
+	// mend is what the condition asks a person for; nil where rekey mends it alone.
+	mend func(l *lifeByHand)
+	// told is the reason that is seen before it was mended, at some stage.
+	told string
+	// gap is true where the published login may be refused for a while: what was put back was retired already.
+	gap bool
+}
+
+// lifeByHand is one life of a credential that is interrupted at one of its effects, and then damaged.
+type lifeByHand struct {
+	*scene
+	login *v1alpha1.DatabaseCredential
+	// older copy of the ledger, from before the last write of it.
+	older *corev1.Secret
+}
+
+func (l *lifeByHand) target() *corev1.Secret { return l.find(string(l.login.Spec.SecretName)) }
+func (l *lifeByHand) ledger() *corev1.Secret { return l.find(ledgerName(l.login)) }
+
+// edit changes a Secret by hand, where it is there.
+func (l *lifeByHand) edit(secret *corev1.Secret, change func(*corev1.Secret)) {
+	l.t.Helper()
+	if secret == nil {
+		return
+	}
+	change(secret)
+	if err := l.Client.Update(l.Ctx, secret); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// remove deletes a Secret by hand, where it is there.
+func (l *lifeByHand) remove(secret *corev1.Secret) {
+	l.t.Helper()
+	if secret != nil {
+		l.Delete(secret)
+	}
+}
+
+// replace puts another Secret in the place of one.
+func (l *lifeByHand) replace(secret *corev1.Secret, change func(*corev1.Secret)) {
+	l.t.Helper()
+	if secret == nil {
+		return
+	}
+	l.remove(secret)
+	change(secret)
+	secret.ResourceVersion, secret.UID = "", ""
+	l.Create(secret)
+}
+
+func removeTarget(l *lifeByHand) { l.remove(l.target()) }
+func removeLedger(l *lifeByHand) { l.remove(l.ledger()) }
+
+var damages = map[string]damage{
+	"the Secret is deleted": {do: removeTarget},
+	"the Secret loses its password": {do: func(l *lifeByHand) {
+		l.edit(l.target(), func(s *corev1.Secret) { delete(s.Data, "password") })
+	}},
+	"the Secret is emptied": {do: func(l *lifeByHand) {
+		l.edit(l.target(), func(s *corev1.Secret) { s.Data = nil })
+	}},
+	"the Secret's password is edited": {do: func(l *lifeByHand) {
+		l.edit(l.target(), func(s *corev1.Secret) { s.Data["password"] = []byte("by hand") })
+	}},
+	"the Secret names the other login": {do: func(l *lifeByHand) {
+		l.edit(l.target(), func(s *corev1.Secret) {
+			other := map[string]string{"orders_a": "orders_b", "orders_b": "orders_a"}[string(s.Data["username"])]
+			s.Data["username"] = []byte(other)
+		})
+	}},
+	"the Secret loses its labels": {do: func(l *lifeByHand) { l.edit(l.target(), func(s *corev1.Secret) { s.Labels = nil }) }},
+	"the Secret loses its owner reference": {do: func(l *lifeByHand) {
+		l.edit(l.target(), func(s *corev1.Secret) { s.OwnerReferences = nil })
+	}},
+	"the Secret's revision is edited": {do: func(l *lifeByHand) {
+		l.edit(l.target(), func(s *corev1.Secret) { s.Annotations[v1alpha1.AnnotationRevision] = "-99999999999999999999" })
+	}},
+	"the Secret loses its annotations": {
+		do: func(l *lifeByHand) {
+			l.edit(l.target(), func(s *corev1.Secret) { s.Annotations = nil; s.OwnerReferences = nil })
+		},
+		told: "SecretConflict",
+		mend: func(l *lifeByHand) {
+			l.edit(l.target(), func(s *corev1.Secret) {
+				s.Annotations = map[string]string{v1alpha1.AnnotationAdopt: "DatabaseCredential/" + l.login.Name}
+			})
+		},
+	},
+	"the Secret is given to somebody else": {
+		do: func(l *lifeByHand) {
+			l.edit(l.target(), func(s *corev1.Secret) { s.Annotations[v1alpha1.AnnotationOwner] = "DatabaseCredential/other" })
+		},
+		told: "SecretConflict", mend: removeTarget,
+	},
+	"the Secret is made immutable": {
+		do:   func(l *lifeByHand) { l.edit(l.target(), func(s *corev1.Secret) { s.Immutable = new(true) }) },
+		told: "SecretConflict", mend: removeTarget,
+	},
+	"the Secret is replaced by one of another type": {
+		do: func(l *lifeByHand) {
+			l.replace(l.target(), func(s *corev1.Secret) { s.Type = corev1.SecretTypeOpaque })
+		},
+		told: "SecretConflict", mend: removeTarget,
+	},
+	"the ledger is deleted": {do: removeLedger},
+	"the ledger is emptied": {
+		do:   func(l *lifeByHand) { l.edit(l.ledger(), func(s *corev1.Secret) { s.Data = nil }) },
+		told: "LedgerInvalid", mend: removeLedger,
+	},
+	"the ledger is garbage": {
+		do: func(l *lifeByHand) {
+			l.edit(l.ledger(), func(s *corev1.Secret) {
+				for key := range s.Data {
+					s.Data[key] = []byte("{")
+				}
+			})
+		},
+		told: "LedgerInvalid", mend: removeLedger,
+	},
+	"an older copy of the ledger is put back": {gap: true, do: func(l *lifeByHand) {
+		if older := l.older; older != nil {
+			l.edit(l.ledger(), func(s *corev1.Secret) { s.Data = maps.Clone(older.Data) })
+		}
+	}},
+	"the ledger of another credential is copied in": {
+		do: func(l *lifeByHand) {
+			other := aCredential("other")
+			l.Create(other)
+			l.settle(other)
+			theirs := l.secret(ledgerName(other))
+			l.edit(l.ledger(), func(s *corev1.Secret) { s.Data = theirs.Data })
+		},
+		told: "LedgerInvalid", mend: removeLedger,
+	},
+	"the ledger is made immutable": {
+		do:   func(l *lifeByHand) { l.edit(l.ledger(), func(s *corev1.Secret) { s.Immutable = new(true) }) },
+		told: "APIServerFailed", mend: removeLedger,
+	},
+	"the ledger is given to somebody else": {
+		do:   func(l *lifeByHand) { l.edit(l.ledger(), func(s *corev1.Secret) { s.Annotations = nil }) },
+		told: "LedgerInvalid", mend: removeLedger,
+	},
+	"the admin Secret is deleted": {
+		do:   func(l *lifeByHand) { l.remove(l.find("orders-admin")) },
+		told: "SecretNotFound", mend: func(l *lifeByHand) { l.Create(anAdmin()) },
+	},
+	"the admin Secret is emptied": {
+		do:   func(l *lifeByHand) { l.edit(l.find("orders-admin"), func(s *corev1.Secret) { s.Data = nil }) },
+		told: "SecretInvalid", mend: func(l *lifeByHand) {
+			l.edit(l.find("orders-admin"), func(s *corev1.Secret) { s.StringData = anAdmin().StringData })
+		},
+	},
+	"the Secret and the ledger are deleted": {gap: true, do: func(l *lifeByHand) { removeTarget(l); removeLedger(l) }},
+}
+
+var errDead = errors.New("the process is dead")
+
+// interrupted lives through an issue, a rotation and its overlap, and dies after its nth write. It tells what that was,
+// and what the ledger was before; empty where the life is shorter.
+func interrupted(t *testing.T, nth int) (l *lifeByHand, at string) {
+	t.Helper()
+	l = &lifeByHand{scene: newScene(t), login: aCredential("orders")}
+	l.login.Spec.DeletionPolicy = v1alpha1.DeletionDelete
+	l.ready(aPolicy(), anAdmin(), aServer())
+	l.Create(l.login)
+	count, dead := 0, false
+	l.setHook(func(_ context.Context, r world.Request, do func() error) error {
+		if dead {
+			return errDead
+		}
+		if r.Writes() && count+1 == nth {
+			l.older = l.ledger()
+		}
+		err := do()
+		if r.Writes() {
+			if count++; count == nth {
+				dead, at = true, fmt.Sprintf("%s (revision %s)", r, revisionOf(l.ledger()))
+			}
+		}
+		return err
+	})
+	l.settle(l.login)
+	for _, wait := range []time.Duration{interval + time.Minute, overlap, time.Hour} {
+		if !dead {
+			l.Step(wait)
+			l.settle(l.login)
+		}
+	}
+	l.setHook(nil)
+	l.restart(world.Options{})
+	l.Events()
+	return l, at
+}
+
+func revisionOf(ledger *corev1.Secret) string {
+	if ledger == nil {
+		return "none"
+	}
+	return ledger.Annotations[v1alpha1.AnnotationRevision] + "/" + fmt.Sprint(slices.Sorted(maps.Keys(ledger.Data)))
+}
+
+// R15, R14, R19, R20, S: whatever hands do to the Secrets of a credential, at whichever stage of its life: no password is
+// lost or rotated for it, what is published works, what a person has to do is told, and in the end everything is in order.
+func TestSecretsDamagedByHandAtEveryStageOfALoginHeal(t *testing.T) {
+	random := seeded(t)
+	names := slices.Sorted(maps.Keys(damages))
+	for nth := 1; ; nth++ {
+		picked := names
+		if !full() {
+			picked = nil
+			for _, i := range random.Perm(len(names))[:3] {
+				picked = append(picked, names[i])
+			}
+		}
+		for _, name := range picked {
+			l, at := interrupted(t, nth)
+			if at == "" {
+				if nth < 15 {
+					t.Errorf("a life has %d writes", nth-1)
+				}
+				return
+			}
+			ok := t.Run(fmt.Sprintf("%02d %s: %s", nth, at, name), func(t *testing.T) {
+				l.t, l.T = t, t
+				l.heals(damages[name])
+			})
+			if !ok && !full() {
+				t.Logf("write %d, %s", nth, name)
+			}
+		}
+	}
+}
+
+func (l *lifeByHand) heals(d damage) {
+	t, shown := l.t, l.target()
+	t.Helper()
+	worked := l.accepted(shown)
+	d.do(l)
+	refused, told := time.Duration(0), map[string]bool{}
+	last := l.Clock.Now()
+	check := func() {
+		now := l.Clock.Now()
+		for _, c := range conditionsOf(l.login) {
+			told[c.Reason] = true
+		}
+		if s := l.target(); s != nil && worked && d.mend == nil && !l.accepted(s) {
+			refused += now.Sub(last)
+		}
+		last = now
+	}
+	l.live(l.login, 20*time.Minute, check)
+	if d.mend != nil {
+		if !healthy(l.login) && !told[d.told] {
+			t.Errorf("it was not told: %v, want %s:%s", slices.Sorted(maps.Keys(told)), d.told, describe(l.login))
+		}
+		if l.needsMending(d) {
+			d.mend(l)
+		}
+	}
+	l.live(l.login, 90*time.Minute, check)
+	if !healthy(l.login) || !l.accepted(l.target()) {
+		t.Fatalf("it has not healed, or what is published is refused:%s", describe(l.login))
+	}
+	if refused > 0 && !d.gap {
+		t.Errorf("what was published was refused for %s", refused)
+	}
+	// Everything goes on as before: a rotation, and in the end one login and no other.
+	seq := l.login.Status.Revision
+	l.Edit(l.login, func() { metav1.SetMetaDataAnnotation(&l.login.ObjectMeta, v1alpha1.AnnotationRotate, "once more") })
+	l.live(l.login, 90*time.Minute)
+	if l.login.Status.Revision <= seq || !healthy(l.login) || !l.accepted(l.target()) {
+		t.Errorf("it does not rotate any more (revision %d, before %d):%s", l.login.Status.Revision, seq, describe(l.login))
+	}
+	if open := l.open(l.login); len(open) != 1 || open[0] != l.login.Status.ActiveUsername {
+		t.Errorf("the logins %v are open, want %s", open, l.login.Status.ActiveUsername)
+	}
+	l.Delete(l.login)
+	l.live(l.login, time.Hour)
+	if _, a := l.Fake.Login("orders_a"); a || l.ledger() != nil {
+		t.Error("after the deletion a login or the ledger is left")
+	}
+}
+
+// needsMending tells whether the damage is still there: at some stages there was nothing to damage.
+func (l *lifeByHand) needsMending(d damage) bool {
+	switch d.told {
+	case "SecretConflict":
+		return l.target() != nil
+	case "LedgerInvalid", "APIServerFailed":
+		return !healthy(l.login) || l.ledger() != nil && l.ledger().Immutable != nil
+	case "SecretNotFound":
+		return l.find("orders-admin") == nil
+	}
+	return true
+}

@@ -1,0 +1,38 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rekey/rekey/test/world"
+)
+
+// full is true where everything is tried, and not a sample.
+func full() bool { return os.Getenv("REKEY_SIZE") == "full" }
+
+// sized gives the number for the size that is asked for.
+func sized(short, long int) int {
+	if full() {
+		return long
+	}
+	return short
+}
+
+// seeded gives the source of chance of a test, and writes down how to have it again.
+func seeded(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed, err := strconv.ParseUint(os.Getenv("REKEY_SEED"), 10, 64)
+	if err != nil {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("drawn by chance; to have it again: REKEY_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+func TestMain(m *testing.M) { os.Exit(world.Main(m)) }

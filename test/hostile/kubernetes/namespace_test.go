@@ -1,0 +1,93 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/world"
+)
+
+// I9, R23: a namespace ends in the middle of an issue and of a rotation, whatever goes first in it: nothing is made in it,
+// the database is not told of anything new, every object goes in bounded time, and there is no storm of requests.
+func TestANamespaceThatEndsTakesEverythingWithIt(t *testing.T) {
+	for nth := 1; nth <= sized(9, 16); nth++ {
+		for _, policy := range []v1alpha1.DeletionPolicy{v1alpha1.DeletionRetain, v1alpha1.DeletionDelete} {
+			t.Run(fmt.Sprintf("%s, after write %d", policy, nth), func(t *testing.T) { ends(t, nth, policy) })
+		}
+	}
+}
+
+func ends(t *testing.T, nth int, policy v1alpha1.DeletionPolicy) {
+	t.Helper()
+	s := newScene(t)
+	authority, identity, login := anAuthority(), anIdentity("app"), aCredential("orders")
+	identity.Spec.DeletionPolicy, login.Spec.DeletionPolicy = policy, policy
+	s.ready(authority, aPolicy(), anAdmin(), aServer())
+	s.Create(identity, login)
+	count := 0
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.Namespace}}
+	end := func() { s.Delete(namespace) }
+	s.setHook(func(_ context.Context, r world.Request, do func() error) error {
+		err := do()
+		if r.Writes() {
+			if count++; count == nth {
+				end()
+			}
+		}
+		return err
+	})
+	s.settle(identity, login)
+	s.Step(interval + time.Minute)
+	s.settle(login)
+	s.setHook(nil)
+	if count < nth {
+		end()
+	}
+	stages := s.Fake.Calls("Stage")
+	secrets := func() int {
+		var list corev1.SecretList
+		if err := s.Client.List(s.Ctx, &list, client.InNamespace(s.Namespace)); err != nil {
+			t.Fatal(err)
+		}
+		return len(list.Items)
+	}
+	// The namespace controller deletes one kind after the other; Secrets go before our kinds here, which is the worst.
+	if err := s.Client.DeleteAllOf(s.Ctx, &corev1.Secret{}, client.InNamespace(s.Namespace)); err != nil {
+		t.Fatal(err)
+	}
+	s.counted()
+	s.live(identity, 10*time.Minute)
+	s.live(login, 10*time.Minute)
+	if n := secrets(); n > 0 {
+		t.Errorf("%d Secrets were made in a namespace that ends", n)
+	}
+	if writes, all := s.counted(); writes > 60 || all > 400 {
+		t.Errorf("%d writes and %d requests in ten minutes of two objects", writes, all)
+	}
+	for _, o := range []client.Object{&v1alpha1.DatabaseServer{}, &v1alpha1.CertificateAuthority{}, &v1alpha1.RotationPolicy{}, &v1alpha1.ClientIdentity{}, &v1alpha1.DatabaseCredential{}} {
+		if err := s.Client.DeleteAllOf(s.Ctx, o, client.InNamespace(s.Namespace)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.live(login, 15*time.Minute)
+	if err := s.Client.Get(s.Ctx, client.ObjectKeyFromObject(login), login); !apierrors.IsNotFound(err) {
+		t.Errorf("the credential is still there: %v:%s", err, describe(login))
+	}
+	if s.pass(identity) != 0 || s.pass(login) != 0 {
+		t.Error("what is gone is looked at again")
+	}
+	if more := s.Fake.Calls("Stage") - stages; more > 0 {
+		t.Errorf("%d versions were staged that could not be written down", more)
+	}
+}

@@ -1,0 +1,292 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/world"
+)
+
+// nonsense are objects that the API server takes and that can never come true, each by its own fault.
+var nonsense = map[string]func(name string) client.Object{
+	"an authority that is not there": func(name string) client.Object {
+		o := anIdentity(name)
+		o.Spec.AuthorityRef.Name = "nowhere"
+		return o
+	},
+	"a cluster authority that is not there": func(name string) client.Object {
+		o := anIdentity(name)
+		o.Spec.AuthorityRef = v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: "nowhere"}
+		return o
+	},
+	"a lifetime that the authority denies": func(name string) client.Object {
+		o := anIdentity(name)
+		o.Spec.Lifetime = duration(100000 * time.Hour)
+		return o
+	},
+	"a name that the authority denies": func(name string) client.Object {
+		o := anIdentity(name)
+		o.Spec.DNSNames = []v1alpha1.DNSName{"www.example.com"}
+		return o
+	},
+	"a Secret that somebody else has": func(name string) client.Object {
+		o := anIdentity(name)
+		o.Spec.SecretName = "foreign"
+		return o
+	},
+	"a policy that is not there": func(name string) client.Object {
+		o := anIdentity(name)
+		o.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: "nowhere"}
+		return o
+	},
+	"a server that is not there": func(name string) client.Object {
+		o := aCredential(name)
+		o.Spec.ServerRef.Name = "nowhere"
+		return o
+	},
+	"a server without its admin": func(name string) client.Object {
+		o := aCredential(name)
+		o.Spec.ServerRef.Name = "headless"
+		return o
+	},
+	"an owner that the server denies": func(name string) client.Object {
+		o := aCredential(name)
+		o.Spec.Owner = "postgres"
+		return o
+	},
+}
+
+func aForeignSecret() *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "foreign"}, StringData: map[string]string{"precious": "yes"}}
+}
+
+func aHeadlessServer() *v1alpha1.DatabaseServer {
+	o := aServer()
+	o.Name, o.Spec.AdminSecretRef.Name = "headless", "nowhere"
+	return o
+}
+
+// I10, R8, R29: an object that makes no sense is asked about ever less, tells its trouble once, and writes nothing more.
+func TestNonsenseCostsEverLess(t *testing.T) {
+	for what, make := range nonsense {
+		t.Run(what, func(t *testing.T) {
+			s := newScene(t)
+			s.ready(anAuthority(), aPolicy(), anAdmin(), aServer(), aForeignSecret())
+			s.Create(aHeadlessServer())
+			o := make("nonsense")
+			s.Create(o)
+			s.live(o, time.Minute)
+			s.counted()
+			version := o.GetResourceVersion()
+			calls := func() int {
+				return s.Fake.Calls("Preflight") + s.Fake.Calls("Stage") + s.Fake.Calls("Verify") + s.Fake.Calls("Check")
+			}
+			s.live(o, time.Hour)
+			_, first := s.counted()
+			before := calls()
+			s.live(o, 4*time.Hour)
+			s.counted()
+			s.live(o, time.Hour)
+			writes, last := s.counted()
+			if last > first || last > 120 {
+				t.Errorf("in its first hour it cost %d requests, in its sixth %d", first, last)
+			}
+			if asked := calls() - before; asked > 5*12 {
+				t.Errorf("in five hours the database was asked %d times", asked)
+			}
+			if isReady(o) || writes > 0 && o.GetResourceVersion() != version && writes > 2 {
+				t.Errorf("it is Ready, or wrote %d times in its sixth hour:%s", writes, describe(o))
+			}
+			if events := s.Events(); len(events) != 1 || !with(events, "Warning ") {
+				t.Errorf("Events: %q, want one Warning", events)
+			}
+		})
+	}
+}
+
+// inParallel does something with every object, a few at a time.
+func inParallel(objects []client.Object, do func(client.Object)) {
+	queue := make(chan client.Object)
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for o := range queue {
+				do(o)
+			}
+		})
+	}
+	for _, o := range objects {
+		queue <- o
+	}
+	close(queue)
+	group.Wait()
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse
+}
+
+// R24, I9, I10, S9, S10: among a great many objects that make no sense, thousands of Secrets of others and a huge one, an
+// object that does make sense is ready at once. What waited for an authority is mended as soon as that is there; and all
+// are gone at once when they are deleted.
+func TestAGoodObjectAmongAThousandWithoutSenseIsReadyAtOnce(t *testing.T) {
+	s := newScene(t)
+	n := sized(300, 1000)
+	var bad, foreign []client.Object
+	i := 0
+	for len(bad) < n {
+		for _, make := range nonsense {
+			o := make(fmt.Sprintf("bad-%04d", i))
+			o.SetNamespace(s.Namespace)
+			bad = append(bad, o)
+			i++
+		}
+	}
+	for i := range sized(200, 3000) {
+		foreign = append(foreign, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("theirs-%04d", i), Namespace: s.Namespace},
+			Data: map[string][]byte{"x": []byte(strings.Repeat("x", 20<<10))}})
+	}
+	foreign = append(foreign, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "huge", Namespace: s.Namespace},
+		Data: map[string][]byte{"x": []byte(strings.Repeat("x", 1000<<10))}})
+	put := func(o client.Object) {
+		if err := s.Client.Create(s.Ctx, o); err != nil {
+			t.Error(err)
+		}
+	}
+	s.Create(anAuthority(), aPolicy(), anAdmin(), aServer(), aForeignSecret(), aHeadlessServer())
+	inParallel(foreign, put)
+	start := heap()
+	o := startOperator(t, world.APIServer(), s.Namespace, s.Fake)
+	authority := anAuthority()
+	authority.Namespace = s.Namespace
+	untilHealthy(t, s.Client, authority)
+	if grown := int64(heap()) - int64(start); grown > 24<<20 {
+		t.Errorf("%d Secrets of others made the heap grow by %d bytes: they are cached", len(foreign), grown)
+	}
+	inParallel(bad, put)
+	good, login := anIdentity("good"), aCredential("good")
+	good.Annotations = map[string]string{}
+	for i := range 2000 {
+		good.Annotations[fmt.Sprintf("example.com/annotation-%04d", i)] = strings.Repeat("x", 50)
+	}
+	begun := time.Now()
+	s.Create(good, login)
+	untilHealthy(t, s.Client, good, login)
+	t.Logf("ready after %s", time.Since(begun))
+	if took := time.Since(begun); took > 30*time.Second {
+		t.Errorf("a good object waited %s", took)
+	}
+	// The authority that they named comes.
+	nowhere := anAuthority()
+	nowhere.Name, nowhere.Spec.SecretName = "nowhere", "nowhere-ca"
+	s.Create(nowhere)
+	var waited []client.Object
+	for _, o := range bad {
+		if identity, ok := o.(*v1alpha1.ClientIdentity); ok && identity.Spec.AuthorityRef.Name == "nowhere" && identity.Spec.AuthorityRef.Kind == v1alpha1.AuthorityKindNamespaced {
+			waited = append(waited, o)
+		}
+	}
+	begun = time.Now()
+	untilHealthy(t, s.Client, waited...)
+	t.Logf("%d that waited for their authority are ready after %s; %d errors in the log", len(waited), time.Since(begun), o.errorLines())
+	if lines := o.errorLines(); lines > 2*n {
+		t.Errorf("%d errors in the log", lines)
+	}
+	inParallel(bad, func(o client.Object) {
+		if err := s.Client.Delete(s.Ctx, o); err != nil {
+			t.Error(err)
+		}
+	})
+	until(t, func() bool {
+		var logins v1alpha1.DatabaseCredentialList
+		var identities v1alpha1.ClientIdentityList
+		if s.Client.List(s.Ctx, &logins, client.InNamespace(s.Namespace)) != nil || s.Client.List(s.Ctx, &identities, client.InNamespace(s.Namespace)) != nil {
+			return false
+		}
+		return len(logins.Items)+len(identities.Items) == 2
+	}, func() string { return "the objects without sense do not go" })
+	until(t, func() bool { return int64(heap())-int64(start) < 48<<20 }, func() string {
+		return fmt.Sprintf("after they were deleted the heap is %d bytes above the start", int64(heap())-int64(start))
+	})
+}
+
+// R5, I4: a restart with nothing due writes nothing; and with every status deleted it writes the statuses and nothing else.
+func TestARestartWritesNothingAndWithoutAnyStatusOnlyStatuses(t *testing.T) {
+	s := newScene(t)
+	s.ready(anAuthority(), aPolicy(), anAdmin(), aServer())
+	var objects []client.Object
+	for i := range sized(10, 200) {
+		objects = append(objects, anIdentity(fmt.Sprintf("app-%03d", i)), aCredential(fmt.Sprintf("login-%03d", i)))
+	}
+	s.ready(objects...)
+	versions := func() map[string]string {
+		var secrets corev1.SecretList
+		if err := s.Client.List(s.Ctx, &secrets, client.InNamespace(s.Namespace)); err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]string{}
+		for _, secret := range secrets.Items {
+			out[secret.Name] = secret.ResourceVersion
+		}
+		return out
+	}
+	before := versions()
+	calls := s.Fake.Calls("Stage")
+	s.restart(world.Options{})
+	s.counted()
+	for _, o := range objects {
+		s.pass(o)
+	}
+	if writes, _ := s.counted(); writes > 0 {
+		t.Errorf("a restart wrote %d times", writes)
+	}
+	for _, o := range objects {
+		switch c := o.(type) {
+		case *v1alpha1.ClientIdentity:
+			c.Status = v1alpha1.IdentityStatus{}
+		case *v1alpha1.DatabaseCredential:
+			c.Status = v1alpha1.DatabaseCredentialStatus{}
+		}
+		if err := s.Client.Status().Update(s.Ctx, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.restart(world.Options{})
+	s.counted()
+	for _, o := range objects {
+		s.pass(o)
+	}
+	if writes, _ := s.counted(); writes != len(objects) {
+		t.Errorf("with every status deleted a restart wrote %d times, want %d statuses", writes, len(objects))
+	}
+	after := versions()
+	for name, version := range before {
+		if after[name] != version {
+			t.Errorf("Secret %s was written", name)
+		}
+	}
+	if len(after) != len(before) || s.Fake.Calls("Stage") != calls {
+		t.Error("a Secret more, or a password was staged")
+	}
+	for _, o := range objects {
+		if s.settle(o); !healthy(o) {
+			t.Errorf("%s is not healthy:%s", o.GetName(), describe(o))
+		}
+	}
+}

@@ -1,0 +1,313 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/world"
+)
+
+const (
+	interval = 24 * time.Hour
+	overlap  = 10 * time.Minute
+)
+
+func duration(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
+
+func anAuthority() *v1alpha1.CertificateAuthority {
+	return &v1alpha1.CertificateAuthority{
+		ObjectMeta: metav1.ObjectMeta{Name: "internal"},
+		Spec: v1alpha1.AuthoritySpec{
+			Managed:    &v1alpha1.ManagedAuthority{CommonName: "Hostile CA", KeyAlgorithm: "ECDSA-P256", Lifetime: duration(43800 * time.Hour)},
+			SecretName: "internal-ca",
+			Constraints: v1alpha1.Constraints{
+				MaxLifetime: duration(720 * time.Hour), CommonNames: []v1alpha1.NamePattern{"*"}},
+		},
+	}
+}
+
+func anIdentity(name string) *v1alpha1.ClientIdentity {
+	return &v1alpha1.ClientIdentity{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
+			AuthorityRef: v1alpha1.AuthorityReference{Name: "internal"}, CommonName: name,
+			Lifetime: duration(24 * time.Hour), SecretName: v1alpha1.ObjectName(name + "-mtls"),
+		}},
+	}
+}
+
+func aPolicy() *v1alpha1.RotationPolicy {
+	return &v1alpha1.RotationPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: "daily"},
+		Spec: v1alpha1.RotationPolicySpec{
+			Interval: duration(interval), MaxAge: &metav1.Duration{Duration: 3 * interval},
+			Overlap: v1alpha1.Overlap{Minimum: duration(overlap)}, WarnBefore: duration(24 * time.Hour), AlarmBefore: duration(4 * time.Hour),
+		},
+	}
+}
+
+func anAdmin() *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "orders-admin", Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
+		StringData: map[string]string{"username": "rotator", "password": "admin-password-of-the-test", "host": "orders-db.data:5432"},
+	}
+}
+
+func aServer() *v1alpha1.DatabaseServer {
+	return &v1alpha1.DatabaseServer{
+		ObjectMeta: metav1.ObjectMeta{Name: "orders"},
+		Spec: v1alpha1.DatabaseServerSpec{
+			Engine: v1alpha1.EnginePostgreSQL, Address: "orders-db.data:5432", TLS: v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeDisable},
+			AdminSecretRef:   v1alpha1.LocalReference{Name: "orders-admin"},
+			AllowedUsernames: []v1alpha1.RolePattern{"*"}, AllowedOwners: []v1alpha1.RolePattern{"orders_owner"},
+		},
+	}
+}
+
+func aCredential(name string) *v1alpha1.DatabaseCredential {
+	return &v1alpha1.DatabaseCredential{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: v1alpha1.DatabaseCredentialSpec{
+			ServerRef: v1alpha1.ServerReference{Name: "orders"}, Database: "orders", Username: strings.ReplaceAll(name, "-", "_"),
+			Strategy: v1alpha1.StrategyAlternatingUsers, Owner: "orders_owner",
+			RotationPolicyRef: &v1alpha1.LocalReference{Name: "daily"}, SecretName: v1alpha1.ObjectName(name + "-db"),
+		},
+	}
+}
+
+func conditionsOf(o client.Object) []metav1.Condition {
+	switch c := o.(type) {
+	case *v1alpha1.CertificateAuthority:
+		return c.Status.Conditions
+	case *v1alpha1.ClientIdentity:
+		return c.Status.Conditions
+	case *v1alpha1.DatabaseServer:
+		return c.Status.Conditions
+	case *v1alpha1.DatabaseCredential:
+		return c.Status.Conditions
+	}
+	return nil
+}
+
+// condition gives "Status/Reason" of a condition, empty where it is absent.
+func condition(o client.Object, kind string) string {
+	if c := meta.FindStatusCondition(conditionsOf(o), kind); c != nil {
+		return string(c.Status) + "/" + c.Reason
+	}
+	return ""
+}
+
+func isReady(o client.Object) bool {
+	return meta.IsStatusConditionTrue(conditionsOf(o), v1alpha1.ConditionReady)
+}
+
+func describe(o client.Object) string {
+	var out strings.Builder
+	for _, c := range conditionsOf(o) {
+		fmt.Fprintf(&out, "\n  %s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message)
+	}
+	return out.String()
+}
+
+// healthy tells whether an object is ready and nothing else is to be said of it.
+func healthy(o client.Object) bool {
+	return isReady(o) && condition(o, v1alpha1.ConditionStalled) == "" && condition(o, v1alpha1.ConditionReconciling) == "" &&
+		condition(o, v1alpha1.ConditionExpiringSoon) == "" && condition(o, v1alpha1.ConditionRotationOverdue) == ""
+}
+
+// scene is a world with one process, and counts what goes through it.
+type scene struct {
+	*world.World
+	t *testing.T
+	p *world.Process
+
+	mu       sync.Mutex
+	requests map[string]int
+	hook     world.Hook
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	s := &scene{World: world.New(t, nil), t: t, requests: map[string]int{}}
+	s.restart(world.Options{})
+	return s
+}
+
+// restart throws the process away and begins another one.
+func (s *scene) restart(options world.Options) {
+	s.p = s.Start("rekey", options)
+	s.p.Hook(func(ctx context.Context, r world.Request, do func() error) error {
+		s.mu.Lock()
+		s.requests[r.Verb+" "+r.Kind]++
+		hook := s.hook
+		s.mu.Unlock()
+		if hook != nil {
+			return hook(ctx, r, do)
+		}
+		return do()
+	})
+}
+
+func (s *scene) setHook(hook world.Hook) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hook = hook
+}
+
+// counted gives the requests since the last call: writes, and everything.
+func (s *scene) counted() (writes, all int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for what, n := range s.requests {
+		all += n
+		if !strings.HasPrefix(what, "get ") && !strings.HasPrefix(what, "list ") {
+			writes += n
+		}
+	}
+	s.requests = map[string]int{}
+	return writes, all
+}
+
+// pass makes one pass, tells when the object wants the next one, and reads it anew where it is still there.
+func (s *scene) pass(o client.Object) time.Duration {
+	s.t.Helper()
+	result, err := s.p.Pass(o)
+	if err := client.IgnoreNotFound(s.Client.Get(s.Ctx, client.ObjectKeyFromObject(o), o)); err != nil {
+		s.t.Fatal(err)
+	}
+	if err != nil {
+		// A manager tries again, ever later.
+		return time.Second
+	}
+	return result.RequeueAfter
+}
+
+// live has the object live for a while, as a manager would: each pass when the one before asked for it. It gives the number
+// of passes.
+func (s *scene) live(o client.Object, during time.Duration, after ...func()) int {
+	s.t.Helper()
+	end := s.Clock.Now().Add(during)
+	for passes := 1; ; passes++ {
+		wait := s.pass(o)
+		for _, check := range after {
+			check()
+		}
+		if wait == 0 || !s.Clock.Now().Add(wait).Before(end) {
+			s.Clock.SetTime(end)
+			return passes
+		}
+		if wait > time.Hour {
+			s.t.Fatalf("%T %s wants to be left alone for %s, which is more than an hour", o, o.GetName(), wait)
+		}
+		if passes > 20000 {
+			s.t.Fatalf("%T %s goes on without end:%s", o, o.GetName(), describe(o))
+		}
+		s.Step(wait)
+	}
+}
+
+// settle makes passes until the object wants to be left alone for more than a few seconds.
+func (s *scene) settle(objects ...client.Object) {
+	s.t.Helper()
+	for _, o := range objects {
+		for range 40 {
+			wait := s.pass(o)
+			if wait == 0 || wait > 20*time.Second {
+				break
+			}
+			s.Step(wait)
+		}
+	}
+}
+
+// ready creates objects and settles those that rekey keeps.
+func (s *scene) ready(objects ...client.Object) {
+	s.t.Helper()
+	s.Create(objects...)
+	for _, o := range objects {
+		switch o.(type) {
+		case *corev1.Secret, *v1alpha1.RotationPolicy:
+			continue
+		}
+		s.settle(o)
+		if !isReady(o) {
+			s.t.Fatalf("%T %s is not ready:%s", o, o.GetName(), describe(o))
+		}
+	}
+	s.Events()
+}
+
+func (s *scene) wantCondition(o client.Object, kind, want string) {
+	s.t.Helper()
+	if got := condition(o, kind); got != want {
+		s.t.Errorf("%T %s: condition %s is %q, want %q:%s", o, o.GetName(), kind, got, want, describe(o))
+	}
+}
+
+// find gives a Secret, nil where there is none.
+func (s *scene) find(name string) *corev1.Secret {
+	s.t.Helper()
+	out := &corev1.Secret{}
+	err := s.Client.Get(s.Ctx, client.ObjectKey{Namespace: s.Namespace, Name: name}, out)
+	if client.IgnoreNotFound(err) != nil {
+		s.t.Fatal(err)
+	}
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+// secret gives a Secret that is there.
+func (s *scene) secret(name string) *corev1.Secret {
+	s.t.Helper()
+	out := s.find(name)
+	if out == nil {
+		s.t.Fatalf("there is no Secret %s", name)
+	}
+	return out
+}
+
+func ledgerName(o *v1alpha1.DatabaseCredential) string {
+	return secretstore.LedgerName("DatabaseCredential", o.Name)
+}
+
+// accepted tells whether the login that the Secret shows is accepted by the server.
+func (s *scene) accepted(secret *corev1.Secret) bool {
+	return secret != nil && s.Fake.Accepts(string(secret.Data[credential.KeyUsername]), string(secret.Data[credential.KeyPassword]))
+}
+
+// open are the logins of a credential that the server accepts.
+func (s *scene) open(o *v1alpha1.DatabaseCredential) []string {
+	var out []string
+	for _, slot := range []string{"a", "b"} {
+		name := o.Spec.Username + "_" + slot
+		if login, ok := s.Fake.Login(name); ok && login.CanLogin {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// with tells whether any line holds all the words.
+func with(lines []string, words ...string) bool {
+	return slices.ContainsFunc(lines, func(line string) bool {
+		return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) })
+	})
+}

@@ -1,0 +1,128 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr/funcr"
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/controllers"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/test/world"
+)
+
+// operator is rekey with its manager, as main.go starts it, but for the lease.
+type operator struct {
+	stop func()
+
+	mu     sync.Mutex
+	errors int
+}
+
+// startOperator runs rekey for one namespace, with the API server of the configuration, until it is stopped.
+func startOperator(t *testing.T, config *rest.Config, namespace string, database backend.Backend) *operator {
+	t.Helper()
+	scheme, err := world.Scheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &operator{}
+	log := funcr.NewJSON(func(line string) {
+		if strings.Contains(line, `"error":`) {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			o.errors++
+		}
+	}, funcr.Options{})
+	config = rest.CopyConfig(config)
+	apiClock := controllers.NewAPIClock(clock.RealClock{})
+	config.Wrap(apiClock.Wrap)
+	config.QPS = -1
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: scheme, Logger: log, Cache: controllers.CacheOptions([]string{namespace}, namespace),
+		Client:     client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}},
+		Metrics:    metricsserver.Options{BindAddress: "0"},
+		Controller: ctrlconfig.Controller{SkipNameValidation: new(true)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = controllers.Setup(t.Context(), mgr, controllers.Options{
+		Namespaces: []string{namespace}, OperatorNamespace: namespace, Workers: 8, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
+		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: database}, KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- mgr.Start(ctx) }()
+	o.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(o.stop)
+	return o
+}
+
+func (o *operator) errorLines() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.errors
+}
+
+const patience = 2 * time.Minute
+
+// until waits until something holds, by the wall clock.
+func until(t *testing.T, holds func() bool, otherwise func() string) {
+	t.Helper()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for begun := time.Now(); time.Since(begun) < patience; <-tick.C {
+		if holds() {
+			return
+		}
+	}
+	t.Fatal(otherwise())
+}
+
+// untilHealthy waits until the objects are in order; what cannot be read now is read again.
+func untilHealthy(t *testing.T, c client.Client, objects ...client.Object) {
+	t.Helper()
+	for _, o := range objects {
+		until(t, func() bool {
+			return c.Get(t.Context(), client.ObjectKeyFromObject(o), o) == nil && healthy(o) && observed(o) == o.GetGeneration()
+		}, func() string { return world.KindOf(o) + " " + o.GetName() + " is not healthy:" + describe(o) })
+	}
+}
+
+func observed(o client.Object) int64 {
+	switch c := o.(type) {
+	case *v1alpha1.CertificateAuthority:
+		return c.Status.ObservedGeneration
+	case *v1alpha1.ClientIdentity:
+		return c.Status.ObservedGeneration
+	case *v1alpha1.DatabaseServer:
+		return c.Status.ObservedGeneration
+	case *v1alpha1.DatabaseCredential:
+		return c.Status.ObservedGeneration
+	}
+	return 0
+}

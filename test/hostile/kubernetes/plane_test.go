@@ -1,0 +1,392 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/test/world"
+)
+
+// plane is a control plane of a test's own, whose parts can be killed and started again.
+type plane struct {
+	t               *testing.T
+	dir             string
+	etcdURL, peer   string
+	port            string
+	etcd, apiServer *exec.Cmd
+	config          *rest.Config
+	client          client.Client
+	quota           int
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	return port
+}
+
+// startPlane starts etcd, with a quota in bytes (0 for the default), and an API server with our kinds.
+func startPlane(t *testing.T, quota int) *plane {
+	t.Helper()
+	p := &plane{t: t, dir: t.TempDir(), quota: quota, port: freePort(t),
+		etcdURL: "http://127.0.0.1:" + freePort(t), peer: "http://127.0.0.1:" + freePort(t)}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"sa.key":     string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+		"tokens.csv": "token-of-the-test,admin,admin,system:masters\n",
+	} {
+		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.config = &rest.Config{Host: "https://127.0.0.1:" + p.port, BearerToken: "token-of-the-test",
+		TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: -1}
+	t.Cleanup(func() { p.killAPIServer(); p.killEtcd() })
+	p.startEtcd()
+	p.startAPIServer()
+	if _, err := envtest.InstallCRDs(p.config, envtest.CRDInstallOptions{
+		Paths: []string{filepath.Join(world.Root(), "config", "crd", "bases")}, ErrorIfPathMissing: true, MaxTime: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	scheme, err := world.Scheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.client, err = client.New(p.config, client.Options{Scheme: scheme}); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *plane) run(name string, arguments ...string) *exec.Cmd {
+	p.t.Helper()
+	command := exec.Command(filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), name), arguments...)
+	if err := command.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	return command
+}
+
+func kill(command *exec.Cmd) {
+	if command != nil {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	}
+}
+
+func (p *plane) killEtcd()      { kill(p.etcd); p.etcd = nil }
+func (p *plane) killAPIServer() { kill(p.apiServer); p.apiServer = nil }
+
+func (p *plane) startEtcd() {
+	p.t.Helper()
+	p.etcd = p.run("etcd", "--data-dir", filepath.Join(p.dir, "etcd"), "--listen-client-urls", p.etcdURL, "--advertise-client-urls", p.etcdURL,
+		"--listen-peer-urls", p.peer, "--quota-backend-bytes", fmt.Sprint(p.quota), "--log-level", "error", "--snapshot-count", "100000")
+	p.answers(http.DefaultClient, p.etcdURL+"/version")
+}
+
+func (p *plane) startAPIServer() {
+	p.t.Helper()
+	at := func(name string) string { return filepath.Join(p.dir, name) }
+	p.apiServer = p.run("kube-apiserver", "--etcd-servers", p.etcdURL, "--cert-dir", at("certs"), "--bind-address", "127.0.0.1", "--secure-port", p.port,
+		"--authorization-mode", "RBAC", "--token-auth-file", at("tokens.csv"), "--service-account-issuer", "https://hostile.test",
+		"--service-account-key-file", at("sa.key"), "--service-account-signing-key-file", at("sa.key"), "--service-cluster-ip-range", "10.0.0.0/24",
+		"--disable-admission-plugins", "ServiceAccount", "--etcd-healthcheck-timeout", "10s")
+	transport, err := rest.HTTPClientFor(p.config)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.answers(transport, p.config.Host+"/readyz")
+}
+
+// answers waits until a server says that it is well.
+func (p *plane) answers(c *http.Client, url string) {
+	p.t.Helper()
+	until(p.t, func() bool {
+		response, err := c.Get(url)
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	}, func() string { return url + " does not answer" })
+}
+
+// copyEtcd copies what etcd holds, while it stands still.
+func (p *plane) copyEtcd(from, to string) {
+	p.t.Helper()
+	to = filepath.Join(p.dir, to)
+	if err := os.RemoveAll(to); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.CopyFS(to, os.DirFS(filepath.Join(p.dir, from))); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// post sends a request to etcd's own API.
+func (p *plane) post(path, body string) string {
+	p.t.Helper()
+	response, err := http.Post(p.etcdURL+path, "application/json", strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		p.t.Fatalf("etcd answered %s to %s: %s (%v)", response.Status, path, content, err)
+	}
+	return string(content)
+}
+
+// estate is what lives on a plane: an authority with an identity, and a server with two logins.
+type estate struct {
+	*plane
+	fake       *backendtest.Fake
+	authority  *v1alpha1.CertificateAuthority
+	identity   *v1alpha1.ClientIdentity
+	login      *v1alpha1.DatabaseCredential
+	everything []client.Object
+	stop       func()
+}
+
+func (p *plane) settle() *estate {
+	p.t.Helper()
+	e := &estate{plane: p, fake: backendtest.NewFake(), authority: anAuthority(), identity: anIdentity("app"), login: aCredential("orders")}
+	server := aServer()
+	e.everything = []client.Object{e.authority, server, e.identity, e.login}
+	e.start()
+	p.create(append([]client.Object{aPolicy(), anAdmin()}, e.everything...)...)
+	untilHealthy(p.t, p.client, e.everything...)
+	return e
+}
+
+func (e *estate) start() { e.stop = startOperator(e.t, e.config, "default", e.fake).stop }
+
+func (p *plane) create(objects ...client.Object) {
+	p.t.Helper()
+	for _, o := range objects {
+		o.SetNamespace("default")
+		if err := p.client.Create(p.t.Context(), o); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+// rotate asks for a rotation, as often as it takes until the API server hears it.
+func (e *estate) rotate(token string) {
+	e.t.Helper()
+	until(e.t, func() bool {
+		login := &v1alpha1.DatabaseCredential{}
+		if e.client.Get(e.t.Context(), client.ObjectKeyFromObject(e.login), login) != nil {
+			return false
+		}
+		metav1.SetMetaDataAnnotation(&login.ObjectMeta, v1alpha1.AnnotationRotate, token)
+		return e.client.Update(e.t.Context(), login) == nil
+	}, func() string { return "the annotation could not be set" })
+}
+
+// retire asks for the end of the overlap.
+func (e *estate) retire(token string) {
+	e.t.Helper()
+	until(e.t, func() bool {
+		login := &v1alpha1.DatabaseCredential{}
+		if e.client.Get(e.t.Context(), client.ObjectKeyFromObject(e.login), login) != nil {
+			return false
+		}
+		metav1.SetMetaDataAnnotation(&login.ObjectMeta, v1alpha1.AnnotationRetirePrevious, token)
+		return e.client.Update(e.t.Context(), login) == nil
+	}, func() string { return "the annotation could not be set" })
+}
+
+func (e *estate) published() bool {
+	secret := &corev1.Secret{}
+	err := e.client.Get(e.t.Context(), client.ObjectKey{Namespace: "default", Name: "orders-db"}, secret)
+	return err == nil && e.fake.Accepts(string(secret.Data["username"]), string(secret.Data["password"]))
+}
+
+func (e *estate) revision(want int64) {
+	e.t.Helper()
+	until(e.t, func() bool {
+		return e.client.Get(e.t.Context(), client.ObjectKeyFromObject(e.login), e.login) == nil && e.login.Status.Revision >= want && healthy(e.login)
+	}, func() string {
+		return fmt.Sprintf("revision %d, want %d:%s", e.login.Status.Revision, want, describe(e.login))
+	})
+}
+
+// I1, I3, I8, R6, R27: the API server, or etcd, is killed in the middle of a rotation, while the operator lives or is
+// started anew: nothing is lost, nothing is rotated twice, and everything is in order afterwards.
+func TestAControlPlaneThatIsKilledInTheMiddleOfARotationLosesNothing(t *testing.T) {
+	e := startPlane(t, 0).settle()
+	revision := e.login.Status.Revision
+	for turn, killed := range []string{"the API server", "etcd", "both, and the operator"} {
+		// It dies while the database is being told: the ledger knows the version already.
+		e.fake.Before("Stage", func() {
+			if killed != "the API server" {
+				e.killEtcd()
+			}
+			if killed != "etcd" {
+				e.killAPIServer()
+			}
+		})
+		stages := e.fake.Calls("Stage")
+		e.rotate(fmt.Sprintf("turn %d", turn))
+		until(t, func() bool { return e.fake.Calls("Stage") > stages }, func() string { return "nothing was staged" })
+		late := anIdentity(fmt.Sprintf("late-%d", turn))
+		late.Namespace = "default"
+		if killed == "both, and the operator" {
+			e.stop()
+		}
+		after(time.Duration(sized(3, 20)) * time.Second)
+		if e.etcd == nil {
+			e.startEtcd()
+		}
+		if e.apiServer == nil {
+			e.startAPIServer()
+		}
+		if killed == "both, and the operator" {
+			e.start()
+		}
+		until(t, func() bool { return e.client.Create(t.Context(), late) == nil }, func() string { return "the API server takes nothing" })
+		revision++
+		e.revision(revision)
+		untilHealthy(t, e.client, append(e.everything, late)...)
+		if e.login.Status.Revision != revision || !e.published() {
+			t.Errorf("after %s was killed the login is at revision %d, want %d, or is refused", killed, e.login.Status.Revision, revision)
+		}
+		if again := e.fake.Calls("Stage") - stages; again > 2 {
+			t.Errorf("after %s was killed the version was staged %d times", killed, again)
+		}
+		if e.identity.Status.Revision != 1 || late.Status.Revision != 1 {
+			t.Errorf("after %s was killed the certificates are at revisions %d and %d", killed, e.identity.Status.Revision, late.Status.Revision)
+		}
+		e.retire(fmt.Sprintf("turn %d", turn))
+		until(t, func() bool {
+			login, _ := e.fake.Login(map[string]string{"orders_a": "orders_b", "orders_b": "orders_a"}[e.login.Status.ActiveUsername])
+			return !login.CanLogin
+		}, func() string { return "the previous login is not retired" })
+	}
+}
+
+// R19: etcd is restored from a copy that was taken two rotations ago: the marks of the server are above the ledger. As the
+// runbook says rekey is started anew; the restored password is made to work, and no certificate that is good is replaced.
+func TestEtcdRestoredFromBeforeTheLastRotationsHealsByItself(t *testing.T) {
+	e := startPlane(t, 0).settle()
+	serial := e.identity.Status.SerialNumber
+	e.stop()
+	e.killAPIServer()
+	e.killEtcd()
+	e.copyEtcd("etcd", "copy")
+	e.startEtcd()
+	e.startAPIServer()
+	e.start()
+	for turn := range 2 {
+		e.rotate(fmt.Sprintf("turn %d", turn))
+		e.revision(int64(2 + turn))
+		e.retire(fmt.Sprintf("turn %d", turn))
+		other := map[string]string{"orders_a": "orders_b", "orders_b": "orders_a"}[e.login.Status.ActiveUsername]
+		until(t, func() bool { login, _ := e.fake.Login(other); return !login.CanLogin }, func() string { return "the previous login is not retired" })
+	}
+	newest := anIdentity("newest")
+	e.create(newest)
+	untilHealthy(t, e.client, newest)
+	e.stop()
+	e.killAPIServer()
+	e.killEtcd()
+	e.copyEtcd("copy", "etcd")
+	e.startEtcd()
+	e.startAPIServer()
+	if e.published() {
+		t.Fatal("the restored password works already: this shows nothing")
+	}
+	e.start()
+	// A process that was just started proves everything within five minutes; to ask for a rotation is not needed, but a
+	// person who does so meanwhile must not make it worse.
+	e.rotate("after the restore")
+	until(t, func() bool { return e.published() }, func() string { return "the published login is still refused" })
+	e.revision(4)
+	untilHealthy(t, e.client, e.everything...)
+	if e.identity.Status.SerialNumber != serial {
+		t.Error("the restore made a new certificate")
+	}
+	if !e.published() {
+		t.Error("what is published is refused in the end")
+	}
+}
+
+// R2, R27, I8: etcd has no room left. Nothing is told to the database that could not be written down before, what is
+// published goes on working, and when there is room again what was asked for is done.
+func TestEtcdWithoutRoomHoldsARotationBackAndNothingElse(t *testing.T) {
+	e := startPlane(t, 24<<20).settle()
+	filler := strings.Repeat("x", 900<<10)
+	until(t, func() bool {
+		object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "filler-", Namespace: "default"}, Data: map[string]string{"x": filler}}
+		err := e.client.Create(t.Context(), object)
+		return err != nil && strings.Contains(err.Error(), "space exceeded")
+	}, func() string { return "etcd does not run out of room" })
+	stages := e.fake.Calls("Stage")
+	// The annotation cannot be set either; a rotation that is asked of rekey by other means meets the same: the Secret is
+	// deleted, which etcd still allows.
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "orders-db", Namespace: "default"}}
+	if err := e.client.Delete(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	mtls := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "app-mtls", Namespace: "default"}}
+	if err := e.client.Delete(t.Context(), mtls); err != nil {
+		t.Fatal(err)
+	}
+	after(5 * time.Second)
+	if e.fake.Calls("Stage") != stages {
+		t.Error("something was staged that could not be written down")
+	}
+	if err := e.client.DeleteAllOf(t.Context(), &corev1.ConfigMap{}, client.InNamespace("default"), client.MatchingFields{}); err != nil {
+		t.Fatal(err)
+	}
+	status := e.post("/v3/maintenance/status", "{}")
+	_, rest, _ := strings.Cut(status, `"revision":"`)
+	current, _, _ := strings.Cut(rest, `"`)
+	e.post("/v3/kv/compaction", fmt.Sprintf(`{"revision": %q, "physical": true}`, current))
+	e.post("/v3/maintenance/defragment", "{}")
+	e.post("/v3/maintenance/alarm", `{"action": "DEACTIVATE", "alarm": "NOSPACE"}`)
+	until(t, e.published, func() string { return "the deleted Secret was not made again" })
+	untilHealthy(t, e.client, e.everything...)
+	if e.fake.Calls("Stage") != stages {
+		t.Error("the deleted Secret rotated the password")
+	}
+	e.rotate("there is room")
+	e.revision(2)
+}
