@@ -38,7 +38,8 @@ time they take.
 | planner | ` + "`internal/rotation`" + ` | the real planner against a pretended world: dies before, after and inside every effect, one and two at a time; every row of its table deleted and swapped, and noticed |
 | contract | ` + "`backendtest`, `issuertest`" + ` | one suite for every backend and issuer: lost answers, late commits, fences |
 | controllers | ` + "`controllers`, `internal/secretstore`" + ` | a real API server, real PostgreSQL 15 and 18, a clock that the test steps |
-| crash | ` + "`test/crash`" + ` | every effect fails in every way; two of everything; the real binary killed while real clients log in; servers that hang, restart or come back from a backup |
+| crash | ` + "`test/crash`" + ` | every effect fails in every way; two of everything; the real binary killed while real clients log in |
+| surroundings | ` + "`test/hostile`" + ` | servers that hang, break off, restart, or come back from a backup; clocks that jump; Secrets edited at every stage |
 | security | ` + "`test/security`" + ` | planted words searched for in everything that comes out; tenants; rights; fuzzing |
 | end to end | ` + "`test/e2e`" + ` | the operator as a pod on a real node |
 

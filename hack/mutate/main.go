@@ -63,7 +63,7 @@ type mutant struct {
 	class string
 }
 
-// choose gives the breaks of the classes with the words in their name. A row that does not fit the sources is an error.
+// choose gives the breaks of the classes with the words in their name.
 func choose(root, classes, words string) ([]mutant, error) {
 	rows, err := reliability.Select(root, classes)
 	if err != nil {

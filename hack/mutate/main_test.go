@@ -114,8 +114,8 @@ func TestABreakIsCaughtOrSurvivesOrSaysNothing(t *testing.T) {
 		"it does not compile":              {breaking{"return 8", "return eight", "^TestRest$"}, "undefined: eight", "1 of 1 breaks were not caught"},
 		"the program ends without a test":  {breaking{"// Rest", "func init() { panic(1) }\n\n// Rest", "^TestRest$"}, "none of its tests did", "1 of 1 breaks were not caught"},
 		"the guard selects no subtest":     {breaking{"60 * minutes", "61 * minutes", "^TestBeats$/^a_year$"}, "", "no test matches ^TestBeats$/^a_year$"},
-		"the guard does not exist":         {breaking{"60 * minutes", "61 * minutes", "^TestPulse$"}, "", "no test in ./heart"},
-		"the product has changed":          {breaking{"70 * minutes", "61 * minutes", "^TestBeats$"}, "", "occurs 0 times"},
+		"the guard does not exist":         {breaking{"60 * minutes", "61 * minutes", "^TestPulse$"}, "", "no test matches ^TestPulse$"},
+		"the product has changed":          {breaking{"70 * minutes", "61 * minutes", "^TestBeats$"}, "occurs 0 times", "1 of 1 breaks were not caught"},
 		"the class has no break of a name": {breaking{"60 * minutes", "61 * minutes", "^TestBeats$"}, "", ""},
 	}
 	for name, tc := range cases {

@@ -146,31 +146,3 @@ func testNames(folder, tags string) ([]string, error) {
 func isTest(name string) bool {
 	return name != "TestMain" && (strings.HasPrefix(name, "Test") || strings.HasPrefix(name, "Fuzz"))
 }
-
-// Select gives the rows of some classes, divided by commas, or of all; each must fit the sources.
-func Select(root, classes string) ([]Row, error) {
-	rows, err := Load(filepath.Join(root, filepath.FromSlash(Rows)))
-	if err != nil {
-		return nil, err
-	}
-	if classes == "" {
-		return rows, checkAll(root, rows)
-	}
-	var out []Row
-	for class := range strings.SplitSeq(classes, ",") {
-		at := slices.IndexFunc(rows, func(row Row) bool { return row.Class == strings.TrimSpace(class) })
-		if at < 0 {
-			return nil, fmt.Errorf("there is no row for class %q; there are R1 to R29, S1 to S18 and I1 to I10", class)
-		}
-		out = append(out, rows[at])
-	}
-	return out, checkAll(root, out)
-}
-
-func checkAll(root string, rows []Row) error {
-	var problems []error
-	for _, row := range rows {
-		problems = append(problems, Check(root, row)...)
-	}
-	return errors.Join(problems...)
-}

@@ -128,3 +128,20 @@ func load(file string) (Row, error) {
 	}
 	return row, nil
 }
+
+// Select gives the rows of some classes, divided by commas, or of all. Root is the folder of the repository.
+func Select(root, classes string) ([]Row, error) {
+	rows, err := Load(filepath.Join(root, filepath.FromSlash(Rows)))
+	if err != nil || classes == "" {
+		return rows, err
+	}
+	var out []Row
+	for class := range strings.SplitSeq(classes, ",") {
+		at := slices.IndexFunc(rows, func(row Row) bool { return row.Class == strings.TrimSpace(class) })
+		if at < 0 {
+			return nil, fmt.Errorf("there is no row for class %q; there are R1 to R29, S1 to S18 and I1 to I10", class)
+		}
+		out = append(out, rows[at])
+	}
+	return out, nil
+}
