@@ -100,6 +100,9 @@ func readiness(outcome Outcome, subject string, cause *trouble) (status metav1.C
 		return metav1.ConditionUnknown, v1alpha1.ReasonProgressing, outcome.Decision.Message
 	case !o.Current.NotAfter.IsZero() && !o.Now.Before(o.Current.NotAfter):
 		return metav1.ConditionFalse, v1alpha1.ReasonExpired, fmt.Sprintf("%s expired at %s.%s", subject, instant(o.Current.NotAfter), why)
+	case rotation.NotYetValid(o):
+		return metav1.ConditionFalse, string(fault.ClockSkew), fmt.Sprintf(
+			"%s was issued at %s, when the clock was ahead, and is not valid yet.%s", subject, instant(o.Current.CommittedAt), why)
 	case o.Proof.Seq == o.Current.Seq && o.Proof.Answer == credential.Rejected:
 		return metav1.ConditionFalse, v1alpha1.ReasonCredentialRejected, fmt.Sprintf("%s is refused by the server.%s", subject, why)
 	case o.Target != rotation.TargetShowsCurrent && cause != nil:

@@ -39,6 +39,10 @@ type memo struct {
 	issued time.Time
 	// endpoint is where the proof was made.
 	endpoint string
+	// heals are the times that the user's Secret had to be written again.
+	heals heals
+	// waits is what the object waits for, since when.
+	waits waits
 }
 
 // issueFloor is the least time between two versions of a source without a ledger. Its Secret is all there is: somebody who
@@ -88,6 +92,8 @@ func (m *Memory) open(uid, inputs string, now time.Time) memo {
 	attempts := make(map[rotation.Step]attempt, len(known.attempts))
 	if known.inputs == inputs {
 		maps.Copy(attempts, known.attempts)
+	} else {
+		known.heals = heals{}
 	}
 	known.inputs, known.attempts = inputs, attempts
 	return known
@@ -99,6 +105,9 @@ func (m *Memory) keep(uid string, what memo) {
 	defer m.mu.Unlock()
 	if m.byUID == nil {
 		m.byUID = map[string]memo{}
+	}
+	if len(what.attempts) == 0 {
+		what.attempts = nil // most objects fail at nothing
 	}
 	m.byUID[uid] = what
 }

@@ -276,6 +276,9 @@ func (p *pass) commit(ctx context.Context) error {
 // project writes the user's Secret, then when that was. Interrupted in between, it is entered again and does the second.
 func (p *pass) project(ctx context.Context) error {
 	if p.snapshot.Target != rotation.TargetShowsCurrent {
+		if err := p.again(); err != nil {
+			return err
+		}
 		if err := p.written(p.Store.Project(ctx)); err != nil {
 			return fmt.Errorf("writing the Secret: %w", err)
 		}

@@ -108,7 +108,7 @@ func (s *shared) report(ctx context.Context, before, after client.Object, found 
 	result := ctrl.Result{RequeueAfter: min(max(found.wakeAt.Sub(now), soonest), latest)}
 	if found.cause != nil {
 		// Not everything that may mend it can be watched. Remote ends have a pace of their own.
-		result.RequeueAfter = min(result.RequeueAfter, lookAgainBroken)
+		result.RequeueAfter = min(result.RequeueAfter, s.rotator.Memory.pace(string(after.GetUID()), found.cause.reason, now))
 	}
 	s.logTrouble(ctx, found)
 	if found.unseen {
@@ -132,9 +132,9 @@ func (s *shared) report(ctx context.Context, before, after client.Object, found 
 // failures; whatever it was, the next pass finds the same facts and writes them.
 func (s *shared) statusFailed(ctx context.Context, result ctrl.Result, err error) (ctrl.Result, error) {
 	switch {
-	case apierrors.IsNotFound(err):
-		return ctrl.Result{}, nil
-	case apierrors.IsConflict(err):
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+		// Whether the object is gone is found out by the next pass: something between us and the API server may have said
+		// so, and then nothing else would ever wake this object.
 		result.RequeueAfter = conflictWait
 	default:
 		log.FromContext(ctx).Error(apiReason(err), "A request to the API server failed; it is tried again")

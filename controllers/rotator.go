@@ -160,6 +160,7 @@ func (p *pass) run(ctx context.Context) {
 		step := p.out.Decision.Step
 		if step == rotation.StepNone {
 			p.count(ctx)
+			p.stillFighting()
 			return
 		}
 		if p.waiting(step) || p.waiting(p.out.Decision.For) {

@@ -1,0 +1,100 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+// waits is a trouble that goes on: its reason, and the inputs that it came up with.
+type waits struct {
+	reason, inputs string
+	since          time.Time
+}
+
+// pace is when to look again at what cannot be watched: soon where the trouble is new, ever less often while it goes on, so
+// that a thousand objects which wait for something that never comes cost next to nothing.
+func (m *Memory) pace(uid, reason string, now time.Time) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known, ok := m.byUID[uid]
+	if !ok {
+		return lookAgainBroken
+	}
+	age := now.Sub(known.waits.since)
+	if known.waits.reason != reason || known.waits.inputs != known.inputs || age < 0 {
+		known.waits, age = waits{reason: reason, inputs: known.inputs, since: now}, 0
+		m.byUID[uid] = known
+	}
+	return min(max(age/4, lookAgainBroken), lookAgainHealthy)
+}
+
+// heals counts how often the user's Secret was written again, each time soon after the time before.
+type heals struct {
+	count int
+	last  time.Time
+}
+
+const (
+	// freeHeals are done at once: a person may edit twice.
+	freeHeals = 3
+	// mostHeal is the longest wait before a Secret is healed once more.
+	mostHeal = 10 * time.Minute
+)
+
+// next is when the Secret may be written again.
+func (h heals) next() time.Time {
+	if h.count < freeHeals {
+		return h.last
+	}
+	return h.last.Add(min(time.Second<<min(h.count-freeHeals, 20), mostHeal))
+}
+
+// calm is when the fight counts as over.
+func (h heals) calm() time.Time { return h.next().Add(h.next().Sub(h.last) + time.Minute) }
+
+// at forgets a fight that is over, or that a clock has run away from.
+func (h heals) at(now time.Time) heals {
+	if h.last.Sub(now) > 0 || !now.Before(h.calm()) {
+		return heals{}
+	}
+	return h
+}
+
+// again counts a version that is written once more, and holds it back where somebody else changes it each time: two who
+// write the same object as fast as they can take an API server down.
+func (p *pass) again() error {
+	now, current := p.now(), p.snapshot.Ledger.Current
+	if current.PublishedAt.IsZero() {
+		return nil
+	}
+	h := p.memo.heals.at(now)
+	if h.count >= freeHeals && now.Before(h.next()) {
+		return p.fight()
+	}
+	p.memo.heals = heals{count: h.count + 1, last: now}
+	return nil
+}
+
+// fight tells of somebody who changes the user's Secret again and again; nil where nobody does.
+func (p *pass) fight() error {
+	h := p.memo.heals.at(p.now())
+	if h.count < freeHeals {
+		return nil
+	}
+	return fault.Blocked(fault.SecretConflict, fmt.Errorf(
+		"somebody else changes the Secret each time that it is written, %d times in a row by now: find out who, with `kubectl get secret -o yaml --show-managed-fields`. It is not written again before %s",
+		h.count, instant(h.next())))
+}
+
+// stillFighting reports a fight over the Secret until it is over, so that what is reported does not change with each turn.
+func (p *pass) stillFighting() {
+	if err := p.fight(); err != nil && p.out.Decision.Unmet == nil {
+		p.out.Err, p.out.FailedStep, p.out.NextAttempt = err, rotation.StepProject, p.memo.heals.calm()
+	}
+}
