@@ -5,7 +5,6 @@ package material_test
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/dsa" //nolint:staticcheck // a kind of key that must be refused
 	"crypto/ecdh"
 	"crypto/ecdsa"
@@ -234,33 +233,4 @@ func TestRequestsCarryNamesAndTheirOwnSignature(t *testing.T) {
 			t.Errorf("the request is for %s, want %s", got, want)
 		}
 	}
-}
-
-func FuzzParseKey(f *testing.F) {
-	for _, algorithm := range []material.KeyAlgorithm{material.ECDSAP256, material.Ed25519} {
-		f.Add(newKey(f, algorithm))
-	}
-	f.Add(pemBlock(f, "EC PRIVATE KEY")(x509.MarshalECPrivateKey(ecKey(f, elliptic.P384()))))
-	f.Add([]byte("-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		key, err := material.ParseKey(data)
-		if err != nil {
-			wantNoKey(t, err.Error(), data)
-			return
-		}
-		if err := material.CheckPublicKey(key.Public()); err != nil {
-			t.Errorf("a key was accepted that is not good enough: %v", err)
-		}
-		der, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, err := material.ParseKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-		if err != nil {
-			t.Fatalf("what was read cannot be read again: %v", err)
-		}
-		if !again.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(key.Public()) {
-			t.Error("it is another key when it is read again")
-		}
-	})
 }

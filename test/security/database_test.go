@@ -67,7 +67,7 @@ func startDatabase(t *testing.T, version int) *database {
 		"CREATE ROLE plain LOGIN CREATEROLE PASSWORD '" + verifier("plain") + "'",
 		"CREATE ROLE granted LOGIN CREATEROLE PASSWORD '" + verifier("granted") + "'",
 		"CREATE ROLE super LOGIN SUPERUSER PASSWORD '" + verifier("super") + "'",
-		"GRANT SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement TO granted",
+		"GRANT SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement, pg_stat_statements.track_utility TO granted",
 	}
 	if version >= 16 {
 		statements = append(statements, "GRANT orders_owner TO plain, granted WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")

@@ -172,7 +172,7 @@ func (c *cluster) run(binary, name string, environment ...string) *operator {
 func (o *operator) complaints() string {
 	var out []string
 	for line := range strings.SplitSeq(o.stdout.String()+o.stderr.String(), "\n") {
-		if !strings.Contains(line, `"level":"info"`) && !strings.Contains(line, `"level":"debug"`) && !strings.Contains(line, `"level":"Level(`) {
+		if strings.HasPrefix(line, `{"level":"error"`) || strings.HasPrefix(line, "rekey:") {
 			out = append(out, line[:min(len(line), 600)])
 		}
 	}
@@ -250,7 +250,8 @@ func (o *operator) scrape() string {
 	t := o.c.t
 	t.Helper()
 	account := metav1.ObjectMeta{Namespace: operatorNamespace, Name: "prometheus"}
-	o.c.create(&corev1.ServiceAccount{ObjectMeta: account}, &rbacv1.ClusterRoleBinding{
+	stranger := metav1.ObjectMeta{Namespace: operatorNamespace, Name: "stranger"}
+	o.c.create(&corev1.ServiceAccount{ObjectMeta: stranger}, &corev1.ServiceAccount{ObjectMeta: account}, &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "prometheus-reads-rekey"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "rekey-metrics-reader"},
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: account.Namespace, Name: account.Name}},
@@ -272,7 +273,7 @@ func (o *operator) scrape() string {
 		text, err := io.ReadAll(answer.Body)
 		return answer.StatusCode, string(text), err
 	}
-	if code, _, err := ask(o.c.token("default", "default")); err != nil || code != http.StatusForbidden {
+	if code, _, err := ask(o.c.token(stranger.Namespace, stranger.Name)); err != nil || code != http.StatusForbidden {
 		t.Errorf("metrics for an account without the right: status %d, %v; want 403", code, err)
 	}
 	var out string

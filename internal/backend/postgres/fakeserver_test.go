@@ -326,18 +326,3 @@ func TestAnSQLSTATEIsFiveLettersOrNothing(t *testing.T) {
 		}
 	}
 }
-
-func FuzzTheAuthWatchNeverFails(f *testing.F) {
-	f.Add([]byte("R\x00\x00\x00\x08\x00\x00\x00\x0a"), 3)
-	f.Fuzz(func(_ *testing.T, data []byte, size int) {
-		watch := &authWatch{}
-		reader := &authReader{source: strings.NewReader(string(data)), watch: watch}
-		buffer := make([]byte, max(1, min(size, 100)))
-		for {
-			if _, err := reader.Read(buffer); err != nil {
-				break
-			}
-		}
-		_, _, _ = watch.insecure(), watch.withoutPassword(), watch.saw(authSASLFinal)
-	})
-}

@@ -212,21 +212,6 @@ func TestApplicationNamesFitAndDiffer(t *testing.T) {
 	}
 }
 
-func FuzzOnlyOurOwnMarksAreMarks(f *testing.F) {
-	f.Add("c0ffee", "shop", "orders", int64(7))
-	f.Add("", "a b", "x seq=9", int64(-1))
-	f.Fuzz(func(t *testing.T, cluster, namespace, name string, seq int64) {
-		r := credential.Ref{Cluster: cluster, Namespace: namespace, Name: name, Seq: seq}
-		owner, got, _ := parseMark(markText(r))
-		if owner != "" && (owner != r.Owner() || got != r.Seq) {
-			t.Errorf("%q was read as %q, %d", markText(r), owner, got)
-		}
-		if owner == "" && len(markText(r)) <= maxMark && seq > 0 && seq < 1e17 && !strings.ContainsAny(r.Owner(), " \t\n\v\f\r") && r.Owner() != "" {
-			t.Errorf("%q was not recognised", markText(r))
-		}
-	})
-}
-
 func TestCommentsThatAreNoMarks(t *testing.T) {
 	for _, comment := range []string{"", "rekey", "rekey a/b/c", "rekey a/b/c seq=", "rekey a/b/c seq=0", "rekey a/b/c seq=-1", "rekey a/b/c seq=1 ", " rekey a/b/c seq=1",
 		"rekey a/b/c seq=01", "rekey a/b/c seq=99999999999999999999", "rekey a/b/c seq=1\n", "the app's login", "rekey " + strings.Repeat("x", 600) + " seq=1"} {

@@ -1,0 +1,93 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package material_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/elliptic"
+	"crypto/x509"
+	"encoding/pem"
+	"testing"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/material"
+)
+
+// FuzzPEM reads whatever there is as a key, as a request and as certificates. What is accepted is good enough and can be read
+// again as the same; what is refused is refused without a word of it.
+func FuzzPEM(f *testing.F) {
+	for _, algorithm := range []material.KeyAlgorithm{material.ECDSAP256, material.Ed25519} {
+		key := newKey(f, algorithm)
+		f.Add(key)
+		f.Add(must[[]byte](f)(material.NewRequest(credential.NewSensitive(key), wanted().Names)))
+	}
+	root := authority(f, "root", nil, nil)
+	middle := authority(f, "middle", &root, nil)
+	f.Add(append(sign(f, leafTemplate(), &middle, material.ECDSAP256).pem(), middle.pem()...))
+	f.Add(root.pem())
+	f.Add(pemBlock(f, "EC PRIVATE KEY")(x509.MarshalECPrivateKey(ecKey(f, elliptic.P384()))))
+	f.Add([]byte("-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		tryKey(t, data)
+		tryRequest(t, data)
+		tryCertificates(t, data)
+	})
+}
+
+func tryKey(t *testing.T, data []byte) {
+	t.Helper()
+	key, err := material.ParseKey(data)
+	if err != nil {
+		wantNoKey(t, err.Error(), data)
+		return
+	}
+	if err := material.CheckPublicKey(key.Public()); err != nil {
+		t.Errorf("a key was accepted that is not good enough: %v", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := material.ParseKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	if err != nil {
+		t.Fatalf("what was read cannot be read again: %v", err)
+	}
+	if !again.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(key.Public()) {
+		t.Error("it is another key when it is read again")
+	}
+}
+
+func tryRequest(t *testing.T, data []byte) {
+	t.Helper()
+	request, err := material.ParseRequest(data)
+	if err != nil {
+		return
+	}
+	if err := material.CheckPublicKey(request.PublicKey); err != nil {
+		t.Errorf("a request was accepted for a key that is not good enough: %v", err)
+	}
+	again, err := material.ParseRequest(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request.Raw}))
+	if err != nil || !bytes.Equal(again.Raw, request.Raw) {
+		t.Errorf("what was read cannot be read again: %v", err)
+	}
+}
+
+func tryCertificates(t *testing.T, data []byte) {
+	t.Helper()
+	certificates, err := material.ParseCertificates(data)
+	if err != nil {
+		return
+	}
+	again, err := material.ParseCertificates(material.EncodeCertificates(certificates...))
+	if err != nil || len(again) != len(certificates) {
+		t.Fatalf("%d certificates were read, and then %d: %v", len(certificates), len(again), err)
+	}
+	for i, certificate := range certificates {
+		if !again[i].Equal(certificate) || material.Describe(certificate) == "" || material.SHA256(certificate) != material.SHA256(again[i]) {
+			t.Errorf("certificate %d is another one when it is read again", i+1)
+		}
+		material.IdentityOf(certificate).Fingerprint()
+	}
+}

@@ -1,0 +1,74 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package security
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/rekey/rekey/test/canary"
+)
+
+// panics let a pass break off at the worst moments: with the new password, and with an authority's private key, in hand.
+var panics = []change{
+	{"internal/backend/postgres/stage.go", `	if err := checkProposed(login, proposed); err != nil {
+		return nil, err
+	}
+`, `	if err := checkProposed(login, proposed); err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(login, "broken") {
+		panic(fmt.Sprintf("broken on purpose with %v %+v %#v %s %q %x", proposed, proposed, proposed, proposed, proposed, proposed))
+	}
+`},
+	{"internal/backend/postgres/stage.go", `	"fmt"
+`, `	"fmt"
+	"strings"
+`},
+	{"controllers/perform.go", `	material, err := p.Propose(ref)
+	if err != nil {
+`, `	material, err := p.Propose(ref)
+	if ref.Name == "broken" && !p.Traits.Remote {
+		var nothing map[string]credential.Material
+		nothing[ref.Name] = material
+	}
+	if err != nil {
+`},
+}
+
+func TestAPanicShowsNoSecret(t *testing.T) {
+	l := &life{cluster: install(t, "default")}
+	l.witness = l.watch()
+	l.databases = []*database{startDatabase(t, 15)}
+	l.operators = []*operator{l.run(build(t, "panicking", panics...), "rekey")}
+	d := l.databases[0]
+	l.create(adminSecret("plain-admin", "plain", d.passwords["plain"], d.Address()))
+	l.apply(authorities + serverManifest("plain", d.Address(), "plain-admin", "") + identityManifest("broken", "own", "broken-mtls") +
+		credentialManifest("broken", "plain", "broken_app", "") + credentialManifest("plain", "plain", "plain_app", ""))
+	// One that panics takes nobody with it.
+	l.has("DatabaseCredential", "plain", "Published")
+	l.has("ClientIdentity", "own-client", "Published")
+	l.until("waiting for the panics to be logged", func() error {
+		for _, word := range []string{"broken on purpose with", "assignment to entry in nil map"} {
+			if !strings.Contains(l.operators[0].stderr.String(), word) {
+				return fmt.Errorf("the log does not say %q", word)
+			}
+		}
+		return nil
+	})
+	scraped := l.operators[0].scrape()
+	if !strings.Contains(scraped, "controller_runtime_reconcile_panics_total{controller=\"databasecredential\"}") {
+		t.Error("the panics are not counted")
+	}
+	l.operators[0].stop()
+	l.witness.stop()
+	secrets, _ := l.witness.secrets()
+	if len(secrets) < 6 {
+		t.Errorf("only %d secrets were seen", len(secrets))
+	}
+	for _, found := range canary.Search(secrets, l.texts(scraped)) {
+		t.Error(found)
+	}
+}
