@@ -9,7 +9,7 @@
 //
 //   - Every request to the API server that is meant to change something (Transport): "before update secrets (ledger Staged)".
 //     A Secret is told apart by its type, and a ledger by the step of a rotation that the write records.
-//   - Every statement of the PostgreSQL backend that is no mere question (Tracer): "after Stage: ALTER ROLE LOGIN PASSWORD".
+//   - Every statement of the PostgreSQL backend that changes something (Tracer): "after Stage: ALTER ROLE LOGIN PASSWORD".
 //   - Every call of a backend and of an issuer (Backend, KeyPairs): "before Retire", "after Issue".
 //
 // "Before" is before anything has left the process, "after" is when the answer has come in and nobody has seen it yet.

@@ -5,12 +5,13 @@ package failpoint
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// Tracer has a point before and after every statement that is no mere question.
+// Tracer has a point before and after every statement that changes something.
 func (p *Points) Tracer() pgx.QueryTracer { return tracer{p} }
 
 type tracer struct {
@@ -45,8 +46,11 @@ func (t tracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQuery
 // mostWords of a statement that make its name.
 const mostWords = 4
 
+// idle are the statements that change nothing: questions, and what the end of the connection does as well.
+var idle = []string{"SELECT", "WITH", "SHOW", "ROLLBACK"}
+
 // wordsOf names a statement by its first words without the names and texts in it, which stand in quotation marks; empty for
-// a question.
+// one that changes nothing.
 func wordsOf(statement string) string {
 	var plain strings.Builder
 	quote := rune(0)
@@ -61,7 +65,7 @@ func wordsOf(statement string) string {
 		}
 	}
 	words := strings.Fields(plain.String())
-	if len(words) == 0 || strings.EqualFold(words[0], "SELECT") || strings.EqualFold(words[0], "SHOW") || words[0] == "--" {
+	if len(words) == 0 || slices.Contains(idle, strings.ToUpper(words[0])) {
 		return ""
 	}
 	return strings.Join(words[:min(len(words), mostWords)], " ")

@@ -1,0 +1,116 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package crash
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rekey/rekey/hack/demo/login"
+	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/material"
+)
+
+const (
+	admin        = "rekey"
+	owner        = "crash_owner"
+	databaseName = "crash"
+	anything     = "crash_*"
+)
+
+// database is a PostgreSQL with what rekey needs there.
+type database struct {
+	*pgtest.Server
+	password credential.Sensitive // of the admin
+}
+
+func startDatabase(ctx context.Context, version int) (*database, error) {
+	server, err := pgtest.Start(ctx, pgtest.Options{Version: version, Settings: map[string]string{
+		"log_connections": "off", "log_disconnections": "off", "max_connections": "100",
+	}})
+	if err != nil {
+		return nil, err
+	}
+	d := &database{Server: server}
+	if d.password, err = material.Password(32, material.Alphanumeric); err != nil {
+		return d, err
+	}
+	verifier, err := material.SCRAMVerifier(d.password)
+	if err != nil {
+		return d, err
+	}
+	grant := "GRANT " + owner + " TO " + admin + " WITH ADMIN OPTION"
+	if version >= 16 {
+		grant = "GRANT " + owner + " TO " + admin + " WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
+	}
+	err = d.Exec(ctx, "postgres", "CREATE ROLE "+owner+" NOLOGIN", "CREATE ROLE "+admin+" LOGIN CREATEROLE PASSWORD '"+verifier+"'",
+		grant, "CREATE DATABASE "+databaseName+" OWNER "+owner)
+	return d, err
+}
+
+// errRefused is the server's own No.
+var errRefused = errors.New("refused")
+
+// session logs in with what a Secret shows: a new connection and no second try.
+func session(ctx context.Context, secret map[string][]byte) (*pgx.Conn, error) {
+	config, err := login.Config(secret, "crash")
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return nil, fmt.Errorf("%w: %s (SQLSTATE %s)", errRefused, said.Message, said.Code)
+	}
+	return conn, err
+}
+
+// logIn uses what a Secret shows, and sees that it acts as the owner.
+func logIn(ctx context.Context, secret map[string][]byte) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := session(ctx, secret)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	var who, acting string
+	if err := conn.QueryRow(ctx, "SELECT session_user, current_user").Scan(&who, &acting); err != nil {
+		return err
+	}
+	if who != string(secret["username"]) || acting != owner {
+		return fmt.Errorf("the session is of %s and acts as %s; the Secret says %s and the owner is %s", who, acting, secret["username"], owner)
+	}
+	return nil
+}
+
+// role is a login with its mark.
+type role struct {
+	name, mark string
+	canLogIn   bool
+}
+
+// roles are all that PostgreSQL did not bring along and that we did not make.
+func (d *database) roles(ctx context.Context) ([]role, error) {
+	conn, err := d.Connect(ctx, "postgres")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	rows, err := conn.Query(ctx, "SELECT rolname, coalesce(shobj_description(oid, 'pg_authid'), ''), rolcanlogin FROM pg_roles "+
+		"WHERE NOT starts_with(rolname, 'pg_') AND rolname NOT IN ('"+pgtest.Superuser+"', '"+admin+"', '"+owner+"') ORDER BY 1")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (role, error) {
+		var r role
+		err := row.Scan(&r.name, &r.mark, &r.canLogIn)
+		return r, err
+	})
+}

@@ -1,0 +1,202 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package crash
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+const (
+	// overlap of every password: what pods have to follow.
+	overlap = 3 * time.Second
+	// interval of what rotates by schedule: the shortest that there is.
+	interval = 30 * time.Second
+	// patience with anything that is due at once. Between two deaths the operator lives for a second or two.
+	patience = 90 * time.Second
+)
+
+// place is a namespace of a test, and the operator's own.
+type place struct {
+	t               *testing.T
+	name, operators string
+}
+
+func newPlace(t *testing.T, name string) place {
+	t.Helper()
+	p := place{t: t, name: name, operators: name + "-operator"}
+	for _, namespace := range []string{p.name, p.operators} {
+		p.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
+	}
+	for version, database := range env.databases {
+		p.create(&corev1.ConfigMap{ObjectMeta: p.meta(caOf(version)), Data: map[string]string{"ca.crt": string(database.Authority.PEM)}})
+		p.create(&corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: adminOf(version), Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
+			Data:       map[string][]byte{"host": []byte(database.Address()), "username": []byte(admin), "password": database.password.Reveal()},
+		})
+		p.create(p.server("postgres-"+strconv.Itoa(version), version))
+	}
+	p.create(p.policy("asked", time.Hour))
+	p.create(p.policy("scheduled", interval))
+	p.create(p.authority("peers"))
+	return p
+}
+
+func caOf(version int) string    { return "ca-" + strconv.Itoa(version) }
+func adminOf(version int) string { return "admin-" + strconv.Itoa(version) }
+
+func (p place) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: p.name, Name: name}
+}
+
+func (p place) key(name string) client.ObjectKey {
+	return client.ObjectKey{Namespace: p.name, Name: name}
+}
+
+// create makes an object that must not be there.
+func (p place) create(object client.Object) {
+	p.t.Helper()
+	if err := env.kube.Create(p.t.Context(), object); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p place) server(name string, version int) *v1alpha1.DatabaseServer {
+	return &v1alpha1.DatabaseServer{ObjectMeta: p.meta(name), Spec: v1alpha1.DatabaseServerSpec{
+		Engine: v1alpha1.EnginePostgreSQL, Address: env.databases[version].Address(),
+		TLS:              v1alpha1.ServerTLS{CARef: &v1alpha1.CAReference{Name: v1alpha1.ObjectName(caOf(version))}},
+		AdminSecretRef:   v1alpha1.LocalReference{Name: v1alpha1.ObjectName(adminOf(version))},
+		AllowedUsernames: []v1alpha1.RolePattern{anything}, AllowedOwners: []v1alpha1.RolePattern{owner},
+	}}
+}
+
+func (p place) policy(name string, interval time.Duration) *v1alpha1.RotationPolicy {
+	none := int32(0)
+	return &v1alpha1.RotationPolicy{ObjectMeta: p.meta(name), Spec: v1alpha1.RotationPolicySpec{
+		Interval: metav1.Duration{Duration: interval}, JitterPercent: &none, Overlap: v1alpha1.Overlap{Minimum: metav1.Duration{Duration: overlap}},
+		WarnBefore: metav1.Duration{Duration: 2 * time.Second}, AlarmBefore: metav1.Duration{Duration: time.Second},
+	}}
+}
+
+func (p place) managed(name string) v1alpha1.AuthoritySpec {
+	return v1alpha1.AuthoritySpec{
+		DeletionPolicy: v1alpha1.DeletionDelete,
+		Managed: &v1alpha1.ManagedAuthority{CommonName: "Crash " + name, KeyAlgorithm: "ECDSA-P256",
+			Lifetime: metav1.Duration{Duration: 8760 * time.Hour}},
+		SecretName: v1alpha1.ObjectName(name + "-ca"),
+		Constraints: v1alpha1.Constraints{MaxLifetime: metav1.Duration{Duration: 2 * time.Hour}, CommonNames: []v1alpha1.NamePattern{"*"},
+			DNSNames: []v1alpha1.DNSPattern{"*.crash.example"}, Usages: []v1alpha1.Usage{v1alpha1.UsageClientAuth, v1alpha1.UsageServerAuth}},
+	}
+}
+
+func (p place) authority(name string) *v1alpha1.CertificateAuthority {
+	return &v1alpha1.CertificateAuthority{ObjectMeta: p.meta(name), Spec: p.managed(name)}
+}
+
+// identity spells out what both kinds have in common.
+func (p place) identity(name string, kind v1alpha1.AuthorityKind, authority string) v1alpha1.IdentitySpec {
+	return v1alpha1.IdentitySpec{
+		DeletionPolicy: v1alpha1.DeletionDelete,
+		AuthorityRef:   v1alpha1.AuthorityReference{Kind: kind, Name: v1alpha1.ObjectName(authority)},
+		CommonName:     name, DNSNames: []v1alpha1.DNSName{v1alpha1.DNSName(name + ".crash.example")},
+		Lifetime: metav1.Duration{Duration: time.Hour}, SecretName: v1alpha1.ObjectName(name + "-mtls"),
+	}
+}
+
+func (p place) clientIdentity(name string, kind v1alpha1.AuthorityKind, authority string) *v1alpha1.ClientIdentity {
+	return &v1alpha1.ClientIdentity{ObjectMeta: p.meta(name), Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: p.identity(name, kind, authority)}}
+}
+
+func (p place) serverIdentity(name string, kind v1alpha1.AuthorityKind, authority string) *v1alpha1.ServerIdentity {
+	return &v1alpha1.ServerIdentity{ObjectMeta: p.meta(name), Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: p.identity(name, kind, authority)}}
+}
+
+// credential has the logins crash_<name>_a and _b and the Secret <name>-login.
+func (p place) credential(name, server, policy string) *v1alpha1.DatabaseCredential {
+	return &v1alpha1.DatabaseCredential{ObjectMeta: p.meta(name), Spec: v1alpha1.DatabaseCredentialSpec{
+		DeletionPolicy: v1alpha1.DeletionDelete, ServerRef: v1alpha1.ServerReference{Name: v1alpha1.ObjectName(server)}, Database: databaseName,
+		Username: userOf(name), Strategy: v1alpha1.StrategyAlternatingUsers, Owner: owner,
+		RotationPolicyRef: &v1alpha1.LocalReference{Name: v1alpha1.ObjectName(policy)}, SecretName: v1alpha1.ObjectName(name + "-login"),
+	}}
+}
+
+func userOf(credential string) string { return "crash_" + credential }
+
+// merge changes an object as kubectl patch does.
+func merge(ctx context.Context, object client.Object, patch map[string]any) error {
+	text, err := json.Marshal(patch)
+	if err != nil {
+		return err
+	}
+	// The answer is not written into the object: others read it.
+	target, ok := object.DeepCopyObject().(client.Object)
+	if !ok {
+		return errors.New("not an object")
+	}
+	return env.kube.Patch(ctx, target, client.RawPatch(types.MergePatchType, text))
+}
+
+func annotation(name, value string) map[string]any {
+	return map[string]any{"metadata": map[string]any{"annotations": map[string]any{name: value}}}
+}
+
+// ready is nil when the object is Ready at its newest generation.
+func ready(ctx context.Context, object client.Object) error {
+	gvk, err := apiutil.GVKForObject(object, env.kube.Scheme())
+	if err != nil {
+		return err
+	}
+	now := &unstructured.Unstructured{}
+	now.SetGroupVersionKind(gvk)
+	if err := env.kube.Get(ctx, client.ObjectKeyFromObject(object), now); err != nil {
+		return err
+	}
+	var status struct {
+		Status struct{ Conditions []metav1.Condition }
+	}
+	text, err := json.Marshal(now.Object)
+	if err == nil {
+		err = json.Unmarshal(text, &status)
+	}
+	if err != nil {
+		return err
+	}
+	condition := meta.FindStatusCondition(status.Status.Conditions, v1alpha1.ConditionReady)
+	if condition == nil || condition.Status != metav1.ConditionTrue || condition.ObservedGeneration < now.GetGeneration() {
+		return fmt.Errorf("%s %s is not Ready: %+v", gvk.Kind, now.GetName(), status.Status.Conditions)
+	}
+	return nil
+}
+
+// gone is nil when the object is not there any more.
+func gone(ctx context.Context, object client.Object) error {
+	now, ok := object.DeepCopyObject().(client.Object)
+	if !ok {
+		return errors.New("not an object")
+	}
+	err := env.kube.Get(ctx, client.ObjectKeyFromObject(object), now)
+	switch {
+	case apierrors.IsNotFound(err), err == nil && now.GetUID() != object.GetUID() && object.GetUID() != "":
+		return nil
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("%T %s is still there", object, object.GetName())
+}

@@ -1,0 +1,53 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package crash
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// sizes of a run.
+type size struct {
+	perPoint int // deaths at every point; 0 for a sample
+	sample   int // points of the sample
+	random   int // deaths at random instants
+	between  int // deaths between two looks at everything
+}
+
+// sizeOf reads REKEY_SIZE.
+func sizeOf(t *testing.T) size {
+	t.Helper()
+	switch value := os.Getenv("REKEY_SIZE"); value {
+	case "", "short":
+		return size{sample: 19, random: 5, between: 13}
+	case "full":
+		return size{perPoint: 2, random: 60, between: 12}
+	default:
+		t.Fatalf("REKEY_SIZE is %q: it must be short or full", value)
+		return size{}
+	}
+}
+
+// diceOf reads REKEY_SEED, and prints what the dice are made from.
+func diceOf(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("REKEY_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("REKEY_SEED is %q: it must be a number", text)
+		}
+	}
+	t.Logf("the same dice again: REKEY_SEED=%d", seed)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("this was REKEY_SEED=%d", seed)
+		}
+	})
+	return rand.New(rand.NewPCG(seed, 3))
+}
