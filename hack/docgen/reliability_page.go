@@ -50,7 +50,8 @@ Pick a class. In a clone of the repository, with Go installed:
 ` + "```sh\nmake try CLASS=R2       # runs every test of the class\nmake mutate CLASS=R2    # breaks the product in each way of the row, and expects the test to fail\n```" + `
 
 Both build the local Kubernetes the first time (some minutes) and install what the tests need. A break never touches your files:
-the compiler is handed another version of the one that it changes. ` + "`make mutate`" + ` without a class applies every break, ` + "`make try`" + ` runs every test.
+the compiler is handed another version of the one that it changes. ` + "`make mutate`" + ` without a class applies every break, ` + "`make try`" + ` runs
+every test. Long tests run in their short size; ` + "`REKEY_SIZE=full`" + ` in the environment runs them whole.
 
 The table has no column of results, since a page cannot know them: continuous integration (` + "`.ci/run`" + `) runs every test
 below, in the stage that stands beside it, and what fails there fails the build. It also holds that every break still fits
