@@ -1,0 +1,116 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package matrix
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/canary"
+)
+
+// What holds for every kind.
+
+// statusOf gives the conditions of an object, and of which generation they speak.
+func statusOf(o client.Object) ([]metav1.Condition, int64) {
+	switch o := o.(type) {
+	case *v1alpha1.CertificateAuthority:
+		return o.Status.Conditions, o.Status.ObservedGeneration
+	case *v1alpha1.ClusterCertificateAuthority:
+		return o.Status.Conditions, o.Status.ObservedGeneration
+	case *v1alpha1.ClientIdentity:
+		return o.Status.Conditions, o.Status.ObservedGeneration
+	case *v1alpha1.ServerIdentity:
+		return o.Status.Conditions, o.Status.ObservedGeneration
+	case *v1alpha1.DatabaseServer:
+		return o.Status.Conditions, o.Status.ObservedGeneration
+	case *v1alpha1.DatabaseCredential:
+		return o.Status.Conditions, o.Status.ObservedGeneration
+	case *v1alpha1.RotationPolicy:
+		return o.Status.Conditions, o.Status.ObservedGeneration
+	}
+	return nil, 0
+}
+
+// notReady says what the status lacks; empty where it says that all is well with the spec as it is.
+func notReady(o client.Object) string {
+	conditions, generation := statusOf(o)
+	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
+	switch {
+	case ready == nil:
+		return "there is no condition Ready"
+	case ready.Status != metav1.ConditionTrue:
+		return fmt.Sprintf("Ready is %s, %s: %s", ready.Status, ready.Reason, ready.Message)
+	case generation != o.GetGeneration():
+		return fmt.Sprintf("observedGeneration is %d, the generation %d", generation, o.GetGeneration())
+	}
+	for _, c := range conditions {
+		if c.Type == v1alpha1.ConditionStalled || c.Type == v1alpha1.ConditionReconciling || c.Type == v1alpha1.ConditionExpiringSoon || c.Type == v1alpha1.ConditionRotationOverdue {
+			return fmt.Sprintf("%s is there: %s: %s", c.Type, c.Reason, c.Message)
+		}
+		if c.Type == v1alpha1.ConditionVerified && c.Status != metav1.ConditionTrue {
+			return fmt.Sprintf("Verified is %s, %s: %s", c.Status, c.Reason, c.Message)
+		}
+	}
+	return ""
+}
+
+// eventsOnce holds the Events against those of the life without a fault. What a crash swallowed is not told again; what a
+// process lived through may be told once. A process that died and its successor have nothing to complain about.
+func (r *run) eventsOnce() {
+	if r.baseline == nil {
+		return
+	}
+	silent := !slices.ContainsFunc(r.orders, func(o order) bool { return o.fate != dies })
+	for _, told := range r.seen.events {
+		most := max(count(r.baseline, told), 1)
+		if silent {
+			most = count(r.baseline, told)
+		}
+		if got := count(r.seen.events, told); got > most {
+			r.fail("Events", "%q was told %d times, and at most %d times is right: %q", told, got, most, r.seen.events)
+		}
+	}
+}
+
+func count(all []string, one string) int {
+	n := 0
+	for _, other := range all {
+		if other == one {
+			n++
+		}
+	}
+	return n
+}
+
+// secretsStaySecret looks for every secret of the run in all that was told of it.
+func (r *run) secretsStaySecret() {
+	status, err := json.Marshal(r.object)
+	r.must(err)
+	r.say("the object", string(status))
+	if found := canary.Search(r.seen.secrets, r.seen.texts); len(found) > 0 {
+		r.fail("I6", "%q", found)
+	}
+}
+
+func revisionOf(secret *corev1.Secret) int64 {
+	seq, err := strconv.ParseInt(secret.Annotations[v1alpha1.AnnotationRevision], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return seq
+}
+
+// ownedBy tells whether garbage collection would take an object with its owner.
+func ownedBy(o, owner client.Object) bool {
+	return slices.ContainsFunc(o.GetOwnerReferences(), func(ref metav1.OwnerReference) bool { return ref.UID == owner.GetUID() })
+}

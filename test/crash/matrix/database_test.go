@@ -1,0 +1,209 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package matrix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// databaseCredential is the kind that rotates logins of a real PostgreSQL.
+var databaseCredential = kind{
+	name: "DatabaseCredential", database: true,
+	object: func(r *run) client.Object {
+		return &v1alpha1.DatabaseCredential{
+			ObjectMeta: metav1.ObjectMeta{Name: r.id},
+			Spec: v1alpha1.DatabaseCredentialSpec{
+				ServerRef: v1alpha1.ServerReference{Name: sharedServer}, Database: "postgres", Username: r.base,
+				Strategy: v1alpha1.StrategyAlternatingUsers, Owner: ownerRole,
+				RotationPolicyRef: &v1alpha1.LocalReference{Name: sharedPolicy}, SecretName: v1alpha1.ObjectName(r.id + "-secret"),
+			},
+		}
+	},
+	always: loginsKnown, reached: loginReached, finally: loginFinally, clean: dropLogins,
+}
+
+// roles gives the logins that the server has for this run, and whether they may log in.
+func (r *run) roles() map[string]bool {
+	rows, err := r.conn.Query(r.Ctx, "SELECT rolname, rolcanlogin FROM pg_catalog.pg_authid WHERE rolname LIKE $1", r.base+`\_%`)
+	r.must(err)
+	defer rows.Close()
+	out := map[string]bool{}
+	for rows.Next() {
+		var name string
+		var can bool
+		r.must(rows.Scan(&name, &can))
+		out[name] = can
+	}
+	r.must(rows.Err())
+	return out
+}
+
+// ledger reads what is written down; nil where there is none.
+func (r *run) ledger() *secretstore.Ledger {
+	secret := r.secret(secretstore.LedgerName("DatabaseCredential", r.id))
+	if secret == nil {
+		return nil
+	}
+	ledger, err := secretstore.DecodeLedger(secret.Data)
+	r.must(err)
+	return &ledger
+}
+
+// loginsKnown is I1, I2 and I3: what is published works, no login is there that nobody wrote down, and a version has one
+// password for ever.
+func loginsKnown(r *run) {
+	roles, ledger := r.roles(), r.ledger()
+	written := map[string]bool{}
+	if ledger != nil {
+		for _, record := range []*secretstore.Record{ledger.Pending, ledger.Current, ledger.Previous} {
+			if record != nil {
+				written[record.Material.String(credential.KeyUsername)] = true
+			}
+		}
+	}
+	for name, can := range roles {
+		switch {
+		case name != r.base+"_a" && name != r.base+"_b":
+			r.fail("I2", "login %s is not derived from the spec", strings.TrimPrefix(name, r.base))
+		case ledger == nil && !r.forgotten:
+			r.fail("I2", "login %s is there, and no ledger", strings.TrimPrefix(name, r.base))
+		case can && !written[name] && !r.forgotten:
+			r.fail("I2", "login %s is let in, and the ledger does not know it", strings.TrimPrefix(name, r.base))
+		}
+	}
+	r.seen.Lock()
+	for version, passwords := range r.seen.passwords {
+		if len(passwords) > 1 {
+			r.seen.Unlock()
+			r.fail("I3", "version %s was staged with %d passwords", version, len(passwords))
+		}
+	}
+	r.seen.Unlock()
+	if r.leaving {
+		return
+	}
+	secret := r.secret(r.id + "-secret")
+	if secret == nil {
+		if r.published {
+			r.fail("I1", "the Secret was published and is gone")
+		}
+		return
+	}
+	r.published = true
+	if err := r.accepts(secret); err != nil {
+		r.fail("I1", "the login in the Secret (revision %d) is refused", revisionOf(secret))
+	}
+}
+
+func loginReached(r *run, w want) string {
+	status := r.object.(*v1alpha1.DatabaseCredential).Status
+	if status.Revision != w.revision || (status.Previous != nil) != w.previous {
+		return fmt.Sprintf("the status speaks of revision %d, previous %v; that should be %d, %v", status.Revision, status.Previous != nil, w.revision, w.previous)
+	}
+	return ""
+}
+
+// loginFinally: ledger, Secret and server agree, and there were as many rotations as there should be.
+func loginFinally(r *run, w want) {
+	ledger, roles, secret := r.ledger(), r.roles(), r.secret(r.id+"-secret")
+	if w.gone && r.leaving {
+		if ledger != nil || secret != nil || len(roles) > 0 {
+			r.fail("I9", "deleted with all that belongs to it, but ledger %v, Secret %v, logins %d are left", ledger != nil, secret != nil, len(roles))
+		}
+		return
+	}
+	if ledger == nil || secret == nil {
+		r.fail("I8", "ledger %v, Secret %v", ledger != nil, secret != nil)
+	}
+	current := ledger.Current
+	if current == nil || ledger.Pending != nil || current.Seq != w.revision || ledger.LastSeq != w.revision {
+		r.fail("I3", "the ledger's current version is %v and the last number %d, where it should be %d; pending %v",
+			current != nil && current.Seq == w.revision, ledger.LastSeq, w.revision, ledger.Pending != nil)
+	}
+	if (ledger.Previous != nil) != w.previous {
+		r.fail("I8", "the ledger has a previous version: %v", ledger.Previous != nil)
+	}
+	for _, key := range []string{credential.KeyUsername, credential.KeyPassword} {
+		if string(secret.Data[key]) != current.Material.String(key) {
+			r.fail("I1", "the Secret shows another %s than the ledger", key)
+		}
+	}
+	if revisionOf(secret) != current.Seq {
+		r.fail("I1", "the Secret is of revision %d, the ledger of %d", revisionOf(secret), current.Seq)
+	}
+	open := slices.Sorted(maps.Keys(roles))
+	open = slices.DeleteFunc(open, func(name string) bool { return !roles[name] })
+	if wanted := 1 + map[bool]int{true: 1}[w.previous]; len(open) != wanted {
+		r.fail("I2", "%d logins are let in, not %d", len(open), wanted)
+	}
+}
+
+func dropLogins(r *run) {
+	_, _ = r.conn.Exec(r.Ctx, fmt.Sprintf("DROP ROLE IF EXISTS %[1]s_a, %[1]s_b", r.base)) // the next run has others
+}
+
+// watched sees which password reaches the database for which version.
+type watched struct {
+	backend.Backend
+	run *run
+}
+
+// powers are those of a session with every optional one.
+type powers interface {
+	backend.Session
+	backend.Preflighter
+	credential.Remover
+	credential.Marked
+	credential.Counter
+}
+
+type watchedSession struct {
+	powers
+	run *run
+}
+
+// Open implements backend.Backend.
+func (w *watched) Open(ctx context.Context, target backend.Target) (backend.Session, error) {
+	session, err := w.Backend.Open(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	full, ok := session.(powers)
+	if !ok {
+		session.Close()
+		return nil, errors.New("watching a session: it lacks one of the optional powers")
+	}
+	return &watchedSession{full, w.run}, nil
+}
+
+// Stage implements credential.Source.
+func (s *watchedSession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
+	staged, err := s.powers.Stage(ctx, ref, proposed)
+	if err == nil {
+		seen := &s.run.seen
+		seen.Lock()
+		defer seen.Unlock()
+		version := fmt.Sprintf("%d in slot %s", ref.Seq, ref.Slot)
+		if seen.passwords[version] == nil {
+			seen.passwords[version] = map[string]bool{}
+		}
+		password := proposed.String(credential.KeyPassword)
+		seen.passwords[version][password] = true
+		seen.secrets["the password of version "+version] = []byte(password)
+	}
+	return staged, err
+}

@@ -1,0 +1,283 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package matrix
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// kind is what the matrix has to know of a kind.
+type kind struct {
+	name string
+	// database is true where a life needs a server: then it is lived on every version.
+	database bool
+	// object gives the object of a run; nothing is created yet.
+	object func(*run) client.Object
+	// always fails the run where something does not hold that has to hold at all times.
+	always func(*run)
+	// reached says what the status lacks of what is wanted; empty where nothing.
+	reached func(*run, want) string
+	// finally fails the run where something does not hold at the end of the story.
+	finally func(*run, want)
+	// clean takes away what the run left outside of its namespace.
+	clean func(*run)
+}
+
+func nothing(*run)             {}
+func noWord(*run, want) string { return "" }
+func nothingMore(*run, want)   {}
+
+// authority makes a key pair, once.
+func authority(name string, object func(name string, spec v1alpha1.AuthoritySpec) client.Object) kind {
+	return kind{
+		name:    name,
+		object:  func(r *run) client.Object { return object(r.id, authoritySpec(r.id+"-secret")) },
+		always:  keyPairKept,
+		reached: noWord, finally: keyPairFinally, clean: nothing,
+	}
+}
+
+var certificateAuthority = authority("CertificateAuthority", func(name string, spec v1alpha1.AuthoritySpec) client.Object {
+	return &v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}
+})
+
+var clusterCertificateAuthority = authority("ClusterCertificateAuthority", func(name string, spec v1alpha1.AuthoritySpec) client.Object {
+	return &v1alpha1.ClusterCertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: v1alpha1.ClusterAuthoritySpec{AuthoritySpec: spec, NamespaceSelector: &metav1.LabelSelector{}}}
+})
+
+// keyPairKept is I5 for an authority: one key for ever, and the Secret that shows it stays.
+func keyPairKept(r *run) {
+	r.seen.Lock()
+	made := len(r.seen.leaves[0])
+	r.seen.Unlock()
+	if made > 1 {
+		r.fail("I5", "%d key pairs were stored for one authority", made)
+	}
+	secret := r.secret(r.id + "-secret")
+	if secret == nil && r.published {
+		r.fail("I1", "the key pair was there and is gone")
+	}
+	r.published = r.published || secret != nil
+}
+
+func keyPairFinally(r *run, w want) {
+	secret := r.secret(r.id + "-secret")
+	var record corev1.ConfigMap
+	r.must(r.Client.Get(r.Ctx, client.ObjectKey{Namespace: r.Namespace, Name: secretstore.LedgerName(r.life.kind.name, r.id)}, &record))
+	if secret == nil || record.Data["tls.crt"] != string(secret.Data["tls.crt"]) {
+		r.fail("I5", "the record is not that of the key pair")
+	}
+	if _, err := tls.X509KeyPair(secret.Data["tls.crt"], secret.Data["tls.key"]); err != nil {
+		r.fail("I1", "the key pair is none")
+	}
+	if w.gone {
+		return
+	}
+	goes := specOf(r.object).DeletionPolicy == v1alpha1.DeletionDelete
+	if ownedBy(secret, r.object) != goes || ownedBy(&record, r.object) != goes {
+		r.fail("I8", "with the deletion policy %s, the Secret goes with the authority: %v, the record: %v",
+			specOf(r.object).DeletionPolicy, ownedBy(secret, r.object), ownedBy(&record, r.object))
+	}
+}
+
+// specOf gives the part of the spec that both kinds of authority have.
+func specOf(o client.Object) *v1alpha1.AuthoritySpec {
+	if cluster, ok := o.(*v1alpha1.ClusterCertificateAuthority); ok {
+		return &cluster.Spec.AuthoritySpec
+	}
+	return &o.(*v1alpha1.CertificateAuthority).Spec
+}
+
+var clientIdentity = kind{
+	name: "ClientIdentity",
+	object: func(r *run) client.Object {
+		spec := identitySpec(r.id)
+		spec.CommonName = "app"
+		return &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Name: r.id}, Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: spec}}
+	},
+	always: certificateWorks, reached: certificateReached, finally: certificateFinally, clean: nothing,
+}
+
+var serverIdentity = kind{
+	name: "ServerIdentity",
+	object: func(r *run) client.Object {
+		spec := identitySpec(r.id)
+		spec.DNSNames = []v1alpha1.DNSName{"api.example.internal"}
+		return &v1alpha1.ServerIdentity{ObjectMeta: metav1.ObjectMeta{Name: r.id}, Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: spec}}
+	},
+	always: certificateWorks, reached: certificateReached, finally: certificateFinally, clean: nothing,
+}
+
+// identityOf takes an identity of either kind apart.
+func identityOf(o client.Object) (*v1alpha1.IdentitySpec, *v1alpha1.IdentityStatus) {
+	if server, ok := o.(*v1alpha1.ServerIdentity); ok {
+		return &server.Spec.IdentitySpec, &server.Status
+	}
+	identity := o.(*v1alpha1.ClientIdentity)
+	return &identity.Spec.IdentitySpec, &identity.Status
+}
+
+// certificateWorks is I1 and I5: what is published shakes hands, and a revision has one key.
+func certificateWorks(r *run) {
+	r.seen.Lock()
+	for seq, leaves := range r.seen.leaves {
+		if len(leaves) > 1 {
+			r.seen.Unlock()
+			r.fail("I5", "%d certificates were stored as revision %d", len(leaves), seq)
+		}
+	}
+	r.seen.Unlock()
+	secret := r.secret(r.id + "-secret")
+	if secret == nil {
+		if r.published {
+			r.fail("I1", "the Secret was published and is gone")
+		}
+		return
+	}
+	r.published = true
+	_, isServer := r.object.(*v1alpha1.ServerIdentity)
+	if err := shakesHands(secret, isServer, r.clock.Now()); err != nil {
+		r.fail("I1", "the certificate in the Secret (revision %d) does not work: %v", revisionOf(secret), err)
+	}
+}
+
+func certificateReached(r *run, w want) string {
+	_, status := identityOf(r.object)
+	if status.Revision != w.revision {
+		return fmt.Sprintf("the status speaks of revision %d, not %d", status.Revision, w.revision)
+	}
+	return ""
+}
+
+func certificateFinally(r *run, w want) {
+	secret := r.secret(r.id + "-secret")
+	if secret == nil {
+		r.fail("I1", "there is no Secret")
+	}
+	if revisionOf(secret) != w.revision && !w.gone {
+		r.fail("I3", "the Secret is of revision %d, not %d", revisionOf(secret), w.revision)
+	}
+	spec, status := identityOf(r.object)
+	if goes := spec.DeletionPolicy == v1alpha1.DeletionDelete; ownedBy(secret, r.object) != goes {
+		r.fail("I8", "with the deletion policy %s, the Secret goes with the identity: %v", spec.DeletionPolicy, ownedBy(secret, r.object))
+	}
+	if w.gone {
+		return
+	}
+	chain, err := material.ParseCertificates(secret.Data["tls.crt"])
+	r.must(err)
+	leaf := chain[0]
+	if status.SerialNumber != material.SerialNumber(leaf.SerialNumber) {
+		r.fail("I8", "the status speaks of another certificate than the Secret")
+	}
+	for _, name := range spec.DNSNames {
+		if !slices.Contains(leaf.DNSNames, string(name)) {
+			r.fail("I8", "the certificate lacks %s", name)
+		}
+	}
+	if leaf.Subject.CommonName != spec.CommonName {
+		r.fail("I8", "the certificate is for %q", leaf.Subject.CommonName)
+	}
+}
+
+// other is the other side of every handshake.
+var other = sync.OnceValue(func() tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "peer"}, DNSNames: []string{"peer"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2199, 1, 1, 0, 0, 0, 0, time.UTC)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		panic(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+})
+
+// shakesHands uses what a Secret holds, as its owner would, with a peer that trusts its authority.
+func shakesHands(secret *corev1.Secret, isServer bool, now time.Time) error {
+	pair, err := tls.X509KeyPair(secret.Data["tls.crt"], secret.Data["tls.key"])
+	if err != nil {
+		return errors.New("key and certificate do not fit")
+	}
+	trusted, known := x509.NewCertPool(), x509.NewCertPool()
+	trusted.AppendCertsFromPEM(secret.Data["ca.crt"])
+	known.AddCert(other().Leaf)
+	at := func() time.Time { return now }
+	server := &tls.Config{Certificates: []tls.Certificate{other()}, ClientCAs: trusted, ClientAuth: tls.RequireAndVerifyClientCert, Time: at}
+	dialer := &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: known, ServerName: "peer", Time: at}
+	if isServer {
+		server = &tls.Config{Certificates: []tls.Certificate{pair}, Time: at}
+		dialer = &tls.Config{RootCAs: trusted, ServerName: "api.example.internal", Time: at}
+	}
+	near, far := net.Pipe()
+	defer func() { _, _ = near.Close(), far.Close() }()
+	served := make(chan error, 1)
+	go func() {
+		connection := tls.Server(far, server)
+		err := connection.Handshake()
+		if err == nil {
+			_, err = connection.Write([]byte{1})
+		}
+		served <- err
+		_ = far.Close()
+	}()
+	dialed := tls.Client(near, dialer)
+	err = dialed.Handshake()
+	if err == nil {
+		_, err = dialed.Read(make([]byte, 1))
+	}
+	_ = near.Close()
+	return errors.Join(err, <-served)
+}
+
+var databaseServer = kind{
+	name: "DatabaseServer", database: true,
+	object: func(r *run) client.Object { return aServer(r.id, r.server.Address()) },
+	always: nothing, finally: nothingMore, clean: nothing,
+	reached: func(r *run, _ want) string {
+		if r.object.(*v1alpha1.DatabaseServer).Status.ServerVersion == "" {
+			return "the status names no version"
+		}
+		return ""
+	},
+}
+
+var rotationPolicy = kind{
+	name:   "RotationPolicy",
+	object: func(r *run) client.Object { return aPolicy(r.id) },
+	always: nothing, finally: nothingMore, clean: nothing,
+	reached: func(r *run, w want) string {
+		if users := r.object.(*v1alpha1.RotationPolicy).Status.Users; users == nil || *users != w.users {
+			return fmt.Sprintf("the status does not count %d users", w.users)
+		}
+		return ""
+	},
+}

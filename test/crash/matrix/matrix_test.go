@@ -1,0 +1,166 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package matrix
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// plain is a life without a fault.
+type plain struct {
+	effects []effect
+	events  []string
+}
+
+// undisturbed lives a life without a fault.
+func undisturbed(w *worker, of life) (plain, error) {
+	r := w.newRun(of)
+	effects, err := r.play()
+	return plain{effects: effects, events: append([]string{}, r.seen.events...)}, err
+}
+
+// spoiled lives a life with faults, and holds its beginning against the life without.
+func spoiled(w *worker, of life, without plain, orders ...order) error {
+	r := w.newRun(of)
+	r.baseline = without.events
+	effects, err := r.play(orders...)
+	if err != nil {
+		return err
+	}
+	for i, e := range effects[:min(len(effects), orders[0].step)] {
+		if i >= len(without.effects) || without.effects[i].name != e.name {
+			return fmt.Errorf("machinery: step %d was %q and is another one without a fault", i+1, e.name)
+		}
+	}
+	return nil
+}
+
+// chosen are the orders that are tried: all, or of a life with a database those of every fifth step, from one on that the
+// seed chooses; there a process has one fate for each way. On the second version of a server in full size all calls are
+// spoiled, since those are what a version may answer otherwise, and a sample of the requests.
+func chosen(of life, effects []effect, version int) []order {
+	const every = 5
+	var out []order
+	random := rand.New(rand.NewPCG(seed(), uint64(len(effects)))) //nolint:gosec // a length
+	offset := random.IntN(every)
+	for i, e := range effects {
+		all := ways(i+1, e.sort)
+		switch {
+		case full() && (version == versions()[0] || e.sort == calls), !of.kind.database, *only != "":
+			out = append(out, all...)
+		case (i+offset)%every == 0:
+			for _, f := range []fault{before, after, lost, conflict, timeout} {
+				if fitting := withFault(all, f); len(fitting) > 0 {
+					out = append(out, fitting[random.IntN(len(fitting))])
+				}
+			}
+		}
+	}
+	if *only != "" {
+		out = slices.DeleteFunc(out, func(o order) bool { return o.String() != *only })
+	}
+	return out
+}
+
+func withFault(all []order, f fault) []order {
+	return slices.DeleteFunc(slices.Clone(all), func(o order) bool { return o.fault != f })
+}
+
+// versions of PostgreSQL on which the lives with a database are lived.
+func versions() []int {
+	if full() {
+		return []int{15, 18}
+	}
+	return []int{15}
+}
+
+func TestEveryStepOfALifeSurvivesEveryFault(t *testing.T) {
+	t.Logf("REKEY_SEED=%d", seed())
+	found := newTable(t)
+	for _, version := range versions() {
+		all := newWorkers(t, version)
+		for _, of := range theLives() {
+			if version != versions()[0] && !of.kind.database {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%s/%d", of.kind.name, of.name, version), func(t *testing.T) { everyStep(t, all, of, version, found) })
+		}
+	}
+	found.close(t)
+}
+
+func everyStep(t *testing.T, all []*worker, of life, version int, found *table) {
+	t.Helper()
+	without, err := undisturbed(all[0], of)
+	if err != nil {
+		t.Fatalf("without any fault: %v (after %d steps)", err, len(without.effects))
+	}
+	found.steps(t, of, without.effects)
+	var mu sync.Mutex
+	share(all, chosen(of, without.effects, version), func(w *worker, o order) {
+		err := spoiled(w, of, without, o)
+		found.note(of, o, err)
+		if err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			t.Errorf("step %d, %s, fails %q and the process %s: %v\n\talone: go test ./test/crash/matrix -run '^%s$' -order %s",
+				o.step, without.effects[o.step-1].name, o.fault, o.fate, err, strings.ReplaceAll(t.Name(), "/", "$/^"), o)
+		}
+	})
+}
+
+// pairs are two faults in one life, chosen by chance: the second comes while the first is being mended, or later.
+const (
+	pairsShort = 40
+	pairsFull  = 800
+)
+
+func TestALifeSurvivesTwoFaults(t *testing.T) {
+	t.Logf("REKEY_SEED=%d", seed())
+	all := newWorkers(t, versions()[0])
+	type pair struct {
+		of      life
+		without plain
+		orders  []order
+	}
+	random := rand.New(rand.NewPCG(seed(), 1))
+	lives, known := theLives(), map[string]plain{}
+	many := pairsShort
+	if full() {
+		many = pairsFull
+	}
+	var jobs []pair
+	for range many {
+		of := lives[random.IntN(len(lives))]
+		if random.IntN(2) == 0 {
+			logins := credentialLives()
+			of = logins[random.IntN(len(logins))]
+		}
+		without, ok := known[of.String()]
+		if !ok {
+			var err error
+			if without, err = undisturbed(all[0], of); err != nil {
+				t.Fatalf("%s, without any fault: %v", of, err)
+			}
+			known[of.String()] = without
+		}
+		step := 1 + random.IntN(len(without.effects))
+		fitting := ways(step, without.effects[step-1].sort)
+		jobs = append(jobs, pair{of, without, []order{
+			fitting[random.IntN(len(fitting))], {step: step + 1 + random.IntN(len(without.effects)), chance: random.IntN(1 << 20)}}})
+	}
+	var mu sync.Mutex
+	share(all, jobs, func(w *worker, p pair) {
+		if err := spoiled(w, p.of, p.without, p.orders...); err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			t.Errorf("%s, with the faults %v: %v (REKEY_SEED=%d)", p.of, p.orders, err, seed())
+		}
+	})
+}

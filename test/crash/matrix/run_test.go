@@ -1,0 +1,384 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package matrix
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/world"
+)
+
+const (
+	// quietWait is longer than every wait for something that is still to be done; the first proof after a start waits longest.
+	quietWait = 6 * time.Minute
+	// bound is how long anything may take by the clock of the test, once the faults have stopped. A server that cannot be
+	// reached lets go of a deleted object after ten minutes.
+	bound = 15 * time.Minute
+	// mostPasses of one phase.
+	mostPasses = 40
+)
+
+// want is what has to be so at the end of a phase.
+type want struct {
+	// revision that is current; previous is true where the one before it is still accepted.
+	revision int64
+	previous bool
+	// gone is true where the object was deleted.
+	gone bool
+	// users of a policy.
+	users int32
+	// anything will do: the phase does all of it itself.
+	anything bool
+}
+
+// phase is one thing that happens to the objects of a life, and what comes of it.
+type phase struct {
+	happens func(*run)
+	want    want
+}
+
+// life is a story of one object, from a state that is quiet to another.
+type life struct {
+	kind kind
+	name string
+	// begin makes what was there before the story; nil for nothing. It comes to rest without faults.
+	begin []phase
+	// story is what is spoiled.
+	story []phase
+}
+
+func (l life) String() string { return l.kind.name + ", " + l.name }
+
+// run is one life with some of its effects spoiled.
+type run struct {
+	*worker
+	life   life
+	id     string
+	clock  *clocktesting.FakePassiveClock
+	faulty *backendtest.Faulty
+	*breaker
+	process *world.Process
+	// object is what the life is about. credential, of a database, has logins that begin with base.
+	object client.Object
+	base   string
+
+	// published is true from when the user's Secret was seen first. leaving is true from when it may stop to work.
+	published, leaving bool
+	// forgotten is true while a ledger that a person deleted is not made again.
+	forgotten bool
+	// baseline are the Events of the life without a fault; nil while that is found out.
+	baseline []string
+	// prepare changes the object before it is created.
+	prepare func(client.Object)
+
+	seen struct {
+		sync.Mutex
+		// passwords by number of the version and login, and certificates by number of the version.
+		passwords map[string]map[string]bool
+		leaves    map[int64]map[string]bool
+		secrets   map[string][]byte
+		events    []string
+		texts     map[string]string
+	}
+}
+
+// stop ends a run; it is caught by play.
+type stop struct{ err error }
+
+var runs atomic.Int64
+
+func (w *worker) newRun(of life) *run {
+	r := &run{worker: w, life: of, id: fmt.Sprintf("r%d", runs.Add(1)), clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
+	r.base = "m" + r.id
+	r.seen.passwords, r.seen.leaves = map[string]map[string]bool{}, map[int64]map[string]bool{}
+	r.seen.secrets, r.seen.texts = map[string][]byte{"the admin's password": []byte(adminPassword)}, map[string]string{}
+	r.breaker = &breaker{label: r.label, stored: r.stored}
+	r.faulty = backendtest.NewFaulty(&watched{w.backend, r})
+	r.faulty.Choose, r.faulty.Patience = r.call, patience
+	r.object = of.kind.object(r)
+	return r
+}
+
+// start throws the process away and makes another.
+func (r *run) start() {
+	r.revive()
+	r.process = r.Start("rekey", world.Options{Clock: r.clock, Backend: r.faulty, Recorder: r})
+	r.process.Hook(r.request)
+}
+
+// must ends the run where something failed that is not what is tested.
+func (r *run) must(err error) {
+	if err != nil {
+		panic(stop{err})
+	}
+}
+
+// fail ends the run: what has to hold does not.
+func (r *run) fail(class, format string, args ...any) {
+	panic(stop{fmt.Errorf(class+": "+format, args...)})
+}
+
+// play lives the life with these orders, and gives its effects.
+func (r *run) play(orders ...order) (effects []effect, err error) {
+	defer func() {
+		if caught := recover(); caught != nil {
+			stopped, ok := caught.(stop)
+			if !ok {
+				panic(caught)
+			}
+			effects, err = r.effects, stopped.err
+		}
+	}()
+	defer r.life.kind.clean(r)
+	r.start()
+	for _, p := range r.life.begin {
+		r.phase(p)
+	}
+	r.seen.events = nil
+	r.orders = orders
+	r.start()
+	r.number(true)
+	for _, p := range r.life.story {
+		r.phase(p)
+	}
+	r.number(false)
+	r.atRest()
+	if r.hits == 0 && len(orders) > 0 {
+		r.fail("machinery", "the life ended after %d steps, before the fault", len(r.effects))
+	}
+	return r.effects, nil
+}
+
+// phase lets something happen and goes on until it is quiet.
+func (r *run) phase(p phase) {
+	if p.happens != nil {
+		p.happens(r)
+	}
+	if p.want.anything {
+		return
+	}
+	since, quiet := r.clock.Now(), 0
+	lacks := ""
+	for range mostPasses {
+		wait, changes, err := r.pass()
+		if lacks = r.lacks(p.want); lacks == "" && changes == 0 && err == nil {
+			quiet++
+			if quiet > 1 || wait > quietWait {
+				return
+			}
+		} else {
+			quiet = 0
+		}
+		switch {
+		case wait <= quietWait, changes == 0:
+			r.clock.SetTime(r.clock.Now().Add(wait))
+		}
+		if r.clock.Now().Sub(since) > bound {
+			break
+		}
+	}
+	class := "I8"
+	if p.want.gone {
+		class = "I9"
+	}
+	r.fail(class, "it did not come to rest within %d passes or %s: %s", mostPasses, bound, lacks)
+}
+
+// pass makes one pass, and checks what holds at all times.
+func (r *run) pass() (wait time.Duration, changes int, err error) {
+	r.process.APIClock.Seen(0)
+	result, err := r.process.Pass(r.object)
+	changes, fated := r.taken()
+	if err != nil {
+		r.say("an error of a pass", err.Error())
+	}
+	if fated == dies || fated == restarts {
+		// Whoever was let down calls again.
+		r.start()
+		changes++
+	}
+	if changes > 0 {
+		r.life.kind.always(r)
+	}
+	wait = result.RequeueAfter
+	switch {
+	case err != nil || fated != "":
+		wait = min(max(wait, 0), time.Second)
+	case result.IsZero():
+		wait = time.Hour
+	}
+	return wait, changes, err
+}
+
+// diesAfter makes passes until a call of the backend has had its effect; the process dies there.
+func (r *run) diesAfter(call string) {
+	choose := r.faulty.Choose
+	defer func() { r.faulty.Choose = choose }()
+	died := false
+	r.faulty.Choose = func(name string) backendtest.Mode {
+		if name == call || died {
+			died = true
+			r.dead = true
+			return map[bool]backendtest.Mode{true: backendtest.FailAfter, false: backendtest.FailBefore}[name == call]
+		}
+		return choose(name)
+	}
+	for range mostPasses {
+		if _, err := r.process.Pass(r.object); died || err != nil {
+			break
+		}
+	}
+	if !died {
+		r.fail("machinery", "%s was never called", call)
+	}
+	r.start()
+}
+
+// lacks says what is not as it has to be at the end of a phase.
+func (r *run) lacks(w want) string {
+	err := r.Client.Get(r.Ctx, client.ObjectKeyFromObject(r.object), r.object)
+	if w.gone {
+		if apierrors.IsNotFound(err) {
+			return ""
+		}
+		return "the object is still there"
+	}
+	if err != nil {
+		return err.Error()
+	}
+	if text := notReady(r.object); text != "" {
+		return text
+	}
+	return r.life.kind.reached(r, w)
+}
+
+// atRest checks what has to hold in the end.
+func (r *run) atRest() {
+	last := r.life.story[len(r.life.story)-1].want
+	r.life.kind.always(r)
+	r.life.kind.finally(r, last)
+	told := len(r.seen.events)
+	for _, who := range []string{"another process", "the same process"} {
+		if who == "another process" {
+			r.start()
+			r.taken()
+		}
+		r.process.APIClock.Seen(0)
+		if _, err := r.process.Pass(r.object); err != nil {
+			r.fail("I8", "a pass of %s with nothing to do failed: %v", who, err)
+		}
+		if changes, _ := r.taken(); changes > 0 {
+			r.fail("I4", "with nothing to do, %s changed something %d times", who, changes)
+		}
+	}
+	if len(r.seen.events) > told {
+		r.fail("I4", "with nothing to do, Events were told: %q", r.seen.events[told:])
+	}
+	if text := r.lacks(last); text != "" {
+		r.fail("I8", "after it had come to rest: %s", text)
+	}
+	r.eventsOnce()
+	r.secretsStaySecret()
+}
+
+// stored notes what a write put into the API server.
+func (r *run) stored(request world.Request) {
+	secret := isSecret(request)
+	if secret == nil || request.Verb == "delete" {
+		return
+	}
+	r.seen.Lock()
+	defer r.seen.Unlock()
+	for _, key := range []string{credential.KeyPassword, credential.KeyPrivateKey} {
+		if value := secret.Data[key]; len(value) > 0 {
+			r.seen.secrets[fmt.Sprintf("%s number %d", key, len(r.seen.secrets))] = slices.Clone(value)
+		}
+	}
+	if leaf := secret.Data[credential.KeyCertificate]; len(leaf) > 0 {
+		seq := revisionOf(secret)
+		if r.seen.leaves[seq] == nil {
+			r.seen.leaves[seq] = map[string]bool{}
+		}
+		r.seen.leaves[seq][string(leaf)] = true
+	}
+}
+
+// Eventf implements events.EventRecorder. The dead tell nothing.
+func (r *run) Eventf(regarding, _ runtime.Object, eventType, reason, _, note string, args ...any) {
+	if r.dead {
+		return
+	}
+	text := fmt.Sprintf(note, args...)
+	r.seen.Lock()
+	defer r.seen.Unlock()
+	r.seen.events = append(r.seen.events, eventType+" "+reason)
+	r.seen.texts[fmt.Sprintf("Event %d", len(r.seen.events))] = text
+}
+
+func (r *run) say(where, text string) {
+	r.seen.Lock()
+	defer r.seen.Unlock()
+	r.seen.texts[where] = text
+}
+
+// label names a request by what its object is to the life.
+func (r *run) label(request world.Request) string {
+	verb, kind := request.Verb, strings.TrimSuffix(request.Kind, "List")
+	if kind != "Secret" && kind != "ConfigMap" {
+		return verb + " " + kind
+	}
+	role := ""
+	switch request.Name {
+	case r.id + "-secret":
+		role = "published"
+	case sharedAdmin, r.id + "-admin":
+		role = "admin login"
+	case sharedAuthority + "-secret":
+		role = "authority's key pair"
+	case secretstore.LedgerName(r.life.kind.name, r.object.GetName()):
+		role = "ledger"
+	case secretstore.LedgerName("CertificateAuthority", sharedAuthority):
+		role = "authority's record"
+	default:
+		role = "?" + request.Name
+	}
+	return verb + " " + kind + " " + role
+}
+
+// create makes an object as a person does.
+func (r *run) create(o client.Object) {
+	r.must(r.worker.create(o))
+}
+
+// edit changes the object as a person does.
+func (r *run) edit(change func()) {
+	r.must(r.Client.Get(r.Ctx, client.ObjectKeyFromObject(r.object), r.object))
+	change()
+	r.must(r.Client.Update(r.Ctx, r.object))
+}
+
+// secret reads a Secret; nil where it is not there.
+func (r *run) secret(name string) *corev1.Secret {
+	var out corev1.Secret
+	err := r.Client.Get(r.Ctx, client.ObjectKey{Namespace: r.Namespace, Name: name}, &out)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	r.must(err)
+	return &out
+}

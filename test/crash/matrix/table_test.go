@@ -1,0 +1,180 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package matrix
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// What is checked in, and shown on the reliability page.
+type (
+	table struct {
+		mu    sync.Mutex
+		known map[string][]string
+		found file
+	}
+	file struct {
+		Lives []*lifeResult `json:"lives"`
+	}
+	lifeResult struct {
+		Kind  string        `json:"kind"`
+		Life  string        `json:"life"`
+		Steps []*stepResult `json:"steps"`
+	}
+	stepResult struct {
+		Number int              `json:"n"`
+		Step   string           `json:"step"`
+		Faults map[fault]string `json:"faults"`
+	}
+)
+
+const (
+	matrixFile = "testdata/matrix.json"
+	settled    = "settled"
+)
+
+// newTable reads what is checked in.
+func newTable(t *testing.T) *table {
+	t.Helper()
+	out := &table{known: map[string][]string{}}
+	text, err := os.ReadFile(matrixFile)
+	if os.IsNotExist(err) && *update {
+		return out
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var known file
+	if err := json.Unmarshal(text, &known); err != nil {
+		t.Fatalf("reading %s: %v", matrixFile, err)
+	}
+	for _, l := range known.Lives {
+		names := []string{}
+		for _, s := range l.Steps {
+			names = append(names, s.Step)
+		}
+		out.known[l.Kind+", "+l.Life] = names
+	}
+	return out
+}
+
+// steps notes the steps of a life, and holds them against what is checked in.
+func (m *table) steps(t *testing.T, of life, effects []effect) {
+	t.Helper()
+	result := &lifeResult{Kind: of.kind.name, Life: of.name, Steps: []*stepResult{}}
+	names := []string{}
+	for i, e := range effects {
+		result.Steps = append(result.Steps, &stepResult{Number: i + 1, Step: e.name, Faults: map[fault]string{}})
+		names = append(names, e.name)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.result(of) == nil {
+		m.found.Lives = append(m.found.Lives, result)
+	}
+	if *update {
+		return
+	}
+	if was := m.known[of.String()]; !slices.Equal(was, names) {
+		t.Errorf("the steps of this life have changed; if that is meant: REKEY_SIZE=full go test ./test/crash/matrix -update\nchecked in: %q\nfound:      %q", was, names)
+	}
+}
+
+func (m *table) result(of life) *lifeResult {
+	for _, l := range m.found.Lives {
+		if l.Kind == of.kind.name && l.Life == of.name {
+			return l
+		}
+	}
+	return nil
+}
+
+// note says what came of a fault. All fates of the process, and all versions, share one cell: the worst is shown.
+func (m *table) note(of life, o order, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	result := m.result(of)
+	if o.step > len(result.Steps) {
+		return
+	}
+	cells := result.Steps[o.step-1].Faults
+	switch {
+	case err != nil:
+		cells[o.fault] = err.Error()
+	case cells[o.fault] == "":
+		cells[o.fault] = settled
+	}
+}
+
+// close prints what was found, and checks it in where that is asked for.
+func (m *table) close(t *testing.T) {
+	t.Helper()
+	m.print()
+	switch {
+	case !*update:
+		return
+	case !full() || t.Failed() || *only != "":
+		t.Fatal("nothing was written: -update needs REKEY_SIZE=full, and every fault to be survived")
+	}
+	if lives := len(theLives()); len(m.found.Lives) != lives {
+		t.Fatalf("nothing was written: -update needs all %d lives, and %d were lived (leave -run away)", lives, len(m.found.Lives))
+	}
+	var out bytes.Buffer
+	out.WriteString("{\"lives\":[")
+	for i, l := range m.found.Lives {
+		if i > 0 {
+			out.WriteString(",")
+		}
+		fmt.Fprintf(&out, "\n{\"kind\":%q,\"life\":%q,\"steps\":[", l.Kind, l.Life)
+		for j, s := range l.Steps {
+			if j > 0 {
+				out.WriteString(",")
+			}
+			line, err := json.Marshal(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out.WriteString("\n")
+			out.Write(line)
+		}
+		out.WriteString("]}")
+	}
+	out.WriteString("]}\n")
+	if err := os.WriteFile(matrixFile, out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// print shows a line for each step: a dot where nothing was tried, since the fault cannot happen or was not in the sample.
+func (m *table) print() {
+	columns := []fault{before, after, lost, conflict, timeout}
+	for _, l := range m.found.Lives {
+		fmt.Printf("\n%s, %s\n     %-44s", l.Kind, l.Life, "")
+		for _, f := range columns {
+			fmt.Printf(" %-9s", f)
+		}
+		fmt.Println()
+		for _, s := range l.Steps {
+			fmt.Printf("%4d %-44s", s.Number, s.Step)
+			for _, f := range columns {
+				cell := s.Faults[f]
+				switch cell {
+				case "":
+					cell = "."
+				case settled:
+				default:
+					cell = "FAILED"
+				}
+				fmt.Printf(" %-9s", cell)
+			}
+			fmt.Println()
+		}
+	}
+}

@@ -1,0 +1,185 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package matrix
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/backend/postgres"
+	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/test/world"
+)
+
+const (
+	// workers that live lives at the same time, each in a namespace of its own.
+	workers = 4
+
+	adminPassword = "admin-password-of-the-matrix"
+	adminLogin    = "matrix_admin"
+	ownerRole     = "matrix_owner"
+
+	// What every life of a worker's namespace may refer to.
+	sharedAdmin     = "shared-admin"
+	sharedAuthority = "shared"
+	sharedServer    = "shared"
+	sharedPolicy    = "daily"
+)
+
+var (
+	update = flag.Bool("update", false, "write testdata/matrix.json instead of comparing with it (with REKEY_SIZE=full)")
+	only   = flag.String("order", "", "try this fault alone, as a failure names it: step/fault/fate")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(world.Main(m, stopServers))
+}
+
+// full tells whether every step of a life with a database is tried, and not a sample.
+func full() bool { return os.Getenv("REKEY_SIZE") == "full" }
+
+// seed of everything that is chosen by chance: REKEY_SEED, or another one each time.
+var seed = sync.OnceValue(func() uint64 {
+	if text := os.Getenv("REKEY_SEED"); text != "" {
+		given, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			panic("REKEY_SEED is not a number: " + text)
+		}
+		return given
+	}
+	return uint64(time.Now().UnixNano()) % 1_000_000
+})
+
+// servers are real ones, started at first use; every run has logins of its own.
+var servers = struct {
+	sync.Mutex
+	byVersion map[int]*pgtest.Server
+}{byVersion: map[int]*pgtest.Server{}}
+
+func stopServers() {
+	for _, server := range servers.byVersion {
+		server.Stop()
+	}
+}
+
+func sharedPostgres(t *testing.T, version int) *pgtest.Server {
+	t.Helper()
+	servers.Lock()
+	defer servers.Unlock()
+	if servers.byVersion[version] != nil {
+		return servers.byVersion[version]
+	}
+	// What is logged and encrypted is tested elsewhere; here thousands of logins have to be fast.
+	server, err := pgtest.Start(context.WithoutCancel(t.Context()), pgtest.Options{Version: version, Plain: true, Settings: map[string]string{
+		"log_statement": "none", "log_connections": "off", "log_disconnections": "off", "max_connections": "100", "autovacuum": "off"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers.byVersion[version] = server
+	statements := []string{
+		fmt.Sprintf("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", adminLogin, adminPassword), fmt.Sprintf("CREATE ROLE %s NOLOGIN", ownerRole),
+	}
+	if version >= 16 {
+		statements = append(statements, fmt.Sprintf("GRANT %s TO %s WITH ADMIN OPTION", ownerRole, adminLogin))
+	}
+	if err := server.Exec(t.Context(), "postgres", statements...); err != nil {
+		t.Fatal(err)
+	}
+	return server
+}
+
+// worker lives one life after the other in a namespace, beside an authority, a server and a policy that are ready.
+type worker struct {
+	*world.World
+	server  *pgtest.Server
+	backend backend.Backend
+	// conn is a superuser's, to see what is really there.
+	conn *pgx.Conn
+}
+
+func newWorker(t *testing.T, server *pgtest.Server) *worker {
+	t.Helper()
+	w := &worker{server: server, backend: postgres.New(postgres.Options{})}
+	w.World = world.New(t, w.backend)
+	var err error
+	if w.conn, err = server.Connect(t.Context(), "postgres"); err != nil {
+		t.Fatal("connecting as the superuser:", err)
+	}
+	t.Cleanup(func() { _ = w.conn.Close(context.WithoutCancel(t.Context())) })
+	authority := anAuthority(sharedAuthority, sharedAuthority+"-secret")
+	database := aServer(sharedServer, server.Address())
+	policy := aPolicy(sharedPolicy)
+	w.Create(&corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: sharedAdmin, Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
+		StringData: map[string]string{"username": adminLogin, "password": adminPassword, "host": server.Address()},
+	}, authority, database, policy)
+	p := w.Start("beginning", world.Options{})
+	for _, o := range []client.Object{authority, database, policy} {
+		if settled, err := p.Settle(o, 10); !settled {
+			t.Fatalf("%T did not settle: %v", o, err)
+		}
+	}
+	return w
+}
+
+// newWorkers makes the workers of one version of PostgreSQL.
+func newWorkers(t *testing.T, version int) []*worker {
+	t.Helper()
+	server := sharedPostgres(t, version)
+	out := make([]*worker, workers)
+	for i := range out {
+		out[i] = newWorker(t, server)
+	}
+	return out
+}
+
+// share hands the jobs to the workers, and comes back when all are done.
+func share[J any](all []*worker, jobs []J, do func(*worker, J)) {
+	queue := make(chan J, len(jobs))
+	for _, j := range jobs {
+		queue <- j
+	}
+	close(queue)
+	var done sync.WaitGroup
+	for _, w := range all {
+		done.Go(func() {
+			for j := range queue {
+				do(w, j)
+			}
+		})
+	}
+	done.Wait()
+}
+
+func (w *worker) create(o client.Object) error {
+	if _, everywhere := o.(*v1alpha1.ClusterCertificateAuthority); !everywhere {
+		o.SetNamespace(w.Namespace)
+	}
+	return w.Client.Create(w.Ctx, o)
+}
+
+// accepts tells whether the server lets a client in with what the Secret holds.
+func (w *worker) accepts(secret *corev1.Secret) error {
+	conn, err := pgx.Connect(w.Ctx, string(secret.Data["uri"]))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(w.Ctx) }()
+	var who string
+	return conn.QueryRow(w.Ctx, "SELECT session_user").Scan(&who)
+}
