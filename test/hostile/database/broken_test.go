@@ -145,9 +145,8 @@ func TestADeletionEndsInTimeUnderEveryBreakage(t *testing.T) {
 	}
 }
 
-// R27: what was lost on the way back is not done twice, whatever is lost again and again: every second answer does not come
-// back, for a whole life.
-func TestEverySecondAnswerIsLost(t *testing.T) {
+// R27: what was lost on the way back is not done twice: each commit of a life is lost two times before one passes.
+func TestACommitIsLostTwiceInARow(t *testing.T) {
 	for _, version := range []int{15, 18} {
 		for _, d := range []deed{cutBefore, cutAfter, cutWithin} {
 			t.Run(fmt.Sprintf("%d, a commit %s twice before it passes", version, d), func(t *testing.T) {
