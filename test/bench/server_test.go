@@ -4,15 +4,17 @@
 package bench
 
 import (
-	"bufio"
-	"encoding/json"
-	"fmt"
+	"bytes"
+	"context"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
-	rbacv1 "k8s.io/api/rbac/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -22,111 +24,186 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// apiServer is a real one that writes down every request that changes something.
+// apiServer is a real one. Everybody who talks to it is of the group that it lets through without counting or queueing.
 type apiServer struct {
 	environment *envtest.Environment
 	config      *rest.Config
-	scheme      *runtime.Scheme
-	audit       string
 	client      client.Client
+	applier     *applier
+	dir         string
 }
 
-const auditPolicy = `{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"], "rules": [
-  {"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]}, {"level": "None"}]}`
+// servers that run, with what stops each: they would outlive a test that is ended by a signal.
+var servers sync.Map
 
-func startAPIServer(t *testing.T) *apiServer {
+func endServers() {
+	servers.Range(func(_, stop any) bool {
+		stop.(func())()
+		return true
+	})
+}
+
+// startAPIServer starts one with the flags; stop ends it before the test's end.
+func startAPIServer(t *testing.T, flags map[string]string) (s *apiServer, stop func()) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kube-apiserver")); err != nil {
-		t.Fatal("this test needs a real API server: run `make assets` and set KUBEBUILDER_ASSETS to the folder that it prints, or run `make test`")
+		t.Fatal("this test needs a real API server: run `make assets` and set KUBEBUILDER_ASSETS to the folder that it prints")
 	}
-	dir := t.TempDir()
-	policy := filepath.Join(dir, "policy.json")
-	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s := &apiServer{audit: filepath.Join(dir, "audit.log"), scheme: runtime.NewScheme()}
+	s = &apiServer{dir: t.TempDir()}
+	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
-		if err := add(s.scheme); err != nil {
+		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s.environment = &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "..", "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
-	s.environment.ControlPlane.GetAPIServer().Configure().
-		Set("audit-policy-file", policy).Set("audit-log-path", s.audit).Set("audit-log-mode", "blocking")
+	for name, value := range flags {
+		s.environment.ControlPlane.GetAPIServer().Configure().Set(name, value)
+	}
+	stop = sync.OnceFunc(func() {
+		_ = s.environment.Stop()
+		servers.Delete(s)
+	})
+	servers.Store(s, stop)
+	t.Cleanup(stop)
 	config, err := s.environment.Start()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.environment.Stop() })
 	config.QPS = -1
 	s.config = config
-	if s.client, err = client.New(config, client.Options{Scheme: s.scheme}); err != nil {
+	if s.client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
-	return s
+	if s.applier, err = newApplier(config); err != nil {
+		t.Fatal(err)
+	}
+	s.serving(t)
+	return s, stop
 }
 
-// user gives the configuration of a user who may do everything, so that the audit log knows its requests.
-func (s *apiServer) user(t *testing.T, name string) *rest.Config {
+// serving waits until our kinds are served: a new one may still be unknown for a moment after it was accepted.
+func (s *apiServer) serving(t *testing.T) {
 	t.Helper()
-	user, err := s.environment.AddUser(envtest.User{Name: name}, s.config)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	var err error
+	for begun := time.Now(); time.Since(begun) < patience; <-tick.C {
+		err = nil
+		for _, resource := range []string{"clientidentities", "databasecredentials", "certificateauthorities", "clustercertificateauthorities"} {
+			if _, failed := s.applier.get(t.Context(), "/apis/rekey.dev/v1alpha1/"+resource); failed != nil {
+				err = failed
+			}
+		}
+		if err == nil {
+			return
+		}
+	}
+	t.Fatal(err)
+}
+
+// kubeconfig writes one for a user of its own, so that an audit log knows its requests.
+func (s *apiServer) kubeconfig(t *testing.T, name string) string {
+	t.Helper()
+	user, err := s.environment.AddUser(envtest.User{Name: name, Groups: []string{"system:masters"}}, s.config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	binding := &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "all-" + name},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
-	}
-	if err := s.client.Create(t.Context(), binding); err != nil {
-		t.Fatal(err)
-	}
-	config := rest.CopyConfig(user.Config())
-	config.QPS = -1
-	return config
-}
-
-// changed counts the requests of a user that were meant to change something, refused ones included, by
-// "verb resource/subresource code".
-func (s *apiServer) changed(t *testing.T, user string) map[string]int {
-	t.Helper()
-	file, err := os.Open(s.audit)
+	text, err := user.KubeConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = file.Close() }()
+	path := filepath.Join(s.dir, name+".kubeconfig")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// requests are what the API server counted so far of whoever asked: by "VERB resource/subresource code", refused ones
+// included, for everything that an operator of this sort may read or write. Watches and lists are left out.
+func (s *apiServer) requests(t *testing.T) map[string]int {
+	t.Helper()
+	text, err := s.applier.get(t.Context(), "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
 	out := map[string]int{}
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var event struct {
-			Verb string `json:"verb"`
-			User struct {
-				Username string `json:"username"`
-			} `json:"user"`
-			// ObjectRef names what the request was about.
-			ObjectRef struct {
-				Resource    string `json:"resource"`
-				Subresource string `json:"subresource"`
-			} `json:"objectRef"`
-			ResponseStatus struct {
-				Code int `json:"code"`
-			} `json:"responseStatus"`
-		}
-		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
-			t.Fatal(err)
-		}
-		if event.User.Username != user {
+	for line := range bytes.Lines(text) {
+		rest, ok := bytes.CutPrefix(line, []byte("apiserver_request_total{"))
+		if !ok {
 			continue
 		}
-		resource := event.ObjectRef.Resource
-		if event.ObjectRef.Subresource != "" {
-			resource += "/" + event.ObjectRef.Subresource
+		labels, value, _ := strings.Cut(strings.TrimSpace(string(rest)), "} ")
+		of := labelsOf(labels)
+		ours := of["group"] == v1alpha1.GroupVersion.Group || of["resource"] == "secrets" || of["resource"] == "events" || of["resource"] == "configmaps"
+		if !ours || of["verb"] == "WATCH" || of["verb"] == "LIST" {
+			continue
 		}
-		out[fmt.Sprintf("%s %s %d", event.Verb, resource, event.ResponseStatus.Code)]++
-	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
+		count, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			t.Fatalf("reading %q: %v", line, err)
+		}
+		resource := of["resource"]
+		if of["subresource"] != "" {
+			resource += "/" + of["subresource"]
+		}
+		out[of["verb"]+" "+resource+" "+of["code"]] += int(count)
 	}
 	return out
+}
+
+// labelsOf reads name="value",name="value". No value that we ask for has a quote or a comma in it.
+func labelsOf(text string) map[string]string {
+	out := map[string]string{}
+	for pair := range strings.SplitSeq(text, ",") {
+		if name, value, ok := strings.Cut(pair, "="); ok {
+			out[name] = strings.Trim(value, `"`)
+		}
+	}
+	return out
+}
+
+// settled waits until nobody has asked for anything for a while, and gives the requests counted by then.
+func (s *apiServer) settled(t *testing.T) map[string]int {
+	t.Helper()
+	const quiet = 2 * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(quiet / 4)
+	defer tick.Stop()
+	last, since := s.requests(t), time.Now()
+	for time.Since(since) < quiet {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal("requests go on and on")
+		}
+		if now := s.requests(t); !cmp.Equal(now, last) {
+			last, since = now, time.Now()
+		}
+	}
+	return last
+}
+
+// less gives what was counted since.
+func less(now, before map[string]int) map[string]int {
+	out := map[string]int{}
+	for key, count := range now {
+		if count != before[key] {
+			out[key] = count - before[key]
+		}
+	}
+	return out
+}
+
+// writesOf counts those requests that were meant to change something.
+func writesOf(requests map[string]int) int {
+	sum := 0
+	for key, count := range requests {
+		if !strings.HasPrefix(key, "GET ") {
+			sum += count
+		}
+	}
+	return sum
 }

@@ -1,0 +1,219 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+)
+
+// connections of the applying client.
+const connections = 20
+
+// applier is a client that costs as little as can be: bodies are made before, answers are thrown away.
+type applier struct {
+	base string
+	http *http.Client
+}
+
+func newApplier(config *rest.Config) (*applier, error) {
+	trust, err := rest.TLSConfigFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("preparing TLS: %w", err)
+	}
+	return &applier{base: config.Host, http: &http.Client{Transport: &http.Transport{
+		TLSClientConfig: trust, MaxIdleConnsPerHost: 2 * connections,
+		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/1.1: one connection each
+	}}}, nil
+}
+
+// request to the API server.
+type request struct {
+	method, path, contentType string
+	body                      []byte
+}
+
+func (a *applier) do(ctx context.Context, r request) (*http.Response, error) {
+	ask, err := http.NewRequestWithContext(ctx, r.method, a.base+r.path, bytes.NewReader(r.body))
+	if err != nil {
+		return nil, fmt.Errorf("making a request: %w", err)
+	}
+	ask.Header.Set("Content-Type", r.contentType)
+	answer, err := a.http.Do(ask)
+	if err != nil {
+		return nil, fmt.Errorf("asking the API server: %w", err)
+	}
+	if answer.StatusCode >= http.StatusMultipleChoices {
+		text, _ := io.ReadAll(io.LimitReader(answer.Body, 1000))
+		_ = answer.Body.Close()
+		return nil, fmt.Errorf("%s %s: %s: %s", r.method, r.path, answer.Status, text)
+	}
+	return answer, nil
+}
+
+func (a *applier) get(ctx context.Context, path string) ([]byte, error) {
+	answer, err := a.do(ctx, request{method: http.MethodGet, path: path})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	return io.ReadAll(answer.Body)
+}
+
+// send sends all requests, over all connections, and returns when the last is answered.
+func (a *applier) send(ctx context.Context, requests []request) error {
+	next := make(chan request)
+	failed := make(chan error, connections)
+	var group sync.WaitGroup
+	for range connections {
+		group.Go(func() {
+			for r := range next {
+				answer, err := a.do(ctx, r)
+				if err != nil {
+					failed <- err
+					return
+				}
+				_, _ = io.Copy(io.Discard, answer.Body)
+				_ = answer.Body.Close()
+			}
+		})
+	}
+	var err error
+	for _, r := range requests {
+		select {
+		case next <- r:
+			continue
+		case err = <-failed:
+		}
+		break
+	}
+	close(next)
+	group.Wait()
+	select {
+	case late := <-failed:
+		err = errors.Join(err, late)
+	default:
+	}
+	return err
+}
+
+// watcher sees how far the objects are. It decodes nothing: it looks for the few words that matter.
+type watcher struct {
+	mu       sync.Mutex
+	revision []int32
+	reached  map[int32]int
+	at       map[int32]time.Time // when the last identity got there
+	news     chan struct{}
+	err      error
+}
+
+// Words in an object as the API server writes it. Names are "app-" and five digits.
+var (
+	nameIs     = []byte(`"name":"app-`)
+	isReady    = []byte(`"status":"True","type":"Ready"`)
+	revisionIs = []byte(`"revision":`)
+)
+
+// watch begins to look at n objects of the resource.
+func (a *applier) watch(t *testing.T, resource string, n int) *watcher {
+	t.Helper()
+	w := &watcher{revision: make([]int32, n), reached: map[int32]int{}, at: map[int32]time.Time{}, news: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	answer, err := a.do(ctx, request{method: http.MethodGet, path: "/apis/rekey.dev/v1alpha1/" + resource + "?watch=1&resourceVersion=0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer func() { _ = answer.Body.Close() }()
+		lines := bufio.NewReaderSize(answer.Body, 1<<18)
+		for {
+			line, err := lines.ReadSlice('\n')
+			if err != nil {
+				w.end(err)
+				return
+			}
+			w.look(line)
+		}
+	}()
+	return w
+}
+
+func (w *watcher) look(line []byte) {
+	_, name, found := bytes.Cut(line, nameIs)
+	if !found || !bytes.Contains(line, isReady) {
+		return
+	}
+	i, err := strconv.Atoi(string(name[:5]))
+	if err != nil || i >= len(w.revision) {
+		w.end(fmt.Errorf("an identity of an unknown name: %.60s", name))
+		return
+	}
+	_, text, _ := bytes.Cut(line, revisionIs)
+	text, _, _ = bytes.Cut(text, []byte(","))
+	revision, err := strconv.ParseInt(string(text), 10, 32)
+	if err != nil {
+		w.end(fmt.Errorf("the revision of identity %d: %w", i, err))
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.revision[i] < int32(revision) {
+		w.revision[i]++
+		w.reached[w.revision[i]]++
+		if w.reached[w.revision[i]] == len(w.revision) {
+			w.at[w.revision[i]] = time.Now()
+		}
+	}
+	w.tell()
+}
+
+func (w *watcher) end(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.err = errors.Join(w.err, err)
+	w.tell()
+}
+
+func (w *watcher) tell() {
+	select {
+	case w.news <- struct{}{}:
+	default:
+	}
+}
+
+// all waits until every identity is Ready with this revision, and tells when that came about.
+func (w *watcher) all(t *testing.T, revision int32) time.Time {
+	t.Helper()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for {
+		w.mu.Lock()
+		at, count, err := w.at[revision], w.reached[revision], w.err
+		w.mu.Unlock()
+		if !at.IsZero() {
+			return at
+		}
+		if err != nil {
+			t.Fatalf("watching the identities: %v", err)
+		}
+		select {
+		case <-w.news:
+		case <-late.C:
+			t.Fatalf("%d of %d identities are Ready with revision %d after %s", count, len(w.revision), revision, patience)
+		}
+	}
+}

@@ -1,0 +1,103 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"testing"
+	"time"
+
+	"github.com/rekey/rekey/test/bench/results"
+)
+
+// chapters of a life that are measured beside the first issue.
+type chapters struct {
+	idle             time.Duration
+	renewal, restart bool
+}
+
+// issue applies the fleet to a running operator and waits until all are Ready.
+func issue(t *testing.T, s *apiServer, f fleet, o *operator, w *watcher) results.Phase {
+	t.Helper()
+	return phase(t, s, o, w, 1, f.creations(t), "POST clientidentities 201")
+}
+
+// phase sends the requests and waits until every identity is Ready with the revision. own is what the requests themselves
+// count as.
+func phase(t *testing.T, s *apiServer, o *operator, w *watcher, revision int32, requests []request, own string) results.Phase {
+	t.Helper()
+	before, cpu := s.requests(t), o.cpu(t)
+	begun := time.Now()
+	if err := s.applier.send(t.Context(), requests); err != nil {
+		t.Fatal(err)
+	}
+	seconds := w.all(t, revision).Sub(begun).Seconds()
+	counted := less(s.settled(t), before)
+	if counted[own] != len(requests) {
+		t.Fatalf("the API server counted %d of %d %q", counted[own], len(requests), own)
+	}
+	delete(counted, own)
+	return results.Phase{Seconds: seconds, CPU: o.cpu(t) - cpu, PeakRSS: o.memory(t, "VmHWM"), Requests: counted}
+}
+
+// floorLife is the first issue by the bare operator.
+func floorLife(t *testing.T, f fleet) results.Life {
+	t.Helper()
+	s, stop := startAPIServer(t, nil)
+	defer stop()
+	f.prepare(t, s)
+	o := startFloor(t, s.kubeconfig(t, "floor"))
+	defer o.stop(t)
+	var life results.Life
+	w := s.applier.watch(t, "clientidentities", f.n)
+	life.StartRSS = o.memory(t, "VmHWM")
+	life.Issue = issue(t, s, f, o, w)
+	life.PeakRSS = o.memory(t, "VmHWM")
+	return life
+}
+
+// rekeyLife is the first issue by rekey, and what else is asked for.
+func rekeyLife(t *testing.T, f fleet, more chapters) results.Life {
+	t.Helper()
+	s, stop := startAPIServer(t, nil)
+	defer stop()
+	authority := f.prepare(t, s)
+	kubeconfig := s.kubeconfig(t, "rekey")
+	o := startRekey(t, kubeconfig)
+	defer func() { o.stop(t) }()
+	authorityReady(t, s, authority)
+	var life results.Life
+	w := s.applier.watch(t, "clientidentities", f.n)
+	life.StartRSS = o.memory(t, "VmHWM")
+	life.Issue = issue(t, s, f, o, w)
+	if more.idle > 0 {
+		life.Idle = idle(t, s, o, more.idle)
+	}
+	if more.renewal {
+		renewed := phase(t, s, o, w, 2, f.renewals(), "PATCH clientidentities 200")
+		life.Renewal = &renewed
+	}
+	life.PeakRSS = o.memory(t, "VmHWM")
+	if more.restart {
+		o.stop(t)
+		before := s.settled(t)
+		o = startRekey(t, kubeconfig)
+		quiet := o.quiet(t)
+		life.Restart = &results.Restart{Seconds: quiet.Sub(o.begun).Seconds(), CPU: o.cpu(t), PeakRSS: o.memory(t, "VmHWM")}
+		life.Restart.Reconciles = o.reconciles(t, s, "clientidentity")
+		life.Restart.Writes = writesOf(less(s.settled(t), before))
+	}
+	return life
+}
+
+// idle waits and does nothing.
+func idle(t *testing.T, s *apiServer, o *operator, wait time.Duration) *results.Idle {
+	t.Helper()
+	o.quiet(t)
+	before, cpu, begun := s.requests(t), o.cpu(t), time.Now()
+	<-time.After(wait)
+	took := time.Since(begun).Seconds()
+	out := &results.Idle{Seconds: took, CPU: o.cpu(t) - cpu, SettledRSS: o.memory(t, "VmRSS")}
+	out.Writes = writesOf(less(s.requests(t), before))
+	return out
+}

@@ -1,0 +1,140 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package results
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Full and Short are the sizes of a run. A short one is smaller and noisier, and asks less where that matters.
+const (
+	Full  = "full"
+	Short = "short"
+)
+
+// Bar is something that is asked of a run.
+type Bar struct {
+	Name string
+	// Got must be at least Want, or at most, where AtMost is true.
+	Got, Want float64
+	AtMost    bool
+	Unit      string
+}
+
+// Met tells whether it was reached.
+func (b Bar) Met() bool {
+	if b.AtMost {
+		return b.Got <= b.Want
+	}
+	return b.Got >= b.Want
+}
+
+func (b Bar) String() string {
+	than := "at least"
+	if b.AtMost {
+		than = "at most"
+	}
+	return fmt.Sprintf("%s: %s%s, asked is %s %s%s", b.Name, digits(b.Got), b.Unit, than, digits(b.Want), b.Unit)
+}
+
+// limits are what is asked of a size.
+type limits struct {
+	ratio, growth, storm  float64
+	peak, slope           float64 // MB, kB for each identity
+	restart, idle, writes float64
+}
+
+var asked = map[string]limits{
+	Full: {ratio: 0.8, growth: 0.85, storm: 1, peak: 150, slope: 10, restart: 10, idle: 1, writes: 1},
+	// The margins are what a busy machine of two cores makes of the same program.
+	Short: {ratio: 0.6, growth: 0.7, storm: 1.25, peak: 150, slope: 20, restart: 10, idle: 2, writes: 1},
+}
+
+// Bars are everything that is asked of the run, for what it measured.
+func (r Run) Bars() []Bar {
+	want, known := asked[r.Size]
+	if !known {
+		want = asked[Short]
+	}
+	var out []Bar
+	for _, one := range []bool{true, false} {
+		fleets := r.in(one)
+		for _, f := range fleets {
+			out = append(out, f.bars(want)...)
+		}
+		if len(fleets) > 1 {
+			first, last := fleets[0], fleets[len(fleets)-1]
+			out = append(out, Bar{Name: fmt.Sprintf("ratio with %s by that with %s", last, first),
+				Got: Median(last.Ratios()) / Median(first.Ratios()), Want: want.growth})
+		}
+	}
+	if len(r.in(true)) > 1 {
+		out = append(out, Bar{Name: "peak memory of rekey for each identity more", Got: r.slope(rekeyPeak), Want: want.slope, AtMost: true, Unit: " kB"})
+	}
+	return out
+}
+
+func (f Fleet) String() string {
+	if f.Namespaces == 1 {
+		return fmt.Sprintf("%d identities in one namespace", f.N)
+	}
+	return fmt.Sprintf("%d identities in %d namespaces", f.N, f.Namespaces)
+}
+
+func (f Fleet) bars(want limits) []Bar {
+	var out []Bar
+	most := func(name string, got []float64, want float64, unit string) {
+		if len(got) > 0 {
+			out = append(out, Bar{Name: f.String() + ": " + name, Got: slices.Max(got), Want: want, AtMost: true, Unit: unit})
+		}
+	}
+	out = append(out, Bar{Name: f.String() + ": throughput of rekey by that of the floor", Got: Median(f.Ratios()), Want: want.ratio})
+	if storms := f.each(storm); len(storms) > 0 {
+		out = append(out, Bar{Name: f.String() + ": time of the renewal of all by that of the first issue", Got: Median(storms), Want: want.storm, AtMost: true})
+	}
+	most("peak memory of rekey", f.each(rekeyPeak), want.peak, " MB")
+	restart := func(take func(Restart) float64) []float64 {
+		return f.each(func(p Pair) (float64, bool) {
+			if p.Rekey.Restart == nil {
+				return 0, false
+			}
+			return take(*p.Rekey.Restart), true
+		})
+	}
+	most("time from a restart to quiet", restart(func(r Restart) float64 { return r.Seconds }), want.restart, " s")
+	most("writes of a restart", restart(func(r Restart) float64 { return float64(r.Writes) }), 0, "")
+	most("identities that a restart did not look at", restart(func(r Restart) float64 { return float64(max(0, f.N-r.Reconciles)) }), 0, "")
+	idle := func(take func(Idle) float64) []float64 {
+		return f.each(func(p Pair) (float64, bool) {
+			if p.Rekey.Idle == nil {
+				return 0, false
+			}
+			return take(*p.Rekey.Idle), true
+		})
+	}
+	most("processor time while nothing is due", idle(func(i Idle) float64 { return 100 * i.CPU / i.Seconds }), want.idle, " % of a core")
+	most("writes while nothing is due", idle(func(i Idle) float64 { return float64(i.Writes) }), 0, "")
+	each := func(take func(Phase) int) []float64 {
+		return f.each(func(p Pair) (float64, bool) { return float64(take(p.Rekey.Issue)) / float64(f.N), true })
+	}
+	most("writes to Secrets for each issue", each(func(p Phase) int { return p.Writes("secrets") }), want.writes, "")
+	most("writes of status for each issue", each(func(p Phase) int { return p.Writes("clientidentities/status") }), want.writes, "")
+	most("writes of Events for each issue", each(func(p Phase) int { return p.Writes("events") }), want.writes, "")
+	most("other writes", each(func(p Phase) int { return p.Others("secrets", "clientidentities/status", "events") }), 0, "")
+	return out
+}
+
+// digits shows a number with as many digits as mean something.
+func digits(value float64) string {
+	switch {
+	case value == float64(int64(value)):
+		return fmt.Sprint(int64(value))
+	case value >= 100:
+		return fmt.Sprintf("%.0f", value)
+	case value >= 10:
+		return fmt.Sprintf("%.1f", value)
+	}
+	return fmt.Sprintf("%.2f", value)
+}

@@ -1,0 +1,149 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package results
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// Median of the values; 0 where there are none.
+func Median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
+}
+
+// Slope of the line that fits the points best (least squares); 0 where fewer than two x differ.
+func Slope(x, y []float64) float64 {
+	var sumX, sumY float64
+	for i := range x {
+		sumX += x[i]
+		sumY += y[i]
+	}
+	n := float64(len(x))
+	var above, below float64
+	for i := range x {
+		dx := x[i] - sumX/n
+		above += dx * (y[i] - sumY/n)
+		below += dx * dx
+	}
+	if below == 0 {
+		return 0
+	}
+	return above / below
+}
+
+// each collects what take finds in the pairs of the fleet.
+func (f Fleet) each(take func(Pair) (float64, bool)) []float64 {
+	var out []float64
+	for _, pair := range f.Pairs {
+		if value, ok := take(pair); ok {
+			out = append(out, value)
+		}
+	}
+	return out
+}
+
+// Ratios of the throughput of rekey by that of the floor, one for each pair.
+func (f Fleet) Ratios() []float64 {
+	return f.each(func(p Pair) (float64, bool) { return p.Ratio(), true })
+}
+
+// rate is how many identities a second are ready.
+func (f Fleet) rate(take func(Pair) (float64, bool)) float64 {
+	seconds := Median(f.each(take))
+	if seconds == 0 {
+		return 0
+	}
+	return float64(f.N) / seconds
+}
+
+func floorIssue(p Pair) (float64, bool) { return p.Floor.Issue.Seconds, true }
+func rekeyIssue(p Pair) (float64, bool) { return p.Rekey.Issue.Seconds, true }
+
+func rekeyRenewal(p Pair) (float64, bool) {
+	if p.Rekey.Renewal == nil {
+		return 0, false
+	}
+	return p.Rekey.Renewal.Seconds, true
+}
+
+// storm is how long the renewal of all took, by how long their first issue took.
+func storm(p Pair) (float64, bool) {
+	if p.Rekey.Renewal == nil {
+		return 0, false
+	}
+	return p.Rekey.Renewal.Seconds / p.Rekey.Issue.Seconds, true
+}
+
+func rekeyPeak(p Pair) (float64, bool)      { return mega(p.Rekey.PeakRSS), true }
+func rekeyIssuePeak(p Pair) (float64, bool) { return mega(p.Rekey.Issue.PeakRSS), true }
+func floorPeak(p Pair) (float64, bool)      { return mega(p.Floor.PeakRSS), true }
+
+func rekeySettled(p Pair) (float64, bool) {
+	if p.Rekey.Idle == nil {
+		return 0, false
+	}
+	return mega(p.Rekey.Idle.SettledRSS), true
+}
+
+// mega turns KiB into MB (1000 times 1000 bytes).
+func mega(kibi int) float64 { return float64(kibi) * 1024 / 1e6 }
+
+// in gives the fleets of so many namespaces that are one, or more than one, by number.
+func (r Run) in(one bool) []Fleet {
+	var out []Fleet
+	for _, f := range r.Fleets {
+		if (f.Namespaces == 1) == one {
+			out = append(out, f)
+		}
+	}
+	slices.SortFunc(out, func(a, b Fleet) int { return cmp.Compare(a.N, b.N) })
+	return out
+}
+
+// slope is how much a value grows with each identity, over all fleets in one namespace, in kB.
+func (r Run) slope(take func(Pair) (float64, bool)) float64 {
+	var x, y []float64
+	for _, f := range r.in(true) {
+		for _, value := range f.each(take) {
+			x, y = append(x, float64(f.N)), append(y, value*1000)
+		}
+	}
+	return Slope(x, y)
+}
+
+// Writes of one kind in a phase: of the resource, by all verbs that change something and with all answers.
+func (p Phase) Writes(resource string) int {
+	sum := 0
+	for key, count := range p.Requests {
+		verb, rest, _ := strings.Cut(key, " ")
+		of, _, _ := strings.Cut(rest, " ")
+		if verb != "GET" && of == resource {
+			sum += count
+		}
+	}
+	return sum
+}
+
+// Others are the writes of a phase that are not to the named resources.
+func (p Phase) Others(resources ...string) int {
+	sum := 0
+	for key, count := range p.Requests {
+		verb, rest, _ := strings.Cut(key, " ")
+		of, _, _ := strings.Cut(rest, " ")
+		if verb != "GET" && !slices.Contains(resources, of) {
+			sum += count
+		}
+	}
+	return sum
+}
