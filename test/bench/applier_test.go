@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ func newApplier(config *rest.Config) (*applier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing TLS: %w", err)
 	}
-	return &applier{base: config.Host, http: &http.Client{Transport: &http.Transport{
+	return &applier{base: strings.TrimSuffix(config.Host, "/"), http: &http.Client{Transport: &http.Transport{
 		TLSClientConfig: trust, MaxIdleConnsPerHost: 2 * connections,
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/1.1: one connection each
 	}}}, nil
