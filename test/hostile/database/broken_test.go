@@ -67,7 +67,7 @@ func TestABrokenNetworkIsToldAndOutlived(t *testing.T) {
 			all = append(all, attempt{b, i})
 		}
 	}
-	for _, a := range sample(chance(t), all, 12) {
+	for _, a := range sample(chance(t), all, 12, len(all)) {
 		t.Run(a.name+" during the "+life[a.during].name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, sharedServer(t, 15), impatient)
@@ -122,7 +122,7 @@ func TestABrokenServerIsAskedEverMoreSeldom(t *testing.T) {
 
 // I9, R23: a deletion does not wait for ever for a server that nobody reaches, and says what it leaves behind.
 func TestADeletionEndsInTimeUnderEveryBreakage(t *testing.T) {
-	for _, b := range sample(chance(t), breakages, 3) {
+	for _, b := range sample(chance(t), breakages, 3, len(breakages)) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, sharedServer(t, 15), impatient)

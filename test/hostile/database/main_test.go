@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(world.Main(m, stopServers))
 }
 
-// full tells whether every moment is tried, and not a sample.
+// full tells whether there is time for more than a sample.
 func full() bool { return os.Getenv("REKEY_SIZE") == "full" }
 
 // seed of everything that is chosen by chance: REKEY_SEED, or another one each time.
@@ -56,9 +56,13 @@ func chance(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed(), 0))
 }
 
-// sample gives all of the things in full size, else as many as are wanted.
-func sample[T any](random *rand.Rand, all []T, wanted int) []T {
-	if full() || len(all) <= wanted {
+// sample gives so many of the things, by chance: some in short size, more in full; all where there are no more.
+func sample[T any](random *rand.Rand, all []T, some, more int) []T {
+	wanted := some
+	if full() {
+		wanted = more
+	}
+	if len(all) <= wanted {
 		return all
 	}
 	out := make([]T, 0, wanted)

@@ -57,7 +57,8 @@ func TestEveryMomentOnTheWireMayFail(t *testing.T) {
 		t.Logf("PostgreSQL %d: %d moments in the first issue, %d in the rotation, %d in the retirement, %d in the deletion",
 			version, len(moments[0]), len(moments[1]), len(moments[2]), len(moments[3]))
 		random := chance(t)
-		for _, a := range sample(random, attacksOn(moments), 16) {
+		most := map[int]int{15: 1000, 18: 60}[version] // all of them on one version
+		for _, a := range sample(random, attacksOn(moments), 14, most) {
 			t.Run(fmt.Sprintf("%d, moment %d %s", version, a.n, a.deed), func(t *testing.T) {
 				t.Parallel()
 				s := newScene(t, sharedServer(t, version), impatient)
