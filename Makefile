@@ -16,8 +16,13 @@ IMG ?= rekey.dev/rekey:v0.1.0
 VERSION ?= v0.1.0
 # LEVEL of the cluster that `make cluster` starts: api, control or node (a node needs root).
 LEVEL ?= control
-# FUZZTIME is how long `make fuzz` tries each fuzz target.
-FUZZTIME ?= 30s
+# FUZZTIME is how long `make fuzz` tries each fuzz target; FUZZ names those to try, all by default.
+FUZZTIME ?= 5m
+FUZZ ?=
+# REKEY_SIZE is how much `make crash` and `make bench` do: full or short.
+REKEY_SIZE ?= full
+# CLASS of docs/reliability.md for `make try` and `make mutate`, such as R2; several with commas.
+CLASS ?=
 # TESTFLAGS are handed to go test, such as -race or -run.
 TESTFLAGS ?=
 # ARGS are handed to the operator by `make run`.
@@ -64,9 +69,31 @@ e2e: $(GOTESTSUM) ## The operator as a pod on a real node (needs root)
 	@hack/install-deps.sh test node
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/test.sh e2e $(TESTFLAGS)
 
+.PHONY: crash
+crash: $(GOTESTSUM) ## Killed at every effect, two of everything, hostile surroundings; about 20 minutes (REKEY_SIZE=short: 6)
+	@hack/install-deps.sh test
+	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh crash $(TESTFLAGS)
+
+.PHONY: bench
+bench: $(GOTESTSUM) ## Speed and memory beside a bare operator, into docs/benchmarks.md; about 20 minutes (REKEY_SIZE=short: 4, no page)
+	@hack/install-deps.sh test
+	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh bench $(TESTFLAGS)
+	@if [ "$(REKEY_SIZE)" = full ]; then go run ./test/bench/page; fi
+
+.PHONY: try
+try: ## Run every test that shows a class of docs/reliability.md (CLASS=R2)
+	@hack/install-deps.sh test
+	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/try --class "$(CLASS)"
+
+.PHONY: mutate
+mutate: ## Break the product in every way of docs/reliability.md, one at a time; each guarding test must fail (CLASS=R2)
+	@hack/install-deps.sh test
+	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/mutate --class "$(CLASS)"
+
 .PHONY: fuzz
-fuzz: ## Try every fuzz target for FUZZTIME (30s)
-	@hack/fuzz.sh $(FUZZTIME)
+fuzz: ## Try every fuzz target for FUZZTIME (5m), or those of FUZZ
+	@hack/install-deps.sh test
+	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/fuzz.sh $(FUZZTIME) $(FUZZ)
 
 .PHONY: lint
 lint: $(GOLANGCI) ## golangci-lint over every module, kube-api-linter over api/

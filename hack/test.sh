@@ -2,14 +2,14 @@
 # Copyright The rekey Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# hack/test.sh test|e2e [go test flags]: runs the tests of a stage, prints a line for each package, and ends with
-# "N passed, N failed". What go test said is kept as .cache/test/<stage>-*.json. A test that was skipped is a failure:
-# what cannot be tried here must say so and fail.
+# hack/test.sh test|e2e|crash|bench [go test flags]: runs the tests of a stage, prints a line for each package, and ends
+# with "N passed, N failed". What go test said is kept as .cache/test/<stage>-*.json. A test that was skipped is a failure:
+# what cannot be tried here must say so and fail. How much crash and bench do, REKEY_SIZE says: short or full.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/bin:$PATH"
 
-stage="${1:?which stage: test or e2e}"
+stage="${1:?which stage: test, e2e, crash or bench}"
 shift
 flags=("$@")
 results="$PWD/.cache/test"
@@ -21,23 +21,49 @@ status=0
 run() {
   local folder="$1" name
   shift
-  name="$(tr / - <<<"$folder")"
+  name="${label:-$(tr / - <<<"$folder")}"
   echo "== tests in $folder"
   (cd "$folder" && gotestsum --format pkgname --format-hide-empty-pkg --jsonfile "$results/$stage-$name.json" -- \
     ${flags[@]+"${flags[@]}"} "$@") || status=1
 }
 
+# verbose shows what the tests print: tables and figures.
+verbose() {
+  local package="$1" begin="$SECONDS"
+  shift
+  label="$(tr / - <<<"${package#./}")"
+  echo "== $package"
+  gotestsum --format standard-verbose --jsonfile "$results/$stage-$label.json" -- \
+    -count=1 ${flags[@]+"${flags[@]}"} "$@" "$package" 2>&1 | grep -vE '^(=== (RUN|PAUSE|CONT|NAME)|    --- PASS)' || status=1
+  times+=("$(printf '%-28s %dm%02ds' "${package#./}" "$(((SECONDS - begin) / 60))" "$(((SECONDS - begin) % 60))")")
+}
+times=()
+
 case "$stage" in
   test)
     while read -r module; do
-      run "$module" -timeout 20m ./...
+      if [ "$module" != . ]; then
+        run "$module" -timeout 20m ./...
+        continue
+      fi
+      # Those have a stage of their own: make crash.
+      mapfile -t packages < <(go list ./... | grep -vE '/test/(crash|hostile)(/|$)')
+      run . -timeout 20m "${packages[@]}"
     done < <(hack/modules.sh --own)
+    ;;
+  crash)
+    for package in ./test/crash ./test/crash/matrix ./test/crash/duo ./test/hostile/database ./test/hostile/kubernetes; do
+      verbose "$package" -timeout 25m
+    done
+    ;;
+  bench)
+    verbose ./test/bench -timeout 40m -tags bench -run '^TestSpeed$'
     ;;
   e2e)
     run . -count=1 -timeout 30m -tags e2e ./test/e2e/...
     ;;
   *)
-    echo "hack/test.sh: no stage $stage: it is test or e2e" >&2
+    echo "hack/test.sh: no stage $stage: it is test, e2e, crash or bench" >&2
     exit 2
     ;;
 esac
@@ -48,5 +74,6 @@ if [ "$skipped" -gt 0 ]; then
   grep -h '"Action":"skip"' "$results/$stage"-*.json | sed -n 's/.*"Test":"\([^"]*\)".*/  \1/p'
   status=1
 fi
+[ "${#times[@]}" -eq 0 ] || printf '%s\n' "" "${times[@]}"
 echo "$passed passed, $failed failed"
 exit "$status"
