@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package kubernetes proves rekey in hostile surroundings, as far as these are a Kubernetes cluster: an API server that is
-// gone, slow, overloaded or lies; etcd that is killed, restored or full; clocks that jump; Secrets deleted and edited by hand
+// gone, slow, overloaded or lies; etcd that is killed or restored; clocks that jump; Secrets deleted and edited by hand
 // at every stage; namespaces that end; objects applied and pruned again and again; a thousand objects that make no sense.
 // Each test names the class that it shows (docs/reliability.md).
 //

@@ -9,13 +9,11 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -39,7 +37,6 @@ type plane struct {
 	etcd, apiServer *exec.Cmd
 	config          *rest.Config
 	client          client.Client
-	quota           int
 }
 
 func freePort(t *testing.T) string {
@@ -53,10 +50,10 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// startPlane starts etcd, with a quota in bytes (0 for the default), and an API server with our kinds.
-func startPlane(t *testing.T, quota int) *plane {
+// startPlane starts etcd and an API server with our kinds.
+func startPlane(t *testing.T) *plane {
 	t.Helper()
-	p := &plane{t: t, dir: t.TempDir(), quota: quota, port: freePort(t),
+	p := &plane{t: t, dir: t.TempDir(), port: freePort(t),
 		etcdURL: "http://127.0.0.1:" + freePort(t), peer: "http://127.0.0.1:" + freePort(t)}
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -115,7 +112,7 @@ func (p *plane) killAPIServer() { kill(p.apiServer); p.apiServer = nil }
 func (p *plane) startEtcd() {
 	p.t.Helper()
 	p.etcd = p.run("etcd", "--data-dir", filepath.Join(p.dir, "etcd"), "--listen-client-urls", p.etcdURL, "--advertise-client-urls", p.etcdURL,
-		"--listen-peer-urls", p.peer, "--quota-backend-bytes", fmt.Sprint(p.quota), "--log-level", "error", "--snapshot-count", "100000")
+		"--listen-peer-urls", p.peer, "--log-level", "error", "--snapshot-count", "100000")
 	p.answers(http.DefaultClient, p.etcdURL+"/version")
 }
 
@@ -156,21 +153,6 @@ func (p *plane) copyEtcd(from, to string) {
 	if err := os.CopyFS(to, os.DirFS(filepath.Join(p.dir, from))); err != nil {
 		p.t.Fatal(err)
 	}
-}
-
-// post sends a request to etcd's own API.
-func (p *plane) post(path, body string) string {
-	p.t.Helper()
-	response, err := http.Post(p.etcdURL+path, "application/json", strings.NewReader(body))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	content, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		p.t.Fatalf("etcd answered %s to %s: %s (%v)", response.Status, path, content, err)
-	}
-	return string(content)
 }
 
 // estate is what lives on a plane: an authority with an identity, and a server with two logins.
@@ -251,7 +233,7 @@ func (e *estate) revision(want int64) {
 // I1, I3, I8, R6, R27: the API server, or etcd, is killed in the middle of a rotation, while the operator lives or is
 // started anew: nothing is lost, nothing is rotated twice, and everything is in order afterwards.
 func TestAControlPlaneThatIsKilledInTheMiddleOfARotationLosesNothing(t *testing.T) {
-	e := startPlane(t, 0).settle()
+	e := startPlane(t).settle()
 	revision := e.login.Status.Revision
 	for turn, killed := range []string{"the API server", "etcd", "both, and the operator"} {
 		// It dies while the database is being told: the ledger knows the version already.
@@ -305,7 +287,7 @@ func TestAControlPlaneThatIsKilledInTheMiddleOfARotationLosesNothing(t *testing.
 // R19: etcd is restored from a copy that was taken two rotations ago: the marks of the server are above the ledger. As the
 // runbook says rekey is started anew; the restored password is made to work, and no certificate that is good is replaced.
 func TestEtcdRestoredFromBeforeTheLastRotationsHealsByItself(t *testing.T) {
-	e := startPlane(t, 0).settle()
+	e := startPlane(t).settle()
 	serial := e.identity.Status.SerialNumber
 	e.stop()
 	e.killAPIServer()
@@ -346,47 +328,4 @@ func TestEtcdRestoredFromBeforeTheLastRotationsHealsByItself(t *testing.T) {
 	if !e.published() {
 		t.Error("what is published is refused in the end")
 	}
-}
-
-// R2, R27, I8: etcd has no room left. Nothing is told to the database that could not be written down before, what is
-// published goes on working, and when there is room again what was asked for is done.
-func TestEtcdWithoutRoomHoldsARotationBackAndNothingElse(t *testing.T) {
-	e := startPlane(t, 24<<20).settle()
-	filler := strings.Repeat("x", 900<<10)
-	until(t, func() bool {
-		object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "filler-", Namespace: "default"}, Data: map[string]string{"x": filler}}
-		err := e.client.Create(t.Context(), object)
-		return err != nil && strings.Contains(err.Error(), "space exceeded")
-	}, func() string { return "etcd does not run out of room" })
-	stages := e.fake.Calls("Stage")
-	// The annotation cannot be set either; a rotation that is asked of rekey by other means meets the same: the Secret is
-	// deleted, which etcd still allows.
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "orders-db", Namespace: "default"}}
-	if err := e.client.Delete(t.Context(), secret); err != nil {
-		t.Fatal(err)
-	}
-	mtls := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "app-mtls", Namespace: "default"}}
-	if err := e.client.Delete(t.Context(), mtls); err != nil {
-		t.Fatal(err)
-	}
-	after(5 * time.Second)
-	if e.fake.Calls("Stage") != stages {
-		t.Error("something was staged that could not be written down")
-	}
-	if err := e.client.DeleteAllOf(t.Context(), &corev1.ConfigMap{}, client.InNamespace("default"), client.MatchingFields{}); err != nil {
-		t.Fatal(err)
-	}
-	status := e.post("/v3/maintenance/status", "{}")
-	_, rest, _ := strings.Cut(status, `"revision":"`)
-	current, _, _ := strings.Cut(rest, `"`)
-	e.post("/v3/kv/compaction", fmt.Sprintf(`{"revision": %q, "physical": true}`, current))
-	e.post("/v3/maintenance/defragment", "{}")
-	e.post("/v3/maintenance/alarm", `{"action": "DEACTIVATE", "alarm": "NOSPACE"}`)
-	until(t, e.published, func() string { return "the deleted Secret was not made again" })
-	untilHealthy(t, e.client, e.everything...)
-	if e.fake.Calls("Stage") != stages {
-		t.Error("the deleted Secret rotated the password")
-	}
-	e.rotate("there is room")
-	e.revision(2)
 }
