@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/rotation"
@@ -57,7 +59,7 @@ func (p *pass) drop(ctx context.Context, remover credential.Remover, slot string
 	ctx, cancel := p.deadline(ctx)
 	defer cancel()
 	ref := p.ref(rotation.Version{Seq: max(p.snapshot.Ledger.LastSeq, 1), Slot: slot})
-	if err := remover.Remove(ctx, ref); err != nil {
+	if err := remover.Remove(p.confirming(ctx), ref); err != nil {
 		return fmt.Errorf("removing the login in slot %q: %w", slot, err)
 	}
 	return nil
@@ -92,4 +94,22 @@ func (p *pass) unreadable(ctx context.Context, err error) {
 		return
 	}
 	p.fail(stepObserve, fmt.Errorf("reading what is written down: %w", err))
+}
+
+// confirming has the source ask, at the last moment before it changes anything, whether the ledger that this pass goes by is
+// still the one that is written down. Whoever was stopped in between, and overtaken, then changes nothing.
+func (p *pass) confirming(ctx context.Context) context.Context {
+	store, ok := p.Store.(interface {
+		Confirm(ctx context.Context) error
+	})
+	if !ok {
+		return ctx
+	}
+	return credential.Confirming(ctx, func(ctx context.Context) error {
+		err := store.Confirm(ctx)
+		if apierrors.IsConflict(err) {
+			return &conflictError{err}
+		}
+		return err
+	})
 }

@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -124,6 +125,30 @@ func (s *Ledgered) Project(ctx context.Context) (Snapshot, error) {
 	}
 	s.secret, s.tookOver = secret, tookOver
 	return s.snapshot(), nil
+}
+
+// Confirm tells whether the ledger is still what was last read or written; where it is not, the error is a conflict.
+func (s *Ledgered) Confirm(ctx context.Context) error {
+	now, err := read(ctx, s.opts.Live, s.ledgerKey())
+	if err != nil || s.isLedger(now) {
+		return err
+	}
+	return s.overtaken()
+}
+
+// overtaken is the conflict that a write with the old ledger would be.
+func (s *Ledgered) overtaken() error {
+	key := s.ledgerKey()
+	return apiError("confirming", key, nil, apierrors.NewConflict(corev1.Resource("secrets"), key.Name,
+		errors.New("somebody else wrote or deleted it since it was read; what was begun with it is given up")))
+}
+
+// isLedger tells whether a Secret is exactly the ledger that was last read or written.
+func (s *Ledgered) isLedger(now *corev1.Secret) bool {
+	if now == nil || s.ledger == nil {
+		return now == nil && s.ledger == nil
+	}
+	return now.UID == s.ledger.UID && now.ResourceVersion == s.ledger.ResourceVersion
 }
 
 // project writes the user's Secret where it differs. It gives the Secret as it is now, and who had it before where it

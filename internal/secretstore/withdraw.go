@@ -14,17 +14,25 @@ import (
 
 // Withdraw ends what the store keeps. With deletionPolicy Delete the user's Secret and the ledger are deleted; with Retain
 // both stay: the Secret without an owner reference, the ledger with the label rekey.dev/retained. It needs no Load, so
-// that a ledger which cannot be read holds up nobody's deletion; done twice it does nothing the second time.
+// that a ledger which cannot be read holds up nobody's deletion; done twice it does nothing the second time. After a Load it
+// gives a conflict where the ledger was written since: a process that was stopped for long may find there what belongs to an
+// object that was made since.
 func (s *Ledgered) Withdraw(ctx context.Context) error {
+	loaded, still := s.loaded, func() error { return nil }
+	if loaded {
+		still = func() error { return s.Confirm(ctx) }
+	}
 	s.loaded = false
 	// The ledger goes last: as long as it is there, an interrupted deletion can be finished.
-	if err := s.opts.withdrawSecret(ctx); err != nil {
+	if err := s.opts.withdrawSecret(ctx, still); err != nil {
 		return err
 	}
 	ledger, err := read(ctx, s.opts.Live, s.ledgerKey())
 	switch {
 	case err != nil:
 		return err
+	case loaded && !s.isLedger(ledger):
+		return s.overtaken()
 	case ledger == nil || ledger.Type != v1alpha1.SecretTypeLedger || !s.opts.Owner.records(ledger):
 		return nil
 	case s.opts.DeletionPolicy == v1alpha1.DeletionDelete:
@@ -38,17 +46,19 @@ func (s *Ledgered) Withdraw(ctx context.Context) error {
 // Withdraw ends what the store keeps, as the deletion policy says. It needs no Load; done twice it does nothing the second time.
 func (s *Published) Withdraw(ctx context.Context) error {
 	s.loaded = false
-	return s.opts.withdrawSecret(ctx)
+	return s.opts.withdrawSecret(ctx, func() error { return nil })
 }
 
-func (o Options) withdrawSecret(ctx context.Context) error {
+// withdrawSecret asks whether that is still wanted after it has read the Secret: what is written later is refused.
+func (o Options) withdrawSecret(ctx context.Context, still func() error) error {
 	secret, err := read(ctx, o.Live, o.secretKey())
-	switch {
-	case err != nil:
+	if err != nil || secret == nil || !o.Owner.records(secret) {
 		return err
-	case secret == nil || !o.Owner.records(secret):
-		return nil
-	case o.DeletionPolicy == v1alpha1.DeletionDelete:
+	}
+	if err := still(); err != nil {
+		return err
+	}
+	if o.DeletionPolicy == v1alpha1.DeletionDelete {
 		return remove(ctx, o.Client, secret)
 	}
 	want := secret.DeepCopy()

@@ -4,6 +4,8 @@
 package backendtest
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/rekey/rekey/internal/credential"
@@ -90,4 +92,33 @@ func (s *suite) rejected(t *testing.T) {
 	s.wantAnswer(t, on, ref(1, "a"), s.propose(t, target, "a"), credential.Rejected)
 	s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
 	s.wantAnswer(t, on, ref(1, "a"), s.propose(t, target, "a"), credential.Rejected)
+}
+
+// unwanted is a process that was stopped for long: what it asks before it changes anything tells that its time is over.
+func (s *suite) unwanted(t *testing.T) {
+	t.Helper()
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	published := s.stage(t, on, ref(2, "a"), s.propose(t, target, "a"))
+	over := errors.New("somebody else went on")
+	asked := 0
+	late := credential.Confirming(s.context(t), func(context.Context) error {
+		asked++
+		return fault.Transient(fault.APIServerFailed, over)
+	})
+	_, err := on.Stage(late, ref(3, "a"), s.propose(t, target, "a"))
+	for call, err := range map[string]error{"Stage": err, "Retire": on.Retire(late, ref(2, "a")), "Remove": on.Remove(late, ref(2, "a"))} {
+		s.heard(err)
+		if !errors.Is(err, over) {
+			t.Errorf("%s gave %v, want what was answered", call, err)
+		}
+	}
+	if asked != 3 {
+		t.Errorf("asked %d times, want once for each change", asked)
+	}
+	s.wantAnswer(t, on, ref(2, "a"), published, credential.Accepted)
+	s.wantMarker(t, on, ref(2, "a"), credential.Marker{Exists: true, Owner: ref(2, "a").Owner(), Seq: 2})
+	wanted := credential.Confirming(s.context(t), func(context.Context) error { return nil })
+	s.mustNot(t, on.Remove(wanted, ref(2, "a")))
+	s.wantMarker(t, on, ref(2, "a"), credential.Marker{})
 }

@@ -168,6 +168,29 @@ func (f *Fake) call(ctx context.Context, method string, fn func() error) error {
 	return fn()
 }
 
+// change runs fn as one call that changes a login, behind a lock as it were: whether it is still wanted is asked first, and
+// again where the login was changed by somebody else meanwhile.
+func (f *Fake) change(ctx context.Context, method, name string, fn func() error) error {
+	for {
+		before, was := f.Login(name)
+		if err := credential.Confirm(ctx); err != nil {
+			return err
+		}
+		changed := false
+		err := f.call(ctx, method, func() error {
+			now, is := f.logins[name]
+			changed = was != is || is && (before.Password != now.Password || before.Owner != now.Owner || before.Seq != now.Seq || before.CanLogin != now.CanLogin)
+			if changed {
+				return nil
+			}
+			return fn()
+		})
+		if !changed {
+			return err
+		}
+	}
+}
+
 type fakeSession struct {
 	fake   *Fake
 	target backend.Target
@@ -197,7 +220,7 @@ func (s *fakeSession) Stage(ctx context.Context, ref credential.Ref, proposed cr
 	if proposed.String(credential.KeyUsername) != name || proposed[credential.KeyPassword].IsEmpty() || proposed[credential.KeyVerifier].IsEmpty() {
 		return nil, fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material is not whole, or for another login", name))
 	}
-	err = s.fake.call(ctx, "Stage", func() error {
+	err = s.fake.change(ctx, "Stage", name, func() error {
 		login, ok := s.fake.logins[name]
 		if !ok {
 			if !s.target.Create {
@@ -260,7 +283,7 @@ func (s *fakeSession) Retire(ctx context.Context, ref credential.Ref) error {
 	if err != nil {
 		return err
 	}
-	return s.fake.call(ctx, "Retire", func() error {
+	return s.fake.change(ctx, "Retire", name, func() error {
 		login, ok := s.fake.logins[name]
 		if !ok {
 			return nil
@@ -281,7 +304,7 @@ func (s *fakeSession) Remove(ctx context.Context, ref credential.Ref) error {
 	if err != nil {
 		return err
 	}
-	return s.fake.call(ctx, "Remove", func() error {
+	return s.fake.change(ctx, "Remove", name, func() error {
 		if login, ok := s.fake.logins[name]; ok && login.Owner == ref.Owner() {
 			delete(s.fake.logins, name)
 		}

@@ -70,6 +70,7 @@ func Run(t *testing.T, harness Harness) {
 		{"retiring what is not there, or was taken over, changes nothing", (*suite).retiredElsewhere},
 		{"retiring is final", (*suite).final},
 		{"a slot serves again after it was retired", (*suite).reused},
+		{"a change that is not wanted any more is not made", (*suite).unwanted},
 		{"removing drops what is ours and nothing else", (*suite).removed},
 		{"a wrong password and an absent login are rejected", (*suite).rejected},
 		{"nothing but Unknown is said while the server is away", (*suite).away},

@@ -30,6 +30,10 @@ func (s *session) change(ctx context.Context, ref credential.Ref, doing string, 
 				if err := quiet(ctx, tx); err != nil {
 					return err
 				}
+				// Nobody else changes these logins until this transaction ends, or is ended by the server.
+				if err := credential.Confirm(ctx); err != nil {
+					return err
+				}
 				return fn(ctx, tx)
 			})
 		})
@@ -60,10 +64,11 @@ func inTransaction(ctx context.Context, conn *pgx.Conn, fn func(pgx.Tx) error) e
 	return tx.Commit(ctx)
 }
 
-// Settings that keep our statements out of the server's log for the length of a transaction. Only verifiers are in them,
-// so that a server which does not let us is no reason to stop.
+// Settings that keep our statements out of the server's log, and out of pg_stat_statements where that is loaded, for the length
+// of a transaction. Only verifiers are in them, so that a server which does not let us is no reason to stop.
 const quietStatement = `SELECT pg_catalog.set_config(name, value, true)
-FROM (VALUES ('log_statement', 'none'), ('log_min_error_statement', 'panic'), ('log_min_duration_statement', '-1')) AS quiet (name, value)
+FROM (VALUES ('log_statement', 'none'), ('log_min_error_statement', 'panic'), ('log_min_duration_statement', '-1'),
+	('pg_stat_statements.track_utility', 'off')) AS quiet (name, value)
 WHERE pg_catalog.has_parameter_privilege(name, 'SET')`
 
 func quiet(ctx context.Context, tx pgx.Tx) error {
