@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/rotation"
@@ -119,7 +121,7 @@ func (p *pass) stage(ctx context.Context) error {
 	err = p.save(ctx, "writing down that the version is staged", func(l *secretstore.Ledger) {
 		l.Pending = &secretstore.Record{Version: version, Material: material}
 	})
-	if isConflict(err) {
+	if isConflict(err) || apierrors.IsNotFound(err) {
 		p.takeBack(ctx, ref)
 	}
 	return err
@@ -148,7 +150,7 @@ func (p *pass) tell(ctx context.Context, ref credential.Ref, material credential
 	}
 	ctx, cancel := p.deadline(ctx)
 	defer cancel()
-	return p.Source.Stage(ctx, ref, material)
+	return p.Source.Stage(p.confirming(ctx), ref, material)
 }
 
 func (p *pass) noSource() error {
@@ -322,7 +324,7 @@ func (p *pass) refuse(ctx context.Context, ref credential.Ref) error {
 	}
 	ctx, cancel := p.deadline(ctx)
 	defer cancel()
-	return p.Source.Retire(ctx, ref)
+	return p.Source.Retire(p.confirming(ctx), ref)
 }
 
 // discard first writes down that the pending version will never be published: whoever still means to commit it fails at
