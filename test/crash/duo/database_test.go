@@ -93,20 +93,20 @@ type watchedSession struct {
 	username string
 }
 
-// call makes a call, and compares the login before and after where it may change it.
+// call makes a call, and tells what it is while it may change something.
 func (s *watchedSession) call(name string, ref credential.Ref, changes bool, do func() error) error {
 	what := fmt.Sprintf("call %s seq %d slot %s", name, ref.Seq, ref.Slot)
 	if !s.actor.effect(what) {
 		return errOver
 	}
-	d, login := s.actor.duo, s.username+"_"+ref.Slot
-	var before state
+	d := s.actor.duo
 	if changes {
-		before = d.database.login(login)
+		s.actor.calling = fmt.Sprintf("%s of version %d", name, ref.Seq)
 	}
 	err := do()
-	if changes && !s.actor.dead {
-		d.watch.called(name, ref, before, d.database.login(login))
+	if changes {
+		d.watch.compare(s.actor)
+		s.actor.calling = ""
 	}
 	text := "ok"
 	if err != nil {

@@ -253,3 +253,40 @@ func (d *duo) possible(e event) bool {
 	_, identity := d.held()
 	return d.loginNow() == nil && d.history.now("ClientIdentity", client.ObjectKeyFromObject(identity)) == nil
 }
+
+// A clock that is wrong by seconds is nothing; by more, nothing is retired with it, and nothing rotates more often.
+func TestTwoClocksThatDiffer(t *testing.T) {
+	for _, skew := range []time.Duration{10 * time.Second, 2 * time.Minute, 2 * time.Hour, -2 * time.Hour} {
+		t.Run(skew.String(), func(t *testing.T) {
+			each(t, "lives with clocks that differ", seeds(t, sized(2, 20)), func(t *testing.T, seed uint64) {
+				d := newDuo(t, setup{seed: seed, lags: seed%2 != 0, skew: skew})
+				everything(d)
+				versions := 0
+				for _, e := range life(v1alpha1.DeletionRetain)[:7] {
+					d.note("===== " + e.name)
+					e.do(d)
+					d.interleave(10, func() {})
+					d.settle(d.actors[0])
+					d.noOrphans()
+					if e.rotates {
+						versions++
+					}
+					if d.watch.versions["orders-db"] > versions {
+						d.blame("R12: %d versions of the credential after the %s, want at most %d", d.watch.versions["orders-db"], e.name, versions)
+					}
+				}
+				wrong := d.actors[1]
+				wrong.options.Clock, wrong.options.Ahead = d.Clock, 0
+				wrong.restart()
+				for range 2 {
+					d.later(day)
+					d.settle()
+					d.later(overlapped)
+					d.settle()
+				}
+				d.rest()
+				d.quiet()
+			})
+		})
+	}
+}

@@ -58,6 +58,8 @@ type actor struct {
 	lags, seesOwn bool
 	// still: its informers have seen nothing since it was stopped.
 	still bool
+	// calling is the call by which it may change the database now.
+	calling string
 	// broken is a fence that is taken away, to see that it is missed.
 	broken string
 
@@ -257,6 +259,7 @@ func (a *actor) step() bool {
 	if !more {
 		a.next, a.stop, a.about = nil, nil, ""
 	}
+	a.duo.watch.compare(a)
 	a.duo.watch.look()
 	return more
 }
@@ -289,7 +292,7 @@ func (a *actor) pass(o client.Object) ctrl.Result {
 	if err != nil {
 		d.blame("%s: a pass over %s %s gave an error, which nobody handles: %v", a.name, world.KindOf(o), o.GetName(), err)
 	}
-	if result.RequeueAfter > time.Hour || result.IsZero() && d.history.now(world.KindOf(o), client.ObjectKeyFromObject(o)) != nil && !a.lags &&
+	if result.RequeueAfter > time.Hour || result.IsZero() && d.history.now(world.KindOf(o), client.ObjectKeyFromObject(o)) != nil && !a.lags && !a.still &&
 		d.history.now(world.KindOf(o), client.ObjectKeyFromObject(o)).GetDeletionTimestamp() == nil {
 		d.blame("%s: the next pass over %s %s is in %s; a deadline could be missed", a.name, world.KindOf(o), o.GetName(), result.RequeueAfter)
 	}

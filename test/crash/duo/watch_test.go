@@ -27,6 +27,8 @@ type watch struct {
 	effective, refused int
 	// changes at the database by what was to be done and for which version of which object.
 	changes map[string]int
+	// logins as they were seen last.
+	logins map[string]state
 	// material shown by the Secret of a UID as a revision, and the highest revision of each.
 	material map[string]string
 	revision map[string]int64
@@ -37,7 +39,7 @@ type watch struct {
 }
 
 func newWatch(d *duo) watch {
-	return watch{duo: d, changes: map[string]int{}, material: map[string]string{}, revision: map[string]int64{}, versions: map[string]int{}, excused: map[string]bool{}}
+	return watch{duo: d, changes: map[string]int{}, logins: map[string]state{}, material: map[string]string{}, revision: map[string]int64{}, versions: map[string]int{}, excused: map[string]bool{}}
 }
 
 // wrote counts the writes of processes.
@@ -49,19 +51,30 @@ func (w *watch) wrote(_ *actor, _ world.Request, err error) {
 	w.refused++
 }
 
-// called compares a login before and after a call that may change it: one version is staged once and retired once.
-func (w *watch) called(name string, ref credential.Ref, before, after state) {
-	if before == after {
-		return
-	}
-	uid := ""
-	if login := w.duo.loginNow(); login != nil {
-		uid = string(login.UID)
-	}
-	key := fmt.Sprintf("%s of version %d in slot %s for %s", name, ref.Seq, ref.Slot, uid)
-	w.changes[key]++
-	if w.changes[key] > 1 {
-		w.duo.blame("I3: %s changed the database %d times", key, w.changes[key])
+// compare looks at the logins: one version is staged once and retired once, by whomsoever.
+func (w *watch) compare(a *actor) {
+	username, _ := w.duo.database.base()
+	for _, slot := range []string{"a", "b"} {
+		name := username + "_" + slot
+		before, now := w.logins[name], w.duo.database.login(name)
+		if before == now {
+			continue
+		}
+		w.logins[name] = now
+		if a.calling == "" {
+			w.duo.blame("I3: login %s changed, and nobody had called", name)
+			continue
+		}
+		uid := ""
+		if login := w.duo.loginNow(); login != nil {
+			uid = string(login.UID)
+		}
+		key := fmt.Sprintf("%s in slot %s for %s", a.calling, slot, uid)
+		w.changes[key]++
+		w.duo.note(fmt.Sprintf("    %s: %s changed login %s", a.name, a.calling, name))
+		if w.changes[key] > 1 {
+			w.duo.blame("I3: %s changed the database %d times", key, w.changes[key])
+		}
 	}
 }
 
