@@ -72,7 +72,7 @@ func (d deed) String() string {
 
 // wire stands between rekey and a server. It shows the server's certificate, so that a login that is bound to it passes.
 type wire struct {
-	t        testing.TB
+	t        *testing.T
 	listener net.Listener
 	group    sync.WaitGroup
 
@@ -87,7 +87,7 @@ type wire struct {
 	closed   bool
 }
 
-func newWire(t testing.TB, to *pgtest.Server) *wire {
+func newWire(t *testing.T, to *pgtest.Server) *wire {
 	t.Helper()
 	var config net.ListenConfig
 	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -366,7 +366,7 @@ func (w *wire) dial(upstream string) (net.Conn, error) {
 	w.keep(raw)
 	request := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 8), requestTLS)
 	answer := make([]byte, 1)
-	if _, err := raw.Write(request); err == nil {
+	if _, err = raw.Write(request); err == nil {
 		_, err = io.ReadFull(raw, answer)
 	}
 	if err != nil || answer[0] != 'S' {
