@@ -23,7 +23,7 @@ import (
 const (
 	caught   = "caught"
 	survived = "SURVIVED"
-	broken   = "ERROR" // it says nothing: it does not compile, or no test ran
+	broken   = "ERROR" // it says nothing: it does not compile, its guard fails without it, or no test ran
 )
 
 // session tries breaks.
@@ -44,17 +44,14 @@ type outcome struct {
 	took            time.Duration
 }
 
-// run tries every break, after every test that guards was seen to pass without one.
+// run tries every break whose guard was seen to pass without one.
 func (s *session) run(ctx context.Context, mutants []mutant) error {
 	begin := time.Now()
-	took, err := s.unbroken(ctx, mutants)
-	if err != nil {
-		return err
-	}
-	s.say("%d breaks; without them every guarding test passes (%s)\n\n", len(mutants), time.Since(begin).Round(time.Second))
+	guards := s.unbroken(ctx, mutants)
+	s.say("%d breaks; their guards were run without them first (%s)\n\n", len(mutants), time.Since(begin).Round(time.Second))
 	outcomes := make([]outcome, len(mutants))
 	s.each(ctx, len(mutants), func(i int) {
-		outcomes[i] = s.try(ctx, mutants[i], took[groupOf(mutants[i].Guard())])
+		outcomes[i] = s.try(ctx, mutants[i], guards[gotest.GroupOf(mutants[i].Guard())])
 		s.say("%-8s %-4s %s (%s %s, %.0f s)\n", outcomes[i].verdict, mutants[i].class, mutants[i].Name, mutants[i].Package, mutants[i].Run, outcomes[i].took.Seconds())
 	})
 	if ctx.Err() != nil {
@@ -90,26 +87,29 @@ func (s *session) each(ctx context.Context, n int, do func(int)) {
 	workers.Wait()
 }
 
-// unbroken runs the guards of the product as it is, those of a package together, and says how long each group took.
-func (s *session) unbroken(ctx context.Context, mutants []mutant) (map[gotest.Group]time.Duration, error) {
-	var guards []reliability.Test
-	for _, m := range mutants {
-		guards = append(guards, m.Guard())
-	}
-	groups := gotest.Groups(guards)
-	took := make([]time.Duration, len(groups))
-	problems := make([]error, len(groups))
-	s.each(ctx, len(groups), func(i int) {
-		took[i], problems[i] = s.passes(ctx, groups[i])
-	})
-	byGroup := map[gotest.Group]time.Duration{}
-	for i, group := range groups {
-		byGroup[group.Group] = took[i]
-	}
-	return byGroup, errors.Join(problems...)
+// guard is what became of a group of guards without any break.
+type guard struct {
+	took time.Duration
+	err  error
 }
 
-func (s *session) passes(ctx context.Context, group gotest.Grouped) (time.Duration, error) {
+// unbroken runs the guards of the product as it is, those of a package together.
+func (s *session) unbroken(ctx context.Context, mutants []mutant) map[gotest.Group]guard {
+	var tests []reliability.Test
+	for _, m := range mutants {
+		tests = append(tests, m.Guard())
+	}
+	groups := gotest.Groups(tests)
+	found := make([]guard, len(groups))
+	s.each(ctx, len(groups), func(i int) { found[i] = s.passes(ctx, groups[i]) })
+	out := map[gotest.Group]guard{}
+	for i, group := range groups {
+		out[group.Group] = found[i]
+	}
+	return out
+}
+
+func (s *session) passes(ctx context.Context, group gotest.Grouped) guard {
 	result, err := gotest.Run{Root: s.root, Package: group.Package, Select: group.Select(), Tags: group.Tags,
 		Timeout: 20 * time.Minute, Environment: s.environment}.Do(ctx)
 	if err == nil {
@@ -121,15 +121,16 @@ func (s *session) passes(ctx context.Context, group gotest.Grouped) (time.Durati
 	if err != nil {
 		err = fmt.Errorf("without any break, in %s: %w\n%s", group.Package, err, gotest.Tail(result.Output, 40))
 	}
-	return result.Took, err
+	return guard{result.Took, err}
 }
 
-func groupOf(test reliability.Test) gotest.Group { return gotest.GroupOf(test) }
-
 // try applies one break and runs its guard.
-func (s *session) try(ctx context.Context, m mutant, usual time.Duration) outcome {
+func (s *session) try(ctx context.Context, m mutant, without guard) outcome {
+	if without.err != nil { // a guard that fails by itself catches nothing
+		return outcome{verdict: broken, detail: without.err.Error()}
+	}
 	begin := time.Now()
-	result, err := s.broken(ctx, m, s.patience+3*usual)
+	result, err := s.broken(ctx, m, s.patience+3*without.took)
 	out := outcome{took: time.Since(begin)}
 	out.verdict, out.detail = judge(result, err)
 	return out
