@@ -24,10 +24,10 @@ func TestTheMatrixFindsDefects(t *testing.T) {
 		way     order
 		wanted  string
 	}{
-		"a login is staged that nobody wrote down": {named(t, credentials, "first issue"), "create Secret ledger", 1, "call Stage", order{fault: after, fate: dies}, "I2"},
-		"the Secret is never written":              {named(t, credentials, "rotate-now"), "update Secret published", 1, "update status DatabaseCredential", order{fault: before, fate: dies}, "I8"},
-		"the commit is forgotten":                  {named(t, credentials, "rotate-now"), "update Secret ledger", 4, "update Secret published", order{fault: after, fate: dies}, "I"},
-		"a renewed certificate is never stored":    {named(t, identities, "rotate-now"), "update Secret published", 1, "update status ClientIdentity", order{fault: before, fate: dies}, "I8"},
+		"a new login is never written down":     {named(t, credentials, "first issue"), "create Secret ledger", 1, "call Stage", order{fault: after, fate: dies}, "I"},
+		"the Secret is never written":           {named(t, credentials, "rotate-now"), "update Secret published", 1, "update status DatabaseCredential", order{fault: before, fate: dies}, "I8"},
+		"the commit is forgotten":               {named(t, credentials, "rotate-now"), "update Secret ledger", 4, "update Secret published", order{fault: after, fate: dies}, "I"},
+		"a renewed certificate is never stored": {named(t, identities, "rotate-now"), "update Secret published", 1, "update status ClientIdentity", order{fault: before, fate: dies}, "I8"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			without, err := undisturbed(w, tc.of)
