@@ -102,6 +102,57 @@ func TestTheOperatorHasTheseRightsAndNoOthers(t *testing.T) {
 	}
 }
 
+// TestEveryRoleHasTheseRulesAndNoOthers holds also what nobody is bound to yet: the roles for people and for whoever scrapes.
+func TestEveryRoleHasTheseRulesAndNoOthers(t *testing.T) {
+	for _, folder := range []string{"default", "namespaced"} {
+		t.Run(folder, func(t *testing.T) {
+			var out []string
+			add := func(role string, labels map[string]string, rules []rbacv1.PolicyRule) {
+				for label, value := range labels {
+					if strings.Contains(label, "aggregate") {
+						out = append(out, fmt.Sprintf("%s  label %s=%s", role, label, value))
+					}
+				}
+				for _, rule := range rules {
+					out = append(out, fmt.Sprintf("%s  groups=%v resources=%v names=%v urls=%v verbs=%v", role, rule.APIGroups, rule.Resources, rule.ResourceNames, rule.NonResourceURLs, rule.Verbs))
+				}
+			}
+			for name, role := range clusterRoles(t, folder) {
+				if role.AggregationRule != nil {
+					t.Errorf("ClusterRole %s takes its rules from others", name)
+				}
+				add("ClusterRole "+name, role.Labels, role.Rules)
+			}
+			for _, role := range only[*rbacv1.Role](objects(t, folder)) {
+				add("Role "+role.Namespace+"/"+role.Name, role.Labels, role.Rules)
+			}
+			for _, binding := range only[*rbacv1.ClusterRoleBinding](objects(t, folder)) {
+				out = append(out, fmt.Sprintf("ClusterRoleBinding %s  %s %s to %v", binding.Name, binding.RoleRef.Kind, binding.RoleRef.Name, binding.Subjects))
+			}
+			for _, binding := range only[*rbacv1.RoleBinding](objects(t, folder)) {
+				out = append(out, fmt.Sprintf("RoleBinding %s/%s  %s %s to %v", binding.Namespace, binding.Name, binding.RoleRef.Kind, binding.RoleRef.Name, binding.Subjects))
+			}
+			slices.Sort(out)
+			golden(t, "test/packaging/testdata/roles_"+folder+".golden", strings.Join(out, "\n")+"\n")
+		})
+	}
+}
+
+// TestOnlyWithoutAListOfNamespacesSecretsAreListedEverywhere tells the two installations apart.
+func TestOnlyWithoutAListOfNamespacesSecretsAreListedEverywhere(t *testing.T) {
+	for folder, want := range map[string]bool{"default": true, "namespaced": false} {
+		got := false
+		for _, g := range grants(t, folder) {
+			if g.namespace == "*" && slices.Contains(g.rule.Resources, "secrets") && slices.Contains(g.rule.Verbs, "list") {
+				got = true
+			}
+		}
+		if got != want {
+			t.Errorf("config/%s lets the operator list Secrets in every namespace: %t, want %t", folder, got, want)
+		}
+	}
+}
+
 func TestNoRoleHasAWildcardOrARightThatLeadsToOthers(t *testing.T) {
 	for _, folder := range []string{"default", "namespaced"} {
 		for _, g := range everyRule(t, folder) {
