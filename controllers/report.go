@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -279,11 +280,14 @@ func earliestOf(times ...time.Time) time.Time {
 	return first
 }
 
+// bounded cuts a text between characters, and keeps only what is UTF-8: what the API server would store otherwise differs from
+// what is compared with it, and would be written again and again.
 func bounded(text string, most int) string {
-	if len(text) <= most {
-		return text
+	if len(text) > most {
+		text = text[:most-len("...")]
+		return strings.ToValidUTF8(text, "") + "..."
 	}
-	return text[:most-len("...")] + "..."
+	return strings.ToValidUTF8(text, "?")
 }
 
 // happening is an Event to tell.

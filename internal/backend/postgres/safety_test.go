@@ -65,13 +65,26 @@ func TestThePasswordIsInNoLogAndNoStatistics(t *testing.T) {
 func TestTheLogIsQuietWhereTheServerLetsUs(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
-		grant := "SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement"
+		grant := "SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement, pg_stat_statements.track_utility"
+		mustExec(t, l, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
 		mustExec(t, l, "GRANT "+grant+" TO rotator")
 		defer mustExec(t, l, "REVOKE "+grant+" FROM rotator")
 		s := open(t, l.target())
 		got := mustStage(t, s, testRef(1, "a"))
 		if strings.Contains(l.LogText(), got.String(credential.KeyVerifier)) {
 			t.Error("the verifier is in the log")
+		}
+		conn, err := l.Connect(t.Context(), "postgres")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close(t.Context()) }()
+		var statistics string
+		if err := conn.QueryRow(t.Context(), "SELECT string_agg(query, E'\\n') FROM pg_stat_statements").Scan(&statistics); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(statistics, got.String(credential.KeyVerifier)) {
+			t.Error("the verifier is in pg_stat_statements")
 		}
 	})
 }
