@@ -26,8 +26,17 @@ const connections = 20
 
 // applier is a client that costs as little as can be: bodies are made before, answers are thrown away.
 type applier struct {
-	base string
-	http *http.Client
+	base    string
+	http    *http.Client
+	watches []context.CancelFunc
+}
+
+// close ends the watches: the API server would wait for them when it is stopped.
+func (a *applier) close() {
+	for _, end := range a.watches {
+		end()
+	}
+	a.http.CloseIdleConnections()
 }
 
 func newApplier(config *rest.Config) (*applier, error) {
@@ -133,24 +142,36 @@ func (a *applier) watch(t *testing.T, resource string, n int) *watcher {
 	t.Helper()
 	w := &watcher{revision: make([]int32, n), reached: map[int32]int{}, at: map[int32]time.Time{}, news: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(cancel)
-	answer, err := a.do(ctx, request{method: http.MethodGet, path: "/apis/rekey.dev/v1alpha1/" + resource + "?watch=1&resourceVersion=0"})
+	a.watches = append(a.watches, cancel)
+	open := func() (*http.Response, error) {
+		return a.do(ctx, request{method: http.MethodGet, path: "/apis/rekey.dev/v1alpha1/" + resource + "?watch=1&resourceVersion=0"})
+	}
+	answer, err := open()
 	if err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		defer func() { _ = answer.Body.Close() }()
-		lines := bufio.NewReaderSize(answer.Body, 1<<18)
-		for {
-			line, err := lines.ReadSlice('\n')
-			if err != nil {
-				w.end(err)
-				return
-			}
-			w.look(line)
+		for err == nil {
+			w.read(answer.Body)
+			// The API server ends watches of a kind that it has just come to know. A new one begins with all that is there.
+			answer, err = open()
 		}
+		w.end(err)
 	}()
 	return w
+}
+
+// read looks at a watch until it ends.
+func (w *watcher) read(body io.ReadCloser) {
+	defer func() { _ = body.Close() }()
+	lines := bufio.NewReaderSize(body, 1<<18)
+	for {
+		line, err := lines.ReadSlice('\n')
+		if err != nil {
+			return
+		}
+		w.look(line)
+	}
 }
 
 func (w *watcher) look(line []byte) {

@@ -4,6 +4,8 @@
 package bench
 
 import (
+	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -37,6 +39,7 @@ func phase(t *testing.T, s *apiServer, o *operator, w *watcher, revision int32, 
 		t.Fatalf("the API server counted %d of %d %q", counted[own], len(requests), own)
 	}
 	delete(counted, own)
+	fmt.Printf("%s %s: %d in %.2f s\n", time.Now().UTC().Format(time.TimeOnly), filepath.Base(o.command.Path), len(requests), seconds)
 	return results.Phase{Seconds: seconds, CPU: o.cpu(t) - cpu, PeakRSS: o.memory(t, "VmHWM"), Requests: counted}
 }
 

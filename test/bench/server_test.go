@@ -61,6 +61,9 @@ func startAPIServer(t *testing.T, flags map[string]string) (s *apiServer, stop f
 		s.environment.ControlPlane.GetAPIServer().Configure().Set(name, value)
 	}
 	stop = sync.OnceFunc(func() {
+		if s.applier != nil {
+			s.applier.close()
+		}
 		_ = s.environment.Stop()
 		servers.Delete(s)
 	})

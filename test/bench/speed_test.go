@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rekey/rekey/test/bench/results"
 )
@@ -110,7 +111,7 @@ func show(t *testing.T, f fleet, pair results.Pair) {
 // tell prints at once: a run is long.
 func tell(t *testing.T, form string, values ...any) {
 	t.Helper()
-	fmt.Printf("    "+form+"\n", values...)
+	fmt.Printf(time.Now().UTC().Format("15:04:05 ")+form+"\n", values...)
 }
 
 func counts(requests map[string]int) string {
