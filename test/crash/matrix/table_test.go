@@ -121,13 +121,13 @@ func (m *table) close(t *testing.T) {
 	if !*update {
 		return
 	}
-	if t.Failed() || *only != "" {
-		t.Fatal("nothing was written: -update needs every fault to be tried and survived")
+	if t.Failed() || *only != "" || !full() {
+		t.Fatal("nothing was written: -update needs REKEY_SIZE=full, and every fault to be tried and survived")
 	}
 	var kept []*lifeResult
 	for _, of := range theLives() {
 		now := m.result(of)
-		if now == nil || of.kind.database && !full() {
+		if now == nil {
 			now = m.before(of)
 		}
 		if now != nil {

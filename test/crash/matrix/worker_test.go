@@ -41,7 +41,7 @@ const (
 )
 
 var (
-	update = flag.Bool("update", false, "write what was found to testdata/matrix.json instead of comparing with it; lives with a database need REKEY_SIZE=full")
+	update = flag.Bool("update", false, "write what was found to testdata/matrix.json instead of comparing with it, with REKEY_SIZE=full")
 	only   = flag.String("order", "", "try this fault alone, as a failure names it: step/fault/fate")
 )
 
