@@ -55,8 +55,11 @@ type Result struct {
 
 // event is a line of go test -json.
 type event struct {
-	Action, Package, Test, Output, FailedBuild string
-	Elapsed                                    float64
+	Action      string  `json:"Action"`
+	Test        string  `json:"Test"`
+	Output      string  `json:"Output"`
+	FailedBuild string  `json:"FailedBuild"`
+	Elapsed     float64 `json:"Elapsed"`
 }
 
 // Do runs go test. An error means that it could not be run at all.
@@ -69,7 +72,7 @@ func (r Run) Do(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	defer os.RemoveAll(scratch)
+	defer func() { _ = os.RemoveAll(scratch) }()
 	if err := os.Chmod(scratch, 0o755); err != nil { // database servers run as somebody else
 		return Result{}, err
 	}
@@ -89,15 +92,15 @@ func (r Run) Do(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	defer endSession(cmd.Process.Pid)
-	result, err := read(bufio.NewReader(stdout))
+	result := read(bufio.NewReader(stdout))
 	wait := cmd.Wait()
 	if ctx.Err() != nil {
 		return result, ctx.Err()
 	}
-	if err == nil && wait != nil && !result.failed() {
-		err = fmt.Errorf("running go test in %s: %w: %s", r.Package, wait, stderr.String())
+	if wait != nil && !result.failed() {
+		return result, fmt.Errorf("running go test in %s: %w: %s", r.Package, wait, stderr.String())
 	}
-	return result, err
+	return result, nil
 }
 
 func (r Run) arguments(folder string) []string {
@@ -135,7 +138,7 @@ func (r Run) module() (module, folder string, err error) {
 }
 
 // read takes in what go test -json says.
-func read(lines *bufio.Reader) (Result, error) {
+func read(lines *bufio.Reader) Result {
 	var result Result
 	var output, build strings.Builder
 	broken := false
@@ -152,7 +155,7 @@ func read(lines *bufio.Reader) (Result, error) {
 			result.Output, result.Build = output.String(), build.String()
 			result.TimedOut = strings.Contains(result.Output, "panic: test timed out after")
 			result.Broken = broken && result.Build == "" && len(result.Failed) == 0 && !result.TimedOut
-			return result, nil //nolint:nilerr // the end of what it says is no error; how go test ended is seen by who waits
+			return result // how go test ended is seen by who waits for it
 		}
 	}
 }

@@ -4,6 +4,7 @@
 package gotest
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -38,7 +39,7 @@ func members(session int) []int {
 			continue // it has ended meanwhile
 		}
 		// pid (name) state ppid pgrp session; the name may hold anything.
-		_, rest, _ := strings.Cut(string(text[strings.LastIndexByte(string(text), ')')+1:]), " ")
+		_, rest, _ := strings.Cut(string(text[bytes.LastIndexByte(text, ')')+1:]), " ")
 		fields := strings.Fields(rest)
 		if len(fields) < 4 || fields[0] == "Z" || fields[3] != strconv.Itoa(session) {
 			continue

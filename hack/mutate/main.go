@@ -45,7 +45,7 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	}
 	if *list {
 		for _, m := range mutants {
-			fmt.Fprintf(out, "%-4s %s: %s %s\n", m.class, m.Name, m.Package, m.Run)
+			_, _ = fmt.Fprintf(out, "%-4s %s: %s %s\n", m.class, m.Name, m.Package, m.Run)
 		}
 		return nil
 	}

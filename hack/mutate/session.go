@@ -48,11 +48,11 @@ type outcome struct {
 func (s *session) run(ctx context.Context, mutants []mutant) error {
 	begin := time.Now()
 	guards := s.unbroken(ctx, mutants)
-	s.say("%d breaks; their guards were run without them first (%s)\n\n", len(mutants), time.Since(begin).Round(time.Second))
+	s.sayf("%d breaks; their guards were run without them first (%s)\n\n", len(mutants), time.Since(begin).Round(time.Second))
 	outcomes := make([]outcome, len(mutants))
 	s.each(ctx, len(mutants), func(i int) {
 		outcomes[i] = s.try(ctx, mutants[i], guards[gotest.GroupOf(mutants[i].Guard())])
-		s.say("%-8s %-4s %s (%s %s, %.0f s)\n", outcomes[i].verdict, mutants[i].class, mutants[i].Name, mutants[i].Package, mutants[i].Run, outcomes[i].took.Seconds())
+		s.sayf("%-8s %-4s %s (%s %s, %.0f s)\n", outcomes[i].verdict, mutants[i].class, mutants[i].Name, mutants[i].Package, mutants[i].Run, outcomes[i].took.Seconds())
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -60,10 +60,10 @@ func (s *session) run(ctx context.Context, mutants []mutant) error {
 	return s.summary(mutants, outcomes, time.Since(begin))
 }
 
-func (s *session) say(format string, args ...any) {
+func (s *session) sayf(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprintf(s.out, format, args...)
+	_, _ = fmt.Fprintf(s.out, format, args...)
 }
 
 // each calls do for 0 to n-1, some at a time.
@@ -141,7 +141,7 @@ func (s *session) broken(ctx context.Context, m mutant, timeout time.Duration) (
 	if err != nil {
 		return gotest.Result{}, err
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }()
 	overlay, err := overlay(s.root, folder, m.Break)
 	if err != nil {
 		return gotest.Result{}, err
@@ -196,14 +196,14 @@ func (s *session) summary(mutants []mutant, outcomes []outcome, took time.Durati
 		if outcomes[i].verdict == caught {
 			continue
 		}
-		s.say("\n%s: %s, %q in %s\n", outcomes[i].verdict, m.class, m.Name, m.File)
+		s.sayf("\n%s: %s, %q in %s\n", outcomes[i].verdict, m.class, m.Name, m.File)
 		if outcomes[i].detail != "" {
-			s.say("%s\n", indent(outcomes[i].detail))
+			s.sayf("%s\n", indent(outcomes[i].detail))
 			continue
 		}
-		s.say("    %s %s passes although the product is broken so:\n%s\n    instead of\n%s\n", m.Package, m.Run, indent(m.Replace), indent(m.Find))
+		s.sayf("    %s %s passes although the product is broken so:\n%s\n    instead of\n%s\n", m.Package, m.Run, indent(m.Replace), indent(m.Find))
 	}
-	s.say("\n%d caught, %d survived, %d say nothing, in %s\n", counts[caught], counts[survived], counts[broken], took.Round(time.Second))
+	s.sayf("\n%d caught, %d survived, %d say nothing, in %s\n", counts[caught], counts[survived], counts[broken], took.Round(time.Second))
 	if counts[survived]+counts[broken] > 0 {
 		return fmt.Errorf("%d of %d breaks were not caught", counts[survived]+counts[broken], len(mutants))
 	}
@@ -216,7 +216,7 @@ func indent(text string) string {
 
 // matches says whether all words are in the name.
 func matches(name, words string) bool {
-	for _, word := range strings.Fields(words) {
+	for word := range strings.FieldsSeq(words) {
 		if !strings.Contains(name, word) {
 			return false
 		}

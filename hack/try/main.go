@@ -56,24 +56,24 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	if err := errors.Join(problems...); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nall passed, in %s\n", time.Since(begin).Round(time.Second))
+	_, _ = fmt.Fprintf(out, "\nall passed, in %s\n", time.Since(begin).Round(time.Second))
 	return nil
 }
 
 // describe prints what the tests of a row are about to show.
 func describe(out io.Writer, row reliability.Row) {
-	fmt.Fprintf(out, "%s: %s\n", row.Class, row.Title)
+	_, _ = fmt.Fprintf(out, "%s: %s\n", row.Class, row.Title)
 	if row.Absent != "" {
-		fmt.Fprintf(out, "  nothing to try: %s\n", row.Absent)
+		_, _ = fmt.Fprintf(out, "  nothing to try: %s\n", row.Absent)
 	}
 	for _, test := range row.Tests {
-		fmt.Fprintf(out, "  %s %s: %s\n", test.Package, test.Run, test.Shows)
+		_, _ = fmt.Fprintf(out, "  %s %s: %s\n", test.Package, test.Run, test.Shows)
 	}
 }
 
 // try runs the tests of one group, each anew.
 func try(ctx context.Context, root string, group gotest.Grouped, environment []string, out io.Writer) error {
-	fmt.Fprintf(out, "\n== %s %s\n", group.Package, group.Select())
+	_, _ = fmt.Fprintf(out, "\n== %s %s\n", group.Package, group.Select())
 	result, err := gotest.Run{Root: root, Package: group.Package, Select: group.Select(), Tags: group.Tags, Again: true,
 		Timeout: time.Hour, Environment: environment}.Do(ctx)
 	if err == nil {
@@ -83,9 +83,9 @@ func try(ctx context.Context, root string, group gotest.Grouped, environment []s
 		err = group.Ran(result.Passed)
 	}
 	if err != nil {
-		fmt.Fprintf(out, "%s\nFAILED\n", gotest.Tail(result.Output, 200))
+		_, _ = fmt.Fprintf(out, "%s\nFAILED\n", gotest.Tail(result.Output, 200))
 		return fmt.Errorf("%s: %w", group.Package, err)
 	}
-	fmt.Fprintf(out, "%d passed, in %s\n", len(result.Passed), result.Took.Round(100*time.Millisecond))
+	_, _ = fmt.Fprintf(out, "%d passed, in %s\n", len(result.Passed), result.Took.Round(100*time.Millisecond))
 	return nil
 }
