@@ -185,7 +185,9 @@ func (w *watcher) look(line []byte) {
 		return
 	}
 	_, text, _ := bytes.Cut(line, revisionIs)
-	text, _, _ = bytes.Cut(text, []byte(","))
+	if end := bytes.IndexAny(text, ",}"); end >= 0 {
+		text = text[:end]
+	}
 	revision, err := strconv.ParseInt(string(text), 10, 32)
 	if err != nil {
 		w.end(fmt.Errorf("the revision of identity %d: %w", i, err))
