@@ -53,6 +53,10 @@ func explained(folder string) map[string]string {
 		"get rekey.dev/rotationpolicies":                            readable,
 		"patch /events":                                             series,
 	}
+	for _, resource := range []string{"/namespaces", "/secrets", "rekey.dev/certificateauthorities", "rekey.dev/clustercertificateauthorities", "rekey.dev/clientidentities",
+		"rekey.dev/serveridentities", "rekey.dev/databaseservers", "rekey.dev/databasecredentials", "rekey.dev/rotationpolicies"} {
+		out["list "+resource] = "fills the cache where the API server does not stream lists to a watch, as this one does"
+	}
 	if folder == strict {
 		out["update /configmaps"] = "seen in the other installation: with the admission plugin it takes more than that"
 	}

@@ -186,7 +186,7 @@ func (l *life) failWrites() {
 	l.until("waiting for the policy that refuses", func() error {
 		probe := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, GenerateName: "quoted-"}, Data: map[string][]byte{"version": []byte("probe-of-the-policy")}}
 		err := l.client.Create(l.t.Context(), probe, client.DryRunAll)
-		if err == nil || !strings.Contains(err.Error(), "probe-of-the-policy") {
+		if err == nil || !strings.Contains(err.Error(), base64.StdEncoding.EncodeToString([]byte("probe-of-the-policy"))) {
 			return fmt.Errorf("it does not quote yet: %w", err)
 		}
 		return nil
