@@ -121,8 +121,8 @@ func TestAnIssuerThatGivesSomethingElseIsNeitherBelievedNorPestered(t *testing.T
 				for w.clock.Now().Before(begun.Add(length)) {
 					w.step(w.reconcile(o).RequeueAfter)
 				}
-				// Waits double up to five minutes where nothing is published, and a wake in between may ask once more.
-				if most := 60; by.asked == 0 || by.asked > most {
+				// Waits double up to five minutes where nothing is published.
+				if most := 33; by.asked == 0 || by.asked > most {
 					t.Errorf("%s: the issuer was asked %d times in %s, want at most %d", o.GetName(), by.asked, length, most)
 				}
 			}

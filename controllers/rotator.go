@@ -163,7 +163,7 @@ func (p *pass) run(ctx context.Context) {
 			p.stillFighting()
 			return
 		}
-		if p.waiting(step) || p.waiting(p.out.Decision.For) {
+		if p.waiting(step) || p.waiting(p.out.Decision.For) || p.waitingForMore(step) {
 			return
 		}
 		here := p.situation(step)
@@ -272,6 +272,12 @@ func (p *pass) waiting(step rotation.Step) bool {
 	}
 	p.out.Err, p.out.FailedStep, p.out.NextAttempt, p.out.Failures = a.err, step, a.next, a.count
 	return true
+}
+
+// waitingForMore is for a source whose candidate is nowhere but in this pass: one that could not be staged or verified is
+// gone with it, and making another would only ask the same again.
+func (p *pass) waitingForMore(step rotation.Step) bool {
+	return step == rotation.StepPropose && !p.Traits.Remote && (p.waiting(rotation.StepVerify) || p.waiting(rotation.StepStage))
 }
 
 // fail ends the pass. Nothing is undone and no candidate is thrown away.
