@@ -73,6 +73,7 @@ func stage(t *testing.T, dice *rand.Rand, name string, args ...string) *scene {
 
 // certificates makes the identities: two that are renewed when somebody asks, and one whose certificate is short.
 func (s *scene) certificates(t *testing.T, dice *rand.Rand) {
+	t.Helper()
 	p := s.place
 	caller, called := p.clientIdentity("caller", v1alpha1.AuthorityKindNamespaced, "peers"), p.serverIdentity("called", v1alpha1.AuthorityKindNamespaced, "peers")
 	s.brief = p.clientIdentity("brief", v1alpha1.AuthorityKindNamespaced, "peers")

@@ -169,7 +169,9 @@ func ready(ctx context.Context, object client.Object) error {
 		return err
 	}
 	var status struct {
-		Status struct{ Conditions []metav1.Condition }
+		Status struct {
+			Conditions []metav1.Condition `json:"conditions"`
+		} `json:"status"`
 	}
 	text, err := json.Marshal(now.Object)
 	if err == nil {

@@ -35,6 +35,7 @@ type lives struct {
 }
 
 func newLives(t *testing.T, p place, args ...string) *lives {
+	t.Helper()
 	return &lives{t: t, dir: t.TempDir(), args: append([]string{
 		"--operator-namespace=" + p.operators, "--allow-loopback", "--metrics-bind-address=0",
 	}, args...)}
