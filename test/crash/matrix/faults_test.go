@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -79,24 +80,27 @@ func (o order) String() string {
 	return text
 }
 
-// ways are all the ways in which an effect can be spoiled. A process that dies never learns the answer: only whether the
-// effect came about makes a difference.
+// ways are all the ways in which an effect can be spoiled. Two that cannot be told apart are one: whoever dies never learns
+// the answer, and whoever is started again has forgotten it, so that there only whether the effect came about makes a
+// difference. To die at a read is to die after the step before it.
 func ways(step int, of sort) []order {
-	out := []order{{step: step, fault: before, fate: dies}, {step: step, fault: before, fate: restarts}, {step: step, fault: before, fate: lives},
-		{step: step, fault: timeout, fate: restarts}, {step: step, fault: timeout, fate: lives}}
-	if of == reads {
+	way := func(f fault, fates ...fate) []order {
+		var out []order
+		for _, then := range fates {
+			out = append(out, order{step: step, fault: f, fate: then})
+		}
 		return out
 	}
-	out = append(out, order{step: step, fault: after, fate: dies})
-	for _, f := range []fault{after, lost} {
-		out = append(out, order{step: step, fault: f, fate: restarts}, order{step: step, fault: f, fate: lives})
+	if of == reads {
+		return append(way(before, restarts, lives), way(timeout, lives)...)
 	}
+	out := slices.Concat(way(before, dies, restarts, lives), way(after, dies, restarts, lives), way(lost, lives), way(timeout, lives))
 	if of == calls {
 		return out
 	}
-	out = append(out, order{step: step, fault: conflict, fate: restarts}, order{step: step, fault: conflict, fate: lives})
+	out = append(out, way(conflict, restarts, lives)...)
 	if of == creates {
-		out = append(out, order{step: step, fault: conflict, fate: restarts, exists: true}, order{step: step, fault: conflict, fate: lives, exists: true})
+		out = append(out, order{step: step, fault: conflict, fate: lives, exists: true})
 	}
 	return out
 }
