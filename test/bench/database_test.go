@@ -55,29 +55,56 @@ func rotations(t *testing.T, n, rounds int) *results.Database {
 	}
 	w.all(t, 1)
 	o.quiet(t)
+	fleet := rotating{s: s, o: o, w: w, path: path, n: n}
+	// The first rotation makes the second login of each, which a later one does not.
+	fleet.rotate(t)
+	fleet.retire(t)
 	passwords := map[string]string{}
 	out := &results.Database{N: n}
-	for round := range rounds {
+	for range rounds {
 		s.passwords(t, passwords)
-		logged, begun := len(server.LogText()), time.Now()
-		if err := s.applier.send(t.Context(), annotations(path, n, v1alpha1.AnnotationRotate, round)); err != nil {
-			t.Fatal(err)
-		}
-		took := w.all(t, int32(round+2)).Sub(begun)
-		o.quiet(t)
+		logged := len(server.LogText())
+		out.Rekey = append(out.Rekey, fleet.rotate(t).Seconds())
 		s.passwords(t, passwords)
 		sessions := sessionsOf(t, server.LogText()[logged:])
-		out.Rekey = append(out.Rekey, took.Seconds())
 		out.Loop = append(out.Loop, replay(t, server, sessions, passwords).Seconds())
 		out.Connections, out.Statements = float64(len(sessions))/float64(n), float64(statementsIn(sessions))/float64(n)
-		// The next round needs the other login.
-		if err := s.applier.send(t.Context(), annotations(path, n, v1alpha1.AnnotationRetirePrevious, round)); err != nil {
-			t.Fatal(err)
-		}
-		s.retired(t)
-		o.quiet(t)
+		fleet.retire(t)
 	}
 	return out
+}
+
+// rotating are credentials that are rotated all at once.
+type rotating struct {
+	s     *apiServer
+	o     *operator
+	w     *watcher
+	path  string
+	n     int
+	round int
+}
+
+// rotate asks for new passwords and waits until the last one is published.
+func (r *rotating) rotate(t *testing.T) time.Duration {
+	t.Helper()
+	r.round++
+	begun := time.Now()
+	if err := r.s.applier.send(t.Context(), annotations(r.path, r.n, v1alpha1.AnnotationRotate, r.round)); err != nil {
+		t.Fatal(err)
+	}
+	took := r.w.all(t, int32(r.round+1)).Sub(begun)
+	r.o.quiet(t)
+	return took
+}
+
+// retire ends the overlaps: the next rotation needs the other login.
+func (r *rotating) retire(t *testing.T) {
+	t.Helper()
+	if err := r.s.applier.send(t.Context(), annotations(r.path, r.n, v1alpha1.AnnotationRetirePrevious, r.round)); err != nil {
+		t.Fatal(err)
+	}
+	r.s.retired(t)
+	r.o.quiet(t)
 }
 
 func prepareDatabase(t *testing.T, s *apiServer, server *pgtest.Server) {
