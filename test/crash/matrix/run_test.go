@@ -322,7 +322,7 @@ func (r *run) stored(request world.Request) {
 }
 
 // Eventf implements events.EventRecorder. The dead tell nothing.
-func (r *run) Eventf(regarding, _ runtime.Object, eventType, reason, _, note string, args ...any) {
+func (r *run) Eventf(_, _ runtime.Object, eventType, reason, _, note string, args ...any) {
 	if r.dead {
 		return
 	}
@@ -345,7 +345,7 @@ func (r *run) label(request world.Request) string {
 	if kind != "Secret" && kind != "ConfigMap" {
 		return verb + " " + kind
 	}
-	role := ""
+	var role string
 	switch request.Name {
 	case r.id + "-secret":
 		role = "published"
