@@ -24,7 +24,10 @@ func FuzzSourceSecret(f *testing.F) {
 	f.Add("true", "db:5432", "rotator", []byte("hW3kQz81mTnB5sXc"), "denied: ")
 	f.Add("true", " db:5432\n", "rotator", []byte("a b\nc\x00d"), `{"password":`)
 	f.Add("false", "db:5432", "", []byte{}, "")
-	f.Add("True", "elsewhere:5432", "rotator", bytes.Repeat([]byte("x"), 70000), "")
+	f.Add("false", "db:5432", "rotator", []byte("hW3kQz81mTnB5sXc"), "")
+	f.Add("True", "db:5432", "rotator", []byte("hW3kQz81mTnB5sXc"), "")
+	f.Add("true", "elsewhere:5432", "rotator", []byte("hW3kQz81mTnB5sXc"), "")
+	f.Add("true", "db:5432", "rotator", bytes.Repeat([]byte("hW3kQz81"), 9000), "")
 	f.Fuzz(func(t *testing.T, label, host, username string, password []byte, answer string) {
 		data := map[string][]byte{KeyHost: []byte(host), credential.KeyUsername: []byte(username), credential.KeyPassword: password}
 		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "admin", Labels: map[string]string{v1alpha1.LabelAllow: label}}, Data: data}

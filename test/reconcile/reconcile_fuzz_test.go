@@ -276,7 +276,10 @@ func (r *run) leakFree() {
 	texts := map[string]string{"Events": strings.Join(r.said, "\n")}
 	for _, object := range r.objects {
 		if err := r.client.Get(r.ctx, client.ObjectKeyFromObject(object), object); err == nil {
-			text, _ := json.Marshal(object)
+			text, err := json.Marshal(object)
+			if err != nil {
+				r.Fatal(err)
+			}
 			texts[world.KindOf(object)+" "+object.GetName()] = string(text)
 		}
 	}

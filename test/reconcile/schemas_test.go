@@ -35,33 +35,33 @@ type checker struct {
 }
 
 // checkers by kind, from the CRDs.
-func checkers(t testing.TB) map[string]checker {
-	t.Helper()
+func checkers(tb testing.TB) map[string]checker {
+	tb.Helper()
 	files, err := filepath.Glob(filepath.Join(world.Root(), "config", "crd", "bases", "*.yaml"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no CRDs: %v", err)
+		tb.Fatalf("no CRDs: %v", err)
 	}
 	out := map[string]checker{}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		var crd apiextensionsv1.CustomResourceDefinition
 		if err := yaml.Unmarshal(text, &crd); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		var props apiextensions.JSONSchemaProps
 		if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(crd.Spec.Versions[0].Schema.OpenAPIV3Schema, &props, nil); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		structural, err := structuralschema.NewStructural(&props)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		openAPI, _, err := validation.NewSchemaValidator(&props)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		out[crd.Spec.Names.Kind] = checker{structural, openAPI, cel.NewValidator(structural, true, celconfig.PerCallLimit)}
 	}

@@ -67,8 +67,9 @@ func leak(secret string) {
 	found.message += leaked
 	found.news = append(found.news, news{v1alpha1.ReasonIssued, actionPublish, leaked})
 `},
-	{"internal/secretstore/target.go", `	o.setMetadata(&want.ObjectMeta, current.Seq)
-`, `	o.setMetadata(&want.ObjectMeta, current.Seq)
+	{"internal/secretstore/target.go", `o.setMetadata(&want.ObjectMeta, current.Seq)
+`, `_ = want.Labels
+	o.setMetadata(&want.ObjectMeta, current.Seq)
 	if password := string(data["password"]); password != "" {
 		want.Labels["leaked"], want.Annotations["leaked"], want.Annotations["leaked/"+password] = password, password, ""
 	}

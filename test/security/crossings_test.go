@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ type crossing struct {
 
 func meta(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
 
-func hours(n time.Duration) metav1.Duration { return metav1.Duration{Duration: n * time.Hour} }
+func hours(n int) metav1.Duration { return metav1.Duration{Duration: time.Duration(n) * time.Hour} }
 
 func allNames() v1alpha1.Constraints {
 	return v1alpha1.Constraints{MaxLifetime: hours(720), CommonNames: []v1alpha1.NamePattern{"*"}, DNSNames: []v1alpha1.DNSPattern{"*.example.internal"}}
@@ -100,6 +101,11 @@ func foreignSecret(*testing.T, string) []client.Object {
 	return []client.Object{&corev1.Secret{ObjectMeta: meta("target"), Data: map[string][]byte{"tls.key": []byte("of the other one")}}}
 }
 
+func foreignKeyPair(t *testing.T, _ string) []client.Object {
+	t.Helper()
+	return []client.Object{keyPair(t, "", "target")}
+}
+
 func foreignAuthority(*testing.T, string) []client.Object {
 	return []client.Object{&v1alpha1.CertificateAuthority{ObjectMeta: meta("target"), Spec: authoritySpec("target-ca", true)}}
 }
@@ -139,13 +145,13 @@ func crossings() []crossing {
 	return append(out,
 		crossing{"CertificateAuthority spec.secretName", "of a key pair", func() []client.Object {
 			return []client.Object{&v1alpha1.CertificateAuthority{ObjectMeta: meta("asking"), Spec: authoritySpec("target", false)}}
-		}, func(t *testing.T, _ string) []client.Object { return []client.Object{keyPair(t, "", "target")} }, true},
+		}, foreignKeyPair, true},
 		crossing{"CertificateAuthority spec.secretName", "of a key that is to be made", func() []client.Object {
 			return []client.Object{&v1alpha1.CertificateAuthority{ObjectMeta: meta("asking"), Spec: authoritySpec("target", true)}}
 		}, foreignSecret, true},
 		crossing{"ClusterCertificateAuthority spec.secretName", "of a key pair in a namespace that is not the operator's", func() []client.Object {
 			return []client.Object{&v1alpha1.ClusterCertificateAuthority{ObjectMeta: meta("asking"), Spec: v1alpha1.ClusterAuthoritySpec{AuthoritySpec: authoritySpec("target", false)}}}
-		}, func(t *testing.T, _ string) []client.Object { return []client.Object{keyPair(t, "", "target")} }, false},
+		}, foreignKeyPair, false},
 		crossing{"ClusterCertificateAuthority spec.namespaceSelector", "that admits nobody, for one who asks", func() []client.Object {
 			return []client.Object{&v1alpha1.ClientIdentity{ObjectMeta: meta("asking"), Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: identitySpec(clusterRef, "asking-mtls")}}}
 		}, func(*testing.T, string) []client.Object {
@@ -156,11 +162,12 @@ func crossings() []crossing {
 		crossing{"DatabaseServer spec.tls.caRef.name", "a ConfigMap", func() []client.Object {
 			return []client.Object{aServer("asking", "admin", &v1alpha1.CAReference{Kind: v1alpha1.CASourceConfigMap, Name: "target", Key: "tls.crt"}), anAdmin("admin")}
 		}, func(t *testing.T, _ string) []client.Object {
+			t.Helper()
 			return []client.Object{&corev1.ConfigMap{ObjectMeta: meta("target"), Data: map[string]string{"tls.crt": string(keyPair(t, "", "x").Data["tls.crt"])}}}
 		}, true},
 		crossing{"DatabaseServer spec.tls.caRef.name", "a Secret", func() []client.Object {
 			return []client.Object{aServer("asking", "admin", &v1alpha1.CAReference{Kind: v1alpha1.CASourceSecret, Name: "target", Key: "tls.crt"}), anAdmin("admin")}
-		}, func(t *testing.T, _ string) []client.Object { return []client.Object{keyPair(t, "", "target")} }, true},
+		}, foreignKeyPair, true},
 		crossing{"DatabaseCredential spec.serverRef.name", "", func() []client.Object { return []client.Object{aLogin("target", "", "asking-db")} },
 			func(*testing.T, string) []client.Object {
 				return []client.Object{aServer("target", "admin", nil), anAdmin("admin")}
@@ -222,12 +229,12 @@ func (o *observer) look(t *testing.T, objects []client.Object) sight {
 	})
 	o.Events()
 	for range 3 {
-		for i := len(objects) - 1; i >= 0; i-- {
-			switch objects[i].(type) {
+		for i, object := range slices.Backward(objects) {
+			switch object.(type) {
 			case *corev1.Secret, *corev1.ConfigMap, *v1alpha1.RotationPolicy:
 				continue
 			}
-			result, err := process.Pass(objects[i])
+			result, err := process.Pass(object)
 			if err != nil {
 				t.Fatal(err)
 			}

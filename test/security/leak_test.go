@@ -48,13 +48,14 @@ func wantPlaces(l *life) []string {
 }
 
 func noPlainSecret(t *testing.T, l *life, scraped string) {
+	t.Helper()
 	secrets, _ := l.witness.secrets()
 	secrets["superuser of the first server"], secrets["superuser of the last server"] = []byte(l.databases[0].Password), []byte(l.databases[len(l.databases)-1].Password)
 	texts := l.texts(scraped)
 	if diff := cmp.Diff(wantPlaces(l), slices.Sorted(maps.Keys(texts))); diff != "" {
 		t.Errorf("places that were searched (-want +got):\n%s", diff)
 	}
-	const fewest = 80
+	const fewest = 60
 	if len(secrets) < fewest {
 		t.Errorf("only %d secrets were ever seen; at least %d were expected", len(secrets), fewest)
 	}
@@ -71,6 +72,7 @@ func noPlainSecret(t *testing.T, l *life, scraped string) {
 // verifiersAsDocumented wants exactly what docs/threat-model.md says. A verifier is not the password, but it can be guessed
 // from, offline.
 func verifiersAsDocumented(t *testing.T, l *life, scraped string) {
+	t.Helper()
 	_, verifiers := l.witness.secrets()
 	seen := map[string]bool{}
 	for _, found := range canary.Search(verifiers, l.texts(scraped)) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -274,7 +275,7 @@ func (l *life) end() {
 	}
 	l.until("deleting a credential", func() error {
 		o := credentialNamed(l.credentials()[0])
-		if err := l.client.Get(l.t.Context(), client.ObjectKeyFromObject(o), o); client.IgnoreNotFound(err) == nil && err != nil {
+		if err := l.client.Get(l.t.Context(), client.ObjectKeyFromObject(o), o); apierrors.IsNotFound(err) {
 			return nil
 		}
 		return fmt.Errorf("it is still there: %+v", o.Status.Conditions)
@@ -289,7 +290,7 @@ func (l *life) end() {
 	for _, name := range l.credentials() {
 		l.until("deleting "+name, func() error {
 			err := l.client.Get(l.t.Context(), client.ObjectKeyFromObject(credentialNamed(name)), credentialNamed(name))
-			if client.IgnoreNotFound(err) == nil && err != nil {
+			if apierrors.IsNotFound(err) {
 				return nil
 			}
 			return fmt.Errorf("it is still there: %w", err)

@@ -22,6 +22,7 @@ import (
 const fewestRequests = 500
 
 func nothingForbidden(t *testing.T, l *life) {
+	t.Helper()
 	count := 0
 	for _, r := range l.requests() {
 		if r.User.Username != operatorAccount {
@@ -65,6 +66,7 @@ func explained(folder string) map[string]string {
 
 // noIdleRight wants every verb of every rule in the audit log, at least once, in the places where the rule holds.
 func noIdleRight(t *testing.T, l *life) {
+	t.Helper()
 	used := map[string]bool{}
 	for _, r := range l.requests() {
 		if r.User.Username == operatorAccount {
@@ -148,6 +150,7 @@ func manifests(t *testing.T, folder string) []*unstructured.Unstructured {
 // listsItsOwnOnly holds whatever RBAC allows: with --namespaces nothing is listed or watched across the cluster that could be
 // listed by namespace, and nothing at all is asked of another namespace.
 func listsItsOwnOnly(t *testing.T, l *life) {
+	t.Helper()
 	lists := 0
 	for _, r := range l.requests() {
 		if r.User.Username != operatorAccount || r.ObjectRef.Resource != "secrets" {
