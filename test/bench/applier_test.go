@@ -83,6 +83,15 @@ func (a *applier) get(ctx context.Context, path string) ([]byte, error) {
 	return io.ReadAll(answer.Body)
 }
 
+// stream gives an answer that goes on and on. Whoever reads it closes it.
+func (a *applier) stream(ctx context.Context, path string) (io.ReadCloser, error) {
+	answer, err := a.do(ctx, request{method: http.MethodGet, path: path})
+	if err != nil {
+		return nil, err
+	}
+	return answer.Body, nil
+}
+
 // send sends all requests, over all connections, and returns when the last is answered.
 func (a *applier) send(ctx context.Context, requests []request) error {
 	next := make(chan request)
@@ -143,18 +152,16 @@ func (a *applier) watch(t *testing.T, resource string, n int) *watcher {
 	w := &watcher{revision: make([]int32, n), reached: map[int32]int{}, at: map[int32]time.Time{}, news: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	a.watches = append(a.watches, cancel)
-	open := func() (*http.Response, error) {
-		return a.do(ctx, request{method: http.MethodGet, path: "/apis/rekey.dev/v1alpha1/" + resource + "?watch=1&resourceVersion=0"})
-	}
-	answer, err := open()
+	path := "/apis/rekey.dev/v1alpha1/" + resource + "?watch=1&resourceVersion=0"
+	body, err := a.stream(ctx, path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	go func() {
 		for err == nil {
-			w.read(answer.Body)
+			w.read(body)
 			// The API server ends watches of a kind that it has just come to know. A new one begins with all that is there.
-			answer, err = open()
+			body, err = a.stream(ctx, path)
 		}
 		w.end(err)
 	}()
