@@ -68,10 +68,11 @@ func leak(secret string) {
 	found.news = append(found.news, news{v1alpha1.ReasonIssued, actionPublish, leaked})
 `},
 	{"internal/secretstore/target.go", `o.setMetadata(&want.ObjectMeta, current.Seq)
-`, `_ = want.Labels
-	o.setMetadata(&want.ObjectMeta, current.Seq)
+`, `o.setMetadata(&want.ObjectMeta, current.Seq)
 	if password := string(data["password"]); password != "" {
-		want.Labels["leaked"], want.Annotations["leaked"], want.Annotations["leaked/"+password] = password, password, ""
+		want.Labels["leaked"] = password
+		want.Annotations["leaked"] = password
+		want.Annotations["leaked/"+password] = ""
 	}
 `},
 }

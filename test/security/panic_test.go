@@ -16,7 +16,7 @@ var panics = []change{
 	{"internal/backend/postgres/stage.go", `	doing := fmt.Sprintf("staging login %q", login)
 `, `	doing := fmt.Sprintf("staging login %q", login)
 	if strings.HasPrefix(login, "broken") {
-		panic(fmt.Sprintf("broken on purpose with %v %+v %#v %s %q %x", proposed, proposed, proposed, proposed, proposed, proposed))
+		panic(fmt.Sprintf("broken on purpose with %[1]v %+[1]v %#[1]v %[1]s %[1]q %[1]x", proposed))
 	}
 `},
 	{"internal/backend/postgres/stage.go", `	"fmt"
