@@ -125,13 +125,15 @@ func TestFaultyAsksWhatToDoWithEveryCallAndGivesUpWaiting(t *testing.T) {
 	for mode, reached := range map[backendtest.Mode]int{backendtest.Hang: 0, backendtest.LoseAnswer: 1} {
 		var asked []string
 		faulty.Choose = func(call string) backendtest.Mode { asked = append(asked, call); return mode }
+		done := ""
+		faulty.Done = func(call string) { done += call }
 		before := fake.Calls("Check")
 		_, err := faulty.Check(t.Context(), backend.Server{})
 		if !errors.Is(err, context.DeadlineExceeded) || fault.Classify(err) != fault.ClassTransient {
 			t.Errorf("mode %d: %v", mode, err)
 		}
-		if got := fake.Calls("Check") - before; got != reached || len(asked) != 1 || asked[0] != "Check" {
-			t.Errorf("mode %d: the server was reached %d times, not %d; asked about %q", mode, got, reached, asked)
+		if got := fake.Calls("Check") - before; got != reached || len(asked) != 1 || asked[0] != "Check" || done != "Check" {
+			t.Errorf("mode %d: the server was reached %d times, not %d; asked about %q, done %q", mode, got, reached, asked, done)
 		}
 	}
 }

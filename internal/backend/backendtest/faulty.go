@@ -34,6 +34,8 @@ const (
 type Faulty struct {
 	// Choose is asked for the mode of every call by its name, before the call; 0 leaves it to Arm. Nil asks nobody.
 	Choose func(call string) Mode
+	// Done is told when a call that was spoiled has come to its end. Nil tells nobody.
+	Done func(call string)
 	// Patience is how long LoseAnswer and Hang wait at most before the answer is given up; 0 waits for the context alone.
 	Patience time.Duration
 
@@ -110,6 +112,9 @@ func spoil[T any](ctx context.Context, f *Faulty, name string, call func() (T, e
 		if chosen := f.Choose(name); chosen != 0 {
 			mode = chosen
 		}
+	}
+	if mode != 0 && f.Done != nil {
+		defer f.Done(name)
 	}
 	var nothing T
 	lost := fault.Transient(fault.ServerUnreachable, fmt.Errorf("call %d (%s): the connection broke, as the test wants", number, name))

@@ -22,7 +22,7 @@ import (
 
 // databaseCredential is the kind that rotates logins of a real PostgreSQL.
 var databaseCredential = kind{
-	name: "DatabaseCredential", database: true,
+	name: "DatabaseCredential", database: true, sampled: true,
 	object: func(r *run) client.Object {
 		return &v1alpha1.DatabaseCredential{
 			ObjectMeta: metav1.ObjectMeta{Name: r.id},

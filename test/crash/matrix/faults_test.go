@@ -127,6 +127,8 @@ type breaker struct {
 	effects []effect
 	orders  []order
 	dead    bool
+	// dying is true during a call after which the process is dead.
+	dying bool
 	// fated is the fate that the last spoiled effect brings; hits counts the orders carried out.
 	fated fate
 	hits  int
@@ -238,9 +240,19 @@ func (b *breaker) call(name string) backendtest.Mode {
 	if !spoiled {
 		return 0
 	}
-	b.dead = o.fate == dies
+	if o.fate == dies {
+		// A call may ask the API server before it has its effect.
+		b.dead, b.dying = o.fault == before, o.fault != before
+	}
 	return map[fault]backendtest.Mode{before: backendtest.FailBefore, after: backendtest.FailAfter, lost: backendtest.LoseAnswer,
 		timeout: backendtest.Hang}[o.fault]
+}
+
+// called is told when a spoiled call has come to its end.
+func (b *breaker) called(string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dead, b.dying = b.dead || b.dying, false
 }
 
 // changing tells whether a call is meant to change something at the remote end.

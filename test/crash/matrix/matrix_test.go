@@ -42,8 +42,8 @@ func spoiled(w *worker, of life, without plain, orders ...order) error {
 }
 
 // chosen are the orders that are tried. In full size all; on a second version of a server all calls, since those are what a
-// version may answer otherwise, and a sample of the requests. In short size every fault, but one fate of the process; of
-// lives with a database every fifth step. The seed chooses.
+// version may answer otherwise, and a sample of the requests. In short size every fault, but one fate of the process; of a
+// kind that takes long all calls and every fifth request. The seed chooses.
 func chosen(of life, effects []effect, version int) []order {
 	const every = 5
 	var out []order
@@ -54,7 +54,7 @@ func chosen(of life, effects []effect, version int) []order {
 		switch {
 		case full() && (version == versions()[0] || e.sort == calls), *only != "":
 			out = append(out, all...)
-		case !of.kind.database, (i+offset)%every == 0:
+		case !of.kind.sampled, e.sort == calls, (i+offset)%every == 0:
 			for _, f := range []fault{before, after, lost, conflict, timeout} {
 				if fitting := withFault(all, f); len(fitting) > 0 {
 					out = append(out, fitting[random.IntN(len(fitting))])

@@ -30,6 +30,9 @@ const (
 	// bound is how long anything may take by the clock of the test, once the faults have stopped. A server that cannot be
 	// reached lets go of a deleted object after ten minutes.
 	bound = 15 * time.Minute
+	// behind is how far a run's clock is behind that of the API server at first, so that no time of theirs is ever the same:
+	// where the one is written down instead of the other, there is always a difference to report.
+	behind = 5 * time.Second
 	// mostPasses of one phase.
 	mostPasses = 40
 )
@@ -104,13 +107,13 @@ type stop struct{ err error }
 var runs atomic.Int64
 
 func (w *worker) newRun(of life) *run {
-	r := &run{worker: w, life: of, id: fmt.Sprintf("r%d", runs.Add(1)), clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
+	r := &run{worker: w, life: of, id: fmt.Sprintf("r%d", runs.Add(1)), clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second).Add(-behind))}
 	r.base = "m" + r.id
 	r.seen.passwords, r.seen.leaves = map[string]map[string]bool{}, map[int64]map[string]bool{}
 	r.seen.secrets, r.seen.texts = map[string][]byte{"the admin's password": []byte(adminPassword)}, map[string]string{}
 	r.breaker = &breaker{label: r.label, stored: r.stored}
 	r.faulty = backendtest.NewFaulty(&watched{w.backend, r})
-	r.faulty.Choose, r.faulty.Patience = r.call, patience
+	r.faulty.Choose, r.faulty.Done, r.faulty.Patience = r.call, r.called, patience
 	r.object = of.kind.object(r)
 	return r
 }
@@ -234,10 +237,9 @@ func (r *run) diesAfter(call string) {
 	defer func() { r.faulty.Choose = choose }()
 	died := false
 	r.faulty.Choose = func(name string) backendtest.Mode {
-		if name == call || died {
-			died = true
-			r.dead = true
-			return map[bool]backendtest.Mode{true: backendtest.FailAfter, false: backendtest.FailBefore}[name == call]
+		if name == call && !died {
+			died, r.dying = true, true
+			return backendtest.FailAfter
 		}
 		return choose(name)
 	}
