@@ -25,6 +25,11 @@ type database interface {
 	dress(admin *corev1.Secret, server *v1alpha1.DatabaseServer)
 	// base of the logins, and their owner.
 	base() (username, owner string)
+	logins
+}
+
+// logins of a server.
+type logins interface {
 	// login tells how a login is: a hash or the like of its password, and whether it is open.
 	login(name string) state
 	// accepts tells whether a client could log in.

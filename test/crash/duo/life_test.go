@@ -105,9 +105,9 @@ func (d *duo) fillLogin(login *v1alpha1.DatabaseCredential, policy v1alpha1.Dele
 }
 
 func (d *duo) deleteAll() {
-	if real := time.Now(); d.Clock.Now().Before(real) {
+	if now := time.Now(); d.Clock.Now().Before(now) {
 		// The time of a deletion is real.
-		d.later(real.Sub(d.Clock.Now()))
+		d.later(now.Sub(d.Clock.Now()))
 	}
 	login, identity := d.held()
 	if login != nil {
@@ -217,6 +217,7 @@ const (
 
 func TestTwoProcessesInAnyOrder(t *testing.T) {
 	each(t, "lives of two processes in any order", seeds(t, sized(12, 120)), func(t *testing.T, seed uint64) {
+		t.Helper()
 		d := newDuo(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
 		orderly(d, life(policyFor(seed)), 10)
 	})
@@ -224,6 +225,7 @@ func TestTwoProcessesInAnyOrder(t *testing.T) {
 
 func TestEventsInTheMiddleOfEverything(t *testing.T) {
 	each(t, "lives whose events come in the middle", seeds(t, sized(12, 120)), func(t *testing.T, seed uint64) {
+		t.Helper()
 		d := newDuo(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
 		everything(d)
 		events := life(policyFor(seed))
@@ -259,6 +261,7 @@ func TestTwoClocksThatDiffer(t *testing.T) {
 	for _, skew := range []time.Duration{10 * time.Second, 2 * time.Minute, 2 * time.Hour, -2 * time.Hour} {
 		t.Run(skew.String(), func(t *testing.T) {
 			each(t, "lives with clocks that differ", seeds(t, sized(2, 20)), func(t *testing.T, seed uint64) {
+				t.Helper()
 				d := newDuo(t, setup{seed: seed, lags: seed%2 != 0, skew: skew})
 				everything(d)
 				versions := 0

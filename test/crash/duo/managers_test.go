@@ -93,7 +93,7 @@ func (f *flaky) cut() {
 	defer f.mu.Unlock()
 	for s := range f.open {
 		s.broken = true
-		_ = s.ReadCloser.Close()
+		_ = s.Close()
 		delete(f.open, s)
 	}
 	if f.silent != nil {

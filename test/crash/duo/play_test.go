@@ -269,7 +269,10 @@ func (a *actor) stands() bool { return a.next != nil }
 
 // finish goes on to the end of what was begun.
 func (a *actor) finish() {
-	for a.stands() && a.step() {
+	for a.stands() {
+		if !a.step() {
+			return
+		}
 	}
 }
 

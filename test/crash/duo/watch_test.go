@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -153,9 +154,8 @@ func (w *watch) look() {
 
 // dropped tells whether the credential was deleted with its logins.
 func (w *watch) dropped() bool {
-	changes := w.duo.history["DatabaseCredential"]
-	for i := len(changes) - 1; i >= 0; i-- {
-		if login, ok := changes[i].object.(*v1alpha1.DatabaseCredential); ok {
+	for _, change := range slices.Backward(w.duo.history["DatabaseCredential"]) {
+		if login, ok := change.object.(*v1alpha1.DatabaseCredential); ok {
 			return login.Spec.DeletionPolicy == v1alpha1.DeletionDelete
 		}
 	}

@@ -80,12 +80,12 @@ func aHeadlessServer() *v1alpha1.DatabaseServer {
 
 // I10, R8, R29: an object that makes no sense is asked about ever less, tells its trouble once, and writes no more than the time of its next attempt.
 func TestNonsenseCostsEverLess(t *testing.T) {
-	for what, make := range nonsense {
+	for what, anObject := range nonsense {
 		t.Run(what, func(t *testing.T) {
 			s := newScene(t)
 			s.ready(anAuthority(), aPolicy(), anAdmin(), aServer(), aForeignSecret())
 			s.Create(aHeadlessServer())
-			o := make("nonsense")
+			o := anObject("nonsense")
 			s.Create(o)
 			s.live(o, time.Minute)
 			s.counted()
@@ -151,8 +151,8 @@ func TestAGoodObjectAmongAThousandWithoutSenseIsReadyAtOnce(t *testing.T) {
 	var bad, foreign []client.Object
 	i := 0
 	for len(bad) < n {
-		for _, make := range nonsense {
-			o := make(fmt.Sprintf("bad-%04d", i))
+		for _, anObject := range nonsense {
+			o := anObject(fmt.Sprintf("bad-%04d", i))
 			o.SetNamespace(s.Namespace)
 			bad = append(bad, o)
 			i++

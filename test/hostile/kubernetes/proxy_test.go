@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -97,9 +98,7 @@ func cut(w http.ResponseWriter, r *http.Request, next http.Handler, keep bool) {
 	recorder := httptest.NewRecorder()
 	next.ServeHTTP(recorder, r)
 	if keep {
-		for key, values := range recorder.Header() {
-			w.Header()[key] = values
-		}
+		maps.Copy(w.Header(), recorder.Header())
 		w.WriteHeader(recorder.Code)
 		_, _ = io.Copy(w, bytes.NewReader(recorder.Body.Bytes()[:recorder.Body.Len()/2]))
 		if flusher, ok := w.(http.Flusher); ok {
@@ -197,6 +196,7 @@ func TestEverythingConvergesBehindAnAPIServerThat(t *testing.T) {
 }
 
 func converges(t *testing.T, what bad, random *rand.Rand) {
+	t.Helper()
 	t.Parallel()
 	s := newScene(t)
 	p, config := startProxy(t, world.APIServer(), random)
