@@ -125,7 +125,7 @@ manifests: $(CONTROLLER_GEN) ## The CRDs in config/crd/bases
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
 
 .PHONY: docs
-docs: ## docs/api.md and docs/conditions.md
+docs: ## docs/api.md, docs/conditions.md and docs/reliability.md
 	go run ./hack/docgen
 
 .PHONY: dist/install.yaml

@@ -23,7 +23,7 @@ check() {
 files() { git ls-files --cached --others --exclude-standard -- "$@" | sort -u | while read -r file; do [ ! -f "$file" ] || echo "$file"; done; }
 
 generated() {
-  local paths=(api config/crd/bases config/prometheus docs/api.md docs/conditions.md dist/install.yaml) before after
+  local paths=(api config/crd/bases config/prometheus docs/api.md docs/conditions.md docs/reliability.md dist/install.yaml) before after
   before="$(files "${paths[@]}" | xargs sha256sum)"
   make generate >/dev/null || return 1
   after="$(files "${paths[@]}" | xargs sha256sum)"
