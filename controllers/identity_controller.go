@@ -59,7 +59,7 @@ func partsOfIdentity(object client.Object) identityObject {
 func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	object := r.newObject()
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
-		r.names.forget(r.rotator.Memory, object, request)
+		r.fresh.forget(r.names.forget(r.rotator.Memory, object, request))
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	r.names.note(object, request)
@@ -74,6 +74,9 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 		return ctrl.Result{}, nil
 	}
 	outcome := r.drive(ctx, r.resolve(ctx, parts))
+	if outcome.Conflict {
+		r.fresh.doubt(object.GetUID())
+	}
 	r.metrics.count(parts.kind, outcome)
 	return r.report(ctx, before, object, r.describe(parts, outcome))
 }
@@ -145,6 +148,7 @@ func (r *identityReconciler) store(parts identityObject, wanted material.Identit
 			},
 		},
 		Reader: r.client,
+		Fresh:  r.fresh.is(parts.object) && !r.secrets.wrote(parts.object.GetNamespace(), string(parts.spec.SecretName)),
 		Parse: func(m credential.Material) (rotation.Version, error) {
 			return certificateVersion(m, wanted, fingerprint)
 		},

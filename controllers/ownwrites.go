@@ -44,6 +44,14 @@ func (w *ownWrites) note(o client.Object) {
 	w.versions[client.ObjectKeyFromObject(o)] = o.GetResourceVersion()
 }
 
+// wrote tells whether the Secret was ours, and was not seen to go since.
+func (w *ownWrites) wrote(namespace, name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, ok := w.versions[client.ObjectKey{Namespace: namespace, Name: name}]
+	return ok
+}
+
 func (w *ownWrites) is(o client.Object) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -29,6 +29,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) error {
 		return fmt.Errorf("making the live client: %w", err)
 	}
 	s := newShared(mgr.GetClient(), live, mgr.GetEventRecorder("rekey"), options)
+	s.fresh = &fresh{clock: options.Clock, skew: options.APIClock.Off}
 	registry := options.Registry
 	if registry == nil {
 		registry = ctrlmetrics.Registry

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -40,6 +41,8 @@ type shared struct {
 	names       *uidNames
 	// secrets are the writes of published certificates.
 	secrets *ownWrites
+	// fresh objects are believed to have no Secret yet; nil looks each time.
+	fresh *fresh
 	// backends by engine; cluster says which cluster this is.
 	backends      map[v1alpha1.Engine]backend.Backend
 	allowLoopback bool
@@ -73,8 +76,13 @@ func (n *uidNames) note(object client.Object, request ctrl.Request) {
 	n.known.Store(nameOf(object, request), string(object.GetUID()))
 }
 
-func (n *uidNames) forget(memory *Memory, object client.Object, request ctrl.Request) {
-	if uid, ok := n.known.LoadAndDelete(nameOf(object, request)); ok {
-		memory.Forget(uid.(string)) //nolint:forcetypeassert // only strings are stored
+// forget gives the UID that the object had, empty where that is not known.
+func (n *uidNames) forget(memory *Memory, object client.Object, request ctrl.Request) types.UID {
+	known, ok := n.known.LoadAndDelete(nameOf(object, request))
+	if !ok {
+		return ""
 	}
+	uid := known.(string) //nolint:forcetypeassert // only strings are stored
+	memory.Forget(uid)
+	return types.UID(uid)
 }

@@ -13,6 +13,8 @@ import (
 	"math/big"
 	"slices"
 	"time"
+
+	"github.com/rekey/rekey/internal/recent"
 )
 
 const (
@@ -28,20 +30,20 @@ const (
 const Backdate = 5 * time.Minute
 
 // parsed are the certificates that were read last. Those of an authority come with every certificate that it signs.
-var parsed = newRecent[[]*x509.Certificate](128)
+var parsed = recent.New[[]*x509.Certificate](128)
 
 // ParseCertificates reads certificates in PEM: at most 256 KiB and 100 certificates, and nothing but certificates. They may
 // be shared with other callers: nobody may change one.
 func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 	key := sha256.Sum256(data)
-	if known, ok := parsed.get(key); ok {
+	if known, ok := parsed.Get(key); ok {
 		return slices.Clone(known), nil
 	}
 	certificates, err := parseCertificates(data)
 	if err != nil {
 		return nil, err
 	}
-	parsed.put(key, slices.Clone(certificates))
+	parsed.Put(key, slices.Clone(certificates))
 	return certificates, nil
 }
 

@@ -25,6 +25,9 @@ type PublishedOptions struct {
 	// Reader may be a cache that StripMaterial has emptied of keys. What it does not find is looked up live: a Secret of
 	// somebody else is in no cache of ours. The same as Live where there is no cache.
 	Reader client.Reader
+	// Fresh says that the object is so new that nobody can have made its Secret: what the Reader does not find is not there.
+	// A Secret that is there all the same is met when it is created, and is AlreadyExists.
+	Fresh bool
 	// Parse reads from the certificate what version it is: Fingerprint, ProposedAt, CommittedAt (when it was issued) and
 	// NotAfter. Seq and Stage are not its business. It does not look at the private key, which may be a placeholder; that
 	// the key fits is known already. An error means that the certificate is damaged and is issued again.
@@ -54,7 +57,7 @@ func NewPublished(opts PublishedOptions) *Published { return &Published{opts: op
 func (s *Published) Load(ctx context.Context) (Snapshot, error) {
 	s.loaded = false
 	secret, err := read(ctx, s.opts.Reader, s.opts.secretKey())
-	if err == nil && secret == nil {
+	if err == nil && secret == nil && !s.opts.Fresh {
 		secret, err = read(ctx, s.opts.Live, s.opts.secretKey())
 	}
 	if err != nil {

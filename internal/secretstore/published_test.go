@@ -346,6 +346,18 @@ func TestForeignSecretIsFoundThoughNoCacheHasIt(t *testing.T) {
 		t.Error("it was touched")
 	}
 
+	// One that is believed to be the first meets it when it writes.
+	opts.Fresh = true
+	first := NewPublished(opts)
+	expectTarget(t, must[Snapshot](t)(first.Load(t.Context())), rotation.TargetMissing)
+	if _, err := first.Save(t.Context(), Ledger{Current: &ours, LastSeq: 1}); !apierrors.IsAlreadyExists(err) {
+		t.Errorf("writing over it gives %v, want AlreadyExists", err)
+	}
+	if got := w.secret(t, "mtls"); got == nil || got.ResourceVersion != theirs.ResourceVersion {
+		t.Error("it was touched by one that believed to be the first")
+	}
+	opts.Fresh = false
+
 	// Handed over, its certificate counts until something demands another one.
 	w.edit(t, "mtls", func(s *corev1.Secret) {
 		s.Annotations = map[string]string{v1alpha1.AnnotationAdopt: "ClientIdentity/app"}

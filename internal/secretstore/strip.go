@@ -6,6 +6,7 @@ package secretstore
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/recent"
 )
 
 // keyCombined of a user's Secret holds key and certificates in one value (material.KeyCombined).
@@ -104,8 +106,24 @@ func keyFits(certificate, key []byte) bool {
 	if isPlaceholder(key) {
 		return bytes.Equal(key, placeholderGood)
 	}
-	_, err := tls.X509KeyPair(certificate, key)
-	return err == nil
+	asked := pairOf(certificate, key)
+	if _, ok := pairs.Get(asked); ok {
+		return true
+	}
+	if _, err := tls.X509KeyPair(certificate, key); err != nil {
+		return false
+	}
+	pairs.Put(asked, struct{}{})
+	return true
+}
+
+// pairs are those that were found to fit: each is asked about when it is published, when the API server has answered, and
+// when the watch shows it. What is kept of a key is a digest of it together with its certificate.
+var pairs = recent.New[struct{}](256)
+
+func pairOf(certificate, key []byte) recent.Digest {
+	a, b := sha256.Sum256(certificate), sha256.Sum256(key)
+	return sha256.Sum256(append(a[:], b[:]...))
 }
 
 // combines reports whether combined is the certificates and the key, in whichever order, and nothing else.
