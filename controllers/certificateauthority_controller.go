@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -87,19 +86,6 @@ func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) r
 	return out
 }
 
-// stillWanted looks live whether the object is there.
-func (r *authorityReconciler) stillWanted(ctx context.Context, parts authorityObject) error {
-	now, key := r.newObject(), client.ObjectKeyFromObject(parts.object)
-	err := r.live.Get(ctx, key, now)
-	switch {
-	case apierrors.IsNotFound(err), err == nil && (now.GetUID() != parts.object.GetUID() || !now.GetDeletionTimestamp().IsZero()):
-		return fault.Pending(conflictWait, errGone)
-	case err != nil:
-		return fault.Transient(fault.APIServerFailed, fmt.Errorf("reading %s %s live: %w", parts.id.kind, key, err))
-	}
-	return nil
-}
-
 // readersWarning says who else can sign.
 func readersWarning(parts authorityObject) string {
 	if parts.id.kind == v1alpha1.AuthorityKindCluster {
@@ -153,7 +139,9 @@ func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject)
 			r.authorities.secretKey(parts), r.authorities.recordKey(parts)))
 	case secret == nil || record == nil:
 		// The cache may be old: a key that is made for an object that is gone would stay behind for good.
-		if err := r.stillWanted(ctx, parts); err != nil {
+		if err := r.stillWanted(ctx, parts.object, r.newObject()); isConflict(err) {
+			return fault.Pending(conflictWait, err)
+		} else if err != nil {
 			return err
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -17,7 +16,6 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -168,29 +166,13 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Sub
 	}
 	if login.session != nil {
 		out.Source = login.session
-		out.Preflight = func(ctx context.Context, ref credential.Ref) error { return r.preflight(ctx, login, ref) }
+		if preflighter, ok := login.session.(backend.Preflighter); ok {
+			out.Preflight = preflighter.Preflight
+		}
 	}
+	out.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, object, &v1alpha1.DatabaseCredential{}) }
 	out.Store = r.store(login, out)
 	return out
-}
-
-// errGone is why nothing is begun for an object that the cache still shows.
-var errGone = errors.New("the object is gone, or being deleted")
-
-// preflight looks live whether the object is still wanted, since the cache may be old, and then asks the server.
-func (r *credentialReconciler) preflight(ctx context.Context, login *databaseLogin, ref credential.Ref) error {
-	var now v1alpha1.DatabaseCredential
-	err := r.live.Get(ctx, client.ObjectKeyFromObject(login.object), &now)
-	switch {
-	case apierrors.IsNotFound(err), err == nil && (now.UID != login.object.UID || !now.DeletionTimestamp.IsZero()):
-		return fault.Pending(conflictWait, errGone)
-	case err != nil:
-		return fault.Transient(fault.APIServerFailed, fmt.Errorf("reading the object live: %w", err))
-	}
-	if preflighter, ok := login.session.(backend.Preflighter); ok {
-		return preflighter.Preflight(ctx, ref)
-	}
-	return nil
 }
 
 // passwordFingerprint names what the spec demands of a password.
@@ -208,6 +190,7 @@ func (r *credentialReconciler) store(login *databaseLogin, subject Subject) Stor
 			DeletionPolicy: object.Spec.DeletionPolicy, Namespace: object.Namespace,
 			SecretName: string(object.Spec.SecretName), SecretType: corev1.SecretType(v1alpha1.SecretTypePostgreSQL),
 			Labels: labels, Annotations: annotations,
+			Present: func(ctx context.Context) error { return r.present(ctx, object, &v1alpha1.DatabaseCredential{}) },
 			Data: func(current secretstore.Record) (map[string][]byte, error) {
 				proven := r.rotator.Memory.Proven(subject.UID, current.Seq, subject.Endpoint)
 				login.shown = proven

@@ -116,7 +116,11 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version)
 	subject.Propose = func(credential.Ref) (credential.Material, error) { return proposeCertificate(wanted) }
 	subject.NotAfter = notAfterOf
-	subject.Store = r.store(parts, wanted, subject.Fingerprint, authority)
+	fresh := r.fresh.is(meta) && !r.secrets.wrote(meta.GetNamespace(), string(parts.spec.SecretName))
+	if !fresh {
+		subject.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, meta, r.newObject()) }
+	}
+	subject.Store = r.store(parts, wanted, authority, fresh)
 	return subject
 }
 
@@ -130,7 +134,8 @@ func certificatePolicy(policy rotation.Policy, spec *v1alpha1.IdentitySpec) rota
 	return policy
 }
 
-func (r *identityReconciler) store(parts identityObject, wanted material.Identity, fingerprint string, authority *issuer.Authority) Store {
+func (r *identityReconciler) store(parts identityObject, wanted material.Identity, authority *issuer.Authority, fresh bool) Store {
+	fingerprint := wanted.Fingerprint()
 	labels, annotations := templateOf(parts.spec.SecretTemplate)
 	formats := make([]material.Format, 0, len(parts.spec.Formats))
 	for _, format := range parts.spec.Formats {
@@ -143,12 +148,13 @@ func (r *identityReconciler) store(parts identityObject, wanted material.Identit
 			DeletionPolicy: parts.spec.DeletionPolicy, Namespace: parts.object.GetNamespace(),
 			SecretName: string(parts.spec.SecretName), SecretType: corev1.SecretTypeTLS,
 			Labels: labels, Annotations: annotations,
+			Present: func(ctx context.Context) error { return r.present(ctx, parts.object, r.newObject()) },
 			Data: func(current secretstore.Record) (map[string][]byte, error) {
 				return material.TLSSecretData(withAnchors(current.Material, authority), formats), nil
 			},
 		},
 		Reader: r.client,
-		Fresh:  r.fresh.is(parts.object) && !r.secrets.wrote(parts.object.GetNamespace(), string(parts.spec.SecretName)),
+		Fresh:  fresh,
 		Parse: func(m credential.Material) (rotation.Version, error) {
 			return certificateVersion(m, wanted, fingerprint)
 		},

@@ -18,6 +18,9 @@ import (
 
 // perform does exactly one step. It decides nothing.
 func (p *pass) perform(ctx context.Context, step rotation.Step) error {
+	if err := p.stillAsked(ctx, step); err != nil {
+		return err
+	}
 	switch step {
 	case rotation.StepRecord:
 		return p.save(ctx, "recording a request", p.noteRequests)
@@ -46,6 +49,18 @@ func (p *pass) perform(ctx context.Context, step rotation.Step) error {
 	case rotation.StepNone:
 	}
 	return fmt.Errorf("performing %q: no such step", step)
+}
+
+// stillAsked asks whether the object still says what the step obeys. Two processes of which one has an old cache would
+// otherwise make versions in turn, and an old one would honour a request again that was honoured long ago.
+func (p *pass) stillAsked(ctx context.Context, step rotation.Step) error {
+	obeys := step == rotation.StepRecord || step == rotation.StepDiscard || step == rotation.StepPropose
+	if p.Unchanged == nil || !obeys || p.out.Decision.Reason == rotation.ReasonDue {
+		return nil
+	}
+	ctx, cancel := p.deadline(ctx)
+	defer cancel()
+	return p.Unchanged(ctx)
 }
 
 // save writes a changed copy of the ledger, by compare-and-swap on what this pass read or wrote last.

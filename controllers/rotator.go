@@ -61,6 +61,10 @@ type Subject struct {
 	// Preflight asks the remote end whether the credential can be served at all, before anything is written down or
 	// touched; it is asked only while there is no version. Nil where there is nothing to ask.
 	Preflight func(ctx context.Context, ref credential.Ref) error
+	// Unchanged looks live whether the object still says what this pass goes by, since a cache may be old; its error ends the
+	// pass. It is asked before words of the object are obeyed that the time alone does not bring about: a first version, a
+	// changed spec, a request. Nil where the object cannot have changed.
+	Unchanged func(ctx context.Context) error
 	// Rotate and RetirePrevious are the values of the annotations.
 	Rotate, RetirePrevious string
 	// Deleting and Suspended are what the object says. Delete is true where its deletion policy is Delete.

@@ -5,10 +5,12 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/fault"
 )
 
 const (
@@ -47,6 +50,51 @@ type shared struct {
 	backends      map[v1alpha1.Engine]backend.Backend
 	allowLoopback bool
 	cluster       *clusterID
+}
+
+// errGone and errChanged are why nothing is done for what the cache still shows. They end a pass as a refused write does.
+var (
+	errGone    = &conflictError{errors.New("the object is gone, or being deleted")}
+	errChanged = &conflictError{errors.New("the object was changed since it was read")}
+)
+
+// present looks live whether the object is there still; now is an empty one of its kind, and is filled. A cache can show an
+// object that was deleted, and made again, long ago.
+func (s *shared) present(ctx context.Context, object, now client.Object) error {
+	key := client.ObjectKeyFromObject(object)
+	err := s.live.Get(ctx, key, now)
+	switch {
+	case apierrors.IsNotFound(err), err == nil && now.GetUID() != object.GetUID():
+		return errGone
+	case err != nil:
+		return fault.Transient(fault.APIServerFailed, fmt.Errorf("reading the object %s live: %w", key, err))
+	}
+	return nil
+}
+
+// stillWanted looks live whether the object is there and not being deleted.
+func (s *shared) stillWanted(ctx context.Context, object, now client.Object) error {
+	err := s.present(ctx, object, now)
+	if err == nil && !now.GetDeletionTimestamp().IsZero() {
+		return errGone
+	}
+	return err
+}
+
+// unchanged looks live whether the object says what the cached one says, as far as it asks for material.
+func (s *shared) unchanged(ctx context.Context, object, now client.Object) error {
+	if err := s.stillWanted(ctx, object, now); err != nil {
+		return err
+	}
+	for _, request := range []string{v1alpha1.AnnotationRotate, v1alpha1.AnnotationRetirePrevious} {
+		if object.GetAnnotations()[request] != now.GetAnnotations()[request] {
+			return errChanged
+		}
+	}
+	if object.GetGeneration() != now.GetGeneration() {
+		return errChanged
+	}
+	return nil
 }
 
 // finishing lets a pass that has begun come to its end when the manager stops or loses its lease: what was begun is not

@@ -82,6 +82,10 @@ func (p *pass) letGo(err error) bool {
 // unreadable reports that the store could not be read. Without the ledger nothing is known that could be removed: a
 // deleted object is let go where reading will not help later either, or when its time is over.
 func (p *pass) unreadable(ctx context.Context, err error) {
+	if isConflict(err) {
+		p.fail(stepObserve, err)
+		return
+	}
 	hopeless := fault.Classify(err) == fault.ClassPermanent || fault.Classify(err) == fault.ClassBlocked
 	if p.Deleting && (hopeless || !p.now().Before(p.WithdrawDeadline)) {
 		p.out.LeftBehind = fmt.Sprintf("the ledger could not be read: %v", err)

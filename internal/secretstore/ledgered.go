@@ -68,6 +68,9 @@ func (s *Ledgered) Load(ctx context.Context) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
+	if err := s.opts.present(ctx, ledger, secret); err != nil {
+		return Snapshot{}, err
+	}
 	content := Ledger{}
 	if ledger != nil {
 		if content, err = s.decode(ledger); err != nil {

@@ -4,6 +4,7 @@
 package secretstore
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
@@ -51,8 +52,8 @@ func OwnerOf(secret client.Object) (kind, name string, ok bool) {
 	return strings.Cut(secret.GetAnnotations()[v1alpha1.AnnotationOwner], "/")
 }
 
-// Options say which user's Secret a store keeps, for whom, and what it holds. Every field but Labels and Annotations is
-// required.
+// Options say which user's Secret a store keeps, for whom, and what it holds. Every field but Labels, Annotations
+// and Present is required.
 type Options struct {
 	// Client writes. Live reads past every cache.
 	Client client.Client
@@ -67,9 +68,26 @@ type Options struct {
 	SecretType corev1.SecretType
 	// Labels and Annotations that the spec's template asks for.
 	Labels, Annotations map[string]string
+	// Present asks the API server whether the owner, with its UID, is there still; its error ends the Load. It is asked where
+	// a Secret was written for an object with another UID: an earlier one of that name, whose Secret is taken over, or a
+	// later one, because whoever loads has an old cache, and then nothing of it is his. Nil asks nothing.
+	Present func(ctx context.Context) error
 	// Data is what the user's Secret holds when it shows current. It copies secrets and does not parse them: Published
 	// calls it with a placeholder where the private key stays out of the cache.
 	Data func(current Record) (map[string][]byte, error)
+}
+
+// present looks whether the owner is there, where one of the Secrets was written for an object with another UID.
+func (o Options) present(ctx context.Context, secrets ...*corev1.Secret) error {
+	for _, secret := range secrets {
+		if o.Present == nil || secret == nil || !o.Owner.records(secret) {
+			continue
+		}
+		if uid := secret.Annotations[v1alpha1.AnnotationOwnerUID]; uid != string(o.Owner.UID) {
+			return o.Present(ctx)
+		}
+	}
+	return nil
 }
 
 // secretRef is how errors and messages name the user's Secret.

@@ -60,6 +60,9 @@ func (s *Published) Load(ctx context.Context) (Snapshot, error) {
 	if err == nil && secret == nil && !s.opts.Fresh {
 		secret, err = read(ctx, s.opts.Live, s.opts.secretKey())
 	}
+	if err == nil {
+		err = s.opts.present(ctx, secret)
+	}
 	if err != nil {
 		return Snapshot{}, err
 	}
