@@ -16,18 +16,18 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/secretstore"
 )
 
 // CacheOptions hold in memory what is ours and no more: of Secrets only those that rekey made, and of these nothing that
 // is secret. With namespaces, Secrets are listed in those and in the operator's only.
 func CacheOptions(namespaces []string, operatorNamespace string) cache.Options {
+	shared := &common{}
 	out := cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
+		DefaultTransform: shared.object,
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Secret{}: {
 				Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy}),
-				Transform: secretstore.StripMaterial,
+				Transform: shared.secret,
 			},
 			&corev1.Namespace{}: {Transform: stripNamespace},
 		},

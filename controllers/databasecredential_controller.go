@@ -186,7 +186,7 @@ func (r *credentialReconciler) store(login *databaseLogin, subject Subject) Stor
 	options := secretstore.LedgeredOptions{
 		Options: secretstore.Options{
 			Client: r.client, Live: r.live,
-			Owner:          secretstore.Owner{GVK: v1alpha1.GroupVersion.WithKind(kindDatabaseCredential), Name: object.Name, UID: object.UID},
+			Owner:          secretstore.Owner{GVK: v1alpha1.GroupVersion.WithKind(kindDatabaseCredential), Name: object.Name, UID: object.UID, ResourceVersion: object.ResourceVersion},
 			DeletionPolicy: object.Spec.DeletionPolicy, Namespace: object.Namespace,
 			SecretName: string(object.Spec.SecretName), SecretType: corev1.SecretType(v1alpha1.SecretTypePostgreSQL),
 			Labels: labels, Annotations: annotations,

@@ -5,50 +5,53 @@ package controllers
 
 import (
 	"sync"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/clock"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 )
 
-// freshMargin makes up for whole seconds in the time of a creation.
-const freshMargin = 2 * time.Second
-
-// fresh knows the objects that were created after this process began to work. Nobody else works at that time, so a Secret of
-// theirs that the cache does not show is not there, but for one of a stranger; and where one is there all the same, its
-// creation is refused, and from then on it is looked up. A nil one knows none.
+// fresh knows the objects that were created while this process was at work, by their watch, and that nothing was made for
+// yet. Nobody else works at that time, so a Secret of theirs that the cache does not show is not there, but for one of a
+// stranger; and where one is there all the same, its creation is refused, and from then on it is looked up. A nil one knows
+// none.
 type fresh struct {
-	clock clock.PassiveClock
-	skew  func() (off time.Duration, known bool)
-
-	once    sync.Once
-	begun   time.Time
-	doubted sync.Map
+	mu   sync.Mutex
+	uids map[types.UID]struct{}
 }
 
-// is tells whether the object is fresh. The first call is when the work began.
-func (f *fresh) is(o client.Object) bool {
+func newFresh() *fresh { return &fresh{uids: map[types.UID]struct{}{}} }
+
+// created notes every object that the watch tells of after the first list, and passes every event on.
+func (f *fresh) created() predicate.Predicate {
+	return predicate.Funcs{CreateFunc: func(e event.CreateEvent) bool {
+		if f != nil && !e.IsInInitialList {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.uids[e.Object.GetUID()] = struct{}{}
+		}
+		return true
+	}}
+}
+
+// is tells whether the object is fresh.
+func (f *fresh) is(uid types.UID) bool {
 	if f == nil {
 		return false
 	}
-	f.once.Do(func() { f.begun = f.clock.Now() })
-	off, known := f.skew()
-	if _, doubted := f.doubted.Load(o.GetUID()); doubted || !known {
-		return false
-	}
-	return o.GetCreationTimestamp().After(f.begun.Add(off + freshMargin))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.uids[uid]
+	return ok
 }
 
-// doubt looks twice at the object from now on.
-func (f *fresh) doubt(uid types.UID) {
-	if f != nil {
-		f.doubted.Store(uid, struct{}{})
-	}
-}
-
+// forget looks up everything about the object from now on: something was made for it, its Secret was there already, or it is
+// gone.
 func (f *fresh) forget(uid types.UID) {
-	if f != nil {
-		f.doubted.Delete(uid)
+	if f == nil {
+		return
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.uids, uid)
 }

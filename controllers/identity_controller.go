@@ -74,8 +74,8 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 		return ctrl.Result{}, nil
 	}
 	outcome := r.drive(ctx, r.resolve(ctx, parts))
-	if outcome.Conflict {
-		r.fresh.doubt(object.GetUID())
+	if outcome.Conflict || outcome.Snapshot.Ledger.Current != nil {
+		r.fresh.forget(object.GetUID())
 	}
 	r.metrics.count(parts.kind, outcome)
 	return r.report(ctx, before, object, r.describe(parts, outcome))
@@ -116,7 +116,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version)
 	subject.Propose = func(credential.Ref) (credential.Material, error) { return proposeCertificate(wanted) }
 	subject.NotAfter = notAfterOf
-	fresh := r.fresh.is(meta) && !r.secrets.wrote(meta.GetNamespace(), string(parts.spec.SecretName))
+	fresh := r.fresh.is(meta.GetUID()) && !r.secrets.wrote(meta.GetNamespace(), string(parts.spec.SecretName))
 	if !fresh {
 		subject.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, meta, r.newObject()) }
 	}
@@ -144,7 +144,10 @@ func (r *identityReconciler) store(parts identityObject, wanted material.Identit
 	return secretstore.NewPublished(secretstore.PublishedOptions{
 		Options: secretstore.Options{
 			Client: r.secrets.client(r.client), Live: r.live,
-			Owner:          secretstore.Owner{GVK: v1alpha1.GroupVersion.WithKind(parts.kind), Name: parts.object.GetName(), UID: parts.object.GetUID()},
+			Owner: secretstore.Owner{
+				GVK: v1alpha1.GroupVersion.WithKind(parts.kind), Name: parts.object.GetName(), UID: parts.object.GetUID(),
+				ResourceVersion: parts.object.GetResourceVersion(),
+			},
 			DeletionPolicy: parts.spec.DeletionPolicy, Namespace: parts.object.GetNamespace(),
 			SecretName: string(parts.spec.SecretName), SecretType: corev1.SecretTypeTLS,
 			Labels: labels, Annotations: annotations,

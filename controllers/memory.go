@@ -4,7 +4,9 @@
 package controllers
 
 import (
+	"crypto/sha256"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,20 +31,38 @@ type Memory struct {
 type memo struct {
 	firstSeen time.Time
 	proof     rotation.Proof
+	base      int64
+	inputs    inputs
+	// issued is when this process published a version of a source without a ledger last.
+	issued time.Time
+	// What most objects have nothing of. It is there while the memo is open, and is not kept where it is empty.
+	*seldom
+}
+
+// inputs are a digest of all that may mend a failing step.
+type inputs [16]byte
+
+func inputsOf(parts ...string) inputs {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return inputs(sum[:])
+}
+
+// seldom is the part of a memo that is about trouble, other ends and what is under way.
+type seldom struct {
 	mark      rotation.Mark
 	candidate candidate
 	// attempts that failed, of the rotation away from version base, with the same inputs.
 	attempts map[rotation.Step]attempt
-	base     int64
-	inputs   string
-	// issued is when this process published a version of a source without a ledger last.
-	issued time.Time
 	// endpoint is where the proof was made.
 	endpoint string
 	// heals are the times that the user's Secret had to be written again.
 	heals heals
 	// waits is what the object waits for, since when.
 	waits waits
+}
+
+func (s *seldom) empty() bool {
+	return len(s.attempts) == 0 && s.mark == rotation.Mark{} && s.candidate == candidate{} && s.endpoint == "" && s.heals == heals{} && s.waits == waits{}
 }
 
 // issueFloor is the least time between two versions of a source without a ledger. Its Secret is all there is: somebody who
@@ -77,11 +97,11 @@ func (m *Memory) Proven(uid string, seq int64, endpoint string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	known := m.byUID[uid]
-	return known.endpoint == endpoint && known.proof.Seq == seq && known.proof.Answer == credential.Accepted
+	return known.place() == endpoint && known.proof.Seq == seq && known.proof.Answer == credential.Accepted
 }
 
 // open gives what is remembered, from now on for these inputs: other inputs begin with no failed attempts.
-func (m *Memory) open(uid, inputs string, now time.Time) memo {
+func (m *Memory) open(uid string, inputs inputs, now time.Time) memo {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	known, ok := m.byUID[uid]
@@ -89,13 +109,18 @@ func (m *Memory) open(uid, inputs string, now time.Time) memo {
 		known = memo{firstSeen: now}
 	}
 	known.proof.InThisPass = false
-	attempts := make(map[rotation.Step]attempt, len(known.attempts))
-	if known.inputs == inputs {
-		maps.Copy(attempts, known.attempts)
-	} else {
-		known.heals = heals{}
+	part := seldom{}
+	if known.seldom != nil {
+		part = *known.seldom
 	}
-	known.inputs, known.attempts = inputs, attempts
+	attempts := map[rotation.Step]attempt{}
+	if known.inputs == inputs {
+		maps.Copy(attempts, part.attempts)
+	} else {
+		part.heals = heals{}
+	}
+	part.attempts = attempts
+	known.inputs, known.seldom = inputs, &part
 	return known
 }
 
@@ -106,10 +131,18 @@ func (m *Memory) keep(uid string, what memo) {
 	if m.byUID == nil {
 		m.byUID = map[string]memo{}
 	}
-	if len(what.attempts) == 0 {
-		what.attempts = nil // most objects fail at nothing
+	if what.seldom != nil && what.empty() {
+		what.seldom = nil
 	}
 	m.byUID[uid] = what
+}
+
+// place is where the proof was made; empty where that was nowhere in particular.
+func (m *memo) place() string {
+	if m.seldom == nil {
+		return ""
+	}
+	return m.endpoint
 }
 
 // at notes where the remote end is. A proof of another place is forgotten, so that the version is proven anew.

@@ -13,8 +13,9 @@ import (
 
 // waits is a trouble that goes on: its reason, and the inputs that it came up with.
 type waits struct {
-	reason, inputs string
-	since          time.Time
+	reason string
+	inputs inputs
+	since  time.Time
 }
 
 // pace is when to look again at what cannot be watched: soon where the trouble is new, ever less often while it goes on, so
@@ -25,6 +26,9 @@ func (m *Memory) pace(uid, reason string, now time.Time) time.Duration {
 	known, ok := m.byUID[uid]
 	if !ok {
 		return lookAgainBroken
+	}
+	if known.seldom == nil {
+		known.seldom = &seldom{}
 	}
 	age := now.Sub(known.waits.since)
 	if known.waits.reason != reason || known.waits.inputs != known.inputs || age < 0 {

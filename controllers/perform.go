@@ -55,7 +55,7 @@ func (p *pass) perform(ctx context.Context, step rotation.Step) error {
 // otherwise make versions in turn, and an old one would honour a request again that was honoured long ago.
 func (p *pass) stillAsked(ctx context.Context, step rotation.Step) error {
 	obeys := step == rotation.StepRecord || step == rotation.StepDiscard || step == rotation.StepPropose
-	if p.Unchanged == nil || !obeys || p.out.Decision.Reason == rotation.ReasonDue {
+	if p.Unchanged == nil || !obeys || !p.snapshot.Overtaken || p.out.Decision.Reason == rotation.ReasonDue {
 		return nil
 	}
 	ctx, cancel := p.deadline(ctx)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -62,8 +61,8 @@ type Subject struct {
 	// touched; it is asked only while there is no version. Nil where there is nothing to ask.
 	Preflight func(ctx context.Context, ref credential.Ref) error
 	// Unchanged looks live whether the object still says what this pass goes by, since a cache may be old; its error ends the
-	// pass. It is asked before words of the object are obeyed that the time alone does not bring about: a first version, a
-	// changed spec, a request. Nil where the object cannot have changed.
+	// pass. It is asked where the store does not rule that out, before words of the object are obeyed that the time alone
+	// does not bring about: a first version, a changed spec, a request. Nil where the object cannot have changed.
 	Unchanged func(ctx context.Context) error
 	// Rotate and RetirePrevious are the values of the annotations.
 	Rotate, RetirePrevious string
@@ -137,10 +136,12 @@ type pass struct {
 // Drive takes the credential as far as it can go now.
 func (r *Rotator) Drive(ctx context.Context, s Subject) Outcome {
 	p := &pass{Rotator: r, Subject: s}
-	inputs := strings.Join([]string{s.InputHash, s.Fingerprint, s.Rotate, s.RetirePrevious}, "\x00")
-	p.memo = r.Memory.open(s.UID, inputs, p.now())
+	p.memo = r.Memory.open(s.UID, inputsOf(s.InputHash, s.Fingerprint, s.Rotate, s.RetirePrevious), p.now())
 	p.memo.at(s.Endpoint)
 	p.run(ctx)
+	if p.snapshot.Ledger.Pending == nil {
+		p.memo.candidate = candidate{}
+	}
 	if p.out.Withdrawn {
 		r.Memory.Forget(s.UID)
 	} else {

@@ -17,6 +17,7 @@ import (
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/eventlog"
 )
 
 // Setup adds every controller, index and watch to the manager.
@@ -28,8 +29,12 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) error {
 	if err != nil {
 		return fmt.Errorf("making the live client: %w", err)
 	}
-	s := newShared(mgr.GetClient(), live, mgr.GetEventRecorder("rekey"), options)
-	s.fresh = &fresh{clock: options.Clock, skew: options.APIClock.Off}
+	recorder := eventlog.New(live, options.Clock, mgr.GetLogger(), "rekey")
+	if err := mgr.Add(recorder); err != nil {
+		return fmt.Errorf("adding the recorder of Events: %w", err)
+	}
+	s := newShared(mgr.GetClient(), live, recorder, options)
+	s.fresh = newFresh()
 	registry := options.Registry
 	if registry == nil {
 		registry = ctrlmetrics.Registry
@@ -58,6 +63,9 @@ func addControllers(mgr ctrl.Manager, s shared, wake waker, options controller.O
 	named := func(name string, object client.Object) *ctrl.Builder {
 		return ctrl.NewControllerManagedBy(mgr).Named(name).For(object, own).WithOptions(options)
 	}
+	identity := func(name string, object client.Object) *ctrl.Builder {
+		return ctrl.NewControllerManagedBy(mgr).Named(name).For(object, builder.WithPredicates(specOrRequest, s.fresh.created())).WithOptions(options)
+	}
 	newAuthority := func() client.Object { return &v1alpha1.CertificateAuthority{} }
 	newClusterAuthority := func() client.Object { return &v1alpha1.ClusterCertificateAuthority{} }
 	newClient := func() client.Object { return &v1alpha1.ClientIdentity{} }
@@ -72,14 +80,14 @@ func addControllers(mgr ctrl.Manager, s shared, wake waker, options controller.O
 		named("clustercertificateauthority", newClusterAuthority()).
 			Watches(&corev1.Secret{}, clusterOwnerOf("ClusterCertificateAuthority")).
 			Complete(finishing{s.reconcilerOf(newClusterAuthority())}),
-		named("clientidentity", newClient()).
+		identity("clientidentity", newClient()).
 			Watches(&corev1.Secret{}, ownerOf(kindClientIdentity), builder.WithPredicates(s.secrets.others())).
 			Watches(newAuthority(), wake.users(clients, indexAuthority)).
 			Watches(newClusterAuthority(), wake.clusterUsers(clients, indexClusterAuthority)).
 			Watches(&corev1.Namespace{}, wake.inNamespace(clients), builder.WithPredicates(labelsChanged)).
 			Watches(&v1alpha1.RotationPolicy{}, wake.users(clients, indexPolicy), own).
 			Complete(finishing{s.reconcilerOf(newClient())}),
-		named("serveridentity", newServer()).
+		identity("serveridentity", newServer()).
 			Watches(&corev1.Secret{}, ownerOf(kindServerIdentity), builder.WithPredicates(s.secrets.others())).
 			Watches(newAuthority(), wake.users(servers, indexAuthority)).
 			Watches(newClusterAuthority(), wake.clusterUsers(servers, indexClusterAuthority)).

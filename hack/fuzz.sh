@@ -20,14 +20,24 @@ passed=0
 failed=0
 again=()
 
+# time_was_over tells whether the end of the time is all that went wrong: nothing follows but those words, and no input is kept.
+time_was_over() {
+  ! grep -q 'Failing input written to\|panic:' "$log" &&
+    [ "$(sed -n '/^--- FAIL: /,/^FAIL$/p' "$log" | sed '1d;$d' | tr -s ' \n' ' ')" = " context deadline exceeded " ]
+}
+
 while IFS=: read -r file target; do
   if [ "$#" -gt 0 ] && [[ " $* " != *" $target "* ]]; then continue; fi
   package="./$(dirname "$file")"
   echo "== $target in $package for $time"
   begin="$SECONDS"
-  if go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10s -parallel 1 "$package" 2>&1 | tee "$log" | grep -v '^fuzz: elapsed'; then
+  if go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10s -timeout 0 -parallel 1 "$package" 2>&1 | tee "$log" | grep -v '^fuzz: elapsed'; then
     result=passed
     passed=$((passed + 1))
+  elif time_was_over; then
+    result=passed
+    passed=$((passed + 1))
+    echo "$target: Go's fuzzer took the end of the time for a failure (https://go.dev/issue/75804, mended in Go 1.27); no input broke it"
   else
     result=FAILED
     failed=$((failed + 1))

@@ -24,6 +24,8 @@ const (
 	AnnotationOwner = Prefix + "owner"
 	// AnnotationOwnerUID is the UID of that object when the Secret was written last.
 	AnnotationOwnerUID = Prefix + "owner-uid"
+	// AnnotationOwnerVersion is the highest resource version of that object that the Secret was written for.
+	AnnotationOwnerVersion = Prefix + "owner-resource-version"
 	// AnnotationRevision is the number of the version that a Secret shows.
 	AnnotationRevision = Prefix + "revision"
 	// AnnotationManagedMetadata lists the labels and annotations of a Secret that rekey set from a template.

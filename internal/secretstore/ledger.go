@@ -55,4 +55,7 @@ type Snapshot struct {
 	Conflict string
 	// TookOver says whose the user's Secret was until the last Project took it over; empty where it did not change hands.
 	TookOver string
+	// Overtaken is true where what is written down was written for a later state of the object than the caller knows, or
+	// nothing is written down, or nobody can tell: then the caller's cache may be old.
+	Overtaken bool
 }

@@ -207,6 +207,7 @@ func (s *Ledgered) writeLedger(ctx context.Context, data map[string][]byte) erro
 	if s.ledger != nil && equality.Semantic.DeepEqual(s.ledger.Data, want.Data) && sameMetadata(s.ledger.ObjectMeta, want.ObjectMeta) {
 		return nil
 	}
+	s.opts.Owner.stamp(s.ledger, want)
 	written, err := write(ctx, s.opts.Client, s.ledger, want)
 	if err != nil {
 		return err
@@ -261,7 +262,7 @@ func (s *Ledgered) ledgerKey() client.ObjectKey {
 
 func (s *Ledgered) snapshot() Snapshot {
 	state, conflict := s.opts.target(s.secret, s.content.Current)
-	return Snapshot{Ledger: s.content.Clone(), Target: state, Conflict: conflict, TookOver: s.tookOver}
+	return Snapshot{Ledger: s.content.Clone(), Target: state, Conflict: conflict, TookOver: s.tookOver, Overtaken: s.opts.Owner.overtaken(s.ledger)}
 }
 
 // lastWritten is when the API server last saw a Secret written.

@@ -41,6 +41,8 @@ type Owner struct {
 	GVK  schema.GroupVersionKind
 	Name string
 	UID  types.UID
+	// ResourceVersion that the caller knows, from a cache that may be old.
+	ResourceVersion string
 }
 
 // String is "<Kind>/<name>", as the annotations rekey.dev/owner and rekey.dev/adopt hold it.

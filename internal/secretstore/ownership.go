@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 )
@@ -22,6 +23,24 @@ func (o Owner) records(secret *corev1.Secret) bool {
 // mayTake reports whether the Secret is ours, or a person handed it over.
 func (o Owner) mayTake(secret *corev1.Secret) bool {
 	return o.records(secret) || secret.Annotations[v1alpha1.AnnotationAdopt] == o.String()
+}
+
+// overtaken reports whether the Secret was written for a later state of the owner than the one that the caller knows, or
+// nobody can tell. Resource versions of one object compare as numbers (Kubernetes, "Resource versions": since 1.35).
+func (o Owner) overtaken(secret *corev1.Secret) bool {
+	if secret == nil || secret.Annotations[v1alpha1.AnnotationOwnerUID] != string(o.UID) {
+		return true
+	}
+	order, err := resourceversion.CompareResourceVersion(o.ResourceVersion, secret.Annotations[v1alpha1.AnnotationOwnerVersion])
+	return err != nil || order < 0
+}
+
+// stamp notes for which state of the owner want is written over have. It never goes back.
+func (o Owner) stamp(have, want *corev1.Secret) {
+	if have != nil && o.overtaken(have) && have.Annotations[v1alpha1.AnnotationOwnerUID] == string(o.UID) && have.Annotations[v1alpha1.AnnotationOwnerVersion] != "" {
+		return
+	}
+	want.Annotations[v1alpha1.AnnotationOwnerVersion] = o.ResourceVersion
 }
 
 // conflict says who has the Secret and what to do; it is empty where we may write it.

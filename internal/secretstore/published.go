@@ -99,6 +99,7 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	setTokens(want, ledger.Rotate)
+	s.opts.Owner.stamp(have, want)
 	if have != nil && isImmutable(have) && !showsData(have.Data, want.Data) {
 		return Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New(s.opts.immutableConflict()))
 	}
@@ -236,7 +237,7 @@ func (s *Published) snapshot() Snapshot {
 			ledger.LastSeq = max(ledger.LastSeq, s.current.Seq)
 		}
 	}
-	return Snapshot{Ledger: ledger, Target: state, Conflict: conflict, TookOver: s.tookOver}
+	return Snapshot{Ledger: ledger, Target: state, Conflict: conflict, TookOver: s.tookOver, Overtaken: s.opts.Owner.overtaken(s.secret)}
 }
 
 func tokensOf(secret *corev1.Secret) Tokens {

@@ -158,7 +158,7 @@ func (b *busy) guest(ctx context.Context) error {
 	if err := env.kube.Get(ctx, p.key(string(credential.Spec.SecretName)), secret); err != nil {
 		return err
 	}
-	if err := b.own(ctx, secret.Data, userOf(credential.Name)); err != nil {
+	if err := b.own(ctx, secret.Data, p.userOf(credential.Name)); err != nil {
 		return err
 	}
 	if err := b.keep(ctx, authority); err != nil {
@@ -225,7 +225,7 @@ func (b *busy) leave(ctx context.Context, at *database, credential *v1alpha1.Dat
 		return err
 	}
 	for _, role := range roles {
-		if role.name == userOf(credential.Name)+"_a" || role.name == userOf(credential.Name)+"_b" {
+		if role.name == p.userOf(credential.Name)+"_a" || role.name == p.userOf(credential.Name)+"_b" {
 			return fmt.Errorf("the login %s (%q) has outlived its credential", role.name, role.mark)
 		}
 	}

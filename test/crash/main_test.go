@@ -32,6 +32,7 @@ type environment struct {
 	kubeconfig string
 	kube       client.WithWatch
 	databases  map[int]*database // by version
+	places     []place
 }
 
 var (

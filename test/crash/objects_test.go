@@ -42,6 +42,7 @@ type place struct {
 func newPlace(t *testing.T, name string) place {
 	t.Helper()
 	p := place{t: t, name: name, operators: name + "-operator"}
+	env.places = append(env.places, p)
 	for _, namespace := range []string{p.name, p.operators} {
 		p.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
 	}
@@ -128,16 +129,17 @@ func (p place) serverIdentity(name string, kind v1alpha1.AuthorityKind, authorit
 	return &v1alpha1.ServerIdentity{ObjectMeta: p.meta(name), Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: p.identity(name, kind, authority)}}
 }
 
-// credential has the logins crash_<name>_a and _b and the Secret <name>-login.
+// credential has the logins crash_<place>_<name>_a and _b and the Secret <name>-login.
 func (p place) credential(name, server, policy string) *v1alpha1.DatabaseCredential {
 	return &v1alpha1.DatabaseCredential{ObjectMeta: p.meta(name), Spec: v1alpha1.DatabaseCredentialSpec{
 		DeletionPolicy: v1alpha1.DeletionDelete, ServerRef: v1alpha1.ServerReference{Name: v1alpha1.ObjectName(server)}, Database: databaseName,
-		Username: userOf(name), Strategy: v1alpha1.StrategyAlternatingUsers, Owner: owner,
+		Username: p.userOf(name), Strategy: v1alpha1.StrategyAlternatingUsers, Owner: owner,
 		RotationPolicyRef: &v1alpha1.LocalReference{Name: v1alpha1.ObjectName(policy)}, SecretName: v1alpha1.ObjectName(name + "-login"),
 	}}
 }
 
-func userOf(credential string) string { return "crash_" + credential }
+// userOf is the username of a credential: every place has names of its own, since they share the databases.
+func (p place) userOf(credential string) string { return "crash_" + p.name + "_" + credential }
 
 // merge changes an object as kubectl patch does.
 func merge(ctx context.Context, object client.Object, patch map[string]any) error {

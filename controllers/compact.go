@@ -1,0 +1,157 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// common holds one copy of what thousands of cached objects have in common: names of keys, labels, namespaces, reasons, the
+// authority's certificate. Nothing in the cache is ever changed in place, so all may share it. It is safe for concurrent use.
+type common struct {
+	mu     sync.Mutex
+	texts  map[string]string
+	octets map[string][]byte
+	labels map[string]map[string]string
+}
+
+// mostCommon is how many different ones are held; more are not common, and it begins anew.
+const mostCommon = 4096
+
+func (c *common) text(s string) string {
+	if s == "" {
+		return s
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one, ok := c.texts[s]; ok {
+		return one
+	}
+	if c.texts == nil || len(c.texts) >= mostCommon {
+		c.texts = map[string]string{}
+	}
+	s = strings.Clone(s)
+	c.texts[s] = s
+	return s
+}
+
+func (c *common) bytes(b []byte) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one, ok := c.octets[string(b)]; ok {
+		return one
+	}
+	if c.octets == nil || len(c.octets) >= mostCommon {
+		c.octets = map[string][]byte{}
+	}
+	c.octets[string(b)] = b
+	return b
+}
+
+// sameLabels gives a map that equal ones share.
+func (c *common) sameLabels(m map[string]string) map[string]string {
+	if len(m) == 0 {
+		return nil
+	}
+	var key strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		key.WriteString(name + "\x00" + m[name] + "\x00")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one, ok := c.labels[key.String()]; ok {
+		return one
+	}
+	if c.labels == nil || len(c.labels) >= mostCommon {
+		c.labels = map[string]map[string]string{}
+	}
+	c.labels[key.String()] = m
+	return m
+}
+
+// meta shares what objects of a kind have in common.
+func (c *common) meta(meta *metav1.ObjectMeta) {
+	meta.ManagedFields = nil
+	meta.Namespace = c.text(meta.Namespace)
+	meta.Labels = c.sameLabels(meta.Labels)
+	if len(meta.Annotations) > 0 {
+		shared := make(map[string]string, len(meta.Annotations))
+		for key, value := range meta.Annotations {
+			shared[c.text(key)] = value
+		}
+		meta.Annotations = shared
+	}
+	for i := range meta.OwnerReferences {
+		ref := &meta.OwnerReferences[i]
+		ref.APIVersion, ref.Kind = c.text(ref.APIVersion), c.text(ref.Kind)
+		if uid := meta.Annotations[v1alpha1.AnnotationOwnerUID]; uid == string(ref.UID) {
+			meta.Annotations[v1alpha1.AnnotationOwnerUID] = string(ref.UID)
+		}
+	}
+}
+
+// secret is the transform of the Secret cache.
+func (c *common) secret(object any) (any, error) {
+	out, err := secretstore.StripMaterial(object)
+	secret, ok := out.(*corev1.Secret)
+	if err != nil || !ok {
+		return out, err
+	}
+	c.meta(&secret.ObjectMeta)
+	secret.Type = corev1.SecretType(c.text(string(secret.Type)))
+	if len(secret.Data) > 0 {
+		shared := make(map[string][]byte, len(secret.Data))
+		for key, value := range secret.Data {
+			if key == credential.KeyAuthority {
+				value = c.bytes(value)
+			}
+			shared[c.text(key)] = value
+		}
+		secret.Data = shared
+	}
+	return secret, nil
+}
+
+// object is the transform of every other cache.
+func (c *common) object(in any) (any, error) {
+	object, ok := in.(client.Object)
+	if !ok {
+		return in, nil
+	}
+	object.SetManagedFields(nil)
+	switch o := object.(type) {
+	case *v1alpha1.ClientIdentity:
+		c.identity(&o.ObjectMeta, &o.TypeMeta, &o.Spec.IdentitySpec, &o.Status)
+	case *v1alpha1.ServerIdentity:
+		c.identity(&o.ObjectMeta, &o.TypeMeta, &o.Spec.IdentitySpec, &o.Status)
+	}
+	return object, nil
+}
+
+func (c *common) identity(meta *metav1.ObjectMeta, kind *metav1.TypeMeta, spec *v1alpha1.IdentitySpec, status *v1alpha1.IdentityStatus) {
+	c.meta(meta)
+	kind.APIVersion, kind.Kind = c.text(kind.APIVersion), c.text(kind.Kind)
+	spec.AuthorityRef.Kind = v1alpha1.AuthorityKind(c.text(string(spec.AuthorityRef.Kind)))
+	spec.AuthorityRef.Name = v1alpha1.ObjectName(c.text(string(spec.AuthorityRef.Name)))
+	spec.DeletionPolicy = v1alpha1.DeletionPolicy(c.text(string(spec.DeletionPolicy)))
+	if status.Binding != nil && status.Binding.Name == spec.SecretName {
+		status.Binding.Name = spec.SecretName
+	}
+	for i := range status.Conditions {
+		condition := &status.Conditions[i]
+		condition.Type, condition.Reason = c.text(condition.Type), c.text(condition.Reason)
+		condition.Status = metav1.ConditionStatus(c.text(string(condition.Status)))
+	}
+}

@@ -1,0 +1,235 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package eventlog
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/reference"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/internal/recent"
+)
+
+const (
+	// lanes write at the same time. All Events of an object are in one.
+	lanes = 8
+	// waiting Events of a lane; more are dropped, since whoever tells them must not wait.
+	waiting = 256
+	// remembered Events, of which one that is told again is counted instead.
+	remembered = 256
+	// window in which the same is counted instead of told again.
+	window = 6 * time.Minute
+	// tries to write an Event when the API server does not answer, and how long is waited after the first one.
+	tries     = 6
+	firstWait = 250 * time.Millisecond
+	// drain is how long what was told is still written when the process ends, and attempt how long one try takes.
+	drain   = 3 * time.Second
+	attempt = 10 * time.Second
+	// maxNote and maxName are octets that the API server takes (events.k8s.io/v1, Event.note; DNS subdomain).
+	maxNote = 1024
+	maxName = 253
+	// maxInstance is that of reportingInstance.
+	maxInstance = 128
+)
+
+// Recorder tells Events. It implements events.EventRecorder of client-go, and manager.Runnable: nothing is written before
+// Start.
+type Recorder struct {
+	client   client.Client
+	scheme   *runtime.Scheme
+	clock    clock.PassiveClock
+	log      logr.Logger
+	name     string
+	instance string
+	lanes    [lanes]chan *told
+
+	mu   sync.Mutex
+	seen *recent.Answers[*series]
+}
+
+// series is an Event that was told, perhaps more than once. It is changed behind the mutex.
+type series struct {
+	key   client.ObjectKey
+	since time.Time
+	count int32
+}
+
+// told is what is to be written: the Event, and which one of its series it is.
+type told struct {
+	event  *eventsv1.Event
+	series *series
+	count  int32
+}
+
+// New makes a recorder that writes with the client, in the name of a controller.
+func New(writes client.Client, clock clock.PassiveClock, log logr.Logger, name string) *Recorder {
+	host, _ := os.Hostname() // without one the name alone says who it was
+	r := &Recorder{client: writes, scheme: writes.Scheme(), clock: clock, log: log, name: name, seen: recent.New[*series](remembered)}
+	r.instance = strings.TrimSuffix(name+"-"+host, "-")
+	r.instance = r.instance[:min(len(r.instance), maxInstance)]
+	for i := range r.lanes {
+		r.lanes[i] = make(chan *told, waiting)
+	}
+	return r
+}
+
+// Eventf implements events.EventRecorder. It does not wait: where the API server does not keep up for long, Events are
+// dropped, and the log says so.
+func (r *Recorder) Eventf(regarding, related runtime.Object, kind, reason, action, note string, args ...any) {
+	about, err := reference.GetReference(r.scheme, regarding)
+	if err != nil {
+		r.log.Error(err, "An Event was not told: it is about no object", "reason", reason)
+		return
+	}
+	one := r.tell(r.event(about, kind, reason, action, fmt.Sprintf(note, args...)), related)
+	lane := fnv.New32a()
+	_, _ = lane.Write([]byte(about.UID)) // a hash takes everything
+	select {
+	case r.lanes[lane.Sum32()%lanes] <- one:
+	default:
+		r.log.Info("An Event was dropped: the API server does not keep up", "namespace", about.Namespace, "name", about.Name, "reason", reason)
+	}
+}
+
+func (r *Recorder) event(about *corev1.ObjectReference, kind, reason, action, note string) *eventsv1.Event {
+	now := r.clock.Now()
+	suffix := fmt.Sprintf(".%x", now.UnixNano())
+	return &eventsv1.Event{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: cmp.Or(about.Namespace, metav1.NamespaceDefault),
+			Name:      about.Name[:min(len(about.Name), maxName-len(suffix))] + suffix,
+		},
+		EventTime: metav1.NewMicroTime(now), Type: kind, Reason: reason, Action: action, Note: bounded(note),
+		ReportingController: r.name, ReportingInstance: r.instance, Regarding: *about,
+	}
+}
+
+// bounded keeps as much of a note as the API server takes, in whole characters.
+func bounded(note string) string {
+	const more = "..."
+	if len(note) > maxNote {
+		return strings.ToValidUTF8(note[:maxNote-len(more)], "") + more
+	}
+	return strings.ToValidUTF8(note, "?")
+}
+
+// tell finds out whether the same was told a short while ago.
+func (r *Recorder) tell(event *eventsv1.Event, related runtime.Object) *told {
+	if related != nil {
+		event.Related, _ = reference.GetReference(r.scheme, related)
+	}
+	key := digest(event)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known, ok := r.seen.Get(key)
+	if !ok || event.EventTime.Sub(known.since) > window {
+		known = &series{key: client.ObjectKeyFromObject(event), since: event.EventTime.Time}
+		r.seen.Put(key, known)
+	}
+	known.count++
+	return &told{event, known, known.count}
+}
+
+func digest(e *eventsv1.Event) recent.Digest {
+	return sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%s\x00%s\x00%v", e.Regarding.UID, e.Type, e.Reason, e.Action, e.Note, e.Related))
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable: whoever has something to tell tells it.
+func (r *Recorder) NeedLeaderElection() bool { return false }
+
+// Start implements manager.Runnable: it writes until ctx ends, and then what is left, within bounds.
+func (r *Recorder) Start(ctx context.Context) error {
+	var running sync.WaitGroup
+	for _, lane := range r.lanes {
+		running.Go(func() { r.work(ctx, lane) })
+	}
+	running.Wait()
+	return nil
+}
+
+func (r *Recorder) work(ctx context.Context, lane <-chan *told) {
+	for {
+		select {
+		case one := <-lane:
+			r.write(ctx, one)
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+			defer cancel()
+			for last.Err() == nil {
+				select {
+				case one := <-lane:
+					r.write(last, one)
+				default:
+					return
+				}
+			}
+			return
+		}
+	}
+}
+
+// write tries until the API server has answered, or for long enough. One that it refuses is not tried again.
+func (r *Recorder) write(ctx context.Context, one *told) {
+	err := r.once(ctx, one)
+	for n, wait := 1, firstWait; n < tries && err != nil && !refused(err) && ctx.Err() == nil; n, wait = n+1, 2*wait {
+		pause(ctx, wait)
+		err = r.once(ctx, one)
+	}
+	if err != nil && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		r.log.Info("An Event was not written", "namespace", one.event.Namespace, "name", one.event.Regarding.Name, "reason", one.event.Reason, "error", err.Error())
+	}
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, wait time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	<-ctx.Done()
+}
+
+// refused tells whether the API server has answered, and will not answer otherwise soon.
+func refused(err error) bool {
+	code := apierrors.ReasonForError(err)
+	return code != metav1.StatusReasonUnknown && !apierrors.IsTooManyRequests(err) && !apierrors.IsServerTimeout(err) &&
+		!apierrors.IsTimeout(err) && !apierrors.IsInternalError(err) && !apierrors.IsServiceUnavailable(err)
+}
+
+// once writes the Event, or counts it where it was told before. What begun is not broken off when the process ends.
+func (r *Recorder) once(ctx context.Context, one *told) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), attempt)
+	defer cancel()
+	if one.count > 1 {
+		err := r.count(ctx, one)
+		if !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	err := r.client.Create(ctx, one.event.DeepCopy())
+	if apierrors.IsAlreadyExists(err) {
+		return nil // the answer to an earlier try was lost
+	}
+	return err
+}
+
+func (r *Recorder) count(ctx context.Context, one *told) error {
+	first := &eventsv1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: one.series.key.Namespace, Name: one.series.key.Name}}
+	patch := fmt.Appendf(nil, `{"series":{"count":%d,"lastObservedTime":%q}}`, one.count, one.event.EventTime.UTC().Format(metav1.RFC3339Micro))
+	return r.client.Patch(ctx, first, client.RawPatch("application/merge-patch+json", patch))
+}
