@@ -116,7 +116,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version)
 	subject.Propose = func(credential.Ref) (credential.Material, error) { return proposeCertificate(wanted) }
 	subject.NotAfter = notAfterOf
-	fresh := r.fresh.is(meta.GetUID()) && !r.secrets.wrote(meta.GetNamespace(), string(parts.spec.SecretName))
+	fresh := r.fresh.is(meta.GetUID())
 	if !fresh {
 		subject.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, meta, r.newObject()) }
 	}

@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,8 +30,10 @@ func (w *ownWrites) client(inner client.Client) client.Client { return notingCli
 // others passes every event about a Secret but that of our own last write.
 func (w *ownWrites) others() predicate.Predicate {
 	return predicate.Funcs{
-		CreateFunc: func(e event.CreateEvent) bool { return !w.is(e.Object) },
-		UpdateFunc: func(e event.UpdateEvent) bool { return !w.is(e.ObjectNew) },
+		CreateFunc: func(e event.CreateEvent) bool { return !w.was(e.Object) },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			return e.ObjectNew.GetResourceVersion() != e.ObjectOld.GetResourceVersion() && !w.was(e.ObjectNew)
+		},
 		DeleteFunc: func(e event.DeleteEvent) bool { w.forget(e.Object); return true },
 	}
 }
@@ -41,22 +44,20 @@ func (w *ownWrites) note(o client.Object) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.versions[client.ObjectKeyFromObject(o)] = o.GetResourceVersion()
+	w.versions[client.ObjectKeyFromObject(o)] = strings.Clone(o.GetResourceVersion())
 }
 
-// wrote tells whether the Secret was ours, and was not seen to go since.
-func (w *ownWrites) wrote(namespace, name string) bool {
+// was tells whether that is what our last write left. It is asked once for each event, and then forgets the write: the same
+// state comes again only when the watch begins anew, and then as an update that changes nothing.
+func (w *ownWrites) was(o client.Object) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, ok := w.versions[client.ObjectKey{Namespace: namespace, Name: name}]
-	return ok
-}
-
-func (w *ownWrites) is(o client.Object) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	version, ok := w.versions[client.ObjectKeyFromObject(o)]
-	return ok && version == o.GetResourceVersion()
+	key := client.ObjectKeyFromObject(o)
+	if version, ok := w.versions[key]; !ok || version != o.GetResourceVersion() {
+		return false
+	}
+	delete(w.versions, key)
+	return true
 }
 
 func (w *ownWrites) forget(o client.Object) {

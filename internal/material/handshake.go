@@ -27,16 +27,17 @@ const (
 	peerName = "peer.rekey.invalid"
 )
 
-// lintHandshakes uses the candidate in every role that its usages name.
-func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) error {
+// lintHandshakes uses the candidate in every role that its usages name. It gives the chains that the other sides verified; none
+// where one did not.
+func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) (chains [][]*x509.Certificate, err error) {
 	pair, err := tls.X509KeyPair(c.Material[credential.KeyCertificate].Reveal(), c.Material[credential.KeyPrivateKey].Reveal())
 	if err != nil {
 		// The cause is left out: it comes from a decoder that has seen the key.
-		return findings{badCertificate("crypto/tls does not accept the certificate with its key")}
+		return nil, findings{badCertificate("crypto/tls does not accept the certificate with its key")}
 	}
 	other, err := peer()
 	if err != nil {
-		return fmt.Errorf("making the other side of the handshake: %w", err)
+		return nil, fmt.Errorf("making the other side of the handshake: %w", err)
 	}
 	var found findings
 	versions := []uint16{tls.VersionTLS13, tls.VersionTLS12}
@@ -45,11 +46,11 @@ func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) error {
 		versions = versions[:1]
 	}
 	for _, version := range versions {
-		h := handshake{secret: secret, pair: pair, peer: other, now: c.Now, version: version}
+		h := handshake{secret: secret, pair: pair, peer: other, now: c.Now, version: version, verified: &chains}
 		for _, usage := range c.Identity.Usages {
 			err := h.inRole(ctx, usage)
 			if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-				return fmt.Errorf("shaking hands in memory: %w", err) // says nothing about the certificate
+				return nil, fmt.Errorf("shaking hands in memory: %w", err) // says nothing about the certificate
 			}
 			if err != nil {
 				found = append(found, badCertificate("the handshake as %s with %s fails: %w", usage, tls.VersionName(version), err))
@@ -57,10 +58,10 @@ func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) error {
 		}
 	}
 	if len(found) > 0 {
-		return found
+		return nil, found
 	}
 	shapes.Store(shape, struct{}{})
-	return nil
+	return chains, nil
 }
 
 // shapes are those of which a certificate got through TLS 1.2 in this process.
@@ -102,6 +103,20 @@ type handshake struct {
 	peer    tls.Certificate
 	now     time.Time
 	version uint16
+	// verified takes the chains by which the other side judged the certificate; nil where nobody asks.
+	verified *[][]*x509.Certificate
+}
+
+// judged notes how the other side came to trust the certificate.
+func (h handshake) judged(state tls.ConnectionState) error {
+	h.note(state.VerifiedChains)
+	return nil
+}
+
+func (h handshake) note(chains [][]*x509.Certificate) {
+	if h.verified != nil {
+		*h.verified = append(*h.verified, chains...)
+	}
 }
 
 func (h handshake) config() *tls.Config {
@@ -126,6 +141,7 @@ func (h handshake) asClient(ctx context.Context) error {
 	server.Certificates = []tls.Certificate{h.peer}
 	server.ClientAuth = tls.RequireAndVerifyClientCert
 	server.ClientCAs = h.secret.roots()
+	server.VerifyConnection = h.judged
 	atClient, atServer := shake(ctx, client, server)
 	return errors.Join(atServer, onlyIf(atServer == nil, atClient))
 }
@@ -136,6 +152,7 @@ func (h handshake) asServer(ctx context.Context) error {
 		client, server := h.config(), h.config()
 		client.RootCAs = h.secret.roots()
 		client.ServerName = name
+		client.VerifyConnection = h.judged
 		if name == "" {
 			h.verifyWithoutHost(client)
 		}
@@ -157,12 +174,13 @@ func (h handshake) verifyWithoutHost(client *tls.Config) {
 		for _, certificate := range state.PeerCertificates[1:] {
 			intermediates.AddCert(certificate)
 		}
-		_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
+		chains, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
 			Roots:         client.RootCAs,
 			Intermediates: intermediates,
 			CurrentTime:   h.now,
 			KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		})
+		h.note(chains)
 		return err
 	}
 }

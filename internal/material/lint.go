@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -52,16 +53,25 @@ func Lint(ctx context.Context, c Candidate) error {
 	found = append(found, lintIdentity(secret, c)...)
 	found = append(found, lintForm(secret.Leaf)...)
 	found = append(found, lintTime(secret.Leaf, c.Now)...)
-	found = append(found, lintChain(secret, c.Now)...)
+	found = append(found, lintSigner(secret)...)
 	if c.Permit != nil {
 		if err := c.Permit(secret.Leaf); err != nil {
 			found = append(found, badCertificate("the authority's constraints do not hold on the result: %w", err))
 		}
 	}
 	if len(found) > 0 {
-		return found
+		return append(found, lintChain(secret, nil, c.Now)...)
 	}
-	return lintHandshakes(ctx, secret, c)
+	// The peers of the handshakes verify the chain as it is now, with the same code: that is not done twice.
+	chains, err := lintHandshakes(ctx, secret, c)
+	if _, told := errors.AsType[findings](err); err != nil && !told {
+		return err
+	}
+	// Where a handshake failed for the chain, that is said in plainer words.
+	if found := lintChain(secret, chains, c.Now); len(found) > 0 {
+		return findings(found)
+	}
+	return err
 }
 
 // findings is one error made of many.
@@ -87,7 +97,7 @@ func badCertificate(format string, args ...any) error {
 func lintIdentity(secret *TLSSecret, c Candidate) []error {
 	ceiling, ok := secret.Ceiling()
 	if !ok {
-		return nil // lintChain says so
+		return nil // lintSigner says so
 	}
 	wanted := c.Identity
 	if len(wanted.AuthorityKeyID) == 0 {
@@ -156,15 +166,23 @@ func lintTime(leaf *x509.Certificate, now time.Time) []error {
 	return found
 }
 
-// lintChain verifies the chain as a peer does, now and at the last instant of the leaf.
-func lintChain(secret *TLSSecret, now time.Time) []error {
+// lintSigner checks who signed the leaf.
+func lintSigner(secret *TLSSecret) []error {
 	if _, ok := secret.Ceiling(); !ok {
 		return []error{badCertificate("the chain does not end at a trust anchor: no certificate in %s has signed %s", credential.KeyAuthority, Describe(secret.top()))}
 	}
-	var found []error
 	signer := secret.signer()
 	if signer != nil && len(signer.SubjectKeyId) > 0 && !bytes.Equal(secret.Leaf.AuthorityKeyId, signer.SubjectKeyId) {
-		found = append(found, badCertificate("the authority key identifier %x is not the subject key identifier %x of its signer %s", secret.Leaf.AuthorityKeyId, signer.SubjectKeyId, Describe(signer)))
+		return []error{badCertificate("the authority key identifier %x is not the subject key identifier %x of its signer %s", secret.Leaf.AuthorityKeyId, signer.SubjectKeyId, Describe(signer))}
+	}
+	return nil
+}
+
+// lintChain verifies the chain now and at the leaf's last instant. chains are those that were verified for now; without any,
+// that is done here. A chain that ends at no anchor is the business of lintSigner.
+func lintChain(secret *TLSSecret, chains [][]*x509.Certificate, now time.Time) []error {
+	if _, ok := secret.Ceiling(); !ok {
+		return nil
 	}
 	verify := func(at time.Time) ([][]*x509.Certificate, error) {
 		return secret.Leaf.Verify(x509.VerifyOptions{
@@ -174,11 +192,14 @@ func lintChain(secret *TLSSecret, now time.Time) []error {
 			KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 		})
 	}
-	last := secret.Leaf.NotAfter
-	chains, err := verify(now)
-	if err != nil {
-		found = append(found, badCertificate("the chain does not verify now (%s): %w", Instant(now), err))
+	var found []error
+	if len(chains) == 0 {
+		var err error
+		if chains, err = verify(now); err != nil {
+			found = append(found, badCertificate("the chain does not verify now (%s): %w", Instant(now), err))
+		}
 	}
+	last := secret.Leaf.NotAfter
 	if slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { return allValid(chain, last) }) {
 		return found // nothing but the time would be different then
 	}

@@ -5,6 +5,7 @@ package material
 
 import (
 	"crypto/x509"
+	"encoding/pem"
 	"math/big"
 	"testing"
 )
@@ -33,4 +34,25 @@ func anAuthority(t *testing.T) *x509.Certificate {
 	t.Helper()
 	_, certificate := selfSign(t, &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, nil)
 	return certificate
+}
+
+func TestARequestThatWasNotMadeHereIsCheckedAlways(t *testing.T) {
+	key, err := NewKey(ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := NewRequest(key, Names{CommonName: "orders"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseRequest(request); err != nil {
+		t.Fatalf("one that was made here: %v", err)
+	}
+	block, _ := pem.Decode(request)
+	block.Bytes[len(block.Bytes)-1] ^= 1 // the signature is last
+	for range 2 {
+		if _, err := ParseRequest(pem.EncodeToMemory(block)); err == nil {
+			t.Error("a request with another signature is taken")
+		}
+	}
 }

@@ -59,9 +59,6 @@ func floorLife(t *testing.T, f fleet) results.Life {
 	return life
 }
 
-// renewable is how old a certificate is before another is made: rekey makes at most one in ten seconds for an object.
-const renewable = 11 * time.Second
-
 // rekeyLife is the first issue by rekey, and what else is asked for.
 func rekeyLife(t *testing.T, f fleet, more chapters) results.Life {
 	t.Helper()
@@ -76,14 +73,8 @@ func rekeyLife(t *testing.T, f fleet, more chapters) results.Life {
 	w := s.applier.watch(t, "clientidentities", f.n)
 	life.StartRSS = o.memory(t, "VmHWM")
 	life.Issue = issue(t, s, f, o, w)
-	issued := time.Now()
 	if more.idle > 0 {
 		life.Idle = idle(t, s, o, more.idle)
-	}
-	if more.renewal {
-		<-time.After(time.Until(issued.Add(renewable)))
-		renewed := phase(t, s, o, w, 2, f.renewals(), "PATCH clientidentities 200")
-		life.Renewal = &renewed
 	}
 	life.PeakRSS = o.memory(t, "VmHWM")
 	if more.restart {
@@ -95,7 +86,25 @@ func rekeyLife(t *testing.T, f fleet, more chapters) results.Life {
 		life.Restart.Reconciles = o.reconciles(t, s, "clientidentity")
 		life.Restart.Writes = writesOf(less(s.settled(t), before))
 	}
+	if more.renewal {
+		o.stop(t)
+		life.Renewal, o = storm(t, s, f, kubeconfig, w)
+		life.PeakRSS = max(life.PeakRSS, life.Renewal.PeakRSS)
+	}
 	return life
+}
+
+// storm is the renewal of all: nobody is at work while every identity is made to need a new certificate, and then rekey
+// begins. It takes from there until the last one is Ready with it.
+func storm(t *testing.T, s *apiServer, f fleet, kubeconfig string, w *watcher) (*results.Phase, *operator) {
+	t.Helper()
+	if err := s.applier.send(t.Context(), f.renewals()); err != nil {
+		t.Fatal(err)
+	}
+	before := s.settled(t)
+	o := startRekey(t, kubeconfig)
+	seconds := w.all(t, 2).Sub(o.begun).Seconds()
+	return &results.Phase{Seconds: seconds, CPU: o.cpu(t), PeakRSS: o.memory(t, "VmHWM"), Requests: less(s.settled(t), before)}, o
 }
 
 // idle waits and does nothing.

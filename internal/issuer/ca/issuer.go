@@ -154,6 +154,7 @@ func (i *Issuer) sign(template *x509.Certificate, csr *x509.CertificateRequest) 
 	if err != nil {
 		return nil, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("reading back the signed certificate: %w", err))
 	}
+	material.Signed(leaf, i.authority.certificate)
 	return leaf, nil
 }
 

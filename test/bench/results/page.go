@@ -86,7 +86,7 @@ func issueSection(r Run, b *strings.Builder) {
 }
 
 func renewalSection(r Run, b *strings.Builder) {
-	b.WriteString("## Renewal of all at once\n\nEvery identity is asked for a new certificate (`rekey.dev/rotate`) by as many requests as the first issue took, each certificate with a new key. " +
+	b.WriteString("## Renewal of all at once\n\nWhile rekey does not run, every identity is made to need a new certificate (`rekey.dev/rotate`); then rekey starts, as after an outage. Each certificate gets a new key. The time is from the start of the process until the last identity is Ready with its new certificate. " +
 		"The time runs from the first request until the last identity shows its second certificate.\n\n")
 	var rows [][]string
 	for _, f := range r.ordered() {
