@@ -63,7 +63,7 @@ func percent(live, headroom uint64) int64 {
 	if live == 0 {
 		return most
 	}
-	return int64(max(least, min(most, 100*headroom/live))) //nolint:gosec // between least and most
+	return int64(max(least, min(most, 100*headroom/live)))
 }
 
 func (p *pace) adjust(live uint64) {

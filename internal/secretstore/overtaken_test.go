@@ -4,9 +4,12 @@
 package secretstore
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 )
@@ -38,5 +41,79 @@ func TestWhoWasOvertakenWithdrawsNothing(t *testing.T) {
 	}
 	if w.secret(t, shown) == nil || w.secret(t, w.ledgerName("orders")) == nil {
 		t.Error("the Secret or the ledger of the new object is gone")
+	}
+}
+
+// R6: whoever comes with the UID of another object of that name is asked for first, and reads nothing where it is gone.
+func TestWhatWasWrittenForAnotherObjectIsReadOnlyByOneThatIsThere(t *testing.T) {
+	w := newWorld(t)
+	login, identity := w.ledgerOptions("orders"), w.publishedOptions("app")
+	w.published(t, login)
+	w.issue(t, identity, issued(t, 1, "app"))
+	type loader interface {
+		Load(ctx context.Context) (Snapshot, error)
+	}
+	stores := map[string]func(uid string, present func(context.Context) error) loader{
+		"a ledger": func(uid string, present func(context.Context) error) loader {
+			login.Owner.UID, login.Present = types.UID(uid), present
+			return NewLedgered(login)
+		},
+		"a certificate": func(uid string, present func(context.Context) error) loader {
+			identity.Owner.UID, identity.Present = types.UID(uid), present
+			return NewPublished(identity)
+		},
+	}
+	same := map[string]string{"a ledger": string(login.Owner.UID), "a certificate": string(identity.Owner.UID)}
+	gone := errors.New("it is gone")
+	for name, store := range stores {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			if _, err := store(same[name], func(context.Context) error { asked++; return gone }).Load(t.Context()); err != nil || asked != 0 {
+				t.Errorf("its own object: asked %d times, %v", asked, err)
+			}
+			if _, err := store("another", func(context.Context) error { asked++; return gone }).Load(t.Context()); !errors.Is(err, gone) {
+				t.Errorf("another object that is gone: %v", err)
+			}
+			if snapshot, err := store("another", func(context.Context) error { return nil }).Load(t.Context()); err != nil || snapshot.Ledger.Current == nil || !snapshot.Overtaken {
+				t.Errorf("another object that is there: %+v, %v", snapshot.Ledger.Current, err)
+			}
+		})
+	}
+}
+
+// R6: what was written for a later state of the object is known by its resource version, which no older writer takes back.
+func TestWhoKnowsAnOlderObjectIsToldSo(t *testing.T) {
+	w := newWorld(t)
+	opts := w.ledgerOptions("orders")
+	at := func(version string) *Ledgered {
+		opts.Owner.ResourceVersion = version
+		return NewLedgered(opts)
+	}
+	overtaken := func(version string) bool { return must[Snapshot](t)(at(version).Load(t.Context())).Overtaken }
+	if !overtaken("100") {
+		t.Error("nothing is written down, and nobody can tell")
+	}
+	opts.Owner.ResourceVersion = "100"
+	w.published(t, opts)
+	for version, want := range map[string]bool{"99": true, "100": false, "101": false, "1000": false, "": true, "x": true} {
+		if got := overtaken(version); got != want {
+			t.Errorf("with resource version %q after 100: overtaken is %t, want %t", version, got, want)
+		}
+	}
+	older := at("99")
+	snapshot := must[Snapshot](t)(older.Load(t.Context()))
+	ledger := snapshot.Ledger.Clone()
+	ledger.LastSeq++
+	must[Snapshot](t)(older.Save(t.Context(), ledger))
+	if got := w.secret(t, w.ledgerName("orders")).Annotations[v1alpha1.AnnotationOwnerVersion]; got != "100" {
+		t.Errorf("an older writer has left the resource version %q, want 100", got)
+	}
+	newer := at("150")
+	snapshot = must[Snapshot](t)(newer.Load(t.Context()))
+	ledger = snapshot.Ledger.Clone()
+	ledger.LastSeq++
+	must[Snapshot](t)(newer.Save(t.Context(), ledger))
+	if !overtaken("149") {
+		t.Error("a later writer has left no trace")
 	}
 }

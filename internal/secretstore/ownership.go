@@ -37,6 +37,9 @@ func (o Owner) overtaken(secret *corev1.Secret) bool {
 
 // stamp notes for which state of the owner want is written over have. It never goes back.
 func (o Owner) stamp(have, want *corev1.Secret) {
+	if o.ResourceVersion == "" {
+		return
+	}
 	if have != nil && o.overtaken(have) && have.Annotations[v1alpha1.AnnotationOwnerUID] == string(o.UID) && have.Annotations[v1alpha1.AnnotationOwnerVersion] != "" {
 		return
 	}

@@ -142,15 +142,24 @@ func (s *published) last(name string) *corev1.Secret {
 	return nil
 }
 
-// replaced tells since when another password has been shown in place of this one; zero where it is the last.
-func (s *published) replaced(name string, password []byte) time.Time {
-	all := s.all(name)
-	for i, one := range all {
-		if bytes.Equal(one.secret.Data["password"], password) && i+1 < len(all) {
-			return all[i+1].at
+// replaced tells since when another password has been published in place of this one, as the ledger has it: what we saw of
+// that may have come late. Zero where it never was.
+func (s *published) replaced(credential string, password []byte) (time.Time, error) {
+	ledgers, err := s.ledgers(credential)
+	if err != nil {
+		return time.Time{}, err
+	}
+	seq := int64(0)
+	for _, ledger := range ledgers {
+		switch current := ledger.Current; {
+		case current == nil:
+		case current.Material.String("password") == string(password):
+			seq = current.Seq
+		case seq != 0 && current.Seq > seq && !current.PublishedAt.IsZero():
+			return current.PublishedAt, nil
 		}
 	}
-	return time.Time{}
+	return time.Time{}, nil
 }
 
 // ledgers are all states that the ledger of a credential has had.

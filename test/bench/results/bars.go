@@ -49,7 +49,7 @@ type limits struct {
 var asked = map[string]limits{
 	Full: {ratio: 0.8, growth: 0.85, storm: 1, peak: 150, slope: 10, restart: 10, idle: 1, writes: 1},
 	// The margins are what a busy machine of two cores makes of the same program.
-	Short: {ratio: 0.6, growth: 0.7, storm: 1.25, peak: 150, slope: 20, restart: 10, idle: 2, writes: 1},
+	Short: {ratio: 0.5, growth: 0.6, storm: 1.4, peak: 150, slope: 14, restart: 10, idle: 2, writes: 1},
 }
 
 // Bars are everything that is asked of the run, for what it measured.

@@ -87,7 +87,7 @@ func issueSection(r Run, b *strings.Builder) {
 
 func renewalSection(r Run, b *strings.Builder) {
 	b.WriteString("## Renewal of all at once\n\nWhile rekey does not run, every identity is made to need a new certificate (`rekey.dev/rotate`); then rekey starts, as after an outage. Each certificate gets a new key. The time is from the start of the process until the last identity is Ready with its new certificate. " +
-		"The time runs from the first request until the last identity shows its second certificate.\n\n")
+		"That takes the start of the process and of its caches in, and no request of anybody else.\n\n")
 	var rows [][]string
 	for _, f := range r.ordered() {
 		if storms := f.each(storm); len(storms) > 0 {
