@@ -115,8 +115,11 @@ func (b *bare) secret(identity *v1alpha1.ClientIdentity) *corev1.Secret {
 			Labels: map[string]string{v1alpha1.LabelManagedBy: "floor", v1alpha1.LabelKind: "ClientIdentity"},
 			Annotations: map[string]string{
 				v1alpha1.AnnotationOwner: "ClientIdentity/" + identity.Name, v1alpha1.AnnotationOwnerUID: string(identity.UID),
-				v1alpha1.AnnotationRevision: "1",
+				v1alpha1.AnnotationOwnerVersion: identity.ResourceVersion, v1alpha1.AnnotationRevision: "1",
 			},
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: v1alpha1.GroupVersion.String(), Kind: "ClientIdentity", Name: identity.Name, UID: identity.UID, Controller: new(true),
+			}},
 		},
 		Type: corev1.SecretTypeTLS, Data: b.material.data,
 	}
@@ -130,7 +133,8 @@ func (b *bare) status(identity *v1alpha1.ClientIdentity) v1alpha1.IdentityStatus
 		Conditions: []metav1.Condition{{
 			Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonPublished,
 			ObservedGeneration: identity.Generation, LastTransitionTime: metav1.Now(),
-			Message: fmt.Sprintf("The certificate in Secret %s/%s is published.", identity.Namespace, identity.Spec.SecretName),
+			Message: fmt.Sprintf("The certificate in Secret %s/%s is published and valid until %s; the next rotation is due at %s.",
+				identity.Namespace, identity.Spec.SecretName, end.Format(time.RFC3339), end.Format(time.RFC3339)),
 		}},
 	}
 }
