@@ -138,6 +138,7 @@ func TestAnotherProcessTakesOverARotationThatItsLeaderDiedIn(t *testing.T) {
 	}
 	k.hush(t)
 	k.busy.stop()
+	k.unschedule(t) // the operators of the next test see these objects, too
 	k.clients.end(t)
 	k.nothingOld(t)
 	k.nothingSaid(t)
