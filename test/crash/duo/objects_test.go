@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 )
@@ -63,4 +64,15 @@ func (d *duo) aCredential(policy v1alpha1.DeletionPolicy) *v1alpha1.DatabaseCred
 		Strategy: v1alpha1.StrategyAlternatingUsers, Owner: owner, DeletionPolicy: policy,
 		RotationPolicyRef: &v1alpha1.LocalReference{Name: "daily"}, SecretName: "orders-db",
 	}}
+}
+
+// noteConditions says how a server is: what is found of a real one can come from outside of the play.
+func (d *duo) noteConditions(o client.Object) {
+	server, ok := o.(*v1alpha1.DatabaseServer)
+	if !ok {
+		return
+	}
+	for _, c := range server.Status.Conditions {
+		d.note("    " + c.Type + " is " + string(c.Status) + ": " + c.Message)
+	}
 }

@@ -211,6 +211,7 @@ func (a *actor) hook(_ context.Context, r world.Request, do func() error) error 
 	err := do()
 	d.note(fmt.Sprintf("%s: %s: %s", a.name, r, outcome(err)))
 	if r.Writes() {
+		d.noteConditions(r.Object)
 		d.watch.wrote(a, r, err)
 		if err == nil {
 			d.see(r.Verb, r.Object)
