@@ -77,8 +77,8 @@ crash: $(GOTESTSUM) ## Killed at every effect, two of everything, hostile surrou
 .PHONY: bench
 bench: $(GOTESTSUM) ## Speed and memory beside a bare operator, into docs/benchmarks.md; about 20 minutes (REKEY_SIZE=short: 4, no page)
 	@hack/install-deps.sh test
-	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh bench $(TESTFLAGS)
-	@if [ "$(REKEY_SIZE)" = full ]; then go run ./test/bench/page; fi
+	@assets="$$($(MAKE) assets)" && status=0 && { KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh bench $(TESTFLAGS) || status=$$?; } && \
+	if [ "$(REKEY_SIZE)" = full ]; then go run ./test/bench/page || status=1; fi; exit $$status
 
 .PHONY: try
 try: ## Run every test that shows a class of docs/reliability.md (CLASS=R2)

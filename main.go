@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"time"
@@ -36,6 +37,9 @@ const headroom = 20 << 20
 
 // gracefulStop is how long running reconciles may take to end.
 const gracefulStop = 25 * time.Second
+
+// flushTime is how long Events are still written when everything else has ended.
+const flushTime = 3 * time.Second
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -82,14 +86,19 @@ func run(arguments []string) error {
 		return fmt.Errorf("making the manager: %w", err)
 	}
 	ctx := ctrl.SetupSignalHandler()
-	if err := controllers.Setup(ctx, mgr, setup); err != nil {
+	flush, err := controllers.Setup(ctx, mgr, setup)
+	if err != nil {
 		return err
 	}
 	if err := addProbes(mgr); err != nil {
 		return err
 	}
 	ctrl.Log.Info("Starting", "version", version, "namespaces", flags.namespaces, "operatorNamespace", flags.operatorNamespace)
-	return mgr.Start(ctx)
+	err = mgr.Start(ctx)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
+	defer cancel()
+	flush(last)
+	return err
 }
 
 func newScheme() (*runtime.Scheme, error) {

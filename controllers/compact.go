@@ -27,11 +27,15 @@ type common struct {
 	labels map[string]map[string]string
 }
 
-// mostCommon is how many different ones are held; more are not common, and it begins anew.
-const mostCommon = 4096
+const (
+	// mostCommon is how many different ones of a sort are held; more are not common, and it begins anew.
+	mostCommon = 1024
+	// longestText, longestOctets and longestLabels are what is shared: anybody may write large Secrets, each once.
+	longestText, longestOctets, longestLabels = 256, 4096, 1024
+)
 
 func (c *common) text(s string) string {
-	if s == "" {
+	if s == "" || len(s) > longestText {
 		return s
 	}
 	c.mu.Lock()
@@ -48,6 +52,9 @@ func (c *common) text(s string) string {
 }
 
 func (c *common) bytes(b []byte) []byte {
+	if len(b) > longestOctets {
+		return b
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if one, ok := c.octets[string(b)]; ok {
@@ -68,6 +75,9 @@ func (c *common) sameLabels(m map[string]string) map[string]string {
 	var key strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		key.WriteString(name + "\x00" + m[name] + "\x00")
+	}
+	if key.Len() > longestLabels {
+		return m
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

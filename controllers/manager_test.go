@@ -53,7 +53,7 @@ func startManaged(t *testing.T, log logr.Logger) *managed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = Setup(t.Context(), mgr, Options{
+	_, err = Setup(t.Context(), mgr, Options{
 		Namespaces: []string{m.namespace}, OperatorNamespace: m.namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock,
 		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: m.database}, KeyPairs: ca.KeyPairs{},
 		Registry: m.registry, Version: "test",

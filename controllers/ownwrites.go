@@ -12,6 +12,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/secretstore"
 )
 
 // ownWrites remembers what the API server made of our last write of each Secret, so that the watch which shows us that very
@@ -27,12 +30,17 @@ func newOwnWrites() *ownWrites { return &ownWrites{versions: map[client.ObjectKe
 // client notes every Secret that it creates or updates.
 func (w *ownWrites) client(inner client.Client) client.Client { return notingClient{inner, w} }
 
-// others passes every event about a Secret but that of our own last write.
-func (w *ownWrites) others() predicate.Predicate {
+// others passes every event about a Secret of this kind of owner but that of our own last write, unless it changed hands.
+func (w *ownWrites) others(kind string) predicate.Predicate {
+	own := func(o client.Object) bool {
+		owner, _, ok := secretstore.OwnerOf(o)
+		return ok && owner == kind && w.was(o)
+	}
 	return predicate.Funcs{
-		CreateFunc: func(e event.CreateEvent) bool { return !w.was(e.Object) },
+		CreateFunc: func(e event.CreateEvent) bool { return !own(e.Object) },
 		UpdateFunc: func(e event.UpdateEvent) bool {
-			return e.ObjectNew.GetResourceVersion() != e.ObjectOld.GetResourceVersion() && !w.was(e.ObjectNew)
+			return e.ObjectNew.GetResourceVersion() != e.ObjectOld.GetResourceVersion() && (!own(e.ObjectNew) ||
+				e.ObjectNew.GetAnnotations()[v1alpha1.AnnotationOwner] != e.ObjectOld.GetAnnotations()[v1alpha1.AnnotationOwner])
 		},
 		DeleteFunc: func(e event.DeleteEvent) bool { w.forget(e.Object); return true },
 	}

@@ -20,18 +20,19 @@ import (
 	"github.com/rekey/rekey/internal/eventlog"
 )
 
-// Setup adds every controller, index and watch to the manager.
-func Setup(ctx context.Context, mgr ctrl.Manager, options Options) error {
+// Setup adds every controller, index and watch to the manager. flush writes the Events that are left when the manager has
+// ended, as long as its context lasts.
+func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (flush func(context.Context), err error) {
 	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
-		return err
+		return nil, err
 	}
 	live, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient()})
 	if err != nil {
-		return fmt.Errorf("making the live client: %w", err)
+		return nil, fmt.Errorf("making the live client: %w", err)
 	}
 	recorder := eventlog.New(live, options.Clock, mgr.GetLogger(), "rekey")
 	if err := mgr.Add(recorder); err != nil {
-		return fmt.Errorf("adding the recorder of Events: %w", err)
+		return nil, fmt.Errorf("adding the recorder of Events: %w", err)
 	}
 	s := newShared(mgr.GetClient(), live, recorder, options)
 	s.fresh = newFresh()
@@ -41,10 +42,10 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) error {
 	}
 	s.metrics = newMetrics(registry, options.APIClock, options.Version)
 	if err := registry.Register(newCollector(mgr.GetClient())); err != nil {
-		return fmt.Errorf("registering the collector: %w", err)
+		return nil, fmt.Errorf("registering the collector: %w", err)
 	}
 	wake := waker{reader: mgr.GetClient(), namespaces: options.Namespaces}
-	return addControllers(mgr, s, wake, controller.Options{MaxConcurrentReconciles: options.Workers})
+	return recorder.Flush, addControllers(mgr, s, wake, controller.Options{MaxConcurrentReconciles: options.Workers})
 }
 
 func newShared(cached, live client.Client, recorder events.EventRecorder, options Options) shared {
@@ -81,14 +82,14 @@ func addControllers(mgr ctrl.Manager, s shared, wake waker, options controller.O
 			Watches(&corev1.Secret{}, clusterOwnerOf("ClusterCertificateAuthority")).
 			Complete(finishing{s.reconcilerOf(newClusterAuthority())}),
 		identity("clientidentity", newClient()).
-			Watches(&corev1.Secret{}, ownerOf(kindClientIdentity), builder.WithPredicates(s.secrets.others())).
+			Watches(&corev1.Secret{}, ownerOf(kindClientIdentity), builder.WithPredicates(s.secrets.others(kindClientIdentity))).
 			Watches(newAuthority(), wake.users(clients, indexAuthority)).
 			Watches(newClusterAuthority(), wake.clusterUsers(clients, indexClusterAuthority)).
 			Watches(&corev1.Namespace{}, wake.inNamespace(clients), builder.WithPredicates(labelsChanged)).
 			Watches(&v1alpha1.RotationPolicy{}, wake.users(clients, indexPolicy), own).
 			Complete(finishing{s.reconcilerOf(newClient())}),
 		identity("serveridentity", newServer()).
-			Watches(&corev1.Secret{}, ownerOf(kindServerIdentity), builder.WithPredicates(s.secrets.others())).
+			Watches(&corev1.Secret{}, ownerOf(kindServerIdentity), builder.WithPredicates(s.secrets.others(kindServerIdentity))).
 			Watches(newAuthority(), wake.users(servers, indexAuthority)).
 			Watches(newClusterAuthority(), wake.clusterUsers(servers, indexClusterAuthority)).
 			Watches(&corev1.Namespace{}, wake.inNamespace(servers), builder.WithPredicates(labelsChanged)).

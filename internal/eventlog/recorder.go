@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -39,9 +40,9 @@ const (
 	// tries to write an Event when the API server does not answer, and how long is waited after the first one.
 	tries     = 6
 	firstWait = 250 * time.Millisecond
-	// drain is how long what was told is still written when the process ends, and attempt how long one try takes.
-	drain   = 3 * time.Second
-	attempt = 10 * time.Second
+	// attempt is how long one try takes, and flushLook how often Flush looks whether all is written.
+	attempt   = 10 * time.Second
+	flushLook = 10 * time.Millisecond
 	// maxNote and maxName are octets that the API server takes (events.k8s.io/v1, Event.note; DNS subdomain).
 	maxNote = 1024
 	maxName = 253
@@ -50,7 +51,7 @@ const (
 )
 
 // Recorder tells Events. It implements events.EventRecorder of client-go, and manager.Runnable: nothing is written before
-// Start.
+// Start, and Flush ends it.
 type Recorder struct {
 	client   client.Client
 	scheme   *runtime.Scheme
@@ -59,6 +60,8 @@ type Recorder struct {
 	name     string
 	instance string
 	lanes    [lanes]chan *told
+	left     atomic.Int64
+	stop     chan struct{}
 
 	mu   sync.Mutex
 	seen *recent.Answers[*series]
@@ -81,7 +84,7 @@ type told struct {
 // New makes a recorder that writes with the client, in the name of a controller.
 func New(writes client.Client, clock clock.PassiveClock, log logr.Logger, name string) *Recorder {
 	host, _ := os.Hostname() // without one the name alone says who it was
-	r := &Recorder{client: writes, scheme: writes.Scheme(), clock: clock, log: log, name: name, seen: recent.New[*series](remembered)}
+	r := &Recorder{client: writes, scheme: writes.Scheme(), clock: clock, log: log, name: name, seen: recent.New[*series](remembered), stop: make(chan struct{})}
 	r.instance = strings.TrimSuffix(name+"-"+host, "-")
 	r.instance = r.instance[:min(len(r.instance), maxInstance)]
 	for i := range r.lanes {
@@ -101,9 +104,11 @@ func (r *Recorder) Eventf(regarding, related runtime.Object, kind, reason, actio
 	one := r.tell(r.event(about, kind, reason, action, fmt.Sprintf(note, args...)), related)
 	lane := fnv.New32a()
 	_, _ = lane.Write([]byte(about.UID)) // a hash takes everything
+	r.left.Add(1)
 	select {
 	case r.lanes[lane.Sum32()%lanes] <- one:
 	default:
+		r.left.Add(-1)
 		r.log.Info("An Event was dropped: the API server does not keep up", "namespace", about.Namespace, "name", about.Name, "reason", reason)
 	}
 }
@@ -114,7 +119,7 @@ func (r *Recorder) event(about *corev1.ObjectReference, kind, reason, action, no
 	return &eventsv1.Event{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: cmp.Or(about.Namespace, metav1.NamespaceDefault),
-			Name:      about.Name[:min(len(about.Name), maxName-len(suffix))] + suffix,
+			Name:      strings.TrimRight(about.Name[:min(len(about.Name), maxName-len(suffix))], "-.") + suffix,
 		},
 		EventTime: metav1.NewMicroTime(now), Type: kind, Reason: reason, Action: action, Note: bounded(note),
 		ReportingController: r.name, ReportingInstance: r.instance, Regarding: *about,
@@ -154,14 +159,27 @@ func digest(e *eventsv1.Event) recent.Digest {
 // NeedLeaderElection implements manager.LeaderElectionRunnable: whoever has something to tell tells it.
 func (r *Recorder) NeedLeaderElection() bool { return false }
 
-// Start implements manager.Runnable: it writes until ctx ends, and then what is left, within bounds.
+// Start implements manager.Runnable: it writes from now on, and returns when ctx ends. The writing goes on until Flush: a
+// manager ends its passes last, and what they tell counts.
 func (r *Recorder) Start(ctx context.Context) error {
-	var running sync.WaitGroup
 	for _, lane := range r.lanes {
-		running.Go(func() { r.work(ctx, lane) })
+		go r.work(context.WithoutCancel(ctx), lane)
 	}
-	running.Wait()
+	<-ctx.Done()
 	return nil
+}
+
+// Flush waits until everything that was told is written, or until ctx ends; then the log says how much is lost. Nothing may
+// be told any more, and nothing is written afterwards.
+func (r *Recorder) Flush(ctx context.Context) {
+	defer close(r.stop)
+	for r.left.Load() > 0 {
+		if ctx.Err() != nil {
+			r.log.Info("Events were not written: the process ends", "count", r.left.Load())
+			return
+		}
+		pause(ctx, flushLook)
+	}
 }
 
 func (r *Recorder) work(ctx context.Context, lane <-chan *told) {
@@ -169,17 +187,8 @@ func (r *Recorder) work(ctx context.Context, lane <-chan *told) {
 		select {
 		case one := <-lane:
 			r.write(ctx, one)
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
-			defer cancel()
-			for last.Err() == nil {
-				select {
-				case one := <-lane:
-					r.write(last, one)
-				default:
-					return
-				}
-			}
+			r.left.Add(-1)
+		case <-r.stop:
 			return
 		}
 	}
@@ -211,15 +220,16 @@ func refused(err error) bool {
 		!apierrors.IsTimeout(err) && !apierrors.IsInternalError(err) && !apierrors.IsServiceUnavailable(err)
 }
 
-// once writes the Event, or counts it where it was told before. What begun is not broken off when the process ends.
+// once writes the Event, or counts it where it was told before.
 func (r *Recorder) once(ctx context.Context, one *told) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), attempt)
+	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
 	if one.count > 1 {
 		err := r.count(ctx, one)
 		if !apierrors.IsNotFound(err) {
 			return err
 		}
+		one.event.Name = one.series.key.Name // the next one is counted there
 	}
 	err := r.client.Create(ctx, one.event.DeepCopy())
 	if apierrors.IsAlreadyExists(err) {

@@ -54,7 +54,9 @@ type place struct {
 	about   *corev1.ConfigMap
 	funcs   interceptor.Funcs
 	running sync.WaitGroup
+	ended   sync.Once
 	stop    context.CancelFunc
+	flush   func(context.Context)
 }
 
 func newPlace(t *testing.T) *place {
@@ -81,14 +83,19 @@ func (p *place) recorder(now clock.PassiveClock) *Recorder {
 // start lets the recorder write; end waits until everything that was told is written.
 func (p *place) start(r *Recorder) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(p.t.Context()))
-	p.stop = cancel
+	p.stop, p.flush = cancel, r.Flush
 	p.running.Go(func() { _ = r.Start(ctx) })
 	p.t.Cleanup(p.end)
 }
 
 func (p *place) end() {
-	p.stop()
-	p.running.Wait()
+	p.ended.Do(func() {
+		p.stop()
+		p.running.Wait()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.t.Context()), 30*time.Second)
+		defer cancel()
+		p.flush(ctx)
+	})
 }
 
 // told gives the Events of the namespace, the oldest first: notes, and how often each was told.
@@ -227,4 +234,34 @@ func TestANoteIsCutInWholeCharactersAndANameToWhatIsTaken(t *testing.T) {
 	r.Eventf(long, nil, corev1.EventTypeNormal, "Issued", "Publish", "%s", strings.Repeat("é", maxNote))
 	p.end()
 	p.want("Normal Issued: " + strings.Repeat("é", (maxNote-3)/2) + "...")
+}
+
+func TestWhatIsToldWhenTheProcessEndsIsWritten(t *testing.T) {
+	p := newPlace(t)
+	r := p.recorder(clock.RealClock{})
+	p.start(r)
+	p.stop()
+	p.running.Wait()
+	r.Eventf(p.about, nil, corev1.EventTypeNormal, "Issued", "Publish", "by the last pass")
+	p.end()
+	p.want("Normal Issued: by the last pass")
+}
+
+func TestAProcessThatEndsDoesNotWaitForAnAPIServerThatHangs(t *testing.T) {
+	p := newPlace(t)
+	p.funcs.Create = func(ctx context.Context, _ client.WithWatch, _ client.Object, _ ...client.CreateOption) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	r := p.recorder(clock.RealClock{})
+	p.start(r)
+	r.Eventf(p.about, nil, corev1.EventTypeNormal, "Issued", "Publish", "once")
+	p.stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	begun := time.Now()
+	p.ended.Do(func() { r.Flush(ctx) })
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("the process waited for %s", took)
+	}
 }

@@ -117,3 +117,18 @@ func TestWhoKnowsAnOlderObjectIsToldSo(t *testing.T) {
 		t.Error("a later writer has left no trace")
 	}
 }
+
+// R6: a ledger that could not be read may belong to an object that was made since.
+func TestWhoCouldNotReadWithdrawsNothingOfAnother(t *testing.T) {
+	w := newWorld(t)
+	opts := w.ledgerOptions("orders")
+	opts.DeletionPolicy = v1alpha1.DeletionDelete
+	w.published(t, opts)
+	opts.Owner.UID = "an-earlier-one"
+	if err := NewLedgered(opts).Withdraw(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if w.secret(t, shown) == nil || w.secret(t, w.ledgerName("orders")) == nil {
+		t.Error("the Secret or the ledger of another object is gone")
+	}
+}

@@ -20,6 +20,12 @@ func (o Owner) records(secret *corev1.Secret) bool {
 	return secret.Annotations[v1alpha1.AnnotationOwner] == o.String()
 }
 
+// wrote reports whether the Secret was written for this object, and not for another one of its name.
+func (o Owner) wrote(secret *corev1.Secret) bool {
+	uid := secret.Annotations[v1alpha1.AnnotationOwnerUID]
+	return uid == "" || uid == string(o.UID)
+}
+
 // mayTake reports whether the Secret is ours, or a person handed it over.
 func (o Owner) mayTake(secret *corev1.Secret) bool {
 	return o.records(secret) || secret.Annotations[v1alpha1.AnnotationAdopt] == o.String()
@@ -40,8 +46,11 @@ func (o Owner) stamp(have, want *corev1.Secret) {
 	if o.ResourceVersion == "" {
 		return
 	}
-	if have != nil && o.overtaken(have) && have.Annotations[v1alpha1.AnnotationOwnerUID] == string(o.UID) && have.Annotations[v1alpha1.AnnotationOwnerVersion] != "" {
-		return
+	if have != nil && have.Annotations[v1alpha1.AnnotationOwnerUID] == string(o.UID) {
+		order, err := resourceversion.CompareResourceVersion(o.ResourceVersion, have.Annotations[v1alpha1.AnnotationOwnerVersion])
+		if err == nil && order < 0 {
+			return
+		}
 	}
 	want.Annotations[v1alpha1.AnnotationOwnerVersion] = o.ResourceVersion
 }

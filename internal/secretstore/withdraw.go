@@ -23,8 +23,10 @@ func (s *Ledgered) Withdraw(ctx context.Context) error {
 		still = func() error { return s.Confirm(ctx) }
 	}
 	s.loaded = false
+	// Load has looked whether the object is there; without it only the UID tells whose the Secrets are.
+	ours := func(secret *corev1.Secret) bool { return loaded || s.opts.Owner.wrote(secret) }
 	// The ledger goes last: as long as it is there, an interrupted deletion can be finished.
-	if err := s.opts.withdrawSecret(ctx, still); err != nil {
+	if err := s.opts.withdrawSecret(ctx, ours, still); err != nil {
 		return err
 	}
 	ledger, err := read(ctx, s.opts.Live, s.ledgerKey())
@@ -33,7 +35,7 @@ func (s *Ledgered) Withdraw(ctx context.Context) error {
 		return err
 	case loaded && !s.isLedger(ledger):
 		return s.overtaken()
-	case ledger == nil || ledger.Type != v1alpha1.SecretTypeLedger || !s.opts.Owner.records(ledger):
+	case ledger == nil || ledger.Type != v1alpha1.SecretTypeLedger || !s.opts.Owner.records(ledger) || !ours(ledger):
 		return nil
 	case s.opts.DeletionPolicy == v1alpha1.DeletionDelete:
 		return remove(ctx, s.opts.Client, ledger)
@@ -46,13 +48,13 @@ func (s *Ledgered) Withdraw(ctx context.Context) error {
 // Withdraw ends what the store keeps, as the deletion policy says. It needs no Load; done twice it does nothing the second time.
 func (s *Published) Withdraw(ctx context.Context) error {
 	s.loaded = false
-	return s.opts.withdrawSecret(ctx, func() error { return nil })
+	return s.opts.withdrawSecret(ctx, s.opts.Owner.wrote, func() error { return nil })
 }
 
 // withdrawSecret asks whether that is still wanted after it has read the Secret: what is written later is refused.
-func (o Options) withdrawSecret(ctx context.Context, still func() error) error {
+func (o Options) withdrawSecret(ctx context.Context, ours func(*corev1.Secret) bool, still func() error) error {
 	secret, err := read(ctx, o.Live, o.secretKey())
-	if err != nil || secret == nil || !o.Owner.records(secret) {
+	if err != nil || secret == nil || !o.Owner.records(secret) || !ours(secret) {
 		return err
 	}
 	if err := still(); err != nil {

@@ -125,7 +125,7 @@ func managed(t *testing.T, w *world.World) *flaky {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := controllers.Setup(t.Context(), mgr, controllers.Options{
+	if _, err := controllers.Setup(t.Context(), mgr, controllers.Options{
 		Namespaces: []string{w.Namespace}, OperatorNamespace: w.Namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
 		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: w.Fake}, KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(),
 	}); err != nil {

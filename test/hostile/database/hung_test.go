@@ -152,7 +152,7 @@ func startManager(t *testing.T, namespaces ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = controllers.Setup(t.Context(), mgr, controllers.Options{
+	_, err = controllers.Setup(t.Context(), mgr, controllers.Options{
 		Namespaces: namespaces, OperatorNamespace: namespaces[0], Workers: watchers, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
 		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{ConnectTimeout: patience})},
 		KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(), Version: "test",

@@ -62,7 +62,7 @@ func startOperator(t *testing.T, config *rest.Config, namespace string, database
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = controllers.Setup(t.Context(), mgr, controllers.Options{
+	_, err = controllers.Setup(t.Context(), mgr, controllers.Options{
 		Namespaces: []string{namespace}, OperatorNamespace: namespace, Workers: 8, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
 		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: database}, KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(),
 	})
