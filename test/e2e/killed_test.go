@@ -202,6 +202,7 @@ func startClients(ctx context.Context, p place, credentials []*v1alpha1.Database
 	c := &clients{seen: map[string][]map[string][]byte{}}
 	ctx, c.stop = context.WithCancel(ctx)
 	for _, credential := range credentials {
+		credential := credential.DeepCopy() // others read theirs anew meanwhile
 		c.running.Go(func() { until(ctx, 100*time.Millisecond, func() { c.try(ctx, p, credential) }) })
 	}
 	return c
