@@ -32,7 +32,7 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// headroom is how much is allocated between two collections of garbage (docs/benchmarks.md has what that costs).
+// headroom is how much is allocated between two collections of garbage (docs/design/0008).
 const headroom = 20 << 20
 
 // gracefulStop is how long running reconciles may take to end.
