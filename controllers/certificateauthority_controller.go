@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/eventlog"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/rotation"
@@ -95,7 +96,7 @@ func readersWarning(parts authorityObject) string {
 }
 
 func showAuthority(status *v1alpha1.AuthorityStatus, spec *v1alpha1.AuthoritySpec, authority *issuer.Authority) {
-	status.SHA256, status.Subject = authority.SHA256, bounded(authority.Subject, maxSubject)
+	status.SHA256, status.Subject = authority.SHA256, eventlog.Bounded(authority.Subject, maxSubject)
 	status.NotBefore, status.NotAfter = timeRef(authority.NotBefore), timeRef(authority.NotAfter)
 	status.RenewalTime = timeRef(authority.NotAfter.Add(-spec.Constraints.MaxLifetime.Duration))
 }

@@ -21,10 +21,9 @@ import (
 // common holds one copy of what thousands of cached objects have in common: names of keys, labels, namespaces, reasons, the
 // authority's certificate. Nothing in the cache is ever changed in place, so all may share it. It is safe for concurrent use.
 type common struct {
-	mu     sync.Mutex
-	texts  map[string]string
-	octets map[string][]byte
-	labels map[string]map[string]string
+	texts  pool[string]
+	octets pool[[]byte]
+	labels pool[map[string]string]
 }
 
 const (
@@ -34,37 +33,38 @@ const (
 	longestText, longestOctets, longestLabels = 256, 4096, 1024
 )
 
-func (c *common) text(s string) string {
-	if s == "" || len(s) > longestText {
-		return s
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if one, ok := c.texts[s]; ok {
+// pool holds one value for each key.
+type pool[V any] struct {
+	mu   sync.Mutex
+	held map[string]V
+}
+
+// share gives the value that is held for the key, or holds this one.
+func (p *pool[V]) share(key string, value V) V {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if one, ok := p.held[key]; ok {
 		return one
 	}
-	if c.texts == nil || len(c.texts) >= mostCommon {
-		c.texts = map[string]string{}
+	if p.held == nil || len(p.held) >= mostCommon {
+		p.held = map[string]V{}
 	}
-	s = strings.Clone(s)
-	c.texts[s] = s
-	return s
+	p.held[key] = value
+	return value
+}
+
+func (c *common) text(s string) string {
+	if len(s) > longestText {
+		return s
+	}
+	return c.texts.share(s, s)
 }
 
 func (c *common) bytes(b []byte) []byte {
 	if len(b) > longestOctets {
 		return b
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if one, ok := c.octets[string(b)]; ok {
-		return one
-	}
-	if c.octets == nil || len(c.octets) >= mostCommon {
-		c.octets = map[string][]byte{}
-	}
-	c.octets[string(b)] = b
-	return b
+	return c.octets.share(string(b), b)
 }
 
 // sameLabels gives a map that equal ones share.
@@ -79,21 +79,11 @@ func (c *common) sameLabels(m map[string]string) map[string]string {
 	if key.Len() > longestLabels {
 		return m
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if one, ok := c.labels[key.String()]; ok {
-		return one
-	}
-	if c.labels == nil || len(c.labels) >= mostCommon {
-		c.labels = map[string]map[string]string{}
-	}
-	c.labels[key.String()] = m
-	return m
+	return c.labels.share(key.String(), m)
 }
 
 // meta shares what objects of a kind have in common.
 func (c *common) meta(meta *metav1.ObjectMeta) {
-	meta.ManagedFields = nil
 	meta.Namespace = c.text(meta.Namespace)
 	meta.Labels = c.sameLabels(meta.Labels)
 	if len(meta.Annotations) > 0 {
@@ -106,7 +96,7 @@ func (c *common) meta(meta *metav1.ObjectMeta) {
 	for i := range meta.OwnerReferences {
 		ref := &meta.OwnerReferences[i]
 		ref.APIVersion, ref.Kind = c.text(ref.APIVersion), c.text(ref.Kind)
-		if uid := meta.Annotations[v1alpha1.AnnotationOwnerUID]; uid == string(ref.UID) {
+		if uid := meta.Annotations[v1alpha1.AnnotationOwnerUID]; uid == string(ref.UID) { // equal, but held twice
 			meta.Annotations[v1alpha1.AnnotationOwnerUID] = string(ref.UID)
 		}
 	}
@@ -156,7 +146,7 @@ func (c *common) identity(meta *metav1.ObjectMeta, kind *metav1.TypeMeta, spec *
 	spec.AuthorityRef.Kind = v1alpha1.AuthorityKind(c.text(string(spec.AuthorityRef.Kind)))
 	spec.AuthorityRef.Name = v1alpha1.ObjectName(c.text(string(spec.AuthorityRef.Name)))
 	spec.DeletionPolicy = v1alpha1.DeletionPolicy(c.text(string(spec.DeletionPolicy)))
-	if status.Binding != nil && status.Binding.Name == spec.SecretName {
+	if status.Binding != nil && status.Binding.Name == spec.SecretName { // equal, but held twice
 		status.Binding.Name = spec.SecretName
 	}
 	for i := range status.Conditions {

@@ -43,10 +43,10 @@ func TestCachedObjectsShareWhatTheyHaveInCommonAndNothingLarge(t *testing.T) {
 		cached(t, c, append(large, byte(i), byte(i>>8)), strings.Repeat("l", longestLabels)+string(rune(i)))
 		cached(t, c, []byte{byte(i), byte(i >> 8)}, string(rune(i)))
 	}
-	if len(c.octets) > mostCommon || len(c.labels) > mostCommon || len(c.texts) > mostCommon {
-		t.Errorf("held are %d values, %d label maps and %d texts, want at most %d of each", len(c.octets), len(c.labels), len(c.texts), mostCommon)
+	if len(c.octets.held) > mostCommon || len(c.labels.held) > mostCommon || len(c.texts.held) > mostCommon {
+		t.Errorf("held are %d values, %d label maps and %d texts, want at most %d of each", len(c.octets.held), len(c.labels.held), len(c.texts.held), mostCommon)
 	}
-	for held := range c.octets {
+	for held := range c.octets.held {
 		if len(held) > longestOctets {
 			t.Errorf("a value of %d octets is held", len(held))
 		}

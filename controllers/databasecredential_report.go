@@ -16,6 +16,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/eventlog"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/rotation"
 )
@@ -175,6 +176,6 @@ func (r *credentialReconciler) leftBehind(ctx context.Context, object *v1alpha1.
 	}
 	r.metrics.errors.WithLabelValues("withdraw", string(fault.BackendFailed)).Inc()
 	r.recorder.Eventf(object, nil, corev1.EventTypeWarning, v1alpha1.ReasonLeftBehind, actionRetire, "%s",
-		bounded(fmt.Sprintf("The object is let go although its logins %s_a and %s_b could not be dropped; drop what is left of them: %s",
+		eventlog.Bounded(fmt.Sprintf("The object is let go although its logins %s_a and %s_b could not be dropped; drop what is left of them: %s",
 			object.Spec.Username, object.Spec.Username, what), maxMessage))
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/eventlog"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/rotation"
 )
@@ -108,7 +109,7 @@ func (r *serverReconciler) look(ctx context.Context, object *v1alpha1.DatabaseSe
 		found.cause = newTrouble(err, fault.ServerUnreachable)
 		return found
 	}
-	object.Status.ServerVersion = bounded(checked.Version, 64)
+	object.Status.ServerVersion = eventlog.Bounded(checked.Version, 64)
 	found.message = fmt.Sprintf("PostgreSQL %s at %s is reachable and writable, protected as spec.tls says, and accepts the admin login.",
 		checked.Version, object.Spec.Address)
 	if len(checked.Notes) > 0 {

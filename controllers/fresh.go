@@ -22,16 +22,19 @@ type fresh struct {
 
 func newFresh() *fresh { return &fresh{uids: map[types.UID]struct{}{}} }
 
-// created notes every object that the watch tells of after the first list, and passes every event on.
+// created notes every object that the watch tells of after the first list, until it is deleted, and passes every event on.
 func (f *fresh) created() predicate.Predicate {
-	return predicate.Funcs{CreateFunc: func(e event.CreateEvent) bool {
-		if f != nil && !e.IsInInitialList {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.uids[e.Object.GetUID()] = struct{}{}
-		}
-		return true
-	}}
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool {
+			if f != nil && !e.IsInInitialList {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.uids[e.Object.GetUID()] = struct{}{}
+			}
+			return true
+		},
+		DeleteFunc: func(e event.DeleteEvent) bool { f.forget(e.Object.GetUID()); return true },
+	}
 }
 
 // is tells whether the object is fresh.

@@ -30,6 +30,10 @@ func TestAnObjectIsFreshOnlyWhereNobodyElseCanHaveWorkedOnIt(t *testing.T) {
 	if f.forget(watched.UID); f.is(watched.UID) {
 		t.Error("an object that something was made for is fresh")
 	}
+	f.created().Create(event.CreateEvent{Object: watched})
+	if f.created().Delete(event.DeleteEvent{Object: watched}); f.is(watched.UID) {
+		t.Error("an object that was deleted before anybody looked at it is remembered")
+	}
 	var none *fresh
 	none.forget("1")
 	if !none.created().Create(event.CreateEvent{Object: listed}) || none.is(listed.UID) {

@@ -59,7 +59,7 @@ func partsOfIdentity(object client.Object) identityObject {
 func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	object := r.newObject()
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
-		r.fresh.forget(r.names.forget(r.rotator.Memory, object, request))
+		r.names.forget(r.rotator.Memory, object, request)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	r.names.note(object, request)

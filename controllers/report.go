@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -19,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/eventlog"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/rotation"
 )
@@ -124,7 +124,7 @@ func (s *shared) report(ctx context.Context, before, after client.Object, found 
 		return s.statusFailed(ctx, result, err)
 	}
 	for _, told := range eventsOf(old, *found.reader.conditions, found.news) {
-		s.recorder.Eventf(after, nil, told.eventType, told.reason, told.action, "%s", bounded(told.message, maxMessage))
+		s.recorder.Eventf(after, nil, told.eventType, told.reason, told.action, "%s", eventlog.Bounded(told.message, maxMessage))
 	}
 	return result, nil
 }
@@ -170,7 +170,7 @@ func applyConditions(found report, generation int64, now time.Time) {
 		}
 		wanted.ObservedGeneration = generation
 		wanted.LastTransitionTime = metav1.NewTime(now)
-		wanted.Message = bounded(wanted.Message, maxMessage)
+		wanted.Message = eventlog.Bounded(wanted.Message, maxMessage)
 		meta.SetStatusCondition(found.reader.conditions, wanted)
 	}
 }
@@ -278,16 +278,6 @@ func earliestOf(times ...time.Time) time.Time {
 		}
 	}
 	return first
-}
-
-// bounded cuts a text between characters, and keeps only what is UTF-8: what the API server would store otherwise differs from
-// what is compared with it, and would be written again and again.
-func bounded(text string, most int) string {
-	if len(text) > most {
-		text = text[:most-len("...")]
-		return strings.ToValidUTF8(text, "") + "..."
-	}
-	return strings.ToValidUTF8(text, "?")
 }
 
 // happening is an Event to tell.

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/eventlog"
@@ -61,11 +62,8 @@ func newShared(cached, live client.Client, recorder events.EventRecorder, option
 // addControllers is the map of the program: what is kept, and what wakes it.
 func addControllers(mgr ctrl.Manager, s shared, wake waker, options controller.Options) error {
 	own := builder.WithPredicates(specOrRequest)
-	named := func(name string, object client.Object) *ctrl.Builder {
-		return ctrl.NewControllerManagedBy(mgr).Named(name).For(object, own).WithOptions(options)
-	}
-	identity := func(name string, object client.Object) *ctrl.Builder {
-		return ctrl.NewControllerManagedBy(mgr).Named(name).For(object, builder.WithPredicates(specOrRequest, s.fresh.created())).WithOptions(options)
+	named := func(name string, object client.Object, more ...predicate.Predicate) *ctrl.Builder {
+		return ctrl.NewControllerManagedBy(mgr).Named(name).For(object, builder.WithPredicates(append(more, specOrRequest)...)).WithOptions(options)
 	}
 	newAuthority := func() client.Object { return &v1alpha1.CertificateAuthority{} }
 	newClusterAuthority := func() client.Object { return &v1alpha1.ClusterCertificateAuthority{} }
@@ -81,14 +79,14 @@ func addControllers(mgr ctrl.Manager, s shared, wake waker, options controller.O
 		named("clustercertificateauthority", newClusterAuthority()).
 			Watches(&corev1.Secret{}, clusterOwnerOf("ClusterCertificateAuthority")).
 			Complete(finishing{s.reconcilerOf(newClusterAuthority())}),
-		identity("clientidentity", newClient()).
+		named("clientidentity", newClient(), s.fresh.created()).
 			Watches(&corev1.Secret{}, ownerOf(kindClientIdentity), builder.WithPredicates(s.secrets.others(kindClientIdentity))).
 			Watches(newAuthority(), wake.users(clients, indexAuthority)).
 			Watches(newClusterAuthority(), wake.clusterUsers(clients, indexClusterAuthority)).
 			Watches(&corev1.Namespace{}, wake.inNamespace(clients), builder.WithPredicates(labelsChanged)).
 			Watches(&v1alpha1.RotationPolicy{}, wake.users(clients, indexPolicy), own).
 			Complete(finishing{s.reconcilerOf(newClient())}),
-		identity("serveridentity", newServer()).
+		named("serveridentity", newServer(), s.fresh.created()).
 			Watches(&corev1.Secret{}, ownerOf(kindServerIdentity), builder.WithPredicates(s.secrets.others(kindServerIdentity))).
 			Watches(newAuthority(), wake.users(servers, indexAuthority)).
 			Watches(newClusterAuthority(), wake.clusterUsers(servers, indexClusterAuthority)).

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -124,13 +123,9 @@ func (n *uidNames) note(object client.Object, request ctrl.Request) {
 	n.known.Store(nameOf(object, request), string(object.GetUID()))
 }
 
-// forget gives the UID that the object had, empty where that is not known.
-func (n *uidNames) forget(memory *Memory, object client.Object, request ctrl.Request) types.UID {
-	known, ok := n.known.LoadAndDelete(nameOf(object, request))
-	if !ok {
-		return ""
+// forget forgets what is remembered of an object that is gone.
+func (n *uidNames) forget(memory *Memory, object client.Object, request ctrl.Request) {
+	if known, ok := n.known.LoadAndDelete(nameOf(object, request)); ok {
+		memory.Forget(known.(string)) //nolint:forcetypeassert // only strings are stored
 	}
-	uid := known.(string) //nolint:forcetypeassert // only strings are stored
-	memory.Forget(uid)
-	return types.UID(uid)
 }

@@ -121,18 +121,19 @@ func (r *Recorder) event(about *corev1.ObjectReference, kind, reason, action, no
 			Namespace: cmp.Or(about.Namespace, metav1.NamespaceDefault),
 			Name:      strings.TrimRight(about.Name[:min(len(about.Name), maxName-len(suffix))], "-.") + suffix,
 		},
-		EventTime: metav1.NewMicroTime(now), Type: kind, Reason: reason, Action: action, Note: bounded(note),
+		EventTime: metav1.NewMicroTime(now), Type: kind, Reason: reason, Action: action, Note: Bounded(note, maxNote),
 		ReportingController: r.name, ReportingInstance: r.instance, Regarding: *about,
 	}
 }
 
-// bounded keeps as much of a note as the API server takes, in whole characters.
-func bounded(note string) string {
-	const more = "..."
-	if len(note) > maxNote {
-		return strings.ToValidUTF8(note[:maxNote-len(more)], "") + more
+// Bounded cuts a text between characters, and keeps only what is UTF-8: what the API server would store otherwise differs from
+// what is compared with it, and would be written again and again.
+func Bounded(text string, most int) string {
+	if len(text) > most {
+		text = text[:most-len("...")]
+		return strings.ToValidUTF8(text, "") + "..."
 	}
-	return strings.ToValidUTF8(note, "?")
+	return strings.ToValidUTF8(text, "?")
 }
 
 // tell finds out whether the same was told a short while ago.

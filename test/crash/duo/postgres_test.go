@@ -104,6 +104,10 @@ func (r *realDatabase) dress(admin *corev1.Secret, object *v1alpha1.DatabaseServ
 	admin.StringData = map[string]string{"username": r.name + "_admin", "password": adminPassword, "host": r.server.Address()}
 	object.Spec.Address = r.server.Address()
 	object.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeRequire}
+	// What it is told of roles must not change because another play on the same server makes its own.
+	username, owner := r.base()
+	object.Spec.AllowedUsernames = []v1alpha1.RolePattern{v1alpha1.RolePattern(username + "*")}
+	object.Spec.AllowedOwners = []v1alpha1.RolePattern{v1alpha1.RolePattern(owner)}
 }
 
 func (r *realDatabase) base() (username, owner string) { return r.name + "_app", r.name + "_owner" }
