@@ -96,11 +96,7 @@ func texts[T ~string](in []T) []string {
 
 // proposeCertificate makes a new key and the request for it. A key is never used twice.
 func proposeCertificate(wanted material.Identity) (credential.Material, error) {
-	key, err := material.NewKey(wanted.KeyAlgorithm)
-	if err != nil {
-		return nil, err
-	}
-	request, err := material.NewRequest(key, wanted.Names)
+	key, request, err := material.NewKeyAndRequest(wanted.KeyAlgorithm, wanted.Names)
 	if err != nil {
 		return nil, err
 	}

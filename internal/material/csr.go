@@ -4,6 +4,7 @@
 package material
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
@@ -13,13 +14,30 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
+// NewKeyAndRequest makes a private key, as NewKey does, and the certificate request for it, as NewRequest does.
+func NewKeyAndRequest(algorithm KeyAlgorithm, names Names) (key credential.Sensitive, request []byte, err error) {
+	signer, err := generateKey(algorithm)
+	if err != nil {
+		return credential.Sensitive{}, nil, err
+	}
+	if key, err = encodeKey(signer); err != nil {
+		return credential.Sensitive{}, nil, err
+	}
+	request, err = requestOf(signer, names)
+	return key, request, err
+}
+
 // NewRequest makes a certificate request (PKCS#10, RFC 2986, PEM) for names, signed by the private key.
 func NewRequest(key credential.Sensitive, names Names) ([]byte, error) {
-	if err := names.Validate(); err != nil {
-		return nil, err
-	}
 	signer, err := ParseKey(key.Reveal())
 	if err != nil {
+		return nil, err
+	}
+	return requestOf(signer, names)
+}
+
+func requestOf(signer crypto.Signer, names Names) ([]byte, error) {
+	if err := names.Validate(); err != nil {
 		return nil, err
 	}
 	names = names.Normalize()

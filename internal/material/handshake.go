@@ -30,20 +30,18 @@ const (
 // lintHandshakes uses the candidate in every role that its usages name. It gives the chains that the other sides verified; none
 // where one did not.
 func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) (chains [][]*x509.Certificate, err error) {
-	pair, err := tls.X509KeyPair(c.Material[credential.KeyCertificate].Reveal(), c.Material[credential.KeyPrivateKey].Reveal())
-	if err != nil {
-		// The cause is left out: it comes from a decoder that has seen the key.
-		return nil, findings{badCertificate("crypto/tls does not accept the certificate with its key")}
-	}
 	other, err := peer()
 	if err != nil {
 		return nil, fmt.Errorf("making the other side of the handshake: %w", err)
 	}
 	var found findings
 	versions := []uint16{tls.VersionTLS13, tls.VersionTLS12}
-	shape := shapeOf(secret, c)
+	pair, shape := secret.pair(), shapeOf(secret, c)
 	if _, ok := shapes.Load(shape); ok {
 		versions = versions[:1]
+	} else if pair, err = tls.X509KeyPair(c.Material[credential.KeyCertificate].Reveal(), c.Material[credential.KeyPrivateKey].Reveal()); err != nil {
+		// The cause is left out: it comes from a decoder that has seen the key.
+		return nil, findings{badCertificate("crypto/tls does not accept the certificate with its key")}
 	}
 	for _, version := range versions {
 		h := handshake{secret: secret, pair: pair, peer: other, now: c.Now, version: version, verified: &chains}
@@ -62,6 +60,15 @@ func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) (chains
 	}
 	shapes.Store(shape, struct{}{})
 	return chains, nil
+}
+
+// pair is what crypto/tls makes of tls.crt and tls.key, of what was read of them already.
+func (s *TLSSecret) pair() tls.Certificate {
+	out := tls.Certificate{PrivateKey: s.key, Leaf: s.Leaf}
+	for _, certificate := range append([]*x509.Certificate{s.Leaf}, s.Intermediates...) {
+		out.Certificate = append(out.Certificate, certificate.Raw)
+	}
+	return out
 }
 
 // shapes are those of which a certificate got through TLS 1.2 in this process.

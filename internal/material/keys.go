@@ -53,6 +53,10 @@ func NewKey(algorithm KeyAlgorithm) (credential.Sensitive, error) {
 	if err != nil {
 		return credential.Sensitive{}, err
 	}
+	return encodeKey(key)
+}
+
+func encodeKey(key crypto.Signer) (credential.Sensitive, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return credential.Sensitive{}, errors.New("encoding a new private key as PKCS#8 failed")

@@ -4,6 +4,7 @@
 package material
 
 import (
+	"crypto"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -44,6 +45,7 @@ type TLSSecret struct {
 	// Authorities are the trust anchors.
 	Authorities []*x509.Certificate
 
+	key      crypto.Signer
 	material credential.Material
 }
 
@@ -142,7 +144,7 @@ func ParseTLSSecret(data map[string][]byte) (*TLSSecret, error) {
 	for _, name := range []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority} {
 		material[name] = credential.NewSensitive(data[name])
 	}
-	return &TLSSecret{Leaf: chain[0], Intermediates: chain[1:], Authorities: authorities, material: material}, nil
+	return &TLSSecret{Leaf: chain[0], Intermediates: chain[1:], Authorities: authorities, key: key, material: material}, nil
 }
 
 // badSecret is a finding about what a Secret holds.

@@ -144,7 +144,11 @@ var (
 	nameIs     = []byte(`"name":"app-`)
 	isReady    = []byte(`"status":"True","type":"Ready"`)
 	revisionIs = []byte(`"revision":`)
+	versionIs  = []byte(`"resourceVersion":"`)
 )
+
+// anyVersion begins a watch with all that is there.
+const anyVersion = "0"
 
 // watch begins to look at n objects of the resource.
 func (a *applier) watch(t *testing.T, resource string, n int) *watcher {
@@ -152,33 +156,46 @@ func (a *applier) watch(t *testing.T, resource string, n int) *watcher {
 	w := &watcher{revision: make([]int32, n), reached: map[int32]int{}, at: map[int32]time.Time{}, news: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	a.watches = append(a.watches, cancel)
-	path := "/apis/rekey.dev/v1alpha1/" + resource + "?watch=1&resourceVersion=0"
-	body, err := a.stream(ctx, path)
+	path := "/apis/rekey.dev/v1alpha1/" + resource + "?watch=1&resourceVersion="
+	body, err := a.stream(ctx, path+anyVersion)
 	if err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		for err == nil {
-			w.read(body)
-			// The API server ends watches of a kind that it has just come to know. A new one begins with all that is there.
-			body, err = a.stream(ctx, path)
+		for seen := anyVersion; err == nil; {
+			// The API server ends watches of a kind that it has just come to know, and those that are slower than its own
+			// patience. A new one goes on where the last one was: to be told of everything anew would cost the API server more
+			// than what is measured.
+			seen = w.read(body, seen)
+			body, err = a.stream(ctx, path+seen)
 		}
 		w.end(err)
 	}()
 	return w
 }
 
-// read looks at a watch until it ends.
-func (w *watcher) read(body io.ReadCloser) {
+// read looks at a watch until it ends, and gives the last version that was seen.
+func (w *watcher) read(body io.ReadCloser, seen string) string {
 	defer func() { _ = body.Close() }()
 	lines := bufio.NewReaderSize(body, 1<<18)
 	for {
 		line, err := lines.ReadSlice('\n')
 		if err != nil {
-			return
+			return seen
 		}
+		seen = versionOf(line)
 		w.look(line)
 	}
+}
+
+// versionOf finds the version of the object that an event shows; one that says that a version is gone shows none.
+func versionOf(line []byte) string {
+	_, rest, found := bytes.Cut(line, versionIs)
+	version, _, closed := bytes.Cut(rest, []byte{'"'})
+	if !found || !closed {
+		return anyVersion
+	}
+	return string(version)
 }
 
 func (w *watcher) look(line []byte) {

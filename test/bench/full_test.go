@@ -37,7 +37,7 @@ var plans = map[string]struct {
 	credentials, rounds int
 }{
 	results.Full: {[]part{
-		{fleet{1000, 1}, 3, everything(15 * time.Second)}, {fleet{5000, 1}, 1, everything(15 * time.Second)}, {fleet{10000, 1}, 1, everything(time.Minute)},
+		{fleet{1000, 1}, 5, everything(15 * time.Second)}, {fleet{5000, 1}, 1, everything(15 * time.Second)}, {fleet{10000, 1}, 1, everything(time.Minute)},
 		{fleet{1000, 100}, 3, everything(0)}, {fleet{5000, 100}, 1, chapters{}}, {fleet{10000, 100}, 1, chapters{restart: true}},
 	}, 200, 3},
 	results.Short: {[]part{
