@@ -77,6 +77,7 @@ crash: $(GOTESTSUM) ## Killed at every effect, two of everything, hostile surrou
 .PHONY: bench
 bench: $(GOTESTSUM) ## Speed and memory beside a bare operator, into docs/benchmarks.md; about 20 minutes (REKEY_SIZE=short: 4, no page)
 	@hack/install-deps.sh test
+	@rm -f .cache/test/bench/$(REKEY_SIZE).json # of an earlier run
 	@assets="$$($(MAKE) assets)" && status=0 && { KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh bench $(TESTFLAGS) || status=$$?; } && \
 	if [ "$(REKEY_SIZE)" = full ]; then go run ./test/bench/page || status=1; fi; exit $$status
 

@@ -135,6 +135,30 @@ func TestAnotherNoteIsAnotherEventAndTheSameOneIsCounted(t *testing.T) {
 	p.want("Warning Failed: no route to host (3 times)", "Warning Failed: the password is wrong")
 }
 
+// A name is cut where there is no room for the instant, and a part of a DNS subdomain ends with a letter or a digit.
+func TestNamesAreCutSoThatTheyStayNames(t *testing.T) {
+	p := newPlace(t)
+	const suffix = len(".18c8a1b2c3d4e5f6")
+	for what, name := range map[string]string{
+		"at a dot":              strings.Repeat("a", maxName-suffix-1) + "." + strings.Repeat("b", suffix),
+		"at a hyphen":           strings.Repeat("c", maxName-suffix-1) + "-" + strings.Repeat("d", suffix),
+		"between a hyphen, dot": strings.Repeat("e", maxName-suffix-3) + "-e." + strings.Repeat("f", suffix),
+	} {
+		about := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: p.about.Namespace, Name: name}}
+		if err := p.client.Create(t.Context(), about); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		r := p.recorder(clock.RealClock{})
+		p.ended = sync.Once{}
+		p.start(r)
+		r.Eventf(about, nil, corev1.EventTypeNormal, "Issued", "Publish", "%s", what)
+		p.end()
+	}
+	if got := p.told(); len(got) != 3 {
+		t.Errorf("told is %q, want three", got)
+	}
+}
+
 func TestTheSameLaterIsToldAgain(t *testing.T) {
 	p := newPlace(t)
 	now := testclock.NewFakePassiveClock(time.Now())

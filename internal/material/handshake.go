@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/recent"
 )
 
 const (
@@ -37,7 +39,7 @@ func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) (chains
 	var found findings
 	versions := []uint16{tls.VersionTLS13, tls.VersionTLS12}
 	pair, shape := secret.pair(), shapeOf(secret, c)
-	if _, ok := shapes.Load(shape); ok {
+	if _, ok := shapes.Get(shape); ok {
 		versions = versions[:1]
 	} else if pair, err = tls.X509KeyPair(c.Material[credential.KeyCertificate].Reveal(), c.Material[credential.KeyPrivateKey].Reveal()); err != nil {
 		// The cause is left out: it comes from a decoder that has seen the key.
@@ -58,7 +60,7 @@ func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) (chains
 	if len(found) > 0 {
 		return nil, found
 	}
-	shapes.Store(shape, struct{}{})
+	shapes.Put(shape, struct{}{})
 	return chains, nil
 }
 
@@ -71,26 +73,18 @@ func (s *TLSSecret) pair() tls.Certificate {
 	return out
 }
 
-// shapes are those of which a certificate got through TLS 1.2 in this process.
-var shapes sync.Map
+// shapes are those of which a certificate got through TLS 1.2 in this process, as far as it remembers.
+var shapes = recent.New[struct{}](256)
 
-// shape is what TLS 1.2 looks at and TLS 1.3 does not: algorithms and usages. That this key and this chain can be used, TLS
-// 1.3 shows for every certificate anew; TLS 1.2 is tried with the first of each shape.
-type shape struct {
-	key       KeyAlgorithm
-	usages    x509.KeyUsage
-	roles     string
-	chain     string
-	authority string
-}
-
-func shapeOf(secret *TLSSecret, c Candidate) shape {
-	out := shape{key: AlgorithmOf(secret.Leaf.PublicKey), usages: secret.Leaf.KeyUsage, authority: string(secret.Leaf.AuthorityKeyId),
-		roles: fmt.Sprint(c.Identity.Usages, secret.Leaf.ExtKeyUsage)}
+// shapeOf names what TLS 1.2 looks at and TLS 1.3 does not: algorithms and usages. That this key and this chain can be used,
+// TLS 1.3 shows for every certificate anew; TLS 1.2 is tried with the first of each shape.
+func shapeOf(secret *TLSSecret, c Candidate) recent.Digest {
+	out := fmt.Appendf(nil, "%s %d %v %v %x", AlgorithmOf(secret.Leaf.PublicKey), secret.Leaf.KeyUsage, c.Identity.Usages,
+		secret.Leaf.ExtKeyUsage, secret.Leaf.AuthorityKeyId)
 	for _, certificate := range append([]*x509.Certificate{secret.Leaf}, secret.Intermediates...) {
-		out.chain += certificate.SignatureAlgorithm.String() + " "
+		out = fmt.Appendf(out, " %s", certificate.SignatureAlgorithm)
 	}
-	return out
+	return sha256.Sum256(out)
 }
 
 func (h handshake) inRole(ctx context.Context, usage Usage) error {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -115,6 +116,32 @@ func TestWhoKnowsAnOlderObjectIsToldSo(t *testing.T) {
 	must[Snapshot](t)(newer.Save(t.Context(), ledger))
 	if !overtaken("149") {
 		t.Error("a later writer has left no trace")
+	}
+}
+
+// Somebody edits the annotation to what is no version: nobody can tell who is later, so that a live look decides, and the next
+// write says again for which state it was made.
+func TestADamagedVersionHeals(t *testing.T) {
+	w := newWorld(t)
+	opts := w.ledgerOptions("orders")
+	opts.Owner.ResourceVersion = "100"
+	w.published(t, opts)
+	for _, name := range []string{shown, w.ledgerName("orders")} {
+		w.edit(t, name, func(s *corev1.Secret) { s.Annotations[v1alpha1.AnnotationOwnerVersion] = "yesterday" })
+	}
+	store := NewLedgered(opts)
+	snapshot := must[Snapshot](t)(store.Load(t.Context()))
+	if !snapshot.Overtaken {
+		t.Error("nobody can tell who is later, and it is not said")
+	}
+	ledger := snapshot.Ledger.Clone()
+	ledger.LastSeq++
+	must[Snapshot](t)(store.Save(t.Context(), ledger))
+	if got := w.secret(t, w.ledgerName("orders")).Annotations[v1alpha1.AnnotationOwnerVersion]; got != "100" {
+		t.Errorf("the ledger says %q after a write, want 100", got)
+	}
+	if snapshot := must[Snapshot](t)(NewLedgered(opts).Load(t.Context())); snapshot.Overtaken {
+		t.Error("it is still not known who is later")
 	}
 }
 

@@ -85,7 +85,22 @@ func storm(p Pair) (float64, bool) {
 	return p.Rekey.Renewal.Seconds / p.Rekey.Issue.Seconds, true
 }
 
-func rekeyPeak(p Pair) (float64, bool)      { return mega(p.Rekey.PeakRSS), true }
+// restartShare is how long a restart took until all was quiet, by how long the first issue took.
+func restartShare(p Pair) (float64, bool) {
+	if p.Rekey.Restart == nil {
+		return 0, false
+	}
+	return p.Rekey.Restart.Seconds / p.Rekey.Issue.Seconds, true
+}
+
+// rekeyPeak is the highest of the whole life.
+func rekeyPeak(p Pair) (float64, bool) {
+	peak := p.Rekey.PeakRSS
+	if p.Rekey.Restart != nil {
+		peak = max(peak, p.Rekey.Restart.PeakRSS)
+	}
+	return mega(peak), true
+}
 func rekeyIssuePeak(p Pair) (float64, bool) { return mega(p.Rekey.Issue.PeakRSS), true }
 func floorPeak(p Pair) (float64, bool)      { return mega(p.Floor.PeakRSS), true }
 
