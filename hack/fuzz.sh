@@ -6,6 +6,11 @@
 # those that are named. It finds them itself. What breaks one is kept by Go under testdata/fuzz beside the test, and is from
 # then on a case of make test. At the end stands what each did; the last line is "N passed, N failed".
 #
+# A corpus is kept in testdata/fuzz/TARGET beside the test: one file for each input, named by its hash, replayed by plain
+# `go test`. Go writes only inputs there that fail; those that merely reach new code it leaves in its cache, which dies with the
+# machine: "$(go env GOCACHE)/fuzz/github.com/rekey/rekey/PACKAGE/TARGET". After a long run, copy some of those to testdata/fuzz:
+# small ones (below 2 KiB, about twenty for each target, of different lengths), and none that holds a key or a certificate.
+#
 # Each target has one worker: some start a server of their own, and starting as many as there are processors would cost more
 # than it brings.
 set -uo pipefail
