@@ -49,6 +49,7 @@ func TestForTheWholeCluster(t *testing.T) {
 		{"a credential deleted with Delete takes Secret, ledger and logins along", credentialDeleted},
 		{"a credential deleted with Retain leaves everything, which one of its name adopts", credentialRetained},
 		{"an operator that is killed again and again in the middle of rotations refuses no client and leaves nothing behind", killed},
+		{"a namespace that ends in the middle of a rotation goes with all that is in it", namespaceEnds},
 		{"nothing was forbidden to the operator", nothingForbidden},
 		{"no secret stands in logs, Events or statuses", nothingLeaked},
 		{"undeploy leaves the Secrets with Retain", undeployed},
