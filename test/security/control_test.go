@@ -98,11 +98,11 @@ spec: {interval: 30s, overlap: {minimum: 1s}, warnBefore: 10s, alarmBefore: 5s}
 `, planted))
 	l.annotate(credentialNamed("plain"), v1alpha1.AnnotationRotate, "now")
 	l.has("DatabaseCredential", "plain", "Overlapping")
-	scraped := l.operators[0].scrape()
+	l.operators[0].scrape()
 	l.operators[0].stop()
 	l.witness.stop()
 	secrets, _ := l.witness.secrets()
-	texts := l.texts(scraped)
+	texts := l.texts()
 	where := map[string]bool{}
 	for _, found := range canary.Search(secrets, texts) {
 		_, place, _ := strings.Cut(found, " is in ")

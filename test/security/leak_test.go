@@ -24,11 +24,11 @@ func TestALifeUnderTheRightsOfConfigNamespaced(t *testing.T) { ask(t, liveOn(t, 
 func ask(t *testing.T, l *life) {
 	t.Helper()
 	last := l.operators[len(l.operators)-1]
-	scraped := last.scrape()
+	last.scrape()
 	last.stop()
 	l.witness.stop()
-	t.Run("no password and no private key stands anywhere but in Secrets", func(t *testing.T) { noPlainSecret(t, l, scraped) })
-	t.Run("verifiers are seen where the admin cannot prevent it, and nowhere else", func(t *testing.T) { verifiersAsDocumented(t, l, scraped) })
+	t.Run("no password and no private key stands anywhere but in Secrets", func(t *testing.T) { noPlainSecret(t, l) })
+	t.Run("verifiers are seen where the admin cannot prevent it, and nowhere else", func(t *testing.T) { verifiersAsDocumented(t, l) })
 	t.Run("nothing was forbidden to the operator", func(t *testing.T) { nothingForbidden(t, l) })
 	t.Run("the operator has no right that it does not use", func(t *testing.T) { noIdleRight(t, l) })
 	t.Run("no Secret is listed where the operator does not work", func(t *testing.T) { listsItsOwnOnly(t, l) })
@@ -47,11 +47,11 @@ func wantPlaces(l *life) []string {
 	return out
 }
 
-func noPlainSecret(t *testing.T, l *life, scraped string) {
+func noPlainSecret(t *testing.T, l *life) {
 	t.Helper()
 	secrets, _ := l.witness.secrets()
 	secrets["superuser of the first server"], secrets["superuser of the last server"] = []byte(l.databases[0].Password), []byte(l.databases[len(l.databases)-1].Password)
-	texts := l.texts(scraped)
+	texts := l.texts()
 	if diff := cmp.Diff(wantPlaces(l), slices.Sorted(maps.Keys(texts))); diff != "" {
 		t.Errorf("places that were searched (-want +got):\n%s", diff)
 	}
@@ -71,11 +71,11 @@ func noPlainSecret(t *testing.T, l *life, scraped string) {
 
 // verifiersAsDocumented wants exactly what docs/threat-model.md says. A verifier is not the password, but it can be guessed
 // from, offline.
-func verifiersAsDocumented(t *testing.T, l *life, scraped string) {
+func verifiersAsDocumented(t *testing.T, l *life) {
 	t.Helper()
 	_, verifiers := l.witness.secrets()
 	seen := map[string]bool{}
-	for _, found := range canary.Search(verifiers, l.texts(scraped)) {
+	for _, found := range canary.Search(verifiers, l.texts()) {
 		what, where, _ := strings.Cut(found, " is in ")
 		object, _, _ := strings.Cut(what, " #")
 		admin, _, known := strings.Cut(object, "-")

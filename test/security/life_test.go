@@ -27,6 +27,8 @@ type life struct {
 	witness   *witness
 	databases []*database
 	operators []*operator
+	// seen is what stood in objects after each trouble.
+	seen shelves
 }
 
 // liveOn lives it. What is left afterwards is for the questions.
@@ -39,12 +41,12 @@ func liveOn(t *testing.T, folder string) *life {
 	}
 	binary := build(t, "rekey")
 	l.operators = append(l.operators, l.run(binary, "rekey"))
-	l.begin()
-	l.rotate()
-	l.suffer()
-	l.failWrites()
-	l.tamper()
-	// A second process takes over from one that dies, and ends itself in order.
+	for _, trouble := range []func(){l.begin, l.rotate, l.suffer, l.failWrites, l.tamper} {
+		trouble()
+		l.snapshot()
+	}
+	// A second process takes over from one that dies, and ends itself in order. What the first one counted dies with it.
+	l.operators[0].scrape()
 	l.operators[0].kill()
 	l.operators = append(l.operators, l.run(binary, "rekey"))
 	l.end()

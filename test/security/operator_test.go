@@ -80,6 +80,8 @@ type operator struct {
 	metrics, probe string
 	ended          chan error
 	stdout, stderr *book
+	// scraped is what its metrics said, each time that somebody asked.
+	scraped *book
 	// place collects what /proc and the disk showed while it ran.
 	place *book
 	stop  func()
@@ -133,7 +135,7 @@ func freePort(t *testing.T) string {
 // little the process knows; name is its argv[0].
 func (c *cluster) run(binary, name string, environment ...string) *operator {
 	c.t.Helper()
-	o := &operator{c: c, dir: c.t.TempDir(), metrics: freePort(c.t), probe: freePort(c.t), ended: make(chan error, 1), stdout: &book{}, stderr: &book{}, place: &book{}}
+	o := &operator{c: c, dir: c.t.TempDir(), metrics: freePort(c.t), probe: freePort(c.t), ended: make(chan error, 1), stdout: &book{}, stderr: &book{}, scraped: &book{}, place: &book{}}
 	arguments := []string{"--kubeconfig", c.accountConfig(), "--operator-namespace", operatorNamespace, "--allow-loopback", "--log-level", "trace", "--leader-elect",
 		"--metrics-bind-address", o.metrics, "--health-probe-bind-address", o.probe}
 	if c.folder == "namespaced" {
@@ -285,5 +287,6 @@ func (o *operator) scrape() string {
 		out = text
 		return err
 	})
+	o.scraped.note(out)
 	return out
 }

@@ -64,7 +64,7 @@ func TestAPanicShowsNoSecret(t *testing.T) {
 	if len(secrets) < 6 {
 		t.Errorf("only %d secrets were seen", len(secrets))
 	}
-	for _, found := range canary.Search(secrets, l.texts(scraped)) {
+	for _, found := range canary.Search(secrets, l.texts()) {
 		t.Error(found)
 	}
 }

@@ -90,13 +90,25 @@ func (c *cluster) objects(to shelves) {
 	}
 }
 
-// texts are all the places, with what stands there. A place in which nothing stands is a mistake of the search.
-func (l *life) texts(scraped string) map[string]string {
+// snapshot keeps what stands in objects now: what somebody deletes later, or a later condition replaces, was readable.
+func (l *life) snapshot() {
 	l.t.Helper()
+	if l.seen == nil {
+		l.seen = shelves{}
+	}
+	l.objects(l.seen)
+}
+
+// texts are all the places, with what stands there. A place in which nothing stands is a mistake of the search.
+func (l *life) texts() map[string]string {
+	l.t.Helper()
+	l.snapshot()
 	to := shelves{}
-	l.objects(to)
-	to.put("metrics", "", scraped)
+	for place, text := range l.seen {
+		to.put(place, "at one time or another", text.String())
+	}
 	for _, o := range l.operators {
+		to.put("metrics", "", o.scraped.String())
 		to.put("standard output", "", o.stdout.String())
 		to.put("standard error", "", o.stderr.String())
 		to.put("arguments, environment and files of the process", "", o.place.String())
