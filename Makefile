@@ -84,12 +84,12 @@ bench: $(GOTESTSUM) ## Speed and memory beside a bare operator, into docs/benchm
 .PHONY: try
 try: ## Run every test that shows a class of docs/reliability.md (CLASS=R2)
 	@hack/install-deps.sh test
-	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/try --class "$(CLASS)"
+	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/try --class "$(CLASS)" $(if $(RECORD),--record)
 
 .PHONY: mutate
 mutate: ## Break the product in every way of docs/reliability.md, one at a time; each guarding test must fail (CLASS=R2)
 	@hack/install-deps.sh test
-	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/mutate --class "$(CLASS)"
+	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/mutate --class "$(CLASS)" $(if $(RECORD),--record)
 
 .PHONY: fuzz
 fuzz: ## Try every fuzz target for FUZZTIME (5m), or those of FUZZ

@@ -32,7 +32,13 @@ func pages(root string) []generated {
 	return []generated{
 		{at("docs/api.md"), func() (string, error) { return apiPage(at(crds)) }},
 		{at("docs/conditions.md"), func() (string, error) { return conditionsPage(at(conditionsFile)) }},
-		{at("docs/reliability.md"), func() (string, error) { return reliabilityPage(at(reliability.Rows), at(matrixFile)) }},
+		{at("docs/reliability.md"), func() (string, error) {
+			results, err := reliability.Results(root)
+			if err != nil {
+				return "", err
+			}
+			return reliabilityPage(at(reliability.Rows), at(matrixFile), results)
+		}},
 	}
 }
 

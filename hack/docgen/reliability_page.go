@@ -50,16 +50,17 @@ Pick a class. In a clone of the repository, with Go installed:
 ` + "```sh\nmake try CLASS=R2       # runs every test of the class\nmake mutate CLASS=R2    # breaks the product in each way of the row, and expects the test to fail\n```" + `
 
 Both build the local Kubernetes the first time (some minutes) and install what the tests need. A break never touches your files:
-the compiler is handed another version of the one that it changes. ` + "`make mutate`" + ` without a class applies every break, ` + "`make try`" + ` runs
-every test. Long tests run in their short size; ` + "`REKEY_SIZE=full`" + ` in the environment runs them whole.
+the compiler is handed another version of the one that it changes, and what is not compiled, such as a manifest, is changed in
+a copy. ` + "`make mutate`" + ` without a class applies every break, ` + "`make try`" + ` runs every test. Long tests run in their short size;
+` + "`REKEY_SIZE=full`" + ` in the environment runs them whole.
 
-The table has no column of results, since a page cannot know them: continuous integration (` + "`.ci/run`" + `) runs every test
-below, in the stage that stands beside it, and what fails there fails the build. It also holds that every break still fits
-the source.
+Continuous integration (` + "`.ci/run`" + `) runs every test below, in the stage that stands beside it, and holds that every break still
+fits the source. What a run on purpose saw stands below its class, with the day and the commit that it saw:
+` + "`RECORD=1 make try CLASS=R2`" + ` or ` + "`RECORD=1 make mutate CLASS=R2`" + ` writes it down, ` + "`make docs`" + ` puts it here.
 `
 
 // reliabilityPage is docs/reliability.md: the classes of every part, and the crash matrix.
-func reliabilityPage(rowsFolder, matrixFile string) (string, error) {
+func reliabilityPage(rowsFolder, matrixFile string, results map[string]reliability.Result) (string, error) {
 	rows, err := reliability.Load(rowsFolder)
 	if err != nil {
 		return "", err
@@ -85,7 +86,7 @@ func reliabilityPage(rowsFolder, matrixFile string) (string, error) {
 		}
 		for _, class := range part.Classes() {
 			if row := byClass[class]; row.Absent == "" {
-				writeRow(&out, row)
+				writeRow(&out, row, results[class])
 			}
 		}
 	}
@@ -120,9 +121,13 @@ func mutateCommand(row reliability.Row) string {
 	return "`make mutate CLASS=" + row.Class + "`"
 }
 
-// writeRow is all that there is to say of a class: its tests with what each shows and where it runs, and its breaks.
-func writeRow(out *strings.Builder, row reliability.Row) {
+// writeRow is all that there is to say of a class: its tests with what each shows and where it runs, its breaks, and what
+// was seen of them.
+func writeRow(out *strings.Builder, row reliability.Row, seen reliability.Result) {
 	fmt.Fprintf(out, "\n### %s\n\n%s. %s\n\n", row.Class, capital(strings.TrimSuffix(line(row.Title), ".")), line(row.Guard))
+	if said := seen.String(); said != "" {
+		fmt.Fprintf(out, "%s\n\n", said)
+	}
 	out.WriteString("| test | shows | stage |\n|---|---|---|\n")
 	for _, test := range row.Tests {
 		fmt.Fprintf(out, "| `%s` `%s` | %s | %s |\n", test.Package, plain(test.Run), capital(line(test.Shows)), test.Stage())

@@ -23,7 +23,7 @@ func place(t *testing.T, matrix, without string) (rows, file string) {
 		text := "class: " + class + "\ntitle: it stops\nabsent: there is none.\n"
 		switch class {
 		case "R2":
-			text = "class: R2\ntitle: a | b\nguard: It is not.\ntests:\n- {package: ./heart, run: ^TestItBeats$, shows: it beats, tags: e2e}\n" +
+			text = "class: R2\ntitle: a | b\nguard: It is not.\ntests:\n- {package: ./test/e2e, run: ^TestItBeats$, shows: it beats, tags: e2e}\n" +
 				"breaks:\n- {name: it stops, file: heart/heart.go, find: a, replace: b, package: ./heart, run: ^TestItBeats$}\n"
 		case without:
 			continue
@@ -42,14 +42,17 @@ func place(t *testing.T, matrix, without string) (rows, file string) {
 }
 
 func TestThePageHasEveryClassItsTestsAndBreaksAndTheMatrix(t *testing.T) {
-	got, err := reliabilityPage(place(t, smallMatrix, ""))
+	rows, matrix := place(t, smallMatrix, "")
+	seen := map[string]reliability.Result{"R2": {Tests: &reliability.Seen{Date: "2026-05-01", Commit: "ab1dd73", Good: 6, Of: 7}}}
+	got, err := reliabilityPage(rows, matrix, seen)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
 		"| R1 | It stops | Nothing yet can go wrong so: there is none. | | |",
 		`| [R2](#r2) | A \| b | It is not. | ` + "`make try CLASS=R2` | `make mutate CLASS=R2` |",
-		"| `./heart` `TestItBeats` | It beats | e2e |",
+		"| `./test/e2e` `TestItBeats` | It beats | e2e |",
+		"A \\| b. It is not.\n\nSeen 2026-05-01 at ab1dd73: 6 of 7 tests passed.\n\n| test |",
 		"| It stops | [heart.go](../heart/heart.go) | `TestItBeats` |",
 		"| DatabaseCredential | first issue | 1 | 2 | 1 |",
 		"| 1 | create Secret/ledger | ✓ | · | stuck | · | · |",
@@ -75,7 +78,8 @@ func TestThePageIsNotWrittenWithoutWhatItPromises(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			_, err := reliabilityPage(place(t, tc.matrix, tc.without))
+			rows, matrix := place(t, tc.matrix, tc.without)
+			_, err := reliabilityPage(rows, matrix, nil)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want an error with %q", err, tc.want)
 			}

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,7 +28,7 @@ type Run struct {
 	Select string
 	// Tags are build tags, divided by commas.
 	Tags string
-	// Overlay is a file as go build -overlay wants it; empty for none.
+	// Overlay is a file as go build -overlay wants it; empty for none. A test that builds a program builds it with it.
 	Overlay string
 	// Timeout is that of the tests, without building.
 	Timeout time.Duration
@@ -49,8 +50,10 @@ type Result struct {
 	Broken bool
 	// Output is what the tests printed.
 	Output string
-	// Took is how long the tests ran, without building.
+	// Took is how long the tests ran, without building. Of a run that go test remembers it is what they took then.
 	Took time.Duration
+
+	tests time.Duration // how long all of them took, one after another
 }
 
 // event is a line of go test -json.
@@ -78,7 +81,7 @@ func (r Run) Do(ctx context.Context) (Result, error) {
 	}
 	cmd := exec.CommandContext(ctx, "go", r.arguments(folder)...)
 	cmd.Dir = module
-	cmd.Env = append(append(os.Environ(), "TMPDIR="+scratch, "GOTMPDIR="+scratch), r.Environment...)
+	cmd.Env = slices.Concat(os.Environ(), []string{"TMPDIR=" + scratch, "GOTMPDIR=" + scratch}, r.Environment, r.overlaid())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
@@ -109,13 +112,18 @@ func (r Run) arguments(folder string) []string {
 	if r.Tags != "" {
 		out = append(out, "-tags", r.Tags)
 	}
-	if r.Overlay != "" {
-		out = append(out, "-overlay", r.Overlay)
-	}
-	if r.Again {
+	if r.Again || r.Overlay != "" { // go test does not know what a program is made of that a test builds
 		out = append(out, "-count=1")
 	}
 	return append(out, folder)
+}
+
+// overlaid hands the overlay through the environment, so that it also reaches every go build that a test calls.
+func (r Run) overlaid() []string {
+	if r.Overlay == "" {
+		return nil
+	}
+	return []string{strings.TrimSpace("GOFLAGS="+os.Getenv("GOFLAGS")) + " '-overlay=" + r.Overlay + "'"}
 }
 
 // module is the folder of the module that the package belongs to, and the package seen from there.
@@ -168,12 +176,17 @@ func (r *Result) take(e event, output, build *strings.Builder) bool {
 	case "build-output":
 		build.WriteString(e.Output)
 	case "pass", "fail", "skip":
+		took := time.Duration(e.Elapsed * float64(time.Second))
 		if e.Test == "" {
-			r.Took += time.Duration(e.Elapsed * float64(time.Second))
+			r.Took = max(r.Took, took)
 			if e.FailedBuild != "" && build.Len() == 0 {
 				build.WriteString(e.FailedBuild + " does not build")
 			}
 			return e.Action == "fail"
+		}
+		if !strings.Contains(e.Test, "/") {
+			r.tests += took
+			r.Took = max(r.Took, r.tests)
 		}
 		r.note(e)
 	}
@@ -210,6 +223,12 @@ func (r *Result) Verdict() error {
 		return fmt.Errorf("skipped: %s", strings.Join(r.Skipped, ", "))
 	}
 	return nil
+}
+
+// Shown says whether what the expression selects ran, and all of it passed.
+func (r *Result) Shown(expression string) bool {
+	return r.Build == "" && !r.TimedOut && !r.Broken && Selected(expression, r.Passed) &&
+		!Selected(expression, r.Failed) && !Selected(expression, r.Skipped)
 }
 
 // Selected says whether one of the tests is selected by the expression, down to its last subtest.

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -33,7 +34,9 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	flags.SetOutput(out)
 	class := flags.String("class", "", "break only what this class names, such as R2; several with commas")
 	name := flags.String("name", "", "break only what has these words in its name")
+	record := flags.Bool("record", false, "write what was seen into test/reliability/results.json")
 	list := flags.Bool("list", false, "print the breaks, and do nothing")
+	why := flags.Bool("why", false, "print what the guard said of each break")
 	parallel := flags.Int("parallel", 2, "how many breaks are tried at a time")
 	patience := flags.Duration("patience", time.Minute, "how long a test may take at least, and three times what it takes without the break; then it counts as failed")
 	if err := flags.Parse(args); err != nil {
@@ -53,8 +56,39 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	session := session{root: root, parallel: *parallel, environment: environment, out: out, patience: *patience}
-	return session.run(ctx, mutants)
+	if *record && *name != "" {
+		return errors.New("some breaks of a class say nothing of the class: record without a name")
+	}
+	session := session{root: root, parallel: *parallel, environment: environment, out: out, patience: *patience, why: *why}
+	if !*record {
+		_, err := session.run(ctx, mutants)
+		return err
+	}
+	seen, err := gotest.Look(ctx, root)
+	if err != nil {
+		return err
+	}
+	outcomes, err := session.run(ctx, mutants)
+	if outcomes == nil { // it did not come to its end
+		return err
+	}
+	return errors.Join(err, reliability.Record(root, count(mutants, outcomes, seen)))
+}
+
+// count says of each class how many of its breaks were caught.
+func count(mutants []mutant, outcomes []outcome, seen reliability.Seen) map[string]reliability.Result {
+	out := map[string]reliability.Result{}
+	for i, m := range mutants {
+		if out[m.class].Breaks == nil {
+			one := seen
+			out[m.class] = reliability.Result{Breaks: &one}
+		}
+		out[m.class].Breaks.Of++
+		if outcomes[i].verdict == caught {
+			out[m.class].Breaks.Good++
+		}
+	}
+	return out
 }
 
 // mutant is a break of a class.

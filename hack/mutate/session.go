@@ -5,8 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -34,6 +32,8 @@ type session struct {
 	out         io.Writer
 	// patience is the least time that tests of a broken product have; one that hangs is caught by it.
 	patience time.Duration
+	// why prints the end of what the guard said of each break.
+	why bool
 
 	mu sync.Mutex
 }
@@ -41,11 +41,12 @@ type session struct {
 // outcome is what became of one break, and how long building and testing took.
 type outcome struct {
 	verdict, detail string
+	said            string // by the guard
 	took            time.Duration
 }
 
-// run tries every break whose guard was seen to pass without one.
-func (s *session) run(ctx context.Context, mutants []mutant) error {
+// run tries every break whose guard was seen to pass without one. It gives no outcomes if it was ended before.
+func (s *session) run(ctx context.Context, mutants []mutant) ([]outcome, error) {
 	begin := time.Now()
 	guards := s.unbroken(ctx, mutants)
 	s.sayf("%d breaks; their guards were run without them first (%s)\n\n", len(mutants), time.Since(begin).Round(time.Second))
@@ -53,11 +54,14 @@ func (s *session) run(ctx context.Context, mutants []mutant) error {
 	s.each(ctx, len(mutants), func(i int) {
 		outcomes[i] = s.try(ctx, mutants[i], guards[gotest.GroupOf(mutants[i].Guard())])
 		s.sayf("%-8s %-4s %s (%s %s, %.0f s)\n", outcomes[i].verdict, mutants[i].class, mutants[i].Name, mutants[i].Package, mutants[i].Run, outcomes[i].took.Seconds())
+		if s.why {
+			s.sayf("%s\n", indent(outcomes[i].said))
+		}
 	})
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
-	return s.summary(mutants, outcomes, time.Since(begin))
+	return outcomes, s.summary(mutants, outcomes, time.Since(begin))
 }
 
 func (s *session) sayf(format string, args ...any) {
@@ -131,7 +135,7 @@ func (s *session) try(ctx context.Context, m mutant, without guard) outcome {
 	}
 	begin := time.Now()
 	result, err := s.broken(ctx, m, s.patience+3*without.took)
-	out := outcome{took: time.Since(begin)}
+	out := outcome{took: time.Since(begin), said: gotest.Tail(result.Output, 25)}
 	out.verdict, out.detail = judge(result, err)
 	return out
 }
@@ -142,35 +146,16 @@ func (s *session) broken(ctx context.Context, m mutant, timeout time.Duration) (
 		return gotest.Result{}, err
 	}
 	defer func() { _ = os.RemoveAll(folder) }()
-	overlay, err := overlay(s.root, folder, m.Break)
+	run := gotest.Run{Root: s.root, Package: m.Package, Select: m.Run, Tags: m.Tags, Timeout: timeout, Environment: s.environment}
+	if filepath.Ext(m.File) == ".go" {
+		run.Overlay, err = overlay(s.root, folder, m.Break)
+	} else {
+		run.Root, err = folder, replica(s.root, folder, m.Break)
+	}
 	if err != nil {
 		return gotest.Result{}, err
 	}
-	return gotest.Run{Root: s.root, Package: m.Package, Select: m.Run, Tags: m.Tags, Overlay: overlay, Timeout: timeout,
-		Environment: s.environment}.Do(ctx)
-}
-
-// overlay writes the broken file, and what tells the compiler to take it, into a folder outside of the repository.
-func overlay(root, folder string, one reliability.Break) (string, error) {
-	file, err := filepath.Abs(filepath.Join(root, filepath.FromSlash(one.File)))
-	if err != nil {
-		return "", err
-	}
-	source, err := os.ReadFile(file)
-	if err != nil {
-		return "", err
-	}
-	text, err := one.Apply(string(source))
-	if err != nil {
-		return "", err
-	}
-	changed := filepath.Join(folder, filepath.Base(file))
-	instead, err := json.Marshal(map[string]map[string]string{"Replace": {file: changed}})
-	if err != nil {
-		return "", err
-	}
-	name := filepath.Join(folder, "overlay.json")
-	return name, errors.Join(os.WriteFile(changed, []byte(text), 0o644), os.WriteFile(name, instead, 0o644))
+	return run.Do(ctx)
 }
 
 // judge says what a run of the guard on the broken product means. Only a test that failed, or did not end, has caught it.

@@ -32,6 +32,7 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("try", flag.ContinueOnError)
 	flags.SetOutput(out)
 	class := flags.String("class", "", "run the tests of this class, such as R2; several with commas; all without")
+	record := flags.Bool("record", false, "write what was seen into test/reliability/results.json")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -43,6 +44,12 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	var seen reliability.Seen
+	if *record {
+		if seen, err = gotest.Look(ctx, root); err != nil {
+			return err
+		}
+	}
 	var tests []reliability.Test
 	for _, row := range rows {
 		describe(out, row)
@@ -50,8 +57,14 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	}
 	begin := time.Now()
 	var problems []error
+	results := map[gotest.Group]gotest.Result{}
 	for _, group := range gotest.Groups(tests) {
-		problems = append(problems, try(ctx, root, group, environment, out))
+		result, err := try(ctx, root, group, environment, out)
+		results[group.Group] = result
+		problems = append(problems, err)
+	}
+	if *record && ctx.Err() == nil {
+		problems = append(problems, reliability.Record(root, count(rows, results, seen)))
 	}
 	if err := errors.Join(problems...); err != nil {
 		return err
@@ -72,7 +85,7 @@ func describe(out io.Writer, row reliability.Row) {
 }
 
 // try runs the tests of one group, each anew.
-func try(ctx context.Context, root string, group gotest.Grouped, environment []string, out io.Writer) error {
+func try(ctx context.Context, root string, group gotest.Grouped, environment []string, out io.Writer) (gotest.Result, error) {
 	_, _ = fmt.Fprintf(out, "\n== %s %s\n", group.Package, group.Select())
 	result, err := gotest.Run{Root: root, Package: group.Package, Select: group.Select(), Tags: group.Tags, Again: true,
 		Timeout: time.Hour, Environment: environment}.Do(ctx)
@@ -84,8 +97,27 @@ func try(ctx context.Context, root string, group gotest.Grouped, environment []s
 	}
 	if err != nil {
 		_, _ = fmt.Fprintf(out, "%s\nFAILED\n", gotest.Tail(result.Output, 200))
-		return fmt.Errorf("%s: %w", group.Package, err)
+		return result, fmt.Errorf("%s: %w", group.Package, err)
 	}
 	_, _ = fmt.Fprintf(out, "%d passed, in %s\n", len(result.Passed), result.Took.Round(100*time.Millisecond))
-	return nil
+	return result, nil
+}
+
+// count says of each class how many of its tests passed.
+func count(rows []reliability.Row, results map[gotest.Group]gotest.Result, seen reliability.Seen) map[string]reliability.Result {
+	out := map[string]reliability.Result{}
+	for _, row := range rows {
+		if row.Absent != "" {
+			continue
+		}
+		one := seen
+		one.Of = len(row.Tests)
+		for _, test := range row.Tests {
+			if result := results[gotest.GroupOf(test)]; result.Shown(test.Run) {
+				one.Good++
+			}
+		}
+		out[row.Class] = reliability.Result{Tests: &one}
+	}
+	return out
 }

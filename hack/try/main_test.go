@@ -5,10 +5,14 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/rekey/rekey/test/reliability"
 )
 
 const tests = `package heart
@@ -65,5 +69,29 @@ func TestAClassIsTriedAndOnlyWhatPassedIsSaidToPass(t *testing.T) {
 				t.Errorf("got error %v, want %q", err, tc.wantError)
 			}
 		})
+	}
+}
+
+func TestWhatATryShowedIsWrittenDownOnPurpose(t *testing.T) {
+	for test, want := range map[string]string{"^TestBeats$": "1 of 1 tests passed", "^TestFails$": "0 of 1 tests passed"} {
+		root := place(t, test)
+		for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"-c", "user.name=a", "-c", "user.email=a@example.test", "commit", "-qm", "a"}} {
+			cmd := exec.CommandContext(t.Context(), "git", args...)
+			cmd.Dir = root
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		}
+		for _, args := range [][]string{{"--class", "R1"}, {"--record"}} {
+			err := run(t.Context(), root, args, io.Discard)
+			seen, readErr := reliability.Results(root)
+			if readErr != nil {
+				t.Fatal(readErr)
+			}
+			got := seen["R1"].String()
+			if recorded := args[0] == "--record"; strings.Contains(got, want) != recorded || strings.Contains(got, "with changes") || len(seen) > 1 {
+				t.Errorf("%v (%v) recorded %v, want %q", args, err, seen, want)
+			}
+		}
 	}
 }

@@ -69,8 +69,16 @@ func Check(root string, row Row) []error {
 		if err := errors.Join(fits(root, one), exists(root, one.Guard())); err != nil {
 			complain("break %q: %w", one.Name, err)
 		}
+		if !slices.ContainsFunc(row.Tests, one.guardedBy) {
+			complain("break %q: its guard %s in %s is none of the tests of the row", one.Name, one.Run, one.Package)
+		}
 	}
 	return problems
+}
+
+// guardedBy says whether a test of the row is the guard, or holds it as a subtest.
+func (b Break) guardedBy(test Test) bool {
+	return test.Package == b.Package && test.Tags == b.Tags && (test.Run == b.Run || strings.HasPrefix(b.Run, test.Run+"/"))
 }
 
 // fits says whether a break can be applied to the source as it is.

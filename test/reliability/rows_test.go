@@ -6,6 +6,8 @@ package reliability
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,6 +38,45 @@ func TestEveryRowNamesTestsThatExistAndBreaksThatFit(t *testing.T) {
 				t.Error(problem)
 			}
 		})
+	}
+}
+
+// The page says of a test in which stage it runs, and hack/test.sh runs it there.
+func TestTheStageOfATestIsTheOneThatRunsIt(t *testing.T) {
+	text, err := os.ReadFile(root + "/hack/test.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := string(text)
+	apart := regexp.MustCompile(`go list \./\.\.\. \| grep -vE '([^']+)'`).FindStringSubmatch(script)
+	crash := regexp.MustCompile(`for package in ([^;]+); do`).FindStringSubmatch(script)
+	if apart == nil || crash == nil {
+		t.Fatal("hack/test.sh does not say any more which packages are left out of the stage test, or which the stage crash has")
+	}
+	for _, line := range []string{"-tags e2e ./test/e2e/...", "verbose ./test/bench -timeout 40m -tags bench"} {
+		if !strings.Contains(script, line) {
+			t.Errorf("hack/test.sh has no %q", line)
+		}
+	}
+	tests := []Test{{Package: "./test/e2e", Tags: "e2e"}, {Package: "./test/bench", Tags: "bench"}, {Package: "./test/bench"}, {Package: "./test/crash"}, {Package: "./test/crashes"}}
+	for _, row := range rows(t) {
+		tests = append(tests, row.Tests...)
+	}
+	elsewhere := regexp.MustCompile(apart[1])
+	for _, test := range tests {
+		want := "test"
+		switch {
+		case elsewhere.MatchString(strings.TrimPrefix(test.Package, ".")):
+			want = "crash"
+			if !slices.Contains(strings.Fields(crash[1]), test.Package) {
+				t.Errorf("no stage of hack/test.sh runs %s", test.Package)
+			}
+		case test.Tags != "":
+			want = test.Tags
+		}
+		if got := test.Stage(); got != want {
+			t.Errorf("%s (tags %q) is said to run in the stage %s, and runs in %s", test.Package, test.Tags, got, want)
+		}
 	}
 }
 
@@ -124,10 +165,13 @@ func TestCheckFindsWhatIsWrongWithARow(t *testing.T) {
 		change func(*Row)
 		want   string
 	}{
-		"nothing":                            {change: func(*Row) {}},
-		"a line end at the end of find":      {change: func(r *Row) { r.Breaks[0].Find += "\n"; r.Breaks[0].Replace += "\n" }},
-		"a subtest":                          {change: func(r *Row) { r.Tests[0].Run = "^TestItBeats$/^twice$" }},
-		"a test with its tag":                {change: func(r *Row) { r.Tests[0].Run, r.Tests[0].Tags = "^TestItGoesOn$", "slow" }},
+		"nothing":                       {change: func(*Row) {}},
+		"a line end at the end of find": {change: func(r *Row) { r.Breaks[0].Find += "\n"; r.Breaks[0].Replace += "\n" }},
+		"a subtest":                     {change: func(r *Row) { r.Tests = append(r.Tests, r.Tests[0]); r.Tests[0].Run = "^TestItBeats$/^twice$" }},
+		"a guard that is a subtest":     {change: func(r *Row) { r.Breaks[0].Run = "^TestItBeats$/^twice$" }},
+		"a test with its tag": {change: func(r *Row) {
+			r.Tests = append(r.Tests, Test{Package: "./heart", Run: "^TestItGoesOn$", Shows: "on", Tags: "slow"})
+		}},
 		"an absent class":                    {change: func(r *Row) { *r = Row{Class: "R1", Title: "it stops", Absent: "There is none."} }},
 		"tests without a break, and why":     {change: func(r *Row) { r.Breaks, r.NoBreak = nil, "It is a rule of the API server." }},
 		"no title":                           {change: func(r *Row) { r.Title = "" }, want: "no title"},
@@ -144,6 +188,7 @@ func TestCheckFindsWhatIsWrongWithARow(t *testing.T) {
 		"a folder without tests":             {change: func(r *Row) { r.Tests[0].Package = "./liver" }, want: "no test files"},
 		"many packages":                      {change: func(r *Row) { r.Tests[0].Package = "./..." }, want: "one package"},
 		"a guard that does not exist":        {change: func(r *Row) { r.Breaks[0].Run = "^TestItSings$" }, want: "no test in ./heart"},
+		"a guard that the row does not name": {change: func(r *Row) { r.Breaks[0].Run, r.Breaks[0].Tags = "^TestItGoesOn$", "slow" }, want: "none of the tests of the row"},
 		"a break without a name":             {change: func(r *Row) { r.Breaks[0].Name = "" }, want: "no name"},
 		"two breaks of one name":             {change: func(r *Row) { r.Breaks = append(r.Breaks, r.Breaks[0]) }, want: "two breaks"},
 		"a break of a test":                  {change: func(r *Row) { r.Breaks[0].File = "heart/heart_test.go" }, want: "is a test"},
