@@ -35,12 +35,19 @@ const settled = "settled"
 
 // faults are the columns, in the order in which they are explained.
 var faults = []struct{ name, meaning string }{
-	{"before", "it fails before it takes effect, and the process dies"},
-	{"after", "it takes effect, and the process dies"},
-	{"lost", "it takes effect, and its answer is lost"},
-	{"conflict", "it is refused with a conflict (409)"},
-	{"timeout", "no answer comes until the deadline"},
+	{"before", "it fails before it takes effect"},
+	{"after", "it takes effect, and fails all the same"},
+	{"lost", "it takes effect, and no answer comes until the deadline"},
+	{"conflict", "it is refused with a conflict (409), a create also because the object exists already"},
+	{"timeout", "it has no effect, and no answer comes until the deadline"},
 }
+
+// fates says what a cell stands for.
+const fates = `
+A ✓ stands for several lives. In one the process is started again after the pass of the fault, and remembers nothing; in
+one it lives on with what it remembers; and where an effect that changes something fails before or after, in one it dies on
+the spot, so that nothing that it does afterwards has an effect.
+`
 
 // readMatrix reads what the test wrote. A matrix that is missing, empty or of another shape is an error: the page does not
 // leave out what it promises.
@@ -79,7 +86,7 @@ func (m matrix) write(out *strings.Builder) {
 	for _, fault := range faults {
 		fmt.Fprintf(out, "| %s | %s |\n", fault.name, fault.meaning)
 	}
-	out.WriteString("\n| kind | life | steps | faults | settled |\n|---|---|---|---|---|\n")
+	out.WriteString(fates + "\n| kind | life | steps | faults | settled |\n|---|---|---|---|---|\n")
 	for _, one := range m.Lives {
 		tried, fine := one.count()
 		fmt.Fprintf(out, "| %s | %s | %d | %d | %d |\n", one.Kind, cell(one.Life), len(one.Steps), tried, fine)

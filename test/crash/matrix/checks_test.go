@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -66,6 +67,7 @@ func notReady(o client.Object) string {
 
 // eventsOnce holds the Events against those of the life without a fault. What a crash swallowed is not told again; what a
 // process lived through may be told once for each fault. A process that died and its successor have nothing to complain about.
+// A life that has a trouble of its own may be told of it, or of its end, once more for each fault: the fault came in between.
 func (r *run) eventsOnce() {
 	if r.baseline == nil {
 		return
@@ -77,7 +79,11 @@ func (r *run) eventsOnce() {
 		}
 	}
 	for _, told := range r.seen.events {
-		most := max(count(r.baseline, told), livedThrough)
+		usual := count(r.baseline, told)
+		most := max(usual, livedThrough)
+		if strings.HasPrefix(told, "Warning ") || told == "Normal "+v1alpha1.ReasonRecovered {
+			most = usual + livedThrough
+		}
 		if got := count(r.seen.events, told); got > most {
 			r.fail("Events", "%q was told %d times, and at most %d times is right: %q", told, got, most, r.seen.events)
 		}

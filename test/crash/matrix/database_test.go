@@ -104,13 +104,20 @@ func loginsKnown(r *run) {
 		return
 	}
 	r.published = true
-	if err := r.accepts(secret); err != nil {
+	r.refused = r.accepts(secret) != nil
+	switch {
+	case r.refused && r.worksFrom == 0:
 		r.fail("I1", "the login in the Secret (revision %d) is refused", revisionOf(secret))
+	case !r.refused && revisionOf(secret) >= r.worksFrom:
+		r.worksFrom = 0
 	}
 }
 
 func loginReached(r *run, w want) string {
 	status := r.object.(*v1alpha1.DatabaseCredential).Status
+	if r.refused {
+		return "the login in the Secret is refused"
+	}
 	if status.Revision != w.revision || (status.Previous != nil) != w.previous {
 		return fmt.Sprintf("the status speaks of revision %d, previous %v; that should be %d, %v", status.Revision, status.Previous != nil, w.revision, w.previous)
 	}
@@ -141,6 +148,9 @@ func loginFinally(r *run, w want) {
 		if string(secret.Data[key]) != current.Material.String(key) {
 			r.fail("I1", "the Secret shows another %s than the ledger", key)
 		}
+	}
+	if r.refused || r.worksFrom != 0 {
+		r.fail("I1", "the login in the Secret is not accepted again")
 	}
 	if revisionOf(secret) != current.Seq {
 		r.fail("I1", "the Secret is of revision %d, the ledger of %d", revisionOf(secret), current.Seq)

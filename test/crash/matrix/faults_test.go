@@ -80,9 +80,10 @@ func (o order) String() string {
 	return text
 }
 
-// ways are all the ways in which an effect can be spoiled. Two that cannot be told apart are one: whoever dies never learns
-// the answer, and whoever is started again has forgotten it, so that there only whether the effect came about makes a
-// difference. To die at a read is to die after the step before it.
+// ways are all the ways in which an effect can be spoiled. For every fault there is one in which the memory of the process is
+// thrown away, at once or after its pass, and one in which it lives on with what it remembers. Two that cannot be told apart
+// are one: whoever dies never learns the answer, so that there only whether the effect came about makes a difference, and to
+// die at a read is to die after the step before it.
 func ways(step int, of sort) []order {
 	way := func(f fault, fates ...fate) []order {
 		var out []order
@@ -92,15 +93,18 @@ func ways(step int, of sort) []order {
 		return out
 	}
 	if of == reads {
-		return append(way(before, restarts, lives), way(timeout, lives)...)
+		return append(way(before, restarts, lives), way(timeout, restarts, lives)...)
 	}
-	out := slices.Concat(way(before, dies, restarts, lives), way(after, dies, restarts, lives), way(lost, lives), way(timeout, lives))
+	out := slices.Concat(way(before, dies, restarts, lives), way(after, dies, restarts, lives), way(lost, restarts, lives), way(timeout, restarts, lives))
 	if of == calls {
 		return out
 	}
 	out = append(out, way(conflict, restarts, lives)...)
 	if of == creates {
-		out = append(out, order{step: step, fault: conflict, fate: lives, exists: true})
+		for _, o := range way(conflict, restarts, lives) {
+			o.exists = true
+			out = append(out, o)
+		}
 	}
 	return out
 }
@@ -111,7 +115,10 @@ type effect struct {
 	sort sort
 }
 
-var errDead = errors.New("the process is dead")
+var (
+	errDead  = errors.New("the process is dead")
+	errUnmet = errors.New("machinery: the life ended before a fault")
+)
 
 // breaker numbers the effects of one run and spoils those that it is told to.
 type breaker struct {
@@ -129,7 +136,7 @@ type breaker struct {
 	dead    bool
 	// dying is true during a call after which the process is dead.
 	dying bool
-	// fated is the fate that the last spoiled effect brings; hits counts the orders carried out.
+	// fated is the fate that the spoiled effects of this pass bring; hits counts the orders carried out.
 	fated fate
 	hits  int
 	// changes counts requests and calls that are meant to change something.
@@ -152,7 +159,10 @@ func (b *breaker) next(e effect) (order, bool) {
 			b.orders[i] = o
 		}
 		b.hits++
-		b.fated = o.fate
+		// Of two faults in one pass, a later one does not spare the process what an earlier one brings.
+		if b.fated != dies && (b.fated != restarts || o.fate == dies) {
+			b.fated = o.fate
+		}
 		return o, true
 	}
 	return order{}, false

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -90,6 +91,21 @@ func ledgerLost(r *run) {
 	r.forgotten = true
 }
 
+// changed lets somebody do something to the published login at the server, behind rekey's back. Nobody gets in with it then.
+func changed(statement string) func(*run) {
+	return func(r *run) {
+		current := r.ledger().Current
+		_, err := r.conn.Exec(r.Ctx, fmt.Sprintf(statement, current.Material.String(credential.KeyUsername)))
+		r.must(err)
+		r.refused, r.worksFrom = true, current.Seq
+	}
+}
+
+const (
+	anotherPassword = "ALTER ROLE %s PASSWORD 'of somebody else'"
+	droppedLogin    = "DROP ROLE %s"
+)
+
 // leavingNow ends the promise that the published login works: it is being dropped on purpose.
 func leavingNow(r *run) {
 	r.leaving = true
@@ -141,6 +157,8 @@ func credentialLives() []life {
 		of("spec edit in the middle of a rotation", []phase{first, {happens: interrupted, want: want{anything: true}}}, []phase{{edited(longer), want{revision: 3, previous: true}}}),
 		of("Secret deleted by hand", old, []phase{{secretLost, rotated.want}}),
 		of("ledger deleted by hand", young, []phase{{ledgerLost, first.want}}),
+		of("another password at the server", young, []phase{{changed(anotherPassword), first.want}}),
+		of("login dropped at the server", young, []phase{{changed(droppedLogin), first.want}}),
 		of("deletion, Retain", old, []phase{{deleted, want{gone: true, revision: 2, previous: true}}}),
 		of("deletion, Delete", []phase{{withPolicy(v1alpha1.DeletionDelete), first.want}, rotated}, []phase{{leavingNow, gone}}),
 		of("deletion, Delete, in the middle of the first issue", []phase{{happens: func(r *run) {

@@ -85,6 +85,10 @@ type run struct {
 	published, leaving bool
 	// forgotten is true while a ledger that a person deleted is not made again.
 	forgotten bool
+	// refused is what came of the last login with what is published. It has to work, but after somebody else changed the
+	// login at the server: then from this revision on. 0 is always.
+	refused   bool
+	worksFrom int64
 	// baseline are the Events of the life without a fault; nil while that is found out.
 	baseline []string
 	// prepare changes the object before it is created.
@@ -162,8 +166,8 @@ func (r *run) play(orders ...order) (effects []effect, err error) {
 	}
 	r.number(false)
 	r.atRest()
-	if r.hits == 0 && len(orders) > 0 {
-		r.fail("machinery", "the life ended after %d steps, before the fault", len(r.effects))
+	if r.hits != len(orders) {
+		r.must(fmt.Errorf("%w: %d of %d were met in %d steps", errUnmet, r.hits, len(orders), len(r.effects)))
 	}
 	return r.effects, nil
 }
