@@ -10,5 +10,5 @@
 //
 //	REKEY_SEED=7 go test ./test/crash/duo -run ^TestTwoProcessesInAnyOrder$
 //
-// REKEY_SIZE is short (the default) or full.
+// The seeds are 1, 2 and so on, and a fresh one for each run, which prints it. REKEY_SIZE is short (the default) or full.
 package duo

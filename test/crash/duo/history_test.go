@@ -47,6 +47,15 @@ func (h history) at(kind string, key client.ObjectKey, n int) client.Object {
 	return nil
 }
 
+// lengths tells how many changes of each kind there were until now.
+func (h history) lengths() map[string]int {
+	out := map[string]int{}
+	for kind, changes := range h {
+		out[kind] = len(changes)
+	}
+	return out
+}
+
 // now gives an object as it is.
 func (h history) now(kind string, key client.ObjectKey) client.Object {
 	return h.at(kind, key, len(h[kind]))

@@ -4,6 +4,7 @@
 package duo
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -86,6 +87,33 @@ func life(policy v1alpha1.DeletionPolicy) []event {
 	}
 }
 
+// authorities is a life in which, after the request, the authorities are edited, deleted and made again. Their key pairs stay, and
+// so does every certificate.
+func authorities(events []event) []event {
+	each := func(d *duo, do func(o client.Object, spec *v1alpha1.AuthoritySpec)) {
+		for _, o := range d.objects {
+			switch o := o.(type) {
+			case *v1alpha1.CertificateAuthority:
+				do(o, &o.Spec)
+			case *v1alpha1.ClusterCertificateAuthority:
+				do(o, &o.Spec.AuthoritySpec)
+			}
+		}
+	}
+	return slices.Insert(events, 6,
+		event{name: "edit of the authorities", do: func(d *duo) {
+			each(d, func(o client.Object, spec *v1alpha1.AuthoritySpec) {
+				d.edit(o, func() { spec.Constraints.MaxLifetime = lasting(700 * time.Hour) })
+			})
+		}},
+		event{name: "authorities made again", do: func(d *duo) {
+			each(d, func(o client.Object, _ *v1alpha1.AuthoritySpec) {
+				d.remove(o)
+				d.create(o)
+			})
+		}})
+}
+
 // held gives the credential and the identity that the play is about; nil where it is not.
 func (d *duo) held() (login *v1alpha1.DatabaseCredential, identity *v1alpha1.ClientIdentity) {
 	for _, o := range d.objects {
@@ -163,10 +191,12 @@ func everything(d *duo) {
 	authority := anAuthority()
 	d.objects = []client.Object{authority, &v1alpha1.ClientIdentity{}, &v1alpha1.DatabaseCredential{}}
 	d.objects = append(d.objects, d.surroundings()...)
-	d.create(authority)
+	d.see("get", d.namespace())
+	cluster, web := d.aClusterAuthority(), d.aServerIdentity()
+	d.create(authority, cluster, web)
 	policy := aPolicy()
 	policy.Namespace = d.Namespace
-	d.objects = append(d.objects, policy)
+	d.objects = append(d.objects, policy, cluster, web)
 	// A pass names its object before it was ever made.
 	login, identity := d.held()
 	d.fillLogin(login, v1alpha1.DeletionRetain)
@@ -219,7 +249,7 @@ func TestTwoProcessesInAnyOrder(t *testing.T) {
 	each(t, "lives of two processes in any order", seeds(t, sized(12, 120)), func(t *testing.T, seed uint64) {
 		t.Helper()
 		d := newDuo(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
-		orderly(d, life(policyFor(seed)), 10)
+		orderly(d, authorities(life(policyFor(seed))), 10)
 	})
 }
 
@@ -228,7 +258,7 @@ func TestEventsInTheMiddleOfEverything(t *testing.T) {
 		t.Helper()
 		d := newDuo(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
 		everything(d)
-		events := life(policyFor(seed))
+		events := authorities(life(policyFor(seed)))
 		for len(events) > 0 {
 			d.interleave(25, func() {
 				if len(events) > 0 && d.dice.IntN(25) == 0 {
@@ -284,6 +314,7 @@ func TestTwoClocksThatDiffer(t *testing.T) {
 				for range 2 {
 					d.later(day)
 					d.settle()
+					d.watch.ahead = 0 // whatever was issued by the wrong clock is issued again
 					d.later(overlapped)
 					d.settle()
 				}

@@ -240,14 +240,15 @@ func TestADeadWatchIsMadeUpForWhenItComesBack(t *testing.T) {
 func TestTwoManagersWhoseWatchesBreakAllTheTime(t *testing.T) {
 	u, ways := twoManagers(t)
 	soon(t, "the first version is published", u.shows("1"))
+	dice := rand.New(rand.NewPCG(fresh(t), 12))
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	group.Go(func() {
 		tick := time.NewTicker(150 * time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			way := ways[rand.IntN(len(ways))]
-			if rand.IntN(2) == 0 {
+			way := ways[dice.IntN(len(ways))]
+			if dice.IntN(2) == 0 {
 				way.hush()
 			} else {
 				way.cut()

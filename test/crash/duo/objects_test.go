@@ -17,18 +17,43 @@ func lasting(d time.Duration) metav1.Duration { return metav1.Duration{Duration:
 
 func named(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
 
-func anAuthority() *v1alpha1.CertificateAuthority {
-	return &v1alpha1.CertificateAuthority{ObjectMeta: named("internal"), Spec: v1alpha1.AuthoritySpec{
+// authority has a key pair that outlives it: made again, it goes on with the same.
+func authority(secret v1alpha1.ObjectName) v1alpha1.AuthoritySpec {
+	return v1alpha1.AuthoritySpec{
 		Managed:    &v1alpha1.ManagedAuthority{CommonName: "Duo CA", KeyAlgorithm: "ECDSA-P256", Lifetime: lasting(43800 * time.Hour)},
-		SecretName: "internal-ca",
+		SecretName: secret, DeletionPolicy: v1alpha1.DeletionRetain,
 		Constraints: v1alpha1.Constraints{MaxLifetime: lasting(720 * time.Hour), CommonNames: []v1alpha1.NamePattern{"*"},
-			DNSNames: []v1alpha1.DNSPattern{"*.example.internal"}},
+			DNSNames: []v1alpha1.DNSPattern{"*.example.internal"}, Usages: []v1alpha1.Usage{v1alpha1.UsageClientAuth, v1alpha1.UsageServerAuth}},
+	}
+}
+
+func anAuthority() *v1alpha1.CertificateAuthority {
+	return &v1alpha1.CertificateAuthority{ObjectMeta: named("internal"), Spec: authority("internal-ca")}
+}
+
+// aClusterAuthority is one of the whole cluster, which plays share: its name is that of the play's namespace.
+func (d *duo) aClusterAuthority() *v1alpha1.ClusterCertificateAuthority {
+	return &v1alpha1.ClusterCertificateAuthority{ObjectMeta: named(d.Namespace), Spec: v1alpha1.ClusterAuthoritySpec{
+		AuthoritySpec: authority("cluster-ca"), NamespaceSelector: &metav1.LabelSelector{},
 	}}
 }
 
+// aServerIdentity is issued by the authority of the cluster.
+func (d *duo) aServerIdentity() *v1alpha1.ServerIdentity {
+	return &v1alpha1.ServerIdentity{ObjectMeta: named("web"), Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
+		AuthorityRef: v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: v1alpha1.ObjectName(d.Namespace)},
+		CommonName:   "web", DNSNames: []v1alpha1.DNSName{"web.example.internal"}, Lifetime: lasting(lasts),
+		SecretName: "web-mtls", RotationPolicyRef: &v1alpha1.LocalReference{Name: "daily"},
+	}}}
+}
+
+// lasts is how long a certificate is valid: a life jumps over days, and what the policy replaces every day is not to run out
+// before anybody could do that.
+const lasts = 120 * time.Hour
+
 func anIdentity() *v1alpha1.ClientIdentity {
 	return &v1alpha1.ClientIdentity{ObjectMeta: named("app"), Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
-		AuthorityRef: v1alpha1.AuthorityReference{Name: "internal"}, CommonName: "app", Lifetime: lasting(24 * time.Hour),
+		AuthorityRef: v1alpha1.AuthorityReference{Name: "internal"}, CommonName: "app", Lifetime: lasting(lasts),
 		SecretName: "app-mtls", RotationPolicyRef: &v1alpha1.LocalReference{Name: "daily"},
 	}}}
 }

@@ -58,6 +58,8 @@ type actor struct {
 	lags, seesOwn bool
 	// still: its informers have seen nothing since it was stopped.
 	still bool
+	// before is how much had happened of every kind when it was stopped.
+	before map[string]int
 	// calling is the call by which it may change the database now.
 	calling string
 	// broken is a fence that is taken away, to see that it is missed.
@@ -93,6 +95,7 @@ func newDuo(t *testing.T, s setup) *duo {
 	t.Helper()
 	d := &duo{begun: time.Now(), seed: s.seed, dice: rand.New(rand.NewPCG(s.seed, 11)), history: history{}}
 	d.watch = newWatch(d)
+	d.watch.ahead = s.skew
 	if s.database == nil {
 		d.World = world.New(t, nil)
 		d.database = fakeDatabase{d.Fake}
@@ -202,7 +205,7 @@ func (a *actor) hook(_ context.Context, r world.Request, do func() error) error 
 		return err
 	}
 	if a.broken == brokenRead && r.Verb == "get" && a.old(r) {
-		d.note(fmt.Sprintf("%s: an old %s", a.name, r))
+		d.note(fmt.Sprintf("%s: %s, as it was before", a.name, r))
 		return nil
 	}
 	if a.broken == brokenSwap && r.Verb == "update" && r.Kind == "Secret" {
@@ -394,6 +397,16 @@ func (d *duo) settle(actors ...*actor) {
 func (d *duo) secretNow(name string) *corev1.Secret {
 	secret, _ := d.history.now("Secret", client.ObjectKey{Namespace: d.Namespace, Name: name}).(*corev1.Secret)
 	return secret
+}
+
+// namespace gives that of the play.
+func (d *duo) namespace() *corev1.Namespace {
+	d.T.Helper()
+	namespace := &corev1.Namespace{}
+	if err := d.Client.Get(d.Ctx, client.ObjectKey{Name: d.Namespace}, namespace); err != nil {
+		d.T.Fatal(err)
+	}
+	return namespace
 }
 
 // loginNow gives the credential as it is; nil where it is not there.

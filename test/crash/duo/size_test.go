@@ -26,21 +26,42 @@ func sized(short, long int) int {
 	return short
 }
 
-// seeds gives the seeds to play: from 1 on, or the one that REKEY_SEED asks for.
+// asked gives the seed that REKEY_SEED asks for.
+func asked(t *testing.T) (seed uint64, ok bool) {
+	t.Helper()
+	given := os.Getenv("REKEY_SEED")
+	if given == "" {
+		return 0, false
+	}
+	seed, err := strconv.ParseUint(given, 10, 64)
+	if err != nil {
+		t.Fatalf("REKEY_SEED=%s is no number: %v", given, err)
+	}
+	return seed, true
+}
+
+// fresh gives a seed that nobody has tried, or the one that REKEY_SEED asks for, and prints it.
+func fresh(t *testing.T) uint64 {
+	t.Helper()
+	seed, ok := asked(t)
+	if !ok {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("the same dice again: REKEY_SEED=%d", seed)
+	return seed
+}
+
+// seeds gives the seeds to play: from 1 on and a fresh one, or only the one that REKEY_SEED asks for.
 func seeds(t *testing.T, n int) []uint64 {
 	t.Helper()
-	if given := os.Getenv("REKEY_SEED"); given != "" {
-		seed, err := strconv.ParseUint(given, 10, 64)
-		if err != nil {
-			t.Fatalf("REKEY_SEED=%s is no number: %v", given, err)
-		}
+	if seed, ok := asked(t); ok {
 		return []uint64{seed}
 	}
 	var out []uint64
 	for seed := range uint64(n) {
 		out = append(out, seed+1)
 	}
-	return out
+	return append(out, fresh(t))
 }
 
 // each plays every seed as a test of its own, as many at a time as there are processors.

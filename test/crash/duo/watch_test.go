@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -37,10 +38,15 @@ type watch struct {
 	versions map[string]int
 	// excused are Secrets that a person or the garbage collector deletes.
 	excused map[string]bool
+	// shook is which state of a Secret has proven itself, and when.
+	shook map[string]string
+	// ahead is how far a process's clock is ahead.
+	ahead time.Duration
 }
 
 func newWatch(d *duo) watch {
-	return watch{duo: d, changes: map[string]int{}, logins: map[string]state{}, material: map[string]string{}, revision: map[string]int64{}, versions: map[string]int{}, excused: map[string]bool{}}
+	return watch{duo: d, changes: map[string]int{}, logins: map[string]state{}, material: map[string]string{}, revision: map[string]int64{}, versions: map[string]int{},
+		excused: map[string]bool{}, shook: map[string]string{}}
 }
 
 // wrote counts the writes of processes.
@@ -84,14 +90,15 @@ func (w *watch) removed(o client.Object) { w.excused[string(o.GetUID())] = true 
 
 func digest(secret *corev1.Secret) string {
 	h := sha256.New()
-	for _, key := range []string{credential.KeyUsername, credential.KeyPassword, credential.KeyPrivateKey} {
+	for _, key := range []string{credential.KeyUsername, credential.KeyPassword, credential.KeyPrivateKey, corev1.TLSCertKey} {
 		_, _ = fmt.Fprintf(h, "%d ", len(secret.Data[key]))
 		_, _ = h.Write(secret.Data[key])
 	}
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }
 
-// saw looks at a Secret that was written: one revision has one key for ever, another key has a higher revision.
+// saw looks at a Secret that was written: one revision has one key and one certificate for ever, others have
+// a higher revision.
 func (w *watch) saw(o client.Object, gone bool) {
 	secret, ok := o.(*corev1.Secret)
 	if !ok || secret.Annotations[v1alpha1.AnnotationRevision] == "" {
@@ -138,6 +145,7 @@ func (w *watch) disappeared(secret *corev1.Secret) {
 
 // look is asked after every effect: what is published is accepted.
 func (w *watch) look() {
+	w.lookAtCertificates()
 	d := w.duo
 	secret, login := d.secretNow("orders-db"), d.loginNow()
 	if secret == nil || login == nil && w.dropped() || login != nil && login.DeletionTimestamp != nil && login.Spec.DeletionPolicy == v1alpha1.DeletionDelete {
@@ -253,6 +261,8 @@ func (d *duo) quiet() {
 func statusOf(o client.Object) (int64, []metav1.Condition) {
 	switch o := o.(type) {
 	case *v1alpha1.CertificateAuthority:
+		return o.Status.ObservedGeneration, o.Status.Conditions
+	case *v1alpha1.ClusterCertificateAuthority:
 		return o.Status.ObservedGeneration, o.Status.Conditions
 	case *v1alpha1.ClientIdentity:
 		return o.Status.ObservedGeneration, o.Status.Conditions
