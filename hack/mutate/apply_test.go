@@ -26,7 +26,6 @@ var program = map[string]string{
 	"outside/outside_test.go": `package outside
 
 import (
-	"maps"
 	"os"
 	"os/exec"
 	"testing"
