@@ -79,8 +79,16 @@ func (r *realDatabase) backend(trace func(string)) backend.Backend {
 
 type tracer func(string)
 
+// impatient are the bounds that every connection of the product has, in the same proportion and a fifth as long: whoever
+// waits for the lock gives up several times before the server ends the transaction that stands still.
+const impatient = "SET lock_timeout = '1s'; SET idle_in_transaction_session_timeout = '2s'"
+
 // TraceQueryStart implements pgx.QueryTracer.
-func (f tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+func (f tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if strings.HasPrefix(data.SQL, "begin") {
+		// What fails here fails again in the statement that is to come.
+		_, _ = conn.PgConn().Exec(ctx, impatient).ReadAll()
+	}
 	for _, verb := range []string{"commit", "ALTER ROLE", "COMMENT", "DROP ROLE"} {
 		if strings.HasPrefix(data.SQL, verb) {
 			f(verb)
