@@ -142,6 +142,7 @@ func (b *busy) guest(ctx context.Context) error {
 	calls := p.clientIdentity(name, v1alpha1.AuthorityKindCluster, name)
 	serves := p.serverIdentity(name+"-server", v1alpha1.AuthorityKindNamespaced, name)
 	credential := p.credential("guest"+strconv.Itoa(b.guests), name, name)
+	credential.Spec.Owner = guests
 	// What refers to something comes before it: rekey must say what it waits for, and go on when it is there.
 	objects := []client.Object{calls, cluster, serves, authority, credential, policy, server}
 	for _, object := range objects {

@@ -19,8 +19,11 @@ import (
 )
 
 const (
-	admin        = "rekey"
-	owner        = "crash_owner"
+	admin = "rekey"
+	owner = "crash_owner"
+	// guests own what guests leave behind. On PostgreSQL 15 the admin is no member of it: he becomes one for a moment to give
+	// things away.
+	guests       = "crash_guests"
 	databaseName = "crash"
 	anything     = "crash_*"
 )
@@ -48,11 +51,13 @@ func startDatabase(ctx context.Context, version int) (*database, error) {
 	}
 	grant := "GRANT " + owner + " TO " + admin + " WITH ADMIN OPTION"
 	if version >= 16 {
-		grant = "GRANT " + owner + " TO " + admin + " WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
+		grant = "GRANT " + owner + ", " + guests + " TO " + admin + " WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
 	}
-	err = d.Exec(ctx, "postgres", "CREATE ROLE "+owner+" NOLOGIN", "CREATE ROLE "+admin+" LOGIN CREATEROLE PASSWORD '"+verifier+"'",
-		grant, "CREATE DATABASE "+databaseName+" OWNER "+owner)
-	return d, err
+	if err := d.Exec(ctx, "postgres", "CREATE ROLE "+owner+" NOLOGIN", "CREATE ROLE "+guests+" NOLOGIN",
+		"CREATE ROLE "+admin+" LOGIN CREATEROLE PASSWORD '"+verifier+"'", grant, "CREATE DATABASE "+databaseName+" OWNER "+owner); err != nil {
+		return d, err
+	}
+	return d, d.Exec(ctx, databaseName, "GRANT CREATE ON SCHEMA public TO "+guests)
 }
 
 // errRefused is the server's own No.
@@ -104,7 +109,7 @@ func (d *database) roles(ctx context.Context) ([]role, error) {
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	rows, err := conn.Query(ctx, "SELECT rolname, coalesce(shobj_description(oid, 'pg_authid'), ''), rolcanlogin FROM pg_roles "+
-		"WHERE NOT starts_with(rolname, 'pg_') AND rolname NOT IN ('"+pgtest.Superuser+"', '"+admin+"', '"+owner+"') ORDER BY 1")
+		"WHERE NOT starts_with(rolname, 'pg_') AND rolname NOT IN ('"+pgtest.Superuser+"', '"+admin+"', '"+owner+"', '"+guests+"') ORDER BY 1")
 	if err != nil {
 		return nil, err
 	}

@@ -43,6 +43,7 @@ func (s *scene) settled(ctx context.Context) error {
 	objects := []client.Object{
 		s.place.authority("peers"), s.place.server("postgres-15", 15), s.place.server("postgres-18", 18), s.place.policy("asked", 0), s.place.policy("scheduled", 0),
 		s.place.serverIdentity("called", "", ""), s.place.clientIdentity("caller", "", ""),
+		s.place.clientIdentity("doubted", "", ""),
 	}
 	if s.brief != nil {
 		objects = append(objects, s.brief)
@@ -118,6 +119,9 @@ func (s *scene) numbers(t *testing.T, ledgers map[string]secretstore.Ledger) {
 		if want, have := int64(1+s.busy.requests[name]), revisionOf(s.published.last(name+"-mtls")); have != want {
 			t.Errorf("%s: revision %d is published; %d rotations were asked for, so that it must be %d", name, have, s.busy.requests[name], want)
 		}
+	}
+	if have := revisionOf(s.published.last("doubted-mtls")); have != 1 {
+		t.Errorf("doubted: revision %d is published, though nobody asked for another one", have)
 	}
 	if most, ledger := int64(1+s.busy.edits), ledgers[s.edited]; ledger.LastSeq > most {
 		t.Errorf("%s: version %d was the last, though only %d edits asked for another one", s.edited, ledger.LastSeq, s.busy.edits)
@@ -240,7 +244,7 @@ func (s *scene) notEarly(t *testing.T) {
 // onlyTheirs looks for Secrets and records that belong to nobody.
 func (s *scene) onlyTheirs(t *testing.T) {
 	t.Helper()
-	want := []string{"admin-15", "admin-18", "peers-ca", "called-mtls", "caller-mtls"}
+	want := []string{"admin-15", "admin-18", "peers-ca", "called-mtls", "caller-mtls", "doubted-mtls"}
 	if s.brief != nil {
 		want = append(want, "brief-mtls")
 	}

@@ -71,7 +71,8 @@ func stage(t *testing.T, dice *rand.Rand, name string, args ...string) *scene {
 	return s
 }
 
-// certificates makes the identities: two that are renewed when somebody asks, and one whose certificate is short.
+// certificates makes the identities: two that are renewed when somebody asks, one whose certificate is short, and one that is
+// suspended now and then.
 func (s *scene) certificates(t *testing.T, dice *rand.Rand) {
 	t.Helper()
 	p := s.place
@@ -84,6 +85,9 @@ func (s *scene) certificates(t *testing.T, dice *rand.Rand) {
 	p.create(caller)
 	p.create(called)
 	p.create(s.brief)
+	doubted := p.clientIdentity("doubted", v1alpha1.AuthorityKindNamespaced, "peers")
+	p.create(doubted)
+	s.busy.work(500*time.Millisecond, s.busy.doubt(doubted))
 	s.identities = []string{"called", "caller"}
 	s.busy.work(500*time.Millisecond, s.busy.ask(caller, "caller-mtls", s.busy.honouredOn("caller-mtls")))
 	s.busy.work(500*time.Millisecond, s.busy.ask(called, "called-mtls", s.busy.honouredOn("called-mtls")))

@@ -84,7 +84,7 @@ func (p place) server(name string, version int) *v1alpha1.DatabaseServer {
 		Engine: v1alpha1.EnginePostgreSQL, Address: env.databases[version].Address(),
 		TLS:              v1alpha1.ServerTLS{CARef: &v1alpha1.CAReference{Name: v1alpha1.ObjectName(caOf(version))}},
 		AdminSecretRef:   v1alpha1.LocalReference{Name: v1alpha1.ObjectName(adminOf(version))},
-		AllowedUsernames: []v1alpha1.RolePattern{anything}, AllowedOwners: []v1alpha1.RolePattern{owner},
+		AllowedUsernames: []v1alpha1.RolePattern{anything}, AllowedOwners: []v1alpha1.RolePattern{owner, guests},
 	}}
 }
 
