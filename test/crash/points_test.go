@@ -35,7 +35,6 @@ var effects = []string{
 
 // rare effects happen in few lives, by chance: no life waits for them to die there. A candidate is discarded where its spec is
 // edited between two passes; a pass that has begun goes on with the spec that it has read, and is over within milliseconds.
-// What happens when the process dies there is in the matrix, which takes every effect of every life in turn.
 var rare = []string{"update secrets (ledger Discarded)"}
 
 // points are all places to die at.
