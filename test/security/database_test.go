@@ -46,7 +46,8 @@ var settings = map[string]string{
 func startDatabase(t *testing.T, version int) *database {
 	t.Helper()
 	server, err := pgtest.Start(t.Context(), pgtest.Options{Version: version, Settings: settings,
-		HBA: append([]string{"host all refused_app_a,refused_app_b all reject"}, pgtest.DefaultHBA...)})
+		HBA: append([]string{"host all refused_app_a,refused_app_b all reject",
+			"host all trusted_app_a,trusted_app_b all trust", "host all clear all password"}, pgtest.DefaultHBA...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +68,9 @@ func startDatabase(t *testing.T, version int) *database {
 		"CREATE ROLE plain LOGIN CREATEROLE PASSWORD '" + verifier("plain") + "'",
 		"CREATE ROLE granted LOGIN CREATEROLE PASSWORD '" + verifier("granted") + "'",
 		"CREATE ROLE super LOGIN SUPERUSER PASSWORD '" + verifier("super") + "'",
+		"CREATE ROLE clear LOGIN CREATEROLE PASSWORD '" + verifier("clear") + "'",
+		"CREATE ROLE limited LOGIN CREATEROLE CONNECTION LIMIT 0 PASSWORD '" + verifier("limited") + "'",
+		"CREATE ROLE fixed LOGIN CREATEROLE PASSWORD '" + verifier("fixed") + "'", "ALTER ROLE fixed SET default_transaction_read_only = on",
 		"GRANT SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement, pg_stat_statements.track_utility TO granted",
 	}
 	if version >= 16 {

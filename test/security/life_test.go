@@ -41,7 +41,7 @@ func liveOn(t *testing.T, folder string) *life {
 	}
 	binary := build(t, "rekey")
 	l.operators = append(l.operators, l.run(binary, "rekey"))
-	for _, trouble := range []func(){l.begin, l.rotate, l.suffer, l.failWrites, l.tamper} {
+	for _, trouble := range []func(){l.begin, l.rotate, l.suffer, l.refuse, l.failWrites, l.tamper} {
 		trouble()
 		l.snapshot()
 	}

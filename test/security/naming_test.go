@@ -138,7 +138,7 @@ func before(t *testing.T, object client.Object) client.Object {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, _ := reflect.New(reflect.TypeOf(object).Elem()).Interface().(client.Object)
+	out, _ := reflect.TypeAssert[client.Object](reflect.New(reflect.TypeOf(object).Elem()))
 	if err := json.Unmarshal([]byte(strings.ReplaceAll(string(text), `"target`, `"before`)), out); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,136 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package security
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rekey/rekey/test/world"
+)
+
+// elsewhere are the warnings that the life does not wait for, each with where its text is searched, or why it can quote no
+// secret. The life may come by one of them all the same.
+var elsewhere = map[string]string{
+	"ExpiresSoon":       "made of names and times",
+	"ExpiresImminently": "made of names and times",
+	"Expired":           "made of names and times, and of the cause, which is another reason",
+	"RotationOverdue":   "made of names and times, and of the cause, which is another reason",
+	"ClockSkew":         "made of names and times",
+	"LeftBehind":        "made of names, and of the cause, which is another reason",
+	"AuthorityLost":     "made of names and times: the key is gone",
+	"IdentityInvalid":   "made of the spec and of the request for a certificate, in which no private key is; FuzzPEM",
+	"CertificateInvalid": "made of the findings about a certificate, in which no private key is; " +
+		"a Secret that is no certificate is FuzzParseTLSSecret's",
+	"IssueFailed":        "an error of crypto/x509, which is given a signer and not a key's bytes",
+	"CandidateRejected":  "TestPostgreSQLKeepsTheContract: no password is in any error; TestNoErrorOfDriveHoldsASecret",
+	"CredentialRejected": "made of names and a number; what the server said is not in it",
+	"StillAccepted":      "made of names and an address; TestPostgreSQLKeepsTheContract",
+	"Fenced":             "made of names and numbers; TestPostgreSQLKeepsTheContract",
+	"ServerUnsupported":  "our own words for an SQLSTATE, never the server's; TestPostgreSQLKeepsTheContract",
+	"BackendFailed":      "our own words for an SQLSTATE, never the server's; TestPostgreSQLKeepsTheContract",
+}
+
+// warnings are all reasons that warn, as the API lists them.
+func warnings(t *testing.T) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(world.Root(), "api", "v1alpha1", "conditions.go"), nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, declaration := range file.Decls {
+		group, ok := declaration.(*ast.GenDecl)
+		if !ok || !strings.HasPrefix(group.Doc.Text(), "Warning reasons") {
+			continue
+		}
+		for _, spec := range group.Specs {
+			value, ok := spec.(*ast.ValueSpec)
+			if !ok {
+				continue
+			}
+			literal, ok := value.Values[0].(*ast.BasicLit)
+			if !ok {
+				t.Fatalf("%s is not a literal", value.Names[0])
+			}
+			reason, err := strconv.Unquote(literal.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, reason)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// told gives every reason that the operator has given in a condition or an Event, by the audit log, which forgets none.
+func (c *cluster) told() map[string]bool {
+	c.t.Helper()
+	out := map[string]bool{}
+	for _, r := range c.requests() {
+		if r.User.Username != operatorAccount || r.ObjectRef.Subresource != "status" && r.ObjectRef.Resource != "events" {
+			continue
+		}
+		type object struct {
+			Reason string `json:"reason"`
+			// A refusal has a status too, which is a word.
+			Status json.RawMessage `json:"status"`
+		}
+		var wrote struct {
+			RequestObject  object `json:"requestObject"`
+			ResponseObject object `json:"responseObject"`
+		}
+		if err := json.Unmarshal([]byte(r.line), &wrote); err != nil {
+			c.t.Fatal(err)
+		}
+		out[wrote.RequestObject.Reason] = true
+		for _, text := range []json.RawMessage{wrote.RequestObject.Status, wrote.ResponseObject.Status} {
+			var status struct {
+				Conditions []metav1.Condition `json:"conditions"`
+			}
+			if json.Unmarshal(text, &status) == nil {
+				for _, condition := range status.Conditions {
+					out[condition.Reason] = true
+				}
+			}
+		}
+	}
+	return out
+}
+
+func everyReason(t *testing.T, l *life) {
+	t.Helper()
+	all, told := warnings(t), l.told()
+	const fewest = 49
+	if len(all) < fewest {
+		t.Errorf("only %d reasons to warn were found in the API", len(all))
+	}
+	met := 0
+	for _, reason := range all {
+		if told[reason] {
+			met++
+		} else if elsewhere[reason] == "" {
+			t.Errorf("%s was not given in this life: make the trouble, or say where its text is searched for secrets", reason)
+		}
+	}
+	for reason := range elsewhere {
+		if !slices.Contains(all, reason) {
+			t.Errorf("%s is not a reason to warn", reason)
+		}
+	}
+	if 3*met < 2*len(all) {
+		t.Errorf("only %d of %d reasons to warn were given while secrets were searched for", met, len(all))
+	}
+	t.Logf("%d of %d reasons to warn were given", met, len(all))
+}

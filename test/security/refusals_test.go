@@ -1,0 +1,98 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package security
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/issuer/ca"
+)
+
+// withoutTLS answers whoever asks for TLS that there is none.
+func withoutTLS(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = conn.Close() }()
+				if _, err := io.ReadFull(conn, make([]byte, 8)); err == nil {
+					_, _ = conn.Write([]byte("N"))
+					_, _ = io.Copy(io.Discard, conn)
+				}
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// expiredPair is a key pair whose certificate was good for an hour, two hours ago.
+func expiredPair(t *testing.T) *corev1.Secret {
+	t.Helper()
+	crt, key, err := ca.NewSelfSigned(issuer.Root{CommonName: "expired", KeyAlgorithm: "ECDSA-P256", Lifetime: time.Hour}, time.Now().Add(-2*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return allowed("expired-ca", map[string][]byte{"tls.crt": crt, "tls.key": key.Reveal()})
+}
+
+// refuse makes what is refused for a reason that each has a name of its own, and waits until each is told. Most
+// have a secret in hand that the text could quote.
+func (l *life) refuse() {
+	l.t.Helper()
+	d := l.databases[len(l.databases)-1]
+	plain := fmt.Sprintf("plain-%d", d.Version)
+	open, forbidden := withoutTLS(l.t), "169.254.169.254:5432"
+	other := keyPair(l.t, tenant, "untrusted")
+	l.create(expiredPair(l.t),
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "untrusted"}, Data: map[string]string{"ca.crt": string(other.Data["tls.crt"])}},
+		adminSecret("clear-admin", "clear", d.passwords["clear"], d.Address()), adminSecret("limited-admin", "limited", d.passwords["limited"], d.Address()),
+		adminSecret("fixed-admin", "fixed", d.passwords["fixed"], d.Address()), adminSecret("open-admin", "plain", "Open-"+rand.Text(), open),
+		adminSecret("forbidden-admin", "plain", "Forbidden-"+rand.Text(), forbidden), adminSecret("untrusted-admin", "plain", d.passwords["plain"], d.Address()))
+	change := strings.NewReplacer
+	l.apply(strings.Join([]string{
+		serverManifest("clear", d.Address(), "clear-admin", ""), serverManifest("limited", d.Address(), "limited-admin", ""), serverManifest("fixed", d.Address(), "fixed-admin", ""),
+		serverManifest("open", open, "open-admin", ""), serverManifest("forbidden", forbidden, "forbidden-admin", ""),
+		serverManifest("untrusted", d.Address(), "untrusted-admin", "ConfigMap/untrusted"), serverManifest("secretless", d.Address(), "nowhere-admin", ""),
+		change("[orders_owner]", "[orders_owner, gone_owner]").Replace(serverManifest("ownerless", d.Address(), plain+"-admin", "")),
+		credentialManifest("trusted", plain, "trusted_app", ""), credentialManifest("serverless", "nowhere", "serverless_app", ""),
+		change("database: orders", "database: nothing").Replace(credentialManifest("nodatabase", plain, "nodatabase_app", "")),
+		change("owner: orders_owner", "owner: somebody").Replace(credentialManifest("otherowner", plain, "otherowner_app", "")),
+		change("owner: orders_owner", "owner: gone_owner").Replace(credentialManifest("ownerless", "ownerless", "ownerless_app", "")),
+		credentialManifest("othername", plain, "othername", ""), credentialManifest("never", plain, "never_app", ", create: Never"),
+		change("name: brisk", "name: nowhere").Replace(credentialManifest("policyless", plain, "policyless_app", "")),
+		keyPairAuthorityManifest("expired", "expired-ca"), identityManifest("nobody", "nobody", "nobody-mtls"), identityManifest("waiting", "mixed", "waiting-mtls"),
+		change("commonName: outside", "commonName: outside, dnsNames: [outside.example.org]").Replace(identityManifest("outside", "own", "outside-mtls")),
+		change("commonName: lasting", "commonName: lasting, lifetime: 8000h").Replace(identityManifest("lasting", "own", "lasting-mtls")),
+	}, ""))
+	for _, want := range [][3]string{
+		{"DatabaseServer", "clear", "AuthenticationMethodInsecure"}, {"DatabaseServer", "limited", "ServerNotReady"}, {"DatabaseServer", "fixed", "ServerReadOnly"},
+		{"DatabaseServer", "open", "TLSNotOffered"}, {"DatabaseServer", "forbidden", "AddressForbidden"}, {"DatabaseServer", "untrusted", "ServerCertificateInvalid"}, {"DatabaseServer", "secretless", "SecretNotFound"},
+		{"DatabaseCredential", "trusted", "AuthenticationNotEnforced"}, {"DatabaseCredential", "serverless", "ServerNotFound"},
+		{"DatabaseCredential", "nodatabase", "DatabaseNotFound"}, {"DatabaseCredential", "otherowner", "OwnerForbidden"}, {"DatabaseCredential", "ownerless", "OwnerNotFound"},
+		{"DatabaseCredential", "othername", "UsernameForbidden"}, {"DatabaseCredential", "never", "LoginNotFound"}, {"DatabaseCredential", "policyless", "PolicyNotFound"},
+		{"CertificateAuthority", "expired", "AuthorityExpired"}, {"ClientIdentity", "nobody", "AuthorityNotFound"}, {"ClientIdentity", "waiting", "AuthorityNotReady"},
+		{"ClientIdentity", "outside", "ConstraintViolated"}, {"ClientIdentity", "lasting", "LifetimeTooLong"},
+	} {
+		l.has(want[0], want[1], want[2])
+	}
+}
