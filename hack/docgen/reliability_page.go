@@ -15,7 +15,8 @@ const reliabilityHead = "# Reliability\n" + `
 <!-- Written by make docs from test/reliability/rows and the crash matrix. Do not edit. -->
 
 What you may rely on when you run rekey, and how to see it for yourself. Each row below is one way in which credentials
-break: how rekey prevents it, the tests that show it, and the deliberate mistakes that those tests catch.
+break, or something that must always hold: how rekey sees to it, the tests that show it, and the deliberate mistakes that those
+tests catch.
 
 ## What is promised
 
@@ -40,8 +41,9 @@ time they take.
 | controllers | ` + "`controllers`, `internal/secretstore`" + ` | a real API server, real PostgreSQL 15 and 18, a clock that the test steps |
 | crash | ` + "`test/crash`" + ` | every effect fails in every way; two of everything; the real binary killed while real clients log in |
 | surroundings | ` + "`test/hostile`" + ` | servers that hang, break off, restart, or come back from a backup; clocks that jump; Secrets edited at every stage |
-| security | ` + "`test/security`" + ` | planted words searched for in everything that comes out; tenants; rights; fuzzing |
-| end to end | ` + "`test/e2e`" + ` | the operator as a pod on a real node |
+| security | ` + "`test/security`" + ` | planted words searched for in everything that comes out; tenants; rights |
+| fuzzing | ` + "`make fuzz`" + ` | whatever anybody may write: Secrets, PEM, requests, names, ledgers, whole objects |
+| end to end | ` + "`test/e2e`" + ` | the operator as a pod on a real node, with the samples; it backs no row alone |
 
 ## Try a row
 
@@ -51,11 +53,15 @@ Pick a class. In a clone of the repository, with Go installed:
 
 Both build the local Kubernetes the first time (some minutes) and install what the tests need. A break never touches your files:
 the compiler is handed another version of the one that it changes, and what is not compiled, such as a manifest, is changed in
-a copy. ` + "`make mutate`" + ` without a class applies every break, ` + "`make try`" + ` runs every test. Long tests run in their short size;
-` + "`REKEY_SIZE=full`" + ` in the environment runs them whole.
+a copy. Several classes are joined with commas. ` + "`make mutate`" + ` without a class applies every break, ` + "`make try`" + ` runs every test;
+both are long.
+
+Tests of the stage ` + "`crash`" + ` have two sizes. The short one, which continuous integration and both commands run, is a seeded
+sample: it prints its seed, and a failure says how to repeat it. ` + "`REKEY_SIZE=full`" + ` in the environment, which is what
+` + "`make crash`" + ` runs, is what the rows speak of: every effect, every fault.
 
 Continuous integration (` + "`.ci/run`" + `) runs every test below, in the stage that stands beside it, and holds that every break still
-fits the source. What a run on purpose saw stands below its class, with the day and the commit that it saw:
+fits the source. Where a run was recorded, what it saw stands below its class, with the day and the commit:
 ` + "`RECORD=1 make try CLASS=R2`" + ` or ` + "`RECORD=1 make mutate CLASS=R2`" + ` writes it down, ` + "`make docs`" + ` puts it here.
 `
 
@@ -80,7 +86,7 @@ func reliabilityPage(rowsFolder, matrixFile string, results map[string]reliabili
 	out.WriteString(reliabilityHead)
 	for _, part := range reliability.Parts {
 		fmt.Fprintf(&out, "\n## %s\n\n%s\n\n", part.Title, part.Intro)
-		out.WriteString("| class | what goes wrong | how rekey prevents it | see it hold | see it break |\n|---|---|---|---|---|\n")
+		fmt.Fprintf(&out, "| class | %s | %s | see it hold | see it break |\n|---|---|---|---|---|\n", part.Row, part.Guard)
 		for _, class := range part.Classes() {
 			writeSummary(&out, byClass[class])
 		}
@@ -99,15 +105,15 @@ const matrixHead = `
 ## Every step, every fault
 
 A life of a credential is a number of effects: requests to the API server, calls to the database. For each life the test
-makes every effect fail in every way that it can, throws the memory of the process away, goes on until all is quiet, and
-checks every invariant. ✓: all was well; ·: this effect cannot fail so.
+makes every effect fail in every way that it can, goes on until all is quiet, and checks what must hold. A second version of
+PostgreSQL gets every call and a sample of the requests. ✓: all was well; ·: this effect cannot fail so.
 
 `
 
 // writeSummary is the line of a class in the table of its part.
 func writeSummary(out *strings.Builder, row reliability.Row) {
 	if row.Absent != "" {
-		fmt.Fprintf(out, "| %s | %s | Nothing yet can go wrong so: %s | | |\n", row.Class, capital(line(row.Title)), line(row.Absent))
+		fmt.Fprintf(out, "| %s | %s | No test of the program: %s | | |\n", row.Class, capital(line(row.Title)), line(row.Absent))
 		return
 	}
 	fmt.Fprintf(out, "| [%s](#%s) | %s | %s | `make try CLASS=%s` | %s |\n", row.Class, strings.ToLower(row.Class),

@@ -14,13 +14,16 @@ type Part struct {
 	Count  int
 	Title  string
 	Intro  string
+	// Row and Guard head the columns of a class: its title, and how it is seen to.
+	Row, Guard string
 }
 
 // Parts are all kinds of classes, in the order of the page.
 var Parts = []Part{
-	{Letter: "R", Count: 29, Title: "What breaks", Intro: "What has taken credentials down elsewhere, or could."},
-	{Letter: "S", Count: 18, Title: "What leaks, and who gets in", Intro: "What has given credentials away elsewhere, or could."},
-	{Letter: "I", Count: 10, Title: "What holds at every moment", Intro: "Invariants: they are checked after every test that touches a credential, whatever the test is about."},
+	{Letter: "R", Count: 29, Title: "What breaks", Intro: "What has taken credentials down elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
+	{Letter: "S", Count: 18, Title: "What leaks, and who gets in", Intro: "What has given credentials away elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
+	{Letter: "I", Count: 10, Title: "What holds at every moment", Intro: "Invariants. The crash matrix, the two processes in any order, and the killed binary check them all along, whatever they are about; which, their pages and comments say.",
+		Row: "what holds", Guard: "how rekey sees to it"},
 }
 
 // Classes are the names of all classes: R1 ... S1 ... I1 ...
