@@ -155,13 +155,13 @@ func lintForm(leaf *x509.Certificate) []error {
 func lintTime(leaf *x509.Certificate, now time.Time) []error {
 	var found []error
 	if now.Before(leaf.NotBefore) {
-		found = append(found, badCertificate("the certificate is not valid before %s, and it is %s", Instant(leaf.NotBefore), Instant(now)))
+		found = append(found, badCertificate("the certificate is not valid before %s", Instant(leaf.NotBefore)))
 	}
 	if early := now.Add(-Backdate - lintSkew); leaf.NotBefore.Before(early) {
 		found = append(found, badCertificate("the certificate begins at %s; it must not begin before %s (%s of backdating, %s of skew)", Instant(leaf.NotBefore), Instant(early), Backdate, lintSkew))
 	}
 	if !now.Before(leaf.NotAfter) {
-		found = append(found, badCertificate("the certificate has expired at %s, and it is %s", Instant(leaf.NotAfter), Instant(now)))
+		found = append(found, badCertificate("the certificate has expired at %s", Instant(leaf.NotAfter)))
 	}
 	return found
 }

@@ -150,10 +150,10 @@ func TestCheckLooksAtEveryCertificateOfTheChain(t *testing.T) {
 		want fault.Reason
 		text string
 	}{
-		"a second too early":       {begin.Add(-time.Second), fault.AuthorityInvalid, "\"CN=middle\" is not valid before 2027-03-01T13:00:00Z, and it is 2027-03-01T12:59:59Z"},
+		"a second too early":       {begin.Add(-time.Second), fault.AuthorityInvalid, "\"CN=middle\" is not valid before 2027-03-01T13:00:00Z; check the clocks"},
 		"at the first instant":     {begin, "", ""},
 		"a minute before the end":  {end.Add(-time.Minute), "", ""},
-		"less than a minute":       {end.Add(-59 * time.Second), fault.AuthorityExpired, "\"CN=root\" expires at 2027-03-01T22:00:00Z, and it is 2027-03-01T21:59:01Z"},
+		"less than a minute":       {end.Add(-59 * time.Second), fault.AuthorityExpired, "\"CN=root\" expires at 2027-03-01T22:00:00Z; renew the authority"},
 		"a second after the end":   {end.Add(time.Second), fault.AuthorityExpired, "\"CN=root\" has expired at 2027-03-01T22:00:00Z"},
 		"a century after that":     {end.AddDate(100, 0, 0), fault.AuthorityExpired, "has expired"},
 		"an instant without a day": {time.Time{}, fault.AuthorityInvalid, "not valid before"},
@@ -168,6 +168,12 @@ func TestCheckLooksAtEveryCertificateOfTheChain(t *testing.T) {
 			}
 			wantFault(t, err, tc.want, tc.text)
 		})
+	}
+	for name, at := range map[string]time.Time{"too early": begin.Add(-time.Hour), "after the end": end.Add(time.Hour)} {
+		first, later := authority.Check(at), authority.Check(at.Add(30*time.Second))
+		if first == nil || later == nil || first.Error() != later.Error() {
+			t.Errorf("%s, what is told changes from one look to the next, and is written each time: %v, then %v", name, first, later)
+		}
 	}
 }
 

@@ -286,6 +286,21 @@ func (d *duo) possible(e event) bool {
 	return d.loginNow() == nil && d.history.now("ClientIdentity", client.ObjectKeyFromObject(identity)) == nil
 }
 
+// authoritiesFirst has a process with a clock that is right make the key pairs: an authority from the future signs nothing until
+// its time has come, which is told, and which no play waits for.
+func (d *duo) authoritiesFirst(a *actor) {
+	defer func(lags bool) { a.lags = lags }(a.lags)
+	a.lags = false
+	for range 3 {
+		for _, o := range d.objects {
+			switch o.(type) {
+			case *v1alpha1.CertificateAuthority, *v1alpha1.ClusterCertificateAuthority:
+				a.pass(o)
+			}
+		}
+	}
+}
+
 // A clock that is wrong by seconds is nothing; by more, nothing is retired with it, and nothing rotates more often.
 func TestTwoClocksThatDiffer(t *testing.T) {
 	for _, skew := range []time.Duration{10 * time.Second, 2 * time.Minute, 2 * time.Hour, -2 * time.Hour} {
@@ -294,6 +309,7 @@ func TestTwoClocksThatDiffer(t *testing.T) {
 				t.Helper()
 				d := newDuo(t, setup{seed: seed, lags: seed%2 != 0, skew: skew})
 				everything(d)
+				d.authoritiesFirst(d.actors[0])
 				versions := 0
 				for _, e := range life(v1alpha1.DeletionRetain)[:7] {
 					d.note("===== " + e.name)

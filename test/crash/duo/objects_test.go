@@ -91,13 +91,24 @@ func (d *duo) aCredential(policy v1alpha1.DeletionPolicy) *v1alpha1.DatabaseCred
 	}}
 }
 
-// noteConditions says how a server is: what is found of a real one can come from outside of the play.
+// noteConditions says what is told of an object: a message that differs at every look is a write at every look.
 func (d *duo) noteConditions(o client.Object) {
-	server, ok := o.(*v1alpha1.DatabaseServer)
-	if !ok {
-		return
+	var conditions []metav1.Condition
+	switch o := o.(type) {
+	case *v1alpha1.DatabaseServer:
+		conditions = o.Status.Conditions
+	case *v1alpha1.DatabaseCredential:
+		conditions = o.Status.Conditions
+	case *v1alpha1.CertificateAuthority:
+		conditions = o.Status.Conditions
+	case *v1alpha1.ClusterCertificateAuthority:
+		conditions = o.Status.Conditions
+	case *v1alpha1.ClientIdentity:
+		conditions = o.Status.Conditions
+	case *v1alpha1.ServerIdentity:
+		conditions = o.Status.Conditions
 	}
-	for _, c := range server.Status.Conditions {
+	for _, c := range conditions {
 		d.note("    " + c.Type + " is " + string(c.Status) + ": " + c.Message)
 	}
 }

@@ -381,6 +381,9 @@ func (d *duo) settle(actors ...*actor) {
 				if after := result.RequeueAfter; after > 0 && (wake == 0 || after < wake) {
 					wake = after
 				}
+				if result.RequeueAfter > 0 && result.RequeueAfter < time.Minute {
+					d.note(fmt.Sprintf("%s looks again at %s %s after %s", a.name, world.KindOf(o), o.GetName(), result.RequeueAfter))
+				}
 			}
 		}
 		switch {
