@@ -45,9 +45,8 @@ func spoiled(w *worker, of life, without plain, orders ...order) ([]effect, erro
 
 // chosen are the orders that are tried. In full size all after which the process forgets, and of those after which it lives on
 // every third; on a second version of a server all calls, since those are what a version may answer otherwise, and a sample of
-// the requests. In short size every fault once with a process that forgets, and
-// every second of them once more with one that lives on; of a kind that takes long all calls and every fifth request. The
-// seed chooses.
+// the requests. In short size every second fault once with a process that forgets, and half of those once more with one that
+// lives on; of a kind that takes long all faults of the calls, and of every fifth request. The seed chooses.
 func chosen(of life, effects []effect, version int) []order {
 	const every = 5
 	var out []order
@@ -64,6 +63,9 @@ func chosen(of life, effects []effect, version int) []order {
 			}
 		case !of.kind.sampled, e.sort == calls, (i+offset)%every == 0:
 			for _, f := range []fault{before, after, lost, conflict, timeout} {
+				if !of.kind.sampled && random.IntN(2) == 0 {
+					continue
+				}
 				forgets, remembers := withFault(all, f)
 				if len(forgets) > 0 {
 					out = append(out, forgets[random.IntN(len(forgets))])
