@@ -22,7 +22,7 @@ type Part struct {
 var Parts = []Part{
 	{Letter: "R", Count: 29, Title: "What breaks", Intro: "What has taken credentials down elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
 	{Letter: "S", Count: 18, Title: "What leaks, and who gets in", Intro: "What has given credentials away elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
-	{Letter: "I", Count: 10, Title: "What holds at every moment", Intro: "Invariants. The crash matrix, the two processes in any order, and the killed binary check them all along, whatever they are about; which, their pages and comments say.",
+	{Letter: "I", Count: 10, Title: "What holds at every moment", Intro: "Invariants. The crash matrix, the two processes in any order, and the killed binary check most of them all along, whatever they are about: [the crash matrix](development/crash-matrix.md) lists which, and how.",
 		Row: "what holds", Guard: "how rekey sees to it"},
 }
 

@@ -22,27 +22,12 @@ import (
 // withoutTLS answers whoever asks for TLS that there is none.
 func withoutTLS(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer func() { _ = conn.Close() }()
-				if _, err := io.ReadFull(conn, make([]byte, 8)); err == nil {
-					_, _ = conn.Write([]byte("N"))
-					_, _ = io.Copy(io.Discard, conn)
-				}
-			}()
+	return answering(t, func(conn net.Conn) {
+		if _, err := io.ReadFull(conn, make([]byte, 8)); err == nil {
+			_, _ = conn.Write([]byte("N"))
+			_, _ = io.Copy(io.Discard, conn)
 		}
-	}()
-	return listener.Addr().String()
+	})
 }
 
 // expiredPair is a key pair whose certificate was good for an hour, two hours ago.

@@ -21,8 +21,8 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// hung answers nothing to whoever calls.
-func hung(t *testing.T) string {
+// answering listens, and talks with whoever calls until the talk or the caller ends. It gives its address.
+func answering(t *testing.T, talk func(net.Conn)) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -35,10 +35,19 @@ func hung(t *testing.T) string {
 			if err != nil {
 				return
 			}
-			go func() { _, _ = io.Copy(io.Discard, conn) }()
+			go func() {
+				defer func() { _ = conn.Close() }()
+				talk(conn)
+			}()
 		}
 	}()
 	return listener.Addr().String()
+}
+
+// hung answers nothing to whoever calls.
+func hung(t *testing.T) string {
+	t.Helper()
+	return answering(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
 }
 
 // babble is a private key in PEM that is none.

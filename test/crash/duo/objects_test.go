@@ -93,21 +93,7 @@ func (d *duo) aCredential(policy v1alpha1.DeletionPolicy) *v1alpha1.DatabaseCred
 
 // noteConditions says what is told of an object: a message that differs at every look is a write at every look.
 func (d *duo) noteConditions(o client.Object) {
-	var conditions []metav1.Condition
-	switch o := o.(type) {
-	case *v1alpha1.DatabaseServer:
-		conditions = o.Status.Conditions
-	case *v1alpha1.DatabaseCredential:
-		conditions = o.Status.Conditions
-	case *v1alpha1.CertificateAuthority:
-		conditions = o.Status.Conditions
-	case *v1alpha1.ClusterCertificateAuthority:
-		conditions = o.Status.Conditions
-	case *v1alpha1.ClientIdentity:
-		conditions = o.Status.Conditions
-	case *v1alpha1.ServerIdentity:
-		conditions = o.Status.Conditions
-	}
+	_, conditions := statusOf(o)
 	for _, c := range conditions {
 		d.note("    " + c.Type + " is " + string(c.Status) + ": " + c.Message)
 	}
