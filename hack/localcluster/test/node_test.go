@@ -55,9 +55,18 @@ func TestNode(t *testing.T) {
 			"https://kubernetes.default.svc/version":       `"gitVersion": "v1.`,
 			host:                                           "the host",
 		} {
-			if got, err := ask("http://" + pod + "/fetch?url=" + url.QueryEscape(target)); !strings.Contains(got, want) {
-				t.Errorf("from the pod, %s gives %q (%v), want %q", target, got, err, want)
-			}
+			// kube-proxy writes its rules a moment after the pod is ready.
+			last := ""
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("from the pod, %s last gave %s", target, last)
+				}
+			})
+			eventually(t, 20*time.Second, fmt.Sprintf("%s gives the pod %q", target, want), func() bool {
+				got, err := ask("http://" + pod + "/fetch?url=" + url.QueryEscape(target))
+				last = fmt.Sprintf("%q (%v)", got, err)
+				return err == nil && strings.Contains(got, want)
+			})
 		}
 		if got, _ := ask("http://" + pod + "/fetch?url=" + url.QueryEscape("http://nobody.default.svc/")); !strings.Contains(got, "no such host") {
 			t.Errorf("a Service that does not exist gives %q, want that its name is unknown", got)
