@@ -27,15 +27,17 @@ run() {
     ${flags[@]+"${flags[@]}"} "$@") || status=1
 }
 
-# verbose shows what the tests print: tables and figures.
+# verbose PACKAGES [go test arguments] shows what the tests print: tables and figures. Several packages, with a space between
+# them, run at the same time.
 verbose() {
-  local package="$1" begin="$SECONDS"
+  local packages begin="$SECONDS"
+  read -ra packages <<<"$1"
   shift
-  label="$(tr / - <<<"${package#./}")"
-  echo "== $package"
+  label="$(tr ' /' +- <<<"${packages[*]#./}")"
+  echo "== ${packages[*]}"
   gotestsum --format standard-verbose --jsonfile "$results/$stage-$label.json" -- \
-    -count=1 ${flags[@]+"${flags[@]}"} "$@" "$package" 2>&1 | grep -vE '^(=== (RUN|PAUSE|CONT|NAME)|    --- PASS)' || status=1
-  times+=("$(printf '%-28s %dm%02ds' "${package#./}" "$(((SECONDS - begin) / 60))" "$(((SECONDS - begin) % 60))")")
+    -count=1 ${flags[@]+"${flags[@]}"} "$@" "${packages[@]}" 2>&1 | grep -vE '^(=== (RUN|PAUSE|CONT|NAME)|--- PASS: [^ ]*/)' || status=1
+  times+=("$(printf '%-54s %dm%02ds' "${packages[*]#./}" "$(((SECONDS - begin) / 60))" "$(((SECONDS - begin) % 60))")")
 }
 times=()
 
@@ -52,8 +54,9 @@ case "$stage" in
     done < <(hack/modules.sh --own)
     ;;
   crash)
-    for package in ./test/crash ./test/crash/matrix ./test/crash/duo ./test/hostile/database ./test/hostile/kubernetes; do
-      verbose "$package" -timeout 25m
+    # Hostile surroundings are mostly servers that start, stop and do not answer: meanwhile another package can compute.
+    for packages in ./test/crash "./test/crash/matrix ./test/hostile/kubernetes" "./test/crash/duo ./test/hostile/database"; do
+      verbose "$packages" -timeout 25m -parallel 6
     done
     ;;
   bench)

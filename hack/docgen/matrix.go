@@ -44,9 +44,9 @@ var faults = []struct{ name, meaning string }{
 
 // fates says what a cell stands for.
 const fates = `
-A ✓ stands for one life or more. In one the process is started again after the pass of the fault, and remembers nothing; where an
-effect that changes something fails before or after, in another it dies on the spot, so that nothing that it does afterwards has
-an effect; and in a sample of them it lives on with what it remembers.
+A ✓ stands for one life or more. In one the process is started again after the pass of the fault, and remembers nothing; after
+every effect that changes something, in another it dies on the spot, so that nothing that it does afterwards has an effect; and
+in a sample of them it lives on with what it remembers.
 `
 
 // readMatrix reads what the test wrote. A matrix that is missing, empty or of another shape is an error: the page does not

@@ -58,7 +58,7 @@ both are long.
 
 Tests of the stage ` + "`crash`" + ` have two sizes. The short one, which continuous integration and both commands run, is a seeded
 sample: it prints its seed, and a failure says how to repeat it. ` + "`REKEY_SIZE=full`" + ` in the environment, which is what
-` + "`make crash`" + ` runs, is what the rows speak of: every effect, every fault.
+` + "`make crash`" + ` runs, is more: every point of death, every fault of every main life, and larger samples of the rest.
 
 Continuous integration (` + "`.ci/run`" + `) runs every test below, in the stage that stands beside it, and holds that every break still
 fits the source. Where a run was recorded, what it saw stands below its class, with the day and the commit:
@@ -105,8 +105,10 @@ const matrixHead = `
 ## Every step, every fault
 
 A life of a credential is a number of effects: requests to the API server, calls to the database. For each life the test
-makes every effect fail in every way that it can, goes on until all is quiet, and checks what must hold. A second version of
-PostgreSQL gets every call and a sample of the requests. ✓: all was well; ·: this effect cannot fail so.
+makes every effect fail in every way that it can, goes on until all is quiet, and checks what must hold. ✓: all was well; ·: this
+effect cannot fail so. ` + "`REKEY_SIZE=full go test ./test/crash/matrix -update`" + ` tries all of it and writes the table; ` + "`make crash`" + ` tries the
+main lives of each kind whole, of the others all calls and a sample of the requests, and on a second version of PostgreSQL the
+calls; ` + "`.ci/run`" + ` a sample of everything.
 
 `
 

@@ -63,6 +63,19 @@ func (s *scene) settled(ctx context.Context) error {
 			return err
 		}
 	}
+	return s.restful(ctx)
+}
+
+// restful is nil when nothing becomes due while somebody looks at everything.
+func (s *scene) restful(ctx context.Context) error {
+	const aLook = 5 * time.Second
+	now := &v1alpha1.DatabaseCredential{}
+	if err := env.kube.Get(ctx, client.ObjectKeyFromObject(s.scheduled), now); err != nil {
+		return err
+	}
+	if next := now.Status.NextRotationTime; next != nil && time.Until(next.Time) < aLook {
+		return fmt.Errorf("%s rotates at %s", now.Name, next.UTC().Format(time.TimeOnly))
+	}
 	return nil
 }
 

@@ -131,6 +131,9 @@ func (k *killer) atPoint(point string) bool {
 	k.t.Helper()
 	name, _, _ := strings.Cut(point, "#")
 	count := k.tallies[name]
+	if strings.HasSuffix(name, discarded) {
+		defer k.changeOfMind()()
+	}
 	victim := k.lives.start(point)
 	select {
 	case <-victim.ended:
@@ -195,23 +198,22 @@ func (k *killer) look(last bool) *life {
 	return witness
 }
 
-// plan says where to die: every point as often as the size wants, and between them nowhere in particular ("").
+// plan says where to die: at every point if the size wants that, at some that the dice choose, and between them nowhere in
+// particular (""). Where a point comes twice, the second death is at the second time that a life comes there, if it often does.
 func (k *killer) plan(n size) []string {
 	var out []string
 	all := points()
-	for number := range n.perPoint {
-		for _, point := range all {
-			if number > 0 && often(point) {
-				point += fmt.Sprintf("#%d", number+1)
-			}
-			out = append(out, point)
+	if n.every {
+		out = slices.Clone(all)
+	}
+	for _, i := range k.dice.Perm(len(all))[:n.sample] {
+		point := all[i]
+		if n.every && often(point) {
+			point += "#2"
 		}
+		out = append(out, point)
 	}
 	k.dice.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
-	if n.perPoint == 0 {
-		k.dice.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		out = all[:n.sample]
-	}
 	for range n.random {
 		out = slices.Insert(out, k.dice.IntN(len(out)+1), "")
 	}
@@ -304,7 +306,7 @@ func (k *killer) report(took time.Duration) {
 		table.String(), kills, took.Round(time.Second), k.clients.logins, k.clients.handshakes, len(k.clients.failures), k.clients.late,
 		sum(k.busy.requests), k.busy.edits, k.busy.guests, k.longest.Round(100*time.Millisecond))
 	unknown(k.t, slices.Collect(maps.Keys(known)))
-	if n := sizeOf(k.t); n.perPoint > 0 && kills < 200 {
+	if n := sizeOf(k.t); n.every && kills < 200 {
 		k.t.Errorf("only %d deaths", kills)
 	}
 	if k.clients.logins < kills || k.clients.handshakes < kills {

@@ -13,10 +13,10 @@ import (
 
 // sizes of a run.
 type size struct {
-	perPoint int // deaths at every point; 0 for a sample
-	sample   int // points of the sample
-	random   int // deaths at random instants
-	between  int // deaths between two looks at everything
+	every   bool // a death at every point
+	sample  int  // deaths at points that the dice choose, beside those
+	random  int  // deaths at random instants
+	between int  // deaths between two looks at everything
 }
 
 // sizeOf reads REKEY_SIZE.
@@ -26,7 +26,7 @@ func sizeOf(t *testing.T) size {
 	case "", "short":
 		return size{sample: 19, random: 5, between: 13}
 	case "full":
-		return size{perPoint: 2, random: 60, between: 12}
+		return size{every: true, sample: 45, random: 45, between: 25}
 	default:
 		t.Fatalf("REKEY_SIZE is %q: it must be short or full", value)
 		return size{}

@@ -10,5 +10,10 @@
 //
 //	REKEY_SEED=7 go test ./test/crash/duo -run ^TestTwoProcessesInAnyOrder$
 //
-// The seeds are 1, 2 and so on, and a fresh one for each run, which prints it. REKEY_SIZE is short (the default) or full.
+// The seeds are 1, 2 and so on, and a fresh one for each run, which prints it. Of what may happen while a process stands still,
+// each effect meets one thing in a run, and another one in the next; -all plays them all:
+//
+//	go test ./test/crash/duo -timeout 60m -run ^TestAnOldLeader -all
+//
+// REKEY_SIZE is short (the default) or full.
 package duo

@@ -246,7 +246,7 @@ const (
 )
 
 func TestTwoProcessesInAnyOrder(t *testing.T) {
-	each(t, "lives of two processes in any order", seeds(t, sized(12, 120)), func(t *testing.T, seed uint64) {
+	each(t, "lives of two processes in any order", seeds(t, sized(12, 20)), func(t *testing.T, seed uint64) {
 		t.Helper()
 		d := newDuo(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
 		orderly(d, authorities(life(policyFor(seed))), 10)
@@ -254,7 +254,7 @@ func TestTwoProcessesInAnyOrder(t *testing.T) {
 }
 
 func TestEventsInTheMiddleOfEverything(t *testing.T) {
-	each(t, "lives whose events come in the middle", seeds(t, sized(12, 120)), func(t *testing.T, seed uint64) {
+	each(t, "lives whose events come in the middle", seeds(t, sized(12, 20)), func(t *testing.T, seed uint64) {
 		t.Helper()
 		d := newDuo(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
 		everything(d)
@@ -305,7 +305,7 @@ func (d *duo) authoritiesFirst(a *actor) {
 func TestTwoClocksThatDiffer(t *testing.T) {
 	for _, skew := range []time.Duration{10 * time.Second, 2 * time.Minute, 2 * time.Hour, -2 * time.Hour} {
 		t.Run(skew.String(), func(t *testing.T) {
-			each(t, "lives with clocks that differ", seeds(t, sized(2, 20)), func(t *testing.T, seed uint64) {
+			each(t, "lives with clocks that differ", seeds(t, sized(2, 4)), func(t *testing.T, seed uint64) {
 				t.Helper()
 				d := newDuo(t, setup{seed: seed, lags: seed%2 != 0, skew: skew})
 				everything(d)

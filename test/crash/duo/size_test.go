@@ -64,7 +64,7 @@ func seeds(t *testing.T, n int) []uint64 {
 	return append(out, fresh(t))
 }
 
-// each plays every seed as a test of its own, as many at a time as there are processors.
+// each plays every seed as a test of its own, as many at a time as -parallel says.
 func each(t *testing.T, what string, all []uint64, play func(t *testing.T, seed uint64)) {
 	t.Helper()
 	begun := time.Now()

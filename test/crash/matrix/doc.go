@@ -12,7 +12,7 @@
 // The API server is real, and so is PostgreSQL. docs/development/crash-matrix.md says how to add a life, a kind or a backend.
 //
 //	go test ./test/crash/matrix                                 # every life; of most steps with a database a sample
-//	REKEY_SIZE=full go test ./test/crash/matrix -timeout 20m    # everything
+//	REKEY_SIZE=full go test ./test/crash/matrix -timeout 25m    # the main lives whole
 //	REKEY_SEED=7 go test ./test/crash/matrix                    # the same sample again
-//	REKEY_SIZE=full go test ./test/crash/matrix -update         # writes testdata/matrix.json
+//	REKEY_SIZE=full go test ./test/crash/matrix -timeout 40m -update    # everything; writes testdata/matrix.json
 package matrix

@@ -82,8 +82,8 @@ func (o order) String() string {
 
 // ways are all the ways in which an effect can be spoiled. For every fault there is one in which the memory of the process is
 // thrown away, at once or after its pass, and one in which it lives on with what it remembers. Two that cannot be told apart
-// are one: whoever dies never learns the answer, so that there only whether the effect came about makes a difference, and to
-// die at a read is to die after the step before it.
+// are one: whoever dies never learns the answer, so that it dies once after each effect, and to die before one, or at a read,
+// is to die after the effect before it.
 func ways(step int, of sort) []order {
 	way := func(f fault, fates ...fate) []order {
 		var out []order
@@ -95,7 +95,7 @@ func ways(step int, of sort) []order {
 	if of == reads {
 		return append(way(before, restarts, lives), way(timeout, restarts, lives)...)
 	}
-	out := slices.Concat(way(before, dies, restarts, lives), way(after, dies, restarts, lives), way(lost, restarts, lives), way(timeout, restarts, lives))
+	out := slices.Concat(way(before, restarts, lives), way(after, dies, restarts, lives), way(lost, restarts, lives), way(timeout, restarts, lives))
 	if of == calls {
 		return out
 	}

@@ -146,22 +146,27 @@ func credentialLives() []life {
 	of := func(name string, begin, story []phase) life {
 		return life{kind: databaseCredential, name: name, begin: begin, story: story}
 	}
+	beside := func(name string, begin, story []phase) life {
+		l := of(name, begin, story)
+		l.beside = true
+		return l
+	}
 	old, young := []phase{first, rotated}, []phase{first}
 	return []life{
 		of("first issue", nil, []phase{first}),
 		of("scheduled rotation", young, []phase{{passing(24 * time.Hour), rotated.want}, {passing(2 * time.Hour), want{revision: 2}}}),
 		of("spec edit", young, []phase{{edited(longer), rotated.want}}),
 		of("rotate-now", young, []phase{rotated}),
-		of("rotate-now during the overlap", old, []phase{{asked(v1alpha1.AnnotationRotate), rotated.want}, {passing(2 * time.Hour), want{revision: 3, previous: true}}}),
+		beside("rotate-now during the overlap", old, []phase{{asked(v1alpha1.AnnotationRotate), rotated.want}, {passing(2 * time.Hour), want{revision: 3, previous: true}}}),
 		of("retire", old, []phase{{asked(v1alpha1.AnnotationRetirePrevious), want{revision: 2}}}),
-		of("spec edit in the middle of a rotation", []phase{first, {happens: interrupted, want: want{anything: true}}}, []phase{{edited(longer), want{revision: 3, previous: true}}}),
-		of("Secret deleted by hand", old, []phase{{secretLost, rotated.want}}),
-		of("ledger deleted by hand", young, []phase{{ledgerLost, first.want}}),
-		of("another password at the server", young, []phase{{changed(anotherPassword), first.want}}),
-		of("login dropped at the server", young, []phase{{changed(droppedLogin), first.want}}),
+		beside("spec edit in the middle of a rotation", []phase{first, {happens: interrupted, want: want{anything: true}}}, []phase{{edited(longer), want{revision: 3, previous: true}}}),
+		beside("Secret deleted by hand", old, []phase{{secretLost, rotated.want}}),
+		beside("ledger deleted by hand", young, []phase{{ledgerLost, first.want}}),
+		beside("another password at the server", young, []phase{{changed(anotherPassword), first.want}}),
+		beside("login dropped at the server", young, []phase{{changed(droppedLogin), first.want}}),
 		of("deletion, Retain", old, []phase{{deleted, want{gone: true, revision: 2, previous: true}}}),
 		of("deletion, Delete", []phase{{withPolicy(v1alpha1.DeletionDelete), first.want}, rotated}, []phase{{leavingNow, gone}}),
-		of("deletion, Delete, in the middle of the first issue", []phase{{happens: func(r *run) {
+		beside("deletion, Delete, in the middle of the first issue", []phase{{happens: func(r *run) {
 			withPolicy(v1alpha1.DeletionDelete)(r)
 			r.diesAfter("Stage")
 		}, want: want{anything: true}}}, []phase{{leavingNow, gone}}),

@@ -44,9 +44,10 @@ func spoiled(w *worker, of life, without plain, orders ...order) ([]effect, erro
 }
 
 // chosen are the orders that are tried. In full size all after which the process forgets, and of those after which it lives on
-// every third; on a second version of a server all calls, since those are what a version may answer otherwise, and a sample of
-// the requests. In short size every second fault once with a process that forgets, and half of those once more with one that
-// lives on; of a kind that takes long all faults of the calls, and of every fifth request. The seed chooses.
+// every fifth. On a second version of a server every fault of the calls once with a process that forgets, and half of those once
+// more with one that lives on: the calls are what a version may answer otherwise. In short size every second fault so; of a kind
+// that takes long all faults of the calls, and of every fifth request; and so in both sizes for a life beside the main ones, but
+// where the table is written anew. The seed chooses.
 func chosen(of life, effects []effect, version int) []order {
 	const every = 5
 	var out []order
@@ -55,29 +56,41 @@ func chosen(of life, effects []effect, version int) []order {
 	for i, e := range effects {
 		all := ways(i+1, e.sort)
 		switch {
-		case full() && (version == versions()[0] || e.sort == calls), *only != "":
-			for _, o := range all {
-				if o.fate != lives || *only != "" || random.IntN(3) == 0 {
-					out = append(out, o)
-				}
+		case *only != "":
+			out = append(out, all...)
+		case full() && version == versions()[0] && (!of.beside || *update):
+			out = append(out, slices.DeleteFunc(all, func(o order) bool { return o.fate == lives && random.IntN(5) > 0 })...)
+		case version != versions()[0]:
+			if e.sort == calls && !of.beside {
+				out = append(out, onceEach(all, 1, random)...)
 			}
-		case !of.kind.sampled, e.sort == calls, (i+offset)%every == 0:
-			for _, f := range []fault{before, after, lost, conflict, timeout} {
-				if !of.kind.sampled && random.IntN(2) == 0 {
-					continue
-				}
-				forgets, remembers := withFault(all, f)
-				if len(forgets) > 0 {
-					out = append(out, forgets[random.IntN(len(forgets))])
-				}
-				if len(remembers) > 0 && random.IntN(2) == 0 {
-					out = append(out, remembers[random.IntN(len(remembers))])
-				}
-			}
+		case of.kind.sampled && (e.sort == calls || (i+offset)%every == 0):
+			out = append(out, onceEach(all, 1, random)...)
+		case !of.kind.sampled:
+			out = append(out, onceEach(all, 2, random)...)
 		}
 	}
 	if *only != "" {
 		out = slices.DeleteFunc(out, func(o order) bool { return o.String() != *only })
+	}
+	return out
+}
+
+// onceEach draws one of so many faults: once with a process that forgets, and half of those once more with one that lives on.
+// What took effect and was not known is always drawn: deliberate breaks count on that.
+func onceEach(all []order, of int, random *rand.Rand) []order {
+	var out []order
+	for _, f := range []fault{before, after, lost, conflict, timeout} {
+		if random.IntN(of) != 0 && f != after && f != lost {
+			continue
+		}
+		forgets, remembers := withFault(all, f)
+		if len(forgets) > 0 {
+			out = append(out, forgets[random.IntN(len(forgets))])
+		}
+		if len(remembers) > 0 && random.IntN(2) == 0 {
+			out = append(out, remembers[random.IntN(len(remembers))])
+		}
 	}
 	return out
 }
@@ -98,7 +111,7 @@ func withFault(all []order, f fault) (forgets, remembers []order) {
 
 // versions of PostgreSQL on which the lives with a database are lived.
 func versions() []int {
-	if full() {
+	if full() || *only != "" {
 		return []int{15, 18}
 	}
 	return []int{15}
@@ -142,7 +155,7 @@ func everyStep(t *testing.T, all []*worker, of life, version int, found *table) 
 // pairs are two faults in one life, chosen by chance: the second comes while the first is being mended, or later.
 const (
 	pairsShort = 40
-	pairsFull  = 200
+	pairsFull  = 100
 )
 
 func TestALifeSurvivesTwoFaults(t *testing.T) {

@@ -64,6 +64,8 @@ type life struct {
 	begin []phase
 	// story is what is spoiled.
 	story []phase
+	// beside the main lives of a kind: what a person does behind rekey's back, or in the middle of something.
+	beside bool
 }
 
 func (l life) String() string { return l.kind.name + ", " + l.name }

@@ -27,7 +27,7 @@ import (
 
 const (
 	// workers that live lives at the same time, each in a namespace of its own.
-	workers = 4
+	workers = 8
 
 	adminPassword = "admin-password-of-the-matrix"
 	adminLogin    = "matrix_admin"

@@ -275,8 +275,8 @@ func TestANotFoundToAStatusWriteIsLookedAtAgain(t *testing.T) {
 // R27: an answer that is lost after the write took effect is no reason to do it again, wherever it happens.
 func TestALostAnswerOfAnyWriteRotatesNothingTwice(t *testing.T) {
 	lost := errors.New("http2: client connection lost")
-	// Every write of two rotations and an issue loses its answer once, one after the other; in short every fifth.
-	stride := sized(5, 1)
+	// Every write of two rotations and an issue loses its answer once, one after the other; in full every second, in short every fifth.
+	stride := sized(5, 2)
 	for nth := 1 + seeded(t).IntN(stride); ; nth += stride {
 		s := newScene(t)
 		identity, login := anIdentity("app"), aCredential("orders")

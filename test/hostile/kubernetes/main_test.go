@@ -13,12 +13,9 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// full is true where everything is tried, and not a sample.
-func full() bool { return os.Getenv("REKEY_SIZE") == "full" }
-
 // sized gives the number for the size that is asked for.
 func sized(short, long int) int {
-	if full() {
+	if os.Getenv("REKEY_SIZE") == "full" {
 		return long
 	}
 	return short
