@@ -71,7 +71,7 @@ e2e: $(GOTESTSUM) ## The operator as a pod on a real node (needs root)
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/test.sh e2e $(TESTFLAGS)
 
 .PHONY: crash
-crash: $(GOTESTSUM) ## Killed at every effect, two of everything, hostile surroundings; more than half an hour on two cores (REKEY_SIZE=short: about 18 minutes)
+crash: $(GOTESTSUM) ## Killed at every effect, two of everything, hostile surroundings; about 25 minutes on two cores (REKEY_SIZE=short: about 15)
 	@hack/install-deps.sh test
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh crash $(TESTFLAGS)
 

@@ -36,7 +36,7 @@ verbose() {
   label="$(tr ' /' +- <<<"${packages[*]#./}")"
   echo "== ${packages[*]}"
   gotestsum --format standard-verbose --jsonfile "$results/$stage-$label.json" -- \
-    -count=1 ${flags[@]+"${flags[@]}"} "$@" "${packages[@]}" 2>&1 | grep -vE '^(=== (RUN|PAUSE|CONT|NAME)|--- PASS: [^ ]*/)' || status=1
+    -count=1 ${flags[@]+"${flags[@]}"} "$@" "${packages[@]}" 2>&1 | grep --line-buffered -vE '^(=== (RUN|PAUSE|CONT|NAME)|--- PASS: [^ ]*/)' || status=1
   times+=("$(printf '%-54s %dm%02ds' "${packages[*]#./}" "$(((SECONDS - begin) / 60))" "$(((SECONDS - begin) % 60))")")
 }
 times=()
@@ -54,7 +54,8 @@ case "$stage" in
     done < <(hack/modules.sh --own)
     ;;
   crash)
-    # Hostile surroundings are mostly servers that start, stop and do not answer: meanwhile another package can compute.
+    # Hostile surroundings are mostly servers that start, stop and do not answer: meanwhile another package can compute. Tests
+    # that run in parallel wait for an API server: six at a time keep two cores busy.
     for packages in ./test/crash "./test/crash/matrix ./test/hostile/kubernetes" "./test/crash/duo ./test/hostile/database"; do
       verbose "$packages" -timeout 25m -parallel 6
     done

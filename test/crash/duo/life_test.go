@@ -246,7 +246,7 @@ const (
 )
 
 func TestTwoProcessesInAnyOrder(t *testing.T) {
-	each(t, "lives of two processes in any order", seeds(t, sized(12, 20)), func(t *testing.T, seed uint64) {
+	each(t, "lives of two processes in any order", seeds(t, sized(10, 14)), func(t *testing.T, seed uint64) {
 		t.Helper()
 		d := newDuo(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
 		orderly(d, authorities(life(policyFor(seed))), 10)
@@ -254,7 +254,7 @@ func TestTwoProcessesInAnyOrder(t *testing.T) {
 }
 
 func TestEventsInTheMiddleOfEverything(t *testing.T) {
-	each(t, "lives whose events come in the middle", seeds(t, sized(12, 20)), func(t *testing.T, seed uint64) {
+	each(t, "lives whose events come in the middle", seeds(t, sized(10, 14)), func(t *testing.T, seed uint64) {
 		t.Helper()
 		d := newDuo(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
 		everything(d)

@@ -147,7 +147,7 @@ func (r *realDatabase) accepts(name, password string) bool {
 }
 
 func TestTwoProcessesOnARealDatabase(t *testing.T) {
-	each(t, "lives on PostgreSQL", seeds(t, sized(3, 8)), func(t *testing.T, seed uint64) {
+	each(t, "lives on PostgreSQL", seeds(t, sized(3, 5)), func(t *testing.T, seed uint64) {
 		t.Helper()
 		d := newDuo(t, setup{seed: seed, lags: seed%2 == 0, database: aRealDatabase})
 		orderly(d, life(policyFor(seed)), 6)

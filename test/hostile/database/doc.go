@@ -9,6 +9,6 @@
 // certificate, so that it can be trusted like the server itself, and understands the protocol well enough to count every
 // request and every answer that passes. Each of them is a moment at which something can go wrong.
 //
-// REKEY_SIZE=short takes a seeded sample of the moments; full takes all of them on one version of PostgreSQL, and larger
-// samples of the rest. The seed is printed where a test fails, and REKEY_SEED gives it again.
+// REKEY_SIZE=short takes a seeded sample of the moments; full takes all of them on one version of PostgreSQL, each with half of
+// what can be done to it, and larger samples of the rest. The seed is printed where a test fails, and REKEY_SEED gives it again.
 package database

@@ -46,7 +46,7 @@ func TestTheServerStopsOrCrashesAtEveryMomentOfARotation(t *testing.T) {
 			}
 		}
 	}
-	for _, a := range sample(chance(t), all, 8, 60) {
+	for _, a := range sample(chance(t), all, 8, 16) {
 		when := map[deed]string{pass: "before", cutAfter: "after"}[a.deed]
 		t.Run(fmt.Sprintf("it %s %s moment %d", a.how, when, a.n), func(t *testing.T) {
 			s := newScene(t, server, impatient)
@@ -191,7 +191,7 @@ func TestAServerThatForgotTheRotationGetsThePublishedLoginBack(t *testing.T) {
 			}
 		}
 	}
-	for _, a := range sample(chance(t), all, 6, len(all)) {
+	for _, a := range sample(chance(t), all, 6, 16) {
 		t.Run(fmt.Sprintf("%d, %s after write %d", a.version, a.name, a.step), func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, ownServer(t, pgtest.Options{Version: a.version, Settings: safe}), impatient)

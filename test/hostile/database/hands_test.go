@@ -79,7 +79,7 @@ func TestLoginsThatAreChangedByHandAreMendedOrTold(t *testing.T) {
 	}
 	random := chance(t)
 	for _, version := range []int{15, 18} {
-		for _, a := range sample(random, all, 10, 60) {
+		for _, a := range sample(random, all, 10, 16) {
 			t.Run(fmt.Sprintf("%d, somebody %s, %s, after write %d of a rotation", version, a.name, a.slot, a.step), func(t *testing.T) {
 				t.Parallel()
 				s := newScene(t, sharedServer(t, version), impatient)

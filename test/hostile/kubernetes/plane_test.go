@@ -253,7 +253,7 @@ func TestAControlPlaneThatIsKilledInTheMiddleOfARotationLosesNothing(t *testing.
 		if killed == "both, and the operator" {
 			e.stop()
 		}
-		after(time.Duration(sized(3, 20)) * time.Second)
+		after(time.Duration(sized(3, 8)) * time.Second)
 		if e.etcd == nil {
 			e.startEtcd()
 		}

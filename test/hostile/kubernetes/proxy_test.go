@@ -218,7 +218,7 @@ func converges(t *testing.T, what bad, random *rand.Rand) {
 		s.Edit(l, func() { metav1.SetMetaDataAnnotation(&l.ObjectMeta, v1alpha1.AnnotationRotate, "now") })
 	}
 	s.Create(objects[6:]...)
-	for begun := time.Now(); time.Since(begun) < time.Duration(sized(6, 20))*time.Second; after(200 * time.Millisecond) {
+	for begun := time.Now(); time.Since(begun) < time.Duration(sized(6, 10))*time.Second; after(200 * time.Millisecond) {
 		for _, l := range logins[:2] {
 			if !s.accepted(s.secret(string(l.Spec.SecretName))) {
 				t.Fatalf("the login that %s shows is refused", l.Name)
