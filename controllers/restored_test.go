@@ -165,6 +165,14 @@ func TestALedgerIsMadeAgainInEveryStateOfARotation(t *testing.T) {
 // R23: with policy Delete, the marks in the database say what is ours, also where the ledger is gone; and what is not
 // ours stays.
 func TestWithoutALedgerTheMarksSayWhatIsDropped(t *testing.T) {
+	ledger := secretstore.LedgerName(kindDatabaseCredential, "orders")
+	for name, lost := range map[string][]string{"the ledger is lost": {ledger}, "the ledger and the Secret are lost": {ledger, "orders-db"}} {
+		t.Run(name, func(t *testing.T) { marksSayWhatIsDropped(t, lost) })
+	}
+}
+
+func marksSayWhatIsDropped(t *testing.T, lost []string) {
+	t.Helper()
 	w := newWorld(t)
 	object := aCredential()
 	object.Spec.DeletionPolicy = v1alpha1.DeletionDelete
@@ -177,8 +185,10 @@ func TestWithoutALedgerTheMarksSayWhatIsDropped(t *testing.T) {
 	theirs, _ := w.database.Login("orders_app_a")
 	theirs.Owner = "another-cluster/web/orders"
 	w.database.Put("orders_app_a", theirs)
-	if err := w.client.Delete(w.ctx, w.secret(secretstore.LedgerName(kindDatabaseCredential, object.Name))); err != nil {
-		t.Fatal(err)
+	for _, name := range lost {
+		if err := w.client.Delete(w.ctx, w.secret(name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w.restart()
 	if err := w.client.Delete(w.ctx, object); err != nil {

@@ -244,9 +244,13 @@ func TestDriveOutlivesAHungServer(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
 	d.source.hangs = true
+	begun := time.Now()
 	out := d.pass()
 	if !errors.Is(out.Err, context.DeadlineExceeded) || out.FailedStep != rotation.StepStage {
 		t.Errorf("failed step %q with %v", out.FailedStep, out.Err)
+	}
+	if took := time.Since(begun); took > 200*d.StepTimeout {
+		t.Errorf("a call whose time is %s was given up after %s", d.StepTimeout, took)
 	}
 }
 
