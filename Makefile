@@ -71,12 +71,12 @@ e2e: $(GOTESTSUM) ## The operator as a pod on a real node (needs root)
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/test.sh e2e $(TESTFLAGS)
 
 .PHONY: crash
-crash: $(GOTESTSUM) ## Killed at every effect, two of everything, hostile surroundings; about 25 minutes on two cores (REKEY_SIZE=short: about 15)
+crash: $(GOTESTSUM) ## Killed at every effect, two of everything, hostile surroundings; about half an hour on two cores (REKEY_SIZE=short: about 18 minutes)
 	@hack/install-deps.sh test
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh crash $(TESTFLAGS)
 
 .PHONY: bench
-bench: $(GOTESTSUM) ## Speed and memory beside a bare operator, into docs/benchmarks.md; about 20 minutes (REKEY_SIZE=short: 4, no page)
+bench: $(GOTESTSUM) ## Speed and memory beside a bare operator, into docs/benchmarks.md; 20 to 30 minutes (REKEY_SIZE=short: 4, no page)
 	@hack/install-deps.sh test
 	@rm -f .cache/test/bench/$(REKEY_SIZE).json # of an earlier run
 	@assets="$$($(MAKE) assets)" && status=0 && { KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh bench $(TESTFLAGS) || status=$$?; } && \

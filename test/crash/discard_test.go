@@ -4,10 +4,6 @@
 package crash
 
 import (
-	"errors"
-	"fmt"
-	"time"
-
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/rotation"
 )
@@ -32,43 +28,37 @@ func (k *killer) changeOfMind() (end func()) {
 // changed tries it once, and gives nil where another credential was in the middle of its rotation.
 func (k *killer) changed() (end func()) {
 	k.t.Helper()
-	const staged = "after update secrets (ledger Staged)"
 	object := &v1alpha1.DatabaseCredential{}
 	object.Name, object.Namespace = k.edited, k.place.key(k.edited).Namespace
-	edit := k.busy.edit(object)
-	must := func(err error) {
+	edit := func() {
 		k.t.Helper()
-		if err != nil {
-			k.t.Fatalf("%v\n%s", err, k.lives.all[len(k.lives.all)-1].words())
+		if err := k.busy.edit(object)(k.t.Context()); err != nil {
+			k.t.Fatal(err)
 		}
 	}
 	witness := k.lives.start("")
-	k.busy.gate.Lock()
+	k.busy.gate.Lock() // waits until every wish is fulfilled
 	defer func() {
 		if end == nil {
 			k.busy.gate.Unlock()
 		}
 	}()
-	must(k.busy.failed())
-	must(await(k.t.Context(), patience, k.settled))
-	must(witness.kill())
+	k.rest(witness)
+	if err := witness.kill(); err != nil {
+		k.t.Fatal(err)
+	}
 	k.random++
-	must(edit(k.t.Context()))
-	victim := k.lives.start(staged)
-	select {
-	case <-victim.ended:
-	case <-time.After(waitForPoint):
-		must(errors.New("nothing was staged after an edit"))
+	edit()
+	if !k.atPoint("after update secrets (ledger Staged)") {
+		return nil
 	}
-	if !victim.diedAtPoint() || !victim.killed() {
-		must(fmt.Errorf("the operator ended otherwise than at %q: %s", staged, victim.cmd.ProcessState))
-	}
-	k.tallies[staged].kills++
 	ledger, err := k.place.ledger(k.t.Context(), k.edited)
-	must(err)
+	if err != nil {
+		k.t.Fatal(err)
+	}
 	if ledger.Pending == nil || ledger.Pending.Stage != rotation.Staged {
 		return nil
 	}
-	must(edit(k.t.Context()))
+	edit()
 	return k.busy.gate.Unlock
 }

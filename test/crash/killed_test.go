@@ -175,6 +175,17 @@ func (k *killer) atRandom() {
 	k.random++
 }
 
+// rest waits until nothing is left to do. The caller sees to it that nobody wants anything.
+func (k *killer) rest(witness *life) {
+	k.t.Helper()
+	if err := k.busy.failed(); err != nil {
+		k.t.Fatalf("%v\n%s", err, witness.words())
+	}
+	if err := await(k.t.Context(), patience, k.settled); err != nil {
+		k.t.Fatalf("%v\n%s", err, witness.words())
+	}
+}
+
 // look stops everybody, waits until nothing is left to do, and looks at everything. The life in which that happened is
 // given back. If it is the last time, nobody wants anything afterwards.
 func (k *killer) look(last bool) *life {
@@ -182,12 +193,7 @@ func (k *killer) look(last bool) *life {
 	witness := k.lives.start("")
 	k.busy.gate.Lock() // waits until every wish is fulfilled
 	defer k.busy.gate.Unlock()
-	if err := k.busy.failed(); err != nil {
-		k.t.Fatalf("%v\n%s", err, witness.words())
-	}
-	if err := await(k.t.Context(), patience, k.settled); err != nil {
-		k.t.Fatalf("%v\n%s", err, witness.words())
-	}
+	k.rest(witness)
 	if !k.died.IsZero() {
 		k.longest = max(k.longest, time.Since(k.died))
 	}

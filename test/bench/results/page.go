@@ -36,11 +36,11 @@ const introduction = `What rekey costs, beside the least that any operator could
 
 A client that costs next to nothing applies N ClientIdentities at once over twenty connections. The time runs from its first request until a watch has shown the last
 identity Ready. **Read the ratios**: 1.00 would be as fast as the floor. Rates in identities per second are those of this machine and of nothing else.
-Renewal, restart and rest are measured with some of the fleets only, so that a run fits into 20 minutes.
+Renewal, restart and rest are measured with some of the fleets only, since a run is long enough.
 
 `
 
-const again = "## Measure it yourself\n\n```sh\nmake bench      # about 20 minutes on two cores; it fails where something asked is missed, and writes this page anew\n```\n\n" +
+const again = "## Measure it yourself\n\n```sh\nmake bench      # 20 to 30 minutes on two cores; it fails where something asked is missed, and writes this page anew\n```\n\n" +
 	"The numbers behind this page are in [benchmarks.json](benchmarks.json).\n"
 
 // table writes a header and rows in Markdown.

@@ -57,7 +57,7 @@ func chosen(of life, effects []effect, version int) []order {
 		all := ways(i+1, e.sort)
 		switch {
 		case *only != "":
-			out = append(out, all...)
+			out = append(out, slices.DeleteFunc(all, func(o order) bool { return o.String() != *only })...)
 		case full() && version == versions()[0] && (!of.beside || *update):
 			out = append(out, slices.DeleteFunc(all, func(o order) bool { return o.fate == lives && random.IntN(5) > 0 })...)
 		case version != versions()[0]:
@@ -69,9 +69,6 @@ func chosen(of life, effects []effect, version int) []order {
 		case !of.kind.sampled:
 			out = append(out, onceEach(all, 2, random)...)
 		}
-	}
-	if *only != "" {
-		out = slices.DeleteFunc(out, func(o order) bool { return o.String() != *only })
 	}
 	return out
 }
