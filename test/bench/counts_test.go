@@ -31,7 +31,7 @@ func TestFiveHundredIssuesAreTwoWritesAndAnEventEach(t *testing.T) {
 	authority := f.prepare(t, s)
 	kubeconfig := s.kubeconfig(t, "rekey")
 	o := startRekey(t, kubeconfig)
-	authorityReady(t, s, authority)
+	authorityReady(t, s, authority.authority)
 	w := s.applier.watch(t, "clientidentities", f.n)
 	counted := issue(t, s, f, o, w).Requests
 

@@ -16,10 +16,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/issuer/ca"
 )
 
 // operatorNamespace is where rekey keeps its lease and the key of the cluster-wide authority.
 const operatorNamespace = "rekey-system"
+
+// keyPairName of the Secret with the key pair of the authority.
+const keyPairName = "internal-ca"
 
 // fleet is a number of identities in a number of namespaces. In one namespace they use an authority of that namespace, in
 // several the cluster-wide one.
@@ -36,30 +41,62 @@ func (f fleet) namespace(i int) string { return fmt.Sprintf("fleet-%03d", i%f.na
 
 func name(i int) string { return fmt.Sprintf("app-%05d", i) }
 
-// prepare makes namespaces and the authority.
-func (f fleet) prepare(t *testing.T, s *apiServer) client.Object {
+// exchange is an authority with the key pair that it has first and the one that is to follow.
+type exchange struct {
+	authority client.Object
+	keyPair   *corev1.Secret
+	next      map[string][]byte
+}
+
+func newKeyPair(t *testing.T, name string) map[string][]byte {
 	t.Helper()
+	crt, key, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: name, KeyAlgorithm: issuer.ECDSAP256, Lifetime: 43800 * time.Hour}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string][]byte{corev1.TLSCertKey: crt, corev1.TLSPrivateKeyKey: key.Reveal()}
+}
+
+// prepare makes namespaces and the authority.
+func (f fleet) prepare(t *testing.T, s *apiServer) exchange {
+	t.Helper()
+	keyPair := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace(0), Name: keyPairName, Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
+		Type: corev1.SecretTypeTLS, Data: newKeyPair(t, "Fleet CA")}
 	objects := []client.Object{&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}}
 	for i := range f.namespaces {
 		objects = append(objects, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.namespace(i), Labels: map[string]string{"fleet": "true"}}})
 	}
 	spec := v1alpha1.AuthoritySpec{
-		Managed:    &v1alpha1.ManagedAuthority{CommonName: "Fleet CA", KeyAlgorithm: "ECDSA-P256", Lifetime: metav1.Duration{Duration: 43800 * time.Hour}},
-		SecretName: "internal-ca",
+		KeyPair: &v1alpha1.KeyPairAuthority{}, SecretName: keyPairName,
 		Constraints: v1alpha1.Constraints{MaxLifetime: metav1.Duration{Duration: 720 * time.Hour}, CommonNames: []v1alpha1.NamePattern{"*"},
 			URIs: []v1alpha1.URIPattern{"spiffe://example.internal/ns/*"}},
 	}
 	var authority client.Object = &v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace(0), Name: "internal"}, Spec: spec}
 	if f.namespaces > 1 {
+		keyPair.Namespace = operatorNamespace
 		authority = &v1alpha1.ClusterCertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: "internal"}, Spec: v1alpha1.ClusterAuthoritySpec{
 			AuthoritySpec: spec, NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"fleet": "true"}}}}
 	}
-	for _, object := range append(objects, authority) {
+	for _, object := range append(objects, keyPair, authority) {
 		if err := s.client.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return authority
+	return exchange{authority, keyPair, newKeyPair(t, "Next Fleet CA")}
+}
+
+// exchanged puts the new key pair in its place. Nobody hears of it: its Secret cannot be watched.
+func (e exchange) exchanged(t *testing.T, s *apiServer) {
+	t.Helper()
+	e.keyPair.Data = e.next
+	if err := s.client.Update(t.Context(), e.keyPair); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// told changes the authority's spec, in nothing that an identity needs, so that its key pair is read at once.
+func (e exchange) told() []byte {
+	return []byte(`{"spec":{"constraints":{"organizations":["told"]}}}`)
 }
 
 // authorityReady waits until the authority can sign.
@@ -107,16 +144,6 @@ func (f fleet) creations(t *testing.T) []request {
 			t.Fatal(err)
 		}
 		out = append(out, request{http.MethodPost, f.path(i, ""), "application/json", body})
-	}
-	return out
-}
-
-// renewals are the requests that ask for a new certificate each.
-func (f fleet) renewals() []request {
-	body := []byte(`{"metadata":{"annotations":{"` + v1alpha1.AnnotationRotate + `":"1"}}}`)
-	out := make([]request, 0, f.n)
-	for i := range f.n {
-		out = append(out, request{http.MethodPatch, f.path(i, "/"+name(i)), "application/merge-patch+json", body})
 	}
 	return out
 }

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/rekey/rekey/test/bench/results"
 )
 
@@ -28,7 +31,7 @@ func issue(t *testing.T, s *apiServer, f fleet, o *operator, w *watcher) results
 // count as.
 func phase(t *testing.T, s *apiServer, o *operator, w *watcher, revision int32, requests []request, own string) results.Phase {
 	t.Helper()
-	before, cpu := s.requests(t), o.cpu(t)
+	before, cpu, served := s.requests(t), o.cpu(t), s.cpu(t)
 	begun := time.Now()
 	if err := s.applier.send(t.Context(), requests); err != nil {
 		t.Fatal(err)
@@ -40,7 +43,7 @@ func phase(t *testing.T, s *apiServer, o *operator, w *watcher, revision int32, 
 	}
 	delete(counted, own)
 	fmt.Printf("%s %s: %d in %.2f s\n", time.Now().UTC().Format(time.TimeOnly), filepath.Base(o.command.Path), len(requests), seconds)
-	return results.Phase{Seconds: seconds, CPU: o.cpu(t) - cpu, PeakRSS: o.memory(t, "VmHWM"), Requests: counted}
+	return results.Phase{Seconds: seconds, CPU: o.cpu(t) - cpu, ServerCPU: s.cpu(t) - served, PeakRSS: o.memory(t, "VmHWM"), Requests: counted}
 }
 
 // floorLife is the first issue by the bare operator.
@@ -68,7 +71,7 @@ func rekeyLife(t *testing.T, f fleet, more chapters) results.Life {
 	kubeconfig := s.kubeconfig(t, "rekey")
 	o := startRekey(t, kubeconfig)
 	defer func() { o.stop(t) }()
-	authorityReady(t, s, authority)
+	authorityReady(t, s, authority.authority)
 	var life results.Life
 	w := s.applier.watch(t, "clientidentities", f.n)
 	life.StartRSS = o.memory(t, "VmHWM")
@@ -87,24 +90,25 @@ func rekeyLife(t *testing.T, f fleet, more chapters) results.Life {
 		life.Restart.Writes = writesOf(less(s.settled(t), before))
 	}
 	if more.renewal {
-		o.stop(t)
-		life.Renewal, o = storm(t, s, f, kubeconfig, w)
+		life.Renewal = storm(t, s, authority, o, w)
 		life.PeakRSS = max(life.PeakRSS, life.Renewal.PeakRSS)
 	}
 	return life
 }
 
-// storm is the renewal of all: nobody is at work while every identity is made to need a new certificate, and then rekey
-// begins. It takes from there until the last one is Ready with it.
-func storm(t *testing.T, s *apiServer, f fleet, kubeconfig string, w *watcher) (*results.Phase, *operator) {
+// storm is the renewal of all at one instant: the authority has another key. It takes from the request that tells rekey so
+// until the last one is Ready with a certificate of that key.
+func storm(t *testing.T, s *apiServer, e exchange, o *operator, w *watcher) *results.Phase {
 	t.Helper()
-	if err := s.applier.send(t.Context(), f.renewals()); err != nil {
+	e.exchanged(t, s)
+	before, cpu, served := s.settled(t), o.cpu(t), s.cpu(t)
+	begun := time.Now()
+	if err := s.client.Patch(t.Context(), e.authority, client.RawPatch(types.MergePatchType, e.told())); err != nil {
 		t.Fatal(err)
 	}
-	before := s.settled(t)
-	o := startRekey(t, kubeconfig)
-	seconds := w.all(t, 2).Sub(o.begun).Seconds()
-	return &results.Phase{Seconds: seconds, CPU: o.cpu(t), PeakRSS: o.memory(t, "VmHWM"), Requests: less(s.settled(t), before)}, o
+	seconds := w.all(t, 2).Sub(begun).Seconds()
+	requests := less(s.settled(t), before)
+	return &results.Phase{Seconds: seconds, CPU: o.cpu(t) - cpu, ServerCPU: s.cpu(t) - served, PeakRSS: o.memory(t, "VmHWM"), Requests: requests}
 }
 
 // idle waits and does nothing.

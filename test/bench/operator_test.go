@@ -141,9 +141,14 @@ func (o *operator) said(t *testing.T) string {
 // cpu gives the seconds of processor time that it has taken.
 func (o *operator) cpu(t *testing.T) float64 {
 	t.Helper()
-	text := o.proc(t, "stat")
+	return processorTime(t, o.proc(t, "stat"))
+}
+
+// processorTime is what /proc/PID/stat tells of it, in seconds.
+func processorTime(t *testing.T, stat string) float64 {
+	t.Helper()
 	// The name of the program stands in parentheses; user and system time are the 14th and 15th field (proc(5)).
-	fields := strings.Fields(text[strings.LastIndex(text, ")")+1:])
+	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
 	user, errUser := strconv.Atoi(fields[11])
 	system, errSystem := strconv.Atoi(fields[12])
 	if err := errors.Join(errUser, errSystem); err != nil {

@@ -6,8 +6,10 @@ package bench
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,6 +33,7 @@ type apiServer struct {
 	client      client.Client
 	applier     *applier
 	dir         string
+	processes   []int
 }
 
 // servers that run, with what stops each: they would outlive a test that is ended by a signal.
@@ -75,6 +78,7 @@ func startAPIServer(t *testing.T, flags map[string]string) (s *apiServer, stop f
 	}
 	config.QPS = -1
 	s.config = config
+	s.processes = children(t, "kube-apiserver", "etcd")
 	if s.client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +87,48 @@ func startAPIServer(t *testing.T, flags map[string]string) (s *apiServer, stop f
 	}
 	s.serving(t)
 	return s, stop
+}
+
+// children are the processes of these names that this one has started and that have not ended.
+func children(t *testing.T, names ...string) []int {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []int
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended since
+		}
+		pid, rest, _ := strings.Cut(string(text), " (")
+		name, rest, _ := strings.Cut(rest, ") ")
+		fields := strings.Fields(rest)
+		if !slices.Contains(names, name) || fields[1] != strconv.Itoa(os.Getpid()) || fields[0] == "Z" {
+			continue
+		}
+		number, err := strconv.Atoi(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, number)
+	}
+	return out
+}
+
+// cpu gives the seconds of processor time that API server and etcd have taken.
+func (s *apiServer) cpu(t *testing.T) float64 {
+	t.Helper()
+	sum := 0.0
+	for _, pid := range s.processes {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += processorTime(t, string(text))
+	}
+	return sum
 }
 
 // serving waits until our kinds are served: a new one may still be unknown for a moment after it was accepted.

@@ -84,8 +84,8 @@ func measure(t *testing.T, f fleet, round int, more chapters, only string) resul
 func show(t *testing.T, f fleet, pair results.Pair) {
 	t.Helper()
 	line := func(who, what string, p results.Phase) {
-		tell(t, "%s: %-5s %-7s %6.2fs %5.0f/s, %5.2f ms CPU each, peak %d MiB; %s", f, who, what, p.Seconds, float64(f.n)/p.Seconds,
-			1000*p.CPU/float64(f.n), p.PeakRSS/1024, counts(p.Requests))
+		tell(t, "%s: %-5s %-7s %6.2fs %5.0f/s, %5.2f and the API server %5.2f ms CPU each, peak %d MiB; %s", f, who, what, p.Seconds, float64(f.n)/p.Seconds,
+			1000*p.CPU/float64(f.n), 1000*p.ServerCPU/float64(f.n), p.PeakRSS/1024, counts(p.Requests))
 	}
 	if pair.Floor.Issue.Seconds > 0 {
 		line("floor", "issue", pair.Floor.Issue)

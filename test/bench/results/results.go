@@ -63,6 +63,8 @@ type Phase struct {
 	Seconds float64 `json:"seconds"`
 	// CPU seconds of the operator until it was quiet again.
 	CPU float64 `json:"cpu"`
+	// ServerCPU seconds of API server and etcd until the operator was quiet again.
+	ServerCPU float64 `json:"serverCPU"`
 	// PeakRSS until it was quiet again.
 	PeakRSS int `json:"peakRSS"`
 	// Requests that the API server counted, by "VERB resource/subresource code", without those of the applying client.
