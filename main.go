@@ -18,7 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -27,13 +26,14 @@ import (
 	"github.com/rekey/rekey/internal/backend/postgres"
 	"github.com/rekey/rekey/internal/gcpace"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/metricsauth"
 )
 
 // version is set by the linker.
 var version = "dev"
 
 // headroom is how much is allocated between two collections of garbage (docs/design/0008).
-const headroom = 20 << 20
+const headroom = 28 << 20
 
 // gracefulStop is how long running reconciles may take to end.
 const gracefulStop = 25 * time.Second
@@ -118,7 +118,7 @@ func managerOptions(flags options) (ctrl.Options, error) {
 		Scheme:  scheme,
 		Cache:   controllers.CacheOptions(flags.namespaces, flags.operatorNamespace),
 		Client:  client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}, FieldOwner: "rekey"},
-		Metrics: metricsserver.Options{BindAddress: flags.metricsAddress, SecureServing: true, FilterProvider: filters.WithAuthenticationAndAuthorization},
+		Metrics: metricsserver.Options{BindAddress: flags.metricsAddress, SecureServing: true, FilterProvider: metricsauth.New(clock.RealClock{})},
 
 		HealthProbeBindAddress:        flags.probeAddress,
 		LeaderElection:                flags.leaderElect,

@@ -24,7 +24,7 @@ import (
 // Setup adds every controller, index and watch to the manager. flush writes the Events that are left when the manager has
 // ended, as long as its context lasts.
 func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (flush func(context.Context), err error) {
-	if err := addIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+	if err := addIndexes(ctx, mgr.GetCache()); err != nil {
 		return nil, err
 	}
 	live, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient()})
@@ -45,7 +45,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (flush func(c
 	if err := registry.Register(newCollector(mgr.GetClient())); err != nil {
 		return nil, fmt.Errorf("registering the collector: %w", err)
 	}
-	wake := waker{reader: mgr.GetClient(), namespaces: options.Namespaces}
+	wake := waker{indexes: indexes{mgr.GetCache(), mgr.GetScheme()}, namespaces: options.Namespaces}
 	return recorder.Flush, addControllers(mgr, s, wake, controller.Options{MaxConcurrentReconciles: options.Workers})
 }
 
@@ -69,9 +69,7 @@ func addControllers(mgr ctrl.Manager, s shared, wake waker, options controller.O
 	newClusterAuthority := func() client.Object { return &v1alpha1.ClusterCertificateAuthority{} }
 	newClient := func() client.Object { return &v1alpha1.ClientIdentity{} }
 	newServer := func() client.Object { return &v1alpha1.ServerIdentity{} }
-	clients := func() client.ObjectList { return &v1alpha1.ClientIdentityList{} }
-	servers := func() client.ObjectList { return &v1alpha1.ServerIdentityList{} }
-	logins := func() client.ObjectList { return &v1alpha1.DatabaseCredentialList{} }
+	clients, servers, logins := newClient(), newServer(), &v1alpha1.DatabaseCredential{}
 	for _, err := range []error{
 		named("certificateauthority", newAuthority()).
 			Watches(&corev1.Secret{}, ownerOf("CertificateAuthority")).

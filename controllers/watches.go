@@ -5,13 +5,11 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -23,39 +21,6 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/secretstore"
 )
-
-// Indexes over the kinds that refer to others. Their values are names; the namespace is that of the object.
-const (
-	indexAuthority        = "rekey.authority"
-	indexClusterAuthority = "rekey.clusterauthority"
-	indexPolicy           = "rekey.policy"
-	indexServer           = "rekey.server"
-)
-
-func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	for object, indexes := range map[client.Object]map[string]func(client.Object) string{
-		&v1alpha1.ClientIdentity{}: {indexAuthority: authorityNamed(v1alpha1.AuthorityKindNamespaced),
-			indexClusterAuthority: authorityNamed(v1alpha1.AuthorityKindCluster), indexPolicy: policyNamed},
-		&v1alpha1.ServerIdentity{}: {indexAuthority: authorityNamed(v1alpha1.AuthorityKindNamespaced),
-			indexClusterAuthority: authorityNamed(v1alpha1.AuthorityKindCluster), indexPolicy: policyNamed},
-		&v1alpha1.DatabaseCredential{}: {indexPolicy: policyNamed, indexServer: func(o client.Object) string {
-			return string(o.(*v1alpha1.DatabaseCredential).Spec.ServerRef.Name) //nolint:forcetypeassert // indexed by type
-		}},
-	} {
-		for name, value := range indexes {
-			err := indexer.IndexField(ctx, object, name, func(o client.Object) []string {
-				if v := value(o); v != "" {
-					return []string{v}
-				}
-				return nil
-			})
-			if err != nil {
-				return fmt.Errorf("adding index %s: %w", name, err)
-			}
-		}
-	}
-	return nil
-}
 
 func authorityNamed(kind v1alpha1.AuthorityKind) func(client.Object) string {
 	return func(object client.Object) string {
@@ -108,48 +73,45 @@ func clusterOwnerOf(kind string) handler.EventHandler {
 
 // waker finds by index who refers to an object that changed.
 type waker struct {
-	reader client.Reader
+	indexes
 	// namespaces that are worked in; empty for all.
 	namespaces []string
 }
 
 // users of a namespaced object, in its namespace.
-func (w waker) users(list func() client.ObjectList, index string) handler.EventHandler {
+func (w waker) users(kind client.Object, index string) handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, object client.Object) []reconcile.Request {
-		return w.find(ctx, list(), client.InNamespace(object.GetNamespace()), client.MatchingFields{index: object.GetName()})
+		return w.requests(ctx, kind, index, indexed(object.GetNamespace(), object.GetName()))
 	})
 }
 
 // clusterUsers of a cluster-wide object, in all namespaces.
-func (w waker) clusterUsers(list func() client.ObjectList, index string) handler.EventHandler {
+func (w waker) clusterUsers(kind client.Object, index string) handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, object client.Object) []reconcile.Request {
-		return w.find(ctx, list(), client.MatchingFields{index: object.GetName()})
+		return w.requests(ctx, kind, index, object.GetName())
 	})
 }
 
 // inNamespace wakes everything in a namespace whose labels changed: a cluster-wide authority may admit it now, or no more.
-func (w waker) inNamespace(list func() client.ObjectList) handler.EventHandler {
+func (w waker) inNamespace(kind client.Object) handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, object client.Object) []reconcile.Request {
 		if len(w.namespaces) > 0 && !slices.Contains(w.namespaces, object.GetName()) {
 			return nil
 		}
-		return w.find(ctx, list(), client.InNamespace(object.GetName()))
+		return w.requests(ctx, kind, toolscache.NamespaceIndex, object.GetName())
 	})
 }
 
-func (w waker) find(ctx context.Context, list client.ObjectList, options ...client.ListOption) []reconcile.Request {
-	options = append(options, client.UnsafeDisableDeepCopy)
-	if err := w.reader.List(ctx, list, options...); err != nil {
+func (w waker) requests(ctx context.Context, kind client.Object, index, value string) []reconcile.Request {
+	keys, err := w.find(ctx, kind, index, value)
+	if err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "Finding who uses a changed object failed; they look again within an hour")
 		return nil
 	}
-	var out []reconcile.Request
-	_ = meta.EachListItem(list, func(item runtime.Object) error {
-		if object, ok := item.(client.Object); ok {
-			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(object)})
-		}
-		return nil
-	})
+	out := make([]reconcile.Request, 0, len(keys))
+	for _, key := range keys {
+		out = append(out, reconcile.Request{NamespacedName: key})
+	}
 	return out
 }
 

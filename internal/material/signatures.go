@@ -12,7 +12,7 @@ import (
 
 // signatures remembers which signatures were found to be good: of one certificate the same question is asked many times
 // while it is issued, and checking a signature is most of the cost of reading a certificate. A bad one is not remembered.
-var signatures = recent.New[struct{}](2048)
+var signatures = recent.New[struct{}](8192)
 
 // checkSignature is child.CheckSignatureFrom(parent), asked once for the same two certificates.
 func checkSignature(child, parent *x509.Certificate) error {

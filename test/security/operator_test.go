@@ -266,7 +266,9 @@ func (o *operator) scrape() string {
 		if err != nil {
 			return 0, "", err
 		}
-		request.Header.Set("Authorization", "Bearer "+token)
+		if token != "" {
+			request.Header.Set("Authorization", "Bearer "+token)
+		}
 		answer, err := scraper.Do(request)
 		if err != nil {
 			return 0, "", err
@@ -274,6 +276,11 @@ func (o *operator) scrape() string {
 		defer func() { _ = answer.Body.Close() }()
 		text, err := io.ReadAll(answer.Body)
 		return answer.StatusCode, string(text), err
+	}
+	for what, token := range map[string]string{"without a token": "", "with a token that nobody made": "made-up"} {
+		if code, text, err := ask(token); err != nil || code != http.StatusUnauthorized || strings.Contains(text, "rekey_") {
+			t.Errorf("metrics %s: status %d, %v; want 401", what, code, err)
+		}
 	}
 	if code, _, err := ask(o.c.token(stranger.Namespace, stranger.Name)); err != nil || code != http.StatusForbidden {
 		t.Errorf("metrics for an account without the right: status %d, %v; want 403", code, err)

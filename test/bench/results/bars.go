@@ -122,13 +122,23 @@ func (f Fleet) bars(want limits) []Bar {
 	}
 	most("processor time while nothing is due", idle(func(i Idle) float64 { return 100 * i.CPU / i.Seconds }), want.idle, " % of a core")
 	most("writes while nothing is due", idle(func(i Idle) float64 { return float64(i.Writes) }), 0, "")
-	each := func(take func(Phase) int) []float64 {
-		return f.each(func(p Pair) (float64, bool) { return float64(take(p.Rekey.Issue)) / float64(f.N), true })
+	for _, of := range []struct {
+		name  string
+		phase func(Pair) *Phase
+	}{{"issue", issuePhase}, {"renewal", renewalPhase}} {
+		for _, writes := range [][2]string{{"to Secrets", "secrets"}, {"of status", "clientidentities/status"}, {"of Events", "events"}} {
+			most(fmt.Sprintf("writes %s for each %s", writes[0], of.name), f.each(func(p Pair) (float64, bool) {
+				phase := of.phase(p)
+				if phase == nil {
+					return 0, false
+				}
+				return float64(phase.Writes(writes[1])) / float64(f.N), true
+			}), want.writes, "")
+		}
 	}
-	most("writes to Secrets for each issue", each(func(p Phase) int { return p.Writes("secrets") }), want.writes, "")
-	most("writes of status for each issue", each(func(p Phase) int { return p.Writes("clientidentities/status") }), want.writes, "")
-	most("writes of Events for each issue", each(func(p Phase) int { return p.Writes("events") }), want.writes, "")
-	most("other writes", each(func(p Phase) int { return p.Others("secrets", "clientidentities/status", "events") }), 0, "")
+	most("other writes", f.each(func(p Pair) (float64, bool) {
+		return float64(p.Rekey.Issue.Others("secrets", "clientidentities/status", "events")), true
+	}), 0, "")
 	return out
 }
 

@@ -5,6 +5,7 @@ package results
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -56,6 +57,24 @@ func (f Fleet) each(take func(Pair) (float64, bool)) []float64 {
 // Ratios of the throughput of rekey by that of the floor, one for each pair.
 func (f Fleet) Ratios() []float64 {
 	return f.each(func(p Pair) (float64, bool) { return p.Ratio(), true })
+}
+
+func floorPhase(p Pair) *Phase   { return &p.Floor.Issue }
+func issuePhase(p Pair) *Phase   { return &p.Rekey.Issue }
+func renewalPhase(p Pair) *Phase { return p.Rekey.Renewal }
+
+// processor shows the medians of processor time for each identity: of the operator, and of API server with etcd.
+func (f Fleet) processor(phase func(Pair) *Phase) string {
+	each := func(take func(*Phase) float64) float64 {
+		return Median(f.each(func(p Pair) (float64, bool) {
+			of := phase(p)
+			if of == nil {
+				return 0, false
+			}
+			return 1000 * take(of) / float64(f.N), true
+		}))
+	}
+	return fmt.Sprintf("%.1f + %.1f ms", each(func(p *Phase) float64 { return p.CPU }), each(func(p *Phase) float64 { return p.ServerCPU }))
 }
 
 // rate is how many identities a second are ready.

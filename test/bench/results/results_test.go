@@ -71,14 +71,15 @@ func TestEachShortcomingMissesABar(t *testing.T) {
 			r.Size = Short
 			last(r).Rekey.Restart.Seconds = last(r).Rekey.Issue.Seconds
 		}, "restart to quiet by that of the first issue"},
-		"a restart writes":          {func(r *Run) { last(r).Rekey.Restart.Writes = 1 }, "writes of a restart"},
-		"a restart does not look":   {func(r *Run) { last(r).Rekey.Restart.Reconciles-- }, "did not look at"},
-		"it works without need":     {func(r *Run) { last(r).Rekey.Idle.CPU = 0.7 }, "while nothing is due"},
-		"it writes without need":    {func(r *Run) { last(r).Rekey.Idle.Writes = 1 }, "writes while nothing is due"},
-		"a Secret is written twice": {func(r *Run) { last(r).Rekey.Issue.Requests["PUT secrets 200"]++ }, "writes to Secrets"},
-		"a write meets another":     {func(r *Run) { last(r).Rekey.Issue.Requests["PUT clientidentities/status 409"]++ }, "writes of status"},
-		"an Event too many":         {func(r *Run) { last(r).Rekey.Issue.Requests["PATCH events 200"]++ }, "writes of Events"},
-		"something else is written": {func(r *Run) { last(r).Rekey.Issue.Requests["PATCH clientidentities 200"]++ }, "other writes"},
+		"a restart writes":                {func(r *Run) { last(r).Rekey.Restart.Writes = 1 }, "writes of a restart"},
+		"a restart does not look":         {func(r *Run) { last(r).Rekey.Restart.Reconciles-- }, "did not look at"},
+		"it works without need":           {func(r *Run) { last(r).Rekey.Idle.CPU = 0.7 }, "while nothing is due"},
+		"it writes without need":          {func(r *Run) { last(r).Rekey.Idle.Writes = 1 }, "writes while nothing is due"},
+		"a Secret is written twice":       {func(r *Run) { last(r).Rekey.Issue.Requests["PUT secrets 200"]++ }, "writes to Secrets"},
+		"a renewal writes a Secret twice": {func(r *Run) { last(r).Rekey.Renewal.Requests["PUT secrets 200"]++ }, "writes to Secrets for each renewal"},
+		"a write meets another":           {func(r *Run) { last(r).Rekey.Issue.Requests["PUT clientidentities/status 409"]++ }, "writes of status"},
+		"an Event too many":               {func(r *Run) { last(r).Rekey.Issue.Requests["PATCH events 200"]++ }, "writes of Events"},
+		"something else is written":       {func(r *Run) { last(r).Rekey.Issue.Requests["PATCH clientidentities 200"]++ }, "other writes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run := good()

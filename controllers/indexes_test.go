@@ -1,0 +1,100 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+// found starts a cache and gives what its indexes find, sorted, of the namespaces that are asked about.
+func (w *world) found(namespaces []string) func(kind client.Object, index, value string) []string {
+	w.t.Helper()
+	options := CacheOptions(namespaces, w.namespace)
+	options.Scheme = testScheme(w.t)
+	caches, err := cache.New(apiServer, options)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := addIndexes(w.ctx, caches); err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(w.ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = caches.Start(ctx) }()
+	w.t.Cleanup(func() { cancel(); <-ended })
+	if !caches.WaitForCacheSync(ctx) {
+		w.t.Fatal("the cache does not fill")
+	}
+	by := indexes{caches, options.Scheme}
+	return func(kind client.Object, index, value string) []string {
+		w.t.Helper()
+		keys, err := by.find(w.ctx, kind, index, value)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		out := []string{}
+		for _, key := range keys {
+			out = append(out, key.String())
+		}
+		slices.Sort(out)
+		return out
+	}
+}
+
+func TestWhoRefersToWhatIsFoundInEveryKindOfCache(t *testing.T) {
+	first, second := newWorld(t), newWorld(t)
+	for _, w := range []*world{first, second} {
+		for _, name := range []string{"a", "b"} {
+			identity := aClientIdentity()
+			identity.Name, identity.Spec.SecretName = name, v1alpha1.ObjectName(name)
+			identity.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: "daily"}
+			w.create(identity)
+		}
+		across := aClientIdentity()
+		across.Name, across.Spec.SecretName = "across", "across"
+		across.Spec.AuthorityRef = v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: v1alpha1.ObjectName(first.namespace)}
+		w.create(across, aServerIdentity(), aCredential())
+	}
+	key := func(w *world, name string) string {
+		return types.NamespacedName{Namespace: w.namespace, Name: name}.String()
+	}
+	clients, servers, logins := &v1alpha1.ClientIdentity{}, &v1alpha1.ServerIdentity{}, &v1alpha1.DatabaseCredential{}
+	both := []string{key(first, "across"), key(second, "across")}
+	slices.Sort(both)
+	server := string(aCredential().Spec.ServerRef.Name)
+	for mode, find := range map[string]func(client.Object, string, string) []string{
+		"one cache for all": first.found(nil), "one for each namespace": first.found([]string{first.namespace, second.namespace}),
+	} {
+		for name, tc := range map[string]struct {
+			kind         client.Object
+			index, value string
+			want         []string
+		}{
+			"an authority":                {clients, indexAuthority, indexed(first.namespace, "internal"), []string{key(first, "a"), key(first, "b")}},
+			"an authority, of servers":    {servers, indexAuthority, indexed(second.namespace, "internal"), []string{key(second, "api")}},
+			"an authority of the cluster": {clients, indexClusterAuthority, first.namespace, both},
+			"one without users":           {servers, indexClusterAuthority, first.namespace, []string{}},
+			"a policy":                    {clients, indexPolicy, indexed(second.namespace, "daily"), []string{key(second, "a"), key(second, "b")}},
+			"another policy":              {clients, indexPolicy, indexed(second.namespace, "weekly"), []string{}},
+			"a database server":           {logins, indexServer, indexed(first.namespace, server), []string{key(first, aCredential().Name)}},
+			"a namespace":                 {clients, toolscache.NamespaceIndex, second.namespace, []string{key(second, "a"), key(second, "across"), key(second, "b")}},
+		} {
+			t.Run(mode+", "+name, func(t *testing.T) {
+				if diff := cmp.Diff(tc.want, find(tc.kind, tc.index, tc.value)); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,163 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package metricsauth
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	authenticationclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
+	authorizationclient "k8s.io/client-go/kubernetes/typed/authorization/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/rekey/rekey/internal/recent"
+)
+
+const (
+	// allowedFor and refusedFor are how long an answer of the API server holds: a token that is revoked reads on for so long,
+	// and a right that is given counts after so long.
+	allowedFor = time.Minute
+	refusedFor = 10 * time.Second
+	// remembered answers, at least; strangers who try tokens cannot make it grow.
+	remembered = 256
+	// patience with the API server.
+	patience = 10 * time.Second
+	// asking at once, at most: the others wait their turn or go.
+	atOnce = 4
+	// longestToken that is passed on, in octets; those of service accounts have about a thousand.
+	longestToken = 16 << 10
+)
+
+// New gives what the metrics server of controller-runtime takes as its FilterProvider: a filter that asks the API server
+// before the handler may answer, and tells time by the clock.
+func New(passing clock.PassiveClock) func(config *rest.Config, client *http.Client) (metricsserver.Filter, error) {
+	return func(config *rest.Config, client *http.Client) (metricsserver.Filter, error) {
+		tokens, err := authenticationclient.NewForConfigAndClient(config, client)
+		if err != nil {
+			return nil, fmt.Errorf("making a client for token reviews: %w", err)
+		}
+		rights, err := authorizationclient.NewForConfigAndClient(config, client)
+		if err != nil {
+			return nil, fmt.Errorf("making a client for access reviews: %w", err)
+		}
+		g := &guard{tokens: tokens.TokenReviews(), rights: rights.SubjectAccessReviews(), clock: passing,
+			known: recent.New[answer](remembered), turns: make(chan struct{}, atOnce)}
+		return func(log logr.Logger, handler http.Handler) (http.Handler, error) {
+			return g.before(log, handler), nil
+		}, nil
+	}
+}
+
+// answer of the API server: the status of HTTP, 200 where the reader may go on.
+type answer struct {
+	status int
+	user   string
+	until  time.Time
+}
+
+type guard struct {
+	tokens authenticationclient.TokenReviewInterface
+	rights authorizationclient.SubjectAccessReviewInterface
+	clock  clock.PassiveClock
+	known  *recent.Answers[answer]
+	turns  chan struct{}
+}
+
+func (g *guard) before(log logr.Logger, handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got, err := g.judge(r)
+		switch {
+		case err != nil && r.Context().Err() != nil:
+			return // who asked has gone
+		case err != nil:
+			log.Error(err, "Asking the API server who reads the metrics failed", "path", r.URL.Path)
+			http.Error(w, "The API server could not be asked who you are and what you may. See the operator's log.", http.StatusInternalServerError)
+		case got.status == http.StatusUnauthorized:
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "A bearer token that the API server knows is needed.", got.status)
+		case got.status == http.StatusForbidden:
+			log.V(1).Info("Refused to show the metrics", "user", got.user, "path", r.URL.Path)
+			http.Error(w, fmt.Sprintf("User %s may not %s %s: bind the ClusterRole rekey-metrics-reader.", got.user, verbOf(r), r.URL.Path), got.status)
+		default:
+			handler.ServeHTTP(w, r)
+		}
+	})
+}
+
+func verbOf(r *http.Request) string { return strings.ToLower(r.Method) }
+
+// judge gives the answer for a request, from memory where it still holds.
+func (g *guard) judge(r *http.Request) (answer, error) {
+	token, ok := bearer(r.Header.Get("Authorization"))
+	if !ok {
+		return answer{status: http.StatusUnauthorized}, nil
+	}
+	key := sha256.Sum256(fmt.Appendf(nil, "%s %q %s", verbOf(r), r.URL.Path, token))
+	if known, ok := g.known.Get(key); ok && g.clock.Now().Before(known.until) {
+		return known, nil
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	select {
+	case g.turns <- struct{}{}:
+		defer func() { <-g.turns }()
+	case <-ctx.Done():
+		return answer{}, errors.New("too many ask at once")
+	}
+	got, err := g.ask(ctx, token, verbOf(r), r.URL.Path)
+	if err != nil {
+		return answer{}, err
+	}
+	got.until = g.clock.Now().Add(refusedFor)
+	if got.status == http.StatusOK {
+		got.until = g.clock.Now().Add(allowedFor)
+	}
+	g.known.Put(key, got)
+	return got, nil
+}
+
+// bearer reads the token of RFC 6750, section 2.1.
+func bearer(header string) (token string, ok bool) {
+	scheme, token, found := strings.Cut(strings.TrimSpace(header), " ")
+	token = strings.TrimSpace(token)
+	return token, found && strings.EqualFold(scheme, "Bearer") && token != "" && len(token) <= longestToken
+}
+
+// ask asks the API server. An error never holds the token: it is in the body of the request only.
+func (g *guard) ask(ctx context.Context, token, verb, path string) (answer, error) {
+	review, err := g.tokens.Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
+	if err != nil {
+		return answer{}, fmt.Errorf("reviewing a token: %w", err)
+	}
+	if !review.Status.Authenticated {
+		return answer{status: http.StatusUnauthorized}, nil
+	}
+	user := review.Status.User
+	extra := make(map[string]authorizationv1.ExtraValue, len(user.Extra))
+	for name, values := range user.Extra {
+		extra[name] = authorizationv1.ExtraValue(values)
+	}
+	access, err := g.rights.Create(ctx, &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User: user.Username, UID: user.UID, Groups: user.Groups, Extra: extra,
+		NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: path, Verb: verb},
+	}}, metav1.CreateOptions{})
+	if err != nil {
+		return answer{}, fmt.Errorf("reviewing the rights of %s: %w", user.Username, err)
+	}
+	if !access.Status.Allowed {
+		return answer{status: http.StatusForbidden, user: user.Username}, nil
+	}
+	return answer{status: http.StatusOK, user: user.Username}, nil
+}

@@ -1,0 +1,266 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package metricsauth
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr/funcr"
+	"github.com/google/go-cmp/cmp"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	clocktesting "k8s.io/utils/clock/testing"
+)
+
+const token = "canary-token-0123456789"
+
+// asked stands for the API server: how it answers is chosen, and what it was asked is kept. That a real one is asked in the
+// right words test/security shows.
+type asked struct {
+	mu       sync.Mutex
+	known    bool
+	allowed  bool
+	broken   map[string]bool // by the last part of the path
+	block    chan struct{}
+	most     int
+	now      int
+	reviews  []authenticationv1.TokenReviewSpec
+	accesses []authorizationv1.SubjectAccessReviewSpec
+}
+
+func (a *asked) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	a.now++
+	a.most = max(a.most, a.now)
+	block := a.block
+	a.mu.Unlock()
+	if block != nil {
+		select {
+		case <-block:
+		case <-r.Context().Done():
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.now--
+	kind := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+	if a.broken[kind] {
+		http.Error(w, "out of order", http.StatusServiceUnavailable)
+		return
+	}
+	text, _ := io.ReadAll(r.Body)
+	var answer runtime.Object
+	switch kind {
+	case "tokenreviews":
+		review := &authenticationv1.TokenReview{}
+		_ = json.Unmarshal(text, review)
+		a.reviews = append(a.reviews, review.Spec)
+		review.Status = authenticationv1.TokenReviewStatus{Authenticated: a.known}
+		if a.known {
+			review.Status.User = authenticationv1.UserInfo{Username: "prometheus", UID: "u-1", Groups: []string{"scrapers"}, Extra: map[string]authenticationv1.ExtraValue{"pod": {"p-0"}}}
+		}
+		answer = review
+	case "subjectaccessreviews":
+		review := &authorizationv1.SubjectAccessReview{}
+		_ = json.Unmarshal(text, review)
+		a.accesses = append(a.accesses, review.Spec)
+		review.Status = authorizationv1.SubjectAccessReviewStatus{Allowed: a.allowed}
+		answer = review
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusCreated)
+	if text, err := json.Marshal(answer); err == nil {
+		_, _ = w.Write(text)
+	}
+}
+
+// world is a filter before metrics that say "secret numbers".
+type world struct {
+	asked
+	clock   *clocktesting.FakePassiveClock
+	handler http.Handler
+	log     strings.Builder
+	logging sync.Mutex
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{asked: asked{known: true, allowed: true, broken: map[string]bool{}}, clock: clocktesting.NewFakePassiveClock(time.Unix(1e9, 0))}
+	server := httptest.NewServer(&w.asked)
+	t.Cleanup(server.Close)
+	filter, err := New(w.clock)(&rest.Config{Host: server.URL, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json"}}, server.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := funcr.New(func(prefix, args string) {
+		w.logging.Lock()
+		defer w.logging.Unlock()
+		fmt.Fprintln(&w.log, prefix, args)
+	}, funcr.Options{Verbosity: 9})
+	w.handler, err = filter(log, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "secret numbers") }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// get asks for the metrics and fails where they come with anything but 200, or where anything tells the token.
+func (w *world) get(t *testing.T, header string) int {
+	t.Helper()
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody)
+	if header != "" {
+		request.Header.Set("Authorization", header)
+	}
+	answer := httptest.NewRecorder()
+	w.handler.ServeHTTP(answer, request)
+	if shown := strings.Contains(answer.Body.String(), "secret numbers"); shown != (answer.Code == http.StatusOK) {
+		t.Errorf("status %d with %q", answer.Code, answer.Body)
+	}
+	w.logging.Lock()
+	defer w.logging.Unlock()
+	if said := w.log.String() + answer.Body.String(); strings.Contains(said, token) {
+		t.Errorf("the token is told: %s", said)
+	}
+	return answer.Code
+}
+
+func TestWhoMayReadIsAskedInFull(t *testing.T) {
+	w := newWorld(t)
+	if code := w.get(t, "bearer "+token); code != http.StatusOK {
+		t.Errorf("status %d", code)
+	}
+	if diff := cmp.Diff([]authenticationv1.TokenReviewSpec{{Token: token}}, w.reviews); diff != "" {
+		t.Error(diff)
+	}
+	want := []authorizationv1.SubjectAccessReviewSpec{{User: "prometheus", UID: "u-1", Groups: []string{"scrapers"}, Extra: map[string]authorizationv1.ExtraValue{"pod": {"p-0"}},
+		NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: "/metrics", Verb: "get"}}}
+	if diff := cmp.Diff(want, w.accesses); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhoMayNotReadIsRefused(t *testing.T) {
+	for name, tc := range map[string]struct {
+		header         string
+		known, allowed bool
+		broken         string
+		status, asked  int
+	}{
+		"no token":                              {"", true, true, "", http.StatusUnauthorized, 0},
+		"a scheme alone":                        {"Bearer", true, true, "", http.StatusUnauthorized, 0},
+		"an empty token":                        {"Bearer  ", true, true, "", http.StatusUnauthorized, 0},
+		"another scheme":                        {"Basic " + token, true, true, "", http.StatusUnauthorized, 0},
+		"a token without end":                   {"Bearer " + strings.Repeat("x", longestToken+1), true, true, "", http.StatusUnauthorized, 0},
+		"a token that nobody made":              {"Bearer " + token, false, true, "", http.StatusUnauthorized, 1},
+		"an account without the right":          {"Bearer " + token, true, false, "", http.StatusForbidden, 1},
+		"nobody says whose token it is":         {"Bearer " + token, true, true, "tokenreviews", http.StatusInternalServerError, 0},
+		"nobody says what the account may":      {"Bearer " + token, true, true, "subjectaccessreviews", http.StatusInternalServerError, 1},
+		"it is known and may, and so it is let": {"Bearer " + token, true, true, "", http.StatusOK, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.known, w.allowed, w.broken[tc.broken] = tc.known, tc.allowed, true
+			if code := w.get(t, tc.header); code != tc.status || len(w.reviews) != tc.asked {
+				t.Errorf("status %d after %d reviews, want %d after %d", code, len(w.reviews), tc.status, tc.asked)
+			}
+			// What could not be asked is not remembered.
+			clear(w.broken)
+			if code := w.get(t, tc.header); tc.broken != "" && code != http.StatusOK {
+				t.Errorf("status %d when the API server answers again", code)
+			}
+		})
+	}
+}
+
+func TestAnAnswerHoldsForAWhile(t *testing.T) {
+	for _, tc := range []struct {
+		allowed bool
+		status  int
+		holds   time.Duration
+	}{{true, http.StatusOK, allowedFor}, {false, http.StatusForbidden, refusedFor}} {
+		w := newWorld(t)
+		w.allowed = tc.allowed
+		first := w.clock.Now()
+		steps := []struct {
+			after  time.Duration
+			status int
+			asked  int
+		}{{0, tc.status, 1}, {tc.holds - 1, tc.status, 1}, {tc.holds, http.StatusUnauthorized, 2}}
+		for _, step := range steps {
+			w.clock.SetTime(first.Add(step.after))
+			if code := w.get(t, "Bearer "+token); code != step.status || len(w.reviews) != step.asked {
+				t.Errorf("%s after an answer %d: status %d after %d reviews, want %d after %d", step.after, tc.status, code, len(w.reviews), step.status, step.asked)
+			}
+			w.known = false // the token is revoked
+		}
+	}
+}
+
+// The answer for one path, one verb and one token is not that for another.
+func TestAnAnswerIsForOneQuestion(t *testing.T) {
+	w := newWorld(t)
+	w.get(t, "Bearer "+token)
+	w.known = false
+	if code := w.get(t, "Bearer other"); code != http.StatusUnauthorized {
+		t.Errorf("another token: status %d", code)
+	}
+	for _, r := range []*http.Request{httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/metrics", http.NoBody), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/debug", http.NoBody)} {
+		r.Header.Set("Authorization", "Bearer "+token)
+		answer := httptest.NewRecorder()
+		w.handler.ServeHTTP(answer, r)
+		if answer.Code != http.StatusUnauthorized {
+			t.Errorf("%s %s: status %d", r.Method, r.URL, answer.Code)
+		}
+	}
+}
+
+func TestStrangersDoNotFloodTheAPIServer(t *testing.T) {
+	w := newWorld(t)
+	w.known, w.block = false, make(chan struct{})
+	var all sync.WaitGroup
+	for i := range 5 * atOnce {
+		all.Go(func() { w.get(t, fmt.Sprintf("Bearer made-up-%d", i)) })
+	}
+	for waiting := 0; waiting < atOnce; {
+		w.mu.Lock()
+		waiting = w.now
+		w.mu.Unlock()
+	}
+	close(w.block)
+	all.Wait()
+	if w.most > atOnce {
+		t.Errorf("%d questions at once, want %d at most", w.most, atOnce)
+	}
+}
+
+func TestWhoGoesIsNotWaitedFor(t *testing.T) {
+	w := newWorld(t)
+	w.block = make(chan struct{})
+	defer close(w.block)
+	ctx, cancel := context.WithCancel(t.Context())
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics", http.NoBody)
+	r.Header.Set("Authorization", "Bearer "+token)
+	answer := httptest.NewRecorder()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.handler.ServeHTTP(answer, r)
+	}()
+	cancel()
+	<-done
+	if answer.Body.Len() > 0 || w.log.Len() > 0 {
+		t.Errorf("said %q, logged %q", answer.Body, w.log.String())
+	}
+}
