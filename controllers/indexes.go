@@ -6,7 +6,6 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -24,9 +23,12 @@ import (
 const (
 	indexAuthority        = "rekey.authority"
 	indexClusterAuthority = "rekey.clusterauthority"
-	indexPolicy           = "rekey.policy"
+	indexPolicy           = "rekey.policyof"
 	indexServer           = "rekey.server"
 )
+
+// indexPolicyName has the name of the policy alone.
+const indexPolicyName = "rekey.policy"
 
 // indexed is the value of an index for an object that is referred to by name; nothing where there is no name.
 func indexed(namespace, name string) string {
@@ -57,50 +59,68 @@ func valuesOf(kind client.Object) map[string]func(client.Object) string {
 	}
 }
 
-func namesPolicy(o client.Object) []string {
-	if name := policyNamed(o); name != "" {
-		return []string{name}
-	}
-	return nil
-}
-
-// indexes find objects by what they refer to, without copying a single one: an authority may have tens of thousands of users,
-// and copies of all of them at once are what a process needs the most memory for.
+// indexes find objects by what they refer to. Where one cache holds all namespaces they give names and copy nothing: an
+// authority may have tens of thousands of users, and copies of all of them at once are what a process needs the most memory
+// for. With --namespaces there is a cache for each, which gives lists only.
 type indexes struct {
-	cache  cache.Cache
-	scheme *runtime.Scheme
+	reader  client.Reader
+	scheme  *runtime.Scheme
+	keepers map[string]toolscache.Indexer
 }
 
-// keeper is a cache that can be asked by index: that of all namespaces. With --namespaces there is one for each, behind
-// something that cannot.
+// keeper is an informer that can be asked by index.
 type keeper interface{ GetIndexer() toolscache.Indexer }
 
-// addIndexes has the caches keep them. The policy's own count of its users goes through the client, which knows other indexes.
-func addIndexes(ctx context.Context, caches cache.Cache) error {
+// newIndexes has the caches keep them.
+func newIndexes(ctx context.Context, caches cache.Cache, scheme *runtime.Scheme) (indexes, error) {
+	out := indexes{reader: caches, scheme: scheme, keepers: map[string]toolscache.Indexer{}}
 	for _, kind := range referrers() {
-		if err := caches.IndexField(ctx, kind, indexPolicy, namesPolicy); err != nil {
-			return fmt.Errorf("adding an index of %T: %w", kind, err)
+		if err := out.add(ctx, caches, kind); err != nil {
+			return indexes{}, fmt.Errorf("adding indexes of %T: %w", kind, err)
 		}
-		informer, err := caches.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
-		if err != nil {
-			return fmt.Errorf("finding the cache of %T: %w", kind, err)
-		}
-		if _, ok := informer.(keeper); !ok {
-			continue
-		}
-		if err := informer.AddIndexers(indexersOf(kind)); err != nil {
-			return fmt.Errorf("adding indexes of %T: %w", kind, err)
+	}
+	return out, nil
+}
+
+func (i indexes) add(ctx context.Context, caches cache.Cache, kind client.Object) error {
+	// The count of a policy's users goes through the client.
+	if err := caches.IndexField(ctx, kind, indexPolicyName, one(policyNamed)); err != nil {
+		return err
+	}
+	informer, err := caches.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+	if err != nil {
+		return err
+	}
+	if k, ok := informer.(keeper); ok {
+		i.keepers[keptAs(kind)] = k.GetIndexer()
+		return informer.AddIndexers(indexersOf(kind))
+	}
+	for name, value := range valuesOf(kind) {
+		if err := caches.IndexField(ctx, kind, name, one(value)); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func keptAs(kind client.Object) string { return fmt.Sprintf("%T", kind) }
+
+// one is what indexes take: a list of values, of which there is one at most.
+func one(value func(client.Object) string) client.IndexerFunc {
+	return func(o client.Object) []string {
+		if v := value(o); v != "" {
+			return []string{v}
+		}
+		return nil
+	}
 }
 
 func indexersOf(kind client.Object) toolscache.Indexers {
 	out := toolscache.Indexers{}
 	for name, value := range valuesOf(kind) {
 		out[name] = func(object any) ([]string, error) {
-			if o, ok := object.(client.Object); ok && value(o) != "" {
-				return []string{value(o)}, nil
+			if o, ok := object.(client.Object); ok {
+				return one(value)(o), nil
 			}
 			return nil, nil
 		}
@@ -110,15 +130,11 @@ func indexersOf(kind client.Object) toolscache.Indexers {
 
 // find gives the objects of a kind that have the value in the index.
 func (i indexes) find(ctx context.Context, kind client.Object, index, value string) ([]types.NamespacedName, error) {
-	informer, err := i.cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
-	if err != nil {
-		return nil, fmt.Errorf("finding the cache of %T: %w", kind, err)
-	}
-	one, ok := informer.(keeper)
+	kept, ok := i.keepers[keptAs(kind)]
 	if !ok {
-		return i.search(ctx, kind, index, value)
+		return i.list(ctx, kind, index, value)
 	}
-	keys, err := one.GetIndexer().IndexKeys(index, value)
+	keys, err := kept.IndexKeys(index, value)
 	if err != nil {
 		return nil, fmt.Errorf("looking %s up in %s of %T: %w", value, index, kind, err)
 	}
@@ -133,31 +149,29 @@ func (i indexes) find(ctx context.Context, kind client.Object, index, value stri
 	return out, nil
 }
 
-// search finds them by looking at every object of the kind, in the namespace where the value has one.
-func (i indexes) search(ctx context.Context, kind client.Object, index, value string) ([]types.NamespacedName, error) {
+func (i indexes) list(ctx context.Context, kind client.Object, index, value string) ([]types.NamespacedName, error) {
 	gvk, err := apiutil.GVKForObject(kind, i.scheme)
 	if err != nil {
 		return nil, fmt.Errorf("finding the list of %T: %w", kind, err)
 	}
 	made, err := i.scheme.New(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
-	list, ok := made.(client.ObjectList)
-	if err != nil || !ok {
+	if err != nil {
 		return nil, fmt.Errorf("making the list of %T: %w", kind, err)
 	}
-	options := []client.ListOption{client.UnsafeDisableDeepCopy}
-	wanted := valuesOf(kind)[index]
+	list, ok := made.(client.ObjectList)
+	if !ok {
+		return nil, fmt.Errorf("%T is no list", made)
+	}
+	options := []client.ListOption{client.UnsafeDisableDeepCopy, client.MatchingFields{index: value}}
 	if index == toolscache.NamespaceIndex {
-		wanted = client.Object.GetNamespace
+		options[1] = client.InNamespace(value)
 	}
-	if namespace, _, found := strings.Cut(value, "/"); found || index == toolscache.NamespaceIndex {
-		options = append(options, client.InNamespace(namespace))
-	}
-	if err := i.cache.List(ctx, list, options...); err != nil {
+	if err := i.reader.List(ctx, list, options...); err != nil {
 		return nil, fmt.Errorf("listing %T: %w", kind, err)
 	}
 	var out []types.NamespacedName
 	err = meta.EachListItem(list, func(item runtime.Object) error {
-		if o, ok := item.(client.Object); ok && wanted(o) == value {
+		if o, ok := item.(client.Object); ok {
 			out = append(out, client.ObjectKeyFromObject(o))
 		}
 		return nil

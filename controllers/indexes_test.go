@@ -26,8 +26,12 @@ func (w *world) found(namespaces []string) func(kind client.Object, index, value
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := addIndexes(w.ctx, caches); err != nil {
+	by, err := newIndexes(w.ctx, caches, options.Scheme)
+	if err != nil {
 		w.t.Fatal(err)
+	}
+	if kept := len(by.keepers) == len(referrers()); kept != (namespaces == nil) {
+		w.t.Errorf("caches of the namespaces %q keep indexes: %t", namespaces, kept)
 	}
 	ctx, cancel := context.WithCancel(w.ctx)
 	ended := make(chan struct{})
@@ -36,7 +40,6 @@ func (w *world) found(namespaces []string) func(kind client.Object, index, value
 	if !caches.WaitForCacheSync(ctx) {
 		w.t.Fatal("the cache does not fill")
 	}
-	by := indexes{caches, options.Scheme}
 	return func(kind client.Object, index, value string) []string {
 		w.t.Helper()
 		keys, err := by.find(w.ctx, kind, index, value)

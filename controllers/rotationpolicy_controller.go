@@ -51,7 +51,7 @@ func (r *policyReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 // users counts by index, without copying what is counted.
 func (r *policyReconciler) users(ctx context.Context, policy *v1alpha1.RotationPolicy) (int32, error) {
 	total := 0
-	options := []client.ListOption{client.InNamespace(policy.Namespace), client.MatchingFields{indexPolicy: policy.Name}, client.UnsafeDisableDeepCopy}
+	options := []client.ListOption{client.InNamespace(policy.Namespace), client.MatchingFields{indexPolicyName: policy.Name}, client.UnsafeDisableDeepCopy}
 	for _, list := range []client.ObjectList{&v1alpha1.ClientIdentityList{}, &v1alpha1.ServerIdentityList{}, &v1alpha1.DatabaseCredentialList{}} {
 		if err := r.client.List(ctx, list, options...); err != nil {
 			return 0, err

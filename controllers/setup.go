@@ -24,7 +24,8 @@ import (
 // Setup adds every controller, index and watch to the manager. flush writes the Events that are left when the manager has
 // ended, as long as its context lasts.
 func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (flush func(context.Context), err error) {
-	if err := addIndexes(ctx, mgr.GetCache()); err != nil {
+	found, err := newIndexes(ctx, mgr.GetCache(), mgr.GetScheme())
+	if err != nil {
 		return nil, err
 	}
 	live, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient()})
@@ -45,7 +46,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (flush func(c
 	if err := registry.Register(newCollector(mgr.GetClient())); err != nil {
 		return nil, fmt.Errorf("registering the collector: %w", err)
 	}
-	wake := waker{indexes: indexes{mgr.GetCache(), mgr.GetScheme()}, namespaces: options.Namespaces}
+	wake := waker{indexes: found, namespaces: options.Namespaces}
 	return recorder.Flush, addControllers(mgr, s, wake, controller.Options{MaxConcurrentReconciles: options.Workers})
 }
 

@@ -11,7 +11,8 @@ import (
 )
 
 // signatures remembers which signatures were found to be good: of one certificate the same question is asked many times
-// while it is issued, and checking a signature is most of the cost of reading a certificate. A bad one is not remembered.
+// while it is issued, and checking a signature is most of the cost of reading a certificate. A bad one is not remembered. There
+// is room for a fleet that is renewed at once: each is asked about again when its turn comes.
 var signatures = recent.New[struct{}](8192)
 
 // checkSignature is child.CheckSignatureFrom(parent), asked once for the same two certificates.

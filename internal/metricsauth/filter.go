@@ -4,6 +4,7 @@
 package metricsauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	authenticationclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
 	authorizationclient "k8s.io/client-go/kubernetes/typed/authorization/v1"
@@ -30,11 +32,11 @@ const (
 	// and a right that is given counts after so long.
 	allowedFor = time.Minute
 	refusedFor = 10 * time.Second
-	// remembered answers, at least; strangers who try tokens cannot make it grow.
+	// remembered answers of each sort, at least: strangers who try tokens cannot make them grow.
 	remembered = 256
-	// patience with the API server.
-	patience = 10 * time.Second
-	// asking at once, at most: the others wait their turn or go.
+	// patience with the API server, less than that of Prometheus: its default is ten seconds.
+	patience = 5 * time.Second
+	// atOnce is asked about, at most, of readers who were let in before, and of all others. Those have to wait their turn.
 	atOnce = 4
 	// longestToken that is passed on, in octets; those of service accounts have about a thousand.
 	longestToken = 16 << 10
@@ -44,16 +46,10 @@ const (
 // before the handler may answer, and tells time by the clock.
 func New(passing clock.PassiveClock) func(config *rest.Config, client *http.Client) (metricsserver.Filter, error) {
 	return func(config *rest.Config, client *http.Client) (metricsserver.Filter, error) {
-		tokens, err := authenticationclient.NewForConfigAndClient(config, client)
+		g, err := newGuard(config, client, passing)
 		if err != nil {
-			return nil, fmt.Errorf("making a client for token reviews: %w", err)
+			return nil, err
 		}
-		rights, err := authorizationclient.NewForConfigAndClient(config, client)
-		if err != nil {
-			return nil, fmt.Errorf("making a client for access reviews: %w", err)
-		}
-		g := &guard{tokens: tokens.TokenReviews(), rights: rights.SubjectAccessReviews(), clock: passing,
-			known: recent.New[answer](remembered), turns: make(chan struct{}, atOnce)}
 		return func(log logr.Logger, handler http.Handler) (http.Handler, error) {
 			return g.before(log, handler), nil
 		}, nil
@@ -67,20 +63,50 @@ type answer struct {
 	until  time.Time
 }
 
-type guard struct {
-	tokens authenticationclient.TokenReviewInterface
-	rights authorizationclient.SubjectAccessReviewInterface
-	clock  clock.PassiveClock
-	known  *recent.Answers[answer]
-	turns  chan struct{}
+// memory of answers, and turns to ask for new ones.
+type memory struct {
+	answers *recent.Answers[answer]
+	turns   chan struct{}
 }
+
+func newMemory() memory {
+	return memory{answers: recent.New[answer](remembered), turns: make(chan struct{}, atOnce)}
+}
+
+// guard keeps apart who was let in before and all others, so that these can neither be in the way of those nor have them
+// forgotten.
+type guard struct {
+	tokens          authenticationclient.TokenReviewInterface
+	rights          authorizationclient.SubjectAccessReviewInterface
+	clock           clock.PassiveClock
+	allowed, others memory
+}
+
+func newGuard(config *rest.Config, client *http.Client, passing clock.PassiveClock) (*guard, error) {
+	tokens, err := authenticationclient.NewForConfigAndClient(config, client)
+	if err != nil {
+		return nil, fmt.Errorf("making a client for token reviews: %w", err)
+	}
+	rights, err := authorizationclient.NewForConfigAndClient(config, client)
+	if err != nil {
+		return nil, fmt.Errorf("making a client for access reviews: %w", err)
+	}
+	return &guard{tokens: tokens.TokenReviews(), rights: rights.SubjectAccessReviews(), clock: passing, allowed: newMemory(), others: newMemory()}, nil
+}
+
+// errBusy says that no turn came.
+var errBusy = errors.New("too many ask at once")
 
 func (g *guard) before(log logr.Logger, handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got, err := g.judge(r)
 		switch {
-		case err != nil && r.Context().Err() != nil:
-			return // who asked has gone
+		case errors.Is(err, errBusy):
+			log.V(1).Info("Too many ask for the metrics at once", "path", r.URL.Path)
+			http.Error(w, "Too many ask at once. Try again.", http.StatusServiceUnavailable)
+		case errors.Is(err, context.Canceled):
+			// Who asked has gone, or the operator ends.
+			http.Error(w, "The request has ended.", http.StatusServiceUnavailable)
 		case err != nil:
 			log.Error(err, "Asking the API server who reads the metrics failed", "path", r.URL.Path)
 			http.Error(w, "The API server could not be asked who you are and what you may. See the operator's log.", http.StatusInternalServerError)
@@ -105,26 +131,35 @@ func (g *guard) judge(r *http.Request) (answer, error) {
 		return answer{status: http.StatusUnauthorized}, nil
 	}
 	key := sha256.Sum256(fmt.Appendf(nil, "%s %q %s", verbOf(r), r.URL.Path, token))
-	if known, ok := g.known.Get(key); ok && g.clock.Now().Before(known.until) {
+	as := g.others
+	if known, ok := as.answers.Get(key); ok && g.clock.Now().Before(known.until) {
 		return known, nil
+	}
+	if known, ok := g.allowed.answers.Get(key); ok {
+		if g.clock.Now().Before(known.until) {
+			return known, nil
+		}
+		as = g.allowed
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
 	select {
-	case g.turns <- struct{}{}:
-		defer func() { <-g.turns }()
+	case as.turns <- struct{}{}:
+		defer func() { <-as.turns }()
 	case <-ctx.Done():
-		return answer{}, errors.New("too many ask at once")
+		return answer{}, cmp.Or(r.Context().Err(), errBusy)
 	}
 	got, err := g.ask(ctx, token, verbOf(r), r.URL.Path)
 	if err != nil {
 		return answer{}, err
 	}
-	got.until = g.clock.Now().Add(refusedFor)
 	if got.status == http.StatusOK {
 		got.until = g.clock.Now().Add(allowedFor)
+		g.allowed.answers.Put(key, got)
+		return got, nil
 	}
-	g.known.Put(key, got)
+	got.until = g.clock.Now().Add(refusedFor)
+	g.others.answers.Put(key, got)
 	return got, nil
 }
 
@@ -135,11 +170,12 @@ func bearer(header string) (token string, ok bool) {
 	return token, found && strings.EqualFold(scheme, "Bearer") && token != "" && len(token) <= longestToken
 }
 
-// ask asks the API server. An error never holds the token: it is in the body of the request only.
+// ask asks the API server. An error never holds the token, since of an answer only its code and its reason are told: an
+// admission webhook might quote what it was asked about.
 func (g *guard) ask(ctx context.Context, token, verb, path string) (answer, error) {
 	review, err := g.tokens.Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
 	if err != nil {
-		return answer{}, fmt.Errorf("reviewing a token: %w", err)
+		return answer{}, fmt.Errorf("reviewing a token: %w", withoutText(err))
 	}
 	if !review.Status.Authenticated {
 		return answer{status: http.StatusUnauthorized}, nil
@@ -154,10 +190,19 @@ func (g *guard) ask(ctx context.Context, token, verb, path string) (answer, erro
 		NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: path, Verb: verb},
 	}}, metav1.CreateOptions{})
 	if err != nil {
-		return answer{}, fmt.Errorf("reviewing the rights of %s: %w", user.Username, err)
+		return answer{}, fmt.Errorf("reviewing the rights of %s: %w", user.Username, withoutText(err))
 	}
-	if !access.Status.Allowed {
+	if !access.Status.Allowed || access.Status.Denied {
 		return answer{status: http.StatusForbidden, user: user.Username}, nil
 	}
 	return answer{status: http.StatusOK, user: user.Username}, nil
+}
+
+func withoutText(err error) error {
+	var answered apierrors.APIStatus
+	if errors.As(err, &answered) {
+		status := answered.Status()
+		return fmt.Errorf("the API server answers %d %s", status.Code, status.Reason)
+	}
+	return err
 }

@@ -22,6 +22,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/rekey/rekey/internal/recent"
 )
 
 const token = "canary-token-0123456789"
@@ -56,11 +58,13 @@ func (a *asked) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer a.mu.Unlock()
 	a.now--
 	kind := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+	text, _ := io.ReadAll(r.Body)
 	if a.broken[kind] {
-		http.Error(w, "out of order", http.StatusServiceUnavailable)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403,"message":%q}`, text)
 		return
 	}
-	text, _ := io.ReadAll(r.Body)
 	var answer runtime.Object
 	switch kind {
 	case "tokenreviews":
@@ -93,6 +97,7 @@ type world struct {
 	handler http.Handler
 	log     strings.Builder
 	logging sync.Mutex
+	others  *recent.Answers[answer]
 }
 
 func newWorld(t *testing.T) *world {
@@ -100,19 +105,17 @@ func newWorld(t *testing.T) *world {
 	w := &world{asked: asked{known: true, allowed: true, broken: map[string]bool{}}, clock: clocktesting.NewFakePassiveClock(time.Unix(1e9, 0))}
 	server := httptest.NewServer(&w.asked)
 	t.Cleanup(server.Close)
-	filter, err := New(w.clock)(&rest.Config{Host: server.URL, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json"}}, server.Client())
+	g, err := newGuard(&rest.Config{Host: server.URL, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json"}}, server.Client(), w.clock)
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.others = g.others.answers
 	log := funcr.New(func(prefix, args string) {
 		w.logging.Lock()
 		defer w.logging.Unlock()
 		fmt.Fprintln(&w.log, prefix, args)
 	}, funcr.Options{Verbosity: 9})
-	w.handler, err = filter(log, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "secret numbers") }))
-	if err != nil {
-		t.Fatal(err)
-	}
+	w.handler = g.before(log, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "secret numbers") }))
 	return w
 }
 
@@ -226,23 +229,43 @@ func TestAnAnswerIsForOneQuestion(t *testing.T) {
 	}
 }
 
-func TestStrangersDoNotFloodTheAPIServer(t *testing.T) {
+// While strangers wait, who was let in before is asked about and let in.
+func TestStrangersNeitherFloodTheAPIServerNorKeepReadersOut(t *testing.T) {
 	w := newWorld(t)
+	if code := w.get(t, "Bearer "+token); code != http.StatusOK {
+		t.Fatalf("status %d", code)
+	}
+	for i := range 4 * remembered {
+		w.others.Put(recent.Digest{byte(i), byte(i >> 8)}, answer{status: http.StatusUnauthorized})
+	}
+	w.clock.SetTime(w.clock.Now().Add(allowedFor)) // the answer is old
 	w.known, w.block = false, make(chan struct{})
 	var all sync.WaitGroup
 	for i := range 5 * atOnce {
 		all.Go(func() { w.get(t, fmt.Sprintf("Bearer made-up-%d", i)) })
 	}
-	for waiting := 0; waiting < atOnce; {
+	inside := func() int {
 		w.mu.Lock()
-		waiting = w.now
-		w.mu.Unlock()
+		defer w.mu.Unlock()
+		return w.now
 	}
-	close(w.block)
+	for begun := time.Now(); inside() < atOnce && time.Since(begun) < 10*time.Second; {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond) // for one too many
+	if now := inside(); now != atOnce {
+		t.Errorf("%d questions at once, want %d", now, atOnce)
+	}
+	w.mu.Lock()
+	block := w.block
+	w.known, w.block = true, nil
+	w.mu.Unlock()
+	begun := time.Now()
+	if code := w.get(t, "Bearer "+token); code != http.StatusOK || time.Since(begun) > patience/2 {
+		t.Errorf("status %d after %s for who was let in before, while strangers wait", code, time.Since(begun))
+	}
+	close(block)
 	all.Wait()
-	if w.most > atOnce {
-		t.Errorf("%d questions at once, want %d at most", w.most, atOnce)
-	}
 }
 
 func TestWhoGoesIsNotWaitedFor(t *testing.T) {
@@ -260,7 +283,7 @@ func TestWhoGoesIsNotWaitedFor(t *testing.T) {
 	}()
 	cancel()
 	<-done
-	if answer.Body.Len() > 0 || w.log.Len() > 0 {
-		t.Errorf("said %q, logged %q", answer.Body, w.log.String())
+	if answer.Code != http.StatusServiceUnavailable || w.log.Len() > 0 {
+		t.Errorf("status %d, logged %q", answer.Code, w.log.String())
 	}
 }

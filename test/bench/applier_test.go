@@ -243,6 +243,13 @@ func (w *watcher) tell() {
 	}
 }
 
+// count tells how many identities are Ready with this revision.
+func (w *watcher) count(revision int32) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.reached[revision]
+}
+
 // all waits until every identity is Ready with this revision, and tells when that came about.
 func (w *watcher) all(t *testing.T, revision int32) time.Time {
 	t.Helper()

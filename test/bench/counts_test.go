@@ -28,18 +28,18 @@ func TestFiveHundredIssuesAreTwoWritesAndAnEventEach(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, _ := startAPIServer(t, map[string]string{"audit-policy-file": policy, "audit-log-path": audit, "audit-log-mode": "blocking"})
-	authority := f.prepare(t, s)
+	used := f.prepare(t, s)
 	kubeconfig := s.kubeconfig(t, "rekey")
 	o := startRekey(t, kubeconfig)
-	authorityReady(t, s, authority.authority)
+	authorityReady(t, s, used.authority)
 	w := s.applier.watch(t, "clientidentities", f.n)
 	counted := issue(t, s, f, o, w).Requests
 
 	written := changedBy(t, audit, "rekey")
 	want := map[string]int{
-		// The authority: its Secret, its record, its status.
-		"create configmaps 201": 1, "update certificateauthorities/status 200": 1,
-		"create secrets 201": f.n + 1, "update clientidentities/status 200": f.n,
+		// The authority: its status, for its key pair was brought.
+		"update certificateauthorities/status 200": 1,
+		"create secrets 201":                       f.n, "update clientidentities/status 200": f.n,
 		"create events 201": written["create events 201"],
 	}
 	if diff := cmp.Diff(want, written); diff != "" {

@@ -4,7 +4,9 @@
 package bench
 
 import (
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"testing"
@@ -43,6 +45,7 @@ func name(i int) string { return fmt.Sprintf("app-%05d", i) }
 
 // exchange is an authority with the key pair that it has first and the one that is to follow.
 type exchange struct {
+	fleet     fleet
 	authority client.Object
 	keyPair   *corev1.Secret
 	next      map[string][]byte
@@ -82,7 +85,7 @@ func (f fleet) prepare(t *testing.T, s *apiServer) exchange {
 			t.Fatal(err)
 		}
 	}
-	return exchange{authority, keyPair, newKeyPair(t, "Next Fleet CA")}
+	return exchange{f, authority, keyPair, newKeyPair(t, "Next Fleet CA")}
 }
 
 // exchanged puts the new key pair in its place. Nobody hears of it: its Secret cannot be watched.
@@ -91,6 +94,30 @@ func (e exchange) exchanged(t *testing.T, s *apiServer) {
 	e.keyPair.Data = e.next
 	if err := s.client.Update(t.Context(), e.keyPair); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// check fails where one of the first and the last of n certificates is not of the new key.
+func (e exchange) check(t *testing.T, s *apiServer, n int) {
+	t.Helper()
+	root, _ := pem.Decode(e.next[corev1.TLSCertKey])
+	signer, err := x509.ParseCertificate(root.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int{0, n - 1} {
+		secret := &corev1.Secret{}
+		if err := s.client.Get(t.Context(), client.ObjectKey{Namespace: e.fleet.namespace(i), Name: name(i) + "-mtls"}, secret); err != nil {
+			t.Fatal(err)
+		}
+		leaf, _ := pem.Decode(secret.Data[corev1.TLSCertKey])
+		certificate, err := x509.ParseCertificate(leaf.Bytes)
+		if err == nil {
+			err = certificate.CheckSignatureFrom(signer)
+		}
+		if err != nil {
+			t.Fatalf("the certificate of %s is not of the new key: %v", name(i), err)
+		}
 	}
 }
 

@@ -78,7 +78,9 @@ func startAPIServer(t *testing.T, flags map[string]string) (s *apiServer, stop f
 	}
 	config.QPS = -1
 	s.config = config
-	s.processes = children(t, "kube-apiserver", "etcd")
+	if s.processes = children(t, "kube-apiserver", "etcd"); len(s.processes) != 2 {
+		t.Fatalf("%d processes of API servers and etcds run, want one of each", len(s.processes))
+	}
 	if s.client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ type Life struct {
 
 // Phase is all identities going through the same at once.
 type Phase struct {
-	// Seconds from the first request of the applying client until the last identity is Ready.
+	// Seconds from the first request of the applying client until the last identity is Ready as it should be.
 	Seconds float64 `json:"seconds"`
 	// CPU seconds of the operator until it was quiet again.
 	CPU float64 `json:"cpu"`
