@@ -107,7 +107,7 @@ const matrixHead = `
 A life of a credential is a number of effects: requests to the API server, calls to the database. For each life the test
 makes every effect fail in every way that it can, goes on until all is quiet, and checks what must hold. ✓: all was well; ·: this
 effect cannot fail so. ` + "`REKEY_SIZE=full go test ./test/crash/matrix -update`" + ` tries all of it and writes the table; ` + "`make crash`" + ` tries the
-main lives of each kind whole, of the others all calls and a sample of the requests, and on a second version of PostgreSQL the
+main lives of each kind whole (of the two kinds of authorities one), of the others all calls and a sample of the requests, and on a second version of PostgreSQL the
 calls; ` + "`.ci/run`" + ` a sample of everything.
 
 `

@@ -34,6 +34,8 @@ type kind struct {
 	database bool
 	// sampled is true where short size does not try every request: it would take long, or another kind tries the same.
 	sampled bool
+	// twin is true where another kind takes the same steps through the same code.
+	twin bool
 	// object gives the object of a run; nothing is created yet.
 	object func(*run) client.Object
 	// always fails the run where something does not hold that has to hold at all times.
@@ -53,7 +55,7 @@ func nothingMore(*run, want)   {}
 // authority makes a key pair, once.
 func authority(name string, object func(name string, spec v1alpha1.AuthoritySpec) client.Object) kind {
 	return kind{
-		name: name, sampled: name == "ClusterCertificateAuthority",
+		name: name, sampled: name == "ClusterCertificateAuthority", twin: name == "ClusterCertificateAuthority",
 		object:  func(r *run) client.Object { return object(r.id, authoritySpec(r.id+"-secret")) },
 		always:  keyPairKept,
 		reached: noWord, finally: keyPairFinally, clean: nothing,

@@ -46,8 +46,8 @@ func spoiled(w *worker, of life, without plain, orders ...order) ([]effect, erro
 // chosen are the orders that are tried. In full size all after which the process forgets, and of those after which it lives on
 // every fifth. On a second version of a server every fault of the calls once with a process that forgets, and half of those once
 // more with one that lives on: the calls are what a version may answer otherwise. In short size every second fault so; of a kind
-// that takes long all faults of the calls, and of every fifth request; and so in both sizes for a life beside the main ones, but
-// where the table is written anew. The seed chooses.
+// that takes long all faults of the calls, and of every fifth request; and so in both sizes for a life beside the main ones and
+// for a kind whose twin is tried, but where the table is written anew. The seed chooses.
 func chosen(of life, effects []effect, version int) []order {
 	const every = 5
 	var out []order
@@ -58,7 +58,7 @@ func chosen(of life, effects []effect, version int) []order {
 		switch {
 		case *only != "":
 			out = append(out, slices.DeleteFunc(all, func(o order) bool { return o.String() != *only })...)
-		case full() && version == versions()[0] && (!of.beside || *update):
+		case full() && version == versions()[0] && (!of.beside && !of.kind.twin || *update):
 			out = append(out, slices.DeleteFunc(all, func(o order) bool { return o.fate == lives && random.IntN(5) > 0 })...)
 		case version != versions()[0]:
 			if e.sort == calls && !of.beside {
@@ -152,7 +152,7 @@ func everyStep(t *testing.T, all []*worker, of life, version int, found *table) 
 // pairs are two faults in one life, chosen by chance: the second comes while the first is being mended, or later.
 const (
 	pairsShort = 40
-	pairsFull  = 100
+	pairsFull  = 60
 )
 
 func TestALifeSurvivesTwoFaults(t *testing.T) {
