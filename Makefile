@@ -87,6 +87,11 @@ try: ## Run every test that shows a class of docs/reliability.md (CLASS=R2)
 	@hack/install-deps.sh test
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/try --class "$(CLASS)" $(if $(RECORD),--record)
 
+.PHONY: record
+record: ## Write down in docs/reliability.md what the last make test, make crash, make e2e and make bench saw of each class
+	@go run ./hack/try --stages .cache/test
+	@$(MAKE) docs
+
 .PHONY: mutate
 mutate: ## Break the product in every way of docs/reliability.md, one at a time; each guarding test must fail (CLASS=R2)
 	@hack/install-deps.sh test

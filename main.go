@@ -33,7 +33,7 @@ import (
 var version = "dev"
 
 // headroom is how much is allocated between two collections of garbage (docs/design/0008).
-const headroom = 22 << 20
+const headroom = 32 << 20
 
 // gracefulStop is how long running reconciles may take to end.
 const gracefulStop = 25 * time.Second

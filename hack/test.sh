@@ -15,6 +15,11 @@ flags=("$@")
 results="$PWD/.cache/test"
 mkdir -p "$results"
 rm -f "$results/$stage"-*.json
+# What was looked at, for make record.
+{ git rev-parse --short HEAD 2>/dev/null || echo unknown; } >"$results/$stage.commit"
+if [ -n "$(git status --porcelain -- . ':!docs' ':!*.md' ':!test/reliability/results.json' 2>/dev/null)" ]; then
+  echo "$(cat "$results/$stage.commit") with changes" >"$results/$stage.commit"
+fi
 status=0
 
 # run FOLDER [go test arguments]

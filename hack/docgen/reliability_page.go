@@ -62,7 +62,8 @@ sample: it prints its seed, and a failure says how to repeat it. ` + "`REKEY_SIZ
 
 Continuous integration (` + "`.ci/run`" + `) runs every test below, in the stage that stands beside it, and holds that every break still
 fits the source. Where a run was recorded, what it saw stands below its class, with the day and the commit:
-` + "`RECORD=1 make try CLASS=R2`" + ` or ` + "`RECORD=1 make mutate CLASS=R2`" + ` writes it down, ` + "`make docs`" + ` puts it here.
+` + "`make record`" + ` writes down what the last ` + "`make test`" + ` and ` + "`make crash`" + ` saw, ` + "`RECORD=1 make mutate CLASS=R2`" + ` which breaks were caught,
+and ` + "`make docs`" + ` puts it here.
 `
 
 // reliabilityPage is docs/reliability.md: the classes of every part, and the crash matrix.

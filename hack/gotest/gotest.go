@@ -59,6 +59,7 @@ type Result struct {
 // event is a line of go test -json.
 type event struct {
 	Action      string  `json:"Action"`
+	Package     string  `json:"Package"`
 	Test        string  `json:"Test"`
 	Output      string  `json:"Output"`
 	FailedBuild string  `json:"FailedBuild"`

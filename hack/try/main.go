@@ -11,6 +11,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -33,12 +36,16 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	flags.SetOutput(out)
 	class := flags.String("class", "", "run the tests of this class, such as R2; several with commas; all without")
 	record := flags.Bool("record", false, "write what was seen into test/reliability/results.json")
+	stages := flags.String("stages", "", "run nothing, and write down what make test, make crash and the others saw last, of which this folder tells")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	rows, err := reliability.Select(root, *class)
 	if err != nil {
 		return err
+	}
+	if *stages != "" {
+		return noted(root, *stages, rows, out)
 	}
 	environment, err := gotest.Environment(ctx, root)
 	if err != nil {
@@ -71,6 +78,57 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	}
 	_, _ = fmt.Fprintf(out, "\nall passed, in %s\n", time.Since(begin).Round(time.Second))
 	return nil
+}
+
+// noted writes down what the stages saw of each class whose tests have all run in them.
+func noted(root, folder string, rows []reliability.Row, out io.Writer) error {
+	results, seen, err := gotest.Stages(filepath.Join(root, folder))
+	if err != nil {
+		return err
+	}
+	all := map[string]reliability.Result{}
+	var failed []error
+	for _, row := range rows {
+		one, missing := together(row, results, seen)
+		switch {
+		case row.Absent != "":
+			continue
+		case len(missing) > 0:
+			_, _ = fmt.Fprintf(out, "%s: did not run: %s\n", row.Class, strings.Join(missing, ", "))
+			continue
+		case one.Good < one.Of:
+			failed = append(failed, fmt.Errorf("%s: %d of %d tests passed", row.Class, one.Good, one.Of))
+		}
+		_, _ = fmt.Fprintf(out, "%s: %d of %d tests passed, seen %s at %s\n", row.Class, one.Good, one.Of, one.Date, one.Commit)
+		all[row.Class] = reliability.Result{Tests: &one}
+	}
+	return errors.Join(append(failed, reliability.Record(root, all))...)
+}
+
+// together is what the stages saw of the tests of a row, and which of them did not run. The day is the earliest.
+func together(row reliability.Row, results map[string]gotest.Result, seen map[string]reliability.Seen) (reliability.Seen, []string) {
+	out := reliability.Seen{Of: len(row.Tests)}
+	var missing, commits []string
+	for _, test := range row.Tests {
+		result, when := results[test.Package], seen[test.Stage()]
+		ran := slices.Concat(result.Passed, result.Failed, result.Skipped)
+		if when.Commit == "" || !gotest.Selected(test.Run, ran) {
+			missing = append(missing, test.Package+" "+test.Run)
+			continue
+		}
+		if result.Shown(test.Run) {
+			out.Good++
+		}
+		if out.Date == "" || when.Date < out.Date {
+			out.Date = when.Date
+		}
+		if !slices.Contains(commits, when.Commit) {
+			commits = append(commits, when.Commit)
+		}
+	}
+	slices.Sort(commits)
+	out.Commit = strings.Join(commits, " and ")
+	return out, missing
 }
 
 // describe prints what the tests of a row are about to show.

@@ -95,3 +95,58 @@ func TestWhatATryShowedIsWrittenDownOnPurpose(t *testing.T) {
 		}
 	}
 }
+
+// What the stages saw is written down for the classes whose tests ran in them.
+func TestWhatTheStagesSawIsWrittenDown(t *testing.T) {
+	const module = "github.com/rekey/rekey/heart"
+	pass := func(test string) string { return fmt.Sprintf(`{"Action":"pass","Package":%q,"Test":%q}`, module, test) }
+	fail := func(test string) string { return strings.Replace(pass(test), "pass", "fail", 1) }
+	cases := map[string]struct {
+		run    string
+		events []string
+		commit string
+		want   string // in what is written down; empty for nothing
+		said   string
+		failed string
+	}{
+		"all of it passed":             {"^TestBeats$", []string{pass("TestBeats/once"), pass("TestBeats")}, "abc123", `"good": 1`, "R1: 1 of 1 tests passed, seen", ""},
+		"a part of it failed":          {"^TestBeats$", []string{fail("TestBeats/once"), pass("TestBeats/twice"), fail("TestBeats")}, "abc123", `"good": 0`, "", "R1: 0 of 1 tests passed"},
+		"the package failed":           {"^TestBeats$", []string{pass("TestBeats"), fmt.Sprintf(`{"Action":"fail","Package":%q}`, module)}, "abc123", `"good": 0`, "", "R1: 0 of 1 tests passed"},
+		"another test failed":          {"^TestBeats$", []string{fail("TestFails"), pass("TestBeats"), fmt.Sprintf(`{"Action":"fail","Package":%q}`, module)}, "abc123", `"good": 1`, "", ""},
+		"it did not run":               {"^TestBeats$", []string{pass("TestFails")}, "abc123", "", "did not run: ./heart ^TestBeats$", ""},
+		"nobody knows of which commit": {"^TestBeats$", []string{pass("TestBeats")}, "", "", "", "of which commit the stage test is"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			root := place(t, tc.run)
+			folder := filepath.Join(root, "seen")
+			if err := os.MkdirAll(folder, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			files := map[string]string{"test-..json": strings.Join(tc.events, "\n") + "\n"}
+			if tc.commit != "" {
+				files["test.commit"] = tc.commit + "\n"
+			}
+			for name, text := range files {
+				if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var out strings.Builder
+			err := run(t.Context(), root, []string{"--class", "R1,R2", "--stages", "seen"}, &out)
+			if said := fmt.Sprint(err); (tc.failed == "") != (err == nil) || !strings.Contains(said, tc.failed) && tc.failed != "" {
+				t.Errorf("the error is %v, want %q", err, tc.failed)
+			}
+			if !strings.Contains(out.String(), tc.said) {
+				t.Errorf("it said %q, want %q", out.String(), tc.said)
+			}
+			text, err := os.ReadFile(filepath.Join(root, "test", "reliability", "results.json"))
+			if wrote := err == nil && strings.Contains(string(text), `"R1"`); wrote != (tc.want != "") || !strings.Contains(string(text), tc.want) {
+				t.Errorf("written down is %q, want %q", text, tc.want)
+			}
+			if tc.want != "" && !strings.Contains(string(text), tc.commit) {
+				t.Errorf("%q does not name the commit %s", text, tc.commit)
+			}
+		})
+	}
+}
