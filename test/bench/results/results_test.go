@@ -101,6 +101,35 @@ func TestEachShortcomingMissesABar(t *testing.T) {
 	}
 }
 
+// A machine that is slower in one phase is seen by what the API server needed; that one side asks more of the API server in
+// every pair is none of the machine's doing.
+func TestRatiosAtEqualSpeed(t *testing.T) {
+	pair := func(floor, rekey, floorServer, rekeyServer float64) Pair {
+		return Pair{Floor: Life{Issue: Phase{Seconds: floor, ServerCPU: floorServer}}, Rekey: Life{Issue: Phase{Seconds: rekey, ServerCPU: rekeyServer}}}
+	}
+	for name, tc := range map[string]struct {
+		pairs []Pair
+		want  []float64
+	}{
+		"nothing is known":                  {[]Pair{pair(8, 10, 0, 0)}, []float64{0.8}},
+		"always as fast":                    {[]Pair{pair(8, 10, 12, 12), pair(8, 10, 12, 12)}, []float64{0.8, 0.8}},
+		"once half as fast, once the other": {[]Pair{pair(8, 20, 12, 24), pair(16, 10, 24, 12)}, []float64{0.8, 0.8}},
+		"rekey costs the API server double": {[]Pair{pair(8, 16, 12, 24), pair(8, 16, 12, 24)}, []float64{0.5, 0.5}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := Fleet{N: 1000, Namespaces: 1, Pairs: tc.pairs}
+			got := Run{Fleets: []Fleet{f}}.even(f, throughput)
+			near := cmp.Comparer(func(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 })
+			if diff := cmp.Diff(tc.want, got, near); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if tc.want[0] != f.measured(throughput)[0] && name != "once half as fast, once the other" {
+				t.Errorf("measured: %v", f.measured(throughput))
+			}
+		})
+	}
+}
+
 func TestMedianAndSlope(t *testing.T) {
 	got := []float64{Median(nil), Median([]float64{3}), Median([]float64{9, 1, 2}), Median([]float64{4, 1, 2, 3}), Slope([]float64{1, 2, 3}, []float64{3, 5, 7}), Slope([]float64{1, 1}, []float64{3, 5})}
 	if diff := cmp.Diff([]float64{0, 3, 2, 2.5, 2, 0}, got); diff != "" {
