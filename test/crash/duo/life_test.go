@@ -245,8 +245,16 @@ const (
 	mostConflicts = 60
 )
 
+// telling are seeds in which the old cache of one process does harm where nobody asks whether the object still says what is
+// obeyed. Of any seeds about one in seven does.
+var telling = []uint64{25, 26}
+
 func TestTwoProcessesInAnyOrder(t *testing.T) {
-	each(t, "lives of two processes in any order", seeds(t, sized(10, 14)), func(t *testing.T, seed uint64) {
+	all := seeds(t, sized(10, 14))
+	if _, ok := asked(t); !ok {
+		all = append(all, telling...)
+	}
+	each(t, "lives of two processes in any order", all, func(t *testing.T, seed uint64) {
 		t.Helper()
 		d := newDuo(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
 		orderly(d, authorities(life(policyFor(seed))), 10)
