@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -122,9 +123,7 @@ func (e exchange) check(t *testing.T, s *apiServer, n int) {
 }
 
 // told changes the authority's spec, in nothing that an identity needs, so that its key pair is read at once.
-func (e exchange) told() []byte {
-	return []byte(`{"spec":{"constraints":{"organizations":["told"]}}}`)
-}
+var told = client.RawPatch(types.MergePatchType, []byte(`{"spec":{"constraints":{"organizations":["told"]}}}`))
 
 // authorityReady waits until the authority can sign.
 func authorityReady(t *testing.T, s *apiServer, authority client.Object) {

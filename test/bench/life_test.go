@@ -9,9 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	"github.com/rekey/rekey/test/bench/results"
 )
 
@@ -110,7 +107,7 @@ func storm(t *testing.T, s *apiServer, e exchange, o *operator, w *watcher) *res
 		t.Fatalf("%d identities were renewed before rekey was told: it has looked at the key pair by itself; measure again", early)
 	}
 	begun := time.Now()
-	if err := s.client.Patch(t.Context(), e.authority, client.RawPatch(types.MergePatchType, e.told())); err != nil {
+	if err := s.client.Patch(t.Context(), e.authority, told); err != nil {
 		t.Fatal(err)
 	}
 	seconds := w.all(t, 2).Sub(begun).Seconds()

@@ -5,7 +5,6 @@ package results
 
 import (
 	"fmt"
-	"math"
 	"slices"
 )
 
@@ -31,9 +30,6 @@ func (b Bar) Met() bool {
 	}
 	return b.Got >= b.Want
 }
-
-// hundredth is how finely times are compared: no run measures finer.
-func hundredth(ratio float64) float64 { return math.Round(100*ratio) / 100 }
 
 func (b Bar) String() string {
 	than := "at least"
@@ -73,7 +69,7 @@ func (r Run) Bars() []Bar {
 		if len(fleets) > 1 {
 			first, last := fleets[0], fleets[len(fleets)-1]
 			out = append(out, Bar{Name: fmt.Sprintf("ratio with %s by that with %s", last, first),
-				Got: hundredth(Median(r.even(last, throughput)) / Median(r.even(first, throughput))), Want: want.growth})
+				Got: Median(r.even(last)) / Median(r.even(first)), Want: want.growth})
 		}
 	}
 	if len(r.in(true)) > 1 {
@@ -96,9 +92,9 @@ func (r Run) bars(f Fleet, want limits) []Bar {
 			out = append(out, Bar{Name: f.String() + ": " + name, Got: slices.Max(got), Want: want, AtMost: true, Unit: unit})
 		}
 	}
-	out = append(out, Bar{Name: f.String() + ": throughput of rekey by that of the floor", Got: hundredth(Median(r.even(f, throughput))), Want: want.ratio})
-	if renewed := f.measured(storms); len(renewed) > 0 {
-		out = append(out, Bar{Name: f.String() + ": time of the renewal of all by that of the first issue", Got: hundredth(Median(renewed)), Want: want.storm, AtMost: true})
+	out = append(out, Bar{Name: f.String() + ": throughput of rekey by that of the floor", Got: Median(r.even(f)), Want: want.ratio})
+	if storms := f.each(storm); len(storms) > 0 {
+		out = append(out, Bar{Name: f.String() + ": time of the renewal of all by that of the first issue", Got: Median(storms), Want: want.storm, AtMost: true})
 	}
 	most("peak memory of rekey", f.each(rekeyPeak), want.peak, " MB")
 	restart := func(take func(Restart) float64) []float64 {

@@ -54,6 +54,11 @@ func (f Fleet) each(take func(Pair) (float64, bool)) []float64 {
 	return out
 }
 
+// Ratios of the throughput of rekey by that of the floor, one for each pair.
+func (f Fleet) Ratios() []float64 {
+	return f.each(func(p Pair) (float64, bool) { return p.Ratio(), true })
+}
+
 func floorPhase(p Pair) *Phase   { return &p.Floor.Issue }
 func issuePhase(p Pair) *Phase   { return &p.Rekey.Issue }
 func renewalPhase(p Pair) *Phase { return p.Rekey.Renewal }
@@ -89,6 +94,14 @@ func rekeyRenewal(p Pair) (float64, bool) {
 		return 0, false
 	}
 	return p.Rekey.Renewal.Seconds, true
+}
+
+// storm is how long the renewal of all took, by how long their first issue took.
+func storm(p Pair) (float64, bool) {
+	if p.Rekey.Renewal == nil {
+		return 0, false
+	}
+	return p.Rekey.Renewal.Seconds / p.Rekey.Issue.Seconds, true
 }
 
 // restartShare is how long a restart took until all was quiet, by how long the first issue took.

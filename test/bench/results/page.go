@@ -84,7 +84,7 @@ func issueSection(r Run, b *strings.Builder) {
 	var rows [][]string
 	for _, f := range r.ordered() {
 		rows = append(rows, []string{f.where(), fmt.Sprint(len(f.Pairs)), fmt.Sprintf("%.0f/s", f.rate(floorIssue)), fmt.Sprintf("%.0f/s", f.rate(rekeyIssue)),
-			spread(f.measured(throughput), "%.2f"), "**" + spread(r.even(f, throughput), "%.2f") + "**", f.processor(floorPhase), f.processor(issuePhase)})
+			spread(f.Ratios(), "%.2f"), "**" + spread(r.even(f), "%.2f") + "**", f.processor(floorPhase), f.processor(issuePhase)})
 	}
 	table(b, []string{"identities", "pairs", "floor", "rekey", "ratio as measured", "at equal speed", "processor time with the floor", "with rekey"}, rows)
 }
@@ -93,8 +93,8 @@ func renewalSection(r Run, b *strings.Builder) {
 	b.WriteString("## Renewal of all at once\n\nThe authority gets another key pair, so that every identity needs a new certificate at the same instant, with a new key as always. rekey runs meanwhile. The time is from the one request that tells rekey of it until the last identity is Ready with a certificate of the new authority.\n\n")
 	var rows [][]string
 	for _, f := range r.ordered() {
-		if renewed := f.measured(storms); len(renewed) > 0 {
-			rows = append(rows, []string{f.where(), fmt.Sprintf("%.0f/s", f.rate(rekeyIssue)), fmt.Sprintf("%.0f/s", f.rate(rekeyRenewal)), "**" + spread(renewed, "%.2f") + "**", f.processor(renewalPhase)})
+		if storms := f.each(storm); len(storms) > 0 {
+			rows = append(rows, []string{f.where(), fmt.Sprintf("%.0f/s", f.rate(rekeyIssue)), fmt.Sprintf("%.0f/s", f.rate(rekeyRenewal)), "**" + spread(storms, "%.2f") + "**", f.processor(renewalPhase)})
 		}
 	}
 	table(b, []string{"identities", "first issue", "renewal", "time by that of the first issue", "processor time with rekey"}, rows)
