@@ -71,12 +71,12 @@ e2e: $(GOTESTSUM) ## The operator as a pod on a real node (needs root)
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/test.sh e2e $(TESTFLAGS)
 
 .PHONY: crash
-crash: $(GOTESTSUM) ## Killed at every effect, two of everything, hostile surroundings; about half an hour on two cores (REKEY_SIZE=short: about 18 minutes)
+crash: $(GOTESTSUM) ## Killed at every effect, two of everything, hostile surroundings; about 23 minutes on two cores (REKEY_SIZE=short: a sample)
 	@hack/install-deps.sh test
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh crash $(TESTFLAGS)
 
 .PHONY: bench
-bench: $(GOTESTSUM) ## Speed and memory beside a bare operator, into docs/benchmarks.md; 20 to 30 minutes (REKEY_SIZE=short: 4, no page)
+bench: $(GOTESTSUM) ## Speed and memory beside a bare operator, into docs/benchmarks.md; about 20 minutes on two cores (REKEY_SIZE=short: 4, no page)
 	@hack/install-deps.sh test
 	@rm -f .cache/test/bench/$(REKEY_SIZE).json # of an earlier run
 	@assets="$$($(MAKE) assets)" && status=0 && { KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh bench $(TESTFLAGS) || status=$$?; } && \
@@ -93,9 +93,9 @@ record: ## Write down in docs/reliability.md what the last make test, make crash
 	@$(MAKE) docs
 
 .PHONY: mutate
-mutate: ## Break the product in every way of docs/reliability.md, one at a time; each guarding test must fail (CLASS=R2)
+mutate: ## Break the product in every way of docs/reliability.md, one at a time; each guarding test must fail (CLASS=R2, SAMPLE=8)
 	@hack/install-deps.sh test
-	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/mutate --class "$(CLASS)" $(if $(RECORD),--record)
+	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/mutate --class "$(CLASS)" $(if $(RECORD),--record) $(if $(SAMPLE),--sample $(SAMPLE))
 
 .PHONY: fuzz
 fuzz: ## Try every fuzz target for FUZZTIME (5m), or those of FUZZ

@@ -39,8 +39,8 @@ time they take.
 | planner | ` + "`internal/rotation`" + ` | the real planner against a pretended world: dies before, after and inside every effect, one and two at a time; every row of its table deleted and swapped, and noticed |
 | contract | ` + "`backendtest`, `issuertest`" + ` | one suite for every backend and issuer: lost answers, late commits, fences |
 | controllers | ` + "`controllers`, `internal/secretstore`" + ` | a real API server, real PostgreSQL 15 and 18, a clock that the test steps |
-| crash | ` + "`test/crash`" + ` | every effect fails in every way; two of everything; the real binary killed while real clients log in |
-| surroundings | ` + "`test/hostile`" + ` | servers that hang, break off, restart, or come back from a backup; clocks that jump; Secrets edited at every stage |
+| crash | ` + "`test/crash`" + ` | every effect fails in every way, against a real API server and a real PostgreSQL; two of everything, with a real API server, and mostly a pretended database; the real binary killed while real clients log in and shake hands |
+| surroundings | ` + "`test/hostile`" + ` | servers that hang, break off, restart, or come back from a backup; clocks that jump; Secrets edited at every stage. In ` + "`database`" + ` the database is real, and the API server too; in ` + "`kubernetes`" + ` API server and etcd are real, and the database is a pretended one (` + "`backendtest`" + `) |
 | security | ` + "`test/security`" + ` | planted words searched for in everything that comes out; tenants; rights |
 | fuzzing | ` + "`make fuzz`" + ` | whatever anybody may write: Secrets, PEM, requests, names, ledgers, whole objects |
 | end to end | ` + "`test/e2e`" + ` | the operator as a pod on a real node, with the samples; it backs no row alone |
@@ -58,7 +58,7 @@ both are long.
 
 Tests of the stage ` + "`crash`" + ` have two sizes. The short one, which continuous integration and both commands run, is a seeded
 sample: it prints its seed, and a failure says how to repeat it. ` + "`REKEY_SIZE=full`" + ` in the environment, which is what
-` + "`make crash`" + ` runs, is more: every point of death, every fault of every main life, and larger samples of the rest.
+` + "`make crash`" + ` runs, is more: every point of death, every fault of every main life after which the process forgets, and larger samples of the rest.
 
 Continuous integration (` + "`.ci/run`" + `) runs every test below, in the stage that stands beside it, and holds that every break still
 fits the source. Where a run was recorded, what it saw stands below its class, with the day and the commit:
@@ -107,7 +107,8 @@ const matrixHead = `
 
 A life of a credential is a number of effects: requests to the API server, calls to the database. For each life the test
 makes every effect fail in every way that it can, goes on until all is quiet, and checks what must hold. ✓: all was well; ·: this
-effect cannot fail so. ` + "`REKEY_SIZE=full go test ./test/crash/matrix -update`" + ` tries all of it and writes the table; ` + "`make crash`" + ` tries the
+effect cannot fail so. ` + "`REKEY_SIZE=full go test ./test/crash/matrix -timeout 40m -update`" + ` tries all of it with a process that forgets what it knew, and
+every fifth once more with one that lives on, and writes the table; ` + "`make crash`" + ` tries the
 main lives of each kind whole (of the two kinds of authorities one), of the others all calls and a sample of the requests, and on a second version of PostgreSQL the
 calls; ` + "`.ci/run`" + ` a sample of everything.
 

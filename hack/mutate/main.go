@@ -9,8 +9,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -34,6 +36,8 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	flags.SetOutput(out)
 	class := flags.String("class", "", "break only what this class names, such as R2; several with commas")
 	name := flags.String("name", "", "break only what has these words in its name")
+	sample := flags.Int("sample", 0, "break only so many, which the seed chooses; 0 is all")
+	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "what -sample is drawn with")
 	record := flags.Bool("record", false, "write what was seen into test/reliability/results.json")
 	list := flags.Bool("list", false, "print the breaks, and do nothing")
 	why := flags.Bool("why", false, "print what the guard said of each break")
@@ -46,6 +50,10 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if *sample > 0 {
+		mutants = draw(mutants, *sample, *seed)
+		_, _ = fmt.Fprintf(out, "%d breaks, the same again with -sample %d -seed %d\n", len(mutants), *sample, *seed)
+	}
 	if *list {
 		for _, m := range mutants {
 			_, _ = fmt.Fprintf(out, "%-4s %s: %s %s\n", m.class, m.Name, m.Package, m.Run)
@@ -56,8 +64,8 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if *record && *name != "" {
-		return errors.New("some breaks of a class say nothing of the class: record without a name")
+	if *record && (*name != "" || *sample > 0) {
+		return errors.New("some breaks of a class say nothing of the class: record without a name and without a sample")
 	}
 	session := session{root: root, parallel: *parallel, environment: environment, out: out, patience: *patience, why: *why}
 	if !*record {
@@ -87,6 +95,18 @@ func count(mutants []mutant, outcomes []outcome, seen reliability.Seen) map[stri
 		if outcomes[i].verdict == caught {
 			out[m.class].Breaks.Good++
 		}
+	}
+	return out
+}
+
+// draw gives so many of the breaks, in the order in which they stand.
+func draw(all []mutant, many int, seed uint64) []mutant {
+	random := rand.New(rand.NewPCG(seed, 1))
+	chosen := random.Perm(len(all))[:min(many, len(all))]
+	slices.Sort(chosen)
+	out := make([]mutant, 0, len(chosen))
+	for _, i := range chosen {
+		out = append(out, all[i])
 	}
 	return out
 }

@@ -211,3 +211,29 @@ func TestListPrintsTheBreaksAndTouchesNothing(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestASampleIsTheSameForOneSeed(t *testing.T) {
+	var all []mutant
+	for i := range 40 {
+		all = append(all, mutant{class: fmt.Sprint(i)})
+	}
+	names := func(of []mutant) (out []string) {
+		for _, m := range of {
+			out = append(out, m.class)
+		}
+		return out
+	}
+	once := names(draw(all, 6, 1))
+	if len(once) != 6 {
+		t.Fatalf("%d of 6 were drawn", len(once))
+	}
+	if diff := cmp.Diff(once, names(draw(all, 6, 1))); diff != "" {
+		t.Errorf("the same seed drew others:\n%s", diff)
+	}
+	if cmp.Equal(once, names(draw(all, 6, 2))) {
+		t.Errorf("another seed drew the same: %q", once)
+	}
+	if got := names(draw(all, 100, 1)); !cmp.Equal(got, names(all)) {
+		t.Errorf("of fewer than asked all are broken, once: %q", got)
+	}
+}

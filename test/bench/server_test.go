@@ -189,7 +189,7 @@ func (s *apiServer) requests(t *testing.T) map[string]int {
 		of := labelsOf(labels)
 		// Events of the core group are those of the election of a leader; rekey's own are of events.k8s.io.
 		ours := of["group"] == v1alpha1.GroupVersion.Group || of["group"] == "events.k8s.io" || of["resource"] == "secrets" || of["resource"] == "configmaps"
-		if !ours || of["verb"] == "WATCH" || of["verb"] == "LIST" {
+		if !ours || of["verb"] == "WATCH" {
 			continue
 		}
 		count, err := strconv.ParseFloat(value, 64)

@@ -162,10 +162,28 @@ func (b *busy) guest(ctx context.Context) error {
 	if err := b.own(ctx, secret.Data, p.userOf(credential.Name)); err != nil {
 		return err
 	}
+	if err := b.met(ctx, calls, serves); err != nil {
+		return err
+	}
 	if err := b.keep(ctx, authority); err != nil {
 		return err
 	}
 	return b.leave(ctx, env.databases[version], credential, objects)
+}
+
+// met makes the guest's client and server shake hands.
+func (b *busy) met(ctx context.Context, calls *v1alpha1.ClientIdentity, serves *v1alpha1.ServerIdentity) error {
+	client, server := &corev1.Secret{}, &corev1.Secret{}
+	if err := env.kube.Get(ctx, b.place.key(string(calls.Spec.SecretName)), client); err != nil {
+		return err
+	}
+	if err := env.kube.Get(ctx, b.place.key(string(serves.Spec.SecretName)), server); err != nil {
+		return err
+	}
+	if err := meet(ctx, client.Data, server.Data, string(serves.Spec.DNSNames[0])); err != nil {
+		return fmt.Errorf("a handshake of a guest: %w", err)
+	}
+	return nil
 }
 
 // own logs in and makes a table that belongs to the login itself, so that dropping it takes more.

@@ -114,8 +114,9 @@ func (c *clients) failed(err error) {
 	c.failures = append(c.failures, fmt.Errorf("at %s: %w", time.Now().UTC().Format(time.RFC3339Nano), err))
 }
 
-// shake makes a server and a client that prove themselves to each other, each by its own Secret.
-func (c *clients) shake(t *testing.T, server, client string, dice *rand.Rand) {
+// shake makes a server and a client that prove themselves to each other, each by its own Secret. The client calls no more once
+// hangUp has returned.
+func (c *clients) shake(t *testing.T, server, client string, dice *rand.Rand) (hangUp func()) {
 	t.Helper()
 	serves, calls := c.published.mount(c.ctx, server, dice), c.published.mount(c.ctx, client, dice)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -136,8 +137,12 @@ func (c *clients) shake(t *testing.T, server, client string, dice *rand.Rand) {
 			_ = greet(tls.Server(conn, config)) // the client is told
 		}
 	})
+	var line sync.Mutex // held during a call
+	dead := false
 	c.repeat(func(ctx context.Context) {
-		if c.published.last(server) == nil || c.published.last(client) == nil || time.Since(c.published.all(server)[0].at) < overlap ||
+		line.Lock()
+		defer line.Unlock()
+		if dead || c.published.last(server) == nil || c.published.last(client) == nil || time.Since(c.published.all(server)[0].at) < overlap ||
 			time.Since(c.published.all(client)[0].at) < overlap {
 			return // not published yet
 		}
@@ -149,6 +154,11 @@ func (c *clients) shake(t *testing.T, server, client string, dice *rand.Rand) {
 		defer c.mu.Unlock()
 		c.handshakes++
 	})
+	return func() {
+		line.Lock()
+		defer line.Unlock()
+		dead = true
+	}
 }
 
 // identity reads a mounted key pair and the authorities that come with it.
@@ -157,6 +167,11 @@ func identity(dir string) ([]tls.Certificate, *x509.CertPool, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	return parsed(files)
+}
+
+// parsed reads a key pair and the authorities that come with it.
+func parsed(files map[string][]byte) ([]tls.Certificate, *x509.CertPool, error) {
 	pair, err := tls.X509KeyPair(files["tls.crt"], files["tls.key"])
 	if err != nil {
 		return nil, nil, err
@@ -178,6 +193,29 @@ func greet(conn *tls.Conn) error {
 	return err
 }
 
+// meet makes a client and a server shake hands that trust each other's authorities, each with what its Secret shows.
+func meet(ctx context.Context, client, server map[string][]byte, name string) error {
+	calls, ofClient, err := parsed(client)
+	if err != nil {
+		return err
+	}
+	serves, ofServer, err := parsed(server)
+	if err != nil {
+		return err
+	}
+	near, far := net.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- greet(tls.Server(far, &tls.Config{Certificates: serves, ClientCAs: ofClient, ClientAuth: tls.RequireAndVerifyClientCert}))
+	}()
+	conn := tls.Client(near, &tls.Config{Certificates: calls, RootCAs: ofServer, ServerName: name})
+	err = conn.HandshakeContext(ctx)
+	if err == nil {
+		err = ask(conn, time.Now().Add(brisk))
+	}
+	return errors.Join(err, near.Close(), <-ended)
+}
+
 func handshake(ctx context.Context, address, dir, name string) error {
 	pair, roots, err := identity(dir)
 	if err != nil {
@@ -190,13 +228,18 @@ func handshake(ctx context.Context, address, dir, name string) error {
 	}
 	defer func() { _ = conn.Close() }()
 	deadline, _ := ctx.Deadline()
+	return ask(conn, deadline)
+}
+
+// ask sends a byte and waits until it comes back.
+func ask(conn net.Conn, deadline time.Time) error {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return err
 	}
 	if _, err := conn.Write([]byte{'r'}); err != nil {
 		return err
 	}
-	_, err = io.ReadFull(conn, make([]byte, 1))
+	_, err := io.ReadFull(conn, make([]byte, 1))
 	return err
 }
 

@@ -47,7 +47,6 @@ func (k *killer) changed() (end func()) {
 	if err := witness.kill(); err != nil {
 		k.t.Fatal(err)
 	}
-	k.random++
 	edit()
 	if !k.atPoint("after update secrets (ledger Staged)") {
 		return nil

@@ -26,7 +26,7 @@ func sizeOf(t *testing.T) size {
 	case "", "short":
 		return size{sample: 19, random: 5, between: 13}
 	case "full":
-		return size{every: true, sample: 45, random: 45, between: 25}
+		return size{every: true, sample: 45, random: 55, between: 25}
 	default:
 		t.Fatalf("REKEY_SIZE is %q: it must be short or full", value)
 		return size{}

@@ -8,7 +8,10 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -133,4 +136,31 @@ func everyReason(t *testing.T, l *life) {
 		t.Errorf("only %d of %d reasons to warn were given while secrets were searched for", met, len(all))
 	}
 	t.Logf("%d of %d reasons to warn were given", met, len(all))
+}
+
+// A test that searches a text elsewhere is one that exists.
+func TestWhatSearchesElsewhereExists(t *testing.T) {
+	declared := map[string]bool{}
+	for _, folder := range []string{"controllers", "internal", "test"} {
+		err := filepath.WalkDir(filepath.Join(world.Root(), folder), func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			source, err := os.ReadFile(path)
+			for _, found := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllSubmatch(source, -1) {
+				declared[string(found[1])] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for reason, where := range elsewhere {
+		for _, name := range regexp.MustCompile(`\b(?:Test|Fuzz)\w+`).FindAllString(where, -1) {
+			if !declared[name] {
+				t.Errorf("%s: there is no test %s", reason, name)
+			}
+		}
+	}
 }

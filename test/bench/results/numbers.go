@@ -162,7 +162,20 @@ func (p Phase) Writes(resource string) int {
 	for key, count := range p.Requests {
 		verb, rest, _ := strings.Cut(key, " ")
 		of, _, _ := strings.Cut(rest, " ")
-		if verb != "GET" && of == resource {
+		if !reads(verb) && of == resource {
+			sum += count
+		}
+	}
+	return sum
+}
+
+func reads(verb string) bool { return verb == "GET" || verb == "LIST" }
+
+// Reads of a phase, one by one or in lists; watches are not counted.
+func (p Phase) Reads() int {
+	sum := 0
+	for key, count := range p.Requests {
+		if verb, _, _ := strings.Cut(key, " "); reads(verb) {
 			sum += count
 		}
 	}
@@ -175,7 +188,7 @@ func (p Phase) Others(resources ...string) int {
 	for key, count := range p.Requests {
 		verb, rest, _ := strings.Cut(key, " ")
 		of, _, _ := strings.Cut(rest, " ")
-		if verb != "GET" && !slices.Contains(resources, of) {
+		if !reads(verb) && !slices.Contains(resources, of) {
 			sum += count
 		}
 	}

@@ -4,9 +4,10 @@
 package results
 
 // even gives the ratios of a fleet at equal speed of the machine. Machines that others use too are faster now and slower then,
-// by a third and more, and the two sides come one after the other. Both ask the same of the API server. So the processor time
-// that this took it on one side, by what it took on the other, says how fast the machine was, and the ratios are corrected by
-// that. That one side might cost the API server more is not hidden: what it costs more in the mean of the run is kept.
+// by a third and more, and the two sides come one after the other. Both ask the same of the API server: bars hold that, about
+// writes and reads. So the processor time that this took it on one side, by what it took on the other, says how fast the machine
+// was, and the ratios are corrected by that. That one side might cost the API server more is not hidden: what it costs more in
+// the mean of the run is kept, and that this does not grow with the number of identities is a bar of its own.
 func (r Run) even(f Fleet) []float64 {
 	more := r.more()
 	return f.each(func(p Pair) (float64, bool) {
@@ -18,17 +19,34 @@ func (r Run) even(f Fleet) []float64 {
 	})
 }
 
-// more is the API server's processor time for each identity with rekey by that with the floor, over all pairs.
+// more is the API server's processor time for each identity with rekey by that with the floor, over all pairs; 1 where it was
+// not measured.
 func (r Run) more() float64 {
 	var floor, rekey float64
 	for _, f := range r.Fleets {
-		for _, p := range f.Pairs {
-			floor += p.Floor.Issue.ServerCPU / float64(f.N)
-			rekey += p.Rekey.Issue.ServerCPU / float64(f.N)
-		}
+		a, b := f.served()
+		floor, rekey = floor+a, rekey+b
 	}
 	if floor == 0 || rekey == 0 {
 		return 1
 	}
 	return rekey / floor
+}
+
+// more is the same of one fleet; 0 where it was not measured.
+func (f Fleet) more() float64 {
+	floor, rekey := f.served()
+	if floor == 0 {
+		return 0
+	}
+	return rekey / floor
+}
+
+// served sums the API server's processor time for each identity over the pairs.
+func (f Fleet) served() (floor, rekey float64) {
+	for _, p := range f.Pairs {
+		floor += p.Floor.Issue.ServerCPU / float64(f.N)
+		rekey += p.Rekey.Issue.ServerCPU / float64(f.N)
+	}
+	return floor, rekey
 }

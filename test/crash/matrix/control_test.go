@@ -4,31 +4,76 @@
 package matrix
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/world"
 )
 
-// TestTheMatrixFindsDefects breaks the product on purpose: a write seems to succeed and has no effect, as if it had been
-// forgotten or came too late. The matrix has to find each.
+// defect is what goes wrong on purpose when a request is made; it tells whether the request is swallowed.
+type defect func(*run) bool
+
+// forgotten is a write that seems to succeed and has no effect, as if it had been forgotten or came too late.
+func forgotten(*run) bool { return true }
+
+// statement is one that nobody but rekey should make.
+func statement(format string) defect {
+	return func(r *run) bool {
+		_, err := r.conn.Exec(r.Ctx, fmt.Sprintf(format, r.base))
+		r.must(err)
+		return false
+	}
+}
+
+// secondPassword stands in the ledger for a version whose password is at the server already.
+func secondPassword(r *run) bool {
+	secret, ledger := r.secret(secretstore.LedgerName("DatabaseCredential", r.id)), r.ledger()
+	if ledger == nil || ledger.Pending == nil || !r.roles()[r.base+"_a"] {
+		return false
+	}
+	second := "second-" + ledger.Pending.Material.String(credential.KeyPassword)[7:]
+	ledger.Pending.Material = ledger.Pending.Material.With(credential.KeyPassword, []byte(second))
+	data, err := secretstore.EncodeLedger(*ledger)
+	r.must(err)
+	secret.Data = data
+	r.must(r.Client.Update(r.Ctx, secret))
+	return false
+}
+
+// toldInPublic writes what must stay secret where everybody can read it.
+func toldInPublic(r *run) bool {
+	r.say("a log", "the password is "+string(r.secret(r.id + "-secret").Data[credential.KeyPassword]))
+	return false
+}
+
+// TestTheMatrixFindsDefects breaks the product on purpose. The matrix has to find each, by the invariant that is broken.
 func TestTheMatrixFindsDefects(t *testing.T) {
 	w := newWorkers(t, versions()[0])[0]
 	credentials, identities := credentialLives(), identityLives(clientIdentity)
 	for name, tc := range map[string]struct {
 		of life
-		// request is swallowed from its nth time on in a process, and the step of that name is spoiled so.
+		// request brings the defect from its nth time on, and the step of that name is spoiled so.
 		request string
 		from    int
+		defect  defect
 		step    string
 		way     order
 		// wanted is the invariant that says so.
 		wanted string
 	}{
-		"a new login is never written down":     {named(t, credentials, "first issue"), "create Secret ledger", 1, "call Stage", order{fault: after, fate: dies}, "I8"},
-		"the Secret is never written":           {named(t, credentials, "rotate-now"), "update Secret published", 1, "update status DatabaseCredential", order{fault: before, fate: dies}, "I8"},
-		"the commit is forgotten":               {named(t, credentials, "rotate-now"), "update Secret ledger", 4, "update Secret published", order{fault: after, fate: dies}, "I8"},
-		"a renewed certificate is never stored": {named(t, identities, "rotate-now"), "update Secret published", 1, "update status ClientIdentity", order{fault: before, fate: dies}, "I8"},
+		"a new login is never written down":     {named(t, credentials, "first issue"), "create Secret ledger", 1, forgotten, "call Stage", order{fault: after, fate: dies}, "I8"},
+		"the Secret is never written":           {named(t, credentials, "rotate-now"), "update Secret published", 1, forgotten, "update status DatabaseCredential", order{fault: before, fate: dies}, "I8"},
+		"the commit is forgotten":               {named(t, credentials, "rotate-now"), "update Secret ledger", 4, forgotten, "update Secret published", order{fault: after, fate: dies}, "I8"},
+		"a renewed certificate is never stored": {named(t, identities, "rotate-now"), "update Secret published", 1, forgotten, "update status ClientIdentity", order{fault: before, fate: dies}, "I8"},
+		"the published login is shut":           {named(t, credentials, "rotate-now"), "update Secret published", 1, statement("ALTER ROLE %s_b NOLOGIN"), "update status DatabaseCredential", order{fault: before, fate: dies}, "I1"},
+		"a login that nobody wrote down":        {named(t, credentials, "first issue"), "create Secret published", 1, statement("CREATE ROLE %s_b LOGIN"), "update status DatabaseCredential", order{fault: before, fate: dies}, "I2"},
+		"a login of another name":               {named(t, credentials, "first issue"), "create Secret published", 1, statement("CREATE ROLE %s_c"), "update status DatabaseCredential", order{fault: before, fate: dies}, "I2"},
+		"one version has two passwords":         {named(t, credentials, "first issue"), "get Secret ledger", 1, secondPassword, "call Stage", order{fault: after, fate: dies}, "I3"},
+		"a password is told":                    {named(t, credentials, "rotate-now"), "update Secret published", 1, toldInPublic, "update status DatabaseCredential", order{fault: before, fate: dies}, "I6"},
+		"a deleted object never goes":           {named(t, credentials, "deletion, Delete"), "update DatabaseCredential", 1, forgotten, "update DatabaseCredential", order{fault: before, fate: dies}, "I9"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			without, err := undisturbed(w, tc.of)
@@ -46,7 +91,7 @@ func TestTheMatrixFindsDefects(t *testing.T) {
 					return false
 				}
 				seen++
-				return seen >= tc.from
+				return seen >= tc.from && tc.defect(r)
 			}
 			_, err = r.play(tc.way)
 			if err == nil || !strings.HasPrefix(err.Error(), tc.wanted+":") {

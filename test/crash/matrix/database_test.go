@@ -163,7 +163,7 @@ func loginFinally(r *run, w want) {
 }
 
 func dropLogins(r *run) {
-	_, _ = r.conn.Exec(r.Ctx, fmt.Sprintf("DROP ROLE IF EXISTS %[1]s_a, %[1]s_b", r.base)) // the next run has others
+	_, _ = r.conn.Exec(r.Ctx, fmt.Sprintf("DROP ROLE IF EXISTS %[1]s_a, %[1]s_b, %[1]s_c", r.base)) // the next run has others
 }
 
 // watched sees which password reaches the database for which version.
