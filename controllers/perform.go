@@ -306,19 +306,24 @@ func (p *pass) project(ctx context.Context) error {
 	return p.save(ctx, "writing down when the Secret was written", func(l *secretstore.Ledger) { l.Current.PublishedAt = p.now() })
 }
 
-// probe uses the current version. A second rejection in a row asks whose the login is.
+// probe uses the current version. A second rejection in a row asks whose the login is; it counts only where that is answered,
+// since what is known to be refused is left alone for minutes.
 func (p *pass) probe(ctx context.Context) error {
 	current := p.snapshot.Ledger.Current
 	answer, err := p.ask(ctx, current)
 	if answer == credential.Unknown {
 		return fmt.Errorf("proving version %d: %w", current.Seq, err)
 	}
+	proof, mark := p.memo.proof, p.memo.mark
 	p.memo.prove(current.Seq, answer, p.now())
 	if p.memo.proof.Rejections < finalRejections {
 		return nil
 	}
-	p.memo.mark, err = p.mark(ctx, p.ref(current.Version))
-	return err
+	if p.memo.mark, err = p.mark(ctx, p.ref(current.Version)); err != nil {
+		p.memo.proof, p.memo.mark = proof, mark
+		return fmt.Errorf("version %d was refused again; reading whose its login is: %w", current.Seq, err)
+	}
+	return nil
 }
 
 // retire has the previous version refused, then forgets it.

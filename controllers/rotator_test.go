@@ -517,6 +517,14 @@ func TestARejectedCredentialIsJudgedByItsMark(t *testing.T) {
 				if out.FailedStep != rotation.StepProbe || out.Err == nil {
 					t.Errorf("failed step %q with %v", out.FailedStep, out.Err)
 				}
+				// As soon as the mark can be read, the login is set again: nobody waits for the next look at what is refused.
+				d.source.mark, d.source.markErr, seen = credential.Marker{Exists: true, Owner: ours, Seq: 1}, nil, nil
+				tc.want = rotation.MarkerOurs
+				d.wait(10 * time.Second)
+				d.pass()
+				if len(seen) != 2 || seen[1].Row != "reassert" {
+					t.Errorf("decisions %+v when the mark can be read again", seen)
+				}
 				return
 			}
 			if len(seen) != 2 || seen[1].Row != tc.row {

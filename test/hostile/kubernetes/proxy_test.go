@@ -36,13 +36,18 @@ type proxy struct {
 	mu     sync.Mutex
 	bad    bad
 	random *rand.Rand
+	server *httptest.Server
 	met    int // requests that did not go through as they were, at once, with the whole answer
 }
 
+// set begins a trouble, or ends it (nil). Connections are closed when it begins: watches that were open before would be spared.
 func (p *proxy) set(b bad) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.bad = b
+	p.mu.Unlock()
+	if b != nil {
+		p.server.CloseClientConnections()
+	}
 }
 
 // startProxy gives a configuration that leads through the proxy.
@@ -83,6 +88,7 @@ func startProxy(t *testing.T, config *rest.Config, random *rand.Rand) (*proxy, *
 		}()
 		b(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { through = time.Now(); forward.ServeHTTP(w, r) }), chance)
 	}))
+	p.server = server
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
@@ -143,8 +149,8 @@ var surroundings = map[string]bad{
 		}
 		next.ServeHTTP(w, r)
 	},
-	"refuses half of the writes of a status": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
-		if chance < 0.5 && strings.HasSuffix(r.URL.Path, "/status") {
+	"refuses most writes of a status": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
+		if chance < 0.75 && strings.HasSuffix(r.URL.Path, "/status") {
 			answer(w, http.StatusInternalServerError, metav1.StatusReasonInternalError)
 			return
 		}
