@@ -140,6 +140,31 @@ func TestRatiosAtEqualSpeed(t *testing.T) {
 	}
 }
 
+// A renewal that costs the API server the same everywhere is judged by its time; one that met a slow machine is not blamed.
+func TestStormsAtEqualSpeed(t *testing.T) {
+	pair := func(issue, renewal, issueServer, renewalServer float64) Pair {
+		return Pair{Rekey: Life{Issue: Phase{Seconds: issue, ServerCPU: issueServer}, Renewal: &Phase{Seconds: renewal, ServerCPU: renewalServer}}}
+	}
+	for name, tc := range map[string]struct {
+		pairs []Pair
+		want  []float64
+	}{
+		"nothing is known":                   {[]Pair{pair(8, 10, 0, 0)}, []float64{1.25}},
+		"always as fast":                     {[]Pair{pair(10, 8, 20, 15), pair(10, 8, 20, 15)}, []float64{0.8, 0.8}},
+		"slow at first once, at last once":   {[]Pair{pair(20, 9, 40, 20), pair(10, 18, 20, 40)}, []float64{0.9, 0.9}},
+		"it costs the API server the double": {[]Pair{pair(10, 19, 20, 40), pair(10, 19, 20, 40)}, []float64{1.9, 1.9}},
+		"no storm":                           {[]Pair{{}}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := Fleet{N: 1000, Namespaces: 1, Pairs: tc.pairs}
+			near := cmp.Comparer(func(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 })
+			if diff := cmp.Diff(tc.want, Run{Fleets: []Fleet{f}}.evenStorms(f), near); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestMedianAndSlope(t *testing.T) {
 	got := []float64{Median(nil), Median([]float64{3}), Median([]float64{9, 1, 2}), Median([]float64{4, 1, 2, 3}), Slope([]float64{1, 2, 3}, []float64{3, 5, 7}), Slope([]float64{1, 1}, []float64{3, 5})}
 	if diff := cmp.Diff([]float64{0, 3, 2, 2.5, 2, 0}, got); diff != "" {
