@@ -60,9 +60,9 @@ Tests of the stage ` + "`crash`" + ` have two sizes. The short one, which contin
 sample: it prints its seed, and a failure says how to repeat it. ` + "`REKEY_SIZE=full`" + ` in the environment, which is what
 ` + "`make crash`" + ` runs, is more: every point of death, every fault of every main life after which the process forgets, and larger samples of the rest.
 
-Continuous integration (` + "`.ci/run`" + `) runs every test below, in the stage that stands beside it, and holds that every break still
-fits the source. Where a run was recorded, what it saw stands below its class, with the day and the commit:
-` + "`make record`" + ` writes down what the last ` + "`make test`" + ` and ` + "`make crash`" + ` saw, ` + "`RECORD=1 make mutate CLASS=R2`" + ` which breaks were caught,
+Continuous integration (` + "`.ci/run`" + `) runs every test below, in the stage that stands beside it, holds that every break still
+fits the source, and tries six breaks that are drawn by chance. Where a run was recorded, what it saw stands below its class, with the day and the commit:
+` + "`make record`" + ` writes down what the last run of each stage (` + "`make test`" + `, ` + "`make crash`" + `) saw, ` + "`RECORD=1 make mutate CLASS=R2`" + ` which breaks were caught,
 and ` + "`make docs`" + ` puts it here.
 `
 
@@ -107,7 +107,7 @@ const matrixHead = `
 
 A life of a credential is a number of effects: requests to the API server, calls to the database. For each life the test
 makes every effect fail in every way that it can, goes on until all is quiet, and checks what must hold. ✓: all was well; ·: this
-effect cannot fail so. ` + "`REKEY_SIZE=full go test ./test/crash/matrix -timeout 40m -update`" + ` tries all of it with a process that forgets what it knew, and
+effect cannot fail so. ` + "`KUBEBUILDER_ASSETS=$(make assets) REKEY_SIZE=full go test ./test/crash/matrix -timeout 40m -update`" + ` tries all of it with a process that forgets what it knew, and
 every fifth once more with one that lives on, and writes the table; ` + "`make crash`" + ` tries the
 main lives of each kind whole (of the two kinds of authorities one), of the others all calls and a sample of the requests, and on a second version of PostgreSQL the
 calls; ` + "`.ci/run`" + ` a sample of everything.

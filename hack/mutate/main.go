@@ -52,7 +52,7 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	}
 	if *sample > 0 {
 		mutants = draw(mutants, *sample, *seed)
-		_, _ = fmt.Fprintf(out, "%d breaks, the same again with -sample %d -seed %d\n", len(mutants), *sample, *seed)
+		_, _ = fmt.Fprintf(out, "%d breaks; the same again: go run ./hack/mutate -sample %d -seed %d\n", len(mutants), *sample, *seed)
 	}
 	if *list {
 		for _, m := range mutants {

@@ -12,7 +12,7 @@
 // One piece, which is printed and asks for nothing:
 //
 //	KUBEBUILDER_ASSETS=$(make assets) go test -tags bench -count=1 -run '^TestPiece$' -v ./test/bench -sizes 500,2000 \
-//	    [-namespaces 100] [-repeat 3] [-only rekey] [-renewal] [-restart] [-idle 15s] [-rekey bin/rekey] [-floor FILE]
+//	    [-namespaces 100] [-repeat 3] [-only rekey] [-renewal] [-restart] [-idle 15s] [-rekey "$PWD/bin/rekey"] [-floor FILE]
 //
 // and database credentials:  -run '^TestDatabasePiece$' -credentials 200 -rounds 2
 package bench

@@ -162,7 +162,7 @@ func (r Run) bars(f Fleet, want limits) []Bar {
 			return float64(phase.Reads()) / float64(f.N), true
 		}), want.reads, "")
 	}
-	most("other writes", f.each(func(p Pair) (float64, bool) {
+	most("other writes of the first issue", f.each(func(p Pair) (float64, bool) {
 		return float64(p.Rekey.Issue.Others("secrets", "clientidentities/status", "events")), true
 	}), 0, "")
 	return out

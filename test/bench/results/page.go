@@ -39,7 +39,7 @@ identity Ready. **Read the ratios**: 1.00 would be as fast as the floor. Rates i
 
 Machines that others use too are faster now and slower then, and what is compared comes one after the other. Both sides ask the same of the API server, which is counted below: the same writes, and next to no reads. So the processor
 time that this took it says how fast the machine was, and ratios *at equal speed* are corrected by it ([how](../test/bench/results/speed.go)). What one side costs the API server more in the mean of
-the whole run is not corrected, and that this cost does not grow with the number of identities is asked about by itself. *As measured* is without any correction. What is asked below is asked at equal speed; what was measured stands beside it.
+the whole run is not corrected, and how far that cost may grow with the number of identities is asked about by itself (two readings of one run, so that the limit is wide). *As measured* is without any correction. What is asked below is asked at equal speed; what was measured stands beside it.
 
 Renewal, restart and rest are measured with some of the fleets only, since a run is long enough.
 
@@ -101,7 +101,7 @@ func renewalSection(r Run, b *strings.Builder) {
 }
 
 func memorySection(r Run, b *strings.Builder) {
-	b.WriteString("## Memory\n\nResident memory of the process (`VmHWM` and `VmRSS` of Linux) in MB, with `GOMEMLIMIT` as in the shipped Deployment. The peak is that of first issue and renewal together.\n\n")
+	b.WriteString("## Memory\n\nResident memory of the process (`VmHWM` and `VmRSS` of Linux) in MB, with `GOMEMLIMIT` as in the shipped Deployment. The peak of rekey is that of all that was measured of the fleet: first issue, renewal, restart.\n\n")
 	var rows [][]string
 	for _, f := range r.ordered() {
 		rows = append(rows, []string{f.where(), spread(f.each(floorPeak), "%.0f"), spread(f.each(rekeyIssuePeak), "%.0f"), spread(f.each(rekeyPeak), "%.0f"), spread(f.each(rekeySettled), "%.0f")})

@@ -83,7 +83,7 @@ func (m *table) steps(t *testing.T, of life, effects []effect) {
 		return
 	}
 	if was := m.known[of.String()]; !slices.Equal(was, names) {
-		t.Errorf("the steps of this life have changed; if that is meant: REKEY_SIZE=full go test ./test/crash/matrix -update\nchecked in: %q\nfound:      %q", was, names)
+		t.Errorf("the steps of this life have changed; if that is meant: REKEY_SIZE=full go test ./test/crash/matrix -timeout 40m -update, and make docs\nchecked in: %q\nfound:      %q", was, names)
 	}
 }
 
