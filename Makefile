@@ -93,7 +93,7 @@ record: ## Write down in docs/reliability.md what the last make test, make crash
 	@$(MAKE) docs
 
 .PHONY: mutate
-mutate: ## Break the product in every way of docs/reliability.md, one at a time; each guarding test must fail (CLASS=R2, SAMPLE=8)
+mutate: ## Break the product in every way of docs/reliability.md, one at a time; each guarding test must fail (CLASS=R2, SAMPLE=3)
 	@hack/install-deps.sh test
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/mutate --class "$(CLASS)" $(if $(RECORD),--record) $(if $(SAMPLE),--sample $(SAMPLE))
 

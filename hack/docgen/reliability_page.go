@@ -61,7 +61,7 @@ sample: it prints its seed, and a failure says how to repeat it. ` + "`REKEY_SIZ
 ` + "`make crash`" + ` runs, is more: every point of death, every fault of every main life after which the process forgets, and larger samples of the rest.
 
 Continuous integration (` + "`.ci/run`" + `) runs every test below, in the stage that stands beside it, holds that every break still
-fits the source, and tries six breaks that are drawn by chance. Where a run was recorded, what it saw stands below its class, with the day and the commit:
+fits the source, and tries three breaks that are drawn by chance. Where a run was recorded, what it saw stands below its class, with the day and the commit:
 ` + "`make record`" + ` writes down what the last run of each stage (` + "`make test`" + `, ` + "`make crash`" + `) saw, ` + "`RECORD=1 make mutate CLASS=R2`" + ` which breaks were caught,
 and ` + "`make docs`" + ` puts it here.
 `
