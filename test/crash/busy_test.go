@@ -155,11 +155,11 @@ func (b *busy) guest(ctx context.Context) error {
 			return err
 		}
 	}
-	secret := &corev1.Secret{}
-	if err := env.kube.Get(ctx, p.key(string(credential.Spec.SecretName)), secret); err != nil {
+	login, err := p.shown(ctx, credential.Spec.SecretName)
+	if err != nil {
 		return err
 	}
-	if err := b.own(ctx, secret.Data, p.userOf(credential.Name)); err != nil {
+	if err := b.own(ctx, login, p.userOf(credential.Name)); err != nil {
 		return err
 	}
 	if err := b.met(ctx, calls, serves); err != nil {
@@ -171,16 +171,24 @@ func (b *busy) guest(ctx context.Context) error {
 	return b.leave(ctx, env.databases[version], credential, objects)
 }
 
+// shown is what a Secret holds now.
+func (p place) shown(ctx context.Context, name v1alpha1.ObjectName) (map[string][]byte, error) {
+	secret := &corev1.Secret{}
+	err := env.kube.Get(ctx, p.key(string(name)), secret)
+	return secret.Data, err
+}
+
 // met makes the guest's client and server shake hands.
 func (b *busy) met(ctx context.Context, calls *v1alpha1.ClientIdentity, serves *v1alpha1.ServerIdentity) error {
-	client, server := &corev1.Secret{}, &corev1.Secret{}
-	if err := env.kube.Get(ctx, b.place.key(string(calls.Spec.SecretName)), client); err != nil {
+	client, err := b.place.shown(ctx, calls.Spec.SecretName)
+	if err != nil {
 		return err
 	}
-	if err := env.kube.Get(ctx, b.place.key(string(serves.Spec.SecretName)), server); err != nil {
+	server, err := b.place.shown(ctx, serves.Spec.SecretName)
+	if err != nil {
 		return err
 	}
-	if err := meet(ctx, client.Data, server.Data, string(serves.Spec.DNSNames[0])); err != nil {
+	if err := meet(ctx, client, server, string(serves.Spec.DNSNames[0])); err != nil {
 		return fmt.Errorf("a handshake of a guest: %w", err)
 	}
 	return nil

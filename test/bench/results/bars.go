@@ -84,9 +84,10 @@ func (r Run) Bars() []Bar {
 			first, last := fleets[0], fleets[len(fleets)-1]
 			out = append(out, Bar{Name: fmt.Sprintf("ratio with %s by that with %s, at equal speed", last, first),
 				Got: Median(r.even(last)) / Median(r.even(first)), Want: want.growth, Measured: digits(Median(last.Ratios()) / Median(first.Ratios()))})
-			if first.more() > 0 && last.more() > 0 {
+			few, many := costs([]Fleet{first}, issuePhase, floorPhase), costs([]Fleet{last}, issuePhase, floorPhase)
+			if few > 0 && many > 0 {
 				out = append(out, Bar{Name: fmt.Sprintf("what rekey costs the API server by what the floor does, with %s by that with %s", last, first),
-					Got: last.more() / first.more(), Want: want.server, AtMost: true})
+					Got: many / few, Want: want.server, AtMost: true})
 			}
 		}
 	}
@@ -141,31 +142,33 @@ func (r Run) bars(f Fleet, want limits) []Bar {
 	}
 	most("processor time while nothing is due", idle(func(i Idle) float64 { return 100 * i.CPU / i.Seconds }), want.idle, " % of a core")
 	most("writes while nothing is due", idle(func(i Idle) float64 { return float64(i.Writes) }), 0, "")
+	f.requests(want, most)
+	return out
+}
+
+// requests are the bars about what was asked of the API server.
+func (f Fleet) requests(want limits, most func(name string, got []float64, want float64, unit string)) {
 	for _, of := range []struct {
 		name  string
 		phase func(Pair) *Phase
 	}{{"issue", issuePhase}, {"renewal", renewalPhase}} {
-		for _, writes := range [][2]string{{"to Secrets", "secrets"}, {"of status", "clientidentities/status"}, {"of Events", "events"}} {
-			most(fmt.Sprintf("writes %s for each %s", writes[0], of.name), f.each(func(p Pair) (float64, bool) {
+		each := func(count func(Phase) int) []float64 {
+			return f.each(func(p Pair) (float64, bool) {
 				phase := of.phase(p)
 				if phase == nil {
 					return 0, false
 				}
-				return float64(phase.Writes(writes[1])) / float64(f.N), true
-			}), want.writes, "")
+				return float64(count(*phase)) / float64(f.N), true
+			})
 		}
-		most("reads for each "+of.name, f.each(func(p Pair) (float64, bool) {
-			phase := of.phase(p)
-			if phase == nil {
-				return 0, false
-			}
-			return float64(phase.Reads()) / float64(f.N), true
-		}), want.reads, "")
+		for _, writes := range [][2]string{{"to Secrets", "secrets"}, {"of status", "clientidentities/status"}, {"of Events", "events"}} {
+			most(fmt.Sprintf("writes %s for each %s", writes[0], of.name), each(func(p Phase) int { return p.Writes(writes[1]) }), want.writes, "")
+		}
+		most("reads for each "+of.name, each(Phase.Reads), want.reads, "")
 	}
 	most("other writes of the first issue", f.each(func(p Pair) (float64, bool) {
 		return float64(p.Rekey.Issue.Others("secrets", "clientidentities/status", "events")), true
 	}), 0, "")
-	return out
 }
 
 // digits shows a number with as many digits as mean something.

@@ -114,6 +114,16 @@ func TestEachShortcomingMissesABar(t *testing.T) {
 	}
 }
 
+// wantOf holds numbers that were corrected, of one fleet with these pairs, against those that are right.
+func wantOf(t *testing.T, pairs []Pair, of func(Run, Fleet) []float64, want []float64) {
+	t.Helper()
+	f := Fleet{N: 1000, Namespaces: 1, Pairs: pairs}
+	near := cmp.Comparer(func(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 })
+	if diff := cmp.Diff(want, of(Run{Fleets: []Fleet{f}}, f), near); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // A machine that is slower in one phase is seen by what the API server needed; that one side asks more of the API server in
 // every pair is none of the machine's doing.
 func TestRatiosAtEqualSpeed(t *testing.T) {
@@ -130,12 +140,7 @@ func TestRatiosAtEqualSpeed(t *testing.T) {
 		"rekey costs the API server double": {[]Pair{pair(8, 16, 12, 24), pair(8, 16, 12, 24)}, []float64{0.5, 0.5}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := Fleet{N: 1000, Namespaces: 1, Pairs: tc.pairs}
-			got := Run{Fleets: []Fleet{f}}.even(f)
-			near := cmp.Comparer(func(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 })
-			if diff := cmp.Diff(tc.want, got, near); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			wantOf(t, tc.pairs, Run.even, tc.want)
 		})
 	}
 }
@@ -156,11 +161,7 @@ func TestStormsAtEqualSpeed(t *testing.T) {
 		"no storm":                           {[]Pair{{}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := Fleet{N: 1000, Namespaces: 1, Pairs: tc.pairs}
-			near := cmp.Comparer(func(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 })
-			if diff := cmp.Diff(tc.want, Run{Fleets: []Fleet{f}}.evenStorms(f), near); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			wantOf(t, tc.pairs, Run.evenStorms, tc.want)
 		})
 	}
 }
