@@ -31,37 +31,48 @@ type options struct {
 // levels of --log-level. logr counts downwards: V(1) is debug, V(2) is trace.
 var levels = map[string]zapcore.Level{"error": zapcore.ErrorLevel, "info": zapcore.InfoLevel, "debug": zapcore.DebugLevel, "trace": -2}
 
-func parseFlags(arguments []string) (options, error) {
-	var o options
-	var namespaces, level string
-	var qps float64
+// texts are flags that are read further once all are known.
+type texts struct {
+	namespaces, level string
+	qps               float64
+}
+
+// flags declares every flag with its default.
+func (o *options) flags(text *texts) *flag.FlagSet {
 	set := flag.NewFlagSet("rekey", flag.ContinueOnError)
 	set.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "Address of the metrics, over TLS, for clients that the API server authorises; 0 turns them off.")
 	set.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz.")
 	set.BoolVar(&o.leaderElect, "leader-elect", false, "Work only while holding the lease in the operator's namespace.")
-	set.StringVar(&namespaces, "namespaces", "", "Namespaces to work in, separated by commas; empty for all. With namespaces, Roles there are enough for Secrets.")
+	set.StringVar(&text.namespaces, "namespaces", "", "Namespaces to work in, separated by commas; empty for all. With namespaces, Roles there are enough for Secrets.")
 	set.StringVar(&o.operatorNamespace, "operator-namespace", os.Getenv("POD_NAMESPACE"), "Namespace of the key pairs of cluster-wide authorities and of the lease.")
 	set.BoolVar(&o.allowLoopback, "allow-loopback", false, "Allow databases on loopback addresses, for a local cluster.")
 	set.IntVar(&o.workers, "max-concurrent", 20, "Objects of one kind that are worked on at once.")
-	set.Float64Var(&qps, "kube-api-qps", 1000, "Requests per second to the API server, at the most.")
-	set.StringVar(&level, "log-level", "info", "Log level: error, info, debug or trace.")
+	set.Float64Var(&text.qps, "kube-api-qps", 1000, "Requests per second to the API server, at the most.")
+	set.StringVar(&text.level, "log-level", "info", "Log level: error, info, debug or trace.")
 	set.BoolVar(&o.showVersion, "version", false, "Print the version and exit.")
 	// Where the cluster is: the same flag as everywhere (sigs.k8s.io/controller-runtime/pkg/client/config).
 	if f := flag.CommandLine.Lookup("kubeconfig"); f != nil {
 		set.Var(f.Value, f.Name, f.Usage)
 	}
+	return set
+}
+
+func parseFlags(arguments []string) (options, error) {
+	var o options
+	var text texts
+	set := o.flags(&text)
 	if err := set.Parse(arguments); err != nil {
 		return o, err
 	}
-	for name := range strings.SplitSeq(namespaces, ",") {
+	for name := range strings.SplitSeq(text.namespaces, ",") {
 		if name = strings.TrimSpace(name); name != "" {
 			o.namespaces = append(o.namespaces, name)
 		}
 	}
-	o.qps = float32(qps)
+	o.qps = float32(text.qps)
 	var known bool
-	o.logLevel, known = levels[level]
-	return o, o.check(known, level, set.Args())
+	o.logLevel, known = levels[text.level]
+	return o, o.check(known, text.level, set.Args())
 }
 
 func (o options) check(levelKnown bool, level string, rest []string) error {

@@ -4,6 +4,9 @@
 package main
 
 import (
+	"flag"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -49,5 +52,33 @@ func TestNamespacesAndLevelsAreRead(t *testing.T) {
 	}
 	if got.operatorNamespace != "rekey-system" || got.logLevel != zapcore.Level(-2) {
 		t.Errorf("got namespace %q and level %d", got.operatorNamespace, got.logLevel)
+	}
+}
+
+// The table of docs/install.md has every flag with its default, and no other.
+func TestThePageHasEveryFlagAndItsDefault(t *testing.T) {
+	page, err := os.ReadFile("docs/install.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := map[string]string{}
+	for _, row := range regexp.MustCompile(`(?m)^\| `+"`"+`--([a-z-]+)`+"`"+` \|([^|]*)\|`).FindAllStringSubmatch(string(page), -1) {
+		written[row[1]] = strings.Trim(strings.TrimSpace(row[2]), "`")
+	}
+	var o options
+	var text texts
+	o.flags(&text).VisitAll(func(f *flag.Flag) {
+		words, ok := written[f.Name]
+		delete(written, f.Name)
+		switch {
+		case !ok:
+			t.Errorf("docs/install.md does not have --%s", f.Name)
+		case f.DefValue == "" || strings.HasPrefix(words, f.DefValue) || f.DefValue == "false" && words == "":
+		default:
+			t.Errorf("docs/install.md says that the default of --%s is %q; it is %q", f.Name, words, f.DefValue)
+		}
+	})
+	for name := range written {
+		t.Errorf("docs/install.md has --%s, which the operator does not know", name)
 	}
 }
