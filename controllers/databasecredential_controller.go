@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -92,8 +93,10 @@ func (r *credentialReconciler) rotate(ctx context.Context, login *databaseLogin,
 	r.metrics.count(kindDatabaseCredential, outcome)
 	if !login.shown && proven(outcome) {
 		login.shown = true
+		before := outcome.Performed
 		outcome = r.drive(ctx, subject)
 		r.metrics.count(kindDatabaseCredential, outcome)
+		outcome.Performed = slices.Concat(before, outcome.Performed)
 	}
 	return outcome
 }
@@ -203,30 +206,11 @@ func (r *credentialReconciler) store(login *databaseLogin, subject Subject) Stor
 		options.Logins[slot] = loginName(object, slot)
 	}
 	if !subject.Deleting {
-		options.Recover = func(ctx context.Context, candidate secretstore.Record) (secretstore.Record, credential.Answer, error) {
-			return recoverLogin(ctx, subject, candidate)
+		options.Recover = func(ctx context.Context, candidate secretstore.Record, honoured string) (secretstore.Ledger, credential.Answer, error) {
+			return recoverLedger(ctx, subject, candidate, honoured, r.clock.Now().UTC())
 		}
 	}
 	return secretstore.NewLedgered(options)
-}
-
-// recoverLogin tries the login that the user's Secret shows, for a ledger that is gone.
-func recoverLogin(ctx context.Context, subject Subject, candidate secretstore.Record) (secretstore.Record, credential.Answer, error) {
-	if subject.Source == nil {
-		return candidate, credential.Unknown, subject.SourceErr
-	}
-	verifier, err := material.SCRAMVerifier(candidate.Material[credential.KeyPassword])
-	if err != nil {
-		return candidate, credential.Rejected, nil // what cannot be a password of ours is no candidate
-	}
-	candidate.Material = candidate.Material.With(credential.KeyVerifier, []byte(verifier))
-	candidate.Fingerprint = subject.Fingerprint
-	ref := subject.Ref
-	ref.Seq, ref.Slot = candidate.Seq, candidate.Slot
-	ctx, cancel := context.WithTimeout(ctx, defaultStepTimeout)
-	defer cancel()
-	answer, err := subject.Source.Verify(ctx, ref, candidate.Material)
-	return candidate, answer, err
 }
 
 // sslModes of libpq, by the words of the API.

@@ -6,6 +6,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,19 +139,43 @@ func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin,
 		out = append(out, news{v1alpha1.ReasonRotated, actionPublish, text})
 	}
 	if before.Previous != nil && outcome.Snapshot.Ledger.Previous == nil {
-		out = append(out, news{v1alpha1.ReasonRetired, actionRetire, r.retiredNews(ctx, login, cluster, current.Slot)})
+		if slot := slotOf(login, before.Previous.Username); r.isRetired(ctx, login, cluster, slot, outcome) {
+			out = append(out, news{v1alpha1.ReasonRetired, actionRetire, r.retiredNews(ctx, login, cluster, slot)})
+		}
 	}
 	return out
 }
 
-// retiredNews says that the login is refused now, and which of its sessions go on.
-func (r *credentialReconciler) retiredNews(ctx context.Context, login *databaseLogin, cluster, currentSlot string) string {
-	ref := r.ref(login.object, cluster)
+// slotOf is the slot of a login; empty where it is in none.
+func slotOf(login *databaseLogin, username string) string {
 	for _, slot := range login.traits.Slots {
-		if slot != currentSlot {
-			ref.Slot = slot
+		if loginName(login.object, slot) == username {
+			return slot
 		}
 	}
+	return ""
+}
+
+// isRetired reports whether the slot's login was retired: by this pass, or by one that died before it could say so, and
+// then the server tells. A previous version that is missing from the ledger proves nothing.
+func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLogin, cluster, slot string, outcome Outcome) bool {
+	if slices.Contains(outcome.Performed, rotation.StepRetire) {
+		return true
+	}
+	marked, ok := login.session.(credential.Marked)
+	if !ok || slot == "" || slot == outcome.Snapshot.Ledger.Current.Slot {
+		return false
+	}
+	ref := r.ref(login.object, cluster)
+	ref.Slot = slot
+	mark, err := readMark(ctx, marked, ref)
+	return err == nil && mark.Owner == ref.Owner() && !mark.Open
+}
+
+// retiredNews says that the login is refused now, and which of its sessions go on.
+func (r *credentialReconciler) retiredNews(ctx context.Context, login *databaseLogin, cluster, slot string) string {
+	ref := r.ref(login.object, cluster)
+	ref.Slot = slot
 	text := fmt.Sprintf("Login %s is refused now.", loginName(login.object, ref.Slot))
 	counter, ok := login.session.(credential.Counter)
 	if !ok {

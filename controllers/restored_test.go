@@ -92,19 +92,25 @@ func TestADatabaseFromABackupGetsThePublishedLoginBack(t *testing.T) {
 	}
 }
 
+// request sets an annotation on an object, as the documented command does.
+func (w *world) request(o client.Object, annotation, value string) {
+	w.t.Helper()
+	w.edit(o, func() {
+		annotations := o.GetAnnotations()
+		if annotations == nil {
+			annotations = map[string]string{}
+		}
+		annotations[annotation] = value
+		o.SetAnnotations(annotations)
+	})
+}
+
 // The ledger is deleted by hand, in each state of a rotation, and the process dies too. It is made again from the Secret;
 // nothing that is published changes, numbers go on, and nothing of ours is left accepted that nobody knows.
 func TestALedgerIsMadeAgainInEveryStateOfARotation(t *testing.T) {
 	ask := func(w *world, object *v1alpha1.DatabaseCredential, annotation, value string) {
-		w.edit(object, func() {
-			if object.Annotations == nil {
-				object.Annotations = map[string]string{}
-			}
-			object.Annotations[annotation] = value
-		})
+		w.request(object, annotation, value)
 		w.settle(object, 5)
-		// As GitOps tools do. A request that is still there when the ledger is lost counts as a new one.
-		w.edit(object, func() { delete(object.Annotations, annotation) })
 	}
 	// The clock stays where it is: when a Secret was written is what the API server says.
 	for name, arrange := range map[string]func(w *world, object *v1alpha1.DatabaseCredential){

@@ -104,6 +104,8 @@ type Marker struct {
 	Owner string
 	// Seq is the version that the mark names; 0 where there is none.
 	Seq int64
+	// Open is true where the login may log in, and its version was not retired.
+	Open bool
 }
 
 // Marked is a Source whose remote end can hold a mark of ours.

@@ -30,12 +30,14 @@ type LedgeredOptions struct {
 	// Secret says of other slots or logins is refused.
 	Logins map[string]string
 	// Recover tries a candidate for a ledger that is gone: the user's Secret is ours and shows this login. It logs in,
-	// changes nothing, and gives the record completed with what the Secret does not hold (fingerprint, verifier).
-	// Accepted: the ledger is made again from it. Rejected: the credential starts afresh, above the number that the
+	// changes nothing, and returns the whole ledger: the candidate completed with what the Secret does not hold
+	// (fingerprint, verifier), and what the remote end knows of the other slots.
+	// Accepted: this is the ledger from now on. Rejected: the credential starts afresh, above the number that the
 	// Secret shows. Unknown: Load fails, because neither is safe.
 	//
-	// The candidate's times are when the Secret was written last. Nil where nothing is to be recovered (deletion).
-	Recover func(ctx context.Context, candidate Record) (Record, credential.Answer, error)
+	// The candidate's times are when the Secret was written last. honoured is the value of rekey.dev/rotate that the
+	// Secret shows as carried out. Nil where nothing is to be recovered (deletion).
+	Recover func(ctx context.Context, candidate Record, honoured string) (Ledger, credential.Answer, error)
 }
 
 // Ledgered keeps a ledger, which is the truth, and the user's Secret, which is its projection. One value serves one
@@ -122,7 +124,7 @@ func (s *Ledgered) Project(ctx context.Context) (Snapshot, error) {
 			return Snapshot{}, err
 		}
 	}
-	secret, tookOver, err := s.opts.project(ctx, s.secret, *s.content.Current)
+	secret, tookOver, err := s.shown().project(ctx, s.secret, *s.content.Current)
 	if err != nil {
 		return Snapshot{}, err
 	}
@@ -260,8 +262,15 @@ func (s *Ledgered) ledgerKey() client.ObjectKey {
 	return client.ObjectKey{Namespace: s.opts.Namespace, Name: LedgerName(s.opts.Owner.GVK.Kind, s.opts.Owner.Name)}
 }
 
+// shown are the options of the user's Secret, with what the ledger adds to it.
+func (s *Ledgered) shown() Options {
+	out := s.opts.Options
+	out.honoured = s.content.Rotate.Honoured
+	return out
+}
+
 func (s *Ledgered) snapshot() Snapshot {
-	state, conflict := s.opts.target(s.secret, s.content.Current)
+	state, conflict := s.shown().target(s.secret, s.content.Current)
 	return Snapshot{Ledger: s.content.Clone(), Target: state, Conflict: conflict, TookOver: s.tookOver, Overtaken: s.opts.Owner.overtaken(s.ledger)}
 }
 

@@ -623,14 +623,14 @@ func TestDeletedLedgerIsMadeAgainOnlyFromALoginThatWorks(t *testing.T) {
 	asked := 0
 	with := func(answer credential.Answer, err error) *Ledgered {
 		opts := base
-		opts.Recover = func(_ context.Context, c Record) (Record, credential.Answer, error) {
+		opts.Recover = func(_ context.Context, c Record, _ string) (Ledger, credential.Answer, error) {
 			asked++
 			if c.Seq != 2 || c.Slot != "a" || c.Stage != rotation.Current || c.Material.String("username") != "app_a" ||
 				c.Material.String("password") != canary || c.CommittedAt.Before(began) || c.PublishedAt.Sub(began) > time.Minute {
 				t.Errorf("the candidate is %+v", c.Version)
 			}
 			c.Fingerprint = "completed"
-			return c, answer, err
+			return Ledger{Current: &c, LastSeq: c.Seq}, answer, err
 		}
 		return NewLedgered(opts)
 	}
@@ -683,9 +683,9 @@ func TestNothingIsRecoveredFromASecretThatIsNoProof(t *testing.T) {
 			w.published(t, opts)
 			w.drop(t, w.ledgerName("orders"))
 			w.edit(t, shown, spoil)
-			opts.Recover = func(context.Context, Record) (Record, credential.Answer, error) {
+			opts.Recover = func(context.Context, Record, string) (Ledger, credential.Answer, error) {
 				t.Error("a login was tried")
-				return Record{}, credential.Accepted, nil
+				return Ledger{}, credential.Accepted, nil
 			}
 			snapshot := must[Snapshot](t)(NewLedgered(opts).Load(t.Context()))
 			if snapshot.Ledger.Current != nil {

@@ -77,6 +77,10 @@ type Options struct {
 	// Data is what the user's Secret holds when it shows current. It copies secrets and does not parse them: Published
 	// calls it with a placeholder where the private key stays out of the cache.
 	Data func(current Record) (map[string][]byte, error)
+
+	// honoured is the value of rekey.dev/rotate that was carried out last, for a Secret with a ledger: it outlives the
+	// ledger there. Empty where there is none, and for a Secret without a ledger, which keeps its own.
+	honoured string
 }
 
 // present looks whether the owner is there, where one of the Secrets was written for an object with another UID.

@@ -22,13 +22,14 @@ func (s *Ledgered) recover(ctx context.Context) error {
 	if !ok || s.opts.Recover == nil {
 		return nil
 	}
-	record, answer, err := s.opts.Recover(ctx, candidate)
+	ledger, answer, err := s.opts.Recover(ctx, candidate, tokensOf(s.secret).Honoured)
 	switch answer {
 	case credential.Accepted:
 		if err != nil {
 			return fmt.Errorf("completing the ledger of %s from Secret %s: %w", s.opts.Owner, s.opts.secretRef(), err)
 		}
-		_, err = s.Save(ctx, Ledger{Current: &record, LastSeq: max(seq, record.Seq)})
+		ledger.LastSeq = max(seq, ledger.LastSeq)
+		_, err = s.Save(ctx, ledger)
 		return err
 	case credential.Rejected:
 		return nil

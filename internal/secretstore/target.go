@@ -93,6 +93,9 @@ func (o Options) setMetadata(meta *metav1.ObjectMeta, seq int64) {
 	meta.Labels = merged(meta.Labels, labels, o.Owner.labels())
 	meta.Annotations = merged(meta.Annotations, annotations, o.Owner.annotations())
 	meta.Annotations[v1alpha1.AnnotationRevision] = strconv.FormatInt(seq, 10)
+	if o.honoured != "" {
+		meta.Annotations[v1alpha1.AnnotationRotateHonoured] = o.honoured
+	}
 	delete(meta.Annotations, v1alpha1.AnnotationManagedMetadata)
 	if len(now.Labels)+len(now.Annotations) > 0 {
 		meta.Annotations[v1alpha1.AnnotationManagedMetadata] = now.String()

@@ -27,6 +27,8 @@ func (s *suite) retired(t *testing.T) {
 		t.Error("a client gets in with the retired login")
 	}
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: ref(1, "a").Owner(), Seq: 1})
+	s.wantOpen(t, on, ref(1, "a"), false)
+	s.wantOpen(t, on, ref(2, "b"), true)
 }
 
 func (s *suite) retiredElsewhere(t *testing.T) {

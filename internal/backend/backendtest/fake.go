@@ -321,7 +321,7 @@ func (s *fakeSession) Marker(ctx context.Context, ref credential.Ref) (credentia
 	var marker credential.Marker
 	err = s.fake.call(ctx, "Marker", func() error {
 		if login, ok := s.fake.logins[name]; ok {
-			marker = credential.Marker{Exists: true, Owner: login.Owner, Seq: login.Seq}
+			marker = credential.Marker{Exists: true, Owner: login.Owner, Seq: login.Seq, Open: login.CanLogin && !login.Retired}
 		}
 		return nil
 	})

@@ -194,8 +194,18 @@ func (s *suite) wantMarker(t *testing.T, on powers, r credential.Ref, want crede
 	if err != nil {
 		t.Fatal(err)
 	}
+	got.Open = want.Open // wantOpen is about that
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the mark of slot %q: %s", r.Slot, diff)
+	}
+}
+
+func (s *suite) wantOpen(t *testing.T, on powers, r credential.Ref, want bool) {
+	t.Helper()
+	got, err := on.Marker(s.context(t), r)
+	s.mustNot(t, err)
+	if got.Open != want {
+		t.Errorf("the login in slot %q is said to be open: %t, want %t", r.Slot, got.Open, want)
 	}
 }
 

@@ -95,7 +95,7 @@ type role struct {
 
 // marker gives the mark.
 func (r role) marker() credential.Marker {
-	return credential.Marker{Exists: r.exists, Owner: r.owner, Seq: r.seq}
+	return credential.Marker{Exists: r.exists, Owner: r.owner, Seq: r.seq, Open: r.canLogin && !r.retired}
 }
 
 const roleQuery = `SELECT r.oid, r.rolsuper, r.rolcanlogin, coalesce(d.description, '')

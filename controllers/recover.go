@@ -1,0 +1,99 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// recoverLedger rebuilds a ledger that is gone. The published login is tried, and the marks at the remote end say what
+// the other slots hold: a login of ours that is still open there is the previous version. Nobody knows how much of its
+// overlap has passed, so all of it begins now.
+func recoverLedger(ctx context.Context, subject Subject, candidate secretstore.Record, honoured string, now time.Time) (secretstore.Ledger, credential.Answer, error) {
+	if subject.Source == nil {
+		return secretstore.Ledger{}, credential.Unknown, subject.SourceErr
+	}
+	verifier, err := material.SCRAMVerifier(candidate.Material[credential.KeyPassword])
+	if err != nil {
+		return secretstore.Ledger{}, credential.Rejected, nil // what cannot be a password of ours is no candidate
+	}
+	candidate.Material = candidate.Material.With(credential.KeyVerifier, []byte(verifier))
+	candidate.Fingerprint = subject.Fingerprint
+	ref := subject.Ref
+	ref.Seq, ref.Slot = candidate.Seq, candidate.Slot
+	verify, cancel := context.WithTimeout(ctx, defaultStepTimeout)
+	defer cancel()
+	answer, err := subject.Source.Verify(verify, ref, candidate.Material)
+	if answer != credential.Accepted || err != nil {
+		return secretstore.Ledger{}, answer, err
+	}
+	ledger := secretstore.Ledger{
+		Current: &candidate, LastSeq: candidate.Seq,
+		Rotate: recoverRequest(subject.Rotate, honoured), RetirePrevious: recoverRequest(subject.RetirePrevious, ""),
+	}
+	if err := recoverSlots(ctx, subject, &ledger, now); err != nil {
+		return secretstore.Ledger{}, credential.Unknown, err
+	}
+	return ledger, credential.Accepted, nil
+}
+
+// recoverRequest notes a request whose fate was in the ledger. Where the Secret does not say which one was carried out
+// last, the one that is there counts as carried out: a lost ledger is no reason to rotate.
+func recoverRequest(annotation, honoured string) secretstore.Tokens {
+	if honoured == "" {
+		honoured = annotation
+	}
+	seen := annotation
+	if seen == "" {
+		seen = honoured
+	}
+	return secretstore.Tokens{Seen: seen, Honoured: honoured}
+}
+
+// recoverSlots reads from the marks which numbers were given, and which other login is still open.
+func recoverSlots(ctx context.Context, subject Subject, ledger *secretstore.Ledger, now time.Time) error {
+	marked, ok := subject.Source.(credential.Marked)
+	if !ok {
+		return nil
+	}
+	current := ledger.Current
+	for _, slot := range subject.Traits.Slots {
+		ref := subject.Ref
+		ref.Seq, ref.Slot = current.Seq, slot
+		mark, err := readMark(ctx, marked, ref)
+		if err != nil {
+			return err
+		}
+		if mark.Owner != ref.Owner() {
+			continue
+		}
+		ledger.LastSeq = max(ledger.LastSeq, mark.Seq)
+		switch {
+		case slot == current.Slot && mark.Open:
+			// The password in the Secret is accepted, so this is its number, whatever the Secret says.
+			current.Seq = mark.Seq
+		case slot != current.Slot && mark.Open:
+			ledger.Previous = &secretstore.Record{Version: rotation.Version{Seq: mark.Seq, Slot: slot, Stage: rotation.Previous}}
+			current.PublishedAt, current.Overlap = now, subject.Policy.Overlap
+		}
+	}
+	return nil
+}
+
+func readMark(ctx context.Context, marked credential.Marked, ref credential.Ref) (credential.Marker, error) {
+	ctx, cancel := context.WithTimeout(ctx, defaultStepTimeout)
+	defer cancel()
+	mark, err := marked.Marker(ctx, ref)
+	if err != nil {
+		return mark, fmt.Errorf("reading the mark of slot %q: %w", ref.Slot, err)
+	}
+	return mark, nil
+}
