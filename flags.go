@@ -28,6 +28,13 @@ type options struct {
 	showVersion                  bool
 }
 
+// Bounds of the flags that are numbers. A worker is a goroutine for each kind; what is not a number, or does not fit into an
+// int once it is doubled, is no rate.
+const (
+	maxWorkers     = 1000
+	minQPS, maxQPS = float32(0.1), float32(100_000)
+)
+
 // levels of --log-level. logr counts downwards: V(1) is debug, V(2) is trace.
 var levels = map[string]zapcore.Level{"error": zapcore.ErrorLevel, "info": zapcore.InfoLevel, "debug": zapcore.DebugLevel, "trace": -2}
 
@@ -81,10 +88,10 @@ func (o options) check(levelKnown bool, level string, rest []string) error {
 		return nil
 	case !levelKnown:
 		return fmt.Errorf("--log-level %q: must be error, info, debug or trace", level)
-	case o.workers < 1:
-		return fmt.Errorf("--max-concurrent %d: must be at least 1", o.workers)
-	case o.qps <= 0:
-		return errors.New("--kube-api-qps: must be more than 0")
+	case o.workers < 1 || o.workers > maxWorkers:
+		return fmt.Errorf("--max-concurrent %d: must be from 1 to %d", o.workers, maxWorkers)
+	case !(o.qps >= minQPS && o.qps <= maxQPS): // not a number is neither
+		return fmt.Errorf("--kube-api-qps %v: must be from %v to %v", o.qps, minQPS, maxQPS)
 	case o.operatorNamespace == "":
 		return errors.New("--operator-namespace is needed where POD_NAMESPACE is not set")
 	case len(rest) > 0:

@@ -23,8 +23,9 @@ const (
 	// lookAgain at what cannot be watched: soon while it is broken, now and then while it is not.
 	lookAgainBroken  = 30 * time.Second
 	lookAgainHealthy = 5 * time.Minute
-	// An authority is to be replaced from so many of its longest lifetimes before its end. It warns when 7/10 of that time
-	// are left, and alarms in the last lifetime, in which certificates are cut short.
+	// An authority is to be replaced from so many of its longest lifetimes before its end, but not before half of its own
+	// life is over. It warns when 7/10 of that time are left, and alarms in the last lifetime, in which certificates are cut
+	// short, but not before a third of the warning's time is over.
 	authorityWarnLifetimes = 3
 )
 
@@ -98,16 +99,23 @@ func readersWarning(parts authorityObject) string {
 func showAuthority(status *v1alpha1.AuthorityStatus, spec *v1alpha1.AuthoritySpec, authority *issuer.Authority) {
 	status.SHA256, status.Subject = authority.SHA256, eventlog.Bounded(authority.Subject, maxSubject)
 	status.NotBefore, status.NotAfter = timeRef(authority.NotBefore), timeRef(authority.NotAfter)
-	status.RenewalTime = timeRef(authority.NotAfter.Add(-spec.Constraints.MaxLifetime.Duration))
+	status.RenewalTime = timeRef(authority.NotAfter.Add(-longestLifetime(spec, authority)))
+}
+
+// longestLifetime is the longest that a certificate can have: maxLifetime is often written for "no limit".
+func longestLifetime(spec *v1alpha1.AuthoritySpec, authority *issuer.Authority) time.Duration {
+	return min(spec.Constraints.MaxLifetime.Duration, max(authority.NotAfter.Sub(authority.NotBefore), 0))
 }
 
 // authorityHealth counts down to the end of the chain.
 func authorityHealth(now time.Time, spec *v1alpha1.AuthoritySpec, authority *issuer.Authority) rotation.Health {
-	longest := spec.Constraints.MaxLifetime.Duration
-	lead := min(authorityWarnLifetimes*longest, authority.NotAfter.Sub(authority.NotBefore)/2)
+	// A life may be as long as a Duration can be: nothing is multiplied before it is a small part of that.
+	half := max(authority.NotAfter.Sub(authority.NotBefore), 0) / 2
+	longest := longestLifetime(spec, authority)
+	lead := authorityWarnLifetimes * min(longest, half/authorityWarnLifetimes)
 	health := rotation.HealthOf(rotation.Observation{
 		Now:     now,
-		Policy:  rotation.Policy{RenewBefore: lead, WarnBefore: lead, AlarmBefore: min(longest*10/7, lead)},
+		Policy:  rotation.Policy{RenewBefore: lead, WarnBefore: lead, AlarmBefore: min(longest/7, lead/15) * 10},
 		Current: &rotation.Version{Seq: 1, CommittedAt: authority.NotBefore, NotAfter: authority.NotAfter},
 	})
 	// Nobody renews an authority by itself: that it should be replaced is what the levels say.

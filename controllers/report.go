@@ -263,9 +263,14 @@ func apiReason(err error) error {
 // instant shows a time to people: absolute, UTC (RFC 3339).
 func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
+// timeRef is a time of a status; nil for none. RFC 3339 has four digits for a year: the API server refuses a whole status
+// for a time that has more, or lies before the year 1.
 func timeRef(t time.Time) *metav1.Time {
-	if t.IsZero() {
+	if !t.After(time.Time{}) {
 		return nil
+	}
+	if last := time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC); t.After(last) {
+		t = last
 	}
 	return &metav1.Time{Time: t.UTC().Truncate(time.Second)}
 }

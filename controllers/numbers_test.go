@@ -1,0 +1,90 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/rotation"
+)
+
+const year = 8766 * time.Hour
+
+// TestEveryAuthorityWarnsThenAlarms holds for every maxLifetime, also one that people write for "no limit", beside every life
+// that a certificate can have, also one of more years than a Duration holds.
+func TestEveryAuthorityWarnsThenAlarms(t *testing.T) {
+	t.Parallel()
+	born := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	lives := map[string][2]time.Time{"1950 to 2999": {time.Date(1950, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"to 9999": {born, time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}}
+	for _, life := range []time.Duration{time.Hour, 24 * time.Hour, year, 5 * year, 20 * year, 100 * year, math.MaxInt64} {
+		lives[life.String()] = [2]time.Time{born, born.Add(life)}
+	}
+	longest := []time.Duration{time.Minute, time.Hour, 720 * time.Hour, year, 5 * year, 256_204 * time.Hour, 256_205 * time.Hour, 854_015 * time.Hour, 854_016 * time.Hour, 876_000 * time.Hour, math.MaxInt64}
+	tried := 0
+	for name, life := range lives {
+		for _, most := range longest {
+			tried++
+			spec := &v1alpha1.AuthoritySpec{Constraints: v1alpha1.Constraints{MaxLifetime: metav1.Duration{Duration: most}}}
+			authority := &issuer.Authority{NotBefore: life[0], NotAfter: life[1]}
+			what := fmt.Sprintf("an authority that lives %s, with maxLifetime %s", name, most)
+			levels := walk(t, what, spec, authority)
+			if fmt.Sprint(levels) != fmt.Sprint([]rotation.Level{rotation.LevelNone, rotation.ExpiresSoon, rotation.ExpiresImminently, rotation.Expired}) {
+				t.Errorf("%s, goes through the levels %q", what, levels)
+			}
+			var status v1alpha1.AuthorityStatus
+			showAuthority(&status, spec, authority)
+			if at := status.RenewalTime.Time; at.Before(authority.NotBefore) || at.After(authority.NotAfter) {
+				t.Errorf("%s, is to be replaced before %s, outside of its life", what, at)
+			}
+		}
+	}
+	t.Logf("%d pairs of a life and a maxLifetime", tried)
+}
+
+// walk follows the levels from one instant that matters to the next.
+func walk(t *testing.T, what string, spec *v1alpha1.AuthoritySpec, authority *issuer.Authority) []rotation.Level {
+	t.Helper()
+	now := authority.NotBefore
+	health := authorityHealth(now, spec, authority)
+	levels := []rotation.Level{health.Level}
+	if half := now.Add(authority.NotAfter.Sub(now) / 2); health.WarnAt.Before(half) {
+		t.Errorf("%s, warns at %s, when less than half of its life is over", what, health.WarnAt)
+	}
+	for range 10 {
+		if health.NextLevelAt.IsZero() {
+			return levels
+		}
+		now = health.NextLevelAt
+		health = authorityHealth(now, spec, authority)
+		if health.Level != levels[len(levels)-1] {
+			levels = append(levels, health.Level)
+		}
+	}
+	t.Errorf("%s, still has another level to come after %q", what, levels)
+	return levels
+}
+
+// TestNoTimeOfAStatusIsRefused holds for every time that a certificate, or a clock that is wrong, can lead to.
+func TestNoTimeOfAStatusIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, at := range []time.Time{{}, time.Date(-99, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC), time.Date(1950, 1, 1, 0, 0, 0, 0, time.UTC),
+		time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(10099, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 0, time.FixedZone("", -14*3600))} {
+		ref := timeRef(at)
+		if ref == nil {
+			continue
+		}
+		text := ref.Format(time.RFC3339)
+		if back, err := time.Parse(time.RFC3339, text); err != nil || !back.Equal(ref.Time) {
+			t.Errorf("%s is shown as %s, which is read as %s (%v)", at, text, back, err)
+		}
+	}
+}
