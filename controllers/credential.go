@@ -121,7 +121,12 @@ func publishedMessage(outcome Outcome, subject string) string {
 	if due := outcome.Health.Due; !due.IsZero() {
 		text += fmt.Sprintf("; the next rotation is due at %s", instant(due))
 	}
-	return text + "."
+	text += "."
+	if o := outcome.Observation; rotation.HeldBack(o) {
+		text += " That is later than spec.renewBefore or the interval of its policy asks for, because a certificate is renewed no sooner than a tenth of its lifetime, " +
+			"and at least a minute, after it was issued: set a shorter renewBefore or a longer interval."
+	}
+	return text
 }
 
 // rotatingOf says that a rotation is under way, or why it fails, while what is published goes on working.

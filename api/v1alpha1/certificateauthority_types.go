@@ -177,7 +177,7 @@ type AuthorityStatus struct {
 	// +optional
 	NotAfter *metav1.Time `json:"notAfter,omitempty"`
 	// renewalTime is when certificates with the longest lifetime allowed begin to be cut short by notAfter: replace the
-	// authority before.
+	// authority before. It is notBefore where maxLifetime is longer than the authority's life.
 	// +optional
 	RenewalTime *metav1.Time `json:"renewalTime,omitempty"`
 }

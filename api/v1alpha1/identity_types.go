@@ -74,7 +74,7 @@ type Format string
 const FormatCombinedPEM Format = "CombinedPEM"
 
 // IdentitySpec is what a client and a server identity have in common.
-// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || !self.renewBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.renewBefore) < duration(self.lifetime)",message="renewBefore must be shorter than lifetime (24h where it is absent): leave it out for a third of the lifetime"
+// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || !self.renewBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || (duration(self.lifetime) - duration(self.renewBefore) >= duration('1m') && (duration(self.lifetime) - duration(self.renewBefore)).getSeconds() * 10 >= duration(self.lifetime).getSeconds())",message="renewBefore must leave at least a tenth of lifetime (24h where it is absent), and at least 1m, between issue and renewal: set a shorter renewBefore, or leave it out for a third of the lifetime"
 type IdentitySpec struct {
 	// deletionPolicy says what becomes of the Secret when this object is deleted: Retain (default) or Delete.
 	// +optional
@@ -122,14 +122,15 @@ type IdentitySpec struct {
 	// +optional
 	// +default="ECDSA-P256"
 	KeyAlgorithm KeyAlgorithm `json:"keyAlgorithm,omitempty"`
-	// lifetime of a certificate, at least 1m; 24h by default. It is cut short where the authority ends earlier.
+	// lifetime of a certificate, at least 90s; 24h by default. It is cut short where the authority ends earlier.
 	// +optional
 	// +default="24h"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1m') && duration(self) <= duration('876000h')",message="must be a duration from 1m to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('90s') && duration(self) <= duration('876000h')",message="must be a duration from 90s to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
 	Lifetime metav1.Duration `json:"lifetime,omitzero"`
-	// renewBefore the end a certificate is renewed; a third of the lifetime where it is absent. At least 1s.
+	// renewBefore the end a certificate is renewed; a third of the lifetime where it is absent. At least 1s, and so that a
+	// tenth of the lifetime, and 1m, lie between issue and renewal.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20

@@ -21,7 +21,7 @@ type Overlap struct {
 
 // RotationPolicySpec says when credentials rotate, and how carefully.
 // +kubebuilder:validation:XValidation:rule="!has(self.overlap) || !has(self.overlap.minimum) || !self.overlap.minimum.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.interval.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.overlap.minimum) < duration(self.interval)",message="overlap.minimum must be shorter than interval: otherwise the next rotation is due before the previous login may go. Set a shorter overlap.minimum (1h where it is absent) or a longer interval"
-// +kubebuilder:validation:XValidation:rule="!has(self.maxAge) || !self.maxAge.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.interval.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.maxAge) > duration(self.interval)",message="maxAge must be longer than interval: it is the deadline that a rotation must not miss"
+// +kubebuilder:validation:XValidation:rule="!has(self.maxAge) || !self.maxAge.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.interval.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.maxAge) - duration(self.interval) >= duration('1h') || (duration(self.maxAge) - duration(self.interval) >= duration('1m') && (duration(self.maxAge) - duration(self.interval)).getSeconds() * 10 >= duration(self.interval).getSeconds())",message="maxAge must be longer than interval by a tenth of interval (1m where that is less, 1h where it is more): it is the deadline that a rotation must not miss"
 // +kubebuilder:validation:XValidation:rule="!has(self.warnBefore) || !has(self.alarmBefore) || !self.alarmBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.warnBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.alarmBefore) < duration(self.warnBefore)",message="alarmBefore must be shorter than warnBefore: where they are absent, alarmBefore is 4h and warnBefore 24h"
 type RotationPolicySpec struct {
 	// suspend stops the rotations of every credential that uses this policy while true. Warnings go on.
@@ -40,9 +40,9 @@ type RotationPolicySpec struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=50
 	JitterPercent *int32 `json:"jitterPercent,omitempty"`
-	// maxAge is the age at which a password is overdue for good: the warnings count down to it. Longer than interval; no
-	// deadline where it is absent. The credential stays Ready as long as it logs in. Certificates have a deadline of
-	// their own, and take no notice.
+	// maxAge is the age at which a password is overdue for good: the warnings count down to it. Longer than interval by a
+	// tenth of interval (1m where that is less, 1h where it is more); no deadline where it is absent. The credential stays
+	// Ready as long as it logs in. Certificates have a deadline of their own, and take no notice.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20

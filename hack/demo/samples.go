@@ -140,7 +140,7 @@ func hurry(object client.Object, db *database) {
 
 func hurryIdentity(spec *v1alpha1.IdentitySpec) {
 	spec.Lifetime = metav1.Duration{Duration: lifetime}
-	spec.RenewBefore = nil // a third of the lifetime: the policy is earlier
+	spec.RenewBefore = nil // a third of the lifetime: the policy is earlier, and held back to a minute
 	spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: hurriedPolicy}
 }
 

@@ -16,6 +16,10 @@ const (
 	// minimumAge of a version before it can be due, whatever the spec or the issuer says: no reconcile storm and no
 	// issuer that answers with shorter lifetimes than asked for may turn into a storm of rotations.
 	minimumAge = 10 * time.Second
+	// A version that expires is not due before it is as old as the longer of leastLife and a leastShare-th of its lifetime,
+	// whatever spec and policy ask for; but never later than two thirds of its lifetime.
+	leastLife  = time.Minute
+	leastShare = 10
 	// trustedClock is the difference to the API server's clock below which a previous version may be retired.
 	trustedClock = time.Minute
 	// futureTolerance is how far in the future a recorded time may lie before one of the clocks must be wrong.
@@ -40,7 +44,7 @@ func Due(o Observation) time.Time {
 	}
 	age := latest.Sub(o.Current.CommittedAt)
 	due := latest.Add(-jitter(o.UID, o.Current.Seq, o.Policy.JitterPercent, age))
-	if floor := o.Current.CommittedAt.Add(minimumAge); due.Before(floor) {
+	if floor := o.Current.CommittedAt.Add(leastAge(o.Current)); due.Before(floor) {
 		return floor
 	}
 	return due
@@ -48,6 +52,37 @@ func Due(o Observation) time.Time {
 
 // renewal is Due without jitter: the latest instant at which a healthy rotation begins.
 func renewal(o Observation) time.Time {
+	at := asked(o)
+	if at.IsZero() || o.Current.CommittedAt.IsZero() {
+		return at
+	}
+	if floor := o.Current.CommittedAt.Add(leastAge(o.Current)); at.Before(floor) {
+		return floor
+	}
+	return at
+}
+
+// HeldBack reports whether spec and policy ask for a rotation sooner than leastAge allows.
+func HeldBack(o Observation) bool {
+	at := asked(o)
+	return !at.IsZero() && !o.Current.CommittedAt.IsZero() && at.Before(o.Current.CommittedAt.Add(leastAge(o.Current)))
+}
+
+// leastAge is how old a version is at least when it is due. Of a lifetime of less than a minute and a half, a minute would
+// leave too little time to renew: two thirds come first.
+func leastAge(c *Version) time.Duration {
+	if c.NotAfter.IsZero() {
+		return minimumAge
+	}
+	lifetime := c.NotAfter.Sub(c.CommittedAt)
+	if lifetime < leastLife {
+		return leastLife // nothing that renews could keep it valid; it is not renewed all the time
+	}
+	return min(max(leastLife, lifetime/leastShare), lifetime/3*2)
+}
+
+// asked is when spec and policy want the current version to be replaced; zero for never.
+func asked(o Observation) time.Time {
 	c := o.Current
 	if c == nil {
 		return time.Time{}

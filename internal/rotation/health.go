@@ -20,6 +20,9 @@ const (
 	// warnShare of the time between renewal and deadline is the most that warns: a rotation that
 	// succeeds at once, or after a few tries, is no news.
 	warnShare = 0.7
+	// alarmShare-th of a shortened warning is left for the alarm at least, if the policy wants as much: of 876000h, which
+	// people write for "as early as possible", four hours are no share that anyone would see.
+	alarmShare = 6
 	// The margin after Due before a rotation counts as overdue: a tenth of the version's age, within these bounds.
 	overdueShare = 10
 	leastOverdue = 30 * time.Second
@@ -90,7 +93,7 @@ func deadline(o Observation) time.Time {
 }
 
 // leads are how long before the deadline the two levels begin: what the policy says, but never before a healthy rotation
-// had its chance, and the alarm in proportion to the warning.
+// had its chance, and the alarm about in proportion to the warning.
 func leads(o Observation, deadline time.Time) (warn, alarm time.Duration) {
 	start := renewal(o)
 	if start.IsZero() {
@@ -100,8 +103,8 @@ func leads(o Observation, deadline time.Time) (warn, alarm time.Duration) {
 	if !start.IsZero() {
 		room := max(deadline.Sub(start), 0)
 		if most := time.Duration(warnShare * float64(room)); warn > most {
-			alarm = time.Duration(float64(alarm) * (float64(most) / float64(warn)))
-			warn = most
+			share := time.Duration(float64(alarm) * (float64(most) / float64(warn)))
+			alarm, warn = min(alarm, max(share, most/alarmShare)), most
 		}
 	}
 	return warn, min(alarm, warn)

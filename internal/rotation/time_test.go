@@ -40,7 +40,7 @@ func TestDueIsTheEarlierOfTheTwoRules(t *testing.T) {
 		"never without a version":             {see: with(noCurrent), want: time.Time{}},
 		"an unknown age is not a great age":   {see: with(func(o *rotation.Observation) { o.Current.CommittedAt = time.Time{} }), want: time.Time{}},
 		"a lifetime shorter than asked for":   {see: with(aged(0), expires(3*time.Hour), policy(rotation.Policy{RenewBefore: 8 * time.Hour})), want: start.Add(2 * time.Hour)},
-		"a version that was issued expired":   {see: with(aged(0), expires(-time.Hour), policy(rotation.Policy{RenewBefore: time.Hour})), want: start.Add(10 * time.Second)},
+		"a version that was issued expired":   {see: with(aged(0), expires(-time.Hour), policy(rotation.Policy{RenewBefore: time.Hour})), want: start.Add(time.Minute)},
 		"an interval that is absurdly short":  {see: with(aged(0), policy(rotation.Policy{Interval: time.Nanosecond})), want: start.Add(10 * time.Second)},
 		"a jitter of more than all is capped": {see: with(aged(0), policy(rotation.Policy{Interval: time.Hour, JitterPercent: -5})), want: start.Add(time.Hour)},
 	}

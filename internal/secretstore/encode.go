@@ -33,6 +33,8 @@ const (
 	maxLedgerBytes = 256 << 10
 	// maxSeq leaves room to count on, and is exact in every JSON reader.
 	maxSeq = 1 << 53
+	// maxOverlap is the longest that a RotationPolicy allows.
+	maxOverlap = 876_000 * time.Hour
 )
 
 type recordEntry struct {
@@ -147,6 +149,9 @@ func checkVersion(version rotation.Version) error {
 		if year := at.UTC().Year(); year < 1 || year > 9999 {
 			return errors.New("a time in a year that cannot be written (RFC 3339)")
 		}
+	}
+	if version.Overlap < 0 || version.Overlap > maxOverlap {
+		return errors.New("an overlap that no policy can ask for")
 	}
 	switch version.Stage {
 	case rotation.Proposed, rotation.Staged, rotation.Verified, rotation.Current, rotation.Previous, rotation.Discarded:

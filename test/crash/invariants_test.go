@@ -247,7 +247,7 @@ func (s *scene) notEarly(t *testing.T) {
 			continue
 		}
 		issued := leaf.NotBefore.Add(material.Backdate)
-		if !last.IsZero() && issued.Before(last.Add(interval-time.Second)) { // certificates have whole seconds
+		if !last.IsZero() && issued.Before(last.Add(renewal-time.Second)) { // certificates have whole seconds
 			t.Errorf("brief: one certificate is from %s, and the next one from %s", last, issued)
 		}
 		last = issued

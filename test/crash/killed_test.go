@@ -80,9 +80,9 @@ func (s *scene) certificates(t *testing.T, dice *rand.Rand) {
 	p := s.place
 	caller, called := p.clientIdentity("caller", v1alpha1.AuthorityKindNamespaced, "peers"), p.serverIdentity("called", v1alpha1.AuthorityKindNamespaced, "peers")
 	s.brief = p.clientIdentity("brief", v1alpha1.AuthorityKindNamespaced, "peers")
-	s.brief.Spec.Lifetime.Duration = 2 * interval
+	s.brief.Spec.Lifetime.Duration = 2 * renewal
 	renew := s.brief.Spec.Lifetime
-	renew.Duration = interval
+	renew.Duration = renewal
 	s.brief.Spec.RenewBefore = &renew
 	p.create(caller)
 	p.create(called)

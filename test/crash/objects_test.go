@@ -29,6 +29,8 @@ const (
 	overlap = 3 * time.Second
 	// interval of what rotates by schedule: the shortest that there is.
 	interval = 30 * time.Second
+	// renewal of a certificate that is renewed as often as possible, after it was issued.
+	renewal = time.Minute
 	// patience with anything that is due at once. Between two deaths the operator lives for a second or two.
 	patience = 90 * time.Second
 )

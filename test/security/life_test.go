@@ -126,7 +126,7 @@ spec: {interval: 30s, overlap: {minimum: 1s}, warnBefore: 10s, alarmBefore: 5s}
 apiVersion: rekey.dev/v1alpha1
 kind: ClientIdentity
 metadata: {name: client, namespace: web}
-spec: {authorityRef: {kind: ClusterCertificateAuthority, name: internal}, commonName: client, lifetime: 1m, renewBefore: 50s, formats: [CombinedPEM], secretName: client-mtls, deletionPolicy: Delete}
+spec: {authorityRef: {kind: ClusterCertificateAuthority, name: internal}, commonName: client, lifetime: 90s, renewBefore: 30s, formats: [CombinedPEM], secretName: client-mtls, deletionPolicy: Delete}
 ---
 apiVersion: rekey.dev/v1alpha1
 kind: ClientIdentity
@@ -246,7 +246,7 @@ func (l *life) rotate() {
 		if err := l.client.Get(l.t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
 			return err
 		}
-		if o.Status.Revision < 3 {
+		if o.Status.Revision < 2 {
 			return fmt.Errorf("revision %d", o.Status.Revision)
 		}
 		return nil
