@@ -22,8 +22,8 @@ type APIClock struct {
 // NewAPIClock has seen no answer yet.
 func NewAPIClock(clock clock.PassiveClock) *APIClock { return &APIClock{clock: clock} }
 
-// Off is how far our clock is from that of the API server, absolute, within a second; known is false before the first
-// answer.
+// Off is how far the API server's clock is ahead of ours, negative where it is behind, within a second; known is false before
+// the first answer.
 func (c *APIClock) Off() (off time.Duration, known bool) {
 	return time.Duration(c.off.Load()), c.known.Load()
 }
@@ -59,7 +59,7 @@ func (c *APIClock) note(asked, answered, date time.Time) {
 	case date.After(answered):
 		off = date.Sub(answered)
 	case date.Add(time.Second).Before(asked):
-		off = asked.Sub(date.Add(time.Second))
+		off = date.Add(time.Second).Sub(asked)
 	}
 	c.off.Store(int64(off))
 	c.known.Store(true)

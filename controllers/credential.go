@@ -38,6 +38,7 @@ func reportOf(kind, subject string, parts statusParts, outcome Outcome, fallback
 	found.ready, found.reason, found.message = readiness(outcome, subject, found.cause)
 	found.progressing = found.cause == nil && (o.Current == nil || o.Current.Fingerprint != o.Fingerprint && o.Pending != nil)
 	found.rotating = rotatingOf(outcome, found.cause)
+	found.deleting = o.Deleting
 	if took := outcome.Snapshot.TookOver; took != "" {
 		found.news = append(found.news, news{v1alpha1.ReasonTookOver, actionPublish, took + "."})
 	}

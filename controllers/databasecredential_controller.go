@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -18,6 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -68,7 +70,7 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 		}
 	}
 	cluster, err := r.cluster.id(ctx)
-	if err != nil {
+	if err != nil && !(deleting && r.rotator.over(withdrawDeadline(object.DeletionTimestamp), object.DeletionTimestamp.Time)) {
 		return r.statusFailed(ctx, ctrl.Result{RequeueAfter: lookAgainBroken}, err)
 	}
 	before := object.DeepCopy()
@@ -76,9 +78,13 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 	if login.session != nil {
 		defer login.session.Close()
 	}
+	if err != nil {
+		// It ends all the same; without the name of the cluster nothing at the server can be told to be ours.
+		login.session, login.resolveErr = nil, err
+	}
 	outcome := r.rotate(ctx, login, r.subject(login, cluster))
 	if outcome.Withdrawn {
-		return r.letGo(ctx, object, outcome)
+		return ctrl.Result{}, nil
 	}
 	return r.report(ctx, before, object, r.describe(ctx, login, cluster, outcome))
 }
@@ -101,14 +107,25 @@ func (r *credentialReconciler) rotate(ctx context.Context, login *databaseLogin,
 	return outcome
 }
 
-// letGo takes the finalizer away. What was left behind is told first: the object is gone afterwards.
-func (r *credentialReconciler) letGo(ctx context.Context, object *v1alpha1.DatabaseCredential, outcome Outcome) (ctrl.Result, error) {
-	r.leftBehind(ctx, object, outcome.LeftBehind)
+// release removes the finalizer.
+func (r *credentialReconciler) release(ctx context.Context, object *v1alpha1.DatabaseCredential) error {
+	object = object.DeepCopy()
 	controllerutil.RemoveFinalizer(object, v1alpha1.Finalizer)
-	if err := r.client.Update(ctx, object); err != nil {
-		return r.statusFailed(ctx, ctrl.Result{RequeueAfter: conflictWait}, err)
+	err := r.client.Update(ctx, object)
+	if err == nil || apierrors.IsNotFound(err) && refusal.Of(err).Kind == refusal.KindNone {
+		return nil
 	}
-	return ctrl.Result{}, nil
+	doing := fmt.Sprintf("removing the finalizer %s of DatabaseCredential %s/%s", v1alpha1.Finalizer, object.Namespace, object.Name)
+	if err = refusal.Fault(doing, err, nil); apierrors.IsConflict(err) {
+		return &conflictError{err}
+	}
+	return err
+}
+
+// namespaceEnds looks live whether a namespace is being deleted.
+func (s *shared) namespaceEnds(ctx context.Context, name string) bool {
+	var namespace corev1.Namespace
+	return s.live.Get(ctx, client.ObjectKey{Name: name}, &namespace) == nil && !namespace.DeletionTimestamp.IsZero()
 }
 
 // resolve finds the server and the policy and opens a session. Nothing remote is asked yet.
@@ -174,6 +191,9 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Sub
 		}
 	}
 	out.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, object, &v1alpha1.DatabaseCredential{}) }
+	out.NamespaceEnds = func(ctx context.Context) bool { return r.namespaceEnds(ctx, object.Namespace) }
+	out.LeaveBehind = func(ctx context.Context, left Remains) error { return r.leaveBehind(ctx, login, left) }
+	out.Release = func(ctx context.Context) error { return r.release(ctx, object) }
 	out.Store = r.store(login, out)
 	return out
 }

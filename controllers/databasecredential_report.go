@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/rekey/rekey/internal/eventlog"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/internal/secretstore"
 )
 
 // proofShown is how old the time of a proof in status may become while nothing else changes: a write per probe would be noise.
@@ -189,18 +191,35 @@ func (r *credentialReconciler) retiredNews(ctx context.Context, login *databaseL
 	return text
 }
 
-// leftBehind says what a deleted object leaves behind that nobody cleans up any more.
-func (r *credentialReconciler) leftBehind(ctx context.Context, object *v1alpha1.DatabaseCredential, what string) {
-	if what == "" {
-		return
+// leaveBehind tells in the log, in a metric and in an Event what a deleted object leaves behind, and what to do about it. A
+// cache may show an object that is gone already: that is a conflict.
+func (r *credentialReconciler) leaveBehind(ctx context.Context, login *databaseLogin, left Remains) error {
+	object := login.object
+	if err := r.present(ctx, object, &v1alpha1.DatabaseCredential{}); isConflict(err) {
+		return err
 	}
-	log.FromContext(ctx).Info("Deleted without cleaning up at the server", "leftBehind", what)
-	if object.Status.Revision == 0 {
-		// Nothing was ever published, as far as people were told: there is nobody to warn.
-		return
+	var what, todo []string
+	if left.Remote != nil {
+		names := fmt.Sprintf("logins %s and %s", loginName(object, "a"), loginName(object, "b"))
+		if object.Status.Revision == 0 {
+			names += ", if they were created,"
+		}
+		what = append(what, fmt.Sprintf("%s on DatabaseServer %s", names, object.Spec.ServerRef.Name))
+		todo = append(todo, "drop the logins as docs/runbooks/LeftBehind.md describes")
 	}
-	r.metrics.errors.WithLabelValues("withdraw", string(fault.BackendFailed)).Inc()
-	r.recorder.Eventf(object, nil, corev1.EventTypeWarning, v1alpha1.ReasonLeftBehind, actionRetire, "%s",
-		eventlog.Bounded(fmt.Sprintf("The object is let go although its logins %s_a and %s_b could not be dropped; drop what is left of them: %s",
-			object.Spec.Username, object.Spec.Username, what), maxMessage))
+	if left.Kept != nil {
+		ledger := secretstore.LedgerName(kindDatabaseCredential, object.Name)
+		what = append(what, fmt.Sprintf("Secret %s and ledger Secret %s", object.Spec.SecretName, ledger))
+		verb := "label the ledger with: kubectl -n %s label secret %[3]s " + v1alpha1.LabelRetained + "=true"
+		if object.Spec.DeletionPolicy == v1alpha1.DeletionDelete {
+			verb = "delete the Secrets with: kubectl -n %s delete secret %s %s"
+		}
+		todo = append(todo, fmt.Sprintf(verb, object.Namespace, object.Spec.SecretName, ledger))
+	}
+	message := fmt.Sprintf("DatabaseCredential %s/%s is deleted and leaves behind %s: %s. Cause: %s",
+		object.Namespace, object.Name, strings.Join(what, ", and "), strings.Join(todo, "; "), left)
+	log.FromContext(ctx).Info("Deleted without cleaning up everything", "leftBehind", message)
+	r.metrics.errors.WithLabelValues("withdraw", string(fault.ReasonOf(errors.Join(left.Remote, left.Kept), fault.BackendFailed))).Inc()
+	r.recorder.Eventf(object, nil, corev1.EventTypeWarning, v1alpha1.ReasonLeftBehind, actionRetire, "%s", eventlog.Bounded(message, maxMessage))
+	return nil
 }

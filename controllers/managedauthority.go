@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -46,11 +47,11 @@ func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityOb
 	}
 	r.dress(parts, secret)
 	err = r.client.Create(ctx, secret)
-	if apierrors.IsNotFound(err) {
+	if apierrors.IsNotFound(err) && refusal.Of(err).Kind == refusal.KindNone {
 		return fault.Blocked(fault.APIServerFailed, fmt.Errorf("creating Secret %s: the namespace is not there: kubectl create namespace %s", at, at.Namespace))
 	}
 	if err != nil {
-		return fault.Transient(fault.APIServerFailed, fmt.Errorf("creating Secret %s: %w", at, apiReason(err)))
+		return unquoted("creating Secret "+at.String(), err)
 	}
 	return r.keepRecord(ctx, parts, secret, nil)
 }
@@ -82,7 +83,7 @@ func (r *authorityReconciler) keepSecret(ctx context.Context, parts authorityObj
 		return nil
 	}
 	if err := r.client.Update(ctx, want); err != nil {
-		return fault.Transient(fault.APIServerFailed, fmt.Errorf("updating Secret %s: %w", client.ObjectKeyFromObject(want), apiReason(err)))
+		return unquoted("updating Secret "+client.ObjectKeyFromObject(want).String(), err)
 	}
 	return nil
 }
@@ -97,7 +98,7 @@ func (r *authorityReconciler) keepRecord(ctx context.Context, parts authorityObj
 		}
 		record.OwnerReferences = ownersOf(parts)
 		if err := r.live.Update(ctx, record); err != nil {
-			return fault.Transient(fault.APIServerFailed, fmt.Errorf("updating ConfigMap %s: %w", at, apiReason(err)))
+			return refusal.Fault("updating ConfigMap "+at.String(), err, nil) // it holds a public certificate
 		}
 		return nil
 	}
@@ -110,10 +111,16 @@ func (r *authorityReconciler) keepRecord(ctx context.Context, parts authorityObj
 		Immutable: new(true),
 		Data:      map[string]string{credential.KeyCertificate: string(secret.Data[credential.KeyCertificate])},
 	}
-	if err := r.live.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fault.Transient(fault.APIServerFailed, fmt.Errorf("creating ConfigMap %s: %w", at, apiReason(err)))
+	err := r.live.Create(ctx, object)
+	if err == nil || apierrors.IsAlreadyExists(err) && refusal.Of(err).Kind == refusal.KindNone {
+		return nil
 	}
-	return nil
+	return refusal.Fault("creating ConfigMap "+at.String(), err, nil)
+}
+
+// unquoted names who refused a write of the key, and passes nothing on of what was said: it may quote the key.
+func unquoted(doing string, err error) error {
+	return refusal.Fault(doing, err, func(string) bool { return true })
 }
 
 // ownersOf make what belongs to the authority go with it, where the policy says so.

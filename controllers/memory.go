@@ -59,10 +59,18 @@ type seldom struct {
 	heals heals
 	// waits is what the object waits for, since when.
 	waits waits
+	// withdrawing is since when this process has known that the object is being deleted; withdrawn is true where only the
+	// finalizer is left, left is what could not be cleaned by then, and told is true where that was told.
+	withdrawing     time.Time
+	withdrawn, told bool
+	left            Remains
+	// stuck is how often Secret and ledger could not be withdrawn.
+	stuck int
 }
 
 func (s *seldom) empty() bool {
-	return len(s.attempts) == 0 && s.mark == rotation.Mark{} && s.candidate == candidate{} && s.endpoint == "" && s.heals == heals{} && s.waits == waits{}
+	return len(s.attempts) == 0 && s.mark == rotation.Mark{} && s.candidate == candidate{} && s.endpoint == "" && s.heals == heals{} && s.waits == waits{} &&
+		s.withdrawing.IsZero()
 }
 
 // issueFloor is the least time between two versions of a source without a ledger. Its Secret is all there is: somebody who

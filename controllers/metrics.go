@@ -34,7 +34,7 @@ func newMetrics(registry prometheus.Registerer, apiClock *APIClock, version stri
 		Name: "rekey_clock_offset_seconds", Help: "How far this process's clock is from the API server's, absolute, as of its last answer.",
 	}, func() float64 {
 		off, _ := apiClock.Off()
-		return off.Seconds()
+		return off.Abs().Seconds()
 	})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "rekey_build_info", Help: "1, with the version of this build.", ConstLabels: prometheus.Labels{"version": version},

@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/eventlog"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
@@ -101,6 +102,8 @@ type report struct {
 	// and the next pass looks again. unread is true where nothing could be read for a while: that is said, and the rest of
 	// what was reported stays.
 	unseen, unread bool
+	// deleting is true where the object waits for its finalizer: then everything that keeps it is told.
+	deleting bool
 }
 
 // report writes the status where it changed, then tells the Events that follow from the change.
@@ -132,13 +135,14 @@ func (s *shared) report(ctx context.Context, before, after client.Object, found 
 // statusFailed decides about a status that could not be written. Somebody else's write and a deleted object are no
 // failures; whatever it was, the next pass finds the same facts and writes them.
 func (s *shared) statusFailed(ctx context.Context, result ctrl.Result, err error) (ctrl.Result, error) {
+	by := refusal.Of(err)
 	switch {
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+	case by.Kind == refusal.KindNone && (apierrors.IsNotFound(err) || apierrors.IsConflict(err)):
 		// Whether the object is gone is found out by the next pass: something between us and the API server may have said
 		// so, and then nothing else would ever wake this object.
 		result.RequeueAfter = conflictWait
 	default:
-		log.FromContext(ctx).Error(apiReason(err), "A request to the API server failed; it is tried again")
+		log.FromContext(ctx).Error(apiReason(err), "A request to the API server failed; it is tried again", "refusedBy", by.String())
 		s.metrics.errors.WithLabelValues("apiserver", string(fault.APIServerFailed)).Inc()
 		result.RequeueAfter = min(result.RequeueAfter, lookAgainBroken)
 	}
@@ -197,7 +201,7 @@ func conditionsOf(found report) []metav1.Condition {
 	switch {
 	case found.cause != nil && found.cause.class == fault.ClassPermanent:
 		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, found.cause.reason, found.cause.message
-	case found.cause != nil && (found.cause.class != fault.ClassTransient || found.ready != metav1.ConditionTrue):
+	case found.cause != nil && (found.cause.class != fault.ClassTransient || found.ready != metav1.ConditionTrue || found.deleting):
 		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, found.cause.reason, found.cause.message
 	case found.cause == nil && found.ready == metav1.ConditionFalse:
 		// Nothing is under way that would make it right.

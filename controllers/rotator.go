@@ -68,8 +68,14 @@ type Subject struct {
 	Rotate, RetirePrevious string
 	// Deleting and Suspended are what the object says. Delete is true where its deletion policy is Delete.
 	Deleting, Suspended, Delete bool
-	// WithdrawDeadline is when a deleted object is let go although the remote end could not be cleaned.
+	// WithdrawDeadline is when a deleted object is released although it could not be cleaned, by the API server's clock.
 	WithdrawDeadline time.Time
+	// NamespaceEnds looks live whether the object's namespace is being deleted; nil where nobody can tell.
+	NamespaceEnds func(ctx context.Context) bool
+	// LeaveBehind tells what is left behind, before Release removes the finalizer; nil where there is nobody to tell and nothing
+	// to remove.
+	LeaveBehind func(ctx context.Context, left Remains) error
+	Release     func(ctx context.Context) error
 	// Endpoint tells apart where the remote end is: a proof holds for one place.
 	Endpoint string
 	// InputHash changes with everything that may mend a failing step; then the backoff begins anew.
@@ -97,7 +103,7 @@ type Outcome struct {
 	Conflict bool
 	// Sessions of the previous version; nil where there is none or the remote end cannot tell.
 	Sessions *credential.Sessions
-	// Withdrawn is true where the object may go. LeftBehind says what could not be cleaned, and why; often empty.
+	// Withdrawn is true where the object may go. LeftBehind is what could not be cleaned, and why; often empty.
 	Withdrawn  bool
 	LeftBehind string
 }
@@ -114,7 +120,7 @@ func (o Outcome) WakeAt() time.Time {
 type Rotator struct {
 	// Clock is the wall clock.
 	Clock clock.PassiveClock
-	// Skew reads how far the clock is from that of the API server; known is false where that was not seen yet.
+	// Skew reads how far the API server's clock is ahead of this one; known is false where that was not seen yet.
 	Skew func() (off time.Duration, known bool)
 	// Memory of this process.
 	Memory *Memory
@@ -138,6 +144,9 @@ func (r *Rotator) Drive(ctx context.Context, s Subject) Outcome {
 	p := &pass{Rotator: r, Subject: s}
 	p.memo = r.Memory.open(s.UID, inputsOf(s.InputHash, s.Fingerprint, s.Rotate, s.RetirePrevious), p.now())
 	p.memo.at(s.Endpoint)
+	if s.Deleting && p.memo.withdrawing.IsZero() {
+		p.memo.withdrawing = p.now()
+	}
 	p.run(ctx)
 	if p.snapshot.Ledger.Pending == nil {
 		p.memo.candidate = candidate{}
@@ -213,7 +222,8 @@ func (p *pass) observe() rotation.Observation {
 		Rotate: request(p.Rotate, l.Rotate), RetirePrevious: request(p.RetirePrevious, l.RetirePrevious),
 		Preconditions: p.Preconditions, Deleting: p.Deleting, Suspended: p.Suspended,
 	}
-	o.ClockOff, o.ClockKnown = p.Skew()
+	off, known := p.Skew()
+	o.ClockOff, o.ClockKnown = off.Abs(), known
 	if o.Target == rotation.TargetForeign {
 		conflict := rotation.Unmet{Reason: string(fault.SecretConflict), Message: p.snapshot.Conflict, Permanent: true}
 		o.Preconditions = append([]rotation.Unmet{conflict}, o.Preconditions...)

@@ -434,11 +434,11 @@ func TestWithdraw(t *testing.T) {
 	}{
 		"retained: nothing remote is touched":           {prepare: func(d *drive) { d.subject.Delete = false }, withdrawn: true},
 		"deleted: both logins go":                       {prepare: func(*drive) {}, withdrawn: true, calls: []string{"remove a", "remove b"}},
-		"never begun: no server is needed":              {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{}; d.subject.Source = nil }, withdrawn: true},
+		"no ledger and no server: said":                 {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{}; d.subject.Source = nil }, withdrawn: true, leftBehind: "removing the logins"},
 		"the server object is gone: let go at once":     {prepare: noSource(fault.ServerNotFound), withdrawn: true, leftBehind: "ServerNotFound"},
 		"the admin Secret is gone: let go at once":      {prepare: noSource(fault.SecretNotFound), withdrawn: true, leftBehind: "SecretNotFound"},
 		"the server is away: try again":                 {prepare: func(d *drive) { d.source.removeErr = fault.Transient(fault.ServerUnreachable, errors.New("away")) }, calls: []string{"remove a"}, err: fault.ServerUnreachable},
-		"the server is away for too long: let go":       {prepare: func(d *drive) { d.source.removeErr = errors.New("away"); d.wait(10 * time.Minute) }, withdrawn: true, leftBehind: "away", calls: []string{"remove a"}},
+		"the server is away for too long: let go":       {prepare: func(d *drive) { d.source.removeErr = errors.New("away"); d.wait(10 * time.Minute) }, withdrawn: true, leftBehind: "away", calls: []string{"remove a", "remove b"}},
 		"a ledger that nobody can read: let go at once": {prepare: func(d *drive) { d.store.loadErr = fault.Permanent(fault.LedgerInvalid, errors.New("damaged")) }, withdrawn: true, leftBehind: "damaged"},
 		"the API server is away: try again":             {prepare: func(d *drive) { d.store.withdrawErr = fault.Transient(fault.APIServerFailed, errors.New("away")) }, calls: []string{"remove a", "remove b"}, err: fault.APIServerFailed},
 	}

@@ -5,54 +5,117 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
+// Remains are what a deleted object leaves behind, as the errors that kept it: its logins, and its Secret and ledger.
+type Remains struct {
+	Remote, Kept error
+}
+
+// String is empty where nothing is left behind.
+func (r Remains) String() string {
+	if err := errors.Join(r.Remote, r.Kept); err != nil {
+		return strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
+	return ""
+}
+
 // withdraw ends the credential's life with the object's. What cannot be cleaned in bounded time is left behind, and said.
 func (p *pass) withdraw(ctx context.Context) error {
+	if p.memo.withdrawn {
+		return p.release(ctx) // only the finalizer is left
+	}
+	var left Remains
 	if p.Delete && p.Traits.Remote {
-		if err := p.remove(ctx); err != nil {
-			if !p.letGo(err) {
-				return err
-			}
-			p.out.LeftBehind = err.Error()
+		var err error
+		if left.Remote, err = p.remove(ctx); err != nil {
+			return err
 		}
 	}
-	if err := p.written(p.snapshot, p.Store.Withdraw(ctx)); err != nil {
-		return fmt.Errorf("withdrawing the Secret and the ledger: %w", err)
+	var err error
+	if left.Kept, err = p.withdrawKept(ctx); err != nil {
+		return err
+	}
+	p.memo.withdrawn, p.memo.left = true, left
+	return p.release(ctx)
+}
+
+// withdrawKept ends Secret and ledger. left is why they stay, where that is not waited for any longer. They come after the
+// logins, perhaps only when the time is over, and a single failure is not the reason to leave them.
+func (p *pass) withdrawKept(ctx context.Context) (left, err error) {
+	err = p.written(p.snapshot, p.Store.Withdraw(ctx))
+	if err == nil {
+		return nil, nil
+	}
+	p.memo.stuck++
+	err = fmt.Errorf("withdrawing the Secret and the ledger: %w", err)
+	switch {
+	case p.takenAway(ctx, err):
+		return nil, nil // both go with the namespace
+	case p.overdue(err) && p.memo.stuck >= patientReads:
+		return err, nil
+	}
+	return nil, err
+}
+
+// release removes the finalizer. What is left behind is told first, once: the object is gone afterwards.
+func (p *pass) release(ctx context.Context) error {
+	p.out.LeftBehind = p.memo.left.String()
+	if p.LeaveBehind != nil && p.out.LeftBehind != "" && !p.memo.told {
+		if err := p.LeaveBehind(ctx, p.memo.left); err != nil {
+			return err
+		}
+		p.memo.told = true
+	}
+	if p.Release != nil {
+		if err := p.Release(ctx); err != nil {
+			return err
+		}
 	}
 	p.out.Withdrawn = true
 	return nil
 }
 
-// remove drops what we made in every slot: the marks say what that is, also where the ledger is gone.
-func (p *pass) remove(ctx context.Context) error {
-	if p.Source == nil && p.snapshot.Ledger.LastSeq == 0 {
-		return nil // nothing was begun, as far as anybody knows
-	}
+// remove drops what we made in every slot: the markers say what that is, also where the ledger is gone. left is why some of
+// it stays, where that is not waited for any longer; one slot does not keep the other one.
+func (p *pass) remove(ctx context.Context) (left, err error) {
 	if p.Source == nil {
-		return fmt.Errorf("removing the logins: %w", p.noSource())
+		err := fmt.Errorf("removing the logins: %w", p.noSource())
+		if p.letGo(ctx, err) {
+			return err, nil
+		}
+		return nil, err
 	}
 	remover, ok := p.Source.(credential.Remover)
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	slots := p.Traits.Slots
 	if len(slots) == 0 {
 		slots = []string{""}
 	}
 	for _, slot := range slots {
-		if err := p.drop(ctx, remover, slot); err != nil {
-			return err
+		err := p.drop(ctx, remover, slot)
+		switch {
+		case err == nil:
+		case !p.letGo(ctx, err):
+			return nil, err
+		default:
+			left = errors.Join(left, err)
 		}
 	}
-	return nil
+	return left, nil
 }
 
 func (p *pass) drop(ctx context.Context, remover credential.Remover, slot string) error {
@@ -65,9 +128,12 @@ func (p *pass) drop(ctx context.Context, remover credential.Remover, slot string
 	return nil
 }
 
-// letGo tells whether a deleted object is let go although err: at once where what it would be removed from is gone, else
-// when its time is over.
-func (p *pass) letGo(err error) bool {
+// letGo reports whether a deleted object is released although err kept its logins: at once where what they would be removed
+// from is gone, else when its time is over.
+func (p *pass) letGo(ctx context.Context, err error) bool {
+	if isConflict(err) {
+		return p.overdue(err)
+	}
 	if p.snapshot.Ledger.LastSeq == 0 {
 		// Nothing is known to have been made; there is nothing to wait for.
 		return true
@@ -76,28 +142,88 @@ func (p *pass) letGo(err error) bool {
 	if reason == fault.ServerNotFound || reason == fault.SecretNotFound {
 		return true
 	}
-	return !p.now().Before(p.WithdrawDeadline)
+	return p.takenAway(ctx, err) || p.overdue(err)
+}
+
+// takenAway reports whether a right is missing because the namespace is being deleted, and its RoleBinding before the rest:
+// nobody can put it back.
+func (p *pass) takenAway(ctx context.Context, err error) bool {
+	if refusal.Of(err).Kind != refusal.KindForbidden || p.NamespaceEnds == nil {
+		return false
+	}
+	ctx, cancel := p.deadline(ctx)
+	defer cancel()
+	return p.NamespaceEnds(ctx)
+}
+
+// overdue reports whether a deletion has waited long enough. Where another process wrote first, a second look nearly always
+// helps, so that has as much time again.
+func (p *pass) overdue(err error) bool {
+	deadline := p.WithdrawDeadline
+	if isConflict(err) {
+		deadline = deadline.Add(withdrawPatience)
+	}
+	return p.over(deadline, p.memo.withdrawing)
+}
+
+// over reports whether the API server's clock has reached a deadline that counts from a time of the API server. Where our
+// clock does not agree with that one, or nothing is known of it, this process must also have waited so long itself.
+func (r *Rotator) over(deadline, since time.Time) bool {
+	now := r.Clock.Now()
+	off, known := r.Skew()
+	waited := !since.IsZero() && now.Sub(since) >= withdrawPatience
+	if rotation.ClocksAgree(off, known) {
+		return !now.Add(off).Before(deadline)
+	}
+	if !known {
+		off = 0
+	}
+	return waited && !now.Add(off).Before(deadline)
 }
 
 // unreadable reports that the store could not be read. Without the ledger nothing is known that could be removed: a
-// deleted object is let go where reading will not help later either, or when its time is over.
+// deleted object is released where reading will not help later either, or when its time is over.
 func (p *pass) unreadable(ctx context.Context, err error) {
+	hopeless := fault.ReasonOf(err, "") == fault.LedgerInvalid
+	late := p.overdue(err) && (isConflict(err) || p.memo.attempts[stepObserve].count >= patientReads)
+	if p.Deleting && (hopeless || late || p.takenAway(ctx, err)) {
+		p.abandon(ctx, err)
+		return
+	}
 	if isConflict(err) {
 		p.fail(stepObserve, err)
 		return
-	}
-	hopeless := fault.Classify(err) == fault.ClassPermanent || fault.Classify(err) == fault.ClassBlocked
-	if p.Deleting && (hopeless || !p.now().Before(p.WithdrawDeadline)) {
-		p.out.LeftBehind = fmt.Sprintf("the ledger could not be read: %v", err)
-		if err = p.written(p.snapshot, p.Store.Withdraw(ctx)); err == nil {
-			p.out.Withdrawn = true
-			return
-		}
 	}
 	if p.waiting(stepObserve) {
 		return
 	}
 	p.fail(stepObserve, fmt.Errorf("reading what is written down: %w", err))
+}
+
+// abandon releases a deleted object whose ledger cannot be read, with what can be withdrawn without it.
+func (p *pass) abandon(ctx context.Context, err error) {
+	if p.waiting(rotation.StepWithdraw) {
+		return
+	}
+	if !p.memo.withdrawn {
+		err = fmt.Errorf("the ledger could not be read: %w", err)
+		left := Remains{Kept: err}
+		if p.Delete && p.Traits.Remote {
+			left.Remote = err
+		}
+		kept, failed := p.withdrawKept(ctx)
+		if failed != nil {
+			p.fail(rotation.StepWithdraw, failed)
+			return
+		}
+		if kept == nil {
+			left.Kept = nil
+		}
+		p.memo.withdrawn, p.memo.left = true, left
+	}
+	if err := p.release(ctx); err != nil {
+		p.fail(rotation.StepWithdraw, err)
+	}
 }
 
 // confirming has the source ask, at the last moment before it changes anything, whether the ledger that this pass goes by is

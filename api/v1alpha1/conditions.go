@@ -79,7 +79,7 @@ const (
 	ReasonExpired = "Expired"
 	// ReasonRotationOverdue: a rotation was due and has not happened.
 	ReasonRotationOverdue = "RotationOverdue"
-	// ReasonLeftBehind: a deleted object was let go although its logins could not be dropped (Event).
+	// ReasonLeftBehind: a deleted object was released although not everything of it could be removed (Event).
 	ReasonLeftBehind = "LeftBehind"
 )
 
@@ -186,4 +186,8 @@ const (
 	ReasonClockSkew = "ClockSkew"
 	// ReasonAPIServerFailed: a request to the API server failed.
 	ReasonAPIServerFailed = "APIServerFailed"
+	// ReasonAdmissionDenied: an admission webhook or policy refuses a write of rekey, or undoes it.
+	ReasonAdmissionDenied = "AdmissionDenied"
+	// ReasonQuotaExceeded: a ResourceQuota refuses a write of rekey.
+	ReasonQuotaExceeded = "QuotaExceeded"
 )

@@ -109,4 +109,8 @@ const (
 	ClockSkew Reason = "ClockSkew"
 	// APIServerFailed: a request to the API server failed.
 	APIServerFailed Reason = "APIServerFailed"
+	// AdmissionDenied: an admission webhook or policy refuses a write of rekey, or undoes it.
+	AdmissionDenied Reason = "AdmissionDenied"
+	// QuotaExceeded: a ResourceQuota refuses a write of rekey.
+	QuotaExceeded Reason = "QuotaExceeded"
 )

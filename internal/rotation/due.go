@@ -168,6 +168,9 @@ func ProbeAt(o Observation) time.Time {
 	return o.Proof.At.Add(o.Policy.ProbeInterval - jitter(o.UID, o.Current.Seq, probeJitterPercent, o.Policy.ProbeInterval))
 }
 
+// ClocksAgree reports whether our clock, off from that of the API server, may decide what is taken away.
+func ClocksAgree(off time.Duration, known bool) bool { return known && off.Abs() < trustedClock }
+
 // clockTrusted tells whether our clock may take a login away.
 func clockTrusted(o Observation) bool {
 	return o.ClockKnown && o.ClockOff.Abs() < trustedClock && !recordedInFuture(o)

@@ -7,17 +7,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"strings"
 	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/refusal"
 )
 
 // read gets a Secret; nil where there is none.
@@ -57,29 +55,24 @@ func write(ctx context.Context, c client.Client, have, want *corev1.Secret) (*co
 // remove deletes exactly the Secret that was read, and none that took its place or was changed since.
 func remove(ctx context.Context, c client.Client, have *corev1.Secret) error {
 	err := c.Delete(ctx, have.DeepCopy(), client.Preconditions{UID: &have.UID, ResourceVersion: &have.ResourceVersion})
-	if err == nil || isGone(err) {
+	if err == nil {
 		return nil
 	}
-	return apiError("deleting", client.ObjectKeyFromObject(have), have.Data, err)
+	if err = apiError("deleting", client.ObjectKeyFromObject(have), have.Data, err); isGone(err) {
+		return nil
+	}
+	return err
 }
 
-// isGone is an answer that needs no second try: the Secret is not there, or goes with its namespace.
+// isGone is an answer that needs no second try: the Secret is not found, or goes with its namespace.
 func isGone(err error) bool {
 	return apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
-// apiError keeps what the API server said, so that apierrors.IsConflict and the like hold, unless that quotes the data.
+// apiError keeps what the API server said, so that apierrors.IsConflict and the like hold, unless that quotes the data or is
+// the word of a webhook, a policy or a quota.
 func apiError(doing string, key client.ObjectKey, data map[string][]byte, err error) error {
-	if quotes(err.Error(), data) {
-		status := metav1.Status{Status: metav1.StatusFailure, Reason: apierrors.ReasonForError(err),
-			Message: "the answer quotes the Secret and is withheld; look for an admission webhook that refuses it"}
-		var answer apierrors.APIStatus
-		if errors.As(err, &answer) {
-			status.Code = answer.Status().Code
-		}
-		err = &apierrors.StatusError{ErrStatus: status}
-	}
-	return fault.Transient(fault.APIServerFailed, fmt.Errorf("%s Secret %s: %w", doing, key, err))
+	return refusal.Fault(fmt.Sprintf("%s Secret %s", doing, key), err, func(text string) bool { return quotes(text, data) })
 }
 
 // quotes reports whether text shows a value, or a long word of one, plain or as base64. What is too short to be a secret is

@@ -709,7 +709,7 @@ func TestNoErrorQuotesASecret(t *testing.T) {
 	store.content = goodLedger()
 	_, err := store.Project(ctx)
 	expectFault(t, err, fault.ClassTransient, fault.APIServerFailed)
-	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "webhook") {
+	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "403 Forbidden") {
 		t.Errorf("what the API server said is lost: %v", err)
 	}
 	var status apierrors.APIStatus

@@ -31,6 +31,7 @@ var elsewhere = map[string]string{
 	"RotationOverdue":   "made of names and times, and of the cause, which is another reason",
 	"ClockSkew":         "made of names and times",
 	"LeftBehind":        "made of names, and of the cause, which is another reason",
+	"QuotaExceeded":     "made of names, and of what the quota says, which passes the same check as AdmissionDenied",
 	"AuthorityLost":     "made of names and times: the key is gone",
 	"IdentityInvalid":   "made of the spec and of the request for a certificate, in which no private key is; FuzzPEM",
 	"CertificateInvalid": "made of the findings about a certificate, in which no private key is; " +

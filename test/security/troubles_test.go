@@ -203,8 +203,8 @@ func (l *life) failWrites() {
 	plain := l.credentials()[0]
 	l.apply(credentialManifest("quoted", plain, "quoted_app", "") + identityManifest("quoted", "own", "quoted-mtls") +
 		identityManifest("unreported", "own", "unreported-mtls") + credentialManifest("unreported", plain, "unreported_app", ""))
-	l.has("DatabaseCredential", "quoted", "APIServerFailed")
-	l.has("ClientIdentity", "quoted", "APIServerFailed")
+	l.has("DatabaseCredential", "quoted", "AdmissionDenied")
+	l.has("ClientIdentity", "quoted", "AdmissionDenied")
 	l.until("waiting for statuses to be refused", func() error {
 		for _, r := range l.requests() {
 			if r.User.Username == operatorAccount && r.ObjectRef.Name == "unreported" && r.ObjectRef.Subresource == "status" && strings.Contains(r.ResponseStatus.Message, "policy-silencing") {

@@ -1,0 +1,180 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package refusal reads who refused a request to the API server: an authorizer, an admission webhook or policy, a quota, or
+// the end of the namespace. All of them may answer with the same code, and a webhook with any code at all: an answer of a
+// webhook that looks like 404 or 409 is neither a missing object nor a lost race.
+package refusal
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rekey/rekey/internal/fault"
+)
+
+// Kind says what refused a request.
+type Kind int
+
+const (
+	// KindNone is every answer that is not a refusal: a failure, a conflict, an object that is not found.
+	KindNone Kind = iota
+	// KindForbidden: an authorizer (RBAC), or a built-in admission plugin that has no name of its own here.
+	KindForbidden
+	// KindWebhook: an admission webhook denied the request, or could not be called and fails closed.
+	KindWebhook
+	// KindPolicy: a ValidatingAdmissionPolicy or MutatingAdmissionPolicy.
+	KindPolicy
+	// KindQuota: a ResourceQuota.
+	KindQuota
+	// KindNamespaceTerminating: the namespace is being deleted.
+	KindNamespaceTerminating
+)
+
+// Refusal is what refused a request, and its name where it has one.
+type Refusal struct {
+	Kind Kind
+	Name string
+}
+
+// The forms in which the API server names who refused (k8s.io/apiserver: admission/plugin/webhook/errors,
+// admission/plugin/policy, admission/plugin/resourcequota). Names are quoted by whoever configured the cluster.
+var forms = []struct {
+	kind Kind
+	text *regexp.Regexp
+}{
+	{KindWebhook, regexp.MustCompile(`^admission webhook "([^"]{1,253})" (?:denied the request|does not support dry run)`)},
+	{KindWebhook, regexp.MustCompile(`^Internal error occurred: (?:admission plugin "[^"]*" failed to complete [a-z]+ in [^:]*: )?failed calling webhook "([^"]{1,253})"`)},
+	{KindPolicy, regexp.MustCompile(`^(?:.{0,600} (?:is forbidden|is invalid|is unauthorized|is too large): )?(?:Validating|Mutating)AdmissionPolicy '([^']{1,253})' (?:with binding '[^']{0,253}' )?denied request`)},
+	{KindPolicy, regexp.MustCompile(`^(?:.{0,600} (?:is forbidden|is invalid): )?policy ['"]([^'"]{1,253})['"] (?:with binding '[^']{0,253}' )?denied request`)},
+	{KindQuota, regexp.MustCompile(`^.{0,600} is forbidden: (?:exceeded|failed) quota: ([^,:\s]{1,253})`)},
+	{KindQuota, regexp.MustCompile(`^.{0,600} is forbidden: status unknown for quota: ([^,:\s]{1,253})`)},
+	{KindQuota, regexp.MustCompile(`^.{0,600} is forbidden: (?:insufficient quota to|quota usage is negative)()`)},
+}
+
+// Of reads who refused a request. Whoever wraps err does not change the answer.
+func Of(err error) Refusal {
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) {
+		return Refusal{}
+	}
+	status := answer.Status()
+	if hasCause(status, corev1.NamespaceTerminatingCause) {
+		return Refusal{Kind: KindNamespaceTerminating}
+	}
+	for _, form := range forms {
+		if found := form.text.FindStringSubmatch(status.Message); found != nil {
+			return Refusal{form.kind, found[1]}
+		}
+	}
+	if status.Reason == metav1.StatusReasonForbidden {
+		return Refusal{Kind: KindForbidden}
+	}
+	return Refusal{}
+}
+
+func hasCause(status metav1.Status, cause metav1.CauseType) bool {
+	if status.Details == nil {
+		return false
+	}
+	for _, c := range status.Details.Causes {
+		if c.Type == cause {
+			return true
+		}
+	}
+	return false
+}
+
+// String names who refused, for messages.
+func (r Refusal) String() string {
+	switch r.Kind {
+	case KindWebhook:
+		return fmt.Sprintf("admission webhook %q", r.Name)
+	case KindPolicy:
+		return fmt.Sprintf("admission policy %q", r.Name)
+	case KindQuota:
+		if r.Name == "" {
+			return "a ResourceQuota"
+		}
+		return fmt.Sprintf("ResourceQuota %q", r.Name)
+	case KindForbidden:
+		return "an authorizer"
+	case KindNamespaceTerminating:
+		return "the deletion of the namespace"
+	case KindNone:
+	}
+	return "the API server"
+}
+
+// Fault returns err, an answer to a request to the API server, with its class and reason. doing begins the message: "creating
+// Secret a/b". Where admission refused, the answer's code and reason are not kept: a webhook chooses both. Where quotes reports
+// that the text of the answer shows a secret, the text is withheld; nil stands for a request without secrets.
+func Fault(doing string, err error, quotes func(text string) bool) error {
+	by := Of(err)
+	withheld := quotes != nil && quotes(err.Error())
+	switch by.Kind {
+	case KindWebhook, KindPolicy, KindQuota:
+		return refused(doing, by, explanation(err, withheld))
+	case KindNone, KindForbidden, KindNamespaceTerminating:
+	}
+	if withheld {
+		err = bare(by, err)
+	}
+	return fault.Transient(fault.APIServerFailed, fmt.Errorf("%s: %w", doing, err))
+}
+
+// refused is an error that is no answer of the API server any more.
+func refused(doing string, by Refusal, why string) error {
+	reason, help := fault.AdmissionDenied, "admit it there, or change what it demands"
+	if by.Kind == KindQuota {
+		reason, help = fault.QuotaExceeded, "raise the quota, or remove what it counts"
+	}
+	return fault.Blocked(reason, fmt.Errorf("%s: refused by %s%s: %s", doing, by, why, help))
+}
+
+// explanation is what the webhook, the policy or the quota said, in parentheses; empty where it is withheld.
+func explanation(err error, withheld bool) string {
+	if withheld {
+		return " (its answer may quote the Secret and is withheld)"
+	}
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) {
+		return ""
+	}
+	return " (" + printable(answer.Status().Message) + ")"
+}
+
+// printable bounds a text that another component wrote.
+func printable(text string) string {
+	const most = 400
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "..."
+	}
+	return text
+}
+
+// bare keeps the code and the reason of an answer, so that apierrors.IsConflict and the like hold, and nothing of its text.
+func bare(by Refusal, err error) error {
+	status := metav1.Status{Status: metav1.StatusFailure, Reason: apierrors.ReasonForError(err)}
+	var answer apierrors.APIStatus
+	if errors.As(err, &answer) {
+		status.Code = answer.Status().Code
+	}
+	status.Message = fmt.Sprintf("the API server answered %d %s (the rest may quote the Secret and is withheld)", status.Code, status.Reason)
+	if by.Kind == KindNamespaceTerminating {
+		status.Details = &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}}
+	}
+	return &apierrors.StatusError{ErrStatus: status}
+}
