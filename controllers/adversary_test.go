@@ -32,8 +32,8 @@ type adversary struct {
 }
 
 // Parse implements issuer.KeyPairs.
-func (a *adversary) Parse(crt, key, anchors []byte, constraints issuer.Constraints) (*issuer.Authority, error) {
-	authority, err := a.KeyPairs.Parse(crt, key, anchors, constraints)
+func (a *adversary) Parse(crt, key, anchors []byte, constraints issuer.Constraints, now time.Time) (*issuer.Authority, error) {
+	authority, err := a.KeyPairs.Parse(crt, key, anchors, constraints, now)
 	if err != nil {
 		return nil, err
 	}

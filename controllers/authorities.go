@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -190,25 +191,22 @@ func (a *authorities) read(ctx context.Context, object authorityObject) (*issuer
 	if err != nil {
 		return nil, err
 	}
-	return a.keyPairs.Parse(crt, key.Reveal(), anchors, constraintsOf(object.spec.Constraints))
+	return a.keyPairs.Parse(crt, key.Reveal(), anchors, constraintsOf(object.spec.Constraints), a.clock.Now().UTC())
 }
 
 func (a *authorities) keyPair(ctx context.Context, object authorityObject) (crt []byte, key credential.Sensitive, anchors []byte, err error) {
 	at := a.secretKey(object)
 	if object.spec.KeyPair != nil {
-		pair, err := secretstore.ReadSource(ctx, a.live, at.Namespace, at.Name, credential.KeyCertificate, credential.KeyPrivateKey)
+		// Trust anchors above the chain are optional. All three are of one state of the Secret, and anchors that cannot be
+		// used are not the same as none.
+		pair, err := secretstore.ReadSourceValues(ctx, a.live, at.Namespace, at.Name,
+			secretstore.SourceValue{Key: credential.KeyCertificate, MaxBytes: material.MaxCertificateBytes},
+			secretstore.SourceValue{Key: credential.KeyPrivateKey},
+			secretstore.SourceValue{Key: credential.KeyAuthority, MaxBytes: material.MaxCertificateBytes, Optional: true})
 		if err != nil {
 			return nil, key, nil, err
 		}
-		// Trust anchors above the chain are optional. Not having been able to read them is not the same as having none.
-		extra, err := secretstore.ReadSource(ctx, a.live, at.Namespace, at.Name, credential.KeyAuthority)
-		switch {
-		case err == nil:
-			anchors = extra[credential.KeyAuthority].Reveal()
-		case fault.ReasonOf(err, "") != fault.SecretInvalid:
-			return nil, key, nil, err
-		}
-		return pair[credential.KeyCertificate].Reveal(), pair[credential.KeyPrivateKey], anchors, nil
+		return pair[credential.KeyCertificate].Reveal(), pair[credential.KeyPrivateKey], pair[credential.KeyAuthority].Reveal(), nil
 	}
 	secret, err := a.managedSecret(ctx, object)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/utils/clock"
@@ -104,31 +104,50 @@ func proposeCertificate(wanted material.Identity) (credential.Material, error) {
 }
 
 // certificateVersion reads a version from a published certificate. fingerprint is that of wanted. Where the authority is
-// not known now, the certificate's own stands for it: a missing authority is no reason to issue again.
-func certificateVersion(m credential.Material, wanted material.Identity, fingerprint string) (rotation.Version, error) {
-	chain, err := material.ParseCertificates(m[credential.KeyCertificate].Reveal())
+// not known now, the certificate's own stands for it: a missing authority is no reason to issue again. A certificate that
+// ca.crt beside it does not vouch for is a version all the same, and one that differs from what is wanted: its expiry is
+// watched also where none can be issued now.
+func certificateVersion(m credential.Material, wanted material.Identity, fingerprint string, now time.Time) (rotation.Version, error) {
+	published, err := readPublished(m)
 	if err != nil {
-		return rotation.Version{}, fmt.Errorf("its certificate: %w", err)
+		return rotation.Version{}, err
 	}
-	anchors, err := material.ParseCertificates(m[credential.KeyAuthority].Reveal())
-	if err != nil {
-		return rotation.Version{}, fmt.Errorf("its authorities: %w", err)
-	}
-	leaf := chain[0]
-	ceiling, ok := (&material.TLSSecret{Leaf: leaf, Intermediates: chain[1:], Authorities: anchors}).Ceiling()
-	if !ok {
-		return rotation.Version{}, errors.New("its authorities did not sign its certificate")
-	}
+	leaf := published.Leaf
 	version := rotation.Version{
 		ProposedAt: material.IssuedAt(leaf), CommittedAt: material.IssuedAt(leaf), NotAfter: leaf.NotAfter.UTC(), Fingerprint: fingerprint,
 	}
 	if wanted.AuthorityKeyID == nil {
 		wanted.AuthorityKeyID = leaf.AuthorityKeyId
 	}
+	// Without a path there is no ceiling, and the certificate outlives every one.
+	ceiling, _ := published.Ceiling(now)
 	if len(material.Diff(leaf, wanted, ceiling)) > 0 {
 		version.Fingerprint = material.CertificateFingerprint(leaf, wanted, ceiling)
 	}
 	return version, nil
+}
+
+// readPublished reads the certificates of a user's Secret. A ca.crt that is missing or damaged counts as empty.
+func readPublished(m credential.Material) (*material.TLSSecret, error) {
+	chain, err := material.ParseCertificates(m[credential.KeyCertificate].Reveal())
+	if err != nil {
+		return nil, fmt.Errorf("its certificate: %w", err)
+	}
+	anchors, err := material.ParseCertificates(m[credential.KeyAuthority].Reveal())
+	if err != nil {
+		anchors = nil
+	}
+	return &material.TLSSecret{Leaf: chain[0], Intermediates: chain[1:], Authorities: anchors}, nil
+}
+
+// vouched reports whether ca.crt in the user's Secret holds an anchor that the certificate in it leads to.
+func vouched(m credential.Material, now time.Time) bool {
+	published, err := readPublished(m)
+	if err != nil {
+		return false
+	}
+	_, ok := published.Path(now)
+	return ok
 }
 
 // notAfterOf reads when staged material ends.
@@ -149,9 +168,10 @@ func leafOf(m credential.Material) *x509.Certificate {
 	return chain[0]
 }
 
-// withAnchors gives the material with the trust anchors that the authority has now, if it is the one that signed: they may
-// have changed while the certificate stays good.
-func withAnchors(m credential.Material, authority *issuer.Authority) credential.Material {
+// refreshed returns the material with the trust anchors that the authority has now, if it is the one that signed: they may
+// have changed while the certificate stays good. The chain is exchanged with them where the certificate verifies only
+// with the chain that the authority has now. What does not verify is not taken over.
+func refreshed(m credential.Material, authority *issuer.Authority, now time.Time) credential.Material {
 	if authority == nil {
 		return m
 	}
@@ -159,5 +179,15 @@ func withAnchors(m credential.Material, authority *issuer.Authority) credential.
 	if leaf == nil || !bytes.Equal(leaf.AuthorityKeyId, authority.KeyID) {
 		return m
 	}
-	return m.With(credential.KeyAuthority, authority.Anchors)
+	if bytes.Equal(m[credential.KeyAuthority].Reveal(), authority.Anchors) && vouched(m, now) {
+		return m
+	}
+	anchored := m.With(credential.KeyAuthority, authority.Anchors)
+	chained := anchored.With(credential.KeyCertificate, slices.Concat(material.EncodeCertificates(leaf), authority.Chain))
+	for _, candidate := range []credential.Material{anchored, chained} {
+		if published, err := readPublished(candidate); err == nil && published.Verify(now) == nil {
+			return candidate
+		}
+	}
+	return m
 }

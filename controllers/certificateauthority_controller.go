@@ -4,8 +4,10 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -83,8 +85,8 @@ func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) r
 		return out
 	}
 	out.ready, out.reason = metav1.ConditionTrue, v1alpha1.ReasonServing
-	out.message = fmt.Sprintf("%s signs with the key pair in Secret %s until %s.%s", authority.Subject,
-		r.authorities.secretKey(parts), instant(authority.NotAfter), readersWarning(parts))
+	out.message = fmt.Sprintf("%s signs with the key pair in Secret %s until %s.%s", cmp.Or(authority.Subject, "The authority"),
+		r.authorities.secretKey(parts), instant(authority.NotAfter), readersWarning(parts)+notesOf(authority))
 	return out
 }
 
@@ -94,6 +96,14 @@ func readersWarning(parts authorityObject) string {
 		return ""
 	}
 	return fmt.Sprintf(" Whoever may read Secrets in namespace %s can sign too.", parts.id.namespace)
+}
+
+// notesOf are what a person should know of an authority that works.
+func notesOf(authority *issuer.Authority) string {
+	if len(authority.Notes) == 0 {
+		return ""
+	}
+	return " " + strings.Join(authority.Notes, " ")
 }
 
 func showAuthority(status *v1alpha1.AuthorityStatus, spec *v1alpha1.AuthoritySpec, authority *issuer.Authority) {

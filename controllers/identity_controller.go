@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -153,13 +154,13 @@ func (r *identityReconciler) store(parts identityObject, wanted material.Identit
 			Labels: labels, Annotations: annotations,
 			Present: func(ctx context.Context) error { return r.present(ctx, parts.object, r.newObject()) },
 			Data: func(current secretstore.Record) (map[string][]byte, error) {
-				return material.TLSSecretData(withAnchors(current.Material, authority), formats), nil
+				return material.TLSSecretData(refreshed(current.Material, authority, r.clock.Now().UTC()), formats), nil
 			},
 		},
 		Reader: r.client,
 		Fresh:  fresh,
 		Parse: func(m credential.Material) (rotation.Version, error) {
-			return certificateVersion(m, wanted, fingerprint)
+			return certificateVersion(m, wanted, fingerprint, r.clock.Now().UTC())
 		},
 	})
 }
@@ -179,6 +180,10 @@ func (r *identityReconciler) describe(parts identityObject, outcome Outcome) rep
 		status.Revision, status.SerialNumber, status.SHA256 = 0, "", ""
 		status.NotBefore, status.NotAfter, status.Binding = nil, nil, nil
 		return found
+	}
+	if found.ready == metav1.ConditionTrue && !vouched(current.Material, outcome.Observation.Now) {
+		found.ready, found.reason = metav1.ConditionFalse, v1alpha1.ReasonCertificateInvalid
+		found.message = fmt.Sprintf("%s does not verify: no path leads from it to a certificate in ca.crt beside it. It is issued again as soon as nothing stands in the way.", subject)
 	}
 	status.Revision = current.Seq
 	status.Binding = &v1alpha1.Binding{Name: parts.spec.SecretName}

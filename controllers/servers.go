@@ -23,9 +23,6 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// maxBundle of CA certificates, in bytes.
-const maxBundle = 256 << 10
-
 // resolveServer turns a DatabaseServer and what it refers to into plain values. digest changes with every one of them. The
 // admin Secret is read live each time, and only after it said that it is for this server.
 func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseServer) (server backend.Server, digest string, err error) {
@@ -68,39 +65,51 @@ func splitAddress(address string) (host string, port int, err error) {
 	return host, port, nil
 }
 
-// readBundle reads CA certificates. Whatever else lies there is never shown.
+// readBundle reads CA certificates, with the same limits from a Secret and from a ConfigMap. Whatever else lies there is
+// never shown.
 func (s *shared) readBundle(ctx context.Context, namespace string, ref *v1alpha1.CAReference) ([]byte, error) {
 	if ref == nil {
 		return nil, nil
 	}
 	at := client.ObjectKey{Namespace: namespace, Name: string(ref.Name)}
-	var bundle []byte
+	var data []byte
 	if ref.Kind == v1alpha1.CASourceSecret {
-		found, err := secretstore.ReadSource(ctx, s.live, at.Namespace, at.Name, ref.Key)
+		found, err := secretstore.ReadSourceValues(ctx, s.live, at.Namespace, at.Name, secretstore.SourceValue{Key: ref.Key, MaxBytes: material.MaxCertificateBytes})
 		if err != nil {
 			return nil, err
 		}
-		bundle = found[ref.Key].Reveal()
+		data = found[ref.Key].Reveal()
 	} else {
-		var object corev1.ConfigMap
-		err := s.live.Get(ctx, at, &object)
-		if apierrors.IsNotFound(err) {
-			return nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf(
-				"ConfigMap %s is not there: create it with the CA certificates of the server under key %s", at, ref.Key))
+		var err error
+		if data, err = s.readConfigMap(ctx, at, ref.Key); err != nil {
+			return nil, err
 		}
-		if err != nil {
-			return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading ConfigMap %s: %w", at, err))
-		}
-		bundle = []byte(object.Data[ref.Key])
 	}
-	if len(bundle) > maxBundle {
-		return nil, fault.Blocked(fault.SecretInvalid, fmt.Errorf("%s %s: its key %s is longer than %d bytes", ref.Kind, at, ref.Key, maxBundle))
+	bundle, err := material.ParseBundle(data)
+	if err != nil {
+		return nil, fault.Blocked(fault.ReasonOf(err, fault.SecretInvalid), fmt.Errorf("%s %s: its key %s %w", ref.Kind, at, ref.Key, err))
 	}
-	if certificates, err := material.ParseCertificates(bundle); err != nil || len(certificates) == 0 {
-		return nil, fault.Blocked(fault.SecretInvalid, fmt.Errorf(
-			"%s %s: its key %s does not hold CA certificates in PEM: put them there", ref.Kind, at, ref.Key))
+	return material.EncodeCertificates(bundle.Certificates...), nil
+}
+
+// readConfigMap reads one value. kubectl puts what is not UTF-8 under binaryData.
+func (s *shared) readConfigMap(ctx context.Context, at client.ObjectKey, key string) ([]byte, error) {
+	var object corev1.ConfigMap
+	err := s.live.Get(ctx, at, &object)
+	if apierrors.IsNotFound(err) {
+		return nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf(
+			"ConfigMap %s is not there: create it with the CA certificates of the server under key %s", at, key))
 	}
-	return bundle, nil
+	if err != nil {
+		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading ConfigMap %s: %w", at, err))
+	}
+	if text, ok := object.Data[key]; ok {
+		return []byte(text), nil
+	}
+	if data, ok := object.BinaryData[key]; ok {
+		return data, nil
+	}
+	return nil, fault.Blocked(fault.SecretInvalid, fmt.Errorf("ConfigMap %s: its key %s is missing: put the CA certificates of the server there, in PEM", at, key))
 }
 
 // findServer reads the server that ref names.

@@ -124,6 +124,8 @@ const (
 	ReasonAuthorityLost = "AuthorityLost"
 	// ReasonAuthorityInvalid: the authority's key pair cannot sign: wrong key, not a CA, broken chain.
 	ReasonAuthorityInvalid = "AuthorityInvalid"
+	// ReasonUnsupportedAlgorithm: a key or a certificate is sound, but of an algorithm or curve that Go's TLS does not support.
+	ReasonUnsupportedAlgorithm = "UnsupportedAlgorithm"
 	// ReasonIssueFailed: signing failed for a reason that may pass.
 	ReasonIssueFailed = "IssueFailed"
 )

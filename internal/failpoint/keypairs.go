@@ -31,8 +31,8 @@ func (k trackedPairs) Make(root issuer.Root, now time.Time) (crt []byte, key cre
 }
 
 // Parse implements issuer.KeyPairs.
-func (k trackedPairs) Parse(crt, key, anchors []byte, constraints issuer.Constraints) (*issuer.Authority, error) {
-	authority, err := k.KeyPairs.Parse(crt, key, anchors, constraints)
+func (k trackedPairs) Parse(crt, key, anchors []byte, constraints issuer.Constraints, now time.Time) (*issuer.Authority, error) {
+	authority, err := k.KeyPairs.Parse(crt, key, anchors, constraints, now)
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,8 @@ const (
 	AuthorityLost Reason = "AuthorityLost"
 	// AuthorityInvalid: the authority's key pair cannot sign: wrong key, not a CA, broken chain.
 	AuthorityInvalid Reason = "AuthorityInvalid"
+	// UnsupportedAlgorithm: a key or a certificate is sound, but of an algorithm or curve that Go's TLS does not support.
+	UnsupportedAlgorithm Reason = "UnsupportedAlgorithm"
 	// IssueFailed: signing failed for a reason that may pass.
 	IssueFailed Reason = "IssueFailed"
 )

@@ -45,15 +45,17 @@ type Authority struct {
 	NotBefore, NotAfter time.Time
 	// KeyID is the subject key identifier: the authority key identifier of every leaf.
 	KeyID []byte
-	// Anchors are the trust anchors, PEM.
-	Anchors []byte
+	// Chain is what is published behind every leaf, and Anchors are the trust anchors, PEM.
+	Chain, Anchors []byte
+	// Notes are sentences about what the authority cannot issue and what some peers do not accept.
+	Notes []string
 }
 
 // KeyPairs turns key pairs into authorities.
 type KeyPairs interface {
-	// Parse checks a key pair (PEM; anchors may be empty) and gives the authority that it makes. Every error has class
-	// Permanent.
-	Parse(crt, key, anchors []byte, constraints Constraints) (*Authority, error)
+	// Parse checks a key pair (PEM; anchors may be empty) and returns the authority that it makes, as it is at the instant
+	// now. Every error has class Permanent.
+	Parse(crt, key, anchors []byte, constraints Constraints, now time.Time) (*Authority, error)
 	// Make makes the key pair of a self-signed authority.
 	Make(root Root, now time.Time) (crt []byte, key credential.Sensitive, err error)
 }

@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	// maxCertificateBytes and maxCertificates bound a chain or a set of trust anchors.
-	maxCertificateBytes = 256 << 10
-	maxCertificates     = 100
+	// MaxCertificateBytes and MaxCertificates bound every file of certificates that is read: a chain, a set of trust anchors,
+	// a bundle. That of a Linux distribution has about 220 KiB and 150 certificates.
+	MaxCertificateBytes = 256 << 10
+	MaxCertificates     = 500
 	// shownSubject bounds what of a foreign certificate's subject is shown in a message.
 	shownSubject = 128
 )
@@ -32,8 +33,12 @@ const Backdate = 5 * time.Minute
 // parsed are the certificates that were read last. Those of an authority come with every certificate that it signs.
 var parsed = recent.New[[]*x509.Certificate](128)
 
-// ParseCertificates reads certificates in PEM: at most 256 KiB and 100 certificates, and nothing but certificates. They may
-// be shared with other callers: nobody may change one.
+// maxRemembered certificates of one file: a bundle of hundreds takes megabytes when it is parsed.
+const maxRemembered = 50
+
+// ParseCertificates reads certificates in PEM, as rekey writes them: at most 256 KiB and 500 certificates, nothing but
+// certificates, and nothing after the last one. They may be shared with other callers: nobody may change one. For files
+// that people bring there is ParseBundle.
 func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 	key := sha256.Sum256(data)
 	if known, ok := parsed.Get(key); ok {
@@ -43,20 +48,19 @@ func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	parsed.Put(key, slices.Clone(certificates))
+	if len(certificates) <= maxRemembered {
+		parsed.Put(key, slices.Clone(certificates))
+	}
 	return certificates, nil
 }
 
 func parseCertificates(data []byte) ([]*x509.Certificate, error) {
-	blocks, err := decodePEM(data, maxCertificateBytes, maxCertificates)
+	blocks, err := certificateBlocks(data, false)
 	if err != nil {
 		return nil, err
 	}
 	certificates := make([]*x509.Certificate, 0, len(blocks))
 	for i, block := range blocks {
-		if block.Type != labelCertificate {
-			return nil, fmt.Errorf("has another PEM block than a certificate at place %d", i+1)
-		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			return nil, fmt.Errorf("has a damaged certificate at place %d: %w", i+1, err)
@@ -64,6 +68,23 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 		certificates = append(certificates, certificate)
 	}
 	return certificates, nil
+}
+
+// certificateBlocks gives the PEM blocks of a file that holds nothing but certificates.
+func certificateBlocks(data []byte, lenient bool) ([]*pem.Block, error) {
+	if count := bytes.Count(data, pemBegin); len(data) <= MaxCertificateBytes && count > MaxCertificates {
+		return nil, fmt.Errorf("has %d PEM blocks; at most %d certificates are read", count, MaxCertificates)
+	}
+	blocks, err := decodePEM(data, pemRules{maxBytes: MaxCertificateBytes, maxBlocks: MaxCertificates, lenient: lenient})
+	if err != nil {
+		return nil, err
+	}
+	for i, block := range blocks {
+		if block.Type != labelCertificate && (!lenient || block.Type != labelX509) {
+			return nil, otherBlock(block.Type, i+1)
+		}
+	}
+	return blocks, nil
 }
 
 // EncodeCertificates writes certificates as PEM, without any explanatory text.
@@ -90,6 +111,10 @@ func Describe(certificate *x509.Certificate) string {
 	if subject == "" {
 		return "the certificate with serial number " + SerialNumber(certificate.SerialNumber)
 	}
+	return shortened(subject)
+}
+
+func shortened(subject string) string {
 	if len(subject) > shownSubject {
 		subject = subject[:shownSubject] + "..."
 	}

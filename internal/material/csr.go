@@ -58,7 +58,7 @@ func requestOf(signer crypto.Signer, names Names) ([]byte, error) {
 // ParseRequest reads one certificate request in PEM, of at most 64 KiB, and checks that it is signed by its own key and
 // that the key is good enough to be certified.
 func ParseRequest(data []byte) (*x509.CertificateRequest, error) {
-	blocks, err := decodePEM(data, maxKeyBytes, 1)
+	blocks, err := decodePEM(data, pemRules{maxBytes: maxKeyBytes, maxBlocks: 1})
 	if err != nil {
 		return nil, badIdentity("the certificate request %w", err)
 	}

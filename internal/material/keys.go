@@ -4,6 +4,7 @@
 package material
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -88,7 +89,7 @@ func generateKey(algorithm KeyAlgorithm) (crypto.Signer, error) {
 // parameters). It refuses more than 64 KiB, anything after the key, keys with a passphrase, and keys that are too weak.
 // The errors show nothing of the key.
 func ParseKey(data []byte) (crypto.Signer, error) {
-	blocks, err := decodePEM(data, maxKeyBytes, 2)
+	blocks, err := decodePEM(bytes.TrimPrefix(data, utf8Mark), pemRules{maxBytes: maxKeyBytes, maxBlocks: 2})
 	if err != nil {
 		return nil, fmt.Errorf("the private key %w", err)
 	}
@@ -131,6 +132,9 @@ func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
 		return nil, errors.New("the PEM block is not a private key (PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY)")
 	}
 	if err != nil {
+		if err := unsupportedKeyBlock(block); err != nil {
+			return nil, fmt.Errorf("the file %w", err)
+		}
 		// The cause is left out on purpose: it comes from a decoder that has seen the key.
 		return nil, fmt.Errorf("the private key is damaged: it cannot be decoded as %s", format)
 	}

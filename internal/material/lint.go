@@ -53,7 +53,7 @@ func Lint(ctx context.Context, c Candidate) error {
 	found = append(found, lintIdentity(secret, c)...)
 	found = append(found, lintForm(secret.Leaf)...)
 	found = append(found, lintTime(secret.Leaf, c.Now)...)
-	found = append(found, lintSigner(secret)...)
+	found = append(found, lintSigner(secret, c.Now)...)
 	if c.Permit != nil {
 		if err := c.Permit(secret.Leaf); err != nil {
 			found = append(found, badCertificate("the authority's constraints do not hold on the result: %w", err))
@@ -95,7 +95,7 @@ func badCertificate(format string, args ...any) error {
 
 // lintIdentity finds every difference between the leaf and what was asked for: more is as wrong as less.
 func lintIdentity(secret *TLSSecret, c Candidate) []error {
-	ceiling, ok := secret.Ceiling()
+	ceiling, ok := secret.Ceiling(c.Now)
 	if !ok {
 		return nil // lintSigner says so
 	}
@@ -167,12 +167,13 @@ func lintTime(leaf *x509.Certificate, now time.Time) []error {
 }
 
 // lintSigner checks who signed the leaf.
-func lintSigner(secret *TLSSecret) []error {
-	if _, ok := secret.Ceiling(); !ok {
+func lintSigner(secret *TLSSecret, now time.Time) []error {
+	path, ok := secret.Path(now)
+	if !ok {
 		return []error{badCertificate("the chain does not end at a trust anchor: no certificate in %s has signed %s", credential.KeyAuthority, Describe(secret.top()))}
 	}
-	signer := secret.signer()
-	if signer != nil && len(signer.SubjectKeyId) > 0 && !bytes.Equal(secret.Leaf.AuthorityKeyId, signer.SubjectKeyId) {
+	signer := path.Certificates[0]
+	if len(signer.SubjectKeyId) > 0 && !bytes.Equal(secret.Leaf.AuthorityKeyId, signer.SubjectKeyId) {
 		return []error{badCertificate("the authority key identifier %x is not the subject key identifier %x of its signer %s", secret.Leaf.AuthorityKeyId, signer.SubjectKeyId, Describe(signer))}
 	}
 	return nil
@@ -181,7 +182,7 @@ func lintSigner(secret *TLSSecret) []error {
 // lintChain verifies the chain now and at the leaf's last instant. chains are those that were verified for now; without any,
 // that is done here. A chain that ends at no anchor is the business of lintSigner.
 func lintChain(secret *TLSSecret, chains [][]*x509.Certificate, now time.Time) []error {
-	if _, ok := secret.Ceiling(); !ok {
+	if _, ok := secret.Ceiling(now); !ok {
 		return nil
 	}
 	verify := func(at time.Time) ([][]*x509.Certificate, error) {

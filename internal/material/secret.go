@@ -52,20 +52,37 @@ type TLSSecret struct {
 // Material gives back what TLSSecretData was made of.
 func (s *TLSSecret) Material() credential.Material { return s.material.Clone() }
 
-// Ceiling is the first instant at which a certificate above the leaf expires, among the chain and the trust anchor that it
-// ends at; where several anchors have signed it, the one that lives longest counts. ok is false where no anchor has.
-func (s *TLSSecret) Ceiling() (ceiling time.Time, ok bool) {
-	anchor := s.anchor()
-	if anchor == nil {
-		return time.Time{}, false
+// Path is the way from the leaf up to a trust anchor that counts at that instant. ok is false where there is none.
+func (s *TLSSecret) Path(now time.Time) (path Path, ok bool) {
+	return pathsAbove(s.Leaf, s.Intermediates, s.Authorities).At(now)
+}
+
+// Ceiling is the first instant at which a certificate above the leaf expires, on the path that counts at the instant now. ok
+// is false where no path leads to a trust anchor.
+func (s *TLSSecret) Ceiling(now time.Time) (ceiling time.Time, ok bool) {
+	path, ok := s.Path(now)
+	return path.NotAfter, ok
+}
+
+// Verify has Go verify the leaf up to a trust anchor, for each of its usages, at the instant now; a leaf that has expired, at
+// its last instant.
+func (s *TLSSecret) Verify(now time.Time) error {
+	if len(s.Authorities) == 0 {
+		return badSecret("there is no trust anchor in %s", credential.KeyAuthority)
 	}
-	ceiling = anchor.NotAfter
-	for _, certificate := range s.Intermediates {
-		if certificate.NotAfter.Before(ceiling) {
-			ceiling = certificate.NotAfter
+	if _, ok := s.Path(now); !ok {
+		return badSecret("no path leads from %s to a certificate in %s", Describe(s.Leaf), credential.KeyAuthority)
+	}
+	if now.After(s.Leaf.NotAfter) {
+		now = s.Leaf.NotAfter
+	}
+	for _, usage := range s.Leaf.ExtKeyUsage {
+		_, err := s.Leaf.Verify(x509.VerifyOptions{Roots: s.roots(), Intermediates: s.pool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
+		if err != nil {
+			return badSecret("%s does not verify: %w", Describe(s.Leaf), err)
 		}
 	}
-	return ceiling, true
+	return nil
 }
 
 // top is the last certificate of the chain.
@@ -74,29 +91,6 @@ func (s *TLSSecret) top() *x509.Certificate {
 		return s.Intermediates[len(s.Intermediates)-1]
 	}
 	return s.Leaf
-}
-
-// anchor is the trust anchor that the chain ends at: the one that lives longest, nil where there is none.
-func (s *TLSSecret) anchor() *x509.Certificate {
-	var best *x509.Certificate
-	top := s.top()
-	for _, candidate := range s.Authorities {
-		if best != nil && !candidate.NotAfter.After(best.NotAfter) {
-			continue
-		}
-		if candidate.Equal(top) || checkSignature(top, candidate) == nil {
-			best = candidate
-		}
-	}
-	return best
-}
-
-// signer is the certificate that has signed the leaf, nil where it is not there.
-func (s *TLSSecret) signer() *x509.Certificate {
-	if len(s.Intermediates) > 0 {
-		return s.Intermediates[0]
-	}
-	return s.anchor()
 }
 
 func (s *TLSSecret) roots() *x509.CertPool { return poolOf(s.Authorities) }

@@ -36,6 +36,7 @@ var elsewhere = map[string]string{
 	"IdentityInvalid":   "made of the spec and of the request for a certificate, in which no private key is; FuzzPEM",
 	"CertificateInvalid": "made of the findings about a certificate, in which no private key is; " +
 		"a Secret that is no certificate is FuzzParseTLSSecret's",
+	"UnsupportedAlgorithm": "made of object identifiers and subjects, which are read without the key; FuzzPEM",
 	"IssueFailed":        "an error of crypto/x509, which is given a signer and not a key's bytes",
 	"CandidateRejected":  "TestPostgreSQLKeepsTheContract: no password is in any error; TestNoErrorOfDriveHoldsASecret",
 	"CredentialRejected": "made of names and a number; what the server said is not in it",

@@ -7,34 +7,31 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
-	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/material"
 )
 
-const (
-	// maxChain bounds the certificates in an authority's tls.crt.
-	maxChain = 10
-	// minimumLeft is the least that a chain must still live for a certificate to be worth issuing.
-	minimumLeft = time.Minute
-)
+// minimumLeft is the least that a path must still live for a certificate to be worth issuing.
+const minimumLeft = time.Minute
 
 // Authority is a certificate authority whose key we hold. It is parsed once and then only read, also concurrently.
 type Authority struct {
-	signer      crypto.Signer
+	signer crypto.Signer
+	// certificate is the first of tls.crt: it names the signer of every leaf.
 	certificate *x509.Certificate
-	// chain is what is published behind a leaf, and anchors is what is trusted; both also as PEM.
-	chain      []*x509.Certificate
-	chainPEM   []byte
-	anchors    []*x509.Certificate
-	anchorsPEM []byte
-	// notBefore and notAfter are what is left when the validity of the certificate, the chain and the anchor is laid
-	// upon each other; first and last are the certificates that decide it.
-	notBefore, notAfter time.Time
-	first, last         *x509.Certificate
+	// paths lead from it, or from another certificate of its name and key, to the trust anchors. Which one counts depends
+	// on the instant.
+	paths material.Paths
+	// anchors is what is trusted; none where the Secret has no ca.crt, and the path ends at what is.
+	anchors []*x509.Certificate
+	// notes are about what was read and is not used.
+	notes []string
 }
 
 // Info is what a status shows of an authority.
@@ -47,178 +44,159 @@ type Info struct {
 	ChainNotAfter time.Time
 	// KeyID is the subject key identifier: the authority key identifier of every leaf.
 	KeyID []byte
-	// Anchors are the trust anchors, PEM: ca.crt of every identity.
-	Anchors []byte
+	// Chain is what is published behind every leaf, and Anchors are the trust anchors, PEM: ca.crt of every identity.
+	Chain, Anchors []byte
+	// Notes say what peers may not accept, and what cannot be issued.
+	Notes []string
 }
 
-// Info tells what a status shows.
-func (a *Authority) Info() Info {
+// Info tells what a status shows at an instant.
+func (a *Authority) Info(now time.Time) Info {
+	path := a.path(now)
+	signing := path.Certificates[0]
 	return Info{
-		SHA256:        material.SHA256(a.certificate),
-		Subject:       a.certificate.Subject.String(),
-		NotBefore:     a.certificate.NotBefore.UTC(),
-		NotAfter:      a.certificate.NotAfter.UTC(),
-		ChainNotAfter: a.notAfter.UTC(),
+		SHA256:        material.SHA256(signing),
+		Subject:       signing.Subject.String(),
+		NotBefore:     signing.NotBefore.UTC(),
+		NotAfter:      signing.NotAfter.UTC(),
+		ChainNotAfter: path.NotAfter.UTC(),
 		KeyID:         bytes.Clone(a.certificate.SubjectKeyId),
-		Anchors:       bytes.Clone(a.anchorsPEM),
+		Chain:         material.EncodeCertificates(path.Published()...),
+		Anchors:       a.anchorsPEM(path),
+		Notes:         slices.Concat(strictNotes(path), a.notes),
 	}
 }
 
-// Parse reads a key pair as a Secret holds it: crt is tls.crt (the certificate that signs first, then those above it),
-// key is tls.key, anchors is ca.crt and may be empty. It checks everything but the time, which Check looks at. An error
-// has class Permanent and reason AuthorityInvalid, and shows nothing of the key.
+// Parse reads a key pair as a Secret holds it: crt is tls.crt (the certificate that signs first, and those that lead up to
+// a trust anchor, in any order), key is tls.key, anchors is ca.crt and may be empty. It checks everything but the time, which
+// Check looks at. An error has class Permanent and reason AuthorityInvalid or UnsupportedAlgorithm, and shows nothing of
+// the key.
 func Parse(crt, key, anchors []byte) (*Authority, error) {
-	certificates, err := material.ParseCertificates(crt)
+	chain, err := material.ParseBundle(crt)
 	if err != nil {
 		return nil, invalid("tls.crt %w", err)
-	}
-	if len(certificates) > maxChain {
-		return nil, invalid("tls.crt holds %d certificates; a chain has at most %d", len(certificates), maxChain)
 	}
 	signer, err := material.ParseKey(key)
 	if err != nil {
 		return nil, invalid("tls.key: %w", err)
 	}
-	public, ok := certificates[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !public.Equal(signer.Public()) {
-		return nil, invalid("tls.key is not the key of the first certificate in tls.crt (%s)", material.Describe(certificates[0]))
+	if len(chain.Unreadable) > 0 && chain.Unreadable[0].Place == 1 {
+		return nil, invalid("the first certificate in tls.crt (%s) %w", chain.Unreadable[0], chain.Unreadable[0].Err)
 	}
-	if err := checkChain(certificates); err != nil {
+	a := &Authority{signer: signer, certificate: chain.Certificates[0]}
+	if err := a.checkKey(chain.Certificates); err != nil {
 		return nil, err
 	}
-	a := &Authority{signer: signer, certificate: certificates[0]}
-	if err := a.anchor(certificates, anchors); err != nil {
-		return nil, err
+	var trusted material.Bundle
+	if len(anchors) > 0 {
+		if trusted, err = material.ParseBundle(anchors); err != nil {
+			return nil, invalid("ca.crt %w", err)
+		}
 	}
-	a.chainPEM = material.EncodeCertificates(a.chain...)
-	a.anchorsPEM = material.EncodeCertificates(a.anchors...)
+	if a.paths, err = material.SearchPaths(a.certificate, chain, trusted); err != nil {
+		return nil, invalid("%w", err)
+	}
+	a.trust(trusted)
 	return a, nil
 }
 
-// checkChain checks that each certificate may sign, and has signed, the one before it, and that the path may be long
-// enough for one leaf below (RFC 5280, sections 4.2.1.3, 4.2.1.9 and 6.1).
-func checkChain(certificates []*x509.Certificate) error {
+// checkKey checks that the key is that of the first certificate, and that leaves can name it.
+func (a *Authority) checkKey(certificates []*x509.Certificate) error {
 	for i, certificate := range certificates {
-		if err := maySign(certificate); err != nil {
-			return invalid("certificate %d in tls.crt (%s) %w", i+1, material.Describe(certificate), err)
-		}
-		limited := certificate.MaxPathLen > 0 || certificate.MaxPathLenZero
-		if limited && certificate.MaxPathLen < i {
-			return invalid("certificate %d in tls.crt (%s) has the path length %d, which does not allow %d authorities below it",
-				i+1, material.Describe(certificate), certificate.MaxPathLen, i)
-		}
-		if i == 0 {
+		public, ok := certificate.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+		if !ok || !public.Equal(a.signer.Public()) {
 			continue
 		}
-		if err := certificates[i-1].CheckSignatureFrom(certificate); err != nil {
-			return invalid("certificate %d in tls.crt (%s) has not signed the one before it; the certificate that signs comes first, and each one after it has signed the one before: %w",
-				i+1, material.Describe(certificate), err)
+		if i > 0 {
+			return invalid("tls.key is not the key of the first certificate in tls.crt (%s), but of %s: put that one first", material.Describe(a.certificate), material.Describe(certificate))
 		}
+		if len(certificate.SubjectKeyId) == 0 {
+			return invalid("the certificate %s has no subject key identifier, which every authority must have (RFC 5280, section 4.2.1.2): make it again with subjectKeyIdentifier=hash", material.Describe(certificate))
+		}
+		return nil
 	}
-	if len(certificates[0].SubjectKeyId) == 0 {
-		return invalid("the certificate %s has no subject key identifier, which every authority must have (RFC 5280, section 4.2.1.2); make it again with subjectKeyIdentifier=hash", material.Describe(certificates[0]))
-	}
-	return nil
+	return invalid("tls.key is not the key of the first certificate in tls.crt (%s)", material.Describe(a.certificate))
 }
 
-func maySign(certificate *x509.Certificate) error {
-	switch {
-	case !certificate.BasicConstraintsValid || !certificate.IsCA:
-		return errors.New("is not an authority: its basic constraints lack CA:TRUE")
-	case certificate.KeyUsage&x509.KeyUsageCertSign == 0:
-		return errors.New("may not sign certificates: its key usage lacks keyCertSign")
-	case len(certificate.UnhandledCriticalExtensions) > 0:
-		return fmt.Errorf("has critical extensions that TLS peers do not know: %v", certificate.UnhandledCriticalExtensions)
+// trust takes the trust anchors that the Secret has. What is no authority cannot be one, and is left out.
+func (a *Authority) trust(given material.Bundle) {
+	left := len(given.Unreadable)
+	for _, certificate := range given.Certificates {
+		if certificate.Version >= 3 && !certificate.IsCA {
+			left++
+			continue
+		}
+		a.anchors = append(a.anchors, certificate)
 	}
-	return nil
+	if left > 0 {
+		a.notes = append(a.notes, fmt.Sprintf("%d of the %d certificates in ca.crt are left out, since they are no authorities or Go cannot read them.",
+			left, len(given.Certificates)+len(given.Unreadable)))
+	}
 }
 
-// anchor decides what is published and what is trusted (see the package comment), and between when.
-func (a *Authority) anchor(certificates []*x509.Certificate, given []byte) error {
-	top := certificates[len(certificates)-1]
-	a.chain = certificates
-	a.anchors = []*x509.Certificate{top}
-	if selfIssued(top) {
-		if err := checkRoot(top); err != nil {
-			return err
-		}
-		a.chain = certificates[:len(certificates)-1]
-	}
-	trusted := top
-	if len(bytes.TrimSpace(given)) > 0 {
-		var err error
-		if a.anchors, err = material.ParseCertificates(given); err != nil {
-			return invalid("ca.crt %w", err)
-		}
-		if trusted, err = findAnchor(a.anchors, top); err != nil {
-			return err
-		}
-	}
-	a.notBefore, a.notAfter = trusted.NotBefore, trusted.NotAfter
-	a.first, a.last = trusted, trusted
-	for _, certificate := range certificates {
-		if certificate.NotBefore.After(a.notBefore) {
-			a.notBefore, a.first = certificate.NotBefore, certificate
-		}
-		if certificate.NotAfter.Before(a.notAfter) {
-			a.notAfter, a.last = certificate.NotAfter, certificate
-		}
-	}
-	return nil
+// path is the one that counts at an instant. Parse has found at least one.
+func (a *Authority) path(now time.Time) material.Path {
+	path, _ := a.paths.At(now)
+	return path
 }
 
-// findAnchor picks the anchor that the chain ends at; of several the one that lives longest.
-func findAnchor(anchors []*x509.Certificate, top *x509.Certificate) (*x509.Certificate, error) {
-	var best *x509.Certificate
-	for i, candidate := range anchors {
-		if err := maySign(candidate); err != nil {
-			return nil, invalid("certificate %d in ca.crt (%s) %w", i+1, material.Describe(candidate), err)
-		}
-		signed := candidate.Equal(top) || top.CheckSignatureFrom(candidate) == nil
-		if signed && (best == nil || candidate.NotAfter.After(best.NotAfter)) {
-			best = candidate
-		}
+func (a *Authority) anchorsPEM(path material.Path) []byte {
+	if len(a.anchors) == 0 {
+		return material.EncodeCertificates(path.Anchor())
 	}
-	if best == nil {
-		return nil, invalid("no certificate in ca.crt has signed the last one in tls.crt (%s), so that nobody who trusts ca.crt would trust this authority", material.Describe(top))
-	}
-	return best, nil
+	return material.EncodeCertificates(a.anchors...)
 }
 
-// selfIssued tells a root from an intermediate without trusting its signature.
-func selfIssued(certificate *x509.Certificate) bool {
-	return bytes.Equal(certificate.RawSubject, certificate.RawIssuer) &&
-		(len(certificate.AuthorityKeyId) == 0 || bytes.Equal(certificate.AuthorityKeyId, certificate.SubjectKeyId))
+// usageNotes say which of the usages the extended key usages along the path take away. It is an error where none is left.
+func (a *Authority) usageNotes(usages []issuer.Usage, now time.Time) ([]string, error) {
+	path := a.path(now)
+	var out []string
+	for _, usage := range usages {
+		if limiting := path.Limiting(material.Usage(usage)); limiting != nil {
+			out = append(out, fmt.Sprintf("It cannot issue certificates for %s: the extended key usage of %s does not include it.", usage, material.Describe(limiting)))
+		}
+	}
+	if len(out) > 0 && len(out) == len(usages) {
+		return nil, invalid("the extended key usage of %s includes none of constraints.usages, %s: change constraints.usages, or have the certificate signed again",
+			material.Describe(path.Limiting(material.Usage(usages[0]))), allowed(usages))
+	}
+	return out, nil
 }
 
-// checkRoot refuses a damaged root. Nobody relies on the signature of a trust anchor upon itself, so one with an outdated
-// hash function is let through.
-func checkRoot(root *x509.Certificate) error {
-	var outdated x509.InsecureAlgorithmError
-	if err := root.CheckSignatureFrom(root); err != nil && !errors.As(err, &outdated) {
-		return invalid("the root %s is damaged: %w", material.Describe(root), err)
+// strictNotes say what strict peers refuse.
+func strictNotes(path material.Path) []string {
+	findings := path.Strict()
+	if len(findings) == 0 {
+		return nil
 	}
-	return nil
+	return []string{fmt.Sprintf("Strict peers (Python 3.13, openssl -x509_strict) refuse it: %s; to satisfy them, sign the same key again as docs/runbooks/AuthorityInvalid.md shows.",
+		strings.Join(findings, ", "))}
 }
 
 // Check tells whether the authority can sign at the instant now, and for at least a minute more. An error has class
 // Permanent, and reason AuthorityExpired if the authority or one above it has expired or is about to, AuthorityInvalid if
 // one of them is not valid yet.
 func (a *Authority) Check(now time.Time) error {
-	if now.Before(a.notBefore) {
+	path := a.path(now)
+	if now.Before(path.NotBefore) {
 		// The instant now is not said: a message that changes at each look is a write at each look.
-		return invalid("the certificate %s is not valid before %s; check the clocks", material.Describe(a.first), material.Instant(a.notBefore))
+		return invalid("the certificate %s is not valid before %s; check the clocks", material.Describe(path.First), material.Instant(path.NotBefore))
 	}
-	if left := a.notAfter.Sub(now); left < minimumLeft {
+	if left := path.NotAfter.Sub(now); left < minimumLeft {
 		word := "expires"
 		if left < 0 {
 			word = "has expired"
 		}
-		return fault.Permanent(fault.AuthorityExpired, fmt.Errorf("the certificate %s %s at %s; renew the authority", material.Describe(a.last), word, material.Instant(a.notAfter)))
+		return fault.Permanent(fault.AuthorityExpired, fmt.Errorf("the certificate %s %s at %s; renew the authority", material.Describe(path.Last), word, material.Instant(path.NotAfter)))
 	}
 	return nil
 }
 
+// invalid has the reason AuthorityInvalid, unless the cause is an algorithm that is not supported.
 func invalid(format string, args ...any) error {
-	return fault.Permanent(fault.AuthorityInvalid, fmt.Errorf(format, args...))
+	err := fmt.Errorf(format, args...)
+	if fault.ReasonOf(err, "") == fault.UnsupportedAlgorithm {
+		return fault.Permanent(fault.UnsupportedAlgorithm, err)
+	}
+	return fault.Permanent(fault.AuthorityInvalid, err)
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
@@ -139,16 +140,16 @@ func (r *rules) checkUsages(usages []issuer.Usage) error {
 	return nil
 }
 
-// checkSubject looks at the common name and the organizations. Some clients (OpenSSL's X509_check_host) take the common
-// name of a server for its host name where the certificate has no DNS name; it must then pass as one too, or commonNames
-// would be a way around dnsNames.
+// checkSubject looks at the common name and the organizations.
 func (r *rules) checkSubject(names material.Names, usages []issuer.Usage) error {
 	if cn := names.CommonName; cn != "" {
 		if !slices.ContainsFunc(r.CommonNames, func(pattern string) bool { return glob(pattern, cn) }) {
 			return refused("the common name %q is outside of constraints.commonNames, which allows %s", cn, allowed(r.CommonNames))
 		}
-		if len(names.DNSNames) == 0 && slices.Contains(usages, issuer.ServerAuth) && readsAsHost(cn) && !r.allowsDNS(strings.ToLower(cn)) {
-			return refused("the common name %q of a server without DNS names is read as its host name, and is outside of constraints.dnsNames, which allows %s; leave it out, or add a DNS name", cn, allowed(r.DNSNames))
+		if slices.Contains(usages, issuer.ServerAuth) {
+			if err := r.checkServerName(names); err != nil {
+				return err
+			}
 		}
 	}
 	organization := func(name string) bool {
@@ -157,9 +158,54 @@ func (r *rules) checkSubject(names material.Names, usages []issuer.Usage) error 
 	return each("organization", names.Organizations, organization, "organizations", r.Organizations)
 }
 
-// readsAsHost includes names with underscores, which no standard allows and resolvers do.
+// checkServerName looks at the common name of a server as clients do that take it for a host name or an address. It must then
+// pass as one too, or commonNames would be a way around dnsNames and ipRanges. OpenSSL and Node.js look at it where there is
+// no DNS name; libpq, where there is none of the kind of the host that it was given, a DNS name or an IP address.
+func (r *rules) checkServerName(names material.Names) error {
+	cn := strings.ToLower(names.CommonName)
+	switch {
+	case readsAsAddress(cn):
+		address, err := netip.ParseAddr(bareHost(cn))
+		if len(names.DNSNames) > 0 && len(names.IPAddresses) > 0 || err == nil && address.Zone() == "" && r.allowsIP(address.AsSlice()) {
+			return nil
+		}
+		return refused("the common name %q of a server is read as its IP address, and is outside of constraints.ipRanges, which allows %s; leave it out, or choose another", names.CommonName, allowed(r.IPRanges))
+	case len(names.DNSNames) > 0 || !readsAsHost(cn) || r.allowsDNS(bareHost(cn)):
+		return nil
+	}
+	return refused("the common name %q of a server without DNS names is read as its host name, and is outside of constraints.dnsNames, which allows %s; leave it out, or add a DNS name", names.CommonName, allowed(r.DNSNames))
+}
+
+// bareHost takes away what does not change which host is meant.
+func bareHost(name string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"), ".")
+}
+
+// readsAsAddress includes every name whose last label is a number: some clients read 127.1 and 2130706433 as 127.0.0.1, and
+// libpq finds 10.0.0.1 in *.0.0.1.
+func readsAsAddress(name string) bool {
+	name = bareHost(name)
+	if _, err := netip.ParseAddr(name); err == nil {
+		return true
+	}
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	digits := "0123456789"
+	if hex, found := strings.CutPrefix(last, "0x"); found {
+		last, digits = hex, "0123456789abcdef"
+	}
+	return last != "" && strings.Trim(last, digits) == ""
+}
+
+// readsAsHost holds for whatever has a dot, a wildcard or a colon, and for a single label. A label may have underscores,
+// which no standard allows and resolvers do, and characters outside of ASCII, which Java makes a host name of.
 func readsAsHost(name string) bool {
-	return material.CheckDNSName(strings.ReplaceAll(name, "_", "x")) == nil
+	const dots = ".*:\u3002\uff0e\uff61"
+	if strings.ContainsAny(name, dots) {
+		return true
+	}
+	return !strings.ContainsFunc(name, func(c rune) bool {
+		return c <= unicode.MaxASCII && c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z')
+	})
 }
 
 func each(kind string, values []string, ok func(string) bool, constraint string, list []string) error {

@@ -59,7 +59,8 @@ func (i *Issuer) Issue(ctx context.Context, request issuer.Request) (issuer.Chai
 	if err != nil {
 		return issuer.Chain{}, err
 	}
-	leaf, err := i.sign(template, csr)
+	path := i.authority.path(request.Now)
+	leaf, err := i.sign(template, csr, path.Certificates[0])
 	if err != nil {
 		return issuer.Chain{}, err
 	}
@@ -67,8 +68,8 @@ func (i *Issuer) Issue(ctx context.Context, request issuer.Request) (issuer.Chai
 		return issuer.Chain{}, fmt.Errorf("checking the constraints on the result: %w", err)
 	}
 	return issuer.Chain{
-		Certificates: slices.Concat(material.EncodeCertificates(leaf), i.authority.chainPEM),
-		Authorities:  slices.Clone(i.authority.anchorsPEM),
+		Certificates: slices.Concat(material.EncodeCertificates(leaf), material.EncodeCertificates(path.Published()...)),
+		Authorities:  i.authority.anchorsPEM(path),
 	}, nil
 }
 
@@ -82,9 +83,9 @@ func (i *Issuer) Permit(leaf *x509.Certificate) error {
 	if err := i.rules.check(shown.Names, usages); err != nil {
 		return err
 	}
-	if leaf.NotAfter.After(i.authority.notAfter) {
+	if until := i.authority.paths.Until(); leaf.NotAfter.After(until) {
 		return refused("the certificate ends at %s, after its authority %s at %s",
-			material.Instant(leaf.NotAfter), material.Describe(i.authority.last), material.Instant(i.authority.notAfter))
+			material.Instant(leaf.NotAfter), material.Describe(i.authority.certificate), material.Instant(until))
 	}
 	return i.rules.checkLifetime(shown.Lifetime)
 }
@@ -109,14 +110,18 @@ func (i *Issuer) template(request issuer.Request) (*x509.Certificate, error) {
 	if err := i.rules.checkLifetime(request.Lifetime); err != nil {
 		return nil, err
 	}
+	path := i.authority.path(request.Now)
+	if err := leaves(path, request.Usages); err != nil {
+		return nil, err
+	}
 	serial, err := newSerial()
 	if err != nil {
 		return nil, err
 	}
 	now := request.Now.UTC().Truncate(time.Second)
 	notAfter := now.Add(lifetime)
-	if notAfter.After(i.authority.notAfter) {
-		notAfter = i.authority.notAfter
+	if notAfter.After(path.NotAfter) {
+		notAfter = path.NotAfter
 	}
 	return &x509.Certificate{
 		SerialNumber:          serial,
@@ -135,7 +140,7 @@ func (i *Issuer) template(request issuer.Request) (*x509.Certificate, error) {
 }
 
 // sign takes the public key out of the request, and nothing else.
-func (i *Issuer) sign(template *x509.Certificate, csr *x509.CertificateRequest) (*x509.Certificate, error) {
+func (i *Issuer) sign(template *x509.Certificate, csr *x509.CertificateRequest, parent *x509.Certificate) (*x509.Certificate, error) {
 	keyID, err := material.SubjectKeyID(csr.PublicKey)
 	if err != nil {
 		return nil, err
@@ -146,7 +151,7 @@ func (i *Issuer) sign(template *x509.Certificate, csr *x509.CertificateRequest) 
 	if _, ok := csr.PublicKey.(*rsa.PublicKey); ok && slices.Contains(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
 		template.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, i.authority.certificate, csr.PublicKey, i.authority.signer)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, csr.PublicKey, i.authority.signer)
 	if err != nil {
 		return nil, fault.Transient(fault.IssueFailed, fmt.Errorf("signing the certificate: %w", err))
 	}
@@ -154,8 +159,18 @@ func (i *Issuer) sign(template *x509.Certificate, csr *x509.CertificateRequest) 
 	if err != nil {
 		return nil, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("reading back the signed certificate: %w", err))
 	}
-	material.Signed(leaf, i.authority.certificate)
+	material.Signed(leaf, parent)
 	return leaf, nil
+}
+
+// leaves refuses a usage that the extended key usages along the path take away: every peer would refuse the certificate.
+func leaves(path material.Path, usages []issuer.Usage) error {
+	for _, usage := range usages {
+		if limiting := path.Limiting(material.Usage(usage)); limiting != nil {
+			return refused("the usage %q cannot be issued: the extended key usage of the authority's certificate %s does not include it; choose another authority, or have that certificate signed again", usage, material.Describe(limiting))
+		}
+	}
+	return nil
 }
 
 func extKeyUsages(usages []issuer.Usage) []x509.ExtKeyUsage {

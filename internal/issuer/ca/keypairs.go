@@ -14,7 +14,7 @@ import (
 type KeyPairs struct{}
 
 // Parse implements issuer.KeyPairs.
-func (KeyPairs) Parse(crt, key, anchors []byte, constraints issuer.Constraints) (*issuer.Authority, error) {
+func (KeyPairs) Parse(crt, key, anchors []byte, constraints issuer.Constraints, now time.Time) (*issuer.Authority, error) {
 	parsed, err := Parse(crt, key, anchors)
 	if err != nil {
 		return nil, err
@@ -23,10 +23,15 @@ func (KeyPairs) Parse(crt, key, anchors []byte, constraints issuer.Constraints) 
 	if err != nil {
 		return nil, err
 	}
-	info := parsed.Info()
+	notes, err := parsed.usageNotes(constraints.Usages, now)
+	if err != nil {
+		return nil, err
+	}
+	info := parsed.Info(now)
 	return &issuer.Authority{
 		Issuer: signer, SHA256: info.SHA256, Subject: info.Subject,
-		NotBefore: info.NotBefore, NotAfter: info.ChainNotAfter, KeyID: info.KeyID, Anchors: info.Anchors,
+		NotBefore: info.NotBefore, NotAfter: info.ChainNotAfter, KeyID: info.KeyID,
+		Chain: info.Chain, Anchors: info.Anchors, Notes: append(notes, info.Notes...),
 	}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,7 +47,7 @@ func makeAuthority(tb testing.TB, name string, above *member, algorithm material
 		tb.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		SerialNumber: nextSerial(), Subject: pkix.Name{CommonName: name},
 		NotBefore: now.Add(-24 * time.Hour).Truncate(time.Second), NotAfter: now.Add(1000 * time.Hour).Truncate(time.Second),
 		BasicConstraintsValid: true, IsCA: true, MaxPathLen: -1, SubjectKeyId: id,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
@@ -68,6 +69,11 @@ func makeAuthority(tb testing.TB, name string, above *member, algorithm material
 	}
 	return member{certificate: certificate, key: key, keyPEM: sensitive.Reveal()}
 }
+
+// nextSerial gives each certificate its own number.
+var serials atomic.Int64
+
+func nextSerial() *big.Int { return big.NewInt(time.Now().UnixNano() + serials.Add(1)) }
 
 // shape is the key pair of one kind of authority.
 type shape struct {

@@ -24,6 +24,16 @@ import (
 // anchor that is not self-signed.
 func OpenSSLVerify(tb testing.TB, chain issuer.Chain, usage issuer.Usage, at time.Time, partial bool) error {
 	tb.Helper()
+	args := []string{"-x509_strict"}
+	if partial {
+		args = append(args, "-partial_chain")
+	}
+	return OpenSSLJudge(tb, chain, usage, at, args...)
+}
+
+// OpenSSLJudge runs "openssl verify" on a chain, for one usage, at a given instant, with further arguments.
+func OpenSSLJudge(tb testing.TB, chain issuer.Chain, usage issuer.Usage, at time.Time, further ...string) error {
+	tb.Helper()
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
 		tb.Fatal("the command openssl is missing; run hack/install-deps.sh test")
@@ -39,13 +49,10 @@ func OpenSSLVerify(tb testing.TB, chain issuer.Chain, usage issuer.Usage, at tim
 		}
 	}
 	purpose := map[issuer.Usage]string{issuer.ClientAuth: "sslclient", issuer.ServerAuth: "sslserver"}[usage]
-	args := []string{"verify", "-x509_strict", "-no-CAfile", "-no-CApath", "-no-CAstore", "-purpose", purpose,
-		"-attime", strconv.FormatInt(at.Unix(), 10), "-CAfile", "ca.pem"}
+	args := append([]string{"verify", "-no-CAfile", "-no-CApath", "-no-CAstore", "-purpose", purpose,
+		"-attime", strconv.FormatInt(at.Unix(), 10), "-CAfile", "ca.pem"}, further...)
 	if len(bytes.TrimSpace(rest)) > 0 {
 		args = append(args, "-untrusted", "chain.pem")
-	}
-	if partial {
-		args = append(args, "-partial_chain")
 	}
 	command := exec.CommandContext(tb.Context(), openssl, append(args, "leaf.pem")...)
 	command.Dir = folder
