@@ -29,6 +29,8 @@ const (
 	// life is over. It warns when 7/10 of that time are left, and alarms in the last lifetime, in which certificates are cut
 	// short, but not before a third of the warning's time is over.
 	authorityWarnLifetimes = 3
+	// maxNamed bounds a subject within a message, in bytes.
+	maxNamed = 256
 )
 
 // authorityReconciler keeps authorities of one kind: makes the key of a managed one, once, and watches over every one.
@@ -72,6 +74,8 @@ func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) r
 	}
 	if authority != nil {
 		showAuthority(parts.status, parts.spec, authority)
+		out.subject = fmt.Sprintf("The certificate of %s (%s)", parts.id, eventlog.Bounded(cmp.Or(authority.Subject, "without a subject"), maxNamed))
+		out.remedy = "Nothing renews it automatically: replace it as in docs/runbooks/AuthorityExpired.md."
 		out.health = authorityHealth(now, parts.spec, authority)
 		if err == nil {
 			err = authority.Check(ctx, now)

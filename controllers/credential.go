@@ -35,8 +35,11 @@ func reportOf(kind, subject string, parts statusParts, outcome Outcome, fallback
 	found.cause = causeOf(outcome, fallback)
 	found.unread = o.Now.IsZero() && found.cause != nil
 	found.unseen = outcome.Conflict || found.unread && found.cause.class == fault.ClassTransient && outcome.Failures < patientReads
+	found.standing = standingOf(outcome, found.cause)
+	found.untold = outcome.Err != nil && !rotates(outcome.FailedStep) && outcome.FailedStep != rotation.StepProbe
+	found.doing = outcome.Decision.Message
 	found.ready, found.reason, found.message = readiness(outcome, subject, found.cause)
-	found.progressing = found.cause == nil && (o.Current == nil || o.Current.Fingerprint != o.Fingerprint && o.Pending != nil)
+	found.progressing = found.cause == nil && !o.Suspended && (o.Current == nil || o.Current.Fingerprint != o.Fingerprint && o.Pending != nil)
 	found.rotating = rotatingOf(outcome, found.cause)
 	found.deleting = o.Deleting
 	if took := outcome.Snapshot.TookOver; took != "" {
@@ -65,23 +68,33 @@ func suspendedMessage(o rotation.Observation) string {
 func causeOf(outcome Outcome, fallback fault.Reason) *trouble {
 	switch {
 	case outcome.Err != nil:
-		t := newTrouble(outcome.Err, fallback)
-		if t.class == fault.ClassTransient && !outcome.NextAttempt.IsZero() {
-			t.message += fmt.Sprintf(". It is tried again at %s", instant(outcome.NextAttempt))
-		}
-		return t
+		// When it is tried again is in the status, and not in these words: what repeats reads the same, and is counted.
+		return newTrouble(outcome.Err, fallback)
 	case outcome.Decision.Unmet != nil:
 		return troubleOf(*outcome.Decision.Unmet)
 	case outcome.Observation.Deleting:
 		return nil
 	}
-	for _, unmet := range outcome.Observation.Preconditions {
-		// What could not be found out is told when it stands in the way.
+	return unmetTrouble(outcome.Observation)
+}
+
+// unmetTrouble returns the first precondition that does not hold. What could not be found out is told when it stands in the way.
+func unmetTrouble(o rotation.Observation) *trouble {
+	for _, unmet := range o.Preconditions {
 		if !unmet.Transient {
 			return troubleOf(unmet)
 		}
 	}
 	return nil
+}
+
+// standingOf returns what stands in the way of the next rotation besides the cause.
+func standingOf(outcome Outcome, cause *trouble) *trouble {
+	standing := unmetTrouble(outcome.Observation)
+	if cause == nil || standing == nil || outcome.Observation.Deleting || standing.reason == cause.reason || standing.class == fault.ClassPending {
+		return nil
+	}
+	return standing
 }
 
 // readiness judges what the user's Secret shows, and nothing else: a rotation that fails leaves it as it is.
@@ -97,6 +110,9 @@ func readiness(outcome Outcome, subject string, cause *trouble) (status metav1.C
 		return metav1.ConditionUnknown, "", ""
 	case o.Current == nil && cause != nil:
 		return metav1.ConditionFalse, "", ""
+	case o.Current == nil && o.Suspended && !o.Deleting:
+		return metav1.ConditionFalse, v1alpha1.ReasonSuspended, "Nothing is published, and nothing is made while rotation is suspended: " +
+			"set spec.suspend to false, here or in the policy."
 	case o.Current == nil:
 		return metav1.ConditionUnknown, v1alpha1.ReasonProgressing, outcome.Decision.Message
 	case !o.Current.NotAfter.IsZero() && !o.Now.Before(o.Current.NotAfter):
@@ -106,12 +122,27 @@ func readiness(outcome Outcome, subject string, cause *trouble) (status metav1.C
 			"%s was issued at %s, when the clock was ahead, and is not valid yet.%s", subject, instant(o.Current.CommittedAt), why)
 	case o.Proof.Seq == o.Current.Seq && o.Proof.Answer == credential.Rejected:
 		return metav1.ConditionFalse, v1alpha1.ReasonCredentialRejected, fmt.Sprintf("%s is refused by the server.%s", subject, why)
-	case o.Target != rotation.TargetShowsCurrent && cause != nil:
+	case !showsCurrent(outcome) && cause != nil:
 		return metav1.ConditionFalse, "", ""
-	case o.Target != rotation.TargetShowsCurrent:
+	case !showsCurrent(outcome):
 		return metav1.ConditionUnknown, v1alpha1.ReasonProgressing, outcome.Decision.Message
 	}
 	return metav1.ConditionTrue, v1alpha1.ReasonPublished, publishedMessage(outcome, subject)
+}
+
+// showsCurrent reports whether the data of the user's Secret are those of the current version. Labels and annotations that could
+// not be written do not keep anybody from using it.
+func showsCurrent(outcome Outcome) bool {
+	return outcome.Observation.Target == rotation.TargetShowsCurrent || outcome.Snapshot.Target == rotation.TargetShowsCurrent ||
+		outcome.Snapshot.ShowsData
+}
+
+// shownOf returns the version whose credential the user's Secret holds; nil where it holds none of ours.
+func shownOf(outcome Outcome) *rotation.Version {
+	if current := outcome.Snapshot.Ledger.Current; outcome.Snapshot.Target == rotation.TargetShowsCurrent && current != nil {
+		return &current.Version
+	}
+	return outcome.Snapshot.Shown
 }
 
 func publishedMessage(outcome Outcome, subject string) string {

@@ -66,12 +66,12 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 	if !deleting && controllerutil.AddFinalizer(object, v1alpha1.Finalizer) {
 		// Before anything is made that would have to be withdrawn.
 		if err := r.client.Update(ctx, object); err != nil {
-			return r.statusFailed(ctx, ctrl.Result{RequeueAfter: lookAgainBroken}, err)
+			return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lookAgainBroken}, err)
 		}
 	}
 	cluster, err := r.cluster.id(ctx)
 	if err != nil && !(deleting && r.rotator.over(withdrawDeadline(object.DeletionTimestamp), object.DeletionTimestamp.Time)) {
-		return r.statusFailed(ctx, ctrl.Result{RequeueAfter: lookAgainBroken}, err)
+		return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lookAgainBroken}, err)
 	}
 	before := object.DeepCopy()
 	login := r.resolve(ctx, object)
@@ -179,7 +179,10 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Sub
 		return material.Login(loginName(object, ref.Slot), int(spec.Password.Length), material.Alphabet(spec.Password.Alphabet))
 	}
 	if login.policyErr != nil {
-		out.Preconditions = append(out.Preconditions, unmetOf(login.policyErr))
+		// Whether it was suspended cannot be known, so nothing is taken away or repaired as long as it is missing.
+		unmet := unmetOf(login.policyErr)
+		unmet.Brake = true
+		out.Preconditions = append(out.Preconditions, unmet)
 	}
 	if login.resolveErr != nil {
 		out.Preconditions = append(out.Preconditions, unmetOf(login.resolveErr))

@@ -40,21 +40,43 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 		return found
 	}
 	before := *status.DeepCopy()
-	status.NextRotationTime = timeRef(outcome.Health.Due)
-	current := outcome.Snapshot.Ledger.Current
-	if current == nil {
-		status.Revision, status.ActiveUsername, status.LastRotationTime = 0, "", nil
-		status.Binding, status.Previous, status.Proof = nil, nil, nil
-		found.verified, found.previousInUse = nil, nil
-		return found
+	found.deadlineUnknown = login.policyErr != nil
+	if !found.deadlineUnknown {
+		status.NextRotationTime = timeRef(outcome.Health.Due)
 	}
-	status.Revision, status.ActiveUsername = current.Seq, loginName(object, current.Slot)
-	status.LastRotationTime = timeRef(current.CommittedAt)
-	status.Binding = &v1alpha1.Binding{Name: object.Spec.SecretName}
-	found.verified = verifiedOf(object, endpointOf(login), outcome, found.cause)
-	found.previousInUse = describePrevious(object, outcome)
-	found.news = append(found.news, r.newsOf(ctx, login, cluster, before, outcome)...)
+	current := outcome.Snapshot.Ledger.Current
+	switch shownCurrent := describeShown(object, outcome); {
+	case shownCurrent:
+		found.verified = verifiedOf(object, endpointOf(login), outcome, found.cause)
+		found.previousInUse = describePrevious(object, outcome)
+	case status.ActiveUsername != "":
+		// The Secret shows the previous login still: what was said of that holds.
+		status.Previous, found.previousInUse = nil, nil
+	default:
+		status.Proof, found.verified = nil, nil
+		found.previousInUse = describePrevious(object, outcome)
+	}
+	if current != nil {
+		found.news = append(found.news, r.newsOf(ctx, login, cluster, before, outcome)...)
+	}
 	return found
+}
+
+// describeShown says in the status what the Secret shows, and reports whether that is the current version: what the ledger
+// holds beyond it is not published yet. Where the Secret shows nothing of ours, only the time of the last rotation stays.
+func describeShown(object *v1alpha1.DatabaseCredential, outcome Outcome) bool {
+	status, current, shown := &object.Status, outcome.Snapshot.Ledger.Current, shownOf(outcome)
+	if current == nil || shown == nil {
+		status.Revision, status.ActiveUsername, status.Binding = 0, "", nil
+		if current == nil {
+			status.LastRotationTime = nil
+		}
+		return false
+	}
+	status.Revision, status.ActiveUsername = shown.Seq, loginName(object, shown.Slot)
+	status.LastRotationTime = timeRef(shown.CommittedAt)
+	status.Binding = &v1alpha1.Binding{Name: object.Spec.SecretName}
+	return shown.Seq == current.Seq
 }
 
 // verifiedOf says when and where the published login was proven. A process that has not asked yet leaves what is said.
@@ -64,7 +86,7 @@ func verifiedOf(object *v1alpha1.DatabaseCredential, endpoint string, outcome Ou
 	said := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVerified)
 	if outcome.FailedStep == rotation.StepProbe && cause != nil && proof.Answer != credential.Rejected {
 		return &metav1.Condition{Status: metav1.ConditionUnknown, Reason: cause.reason,
-			Message: fmt.Sprintf("Whether login %s is accepted could not be found out: %s", login, cause.message)}
+			Message: fmt.Sprintf("The last attempt to prove login %s failed: %s", login, cause.message)}
 	}
 	if proof.Seq != outcome.Observation.Current.Seq || proof.Answer == credential.Unknown {
 		if said != nil && status.Proof != nil && status.Proof.Login == login {
@@ -133,10 +155,10 @@ func clientsOf(sessions *credential.Sessions) string {
 func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin, cluster string, before v1alpha1.DatabaseCredentialStatus, outcome Outcome) []news {
 	object, current := login.object, outcome.Snapshot.Ledger.Current
 	var out []news
-	if current.Seq > before.Revision {
+	if shownFirst(before, object.Status, current.Version) {
 		text := fmt.Sprintf("Revision %d with login %s is published in Secret %s.", current.Seq, loginName(object, current.Slot), object.Spec.SecretName)
 		if previous := outcome.Snapshot.Ledger.Previous; previous != nil {
-			text += fmt.Sprintf(" Login %s stays accepted until %s.", loginName(object, previous.Slot), instant(rotation.RetireAt(outcome.Observation)))
+			text += overlapNews(loginName(object, previous.Slot), rotation.RetireAt(outcome.Observation))
 		}
 		out = append(out, news{v1alpha1.ReasonRotated, actionPublish, text})
 	}
@@ -146,6 +168,24 @@ func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin,
 		}
 	}
 	return out
+}
+
+// shownFirst reports whether the Secret shows the current version for the first time. A version that was shown, and whose Secret
+// was gone for a while, is no news.
+func shownFirst(before, after v1alpha1.DatabaseCredentialStatus, current rotation.Version) bool {
+	if after.Revision != current.Seq || current.Seq <= before.Revision {
+		return false
+	}
+	return before.Revision > 0 || before.LastRotationTime == nil || !timeRef(current.CommittedAt).Equal(before.LastRotationTime)
+}
+
+// overlapNews says how long the previous login stays accepted; that is not known before it is recorded when its successor was
+// published.
+func overlapNews(login string, until time.Time) string {
+	if until.IsZero() {
+		return fmt.Sprintf(" Login %s stays accepted during the overlap.", login)
+	}
+	return fmt.Sprintf(" Login %s stays accepted until %s.", login, instant(until))
 }
 
 // slotOf is the slot of a login; empty where it is in none.
@@ -201,7 +241,7 @@ func (r *credentialReconciler) leaveBehind(ctx context.Context, login *databaseL
 	var what, todo []string
 	if left.Remote != nil {
 		names := fmt.Sprintf("logins %s and %s", loginName(object, "a"), loginName(object, "b"))
-		if object.Status.Revision == 0 {
+		if object.Status.Revision == 0 && object.Status.LastRotationTime == nil {
 			names += ", if they were created,"
 		}
 		what = append(what, fmt.Sprintf("%s on DatabaseServer %s", names, object.Spec.ServerRef.Name))

@@ -4,7 +4,7 @@
 package controllers
 
 import (
-	"fmt"
+	"errors"
 	"time"
 
 	"github.com/rekey/rekey/internal/fault"
@@ -91,9 +91,30 @@ func (p *pass) fight() error {
 	if h.count < freeHeals {
 		return nil
 	}
-	return fault.Blocked(fault.SecretConflict, fmt.Errorf(
-		"somebody else changes the Secret each time that it is written, %d times in a row by now: find out who, with `kubectl get secret -o yaml --show-managed-fields`. It is not written again before %s",
-		h.count, instant(h.next())))
+	until := "rekey writes it less and less often"
+	if !p.Traits.Remote {
+		until = "a new certificate is issued each time that the one in it is gone or damaged"
+	}
+	return fault.Blocked(fault.SecretConflict, errors.New("another controller or a user changes the Secret each time that rekey writes it: "+
+		"find out who, with `kubectl get secret -o yaml --show-managed-fields`. Until that ends, "+until))
+}
+
+// untilIssue is how long it is until a source without a ledger may make another version; 0 or less where it may.
+func (p *pass) untilIssue(now time.Time) time.Duration {
+	wait := issueFloor - now.Sub(p.memo.issued)
+	if p.Traits.Remote || p.memo.issued.IsZero() || wait > issueFloor {
+		return 0
+	}
+	return wait
+}
+
+// issuedAgain notes when a certificate was published. Where this process published one before, and it was gone or damaged
+// since, another one changes the Secret, which is told as for a Secret that only had to be written again.
+func (p *pass) issuedAgain(now time.Time) {
+	if p.out.Observation.Current == nil && !p.memo.issued.IsZero() {
+		p.memo.heals = heals{count: p.memo.heals.at(now).count + 1, last: now}
+	}
+	p.memo.issued = now
 }
 
 // stillFighting reports a fight over the Secret until it is over, so that what is reported does not change with each turn.

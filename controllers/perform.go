@@ -69,7 +69,7 @@ func (p *pass) save(ctx context.Context, doing string, change func(*secretstore.
 	change(&ledger)
 	snapshot, err := p.Store.Save(ctx, ledger)
 	if err := p.written(snapshot, err); err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+		return during(err, "%s", doing)
 	}
 	return nil
 }
@@ -94,20 +94,23 @@ func (p *pass) propose(ctx context.Context) error {
 		Seq: rotation.NextSeq(o), Slot: rotation.NextSlot(o), Stage: rotation.Proposed, Fingerprint: p.Fingerprint, ProposedAt: o.Now,
 	}
 	ref := p.ref(v)
-	if wait := issueFloor - o.Now.Sub(p.memo.issued); !p.Traits.Remote && !p.memo.issued.IsZero() && wait > 0 && wait <= issueFloor {
-		return fault.Pending(wait, fmt.Errorf("making version %d: the one before was made at %s, and another is made after %s at the earliest",
-			v.Seq, instant(p.memo.issued), issueFloor))
+	if wait := p.untilIssue(o.Now); wait > 0 {
+		if err := p.fight(); err != nil {
+			return err
+		}
+		return fault.Pending(wait, fmt.Errorf("the last certificate was issued at %s; the next one is issued no sooner than %s later",
+			instant(p.memo.issued), issueFloor))
 	}
 	if p.Preflight != nil && o.Current == nil {
 		step, cancel := p.deadline(ctx)
 		defer cancel()
 		if err := p.Preflight(step, ref); err != nil {
-			return fmt.Errorf("checking the remote end before anything is made: %w", err)
+			return during(err, "checking the remote end before anything is made")
 		}
 	}
 	material, err := p.Propose(ref)
 	if err != nil {
-		return fmt.Errorf("making version %d: %w", v.Seq, err)
+		return during(err, "making version %d", v.Seq)
 	}
 	return p.save(ctx, "writing down the new version", func(l *secretstore.Ledger) {
 		l.Pending, l.LastSeq = &secretstore.Record{Version: v, Material: material}, v.Seq
@@ -124,13 +127,13 @@ func (p *pass) stage(ctx context.Context) error {
 	material, err := p.tell(ctx, ref, pending.Material)
 	if err != nil {
 		p.meetNewerMark(ctx, ref, err)
-		return fmt.Errorf("staging version %d: %w", ref.Seq, err)
+		return during(err, "staging version %d", ref.Seq)
 	}
 	version := pending.Version
 	version.Stage = rotation.Staged
 	if p.NotAfter != nil {
 		if version.NotAfter, err = p.NotAfter(material); err != nil {
-			return fmt.Errorf("reading the expiry of version %d: %w", ref.Seq, err)
+			return during(err, "reading the expiry of version %d", ref.Seq)
 		}
 	}
 	err = p.save(ctx, "writing down that the version is staged", func(l *secretstore.Ledger) {
@@ -195,7 +198,7 @@ func (p *pass) verify(ctx context.Context) error {
 	about := p.memo.about(pending.Seq)
 	switch answer {
 	case credential.Unknown:
-		return fmt.Errorf("verifying version %d: %w", pending.Seq, err)
+		return during(err, "verifying version %d", pending.Seq)
 	case credential.Rejected:
 		about.answer = answer
 		about.rejections++
@@ -205,7 +208,7 @@ func (p *pass) verify(ctx context.Context) error {
 		if fault.Classify(err) == fault.ClassTransient {
 			err = fault.Transient(fault.ReasonOf(err, fault.CandidateRejected), err)
 		}
-		return fmt.Errorf("verifying version %d: %w", pending.Seq, err)
+		return during(err, "verifying version %d", pending.Seq)
 	case credential.Accepted:
 	}
 	*about = candidate{seq: pending.Seq, answer: answer}
@@ -227,11 +230,16 @@ func (p *pass) commit(ctx context.Context) error {
 		} else {
 			// The commit is the write of the user's Secret.
 			l.Current.PublishedAt = now
-			p.memo.issued = now
 			p.noteRequests(l)
 		}
 		l.Rotate.Honoured = l.Rotate.Seen
+		if l.Previous == nil {
+			l.RetirePrevious.Honoured = l.RetirePrevious.Seen
+		}
 	})
+	if !p.Traits.Remote && (err == nil || isConflict(err)) {
+		p.issuedAgain(now)
+	}
 	if err == nil && p.memo.about(seq).answer == credential.Accepted {
 		p.memo.prove(seq, credential.Accepted, now)
 	}
@@ -245,7 +253,7 @@ func (p *pass) project(ctx context.Context) error {
 			return err
 		}
 		if err := p.written(p.Store.Project(ctx)); err != nil {
-			return fmt.Errorf("writing the Secret: %w", err)
+			return during(err, "writing the Secret")
 		}
 	}
 	if p.snapshot.Target != rotation.TargetShowsCurrent || !p.snapshot.Ledger.Current.PublishedAt.IsZero() {
@@ -260,7 +268,7 @@ func (p *pass) probe(ctx context.Context) error {
 	current := p.snapshot.Ledger.Current
 	answer, err := p.ask(ctx, current)
 	if answer == credential.Unknown {
-		return fmt.Errorf("proving version %d: %w", current.Seq, err)
+		return during(err, "proving version %d", current.Seq)
 	}
 	proof, mark := p.memo.proof, p.memo.mark
 	p.memo.prove(current.Seq, answer, p.now())
@@ -278,7 +286,7 @@ func (p *pass) probe(ctx context.Context) error {
 func (p *pass) retire(ctx context.Context) error {
 	previous := p.snapshot.Ledger.Previous
 	if err := p.refuse(ctx, p.ref(previous.Version)); err != nil {
-		return fmt.Errorf("retiring version %d: %w", previous.Seq, err)
+		return during(err, "retiring version %d", previous.Seq)
 	}
 	return p.save(ctx, "writing down that the previous version is retired", func(l *secretstore.Ledger) {
 		l.Previous = nil
@@ -310,7 +318,7 @@ func (p *pass) discard(ctx context.Context) error {
 		})
 	}
 	if err := p.refuse(ctx, p.ref(pending.Version)); err != nil {
-		return fmt.Errorf("retiring the discarded version %d: %w", pending.Seq, err)
+		return during(err, "retiring the discarded version %d", pending.Seq)
 	}
 	return p.save(ctx, "dropping the candidate", forget)
 }
@@ -333,11 +341,11 @@ func (p *pass) reassert(ctx context.Context) error {
 	current := p.snapshot.Ledger.Current
 	if _, err := p.tell(ctx, p.ref(current.Version), current.Material); err != nil {
 		p.meetOwnMark(ctx, p.ref(current.Version), err)
-		return fmt.Errorf("restoring version %d at the remote end: %w", current.Seq, err)
+		return during(err, "restoring version %d at the remote end", current.Seq)
 	}
 	answer, err := p.ask(ctx, current)
 	if answer == credential.Unknown {
-		return fmt.Errorf("proving version %d after it was restored: %w", current.Seq, err)
+		return during(err, "proving version %d after it was restored", current.Seq)
 	}
 	mark := p.memo.mark
 	p.memo.prove(current.Seq, answer, p.now())

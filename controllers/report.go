@@ -46,7 +46,7 @@ func newTrouble(err error, fallback fault.Reason) *trouble {
 	if fallback == "" {
 		fallback = fault.APIServerFailed
 	}
-	out := &trouble{class: fault.Classify(err), reason: string(fault.ReasonOf(err, fallback)), message: err.Error(), err: err}
+	out := &trouble{class: fault.Classify(err), reason: string(fault.ReasonOf(err, fallback)), message: messageOf(err), err: err}
 	if out.class == fault.ClassPending {
 		out.reason = v1alpha1.ReasonProgressing
 	}
@@ -86,13 +86,18 @@ type report struct {
 	// ready says whether what is published can be used; reason and message say so where nothing is wrong.
 	ready           metav1.ConditionStatus
 	reason, message string
-	// cause is what is wrong; nil where nothing is.
-	cause *trouble
+	// cause is what is wrong; nil where nothing is. standing stands in the way of the next rotation besides.
+	cause, standing *trouble
+	// untold is true where the cause shows in no condition of its own while what is published goes on working.
+	untold bool
 	// progressing is true while a first issue, a change of the spec or a recovery is under way.
 	progressing bool
-	// health counts down to the deadline. subject names what expires.
-	health  rotation.Health
-	subject string
+	// health counts down to the deadline. subject names what expires. remedy says what replaces it, where rekey does not; doing
+	// is what it does or waits for otherwise, where nothing is wrong.
+	health                 rotation.Health
+	subject, remedy, doing string
+	// deadlineUnknown is true where the policy cannot be read that sets it: what was said of expiry stays.
+	deadlineUnknown bool
 	// rotating, suspended, verified and previousInUse are conditions of credentials; nil where they are absent.
 	rotating, suspended, verified, previousInUse *metav1.Condition
 	news                                         []news
@@ -124,7 +129,7 @@ func (s *shared) report(ctx context.Context, before, after client.Object, found 
 		return result, nil
 	}
 	if err := s.client.Status().Update(ctx, after); err != nil {
-		return s.statusFailed(ctx, result, err)
+		return s.writeFailed(ctx, "status", result, err)
 	}
 	for _, told := range eventsOf(old, *found.reader.conditions, found.news) {
 		s.recorder.Eventf(after, nil, told.eventType, told.reason, told.action, "%s", eventlog.Bounded(told.message, maxMessage))
@@ -132,9 +137,10 @@ func (s *shared) report(ctx context.Context, before, after client.Object, found 
 	return result, nil
 }
 
-// statusFailed decides about a status that could not be written. Somebody else's write and a deleted object are no
-// failures; whatever it was, the next pass finds the same facts and writes them.
-func (s *shared) statusFailed(ctx context.Context, result ctrl.Result, err error) (ctrl.Result, error) {
+// writeFailed decides about a request that failed; of is the label that counts it ("status" for a status that could not be
+// written). Somebody else's write and a deleted object are no failures; whatever it was, the next pass finds the same facts and
+// writes them.
+func (s *shared) writeFailed(ctx context.Context, of string, result ctrl.Result, err error) (ctrl.Result, error) {
 	by := refusal.Of(err)
 	switch {
 	case by.Kind == refusal.KindNone && (apierrors.IsNotFound(err) || apierrors.IsConflict(err)):
@@ -143,7 +149,7 @@ func (s *shared) statusFailed(ctx context.Context, result ctrl.Result, err error
 		result.RequeueAfter = conflictWait
 	default:
 		log.FromContext(ctx).Error(apiReason(err), "A request to the API server failed; it is tried again", "refusedBy", by.String())
-		s.metrics.errors.WithLabelValues("apiserver", string(fault.APIServerFailed)).Inc()
+		s.metrics.errors.WithLabelValues(of, string(fault.APIServerFailed)).Inc()
 		result.RequeueAfter = min(result.RequeueAfter, lookAgainBroken)
 	}
 	return result, nil
@@ -165,7 +171,7 @@ func (s *shared) logTrouble(ctx context.Context, found report) {
 func applyConditions(found report, generation int64, now time.Time) {
 	*found.reader.observedGeneration = generation
 	for _, wanted := range conditionsOf(found) {
-		if found.unread && keptUnread(wanted.Type, *found.reader.conditions) {
+		if found.unread && keptUnread(wanted.Type, *found.reader.conditions) || found.deadlineUnknown && keptDeadline(wanted) {
 			continue
 		}
 		if wanted.Status == "" {
@@ -190,6 +196,11 @@ func keptUnread(kind string, have []metav1.Condition) bool {
 	return true
 }
 
+// keptDeadline reports whether what was said of the deadline stays, although nothing is known of it now.
+func keptDeadline(wanted metav1.Condition) bool {
+	return wanted.Status == "" && (wanted.Type == v1alpha1.ConditionExpiringSoon || wanted.Type == v1alpha1.ConditionRotationOverdue)
+}
+
 // conditionsOf derives every condition that a report speaks of. One without a status is absent.
 func conditionsOf(found report) []metav1.Condition {
 	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: found.ready, Reason: found.reason, Message: found.message}
@@ -201,8 +212,10 @@ func conditionsOf(found report) []metav1.Condition {
 	switch {
 	case found.cause != nil && found.cause.class == fault.ClassPermanent:
 		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, found.cause.reason, found.cause.message
-	case found.cause != nil && (found.cause.class != fault.ClassTransient || found.ready != metav1.ConditionTrue || found.deleting):
+	case found.cause != nil && (found.cause.class != fault.ClassTransient || found.ready != metav1.ConditionTrue || found.untold || found.deleting):
 		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, found.cause.reason, found.cause.message
+	case found.standing != nil:
+		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, found.standing.reason, found.standing.message
 	case found.cause == nil && found.ready == metav1.ConditionFalse:
 		// Nothing is under way that would make it right.
 		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, found.reason, found.message
@@ -226,15 +239,6 @@ func orAbsent(condition *metav1.Condition, kind string) metav1.Condition {
 // expiryConditions say how near the deadline is, and why nothing has happened.
 func expiryConditions(found report) (expiring, overdue metav1.Condition) {
 	expiring.Type, overdue.Type = v1alpha1.ConditionExpiringSoon, v1alpha1.ConditionRotationOverdue
-	why := "no reason is known; look at the log of the operator"
-	switch {
-	case found.cause != nil:
-		why = found.cause.message
-	case found.suspended != nil:
-		why = found.suspended.Message
-	case found.rotating != nil:
-		why = found.rotating.Message
-	}
 	health := found.health
 	if health.Level != rotation.LevelNone {
 		expiring.Status, expiring.Reason = metav1.ConditionTrue, string(health.Level)
@@ -242,13 +246,30 @@ func expiryConditions(found report) (expiring, overdue metav1.Condition) {
 		if health.Level == rotation.Expired {
 			verb = "expired"
 		}
-		expiring.Message = fmt.Sprintf("%s %s at %s. Why it was not replaced: %s", found.subject, verb, instant(health.Deadline), why)
+		expiring.Message = fmt.Sprintf("%s %s at %s. %s", found.subject, verb, instant(health.Deadline), found.whyNotReplaced())
 	}
 	if health.Overdue {
 		overdue.Status, overdue.Reason = metav1.ConditionTrue, v1alpha1.ReasonRotationOverdue
-		overdue.Message = fmt.Sprintf("%s was due to be replaced at %s. Why it was not: %s", found.subject, instant(health.Due), why)
+		overdue.Message = fmt.Sprintf("%s was due to be replaced at %s. %s", found.subject, instant(health.Due), found.whyNotReplaced())
 	}
 	return expiring, overdue
+}
+
+// whyNotReplaced says why what expires was not replaced. Suspension comes first: without it, the rest might not stand in the way.
+func (found report) whyNotReplaced() string {
+	switch {
+	case found.remedy != "":
+		return found.remedy
+	case found.suspended != nil:
+		return found.suspended.Message
+	case found.cause != nil:
+		return "Why it was not replaced: " + found.cause.message
+	case found.standing != nil:
+		return "Why it was not replaced: " + found.standing.message
+	case found.rotating != nil:
+		return found.rotating.Message
+	}
+	return found.doing
 }
 
 // apiReason strips an API server's answer to its reason and code: what an admission webhook writes may quote the object.
@@ -264,8 +285,13 @@ func apiReason(err error) error {
 
 // Small words for messages and statuses.
 
-// instant shows a time to people: absolute, UTC (RFC 3339).
-func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+// instant shows a time to people: absolute, UTC (RFC 3339). The zero time is none.
+func instant(t time.Time) string {
+	if t.IsZero() {
+		return "an unknown time"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
 
 // timeRef is a time of a status; nil for none. RFC 3339 has four digits for a year: the API server refuses a whole status
 // for a time that has more, or lies before the year 1.

@@ -31,7 +31,7 @@ func (r *policyReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 	before := object.DeepCopy()
 	users, err := r.users(ctx, object)
 	if err != nil {
-		return r.statusFailed(ctx, ctrl.Result{RequeueAfter: lookAgainBroken}, fmt.Errorf("counting the users: %w", err))
+		return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lookAgainBroken}, fmt.Errorf("counting the users: %w", err))
 	}
 	object.Status.Users = new(users)
 	found := report{

@@ -178,6 +178,7 @@ func (p *pass) run(ctx context.Context) {
 			return
 		}
 		if p.waiting(step) || p.waiting(p.out.Decision.For) || p.waitingForMore(step) {
+			p.keepRequest(ctx)
 			return
 		}
 		here := p.situation(step)
@@ -188,6 +189,7 @@ func (p *pass) run(ctx context.Context) {
 		done[here] = true
 		if err := p.perform(ctx, step); err != nil {
 			p.fail(step, err)
+			p.keepRequest(ctx)
 			return
 		}
 		p.memo.worked(step)
@@ -227,6 +229,10 @@ func (p *pass) observe() rotation.Observation {
 	if o.Target == rotation.TargetForeign {
 		conflict := rotation.Unmet{Reason: string(fault.SecretConflict), Message: p.snapshot.Conflict, Permanent: true}
 		o.Preconditions = append([]rotation.Unmet{conflict}, o.Preconditions...)
+	} else if p.snapshot.Immutable != "" {
+		// Known before a version is made that could not be published.
+		held := rotation.Unmet{Reason: string(fault.SecretConflict), Message: p.snapshot.Immutable, Permanent: true}
+		o.Preconditions = append([]rotation.Unmet{held}, o.Preconditions...)
 	}
 	if o.Pending != nil {
 		if c := p.memo.about(o.Pending.Seq); c.answer == credential.Accepted || c.rejections >= finalRejections {
@@ -289,10 +295,22 @@ func (p *pass) waiting(step rotation.Step) bool {
 	return true
 }
 
-// waitingForMore is for a source whose candidate is nowhere but in this pass: one that could not be staged or verified is
-// gone with it, and making another would only ask the same again.
+// waitingForMore is for a source whose candidate is nowhere but in this pass: one that could not be staged, verified
+// or published is gone with it, and making another would only meet the same again.
 func (p *pass) waitingForMore(step rotation.Step) bool {
-	return step == rotation.StepPropose && !p.Traits.Remote && (p.waiting(rotation.StepVerify) || p.waiting(rotation.StepStage))
+	return step == rotation.StepPropose && !p.Traits.Remote &&
+		(p.waiting(rotation.StepCommit) || p.waiting(rotation.StepVerify) || p.waiting(rotation.StepStage))
+}
+
+// keepRequest records a request where the pass ends before its Record: the annotation may be gone when the step succeeds that
+// fails now. What is reported is that failure; whether this write succeeds shows in the next pass.
+func (p *pass) keepRequest(ctx context.Context) {
+	if p.out.Conflict || !rotation.Unrecorded(p.out.Observation) || p.out.FailedStep == rotation.StepRecord || p.out.Decision.Step == rotation.StepRecord {
+		return
+	}
+	if p.perform(ctx, rotation.StepRecord) == nil {
+		p.out.Performed = append(p.out.Performed, rotation.StepRecord)
+	}
 }
 
 // fail ends the pass. Nothing is undone and no candidate is thrown away.
@@ -308,6 +326,13 @@ func (p *pass) fail(step rotation.Step, err error) {
 		}
 		if p.Deleting {
 			wait = min(wait, withdrawRetry)
+		}
+		switch {
+		case step == rotation.StepCommit && !p.Traits.Remote:
+			// The next attempt makes a new key: no sooner than one that succeeded would.
+			wait = max(wait, issueFloor)
+		case step == rotation.StepPropose:
+			wait = max(wait, p.untilIssue(p.now()))
 		}
 		return p.now().Add(wait)
 	})

@@ -6,7 +6,8 @@ package v1alpha1
 // Types of conditions. Those marked "only while True" are absent otherwise.
 const (
 	// ConditionReady: the published credential (or the authority, server or policy) can be used. True with Published,
-	// Serving or Accepted; False with Expired or any other Warning reason below; Unknown with Progressing.
+	// Serving or Accepted; False with Expired, any other Warning reason below, or Suspended where nothing was issued yet; Unknown
+	// with Progressing.
 	ConditionReady = "Ready"
 	// ConditionReconciling: first issue, a change of the spec, or recovery is under way. Only while True (kstatus).
 	ConditionReconciling = "Reconciling"

@@ -124,6 +124,25 @@ func unwritten(o Observation) bool {
 	return waiting && fresh(o.Rotate)
 }
 
+// Unrecorded reports whether a request is not recorded although there is a place to record it in. It is for a pass whose step
+// failed: the annotation may be gone by the time that step succeeds.
+func Unrecorded(o Observation) bool {
+	if o.Deleting || o.Current == nil && (o.Pending == nil || !o.Traits.Remote) {
+		return false
+	}
+	return fresh(o.Rotate) || o.Traits.Remote && fresh(o.RetirePrevious)
+}
+
+// brake returns the unmet precondition that stops everything, as if rotation were suspended; nil where there is none.
+func brake(o Observation) *Unmet {
+	for i := range o.Preconditions {
+		if o.Preconditions[i].Brake {
+			return &o.Preconditions[i]
+		}
+	}
+	return nil
+}
+
 func fresh(r Request) bool { return r.Token != "" && !r.Recorded }
 
 func open(r Request) bool { return r.Token != "" && !r.Honoured }

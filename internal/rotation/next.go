@@ -61,8 +61,8 @@ var table = []Row{
 		decide: record,
 	},
 	{
-		Name: "suspended", If: "suspended", Then: "none; expiry levels go on",
-		match:  func(o Observation) bool { return o.Suspended },
+		Name: "suspended", If: "suspended, or the policy that may say so is missing", Then: "none; expiry levels go on",
+		match:  func(o Observation) bool { return o.Suspended || brake(o) != nil },
 		decide: suspended,
 	},
 	{
@@ -176,6 +176,9 @@ func record(Observation) Decision {
 }
 
 func suspended(o Observation) Decision {
+	if unmet := brake(o); unmet != nil && !o.Suspended {
+		return held(time.Time{}, *unmet)
+	}
 	d := wait(time.Time{}, ReasonSuspended, "Rotation is suspended until spec.suspend, here or in the policy, is false.")
 	if due := Due(o); o.Current != nil && !due.IsZero() {
 		d.Message = fmt.Sprintf("Rotation is suspended until spec.suspend, here or in the policy, is false; version %d is due at %s.",
@@ -210,7 +213,7 @@ func retire(o Observation) Decision {
 		reason = ReasonRetireRequested
 	}
 	if !proven(o) {
-		return prepare(StepRetire, reason, "Version %d may go; first version %d is proven to work.", o.Previous.Seq, o.Current.Seq)
+		return prepare(StepRetire, reason, "Version %d is due to be retired; version %d must first be proven to work.", o.Previous.Seq, o.Current.Seq)
 	}
 	return do(StepRetire, reason, "Version %d works; version %d is retired.", o.Current.Seq, o.Previous.Seq)
 }
@@ -257,7 +260,7 @@ func refused(o Observation) Decision {
 		}
 		return held(again, Unmet{Reason: reasonCredentialRejected, Permanent: true, Message: fmt.Sprintf(
 			"The remote end refuses version %d, which is published, and the login %s; nothing is changed. "+
-				"Find out who changed the login. It is tried again at %s.", o.Current.Seq, whose, stamp(again))})
+				"Find out who changed the login. It is tried again every few minutes.", o.Current.Seq, whose)})
 	}
 	return do(StepProbe, reasonCredentialRejected, "Version %d was refused; it is tried again.", o.Current.Seq)
 }

@@ -167,6 +167,9 @@ type Unmet struct {
 	Transient bool
 	// FirstOnly is true where it stands in the way of a first version, but of no renewal.
 	FirstOnly bool
+	// Brake is true where nothing may be taken away, repaired or made, as if rotation were suspended: whether it is cannot be
+	// known.
+	Brake bool
 }
 
 // Observation is everything that Next may know.

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/refusal"
 )
 
@@ -72,7 +73,20 @@ func isGone(err error) bool {
 // apiError keeps what the API server said, so that apierrors.IsConflict and the like hold, unless that quotes the data or is
 // the word of a webhook, a policy or a quota.
 func apiError(doing string, key client.ObjectKey, data map[string][]byte, err error) error {
-	return refusal.Fault(fmt.Sprintf("%s Secret %s", doing, key), err, func(text string) bool { return quotes(text, data) })
+	return refusal.Fault(fmt.Sprintf("%s Secret %s", doing, key), err, func(text string) bool { return quotes(text, secretOf(data, key)) })
+}
+
+// secretOf leaves out what everybody knows who sees the Secret's name, namespace and type: a database that is called like its
+// Secret would otherwise hide every answer, and with it the quota or the policy that refuses.
+func secretOf(data map[string][]byte, key client.ObjectKey) map[string][]byte {
+	known := key.String() + " " + v1alpha1.SecretTypePostgreSQL
+	out := map[string][]byte{}
+	for name, value := range data {
+		if !strings.Contains(known, string(bytes.TrimSpace(value))) {
+			out[name] = value
+		}
+	}
+	return out
 }
 
 // quotes reports whether text shows a value, or a long word of one, plain or as base64. What is too short to be a secret is

@@ -53,6 +53,13 @@ type Snapshot struct {
 	Target rotation.TargetState
 	// Conflict says who has the user's Secret, and what to do; only with TargetForeign.
 	Conflict string
+	// Shown is the version whose credential the user's Secret holds, whatever its metadata say: the current or the previous
+	// one. Nil where it holds neither, or is not ours.
+	Shown *rotation.Version
+	// ShowsData is true where the Secret is ours and its data are those of the current version: only its metadata can differ.
+	ShowsData bool
+	// Immutable says what to do about a Secret of ours that no new version can be published in; empty where one can be.
+	Immutable string
 	// TookOver says whose the user's Secret was until the last Project took it over; empty where it did not change hands.
 	TookOver string
 	// Overtaken is true where what is written down was written for a later state of the object than the caller knows, or

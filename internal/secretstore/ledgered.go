@@ -159,10 +159,10 @@ func (s *Ledgered) isLedger(now *corev1.Secret) bool {
 // project writes the user's Secret where it differs. It gives the Secret as it is now, and who had it before where it
 // changed hands.
 func (o Options) project(ctx context.Context, have *corev1.Secret, current Record) (*corev1.Secret, string, error) {
-	state, conflict := o.target(have, &current)
-	switch state {
+	seen := o.target(have, &current)
+	switch seen.Target {
 	case rotation.TargetForeign:
-		return nil, "", fault.Permanent(fault.SecretConflict, errors.New(conflict))
+		return nil, "", fault.Permanent(fault.SecretConflict, errors.New(seen.Conflict))
 	case rotation.TargetShowsCurrent:
 		return have, "", nil
 	case rotation.TargetMissing, rotation.TargetDiffers:
@@ -270,8 +270,30 @@ func (s *Ledgered) shown() Options {
 }
 
 func (s *Ledgered) snapshot() Snapshot {
-	state, conflict := s.shown().target(s.secret, s.content.Current)
-	return Snapshot{Ledger: s.content.Clone(), Target: state, Conflict: conflict, TookOver: s.tookOver, Overtaken: s.opts.Owner.overtaken(s.ledger)}
+	out := s.shown().target(s.secret, s.content.Current)
+	out.Ledger, out.TookOver, out.Overtaken, out.Shown = s.content.Clone(), s.tookOver, s.opts.Owner.overtaken(s.ledger), s.shownVersion()
+	return out
+}
+
+// shownVersion returns the version whose login the user's Secret holds.
+func (s *Ledgered) shownVersion() *rotation.Version {
+	if s.secret == nil || s.opts.conflict(s.secret) != "" {
+		return nil
+	}
+	for _, record := range []*Record{s.content.Current, s.content.Previous} {
+		if record == nil {
+			continue
+		}
+		known := map[string][]byte{}
+		for _, key := range []string{credential.KeyUsername, credential.KeyPassword} {
+			known[key] = record.Material[key].Reveal()
+		}
+		if showsAll(s.secret.Data, known) {
+			version := record.Version
+			return &version
+		}
+	}
+	return nil
 }
 
 // lastWritten is when the API server last saw a Secret written.

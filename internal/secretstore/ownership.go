@@ -74,7 +74,7 @@ func (o Options) conflict(secret *corev1.Secret) string {
 
 // immutableConflict is for a Secret of ours whose data must change and cannot.
 func (o Options) immutableConflict() string {
-	return fmt.Sprintf("Secret %s is immutable, and its data must change: delete it with `%s`; it is made again at once, and mutable",
+	return fmt.Sprintf("Secret %s is immutable, so no new version can be published in it: delete it with `%s`; it is recreated at once, and mutable",
 		o.secretRef(), o.kubectl("delete"))
 }
 

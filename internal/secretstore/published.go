@@ -228,16 +228,21 @@ func (s *Published) remember(ledger Ledger) {
 }
 
 func (s *Published) snapshot() Snapshot {
-	state, conflict := s.opts.target(s.secret, s.current)
+	out := s.opts.target(s.secret, s.current)
 	ledger := s.memory.Clone()
 	ledger.Current = s.current.clone()
-	if s.secret != nil && conflict == "" {
+	if s.current != nil {
+		version := s.current.Version
+		out.Shown = &version
+	}
+	if s.secret != nil && out.Conflict == "" {
 		ledger.LastSeq = max(ledger.LastSeq, revision(s.secret))
 		if s.current != nil {
 			ledger.LastSeq = max(ledger.LastSeq, s.current.Seq)
 		}
 	}
-	return Snapshot{Ledger: ledger, Target: state, Conflict: conflict, TookOver: s.tookOver, Overtaken: s.opts.Owner.overtaken(s.secret)}
+	out.Ledger, out.TookOver, out.Overtaken = ledger, s.tookOver, s.opts.Owner.overtaken(s.secret)
+	return out
 }
 
 func tokensOf(secret *corev1.Secret) Tokens {

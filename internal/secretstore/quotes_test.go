@@ -15,7 +15,8 @@ import (
 
 func TestAnAnswerThatQuotesASecretIsWithheld(t *testing.T) {
 	const password = "kV7tQ2mXw9LrB4nZ"
-	ledger := map[string][]byte{"current": []byte(`{"seq":1,"material":{"password":"` + password + `"}}`)}
+	ledger := map[string][]byte{"current": []byte(`{"seq":1,"material":{"password":"` + password + `"}}`),
+		"database": []byte("orders"), "type": []byte("postgresql"), "namespace": []byte("warehouse")}
 	for name, tc := range map[string]struct {
 		answer   string
 		withheld bool
@@ -24,6 +25,9 @@ func TestAnAnswerThatQuotesASecretIsWithheld(t *testing.T) {
 		"a word out of a longer value":   {`denied: the field "password" is "` + password + `"`, true},
 		"nothing of the Secret":          {`secrets is forbidden: User "system:serviceaccount:rekey-system:rekey" cannot create resource "secrets"`, false},
 		"a short word that is there too": {"denied: material is not allowed", false},
+		"what the Secret's name says":    {`secrets "orders" is forbidden: exceeded quota: team-quota`, false},
+		"what the Secret's type says":    {"denied: type servicebinding.io/postgresql is not allowed", false},
+		"a value that no name says":      {"denied: warehouse is not allowed", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refused := apierrors.NewForbidden(corev1.Resource("secrets"), "orders", errors.New(tc.answer))

@@ -128,30 +128,34 @@ func merged[V any](layers ...map[string]V) map[string]V {
 	return out
 }
 
-// target compares the user's Secret with the current version and with the spec. Where the data cannot be made, the Secret
+// target compares the user's Secret with the current version and with the spec, and returns what a snapshot says of it. Where the data cannot be made, the Secret
 // counts as different: whoever writes it next meets the cause, and whoever only reads (to delete, to retire) goes on.
-func (o Options) target(have *corev1.Secret, current *Record) (state rotation.TargetState, conflict string) {
+func (o Options) target(have *corev1.Secret, current *Record) Snapshot {
 	if have == nil {
-		return rotation.TargetMissing, ""
+		return Snapshot{Target: rotation.TargetMissing}
 	}
 	if conflict := o.conflict(have); conflict != "" {
-		return rotation.TargetForeign, conflict
+		return Snapshot{Target: rotation.TargetForeign, Conflict: conflict}
+	}
+	out := Snapshot{Target: rotation.TargetDiffers}
+	if isImmutable(have) {
+		out.Immutable = o.immutableConflict()
 	}
 	if current == nil {
-		return rotation.TargetDiffers, ""
+		return out
 	}
 	want, err := o.wanted(have, *current)
 	if err != nil {
-		return rotation.TargetDiffers, ""
+		return out
 	}
-	sameData := showsData(have.Data, want.Data)
+	out.ShowsData = showsData(have.Data, want.Data)
 	switch {
-	case sameData && sameMetadata(have.ObjectMeta, want.ObjectMeta):
-		return rotation.TargetShowsCurrent, ""
-	case !sameData && isImmutable(have):
-		return rotation.TargetForeign, o.immutableConflict()
+	case out.ShowsData && sameMetadata(have.ObjectMeta, want.ObjectMeta):
+		out.Target = rotation.TargetShowsCurrent
+	case !out.ShowsData && isImmutable(have):
+		out.Target, out.Conflict = rotation.TargetForeign, out.Immutable
 	}
-	return rotation.TargetDiffers, ""
+	return out
 }
 
 func sameMetadata(a, b metav1.ObjectMeta) bool {
