@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -155,7 +156,7 @@ func TestMetadataThatCannotBeWrittenLeavesReadyTrue(t *testing.T) {
 				w.step(30 * time.Second)
 			}
 			w.wantCondition(tc.object, v1alpha1.ConditionReady, "True/Published")
-			w.wantCondition(tc.object, v1alpha1.ConditionReconciling, "True/APIServerFailed")
+			w.wantCondition(tc.object, v1alpha1.ConditionReconciling, "True/QuotaExceeded")
 			if said := describeConditions(tc.object); !strings.Contains(said, "team-quota") {
 				t.Errorf("nothing says what refuses it:%s", said)
 			}
@@ -170,7 +171,7 @@ func TestMetadataThatCannotBeWrittenLeavesReadyTrue(t *testing.T) {
 			w.refuse(writesOf("update", secret))
 			w.step(11 * time.Minute)
 			w.reconcile(tc.object)
-			w.wantCondition(tc.object, v1alpha1.ConditionReady, "False/APIServerFailed")
+			w.wantCondition(tc.object, v1alpha1.ConditionReady, "False/QuotaExceeded")
 			w.fail = nil
 			w.step(11 * time.Minute)
 			w.settle(tc.object, 5)
@@ -193,12 +194,12 @@ func TestARefusalStandsUntilItIsOver(t *testing.T) {
 	for range 600 {
 		w.reconcile(identity)
 		w.step(time.Second)
-		if got := condition(identity, v1alpha1.ConditionReady); got != "False/APIServerFailed" {
+		if got := condition(identity, v1alpha1.ConditionReady); got != "False/QuotaExceeded" {
 			t.Fatalf("Ready is %s%s", got, describeConditions(identity))
 		}
 	}
 	events := w.events()
-	if len(events) != 1 || !with(events, "Warning APIServerFailed", "team-quota") || strings.Contains(events[0], "committing") {
+	if len(events) != 1 || !with(events, "Warning QuotaExceeded", "team-quota") || strings.Contains(events[0], "committing") {
 		t.Errorf("Events: %q", events)
 	}
 	tries := 0
@@ -345,21 +346,36 @@ func TestAMissingPolicyTakesNothingAwayAndSilencesNoWarning(t *testing.T) {
 
 // T4: that the policy is missing shows also while a step fails for another reason.
 func TestAMissingPolicyShowsBesideAFailingStep(t *testing.T) {
-	w := newWorld(t)
-	identity, authority, policy := aClientIdentity(), anAuthority(), aPolicy()
-	identity.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: "daily"}
-	ready(w, authority, policy, identity)
-	if err := w.client.Delete(w.ctx, policy); err != nil {
-		t.Fatal(err)
+	for reason, refusal := range map[string]error{
+		"APIServerFailed": apierrors.NewInternalError(errors.New("etcdserver: request timed out")),
+		"QuotaExceeded":   apierrors.NewForbidden(corev1.Resource("secrets"), "app-mtls", errors.New("exceeded quota: team-quota")),
+	} {
+		t.Run(reason, func(t *testing.T) {
+			w := newWorld(t)
+			identity, authority, policy := aClientIdentity(), anAuthority(), aPolicy()
+			identity.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: "daily"}
+			ready(w, authority, policy, identity)
+			if err := w.client.Delete(w.ctx, policy); err != nil {
+				t.Fatal(err)
+			}
+			w.fail = func(of write) error {
+				if writesOf("update", "app-mtls")(of) {
+					return refusal
+				}
+				return nil
+			}
+			w.step(20 * time.Hour)
+			for range 3 {
+				w.reconcile(identity)
+				w.step(time.Minute)
+			}
+			w.wantCondition(identity, v1alpha1.ConditionRotating, "True/"+reason)
+			said := meta.FindStatusCondition(identity.Status.Conditions, v1alpha1.ConditionReconciling)
+			if said == nil || said.Reason != "PolicyNotFound" && !strings.Contains(said.Message, "PolicyNotFound: RotationPolicy "+w.namespace+"/daily") {
+				t.Errorf("the missing policy is not told:%s", describeConditions(identity))
+			}
+		})
 	}
-	w.refuse(writesOf("update", "app-mtls"))
-	w.step(20 * time.Hour)
-	for range 3 {
-		w.reconcile(identity)
-		w.step(time.Minute)
-	}
-	w.wantCondition(identity, v1alpha1.ConditionRotating, "True/APIServerFailed")
-	w.wantCondition(identity, v1alpha1.ConditionReconciling, "True/PolicyNotFound")
 }
 
 // T4: what is suspended before anything was issued is not called under way.

@@ -207,13 +207,20 @@ func conditionsOf(found report) []metav1.Condition {
 	if found.cause != nil && found.ready != metav1.ConditionTrue && found.reason == "" {
 		ready.Reason, ready.Message = found.cause.reason, found.cause.message
 	}
+	told := ""
+	if found.cause != nil {
+		told = found.cause.message
+	}
+	if found.cause != nil && found.standing != nil {
+		told += fmt.Sprintf(". In addition, %s: %s", found.standing.reason, found.standing.message)
+	}
 	stalled := metav1.Condition{Type: v1alpha1.ConditionStalled}
 	reconciling := metav1.Condition{Type: v1alpha1.ConditionReconciling}
 	switch {
 	case found.cause != nil && found.cause.class == fault.ClassPermanent:
-		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, found.cause.reason, found.cause.message
+		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, found.cause.reason, told
 	case found.cause != nil && (found.cause.class != fault.ClassTransient || found.ready != metav1.ConditionTrue || found.untold || found.deleting):
-		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, found.cause.reason, found.cause.message
+		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, found.cause.reason, told
 	case found.standing != nil:
 		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, found.standing.reason, found.standing.message
 	case found.cause == nil && found.ready == metav1.ConditionFalse:

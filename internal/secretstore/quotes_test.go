@@ -25,7 +25,7 @@ func TestAnAnswerThatQuotesASecretIsWithheld(t *testing.T) {
 		"a word out of a longer value":   {`denied: the field "password" is "` + password + `"`, true},
 		"nothing of the Secret":          {`secrets is forbidden: User "system:serviceaccount:rekey-system:rekey" cannot create resource "secrets"`, false},
 		"a short word that is there too": {"denied: material is not allowed", false},
-		"what the Secret's name says":    {`secrets "orders" is forbidden: exceeded quota: team-quota`, false},
+		"what the Secret's name says":    {`secrets "orders" is forbidden: team policy`, false},
 		"what the Secret's type says":    {"denied: type servicebinding.io/postgresql is not allowed", false},
 		"a value that no name says":      {"denied: warehouse is not allowed", true},
 	} {
