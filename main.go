@@ -22,6 +22,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/controllers"
+	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/backend/postgres"
 	"github.com/rekey/rekey/internal/gcpace"
@@ -65,16 +66,18 @@ func run(arguments []string) error {
 	if err != nil {
 		return fmt.Errorf("finding the API server: %w", err)
 	}
+	rights := access.New(wall)
 	config.Wrap(apiClock.Wrap)
+	config.Wrap(rights.Wrap)
 	config.QPS, config.Burst = flags.qps, int(2*flags.qps)
 	config.UserAgent = "rekey/" + version
-	options, err := managerOptions(flags)
+	options, err := managerOptions(flags, rights)
 	if err != nil {
 		return err
 	}
 	setup := controllers.Options{
 		Namespaces: flags.namespaces, OperatorNamespace: flags.operatorNamespace, Workers: flags.workers, Clock: wall, APIClock: apiClock, AllowLoopback: flags.allowLoopback,
-		Version:  version,
+		Version: version, Rights: rights,
 		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{})},
 		KeyPairs: ca.KeyPairs{},
 	}
@@ -90,7 +93,7 @@ func run(arguments []string) error {
 	if err != nil {
 		return err
 	}
-	if err := addProbes(mgr); err != nil {
+	if err := addProbes(mgr, flags.operatorNamespace, rights); err != nil {
 		return err
 	}
 	ctrl.Log.Info("Starting", "version", version, "namespaces", flags.namespaces, "operatorNamespace", flags.operatorNamespace)
@@ -109,14 +112,14 @@ func newScheme() (*runtime.Scheme, error) {
 	return scheme, v1alpha1.AddToScheme(scheme)
 }
 
-func managerOptions(flags options) (ctrl.Options, error) {
+func managerOptions(flags options, rights *access.Rights) (ctrl.Options, error) {
 	scheme, err := newScheme()
 	if err != nil {
 		return ctrl.Options{}, fmt.Errorf("registering the kinds: %w", err)
 	}
 	return ctrl.Options{
 		Scheme:  scheme,
-		Cache:   controllers.CacheOptions(flags.namespaces, flags.operatorNamespace),
+		Cache:   controllers.CacheOptions(flags.namespaces, flags.operatorNamespace, rights),
 		Client:  client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}, FieldOwner: "rekey"},
 		Metrics: metricsserver.Options{BindAddress: flags.metricsAddress, SecureServing: true, FilterProvider: metricsauth.New(clock.RealClock{})},
 
@@ -130,11 +133,11 @@ func managerOptions(flags options) (ctrl.Options, error) {
 }
 
 // addProbes says that the process lives, and that its caches are filled.
-func addProbes(mgr manager.Manager) error {
+func addProbes(mgr manager.Manager, operatorNamespace string, rights *access.Rights) error {
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("adding the health probe: %w", err)
 	}
-	if err := mgr.AddReadyzCheck("caches", controllers.CachesFilled(mgr.GetCache())); err != nil {
+	if err := mgr.AddReadyzCheck("caches", controllers.CachesFilled(mgr.GetCache(), operatorNamespace, rights)); err != nil {
 		return fmt.Errorf("adding the readiness probe: %w", err)
 	}
 	return nil

@@ -21,6 +21,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -113,7 +114,7 @@ func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference,
 	}
 	err := a.reader.Get(ctx, client.ObjectKey{Namespace: id.namespace, Name: id.name}, object)
 	if err != nil && !apierrors.IsNotFound(err) {
-		return authorityObject{}, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading %s: %w", id, err))
+		return authorityObject{}, refusal.Fault(fmt.Sprintf("reading %s", id), err, nil)
 	}
 	found := partsOfAuthority(object)
 	admitted := err == nil
@@ -144,7 +145,7 @@ func (a *authorities) admits(ctx context.Context, selector *metav1.LabelSelector
 	}
 	var object corev1.Namespace
 	if err := a.reader.Get(ctx, client.ObjectKey{Name: namespace}, &object); err != nil {
-		return false, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading namespace %s: %w", namespace, err))
+		return false, refusal.Fault("reading namespace "+namespace, err, nil)
 	}
 	return parsed.Matches(labels.Set(object.Labels)), nil
 }
@@ -236,7 +237,7 @@ func (a *authorities) managedSecret(ctx context.Context, object authorityObject)
 		return nil, nil //nolint:nilnil // no Secret and no error: it is not there
 	}
 	if err != nil {
-		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading Secret %s: %w", at, err))
+		return nil, refusal.Fault(fmt.Sprintf("reading Secret %s", at), err, nil)
 	}
 	if want := string(object.id.kind) + "/" + object.id.name; secret.Annotations[v1alpha1.AnnotationOwner] != want {
 		return nil, fault.Permanent(fault.SecretConflict, fmt.Errorf(

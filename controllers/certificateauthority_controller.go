@@ -65,12 +65,15 @@ func (r *authorityReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) report {
 	now := r.clock.Now().UTC()
 	out := report{kind: string(parts.id.kind), reader: r.authorityStatus(parts.status)}
-	err := r.ensure(ctx, parts)
+	kept := r.ensure(ctx, parts)
 	// What identities use is what was just looked at.
 	r.authorities.forget(parts.id)
 	var authority *issuer.Authority
-	if err == nil {
-		authority, err = r.authorities.load(ctx, parts)
+	err := kept
+	if fault.Classify(kept) != fault.ClassPermanent {
+		if authority, err = r.authorities.load(ctx, parts); err != nil && kept != nil {
+			err = kept
+		}
 	}
 	if authority != nil {
 		showAuthority(parts.status, parts.spec, authority)
@@ -87,6 +90,10 @@ func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) r
 		out.cause = newTrouble(err, "")
 		out.wakeAt = earliestOf(now.Add(lookAgainBroken), out.health.NextLevelAt)
 		return out
+	}
+	if kept != nil {
+		// It signs, whatever could not be written beside its key pair.
+		out.cause, out.wakeAt = newTrouble(kept, ""), earliestOf(now.Add(lookAgainBroken), out.health.NextLevelAt)
 	}
 	out.ready, out.reason = metav1.ConditionTrue, v1alpha1.ReasonServing
 	out.message = fmt.Sprintf("%s signs with the key pair in Secret %s until %s.%s", cmp.Or(authority.Subject, "The authority"),

@@ -5,14 +5,13 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/refusal"
 )
 
 // clusterID reads once which cluster this is: the UID of the namespace kube-system, which a restore keeps and a new
@@ -32,7 +31,7 @@ func (c *clusterID) id(ctx context.Context) (string, error) {
 	}
 	var namespace corev1.Namespace
 	if err := c.live.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, &namespace); err != nil {
-		return "", fault.Transient(fault.APIServerFailed, fmt.Errorf("reading the UID of namespace %s: %w", metav1.NamespaceSystem, err))
+		return "", refusal.Fault("reading the UID of namespace "+metav1.NamespaceSystem, err, nil)
 	}
 	c.uid = string(namespace.UID)
 	return c.uid, nil

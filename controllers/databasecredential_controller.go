@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -18,6 +19,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/secretstore"
@@ -66,20 +68,18 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 	if !deleting && controllerutil.AddFinalizer(object, v1alpha1.Finalizer) {
 		// Before anything is made that would have to be withdrawn.
 		if err := r.client.Update(ctx, object); err != nil {
-			return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lookAgainBroken}, err)
+			controllerutil.RemoveFinalizer(object, v1alpha1.Finalizer)
+			return r.unfinalized(ctx, object, err)
 		}
 	}
-	cluster, err := r.cluster.id(ctx)
-	if err != nil && !(deleting && r.rotator.over(withdrawDeadline(object.DeletionTimestamp), object.DeletionTimestamp.Time)) {
-		return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lookAgainBroken}, err)
-	}
 	before := object.DeepCopy()
+	cluster, err := r.cluster.id(ctx)
 	login := r.resolve(ctx, object)
 	if login.session != nil {
 		defer login.session.Close()
 	}
 	if err != nil {
-		// It ends all the same; without the name of the cluster nothing at the server can be told to be ours.
+		// Without the name of the cluster nothing at the server can be told to be ours.
 		login.session, login.resolveErr = nil, err
 	}
 	outcome := r.rotate(ctx, login, r.subject(login, cluster))
@@ -105,6 +105,19 @@ func (r *credentialReconciler) rotate(ctx context.Context, login *databaseLogin,
 		outcome.Performed = slices.Concat(before, outcome.Performed)
 	}
 	return outcome
+}
+
+// unfinalized reports that the finalizer could not be added, and that nothing begins without it. What waits for a person is told in
+// the status; anything else is tried again soon.
+func (r *credentialReconciler) unfinalized(ctx context.Context, object *v1alpha1.DatabaseCredential, err error) (ctrl.Result, error) {
+	failed := refusal.Fault(fmt.Sprintf("adding the finalizer %s to DatabaseCredential %s/%s", v1alpha1.Finalizer, object.Namespace, object.Name), err, nil)
+	if fault.Classify(failed) != fault.ClassBlocked {
+		return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lookAgainBroken}, err)
+	}
+	return r.report(ctx, object.DeepCopy(), object, report{
+		kind: kindDatabaseCredential, reader: statusParts{&object.Status.Conditions, &object.Status.ObservedGeneration},
+		ready: metav1.ConditionUnknown, cause: newTrouble(failed, ""), unread: true, wakeAt: r.clock.Now().Add(lookAgainBroken),
+	})
 }
 
 // release removes the finalizer.
@@ -171,7 +184,7 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Sub
 		Deleting: !object.DeletionTimestamp.IsZero(), Delete: spec.DeletionPolicy == v1alpha1.DeletionDelete,
 		Suspended:        spec.Suspend || login.policy.suspended,
 		WithdrawDeadline: withdrawDeadline(object.DeletionTimestamp),
-		InputHash:        fmt.Sprint(object.Generation, login.policy.version, login.digest),
+		InputHash:        fmt.Sprint(object.Generation, login.policy.version, login.digest, r.rights.Returns(object.Namespace)),
 		SourceErr:        login.resolveErr,
 		Endpoint:         login.endpoint(),
 	}

@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	"github.com/rekey/rekey/internal/access"
 )
 
 // fresh knows the objects that were created while this process was at work, by their watch, and that nothing was made for
@@ -16,17 +18,21 @@ import (
 // stranger; and where one is there all the same, its creation is refused, and from then on it is looked up. A nil one knows
 // none.
 type fresh struct {
-	mu   sync.Mutex
-	uids map[types.UID]struct{}
+	rights *access.Rights
+	mu     sync.Mutex
+	uids   map[types.UID]struct{}
 }
 
-func newFresh() *fresh { return &fresh{uids: map[types.UID]struct{}{}} }
+func newFresh(rights *access.Rights) *fresh {
+	return &fresh{rights: rights, uids: map[types.UID]struct{}{}}
+}
 
 // created notes every object that the watch tells of after the first list, until it is deleted, and passes every event on.
 func (f *fresh) created() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool {
-			if f != nil && !e.IsInInitialList {
+			// A cache that could not be filled at first tells of everything later.
+			if f != nil && !e.IsInInitialList && !f.rights.Pretended(e.Object) {
 				f.mu.Lock()
 				defer f.mu.Unlock()
 				f.uids[e.Object.GetUID()] = struct{}{}

@@ -13,7 +13,7 @@ import (
 )
 
 func TestAnObjectIsFreshOnlyWhereNobodyElseCanHaveWorkedOnIt(t *testing.T) {
-	f := newFresh()
+	f := newFresh(nil)
 	listed := &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{UID: "1"}}
 	watched := &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{UID: "2"}}
 	for _, e := range []event.CreateEvent{{Object: listed, IsInInitialList: true}, {Object: watched}} {

@@ -114,7 +114,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 		}
 	}
 	subject.Fingerprint = wanted.Fingerprint()
-	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version)
+	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version, r.rights.Returns(meta.GetNamespace()))
 	subject.Propose = func(credential.Ref) (credential.Material, error) { return proposeCertificate(wanted) }
 	subject.NotAfter = notAfterOf
 	fresh := r.fresh.is(meta.GetUID())

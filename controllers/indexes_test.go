@@ -20,7 +20,7 @@ import (
 // found starts a cache and gives what its indexes find, sorted, of the namespaces that are asked about.
 func (w *world) found(namespaces []string) func(kind client.Object, index, value string) []string {
 	w.t.Helper()
-	options := CacheOptions(namespaces, w.namespace)
+	options := CacheOptions(namespaces, w.namespace, nil)
 	options.Scheme = testScheme(w.t)
 	caches, err := cache.New(apiServer, options)
 	if err != nil {

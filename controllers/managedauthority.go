@@ -158,7 +158,7 @@ func (a *authorities) readRecord(ctx context.Context, parts authorityObject) (*c
 		return nil, nil //nolint:nilnil // no record and no error: it is not there
 	}
 	if err != nil {
-		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading ConfigMap %s: %w", at, err))
+		return nil, refusal.Fault("reading ConfigMap "+at.String(), err, nil)
 	}
 	return &object, nil
 }

@@ -16,14 +16,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/issuer/ca"
 )
@@ -32,20 +35,31 @@ import (
 type managed struct {
 	*world
 	registry *prometheus.Registry
+	ready    healthz.Checker
 	// stop ends the manager, and waits until it has ended.
 	stop func()
 }
 
 func startManaged(t *testing.T, log logr.Logger) *managed {
 	t.Helper()
-	m := &managed{world: newWorld(t), registry: prometheus.NewRegistry()}
+	w := newWorld(t)
+	return startManagedAs(t, w, log, rest.ImpersonationConfig{}, w.namespace)
+}
+
+// startManagedAs runs the manager as somebody, for a list of namespaces. The operator's own is that of the world.
+func startManagedAs(t *testing.T, w *world, log logr.Logger, user rest.ImpersonationConfig, namespaces ...string) *managed {
+	t.Helper()
+	m := &managed{world: w, registry: prometheus.NewRegistry()}
 	apiClock := NewAPIClock(clock.RealClock{})
 	config := *apiServer
+	config.Impersonate = user
+	rights := access.New(clock.RealClock{})
 	config.Wrap(apiClock.Wrap)
+	config.Wrap(rights.Wrap)
 	config.QPS = -1
-	// Only this test's namespace: other tests work beside it.
+	// Only this test's namespaces: other tests work beside it.
 	mgr, err := ctrl.NewManager(&config, ctrl.Options{
-		Scheme: testScheme(t), Logger: log, Cache: CacheOptions([]string{m.namespace}, m.namespace),
+		Scheme: testScheme(t), Logger: log, Cache: CacheOptions(namespaces, m.namespace, rights),
 		Client:     client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}},
 		Metrics:    metricsserver.Options{BindAddress: "0"},
 		Controller: ctrlconfig.Controller{SkipNameValidation: new(true)},
@@ -53,10 +67,11 @@ func startManaged(t *testing.T, log logr.Logger) *managed {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.ready = CachesFilled(mgr.GetCache(), m.namespace, rights)
 	_, err = Setup(t.Context(), mgr, Options{
-		Namespaces: []string{m.namespace}, OperatorNamespace: m.namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock,
+		Namespaces: namespaces, OperatorNamespace: m.namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock,
 		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: m.database}, KeyPairs: ca.KeyPairs{},
-		Registry: m.registry, Version: "test",
+		Registry: m.registry, Version: "test", Rights: rights,
 	})
 	if err != nil {
 		t.Fatal(err)

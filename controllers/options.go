@@ -10,6 +10,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/issuer"
 )
@@ -30,6 +31,9 @@ type Options struct {
 	Clock clock.PassiveClock
 	// APIClock compares our clock with that of the API server.
 	APIClock *APIClock
+	// Rights are what the API server refuses; they stand in the transport, and in the options of the cache. Nil where they
+	// are not watched.
+	Rights *access.Rights
 	// AllowLoopback lets rekey dial databases on loopback addresses.
 	AllowLoopback bool
 	// StepTimeout of one step of a rotation; 0 for the default.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
@@ -51,7 +52,7 @@ func resolvePolicy(ctx context.Context, reader client.Reader, namespace string, 
 			"RotationPolicy %s/%s is not there: create it, or change spec.rotationPolicyRef", namespace, ref.Name))
 	}
 	if err != nil {
-		return out, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading RotationPolicy %s/%s: %w", namespace, ref.Name, err))
+		return out, refusal.Fault(fmt.Sprintf("reading RotationPolicy %s/%s", namespace, ref.Name), err, nil)
 	}
 	spec := policy.Spec
 	out.Interval = spec.Interval.Duration

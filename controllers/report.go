@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/eventlog"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/refusal"
@@ -114,6 +115,9 @@ type report struct {
 // report writes the status where it changed, then tells the Events that follow from the change.
 func (s *shared) report(ctx context.Context, before, after client.Object, found report) (ctrl.Result, error) {
 	now := s.clock.Now().UTC()
+	if found.cause == nil && found.ready != "" {
+		found.cause = s.unfollowed(after)
+	}
 	result := ctrl.Result{RequeueAfter: min(max(found.wakeAt.Sub(now), soonest), latest)}
 	if found.cause != nil {
 		// Not everything that may mend it can be watched. Remote ends have a pace of their own.
@@ -148,8 +152,11 @@ func (s *shared) writeFailed(ctx context.Context, of string, result ctrl.Result,
 		// so, and then nothing else would ever wake this object.
 		result.RequeueAfter = conflictWait
 	default:
+		if _, ok := access.Missing(err); ok {
+			err = access.Failed("writing the object or its status", err)
+		}
 		log.FromContext(ctx).Error(apiReason(err), "A request to the API server failed; it is tried again", "refusedBy", by.String())
-		s.metrics.errors.WithLabelValues(of, string(fault.APIServerFailed)).Inc()
+		s.metrics.errors.WithLabelValues(of, string(fault.ReasonOf(err, fault.APIServerFailed))).Inc()
 		result.RequeueAfter = min(result.RequeueAfter, lookAgainBroken)
 	}
 	return result, nil
@@ -282,8 +289,8 @@ func (found report) whyNotReplaced() string {
 // apiReason strips an API server's answer to its reason and code: what an admission webhook writes may quote the object.
 func apiReason(err error) error {
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return err
+	if _, ok := access.Missing(err); ok || !errors.As(err, &status) {
+		return err // RBAC quotes the request, and nothing of the object
 	}
 	answer := status.Status()
 	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: answer.Status, Code: answer.Code, Reason: answer.Reason,

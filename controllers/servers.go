@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -101,7 +102,7 @@ func (s *shared) readConfigMap(ctx context.Context, at client.ObjectKey, key str
 			"ConfigMap %s is not there: create it with the CA certificates of the server under key %s", at, key))
 	}
 	if err != nil {
-		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading ConfigMap %s: %w", at, err))
+		return nil, refusal.Fault("reading ConfigMap "+at.String(), err, nil)
 	}
 	if text, ok := object.Data[key]; ok {
 		return []byte(text), nil
@@ -121,7 +122,7 @@ func (s *shared) findServer(ctx context.Context, namespace string, ref v1alpha1.
 			"DatabaseServer %s/%s is not there: create it, or make a new object with another spec.serverRef", namespace, ref.Name))
 	}
 	if err != nil {
-		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("reading DatabaseServer %s/%s: %w", namespace, ref.Name, err))
+		return nil, refusal.Fault(fmt.Sprintf("reading DatabaseServer %s/%s", namespace, ref.Name), err, nil)
 	}
 	return &object, nil
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -18,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/eventlog"
 )
 
@@ -36,24 +38,45 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (flush func(c
 	if err := mgr.Add(recorder); err != nil {
 		return nil, fmt.Errorf("adding the recorder of Events: %w", err)
 	}
-	s := newShared(mgr.GetClient(), live, recorder, options)
-	s.fresh = newFresh()
+	s := newShared(sightedClient{mgr.GetClient(), live, options.Rights}, live, recorder, options)
+	s.fresh = newFresh(options.Rights)
 	registry := options.Registry
 	if registry == nil {
 		registry = ctrlmetrics.Registry
 	}
 	s.metrics = newMetrics(registry, options.APIClock, options.Version)
-	if err := registry.Register(newCollector(mgr.GetClient())); err != nil {
+	// Past the client: it would wait for the cache to show our own last writes, and show no metrics where that takes long.
+	if err := registry.Register(newCollector(mgr.GetCache())); err != nil {
 		return nil, fmt.Errorf("registering the collector: %w", err)
+	}
+	if err := addRights(mgr, options.Rights, registry); err != nil {
+		return nil, err
 	}
 	wake := waker{indexes: found, namespaces: options.Namespaces}
 	return recorder.Flush, addControllers(mgr, s, wake, controller.Options{MaxConcurrentReconciles: options.Workers})
 }
 
+// addRights has the manager ask about rights that were refused.
+func addRights(mgr ctrl.Manager, rights *access.Rights, registry prometheus.Registerer) error {
+	if rights == nil {
+		return nil
+	}
+	if err := rights.Connect(mgr.GetConfig(), mgr.GetHTTPClient(), mgr.GetLogger()); err != nil {
+		return err
+	}
+	if err := registry.Register(rights); err != nil {
+		return fmt.Errorf("registering the metric of missing rights: %w", err)
+	}
+	if err := mgr.Add(rights); err != nil {
+		return fmt.Errorf("adding the watch over missing rights: %w", err)
+	}
+	return nil
+}
+
 func newShared(cached, live client.Client, recorder events.EventRecorder, options Options) shared {
 	return shared{
 		client: cached, live: live, clock: options.Clock, recorder: recorder,
-		backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: &clusterID{live: live}, names: &uidNames{}, secrets: newOwnWrites(),
+		rights: options.Rights, backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: &clusterID{live: live}, names: &uidNames{}, secrets: newOwnWrites(),
 		rotator: &Rotator{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &Memory{}, StepTimeout: cmp.Or(options.StepTimeout, defaultStepTimeout)},
 		authorities: &authorities{reader: cached, live: live, keyPairs: options.KeyPairs, clock: options.Clock,
 			operatorNamespace: options.OperatorNamespace, started: options.Clock.Now()},
@@ -64,7 +87,8 @@ func newShared(cached, live client.Client, recorder events.EventRecorder, option
 func addControllers(mgr ctrl.Manager, s shared, wake waker, options controller.Options) error {
 	own := builder.WithPredicates(specOrRequest)
 	named := func(name string, object client.Object, more ...predicate.Predicate) *ctrl.Builder {
-		return ctrl.NewControllerManagedBy(mgr).Named(name).For(object, builder.WithPredicates(append(more, specOrRequest)...)).WithOptions(options)
+		return ctrl.NewControllerManagedBy(mgr).Named(name).For(object, builder.WithPredicates(append(more, specOrRequest)...)).
+			WatchesRawSource(wake.whenGranted(object, s.rights)).WithOptions(options)
 	}
 	newAuthority := func() client.Object { return &v1alpha1.CertificateAuthority{} }
 	newClusterAuthority := func() client.Object { return &v1alpha1.ClusterCertificateAuthority{} }

@@ -18,8 +18,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/refusal"
 )
 
 const (
@@ -41,6 +42,8 @@ type shared struct {
 	authorities *authorities
 	metrics     *metrics
 	names       *uidNames
+	// rights are what the API server refuses.
+	rights *access.Rights
 	// secrets are the writes of published certificates.
 	secrets *ownWrites
 	// fresh objects are believed to have no Secret yet; nil looks each time.
@@ -66,7 +69,7 @@ func (s *shared) present(ctx context.Context, object, now client.Object) error {
 	case apierrors.IsNotFound(err), err == nil && now.GetUID() != object.GetUID():
 		return errGone
 	case err != nil:
-		return fault.Transient(fault.APIServerFailed, fmt.Errorf("reading the object %s live: %w", key, err))
+		return refusal.Fault(fmt.Sprintf("reading the object %s live", key), err, nil)
 	}
 	return nil
 }

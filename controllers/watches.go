@@ -17,8 +17,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -100,6 +102,39 @@ func (w waker) inNamespace(kind client.Object) handler.EventHandler {
 		}
 		return w.requests(ctx, kind, toolscache.NamespaceIndex, object.GetName())
 	})
+}
+
+// whenGranted wakes everything of a kind in a namespace in which a right came back, and everything there is where it was
+// missing in the whole cluster.
+func (w waker) whenGranted(kind client.Object, rights *access.Rights) source.Source {
+	return source.Func(func(_ context.Context, q queue) error {
+		if rights == nil {
+			return nil
+		}
+		rights.OnReturn(func(ctx context.Context, namespace string) {
+			for _, request := range w.everything(ctx, kind, namespace) {
+				q.Add(request)
+			}
+		})
+		return nil
+	})
+}
+
+// everything of a kind in a namespace; an empty namespace is the whole cluster.
+func (w waker) everything(ctx context.Context, kind client.Object, namespace string) []reconcile.Request {
+	if _, clusterWide := kind.(*v1alpha1.ClusterCertificateAuthority); clusterWide {
+		namespace = ""
+	}
+	keys, err := w.list(ctx, kind, toolscache.NamespaceIndex, namespace)
+	if err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Finding who waits for a right failed; they look again within minutes")
+		return nil
+	}
+	out := make([]reconcile.Request, 0, len(keys))
+	for _, key := range keys {
+		out = append(out, reconcile.Request{NamespacedName: key})
+	}
+	return out
 }
 
 func (w waker) requests(ctx context.Context, kind client.Object, index, value string) []reconcile.Request {

@@ -187,6 +187,8 @@ const (
 const (
 	// ReasonClockSkew: our clock and that of the API server disagree, or a recorded time lies in the future.
 	ReasonClockSkew = "ClockSkew"
+	// ReasonForbidden: the API server's RBAC does not grant rekey a right that it needs.
+	ReasonForbidden = "Forbidden"
 	// ReasonAPIServerFailed: a request to the API server failed.
 	ReasonAPIServerFailed = "APIServerFailed"
 	// ReasonAdmissionDenied: an admission webhook or policy refuses a write of rekey, or undoes it.

@@ -109,6 +109,8 @@ const (
 const (
 	// ClockSkew: our clock and that of the API server disagree, or a recorded time lies in the future.
 	ClockSkew Reason = "ClockSkew"
+	// Forbidden: the API server's RBAC does not grant rekey a right that it needs.
+	Forbidden Reason = "Forbidden"
 	// APIServerFailed: a request to the API server failed.
 	APIServerFailed Reason = "APIServerFailed"
 	// AdmissionDenied: an admission webhook or policy refuses a write of rekey, or undoes it.

@@ -24,6 +24,7 @@ import (
 	"k8s.io/utils/clock"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/recent"
 )
 
@@ -199,6 +200,9 @@ func (g *guard) ask(ctx context.Context, token, verb, path string) (answer, erro
 }
 
 func withoutText(err error) error {
+	if missing, ok := access.Missing(err); ok {
+		return errors.New(missing.Text()) // RBAC quotes the request, which is known, and never the token
+	}
 	var answered apierrors.APIStatus
 	if errors.As(err, &answered) {
 		status := answered.Status()

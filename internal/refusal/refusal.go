@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/fault"
 )
 
@@ -121,7 +122,11 @@ func Fault(doing string, err error, quotes func(text string) bool) error {
 	switch by.Kind {
 	case KindWebhook, KindPolicy, KindQuota:
 		return refused(doing, by, explanation(err, withheld))
-	case KindNone, KindForbidden, KindNamespaceTerminating:
+	case KindForbidden:
+		if _, ok := access.Missing(err); ok {
+			return access.Failed(doing, err) // RBAC answers before it reads what is sent
+		}
+	case KindNone, KindNamespaceTerminating:
 	}
 	if withheld {
 		err = bare(by, err)

@@ -136,9 +136,13 @@ func TestAlertsUseMetricsThatExist(t *testing.T) {
 // ourMetrics are the names in the source of the program.
 func ourMetrics(t *testing.T) []string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(root, "controllers/*.go"))
-	if err != nil {
-		t.Fatal(err)
+	var files []string
+	for _, pattern := range []string{"controllers/*.go", "internal/*/*.go"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
 	}
 	literal := regexp.MustCompile(`"(rekey_[a-z_]+)"`)
 	var out []string

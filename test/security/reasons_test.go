@@ -30,6 +30,7 @@ var elsewhere = map[string]string{
 	"Expired":           "made of names and times, and of the cause, which is another reason",
 	"RotationOverdue":   "made of names and times, and of the cause, which is another reason",
 	"ClockSkew":         "made of names and times",
+	"Forbidden":         "made of verbs, resources and names of objects: RBAC answers before it reads what is sent; FuzzMissing",
 	"LeftBehind":        "made of names, and of the cause, which is another reason",
 	"QuotaExceeded":     "made of names, and of what the quota says, which passes the same check as AdmissionDenied",
 	"AuthorityLost":     "made of names and times: the key is gone",

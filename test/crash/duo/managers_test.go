@@ -119,7 +119,7 @@ func managed(t *testing.T, w *world.World) *flaky {
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}, Controller: ctrlconfig.Controller{SkipNameValidation: new(true)},
-		Cache:  controllers.CacheOptions([]string{w.Namespace}, w.Namespace),
+		Cache:  controllers.CacheOptions([]string{w.Namespace}, w.Namespace, nil),
 		Client: client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}},
 	})
 	if err != nil {

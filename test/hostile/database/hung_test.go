@@ -145,7 +145,7 @@ func startManager(t *testing.T, namespaces ...string) {
 	config := world.APIServer()
 	config.Wrap(apiClock.Wrap)
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme, Logger: logr.Discard(), Cache: controllers.CacheOptions(namespaces, namespaces[0]),
+		Scheme: scheme, Logger: logr.Discard(), Cache: controllers.CacheOptions(namespaces, namespaces[0], nil),
 		Client:  client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}},
 		Metrics: metricsserver.Options{BindAddress: "0"}, Controller: ctrlconfig.Controller{SkipNameValidation: new(true)},
 	})

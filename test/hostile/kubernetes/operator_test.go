@@ -21,6 +21,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/controllers"
+	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/test/world"
@@ -51,10 +52,12 @@ func startOperator(t *testing.T, config *rest.Config, namespace string, database
 	}, funcr.Options{})
 	config = rest.CopyConfig(config)
 	apiClock := controllers.NewAPIClock(clock.RealClock{})
+	rights := access.New(clock.RealClock{})
 	config.Wrap(apiClock.Wrap)
+	config.Wrap(rights.Wrap)
 	config.QPS = -1
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme, Logger: log, Cache: controllers.CacheOptions([]string{namespace}, namespace),
+		Scheme: scheme, Logger: log, Cache: controllers.CacheOptions([]string{namespace}, namespace, rights),
 		Client:     client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}},
 		Metrics:    metricsserver.Options{BindAddress: "0"},
 		Controller: ctrlconfig.Controller{SkipNameValidation: new(true)},
@@ -64,7 +67,7 @@ func startOperator(t *testing.T, config *rest.Config, namespace string, database
 	}
 	_, err = controllers.Setup(t.Context(), mgr, controllers.Options{
 		Namespaces: []string{namespace}, OperatorNamespace: namespace, Workers: 8, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
-		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: database}, KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(),
+		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: database}, KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(), Rights: rights,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,134 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package access
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/rekey/rekey/internal/fault"
+)
+
+// Right is one verb on one resource. Resource has its subresource behind a slash. Namespace is empty for a right that was
+// needed for the whole cluster.
+type Right struct {
+	Verb, Group, Resource, Namespace string
+}
+
+// Groups whose rights have a manifest of their own.
+const (
+	groupLeases         = "coordination.k8s.io"
+	groupAuthentication = "authentication.k8s.io"
+	groupAuthorization  = "authorization.k8s.io"
+	groupRekey          = "rekey.dev"
+)
+
+// forbidden is what RBAC answers, and nobody else: quotas, admission webhooks and namespaces that end have other words. It is
+// anchored, because a webhook may quote anything behind its own words.
+var forbidden = regexp.MustCompile(`^\S+(?: "[^"]*")? is forbidden: User "(?:[^"\\]|\\.)*" cannot (\S+) resource "([^"]*)" in API group "([^"]*)" ` +
+	`(?:in the namespace "([^"]*)"|at the cluster scope)`)
+
+// ownerForbidden is what the admission plugin OwnerReferencesPermissionEnforcement answers.
+var ownerForbidden = regexp.MustCompile(`^\S+(?: "[^"]*")? is forbidden: cannot set (blockOwnerDeletion|an ownerRef)\b.* you can't (?:set finalizers on|delete)\b`)
+
+// Missing reports which right err says is missing; ok is false where err is about something else.
+func Missing(err error) (missing Right, ok bool) {
+	var answer apierrors.APIStatus
+	if !apierrors.IsForbidden(err) || !errors.As(err, &answer) {
+		return Right{}, false
+	}
+	status := answer.Status()
+	if m := forbidden.FindStringSubmatch(status.Message); m != nil {
+		missing := Right{Verb: m[1], Resource: m[2], Group: m[3], Namespace: m[4]}
+		if missing.Resource == "namespaces" {
+			missing.Namespace = "" // the API server names the namespace that was asked for
+		}
+		return missing, true
+	}
+	m := ownerForbidden.FindStringSubmatch(status.Message)
+	switch {
+	case m == nil:
+		return Right{}, false
+	case m[1] == "blockOwnerDeletion":
+		return Right{Verb: "update", Group: groupRekey, Resource: "certificateauthorities/finalizers"}, true
+	case status.Details != nil:
+		return Right{Verb: "delete", Group: status.Details.Group, Resource: status.Details.Kind}, true
+	}
+	return Right{Verb: "delete", Resource: "secrets"}, true
+}
+
+// Name of the resource as roles and `kubectl auth can-i` write it: with the API group behind it, and the subresource last.
+func (r Right) Name() string {
+	resource, sub, isSub := strings.Cut(r.Resource, "/")
+	if r.Group != "" {
+		resource += "." + r.Group
+	}
+	if isSub {
+		resource += "/" + sub
+	}
+	return resource
+}
+
+// String is "update secrets in namespace web".
+func (r Right) String() string {
+	text := r.Verb + " " + r.Name()
+	if r.Namespace != "" {
+		text += " in namespace " + r.Namespace
+	}
+	return text
+}
+
+// Grant says which manifest grants the right.
+func (r Right) Grant() string {
+	resource, _, _ := strings.Cut(r.Resource, "/")
+	switch {
+	case r.Group == "" && (resource == "secrets" || resource == "configmaps") && r.Namespace == "":
+		return "the ClusterRole rekey-secrets in config/rbac/cluster"
+	case r.Group == "" && (resource == "secrets" || resource == "configmaps"):
+		return "the Role rekey-secrets in config/namespaced/secrets-role, or for all namespaces the ClusterRole rekey-secrets in config/rbac/cluster"
+	case r.Group == groupLeases, r.Group == "" && resource == "events":
+		return "the Role rekey-leader-election in config/rbac/leader_election_role.yaml"
+	case r.Group == groupAuthentication, r.Group == groupAuthorization:
+		return "the ClusterRole rekey-metrics-auth in config/rbac/metrics_auth_role.yaml"
+	}
+	return "the ClusterRole rekey in config/rbac/role.yaml"
+}
+
+// Text is the sentence that conditions, Events and logs show.
+func (r Right) Text() string {
+	return fmt.Sprintf("rekey may not %s: apply and bind %s", r, r.Grant())
+}
+
+// refused is an answer of the API server, said in our words.
+type refused struct {
+	right Right
+	err   error
+}
+
+// Error implements error.
+func (r *refused) Error() string { return r.right.Text() }
+
+// Unwrap gives the answer itself.
+func (r *refused) Unwrap() error { return r.err }
+
+// Explain says which right is missing where err is about one, and gives every other error back as it is.
+func Explain(err error) error {
+	if right, ok := Missing(err); ok {
+		return &refused{right, err}
+	}
+	return err
+}
+
+// Failed gives an error of the API server its class and reason: a missing right waits for a person, and anything else may
+// pass by itself. doing is an -ing phrase that names the object.
+func Failed(doing string, err error) error {
+	if right, ok := Missing(err); ok {
+		return fault.Blocked(fault.Forbidden, fmt.Errorf("%s: %w", doing, &refused{right, err}))
+	}
+	return fault.Transient(fault.APIServerFailed, fmt.Errorf("%s: %w", doing, err))
+}

@@ -1,0 +1,315 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package access
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	authorizationclient "k8s.io/client-go/kubernetes/typed/authorization/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+)
+
+const (
+	// lookEvery is how often the API server is asked whether a right is granted again.
+	lookEvery = 5 * time.Second
+	// looksAtOnce are asked about in one go, those that were asked about longest ago first.
+	looksAtOnce = 20
+	// remembered rights at most. A right that is missing everywhere is missing in each namespace.
+	remembered = 1000
+	// believed is how long a refusal counts where the API server does not say whether the right is missing.
+	believed = 10 * time.Minute
+	// patience with one question.
+	patience = 5 * time.Second
+)
+
+// Rights are those that the API server has refused, until it grants them. A nil one knows of none.
+type Rights struct {
+	clock   clock.PassiveClock
+	reviews authorizationclient.SelfSubjectAccessReviewInterface
+	log     logr.Logger
+	metric  *prometheus.Desc
+	// news is filled when a right was refused that is not known yet.
+	news chan struct{}
+
+	mu      sync.Mutex
+	refused map[Right]*refusal
+	// returns count by namespace how often a right came back.
+	returns map[string]int64
+	wake    []func(ctx context.Context, namespace string)
+	blind   map[place]Right
+	// pretended are the kinds of which a cache was filled with nothing.
+	pretended map[string]bool
+}
+
+// refusal is what is known of one right.
+type refusal struct {
+	// missing is true where the API server said so when it was asked; an admission plugin refuses with the same status.
+	missing      bool
+	since, asked time.Time
+}
+
+// New makes Rights that know of nothing.
+func New(passing clock.PassiveClock) *Rights {
+	return &Rights{
+		clock: passing, news: make(chan struct{}, 1),
+		refused: map[Right]*refusal{}, returns: map[string]int64{}, blind: map[place]Right{}, pretended: map[string]bool{},
+		metric: prometheus.NewDesc("rekey_permission_missing",
+			"1 for each right that rekey needed, that was refused, and that the API server still does not grant.", []string{"verb", "resource", "namespace"}, nil),
+	}
+}
+
+// Wrap makes a transport note every refusal.
+func (r *Rights) Wrap(next http.RoundTripper) http.RoundTripper { return noting{rights: r, next: next} }
+
+type noting struct {
+	rights *Rights
+	next   http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (n noting) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := n.next.RoundTrip(request)
+	if err == nil && response.StatusCode == http.StatusForbidden {
+		if right, ok := rightOf(request); ok {
+			n.rights.note(right)
+		}
+	}
+	return response, err
+}
+
+// verbs of methods, for one object.
+var verbs = map[string]string{
+	http.MethodGet: "get", http.MethodPost: "create", http.MethodPut: "update", http.MethodPatch: "patch", http.MethodDelete: "delete",
+}
+
+// rightOf reads from a request which right it takes; ok is false where it is not about a resource.
+func rightOf(request *http.Request) (right Right, ok bool) {
+	parts := strings.Split(strings.Trim(request.URL.Path, "/"), "/")
+	root := slices.IndexFunc(parts, func(part string) bool { return part == "api" || part == "apis" })
+	if root < 0 {
+		return right, false
+	}
+	grouped := parts[root] == "apis"
+	parts = parts[root+1:]
+	if grouped && len(parts) > 0 {
+		right.Group, parts = parts[0], parts[1:]
+	}
+	if len(parts) < 2 {
+		return right, false // discovery
+	}
+	parts = parts[1:]
+	if parts[0] == "namespaces" && len(parts) > 2 {
+		right.Namespace, parts = parts[1], parts[2:]
+	}
+	right.Resource, right.Verb = parts[0], verbs[request.Method]
+	if len(parts) > 2 {
+		right.Resource += "/" + parts[2]
+	}
+	if len(parts) == 1 {
+		switch {
+		case right.Verb == "get" && request.URL.Query().Get("watch") == "true":
+			right.Verb = "watch"
+		case right.Verb == "get":
+			right.Verb = "list"
+		case right.Verb == "delete":
+			right.Verb = "deletecollection"
+		}
+	}
+	return right, right.Verb != "" && !strings.HasPrefix(right.Resource, "selfsubject")
+}
+
+func (r *Rights) note(right Right) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.refused[right]; known || len(r.refused) >= remembered {
+		return
+	}
+	r.refused[right] = &refusal{since: r.clock.Now()}
+	select {
+	case r.news <- struct{}{}:
+	default:
+	}
+}
+
+// OnReturn has wake called for a namespace in which a right was granted again; the namespace is empty for a right that is
+// needed for the whole cluster.
+func (r *Rights) OnReturn(wake func(ctx context.Context, namespace string)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wake = append(r.wake, wake)
+}
+
+// Returns counts how often a right came back that matters in the namespace. Who waits because of a missing right begins anew
+// when it changes.
+func (r *Rights) Returns(namespace string) int64 {
+	if r == nil {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	count := r.returns[""]
+	if namespace != "" {
+		count += r.returns[namespace]
+	}
+	return count
+}
+
+// Lacks reports whether a right is known to be missing.
+func (r *Rights) Lacks(right Right) bool {
+	if r == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := r.refused[right]
+	return known != nil && known.missing
+}
+
+// MissingIn are the rights of an API group that are known to be missing.
+func (r *Rights) MissingIn(group string) []Right {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []Right
+	for right, known := range r.refused {
+		if known.missing && right.Group == group {
+			out = append(out, right)
+		}
+	}
+	slices.SortFunc(out, compare)
+	return out
+}
+
+func compare(a, b Right) int {
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name(), b.Name()), strings.Compare(a.Verb, b.Verb))
+}
+
+// Connect says where to ask about rights, and where to tell. It is called before Start.
+func (r *Rights) Connect(config *rest.Config, client *http.Client, log logr.Logger) error {
+	found, err := authorizationclient.NewForConfigAndClient(config, client)
+	if err != nil {
+		return fmt.Errorf("making a client for access reviews: %w", err)
+	}
+	r.reviews, r.log = found.SelfSubjectAccessReviews(), log.WithName("rights")
+	return nil
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable: a process that may not have the lease has to say so.
+func (r *Rights) NeedLeaderElection() bool { return false }
+
+// Start implements manager.Runnable: it asks about what was refused until ctx ends.
+func (r *Rights) Start(ctx context.Context) error {
+	for ctx.Err() == nil {
+		due := r.due()
+		if len(due) == 0 {
+			select {
+			case <-r.news:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		for _, right := range due {
+			r.look(ctx, right)
+		}
+		pause(ctx, lookEvery)
+	}
+	return nil
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, wait time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	<-ctx.Done()
+}
+
+// due are the rights to ask about next.
+func (r *Rights) due() []Right {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := slices.SortedFunc(maps.Keys(r.refused), func(a, b Right) int {
+		return cmp.Or(r.refused[a].asked.Compare(r.refused[b].asked), compare(a, b))
+	})
+	return out[:min(len(out), looksAtOnce)]
+}
+
+// look asks whether a right is granted now.
+func (r *Rights) look(ctx context.Context, right Right) {
+	resource, sub, _ := strings.Cut(right.Resource, "/")
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	review, err := r.reviews.Create(asking, &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+		ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Namespace: right.Namespace, Verb: right.Verb, Group: right.Group, Resource: resource, Subresource: sub},
+	}}, metav1.CreateOptions{})
+	if ctx.Err() != nil {
+		return
+	}
+	allowed := err == nil && review.Status.Allowed && !review.Status.Denied
+	told, back := r.learn(right, allowed, err != nil)
+	if told {
+		r.log.Info("A right is missing", "verb", right.Verb, "resource", right.Name(), "namespace", right.Namespace, "cause", right.Text())
+	}
+	if back == nil {
+		return
+	}
+	r.log.Info("A right is granted again", "verb", right.Verb, "resource", right.Name(), "namespace", right.Namespace)
+	for _, wake := range back {
+		wake(ctx, right.Namespace)
+	}
+}
+
+// learn takes an answer in. told is true where a right is known to be missing from now on; back are those to wake where it
+// was, and is granted now.
+func (r *Rights) learn(right Right, allowed, unknown bool) (told bool, back []func(context.Context, string)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known, now := r.refused[right], r.clock.Now()
+	if known == nil {
+		return false, nil
+	}
+	known.asked = now
+	switch {
+	case unknown && now.Sub(known.since) < believed:
+	case unknown || allowed:
+		delete(r.refused, right)
+		if known.missing {
+			r.returns[right.Namespace]++
+			return false, slices.Clone(r.wake)
+		}
+	case !known.missing:
+		known.missing = true
+		return true, nil
+	}
+	return false, nil
+}
+
+// Describe implements prometheus.Collector.
+func (r *Rights) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- r.metric }
+
+// Collect implements prometheus.Collector.
+func (r *Rights) Collect(out chan<- prometheus.Metric) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for right, known := range r.refused {
+		if known.missing {
+			out <- prometheus.MustNewConstMetric(r.metric, prometheus.GaugeValue, 1, right.Verb, right.Name(), right.Namespace)
+		}
+	}
+}

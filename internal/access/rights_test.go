@@ -1,0 +1,234 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package access
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	authorizationclient "k8s.io/client-go/kubernetes/typed/authorization/v1"
+	toolscache "k8s.io/client-go/tools/cache"
+	clocktesting "k8s.io/utils/clock/testing"
+)
+
+// reviewer is the API server, as far as it is asked about rights.
+type reviewer struct {
+	authorizationclient.SelfSubjectAccessReviewInterface
+	mu      sync.Mutex
+	allowed bool
+	err     error
+	asked   int
+}
+
+func (r *reviewer) Create(_ context.Context, in *authorizationv1.SelfSubjectAccessReview, _ metav1.CreateOptions) (*authorizationv1.SelfSubjectAccessReview, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked++
+	out := in.DeepCopy()
+	out.Status.Allowed = r.allowed
+	return out, r.err
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
+
+// told is rights that were refused once, and whoever is woken.
+func told(t *testing.T) (*Rights, *reviewer, *clocktesting.FakePassiveClock, *[]string) {
+	t.Helper()
+	passing, api, woken := clocktesting.NewFakePassiveClock(time.Now()), &reviewer{}, &[]string{}
+	r := New(passing)
+	r.reviews, r.log = api, logr.Discard()
+	r.OnReturn(func(_ context.Context, namespace string) { *woken = append(*woken, namespace) })
+	through := r.Wrap(transport(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusForbidden, Body: io.NopCloser(strings.NewReader(""))}, nil
+	}))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "https://example.com/api/v1/namespaces/web/secrets/app", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := through.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	return r, api, passing, woken
+}
+
+var update = Right{Verb: "update", Resource: "secrets", Namespace: "web"}
+
+func (r *Rights) lookAtAll(ctx context.Context) {
+	for _, right := range r.due() {
+		r.look(ctx, right)
+	}
+}
+
+func gauge(r *Rights) int {
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(r)
+	n, err := testutil.GatherAndCount(registry)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func TestARightIsMissingUntilItIsGrantedAgain(t *testing.T) {
+	r, api, _, woken := told(t)
+	if r.Lacks(update) || gauge(r) != 0 {
+		t.Error("a refusal alone counts as a missing right: it may be that of a quota")
+	}
+	r.lookAtAll(t.Context())
+	if !r.Lacks(update) || gauge(r) != 1 || len(*woken) > 0 {
+		t.Errorf("the right is not known to be missing, or somebody was woken: %v", *woken)
+	}
+	if r.Returns("web") != 0 {
+		t.Error("it came back before it was granted")
+	}
+	api.allowed = true
+	r.lookAtAll(t.Context())
+	if r.Lacks(update) || gauge(r) != 0 || len(*woken) != 1 || (*woken)[0] != "web" {
+		t.Errorf("the right is granted, and %v was woken", *woken)
+	}
+	if r.Returns("web") != 1 || r.Returns("other") != 0 {
+		t.Errorf("who waits begins anew in web %d times, elsewhere %d times", r.Returns("web"), r.Returns("other"))
+	}
+	if asked := api.asked; len(r.due()) != 0 || asked != 2 {
+		t.Errorf("it is asked about on and on (%d)", asked)
+	}
+}
+
+func TestARefusalThatIsNotRBACsIsForgotten(t *testing.T) {
+	r, api, _, woken := told(t)
+	api.allowed = true // an admission plugin answered 403
+	r.lookAtAll(t.Context())
+	if r.Lacks(update) || gauge(r) != 0 || len(*woken) != 0 || len(r.due()) != 0 {
+		t.Error("the refusal of a quota counts as a missing right")
+	}
+}
+
+func TestWithoutAnswersAboutRightsNothingIsClaimed(t *testing.T) {
+	r, api, passing, _ := told(t)
+	api.err = errors.New("no such API")
+	r.lookAtAll(t.Context())
+	if r.Lacks(update) || gauge(r) != 0 {
+		t.Error("a right that nobody was told about is said to be missing")
+	}
+	passing.SetTime(passing.Now().Add(believed))
+	r.lookAtAll(t.Context())
+	if len(r.due()) != 0 {
+		t.Error("it is asked about for ever")
+	}
+}
+
+func TestRightsAreBounded(t *testing.T) {
+	r := New(clocktesting.NewFakePassiveClock(time.Now()))
+	for n := range 2 * remembered {
+		r.note(Right{Verb: "get", Resource: "secrets", Namespace: time.Duration(n).String()})
+	}
+	if len(r.refused) != remembered || len(r.due()) != looksAtOnce {
+		t.Errorf("%d are remembered, %d asked about at once", len(r.refused), len(r.due()))
+	}
+}
+
+// origin is what an informer lists and watches.
+type origin struct {
+	mu          sync.Mutex
+	list, watch error
+	items       []corev1.Secret
+	stop        func()
+}
+
+func (o *origin) List(metav1.ListOptions) (runtime.Object, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.list != nil {
+		return nil, o.list
+	}
+	return &corev1.SecretList{ListMeta: metav1.ListMeta{ResourceVersion: "1"}, Items: o.items}, nil
+}
+
+func (o *origin) Watch(options metav1.ListOptions) (watch.Interface, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.watch != nil {
+		return nil, o.watch
+	}
+	if options.SendInitialEvents != nil {
+		return nil, errors.New("lists are not streamed here")
+	}
+	w := watch.NewFake()
+	o.stop = w.Stop
+	return w, nil
+}
+
+func (o *origin) set(list, watch error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.list, o.watch = list, watch
+	if o.stop != nil {
+		o.stop()
+	}
+}
+
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for begun := time.Now(); time.Since(begun) < time.Minute; time.Sleep(20 * time.Millisecond) {
+		if holds() {
+			return
+		}
+	}
+	t.Fatal(what)
+}
+
+func TestACacheThatMayNotBeFilledHoldsNothingUpAndIsNeverEmptied(t *testing.T) {
+	may := func(verb string) error {
+		return answered("secrets", "", operator+` cannot `+verb+` resource "secrets" in API group "" in the namespace "web"`)
+	}
+	from := &origin{list: may("list"), watch: may("watch"), items: []corev1.Secret{{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "app", ResourceVersion: "1"}}}}
+	r := New(clocktesting.NewFakePassiveClock(time.Now()))
+	informer := r.NewInformer(from, &corev1.Secret{}, 0, toolscache.Indexers{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go informer.RunWithContext(ctx)
+	until(t, "the informer holds everything up", informer.HasSynced)
+	secret := &corev1.Secret{}
+	if right, blind := r.Blind(secret, "web"); !blind || right.Resource != "secrets" || right.Namespace != "web" {
+		t.Errorf("nobody knows that the cache is empty for want of a right: %v", right)
+	}
+	if _, blind := r.Blind(secret, "other"); blind || len(r.BlindIn("rekey-system")) > 0 || !r.Pretended(secret) {
+		t.Error("one namespace speaks for others")
+	}
+	from.set(nil, nil)
+	until(t, "the right is back, and the cache is not filled", func() bool { return len(informer.GetStore().ListKeys()) == 1 })
+	until(t, "the right is back, and the cache is said to be blind", func() bool { _, blind := r.Blind(secret, "web"); return !blind })
+	from.set(may("list"), may("watch"))
+	until(t, "the right is lost again, and nobody knows", func() bool { _, blind := r.Blind(secret, "web"); return blind })
+	time.Sleep(2 * time.Second)
+	if len(informer.GetStore().ListKeys()) != 1 {
+		t.Error("what was filled once was emptied for want of a right")
+	}
+}
+
+func TestNoRightsAtAllAreNeverInTheWay(t *testing.T) {
+	var none *Rights
+	if _, blind := none.Blind(&corev1.Secret{}, "web"); blind || none.Pretended(&corev1.Secret{}) || none.Lacks(update) || none.Returns("web") != 0 ||
+		len(none.BlindIn("web"))+len(none.MissingIn("")) > 0 {
+		t.Error("nil knows of something")
+	}
+}
