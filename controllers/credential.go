@@ -121,7 +121,8 @@ func readiness(outcome Outcome, subject string, cause *trouble) (status metav1.C
 		return metav1.ConditionFalse, string(fault.ClockSkew), fmt.Sprintf(
 			"%s was issued at %s, when the clock was ahead, and is not valid yet.%s", subject, instant(o.Current.CommittedAt), why)
 	case o.Proof.Seq == o.Current.Seq && o.Proof.Answer == credential.Rejected:
-		return metav1.ConditionFalse, v1alpha1.ReasonCredentialRejected, fmt.Sprintf("%s is refused by the server.%s", subject, why)
+		reason, message := refusalOf(outcome, subject, cause)
+		return metav1.ConditionFalse, reason, message
 	case !showsCurrent(outcome) && cause != nil:
 		return metav1.ConditionFalse, "", ""
 	case !showsCurrent(outcome):
@@ -143,6 +144,22 @@ func shownOf(outcome Outcome) *rotation.Version {
 		return &current.Version
 	}
 	return outcome.Snapshot.Shown
+}
+
+// refusalOf says that what is published is refused or cannot do its work, and why. Where only a change elsewhere helps, the
+// reason is that of the cause.
+func refusalOf(outcome Outcome, subject string, cause *trouble) (reason, message string) {
+	reason, message = v1alpha1.ReasonCredentialRejected, subject+" is refused by the server."
+	if why := outcome.Refusal; why != nil {
+		message = fmt.Sprintf("%s cannot be used: %s.", subject, why)
+		if needsHelp(why) {
+			return string(fault.ReasonOf(why, fault.CredentialRejected)), message
+		}
+	}
+	if cause != nil {
+		message += " " + cause.message
+	}
+	return reason, message
 }
 
 func publishedMessage(outcome Outcome, subject string) string {

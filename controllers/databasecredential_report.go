@@ -47,7 +47,7 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 	current := outcome.Snapshot.Ledger.Current
 	switch shownCurrent := describeShown(object, outcome); {
 	case shownCurrent:
-		found.verified = verifiedOf(object, endpointOf(login), outcome, found.cause)
+		found.verified = verifiedOf(login, outcome, found.cause)
 		found.previousInUse = describePrevious(object, outcome)
 	case status.ActiveUsername != "":
 		// The Secret shows the previous login still: what was said of that holds.
@@ -80,8 +80,8 @@ func describeShown(object *v1alpha1.DatabaseCredential, outcome Outcome) bool {
 }
 
 // verifiedOf says when and where the published login was proven. A process that has not asked yet leaves what is said.
-func verifiedOf(object *v1alpha1.DatabaseCredential, endpoint string, outcome Outcome, cause *trouble) *metav1.Condition {
-	status, proof := &object.Status, outcome.Observation.Proof
+func verifiedOf(of *databaseLogin, outcome Outcome, cause *trouble) *metav1.Condition {
+	status, proof, endpoint, control := &of.object.Status, outcome.Observation.Proof, endpointOf(of), controlOf(of)
 	login := status.ActiveUsername
 	said := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVerified)
 	if outcome.FailedStep == rotation.StepProbe && cause != nil && proof.Answer != credential.Rejected {
@@ -97,8 +97,11 @@ func verifiedOf(object *v1alpha1.DatabaseCredential, endpoint string, outcome Ou
 			Message: fmt.Sprintf("Login %s was not tried yet.", login)}
 	}
 	if proof.Answer == credential.Rejected {
-		return &metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonCredentialRejected,
-			Message: fmt.Sprintf("The server refuses login %s with the password in the Secret.", login)}
+		reason, message := refusalOf(outcome, "Login "+login, nil)
+		if outcome.Refusal == nil {
+			message = fmt.Sprintf("The server refuses login %s with the password in the Secret.", login)
+		}
+		return &metav1.Condition{Status: metav1.ConditionFalse, Reason: reason, Message: message}
 	}
 	shown := status.Proof
 	stale := shown == nil || shown.Login != login || shown.Endpoint != endpoint || shown.Time == nil || proof.At.Sub(shown.Time.Time) >= proofShown
@@ -106,7 +109,15 @@ func verifiedOf(object *v1alpha1.DatabaseCredential, endpoint string, outcome Ou
 		status.Proof = &v1alpha1.LoginProof{Endpoint: endpoint, Login: login, Time: timeRef(proof.At)}
 	}
 	return &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonLoggedIn,
-		Message: fmt.Sprintf("Login %s was accepted at %s, and a wrong password was refused.", login, endpoint)}
+		Message: fmt.Sprintf("Login %s was accepted at %s, %s", login, endpoint, control)}
+}
+
+// controlOf says what a proof says of wrong passwords.
+func controlOf(login *databaseLogin) string {
+	if login.server != nil && login.server.Spec.NegativeControl == v1alpha1.NegativeControlAtFirst {
+		return "as its owner. That a wrong password is refused was tried only before the first version was published (spec.negativeControl of the server is AtFirst)."
+	}
+	return "and a wrong password was refused."
 }
 
 // endpointOf is where logins are tried.

@@ -6,6 +6,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,8 +32,8 @@ type serverReconciler struct {
 	failures serverFailures
 }
 
-// serverFailures remember of every server how often it failed in a row, so that one that refuses the admin is not asked
-// for ever at the same pace: that could lock the admin out.
+// serverFailures remember of every server how it failed, and how often in a row it refused the admin's password: asking at
+// the same pace for ever could lock the admin out. Anything else is looked at again every lookAgainBroken.
 type serverFailures struct {
 	mu    sync.Mutex
 	known map[types.NamespacedName]serverFailure
@@ -68,8 +69,11 @@ func (f *serverFailures) note(of types.NamespacedName, inputs string, err error,
 	if known.inputs != inputs {
 		known = serverFailure{inputs: inputs}
 	}
-	known.count, known.err = known.count+1, err
-	known.next = now.Add(max(lookAgainBroken, rotation.Backoff(known.count, rotation.Urgency{Published: true})))
+	known.err, known.next = err, now.Add(lookAgainBroken)
+	if fault.ReasonOf(err, "") == fault.AdminRejected {
+		known.count++
+		known.next = now.Add(max(lookAgainBroken, rotation.Backoff(known.count, rotation.Urgency{Published: true})))
+	}
 	if f.known == nil {
 		f.known = map[types.NamespacedName]serverFailure{}
 	}
@@ -127,6 +131,9 @@ func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseS
 	if err != nil {
 		return backend.Report{}, err
 	}
+	if server.Databases, err = r.databases(ctx, object); err != nil {
+		return backend.Report{}, err
+	}
 	name, inputs, now := client.ObjectKeyFromObject(object), serverDigest(object, server, fmt.Sprint(object.Generation)), r.clock.Now()
 	if waiting := r.failures.waiting(name, inputs, now); waiting != nil {
 		return backend.Report{}, waiting.err
@@ -134,9 +141,26 @@ func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseS
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	report, err := engine.Check(ctx, server)
-	if fault.ReasonOf(err, "") == fault.AdminRejected {
-		err = fmt.Errorf("%w, %s/%s", err, object.Namespace, object.Spec.AdminSecretRef.Name)
-	}
 	r.failures.note(name, inputs, err, now)
 	return report, err
+}
+
+// maxDatabases that are tried in turn where the admin cannot enter the usual one.
+const maxDatabases = 5
+
+// databases are some of those that credentials on this server are for.
+func (r *serverReconciler) databases(ctx context.Context, object *v1alpha1.DatabaseServer) ([]string, error) {
+	var list v1alpha1.DatabaseCredentialList
+	if err := r.client.List(ctx, &list, client.InNamespace(object.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("listing the DatabaseCredentials of namespace %s: %w", object.Namespace, err))
+	}
+	var out []string
+	for _, one := range list.Items {
+		if string(one.Spec.ServerRef.Name) == object.Name {
+			out = append(out, one.Spec.Database)
+		}
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	return out[:min(len(out), maxDatabases)], nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
@@ -66,11 +67,14 @@ type seldom struct {
 	left            Remains
 	// stuck is how often Secret and ledger could not be withdrawn.
 	stuck int
+	// refusal is what the remote end said when it refused the current version last, or why that cannot do its work; nil
+	// where it said nothing.
+	refusal error
 }
 
 func (s *seldom) empty() bool {
 	return len(s.attempts) == 0 && s.mark == rotation.Mark{} && s.candidate == candidate{} && s.endpoint == "" && s.heals == heals{} && s.waits == waits{} &&
-		s.withdrawing.IsZero()
+		s.withdrawing.IsZero() && s.refusal == nil
 }
 
 // issueFloor is the least time between two versions of a source without a ledger. Its Secret is all there is: somebody who
@@ -156,7 +160,7 @@ func (m *memo) place() string {
 // at notes where the remote end is. A proof of another place is forgotten, so that the version is proven anew.
 func (m *memo) at(endpoint string) {
 	if m.endpoint != endpoint {
-		m.endpoint, m.proof, m.mark = endpoint, rotation.Proof{}, rotation.Mark{}
+		m.endpoint, m.proof, m.mark, m.refusal = endpoint, rotation.Proof{}, rotation.Mark{}, nil
 	}
 }
 
@@ -176,8 +180,10 @@ func (m *memo) about(seq int64) *candidate {
 	return &m.candidate
 }
 
-// prove notes an answer about the current version. Unknown changes nothing: not having asked is not news.
-func (m *memo) prove(seq int64, answer credential.Answer, now time.Time) {
+// prove notes an answer about the current version, and why it was refused. Unknown changes nothing: not having asked is not
+// news. A version that cannot do its work until somebody acts is never rejected for the second time: that would have it
+// staged again, which does not help.
+func (m *memo) prove(seq int64, answer credential.Answer, why error, now time.Time) {
 	if answer == credential.Unknown {
 		return
 	}
@@ -187,6 +193,12 @@ func (m *memo) prove(seq int64, answer credential.Answer, now time.Time) {
 		if m.proof.Seq == seq {
 			rejections += m.proof.Rejections
 		}
+		if needsHelp(why) {
+			rejections = 1
+		}
+	}
+	if m.seldom != nil {
+		m.refusal = why
 	}
 	m.proof = rotation.Proof{Seq: seq, At: now, Answer: answer, Rejections: rejections, InThisPass: true}
 	m.mark = rotation.Mark{}
@@ -202,3 +214,9 @@ func (m *memo) failed(step rotation.Step, err error, next func(count int) time.T
 
 // worked forgets the failed attempts of a step.
 func (m *memo) worked(step rotation.Step) { delete(m.attempts, step) }
+
+// needsHelp reports whether a refusal is one that only a change elsewhere ends.
+func needsHelp(why error) bool {
+	class := fault.Classify(why)
+	return class == fault.ClassBlocked || class == fault.ClassPermanent
+}

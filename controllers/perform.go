@@ -178,13 +178,17 @@ func (p *pass) noSource() error {
 	return errors.New("the source of the credential could not be opened")
 }
 
-// ask uses a version as a client would.
+// ask uses a version as a client would. It may take two calls' time: a remote end may delay a refusal on purpose, and a
+// refusal is confirmed before it counts.
 func (p *pass) ask(ctx context.Context, record *secretstore.Record) (credential.Answer, error) {
 	if p.Source == nil {
 		return credential.Unknown, p.noSource()
 	}
-	ctx, cancel := p.deadline(ctx)
+	ctx, cancel := context.WithTimeout(ctx, 2*p.stepTimeout())
 	defer cancel()
+	if p.snapshot.Ledger.Current == nil {
+		ctx = credential.First(ctx)
+	}
 	answer, err := p.Source.Verify(ctx, p.ref(record.Version), record.Material)
 	if answer == credential.Unknown && err == nil {
 		err = errors.New("the remote end gave no clear answer")
@@ -200,6 +204,10 @@ func (p *pass) verify(ctx context.Context) error {
 	case credential.Unknown:
 		return during(err, "verifying version %d", pending.Seq)
 	case credential.Rejected:
+		if needsHelp(err) {
+			// Another candidate would fare no better.
+			return fmt.Errorf("verifying version %d: %w", pending.Seq, err)
+		}
 		about.answer = answer
 		about.rejections++
 		if err == nil {
@@ -241,7 +249,7 @@ func (p *pass) commit(ctx context.Context) error {
 		p.issuedAgain(now)
 	}
 	if err == nil && p.memo.about(seq).answer == credential.Accepted {
-		p.memo.prove(seq, credential.Accepted, now)
+		p.memo.prove(seq, credential.Accepted, nil, now)
 	}
 	return err
 }
@@ -271,7 +279,10 @@ func (p *pass) probe(ctx context.Context) error {
 		return during(err, "proving version %d", current.Seq)
 	}
 	proof, mark := p.memo.proof, p.memo.mark
-	p.memo.prove(current.Seq, answer, p.now())
+	p.memo.prove(current.Seq, answer, err, p.now())
+	if answer == credential.Rejected && needsHelp(err) {
+		return fmt.Errorf("proving version %d: %w", current.Seq, err)
+	}
 	if p.memo.proof.Rejections < finalRejections {
 		return nil
 	}
@@ -348,11 +359,16 @@ func (p *pass) reassert(ctx context.Context) error {
 		return during(err, "proving version %d after it was restored", current.Seq)
 	}
 	mark := p.memo.mark
-	p.memo.prove(current.Seq, answer, p.now())
-	if answer == credential.Rejected {
-		p.memo.mark = mark
-		return fault.Transient(fault.CredentialRejected,
-			fmt.Errorf("proving version %d after it was restored: the remote end still refuses it", current.Seq))
+	p.memo.prove(current.Seq, answer, err, p.now())
+	switch {
+	case answer != credential.Rejected:
+		return nil
+	case needsHelp(err):
+		return fmt.Errorf("proving version %d after it was restored: %w", current.Seq, err)
 	}
-	return nil
+	p.memo.mark = mark
+	if err == nil {
+		err = errors.New("the remote end still refuses it")
+	}
+	return fault.Transient(fault.CredentialRejected, fmt.Errorf("proving version %d after it was restored: %w", current.Seq, err))
 }

@@ -29,9 +29,12 @@ func recoverLedger(ctx context.Context, subject Subject, candidate secretstore.R
 	candidate.Fingerprint = subject.Fingerprint
 	ref := subject.Ref
 	ref.Seq, ref.Slot = candidate.Seq, candidate.Slot
-	verify, cancel := context.WithTimeout(ctx, defaultStepTimeout)
+	verify, cancel := context.WithTimeout(ctx, 2*defaultStepTimeout)
 	defer cancel()
 	answer, err := subject.Source.Verify(verify, ref, candidate.Material)
+	if answer == credential.Rejected && needsHelp(err) {
+		answer = credential.Unknown // another login would fare no better, and this one may be right
+	}
 	if answer != credential.Accepted || err != nil {
 		return secretstore.Ledger{}, answer, err
 	}

@@ -101,6 +101,8 @@ type Outcome struct {
 	Failures int
 	// Conflict is true where somebody else wrote first. It is no error; NextAttempt is soon.
 	Conflict bool
+	// Refusal is why the current version was refused last, or cannot do its work; nil where that was not said.
+	Refusal error
 	// Sessions of the previous version; nil where there is none or the remote end cannot tell.
 	Sessions *credential.Sessions
 	// Withdrawn is true where the object may go. LeftBehind is what could not be cleaned, and why; often empty.
@@ -148,6 +150,7 @@ func (r *Rotator) Drive(ctx context.Context, s Subject) Outcome {
 		p.memo.withdrawing = p.now()
 	}
 	p.run(ctx)
+	p.out.Refusal = p.memo.refusal
 	if p.snapshot.Ledger.Pending == nil {
 		p.memo.candidate = candidate{}
 	}
@@ -386,9 +389,12 @@ func (p *pass) ref(v rotation.Version) credential.Ref {
 }
 
 func (p *pass) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	timeout := p.StepTimeout
-	if timeout <= 0 {
-		timeout = defaultStepTimeout
+	return context.WithTimeout(ctx, p.stepTimeout())
+}
+
+func (p *pass) stepTimeout() time.Duration {
+	if p.StepTimeout <= 0 {
+		return defaultStepTimeout
 	}
-	return context.WithTimeout(ctx, timeout)
+	return p.StepTimeout
 }

@@ -34,6 +34,7 @@ func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseSer
 	server = backend.Server{
 		Host: host, Port: port, TLS: backend.TLSMode(object.Spec.TLS.Mode), AllowLoopback: s.allowLoopback,
 		AllowedUsernames: texts(object.Spec.AllowedUsernames), AllowedOwners: texts(object.Spec.AllowedOwners),
+		MaintenanceDatabase: object.Spec.MaintenanceDatabase, NegativeControl: backend.NegativeControl(object.Spec.NegativeControl),
 	}
 	if server.CA, err = s.readBundle(ctx, object.Namespace, object.Spec.TLS.CARef); err != nil {
 		return server, "", err
@@ -42,7 +43,8 @@ func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseSer
 	if err != nil {
 		return server, "", err
 	}
-	server.Admin = backend.Admin{Username: admin.String(credential.KeyUsername), Password: admin[credential.KeyPassword]}
+	server.Admin = backend.Admin{Username: admin.String(credential.KeyUsername), Password: admin[credential.KeyPassword],
+		Secret: object.Namespace + "/" + string(object.Spec.AdminSecretRef.Name)}
 	return server, serverDigest(object, server, object.ResourceVersion), nil
 }
 

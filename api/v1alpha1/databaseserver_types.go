@@ -73,6 +73,17 @@ type ServerTLS struct {
 	CARef *CAReference `json:"caRef,omitempty"`
 }
 
+// NegativeControl says when a wrong password is tried, which the server must refuse.
+// +kubebuilder:validation:Enum=Always;AtFirst
+type NegativeControl string
+
+const (
+	// NegativeControlAlways tries a wrong password each time that a login is proven.
+	NegativeControlAlways NegativeControl = "Always"
+	// NegativeControlAtFirst tries one only before the first version of a credential is published.
+	NegativeControlAtFirst NegativeControl = "AtFirst"
+)
+
 // RolePattern is the name of a role in which * stands for any run of characters.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=63
@@ -99,6 +110,19 @@ type DatabaseServerSpec struct {
 	// host, which must equal address. It must carry the label rekey.dev/allow: "true".
 	// +required
 	AdminSecretRef LocalReference `json:"adminSecretRef,omitzero"`
+	// maintenanceDatabase is the database that the admin login connects to. By default that is postgres if the admin can
+	// enter it, and else the database of the credential.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_.$-]+$')",message="must be the name of a database: letters, digits, '_', '.', '$' and '-'"
+	MaintenanceDatabase string `json:"maintenanceDatabase,omitempty"`
+	// negativeControl says when rekey tries a wrong password, which the server must refuse, since a login proves nothing
+	// where any password is accepted: Always (default), each time that a login is proven, or AtFirst, only before the
+	// first version of a credential is published. The server logs each try as a failed login.
+	// +optional
+	// +default="Always"
+	NegativeControl NegativeControl `json:"negativeControl,omitempty"`
 	// allowedUsernames that credentials may use on this server, with * for any run of characters. The two logins of a
 	// credential (username_a and username_b) must match too. System users are always refused.
 	// +required
@@ -107,7 +131,7 @@ type DatabaseServerSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	AllowedUsernames []RolePattern `json:"allowedUsernames,omitempty"`
 	// allowedOwners that the logins of credentials may act as, with * for any run of characters. Roles that are superuser,
-	// CREATEROLE, REPLICATION or BYPASSRLS, or a member of such a role, are always refused.
+	// CREATEROLE, REPLICATION or BYPASSRLS, predefined roles (pg_*), and members of any of these are always refused.
 	// +required
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1

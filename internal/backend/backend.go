@@ -21,6 +21,18 @@ const (
 	TLSVerifyFull TLSMode = "VerifyFull"
 )
 
+// NegativeControl says when Verify also tries a wrong password, which must be refused, or a login would prove nothing. The
+// words are those of the DatabaseServer kind.
+type NegativeControl string
+
+// How often. The empty word means ControlAlways.
+const (
+	// ControlAlways tries one with each proof.
+	ControlAlways NegativeControl = "Always"
+	// ControlAtFirst tries one only before the first version of a credential is published (credential.First).
+	ControlAtFirst NegativeControl = "AtFirst"
+)
+
 // Server is where a server is and how it is reached and trusted.
 type Server struct {
 	// Host without the port; an IPv6 address without brackets.
@@ -36,6 +48,13 @@ type Server struct {
 	AllowLoopback bool
 	// Admin is the login that makes and changes the others.
 	Admin Admin
+	// MaintenanceDatabase is the database that the admin works from; empty for the engine's habit, and where that cannot be
+	// entered, the credential's database, or one of Databases.
+	MaintenanceDatabase string
+	// Databases of the credentials on this server, for Check.
+	Databases []string
+	// NegativeControl says how often a wrong password is tried.
+	NegativeControl NegativeControl
 	// AllowedUsernames and AllowedOwners are patterns in which * stands for any run of characters.
 	AllowedUsernames, AllowedOwners []string
 }
@@ -44,6 +63,8 @@ type Server struct {
 type Admin struct {
 	Username string
 	Password credential.Sensitive
+	// Secret is the namespace and name of the Secret that both come from, for messages; may be empty.
+	Secret string
 }
 
 // Target is what one credential speaks of on a server.

@@ -128,7 +128,7 @@ func (s *session) withAdmin(ctx context.Context, ref credential.Ref, fn func(con
 		s.drop(ctx)
 	}
 	if s.admin == nil {
-		conn, err := s.endpoint.connectAdmin(ctx, maintenanceDatabase, name)
+		conn, err := s.endpoint.connectMaintenance(ctx, name, s.target.Database)
 		if err != nil {
 			return err
 		}

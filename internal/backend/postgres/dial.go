@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"strconv"
 	"strings"
@@ -22,7 +21,6 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 )
 
@@ -128,28 +126,48 @@ type handshakeError struct{ err error }
 func (e *handshakeError) Error() string { return e.err.Error() }
 func (e *handshakeError) Unwrap() error { return e.err }
 
-// dial makes a connection on which TLS is already established, where the spec asks for it. It reads exactly one byte
-// before TLS, so that nothing that was sent in clear is taken as part of it.
-func (e *endpoint) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := e.dialIP(ctx, network, address)
-	if err != nil || e.tls == nil {
-		return conn, err
-	}
-	if deadline, ok := ctx.Deadline(); ok {
+// bindingError marks that the server's certificate has a signature for which channel binding is not defined.
+type bindingError struct{ algorithm string }
+
+func (e *bindingError) Error() string { return "channel binding is not defined for " + e.algorithm }
+
+// dialer makes connections for the watched login: TLS is already established on them where the spec asks for it. It reads
+// exactly one byte before TLS, so that nothing that was sent in clear is taken as part of it.
+//
+// Until the server has named what is to be proven, everything together may take the endpoint's timeout. Then the deadline
+// moves: a server may take its time to refuse a password.
+func (e *endpoint) dialer(watch *authWatch) pgconn.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		first, cancel := context.WithTimeout(ctx, e.timeout)
+		defer cancel()
+		conn, err := e.dialIP(first, network, address)
+		if err != nil {
+			return nil, err
+		}
+		deadline, _ := first.Deadline()
 		if err := conn.SetDeadline(deadline); err != nil {
 			_ = conn.Close()
 			return nil, err
 		}
+		watch.challenged = func() {
+			_ = conn.SetDeadline(deadline.Add(watch.patience)) // a connection that is closed tells so by itself
+			if ctx.Err() != nil {
+				_ = conn.SetDeadline(deadline.Add(-e.timeout)) // the driver had ended it meanwhile
+			}
+		}
+		if e.tls == nil {
+			return conn, nil
+		}
+		secured, err := e.startTLS(first, conn, watch)
+		if err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		return secured, nil
 	}
-	secured, err := e.startTLS(ctx, conn)
-	if err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	return secured, conn.SetDeadline(time.Time{})
 }
 
-func (e *endpoint) startTLS(ctx context.Context, conn net.Conn) (net.Conn, error) {
+func (e *endpoint) startTLS(ctx context.Context, conn net.Conn, watch *authWatch) (net.Conn, error) {
 	request, err := (&pgproto3.SSLRequest{}).Encode(nil)
 	if err != nil {
 		return nil, err
@@ -168,100 +186,36 @@ func (e *endpoint) startTLS(ctx context.Context, conn net.Conn) (net.Conn, error
 	default:
 		return nil, errNotReady
 	}
-	secured := tls.Client(conn, e.tls)
+	config := e.tls.Clone()
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		watch.wantedCertificate.Store(true)
+		return &tls.Certificate{}, nil // none, as without this function
+	}
+	secured := tls.Client(conn, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, &handshakeError{err}
+	}
+	if watch.binding {
+		if err := bindable(secured.ConnectionState()); err != nil {
+			return nil, err
+		}
 	}
 	return secured, nil
 }
 
-// attempt is one login.
-type attempt struct {
-	username, database, application string
-	password                        credential.Sensitive
-	// parameters are set at the start of the session.
-	parameters map[string]string
-	// anyMethod gives the password to whatever method the server asks for: only for made-up ones.
-	anyMethod bool
+// bindable refuses a certificate whose signature algorithm names no hash, since tls-server-end-point is that hash of the
+// certificate (RFC 5929, section 4.1). The server refuses such a login too, in words of its own.
+func bindable(state tls.ConnectionState) error {
+	if len(state.PeerCertificates) == 0 {
+		return &bindingError{"an unknown algorithm"}
+	}
+	switch algorithm := state.PeerCertificates[0].SignatureAlgorithm; algorithm {
+	case x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA,
+		x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS, x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512:
+		return nil
+	case x509.UnknownSignatureAlgorithm:
+		return &bindingError{"an algorithm that is not known here, such as Ed448"}
+	default:
+		return &bindingError{algorithm.String()}
+	}
 }
-
-// neutral states every setting that the driver would otherwise take from the environment and could choke on.
-const neutral = "host=localhost port=5432 user=nobody database=nobody password=none passfile=/dev/null connect_timeout=5 sslmode=disable sslcertmode=disable sslrootcert='' " +
-	"sslnegotiation=postgres target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0 channel_binding=disable require_auth=scram-sha-256"
-
-// connect logs in, unless somebody else finds out just now whether a silent server answers again. The error is a *failure
-// and holds nothing that the server or the driver said.
-func (e *endpoint) connect(ctx context.Context, a attempt) (*pgx.Conn, error) {
-	may, alone := e.gates.enter(e.address())
-	if !may {
-		return nil, &failure{kind: failedSilent}
-	}
-	answered := false
-	defer func() { e.gates.leave(e.address(), alone, answered) }()
-	conn, err := e.logIn(ctx, a)
-	answered = err == nil || diagnose(err, nil).kind != failedTimeout
-	return conn, err
-}
-
-func (e *endpoint) logIn(ctx context.Context, a attempt) (*pgx.Conn, error) {
-	// The environment of this process must not have a say: everything that it could set is overwritten here.
-	config, err := pgx.ParseConfig(neutral)
-	if err != nil {
-		return nil, &failure{kind: failedLocally}
-	}
-	watch := &authWatch{}
-	config.Host, config.Port = e.server.Host, uint16(e.server.Port) //nolint:gosec // newEndpoint checked the range
-	config.User, config.Database, config.Password = a.username, a.database, string(a.password.Reveal())
-	config.TLSConfig, config.Fallbacks = nil, nil // dial does TLS
-	config.DialFunc, config.LookupFunc = e.dial, e.lookup
-	config.ConnectTimeout = e.timeout
-	config.RuntimeParams = map[string]string{"application_name": a.application}
-	maps.Copy(config.RuntimeParams, a.parameters)
-	config.BuildFrontend, config.Tracer = watch.frontend, e.tracer
-	config.ValidateConnect, config.AfterConnect, config.OAuthTokenProvider = nil, nil, nil
-	config.KerberosSrvName, config.KerberosSpn = "", ""
-	config.SSLNegotiation, config.SSLCertMode = "postgres", "disable"
-	config.MinProtocolVersion, config.MaxProtocolVersion = "3.0", "3.0"
-	config.MaxProtocolMessageBodyLen = maxMessage
-	config.OnPgError = func(_ *pgconn.PgConn, err *pgconn.PgError) bool { return err.SeverityUnlocalized != "FATAL" }
-	config.DefaultQueryExecMode = pgx.QueryExecModeExec
-	config.RequireAuth, config.ChannelBinding = "scram-sha-256", "disable"
-	if e.tls != nil {
-		config.ChannelBinding = "require"
-		watch.binding = true
-	}
-	if a.anyMethod {
-		config.RequireAuth, config.ChannelBinding = "", "prefer"
-	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, diagnose(err, watch)
-	}
-	return conn, nil
-}
-
-// hangUp ends a connection politely, but not at any price.
-func hangUp(ctx context.Context, conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
-	_ = conn.Close(ctx) // nothing depends on it
-}
-
-// connectAdmin logs in as the admin, with a session in which nothing waits for ever and no name is looked up outside the
-// catalog.
-func (e *endpoint) connectAdmin(ctx context.Context, database, application string) (*pgx.Conn, error) {
-	conn, err := e.connect(ctx, attempt{
-		username: e.server.Admin.Username, password: e.server.Admin.Password, database: database, application: application,
-		parameters: map[string]string{
-			"search_path": "pg_catalog", "client_encoding": "UTF8", "standard_conforming_strings": "on",
-			"lock_timeout": milliseconds(lockTimeout), "statement_timeout": milliseconds(statementTimeout),
-			"idle_in_transaction_session_timeout": milliseconds(idleTimeout), "idle_session_timeout": milliseconds(sessionTimeout),
-		},
-	})
-	if err != nil {
-		return nil, e.adminFault(err, database)
-	}
-	return conn, nil
-}
-
-func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

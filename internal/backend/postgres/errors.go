@@ -8,12 +8,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
+	"io"
 	"net"
+	"slices"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/rekey/rekey/internal/fault"
 )
 
 // This file is the only one that knows SQLSTATEs (PostgreSQL, "Error Codes") and the errors of TLS and net. What the
@@ -32,17 +32,38 @@ const (
 	failedAddress                 // the address must not be dialed; text says why
 	failedTLS                     // the server does not offer TLS
 	failedCertificate             // the server's certificate is not trusted; text says why
+	failedHandshake               // the TLS handshake failed, and not because of the certificate
 	failedMethod                  // the server asks for the password in an unsafe way
+	failedUnbound                 // SCRAM is offered, but without a binding to the TLS channel; or the binding did not match
+	failedBinding                 // channel binding is not defined for the server's certificate; text names its signature
 	failedTrust                   // the server does not ask for a password
 	failedImpostor                // the server does not know the password's verifier
 	failedLocally                 // this process could not even try
+	failedDriver                  // the server was reached, and the driver gave up by itself
+	failedRefusal                 // the password was sent, and the answer took too long; text says how long was waited
+)
+
+// stage is how far a login had come when it failed.
+type stage int
+
+const (
+	stageUnknown  stage = iota // not a login, or nobody watched
+	stageGreeted               // the server has asked for nothing yet
+	stageAsked                 // the server asked for a password
+	stageProven                // the proof of the password was sent
+	stageAdmitted              // the password was right
 )
 
 // failure is an error of the driver, told apart. It holds no text of the driver or the server.
 type failure struct {
 	kind kind
 	code string // SQLSTATE, for failedServer
-	text string // for failedAddress and failedCertificate
+	text string // for failedAddress, failedCertificate, failedBinding and failedRefusal
+	// stage of the login, and whether the server asked for a client certificate in the TLS handshake.
+	stage             stage
+	wantedCertificate bool
+	// hint is a further cause that the address suggests; often empty.
+	hint string
 }
 
 // Error implements error.
@@ -60,6 +81,8 @@ func (f *failure) Error() string {
 		return f.text
 	case failedTLS:
 		return "the server does not offer TLS"
+	case failedHandshake:
+		return "the TLS handshake failed"
 	case failedMethod:
 		return "the server does not authenticate with SCRAM-SHA-256 bound to the TLS channel"
 	case failedTrust:
@@ -68,13 +91,32 @@ func (f *failure) Error() string {
 		return "the server could not prove that it knows the login's verifier"
 	case failedLocally:
 		return "the connection could not be configured"
+	case failedUnbound:
+		return "SCRAM-SHA-256 cannot be bound to this TLS connection"
+	case failedBinding:
+		return "channel binding is not defined for a certificate that is signed with " + f.text
+	case failedDriver:
+		return "the server was reached, but the login could not be completed"
+	case failedRefusal:
+		return "the password was not answered within " + f.text
 	case failedNetwork:
 	}
 	return "there is no connection"
 }
 
-// refused tells that the server judged the password and said no.
+// refused reports whether the server judged the password and said no.
 func (f *failure) refused() bool { return f.kind == failedServer && f.code == "28P01" }
+
+// final reports whether the answer speaks of this login or this database, and not of the server at this moment. Whether
+// that is the last word, the catalog decides.
+func (f *failure) final() bool {
+	return f.kind == failedServer && slices.Contains([]string{"28P01", "28000", "3D000", "42501", "53300", "55000"}, f.code)
+}
+
+// noEntry reports whether the login was refused because of the database that it asked for, or may have been.
+func (f *failure) noEntry() bool {
+	return f.kind == failedServer && (f.code == "3D000" || f.code == "42501" || f.code == "55000" || f.code == "28000" && f.stage == stageGreeted)
+}
 
 // barred tells that the server lets nobody in under that name, whatever the password.
 func (f *failure) barred() bool { return f.kind == failedServer && f.code == "28000" }
@@ -84,8 +126,22 @@ func diagnose(err error, watch *authWatch) *failure {
 	if own, ok := errors.AsType[*failure](err); ok {
 		return own
 	}
+	f := diagnoseAny(err, watch)
+	if watch != nil {
+		f.stage, f.wantedCertificate = watch.stage(), watch.wantedCertificate.Load()
+		if f.kind == failedServer && f.code == "28000" && f.stage == stageProven && watch.binding {
+			f.kind = failedUnbound // the server compared the bindings before the password
+		}
+	}
+	return f
+}
+
+func diagnoseAny(err error, watch *authWatch) *failure {
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return &failure{kind: failedServer, code: sqlstate(answer.Code)}
+	}
+	if watch != nil && watch.stage() == stageProven && timedOut(err) {
+		return &failure{kind: failedRefusal, text: watch.patience.String()}
 	}
 	if f := diagnoseTransport(err); f != nil {
 		return f
@@ -94,13 +150,33 @@ func diagnose(err error, watch *authWatch) *failure {
 		switch {
 		case watch.withoutPassword():
 			return &failure{kind: failedTrust}
+		case watch.unbound():
+			return &failure{kind: failedUnbound}
 		case watch.insecure():
 			return &failure{kind: failedMethod}
 		case watch.saw(authSASLFinal):
 			return &failure{kind: failedImpostor}
 		}
 	}
+	if watch != nil && !fromNetwork(err) {
+		return &failure{kind: failedDriver}
+	}
 	return &failure{kind: failedNetwork}
+}
+
+func timedOut(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || pgconn.Timeout(err) || errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// fromNetwork reports whether an error came from below the driver: the connection was not made, or it broke.
+func fromNetwork(err error) bool {
+	var network net.Error
+	var number syscall.Errno
+	var record tls.RecordHeaderError
+	var alert tls.AlertError
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) ||
+		errors.As(err, &network) || errors.As(err, &number) || errors.As(err, &record) || errors.As(err, &alert)
 }
 
 // diagnoseTransport tells what happened below PostgreSQL's protocol; nil where nothing did that has a name.
@@ -111,21 +187,29 @@ func diagnoseTransport(err error) *failure {
 	if errors.Is(err, errTLSNotOffered) {
 		return &failure{kind: failedTLS}
 	}
+	if unbound, ok := errors.AsType[*bindingError](err); ok {
+		return &failure{kind: failedBinding, text: unbound.algorithm}
+	}
 	if errors.Is(err, errNotReady) {
 		return &failure{kind: failedServer, code: "57P03"}
 	}
-	var timeout net.Error
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || pgconn.Timeout(err) || errors.As(err, &timeout) && timeout.Timeout() {
+	if timedOut(err) {
 		return &failure{kind: failedTimeout}
 	}
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return &failure{kind: failedName}
 	}
+	if broken, ok := errors.AsType[*net.OpError](err); ok && broken.Op == "remote error" {
+		return &failure{kind: failedHandshake} // a TLS alert, which comes after the handshake in TLS 1.3
+	}
 	if handshake, ok := errors.AsType[*handshakeError](err); ok {
 		if text := certificateProblem(handshake.err); text != "" {
 			return &failure{kind: failedCertificate, text: text}
 		}
-		return &failure{kind: failedNetwork}
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			return &failure{kind: failedNetwork}
+		}
+		return &failure{kind: failedHandshake}
 	}
 	return nil
 }
@@ -161,132 +245,4 @@ func sqlstate(code string) string {
 		}
 	}
 	return code
-}
-
-type classed func(fault.Reason, error) error
-
-// meaning is what an SQLSTATE comes down to.
-type meaning struct {
-	class  classed
-	reason fault.Reason
-	text   string
-}
-
-// meanings of a five-letter SQLSTATE, or of its first two letters. They hold wherever the caller knows nothing better.
-var meanings = map[string]meaning{
-	"08":    {fault.Transient, fault.ServerUnreachable, "the connection broke"},
-	"08P01": {fault.Permanent, fault.ServerUnsupported, "the server does not understand the request: a pooler in between does not pass session settings on: point address at the server itself"},
-	"0A":    {fault.Permanent, fault.ServerUnsupported, "the server lacks a feature: PostgreSQL 15 or later is needed"},
-	"22":    {fault.Permanent, fault.ServerUnsupported, "the server refuses a value: a module that checks passwords may refuse verifiers: allow SCRAM-SHA-256 verifiers there"},
-	"25006": {fault.Blocked, fault.ServerReadOnly, "the server is read only: point address at the primary"},
-	"25P03": {fault.Transient, fault.ServerUnreachable, "the server ended the transaction, because nothing came from us in time"},
-	"25P04": {fault.Transient, fault.LockTimeout, "the transaction took longer than the server allows"},
-	"28":    {fault.Blocked, fault.LoginForbidden, "the server lets the login not in: look for it in pg_hba.conf and for NOLOGIN"},
-	"28P01": {fault.Transient, fault.CandidateRejected, "the server refused the password"},
-	"2BP01": {fault.Permanent, fault.BackendFailed, "other objects depend on the login"},
-	"3D":    {fault.Blocked, fault.DatabaseNotFound, "the database is not there: create it"},
-	"40":    {fault.Transient, fault.LockTimeout, "another transaction was in the way"},
-	"42":    {fault.Permanent, fault.ServerUnsupported, "the server does not know a statement or a catalog: PostgreSQL 15 or later is needed"},
-	"42501": {fault.Permanent, fault.PrivilegeMissing, "the admin lacks a privilege"},
-	"42704": {fault.Transient, fault.BackendFailed, "a role vanished meanwhile"},
-	"42710": {fault.Transient, fault.BackendFailed, "a role of that name was made meanwhile"},
-	"53":    {fault.Transient, fault.ServerNotReady, "the server has no memory or no space on disk left"},
-	"53300": {fault.Transient, fault.ServerNotReady, "the server has no connection left: raise max_connections, or the connection limit of the login or the database"},
-	"55":    {fault.Transient, fault.BackendFailed, "the object is in use, or not in a state to be changed"},
-	"55000": {fault.Blocked, fault.LoginForbidden, "the database does not accept connections: ALTER DATABASE ... ALLOW_CONNECTIONS true"},
-	"55P03": {fault.Transient, fault.LockTimeout, "another transaction holds the login: look for it in pg_locks"},
-	"57":    {fault.Transient, fault.ServerNotReady, "the server is starting, stopping or recovering"},
-	"57014": {fault.Transient, fault.LockTimeout, "the statement took too long: another transaction may hold the login: look for it in pg_locks"},
-	"57P04": {fault.Blocked, fault.DatabaseNotFound, "the database was dropped"},
-	"57P05": {fault.Transient, fault.ServerUnreachable, "the server ended the connection, because nothing came from us in time"},
-	"58":    {fault.Transient, fault.ServerNotReady, "the server cannot read or write its files"},
-	"XX":    {fault.Transient, fault.BackendFailed, "the server failed inside, or another transaction changed the login at the same moment"},
-}
-
-// byCode finds what an SQLSTATE means.
-func byCode(code string) meaning {
-	if m, ok := meanings[code]; ok {
-		return m
-	}
-	if m, ok := meanings[code[:2]]; ok {
-		return m
-	}
-	return meaning{fault.Transient, fault.BackendFailed, "the server answered with an error that has no name here: look into its log"}
-}
-
-// meaning of a failure, whoever it happened to.
-func (f *failure) meaning() meaning {
-	switch f.kind {
-	case failedServer:
-		m := byCode(f.code)
-		m.text += " (SQLSTATE " + f.code + ")"
-		return m
-	case failedTimeout:
-		return meaning{fault.Transient, fault.ServerUnreachable, "no answer in time: check address, network policies and firewalls"}
-	case failedSilent:
-		return meaning{fault.Transient, fault.ServerUnreachable, "no answer in time just before, and somebody else is trying again: check address, network policies and firewalls"}
-	case failedName:
-		return meaning{fault.Transient, fault.ServerUnreachable, f.Error() + ": check address and DNS"}
-	case failedAddress:
-		return meaning{fault.Permanent, fault.AddressForbidden, f.text + ": it is not dialed: use another address"}
-	case failedTLS:
-		return meaning{fault.Permanent, fault.TLSNotOffered, "the server does not offer TLS: set ssl = on there, or tls.mode to Disable here"}
-	case failedCertificate:
-		return meaning{fault.Permanent, fault.ServerCertificateInvalid, "the server's certificate is not valid: " + f.text}
-	case failedMethod:
-		return meaning{fault.Permanent, fault.AuthenticationMethodInsecure,
-			f.Error() + "; nothing was sent: use the method scram-sha-256 in pg_hba.conf, and a password that is stored as SCRAM-SHA-256"}
-	case failedTrust:
-		return meaning{fault.Permanent, fault.AuthenticationNotEnforced, f.Error() + ", so that a login proves nothing: replace trust in pg_hba.conf by scram-sha-256"}
-	case failedImpostor:
-		return meaning{fault.Permanent, fault.AuthenticationMethodInsecure, f.Error() + ": something else answers at this address: check where it leads"}
-	case failedLocally:
-		return meaning{fault.Transient, fault.BackendFailed, f.Error() + ": check the PG* variables in the environment of the operator"}
-	case failedNetwork:
-	}
-	return meaning{fault.Transient, fault.ServerUnreachable, "no connection, or it broke: check that the server runs, and address and network policies"}
-}
-
-// wrap makes the fault of a failure while doing something.
-func (f *failure) wrap(doing string) error {
-	m := f.meaning()
-	return m.class(m.reason, fmt.Errorf("%s: %s", doing, m.text))
-}
-
-// adminFault explains why the admin could not log in.
-func (e *endpoint) adminFault(err error, database string) error {
-	f := diagnose(err, nil)
-	admin := e.server.Admin.Username
-	doing := fmt.Sprintf("connecting to %s as admin %q", e.address(), admin)
-	if f.kind != failedServer {
-		return f.wrap(doing)
-	}
-	switch f.code {
-	case "28P01":
-		return fault.Blocked(fault.AdminRejected, fmt.Errorf("%s: the server refused username or password (SQLSTATE 28P01): correct the Secret that adminSecretRef names", doing))
-	case "28000":
-		return fault.Blocked(fault.AdminRejected, fmt.Errorf("%s: the server lets the login not in (SQLSTATE 28000): add a line for it to pg_hba.conf (hostssl or host, as tls.mode says), or ALTER ROLE %s LOGIN",
-			doing, ident(admin)))
-	case "42501":
-		return fault.Permanent(fault.PrivilegeMissing, fmt.Errorf("%s: it may not enter database %q (SQLSTATE 42501): GRANT CONNECT ON DATABASE %s TO %s", doing, database, ident(database), ident(admin)))
-	}
-	return f.wrap(fmt.Sprintf("%s to database %q", doing, database))
-}
-
-// clientFault explains why a login of the credential could not log in, other than by a wrong password.
-func (s *session) clientFault(f *failure, login string) error {
-	doing := fmt.Sprintf("logging in to %s as %q to database %q", s.endpoint.address(), login, s.target.Database)
-	if f.kind == failedServer && f.code == "42501" {
-		return fault.Blocked(fault.LoginForbidden,
-			fmt.Errorf("%s: it may not enter (SQLSTATE 42501): GRANT CONNECT ON DATABASE %s TO %s", doing, ident(s.target.Database), ident(s.target.Owner)))
-	}
-	return f.wrap(doing)
-}
-
-// statementFault explains why a statement failed. An error that has a class already keeps it.
-func (e *endpoint) statementFault(err error, doing string) error {
-	if err == nil || fault.ReasonOf(err, "") != "" || fault.Classify(err) == fault.ClassPending {
-		return err
-	}
-	return diagnose(err, nil).wrap(fmt.Sprintf("%s on %s", doing, e.address()))
 }

@@ -250,8 +250,8 @@ func TestAServerThatDoesNotCheckTheProofProvesNothing(t *testing.T) {
 	})
 	s := open(t, fake.target(backend.TLSDisable, nil))
 	refused, err := s.try(t.Context(), testRef(1, "a"), "app_a", login[credential.KeyPassword])
-	if refused || err != nil {
-		t.Fatalf("the right password: refused %t, %v", refused, err)
+	if refused != nil || err != nil {
+		t.Fatalf("the right password: refused %+v, %v", refused, err)
 	}
 	answer, err := s.Verify(t.Context(), testRef(1, "a"), login)
 	wantFault(t, err, fault.ClassPermanent, fault.AuthenticationNotEnforced)

@@ -23,8 +23,9 @@ const (
 	slotA, slotB = "a", "b"
 	// maxIdentifier is what PostgreSQL keeps of a name, in bytes; it cuts off the rest without an error.
 	maxIdentifier = 63
-	// maintenanceDatabase is where the admin connects: advisory locks are per database, so it must be the same for all.
-	maintenanceDatabase = "postgres"
+	// defaultMaintenance is where the admin connects, unless the spec says otherwise or it cannot be entered. Advisory locks
+	// are per database; where two credentials work from two databases, the mark that is read after the change is what counts.
+	defaultMaintenance = "postgres"
 )
 
 // loginName gives the login of a slot.

@@ -67,7 +67,7 @@ func quotingConn(t *testing.T, l *lab) *pgx.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := opened.(*session).endpoint.connectAdmin(t.Context(), maintenanceDatabase, "quoting")
+	conn, err := opened.(*session).endpoint.connectAdmin(t.Context(), defaultMaintenance, "quoting")
 	if err != nil {
 		t.Fatal(err)
 	}

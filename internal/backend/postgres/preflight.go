@@ -17,18 +17,15 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// minVersion is the oldest major version that the suites run on.
-const minVersion = 15
-
 // facts are what the admin's connection says of the server and of the admin.
 type facts struct {
 	version                         string
 	readOnly, superuser, createRole bool
 	quiet, allStats                 bool
-	major                           int
+	major, number                   int // 15, and 150018
 }
 
-const factsQuery = `SELECT pg_catalog.current_setting('server_version'),
+const factsQuery = `SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
 	pg_catalog.pg_is_in_recovery() OR pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
 	r.rolsuper, r.rolcreaterole,
 	pg_catalog.has_parameter_privilege('log_statement', 'SET') AND pg_catalog.has_parameter_privilege('log_min_error_statement', 'SET')
@@ -40,13 +37,16 @@ FROM pg_catalog.pg_roles r WHERE r.rolname = current_user`
 func readFacts(ctx context.Context, conn *pgx.Conn) (facts, error) {
 	f := facts{major: version(conn)}
 	if f.major < minVersion {
-		return f, fault.Permanent(fault.ServerUnsupported, fmt.Errorf("checking the server: it is PostgreSQL %d: version %d or later is needed", f.major, minVersion))
+		return f, judgeVersion(f.major * 10000) // before a question that it may not understand
 	}
-	err := conn.QueryRow(ctx, factsQuery).Scan(&f.version, &f.readOnly, &f.superuser, &f.createRole, &f.quiet, &f.allStats)
+	err := conn.QueryRow(ctx, factsQuery).Scan(&f.version, &f.number, &f.readOnly, &f.superuser, &f.createRole, &f.quiet, &f.allStats)
 	if err != nil {
 		return f, err
 	}
 	f.version, _, _ = strings.Cut(f.version, " ") // without the packager's words
+	if err := judgeVersion(f.number); err != nil {
+		return f, err
+	}
 	if f.readOnly {
 		return f, fault.Blocked(fault.ServerReadOnly, errors.New("checking the server: it is a standby, or set to read only: point address at the primary, or reset default_transaction_read_only"))
 	}
@@ -75,7 +75,7 @@ func (e *engine) Check(ctx context.Context, server backend.Server) (backend.Repo
 	if err != nil {
 		return backend.Report{}, err
 	}
-	conn, err := to.connectAdmin(ctx, maintenanceDatabase, "rekey-check")
+	conn, err := to.connectMaintenance(ctx, "rekey-check", server.Databases...)
 	if err != nil {
 		return backend.Report{}, err
 	}
@@ -111,6 +111,9 @@ func notes(server backend.Server, f facts) []string {
 		out = append(out, "The admin is a superuser: a role with CREATEROLE is enough.")
 	case f.major < 16:
 		out = append(out, "Before PostgreSQL 16 CREATEROLE is nearly a superuser: it may change the password of every role that is none.")
+	}
+	if note := untested(f.number); note != "" {
+		out = append(out, note)
 	}
 	if !f.quiet {
 		out = append(out, "The server may log SCRAM verifiers: GRANT SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement TO "+admin+".")
@@ -155,24 +158,18 @@ func (s *session) Preflight(ctx context.Context, ref credential.Ref) error {
 	return s.endpoint.statementFault(err, "checking what the credential needs")
 }
 
-// Roles that reach beyond the data of one database: a login that acts as one of them can leave the server, read its files,
-// or read the verifiers of every role.
-var dangerous = []string{
-	"pg_execute_server_program", "pg_read_server_files", "pg_write_server_files", "pg_read_all_data", "pg_write_all_data",
-	"pg_create_subscription", "pg_signal_backend", "pg_maintain",
-}
-
 const ownerQuery = `WITH RECURSIVE above (oid) AS (
 	SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = $1
 	UNION
 	SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN above ON m.member = above.oid
 )
-SELECT r.rolname, r.rolsuper, r.rolcreaterole, r.rolreplication, r.rolbypassrls, r.rolname::pg_catalog.text = ANY ($2) FROM above JOIN pg_catalog.pg_roles r USING (oid) ORDER BY 1`
+SELECT r.rolname, r.rolsuper, r.rolcreaterole, r.rolreplication, r.rolbypassrls, pg_catalog.starts_with(r.rolname::pg_catalog.text, 'pg_') FROM above JOIN pg_catalog.pg_roles r USING (oid) ORDER BY 1`
 
 // checkOwner refuses an owner that is not there, or through which a login could do more than use its database: it, and
-// every role that it is a member of, over any number of steps.
+// every role that it is a member of, over any number of steps. All predefined roles count: each of them reaches beyond the
+// data of one database, and later versions add more of them.
 func checkOwner(ctx context.Context, from queryer, owner string) error {
-	rows, err := from.Query(ctx, ownerQuery, owner, dangerous)
+	rows, err := from.Query(ctx, ownerQuery, owner)
 	if err != nil {
 		return err
 	}
@@ -185,7 +182,7 @@ func checkOwner(ctx context.Context, from queryer, owner string) error {
 		if err := rows.Scan(&name, &flags[0], &flags[1], &flags[2], &flags[3], &flags[4]); err != nil {
 			return err
 		}
-		for i, what := range []string{"is a superuser", "has CREATEROLE", "has REPLICATION", "has BYPASSRLS", "reaches beyond one database"} {
+		for i, what := range []string{"is a superuser", "has CREATEROLE", "has REPLICATION", "has BYPASSRLS", "is a predefined role and reaches beyond one database"} {
 			if flags[i] {
 				return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: it is or is a member of role %q, which %s: choose an owner without such rights", owner, name, what))
 			}

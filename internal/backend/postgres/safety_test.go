@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 )
@@ -445,15 +444,6 @@ func TestASessionOutlivesItsConnection(t *testing.T) {
 	until(t, "every connection of ours to end", func() bool {
 		return l.Exec(t.Context(), "postgres", "DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'rekey%'); END $$") == nil
 	})
-}
-
-func TestACredentialWithoutADatabasePostgresIsTold(t *testing.T) {
-	l := own(t, pgtest.Options{})
-	if err := l.Exec(t.Context(), "template1", "ALTER DATABASE postgres RENAME TO elsewhere"); err != nil {
-		t.Fatal(err)
-	}
-	_, err := testBackend().Check(t.Context(), l.server())
-	wantFault(t, err, fault.ClassBlocked, fault.DatabaseNotFound, `"postgres"`)
 }
 
 // A whole life, with a commit that waits in between: the marker and the lock are per server, not per database.

@@ -60,6 +60,11 @@ func (s *session) stage(ctx context.Context, tx pgx.Tx, ref credential.Ref, logi
 	if err != nil {
 		return err
 	}
+	if before.exists {
+		if before.redirected, err = isRedirected(ctx, tx, login, s.target.Database); err != nil {
+			return err
+		}
+	}
 	// A first look, so that nothing is even tried on a login that is somebody else's. What counts is the second.
 	if err := fence(before, login, ref); err != nil {
 		return err
@@ -103,31 +108,45 @@ func (s *session) alter(ctx context.Context, tx pgx.Tx, before role, login, veri
 			return err
 		}
 	}
-	grant, err := s.grant(ctx, tx, login)
+	member, err := isMember(ctx, tx, version(tx.Conn()), s.target.Owner, login)
 	if err != nil {
 		return err
 	}
-	statements := []string{
-		// A past VALID UNTIL would go on blocking: PASSWORD alone does not touch it.
-		"ALTER ROLE " + name + " LOGIN PASSWORD " + literal(verifier) + " VALID UNTIL 'infinity'",
-		"ALTER ROLE " + name + " SET role = " + literal(s.target.Owner),
+	var statements []string
+	if !member {
+		statements = append(statements, "GRANT "+owner+" TO "+name+s.grantOptions(tx))
 	}
-	if grant {
-		statements = append([]string{"GRANT " + owner + " TO " + name + s.grantOptions(tx)}, statements...)
+	// A past VALID UNTIL would go on blocking: PASSWORD alone does not touch it. Nor would a connection limit of 0 let
+	// anybody in; any other limit is somebody's decision.
+	options := " LOGIN PASSWORD " + literal(verifier) + " VALID UNTIL 'infinity'"
+	if before.exists && before.limit == 0 {
+		options += " CONNECTION LIMIT -1"
+	}
+	statements = append(statements, "ALTER ROLE "+name+options, "ALTER ROLE "+name+" SET role = "+literal(s.target.Owner))
+	if before.exists && before.redirected {
+		statements = append(statements, "ALTER ROLE "+name+" IN DATABASE "+ident(s.target.Database)+" RESET role")
 	}
 	return exec(ctx, tx, statements...)
 }
 
-// grant tells whether the login still has to be made a member of the owner, with all that a member may.
-func (s *session) grant(ctx context.Context, tx pgx.Tx, login string) (bool, error) {
+// isMember reports whether the login is a member of the owner, with all that a member may.
+func isMember(ctx context.Context, from queryer, major int, owner, login string) (bool, error) {
 	options := ""
-	if version(tx.Conn()) >= 16 {
+	if major >= 16 {
 		options = " AND m.set_option AND m.inherit_option"
 	}
 	var member bool
-	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles o ON o.oid = m.roleid
-JOIN pg_catalog.pg_roles l ON l.oid = m.member WHERE o.rolname = $1 AND l.rolname = $2`+options+`)`, s.target.Owner, login).Scan(&member)
-	return !member, err
+	err := from.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles o ON o.oid = m.roleid
+JOIN pg_catalog.pg_roles l ON l.oid = m.member WHERE o.rolname = $1 AND l.rolname = $2`+options+`)`, owner, login).Scan(&member)
+	return member, err
+}
+
+// isRedirected reports whether a setting for this one database says whom the login acts as, and so outweighs ours.
+func isRedirected(ctx context.Context, from queryer, login, database string) (bool, error) {
+	var found bool
+	err := from.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_roles r, pg_catalog.pg_database d WHERE r.rolname = $1 AND d.datname = $2 AND `+roleSetting+`d.oid) IS NOT NULL)`,
+		login, database).Scan(&found)
+	return found, err
 }
 
 func (s *session) grantOptions(tx pgx.Tx) string {

@@ -91,6 +91,10 @@ type role struct {
 	owner     string // whom the mark names
 	seq       int64
 	retired   bool // version seq was retired
+	limit     int  // of connections; -1 is none
+	// redirected is true where a setting for the credential's database outweighs the role that the login acts as. Stage
+	// looks it up.
+	redirected bool
 }
 
 // marker gives the mark.
@@ -98,7 +102,7 @@ func (r role) marker() credential.Marker {
 	return credential.Marker{Exists: r.exists, Owner: r.owner, Seq: r.seq, Open: r.canLogin && !r.retired}
 }
 
-const roleQuery = `SELECT r.oid, r.rolsuper, r.rolcanlogin, coalesce(d.description, '')
+const roleQuery = `SELECT r.oid, r.rolsuper, r.rolcanlogin, r.rolconnlimit, coalesce(d.description, '')
 FROM pg_catalog.pg_roles r
 LEFT JOIN pg_catalog.pg_shdescription d ON d.objoid = r.oid AND d.classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass
 WHERE r.rolname = $1`
@@ -106,7 +110,7 @@ WHERE r.rolname = $1`
 func readRole(ctx context.Context, from queryer, name string) (role, error) {
 	r := role{exists: true}
 	var comment string
-	err := from.QueryRow(ctx, roleQuery, name).Scan(&r.oid, &r.superuser, &r.canLogin, &comment)
+	err := from.QueryRow(ctx, roleQuery, name).Scan(&r.oid, &r.superuser, &r.canLogin, &r.limit, &comment)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return role{}, nil
 	}

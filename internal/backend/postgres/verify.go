@@ -6,9 +6,11 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/material"
@@ -17,7 +19,8 @@ import (
 // Verify implements credential.Source: a login as the application makes it. The answer is Accepted only when the login
 // acts as the owner and a wrong password is refused; it is Rejected only when the refusal is final.
 func (s *session) Verify(ctx context.Context, ref credential.Ref, given credential.Material) (credential.Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	// Two calls' time: a server may delay each refusal, and a refusal is confirmed by another one.
+	ctx, cancel := context.WithTimeout(ctx, 2*s.timeout)
 	defer cancel()
 	login, err := login(s.target, ref)
 	if err != nil {
@@ -26,12 +29,15 @@ func (s *session) Verify(ctx context.Context, ref credential.Ref, given credenti
 	if given.String(credential.KeyUsername) != login || given[credential.KeyPassword].IsEmpty() {
 		return credential.Unknown, fault.Permanent(fault.LedgerInvalid, fmt.Errorf("verifying login %q: the material is for another login, or has no password", login))
 	}
-	refused, err := s.try(ctx, ref, login, given[credential.KeyPassword])
+	found, err := s.try(ctx, ref, login, given[credential.KeyPassword])
 	if err != nil {
 		return credential.Unknown, err
 	}
-	if refused {
+	if found != nil {
 		return s.confirmRefusal(ctx, ref, login, given)
+	}
+	if s.target.Server.NegativeControl == backend.ControlAtFirst && !credential.IsFirst(ctx) {
+		return credential.Accepted, nil
 	}
 	if err := s.tryWrong(ctx, ref, login); err != nil {
 		return credential.Unknown, err
@@ -39,28 +45,35 @@ func (s *session) Verify(ctx context.Context, ref credential.Ref, given credenti
 	return credential.Accepted, nil
 }
 
-// try logs in with the password, and tells whether exactly that was refused.
-func (s *session) try(ctx context.Context, ref credential.Ref, login string, password credential.Sensitive) (refused bool, err error) {
+// refusal is why a login cannot do its work: the server's answer, or, where it got in, whom its session acts as.
+type refusal struct {
+	failure          *failure
+	session, current string
+}
+
+// try logs in with the password. It returns nil where the login can do its work, and an error where that was not found out.
+func (s *session) try(ctx context.Context, ref credential.Ref, login string, password credential.Sensitive) (*refusal, error) {
 	conn, err := s.endpoint.connect(ctx, attempt{
-		username: login, database: s.target.Database, application: verifyName(ref), password: password, parameters: map[string]string{"client_encoding": "UTF8"},
+		username: login, database: s.target.Database, application: verifyName(ref), password: password,
+		// A role's own statement_timeout may be too short for a question.
+		parameters: map[string]string{"client_encoding": "UTF8", "statement_timeout": milliseconds(statementTimeout)},
 	})
 	if err != nil {
-		if f := diagnose(err, nil); !f.refused() {
-			return false, s.clientFault(f, login)
+		f := diagnose(err, nil)
+		if !f.final() {
+			return nil, s.clientFault(f, login)
 		}
-		return true, nil
+		return &refusal{failure: f}, nil
 	}
 	defer hangUp(ctx, conn)
 	session, current, err := actingAs(ctx, conn)
 	if err != nil {
-		return false, s.clientFault(diagnose(err, nil), login)
+		return nil, s.clientFault(diagnose(err, nil), login)
 	}
 	if session != login || current != s.target.Owner {
-		return false, fault.Permanent(fault.LoginForbidden,
-			fmt.Errorf("logging in to %s as %q: the session is of %q and acts as %q, where it must act as %q: look for a setting of role: ALTER ROLE %s IN DATABASE %s RESET role",
-				s.endpoint.address(), login, session, current, s.target.Owner, ident(login), ident(s.target.Database)))
+		return &refusal{session: session, current: current}, nil
 	}
-	return false, nil
+	return nil, nil //nolint:nilnil // nil is "nothing was refused"
 }
 
 // actingAs asks who the session is. There is no function and no cast in the question, so that a search_path of the owner
@@ -93,6 +106,9 @@ func (s *session) tryWrong(ctx context.Context, ref credential.Ref, login string
 	switch {
 	case f.refused():
 		return nil
+	case f.kind == failedRefusal:
+		return fault.Transient(fault.ServerUnreachable, fmt.Errorf("verifying login %q on %s: the right password was accepted, but a deliberately wrong one was not refused within %s: "+
+			"set auth_delay.milliseconds lower there", login, s.endpoint.address(), f.text))
 	case f.kind == failedImpostor:
 		// It went on to the end with a wrong proof; that it could not prove itself in turn is because nobody knows this password.
 		return s.notEnforced(login)
@@ -109,26 +125,56 @@ func (s *session) notEnforced(login string) error {
 // connection of the admin for this credential may be left, and then the login must be refused once more. This is the one
 // place where Verify looks through the admin's connection, and it can only turn Rejected into Unknown.
 func (s *session) confirmRefusal(ctx context.Context, ref credential.Ref, login string, given credential.Material) (credential.Answer, error) {
-	settled, err := s.settled(ctx, ref)
+	open, err := s.unsettled(ctx, ref)
 	if err != nil {
 		return credential.Unknown, fmt.Errorf("login %q was refused, but whether a change is still under way cannot be told: %w", login, err)
 	}
-	if !settled {
-		return credential.Unknown, fault.Pending(statementTimeout, fmt.Errorf("login %q was refused, but a change of it is still under way on %s: waiting for it to end", login, s.endpoint.address()))
+	if open.count > 0 {
+		return credential.Unknown, open.fault(login, s.endpoint.address())
 	}
-	refused, err := s.try(ctx, ref, login, given[credential.KeyPassword])
-	if err != nil || !refused {
+	found, err := s.try(ctx, ref, login, given[credential.KeyPassword])
+	if err != nil || found == nil {
 		return credential.Unknown, err
 	}
-	return credential.Rejected, nil
+	return s.judge(ctx, ref, login, *found)
 }
 
-// settled tells whether no other connection of the admin for this credential is left.
-func (s *session) settled(ctx context.Context, ref credential.Ref) (bool, error) {
-	var left int
+// unsettled are the connections of the admin for one credential that are left, other than this one.
+type unsettled struct {
+	count int
+	pid   int32         // of the oldest
+	age   time.Duration // of the oldest; zero where the server does not say
+}
+
+// unsettledQuery counts what can still change a login: anybody may use our application_name, but only the admin's sessions
+// can be ours. It asks as the session's own user, which may see all of its sessions.
+const unsettledQuery = `SELECT count(*), coalesce((array_agg(pid ORDER BY backend_start))[1], 0), coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - min(backend_start)), 0)::float8
+FROM pg_catalog.pg_stat_activity WHERE application_name = $1 AND usename = session_user AND pid <> pg_catalog.pg_backend_pid()`
+
+// longestChange is how long a change of ours can be under way after its client died: the server ends it.
+const longestChange = statementTimeout + sessionTimeout
+
+func (s *session) unsettled(ctx context.Context, ref credential.Ref) (unsettled, error) {
+	var left unsettled
 	err := s.withAdmin(ctx, ref, func(ctx context.Context, conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_stat_activity
-WHERE application_name = $1 AND pid <> pg_catalog.pg_backend_pid()`, applicationName(ref)).Scan(&left)
+		return inTransaction(ctx, conn, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "SET LOCAL ROLE NONE"); err != nil {
+				return err
+			}
+			var seconds float64
+			err := tx.QueryRow(ctx, unsettledQuery, applicationName(ref)).Scan(&left.count, &left.pid, &seconds)
+			left.age = time.Duration(seconds * float64(time.Second))
+			return err
+		})
 	})
-	return left == 0, s.endpoint.statementFault(err, "looking for changes under way")
+	return left, s.endpoint.statementFault(err, "looking for changes under way")
+}
+
+// fault asks for patience, and for help where a connection is older than any of ours can become.
+func (u unsettled) fault(login, address string) error {
+	if u.age > longestChange {
+		return fault.Transient(fault.LockTimeout, fmt.Errorf("login %q was refused on %s, but another session of the admin for this credential has been open for more than %s: end it with SELECT pg_terminate_backend(%d)",
+			login, address, longestChange, u.pid))
+	}
+	return fault.Pending(statementTimeout, fmt.Errorf("login %q was refused, but a change of it is still under way on %s: waiting for it to end", login, address))
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -18,12 +20,19 @@ type authWatch struct {
 	binding bool // channel binding is required
 	asked   []uint32
 	offer   []byte // the SASL mechanisms, each ended by a zero byte
+	// patience is how long an answer to the password may take. challenged is called when the server has named what is to be
+	// proven: from then on it is the password that is waited for, and not the server.
+	patience   time.Duration
+	challenged func()
+	// wantedCertificate is true where the server asked for a client certificate in the TLS handshake.
+	wantedCertificate atomic.Bool
 }
 
 // Authentication requests (PostgreSQL, "Message Formats").
 const (
 	authOK        = 0
 	authSASL      = 10
+	authSASLNext  = 11
 	authSASLFinal = 12
 )
 
@@ -33,6 +42,28 @@ func (w *authWatch) frontend(r io.Reader, conn io.Writer) *pgproto3.Frontend {
 }
 
 func (w *authWatch) saw(code uint32) bool { return slices.Contains(w.asked, code) }
+
+// stage is how far the login came.
+func (w *authWatch) stage() stage {
+	switch {
+	case w.saw(authSASLFinal), w.saw(authOK):
+		return stageAdmitted
+	case w.saw(authSASLNext):
+		return stageProven
+	case len(w.asked) > 0:
+		return stageAsked
+	}
+	return stageGreeted
+}
+
+func (w *authWatch) offers(mechanism string) bool {
+	return slices.Contains(strings.Split(string(w.offer), "\x00"), mechanism)
+}
+
+// unbound reports whether the server offered SCRAM over TLS without a binding to the channel: it does not see the TLS.
+func (w *authWatch) unbound() bool {
+	return w.binding && len(w.asked) > 0 && w.asked[0] == authSASL && w.offers("SCRAM-SHA-256") && !w.offers("SCRAM-SHA-256-PLUS")
+}
 
 // withoutPassword tells that the server let somebody in without asking for a password.
 func (w *authWatch) withoutPassword() bool { return len(w.asked) > 0 && w.asked[0] == authOK }
@@ -45,8 +76,7 @@ func (w *authWatch) insecure() bool {
 	if w.asked[0] != authSASL {
 		return true
 	}
-	mechanisms := strings.Split(string(w.offer), "\x00")
-	return !slices.Contains(mechanisms, "SCRAM-SHA-256-PLUS") && (w.binding || !slices.Contains(mechanisms, "SCRAM-SHA-256"))
+	return !w.offers("SCRAM-SHA-256-PLUS") && (w.binding || !w.offers("SCRAM-SHA-256"))
 }
 
 // note takes one whole message: type, and body without the length.
@@ -58,6 +88,9 @@ func (w *authWatch) note(kind byte, body []byte) {
 	w.asked = append(w.asked, code)
 	if code == authSASL {
 		w.offer = append([]byte(nil), body[4:]...)
+	}
+	if code == authSASLNext && w.challenged != nil {
+		w.challenged()
 	}
 }
 
