@@ -82,6 +82,8 @@ var accepted = map[string]acceptedCase{
 	"server object: an IPv4 address":                   {server, change{"address": "10.0.0.1:5432"}},
 	"server object: an IPv6 address":                   {server, change{"address": "[fd00::1]:65535"}},
 	"server object: any login":                         {server, change{"allowedUsernames": []string{"*"}, "allowedOwners": []string{"*_owner", "App-1$"}}},
+	"server object: its own maintenance database":      {server, change{"maintenanceDatabase": "defaultdb-1"}},
+	"server object: a wrong password at first only":    {server, change{"negativeControl": "AtFirst"}},
 	"login: the smallest":                              {databaseLogin, nil},
 	"login: everything": {databaseLogin, change{"deletionPolicy": "Delete", "suspend": true, "create": "Never",
 		"serverRef": map[string]any{"group": "rekey.dev", "kind": "DatabaseServer", "name": "orders"}, "password": map[string]any{"length": 128, "alphabet": "WithSymbols"},
@@ -212,7 +214,7 @@ func TestConstantsAreDefaultedInTheStoredObject(t *testing.T) {
 		"server object": {server, map[string]any{
 			"engine": "PostgreSQL", "address": "orders-db.data:5432", "adminSecretRef": map[string]any{"name": "orders-admin"},
 			"tls":              map[string]any{"mode": "VerifyFull", "caRef": map[string]any{"kind": "ConfigMap", "name": "orders-db-ca", "key": "ca.crt"}},
-			"allowedUsernames": []any{"orders_*"}, "allowedOwners": []any{"orders_owner"},
+			"allowedUsernames": []any{"orders_*"}, "allowedOwners": []any{"orders_owner"}, "negativeControl": "Always",
 		}},
 		"login": {databaseLogin, map[string]any{
 			"deletionPolicy": "Retain", "secretName": "orders-db", "database": "orders", "username": "orders_app", "owner": "orders_owner",
