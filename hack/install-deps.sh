@@ -11,7 +11,7 @@ usage() {
 	cat <<'EOF'
 usage: hack/install-deps.sh [--check] [test] [node]
 
-  test     PostgreSQL of the distribution, openssl, and PostgreSQL 18 in .cache/postgres18
+  test     PostgreSQL of the distribution, openssl, a JDK, and PostgreSQL 18 in .cache/postgres18
   node     containerd, runc, network plugins, iptables, iproute2
   --check  only report what is missing; the exit status is 1 if anything is
 
@@ -59,6 +59,8 @@ want() { # want PACKAGE if the COMMAND after it fails
 }
 
 has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/postgres' || { has postgres && has initdb; }; }
+# The tests have java compile a program of one file, which a JRE cannot.
+has_jdk() { has java && has javac; }
 has_plugins() { [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || [ -x /usr/libexec/cni/bridge ]; }
 has_pg18() { [ "$(cat "$pg18/PACKAGE" 2>/dev/null)" = "$PG18_PACKAGE" ] && [ -x "$pg18/bin/postgres" ]; }
 pg18_fits() { [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; }
@@ -67,6 +69,7 @@ need_pg18=false
 if in_group test; then
 	want postgresql has_postgres
 	want openssl has openssl
+	want default-jdk-headless has_jdk
 	if pg18_fits && ! has_pg18; then
 		need_pg18=true
 		want nodejs has node

@@ -200,6 +200,9 @@ func lintChain(secret *TLSSecret, chains [][]*x509.Certificate, now time.Time) [
 			found = append(found, badCertificate("the chain does not verify now (%s): %w", Instant(now), err))
 		}
 	}
+	if err := lintDirectoryNames(chains); err != nil {
+		found = append(found, err)
+	}
 	last := secret.Leaf.NotAfter
 	if slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { return allValid(chain, last) }) {
 		return found // nothing but the time would be different then
@@ -208,6 +211,29 @@ func lintChain(secret *TLSSecret, chains [][]*x509.Certificate, now time.Time) [
 		found = append(found, badCertificate("the chain does not verify at its last instant (%s): %w", Instant(last), err))
 	}
 	return found
+}
+
+// lintDirectoryNames checks what Go's verification does not: at least one chain has to keep it. Chains to a root count,
+// where there are any: OpenSSL does not stop before one.
+func lintDirectoryNames(chains [][]*x509.Certificate) error {
+	rooted := slices.DeleteFunc(slices.Clone(chains), func(chain []*x509.Certificate) bool {
+		top := chain[len(chain)-1]
+		return !bytes.Equal(top.RawSubject, top.RawIssuer)
+	})
+	if len(rooted) > 0 {
+		chains = rooted
+	}
+	var first error
+	for _, chain := range chains {
+		err := checkDirectoryNames(chain)
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = badCertificate("%w", err)
+		}
+	}
+	return first
 }
 
 func allValid(chain []*x509.Certificate, at time.Time) bool {

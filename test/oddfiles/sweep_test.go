@@ -1,0 +1,374 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package oddfiles
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/material"
+)
+
+// lifetime is asked for of every leaf: longer than most authorities live, so that it ends with the path.
+const lifetime = 30000 * time.Hour
+
+// panel is those who judge.
+type panel struct {
+	judges map[string]Judge
+}
+
+func newPanel(t *testing.T) panel {
+	t.Helper()
+	return panel{judges: map[string]Judge{"Go": Go, "OpenSSL": OpenSSL, "Java": StartJava(t).Path}}
+}
+
+// ask asks each; its answer is an error for each that says no.
+func (p panel) ask(t *testing.T, q Question) map[string]error {
+	t.Helper()
+	out := map[string]error{}
+	for name, judge := range p.judges {
+		out[name] = judge(t, q)
+	}
+	return out
+}
+
+// published is what rekey would put into the Secret of an identity.
+type published struct {
+	chain, anchors []byte
+	leaf           *x509.Certificate
+}
+
+// publish does all that rekey does with a case: reads the key pair, looks at its dates, signs a leaf for one usage, and checks
+// the result before it is published.
+func publish(ctx context.Context, c Case, usage Usage) (*published, error) {
+	authority, err := ca.KeyPairs{}.Parse(c.Certificate, c.Key, c.Anchors, issuer.Constraints{
+		MaxLifetime: lifetime, CommonNames: []string{"*"}, Organizations: []string{"*"}, DNSNames: []string{"*.example.internal"},
+		URIs: []string{"spiffe://example.internal/*"}, IPRanges: []string{"10.0.0.0/8"}, EmailDomains: []string{"example.com"},
+		Usages: []issuer.Usage{issuer.ClientAuth, issuer.ServerAuth},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := authority.Check(ctx, At); err != nil {
+		return nil, err
+	}
+	uri, err := url.Parse(LeafURI)
+	if err != nil {
+		return nil, err
+	}
+	names := material.Names{
+		CommonName: LeafCommonName, Organizations: []string{LeafOrganization}, DNSNames: []string{LeafDNSName},
+		URIs: []*url.URL{uri}, IPAddresses: []net.IP{net.ParseIP(LeafIP)}, EmailAddresses: []string{LeafEmail},
+	}
+	key, csr, err := material.NewKeyAndRequest(material.ECDSAP256, names)
+	if err != nil {
+		return nil, err
+	}
+	word := map[Usage]issuer.Usage{Server: issuer.ServerAuth, Client: issuer.ClientAuth}[usage]
+	chain, err := authority.Issue(ctx, issuer.Request{
+		ID: "case/1", CSR: csr, Names: issuer.Names(names), Usages: []issuer.Usage{word}, Lifetime: lifetime, Now: At,
+	})
+	if err != nil {
+		return nil, err
+	}
+	candidate := material.Candidate{
+		Material: credential.Material{
+			credential.KeyPrivateKey: key, credential.KeyCertificate: credential.NewSensitive(chain.Certificates),
+			credential.KeyAuthority: credential.NewSensitive(chain.Authorities),
+		},
+		Identity: material.Identity{Names: names, Usages: []material.Usage{material.Usage(word)}, KeyAlgorithm: material.ECDSAP256, Lifetime: lifetime},
+		Now:      At,
+	}
+	if permitter, ok := authority.Issuer.(issuer.Permitter); ok {
+		candidate.Permit = permitter.Permit
+	}
+	if err := material.Lint(ctx, candidate); err != nil {
+		return nil, err
+	}
+	certificates, err := material.ParseCertificates(chain.Certificates)
+	if err != nil {
+		return nil, err
+	}
+	return &published{chain: chain.Certificates, anchors: chain.Authorities, leaf: certificates[0]}, nil
+}
+
+// alone are the peers that refuse what the others accept, and why. Each entry is seen in the sweep, or it is out of date.
+var alone = []struct {
+	judge, form, why string
+}{
+	{"OpenSSL", `may be used for anything`, "takes anyExtendedKeyUsage of an authority for no usage"},
+	{"OpenSSL", `another key and no key identifier before the right one`, "does not go on to the next root of the same name"},
+	{"Java", `has an empty subject`, "refuses a certificate without the name of its issuer (RFC 5280, section 4.1.2.4)"},
+}
+
+// verdict is what came of one case.
+type verdict struct {
+	accepted string // by whom: letters of the judges, and of rekey
+	problems []string
+}
+
+func (v *verdict) problem(format string, args ...any) {
+	v.problems = append(v.problems, fmt.Sprintf(format, args...))
+}
+
+// readableKey reports whether both Go and OpenSSL read tls.key, as a server would.
+func readableKey(t *testing.T, c Case) bool {
+	t.Helper()
+	rest := c.Key
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return false
+		}
+		if block.Type != "PRIVATE KEY" && !strings.HasSuffix(block.Type, " PRIVATE KEY") {
+			continue
+		}
+		for _, parse := range []func([]byte) error{
+			func(der []byte) error { _, err := x509.ParsePKCS8PrivateKey(der); return err },
+			func(der []byte) error { _, err := x509.ParsePKCS1PrivateKey(der); return err },
+			func(der []byte) error { _, err := x509.ParseECPrivateKey(der); return err },
+		} {
+			if parse(block.Bytes) == nil {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// judge holds rekey to the rules in one case and for one usage.
+func (p panel) judge(t *testing.T, c Case, usage Usage, seen *sync.Map) verdict {
+	t.Helper()
+	var v verdict
+	question := Question{Leaf: c.Leaf, Untrusted: c.Certificate, Trusted: c.Trusted, Usage: usage, At: At, Partial: c.Partial}
+	answers := p.ask(t, question)
+	for _, name := range []string{"Go", "OpenSSL", "Java"} {
+		if answers[name] == nil {
+			v.accepted += name[:1]
+		} else {
+			v.accepted += "-"
+		}
+	}
+	accepted := answers["Go"] == nil && (answers["OpenSSL"] == nil || answers["Java"] == nil) && readableKey(t, c) && c.Policy == ""
+	if c.All {
+		accepted = accepted && answers["OpenSSL"] == nil && answers["Java"] == nil
+	}
+	out, err := publish(t.Context(), c, usage)
+	if err != nil {
+		v.accepted += "-"
+		v.refused(c, accepted, err)
+		return v
+	}
+	v.accepted += "r"
+	if c.Policy != "" {
+		v.problem("rekey accepts what it is to refuse: %s", c.Policy)
+	}
+	for name, judge := range p.judges {
+		for _, at := range []time.Time{At, out.leaf.NotAfter.Add(-time.Second)} {
+			err := judge(t, Question{Leaf: out.chain, Untrusted: out.chain, Trusted: out.anchors, Usage: usage, At: at, Partial: c.Partial})
+			if err != nil && !standsAlone(name, c, answers[name], seen) {
+				v.problem("%s refuses what rekey publishes, at %s: %v", name, at.Format(time.RFC3339), err)
+			}
+		}
+	}
+	v.strict(t, question, out)
+	return v
+}
+
+// refused looks at the reason for a refusal.
+func (v *verdict) refused(c Case, accepted bool, err error) {
+	message := err.Error()
+	if accepted {
+		v.problem("Go and another accept it, rekey refuses it: %s", message)
+		return
+	}
+	if !slices.ContainsFunc(c.Causes, func(cause string) bool { return regexp.MustCompile(cause).MatchString(message) }) {
+		v.problem("the message names none of the causes %q: %s", c.Causes, message)
+	}
+	damaged := slices.ContainsFunc(c.Causes, func(cause string) bool { return strings.Contains(cause, "damaged") })
+	if strings.Contains(message, "damaged") && !damaged {
+		v.problem("it is called damaged, which it is not: %s", message)
+	}
+	for _, secret := range [][]byte{c.Key, c.LeafKey} {
+		for line := range bytes.Lines(secret) {
+			if line = bytes.TrimSpace(line); len(line) > 40 && strings.Contains(message, string(line)) {
+				v.problem("the message shows the key")
+			}
+		}
+	}
+}
+
+// standsAlone reports whether a judge that refused the case itself is known to refuse that form.
+func standsAlone(judge string, c Case, answer error, seen *sync.Map) bool {
+	if answer == nil {
+		return false
+	}
+	for n, known := range alone {
+		if known.judge == judge && regexp.MustCompile(known.form).MatchString(c.Name) {
+			seen.Store(n, true)
+			return true
+		}
+	}
+	return false
+}
+
+// strict asks OpenSSL for its checks of the form: what rekey publishes passes them where the authority itself does.
+func (v *verdict) strict(t *testing.T, question Question, out *published) {
+	t.Helper()
+	question.Strict = true
+	err := OpenSSL(t, Question{Leaf: out.chain, Untrusted: out.chain, Trusted: out.anchors, Usage: question.Usage, At: At, Partial: question.Partial, Strict: true})
+	if err != nil && OpenSSL(t, question) == nil {
+		v.problem("openssl -x509_strict accepts the authority, and refuses what rekey publishes: %v", err)
+	}
+}
+
+// drawn is how many cases are drawn by the seed: few in make test, many where REKEY_SIZE asks for it.
+func drawn(t *testing.T) (seed uint64, count int) {
+	t.Helper()
+	seed = uint64(At.Year())
+	if text := os.Getenv("REKEY_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("REKEY_SEED: %v", err)
+		}
+	}
+	switch size := os.Getenv("REKEY_SIZE"); size {
+	case "":
+		return seed, 150
+	case "short":
+		return seed, 600
+	case "full":
+		return seed, 3000
+	default:
+		t.Fatalf("REKEY_SIZE is %q: it is short or full", size)
+	}
+	return 0, 0
+}
+
+func TestEveryFormIsJudgedAsOpenSSLAndGoAndJavaDo(t *testing.T) {
+	ring, judges := NewKeyring(t), newPanel(t)
+	cases := Forms(t, ring)
+	seed, count := drawn(t)
+	for n := range count {
+		c := Draw(t, ring, seed, uint64(n))
+		c.Name = fmt.Sprintf("drawn %d of seed %d: %s", n, seed, c.Name)
+		cases = append(cases, c)
+	}
+	var seen sync.Map
+	counts, byForm, lock := map[string]int{}, map[string][2]int{}, sync.Mutex{}
+	t.Run("cases", func(t *testing.T) {
+		for _, c := range cases {
+			t.Run(c.Name, func(t *testing.T) {
+				t.Parallel()
+				for _, usage := range []Usage{Server, Client} {
+					if usage == Client && !strings.Contains(c.Name, "may be used for") {
+						continue
+					}
+					v := judges.judge(t, c, usage, &seen)
+					for _, problem := range v.problems {
+						t.Errorf("as %s: %s", usage, problem)
+					}
+					lock.Lock()
+					counts[v.accepted]++
+					for _, form := range c.Forms {
+						tally := byForm[form]
+						tally[0]++
+						if strings.HasSuffix(v.accepted, "r") {
+							tally[1]++
+						}
+						byForm[form] = tally
+					}
+					lock.Unlock()
+				}
+			})
+		}
+	})
+	for _, letters := range slices.Sorted(maps.Keys(counts)) {
+		t.Logf("%5d cases: %s (G: Go, O: OpenSSL, J: Java, r: rekey)", counts[letters], letters)
+	}
+	for _, form := range slices.Sorted(maps.Keys(byForm)) {
+		t.Logf("%5d tried, %5d accepted: %s", byForm[form][0], byForm[form][1], form)
+	}
+	for n, known := range alone {
+		if _, ok := seen.Load(n); !ok {
+			t.Errorf("nobody saw that %s %s (%s)", known.judge, known.why, known.form)
+		}
+	}
+	if len(counts) < 5 {
+		t.Errorf("the judges were of %d opinions in all, and ought to differ more", len(counts))
+	}
+}
+
+var errControl = errors.New("no")
+
+// A control: each judge refuses what is plainly wrong, and the rules are seen to be broken where they are.
+func TestEveryJudgeCanSayNo(t *testing.T) {
+	ring, judges := NewKeyring(t), newPanel(t)
+	good := build(t, ring, base(plain))
+	question := Question{Leaf: good.Leaf, Untrusted: good.Certificate, Trusted: good.Trusted, Usage: Server, At: At}
+	foreign := base(plain)
+	foreign.aboveKey = P384
+	other := build(t, ring, foreign)
+	for name, tc := range map[string]struct {
+		change func(*Question)
+		want   bool
+	}{
+		"the case as it is":             {func(*Question) {}, true},
+		"other roots":                   {func(q *Question) { q.Trusted = other.Trusted }, false},
+		"no intermediate":               {func(q *Question) { q.Untrusted = nil }, false},
+		"after it has expired":          {func(q *Question) { q.At = At.AddDate(4, 0, 0) }, false},
+		"before it begins":              {func(q *Question) { q.At = At.AddDate(-2, 0, 0) }, false},
+		"a signature of somebody else":  {func(q *Question) { q.Leaf = forged(t, ring) }, false},
+		"one bit of the leaf is turned": {func(q *Question) { q.Leaf = turned(t, q.Leaf) }, false},
+	} {
+		q := question
+		tc.change(&q)
+		for judge, err := range judges.ask(t, q) {
+			if (err == nil) != tc.want {
+				t.Errorf("%s: %s says %v", name, judge, err)
+			}
+		}
+	}
+	var v verdict
+	v.refused(good, true, errControl)
+	v.refused(Case{Causes: []string{"expired"}}, false, errControl)
+	v.refused(Case{Causes: []string{"not supported"}}, false, errors.New("it is damaged and not supported"))
+	v.refused(Case{Key: good.Key, Causes: []string{"M"}}, false, errors.New(string(good.Key)))
+	if len(v.problems) < 4 {
+		t.Errorf("four broken rules are seen as %q", v.problems)
+	}
+}
+
+func forged(t *testing.T, ring *Keyring) []byte {
+	t.Helper()
+	m := &maker{TB: t, ring: ring, plan: base(plain)}
+	signer := m.signer(nil)
+	signer.key = m.key(P256, keyOfOthers)
+	return m.leaf(signer).pem()
+}
+
+func turned(t *testing.T, leaf []byte) []byte {
+	t.Helper()
+	block, _ := pem.Decode(leaf)
+	block.Bytes[len(block.Bytes)-1] ^= 1
+	return pem.EncodeToMemory(block)
+}
