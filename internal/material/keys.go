@@ -4,7 +4,6 @@
 package material
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -86,10 +85,10 @@ func generateKey(algorithm KeyAlgorithm) (crypto.Signer, error) {
 }
 
 // ParseKey reads one private key in PEM: PKCS#8, PKCS#1 or SEC1 (as openssl writes it, with or without the block of
-// parameters). It refuses more than 64 KiB, anything after the key, keys with a passphrase, and keys that are too weak.
-// The errors show nothing of the key.
+// parameters). Text around the key and a byte order mark are skipped. It refuses more than 64 KiB, another block after the
+// key, keys with a passphrase, and keys that are too weak. The errors show nothing of the key.
 func ParseKey(data []byte) (crypto.Signer, error) {
-	blocks, err := decodePEM(bytes.TrimPrefix(data, utf8Mark), pemRules{maxBytes: maxKeyBytes, maxBlocks: 2})
+	blocks, err := decodePEM(data, pemRules{maxBytes: maxKeyBytes, maxBlocks: 2, lenient: true})
 	if err != nil {
 		return nil, fmt.Errorf("the private key %w", err)
 	}

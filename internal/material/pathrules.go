@@ -194,8 +194,8 @@ func fittingIDs(p Path) bool {
 // Strict says what in the path strict peers refuse, though Go and OpenSSL accept it by default; one phrase for each finding.
 func (p Path) Strict() []string {
 	var out []string
-	for i, certificate := range p.Certificates {
-		for _, what := range strictFindings(certificate, i) {
+	for _, certificate := range p.Certificates {
+		for _, what := range strictFindings(certificate) {
 			out = append(out, Describe(certificate)+" "+what)
 		}
 	}
@@ -205,7 +205,7 @@ func (p Path) Strict() []string {
 	return out
 }
 
-func strictFindings(certificate *x509.Certificate, place int) []string {
+func strictFindings(certificate *x509.Certificate) []string {
 	if certificate.Version < 3 {
 		return []string{"is of X.509 version 1"}
 	}
@@ -219,7 +219,7 @@ func strictFindings(certificate *x509.Certificate, place int) []string {
 	if len(certificate.AuthorityKeyId) == 0 && !selfIssued(certificate) {
 		out = append(out, "has no authority key identifier")
 	}
-	if len(certificate.SubjectKeyId) == 0 && place > 0 {
+	if len(certificate.SubjectKeyId) == 0 {
 		out = append(out, "has no subject key identifier")
 	}
 	if slices.Contains(certificate.ExtKeyUsage, x509.ExtKeyUsageAny) && (!slices.Contains(certificate.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || !slices.Contains(certificate.ExtKeyUsage, x509.ExtKeyUsageServerAuth)) {

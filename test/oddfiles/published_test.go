@@ -64,7 +64,7 @@ func identityOf(t *testing.T, c Case, algorithm material.KeyAlgorithm) identity 
 	authority, err := ca.KeyPairs{}.Parse(c.Certificate, c.Key, c.Anchors, issuer.Constraints{
 		MaxLifetime: time.Hour, CommonNames: []string{"*"}, DNSNames: []string{"*.example.internal"}, IPRanges: []string{"10.0.0.0/8"},
 		URIs: []string{"https://example.internal/*"}, Usages: usages,
-	})
+	}, At)
 	if err != nil {
 		t.Fatal(err)
 	}

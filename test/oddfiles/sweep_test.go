@@ -64,7 +64,7 @@ func publish(ctx context.Context, c Case, usage Usage) (*published, error) {
 		MaxLifetime: lifetime, CommonNames: []string{"*"}, Organizations: []string{"*"}, DNSNames: []string{"*.example.internal"},
 		URIs: []string{"spiffe://example.internal/*"}, IPRanges: []string{"10.0.0.0/8"}, EmailDomains: []string{"example.com"},
 		Usages: []issuer.Usage{issuer.ClientAuth, issuer.ServerAuth},
-	})
+	}, At)
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,8 @@ type Authority struct {
 	signer crypto.Signer
 	// certificate is the first of tls.crt: it names the signer of every leaf.
 	certificate *x509.Certificate
+	// keyID is its subject key identifier, or what it would be: the authority key identifier of every leaf.
+	keyID []byte
 	// paths lead from it, or from another certificate of its name and key, to the trust anchors. Which one counts depends
 	// on the instant.
 	paths material.Paths
@@ -60,7 +62,7 @@ func (a *Authority) Info(now time.Time) Info {
 		NotBefore:     signing.NotBefore.UTC(),
 		NotAfter:      signing.NotAfter.UTC(),
 		ChainNotAfter: path.NotAfter.UTC(),
-		KeyID:         bytes.Clone(a.certificate.SubjectKeyId),
+		KeyID:         bytes.Clone(a.keyID),
 		Chain:         material.EncodeCertificates(path.Published()...),
 		Anchors:       a.anchorsPEM(path),
 		Notes:         slices.Concat(strictNotes(path), a.notes),
@@ -100,7 +102,8 @@ func Parse(crt, key, anchors []byte) (*Authority, error) {
 	return a, nil
 }
 
-// checkKey checks that the key is that of the first certificate, and that leaves can name it.
+// checkKey checks that the key is that of the first certificate, and sets how leaves name it. A certificate without a subject
+// key identifier is found by its name; its leaves still get the authority key identifier that each must have.
 func (a *Authority) checkKey(certificates []*x509.Certificate) error {
 	for i, certificate := range certificates {
 		public, ok := certificate.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
@@ -110,8 +113,12 @@ func (a *Authority) checkKey(certificates []*x509.Certificate) error {
 		if i > 0 {
 			return invalid("tls.key is not the key of the first certificate in tls.crt (%s), but of %s: put that one first", material.Describe(a.certificate), material.Describe(certificate))
 		}
-		if len(certificate.SubjectKeyId) == 0 {
-			return invalid("the certificate %s has no subject key identifier, which every authority must have (RFC 5280, section 4.2.1.2): make it again with subjectKeyIdentifier=hash", material.Describe(certificate))
+		if a.keyID = certificate.SubjectKeyId; len(a.keyID) > 0 {
+			return nil
+		}
+		var err error
+		if a.keyID, err = material.SubjectKeyID(certificate.PublicKey); err != nil {
+			return invalid("%w", err)
 		}
 		return nil
 	}

@@ -37,6 +37,7 @@ func wantFault(t *testing.T, err error, reason fault.Reason, text string) {
 
 func TestParseRefusesWhatCannotSign(t *testing.T) {
 	root := makeAuthority(t, "root", nil, material.ECDSAP256, nil)
+	short := makeAuthority(t, "root", nil, material.Ed25519, nil)
 	twin := makeAuthority(t, "root", nil, material.ECDSAP256, nil)
 	middle := makeAuthority(t, "middle", &root, material.ECDSAP256, nil)
 	low := makeAuthority(t, "low", &middle, material.ECDSAP256, nil)
@@ -65,7 +66,7 @@ func TestParseRefusesWhatCannotSign(t *testing.T) {
 		"a root with the right name only":    {slices.Concat(middle.pem(), twin.pem()), middle.keyPEM, nil, "\"CN=root\" has the name of the issuer of \"CN=middle\", but has not signed it"},
 		"too long a path":                    {slices.Concat(underZero.pem(), zero.pem()), underZero.keyPEM, nil, "has the path length 0, which does not allow 1"},
 		"a damaged root":                     {encode(broken), root.keyPEM, nil, "the root \"CN=root\" is damaged"},
-		"too many certificates":              {bytes.Repeat(root.pem(), 501), root.keyPEM, nil, "tls.crt has 501 PEM blocks; at most 500 certificates are read"},
+		"too many certificates":              {bytes.Repeat(short.pem(), 501), short.keyPEM, nil, "tls.crt has 501 PEM blocks; at most 500 certificates are read"},
 		"anchors that are not certificates":  {middle.pem(), middle.keyPEM, []byte("hunter2"), "ca.crt holds no PEM block"},
 		"anchors of somebody else":           {middle.pem(), middle.keyPEM, twin.pem(), "\"CN=root\" has the name of the issuer of \"CN=middle\", but has not signed it"},
 		"only an identity as anchor":         {middle.pem(), middle.keyPEM, leafOnly.pem(), "breaks off at \"CN=middle\""},

@@ -131,7 +131,7 @@ func (i *Issuer) template(request issuer.Request) (*x509.Certificate, error) {
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           extKeyUsages(request.Usages),
-		AuthorityKeyId:        i.authority.certificate.SubjectKeyId,
+		AuthorityKeyId:        i.authority.keyID,
 		DNSNames:              names.DNSNames,
 		URIs:                  names.URIs,
 		IPAddresses:           names.IPAddresses,
