@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 )
@@ -191,9 +192,8 @@ func renewed() []topology {
 			full := encode(m, struct {
 				ID     []byte          `asn1:"optional,tag:0"`
 				Issuer []asn1.RawValue `asn1:"optional,tag:1"`
-				Serial asn1.RawValue
-			}{root.key.id, []asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 4, IsCompound: true, Bytes: root.name}},
-				asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: root.serial.Bytes()}})
+				Serial *big.Int        `asn1:"tag:2"`
+			}{root.key.id, []asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 4, IsCompound: true, Bytes: root.name}}, root.serial})
 			signer := m.signer(&root, func(p *profile) {
 				p.noAuthKey = true
 				p.extensions = append(p.extensions, pkix.Extension{Id: oidAuthorityKey, Value: full})
