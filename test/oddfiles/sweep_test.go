@@ -104,6 +104,13 @@ func publish(ctx context.Context, c Case, usage Usage) (*published, error) {
 	if err := material.Lint(ctx, candidate); err != nil {
 		return nil, err
 	}
+	secret, err := material.ParseTLSSecret(material.TLSSecretData(candidate.Material, nil))
+	if err != nil {
+		return nil, fmt.Errorf("reading back what is published: %w", err)
+	}
+	if err := secret.Verify(At); err != nil {
+		return nil, fmt.Errorf("verifying what was read back: %w", err)
+	}
 	certificates, err := material.ParseCertificates(chain.Certificates)
 	if err != nil {
 		return nil, err
@@ -175,6 +182,7 @@ func (p panel) judge(t *testing.T, c Case, usage Usage, seen *sync.Map) verdict 
 	if c.All {
 		accepted = accepted && answers["OpenSSL"] == nil && answers["Java"] == nil
 	}
+	v.bundle(t, c, accepted, answers["Go"], question)
 	out, err := publish(t.Context(), c, usage)
 	if err != nil {
 		v.accepted += "-"
@@ -206,6 +214,22 @@ func topIsLeftOut(c Case, out *published) bool {
 	left, err2 := material.ParseCertificates(out.anchors)
 	return err == nil && err2 == nil && len(left) < len(bundle.Certificates)+len(bundle.Unreadable) &&
 		!slices.ContainsFunc(left, func(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) })
+}
+
+// bundle has rekey read the trusted certificates as those of a database server: nothing that Go needs gets lost.
+func (v *verdict) bundle(t *testing.T, c Case, accepted bool, answer error, question Question) {
+	t.Helper()
+	bundle, err := material.ParseBundle(c.Trusted)
+	if err != nil {
+		if accepted {
+			v.problem("Go and another read the bundle, rekey refuses it: %v", err)
+		}
+		return
+	}
+	question.Trusted = material.EncodeCertificates(bundle.Certificates...)
+	if err := Go(t, question); answer == nil && err != nil {
+		v.problem("Go accepts the bundle, and not what rekey takes from it: %v", err)
+	}
 }
 
 // refused looks at the reason for a refusal.
@@ -288,11 +312,14 @@ func TestEveryFormIsJudgedAsOpenSSLAndGoAndJavaDo(t *testing.T) {
 		cases = append(cases, c)
 	}
 	var seen sync.Map
-	counts, byForm, lock := map[string]int{}, map[string][2]int{}, sync.Mutex{}
+	counts, byForm, ran, lock := map[string]int{}, map[string][2]int{}, 0, sync.Mutex{}
 	t.Run("cases", func(t *testing.T) {
 		for _, c := range cases {
 			t.Run(c.Name, func(t *testing.T) {
 				t.Parallel()
+				lock.Lock()
+				ran++
+				lock.Unlock()
 				for _, usage := range []Usage{Server, Client} {
 					if usage == Client && !strings.Contains(c.Name, "may be used for") {
 						continue
@@ -321,6 +348,9 @@ func TestEveryFormIsJudgedAsOpenSSLAndGoAndJavaDo(t *testing.T) {
 	}
 	for _, form := range slices.Sorted(maps.Keys(byForm)) {
 		t.Logf("%5d tried, %5d accepted: %s", byForm[form][0], byForm[form][1], form)
+	}
+	if ran < len(cases) {
+		return // by -run; what follows is about all of them
 	}
 	for n, known := range alone {
 		if _, ok := seen.Load(n); !ok {
