@@ -244,6 +244,7 @@ func TestOddFilesWithoutAPathSayWhatStandsInTheWay(t *testing.T) {
 		long = append(long, makeAuthority(t, fmt.Sprintf("Step %d", i), &long[i], material.ECDSAP256, nil))
 		chain = append(long[i+1].pem(), chain...)
 	}
+	short := makeAuthority(t, "Short", nil, material.Ed25519, nil) // 501 of it stay below 256 KiB
 	coder := makeAuthority(t, "Coder", &f.root, material.ECDSAP256, withUsages(x509.ExtKeyUsageCodeSigning))
 	crl := makeAuthority(t, "CRL", &f.root, material.ECDSAP256, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign })
 	directory := makeAuthority(t, "Directory", &f.root, material.ECDSAP256, func(c *x509.Certificate) {
@@ -264,7 +265,7 @@ func TestOddFilesWithoutAPathSayWhatStandsInTheWay(t *testing.T) {
 		"the root first":                {slices.Concat(f.root.pem(), f.middle.pem()), f.middle.keyPEM, nil, `but of "CN=Middle": put that one first`},
 		"a root that is not connected":  {slices.Concat(f.middle.pem(), f.other.pem()), f.middle.keyPEM, nil, `breaks off at "CN=Middle"`},
 		"the path ends before a usage":  {f.old.pem(), f.middle.keyPEM, nil, "tls.key is not the key of the first certificate"},
-		"ca.crt with more than is read": {f.middle.pem(), f.middle.keyPEM, bytes.Repeat(f.root.pem(), 501), "ca.crt has 501 PEM blocks; at most 500 certificates are read"},
+		"ca.crt with more than is read": {f.middle.pem(), f.middle.keyPEM, bytes.Repeat(short.pem(), 501), "ca.crt has 501 PEM blocks; at most 500 certificates are read"},
 		"ca.crt longer than is read":    {f.middle.pem(), f.middle.keyPEM, append(bytes.Repeat([]byte("#\n"), 150000), f.root.pem()...), "bytes long; at most 262144 are read"},
 		"a ca.crt that is cut short":    {f.middle.pem(), f.middle.keyPEM, f.root.pem()[:200], "its END line is missing"},
 		"a private key in ca.crt":       {f.middle.pem(), f.middle.keyPEM, slices.Concat(f.root.pem(), f.root.keyPEM), "PEM block than a certificate at place 2, PRIVATE KEY"},
