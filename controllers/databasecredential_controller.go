@@ -224,7 +224,7 @@ func (r *credentialReconciler) store(login *databaseLogin, subject Subject) Stor
 	labels, annotations := templateOf(object.Spec.SecretTemplate)
 	options := secretstore.LedgeredOptions{
 		Options: secretstore.Options{
-			Client: r.client, Live: r.live,
+			Client: secretClient{Client: r.client}, Live: r.live, // all of its Secrets are read live
 			Owner:          secretstore.Owner{GVK: v1alpha1.GroupVersion.WithKind(kindDatabaseCredential), Name: object.Name, UID: object.UID, ResourceVersion: object.ResourceVersion},
 			DeletionPolicy: object.Spec.DeletionPolicy, Namespace: object.Namespace,
 			SecretName: string(object.Spec.SecretName), SecretType: corev1.SecretType(v1alpha1.SecretTypePostgreSQL),

@@ -142,9 +142,10 @@ func (r *identityReconciler) store(parts identityObject, wanted material.Identit
 	for _, format := range parts.spec.Formats {
 		formats = append(formats, material.Format(format))
 	}
+	secrets := r.secrets.client(r.client, r.live)
 	return secretstore.NewPublished(secretstore.PublishedOptions{
 		Options: secretstore.Options{
-			Client: r.secrets.client(r.client), Live: r.live,
+			Client: secrets, Live: r.live,
 			Owner: secretstore.Owner{
 				GVK: v1alpha1.GroupVersion.WithKind(parts.kind), Name: parts.object.GetName(), UID: parts.object.GetUID(),
 				ResourceVersion: parts.object.GetResourceVersion(),
@@ -157,7 +158,7 @@ func (r *identityReconciler) store(parts identityObject, wanted material.Identit
 				return material.TLSSecretData(refreshed(current.Material, authority, r.clock.Now().UTC()), formats), nil
 			},
 		},
-		Reader: r.client,
+		Reader: secrets,
 		Fresh:  fresh,
 		Parse: func(m credential.Material) (rotation.Version, error) {
 			return certificateVersion(m, wanted, fingerprint, r.clock.Now().UTC())
@@ -203,7 +204,10 @@ func templateOf(template *v1alpha1.SecretTemplate) (labels, annotations map[stri
 	if template == nil {
 		return nil, nil
 	}
-	return plain(template.Labels), plain(template.Annotations)
+	annotations = plain(template.Annotations)
+	// An object that was stored before this was refused: kubectl's copy stays out of the cache, and would differ in each look.
+	delete(annotations, corev1.LastAppliedConfigAnnotation)
+	return plain(template.Labels), annotations
 }
 
 func plain[V ~string](in map[string]V) map[string]string {

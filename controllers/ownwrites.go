@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -27,8 +28,10 @@ type ownWrites struct {
 
 func newOwnWrites() *ownWrites { return &ownWrites{versions: map[client.ObjectKey]string{}} }
 
-// client notes every Secret that it creates or updates.
-func (w *ownWrites) client(inner client.Client) client.Client { return notingClient{inner, w} }
+// client notes every Secret that it creates or updates, and reads past the cache where that has not seen the note yet.
+func (w *ownWrites) client(inner client.Client, live client.Reader) client.Client {
+	return secretClient{inner, live, w}
+}
 
 // others passes every event about a Secret of this kind of owner but that of our own last write, unless it changed hands.
 func (w *ownWrites) others(kind string) predicate.Predicate {
@@ -74,25 +77,56 @@ func (w *ownWrites) forget(o client.Object) {
 	delete(w.versions, client.ObjectKeyFromObject(o))
 }
 
-type notingClient struct {
+// newer reports whether our last write of the Secret is newer than the copy that a cache shows.
+func (w *ownWrites) newer(o client.Object) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	version, ok := w.versions[client.ObjectKeyFromObject(o)]
+	if !ok {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(version, o.GetResourceVersion())
+	return err != nil || order > 0
+}
+
+// secretClient is for Secrets. Its cache selects by a label that an admission webhook or a user may take away: a read that waits
+// until the cache has seen our write, or our deletion, may wait for something that never comes. So none of its requests waits
+// or is waited for; where the cache is older than our own last write, the API server is asked.
+type secretClient struct {
 	client.Client
+	live client.Reader
+	// writes are those to note; nil where nobody reads what is written from a cache.
 	writes *ownWrites
 }
 
+// Get implements client.Reader.
+func (c secretClient) Get(ctx context.Context, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+	err := c.Client.Get(ctx, key, o, append(options, client.DisableReadYourWritesConsistency)...)
+	if err == nil && c.writes != nil && c.writes.newer(o) {
+		return c.live.Get(ctx, key, o)
+	}
+	return err
+}
+
 // Create implements client.Writer.
-func (c notingClient) Create(ctx context.Context, o client.Object, options ...client.CreateOption) error {
-	err := c.Client.Create(ctx, o, options...)
-	if err == nil {
+func (c secretClient) Create(ctx context.Context, o client.Object, options ...client.CreateOption) error {
+	err := c.Client.Create(ctx, o, append(options, client.DisableReadYourWritesConsistency)...)
+	if err == nil && c.writes != nil {
 		c.writes.note(o)
 	}
 	return err
 }
 
 // Update implements client.Writer.
-func (c notingClient) Update(ctx context.Context, o client.Object, options ...client.UpdateOption) error {
-	err := c.Client.Update(ctx, o, options...)
-	if err == nil {
+func (c secretClient) Update(ctx context.Context, o client.Object, options ...client.UpdateOption) error {
+	err := c.Client.Update(ctx, o, append(options, client.DisableReadYourWritesConsistency)...)
+	if err == nil && c.writes != nil {
 		c.writes.note(o)
 	}
 	return err
+}
+
+// Delete implements client.Writer.
+func (c secretClient) Delete(ctx context.Context, o client.Object, options ...client.DeleteOption) error {
+	return c.Client.Delete(ctx, o, append(options, client.DisableReadYourWritesConsistency)...)
 }

@@ -4,10 +4,14 @@
 package controllers
 
 import (
+	"context"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -38,5 +42,46 @@ func TestOnlyOurOwnLastWriteWakesNobody(t *testing.T) {
 	w.note(secret("9", owner))
 	if !clients.Update(event.UpdateEvent{ObjectOld: secret("8", kindClientIdentity+"/other"), ObjectNew: secret("9", owner)}) {
 		t.Error("whoever lost the Secret to us is not told")
+	}
+}
+
+// A cache that has not seen our last write yet is not believed, and nobody waits for it: the label that it selects by may be gone.
+func TestACacheOlderThanOurLastWriteIsReadPast(t *testing.T) {
+	at := func(version string) *corev1.Secret {
+		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "app-mtls", ResourceVersion: version}}
+	}
+	for name, tc := range map[string]struct{ written, cached, want string }{
+		"nothing was written":            {"", "7", "7"},
+		"the cache has seen our write":   {"7", "7", "7"},
+		"the cache has seen a later one": {"7", "12", "12"},
+		"the cache is older":             {"12", "7", "live"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cached := interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
+				Get: func(_ context.Context, _ client.WithWatch, _ client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+					if !(&client.GetOptions{}).ApplyOptions(opts).DisableReadYourWritesConsistency {
+						t.Error("the read waits for our writes")
+					}
+					o.SetNamespace("shop")
+					o.SetName("app-mtls")
+					o.SetResourceVersion(tc.cached)
+					return nil
+				},
+			})
+			live := interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
+				Get: func(_ context.Context, _ client.WithWatch, _ client.ObjectKey, o client.Object, _ ...client.GetOption) error {
+					o.SetResourceVersion("live")
+					return nil
+				},
+			})
+			w := newOwnWrites()
+			if tc.written != "" {
+				w.note(at(tc.written))
+			}
+			var got corev1.Secret
+			if err := w.client(cached, live).Get(t.Context(), client.ObjectKeyFromObject(at("")), &got); err != nil || got.ResourceVersion != tc.want {
+				t.Errorf("read %q, %v; want %q", got.ResourceVersion, err, tc.want)
+			}
+		})
 	}
 }

@@ -220,7 +220,7 @@ func TestLoginsThatStayAreTold(t *testing.T) {
 				gone[name](w, object)
 			}
 			w.must(w.client.Delete(w.ctx, object))
-			for begun := w.clock.Now(); w.clock.Since(begun) < 15*time.Minute; w.step(30 * time.Second) {
+			for begun := w.clock.Now(); w.clock.Since(begun) < 16*time.Minute; w.step(2 * time.Minute) {
 				w.reconcile(object)
 			}
 			if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {

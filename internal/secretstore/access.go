@@ -7,7 +7,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -16,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/refusal"
 )
 
@@ -32,8 +35,8 @@ func read(ctx context.Context, reader client.Reader, key client.ObjectKey) (*cor
 	return secret, nil
 }
 
-// write creates the Secret where have is nil, and else updates it if it still has have's resourceVersion. It gives what
-// the API server answered.
+// write creates the Secret where have is nil, and else updates it if it still has have's resourceVersion. It returns what the
+// API server stored, also beside an alteredError.
 func write(ctx context.Context, c client.Client, have, want *corev1.Secret) (*corev1.Secret, error) {
 	out, key := want.DeepCopy(), client.ObjectKeyFromObject(want)
 	if err := refusePlaceholders(out); err != nil {
@@ -44,13 +47,63 @@ func write(ctx context.Context, c client.Client, have, want *corev1.Secret) (*co
 		if err := c.Create(ctx, out); err != nil {
 			return nil, apiError("creating", key, want.Data, err)
 		}
-		return out, nil
+		return out, altered("creating", want, out)
 	}
 	out.UID, out.ResourceVersion = have.UID, have.ResourceVersion
 	if err := c.Update(ctx, out); err != nil {
 		return nil, apiError("updating", key, want.Data, err)
 	}
-	return out, nil
+	return out, altered("updating", want, out)
+}
+
+// alteredError says that the API server stored a Secret otherwise than it was sent.
+type alteredError struct {
+	doing    string
+	key      client.ObjectKey
+	metadata []string
+	data     []string
+}
+
+// Error implements error. It names keys and no values.
+func (a *alteredError) Error() string {
+	return fmt.Sprintf("%s Secret %s: a mutating admission webhook or policy changed what was sent (%s): exempt what has the label %s=%s",
+		a.doing, a.key, strings.Join(append(slices.Clone(a.metadata), a.data...), ", "), v1alpha1.LabelManagedBy, v1alpha1.ManagedBy)
+}
+
+// altered compares what was sent with what was stored. More labels and annotations than were sent are everybody's right.
+func altered(doing string, sent, stored *corev1.Secret) error {
+	out := &alteredError{doing: doing, key: client.ObjectKeyFromObject(sent)}
+	for kind, maps := range map[string][2]map[string]string{
+		"label": {sent.Labels, stored.Labels}, "annotation": {sent.Annotations, stored.Annotations},
+	} {
+		for key, value := range maps[0] {
+			if now, ok := maps[1][key]; !ok || now != value {
+				out.metadata = append(out.metadata, kind+" "+key)
+			}
+		}
+	}
+	for key, value := range sent.Data {
+		if now, ok := stored.Data[key]; !ok || !bytes.Equal(now, value) {
+			out.data = append(out.data, "data "+key)
+		}
+	}
+	for key := range stored.Data {
+		if _, ok := sent.Data[key]; !ok {
+			out.data = append(out.data, "data "+printable(key))
+		}
+	}
+	if len(out.metadata)+len(out.data) == 0 {
+		return nil
+	}
+	slices.Sort(out.metadata)
+	slices.Sort(out.data)
+	return fault.Blocked(fault.AdmissionDenied, out)
+}
+
+// alteredData reports whether a write that went through left other data than was sent. ok is true for any error of altered.
+func alteredData(err error) (data, ok bool) {
+	found, ok := errors.AsType[*alteredError](err)
+	return ok && len(found.data) > 0, ok
 }
 
 // remove deletes exactly the Secret that was read, and none that took its place or was changed since.

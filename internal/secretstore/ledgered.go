@@ -125,10 +125,13 @@ func (s *Ledgered) Project(ctx context.Context) (Snapshot, error) {
 		}
 	}
 	secret, tookOver, err := s.shown().project(ctx, s.secret, *s.content.Current)
+	if secret != nil {
+		s.secret = secret
+	}
 	if err != nil {
 		return Snapshot{}, err
 	}
-	s.secret, s.tookOver = secret, tookOver
+	s.tookOver = tookOver
 	return s.snapshot(), nil
 }
 
@@ -156,8 +159,8 @@ func (s *Ledgered) isLedger(now *corev1.Secret) bool {
 	return now.UID == s.ledger.UID && now.ResourceVersion == s.ledger.ResourceVersion
 }
 
-// project writes the user's Secret where it differs. It gives the Secret as it is now, and who had it before where it
-// changed hands.
+// project writes the user's Secret where it differs. It returns the Secret as it is now, also beside an error where the API
+// server stored another one than was sent, and who had it before where it changed hands.
 func (o Options) project(ctx context.Context, have *corev1.Secret, current Record) (*corev1.Secret, string, error) {
 	seen := o.target(have, &current)
 	switch seen.Target {
@@ -173,7 +176,7 @@ func (o Options) project(ctx context.Context, have *corev1.Secret, current Recor
 	}
 	written, err := write(ctx, o.Client, have, want)
 	if err != nil {
-		return nil, "", err
+		return written, "", err
 	}
 	return written, o.handover(have), nil
 }
@@ -211,11 +214,14 @@ func (s *Ledgered) writeLedger(ctx context.Context, data map[string][]byte) erro
 	}
 	s.opts.Owner.stamp(s.ledger, want)
 	written, err := write(ctx, s.opts.Client, s.ledger, want)
-	if err != nil {
+	if written == nil {
 		return err
 	}
 	s.ledger = written
-	return nil
+	if showsAll(written.Data, data) {
+		return nil // what else is altered about it matters to nobody
+	}
+	return err
 }
 
 // decode reads the ledger, and refuses one of which any part is not the spec's.

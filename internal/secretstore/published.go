@@ -104,11 +104,15 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 		return Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New(s.opts.immutableConflict()))
 	}
 	written, err := write(ctx, s.opts.Client, have, want)
-	if err != nil {
+	if written == nil {
 		return Snapshot{}, err
 	}
 	s.tookOver = s.opts.handover(have)
 	s.wrote(written, current.Material, version)
+	if !s.showsVersion(&current) {
+		return Snapshot{}, err
+	}
+	// The version is published; what else was altered about its Secret is told by whoever repairs it.
 	s.remember(ledger)
 	return s.snapshot(), nil
 }
@@ -143,10 +147,12 @@ func (s *Published) Project(ctx context.Context) (Snapshot, error) {
 		return s.snapshot(), nil
 	}
 	secret, tookOver, err := s.opts.project(ctx, s.secret, *s.current)
+	if secret != nil {
+		s.see(secret)
+	}
 	if err != nil {
 		return Snapshot{}, err
 	}
-	s.see(secret)
 	s.tookOver = tookOver
 	return s.snapshot(), nil
 }

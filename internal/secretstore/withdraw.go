@@ -73,7 +73,7 @@ func (o Options) updateChanged(ctx context.Context, have, want *corev1.Secret) e
 		return nil
 	}
 	_, err := write(ctx, o.Client, have, want)
-	if err != nil && isGone(err) {
+	if _, written := alteredData(err); written || err != nil && isGone(err) {
 		return nil
 	}
 	return err

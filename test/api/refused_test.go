@@ -105,6 +105,8 @@ var refused = map[string]refusedCase{
 	"client: the label that says whose it is":      {clientIdentity, change{"secretTemplate": map[string]any{"labels": map[string]any{"app.kubernetes.io/managed-by": "me"}}}, "spec.secretTemplate.labels"},
 	"client: a label with a bad name":              {clientIdentity, change{"secretTemplate": map[string]any{"labels": map[string]any{"a b": "x"}}}, "spec.secretTemplate.labels"},
 	"client: a label with a bad value":             {clientIdentity, change{"secretTemplate": map[string]any{"labels": map[string]any{"a": "x y"}}}, "spec.secretTemplate.labels[a]"},
+	"client: the annotation of kubectl apply":      {clientIdentity, change{"secretTemplate": map[string]any{"annotations": map[string]any{"kubectl.kubernetes.io/last-applied-configuration": "{}"}}}, "spec.secretTemplate.annotations"},
+	"login: the annotation of kubectl apply":       {databaseLogin, change{"secretTemplate": map[string]any{"annotations": map[string]any{"note": "x", "kubectl.kubernetes.io/last-applied-configuration": ""}}}, "spec.secretTemplate.annotations"},
 	"client: an annotation of ours":                {clientIdentity, change{"secretTemplate": map[string]any{"annotations": map[string]any{"rekey.dev/revision": "9"}}}, "spec.secretTemplate.annotations"},
 	"client: suspend that is a word":               {clientIdentity, change{"suspend": "yes"}, "spec.suspend"},
 
