@@ -46,7 +46,7 @@ func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityOb
 		},
 	}
 	r.dress(parts, secret)
-	err = secretClient{Client: r.client}.Create(ctx, secret) // it is read live
+	err = r.client.Create(ctx, secret)
 	if apierrors.IsNotFound(err) && refusal.Of(err).Kind == refusal.KindNone {
 		return fault.Blocked(fault.APIServerFailed, fmt.Errorf("creating Secret %s: the namespace is not there: kubectl create namespace %s", at, at.Namespace))
 	}
@@ -82,7 +82,7 @@ func (r *authorityReconciler) keepSecret(ctx context.Context, parts authorityObj
 		sameOwners(want.OwnerReferences, secret.OwnerReferences) {
 		return nil
 	}
-	if err := (secretClient{Client: r.client}).Update(ctx, want); err != nil {
+	if err := r.client.Update(ctx, want); err != nil {
 		return unquoted("updating Secret "+client.ObjectKeyFromObject(want).String(), err)
 	}
 	return nil
