@@ -70,6 +70,7 @@ type authorities struct {
 	keyPairs          issuer.KeyPairs
 	clock             clock.PassiveClock
 	operatorNamespace string
+	cluster           *clusterID
 	// started is when this process began: what it has to make may not be made yet.
 	started time.Time
 
@@ -239,9 +240,8 @@ func (a *authorities) managedSecret(ctx context.Context, object authorityObject)
 	if err != nil {
 		return nil, refusal.Fault(fmt.Sprintf("reading Secret %s", at), err, nil)
 	}
-	if want := string(object.id.kind) + "/" + object.id.name; secret.Annotations[v1alpha1.AnnotationOwner] != want {
-		return nil, fault.Permanent(fault.SecretConflict, fmt.Errorf(
-			"secret %s was not made for this authority and is left alone: choose another secretName in a new authority, or use keyPair to bring your own key", at))
+	if err := a.checkOwner(ctx, object, &secret); err != nil {
+		return nil, err
 	}
 	return &secret, nil
 }

@@ -89,6 +89,9 @@ func (c *common) meta(meta *metav1.ObjectMeta) {
 	if len(meta.Annotations) > 0 {
 		shared := make(map[string]string, len(meta.Annotations))
 		for key, value := range meta.Annotations {
+			if key == v1alpha1.AnnotationOwnerNamespace || key == v1alpha1.AnnotationOwnerCluster {
+				value = c.text(value)
+			}
 			shared[c.text(key)] = value
 		}
 		meta.Annotations = shared

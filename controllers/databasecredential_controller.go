@@ -178,7 +178,7 @@ func (r *credentialReconciler) ref(object *v1alpha1.DatabaseCredential, cluster 
 func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Subject {
 	object, spec := login.object, login.object.Spec
 	out := Subject{
-		Ref: r.ref(object, cluster), UID: string(object.UID), Policy: login.policy.Policy, Traits: login.traits,
+		Kind: kindDatabaseCredential, Ref: r.ref(object, cluster), UID: string(object.UID), Policy: login.policy.Policy, Traits: login.traits,
 		Fingerprint: passwordFingerprint(spec.Password),
 		Rotate:      object.Annotations[v1alpha1.AnnotationRotate], RetirePrevious: object.Annotations[v1alpha1.AnnotationRetirePrevious],
 		Deleting: !object.DeletionTimestamp.IsZero(), Delete: spec.DeletionPolicy == v1alpha1.DeletionDelete,
@@ -187,6 +187,10 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Sub
 		InputHash:        fmt.Sprint(object.Generation, login.policy.version, login.digest, r.rights.Returns(object.Namespace)),
 		SourceErr:        login.resolveErr,
 		Endpoint:         login.endpoint(),
+	}
+	if !out.Deleting {
+		out.Former = formerOf(object, object.Namespace)
+		out.InputHash += "/" + out.Former
 	}
 	out.Propose = func(ref credential.Ref) (credential.Material, error) {
 		return material.Login(loginName(object, ref.Slot), int(spec.Password.Length), material.Alphabet(spec.Password.Alphabet))
@@ -225,7 +229,7 @@ func (r *credentialReconciler) store(login *databaseLogin, subject Subject) Stor
 	options := secretstore.LedgeredOptions{
 		Options: secretstore.Options{
 			Client: secretClient{Client: r.client}, Live: r.live, // all of its Secrets are read live
-			Owner:          secretstore.Owner{GVK: v1alpha1.GroupVersion.WithKind(kindDatabaseCredential), Name: object.Name, UID: object.UID, ResourceVersion: object.ResourceVersion},
+			Owner:          ownerFor(kindDatabaseCredential, object, subject.Ref.Cluster, object.Namespace),
 			DeletionPolicy: object.Spec.DeletionPolicy, Namespace: object.Namespace,
 			SecretName: string(object.Spec.SecretName), SecretType: corev1.SecretType(v1alpha1.SecretTypePostgreSQL),
 			Labels: labels, Annotations: annotations,
@@ -242,6 +246,7 @@ func (r *credentialReconciler) store(login *databaseLogin, subject Subject) Stor
 		options.Logins[slot] = loginName(object, slot)
 	}
 	if !subject.Deleting {
+		options.Inherit = subject.inherit
 		options.Recover = func(ctx context.Context, candidate secretstore.Record, honoured string) (secretstore.Ledger, credential.Answer, error) {
 			return recoverLedger(ctx, subject, candidate, honoured, r.clock.Now().UTC())
 		}

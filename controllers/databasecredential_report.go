@@ -221,7 +221,7 @@ func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLog
 	}
 	ref := r.ref(login.object, cluster)
 	ref.Slot = slot
-	mark, err := readMark(ctx, marked, ref)
+	mark, err := markOf(ctx, marked, ref)
 	return err == nil && mark.Owner == ref.Owner() && !mark.Open
 }
 

@@ -86,7 +86,8 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) Subject {
 	meta := parts.object
 	subject := Subject{
-		Ref:    credential.Ref{Namespace: meta.GetNamespace(), Name: meta.GetName()},
+		Kind:   parts.kind,
+		Ref:    credential.Ref{Cluster: r.cluster.known(ctx), Namespace: meta.GetNamespace(), Name: meta.GetName()},
 		UID:    string(meta.GetUID()),
 		Rotate: meta.GetAnnotations()[v1alpha1.AnnotationRotate],
 	}
@@ -121,7 +122,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	if !fresh {
 		subject.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, meta, r.newObject()) }
 	}
-	subject.Store = r.store(parts, wanted, authority, fresh)
+	subject.Store = r.store(parts, wanted, authority, subject.Ref.Cluster, fresh)
 	return subject
 }
 
@@ -135,7 +136,7 @@ func certificatePolicy(policy rotation.Policy, spec *v1alpha1.IdentitySpec) rota
 	return policy
 }
 
-func (r *identityReconciler) store(parts identityObject, wanted material.Identity, authority *issuer.Authority, fresh bool) Store {
+func (r *identityReconciler) store(parts identityObject, wanted material.Identity, authority *issuer.Authority, cluster string, fresh bool) Store {
 	fingerprint := wanted.Fingerprint()
 	labels, annotations := templateOf(parts.spec.SecretTemplate)
 	formats := make([]material.Format, 0, len(parts.spec.Formats))
@@ -146,10 +147,7 @@ func (r *identityReconciler) store(parts identityObject, wanted material.Identit
 	return secretstore.NewPublished(secretstore.PublishedOptions{
 		Options: secretstore.Options{
 			Client: secrets, Live: r.live,
-			Owner: secretstore.Owner{
-				GVK: v1alpha1.GroupVersion.WithKind(parts.kind), Name: parts.object.GetName(), UID: parts.object.GetUID(),
-				ResourceVersion: parts.object.GetResourceVersion(),
-			},
+			Owner:          ownerFor(parts.kind, parts.object, cluster, parts.object.GetNamespace()),
 			DeletionPolicy: parts.spec.DeletionPolicy, Namespace: parts.object.GetNamespace(),
 			SecretName: string(parts.spec.SecretName), SecretType: corev1.SecretTypeTLS,
 			Labels: labels, Annotations: annotations,

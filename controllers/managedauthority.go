@@ -45,7 +45,7 @@ func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityOb
 			credential.KeyCertificate: crt, credential.KeyPrivateKey: key.Reveal(), credential.KeyAuthority: crt,
 		},
 	}
-	r.dress(parts, secret)
+	r.dress(ctx, parts, secret)
 	err = r.client.Create(ctx, secret)
 	if apierrors.IsNotFound(err) && refusal.Of(err).Kind == refusal.KindNone {
 		return fault.Blocked(fault.APIServerFailed, fmt.Errorf("creating Secret %s: the namespace is not there: kubectl create namespace %s", at, at.Namespace))
@@ -57,7 +57,7 @@ func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityOb
 }
 
 // dress sets what the Secret says about itself.
-func (r *authorityReconciler) dress(parts authorityObject, secret *corev1.Secret) {
+func (r *authorityReconciler) dress(ctx context.Context, parts authorityObject, secret *corev1.Secret) {
 	if secret.Labels == nil {
 		secret.Labels = map[string]string{}
 	}
@@ -66,8 +66,7 @@ func (r *authorityReconciler) dress(parts authorityObject, secret *corev1.Secret
 	}
 	secret.Labels[v1alpha1.LabelManagedBy] = v1alpha1.ManagedBy
 	secret.Labels[v1alpha1.LabelKind] = string(parts.id.kind)
-	secret.Annotations[v1alpha1.AnnotationOwner] = string(parts.id.kind) + "/" + parts.id.name
-	secret.Annotations[v1alpha1.AnnotationOwnerUID] = string(parts.object.GetUID())
+	maps.Copy(secret.Annotations, r.authorities.owner(ctx, parts).Annotations())
 	secret.OwnerReferences = slices.DeleteFunc(secret.OwnerReferences, func(ref metav1.OwnerReference) bool {
 		return ref.Kind == string(parts.id.kind) && ref.Name == parts.id.name
 	})
@@ -77,7 +76,7 @@ func (r *authorityReconciler) dress(parts authorityObject, secret *corev1.Secret
 // keepSecret writes labels, annotations and the owner again where they differ. The key pair itself is never changed.
 func (r *authorityReconciler) keepSecret(ctx context.Context, parts authorityObject, secret *corev1.Secret) error {
 	want := secret.DeepCopy()
-	r.dress(parts, want)
+	r.dress(ctx, parts, want)
 	if maps.Equal(want.Labels, secret.Labels) && maps.Equal(want.Annotations, secret.Annotations) &&
 		sameOwners(want.OwnerReferences, secret.OwnerReferences) {
 		return nil
@@ -136,17 +135,6 @@ func ownersOf(parts authorityObject) []metav1.OwnerReference {
 
 func sameOwners(a, b []metav1.OwnerReference) bool {
 	return slices.EqualFunc(a, b, func(a, b metav1.OwnerReference) bool { return a.UID == b.UID && a.Kind == b.Kind })
-}
-
-// compareRecord refuses a key pair that is not the one that was made for the authority.
-func (a *authorities) compareRecord(ctx context.Context, parts authorityObject, secret *corev1.Secret) error {
-	record, err := a.readRecord(ctx, parts)
-	if err != nil || record == nil || record.Data[credential.KeyCertificate] == string(secret.Data[credential.KeyCertificate]) {
-		return err
-	}
-	return fault.Permanent(fault.AuthorityLost, fmt.Errorf(
-		"the certificate in Secret %s is not the one that was made for this authority (ConfigMap %s, SHA-256 of its text %s): restore the Secret from a backup, or delete the ConfigMap if the exchange was meant",
-		client.ObjectKeyFromObject(secret), a.recordKey(parts), textHash(record.Data[credential.KeyCertificate])))
 }
 
 // readRecord gives the record of the certificate, nil where there is none.

@@ -51,6 +51,11 @@ func (p *pass) mark(ctx context.Context, ref credential.Ref) (rotation.Mark, err
 	ctx, cancel := p.deadline(ctx)
 	defer cancel()
 	m, err := marked.Marker(ctx, ref)
+	if err == nil && m.Owner != "" && m.Owner == p.Former && m.Owner != ref.Owner() {
+		if err = p.inherit(ctx, p.Former); err == nil {
+			m, err = marked.Marker(ctx, ref)
+		}
+	}
 	switch {
 	case err != nil:
 		return rotation.Mark{}, fmt.Errorf("reading the mark of slot %q: %w", ref.Slot, err)

@@ -101,6 +101,9 @@ func (p *pass) propose(ctx context.Context) error {
 		return fault.Pending(wait, fmt.Errorf("the last certificate was issued at %s; the next one is issued no sooner than %s later",
 			instant(p.memo.issued), issueFloor))
 	}
+	if err := p.owned(ctx); err != nil {
+		return fmt.Errorf("making version %d: %w", v.Seq, err)
+	}
 	if p.Preflight != nil && o.Current == nil {
 		step, cancel := p.deadline(ctx)
 		defer cancel()
@@ -171,9 +174,9 @@ func (p *pass) tell(ctx context.Context, ref credential.Ref, material credential
 	return p.Source.Stage(p.confirming(ctx), ref, material)
 }
 
-func (p *pass) noSource() error {
-	if p.SourceErr != nil {
-		return p.SourceErr
+func (s Subject) noSource() error {
+	if s.SourceErr != nil {
+		return s.SourceErr
 	}
 	return errors.New("the source of the credential could not be opened")
 }
@@ -350,6 +353,9 @@ func (p *pass) renumber(ctx context.Context) error {
 // reassert makes the remote end accept the current version again, and sees that it does.
 func (p *pass) reassert(ctx context.Context) error {
 	current := p.snapshot.Ledger.Current
+	if err := p.owned(ctx); err != nil {
+		return fmt.Errorf("restoring version %d at the remote end: %w", current.Seq, err)
+	}
 	if _, err := p.tell(ctx, p.ref(current.Version), current.Material); err != nil {
 		p.meetOwnMark(ctx, p.ref(current.Version), err)
 		return during(err, "restoring version %d at the remote end", current.Seq)

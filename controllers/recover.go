@@ -71,7 +71,7 @@ func recoverSlots(ctx context.Context, subject Subject, ledger *secretstore.Ledg
 	for _, slot := range subject.Traits.Slots {
 		ref := subject.Ref
 		ref.Seq, ref.Slot = current.Seq, slot
-		mark, err := readMark(ctx, marked, ref)
+		mark, err := markOf(ctx, marked, ref)
 		if err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func recoverSlots(ctx context.Context, subject Subject, ledger *secretstore.Ledg
 	return nil
 }
 
-func readMark(ctx context.Context, marked credential.Marked, ref credential.Ref) (credential.Marker, error) {
+func markOf(ctx context.Context, marked credential.Marked, ref credential.Ref) (credential.Marker, error) {
 	ctx, cancel := context.WithTimeout(ctx, defaultStepTimeout)
 	defer cancel()
 	mark, err := marked.Marker(ctx, ref)

@@ -36,8 +36,11 @@ const stepObserve rotation.Step = "Observe"
 
 // Subject is one credential, resolved: everything that its kind knows and that the drive needs.
 type Subject struct {
-	// Ref without Seq and Slot.
-	Ref credential.Ref
+	// Kind of the object. Ref without Seq and Slot.
+	Kind string
+	Ref  credential.Ref
+	// Former is the owner from which a person lets the object take over, in the form of Ref.Owner; empty for none.
+	Former string
 	// UID of the object.
 	UID string
 	// Policy, resolved; Traits of the source, known even where the source could not be opened.

@@ -74,12 +74,13 @@ func addRights(mgr ctrl.Manager, rights *access.Rights, registry prometheus.Regi
 }
 
 func newShared(cached, live client.Client, recorder events.EventRecorder, options Options) shared {
+	cluster := &clusterID{live: live}
 	return shared{
 		client: cached, live: live, clock: options.Clock, recorder: recorder,
-		rights: options.Rights, backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: &clusterID{live: live}, names: &uidNames{}, secrets: newOwnWrites(),
+		rights: options.Rights, backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: newOwnWrites(),
 		rotator: &Rotator{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &Memory{}, StepTimeout: cmp.Or(options.StepTimeout, defaultStepTimeout)},
 		authorities: &authorities{reader: cached, live: live, keyPairs: options.KeyPairs, clock: options.Clock,
-			operatorNamespace: options.OperatorNamespace, started: options.Clock.Now()},
+			operatorNamespace: options.OperatorNamespace, cluster: cluster, started: options.Clock.Now()},
 	}
 }
 

@@ -184,6 +184,10 @@ func (r *Rotator) over(deadline, since time.Time) bool {
 // unreadable reports that the store could not be read. Without the ledger nothing is known that could be removed: a
 // deleted object is released where reading will not help later either, or when its time is over.
 func (p *pass) unreadable(ctx context.Context, err error) {
+	if p.Deleting && fault.ReasonOf(err, "") == fault.Fenced {
+		p.disown(ctx)
+		return
+	}
 	hopeless := fault.ReasonOf(err, "") == fault.LedgerInvalid
 	late := p.overdue(err) && (isConflict(err) || p.memo.attempts[stepObserve].count >= patientReads)
 	if p.Deleting && (hopeless || late || p.takenAway(ctx, err)) {
@@ -197,7 +201,10 @@ func (p *pass) unreadable(ctx context.Context, err error) {
 	if p.waiting(stepObserve) {
 		return
 	}
-	p.fail(stepObserve, fmt.Errorf("reading what is written down: %w", err))
+	if fault.ReasonOf(err, "") != fault.Fenced {
+		err = fmt.Errorf("reading what is written down: %w", err)
+	}
+	p.fail(stepObserve, err)
 }
 
 // abandon releases a deleted object whose ledger cannot be read, with what can be withdrawn without it.
@@ -221,6 +228,21 @@ func (p *pass) abandon(ctx context.Context, err error) {
 		}
 		p.memo.withdrawn, p.memo.left = true, left
 	}
+	if err := p.release(ctx); err != nil {
+		p.fail(rotation.StepWithdraw, err)
+	}
+}
+
+// disown releases a deleted object whose ledger is a copy of somebody else's, which stays. Ours is only what our mark says,
+// and nobody is told to drop the rest.
+func (p *pass) disown(ctx context.Context) {
+	if p.waiting(rotation.StepWithdraw) {
+		return
+	}
+	if p.Delete && p.Source != nil && !p.memo.withdrawn {
+		_, _ = p.remove(ctx)
+	}
+	p.memo.withdrawn = true
 	if err := p.release(ctx); err != nil {
 		p.fail(rotation.StepWithdraw, err)
 	}

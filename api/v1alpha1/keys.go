@@ -24,6 +24,10 @@ const (
 	AnnotationOwner = Prefix + "owner"
 	// AnnotationOwnerUID is the UID of that object when the Secret was written last.
 	AnnotationOwnerUID = Prefix + "owner-uid"
+	// AnnotationOwnerNamespace and AnnotationOwnerCluster are where that object is: its namespace, and the UID of the
+	// namespace kube-system. A copy of the Secret is told from the Secret by them.
+	AnnotationOwnerNamespace = Prefix + "owner-namespace"
+	AnnotationOwnerCluster   = Prefix + "owner-cluster"
 	// AnnotationOwnerVersion is the highest resource version of that object that the Secret was written for.
 	AnnotationOwnerVersion = Prefix + "owner-resource-version"
 	// AnnotationRevision is the number of the version that a Secret shows.
@@ -33,6 +37,10 @@ const (
 
 	// AnnotationAdopt is set by a person on a Secret: "<Kind>/<name>" of the object that may take it over.
 	AnnotationAdopt = Prefix + "adopt"
+	// AnnotationTakeOverFrom is set by a person on an object whose Secrets or logins belonged to an object of this kind in
+	// another namespace or cluster: "<cluster>/<namespace>/<name>" of that one, "<cluster>/<namespace>" if it had this
+	// name, "<cluster>" if it also was in this namespace.
+	AnnotationTakeOverFrom = Prefix + "take-over-from"
 	// AnnotationRotate is set by a person on a credential: any new value rotates it now.
 	AnnotationRotate = Prefix + "rotate"
 	// AnnotationRetirePrevious is set by a person on a credential: any new value ends the overlap now.

@@ -114,6 +114,15 @@ type Marked interface {
 	Marker(ctx context.Context, ref Ref) (Marker, error)
 }
 
+// Heir is a Source whose marks can be handed over to another owner.
+type Heir interface {
+	// TakeOver makes every mark of former (a Ref.Owner) on the slots of ref that of ref.Owner, and nothing else: versions,
+	// passwords and sessions stay. All of it is one transaction, in which the mark is compared with former. A slot without
+	// a login or without a mark is left alone; where a slot has the mark of a third owner, nothing is changed and the error
+	// is fault.Fenced. Done twice it does nothing the second time.
+	TakeOver(ctx context.Context, ref Ref, former string) error
+}
+
 // Sessions is who is still connected with one version of a credential.
 type Sessions struct {
 	// Count of open connections.

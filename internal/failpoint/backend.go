@@ -43,6 +43,7 @@ func (b tracked) Check(ctx context.Context, server backend.Server) (backend.Repo
 type abilities interface {
 	backend.Session
 	credential.Counter
+	credential.Heir
 	credential.Marked
 	credential.Remover
 	backend.Preflighter
@@ -84,6 +85,14 @@ func (s trackedSession) Retire(ctx context.Context, ref credential.Ref) error {
 func (s trackedSession) Remove(ctx context.Context, ref credential.Ref) error {
 	_, err := call(ctx, s.points, "Remove", func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, s.abilities.Remove(ctx, ref)
+	})
+	return err
+}
+
+// TakeOver implements credential.Heir.
+func (s trackedSession) TakeOver(ctx context.Context, ref credential.Ref, former string) error {
+	_, err := call(ctx, s.points, "TakeOver", func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, s.abilities.TakeOver(ctx, ref, former)
 	})
 	return err
 }

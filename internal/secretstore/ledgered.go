@@ -38,6 +38,9 @@ type LedgeredOptions struct {
 	// The candidate's times are when the Secret was written last. honoured is the value of rekey.dev/rotate that the
 	// Secret shows as carried out. Nil where nothing is to be recovered (deletion).
 	Recover func(ctx context.Context, candidate Record, honoured string) (Ledger, credential.Answer, error)
+	// Inherit makes what the former owner has at the remote end the owner's, where a person handed it over; done twice it
+	// does nothing the second time. Nil where nothing is handed over (deletion).
+	Inherit func(ctx context.Context, former string) error
 }
 
 // Ledgered keeps a ledger, which is the truth, and the user's Secret, which is its projection. One value serves one
@@ -80,13 +83,30 @@ func (s *Ledgered) Load(ctx context.Context) (Snapshot, error) {
 		}
 	}
 	s.ledger, s.secret, s.content, s.loaded = ledger, secret, content, true
-	if ledger == nil && secret != nil && s.opts.Owner.records(secret) {
-		if err := s.recover(ctx); err != nil {
-			s.loaded = false
-			return Snapshot{}, err
-		}
+	if err := s.settle(ctx); err != nil {
+		s.loaded = false
+		return Snapshot{}, err
 	}
 	return s.snapshot(), nil
+}
+
+// settle makes what was read ours: what a person handed over, and a ledger that is gone. What is handed over is marked at
+// the remote end first, then in the ledger, and last in the user's Secret: interrupted in between, it is done again.
+func (s *Ledgered) settle(ctx context.Context) error {
+	owner := s.opts.Owner
+	inherited := s.ledger != nil && owner.inherits(s.ledger)
+	if s.opts.Inherit != nil && (inherited || s.ledger == nil && s.secret != nil && owner.inherits(s.secret)) {
+		if err := s.opts.Inherit(ctx, owner.Former); err != nil {
+			return err
+		}
+	}
+	switch {
+	case inherited:
+		return s.writeLedger(ctx, s.ledger.Data)
+	case s.ledger == nil && s.secret != nil && (owner.records(s.secret) || owner.inherits(s.secret)):
+		return s.recover(ctx)
+	}
+	return nil
 }
 
 // Save writes the ledger where it differs from what is written, by compare-and-swap on what was last read or written.
@@ -117,7 +137,7 @@ func (s *Ledgered) Project(ctx context.Context) (Snapshot, error) {
 	if s.content.Current == nil {
 		return Snapshot{}, fmt.Errorf("projecting to Secret %s: the ledger has no current version", s.opts.secretRef())
 	}
-	if s.ledger != nil && (s.secret == nil || s.opts.conflict(s.secret) == "") {
+	if s.ledger != nil && (s.secret == nil || s.shown().conflict(s.secret) == "") {
 		// An object that was made again takes its old ledger over together with the Secret, and before it: what is
 		// interrupted here is done again as long as the Secret differs.
 		if err := s.writeLedger(ctx, s.ledger.Data); err != nil {
@@ -207,7 +227,7 @@ func (s *Ledgered) writeLedger(ctx context.Context, data map[string][]byte) erro
 	maps.Copy(entries, data)
 	want.Data = entries
 	want.Labels = merged(want.Labels, s.opts.Owner.labels())
-	want.Annotations = merged(want.Annotations, s.opts.Owner.annotations())
+	want.Annotations = merged(want.Annotations, s.opts.Owner.Annotations())
 	delete(want.Labels, v1alpha1.LabelRetained)
 	if s.ledger != nil && equality.Semantic.DeepEqual(s.ledger.Data, want.Data) && sameMetadata(s.ledger.ObjectMeta, want.ObjectMeta) {
 		return nil
@@ -226,7 +246,10 @@ func (s *Ledgered) writeLedger(ctx context.Context, data map[string][]byte) erro
 
 // decode reads the ledger, and refuses one of which any part is not the spec's.
 func (s *Ledgered) decode(secret *corev1.Secret) (Ledger, error) {
-	if secret.Type != v1alpha1.SecretTypeLedger || !s.opts.Owner.records(secret) {
+	if copied := s.copiedLedger(secret); copied != "" {
+		return Ledger{}, fault.Permanent(fault.Fenced, errors.New(copied))
+	}
+	if secret.Type != v1alpha1.SecretTypeLedger || !s.opts.Owner.names(secret) {
 		return Ledger{}, s.ledgerInvalid(errors.New("it is not the ledger of " + s.opts.Owner.String() +
 			": its type or its annotation " + v1alpha1.AnnotationOwner + " says so"))
 	}
@@ -271,7 +294,7 @@ func (s *Ledgered) ledgerKey() client.ObjectKey {
 // shown are the options of the user's Secret, with what the ledger adds to it.
 func (s *Ledgered) shown() Options {
 	out := s.opts.Options
-	out.honoured = s.content.Rotate.Honoured
+	out.honoured, out.ledgered = s.content.Rotate.Honoured, s.ledger != nil && s.content.Current != nil
 	return out
 }
 

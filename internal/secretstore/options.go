@@ -41,6 +41,11 @@ type Owner struct {
 	GVK  schema.GroupVersionKind
 	Name string
 	UID  types.UID
+	// Cluster is the UID of the namespace kube-system, and Namespace where the object's Secrets are. Where either is not
+	// known, it is not compared and not written.
+	Cluster, Namespace string
+	// Former is the owner from which a person lets this one take over, as cluster/namespace/name; empty for none.
+	Former string
 	// ResourceVersion that the caller knows, from a cache that may be old.
 	ResourceVersion string
 }
@@ -81,6 +86,9 @@ type Options struct {
 	// honoured is the value of rekey.dev/rotate that was carried out last, for a Secret with a ledger: it outlives the
 	// ledger there. Empty where there is none, and for a Secret without a ledger, which keeps its own.
 	honoured string
+	// ledgered is true where a ledger of ours has the current version: then a copy of another's Secret that somebody put
+	// in the place of the user's Secret is damage, and is repaired.
+	ledgered bool
 }
 
 // present looks whether the owner is there, where one of the Secrets was written for an object with another UID.

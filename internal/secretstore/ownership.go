@@ -16,9 +16,7 @@ import (
 )
 
 // records reports whether the Secret says that it is ours.
-func (o Owner) records(secret *corev1.Secret) bool {
-	return secret.Annotations[v1alpha1.AnnotationOwner] == o.String()
-}
+func (o Owner) records(secret *corev1.Secret) bool { return o.names(secret) && !o.isCopy(secret) }
 
 // wrote reports whether the Secret was written for this object, and not for another one of its name.
 func (o Owner) wrote(secret *corev1.Secret) bool {
@@ -26,9 +24,13 @@ func (o Owner) wrote(secret *corev1.Secret) bool {
 	return uid == "" || uid == string(o.UID)
 }
 
-// mayTake reports whether the Secret is ours, or a person handed it over.
+// mayTake reports whether the Secret is ours, or a person handed it over. That a copy carries rekey.dev/adopt may be from
+// the time when the original was handed over.
 func (o Owner) mayTake(secret *corev1.Secret) bool {
-	return o.records(secret) || secret.Annotations[v1alpha1.AnnotationAdopt] == o.String()
+	if o.isCopy(secret) {
+		return o.inherits(secret)
+	}
+	return o.names(secret) || secret.Annotations[v1alpha1.AnnotationAdopt] == o.String()
 }
 
 // overtaken reports whether the Secret was written for a later state of the owner than the one that the caller knows, or
@@ -57,7 +59,10 @@ func (o Owner) stamp(have, want *corev1.Secret) {
 
 // conflict says who has the Secret and what to do; it is empty where we may write it.
 func (o Options) conflict(secret *corev1.Secret) string {
-	if !o.Owner.mayTake(secret) {
+	if copied := o.copied(secret); copied != "" && !o.ledgered {
+		return copied
+	}
+	if !o.Owner.mayTake(secret) && !o.Owner.isCopy(secret) {
 		return fmt.Sprintf("Secret %s %s and is left alone: choose another secretName, delete the Secret, or hand it over with: %s",
 			o.secretRef(), holder(secret), o.kubectl("annotate", "--overwrite", v1alpha1.AnnotationAdopt+"="+o.Owner.String()))
 	}
@@ -86,6 +91,9 @@ func (o Options) kubectl(verb string, arguments ...string) string {
 // holder says in words whose a Secret is that is not ours.
 func holder(secret *corev1.Secret) string {
 	if owner := secret.Annotations[v1alpha1.AnnotationOwner]; owner != "" {
+		if kind, name, ok := strings.Cut(owner, "/"); ok && originOf(secret) != (origin{}) {
+			return "belonged to " + Elsewhere(kind, strings.Join([]string{originOf(secret).cluster, originOf(secret).namespace, name}, "/"))
+		}
 		return "belongs to " + printable(owner)
 	}
 	if ref := metav1.GetControllerOf(secret); ref != nil {

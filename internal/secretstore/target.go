@@ -91,7 +91,7 @@ func (o Options) setMetadata(meta *metav1.ObjectMeta, seq int64) {
 
 	now := managedMetadata{Labels: slices.Sorted(maps.Keys(labels)), Annotations: slices.Sorted(maps.Keys(annotations))}
 	meta.Labels = merged(meta.Labels, labels, o.Owner.labels())
-	meta.Annotations = merged(meta.Annotations, annotations, o.Owner.annotations())
+	meta.Annotations = merged(meta.Annotations, annotations, o.Owner.Annotations())
 	meta.Annotations[v1alpha1.AnnotationRevision] = strconv.FormatInt(seq, 10)
 	if o.honoured != "" {
 		meta.Annotations[v1alpha1.AnnotationRotateHonoured] = o.honoured
@@ -106,8 +106,16 @@ func (o Owner) labels() map[string]string {
 	return map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelKind: o.GVK.Kind}
 }
 
-func (o Owner) annotations() map[string]string {
-	return map[string]string{v1alpha1.AnnotationOwner: o.String(), v1alpha1.AnnotationOwnerUID: string(o.UID)}
+// Annotations say whose a Secret is.
+func (o Owner) Annotations() map[string]string {
+	out := map[string]string{v1alpha1.AnnotationOwner: o.String(), v1alpha1.AnnotationOwnerUID: string(o.UID)}
+	if o.Namespace != "" {
+		out[v1alpha1.AnnotationOwnerNamespace] = o.Namespace
+	}
+	if o.Cluster != "" {
+		out[v1alpha1.AnnotationOwnerCluster] = o.Cluster
+	}
+	return out
 }
 
 // removeMissing takes away what we once set and the template no longer has. The list is written on the Secret, where

@@ -100,10 +100,11 @@ func TestFaultyWithoutAnArmedCallOnlyCounts(t *testing.T) {
 	}
 	r := credential.Ref{Slot: "a", Seq: 1}
 	for name, call := range map[string]func() error{
-		"Retire": func() error { return session.Retire(t.Context(), r) },
-		"Remove": func() error { return session.(credential.Remover).Remove(t.Context(), r) },
-		"Marker": func() error { _, err := session.(credential.Marked).Marker(t.Context(), r); return err },
-		"Count":  func() error { _, err := session.(credential.Counter).Sessions(t.Context(), r); return err },
+		"Retire":   func() error { return session.Retire(t.Context(), r) },
+		"Remove":   func() error { return session.(credential.Remover).Remove(t.Context(), r) },
+		"Marker":   func() error { _, err := session.(credential.Marked).Marker(t.Context(), r); return err },
+		"TakeOver": func() error { return session.(credential.Heir).TakeOver(t.Context(), r, "c/web/orders") },
+		"Count":    func() error { _, err := session.(credential.Counter).Sessions(t.Context(), r); return err },
 	} {
 		if err := call(); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -113,7 +114,7 @@ func TestFaultyWithoutAnArmedCallOnlyCounts(t *testing.T) {
 			t.Errorf("%s, armed: %v", name, err)
 		}
 	}
-	if diff := cmp.Diff(9, len(faulty.Calls())); diff != "" {
+	if diff := cmp.Diff(11, len(faulty.Calls())); diff != "" {
 		t.Error(diff)
 	}
 }

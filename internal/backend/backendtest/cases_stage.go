@@ -111,6 +111,43 @@ func (s *suite) fencedByForeign(t *testing.T) {
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: foreign(1, "a").Owner(), Seq: 1})
 }
 
+func (s *suite) fencedBySibling(t *testing.T) {
+	t.Helper()
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	theirs := s.stage(t, on, foreign(1, "a"), s.propose(t, target, "a"))
+	_, err := on.Stage(s.context(t), ref(2, "b"), s.propose(t, target, "b"))
+	s.wantFault(t, err, fault.ClassPermanent, fault.Fenced)
+	s.wantMarker(t, on, ref(2, "b"), credential.Marker{})
+	s.wantAnswer(t, on, foreign(1, "a"), theirs, credential.Accepted)
+}
+
+// takenOver is the same credential under another owner: passwords, numbers and what was retired stay.
+func (s *suite) takenOver(t *testing.T) {
+	t.Helper()
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	s.stage(t, on, foreign(1, "a"), s.propose(t, target, "a"))
+	live := s.stage(t, on, foreign(2, "b"), s.propose(t, target, "b"))
+	s.mustNot(t, on.Retire(s.context(t), foreign(1, "a")))
+	s.wantFault(t, on.TakeOver(s.context(t), ref(1, "a"), "c0ffee/shop/nobody"), fault.ClassPermanent, fault.Fenced)
+	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: foreign(1, "a").Owner(), Seq: 1})
+	for range 2 {
+		s.mustNot(t, on.TakeOver(s.context(t), ref(1, "a"), foreign(1, "a").Owner()))
+		s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: ref(1, "a").Owner(), Seq: 1})
+		s.wantMarker(t, on, ref(1, "b"), credential.Marker{Exists: true, Owner: ref(1, "b").Owner(), Seq: 2})
+	}
+	s.wantOpen(t, on, ref(1, "a"), false)
+	s.wantAnswer(t, on, ref(2, "b"), live, credential.Accepted)
+	_, err := on.Stage(s.context(t), ref(1, "a"), s.propose(t, target, "a"))
+	s.wantFault(t, err, fault.ClassPermanent, fault.Fenced) // it was retired, whoever owned it then
+	_, err = on.Stage(s.context(t), foreign(3, "a"), s.propose(t, target, "a"))
+	s.wantFault(t, err, fault.ClassPermanent, fault.Fenced)
+	s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
+	other := s.open(t, s.Backend, s.Fresh(t))
+	s.mustNot(t, other.TakeOver(s.context(t), ref(1, "a"), foreign(1, "a").Owner())) // nothing is there
+}
+
 func (s *suite) loginExists(t *testing.T) {
 	t.Helper()
 	target := s.Fresh(t)

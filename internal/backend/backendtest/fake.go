@@ -221,6 +221,11 @@ func (s *fakeSession) Stage(ctx context.Context, ref credential.Ref, proposed cr
 		return nil, fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material is not whole, or for another login", name))
 	}
 	err = s.fake.change(ctx, "Stage", name, func() error {
+		for _, slot := range s.Traits().Slots {
+			if sibling, ok := s.fake.logins[s.target.Username+"_"+slot]; ok && sibling.Owner != "" && sibling.Owner != ref.Owner() {
+				return s.mark(s.target.Username+"_"+slot, sibling, ref)
+			}
+		}
 		login, ok := s.fake.logins[name]
 		if !ok {
 			if !s.target.Create {
@@ -307,6 +312,28 @@ func (s *fakeSession) Remove(ctx context.Context, ref credential.Ref) error {
 	return s.fake.change(ctx, "Remove", name, func() error {
 		if login, ok := s.fake.logins[name]; ok && login.Owner == ref.Owner() {
 			delete(s.fake.logins, name)
+		}
+		return nil
+	})
+}
+
+// TakeOver implements credential.Heir.
+func (s *fakeSession) TakeOver(ctx context.Context, ref credential.Ref, former string) error {
+	return s.fake.change(ctx, "TakeOver", s.target.Username+"_a", func() error {
+		var handed []*FakeLogin
+		for _, slot := range s.Traits().Slots {
+			name := s.target.Username + "_" + slot
+			login, ok := s.fake.logins[name]
+			switch {
+			case !ok || login.Owner == "" || login.Owner == ref.Owner():
+			case login.Owner != former:
+				return s.mark(name, login, ref)
+			default:
+				handed = append(handed, login)
+			}
+		}
+		for _, login := range handed {
+			login.Owner = ref.Owner()
 		}
 		return nil
 	})

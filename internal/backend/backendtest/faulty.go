@@ -94,6 +94,7 @@ type powers interface {
 	credential.Remover
 	credential.Marked
 	credential.Counter
+	credential.Heir
 }
 
 type faultySession struct {
@@ -182,4 +183,9 @@ func (s *faultySession) Marker(ctx context.Context, ref credential.Ref) (credent
 // Sessions implements credential.Counter.
 func (s *faultySession) Sessions(ctx context.Context, ref credential.Ref) (credential.Sessions, error) {
 	return spoil(ctx, s.faulty, "Sessions", func() (credential.Sessions, error) { return s.powers.Sessions(ctx, ref) })
+}
+
+// TakeOver implements credential.Heir.
+func (s *faultySession) TakeOver(ctx context.Context, ref credential.Ref, former string) error {
+	return s.spoil(ctx, "TakeOver", func() error { return s.powers.TakeOver(ctx, ref, former) })
 }

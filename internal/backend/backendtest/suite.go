@@ -64,6 +64,8 @@ func Run(t *testing.T, harness Harness) {
 		{"a call that failed before its effect had none", (*suite).failedBefore},
 		{"a newer mark fences an older version off", (*suite).fencedByNewer},
 		{"a mark of somebody else fences every call off", (*suite).fencedByForeign},
+		{"a mark of somebody else on the other slot fences a change off", (*suite).fencedBySibling},
+		{"marks are handed over all at once, and from the owner that is named only", (*suite).takenOver},
 		{"a login that somebody else made is left alone", (*suite).loginExists},
 		{"an absent login is not made where the spec says so", (*suite).loginNotFound},
 		{"a retired version is refused, for good and more than once", (*suite).retired},

@@ -78,7 +78,7 @@ func (e *engine) Open(_ context.Context, target backend.Target) (backend.Session
 	return &session{target: target, endpoint: to, timeout: e.options.CallTimeout, turn: make(chan struct{}, 1)}, nil
 }
 
-// session is a backend.Session, and also a credential.Remover, Marked and Counter, and a backend.Preflighter.
+// session is a backend.Session, and also a credential.Remover, Marked, Counter and Heir, and a backend.Preflighter.
 type session struct {
 	target   backend.Target
 	endpoint *endpoint
@@ -95,6 +95,7 @@ var (
 	_ credential.Remover  = (*session)(nil)
 	_ credential.Marked   = (*session)(nil)
 	_ credential.Counter  = (*session)(nil)
+	_ credential.Heir     = (*session)(nil)
 )
 
 // Traits implements credential.Source.

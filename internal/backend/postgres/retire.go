@@ -63,12 +63,15 @@ func retire(ctx context.Context, tx pgx.Tx, ref credential.Ref, login string) (c
 	return true, nil
 }
 
-// ours refuses a login without our mark; there, without one is the same as with somebody else's.
+// ours refuses a login without our mark. One that somebody else marked is somebody else's live login.
 func ours(r role, login string, ref credential.Ref) error {
-	if r.exists && r.owner != ref.Owner() {
-		return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: it does not carry our mark, so it is left as it is: drop it by hand if nobody needs it", login))
+	switch {
+	case !r.exists || r.owner == ref.Owner():
+		return nil
+	case r.owner == "":
+		return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: it carries no mark of rekey, so it is left as it is: see who made it or removed the mark, and close it by hand only if nobody uses it", login))
 	}
-	return nil
+	return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: its mark names another owner, %q, whose login it is: it stays open, and must not be dropped here", login, r.owner))
 }
 
 // checkRetired looks into the catalog, and then tries to log in. The password is made up and unknown to the server, so

@@ -56,6 +56,9 @@ func (s *session) stage(ctx context.Context, tx pgx.Tx, ref credential.Ref, logi
 	if err := checkOwner(ctx, tx, s.target.Owner); err != nil {
 		return err
 	}
+	if err := s.checkSiblings(ctx, tx, ref); err != nil {
+		return err
+	}
 	before, err := readRole(ctx, tx, login)
 	if err != nil {
 		return err

@@ -129,5 +129,5 @@ func checkMark(r role, login string, ref credential.Ref) error {
 	case r.owner == "":
 		return fault.Permanent(fault.LoginExists, fmt.Errorf("checking login %q: it is there without a mark of rekey, so somebody else made it: choose another username, or drop it", login))
 	}
-	return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: its mark names another owner, %q: choose another username, or delete the other one", login, r.owner))
+	return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: its mark names another owner, %q (cluster/namespace/name): choose another username, or hand the logins over with the annotation rekey.dev/take-over-from if that one is gone", login, r.owner))
 }

@@ -89,6 +89,7 @@ type powers interface {
 	credential.Remover
 	credential.Marked
 	credential.Counter
+	credential.Heir
 }
 
 type watchedSession struct {
@@ -182,4 +183,9 @@ func (s *watchedSession) Sessions(ctx context.Context, ref credential.Ref) (out 
 		return err
 	})
 	return out, err
+}
+
+// TakeOver implements credential.Heir.
+func (s *watchedSession) TakeOver(ctx context.Context, ref credential.Ref, former string) error {
+	return s.call("TakeOver", ref, true, func() error { return s.powers.TakeOver(ctx, ref, former) })
 }

@@ -179,6 +179,7 @@ type powers interface {
 	credential.Remover
 	credential.Marked
 	credential.Counter
+	credential.Heir
 }
 
 type watchedSession struct {

@@ -1,0 +1,110 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// owner is the authority as the owner of the Secret with its key pair.
+func (a *authorities) owner(ctx context.Context, object authorityObject) secretstore.Owner {
+	return ownerFor(string(object.id.kind), object.object, a.cluster.known(ctx), a.secretKey(object).Namespace)
+}
+
+// checkOwner refuses a Secret that is not the authority's. One that a person put back is the authority's where it holds
+// the certificate of the record and its key, and is handed over with rekey.dev/adopt: it proves itself.
+func (a *authorities) checkOwner(ctx context.Context, object authorityObject, secret *corev1.Secret) error {
+	at, owner := client.ObjectKeyFromObject(secret), a.owner(ctx, object)
+	if former := owner.CopyOf(secret); former != "" {
+		return fault.Permanent(fault.SecretConflict, fmt.Errorf(
+			"secret %s, with its private key, is a copy of that of %s, and nothing is signed with it: delete it and ConfigMap %s to begin with a new key. If that one is gone and this one takes its place, hand it over with: %s",
+			at, secretstore.Elsewhere(string(object.id.kind), former), a.recordKey(object),
+			secretstore.TakeOverCommand(string(object.id.kind), object.id.namespace, object.id.name, former)))
+	}
+	if secret.Annotations[v1alpha1.AnnotationOwner] == owner.String() {
+		return nil
+	}
+	record, err := a.readRecord(ctx, object)
+	if err != nil {
+		return err
+	}
+	if record == nil {
+		return fault.Permanent(fault.SecretConflict, fmt.Errorf(
+			"secret %s was not made for this authority and is left alone: rename or delete it, and a new key pair is made; or make another authority, with another secretName or with keyPair", at))
+	}
+	handed := secret.Annotations[v1alpha1.AnnotationAdopt] == owner.String()
+	switch is, key := sameCertificates(record.Data[credential.KeyCertificate], secret.Data[credential.KeyCertificate]), isPair(secret); {
+	case !is:
+		return a.notTheRecorded(object, secret, record)
+	case !key:
+		return fault.Permanent(fault.AuthorityLost, fmt.Errorf(
+			"secret %s holds the certificate of this authority (SHA-256 %s), but not its private key: restore tls.key from a backup", at, certificateHash(record.Data[credential.KeyCertificate])))
+	case !handed:
+		return fault.Permanent(fault.SecretConflict, fmt.Errorf(
+			"secret %s holds the certificate of this authority (SHA-256 %s) and its key, but was put there by hand: hand it over with: kubectl -n %s annotate --overwrite secret %s %s=%s",
+			at, certificateHash(record.Data[credential.KeyCertificate]), at.Namespace, at.Name, v1alpha1.AnnotationAdopt, owner))
+	}
+	return nil
+}
+
+// compareRecord refuses a key pair that is not the one that was made for the authority.
+func (a *authorities) compareRecord(ctx context.Context, parts authorityObject, secret *corev1.Secret) error {
+	record, err := a.readRecord(ctx, parts)
+	if err != nil || record == nil || sameCertificates(record.Data[credential.KeyCertificate], secret.Data[credential.KeyCertificate]) {
+		return err
+	}
+	return a.notTheRecorded(parts, secret, record)
+}
+
+func (a *authorities) notTheRecorded(parts authorityObject, secret *corev1.Secret, record *corev1.ConfigMap) error {
+	return fault.Permanent(fault.AuthorityLost, fmt.Errorf(
+		"the certificate in Secret %s is not the one that was made for this authority, whose SHA-256 is %s (ConfigMap %s): restore the Secret from a backup, or delete the ConfigMap if the exchange was meant",
+		client.ObjectKeyFromObject(secret), certificateHash(record.Data[credential.KeyCertificate]), a.recordKey(parts)))
+}
+
+// sameCertificates compares what two PEM texts hold: line ends, text around and a missing last line break are no
+// difference.
+func sameCertificates(recorded string, have []byte) bool {
+	want, got := certificatesIn([]byte(recorded)), certificatesIn(have)
+	if len(want) == 0 {
+		return recorded == string(have)
+	}
+	return len(want) == len(got) && bytes.Equal(bytes.Join(want, nil), bytes.Join(got, nil))
+}
+
+func certificatesIn(text []byte) (out [][]byte) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			out = append(out, block.Bytes)
+		}
+	}
+	return out
+}
+
+// certificateHash is the SHA-256 of the first certificate, as status.sha256 shows it.
+func certificateHash(text string) string {
+	leaf := leafOf(credential.Material{credential.KeyCertificate: credential.SensitiveString(text)})
+	if leaf == nil {
+		return "unknown"
+	}
+	return material.SHA256(leaf)
+}
+
+func isPair(secret *corev1.Secret) bool {
+	_, err := tls.X509KeyPair(secret.Data[credential.KeyCertificate], secret.Data[credential.KeyPrivateKey])
+	return err == nil
+}

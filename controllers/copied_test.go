@@ -1,0 +1,457 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+// beside is a world in another namespace that reaches the same database.
+func (w *world) beside(t *testing.T) *world {
+	t.Helper()
+	out := newWorld(t)
+	out.database, out.backends, out.clock = w.database, w.backends, w.clock
+	out.restart()
+	return out
+}
+
+// copySecrets copies the Secrets of rekey to another world as a backup tool does: what the API server set is left out.
+func (w *world) copySecrets(to *world, wanted func(*corev1.Secret) bool) {
+	w.t.Helper()
+	var list corev1.SecretList
+	if err := w.client.List(w.ctx, &list, client.InNamespace(w.namespace), client.HasLabels{v1alpha1.LabelKind}); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, secret := range list.Items {
+		if wanted(&secret) {
+			to.put(&corev1.Secret{Type: secret.Type, Data: secret.Data, ObjectMeta: metav1.ObjectMeta{
+				Name: secret.Name, Labels: secret.Labels, Annotations: secret.Annotations, OwnerReferences: secret.OwnerReferences}})
+		}
+	}
+}
+
+// put creates a Secret in place of whatever has its name.
+func (w *world) put(secret *corev1.Secret) {
+	w.t.Helper()
+	secret.Namespace = w.namespace
+	if err := w.client.Delete(w.ctx, secret.DeepCopy()); err != nil && !apierrors.IsNotFound(err) {
+		w.t.Fatal(err)
+	}
+	w.create(secret)
+}
+
+func (w *world) clusterUID() string {
+	w.t.Helper()
+	var namespace corev1.Namespace
+	if err := w.client.Get(w.ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, &namespace); err != nil {
+		w.t.Fatal(err)
+	}
+	return string(namespace.UID)
+}
+
+// ledgers and usersSecrets select what is copied.
+func ledgers(s *corev1.Secret) bool      { return s.Type == v1alpha1.SecretTypeLedger }
+func usersSecrets(s *corev1.Secret) bool { return s.Type != v1alpha1.SecretTypeLedger }
+
+// data is what the Secrets of the namespace hold.
+func (w *world) data() map[string]map[string][]byte {
+	w.t.Helper()
+	var list corev1.SecretList
+	if err := w.client.List(w.ctx, &list, client.InNamespace(w.namespace), client.HasLabels{v1alpha1.LabelKind}); err != nil {
+		w.t.Fatal(err)
+	}
+	out := map[string]map[string][]byte{}
+	for _, secret := range list.Items {
+		out[secret.Name] = secret.Data
+	}
+	return out
+}
+
+// wantFenced fails the test unless the object says, with one of the reasons, whose the credential is.
+func (w *world) wantFenced(o client.Object, owner *world, reasons ...string) {
+	w.t.Helper()
+	stalled := meta.FindStatusCondition(conditionsOfObject(o), v1alpha1.ConditionStalled)
+	if stalled == nil || !strings.Contains(strings.Join(reasons, " "), stalled.Reason) ||
+		!strings.Contains(stalled.Message, owner.namespace+"/"+o.GetName()) || !strings.Contains(stalled.Message, owner.clusterUID()) {
+		w.t.Errorf("the copy does not say that it is one of %s/%s:%s", owner.namespace, o.GetName(), describeConditions(o))
+	}
+	if ready := meta.FindStatusCondition(conditionsOfObject(o), v1alpha1.ConditionReady); ready == nil || ready.Status == metav1.ConditionTrue {
+		w.t.Errorf("the copy is Ready:%s", describeConditions(o))
+	}
+}
+
+// stopped is a world whose process died at the nth write of a life: made, rotated by hand, its spec changed while the next
+// candidate is under way. It reports whether the life was longer than that.
+func stopped(t *testing.T, nth int) (w *world, object *v1alpha1.DatabaseCredential, more bool) {
+	t.Helper()
+	w, object = newWorld(t), aCredential()
+	w.create(aPolicy(), anAdminSecret(), aServer(), object)
+	count := 0
+	w.fail = func(write) error {
+		if count++; count > nth {
+			return errors.New("the process is dead")
+		}
+		return nil
+	}
+	live := func() {
+		for range 6 {
+			_, _ = w.reconcilerOf(object).Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(object)})
+		}
+	}
+	mine := func(change func(o *v1alpha1.DatabaseCredential)) {
+		fail := w.fail
+		w.fail = nil
+		w.edit(object, func() { change(object) })
+		w.fail = fail
+	}
+	live()
+	mine(func(o *v1alpha1.DatabaseCredential) {
+		o.Annotations = map[string]string{v1alpha1.AnnotationRotate: "1"}
+	})
+	live()
+	w.step(2 * time.Hour)
+	live()
+	// The third version gets stuck, and then does not fit the spec any more.
+	w.database.Before("Stage", func() { w.database.Before("Verify", func() { w.database.SetDown(true) }) })
+	mine(func(o *v1alpha1.DatabaseCredential) { o.Annotations[v1alpha1.AnnotationRotate] = "2" })
+	live()
+	w.database.SetDown(false)
+	w.database.Before("Stage", func() {})
+	w.database.Before("Verify", func() {})
+	mine(func(o *v1alpha1.DatabaseCredential) { o.Spec.Password.Length = 40 })
+	w.step(time.Minute)
+	live()
+	w.fail = nil
+	return w, object, count > nth
+}
+
+// The whole of a life, copied to another namespace after each of its writes: the copy makes and changes nothing, says
+// whose it is, and the first owner goes on.
+func TestACopiedCredentialIsFencedAtEveryStageOfALife(t *testing.T) {
+	tried := map[string]int{}
+	copies := map[string]func(*corev1.Secret) bool{
+		"everything": func(*corev1.Secret) bool { return true }, "the ledger": ledgers, "the user's Secret": usersSecrets,
+		"the objects alone": func(*corev1.Secret) bool { return false },
+	}
+	parts := []string{"the ledger", "the user's Secret", "the objects alone"}
+	for nth, more := 1, true; more; nth++ {
+		var w *world
+		var object *v1alpha1.DatabaseCredential
+		w, object, more = stopped(t, nth)
+		if len(w.logins()) == 0 {
+			continue // nobody owns anything yet
+		}
+		// Everything each time, and a part in turn.
+		for _, name := range []string{"everything", parts[nth%len(parts)]} {
+			tried[name]++
+			copyIsFenced(t, w, w.beside(t), fmt.Sprintf("%s, after write %d", name, nth), copies[name])
+		}
+		firstGoesOn(t, w, object, nth)
+	}
+	t.Logf("copied, by what was copied: %v", tried)
+	if tried["everything"] < 20 {
+		t.Errorf("a life has only %d writes", tried["everything"])
+	}
+}
+
+func copyIsFenced(t *testing.T, w, other *world, where string, copied func(*corev1.Secret) bool) {
+	t.Helper()
+	object := aCredential()
+	other.create(aPolicy(), anAdminSecret(), aServer())
+	w.copySecrets(other, copied)
+	w.get(&v1alpha1.DatabaseCredential{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: object.Name}})
+	object.Annotations = map[string]string{v1alpha1.AnnotationRotate: "in the copy"}
+	other.create(object)
+	before, logins := other.data(), w.logins()
+	for range 3 {
+		other.settle(object, 5)
+		other.step(25 * time.Hour)
+	}
+	other.step(-75 * time.Hour)
+	other.wantFenced(object, w, "Fenced", "SecretConflict")
+	if diff := cmp.Diff(before, other.data()); diff != "" {
+		t.Errorf("%s: Secrets of the copy changed", where)
+	}
+	if diff := cmp.Diff(logins, w.logins()); diff != "" {
+		t.Errorf("%s: logins changed", where)
+	}
+	for _, told := range other.events() {
+		if strings.Contains(told, "drop ") || strings.Contains(told, " published") || strings.Contains(told, "Retired") {
+			t.Errorf("%s: told %q", where, told)
+		}
+	}
+	// Its deletion takes nothing with it, and advises nothing.
+	if err := other.client.Delete(other.ctx, object); err != nil {
+		t.Fatal(err)
+	}
+	other.reconcile(object)
+	if err := other.client.Get(other.ctx, client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
+		t.Errorf("%s: the copy cannot be deleted (%v):%s", where, err, describeConditions(object))
+	}
+	if told := other.events(); len(told) > 0 || !cmp.Equal(logins, w.logins()) {
+		t.Errorf("%s: after the deletion of the copy: logins changed, or told %q", where, told)
+	}
+}
+
+func firstGoesOn(t *testing.T, w *world, object *v1alpha1.DatabaseCredential, nth int) {
+	t.Helper()
+	w.restart()
+	for range 3 {
+		w.settle(object, 8)
+		w.step(2 * time.Hour)
+	}
+	w.settle(object, 8)
+	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
+	w.wantCondition(object, v1alpha1.ConditionStalled, "")
+	if !w.accepted("orders-db") || object.Status.Revision < 2 {
+		t.Errorf("after write %d: the first owner is at revision %d:%s", nth, object.Status.Revision, describeConditions(object))
+	}
+}
+
+// Identities: the Secret is all there is, and the private key must not exist twice without a word.
+func TestACopiedPrivateKeyIsTold(t *testing.T) {
+	for kind, object := range map[string]func() client.Object{
+		kindClientIdentity: func() client.Object { return aClientIdentity() },
+		kindServerIdentity: func() client.Object { return aServerIdentity() },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			w := newWorld(t)
+			first := object()
+			ready(w, anAuthority(), first)
+			other := w.beside(t)
+			copied := object()
+			w.copySecrets(other, func(s *corev1.Secret) bool {
+				return s.Annotations[v1alpha1.AnnotationOwner] == kind+"/"+first.GetName()
+			})
+			authority := anAuthority()
+			other.create(authority)
+			other.settle(authority, 3)
+			name := secretNameOf(copied)
+			key := other.secret(name).Data["tls.key"]
+			other.create(copied)
+			before := other.data()
+			other.settle(copied, 3)
+			other.wantFenced(copied, w, "SecretConflict")
+			message := meta.FindStatusCondition(conditionsOfObject(copied), v1alpha1.ConditionStalled).Message
+			if !strings.Contains(message, "private key") || !strings.Contains(message, "kubectl -n "+other.namespace+" delete secret "+name) {
+				t.Errorf("it is not said that the key exists twice, and what to do: %s", message)
+			}
+			if diff := cmp.Diff(before, other.data()); diff != "" {
+				t.Error("Secrets of the copy changed")
+			}
+			if err := other.client.Delete(other.ctx, other.secret(name)); err != nil {
+				t.Fatal(err)
+			}
+			other.step(time.Minute)
+			other.settle(copied, 3)
+			other.wantCondition(copied, v1alpha1.ConditionReady, "True/Published")
+			if string(other.secret(name).Data["tls.key"]) == string(key) {
+				t.Error("the key of the first one was published again")
+			}
+		})
+	}
+}
+
+func secretNameOf(o client.Object) string {
+	switch o := o.(type) {
+	case *v1alpha1.ClientIdentity:
+		return string(o.Spec.SecretName)
+	case *v1alpha1.ServerIdentity:
+		return string(o.Spec.SecretName)
+	case *v1alpha1.CertificateAuthority:
+		return string(o.Spec.SecretName)
+	case *v1alpha1.DatabaseCredential:
+		return string(o.Spec.SecretName)
+	}
+	return ""
+}
+
+// A key that signs is copied with its record: nothing is signed with it.
+func TestACopiedAuthoritySignsNothing(t *testing.T) {
+	w := newWorld(t)
+	first := anAuthority()
+	ready(w, first)
+	other := w.beside(t)
+	w.copySecrets(other, usersSecrets)
+	copied, identity := anAuthority(), aClientIdentity()
+	other.create(copied, identity)
+	other.settle(copied, 3)
+	other.wantFenced(copied, w, "SecretConflict")
+	other.settle(identity, 3)
+	other.wantCondition(identity, v1alpha1.ConditionReady, "False/AuthorityNotReady")
+	other.request(copied, v1alpha1.AnnotationTakeOverFrom, w.clusterUID()+"/"+w.namespace)
+	other.step(time.Minute)
+	other.settle(copied, 3)
+	other.wantCondition(copied, v1alpha1.ConditionReady, "True/Serving")
+	other.settle(identity, 3)
+	other.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+}
+
+// What a person hands over is taken over in one go, from whatever stage it was copied at, also where the process dies
+// after each write; a hand-over that names another owner does nothing.
+func TestACopyIsHandedOverByOneCommand(t *testing.T) {
+	for nth := 4; ; nth += 3 {
+		w, object, more := stopped(t, nth)
+		other := w.beside(t)
+		other.create(aPolicy(), anAdminSecret(), aServer())
+		w.copySecrets(other, func(*corev1.Secret) bool { return true })
+		w.get(object)
+		copied := aCredential()
+		copied.Spec.Password.Length = object.Spec.Password.Length
+		copied.Annotations = maps.Clone(object.Annotations)
+		other.create(copied)
+		other.settle(copied, 3)
+		other.wantFenced(copied, w, "Fenced", "SecretConflict")
+		other.request(copied, v1alpha1.AnnotationTakeOverFrom, w.clusterUID()+"/somewhere-else")
+		other.step(time.Minute)
+		other.settle(copied, 3)
+		other.wantFenced(copied, w, "Fenced", "SecretConflict")
+		other.request(copied, v1alpha1.AnnotationTakeOverFrom, w.clusterUID()+"/"+w.namespace)
+		for died := 1; died < 6; died++ { // it dies after its first, second, ... write
+			count := 0
+			other.fail = func(write) error {
+				if count++; count > died {
+					return errors.New("the process is dead")
+				}
+				return nil
+			}
+			_, _ = other.reconcilerOf(copied).Reconcile(other.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(copied)})
+			other.restart()
+			other.step(time.Minute)
+		}
+		other.fail = nil
+		firstGoesOn(t, other, copied, nth)
+		for name, login := range other.logins() {
+			if want := strings.Join([]string{w.clusterUID(), other.namespace, "orders"}, "/"); login.Owner != want {
+				t.Errorf("after write %d: the mark of %s names %s, want %s", nth, name, login.Owner, want)
+			}
+		}
+		// The former owner sees that it has nothing left, and leaves it alone.
+		logins := w.logins()
+		w.restart()
+		w.step(26 * time.Hour)
+		w.settle(object, 8)
+		if diff := cmp.Diff(logins, w.logins()); diff != "" {
+			t.Errorf("after write %d: the former owner changed what it handed over", nth)
+		}
+		if !more {
+			return
+		}
+	}
+}
+
+// Secrets of the release before do not say where they come from: they are taken for what they are, nothing rotates, and
+// after one write each they do say it.
+func TestSecretsOfTheReleaseBeforeAreUpgradedSilently(t *testing.T) {
+	w := newWorld(t)
+	authority, identity, object := anAuthority(), aClientIdentity(), aCredential()
+	ready(w, authority, identity, aPolicy(), anAdminSecret(), aServer(), object)
+	var list corev1.SecretList
+	if err := w.client.List(w.ctx, &list, client.InNamespace(w.namespace), client.HasLabels{v1alpha1.LabelKind}); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range list.Items {
+		w.edit(&secret, func() {
+			delete(secret.Annotations, v1alpha1.AnnotationOwnerNamespace)
+			delete(secret.Annotations, v1alpha1.AnnotationOwnerCluster)
+			delete(secret.Annotations, v1alpha1.AnnotationRotateHonoured)
+		})
+	}
+	before := w.data()
+	w.restart()
+	w.step(time.Minute)
+	w.events()
+	for _, o := range []client.Object{authority, identity, object} {
+		w.settle(o, 5)
+		if want := map[bool]string{true: "True/Serving", false: "True/Published"}[o == client.Object(authority)]; condition(o, v1alpha1.ConditionReady) != want {
+			t.Errorf("%T: %s", o, describeConditions(o))
+		}
+	}
+	if diff := cmp.Diff(before, w.data()); diff != "" {
+		t.Error("something was made anew")
+	}
+	if told := w.events(); len(told) > 0 {
+		t.Errorf("told %q", told)
+	}
+	writes := 0
+	for _, this := range w.written() {
+		if this.kind == "Secret" {
+			writes++
+		}
+	}
+	if writes != len(list.Items) {
+		t.Errorf("%d writes of %d Secrets", writes, len(list.Items))
+	}
+	for name := range before {
+		annotations := w.secret(name).Annotations
+		if annotations[v1alpha1.AnnotationOwnerNamespace] != w.namespace || annotations[v1alpha1.AnnotationOwnerCluster] != w.clusterUID() {
+			t.Errorf("Secret %s does not say where it belongs: %v", name, annotations)
+		}
+	}
+}
+
+// A ledger that the release before wrote is copied: nothing on it says so, but the marks do, of both logins.
+func TestACopyWithoutOriginIsFencedByTheMarks(t *testing.T) {
+	w := newWorld(t)
+	object := aCredential()
+	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
+	other := w.beside(t)
+	copied := aCredential()
+	other.create(aPolicy(), anAdminSecret(), aServer())
+	w.copySecrets(other, func(s *corev1.Secret) bool {
+		delete(s.Annotations, v1alpha1.AnnotationOwnerNamespace)
+		delete(s.Annotations, v1alpha1.AnnotationOwnerCluster)
+		return true
+	})
+	other.create(copied)
+	other.settle(copied, 3)
+	other.request(copied, v1alpha1.AnnotationRotate, "in the copy")
+	other.settle(copied, 5)
+	if stalled := condition(copied, v1alpha1.ConditionStalled); stalled != "True/Fenced" {
+		t.Errorf("the copy rotates:%s", describeConditions(copied))
+	}
+	if logins := w.logins(); len(logins) != 1 {
+		t.Errorf("%d logins, want the one of the first owner", len(logins))
+	}
+	w.request(object, v1alpha1.AnnotationRotate, "in the first")
+	w.settle(object, 5)
+	w.wantCondition(object, v1alpha1.ConditionStalled, "")
+	if object.Status.Revision != 2 || !w.accepted("orders-db") {
+		t.Errorf("the first owner is at revision %d:%s", object.Status.Revision, describeConditions(object))
+	}
+}
+
+// Another one's Secret that is put in the place of ours is damage: the ledger is ours, and is shown again.
+func TestACopyInThePlaceOfOurSecretIsRepaired(t *testing.T) {
+	w := newWorld(t)
+	ready(w, aPolicy(), anAdminSecret(), aServer(), aCredential())
+	other := newWorld(t)
+	object := aCredential()
+	ready(other, aPolicy(), anAdminSecret(), aServer(), object)
+	own := other.secret("orders-db").Data
+	w.copySecrets(other, usersSecrets)
+	other.settle(object, 5)
+	other.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
+	if diff := cmp.Diff(own, other.secret("orders-db").Data); diff != "" {
+		t.Error("applications read the login of another namespace")
+	}
+	if _, ok := w.database.Login("orders_app_b"); ok {
+		t.Error("a login rotated")
+	}
+}

@@ -1,0 +1,67 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+)
+
+// TakeOver implements credential.Heir: the comments of both logins name ref's owner where they named former.
+func (s *session) TakeOver(ctx context.Context, ref credential.Ref, former string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if err := checkNames(s.target); err != nil {
+		return err
+	}
+	doing := fmt.Sprintf("taking over the logins of %q", former)
+	err := s.change(ctx, ref, doing, func(ctx context.Context, tx pgx.Tx) error {
+		for _, slot := range []string{slotA, slotB} {
+			if err := takeOver(ctx, tx, ref, loginName(s.target, slot), former); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return s.namePrivilege(ctx, ref, err)
+}
+
+func takeOver(ctx context.Context, tx pgx.Tx, ref credential.Ref, login, former string) error {
+	found, err := readRole(ctx, tx, login)
+	if err != nil || !found.exists || found.owner == "" || found.owner == ref.Owner() {
+		return err
+	}
+	if found.owner != former {
+		return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: its mark names %q, and what is handed over is that of %q: name the owner of both logins", login, found.owner, former))
+	}
+	ref.Seq = max(found.seq, 1)
+	mark := markText(ref)
+	if found.retired {
+		mark = retiredMarkText(ref)
+	}
+	return exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(mark))
+}
+
+// checkSiblings refuses to change a login while the other one of the same username is marked as somebody else's: the two
+// are one credential.
+func (s *session) checkSiblings(ctx context.Context, tx pgx.Tx, ref credential.Ref) error {
+	for _, slot := range []string{slotA, slotB} {
+		login := loginName(s.target, slot)
+		found, err := readRole(ctx, tx, login)
+		if err != nil {
+			return err
+		}
+		if found.owner != "" {
+			if err := checkMark(found, login, ref); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
