@@ -76,9 +76,17 @@ func tryRequest(t *testing.T, data []byte) {
 
 func tryCertificates(t *testing.T, data []byte) {
 	t.Helper()
+	if bundle, err := material.ParseBundle(data); err != nil {
+		wantNoKey(t, err.Error(), data)
+	} else if len(bundle.Certificates) == 0 {
+		t.Error("a bundle of nothing is accepted")
+	}
 	certificates, err := material.ParseCertificates(data)
 	if err != nil {
 		return
+	}
+	if bundle, err := material.ParseBundle(data); err != nil || len(bundle.Certificates) > len(certificates) {
+		t.Errorf("%d certificates are read, and %d as a bundle: %v", len(certificates), len(bundle.Certificates), err)
 	}
 	again, err := material.ParseCertificates(material.EncodeCertificates(certificates...))
 	if err != nil || len(again) != len(certificates) {

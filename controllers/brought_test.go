@@ -1,0 +1,343 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/material"
+)
+
+// brought is an authority that a person makes: a key, with one certificate for it or several.
+type brought struct {
+	certificate *x509.Certificate
+	key         crypto.Signer
+}
+
+func (b brought) pem() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.certificate.Raw})
+}
+
+func (b brought) keyPEM(t *testing.T) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(b.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// bring makes a new key with a certificate; again one more certificate for the key of b.
+func bring(t *testing.T, name string, above *brought, change func(*x509.Certificate)) brought {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return brought{&x509.Certificate{Subject: pkix.Name{CommonName: name}}, key}.again(t, above, change)
+}
+
+func (b brought) again(t *testing.T, above *brought, change func(*x509.Certificate)) brought {
+	t.Helper()
+	id, err := material.SubjectKeyID(b.key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now().Add(-time.Hour).Truncate(time.Second)
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: b.certificate.Subject, NotBefore: begin,
+		NotAfter: begin.Add(8760 * time.Hour), BasicConstraintsValid: true, IsCA: true, MaxPathLen: -1, SubjectKeyId: id,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
+	if change != nil {
+		change(template)
+	}
+	parent, signer := template, b.key
+	if above != nil {
+		parent, signer = above.certificate, above.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, b.key.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return brought{certificate, b.key}
+}
+
+// crowd is a bundle of roots that nobody needs.
+func crowd(t *testing.T, n int) []byte {
+	t.Helper()
+	var out []byte
+	for i := range n {
+		out = append(out, bring(t, fmt.Sprintf("Regional Root %d of the Example Organization", i), nil, nil).pem()...)
+	}
+	return out
+}
+
+// bringAuthority stores a key pair and the authority that uses it.
+func bringAuthority(t *testing.T, signing brought, crt, anchors []byte) (*corev1.Secret, *v1alpha1.CertificateAuthority) {
+	t.Helper()
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "brought-ca", Labels: map[string]string{v1alpha1.LabelAllow: "true"}}, Type: corev1.SecretTypeTLS,
+		Data: map[string][]byte{"tls.crt": crt, "tls.key": signing.keyPEM(t)}}
+	if anchors != nil {
+		secret.Data["ca.crt"] = anchors
+	}
+	authority := anAuthority()
+	authority.Spec.Managed, authority.Spec.KeyPair, authority.Spec.SecretName = nil, &v1alpha1.KeyPairAuthority{}, "brought-ca"
+	return secret, authority
+}
+
+// wantVerified fails unless the Secret's certificate verifies with nothing but what lies beside it.
+func wantVerified(t *testing.T, secret *corev1.Secret) {
+	t.Helper()
+	published, err := material.ParseTLSSecret(secret.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := published.Verify(time.Now()); err != nil {
+		t.Errorf("what is published does not verify with its own ca.crt: %v", err)
+	}
+}
+
+func message(o client.Object, kind string) string {
+	if c := meta.FindStatusCondition(conditionsOfObject(o), kind); c != nil {
+		return c.Message
+	}
+	return ""
+}
+
+// An optional ca.crt is absent, or it is used, or it is an error that changes nothing that is published: one that is empty, too
+// long or unreadable is never taken for none.
+func TestAnOptionalCACrtIsUsedOrRefusedAndNeverTakenForNone(t *testing.T) {
+	root := bring(t, "Root", nil, nil)
+	middle := bring(t, "Issuing CA", &root, nil)
+	for name, tc := range map[string]struct {
+		anchors []byte
+		want    string // empty: it is used
+	}{
+		"the root alone":                  {root.pem(), ""},
+		"the root and 60 others":          {slices.Concat(root.pem(), crowd(t, 60)), ""},
+		"300 others and the root":         {slices.Concat(crowd(t, 300), root.pem()), ""},
+		"empty":                           {[]byte{}, "its key ca.crt is empty: put the right value there, or remove the key"},
+		"white space":                     {[]byte(" \n"), "ca.crt is empty"},
+		"longer than is read":             {slices.Concat(bytes.Repeat([]byte("# a comment\n"), 25000), root.pem()), "at most 262144 are read"},
+		"more certificates than are read": {slices.Concat(bytes.Repeat([]byte("-----BEGIN "), 501), root.pem()), "at most 500 certificates are read"},
+		"no certificates":                 {[]byte("hunter2"), "ca.crt holds no PEM block"},
+		"damaged":                         {root.pem()[:300], "its END line is missing"},
+		"base64 twice":                    {[]byte("LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg=="), "encoded twice"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			secret, authority := bringAuthority(t, middle, middle.pem(), root.pem())
+			identity := aClientIdentity()
+			ready(w, secret, authority, identity)
+			before := w.secret("app-mtls").Data
+			w.edit(secret, func() { secret.Data["ca.crt"] = tc.anchors })
+			w.step(time.Minute)
+			w.reconcile(authority)
+			w.reconcile(identity)
+			after := w.secret("app-mtls")
+			wantVerified(t, after)
+			if tc.want != "" {
+				if got := message(authority, v1alpha1.ConditionReady); !strings.Contains(got, tc.want) || strings.Contains(got, "hunter2") {
+					t.Errorf("Ready says %q, want %q", got, tc.want)
+				}
+				if condition(authority, v1alpha1.ConditionReady)[:5] != "False" {
+					t.Errorf("Ready is %s", condition(authority, v1alpha1.ConditionReady))
+				}
+				if !maps.EqualFunc(before, after.Data, bytes.Equal) {
+					t.Error("what is published changed")
+				}
+				return
+			}
+			w.wantCondition(authority, v1alpha1.ConditionReady, "True/Serving")
+			if !bytes.Equal(after.Data["ca.crt"], tc.anchors) || !bytes.Equal(after.Data["tls.key"], before["tls.key"]) {
+				t.Errorf("ca.crt has %d bytes, want the %d of the authority, and no new key", len(after.Data["ca.crt"]), len(tc.anchors))
+			}
+		})
+	}
+}
+
+// The certificate of an authority changes, and its key does not: what is published follows in one write that verifies, or stays
+// as it is. No certificate is issued again, and its expiry is watched, also where none can be issued.
+func TestANewCertificateOfTheSameKeyNeverSpoilsWhatIsPublished(t *testing.T) {
+	root, other := bring(t, "Root", nil, nil), bring(t, "Other Root", nil, nil)
+	middle := bring(t, "Issuing CA", &root, nil)
+	later := func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(1000 * time.Hour) }
+	stranger := bring(t, "Stranger", nil, nil)
+	for name, tc := range map[string]struct {
+		crt, anchors       []byte
+		newCrt, newAnchors []byte
+		// follows says that chain or anchors are to change.
+		follows bool
+	}{
+		"the intermediate alone, renewed":              {middle.pem(), nil, middle.again(t, &root, later).pem(), nil, true},
+		"another root has signed it":                   {middle.pem(), root.pem(), middle.again(t, &other, nil).pem(), other.pem(), true},
+		"another root has signed it, both are trusted": {middle.pem(), root.pem(), middle.again(t, &other, nil).pem(), slices.Concat(root.pem(), other.pem()), true},
+		"the root is renewed with its key":             {middle.pem(), root.pem(), middle.pem(), root.again(t, nil, later).pem(), true},
+		"a stranger is trusted beside the root":        {middle.pem(), root.pem(), middle.pem(), slices.Concat(stranger.pem(), root.pem()), true},
+		"the order of the anchors changes":             {middle.pem(), slices.Concat(stranger.pem(), root.pem()), middle.pem(), slices.Concat(root.pem(), stranger.pem()), true},
+		"renewed by the same root":                     {middle.pem(), root.pem(), middle.again(t, &root, later).pem(), root.pem(), false},
+		"a stranger alone is trusted":                  {middle.pem(), root.pem(), middle.pem(), stranger.pem(), false},
+		"name constraints now exclude what was published": {middle.pem(), root.pem(), middle.again(t, &other, func(c *x509.Certificate) {
+			c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = []string{"elsewhere.internal"}, true
+		}).pem(), other.pem(), false},
+	} {
+		for _, suspended := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, suspended %t", name, suspended), func(t *testing.T) {
+				w := newWorld(t)
+				secret, authority := bringAuthority(t, middle, tc.crt, tc.anchors)
+				identity := aServerIdentity()
+				ready(w, secret, authority, identity)
+				w.edit(identity, func() { identity.Spec.Suspend = suspended })
+				before := w.secret("api-mtls")
+				w.edit(secret, func() {
+					secret.Data["tls.crt"] = tc.newCrt
+					delete(secret.Data, "ca.crt")
+					if tc.newAnchors != nil {
+						secret.Data["ca.crt"] = tc.newAnchors
+					}
+				})
+				w.step(time.Minute)
+				w.reconcile(authority)
+				w.reconcile(identity)
+				writes := w.written()
+				after := w.secret("api-mtls")
+				wantVerified(t, after)
+				if !bytes.Equal(after.Data["tls.key"], before.Data["tls.key"]) || identity.Status.Revision != 1 || identity.Status.SerialNumber == "" || identity.Status.NotAfter == nil {
+					t.Errorf("revision %d, serial number %q: the certificate was issued again, or is not shown", identity.Status.Revision, identity.Status.SerialNumber)
+				}
+				changed := !bytes.Equal(after.Data["tls.crt"], before.Data["tls.crt"]) || !bytes.Equal(after.Data["ca.crt"], before.Data["ca.crt"])
+				if changed != tc.follows {
+					t.Errorf("what is published changed: %t, want %t", changed, tc.follows)
+				}
+				if n := len(slices.DeleteFunc(writes, func(x write) bool { return x.kind != "Secret" })); tc.follows && n != 1 || !tc.follows && n != 0 {
+					t.Errorf("%d writes of Secrets: %v", n, writes)
+				}
+				w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+				w.clock.SetTime(after.CreationTimestamp.Add(identity.Status.NotAfter.Sub(after.CreationTimestamp.Time) - time.Minute))
+				if suspended {
+					w.reconcile(identity)
+					w.wantCondition(identity, v1alpha1.ConditionExpiringSoon, "True/ExpiresImminently")
+				}
+			})
+		}
+	}
+}
+
+// A Secret whose ca.crt was edited by hand is repaired with its certificate where its authority is known; where it is not, the
+// certificate is still the one that is watched, and Ready says that it does not verify.
+func TestACACrtThatWasEditedByHand(t *testing.T) {
+	stranger := bring(t, "Stranger", nil, nil)
+	for name, value := range map[string][]byte{"a stranger": stranger.pem(), "nothing": nil, "junk": []byte("junk")} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			authority, identity := anAuthority(), aClientIdentity()
+			ready(w, authority, identity)
+			good := w.secret("app-mtls").Data
+			spoil := func() {
+				published := w.secret("app-mtls")
+				w.edit(published, func() { published.Data["ca.crt"] = value })
+			}
+			spoil()
+			w.reconcile(identity)
+			if after := w.secret("app-mtls"); !maps.EqualFunc(good, after.Data, bytes.Equal) {
+				t.Error("it is not repaired with the certificate that it had")
+			}
+			w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+			if err := w.client.Delete(w.ctx, authority); err != nil {
+				t.Fatal(err)
+			}
+			spoil()
+			w.restart()
+			w.reconcile(identity)
+			if identity.Status.Revision != 1 || identity.Status.NotAfter == nil {
+				t.Errorf("the certificate is not shown any more: %+v", identity.Status)
+			}
+			w.wantCondition(identity, v1alpha1.ConditionReady, "False/CertificateInvalid")
+			w.clock.SetTime(identity.Status.NotAfter.Add(-time.Minute))
+			w.reconcile(identity)
+			w.wantCondition(identity, v1alpha1.ConditionExpiringSoon, "True/ExpiresImminently")
+		})
+	}
+}
+
+// The CA certificates of a database server are read the same from a ConfigMap and from a Secret, as large as those of clouds and
+// distributions; what is refused is refused with its cause, and never with a word that denies what lies there.
+func TestBundlesOfServersAreReadTheSameFromEitherKind(t *testing.T) {
+	root := bring(t, "Root", nil, nil)
+	many := crowd(t, 400)
+	text := []byte("# the bundle of the region\n")
+	der := root.certificate.Raw
+	for name, tc := range map[string]struct {
+		value []byte
+		want  string // empty: it is read
+		count int
+	}{
+		"the root":                   {root.pem(), "", 1},
+		"110 regional roots":         {slices.Concat(root.pem(), many[:len(many)*109/400]), "", 0},
+		"400 and the root":           {slices.Concat(many, root.pem()), "", 401},
+		"text around, a mark before": {slices.Concat([]byte("\xef\xbb\xbf"), text, root.pem(), text), "", 1},
+		"more than 500":              {bytes.Repeat(root.pem(), 501), "has 501 PEM blocks; at most 500 certificates are read", 0},
+		"longer than 256 KiB":        {append(bytes.Repeat(text, 11000), root.pem()...), "at most 262144 are read", 0},
+		"empty":                      {[]byte{}, "empty", 0},
+		"DER":                        {der, "a certificate in DER: convert it with", 0},
+		"cut short":                  {root.pem()[:200], "its END line is missing", 0},
+	} {
+		for _, kind := range []v1alpha1.CASourceKind{v1alpha1.CASourceConfigMap, v1alpha1.CASourceSecret} {
+			t.Run(fmt.Sprintf("%s in a %s", name, kind), func(t *testing.T) {
+				if name == "110 regional roots" {
+					tc.value = tc.value[:bytes.LastIndex(tc.value, []byte("-----BEGIN"))]
+				}
+				w := newWorld(t)
+				meta := metav1.ObjectMeta{Name: "bundle", Labels: map[string]string{v1alpha1.LabelAllow: "true"}}
+				if kind == v1alpha1.CASourceSecret {
+					w.create(&corev1.Secret{ObjectMeta: meta, Data: map[string][]byte{"ca.crt": tc.value}})
+				} else if name == "DER" {
+					w.create(&corev1.ConfigMap{ObjectMeta: meta, BinaryData: map[string][]byte{"ca.crt": tc.value}})
+				} else {
+					w.create(&corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{"ca.crt": string(tc.value)}})
+				}
+				bundle, err := w.shared.readBundle(w.ctx, w.namespace, &v1alpha1.CAReference{Kind: kind, Name: "bundle", Key: "ca.crt"})
+				if tc.want != "" {
+					if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "bundle") || !strings.Contains(err.Error(), "ca.crt") {
+						t.Errorf("the error is %v, want %q", err, tc.want)
+					}
+					return
+				}
+				pool := x509.NewCertPool()
+				if err != nil || !pool.AppendCertsFromPEM(bundle) {
+					t.Fatalf("it is not read: %v", err)
+				}
+				if _, err := root.certificate.Verify(x509.VerifyOptions{Roots: pool}); err != nil {
+					t.Error("the root is not in it")
+				}
+				if n := bytes.Count(bundle, []byte("BEGIN")); tc.count > 0 && n != tc.count || n < 1 {
+					t.Errorf("%d certificates are read", n)
+				}
+			})
+		}
+	}
+}
