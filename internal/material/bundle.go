@@ -96,7 +96,7 @@ func (b *Bundle) add(place int, block *pem.Block) error {
 	return nil
 }
 
-// named gives the unreadable certificate of that subject.
+// named returns the unreadable certificate of that subject.
 func (b Bundle) named(rawSubject []byte) (Unreadable, bool) {
 	for _, certificate := range b.Unreadable {
 		if bytes.Equal(certificate.RawSubject, rawSubject) {

@@ -70,7 +70,7 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	return certificates, nil
 }
 
-// certificateBlocks gives the PEM blocks of a file that holds nothing but certificates.
+// certificateBlocks returns the PEM blocks of a file that holds nothing but certificates.
 func certificateBlocks(data []byte, lenient bool) ([]*pem.Block, error) {
 	if count := bytes.Count(data, pemBegin); len(data) <= MaxCertificateBytes && count > MaxCertificates {
 		return nil, fmt.Errorf("has %d PEM blocks; at most %d certificates are read", count, MaxCertificates)

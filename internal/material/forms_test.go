@@ -80,7 +80,7 @@ func TestFormsOfCertificateFilesAreReadOrNamed(t *testing.T) {
 		"attributes of PKCS#12":            {slices.Concat([]byte("Bag Attributes\n    localKeyID: 01\nsubject=CN = middle\n\nissuer=CN = root\n\n"), one, []byte("Bag Attributes: <No Attributes>\n"), two), ""},
 		"nothing":                          {nil, "is empty"},
 		"white space":                      {[]byte("\n \n"), "is empty"},
-		"something else":                   {[]byte("hunter2"), "holds no PEM block: a PEM block begins with a line such as"},
+		"something else":                   {[]byte("hunter2"), "holds no PEM block: a PEM block stands between"},
 		"UTF-16":                           {wide(both, true), "UTF-16"},
 		"UTF-16 without its mark":          {wide(both, false), "UTF-16"},
 		"indented":                         {append([]byte("  "), bytes.ReplaceAll(both, []byte("\n"), []byte("\n  "))...), "its lines are indented"},

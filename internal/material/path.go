@@ -60,7 +60,7 @@ func newPath(certificates []*x509.Certificate) Path {
 // Paths are all ways from a leaf up to the trust anchors.
 type Paths []Path
 
-// At gives the path to use at an instant: one that is valid then, if there is any; of several one that a strict peer accepts,
+// At returns the path to use at an instant: one that is valid then, if there is any; of several one that a strict peer accepts,
 // that leaves more usages, that ends at a self-signed certificate, that lasts longest, and that is shortest, in this order.
 // ok is false where there is no path at all.
 func (p Paths) At(now time.Time) (best Path, ok bool) {

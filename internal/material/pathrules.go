@@ -104,7 +104,7 @@ func (s *search) failure(start *x509.Certificate, chain, anchors Bundle) error {
 	}
 	for _, candidate := range s.above {
 		if strings.EqualFold(candidate.Subject.String(), highest.Issuer.String()) {
-			return badPath("the issuer of %s is not written as the subject of %s is, octet for octet (the kind of string or the case differs), which Go does not accept: sign it again", Describe(highest), Describe(candidate))
+			return badPath("the issuer of %s is not written byte for byte like the subject of %s (the type of a string or the case differs), which Go does not accept: sign it again", Describe(highest), Describe(candidate))
 		}
 	}
 	return badPath("the path from the first certificate of tls.crt breaks off at %s: the certificate of its issuer, %s, is neither in tls.crt nor in ca.crt", Describe(highest), shortened(highest.Issuer.String()))

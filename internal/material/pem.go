@@ -78,7 +78,7 @@ func notPEM(data, rest []byte, blocks int) error {
 	case form == "" && bytes.Contains(rest, pemBegin):
 		form = faultOfBlock(rest)
 	case form == "" && blocks == 0 && len(bytes.TrimSpace(data)) > 0:
-		form = "a PEM block begins with a line such as -----BEGIN CERTIFICATE-----"
+		form = "a PEM block stands between a BEGIN line and an END line"
 	}
 	text := "holds no PEM block"
 	if blocks > 0 {

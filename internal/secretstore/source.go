@@ -30,8 +30,8 @@ type SourceValue struct {
 	Key string
 	// MaxBytes of the value; 64 KiB where it is 0.
 	MaxBytes int
-	// Optional values may be absent. One that is present and empty, or too long, is an error all the same: it says that
-	// somebody wanted a value there.
+	// Optional values may be absent. One that is present and empty, or too long, is an error: the key is there because
+	// a value was wanted.
 	Optional bool
 }
 
