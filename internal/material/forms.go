@@ -138,7 +138,7 @@ func faultOfLines(before []byte, label, body string, block []byte) string {
 
 // labels are the PEM labels that are known not to be what was expected, and what to do about each.
 var labels = map[string]string{
-	"TRUSTED CERTIFICATE":        "OpenSSL's own form of a certificate, with trust settings that other software does not read: convert it with `openssl x509 -in FILE`",
+	"TRUSTED CERTIFICATE":        "OpenSSL's own form of a certificate, with trust settings that other software does not read: convert each with `openssl x509 -in FILE`",
 	"PKCS7":                      "PKCS#7: convert it with `openssl pkcs7 -in FILE -print_certs`",
 	"CMS":                        "CMS: convert it with `openssl pkcs7 -in FILE -print_certs`",
 	labelRequest:                 "a request for a certificate: put the certificate there",

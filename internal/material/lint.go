@@ -177,6 +177,9 @@ func lintSigner(secret *TLSSecret, c Candidate) []error {
 			return []error{badCertificate("no peer accepts it for %s: the extended key usage of its authority %s does not include that", usage, Describe(limiting))}
 		}
 	}
+	if err := path.admits(secret.Leaf); err != nil {
+		return []error{badCertificate("%w", err)}
+	}
 	signer := path.Certificates[0]
 	if len(signer.SubjectKeyId) > 0 && !bytes.Equal(secret.Leaf.AuthorityKeyId, signer.SubjectKeyId) {
 		return []error{badCertificate("the authority key identifier %x is not the subject key identifier %x of its signer %s", secret.Leaf.AuthorityKeyId, signer.SubjectKeyId, Describe(signer))}
