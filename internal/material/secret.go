@@ -64,14 +64,18 @@ func (s *TLSSecret) Ceiling(now time.Time) (ceiling time.Time, ok bool) {
 	return path.NotAfter, ok
 }
 
-// Verify has Go verify the leaf up to a trust anchor, for each of its usages, at the instant now; a leaf that has expired, at
-// its last instant.
+// Verify has Go verify the leaf up to a trust anchor, for each of its usages, and the name constraints as OpenSSL reads them,
+// at the instant now; a leaf that has expired, at its last instant.
 func (s *TLSSecret) Verify(now time.Time) error {
 	if len(s.Authorities) == 0 {
 		return badSecret("there is no trust anchor in %s", credential.KeyAuthority)
 	}
-	if _, ok := s.Path(now); !ok {
+	path, ok := s.Path(now)
+	if !ok {
 		return badSecret("no path leads from %s to a certificate in %s", Describe(s.Leaf), credential.KeyAuthority)
+	}
+	if err := path.admits(s.Leaf); err != nil {
+		return badSecret("%w", err)
 	}
 	if now.After(s.Leaf.NotAfter) {
 		now = s.Leaf.NotAfter
