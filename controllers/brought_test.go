@@ -313,11 +313,12 @@ func TestBundlesOfServersAreReadTheSameFromEitherKind(t *testing.T) {
 				}
 				w := newWorld(t)
 				meta := metav1.ObjectMeta{Name: "bundle", Labels: map[string]string{v1alpha1.LabelAllow: "true"}}
-				if kind == v1alpha1.CASourceSecret {
+				switch {
+				case kind == v1alpha1.CASourceSecret:
 					w.create(&corev1.Secret{ObjectMeta: meta, Data: map[string][]byte{"ca.crt": tc.value}})
-				} else if name == "DER" {
+				case name == "DER":
 					w.create(&corev1.ConfigMap{ObjectMeta: meta, BinaryData: map[string][]byte{"ca.crt": tc.value}})
-				} else {
+				default:
 					w.create(&corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{"ca.crt": string(tc.value)}})
 				}
 				bundle, err := w.shared.readBundle(w.ctx, w.namespace, &v1alpha1.CAReference{Kind: kind, Name: "bundle", Key: "ca.crt"})

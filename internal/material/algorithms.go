@@ -131,6 +131,9 @@ func unreadable(read outline, cause error) error {
 	if err := unsupportedKey(read.TBS.PublicKey.Algorithm); err != nil {
 		return err
 	}
+	if cause == nil {
+		return unsupported("has a key of the algorithm %s, which cannot sign: %s", nameOfOID(read.TBS.PublicKey.Algorithm.Algorithm), supportedKeys)
+	}
 	if read.TBS.Serial.Sign() < 0 {
 		return errors.New("has a negative serial number, which Go refuses (RFC 5280, section 4.1.2.2): issue it again with a positive one")
 	}
@@ -157,11 +160,10 @@ func unsupportedKeyBlock(block *pem.Block) error {
 			Parameters asn1.RawValue `asn1:"optional,explicit,tag:0"`
 		}
 		var parameters asn1.RawValue
-		if _, err := asn1.Unmarshal(block.Bytes, &key); err != nil || len(key.Parameters.Bytes) == 0 {
-			return nil
-		}
-		if _, err := asn1.Unmarshal(key.Parameters.Bytes, &parameters); err == nil {
-			return unsupportedKey(pkix.AlgorithmIdentifier{Algorithm: oidEC, Parameters: parameters})
+		if _, err := asn1.Unmarshal(block.Bytes, &key); err == nil && len(key.Parameters.Bytes) > 0 {
+			if _, err := asn1.Unmarshal(key.Parameters.Bytes, &parameters); err == nil {
+				return unsupportedKey(pkix.AlgorithmIdentifier{Algorithm: oidEC, Parameters: parameters})
+			}
 		}
 	}
 	return nil

@@ -64,11 +64,11 @@ func ParseBundle(data []byte) (Bundle, error) {
 	var out Bundle
 	seen := map[[sha256.Size]byte]bool{}
 	for i, block := range blocks {
-		if sum := sha256.Sum256(block.Bytes); seen[sum] {
+		sum := sha256.Sum256(block.Bytes)
+		if seen[sum] {
 			continue
-		} else {
-			seen[sum] = true
 		}
+		seen[sum] = true
 		if err := out.add(i+1, block); err != nil {
 			return Bundle{}, err
 		}
@@ -97,7 +97,7 @@ func (b *Bundle) add(place int, block *pem.Block) error {
 }
 
 // named returns the unreadable certificate of that subject.
-func (b Bundle) named(rawSubject []byte) (Unreadable, bool) {
+func (b *Bundle) named(rawSubject []byte) (Unreadable, bool) {
 	for _, certificate := range b.Unreadable {
 		if bytes.Equal(certificate.RawSubject, rawSubject) {
 			return certificate, true

@@ -18,10 +18,11 @@ import (
 )
 
 const (
-	// MaxCertificateBytes and MaxCertificates bound every file of certificates that is read: a chain, a set of trust anchors,
-	// a bundle. That of a Linux distribution has about 220 KiB and 150 certificates.
+	// MaxCertificateBytes bounds every file of certificates that is read: a chain, a set of trust anchors, a bundle. That of
+	// a Linux distribution has about 220 KiB.
 	MaxCertificateBytes = 256 << 10
-	MaxCertificates     = 500
+	// MaxCertificates bounds the certificates in such a file. That of a Linux distribution has about 150.
+	MaxCertificates = 500
 	// shownSubject bounds what of a foreign certificate's subject is shown in a message.
 	shownSubject = 128
 )

@@ -72,17 +72,17 @@ func formOfDER(data []byte) string {
 	}
 	var oid asn1.ObjectIdentifier
 	var version int
-	switch {
-	case first.Tag == asn1.TagOID:
+	switch first.Tag {
+	case asn1.TagOID:
 		if _, err := asn1.Unmarshal(first.FullBytes, &oid); err == nil && oid.Equal(oidSignedData) {
 			return formPKCS7
 		}
-	case first.Tag == asn1.TagInteger:
+	case asn1.TagInteger:
 		if _, err := asn1.Unmarshal(first.FullBytes, &version); err == nil && version == 3 {
 			return formPKCS12
 		}
 		return formDERKey
-	case first.Tag == asn1.TagSequence:
+	case asn1.TagSequence:
 		if _, err := readOutline(data); err == nil {
 			return formDERCert
 		}

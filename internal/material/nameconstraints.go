@@ -5,8 +5,6 @@ package material
 
 import (
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,31 +12,48 @@ import (
 
 // admits reports which name of the leaf the name constraints along the path do not permit, as OpenSSL and Java read them; nil
 // where they permit all. Go itself verifies by a wider reading: a permitted host of a URI or of an email address covers
-// those below it, the common name is not looked at, and directory names are not where the constraints are not critical.
+// those below it, and the common name is not looked at. For directory names see lintDirectoryNames.
 func (p Path) admits(leaf *x509.Certificate) error {
 	for _, authority := range p.Certificates {
-		for _, uri := range leaf.URIs {
-			if host := uri.Hostname(); len(authority.PermittedURIDomains) > 0 && !slices.ContainsFunc(authority.PermittedURIDomains, exactly(host)) {
-				return notPermitted("the URI "+uri.String(), authority)
+		for _, check := range []func(authority, leaf *x509.Certificate) error{admitsURIs, admitsAddresses, admitsCommonName} {
+			if err := check(authority, leaf); err != nil {
+				return err
 			}
 		}
-		for _, address := range leaf.EmailAddresses {
-			host := address[strings.LastIndexByte(address, '@')+1:]
-			permitted := func(c string) bool { return exactly(host)(c) || strings.Contains(c, "@") && strings.EqualFold(c, address) }
-			if len(authority.PermittedEmailAddresses) > 0 && !slices.ContainsFunc(authority.PermittedEmailAddresses, permitted) {
-				return notPermitted("the email address "+address, authority)
-			}
+	}
+	return nil
+}
+
+func admitsURIs(authority, leaf *x509.Certificate) error {
+	for _, uri := range leaf.URIs {
+		if len(authority.PermittedURIDomains) > 0 && !slices.ContainsFunc(authority.PermittedURIDomains, exactly(uri.Hostname())) {
+			return notPermitted("the URI "+uri.String(), authority)
 		}
-		if name := leaf.Subject.CommonName; len(leaf.DNSNames) == 0 && readsAsDNSName(name) {
-			refused := slices.ContainsFunc(authority.ExcludedDNSDomains, covers(name)) ||
-				len(authority.PermittedDNSDomains) > 0 && !slices.ContainsFunc(authority.PermittedDNSDomains, covers(name))
-			if refused {
-				return notPermitted("the common name "+name+", which OpenSSL reads as a host name where there is no DNS name", authority)
-			}
+	}
+	return nil
+}
+
+func admitsAddresses(authority, leaf *x509.Certificate) error {
+	for _, address := range leaf.EmailAddresses {
+		host := address[strings.LastIndexByte(address, '@')+1:]
+		permitted := func(c string) bool {
+			return exactly(host)(c) || strings.Contains(c, "@") && strings.EqualFold(c, address)
 		}
-		if !permitsSubject(authority, leaf) {
-			return notPermitted("the subject "+shortened(leaf.Subject.String()), authority)
+		if len(authority.PermittedEmailAddresses) > 0 && !slices.ContainsFunc(authority.PermittedEmailAddresses, permitted) {
+			return notPermitted("the email address "+address, authority)
 		}
+	}
+	return nil
+}
+
+func admitsCommonName(authority, leaf *x509.Certificate) error {
+	name := leaf.Subject.CommonName
+	if len(leaf.DNSNames) > 0 || !readsAsDNSName(name) {
+		return nil
+	}
+	if slices.ContainsFunc(authority.ExcludedDNSDomains, covers(name)) ||
+		len(authority.PermittedDNSDomains) > 0 && !slices.ContainsFunc(authority.PermittedDNSDomains, covers(name)) {
+		return notPermitted("the common name "+name+", which OpenSSL reads as a host name where there is no DNS name", authority)
 	}
 	return nil
 }
@@ -80,50 +95,4 @@ func readsAsDNSName(name string) bool {
 			return c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z')
 		})
 	})
-}
-
-// permitsSubject matches the subject of the leaf against constraints of directory names.
-func permitsSubject(authority, leaf *x509.Certificate) bool {
-	permitted, excluded := directoryConstraints(authority)
-	var subject pkix.RDNSequence
-	if _, err := asn1.Unmarshal(leaf.RawSubject, &subject); err != nil || len(subject) == 0 {
-		return true
-	}
-	below := func(base pkix.RDNSequence) bool {
-		return len(base) <= len(subject) && strings.EqualFold(subject[:len(base)].String(), base.String())
-	}
-	return !slices.ContainsFunc(excluded, below) && (len(permitted) == 0 || slices.ContainsFunc(permitted, below))
-}
-
-// directoryConstraints reads the directory names of an authority's name constraints.
-func directoryConstraints(authority *x509.Certificate) (permitted, excluded []pkix.RDNSequence) {
-	const tagDirectoryName = 4
-	type subtree struct {
-		Base asn1.RawValue
-	}
-	var constraints struct {
-		Permitted []subtree `asn1:"optional,tag:0"`
-		Excluded  []subtree `asn1:"optional,tag:1"`
-	}
-	read := func(subtrees []subtree) (out []pkix.RDNSequence) {
-		for _, tree := range subtrees {
-			var name pkix.RDNSequence
-			if tree.Base.Class != asn1.ClassContextSpecific || tree.Base.Tag != tagDirectoryName {
-				continue
-			}
-			if _, err := asn1.Unmarshal(tree.Base.Bytes, &name); err == nil {
-				out = append(out, name)
-			}
-		}
-		return out
-	}
-	for _, extension := range authority.Extensions {
-		if !extension.Id.Equal(oidNameConstraints) {
-			continue
-		}
-		if _, err := asn1.Unmarshal(extension.Value, &constraints); err == nil {
-			return read(constraints.Permitted), read(constraints.Excluded)
-		}
-	}
-	return nil, nil
 }

@@ -120,7 +120,7 @@ func oddFiles(tb testing.TB) map[string]oddFile {
 	loop := f.other.again(tb, &f.root, nil)
 	text := []byte("# chain of Example\n")
 	mark := []byte("\xef\xbb\xbf")
-	join := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
+	join := slices.Concat[[]byte]
 	out := map[string]oddFile{
 		"a new root cross-signed by an expired one":   {crt: join(f.middle.pem(), f.cross.pem()), anchors: f.root.pem(), ends: 800, published: 1},
 		"the same with the expired one in tls.crt":    {crt: join(f.middle.pem(), f.cross.pem(), f.old.pem()), anchors: f.root.pem(), ends: 800, published: 1},
