@@ -91,3 +91,18 @@ func TestALedgerThatIsAlteredIsNotWrittenDown(t *testing.T) {
 		})
 	}
 }
+
+func TestALedgerThatWasMadeImmutableNamesTheCommand(t *testing.T) {
+	w := world{Client: fake.NewClientBuilder().Build(), namespace: "default"}
+	store := NewLedgered(w.ledgerOptions("orders"))
+	must[Snapshot](t)(store.Load(t.Context()))
+	must[Snapshot](t)(store.Save(t.Context(), goodLedger()))
+	store.ledger.Immutable = new(true)
+	more := goodLedger()
+	more.LastSeq += 5
+	_, err := store.Save(t.Context(), more)
+	expectFault(t, err, fault.ClassBlocked, fault.APIServerFailed)
+	if !strings.Contains(err.Error(), "kubectl replace --force -f -") {
+		t.Errorf("%v", err)
+	}
+}

@@ -232,6 +232,12 @@ func (s *Ledgered) writeLedger(ctx context.Context, data map[string][]byte) erro
 	if s.ledger != nil && equality.Semantic.DeepEqual(s.ledger.Data, want.Data) && sameMetadata(s.ledger.ObjectMeta, want.ObjectMeta) {
 		return nil
 	}
+	if s.ledger != nil && isImmutable(s.ledger) && !showsData(s.ledger.Data, want.Data) {
+		key := s.ledgerKey()
+		return fault.Blocked(fault.APIServerFailed, fmt.Errorf(
+			"writing ledger Secret %s: it is immutable, and its data must change: replace it with: kubectl -n %s get secret %s -o yaml | grep -v '^immutable:' | kubectl replace --force -f -",
+			key, key.Namespace, key.Name))
+	}
 	s.opts.Owner.stamp(s.ledger, want)
 	written, err := write(ctx, s.opts.Client, s.ledger, want)
 	if written == nil {
