@@ -319,8 +319,12 @@ func (p *pass) keepRequest(ctx context.Context) {
 	}
 }
 
-// fail ends the pass. Nothing is undone and no candidate is thrown away.
+// fail ends the pass. Nothing is undone and no candidate is thrown away. What the failed step heard of the current version is
+// part of what the pass found.
 func (p *pass) fail(step rotation.Step, err error) {
+	if !p.out.Observation.Now.IsZero() {
+		p.out.Observation.Proof = p.memo.proof
+	}
 	if isConflict(err) {
 		p.out.Conflict, p.out.NextAttempt = true, p.now().Add(conflictWait)
 		return

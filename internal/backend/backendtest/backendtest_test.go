@@ -53,6 +53,17 @@ func TestTheFakeKeepsTheContract(t *testing.T) {
 			fake.SetTrust(true)
 			return func() { fake.SetTrust(false) }
 		},
+		Cripple: map[string]func(*testing.T, backend.Target, string){
+			"closed": func(_ *testing.T, _ backend.Target, login string) {
+				found, _ := fake.Login(login)
+				found.CanLogin = false
+				fake.Put(login, found)
+			},
+		},
+		Block: func(*testing.T, backend.Target) func() {
+			fake.SetBlocked(true)
+			return func() { fake.SetBlocked(false) }
+		},
 		Log: func() string { return "" },
 	})
 }

@@ -69,6 +69,47 @@ func (s *suite) notEnforced(t *testing.T) {
 	s.wantAnswer(t, on, ref(1, "a"), live, credential.Accepted)
 }
 
+// crippled is a login with the right password that cannot do its work. It is Rejected, since what took its work away is final,
+// and not an error for somebody else: the version that is staged again works.
+func (s *suite) crippled(t *testing.T) {
+	t.Helper()
+	if len(s.Cripple) == 0 {
+		t.Fatal("the harness knows no way to cripple a login")
+	}
+	for name, cripple := range s.Cripple {
+		t.Run(name, func(t *testing.T) { // with a session of its own, closed at its end
+			target := s.Fresh(t)
+			on := s.open(t, s.Backend, target)
+			live := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
+			s.wantAnswer(t, on, ref(1, "a"), live, credential.Accepted)
+			cripple(t, target, live.String(credential.KeyUsername))
+			answer, err := on.Verify(s.context(t), ref(1, "a"), live)
+			s.heard(err)
+			if class := fault.Classify(err); answer != credential.Rejected || class != fault.ClassNone && class != fault.ClassTransient {
+				t.Errorf("got %s, %v; want Rejected, and no error or a transient one", answer, err)
+			}
+			s.stage(t, on, ref(1, "a"), live)
+			s.wantAnswer(t, on, ref(1, "a"), live, credential.Accepted)
+		})
+	}
+}
+
+// blocked is a login that cannot do its work until somebody changes what it is for.
+func (s *suite) blocked(t *testing.T) {
+	t.Helper()
+	target := s.Fresh(t)
+	on := s.open(t, s.Backend, target)
+	live := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
+	end := s.Block(t, target)
+	answer, err := on.Verify(s.context(t), ref(1, "a"), live)
+	s.heard(err)
+	if class := fault.Classify(err); answer != credential.Rejected || class != fault.ClassBlocked && class != fault.ClassPermanent || fault.ReasonOf(err, "") == "" {
+		t.Errorf("got %s, %v; want Rejected, with a reason and whom it waits for", answer, err)
+	}
+	end()
+	s.wantAnswer(t, on, ref(1, "a"), live, credential.Accepted)
+}
+
 func (s *suite) counted(t *testing.T) {
 	t.Helper()
 	target := s.Fresh(t)

@@ -40,6 +40,7 @@ type Fake struct {
 	hang      bool
 	before    map[string]func()
 	trust     bool
+	blocked   bool
 	report    backend.Report
 	check     error
 	preflight error
@@ -74,6 +75,9 @@ func (f *Fake) Before(method string, fn func()) {
 
 // SetTrust makes the server accept every password, or ends that.
 func (f *Fake) SetTrust(trust bool) { f.set(func() { f.trust = trust }) }
+
+// SetBlocked makes the database of every login unusable, or ends that.
+func (f *Fake) SetBlocked(blocked bool) { f.set(func() { f.blocked = blocked }) }
 
 // SetCheck sets what Check says.
 func (f *Fake) SetCheck(report backend.Report, err error) {
@@ -272,6 +276,10 @@ func (s *fakeSession) Verify(ctx context.Context, ref credential.Ref, material c
 		if !s.fake.accepts(name, material.String(credential.KeyPassword)) {
 			answer = credential.Rejected
 			return nil
+		}
+		if s.fake.blocked {
+			answer = credential.Rejected
+			return fault.Blocked(fault.DatabaseNotFound, errors.New("verifying: the database does not exist"))
 		}
 		if s.fake.trust {
 			return fault.Permanent(fault.AuthenticationNotEnforced, errors.New("verifying: a wrong password was accepted too"))

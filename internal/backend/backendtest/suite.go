@@ -35,6 +35,11 @@ type Harness struct {
 	Outage func(t *testing.T) (end func())
 	// Open makes the server accept every password until the result is called.
 	Open func(t *testing.T) (end func())
+	// Cripple are ways in which an administrator takes a login's work away without touching its password, by what they are.
+	// Staging its version again gives it back.
+	Cripple map[string]func(t *testing.T, target backend.Target, login string)
+	// Block makes the target itself unusable, which no staging mends, until the result is called.
+	Block func(t *testing.T, target backend.Target) (end func())
 	// Log gives everything that the server has logged.
 	Log func() string
 }
@@ -77,6 +82,8 @@ func Run(t *testing.T, harness Harness) {
 		{"a wrong password and an absent login are rejected", (*suite).rejected},
 		{"nothing but Unknown is said while the server is away", (*suite).away},
 		{"a server that takes any password proves nothing", (*suite).notEnforced},
+		{"a login that cannot do its work is not accepted, and staging again mends it", (*suite).crippled},
+		{"what staging does not mend is rejected with who must act", (*suite).blocked},
 		{"sessions are counted per version", (*suite).counted},
 		{"preflight names what stands in the way and changes nothing", (*suite).preflight},
 		{"every call ends with its context", (*suite).ended},

@@ -9,7 +9,7 @@
 //
 // # One transaction
 //
-// Stage and Retire lock the login (an advisory lock in the database "postgres", which is one per server), alter it, then
+// Stage and Retire lock the login (an advisory lock, which holds among those that work from one database), alter it, then
 // read the mark that is on it, give up if that is newer or somebody else's, and write ours:
 //
 //	COMMENT ON ROLE orders_app_a IS 'rekey <cluster>/<namespace>/<name> seq=7'
@@ -21,11 +21,12 @@
 // # Verify
 //
 // A login over the TLS of the spec, as the application does it: SCRAM only, bound to the TLS channel. It must act as the
-// owner, and a wrong password must be refused. The admin's connection decides nothing but whether a refusal is final.
+// owner, and a wrong password must be refused. The admin's connection decides only whether a refusal is final, and finds
+// out from the catalog why: what Stage gives and the login lacks is Rejected, and staging again mends it (capability.go).
 //
 // # What the admin needs
 //
-// The database "postgres" must be there and admit the admin. Up to PostgreSQL 15:
+// The database "postgres" must admit the admin, or the one that the spec names, or the credential's. Up to PostgreSQL 15:
 //
 //	CREATE ROLE rotator LOGIN CREATEROLE PASSWORD '...';
 //

@@ -4,9 +4,13 @@
 package postgres
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
@@ -66,4 +70,34 @@ func TestNarrowingWhatIsAllowedKeepsNoOldLoginAlive(t *testing.T) {
 	if mark, err := narrowed.Marker(t.Context(), testRef(1, "a")); err != nil || mark.Exists {
 		t.Errorf("after Remove: %+v, %v", mark, err)
 	}
+}
+
+// Every predefined role of this server, held directly, by a step in between, and without inheritance.
+func TestNoMemberOfAPredefinedRoleIsAnOwner(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		conn, err := l.Connect(t.Context(), "postgres")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hangUp(context.Background(), conn)
+		rows, err := conn.Query(t.Context(), `SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'pg\_%' AND rolname <> 'pg_database_owner'`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		predefined, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil || len(predefined) < 10 || !slices.Contains(predefined, "pg_monitor") {
+			t.Fatalf("the predefined roles: %v, %v", predefined, err)
+		}
+		for i, name := range predefined {
+			direct, between, behind := fmt.Sprintf("pre_%d", i), fmt.Sprintf("pre_%d_between", i), fmt.Sprintf("pre_%d_behind", i)
+			mustExec(t, l, "CREATE ROLE "+direct+" IN ROLE "+name, "CREATE ROLE "+between+" NOINHERIT IN ROLE "+name, "CREATE ROLE "+behind+" NOINHERIT IN ROLE "+between)
+			for _, owner := range []string{direct, behind} {
+				err := checkOwner(t.Context(), conn, owner)
+				wantFault(t, err, fault.ClassPermanent, fault.OwnerForbidden, name)
+			}
+			mustExec(t, l, "DROP ROLE "+behind, "DROP ROLE "+between, "DROP ROLE "+direct)
+		}
+		t.Logf("%d predefined roles on PostgreSQL %d", len(predefined), l.Version)
+	})
 }

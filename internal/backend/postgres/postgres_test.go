@@ -276,6 +276,25 @@ func harness(l *lab) backendtest.Harness {
 				}
 			}
 		},
+		Cripple: map[string]func(*testing.T, backend.Target, string){
+			"NOLOGIN": func(t *testing.T, _ backend.Target, login string) {
+				t.Helper()
+				mustExec(t, l, "ALTER ROLE "+ident(login)+" NOLOGIN")
+			},
+			"not a member": func(t *testing.T, target backend.Target, login string) {
+				t.Helper()
+				mustExec(t, l, "REVOKE "+ident(target.Owner)+" FROM "+ident(login)+map[bool]string{true: " GRANTED BY rotator"}[l.Version >= 16])
+			},
+			"no connection": func(t *testing.T, _ backend.Target, login string) {
+				t.Helper()
+				mustExec(t, l, "ALTER ROLE "+ident(login)+" CONNECTION LIMIT 0")
+			},
+		},
+		Block: func(t *testing.T, target backend.Target) func() {
+			t.Helper()
+			mustExec(t, l, "ALTER DATABASE "+ident(target.Database)+" ALLOW_CONNECTIONS false")
+			return func() { mustExec(t, l, "ALTER DATABASE "+ident(target.Database)+" ALLOW_CONNECTIONS true") }
+		},
 		Log: l.LogText,
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/material"
@@ -74,7 +75,7 @@ func ours(r role, login string, ref credential.Ref) error {
 	return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: its mark names another owner, %q, whose login it is: it stays open, and must not be dropped here", login, r.owner))
 }
 
-// checkRetired looks into the catalog, and then tries to log in. The password is made up and unknown to the server, so
+// checkRetired looks into the catalog, and then tries to log in, unless the spec wants no failed logins. The password is made up and unknown to the server, so
 // that it may be given to any method.
 func (s *session) checkRetired(ctx context.Context, ref credential.Ref, login string) error {
 	var now role
@@ -89,6 +90,9 @@ func (s *session) checkRetired(ctx context.Context, ref credential.Ref, login st
 	still := fault.Transient(fault.StillAccepted, fmt.Errorf("retiring login %q on %s: the server lets it in all the same: see who changes it, or what answers at this address", login, s.endpoint.address()))
 	if now.canLogin && now.owner == ref.Owner() && now.seq == ref.Seq {
 		return still
+	}
+	if s.target.Server.NegativeControl == backend.ControlAtFirst {
+		return nil // the catalog says so; a login would be one that the server logs as failed
 	}
 	wrong, err := material.Password(32, material.Alphanumeric)
 	if err != nil {

@@ -4,6 +4,7 @@
 package pgtest
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -21,7 +22,7 @@ type Authority struct {
 	// PEM is the CA's certificate.
 	PEM  []byte
 	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	key  crypto.Signer
 }
 
 // NewAuthority makes a CA.
@@ -30,6 +31,11 @@ func NewAuthority() (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a CA key: %w", err)
 	}
+	return AuthorityOf(key)
+}
+
+// AuthorityOf makes a CA that signs with the key.
+func AuthorityOf(key crypto.Signer) (*Authority, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "pgtest CA"},
 		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2049, 1, 1, 0, 0, 0, 0, time.UTC),

@@ -306,7 +306,7 @@ func (s *Server) Connect(ctx context.Context, database string) (*pgx.Conn, error
 	if s.options.Plain {
 		mode = "disable"
 	}
-	config, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=%s application_name=pgtest", s.Host, s.Port, Superuser, database, mode))
+	config, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=%s application_name=pgtest channel_binding=disable", s.Host, s.Port, Superuser, database, mode))
 	if err != nil {
 		return nil, fmt.Errorf("configuring a superuser's connection: %w", err)
 	}

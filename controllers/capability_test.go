@@ -1,0 +1,158 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/fault"
+)
+
+// incapacity is what takes a published login's work away. %[1]s is the login, %[2]s its owner, %[3]s its database.
+type incapacity struct {
+	do []string
+	// undo is what people do; empty where rekey mends it.
+	undo []string
+	// reason of Ready and words of its message meanwhile.
+	reason string
+	words  []string
+}
+
+var incapacities = map[string]incapacity{
+	"NOLOGIN":               {do: []string{"ALTER ROLE %[1]s NOLOGIN"}, reason: "CredentialRejected", words: []string{"NOLOGIN"}},
+	"a limit of 0":          {do: []string{"ALTER ROLE %[1]s CONNECTION LIMIT 0"}, reason: "CredentialRejected", words: []string{"connection limit is 0"}},
+	"a lost membership":     {do: []string{"REVOKE %[2]s FROM %[1]s%[4]s"}, reason: "CredentialRejected", words: []string{`GRANT "%[2]s" TO "%[1]s"`}},
+	"another role":          {do: []string{"ALTER ROLE %[1]s IN DATABASE %[3]s SET role = 'none'"}, reason: "CredentialRejected", words: []string{"RESET role"}},
+	"a dropped database":    {do: []string{"DROP DATABASE %[3]s"}, undo: []string{"CREATE DATABASE %[3]s OWNER %[2]s"}, reason: "DatabaseNotFound", words: []string{`CREATE DATABASE "%[3]s"`}},
+	"a closed database":     {do: []string{"ALTER DATABASE %[3]s ALLOW_CONNECTIONS false"}, undo: []string{"ALTER DATABASE %[3]s ALLOW_CONNECTIONS true"}, reason: "LoginForbidden", words: []string{"ALLOW_CONNECTIONS"}},
+	"CONNECT that is taken": {do: []string{"REVOKE CONNECT ON DATABASE %[3]s FROM PUBLIC, %[2]s"}, undo: []string{"GRANT CONNECT ON DATABASE %[3]s TO %[2]s"}, reason: "LoginForbidden", words: []string{`GRANT CONNECT ON DATABASE "%[3]s" TO "%[2]s"`}},
+}
+
+// A login that cannot do its work is not Ready, whatever took its work away; the cause is told once, and with it what helps.
+// What rekey gave it, it gives again.
+func TestALoginThatCannotDoItsWorkIsNotReady(t *testing.T) {
+	for _, version := range versions {
+		server := sharedServer(t, version)
+		for name, tc := range incapacities {
+			t.Run(fmt.Sprintf("%d/%s", version, name), func(t *testing.T) {
+				w := newPGWorld(t, server)
+				database, login := w.base+"_db", w.credential.Spec.Username+"_a"
+				grantor := map[bool]string{true: " GRANTED BY " + w.admin}[version >= 16]
+				names := strings.NewReplacer("%[1]s", login, "%[2]s", w.owner, "%[3]s", database, "%[4]s", grantor)
+				run := func(statements []string) {
+					for _, statement := range statements {
+						w.sql(names.Replace(statement))
+					}
+				}
+				run([]string{"CREATE DATABASE %[3]s OWNER %[2]s"})
+				w.credential.Spec.Database = database
+				ready(w.world, w.object, w.credential)
+				w.wantCondition(w.credential, v1alpha1.ConditionVerified, "True/LoggedIn")
+				published := w.secret("orders-db")
+
+				run(tc.do)
+				w.step(90 * time.Minute)
+				w.reconcile(w.credential)
+				w.wantCondition(w.credential, v1alpha1.ConditionReady, "False/"+tc.reason)
+				w.wantCondition(w.credential, v1alpha1.ConditionVerified, "False/"+tc.reason)
+				for _, word := range tc.words {
+					if said := describeConditions(w.credential); !strings.Contains(said, names.Replace(word)) {
+						t.Errorf("nothing says %q: %s", names.Replace(word), said)
+					}
+				}
+				if len(tc.undo) > 0 {
+					for range 3 {
+						w.step(20 * time.Minute)
+						w.reconcile(w.credential)
+						w.wantCondition(w.credential, v1alpha1.ConditionReady, "False/"+tc.reason)
+					}
+					if count := strings.Count(strings.Join(w.events(), "\n"), "Warning "+tc.reason); count != 1 {
+						t.Errorf("told %d times, want once", count)
+					}
+					run(tc.undo)
+				}
+				for range 5 {
+					w.step(time.Minute)
+					w.reconcile(w.credential)
+				}
+				if len(tc.undo) > 0 {
+					w.step(time.Hour)
+					w.settle(w.credential, 5)
+				}
+				w.wantCondition(w.credential, v1alpha1.ConditionReady, "True/Published")
+				w.wantCondition(w.credential, v1alpha1.ConditionVerified, "True/LoggedIn")
+				if !w.accepted(published) {
+					t.Error("the login that was published does not work again")
+				}
+			})
+		}
+	}
+}
+
+func TestWhatIsTriedOfAWrongPasswordIsSaid(t *testing.T) {
+	w := newWorld(t)
+	server, object := aServer(), aCredential()
+	server.Spec.NegativeControl = v1alpha1.NegativeControlAtFirst
+	ready(w, aPolicy(), anAdminSecret(), server, object)
+	said := describeConditions(object)
+	if !strings.Contains(said, "negativeControl") || strings.Contains(said, "and a wrong password was refused") {
+		t.Errorf("Verified does not say that no wrong password is tried any more: %s", said)
+	}
+}
+
+// The pages say how often a server is looked at.
+func TestAServerIsLookedAtAsOftenAsThePagesSay(t *testing.T) {
+	spoken := map[time.Duration]string{30 * time.Second: "every 30 seconds", 5 * time.Minute: "every five minutes"}
+	for _, path := range []string{"../docs/databaseserver.md", "../docs/runbooks/README.md"} {
+		page, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, pace := range []time.Duration{lookAgainBroken, lookAgainHealthy} {
+			if words, known := spoken[pace]; !known || !strings.Contains(strings.ReplaceAll(string(page), "\n", " "), words) {
+				t.Errorf("%s does not say that it is every %s", path, pace)
+			}
+		}
+	}
+	for name, tc := range map[string]struct {
+		err  error
+		want time.Duration
+	}{
+		"healthy":            {nil, lookAgainHealthy},
+		"unreachable":        {fault.Transient(fault.ServerUnreachable, errors.New("there is no connection")), lookAgainBroken},
+		"no such database":   {fault.Blocked(fault.DatabaseNotFound, errors.New("it does not exist")), lookAgainBroken},
+		"a bad certificate":  {fault.Permanent(fault.ServerCertificateInvalid, errors.New("it has expired")), lookAgainBroken},
+		"a missing CREATE":   {fault.Permanent(fault.PrivilegeMissing, errors.New("some are missing")), lookAgainBroken},
+		"of another version": {fault.Permanent(fault.ServerUnsupported, errors.New("it is too old")), lookAgainBroken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			server := aServer()
+			w.create(anAdminSecret(), server)
+			w.database.SetCheck(backend.Report{Version: "18.4"}, tc.err)
+			reconciler := w.reconcilerOf(server)
+			const day = 24 * time.Hour
+			for begun := w.clock.Now(); w.clock.Now().Sub(begun) < day; {
+				result, err := reconciler.Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(server)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.step(result.RequeueAfter)
+			}
+			if got, want := w.database.Calls("Check"), int(day/tc.want); got < want-1 || got > want+1 {
+				t.Errorf("asked %d times in a day, want %d", got, want)
+			}
+		})
+	}
+}
