@@ -10,6 +10,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // see ClassicKeyID
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -180,6 +181,27 @@ func AlgorithmOf(public crypto.PublicKey) KeyAlgorithm {
 // SubjectKeyID derives the key identifier of a public key: the leftmost 160 bits of the SHA-256 hash of the subject
 // public key (RFC 7093, section 2, method 1).
 func SubjectKeyID(public crypto.PublicKey) ([]byte, error) {
+	bits, err := keyBits(public)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(bits)
+	return sum[:20], nil
+}
+
+// ClassicKeyID derives the key identifier that OpenSSL writes for subjectKeyIdentifier=hash: the SHA-1 hash of the subject
+// public key (RFC 5280, section 4.2.1.2, method 1). A certificate without one that is signed again will have it.
+func ClassicKeyID(public crypto.PublicKey) ([]byte, error) {
+	bits, err := keyBits(public)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha1.Sum(bits) //nolint:gosec // the standard's identifier of a key, which protects nothing
+	return sum[:], nil
+}
+
+// keyBits are the bits of a public key, without its algorithm.
+func keyBits(public crypto.PublicKey) ([]byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the public key: %w", err)
@@ -191,8 +213,7 @@ func SubjectKeyID(public crypto.PublicKey) ([]byte, error) {
 	if _, err := asn1.Unmarshal(der, &info); err != nil {
 		return nil, fmt.Errorf("decoding the public key: %w", err)
 	}
-	sum := sha256.Sum256(info.Key.Bytes)
-	return sum[:20], nil
+	return info.Key.Bytes, nil
 }
 
 // samePublicKey reports whether a and b are one key.

@@ -103,7 +103,8 @@ func Parse(crt, key, anchors []byte) (*Authority, error) {
 }
 
 // checkKey checks that the key is that of the first certificate, and sets how leaves name it. A certificate without a subject
-// key identifier is found by its name; its leaves still get the authority key identifier that each must have.
+// key identifier is found by its name; its leaves still get the authority key identifier that each must have, which is the one
+// that openssl gives the key when it is signed again.
 func (a *Authority) checkKey(certificates []*x509.Certificate) error {
 	for i, certificate := range certificates {
 		public, ok := certificate.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
@@ -117,7 +118,7 @@ func (a *Authority) checkKey(certificates []*x509.Certificate) error {
 			return nil
 		}
 		var err error
-		if a.keyID, err = material.SubjectKeyID(certificate.PublicKey); err != nil {
+		if a.keyID, err = material.ClassicKeyID(certificate.PublicKey); err != nil {
 			return invalid("%w", err)
 		}
 		return nil
