@@ -29,21 +29,34 @@ import (
 
 // operator is rekey with its manager, as main.go starts it, but for the lease.
 type operator struct {
-	stop func()
+	stop     func()
+	registry *prometheus.Registry
 
 	mu     sync.Mutex
 	errors int
+	left   []string
 }
 
 // startOperator runs rekey for one namespace, with the API server of the configuration, until it is stopped.
 func startOperator(t *testing.T, config *rest.Config, namespace string, database backend.Backend) *operator {
 	t.Helper()
+	return startOperatorIn(t, config, []string{namespace}, namespace, database)
+}
+
+// startOperatorIn runs rekey for some namespaces, for all where there are none, until it is stopped.
+func startOperatorIn(t *testing.T, config *rest.Config, namespaces []string, operatorNamespace string, database backend.Backend) *operator {
+	t.Helper()
 	scheme, err := world.Scheme()
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &operator{}
+	o := &operator{registry: prometheus.NewRegistry()}
 	log := funcr.NewJSON(func(line string) {
+		if strings.Contains(line, `"leftBehind":`) {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			o.left = append(o.left, line)
+		}
 		if strings.Contains(line, `"error":`) {
 			o.mu.Lock()
 			defer o.mu.Unlock()
@@ -57,7 +70,7 @@ func startOperator(t *testing.T, config *rest.Config, namespace string, database
 	config.Wrap(rights.Wrap)
 	config.QPS = -1
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme, Logger: log, Cache: controllers.CacheOptions([]string{namespace}, namespace, rights),
+		Scheme: scheme, Logger: log, Cache: controllers.CacheOptions(namespaces, operatorNamespace, rights),
 		Client:     client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}},
 		Metrics:    metricsserver.Options{BindAddress: "0"},
 		Controller: ctrlconfig.Controller{SkipNameValidation: new(true)},
@@ -66,8 +79,8 @@ func startOperator(t *testing.T, config *rest.Config, namespace string, database
 		t.Fatal(err)
 	}
 	_, err = controllers.Setup(t.Context(), mgr, controllers.Options{
-		Namespaces: []string{namespace}, OperatorNamespace: namespace, Workers: 8, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
-		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: database}, KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(), Rights: rights,
+		Namespaces: namespaces, OperatorNamespace: operatorNamespace, Workers: 8, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
+		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: database}, KeyPairs: ca.KeyPairs{}, Registry: o.registry, Rights: rights,
 	})
 	if err != nil {
 		t.Fatal(err)
