@@ -7,10 +7,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -221,4 +224,48 @@ func TestANamespaceWithoutItsRoleStopsNobodyElse(t *testing.T) {
 	a.grant(bare)
 	m.until(func() bool { m.get(other.login); return other.login.Status.Revision == 2 }, func() string { return "the right is back and nothing rotates" })
 	m.served(other)
+}
+
+// A cache that may not be filled is empty, and says nothing of what is there: a certificate that is published, and a server that
+// serves, are found all the same, and nothing is made again.
+func TestReadsGoPastACacheThatMayNotBeFilled(t *testing.T) {
+	w := newWorld(t)
+	a := newAccount(w)
+	a.grant(w.namespace)
+	first := startManagedAs(t, w, logr.Discard(), a.user, w.namespace)
+	own := a.tenant(w.namespace)
+	first.served(own)
+	first.stop()
+	revision, serial := own.login.Status.Revision, own.identity.Status.SerialNumber
+
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "rekey-" + w.namespace}}
+	for _, rule := range shippedRules(t, "rbac/role.yaml") {
+		resources := slices.DeleteFunc(slices.Clone(rule.Resources), func(name string) bool { return name == "databaseservers" || name == "certificateauthorities" })
+		role.Rules = append(role.Rules, rbacv1.PolicyRule{APIGroups: rule.APIGroups, Resources: resources, Verbs: rule.Verbs})
+	}
+	role.Rules = append(role.Rules, rbacv1.PolicyRule{APIGroups: []string{"rekey.dev"}, Resources: []string{"databaseservers", "certificateauthorities"}, Verbs: []string{"get"}})
+	if err := w.client.Update(w.ctx, role); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"list", "watch"} {
+		first.until(func() bool {
+			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: a.user.UserName, Groups: a.user.Groups,
+				ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: w.namespace, Verb: verb, Group: "rekey.dev", Resource: "databaseservers"}}}
+			return w.client.Create(w.ctx, review) == nil && !review.Status.Allowed
+		}, func() string { return "the API server does not follow the role" })
+	}
+	m := startManagedAs(t, w, logr.Discard(), a.user, w.namespace)
+	m.refused(own.login, "databaseservers.rekey.dev in namespace "+w.namespace, "config/rbac/role.yaml")
+	m.refused(own.identity, "certificateauthorities.rekey.dev in namespace "+w.namespace, "config/rbac/role.yaml")
+	if err := m.ready(&http.Request{}); err == nil || !strings.Contains(err.Error(), "config/rbac/role.yaml") {
+		t.Errorf("readiness does not name the right that is missing: %v", err)
+	}
+	for _, o := range []client.Object{own.login, own.identity} {
+		if got := condition(o, v1alpha1.ConditionReady); got != "True/Published" {
+			t.Errorf("%s is %s:%s", kindOf(o), got, describeConditions(o))
+		}
+	}
+	if own.login.Status.Revision != revision || own.identity.Status.SerialNumber != serial {
+		t.Error("what was published was made again")
+	}
 }

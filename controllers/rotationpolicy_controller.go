@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/fault"
 )
 
 // policyReconciler says who uses a policy. What it means is read by those.
@@ -30,10 +31,14 @@ func (r *policyReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 	}
 	before := object.DeepCopy()
 	users, err := r.users(ctx, object)
-	if err != nil {
+	switch {
+	case err == nil:
+		object.Status.Users = new(users)
+	case fault.ReasonOf(err, "") != fault.Forbidden:
 		return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lookAgainBroken}, fmt.Errorf("counting the users: %w", err))
+	default:
+		// The policy holds whoever uses it; that the count may be old is said below.
 	}
-	object.Status.Users = new(users)
 	found := report{
 		kind:   "RotationPolicy",
 		reader: statusParts{&object.Status.Conditions, &object.Status.ObservedGeneration},

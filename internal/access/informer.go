@@ -11,6 +11,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -36,9 +37,13 @@ type source struct {
 	kind   string
 	inner  toolscache.ListerWatcherWithContext
 	filled atomic.Bool
-	// at is where it was found to be blind. Only its informer's one loop uses it.
+	// at is where it was found to be blind, behind the mutex of the rights.
 	at *place
 }
+
+// settling is how long a cache that was filled again is given until it is believed: what comes from a watch is in the cache a
+// moment later, and whoever is woken before reads what was there before.
+const settling = time.Second
 
 func (s *source) list(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 	out, err := s.inner.ListWithContext(ctx, options)
@@ -46,7 +51,7 @@ func (s *source) list(ctx context.Context, options metav1.ListOptions) (runtime.
 	case err == nil:
 		s.filled.Store(true)
 	case apierrors.IsForbidden(err):
-		s.refused(err, "list")
+		s.refused(ctx, err, "list")
 		if !s.filled.Load() {
 			s.rights.pretend(s.kind)
 			return &metav1.List{}, nil
@@ -60,32 +65,85 @@ func (s *source) watch(ctx context.Context, options metav1.ListOptions) (watch.I
 	switch {
 	case err == nil:
 		s.filled.Store(true)
-		s.sees()
+		out = s.seeing(ctx, out, options)
 	case apierrors.IsForbidden(err):
-		s.refused(err, "watch")
+		s.refused(ctx, err, "watch")
 	}
 	return out, err
 }
 
-func (s *source) refused(err error, verb string) {
+// refused notes that the cache does not follow any longer. Who is in it would learn of that when it is looked at next, which
+// may be in an hour, and is woken.
+func (s *source) refused(ctx context.Context, err error, verb string) {
 	right, ok := Missing(err)
 	if !ok {
 		right = Right{Verb: verb, Resource: s.kind}
 	}
 	at := place{s.kind, right.Namespace}
 	s.rights.mu.Lock()
-	defer s.rights.mu.Unlock()
+	_, known := s.rights.blind[at]
 	s.at, s.rights.blind[at] = &at, right
+	s.rights.mu.Unlock()
+	if !known {
+		s.rights.awaken(ctx, at.namespace)
+	}
 }
 
-func (s *source) sees() {
-	if s.at == nil {
-		return
-	}
+// seeing has the cache believed again: once it was listed, or once the watch that lists has told of everything.
+func (s *source) seeing(ctx context.Context, from watch.Interface, options metav1.ListOptions) watch.Interface {
 	s.rights.mu.Lock()
-	defer s.rights.mu.Unlock()
-	delete(s.rights.blind, *s.at)
-	s.at = nil
+	at := s.at
+	s.rights.mu.Unlock()
+	switch {
+	case at == nil:
+	case options.SendInitialEvents == nil || !*options.SendInitialEvents:
+		go s.sees(ctx, at)
+	default:
+		return watch.Filter(from, func(e watch.Event) (watch.Event, bool) {
+			if listed(e) {
+				go s.sees(ctx, at)
+			}
+			return e, true
+		})
+	}
+	return from
+}
+
+// listed reports whether a watch that begins with what is there has told of all of it.
+func listed(e watch.Event) bool {
+	if e.Type != watch.Bookmark {
+		return false
+	}
+	object, err := meta.Accessor(e.Object)
+	return err == nil && object.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
+}
+
+// sees ends the blindness that began with at, unless another one began since.
+func (s *source) sees(ctx context.Context, at *place) {
+	pause(ctx, settling)
+	s.rights.mu.Lock()
+	over := s.at == at && ctx.Err() == nil
+	if over {
+		delete(s.rights.blind, *at)
+		s.at = nil
+	}
+	s.rights.mu.Unlock()
+	if over {
+		s.rights.awaken(ctx, at.namespace)
+	}
+}
+
+// awaken wakes whoever is in a namespace, beside what the caller does: it may be the one that fills the cache in which they
+// are looked up.
+func (r *Rights) awaken(ctx context.Context, namespace string) {
+	r.mu.Lock()
+	wake := slices.Clone(r.wake)
+	r.mu.Unlock()
+	go func() {
+		for _, one := range wake {
+			one(ctx, namespace)
+		}
+	}()
 }
 
 func (r *Rights) pretend(kind string) {

@@ -145,8 +145,8 @@ func (r *Rights) note(right Right) {
 	}
 }
 
-// OnReturn has wake called for a namespace in which a right was granted again; the namespace is empty for a right that is
-// needed for the whole cluster.
+// OnReturn has wake called for a namespace in which a right was granted again, or which a cache does or does not follow any
+// longer; the namespace is empty for a right that is needed for the whole cluster.
 func (r *Rights) OnReturn(wake func(ctx context.Context, namespace string)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -202,6 +202,16 @@ func TestACacheThatMayNotBeFilledHoldsNothingUpAndIsNeverEmptied(t *testing.T) {
 	}
 	from := &origin{list: may("list"), watch: may("watch"), items: []corev1.Secret{{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "app", ResourceVersion: "1"}}}}
 	r := New(clocktesting.NewFakePassiveClock(time.Now()))
+	var mu sync.Mutex
+	var woken []string
+	r.OnReturn(func(_ context.Context, namespace string) {
+		mu.Lock()
+		defer mu.Unlock()
+		woken = append(woken, namespace)
+	})
+	wakes := func(want int) func() bool {
+		return func() bool { mu.Lock(); defer mu.Unlock(); return len(woken) == want && woken[want-1] == "web" }
+	}
 	informer := r.NewInformer(from, &corev1.Secret{}, 0, toolscache.Indexers{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -214,11 +224,14 @@ func TestACacheThatMayNotBeFilledHoldsNothingUpAndIsNeverEmptied(t *testing.T) {
 	if _, blind := r.Blind(secret, "other"); blind || len(r.BlindIn("rekey-system")) > 0 || !r.Pretended(secret) {
 		t.Error("one namespace speaks for others")
 	}
+	until(t, "who is in the namespace is not woken when the cache does not follow", wakes(1))
 	from.set(nil, nil)
 	until(t, "the right is back, and the cache is not filled", func() bool { return len(informer.GetStore().ListKeys()) == 1 })
 	until(t, "the right is back, and the cache is said to be blind", func() bool { _, blind := r.Blind(secret, "web"); return !blind })
+	until(t, "who is in the namespace is not woken when the cache follows again", wakes(2))
 	from.set(may("list"), may("watch"))
 	until(t, "the right is lost again, and nobody knows", func() bool { _, blind := r.Blind(secret, "web"); return blind })
+	until(t, "who is in the namespace is not woken when the right is lost", wakes(3))
 	time.Sleep(2 * time.Second)
 	if len(informer.GetStore().ListKeys()) != 1 {
 		t.Error("what was filled once was emptied for want of a right")

@@ -61,6 +61,8 @@ type Options struct {
 	StepTimeout time.Duration
 	// Recorder is told the Events; the world by default.
 	Recorder events.EventRecorder
+	// As makes every request but reads of a cache: the client of somebody with fewer rights. The world's by default.
+	As client.WithWatch
 }
 
 // Process is rekey with nothing in its memory. It has no manager: Pass is all that ever wakes it.
@@ -91,9 +93,12 @@ func (w *World) Start(name string, options Options) *Process {
 	if options.Recorder == nil {
 		options.Recorder = w
 	}
+	if options.As == nil {
+		options.As = w.Client
+	}
 	p.APIClock = controllers.NewAPIClock(options.Clock)
 	p.APIClock.Seen(options.Ahead)
-	p.passes = controllers.NewPasses(p.client(false), p.client(true), options.Recorder, controllers.Options{
+	p.passes = controllers.NewPasses(p.client(options.As, false), p.client(options.As, true), options.Recorder, controllers.Options{
 		OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, APIClock: p.APIClock, StepTimeout: options.StepTimeout,
 		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: options.Backend}, KeyPairs: options.KeyPairs,
 	})
@@ -137,11 +142,15 @@ func (p *Process) through(ctx context.Context, r Request, do func() error) error
 }
 
 // client sends every request through the hook.
-func (p *Process) client(live bool) client.Client {
+func (p *Process) client(as client.WithWatch, live bool) client.Client {
+	reads := p.world.Client
+	if live {
+		reads = as
+	}
 	about := func(verb string, o client.Object) Request {
 		return Request{Process: p.Name, Verb: verb, Kind: KindOf(o), Namespace: o.GetNamespace(), Name: o.GetName(), Live: live, Object: o}
 	}
-	return interceptor.NewClient(p.world.Client, interceptor.Funcs{
+	return interceptor.NewClient(reads, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
 			r := about("get", o)
 			r.Namespace, r.Name = key.Namespace, key.Name
@@ -152,20 +161,20 @@ func (p *Process) client(live bool) client.Client {
 			r.ListOptions.ApplyOptions(opts)
 			return p.through(ctx, r, func() error { return listed(ctx, c, list, opts) })
 		},
-		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-			return p.through(ctx, about("create", o), func() error { return c.Create(ctx, o, opts...) })
+		Create: func(ctx context.Context, _ client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			return p.through(ctx, about("create", o), func() error { return as.Create(ctx, o, opts...) })
 		},
-		Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
-			return p.through(ctx, about("update", o), func() error { return c.Update(ctx, o, opts...) })
+		Update: func(ctx context.Context, _ client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
+			return p.through(ctx, about("update", o), func() error { return as.Update(ctx, o, opts...) })
 		},
-		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, patch client.Patch, opts ...client.PatchOption) error {
-			return p.through(ctx, about("patch", o), func() error { return c.Patch(ctx, o, patch, opts...) })
+		Patch: func(ctx context.Context, _ client.WithWatch, o client.Object, patch client.Patch, opts ...client.PatchOption) error {
+			return p.through(ctx, about("patch", o), func() error { return as.Patch(ctx, o, patch, opts...) })
 		},
-		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
-			return p.through(ctx, about("delete", o), func() error { return c.Delete(ctx, o, opts...) })
+		Delete: func(ctx context.Context, _ client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+			return p.through(ctx, about("delete", o), func() error { return as.Delete(ctx, o, opts...) })
 		},
-		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
-			return p.through(ctx, about("update "+sub, o), func() error { return c.SubResource(sub).Update(ctx, o, opts...) })
+		SubResourceUpdate: func(ctx context.Context, _ client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
+			return p.through(ctx, about("update "+sub, o), func() error { return as.SubResource(sub).Update(ctx, o, opts...) })
 		},
 	})
 }

@@ -95,6 +95,12 @@ func conditionsOf(o client.Object) []metav1.Condition {
 	switch c := o.(type) {
 	case *v1alpha1.CertificateAuthority:
 		return c.Status.Conditions
+	case *v1alpha1.ClusterCertificateAuthority:
+		return c.Status.Conditions
+	case *v1alpha1.ServerIdentity:
+		return c.Status.Conditions
+	case *v1alpha1.RotationPolicy:
+		return c.Status.Conditions
 	case *v1alpha1.ClientIdentity:
 		return c.Status.Conditions
 	case *v1alpha1.DatabaseServer:

@@ -1,0 +1,354 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr/funcr"
+	"github.com/prometheus/client_golang/prometheus"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/controllers"
+	"github.com/rekey/rekey/internal/access"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/test/world"
+)
+
+// cutter ends the watches that are open: the API server asks about rights when a watch begins, and not again.
+type cutter struct {
+	mu   sync.Mutex
+	open []context.CancelFunc
+}
+
+func (c *cutter) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, end := range c.open {
+		end()
+	}
+	c.open = nil
+}
+
+type cutting struct {
+	*cutter
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c cutting) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.URL.Query().Get("watch") != "true" {
+		return c.next.RoundTrip(request)
+	}
+	ctx, end := context.WithCancel(request.Context())
+	c.mu.Lock()
+	c.open = append(c.open, end)
+	c.mu.Unlock()
+	return c.next.RoundTrip(request.WithContext(ctx))
+}
+
+// kept is an operator with its lease, in the rights of an account, that is started again when it ends, as a kubelet does.
+type kept struct {
+	*world.World
+	t        *testing.T
+	warrant  *warrant
+	cutter   *cutter
+	login    *v1alpha1.DatabaseCredential
+	identity *v1alpha1.ClientIdentity
+	objects  []client.Object
+
+	mu       sync.Mutex
+	log      strings.Builder
+	registry *prometheus.Registry
+	ready    healthz.Checker
+	starts   int
+}
+
+func newKept(t *testing.T) *kept {
+	t.Helper()
+	k := &kept{World: world.New(t, nil), t: t, cutter: &cutter{}, login: aCredential("orders"), identity: anIdentity("app")}
+	k.warrant = newWarrant(t, k.Client, k.Namespace, roleOfKinds, roleOfTenant, roleOfElection)
+	k.objects = []client.Object{anAuthority(), aPolicy(), aServer(), k.identity, k.login}
+	return k
+}
+
+// run starts the operator, and starts it again when it ends, until the test does.
+func (k *kept) run() {
+	k.t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(k.t.Context()))
+	var done sync.WaitGroup
+	done.Go(func() {
+		for ctx.Err() == nil {
+			if err := k.once(ctx); err != nil {
+				k.note("the process ended: " + err.Error())
+			}
+		}
+	})
+	k.t.Cleanup(func() { cancel(); done.Wait() })
+}
+
+func (k *kept) note(line string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.log.WriteString(line + "\n")
+}
+
+func (k *kept) once(ctx context.Context) error {
+	scheme, err := world.Scheme()
+	if err != nil {
+		return err
+	}
+	config := world.APIServer()
+	config.Impersonate, config.QPS = k.warrant.user, -1
+	apiClock, rights, registry := controllers.NewAPIClock(clock.RealClock{}), access.New(clock.RealClock{}), prometheus.NewRegistry()
+	config.Wrap(apiClock.Wrap)
+	config.Wrap(rights.Wrap)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return cutting{k.cutter, next} })
+	lease, renew, retry := 4*time.Second, 3*time.Second, time.Second
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: scheme, Logger: funcr.NewJSON(k.note, funcr.Options{}), Cache: controllers.CacheOptions([]string{k.Namespace}, k.Namespace, rights),
+		Client:         client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}},
+		Metrics:        metricsserver.Options{BindAddress: "0"},
+		Controller:     ctrlconfig.Controller{SkipNameValidation: new(true)},
+		LeaderElection: true, LeaderElectionID: "rekey.rekey.dev", LeaderElectionNamespace: k.Namespace, LeaderElectionReleaseOnCancel: true,
+		LeaseDuration: &lease, RenewDeadline: &renew, RetryPeriod: &retry,
+	})
+	if err != nil {
+		return err
+	}
+	flush, err := controllers.Setup(ctx, mgr, controllers.Options{
+		Namespaces: []string{k.Namespace}, OperatorNamespace: k.Namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
+		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: k.Backend}, KeyPairs: ca.KeyPairs{}, Registry: registry, Rights: rights,
+	})
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	k.registry, k.ready = registry, controllers.CachesFilled(mgr.GetCache(), k.Namespace, rights)
+	k.starts++
+	k.mu.Unlock()
+	err = mgr.Start(ctx)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	flush(last)
+	return err
+}
+
+// metric tells whether the right is shown as missing.
+func (k *kept) metric(g grant) bool {
+	k.mu.Lock()
+	registry := k.registry
+	k.mu.Unlock()
+	if registry == nil {
+		return false
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		k.note("the metrics cannot be read: " + err.Error())
+		return false
+	}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			labels := map[string]string{}
+			for _, label := range metric.GetLabel() {
+				labels[label.GetName()] = label.GetValue()
+			}
+			if family.GetName() == "rekey_permission_missing" && labels["verb"] == g.verb && labels["resource"] == g.right("").Name() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (k *kept) logged(words ...string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return with(strings.Split(k.log.String(), "\n"), words...)
+}
+
+func (k *kept) unready() string {
+	k.mu.Lock()
+	ready := k.ready
+	k.mu.Unlock()
+	if ready == nil {
+		return "it has not begun"
+	}
+	if err := ready(httptest.NewRequestWithContext(k.t.Context(), http.MethodGet, "/readyz", nil)); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// served waits until all objects but those of a kind that nobody can know of are ready.
+func (k *kept) served(clean bool, but ...string) {
+	k.t.Helper()
+	for _, o := range k.objects {
+		if slices.Contains(but, strings.ToLower(world.KindOf(o))) {
+			continue
+		}
+		until(k.t, func() bool {
+			if k.Client.Get(k.Ctx, client.ObjectKeyFromObject(o), o) != nil {
+				return false
+			}
+			return isReady(o) && (!clean || healthy(o) && !strings.Contains(describe(o), "rekey may not"))
+		}, func() string { return world.KindOf(o) + " is not served:" + describe(o) })
+	}
+}
+
+func (k *kept) begin() {
+	k.t.Helper()
+	k.Create(append([]client.Object{anAdmin()}, k.objects...)...)
+}
+
+func (k *kept) rotates(revision int64) {
+	k.t.Helper()
+	until(k.t, func() bool {
+		if k.Client.Get(k.Ctx, client.ObjectKeyFromObject(k.login), k.login) != nil {
+			return false
+		}
+		metav1.SetMetaDataAnnotation(&k.login.ObjectMeta, v1alpha1.AnnotationRotate, fmt.Sprint("to ", revision))
+		return k.Client.Update(k.Ctx, k.login) == nil
+	}, func() string { return "the annotation could not be set" })
+	until(k.t, func() bool {
+		return k.Client.Get(k.Ctx, client.ObjectKeyFromObject(k.login), k.login) == nil && k.login.Status.Revision == revision
+	}, func() string { return fmt.Sprintf("revision %d is not reached:%s", revision, describe(k.login)) })
+}
+
+// loss is what is taken away of one resource at once.
+type loss struct {
+	grants []grant
+	late   bool // in the middle of a life, and not from the start
+}
+
+func (l loss) String() string {
+	var names []string
+	for _, g := range l.grants {
+		names = append(names, g.verb)
+	}
+	when := "from the start"
+	if l.late {
+		when = "in the middle"
+	}
+	return strings.Join(names, "+") + " " + l.grants[0].right("").Name() + ", " + when
+}
+
+// losses of a manager: whatever fills a cache, and what the election of a leader and Events take.
+func losses(t *testing.T) []loss {
+	t.Helper()
+	var out []loss
+	resources := map[string][]grant{}
+	for _, g := range grantsOf(t, roleOfKinds, roleOfTenant, roleOfElection) {
+		switch {
+		case g.verb == "list" || g.verb == "watch":
+			resources[g.resource] = append(resources[g.resource], g)
+			out = append(out, loss{grants: []grant{g}}, loss{[]grant{g}, true})
+		case g.role == roleOfElection && g.resource == "leases", g.group == eventsv1.GroupName && g.verb == "create":
+			out = append(out, loss{grants: []grant{g}}, loss{[]grant{g}, true})
+		}
+	}
+	for _, both := range resources {
+		out = append(out, loss{grants: both}, loss{both, true})
+	}
+	slices.SortFunc(out, func(a, b loss) int { return strings.Compare(a.String(), b.String()) })
+	return out
+}
+
+func (l loss) of(verbs ...string) bool {
+	return slices.ContainsFunc(l.grants, func(g grant) bool { return slices.Contains(verbs, g.verb) })
+}
+
+// unknown is the kind of which a process that begins cannot know any object.
+func (l loss) unknown() string {
+	if l.late || !l.of("list") || !l.of("watch") {
+		return ""
+	}
+	return map[string]string{"clientidentities": "clientidentity", "databasecredentials": "databasecredential", "databaseservers": "databaseserver",
+		"certificateauthorities": "certificateauthority", "rotationpolicies": "rotationpolicy"}[l.grants[0].resource]
+}
+
+func (k *kept) play(l loss) {
+	k.t.Helper()
+	lease := l.grants[0].resource == "leases"
+	if l.late {
+		k.run()
+		k.begin()
+		k.served(true)
+		k.warrant.take(l.grants...)
+		k.cutter.cut()
+	} else {
+		k.warrant.take(l.grants...)
+		k.run()
+		k.begin()
+	}
+	said := func(g grant) bool {
+		return k.metric(g) && k.logged("A right is missing", `"`+g.verb+`"`, g.right("").Name(), g.right(k.Namespace).Grant())
+	}
+	// Lists are asked for where watches are refused only, and whoever has the lease only updates it.
+	asked := func(g grant) bool {
+		return !(g.verb == "list" && !l.of("watch")) && !(lease && l.late && g.verb != "update")
+	}
+	for _, g := range l.grants {
+		if asked(g) {
+			until(k.t, func() bool { return said(g) }, func() string {
+				return "log or metric do not say that rekey may not " + g.String() + ":\n" + k.log.String()
+			})
+		}
+	}
+	switch {
+	case lease:
+		if asked(l.grants[0]) {
+			until(k.t, func() bool { return strings.Contains(k.unready(), "leases") }, func() string { return "readiness does not name the lease: " + k.unready() })
+		}
+	default:
+		k.served(false, l.unknown())
+		if l.unknown() != "databasecredential" {
+			k.rotates(2)
+		}
+		if l.of("watch") {
+			until(k.t, func() bool { return strings.Contains(k.unready(), l.grants[0].resource) }, func() string { return "readiness does not name what is missing: " + k.unready() })
+		}
+	}
+	k.warrant.giveBack()
+	k.served(true)
+	until(k.t, func() bool { return k.unready() == "" && !slices.ContainsFunc(l.grants, k.metric) }, func() string { return "everything is back, and it says: " + k.unready() })
+	if !lease && k.starts > 1 {
+		k.t.Errorf("the process ended: it was started %d times", k.starts)
+	}
+	if k.login.Status.Revision == 1 { // the overlap of another rotation would take longer than the test
+		k.rotates(2)
+	}
+}
+
+// T1, R24: whatever a manager needs besides its passes is taken away on a real API server, from the start and in the middle of
+// a life: what does not need it goes on, log, metric and readiness name the right, and nobody has to help.
+func TestEveryRightOfTheManagerThatIsTakenAway(t *testing.T) {
+	all, chance := losses(t), seeded(t)
+	chance.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	tried := all[:min(len(all), sized(8, len(all)))]
+	t.Logf("%d of %d losses", len(tried), len(all))
+	for _, l := range tried {
+		t.Run(l.String(), func(t *testing.T) {
+			t.Parallel()
+			newKept(t).play(l)
+		})
+	}
+}

@@ -1,0 +1,311 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/access"
+	"github.com/rekey/rekey/test/world"
+)
+
+// estateOfRights is one object of every kind, and one process with the rights of the shipped roles, on an API server that
+// enforces them.
+type estateOfRights struct {
+	*scene
+	warrant  *warrant
+	login    *v1alpha1.DatabaseCredential
+	identity *v1alpha1.ClientIdentity
+	server   *v1alpha1.ServerIdentity
+	objects  []client.Object
+	refused  map[access.Right]int
+}
+
+func newEstateOfRights(t *testing.T, secrets string) *estateOfRights {
+	t.Helper()
+	s := &scene{World: world.New(t, nil), t: t, requests: map[string]int{}}
+	e := &estateOfRights{scene: s, warrant: newWarrant(t, s.Client, s.Namespace, roleOfKinds, secrets), refused: map[access.Right]int{},
+		login: aCredential("orders"), identity: anIdentity("app")}
+	s.restart(world.Options{As: e.warrant.client()})
+	s.setHook(func(_ context.Context, _ world.Request, do func() error) error {
+		err := do()
+		if right, ok := access.Missing(err); ok {
+			e.refused[right]++
+		}
+		return err
+	})
+	everywhere := &v1alpha1.ClusterCertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: "of-" + s.Namespace}, Spec: v1alpha1.ClusterAuthoritySpec{
+		AuthoritySpec: anAuthority().Spec, NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: s.Namespace}}}}
+	everywhere.Spec.SecretName = "cluster-ca"
+	everywhere.Spec.Constraints.DNSNames = []v1alpha1.DNSPattern{"*.example.internal"}
+	e.server = &v1alpha1.ServerIdentity{ObjectMeta: metav1.ObjectMeta{Name: "api"}, Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
+		AuthorityRef: v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: v1alpha1.ObjectName(everywhere.Name)},
+		DNSNames:     []v1alpha1.DNSName{"api.example.internal"}, Lifetime: duration(24 * time.Hour), SecretName: "api-mtls"}}}
+	e.objects = []client.Object{anAuthority(), everywhere, aPolicy(), aServer(), e.identity, e.server, e.login}
+	return e
+}
+
+func (e *estateOfRights) begin() {
+	e.t.Helper()
+	e.Create(append([]client.Object{anAdmin()}, e.objects...)...)
+}
+
+// together has all objects live side by side for a while, each pass when the one before asked for it. It gives the number of
+// passes. No pass may hang.
+func (e *estateOfRights) together(during time.Duration, after ...func()) int {
+	e.t.Helper()
+	end, next, passes := e.Clock.Now().Add(during), map[client.Object]time.Time{}, 0
+	for _, o := range e.objects {
+		next[o] = e.Clock.Now()
+	}
+	for ; len(next) > 0; passes++ {
+		var first client.Object
+		for _, o := range e.objects {
+			if at, ok := next[o]; ok && (first == nil || at.Before(next[first])) {
+				first = o
+			}
+		}
+		if !next[first].Before(end) {
+			break
+		}
+		e.Clock.SetTime(next[first])
+		begun := time.Now()
+		wait := e.pass(first)
+		if took := time.Since(begun); took > slowest {
+			e.t.Errorf("a pass over %s %s took %s", world.KindOf(first), first.GetName(), took)
+		}
+		for _, check := range after {
+			check()
+		}
+		if delete(next, first); wait > 0 {
+			next[first] = e.Clock.Now().Add(wait)
+		}
+		if passes > 5000 {
+			e.t.Fatalf("%s %s goes on without end:%s", world.KindOf(first), first.GetName(), describe(first))
+		}
+	}
+	e.Clock.SetTime(end)
+	return passes
+}
+
+// told tells whether any object says in a condition that the right is missing, and which manifest grants it.
+func (e *estateOfRights) told(g grant) bool {
+	for _, o := range e.objects {
+		for _, c := range conditionsOf(o) {
+			for _, right := range []access.Right{g.right(e.Namespace), g.right("")} {
+				if strings.Contains(c.Message, "rekey may not "+right.String()) && strings.Contains(c.Message, right.Grant()) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (e *estateOfRights) describeAll() string {
+	var out strings.Builder
+	for _, o := range e.objects {
+		fmt.Fprintf(&out, "\n%s %s%s", world.KindOf(o), o.GetName(), describe(o))
+	}
+	return out.String()
+}
+
+func (e *estateOfRights) refusals() int {
+	n := 0
+	for _, count := range e.refused {
+		n += count
+	}
+	return n
+}
+
+// works tells what of that which was published does not work.
+func (e *estateOfRights) works() string {
+	if secret := e.find(string(e.login.Spec.SecretName)); !e.accepted(secret) {
+		return "the login that is published is refused"
+	}
+	for _, name := range []v1alpha1.ObjectName{e.identity.Spec.SecretName, e.server.Spec.SecretName} {
+		if secret := e.find(string(name)); secret == nil || len(secret.Data["tls.crt"]) == 0 || len(secret.Data["tls.key"]) == 0 {
+			return "Secret " + string(name) + " lost its certificate"
+		}
+	}
+	return ""
+}
+
+// wellAgain wants every object in order, and not a word about a right.
+func (e *estateOfRights) wellAgain() {
+	e.t.Helper()
+	for _, o := range e.objects {
+		if !healthy(o) || strings.Contains(describe(o), "rekey may not") {
+			e.t.Errorf("the right is back for more than an hour, and %s %s is not well:%s", world.KindOf(o), o.GetName(), describe(o))
+		}
+	}
+	if problem := e.works(); problem != "" {
+		e.t.Error("in the end: " + problem)
+	}
+}
+
+// moments of a life at which a right goes.
+var moments = map[string]func(e *estateOfRights, g grant){
+	"from the start": func(e *estateOfRights, g grant) {
+		e.warrant.take(g)
+		e.begin()
+		e.missing(g, nil)
+		if strings.HasSuffix(g.resource, "/status") {
+			if problem := e.works(); problem != "" {
+				e.t.Errorf("a status that cannot be written kept the work from being done: %s", problem)
+			}
+		}
+		e.warrant.giveBack()
+		e.together(70 * time.Minute)
+		e.wellAgain()
+	},
+	"before everything is due": func(e *estateOfRights, g grant) {
+		e.settledEstate()
+		e.warrant.take(g)
+		e.Step(interval + time.Minute)
+		e.missing(g, e.works)
+		e.warrant.giveBack()
+		e.together(70 * time.Minute)
+		e.wellAgain()
+		if e.login.Status.Revision < 2 || e.identity.Status.Revision < 2 || e.server.Status.Revision < 2 {
+			e.t.Errorf("the right is back, and what was due is not done: revisions %d, %d, %d", e.login.Status.Revision, e.identity.Status.Revision, e.server.Status.Revision)
+		}
+	},
+	"in the overlap": func(e *estateOfRights, g grant) {
+		e.settledEstate()
+		e.Edit(e.login, func() { metav1.SetMetaDataAnnotation(&e.login.ObjectMeta, v1alpha1.AnnotationRotate, "now") })
+		e.settle(e.login)
+		if len(e.open(e.login)) != 2 {
+			e.t.Fatalf("there is no overlap:%s", describe(e.login))
+		}
+		e.warrant.take(g)
+		e.missing(g, e.works)
+		e.warrant.giveBack()
+		e.together(70 * time.Minute)
+		e.wellAgain()
+		if open := e.open(e.login); len(open) != 1 {
+			e.t.Errorf("the right is back, and %v are still accepted", open)
+		}
+	},
+	"at a deletion that keeps":  func(e *estateOfRights, g grant) { e.deletes(g, v1alpha1.DeletionRetain) },
+	"at a deletion that cleans": func(e *estateOfRights, g grant) { e.deletes(g, v1alpha1.DeletionDelete) },
+}
+
+func (e *estateOfRights) settledEstate() {
+	e.t.Helper()
+	e.begin()
+	e.together(15 * time.Minute)
+	for _, o := range e.objects {
+		if !healthy(o) {
+			e.t.Fatalf("%s %s is not well before anything is taken away:%s", world.KindOf(o), o.GetName(), describe(o))
+		}
+	}
+	e.Events()
+	e.refused = map[access.Right]int{}
+}
+
+// missing lives for a while without the right: what works goes on working, it is said which right is missing, and the API
+// server is not asked without end.
+func (e *estateOfRights) missing(g grant, works func() string) {
+	e.t.Helper()
+	e.counted()
+	harmed := ""
+	passes := e.together(30*time.Minute, func() {
+		if works != nil && harmed == "" {
+			harmed = works()
+		}
+	})
+	if harmed != "" {
+		e.t.Errorf("without the right %s", harmed)
+	}
+	writes, all := e.counted()
+	if writes > 250 || all > 2500 {
+		e.t.Errorf("half an hour of seven objects took %d writes and %d requests", writes, all)
+	}
+	e.t.Logf("%d passes, %d writes, %d requests, %d refused", passes, writes, all, e.refusals())
+	if e.refusals() > 0 && !strings.HasSuffix(g.resource, "/status") && !e.told(g) {
+		e.t.Errorf("%d requests were refused, and no condition says that rekey may not %s:%s", e.refusals(), g.right(e.Namespace), e.describeAll())
+	}
+}
+
+// deletes wants a deletion to end in bounded time, or at once when the object may be updated again.
+func (e *estateOfRights) deletes(g grant, policy v1alpha1.DeletionPolicy) {
+	e.t.Helper()
+	e.login.Spec.DeletionPolicy, e.identity.Spec.DeletionPolicy = policy, policy
+	e.settledEstate()
+	e.warrant.take(g)
+	e.Delete(e.login)
+	e.Delete(e.identity)
+	e.together(25 * time.Minute)
+	gone := func() bool {
+		return apierrors.IsNotFound(e.Client.Get(e.Ctx, client.ObjectKeyFromObject(e.login), &v1alpha1.DatabaseCredential{}))
+	}
+	itself := g.verb == "update" && g.resource == "databasecredentials"
+	if gone() == itself {
+		e.t.Errorf("25 minutes after the deletion: gone is %v:%s", gone(), describe(e.login))
+	}
+	if itself && !e.told(g) {
+		e.t.Errorf("the deletion waits, and nothing says for what:%s", describe(e.login))
+	}
+	events := e.Events()
+	if open := e.open(e.login); policy == v1alpha1.DeletionDelete && len(open) > 0 && !with(events, "LeftBehind", "rekey may not "+g.verb) {
+		e.t.Errorf("%v stay behind, and nobody was told why: %v", open, events)
+	}
+	e.warrant.giveBack()
+	e.together(2 * time.Minute)
+	if !gone() {
+		e.t.Errorf("the right is back, and the object is still there:%s", describe(e.login))
+	}
+}
+
+// I9, T1: every right that the shipped roles grant is taken away on a real API server, at every moment of a life: nothing
+// hangs, nothing that works is harmed, one condition names the right and its manifest, and all is well when it is back.
+// Whatever a manager alone asks for (lists, watches, Events, leases) is in TestEveryRightOfTheManagerThatIsTakenAway.
+func TestEveryRightThatIsTakenAwayIsNamedAndHarmsNothing(t *testing.T) {
+	type played struct {
+		grant
+		secrets, moment string
+	}
+	var all []played
+	for _, secrets := range []string{roleOfSecrets, roleOfTenant} {
+		for _, g := range grantsOf(t, roleOfKinds, secrets) {
+			if g.verb == "list" || g.verb == "watch" || g.verb == "patch" || g.resource == "events" || strings.HasSuffix(g.resource, "/finalizers") {
+				continue // a manager's, or asked for by an admission plugin alone
+			}
+			if g.role == roleOfKinds && secrets == roleOfTenant && sized(0, 1) == 0 {
+				continue
+			}
+			for moment := range moments {
+				all = append(all, played{g, secrets, moment})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b played) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	chance := seeded(t)
+	chance.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	tried := all[:min(len(all), sized(20, len(all)))]
+	counts := map[string]int{}
+	for _, p := range tried {
+		counts[p.verb]++
+		counts[p.moment]++
+	}
+	t.Logf("%d of %d rights x moments: %v", len(tried), len(all), counts)
+	for _, p := range tried {
+		t.Run(fmt.Sprintf("%s, %s, %s", p.grant, p.moment, strings.Split(p.secrets, "/")[0]), func(t *testing.T) {
+			t.Parallel()
+			moments[p.moment](newEstateOfRights(t, p.secrets), p.grant)
+		})
+	}
+}
