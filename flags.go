@@ -8,9 +8,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap/zapcore"
+	"k8s.io/apimachinery/pkg/util/validation"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 )
@@ -72,7 +74,7 @@ func parseFlags(arguments []string) (options, error) {
 		return o, err
 	}
 	for name := range strings.SplitSeq(text.namespaces, ",") {
-		if name = strings.TrimSpace(name); name != "" {
+		if name = strings.TrimSpace(name); name != "" && !slices.Contains(o.namespaces, name) {
 			o.namespaces = append(o.namespaces, name)
 		}
 	}
@@ -94,11 +96,18 @@ func (o options) check(levelKnown bool, level string, rest []string) error {
 		return fmt.Errorf("--kube-api-qps %v: must be from %v to %v", o.qps, minQPS, maxQPS)
 	case o.operatorNamespace == "":
 		return errors.New("--operator-namespace is needed where POD_NAMESPACE is not set")
+	case slices.ContainsFunc(o.namespaces, noNamespace):
+		return fmt.Errorf("--namespaces %q: must be names of namespaces, separated by commas: lower case letters, digits and hyphens, at most 63", strings.Join(o.namespaces, ","))
+	case noNamespace(o.operatorNamespace):
+		return fmt.Errorf("--operator-namespace %q: must be the name of a namespace: lower case letters, digits and hyphens, at most 63", o.operatorNamespace)
 	case len(rest) > 0:
 		return fmt.Errorf("argument %q is not known: rekey takes flags only", rest[0])
 	}
 	return nil
 }
+
+// noNamespace reports whether no namespace can have the name. One that does not exist yet is served when it does.
+func noNamespace(name string) bool { return len(validation.IsDNS1123Label(name)) > 0 }
 
 // setLogger makes JSON lines of every log, also of client-go's.
 func setLogger(level zapcore.Level) {

@@ -32,6 +32,9 @@ func TestFlagsAreReadOrRefusedByName(t *testing.T) {
 		"a request a year":               {[]string{"--operator-namespace=x", "--kube-api-qps=1e-30"}, "--kube-api-qps"},
 		"the most requests":              {[]string{"--operator-namespace=x", "--kube-api-qps=100000"}, ""},
 		"a word that is no flag":         {[]string{"--operator-namespace=x", "now"}, "now"},
+		"a namespace that cannot be":     {[]string{"--operator-namespace=x", "--namespaces=web,Shop"}, `--namespaces "web,Shop"`},
+		"a path for a namespace":         {[]string{"--operator-namespace=x", "--namespaces=web/secrets"}, "--namespaces"},
+		"an operator's that cannot be":   {[]string{"--operator-namespace=../x"}, "--operator-namespace"},
 		"the version needs nothing else": {[]string{"--version"}, ""},
 		"a flag that is not there":       {[]string{"--no-such-flag"}, "no-such-flag"},
 	} {
@@ -50,7 +53,7 @@ func TestFlagsAreReadOrRefusedByName(t *testing.T) {
 
 func TestNamespacesAndLevelsAreRead(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "rekey-system")
-	got, err := parseFlags([]string{"--namespaces=web, shop,,", "--log-level=trace"})
+	got, err := parseFlags([]string{"--namespaces=web, shop,,web", "--log-level=trace"})
 	if err != nil {
 		t.Fatal(err)
 	}

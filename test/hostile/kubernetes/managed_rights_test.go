@@ -16,8 +16,11 @@ import (
 
 	"github.com/go-logr/logr/funcr"
 	"github.com/prometheus/client_golang/prometheus"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,6 +33,7 @@ import (
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/metricsauth"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -350,5 +354,45 @@ func TestEveryRightOfTheManagerThatIsTakenAway(t *testing.T) {
 			t.Parallel()
 			newKept(t).play(l)
 		})
+	}
+}
+
+// Without the rights to ask who reads the metrics, nobody reads them, and the log names the right.
+func TestTheMetricsNameTheRightThatTheyLack(t *testing.T) {
+	w := world.New(t, nil)
+	warrant := newWarrant(t, w.Client, w.Namespace, roleOfMetrics)
+	reader := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "prometheus"}}
+	w.Create(reader)
+	token := &authenticationv1.TokenRequest{}
+	if err := w.Client.SubResource("token").Create(w.Ctx, reader, token); err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range grantsOf(t, roleOfMetrics) {
+		warrant.take(g)
+		var log strings.Builder
+		config := world.APIServer()
+		config.Impersonate = warrant.user
+		transport, err := rest.HTTPClientFor(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		filter, err := metricsauth.New(clock.RealClock{})(config, transport)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guarded, err := filter(funcr.New(func(_, line string) { log.WriteString(line) }, funcr.Options{}), http.NotFoundHandler())
+		if err != nil {
+			t.Fatal(err)
+		}
+		request := httptest.NewRequestWithContext(w.Ctx, http.MethodGet, "/metrics", nil)
+		request.Header.Set("Authorization", "Bearer "+token.Status.Token)
+		answer := httptest.NewRecorder()
+		guarded.ServeHTTP(answer, request)
+		if answer.Code != http.StatusInternalServerError || !strings.Contains(log.String(), g.right("").Text()) {
+			t.Errorf("without the right to %s the metrics answer %d, and the log says: %s", g, answer.Code, log.String())
+		}
+		if strings.Contains(log.String(), token.Status.Token) {
+			t.Error("the log shows the token")
+		}
 	}
 }
