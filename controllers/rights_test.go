@@ -147,7 +147,7 @@ func (m *managed) refused(o client.Object, words ...string) {
 	})
 }
 
-// missing tells whether the metric names a right in a namespace.
+// missing reports whether the metric names a right in a namespace.
 func (m *managed) missing(namespace string) bool {
 	m.t.Helper()
 	families, err := m.registry.Gather()
@@ -227,7 +227,7 @@ func TestANamespaceWithoutItsRoleStopsNobodyElse(t *testing.T) {
 }
 
 // A cache that may not be filled is empty, and says nothing of what is there: a certificate that is published, and a server that
-// serves, are found all the same, and nothing is made again.
+// serves, are found anyway, and nothing is made again.
 func TestReadsGoPastACacheThatMayNotBeFilled(t *testing.T) {
 	w := newWorld(t)
 	a := newAccount(w)

@@ -113,18 +113,10 @@ type refused struct {
 // Error implements error.
 func (r *refused) Error() string { return r.right.Text() }
 
-// Unwrap gives the answer itself.
+// Unwrap returns the answer itself.
 func (r *refused) Unwrap() error { return r.err }
 
-// Explain says which right is missing where err is about one, and gives every other error back as it is.
-func Explain(err error) error {
-	if right, ok := Missing(err); ok {
-		return &refused{right, err}
-	}
-	return err
-}
-
-// Failed gives an error of the API server its class and reason: a missing right waits for a person, and anything else may
+// Failed returns an error of the API server with its class and reason: a missing right waits for a person, and anything else may
 // pass by itself. doing is an -ing phrase that names the object.
 func Failed(doing string, err error) error {
 	if right, ok := Missing(err); ok {

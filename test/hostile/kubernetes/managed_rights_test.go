@@ -156,7 +156,7 @@ func (k *kept) once(ctx context.Context) error {
 	return err
 }
 
-// metric tells whether the right is shown as missing.
+// metric reports whether the right is shown as missing.
 func (k *kept) metric(g grant) bool {
 	k.mu.Lock()
 	registry := k.registry

@@ -100,7 +100,7 @@ func (e *estateOfRights) together(during time.Duration, after ...func()) int {
 	return passes
 }
 
-// told tells whether any object says in a condition that the right is missing, and which manifest grants it.
+// told reports whether any object says in a condition that the right is missing, and which manifest grants it.
 func (e *estateOfRights) told(g grant) bool {
 	for _, o := range e.objects {
 		for _, c := range conditionsOf(o) {
@@ -130,7 +130,7 @@ func (e *estateOfRights) refusals() int {
 	return n
 }
 
-// works tells what of that which was published does not work.
+// works says what of the published credentials does not work.
 func (e *estateOfRights) works() string {
 	if secret := e.find(string(e.login.Spec.SecretName)); !e.accepted(secret) {
 		return "the login that is published is refused"

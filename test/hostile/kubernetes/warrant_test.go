@@ -69,7 +69,7 @@ func grantsOf(t *testing.T, roles ...string) []grant {
 	return out
 }
 
-// warrant is what an account of the operator may do on the real API server: what the shipped roles say, but for what was
+// warrant is what an account of the operator may do on the real API server: what the shipped roles say, except what was
 // taken away.
 type warrant struct {
 	t         *testing.T
