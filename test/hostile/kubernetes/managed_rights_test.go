@@ -280,13 +280,14 @@ func (l loss) of(verbs ...string) bool {
 	return slices.ContainsFunc(l.grants, func(g grant) bool { return slices.Contains(verbs, g.verb) })
 }
 
-// unknown is the kind of which a process that begins cannot know any object.
-func (l loss) unknown() string {
+// unknown is the kind of which a process that begins cannot know any object, and what cannot be without it: an authority that
+// nobody knows of has no key.
+func (l loss) unknown() []string {
 	if l.late || !l.of("list") || !l.of("watch") {
-		return ""
+		return nil
 	}
-	return map[string]string{"clientidentities": "clientidentity", "databasecredentials": "databasecredential", "databaseservers": "databaseserver",
-		"certificateauthorities": "certificateauthority", "rotationpolicies": "rotationpolicy"}[l.grants[0].resource]
+	return map[string][]string{"clientidentities": {"clientidentity"}, "databasecredentials": {"databasecredential"}, "databaseservers": {"databaseserver"},
+		"certificateauthorities": {"certificateauthority", "clientidentity"}, "rotationpolicies": {"rotationpolicy"}}[l.grants[0].resource]
 }
 
 func (k *kept) play(l loss) {
@@ -310,6 +311,10 @@ func (k *kept) play(l loss) {
 	asked := func(g grant) bool {
 		return !(g.verb == "list" && !l.of("watch")) && !(lease && l.late && g.verb != "update")
 	}
+	if l.grants[0].group == eventsv1.GroupName {
+		k.served(false)
+		k.rotates(2) // which is an Event
+	}
 	for _, g := range l.grants {
 		if asked(g) {
 			until(k.t, func() bool { return said(g) }, func() string {
@@ -323,8 +328,8 @@ func (k *kept) play(l loss) {
 			until(k.t, func() bool { return strings.Contains(k.unready(), "leases") }, func() string { return "readiness does not name the lease: " + k.unready() })
 		}
 	default:
-		k.served(false, l.unknown())
-		if l.unknown() != "databasecredential" {
+		k.served(false, l.unknown()...)
+		if !slices.Contains(l.unknown(), "databasecredential") {
 			k.rotates(2)
 		}
 		if l.of("watch") {
