@@ -9,13 +9,14 @@ import (
 	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/pem"
+	"slices"
 	"testing"
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/material"
 )
 
-// FuzzPEM reads whatever there is as a key, as a request and as certificates. What is accepted is good enough and can be read
+// FuzzPEM reads whatever there is as a key, as a request as certificates and as a bundle. What is accepted is good enough and can be read
 // again as the same; what is refused is refused without a word of it.
 func FuzzPEM(f *testing.F) {
 	for _, algorithm := range []material.KeyAlgorithm{material.ECDSAP256, material.Ed25519} {
@@ -33,6 +34,7 @@ func FuzzPEM(f *testing.F) {
 		tryKey(t, data)
 		tryRequest(t, data)
 		tryCertificates(t, data)
+		tryBundle(t, data)
 	})
 }
 
@@ -71,6 +73,33 @@ func tryRequest(t *testing.T, data []byte) {
 	again, err := material.ParseRequest(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request.Raw}))
 	if err != nil || !bytes.Equal(again.Raw, request.Raw) {
 		t.Errorf("what was read cannot be read again: %v", err)
+	}
+}
+
+// tryBundle reads a file as people have it, and looks for paths in it. What is strictly right is right as a bundle too.
+func tryBundle(t *testing.T, data []byte) {
+	t.Helper()
+	bundle, err := material.ParseBundle(data)
+	if err != nil {
+		wantNoKey(t, err.Error(), data)
+		known := func(c *x509.Certificate) bool { return c.PublicKeyAlgorithm != x509.UnknownPublicKeyAlgorithm }
+		if certificates, strict := material.ParseCertificates(data); strict == nil && slices.ContainsFunc(certificates, known) {
+			t.Errorf("certificates that rekey could have written are refused as a bundle: %v", err)
+		}
+		return
+	}
+	again, err := material.ParseBundle(material.EncodeCertificates(bundle.Certificates...))
+	if err != nil || len(again.Certificates) != len(bundle.Certificates) || len(again.Unreadable) > 0 {
+		t.Fatalf("%d certificates of a bundle were read, and then %d: %v", len(bundle.Certificates), len(again.Certificates), err)
+	}
+	paths, err := material.SearchPaths(bundle.Certificates[0], bundle, bundle)
+	if (err == nil) != (len(paths) > 0) {
+		t.Errorf("%d paths and the error %v", len(paths), err)
+	}
+	for _, path := range paths {
+		if path.NotAfter.Before(path.First.NotBefore) && path.ValidAt(path.NotAfter) {
+			t.Errorf("a path that is valid never is valid at %s", path.NotAfter)
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ var judgeProgram []byte
 // Java is one virtual machine that answers questions until the test ends.
 type Java struct {
 	mu  sync.Mutex
-	in  io.Writer
+	in  io.WriteCloser
 	out *bufio.Reader
 	// said is what it printed as errors.
 	said *bytes.Buffer
@@ -58,7 +58,7 @@ func StartJava(tb testing.TB) *Java {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		_ = j.in.(io.Closer).Close() //nolint:forcetypeassert // StdinPipe is one
+		_ = j.in.Close()
 		_ = command.Wait()
 	})
 	return j

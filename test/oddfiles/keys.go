@@ -8,7 +8,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // the usual derivation of a key identifier (RFC 5280, section 4.2.1.2)
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -122,7 +122,7 @@ func (k *Key) sign(tb testing.TB, message []byte, digest string) []byte {
 	case k.Algorithm == Ed25519:
 		options = crypto.Hash(0)
 	case digest == "SHA1":
-		sum := sha1.Sum(message) //nolint:gosec // an outdated signature is what is made here
+		sum := sha1.Sum(message)
 		options, hashed = crypto.SHA1, sum[:]
 	default:
 		sum := sha256.Sum256(message)
@@ -155,14 +155,14 @@ func (k *Key) signByCommand(tb testing.TB, message []byte, digest string) []byte
 
 // Keyring makes keys, each once.
 type Keyring struct {
-	folder string
-	keys   map[string]*Key
+	owner testing.TB
+	keys  map[string]*Key
 }
 
-// NewKeyring keeps its keys in a folder that ends with the test.
+// NewKeyring returns one whose keys last as long as the test.
 func NewKeyring(tb testing.TB) *Keyring {
 	tb.Helper()
-	return &Keyring{folder: tb.TempDir(), keys: map[string]*Key{}}
+	return &Keyring{owner: tb, keys: map[string]*Key{}}
 }
 
 // Key returns key number n of an algorithm.
@@ -172,10 +172,7 @@ func (r *Keyring) Key(tb testing.TB, algorithm Algorithm, n int) *Key {
 	if known := r.keys[label]; known != nil {
 		return known
 	}
-	folder, err := os.MkdirTemp(r.folder, "key")
-	if err != nil {
-		tb.Fatal(err)
-	}
+	folder := r.owner.TempDir()
 	if algorithm == DSA {
 		openssl(tb, folder, "genpkey", "-genparam", "-algorithm", "DSA", "-pkeyopt", "dsa_paramgen_bits:1024", "-out", "parameters.pem")
 	}
@@ -194,7 +191,7 @@ func (r *Keyring) Key(tb testing.TB, algorithm Algorithm, n int) *Key {
 	if _, err := asn1.Unmarshal(public.Bytes, &info); err != nil {
 		tb.Fatal(err)
 	}
-	id := sha1.Sum(info.Key.Bytes) //nolint:gosec // see the import
+	id := sha1.Sum(info.Key.Bytes) // the usual key identifier (RFC 5280, section 4.2.1.2)
 	key := &Key{Algorithm: algorithm, PEM: private, spki: public.Bytes, id: id[:], folder: folder}
 	block, _ := pem.Decode(private)
 	if parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil && algorithm != RSA1024 {
