@@ -354,11 +354,11 @@ func TestEveryFormIsJudgedAsOpenSSLAndGoAndJavaDo(t *testing.T) {
 	}
 	for n, known := range alone {
 		if _, ok := seen.Load(n); !ok {
-			t.Errorf("nobody saw that %s %s (%s)", known.judge, known.why, known.form)
+			t.Errorf("out of date, since no case shows it: %s %s (%s)", known.judge, known.why, known.form)
 		}
 	}
 	if len(counts) < 5 {
-		t.Errorf("the judges were of %d opinions in all, and ought to differ more", len(counts))
+		t.Errorf("the judges and rekey gave only %d combinations of verdicts, want at least 5", len(counts))
 	}
 }
 
@@ -381,7 +381,7 @@ func TestEveryJudgeCanSayNo(t *testing.T) {
 		"no intermediate":               {func(q *Question) { q.Untrusted = nil }, false},
 		"after it has expired":          {func(q *Question) { q.At = At.AddDate(4, 0, 0) }, false},
 		"before it begins":              {func(q *Question) { q.At = At.AddDate(-2, 0, 0) }, false},
-		"a signature of somebody else":  {func(q *Question) { q.Leaf = forged(t, ring) }, false},
+		"a signature of another key":    {func(q *Question) { q.Leaf = forged(t, ring) }, false},
 		"one bit of the leaf is turned": {func(q *Question) { q.Leaf = turned(t, q.Leaf) }, false},
 	} {
 		q := question

@@ -61,7 +61,7 @@ func textForms() []textForm {
 	return forms
 }
 
-// mangled are files that somebody's tool has damaged.
+// mangled are files that a tool or an editor has spoiled.
 func mangled() []textForm {
 	return []textForm{
 		{name: "begins with a byte order mark", cause: `(?i)byte order mark`, change: simply(func(s string) string { return "\ufeff" + s })},
