@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -377,4 +378,15 @@ func (p *pass) reassert(ctx context.Context) error {
 		err = errors.New("the remote end still refuses it")
 	}
 	return fault.Transient(fault.CredentialRejected, fmt.Errorf("proving version %d after it was restored: %w", current.Seq, err))
+}
+
+func (p *pass) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, p.stepTimeout())
+}
+
+func (p *pass) stepTimeout() time.Duration {
+	if p.StepTimeout <= 0 {
+		return defaultStepTimeout
+	}
+	return p.StepTimeout
 }

@@ -394,14 +394,3 @@ func (p *pass) ref(v rotation.Version) credential.Ref {
 	ref.Seq, ref.Slot = v.Seq, v.Slot
 	return ref
 }
-
-func (p *pass) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, p.stepTimeout())
-}
-
-func (p *pass) stepTimeout() time.Duration {
-	if p.StepTimeout <= 0 {
-		return defaultStepTimeout
-	}
-	return p.StepTimeout
-}
