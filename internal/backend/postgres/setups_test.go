@@ -97,7 +97,7 @@ func setups() map[string]setup {
 		"memberships in other roles":          harmless("GRANT pg_monitor TO %[1]s"),
 		"new passwords are stored as MD5":     harmless("ALTER DATABASE %[3]s SET password_encryption = md5", "ALTER ROLE rotator SET password_encryption = md5"),
 		"a limit that leaves room":            harmless("ALTER ROLE %[1]s CONNECTION LIMIT 5", "ALTER DATABASE %[3]s CONNECTION LIMIT 20"),
-		"the owner was dropped and made anew": setup{do: []string{"DROP ROLE %[2]s", "CREATE ROLE %[2]s"}, answer: rejected, class: fault.ClassTransient, reason: fault.LoginForbidden, words: []string{`GRANT "%[2]s" TO "%[1]s"`}},
+		"the owner was dropped and made anew": {do: []string{"DROP ROLE %[2]s", "CREATE ROLE %[2]s"}, answer: rejected, class: fault.ClassTransient, reason: fault.LoginForbidden, words: []string{`GRANT "%[2]s" TO "%[1]s"`}},
 		"the owner was dropped": {do: []string{"DROP ROLE %[2]s"}, answer: rejected, class: fault.ClassTransient, reason: fault.LoginForbidden,
 			words: []string{`GRANT "%[2]s" TO "%[1]s"`}, stage: fault.OwnerNotFound, stageWords: []string{`CREATE ROLE "%[2]s"`}},
 		"a limit that is used up": {do: []string{"ALTER ROLE %[1]s CONNECTION LIMIT 1"}, undo: []string{"ALTER ROLE %[1]s CONNECTION LIMIT -1"}, hold: 1, answer: unknown, class: fault.ClassTransient,

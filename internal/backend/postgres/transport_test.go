@@ -215,7 +215,7 @@ func balancer(t *testing.T, l *lab, again bool) (port int) {
 			if _, err := io.ReadFull(server, asked[:1]); err != nil {
 				return
 			}
-			server = tls.Client(server, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a balancer of a test
+			server = tls.Client(server, &tls.Config{InsecureSkipVerify: true})
 		}
 		go func() {
 			_, _ = io.Copy(server, client)
