@@ -9,6 +9,8 @@ import (
 	"crypto/tls"
 	"encoding/pem"
 	"fmt"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -16,9 +18,13 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/secretstore"
 )
+
+// lifetimeSlack is how far a certificate's lifetime may be from the one that was asked for.
+const lifetimeSlack = 2 * time.Hour
 
 // owner is the authority as the owner of the Secret with its key pair.
 func (a *authorities) owner(ctx context.Context, object authorityObject) secretstore.Owner {
@@ -107,4 +113,30 @@ func certificateHash(text string) string {
 func isPair(secret *corev1.Secret) bool {
 	_, err := tls.X509KeyPair(secret.Data[credential.KeyCertificate], secret.Data[credential.KeyPrivateKey])
 	return err == nil
+}
+
+// earlierSpec says what a managed authority's key pair has that its spec does not ask for: it was made for an earlier
+// authority of this name, and was kept.
+func earlierSpec(parts authorityObject, authority *issuer.Authority) string {
+	managed := parts.spec.Managed
+	certificate := leafOf(credential.Material{credential.KeyCertificate: credential.NewSensitive(authority.Anchors)})
+	if managed == nil || certificate == nil {
+		return ""
+	}
+	var differs []string
+	differ := func(field, has, wants string) {
+		if has != wants {
+			differs = append(differs, fmt.Sprintf("its %s is %q, and spec.managed says %q", field, has, wants))
+		}
+	}
+	differ("commonName", certificate.Subject.CommonName, string(managed.CommonName))
+	differ("keyAlgorithm", string(material.AlgorithmOf(certificate.PublicKey)), string(managed.KeyAlgorithm))
+	// The certificate begins a little earlier than the instant at which it was made.
+	if lifetime := certificate.NotAfter.Sub(certificate.NotBefore); (lifetime - managed.Lifetime.Duration).Abs() > lifetimeSlack {
+		differ("lifetime", lifetime.Truncate(time.Hour).String(), managed.Lifetime.Duration.String())
+	}
+	if len(differs) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" The key pair was kept from an earlier authority of this name: %s; for another key pair, make an authority with another name and secretName.", strings.Join(differs, "; "))
 }

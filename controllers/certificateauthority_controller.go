@@ -45,8 +45,7 @@ func (r *authorityReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
 		object.SetNamespace(request.Namespace)
 		object.SetName(request.Name)
-		r.authorities.forget(partsOfAuthority(object).id)
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		return ctrl.Result{}, gone(err, func() { r.authorities.forget(partsOfAuthority(object).id) })
 	}
 	parts := partsOfAuthority(object)
 	before, ok := object.DeepCopyObject().(client.Object)
@@ -97,7 +96,7 @@ func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) r
 	}
 	out.ready, out.reason = metav1.ConditionTrue, v1alpha1.ReasonServing
 	out.message = fmt.Sprintf("%s signs with the key pair in Secret %s until %s.%s", cmp.Or(authority.Subject, "The authority"),
-		r.authorities.secretKey(parts), instant(authority.NotAfter), readersWarning(parts)+notesOf(authority))
+		r.authorities.secretKey(parts), instant(authority.NotAfter), readersWarning(parts)+earlierSpec(parts, authority)+notesOf(authority))
 	return out
 }
 

@@ -56,8 +56,7 @@ type databaseLogin struct {
 func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	object := &v1alpha1.DatabaseCredential{}
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
-		r.names.forget(r.rotator.Memory, object, request)
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		return ctrl.Result{}, gone(err, func() { r.names.forget(r.rotator.Memory, object, request) })
 	}
 	r.names.note(object, request)
 	deleting := !object.DeletionTimestamp.IsZero()
@@ -233,7 +232,8 @@ func (r *credentialReconciler) store(login *databaseLogin, subject Subject) Stor
 			DeletionPolicy: object.Spec.DeletionPolicy, Namespace: object.Namespace,
 			SecretName: string(object.Spec.SecretName), SecretType: corev1.SecretType(v1alpha1.SecretTypePostgreSQL),
 			Labels: labels, Annotations: annotations,
-			Present: func(ctx context.Context) error { return r.present(ctx, object, &v1alpha1.DatabaseCredential{}) },
+			DataKeys: []string{"type", "provider", "host", "port", "database", "username", "password", "sslmode", "uri", "certificates"},
+			Present:  func(ctx context.Context) error { return r.present(ctx, object, &v1alpha1.DatabaseCredential{}) },
 			Data: func(current secretstore.Record) (map[string][]byte, error) {
 				proven := r.rotator.Memory.Proven(subject.UID, current.Seq, subject.Endpoint)
 				login.shown = proven

@@ -90,8 +90,7 @@ func (f *serverFailures) forget(of types.NamespacedName) {
 func (r *serverReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	object := &v1alpha1.DatabaseServer{}
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
-		r.failures.forget(request.NamespacedName)
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		return ctrl.Result{}, gone(err, func() { r.failures.forget(request.NamespacedName) })
 	}
 	if !object.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil

@@ -60,8 +60,7 @@ func partsOfIdentity(object client.Object) identityObject {
 func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	object := r.newObject()
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
-		r.names.forget(r.rotator.Memory, object, request)
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		return ctrl.Result{}, gone(err, func() { r.names.forget(r.rotator.Memory, object, request) })
 	}
 	r.names.note(object, request)
 	parts := partsOfIdentity(object)
@@ -151,7 +150,8 @@ func (r *identityReconciler) store(parts identityObject, wanted material.Identit
 			DeletionPolicy: parts.spec.DeletionPolicy, Namespace: parts.object.GetNamespace(),
 			SecretName: string(parts.spec.SecretName), SecretType: corev1.SecretTypeTLS,
 			Labels: labels, Annotations: annotations,
-			Present: func(ctx context.Context) error { return r.present(ctx, parts.object, r.newObject()) },
+			DataKeys: []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority, material.KeyCombined},
+			Present:  func(ctx context.Context) error { return r.present(ctx, parts.object, r.newObject()) },
 			Data: func(current secretstore.Record) (map[string][]byte, error) {
 				return material.TLSSecretData(refreshed(current.Material, authority, r.clock.Now().UTC()), formats), nil
 			},
@@ -190,7 +190,7 @@ func (r *identityReconciler) describe(parts identityObject, outcome Outcome) rep
 		status.SerialNumber, status.SHA256 = material.SerialNumber(leaf.SerialNumber), material.SHA256(leaf)
 		status.NotBefore, status.NotAfter = timeRef(leaf.NotBefore), timeRef(leaf.NotAfter)
 	}
-	if status.SerialNumber != published {
+	if status.SerialNumber != published && current.Seq > 0 {
 		found.news = append(found.news, news{v1alpha1.ReasonIssued, actionPublish, fmt.Sprintf(
 			"Revision %d is published in Secret %s: serial number %s, valid until %s, due to be renewed at %s.",
 			current.Seq, parts.spec.SecretName, status.SerialNumber, instant(current.NotAfter), instant(outcome.Health.Due))})

@@ -137,3 +137,14 @@ func TestARetirementIsToldByTheNextProcess(t *testing.T) {
 		t.Errorf("told %q", told)
 	}
 }
+
+// A previous version that somebody took out of the ledger is no login that is refused.
+func TestARetirementIsToldOnlyWhereTheLoginIsClosed(t *testing.T) {
+	w, object := overlapping(t)
+	ledger := w.secret(secretstore.LedgerName(kindDatabaseCredential, object.Name))
+	w.edit(ledger, func() { delete(ledger.Data, "previous") })
+	w.settle(object, 5)
+	if told := w.events(); with(told, "Retired") || !w.open("orders_app_a") {
+		t.Errorf("told %q; the previous login is open: %t", told, w.open("orders_app_a"))
+	}
+}

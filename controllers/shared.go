@@ -60,6 +60,15 @@ var (
 	errChanged = &conflictError{errors.New("the object was changed since it was read")}
 )
 
+// gone forgets what is remembered of an object, where the error says that it is gone. Any other error says nothing about it:
+// what was learned of failures and proofs still holds.
+func gone(err error, forget func()) error {
+	if apierrors.IsNotFound(err) {
+		forget()
+	}
+	return client.IgnoreNotFound(err)
+}
+
 // present looks live whether the object is there still; now is an empty one of its kind, and is filled. A cache can show an
 // object that was deleted, and made again, long ago.
 func (s *shared) present(ctx context.Context, object, now client.Object) error {

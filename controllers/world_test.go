@@ -96,14 +96,20 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOn(t, apiServer, metav1.ObjectMeta{GenerateName: "world-"})
+}
+
+// newWorldOn makes a world in a namespace of an API server.
+func newWorldOn(t *testing.T, server *rest.Config, name metav1.ObjectMeta) *world {
+	t.Helper()
 	w := &world{t: t, ctx: t.Context(), database: backendtest.NewFake(),
 		clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
 	w.backends = map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: w.database}
-	raw, err := client.NewWithWatch(apiServer, client.Options{Scheme: testScheme(t)})
+	raw, err := client.NewWithWatch(server, client.Options{Scheme: testScheme(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "world-"}}
+	namespace := &corev1.Namespace{ObjectMeta: name}
 	if err := raw.Create(w.ctx, namespace); err != nil {
 		t.Fatal(err)
 	}

@@ -115,7 +115,7 @@ type Constraints struct {
 // AuthoritySpec says where an authority's key comes from and what it may sign.
 // +kubebuilder:validation:XValidation:rule="has(self.managed) != has(self.keyPair)",message="exactly one of managed (rekey makes the key) and keyPair (you bring it) must be set"
 // +kubebuilder:validation:XValidation:rule="!has(self.keyPair) || !has(self.deletionPolicy) || self.deletionPolicy == 'Retain'",message="deletionPolicy must be Retain with keyPair: rekey never deletes a key that you brought"
-// +kubebuilder:validation:XValidation:rule="has(self.managed) == has(oldSelf.managed)",message="managed and keyPair cannot be exchanged for one another: make a new authority"
+// +kubebuilder:validation:XValidation:rule="has(self.managed) == has(oldSelf.managed)",message="managed and keyPair cannot be exchanged for one another: make an authority with another name"
 type AuthoritySpec struct {
 	// deletionPolicy says what becomes of a managed authority's Secret when this object is deleted: Retain (default) or
 	// Delete. With Delete every certificate of this authority stops being renewable.
@@ -124,14 +124,14 @@ type AuthoritySpec struct {
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 	// managed lets rekey make the key, once. It cannot be changed afterwards.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self.commonName == oldSelf.commonName && self.keyAlgorithm == oldSelf.keyAlgorithm && (!self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.lifetime) == duration(oldSelf.lifetime))",message="managed cannot be changed, since the key is made once: make a new authority"
+	// +kubebuilder:validation:XValidation:rule="self.commonName == oldSelf.commonName && self.keyAlgorithm == oldSelf.keyAlgorithm && (!self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.lifetime) == duration(oldSelf.lifetime))",message="managed cannot be changed, since the key is made once: make an authority with another name and secretName"
 	Managed *ManagedAuthority `json:"managed,omitempty"`
 	// keyPair takes a key that you bring in the Secret: tls.crt (chain allowed) and tls.key. It is never written to.
 	// +optional
 	KeyPair *KeyPairAuthority `json:"keyPair,omitempty"`
 	// secretName of the Secret with the authority's key pair. It cannot be changed.
 	// +required
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName cannot be changed: make a new authority"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName cannot be changed: make an authority with another name"
 	SecretName ObjectName `json:"secretName,omitempty"`
 	// constraints on what the authority may sign. A type of name that is not listed is denied; {} denies them all.
 	// +required

@@ -33,6 +33,9 @@ const (
 	maxLedgerBytes = 256 << 10
 	// maxSeq leaves room to count on, and is exact in every JSON reader.
 	maxSeq = 1 << 53
+	// maxClaimed is the highest number that is believed where anybody may write it: at one version in a second it would
+	// take 34,000 years to get there. It leaves room to count on.
+	maxClaimed = 1 << 40
 	// maxOverlap is the longest that a RotationPolicy allows.
 	maxOverlap = 876_000 * time.Hour
 )
@@ -108,6 +111,9 @@ func decodeLedger(data map[string][]byte) (Ledger, error) {
 			return Ledger{}, fmt.Errorf("its entry %q is damaged", key)
 		}
 		*place = entry.record()
+	}
+	if ledger.LastSeq > maxSeq/2 {
+		return Ledger{}, errors.New("its last version number is out of range: it leaves no number to go on with")
 	}
 	return ledger, checkLedger(ledger)
 }

@@ -55,7 +55,7 @@ func randomBytes(r *rand.Rand, most int) []byte {
 }
 
 func randomLedger(r *rand.Rand) Ledger {
-	lastSeq := r.Int64N(maxSeq)
+	lastSeq := r.Int64N(maxSeq / 2)
 	token := func() string { return strings.ToValidUTF8(string(randomBytes(r, 12)), "?") }
 	return Ledger{
 		Pending: randomRecord(r, lastSeq), Current: randomRecord(r, lastSeq), Previous: randomRecord(r, lastSeq), LastSeq: lastSeq,

@@ -4,6 +4,7 @@
 package secretstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,7 +152,7 @@ func (s *Ledgered) Project(ctx context.Context) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
-	s.tookOver = tookOver
+	s.tookOver = cmp.Or(tookOver, s.tookOver)
 	return s.snapshot(), nil
 }
 
@@ -198,15 +199,7 @@ func (o Options) project(ctx context.Context, have *corev1.Secret, current Recor
 	if err != nil {
 		return written, "", err
 	}
-	return written, o.handover(have), nil
-}
-
-// handover says whose a Secret was that we now wrote; empty where it was ours or nobody's.
-func (o Options) handover(before *corev1.Secret) string {
-	if before == nil || o.Owner.records(before) {
-		return ""
-	}
-	return "Secret " + o.secretRef() + ", which " + holder(before) + ", was taken over"
+	return written, o.handover(have, written), nil
 }
 
 // writeLedger writes data and the ledger's metadata, if anything differs from what is there.

@@ -83,6 +83,9 @@ type Options struct {
 	// calls it with a placeholder where the private key stays out of the cache.
 	Data func(current Record) (map[string][]byte, error)
 
+	// DataKeys are the keys that Data may have: others of a Secret that is taken over are removed, and it is said before.
+	DataKeys []string
+
 	// honoured is the value of rekey.dev/rotate that was carried out last, for a Secret with a ledger: it outlives the
 	// ledger there. Empty where there is none, and for a Secret without a ledger, which keeps its own.
 	honoured string

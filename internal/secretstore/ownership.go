@@ -63,8 +63,8 @@ func (o Options) conflict(secret *corev1.Secret) string {
 		return copied
 	}
 	if !o.Owner.mayTake(secret) && !o.Owner.isCopy(secret) {
-		return fmt.Sprintf("Secret %s %s and is left alone: choose another secretName, delete the Secret, or hand it over with: %s",
-			o.secretRef(), holder(secret), o.kubectl("annotate", "--overwrite", v1alpha1.AnnotationAdopt+"="+o.Owner.String()))
+		return fmt.Sprintf("Secret %s %s and is left alone: choose another secretName, delete the Secret, or hand it over%s with: %s",
+			o.secretRef(), holder(secret), o.price(secret), o.kubectl("annotate", "--overwrite", v1alpha1.AnnotationAdopt+"="+o.Owner.String()))
 	}
 	if ref := foreignController(secret); ref != nil {
 		return fmt.Sprintf("Secret %s is controlled by %s, which would write it too: delete that object, or remove its owner reference from the Secret with: kubectl -n %s edit secret %s",
@@ -98,6 +98,9 @@ func holder(secret *corev1.Secret) string {
 	}
 	if ref := metav1.GetControllerOf(secret); ref != nil {
 		return "is controlled by " + printable(ref.Kind+"/"+ref.Name)
+	}
+	if release := secret.Annotations[annotationHelmRelease]; release != "" {
+		return "belongs to Helm release " + printable(release)
 	}
 	return "was made by a person or by another controller"
 }

@@ -5,6 +5,7 @@ package secretstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -107,7 +108,7 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	if written == nil {
 		return Snapshot{}, err
 	}
-	s.tookOver = s.opts.handover(have)
+	s.tookOver = cmp.Or(s.opts.handover(have, written), s.tookOver)
 	s.wrote(written, current.Material, version)
 	if !s.showsVersion(&current) {
 		return Snapshot{}, err
@@ -125,7 +126,7 @@ func (s *Published) wrote(secret *corev1.Secret, sent credential.Material, versi
 			return
 		}
 	}
-	version.Seq = max(revision(secret), 1)
+	version.Seq = s.opts.numberOf(secret)
 	s.secret, s.current = secret, &Record{Version: version, Material: sent.Clone()}
 }
 
@@ -153,7 +154,7 @@ func (s *Published) Project(ctx context.Context) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
-	s.tookOver = tookOver
+	s.tookOver = cmp.Or(tookOver, s.tookOver)
 	return s.snapshot(), nil
 }
 
@@ -176,7 +177,7 @@ func (s *Published) see(secret *corev1.Secret) {
 	if err != nil {
 		return
 	}
-	version.Seq = max(revision(secret), 1)
+	version.Seq = s.opts.numberOf(secret)
 	s.current = &Record{Version: version, Material: material}
 }
 

@@ -165,7 +165,7 @@ func TestDamagedCertificateIsNoCurrentVersionAndNumbersGoOn(t *testing.T) {
 }
 
 func TestRevisionThatCannotBeIsOne(t *testing.T) {
-	for _, value := range []string{"", "x", "-3", "0", "9223372036854775807", canary} {
+	for _, value := range []string{"", "x", "-3", "9007199254740992", "1099511627777", "9223372036854775807", canary} {
 		w := newWorld(t)
 		opts := w.publishedOptions("app")
 		w.issue(t, opts, issued(t, 7, "app"))

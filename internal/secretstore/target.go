@@ -198,10 +198,20 @@ func showsAll(have, known map[string][]byte) bool {
 
 func isImmutable(secret *corev1.Secret) bool { return secret.Immutable != nil && *secret.Immutable }
 
+// numberOf is the number of the certificate in a Secret: 0 for one that rekey did not issue, which was there when the Secret
+// was handed over.
+func (o Options) numberOf(secret *corev1.Secret) int64 {
+	shown := secret.Annotations[v1alpha1.AnnotationRevision]
+	if shown == "0" || shown == "" && !o.Owner.records(secret) {
+		return 0
+	}
+	return max(revision(secret), 1)
+}
+
 // revision is the number that the Secret says it shows; 0 where it says none that can be.
 func revision(secret *corev1.Secret) int64 {
 	seq, err := strconv.ParseInt(secret.Annotations[v1alpha1.AnnotationRevision], 10, 64)
-	if err != nil || seq < 0 || seq > maxSeq {
+	if err != nil || seq < 0 || seq > maxClaimed {
 		return 0
 	}
 	return seq

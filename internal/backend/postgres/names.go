@@ -163,7 +163,11 @@ var markForm = regexp.MustCompile(`^rekey ([^\s]+) seq=([1-9][0-9]{0,17})( retir
 // maxMark bounds a mark, in bytes: a UID, a namespace of 63, a name of 253, a number, and what is between.
 const maxMark = 512
 
-// parseMark reads a comment as a mark. Any other comment is no mark.
+// maxMarkedSeq is the highest number that is believed. No rekey comes near it, and whoever can write a higher one would
+// otherwise leave no number to go on with.
+const maxMarkedSeq = 1 << 40
+
+// parseMark reads a comment as a mark. Any other comment is no mark, and a number that no version can have counts as none.
 func parseMark(comment string) (owner string, seq int64, retired bool) {
 	parts := markForm.FindStringSubmatch(comment)
 	if parts == nil || len(comment) > maxMark {
@@ -172,6 +176,9 @@ func parseMark(comment string) (owner string, seq int64, retired bool) {
 	seq, err := strconv.ParseInt(parts[2], 10, 64)
 	if err != nil {
 		return "", 0, false
+	}
+	if seq > maxMarkedSeq {
+		return parts[1], 0, false
 	}
 	return parts[1], seq, parts[3] != ""
 }

@@ -1,0 +1,131 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+// aForeignSecret is a certificate of somebody else's, with files beside it that rekey does not write.
+func aForeignSecret(w *world, name string) *corev1.Secret {
+	w.t.Helper()
+	elsewhere := newWorld(w.t)
+	ready(elsewhere, anAuthority(), aClientIdentity())
+	data := elsewhere.secret("app-mtls").Data
+	data["keystore.jks"], data["htpasswd"] = []byte("jks"), []byte("user:hash")
+	return &corev1.Secret{Type: corev1.SecretTypeTLS, Data: data, ObjectMeta: metav1.ObjectMeta{Name: name}}
+}
+
+// What a hand-over takes away is said before, and told afterwards; a certificate of somebody else's is never said to be
+// issued by rekey. Before and after the object is made, with and without an issue in the same pass.
+func TestAHandoverSaysWhatItTakesAway(t *testing.T) {
+	adopt := func(w *world, secret *corev1.Secret) {
+		w.edit(secret, func() {
+			if secret.Annotations == nil {
+				secret.Annotations = map[string]string{}
+			}
+			secret.Annotations[v1alpha1.AnnotationAdopt] = "ClientIdentity/app"
+		})
+	}
+	for name, early := range map[string]bool{"handed over before the identity is made": true, "handed over after a conflict": false} {
+		for label, helm := range map[string]bool{"of a person": false, "of a Helm release": true} {
+			t.Run(name+", "+label, func(t *testing.T) {
+				w := newWorld(t)
+				ready(w, anAuthority())
+				secret, identity := aForeignSecret(w, "app-mtls"), aClientIdentity()
+				if helm {
+					secret.Labels = map[string]string{v1alpha1.LabelManagedBy: "Helm"}
+					secret.Annotations = map[string]string{"meta.helm.sh/release-name": "shop"}
+				}
+				w.put(secret)
+				serial := leafOfSecret(t, secret).SerialNumber
+				if early {
+					adopt(w, secret)
+				}
+				w.create(identity)
+				w.settle(identity, 5)
+				if !early {
+					w.wantCondition(identity, v1alpha1.ConditionReady, "False/SecretConflict")
+					message := meta.FindStatusCondition(identity.Status.Conditions, v1alpha1.ConditionReady).Message
+					if !strings.Contains(message, "htpasswd, keystore.jks") || helm != strings.Contains(message, "Helm release shop") {
+						t.Errorf("it is not said before what goes: %s", message)
+					}
+					adopt(w, secret)
+					w.step(time.Minute)
+					w.settle(identity, 5)
+				}
+				w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+				told := w.events()
+				if !with(told, "TookOver", "htpasswd, keystore.jks") || helm != with(told, "TookOver", "Helm release shop") {
+					t.Errorf("the take-over was told as %q", told)
+				}
+				if leafOfSecret(t, w.secret("app-mtls")).SerialNumber.Cmp(serial) == 0 || identity.Status.Revision != 1 {
+					t.Errorf("revision %d; is it the certificate that was there?", identity.Status.Revision)
+				}
+				issued := 0
+				for _, line := range told {
+					if strings.Contains(line, " Issued ") {
+						issued++
+					}
+				}
+				if issued != 1 || !with(told, "Issued", "Revision 1 ", identity.Status.SerialNumber) {
+					t.Errorf("told %q", told)
+				}
+			})
+		}
+	}
+}
+
+// A cached read that fails for another reason than that the object is gone says nothing about it: what was learned of
+// failures and proofs is still known, for every kind.
+func TestAReadThatFailsForgetsNothing(t *testing.T) {
+	d := newWorld(t)
+	identity, object := aClientIdentity(), aCredential()
+	ready(d, anAuthority(), identity, aPolicy(), anAdminSecret(), aServer(), object)
+	answer := errors.New("the cache is not there yet")
+	d.shared.client = interceptor.NewClient(d.client, interceptor.Funcs{
+		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+			return answer
+		},
+	})
+	for _, o := range []client.Object{identity, object} {
+		if !d.remembers(o) {
+			t.Fatalf("nothing is known of %T", o)
+		}
+		_, err := d.reconcilerOf(o).Reconcile(d.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(o)})
+		if err == nil || !d.remembers(o) {
+			t.Errorf("%T: error %v, still known: %t", o, err, d.remembers(o))
+		}
+	}
+	answer = apierrors.NewNotFound(schema.GroupResource{Group: v1alpha1.GroupVersion.Group}, "x")
+	for _, o := range []client.Object{identity, object} {
+		_, err := d.reconcilerOf(o).Reconcile(d.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(o)})
+		if err != nil || d.remembers(o) {
+			t.Errorf("%T: error %v, still known though it is gone: %t", o, err, d.remembers(o))
+		}
+	}
+}
+
+func (w *world) remembers(o client.Object) bool {
+	memory := w.shared.rotator.Memory
+	memory.mu.Lock()
+	defer memory.mu.Unlock()
+	_, ok := memory.byUID[string(o.GetUID())]
+	return ok
+}
