@@ -20,6 +20,9 @@ import (
 // patientReads is how often reading may fail before people are told.
 const patientReads = 3
 
+// quickAttempts is the number of attempts after which the next one is two minutes away or more.
+const quickAttempts = 8
+
 // drive takes a credential as far as it goes now.
 func (s *shared) drive(ctx context.Context, subject Subject) Outcome {
 	return s.rotator.Drive(ctx, subject)
@@ -202,6 +205,15 @@ func rotatingOf(outcome Outcome, cause *trouble) *metav1.Condition {
 		out.Reason, out.Message = v1alpha1.ReasonScheduled, outcome.Decision.Message
 	}
 	return out
+}
+
+// shownAttempt is when something that failed is tried again. The first attempts follow each other so fast that it would be over
+// before anybody reads it, and each would be a write of the status.
+func shownAttempt(outcome Outcome) *metav1.Time {
+	if outcome.Failures > 0 && outcome.Failures < quickAttempts {
+		return nil
+	}
+	return timeRef(outcome.NextAttempt)
 }
 
 // rotates tells whether a step is part of a rotation.

@@ -130,6 +130,11 @@ func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseS
 	if err != nil {
 		return backend.Report{}, err
 	}
+	// A ConfigMap cannot be watched: this status is, and wakes whoever shows the certificates.
+	object.Status.CASHA256 = ""
+	if server.CA != nil {
+		object.Status.CASHA256 = textHash(string(server.CA))
+	}
 	if server.Databases, err = r.databases(ctx, object); err != nil {
 		return backend.Report{}, err
 	}

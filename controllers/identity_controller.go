@@ -170,7 +170,7 @@ func (r *identityReconciler) describe(parts identityObject, outcome Outcome) rep
 	found := reportOf(parts.kind, subject, statusParts{&parts.status.Conditions, &parts.status.ObservedGeneration}, outcome, fault.IssueFailed)
 	status, current := parts.status, outcome.Snapshot.Ledger.Current
 	published := status.SerialNumber
-	status.NextAttemptTime = timeRef(outcome.NextAttempt)
+	status.NextAttemptTime = shownAttempt(outcome)
 	if outcome.Observation.Now.IsZero() || outcome.Conflict {
 		return found
 	}

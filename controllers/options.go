@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,7 +18,7 @@ import (
 
 // Options are everything that the controllers need of the outside.
 type Options struct {
-	// Namespaces that the manager's cache holds; empty for all.
+	// Namespaces to work in, besides that of the operator; empty for all.
 	Namespaces []string
 	// OperatorNamespace holds the key pairs of cluster-wide authorities.
 	OperatorNamespace string
@@ -42,4 +43,12 @@ type Options struct {
 	Backends map[v1alpha1.Engine]backend.Backend
 	// KeyPairs makes authorities out of key pairs.
 	KeyPairs issuer.KeyPairs
+}
+
+// cached returns the namespaces that the manager's cache holds, and that are worked in; none for all.
+func (o Options) cached() []string {
+	if len(o.Namespaces) == 0 {
+		return nil
+	}
+	return append(slices.Clone(o.Namespaces), o.OperatorNamespace)
 }

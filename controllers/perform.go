@@ -75,20 +75,6 @@ func (p *pass) save(ctx context.Context, doing string, change func(*secretstore.
 	return nil
 }
 
-// noteRequests writes down what the annotations ask for. To retire a previous version that is not there is done already;
-// otherwise it would end an overlap that nobody spoke of.
-func (p *pass) noteRequests(l *secretstore.Ledger) {
-	if p.Rotate != "" {
-		l.Rotate.Seen = p.Rotate
-	}
-	if p.RetirePrevious != "" {
-		l.RetirePrevious.Seen = p.RetirePrevious
-	}
-	if l.Previous == nil {
-		l.RetirePrevious.Honoured = l.RetirePrevious.Seen
-	}
-}
-
 func (p *pass) propose(ctx context.Context) error {
 	o := p.out.Observation
 	v := rotation.Version{
@@ -246,7 +232,7 @@ func (p *pass) commit(ctx context.Context) error {
 		}
 		l.Rotate.Honoured = l.Rotate.Seen
 		if l.Previous == nil {
-			l.RetirePrevious.Honoured = l.RetirePrevious.Seen
+			retireHonoured(l)
 		}
 	})
 	if !p.Traits.Remote && (err == nil || isConflict(err)) {
@@ -305,7 +291,9 @@ func (p *pass) retire(ctx context.Context) error {
 	}
 	return p.save(ctx, "writing down that the previous version is retired", func(l *secretstore.Ledger) {
 		l.Previous = nil
-		l.RetirePrevious.Honoured = l.RetirePrevious.Seen
+		if previous.Seq >= l.RetireThrough {
+			retireHonoured(l)
+		}
 	})
 }
 

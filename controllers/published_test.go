@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -452,5 +453,146 @@ func TestAStatusThatCannotBeWrittenIsCountedAsThat(t *testing.T) {
 		if got := testutil.ToFloat64(w.shared.metrics.errors.WithLabelValues(of, "APIServerFailed")); got != want {
 			t.Errorf("rekey_errors_total{of=%q} is %v, want %v", of, got, want)
 		}
+	}
+}
+
+// T4: a leak is answered in one command: what leaked is refused as soon as its successor is published and proven. A request to
+// end an overlap alone ends that one only.
+func TestALeakIsAnsweredInOneCommand(t *testing.T) {
+	now := func(w *world, o *v1alpha1.DatabaseCredential, requests ...string) {
+		w.edit(o, func() {
+			if o.Annotations == nil {
+				o.Annotations = map[string]string{}
+			}
+			for _, request := range requests {
+				o.Annotations[request] = "leak-1"
+			}
+		})
+		w.settle(o, 12)
+		w.step(time.Minute)
+		w.settle(o, 12)
+	}
+	open := func(w *world) (out string) {
+		for _, name := range []string{"orders_app_a", "orders_app_b"} {
+			if login, _ := w.database.Login(name); login.CanLogin {
+				out += name[len(name)-1:]
+			}
+		}
+		return out
+	}
+	both := []string{v1alpha1.AnnotationRotate, v1alpha1.AnnotationRetirePrevious}
+	for name, tc := range map[string]struct {
+		act      func(w *world, o *v1alpha1.DatabaseCredential)
+		revision int64
+		open     string
+	}{
+		"outside of an overlap": {func(w *world, o *v1alpha1.DatabaseCredential) { now(w, o, both...) }, 2, "b"},
+		"within an overlap": {func(w *world, o *v1alpha1.DatabaseCredential) {
+			w.step(24*time.Hour + time.Minute)
+			w.settle(o, 8)
+			now(w, o, both...)
+		}, 3, "a"},
+		"after the process died between the two": {func(w *world, o *v1alpha1.DatabaseCredential) {
+			w.database.SetDown(true)
+			now(w, o, both...)
+			w.restart()
+			w.database.SetDown(false)
+			w.step(time.Hour)
+			w.settle(o, 12)
+		}, 2, "b"},
+		"to end an overlap, while a rotation waits for its end": {func(w *world, o *v1alpha1.DatabaseCredential) {
+			w.step(24*time.Hour + time.Minute)
+			w.settle(o, 8)
+			now(w, o, v1alpha1.AnnotationRotate)
+			now(w, o, v1alpha1.AnnotationRetirePrevious)
+		}, 3, "ab"},
+		"where there is no previous login and no rotation": {func(w *world, o *v1alpha1.DatabaseCredential) {
+			now(w, o, v1alpha1.AnnotationRetirePrevious)
+			w.step(24*time.Hour + time.Minute)
+			w.settle(o, 8)
+		}, 2, "ab"},
+		"with the first version": {func(w *world, o *v1alpha1.DatabaseCredential) {
+			w.step(24*time.Hour + time.Minute)
+			w.settle(o, 8)
+		}, 2, "ab"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			object := aCredential()
+			if name == "with the first version" {
+				object.Annotations = map[string]string{both[0]: "leak-1", both[1]: "leak-1"}
+			}
+			ready(w, aPolicy(), anAdminSecret(), aServer(), object)
+			tc.act(w, object)
+			if got := open(w); object.Status.Revision != tc.revision || got != tc.open {
+				t.Errorf("revision %d with logins %q open, want %d and %q%s", object.Status.Revision, got, tc.revision, tc.open, describeConditions(object))
+			}
+		})
+	}
+}
+
+// T4: a changed bundle of CA certificates reaches the application's Secret with the next look at the server.
+func TestAChangedBundleReachesTheSecretWithTheNextLookAtTheServer(t *testing.T) {
+	w := newWorld(t)
+	object, server := aCredential(), aServer()
+	server.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: &v1alpha1.CAReference{Kind: v1alpha1.CASourceConfigMap, Name: "db-ca", Key: "ca.crt"}}
+	bundle := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "db-ca"}, Data: map[string]string{"ca.crt": string(keyPairSecret(t, nil).Data["tls.crt"])}}
+	ready(w, aPolicy(), anAdminSecret(), bundle, server, object)
+	before := server.Status.CASHA256
+	renewed := string(keyPairSecret(t, nil).Data["tls.crt"])
+	w.edit(bundle, func() { bundle.Data["ca.crt"] = renewed })
+	w.step(lookAgainHealthy)
+	w.reconcile(server)
+	if before == "" || server.Status.CASHA256 == before {
+		t.Fatalf("the status of the server says %q before and %q after: nobody is woken", before, server.Status.CASHA256)
+	}
+	w.settle(object, 5)
+	if got := string(w.secret("orders-db").Data["certificates"]); got != renewed {
+		t.Error("the Secret does not show the new bundle")
+	}
+}
+
+// T4: a server that never answers costs few writes: what is said of it does not change with every attempt, nor with every word
+// that the server's own status says.
+func TestAServerThatNeverAnswersCostsFewWrites(t *testing.T) {
+	w := newWorld(t)
+	object, server := aCredential(), aServer()
+	w.database.SetDown(true)
+	w.create(aPolicy(), anAdminSecret(), server, object)
+	next := map[client.Object]time.Time{object: w.clock.Now(), server: w.clock.Now()}
+	for range 300 {
+		for _, o := range []client.Object{server, object} {
+			if w.clock.Now().Before(next[o]) {
+				continue
+			}
+			version := server.ResourceVersion
+			next[o] = w.clock.Now().Add(w.reconcile(o).RequeueAfter)
+			if o == server && server.ResourceVersion != version {
+				next[object] = w.clock.Now()
+			}
+		}
+		w.step(time.Second)
+	}
+	writes := 0
+	for _, of := range w.written() {
+		if of.kind == "DatabaseCredential" && of.verb == "update status" {
+			writes++
+		}
+	}
+	if writes == 0 || writes > 3 {
+		t.Errorf("%d writes of the status in five minutes", writes)
+	}
+	if events := w.events(); strings.Count(strings.Join(events, "\n"), "DatabaseCredential/orders") != 1 {
+		t.Errorf("Events: %q", events)
+	}
+}
+
+// T4: with --namespaces, what lies in the operator's own namespace is served, so it is woken too.
+func TestTheOperatorsNamespaceIsWokenWithTheOthers(t *testing.T) {
+	if got := (Options{Namespaces: []string{"web"}, OperatorNamespace: "rekey-system"}).cached(); !slices.Equal(got, []string{"web", "rekey-system"}) {
+		t.Errorf("labels of %q wake somebody", got)
+	}
+	if got := (Options{OperatorNamespace: "rekey-system"}).cached(); len(got) != 0 {
+		t.Errorf("labels of %q alone wake somebody, and all namespaces are served", got)
 	}
 }

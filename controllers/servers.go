@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -45,7 +46,13 @@ func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseSer
 	}
 	server.Admin = backend.Admin{Username: admin.String(credential.KeyUsername), Password: admin[credential.KeyPassword],
 		Secret: object.Namespace + "/" + string(object.Spec.AdminSecretRef.Name)}
-	return server, serverDigest(object, server, object.ResourceVersion), nil
+	return server, serverDigest(object, server, serverState(object)), nil
+}
+
+// serverState is what of a server may mend a step that failed: its spec, and that it is Ready. Everything else that its status
+// says while it is broken is no reason to try anew.
+func serverState(object *v1alpha1.DatabaseServer) string {
+	return fmt.Sprint(object.Generation, meta.IsStatusConditionTrue(object.Status.Conditions, v1alpha1.ConditionReady))
 }
 
 // serverDigest tells two resolved servers apart without showing anything.

@@ -52,7 +52,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (flush func(c
 	if err := addRights(mgr, options.Rights, registry); err != nil {
 		return nil, err
 	}
-	wake := waker{indexes: found, namespaces: options.Namespaces}
+	wake := waker{indexes: found, namespaces: options.cached()}
 	return recorder.Flush, addControllers(mgr, s, wake, controller.Options{MaxConcurrentReconciles: options.Workers})
 }
 

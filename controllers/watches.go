@@ -76,7 +76,7 @@ func clusterOwnerOf(kind string) handler.EventHandler {
 // waker finds by index who refers to an object that changed.
 type waker struct {
 	indexes
-	// namespaces that are worked in; empty for all.
+	// namespaces that are cached; empty for all.
 	namespaces []string
 }
 

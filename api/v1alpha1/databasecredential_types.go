@@ -200,7 +200,8 @@ type DatabaseCredentialStatus struct {
 	// nextRotationTime is when the next rotation is due.
 	// +optional
 	NextRotationTime *metav1.Time `json:"nextRotationTime,omitempty"`
-	// nextAttemptTime is when something that failed is tried again; absent where nothing failed.
+	// nextAttemptTime is when something that failed is tried again; absent where nothing failed, and during the first minutes of a
+	// trouble, in which it is tried again within two minutes.
 	// +optional
 	NextAttemptTime *metav1.Time `json:"nextAttemptTime,omitempty"`
 	// binding names the Secret (Service Binding for Kubernetes).

@@ -156,6 +156,12 @@ type DatabaseServerStatus struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	ServerVersion string `json:"serverVersion,omitempty"`
+	// caSHA256 is the SHA-256 of the CA certificates that caRef named when the server was last checked, hexadecimal; absent without
+	// caRef. A change of it reaches the Secrets of the credentials at once.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	CASHA256 string `json:"caSHA256,omitempty"`
 }
 
 // DatabaseServer is a database server on which rekey rotates logins.

@@ -211,7 +211,8 @@ type IdentityStatus struct {
 	// renewalTime is when the certificate is due to be renewed.
 	// +optional
 	RenewalTime *metav1.Time `json:"renewalTime,omitempty"`
-	// nextAttemptTime is when something that failed is tried again; absent where nothing failed.
+	// nextAttemptTime is when something that failed is tried again; absent where nothing failed, and during the first minutes of a
+	// trouble, in which it is tried again within two minutes.
 	// +optional
 	NextAttemptTime *metav1.Time `json:"nextAttemptTime,omitempty"`
 	// binding names the Secret (Service Binding for Kubernetes).

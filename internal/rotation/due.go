@@ -147,6 +147,16 @@ func RetireAt(o Observation) time.Time {
 	return o.Current.PublishedAt.Add(overlapOf(o))
 }
 
+// overlapEnd is when the overlap after the current version ends, as long as the next rotation waits for it; zero where it waits
+// for none. A first version has no overlap to wait for.
+func overlapEnd(o Observation) time.Time {
+	c := o.Current
+	if c == nil || !o.Traits.Remote || !o.Traits.Overlap || c.PublishedAt.IsZero() || c.Seq <= 1 && o.Previous == nil {
+		return time.Time{}
+	}
+	return c.PublishedAt.Add(overlapOf(o))
+}
+
 // ProbeAt is when the current version is to be proven next; zero for never.
 func ProbeAt(o Observation) time.Time {
 	if o.Current == nil || !o.Traits.Remote || o.Policy.ProbeInterval <= 0 {

@@ -98,6 +98,8 @@ func leads(o Observation, deadline time.Time) (warn, alarm time.Duration) {
 	start := renewal(o)
 	if start.IsZero() {
 		start = o.Current.CommittedAt
+	} else if end := overlapEnd(o); end.After(start) {
+		start = end
 	}
 	warn, alarm = max(o.Policy.WarnBefore, 0), max(o.Policy.AlarmBefore, 0)
 	if !start.IsZero() {
@@ -110,9 +112,13 @@ func leads(o Observation, deadline time.Time) (warn, alarm time.Duration) {
 	return warn, min(alarm, warn)
 }
 
+// overdueFrom is when a rotation counts as overdue. One that falls due within an overlap waits for its end, as it should.
 func overdueFrom(o Observation, due time.Time) time.Time {
 	if due.IsZero() {
 		return time.Time{}
+	}
+	if end := overlapEnd(o); end.After(due) {
+		due = end
 	}
 	margin := mostOverdue
 	if !o.Current.CommittedAt.IsZero() {

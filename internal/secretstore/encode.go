@@ -49,6 +49,7 @@ type stateEntry struct {
 	LastSeq        int64  `json:"lastSeq"`
 	Rotate         Tokens `json:"rotate,omitzero"`
 	RetirePrevious Tokens `json:"retirePrevious,omitzero"`
+	RetireThrough  int64  `json:"retireThrough,omitempty"`
 }
 
 // EncodeLedger gives the data of the Secret that holds the ledger: "version", "state", and "pending", "current" and
@@ -57,7 +58,7 @@ func EncodeLedger(ledger Ledger) (map[string][]byte, error) {
 	if err := checkLedger(ledger); err != nil {
 		return nil, fmt.Errorf("encoding the ledger: %w", err)
 	}
-	state, err := json.Marshal(stateEntry{LastSeq: ledger.LastSeq, Rotate: ledger.Rotate, RetirePrevious: ledger.RetirePrevious})
+	state, err := json.Marshal(stateEntry{LastSeq: ledger.LastSeq, Rotate: ledger.Rotate, RetirePrevious: ledger.RetirePrevious, RetireThrough: ledger.RetireThrough})
 	if err != nil {
 		return nil, errors.New("encoding the ledger: its state cannot become JSON")
 	}
@@ -98,7 +99,7 @@ func decodeLedger(data map[string][]byte) (Ledger, error) {
 	if err := json.Unmarshal(data[ledgerKeyState], &state); err != nil {
 		return Ledger{}, fmt.Errorf("its entry %q is missing or damaged", ledgerKeyState)
 	}
-	ledger := Ledger{LastSeq: state.LastSeq, Rotate: state.Rotate, RetirePrevious: state.RetirePrevious}
+	ledger := Ledger{LastSeq: state.LastSeq, Rotate: state.Rotate, RetirePrevious: state.RetirePrevious, RetireThrough: state.RetireThrough}
 	for key, place := range map[string]**Record{
 		ledgerKeyPending: &ledger.Pending, ledgerKeyCurrent: &ledger.Current, ledgerKeyPrevious: &ledger.Previous,
 	} {

@@ -28,6 +28,9 @@ type Ledger struct {
 	LastSeq int64
 	// Rotate and RetirePrevious are the tokens of the annotations of these names.
 	Rotate, RetirePrevious Tokens
+	// RetireThrough is the number of the newest version that the open request to retire the previous one means; 0 where it means
+	// the one that is the previous one.
+	RetireThrough int64
 }
 
 // Clone copies the ledger, so that a change of the copy leaves the original as it was written.

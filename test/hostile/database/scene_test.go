@@ -370,7 +370,7 @@ var life = []stage{
 func (s *scene) quiet() bool {
 	return s.ledger().Pending == nil && s.condition(v1alpha1.ConditionReady) == "True/Published" && s.condition(v1alpha1.ConditionVerified) == "True/LoggedIn" &&
 		s.condition(v1alpha1.ConditionStalled) == "" && s.condition(v1alpha1.ConditionReconciling) == "" && s.credential.Status.ObservedGeneration == s.credential.Generation &&
-		s.credential.Status.NextAttemptTime == nil
+		s.credential.Status.NextAttemptTime == nil && slices.Contains([]string{"", "True/Overlapping"}, s.condition(v1alpha1.ConditionRotating))
 }
 
 // checkAfter holds at the end of a stage: exactly the versions that were due were made, and nothing is left over.
