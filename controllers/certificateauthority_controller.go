@@ -33,6 +33,9 @@ const (
 	maxNamed = 256
 )
 
+// notRenewed is why an authority that nears its end was not replaced.
+const notRenewed = "Nothing renews it automatically: replace it as in docs/runbooks/AuthorityExpired.md."
+
 // authorityReconciler keeps authorities of one kind: makes the key of a managed one, once, and watches over every one.
 type authorityReconciler struct {
 	shared
@@ -77,7 +80,7 @@ func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) r
 	if authority != nil {
 		showAuthority(parts.status, parts.spec, authority)
 		out.subject = fmt.Sprintf("The certificate of %s (%s)", parts.id, eventlog.Bounded(cmp.Or(authority.Subject, "without a subject"), maxNamed))
-		out.remedy = "Nothing renews it automatically: replace it as in docs/runbooks/AuthorityExpired.md."
+		out.remedy = notRenewed
 		out.health = authorityHealth(now, parts.spec, authority)
 		if err == nil {
 			err = authority.Check(ctx, now)

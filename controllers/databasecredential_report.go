@@ -174,7 +174,12 @@ func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin,
 		out = append(out, news{v1alpha1.ReasonRotated, actionPublish, text})
 	}
 	if before.Previous != nil && outcome.Snapshot.Ledger.Previous == nil {
-		if slot := slotOf(login, before.Previous.Username); r.isRetired(ctx, login, cluster, slot, outcome) {
+		slot := slotOf(login, before.Previous.Username)
+		if slot == current.Slot {
+			// It was retired, and has become the current one since, in this very pass: what is refused now is the other one.
+			slot = otherSlot(login, slot)
+		}
+		if r.isRetired(ctx, login, cluster, slot, outcome) {
 			out = append(out, news{v1alpha1.ReasonRetired, actionRetire, r.retiredNews(ctx, login, cluster, slot)})
 		}
 	}
@@ -204,6 +209,16 @@ func slotOf(login *databaseLogin, username string) string {
 	for _, slot := range login.traits.Slots {
 		if loginName(login.object, slot) == username {
 			return slot
+		}
+	}
+	return ""
+}
+
+// otherSlot is the slot that takes turns with this one; empty where there is none.
+func otherSlot(login *databaseLogin, slot string) string {
+	for _, other := range login.traits.Slots {
+		if other != slot {
+			return other
 		}
 	}
 	return ""

@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -114,7 +115,7 @@ func (r *serverReconciler) look(ctx context.Context, object *v1alpha1.DatabaseSe
 	}
 	object.Status.ServerVersion = eventlog.Bounded(checked.Version, 64)
 	found.message = fmt.Sprintf("PostgreSQL %s at %s is reachable and writable, protected as spec.tls says, and accepts the admin login.",
-		checked.Version, object.Spec.Address)
+		cmp.Or(checked.Version, "of unknown version"), object.Spec.Address)
 	if len(checked.Notes) > 0 {
 		found.message += " To know: " + strings.Join(checked.Notes, " ")
 	}

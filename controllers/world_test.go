@@ -36,6 +36,7 @@ import (
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/backend/backendtest"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/test/said"
 )
 
 // apiServer is a real one, shared by all tests of the package. Every test has a namespace of its own.
@@ -92,6 +93,8 @@ type world struct {
 	messages []string
 	// fail, where set, is asked before every write.
 	fail func(write) error
+	// said compares every status and every Event with what is so when it is written or told.
+	said said.Checker
 }
 
 func newWorld(t *testing.T) *world {
@@ -114,6 +117,10 @@ func newWorldOn(t *testing.T, server *rest.Config, name metav1.ObjectMeta) *worl
 		t.Fatal(err)
 	}
 	w.namespace = namespace.Name
+	w.said = said.Checker{Reader: raw, Open: func(name string) (open, known bool) {
+		login, known := w.database.Login(name)
+		return login.CanLogin, known
+	}}
 	w.client = interceptor.NewClient(raw, interceptor.Funcs{
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			return w.through("create", o, func() error { return c.Create(ctx, o, opts...) })
@@ -125,6 +132,9 @@ func newWorldOn(t *testing.T, server *rest.Config, name metav1.ObjectMeta) *worl
 			return w.through("delete", o, func() error { return c.Delete(ctx, o, opts...) })
 		},
 		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
+			if err := w.said.Status(ctx, o); err != nil {
+				t.Errorf("the status of %T %s says what is not so: %v", o, o.GetName(), err)
+			}
 			return w.through("update "+sub, o, func() error { return c.SubResource(sub).Update(ctx, o, opts...) })
 		},
 	})
@@ -164,6 +174,9 @@ func (w *world) restart() {
 // Eventf implements events.EventRecorder.
 func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, note string, args ...any) {
 	object, _ := regarding.(client.Object)
+	if err := w.said.Event(w.ctx, object, reason, fmt.Sprintf(note, args...)); err != nil {
+		w.t.Errorf("an Event of %T %s says what is not so: %v", object, object.GetName(), err)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.messages = append(w.messages, fmt.Sprintf("%s %s %s/%s: %s", kind, reason, kindOf(object), object.GetName(), fmt.Sprintf(note, args...)))

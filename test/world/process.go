@@ -63,6 +63,11 @@ type Options struct {
 	Recorder events.EventRecorder
 	// As makes every request but reads of a cache: the client of somebody with fewer rights. The world's by default.
 	As client.WithWatch
+	// Racing is true where another process changes the same objects at the same time: what is said of them may be overtaken while
+	// it is said, so only its form is checked.
+	Racing bool
+	// Lie is told what was said that is not so; a failure of the test by default.
+	Lie func(error)
 }
 
 // Process is rekey with nothing in its memory. It has no manager: Pass is all that ever wakes it.
@@ -75,6 +80,8 @@ type Process struct {
 	passes controllers.Passes
 	mu     sync.Mutex
 	hook   Hook
+	racing bool
+	lie    func(error)
 }
 
 // Start makes a process.
@@ -96,9 +103,12 @@ func (w *World) Start(name string, options Options) *Process {
 	if options.As == nil {
 		options.As = w.Client
 	}
+	if p.racing, p.lie = options.Racing, options.Lie; p.lie == nil {
+		p.lie = func(err error) { w.T.Errorf("process %s: %v", name, err) }
+	}
 	p.APIClock = controllers.NewAPIClock(options.Clock)
 	p.APIClock.Seen(options.Ahead)
-	p.passes = controllers.NewPasses(p.client(options.As, false), p.client(options.As, true), options.Recorder, controllers.Options{
+	p.passes = controllers.NewPasses(p.client(options.As, false), p.client(options.As, true), teller{p, options.Recorder}, controllers.Options{
 		OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, APIClock: p.APIClock, StepTimeout: options.StepTimeout,
 		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: options.Backend}, KeyPairs: options.KeyPairs,
 	})
@@ -174,6 +184,7 @@ func (p *Process) client(as client.WithWatch, live bool) client.Client {
 			return p.through(ctx, about("delete", o), func() error { return as.Delete(ctx, o, opts...) })
 		},
 		SubResourceUpdate: func(ctx context.Context, _ client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
+			p.checkStatus(ctx, o)
 			return p.through(ctx, about("update "+sub, o), func() error { return as.SubResource(sub).Update(ctx, o, opts...) })
 		},
 	})

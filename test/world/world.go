@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/test/said"
 )
 
 // World is a namespace on the real API server, a clock and a database server.
@@ -33,6 +34,8 @@ type World struct {
 	// Fake is the database server, unless New was given another backend.
 	Fake    *backendtest.Fake
 	Backend backend.Backend
+	// Said compares every status and every Event with what is so when it is written or told.
+	Said *said.Checker
 
 	mu       sync.Mutex
 	messages []string
@@ -53,6 +56,13 @@ func New(tb testing.TB, database backend.Backend) *World {
 	if w.Client, err = client.NewWithWatch(apiServer, client.Options{Scheme: scheme}); err != nil {
 		tb.Fatal(err)
 	}
+	w.Said = &said.Checker{Reader: w.Client, Open: func(name string) (open, known bool) {
+		if w.Fake == nil {
+			return false, false
+		}
+		login, known := w.Fake.Login(name)
+		return login.CanLogin, known
+	}}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "world-"}}
 	if err := w.Client.Create(w.Ctx, namespace); err != nil {
 		tb.Fatal(err)

@@ -170,7 +170,9 @@ func (d *duo) note(line string) {
 // restart is a process that begins: its memory is empty, and its informers may show less than those before it.
 func (a *actor) restart() {
 	a.leave()
-	a.process = a.duo.Start(a.name, a.options)
+	options := a.options
+	options.Racing, options.Lie = true, func(err error) { a.duo.blame("%s: %v", a.name, err) }
+	a.process = a.duo.Start(a.name, options)
 	a.process.Hook(a.hook)
 	a.view = newView()
 	if a.lags {

@@ -4,6 +4,7 @@
 package matrix
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -104,6 +105,7 @@ type run struct {
 		secrets   map[string][]byte
 		events    []string
 		texts     map[string]string
+		lies      []error
 	}
 }
 
@@ -127,7 +129,7 @@ func (w *worker) newRun(of life) *run {
 // start throws the process away and makes another.
 func (r *run) start() {
 	r.revive()
-	r.process = r.Start("rekey", world.Options{Clock: r.clock, Backend: r.faulty, Recorder: r})
+	r.process = r.Start("rekey", world.Options{Clock: r.clock, Backend: r.faulty, Recorder: r, Lie: r.lied})
 	r.process.Hook(r.request)
 }
 
@@ -218,6 +220,12 @@ func (r *run) pass() (wait time.Duration, changes int, err error) {
 	changes, fated := r.taken()
 	if err != nil {
 		r.say("an error of a pass", err.Error())
+	}
+	r.seen.Lock()
+	lies := errors.Join(r.seen.lies...)
+	r.seen.Unlock()
+	if lies != nil {
+		r.fail("T4", "%v", lies)
 	}
 	if fated == dies || fated == restarts {
 		// Whoever was let down calls again.
@@ -339,6 +347,16 @@ func (r *run) Eventf(_, _ runtime.Object, eventType, reason, _, note string, arg
 	defer r.seen.Unlock()
 	r.seen.events = append(r.seen.events, eventType+" "+reason)
 	r.seen.texts[fmt.Sprintf("Event %d", len(r.seen.events))] = text
+}
+
+// lied notes what was said that is not so. The dead say nothing.
+func (r *run) lied(err error) {
+	if r.dead {
+		return
+	}
+	r.seen.Lock()
+	defer r.seen.Unlock()
+	r.seen.lies = append(r.seen.lies, err)
 }
 
 func (r *run) say(where, text string) {

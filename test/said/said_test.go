@@ -1,0 +1,154 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package said
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// The checker is only worth what it finds: each of these is a lie, or a sentence that nobody should have to read.
+
+func TestMessagesThatNobodyShouldReadAreFound(t *testing.T) {
+	for text, want := range map[string]string{
+		"Login a stays accepted until 0001-01-01T00:00:00Z.":                                       "zero time",
+		" expires at 2031-11-28T10:54:51Z.":                                                        "begins with",
+		"It expires. Why it was not replaced: no reason is known; look at the log of the operator": "unknown",
+		"The login  is published.":                                                                 "double blank",
+		"reading Secret web/x: ":                                                                   "ends with",
+		"reading Secret web/x:":                                                                    "ends with",
+		"":                                                                                         "empty",
+		"The Secret is missing.. It is written again.":                                             "punctuation",
+		"logging in as \"\" to database \"orders\"":                                                "empty subject",
+		"Login is refused now.":                                                                    "empty subject",
+		"The login in Secret /orders expires at 2031-11-28T10:54:51Z.":                             "empty subject",
+		"The certificate of CertificateAuthority web/internal () expires at 2031-11-28T10:54:51Z.": "empty subject",
+		"it failed: %!s(<nil>)":   "wrong word",
+		"first line\nsecond line": "line break",
+		"The certificate was due to be replaced at an unknown time. Nothing renews it automatically: x.": "zero time",
+	} {
+		if err := Message(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: found %v, want %q", text, err, want)
+		}
+	}
+	for _, text := range []string{
+		"Revision 2 with login orders_app_b is published in Secret orders-db. Login orders_app_a stays accepted until 2026-11-30T12:31:17Z.",
+		`logging in to orders-db.data:5432 as "orders_app_a" to database "orders": no answer in time: check address, network policies and firewalls`,
+		"3 sessions of the previous login orders_app_a are open (report, web). They go on after it is refused; restart what holds them.",
+		"updating Secret web/app-mtls: refused by ResourceQuota \"team-quota\" (secrets \"app-mtls\" is forbidden: exceeded quota: team-quota): raise the quota",
+	} {
+		if err := Message(text); err != nil {
+			t.Errorf("a good message is refused: %v", err)
+		}
+	}
+}
+
+func aWorld(t *testing.T) (*Checker, map[string]bool) {
+	t.Helper()
+	chain, key, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "x", KeyAlgorithm: issuer.ECDSAP256, Lifetime: time.Hour}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := func(seq int64, slot string) *secretstore.Record {
+		return &secretstore.Record{Version: rotation.Version{Seq: seq, Slot: slot, Stage: rotation.Current},
+			Material: credential.Material{credential.KeyPassword: credential.NewSensitive([]byte("password " + slot))}}
+	}
+	ledger, err := secretstore.EncodeLedger(secretstore.Ledger{Current: record(2, "b"), Previous: record(1, "a"), LastSeq: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: "web", Name: name} }
+	published := &corev1.Secret{ObjectMeta: at("db"), Data: map[string][]byte{"username": []byte("app_b"), "password": []byte("password b")}}
+	published.Annotations = map[string]string{v1alpha1.AnnotationRevision: "2", v1alpha1.AnnotationOwner: "DatabaseCredential/orders"}
+	open := map[string]bool{"app_a": true, "app_b": true}
+	return &Checker{
+		Reader: fake.NewClientBuilder().WithObjects(published,
+			&corev1.Secret{ObjectMeta: at(secretstore.LedgerName("DatabaseCredential", "orders")), Data: ledger},
+			&corev1.Secret{ObjectMeta: at("tls"), Data: map[string][]byte{"tls.crt": chain, "tls.key": key.Reveal()}},
+		).Build(),
+		Open: func(login string) (bool, bool) { is, known := open[login]; return is, known },
+	}, open
+}
+
+func TestAStatusThatLiesIsFound(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(o *v1alpha1.DatabaseCredential, open map[string]bool)
+		want   string
+	}{
+		"the truth":                       {func(*v1alpha1.DatabaseCredential, map[string]bool) {}, ""},
+		"a login that is not in it":       {func(o *v1alpha1.DatabaseCredential, _ map[string]bool) { o.Status.ActiveUsername = "app_a" }, "activeUsername"},
+		"a revision that is not in it":    {func(o *v1alpha1.DatabaseCredential, _ map[string]bool) { o.Status.Revision = 1 }, "status.revision is 1"},
+		"a Secret that does not exist":    {func(o *v1alpha1.DatabaseCredential, _ map[string]bool) { o.Spec.SecretName = "other" }, "there is no Secret"},
+		"a previous login that is closed": {func(_ *v1alpha1.DatabaseCredential, open map[string]bool) { open["app_a"] = false }, "is refused"},
+		"a message that is empty":         {func(o *v1alpha1.DatabaseCredential, _ map[string]bool) { o.Status.Conditions[0].Message = "" }, "empty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, open := aWorld(t)
+			o := &v1alpha1.DatabaseCredential{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "orders"}}
+			o.Spec.SecretName = "db"
+			o.Status = v1alpha1.DatabaseCredentialStatus{Revision: 2, ActiveUsername: "app_b", Binding: &v1alpha1.Binding{Name: "db"},
+				Previous:   &v1alpha1.PreviousLogin{Username: "app_a"},
+				Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: "Published", Message: "It is published."}}}
+			tc.change(o, open)
+			found(t, c.Status(context.Background(), o), tc.want)
+		})
+	}
+	c, _ := aWorld(t)
+	identity := &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "app"}}
+	identity.Spec.SecretName, identity.Status.SerialNumber = "tls", "1234"
+	found(t, c.Status(context.Background(), identity), "status.serialNumber")
+	identity.Spec.SecretName = "none"
+	found(t, c.Status(context.Background(), identity), "shows no certificate")
+}
+
+func TestAnEventThatLiesIsFound(t *testing.T) {
+	login := &v1alpha1.DatabaseCredential{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "orders"}}
+	other := &v1alpha1.DatabaseCredential{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "other"}}
+	for name, tc := range map[string]struct {
+		of           client.Object
+		reason, note string
+		want         string
+	}{
+		"published, and it is":        {login, "Rotated", "Revision 2 with login app_b is published in Secret db. Login app_a stays accepted until 2026-11-30T12:31:17Z.", ""},
+		"published, and it is not":    {login, "Rotated", "Revision 3 with login app_a is published in Secret db.", "shows revision 2"},
+		"published where nothing is":  {login, "Rotated", "Revision 2 with login app_b is published in Secret none.", "there is none"},
+		"published, in other words":   {login, "Rotated", "It is published.", "does not name"},
+		"refused, and it is not":      {login, "Retired", "Login app_a is refused now.", "it is accepted"},
+		"refused, in other words":     {login, "Retired", "The old one is refused now.", "does not name"},
+		"issued, and it is not":       {login, "Issued", "Revision 1 is published in Secret tls: serial number 1234, valid until 2026-11-30T12:31:17Z.", "it does not"},
+		"taken over, and it was":      {login, "TookOver", "Secret web/db, which was made by a person, was taken over.", ""},
+		"taken over by somebody else": {other, "TookOver", "Secret web/db, which was made by a person, was taken over.", "does not belong"},
+		"left behind while it lives":  {login, "LeftBehind", "DatabaseCredential web/orders is deleted and leaves behind a login.", "not deleted"},
+		"a zero time":                 {login, "Recovered", "It is due at 0001-01-01T00:00:00Z.", "zero time"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := aWorld(t)
+			found(t, c.Event(context.Background(), tc.of, tc.reason, tc.note), tc.want)
+			if len(c.Claims()) == 0 {
+				t.Error("nothing was counted")
+			}
+		})
+	}
+}
+
+func found(t *testing.T, err error, want string) {
+	t.Helper()
+	if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+		t.Errorf("found %v, want %q", err, want)
+	}
+}
