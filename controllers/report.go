@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -219,7 +220,7 @@ func conditionsOf(found report) []metav1.Condition {
 		told = found.cause.message
 	}
 	if found.cause != nil && found.standing != nil {
-		told += fmt.Sprintf(". In addition, %s: %s", found.standing.reason, found.standing.message)
+		told = fmt.Sprintf("%s. In addition, %s: %s", strings.TrimSuffix(told, "."), found.standing.reason, found.standing.message)
 	}
 	stalled := metav1.Condition{Type: v1alpha1.ConditionStalled}
 	reconciling := metav1.Condition{Type: v1alpha1.ConditionReconciling}
@@ -294,7 +295,7 @@ func apiReason(err error) error {
 	}
 	answer := status.Status()
 	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: answer.Status, Code: answer.Code, Reason: answer.Reason,
-		Message: fmt.Sprintf("the API server answered %d %s", answer.Code, answer.Reason), Details: answer.Details}}
+		Message: strings.TrimSpace(fmt.Sprintf("the API server answered %d %s", answer.Code, answer.Reason)), Details: answer.Details}}
 }
 
 // Small words for messages and statuses.

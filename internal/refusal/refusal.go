@@ -177,7 +177,11 @@ func bare(by Refusal, err error) error {
 	if errors.As(err, &answer) {
 		status.Code = answer.Status().Code
 	}
-	status.Message = fmt.Sprintf("the API server answered %d %s (the rest may quote the Secret and is withheld)", status.Code, status.Reason)
+	answered := strings.TrimSpace(fmt.Sprintf("the API server answered %d %s", status.Code, status.Reason))
+	if status.Code == 0 && status.Reason == metav1.StatusReasonUnknown {
+		answered = "the API server did not answer, or the answer was lost"
+	}
+	status.Message = answered + " (the rest may quote the Secret and is withheld)"
 	if by.Kind == KindNamespaceTerminating {
 		status.Details = &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}}
 	}

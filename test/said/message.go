@@ -41,5 +41,17 @@ func Message(text string) error {
 	if len(found) == 0 {
 		return nil
 	}
-	return fmt.Errorf("message %q: %w", text, errors.Join(found...))
+	return &FormError{Text: text, Err: errors.Join(found...)}
 }
+
+// FormError is about a sentence that nobody should have to read, whether or not what it says is so.
+type FormError struct {
+	Text string
+	Err  error
+}
+
+// Error implements error.
+func (e *FormError) Error() string { return fmt.Sprintf("message %q: %v", e.Text, e.Err) }
+
+// Unwrap returns what is wrong with it.
+func (e *FormError) Unwrap() error { return e.Err }

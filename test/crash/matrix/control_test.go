@@ -65,9 +65,9 @@ func TestTheMatrixFindsDefects(t *testing.T) {
 		wanted string
 	}{
 		"a new login is never written down":     {named(t, credentials, "first issue"), "create Secret ledger", 1, forgotten, "call Stage", order{fault: after, fate: dies}, "I8"},
-		"the Secret is never written":           {named(t, credentials, "rotate-now"), "update Secret published", 1, forgotten, "update status DatabaseCredential", order{fault: before, fate: dies}, "I8"},
+		"the Secret is never written":           {named(t, credentials, "rotate-now"), "update Secret published", 1, forgotten, "update status DatabaseCredential", order{fault: before, fate: dies}, "T4"},
 		"the commit is forgotten":               {named(t, credentials, "rotate-now"), "update Secret ledger", 4, forgotten, "update Secret published", order{fault: after, fate: dies}, "I8"},
-		"a renewed certificate is never stored": {named(t, identities, "rotate-now"), "update Secret published", 1, forgotten, "update status ClientIdentity", order{fault: before, fate: dies}, "I8"},
+		"a renewed certificate is never stored": {named(t, identities, "rotate-now"), "update Secret published", 1, forgotten, "update status ClientIdentity", order{fault: before, fate: dies}, "T4"},
 		"the published login is shut":           {named(t, credentials, "rotate-now"), "update Secret published", 1, statement("ALTER ROLE %s_b NOLOGIN"), "update status DatabaseCredential", order{fault: before, fate: dies}, "I1"},
 		"a login that nobody wrote down":        {named(t, credentials, "first issue"), "create Secret published", 1, statement("CREATE ROLE %s_b LOGIN"), "update status DatabaseCredential", order{fault: before, fate: dies}, "I2"},
 		"a login of another name":               {named(t, credentials, "first issue"), "create Secret published", 1, statement("CREATE ROLE %s_c"), "update status DatabaseCredential", order{fault: before, fate: dies}, "I2"},
