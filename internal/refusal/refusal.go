@@ -26,15 +26,15 @@ type Kind int
 const (
 	// KindNone is every answer that is not a refusal: a failure, a conflict, an object that is not found.
 	KindNone Kind = iota
-	// KindForbidden: an authorizer (RBAC), or a built-in admission plugin that has no name of its own here.
+	// KindForbidden is for an authorizer (RBAC), or a built-in admission plugin that has no name of its own here.
 	KindForbidden
-	// KindWebhook: an admission webhook denied the request, or could not be called and fails closed.
+	// KindWebhook is for an admission webhook that denied the request, or could not be called and fails closed.
 	KindWebhook
-	// KindPolicy: a ValidatingAdmissionPolicy or MutatingAdmissionPolicy.
+	// KindPolicy is for a ValidatingAdmissionPolicy or MutatingAdmissionPolicy.
 	KindPolicy
-	// KindQuota: a ResourceQuota.
+	// KindQuota is for a ResourceQuota.
 	KindQuota
-	// KindNamespaceTerminating: the namespace is being deleted.
+	// KindNamespaceTerminating is for a namespace that is being deleted.
 	KindNamespaceTerminating
 )
 

@@ -41,7 +41,7 @@ func TestWhatIsStoredOtherwiseThanItWasSentIsTold(t *testing.T) {
 			c := interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
 				Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 					if altering {
-						tc.change(o.(*corev1.Secret)) //nolint:forcetypeassert // stores write only Secrets
+						tc.change(o.(*corev1.Secret))
 					}
 					return c.Create(ctx, o, opts...)
 				},
@@ -79,7 +79,7 @@ func TestALedgerThatIsAlteredIsNotWrittenDown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
 				Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-					change(o.(*corev1.Secret)) //nolint:forcetypeassert // stores write only Secrets
+					change(o.(*corev1.Secret))
 					return c.Create(ctx, o, opts...)
 				},
 			})

@@ -102,7 +102,9 @@ func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	review.Request = nil
-	_ = json.NewEncoder(w).Encode(review)
+	if err := json.NewEncoder(w).Encode(review); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
 }
 
 func (h *webhook) answerWithPatch(request *admissionv1.AdmissionRequest, response *admissionv1.AdmissionResponse) error {
