@@ -13,6 +13,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -25,8 +26,9 @@ import (
 // is secret. With namespaces, Secrets are listed in those and in the operator's only. What rights says may not be listed
 // holds nothing up.
 func CacheOptions(namespaces []string, operatorNamespace string, rights *access.Rights) cache.Options {
-	shared := &common{}
+	shared := newCommon()
 	out := cache.Options{
+		NewInformer:      shared.expected.informers(toolscache.NewSharedIndexInformer),
 		DefaultTransform: shared.object,
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Secret{}: {
@@ -37,7 +39,7 @@ func CacheOptions(namespaces []string, operatorNamespace string, rights *access.
 		},
 	}
 	if rights != nil {
-		out.NewInformer = rights.NewInformer
+		out.NewInformer = shared.expected.informers(rights.NewInformer)
 	}
 	if len(namespaces) == 0 {
 		return out

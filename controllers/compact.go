@@ -4,6 +4,8 @@
 package controllers
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"maps"
 	"slices"
 	"strings"
@@ -24,6 +26,10 @@ type common struct {
 	texts  pool[string]
 	octets pool[[]byte]
 	labels pool[map[string]string]
+	// bundles are large authorities, by their digest: a corporate bundle stands in the Secret of every identity.
+	bundles pool[[]byte]
+	// expected are the Secrets that identities name.
+	expected *expected
 }
 
 const (
@@ -31,12 +37,20 @@ const (
 	mostCommon = 1024
 	// longestText, longestOctets and longestLabels are what is shared: anybody may write large Secrets, each once.
 	longestText, longestOctets, longestLabels = 256, 4096, 1024
+	// mostBundles are held, so that they keep no more than some MiB alive when nobody has them any more.
+	mostBundles = 16
 )
+
+func newCommon() *common {
+	return &common{bundles: pool[[]byte]{most: mostBundles}, expected: newExpected()}
+}
 
 // pool holds one value for each key.
 type pool[V any] struct {
 	mu   sync.Mutex
 	held map[string]V
+	// most that are held; mostCommon where it is 0.
+	most int
 }
 
 // share gives the value that is held for the key, or holds this one.
@@ -46,7 +60,7 @@ func (p *pool[V]) share(key string, value V) V {
 	if one, ok := p.held[key]; ok {
 		return one
 	}
-	if p.held == nil || len(p.held) >= mostCommon {
+	if p.held == nil || len(p.held) >= cmp.Or(p.most, mostCommon) {
 		p.held = map[string]V{}
 	}
 	p.held[key] = value
@@ -62,7 +76,8 @@ func (c *common) text(s string) string {
 
 func (c *common) bytes(b []byte) []byte {
 	if len(b) > longestOctets {
-		return b
+		digest := sha256.Sum256(b)
+		return c.bundles.share(string(digest[:]), b)
 	}
 	return c.octets.share(string(b), b)
 }
@@ -107,14 +122,14 @@ func (c *common) meta(meta *metav1.ObjectMeta) {
 
 // secret is the transform of the Secret cache.
 func (c *common) secret(object any) (any, error) {
-	out, err := secretstore.StripMaterial(object)
+	out, err := c.expected.strip(object)
 	secret, ok := out.(*corev1.Secret)
 	if err != nil || !ok {
 		return out, err
 	}
 	c.meta(&secret.ObjectMeta)
 	secret.Type = corev1.SecretType(c.text(string(secret.Type)))
-	if len(secret.Data) > 0 {
+	if len(secret.Data) > 0 && !secretstore.LeftOut(secret) {
 		shared := make(map[string][]byte, len(secret.Data))
 		for key, value := range secret.Data {
 			if key == credential.KeyAuthority {
@@ -136,14 +151,27 @@ func (c *common) object(in any) (any, error) {
 	object.SetManagedFields(nil)
 	switch o := object.(type) {
 	case *v1alpha1.ClientIdentity:
+		c.expected.note(o.Namespace, string(o.Spec.SecretName))
 		c.identity(&o.ObjectMeta, &o.TypeMeta, &o.Spec.IdentitySpec, &o.Status)
 	case *v1alpha1.ServerIdentity:
+		c.expected.note(o.Namespace, string(o.Spec.SecretName))
 		c.identity(&o.ObjectMeta, &o.TypeMeta, &o.Spec.IdentitySpec, &o.Status)
 	}
 	return object, nil
 }
 
+// own takes out of the metadata of our objects what nothing reads: with kubectl apply it holds the whole object once more.
+func (c *common) own(meta *metav1.ObjectMeta) {
+	meta.Labels = nil
+	for key := range meta.Annotations {
+		if !strings.HasPrefix(key, v1alpha1.Prefix) {
+			delete(meta.Annotations, key)
+		}
+	}
+}
+
 func (c *common) identity(meta *metav1.ObjectMeta, kind *metav1.TypeMeta, spec *v1alpha1.IdentitySpec, status *v1alpha1.IdentityStatus) {
+	c.own(meta)
 	c.meta(meta)
 	kind.APIVersion, kind.Kind = c.text(kind.APIVersion), c.text(kind.Kind)
 	spec.AuthorityRef.Kind = v1alpha1.AuthorityKind(c.text(string(spec.AuthorityRef.Kind)))

@@ -58,7 +58,7 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
 		return ctrl.Result{}, gone(err, func() { r.names.forget(r.rotator.Memory, object, request) })
 	}
-	r.names.note(object, request)
+	r.names.note(r.rotator.Memory, object, request)
 	deleting := !object.DeletionTimestamp.IsZero()
 	if deleting && !controllerutil.ContainsFinalizer(object, v1alpha1.Finalizer) {
 		r.rotator.Memory.Forget(string(object.UID))

@@ -62,7 +62,7 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
 		return ctrl.Result{}, gone(err, func() { r.names.forget(r.rotator.Memory, object, request) })
 	}
-	r.names.note(object, request)
+	r.names.note(r.rotator.Memory, object, request)
 	parts := partsOfIdentity(object)
 	before, ok := object.DeepCopyObject().(client.Object)
 	if !ok {

@@ -131,8 +131,12 @@ func nameOf(object client.Object, request ctrl.Request) string {
 	return fmt.Sprintf("%T %s", object, request.NamespacedName)
 }
 
-func (n *uidNames) note(object client.Object, request ctrl.Request) {
-	n.known.Store(nameOf(object, request), string(object.GetUID()))
+// note forgets what is remembered of an earlier object of that name, whose deletion no pass saw.
+func (n *uidNames) note(memory *Memory, object client.Object, request ctrl.Request) {
+	uid := string(object.GetUID())
+	if before, ok := n.known.Swap(nameOf(object, request), uid); ok && before != uid {
+		memory.Forget(before.(string)) //nolint:forcetypeassert // only strings are stored
+	}
 }
 
 // forget forgets what is remembered of an object that is gone.

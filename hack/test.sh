@@ -61,7 +61,7 @@ case "$stage" in
   crash)
     # Hostile surroundings are mostly servers that start, stop and do not answer: meanwhile another package can compute. Tests
     # that run in parallel wait for an API server: six at a time keep two cores busy.
-    for packages in ./test/crash "./test/crash/matrix ./test/hostile/kubernetes" "./test/crash/duo ./test/hostile/database ./test/oddfiles"; do
+    for packages in ./test/crash "./test/crash/matrix ./test/hostile/kubernetes" "./test/crash/duo ./test/hostile/database ./test/oddfiles" ./test/hostile/junk; do
       verbose "$packages" -timeout 25m -parallel 6
     done
     ;;

@@ -58,7 +58,7 @@ func NewPublished(opts PublishedOptions) *Published { return &Published{opts: op
 func (s *Published) Load(ctx context.Context) (Snapshot, error) {
 	s.loaded = false
 	secret, err := read(ctx, s.opts.Reader, s.opts.secretKey())
-	if err == nil && secret == nil && !s.opts.Fresh {
+	if err == nil && (secret == nil && !s.opts.Fresh || secret != nil && LeftOut(secret)) {
 		secret, err = read(ctx, s.opts.Live, s.opts.secretKey())
 	}
 	if err == nil {

@@ -261,6 +261,33 @@ func TestTokenIsOneWriteThatLeavesTheKeyAlone(t *testing.T) {
 	}
 }
 
+// TestASecretThatTheCacheLeftOutIsReadLive is for a Secret that was there before the identity that names it.
+func TestASecretThatTheCacheLeftOutIsReadLive(t *testing.T) {
+	w := newWorld(t)
+	opts := w.publishedOptions("app")
+	record := issued(t, 7, "app")
+	w.issue(t, opts, record)
+	opts.Reader = readerFunc(func(ctx context.Context, key client.ObjectKey, obj client.Object) error {
+		if err := w.Get(ctx, key, obj); err != nil {
+			return err
+		}
+		StripAll(obj.(*corev1.Secret))
+		return nil
+	})
+	for _, fresh := range []bool{false, true} {
+		opts.Fresh = fresh
+		w.expectWrites(t, 0, "loading what was left out", func() {
+			store := NewPublished(opts)
+			snapshot := must[Snapshot](t)(store.Load(t.Context()))
+			expectTarget(t, snapshot, rotation.TargetShowsCurrent)
+			if diff := cmp.Diff(stored(t, record), snapshot.Ledger.Current, sameLedger); diff != "" {
+				t.Error(diff)
+			}
+			must[Snapshot](t)(store.Project(t.Context()))
+		})
+	}
+}
+
 func TestStaleCopyWritesNothing(t *testing.T) {
 	w := newWorld(t)
 	opts := w.publishedOptions("app")

@@ -12,7 +12,9 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/recent"
 )
@@ -36,6 +38,21 @@ func newPlaceholderWord() []byte {
 	_, _ = rand.Read(word) // never fails (crypto/rand)
 	return []byte("rekey-" + hex.EncodeToString(word) + "-")
 }
+
+// mostKept of one value stays in the cache: what is longer is no certificate that is read (material.ParseCertificates).
+const mostKept = 256 << 10
+
+// keptKeys of a Secret stay in the cache at most, besides those that are read, and keptText of what it says about itself.
+const (
+	keptKeys = 16
+	keptText = 512
+)
+
+// keyLeftOut stands in the cache for all data of a Secret of which nothing stays, and for keys that are too many.
+const keyLeftOut = "rekey.dev-left-out"
+
+// leftOut is shared by all of them: nothing in the cache is changed in place.
+var leftOut = map[string][]byte{keyLeftOut: placeholderWrong}
 
 func isPlaceholder(value []byte) bool { return bytes.HasPrefix(value, placeholderWord) }
 
@@ -84,10 +101,15 @@ func StripMaterial(obj any) (any, error) {
 	}
 	certificate, key := secret.Data[credential.KeyCertificate], secret.Data[credential.KeyPrivateKey]
 	for name, value := range secret.Data {
+		if len(secret.Data) > keptKeys && !known[name] {
+			delete(secret.Data, name)
+			secret.Data[keyLeftOut] = placeholderWrong
+			continue
+		}
 		if isPlaceholder(value) {
 			continue
 		}
-		stays := (name == credential.KeyCertificate || name == credential.KeyAuthority) && !bytes.Contains(value, []byte("PRIVATE KEY"))
+		stays := (name == credential.KeyCertificate || name == credential.KeyAuthority) && len(value) <= mostKept && !bytes.Contains(value, []byte("PRIVATE KEY"))
 		fits := (name == credential.KeyPrivateKey && keyFits(certificate, key)) ||
 			(name == keyCombined && combines(value, certificate, key))
 		switch {
@@ -99,6 +121,46 @@ func StripMaterial(obj any) (any, error) {
 		}
 	}
 	return secret, nil
+}
+
+// known are the keys that a Secret of type kubernetes.io/tls may have.
+var known = map[string]bool{
+	credential.KeyCertificate: true, credential.KeyPrivateKey: true, credential.KeyAuthority: true, keyCombined: true, keyLeftOut: true,
+}
+
+// StripAll is the transform for a Secret that nobody reads from the cache: what stays is who it says it belongs to, so that its
+// owner is woken. Anyone who can write Secrets can make as many of them as a quota allows, each with up to a MiB of whatever.
+func StripAll(secret *corev1.Secret) *corev1.Secret {
+	have := secret.ObjectMeta
+	secret.ObjectMeta = metav1.ObjectMeta{
+		Namespace: have.Namespace, Name: have.Name, UID: have.UID, ResourceVersion: have.ResourceVersion, CreationTimestamp: have.CreationTimestamp,
+		DeletionTimestamp: have.DeletionTimestamp, Labels: short(have.Labels, v1alpha1.LabelManagedBy, v1alpha1.LabelKind),
+		Annotations: short(have.Annotations, v1alpha1.AnnotationOwner, v1alpha1.AnnotationOwnerUID),
+	}
+	secret.Data, secret.StringData = leftOut, nil
+	if len(secret.Type) > keptText {
+		secret.Type = ""
+	}
+	return secret
+}
+
+// LeftOut reports whether a Secret is one of which the cache kept nothing.
+func LeftOut(secret *corev1.Secret) bool { return isPlaceholder(secret.Data[keyLeftOut]) }
+
+// short picks the texts that are ours, if they can be.
+func short(all map[string]string, keys ...string) map[string]string {
+	var out map[string]string
+	for _, key := range keys {
+		value, ok := all[key]
+		if !ok || len(value) > keptText {
+			continue
+		}
+		if out == nil {
+			out = map[string]string{}
+		}
+		out[key] = value
+	}
+	return out
 }
 
 // keyFits reports whether the private key is that of the leaf, which is the first certificate. key may be a placeholder.

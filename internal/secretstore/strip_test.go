@@ -16,8 +16,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
+	"maps"
 	"math/big"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -165,6 +168,94 @@ func TestCacheKeepsNothingOfLedgersAndLogins(t *testing.T) {
 	other := &corev1.ConfigMap{Data: map[string]string{"a": "b"}}
 	if got, err := StripMaterial(other); err != nil || got != any(other) || other.Data["a"] != "b" {
 		t.Errorf("another kind became %v, %v", got, err)
+	}
+}
+
+// size is about what an object takes in memory.
+func size(t *testing.T, secret *corev1.Secret) int {
+	t.Helper()
+	text, err := json.Marshal(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(text)
+}
+
+// TestCacheKeepsOfASecretOnlyWhatIsRead fills every part of a Secret that can be filled, one after the other.
+func TestCacheKeepsOfASecretOnlyWhatIsRead(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	many := func(n int) map[string]string {
+		out := map[string]string{}
+		for i := range n {
+			out[fmt.Sprint(long[:200], i)] = "x"
+		}
+		return out
+	}
+	fills := map[string]func(secret *corev1.Secret){
+		"the certificate":   func(o *corev1.Secret) { o.Data["tls.crt"] = []byte(long) },
+		"the authority":     func(o *corev1.Secret) { o.Data["ca.crt"] = []byte(long) },
+		"the key":           func(o *corev1.Secret) { o.Data["tls.key"] = []byte(long) },
+		"the combined file": func(o *corev1.Secret) { o.Data["tls-combined.pem"] = []byte(long) },
+		"a key of somebody": func(o *corev1.Secret) { o.Data["mine"] = []byte(long) },
+		"many keys": func(o *corev1.Secret) {
+			for key := range many(4000) {
+				o.Data[key] = []byte("x")
+			}
+		},
+		"string data":        func(o *corev1.Secret) { o.StringData = map[string]string{"mine": long} },
+		"what kubectl wrote": func(o *corev1.Secret) { o.Annotations[annotationApplied] = long },
+		"managed fields":     func(o *corev1.Secret) { o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: long}} },
+	}
+	// Of a Secret that no identity names, nothing else stays either.
+	all := maps.Clone(fills)
+	maps.Copy(all, map[string]func(secret *corev1.Secret){
+		"an annotation":      func(o *corev1.Secret) { o.Annotations["note"] = long },
+		"many annotations":   func(o *corev1.Secret) { maps.Copy(o.Annotations, many(1000)) },
+		"the owner":          func(o *corev1.Secret) { o.Annotations[v1alpha1.AnnotationOwner] = "ClientIdentity/" + long },
+		"the owner's UID":    func(o *corev1.Secret) { o.Annotations[v1alpha1.AnnotationOwnerUID] = long },
+		"the revision":       func(o *corev1.Secret) { o.Annotations[v1alpha1.AnnotationRevision] = long },
+		"many labels":        func(o *corev1.Secret) { maps.Copy(o.Labels, many(4000)) },
+		"the kind":           func(o *corev1.Secret) { o.Labels[v1alpha1.LabelKind] = long },
+		"owner references":   func(o *corev1.Secret) { o.OwnerReferences = []metav1.OwnerReference{{Name: long}} },
+		"finalizers":         func(o *corev1.Secret) { o.Finalizers = []string{long} },
+		"the generated name": func(o *corev1.Secret) { o.GenerateName = long },
+		"the type":           func(o *corev1.Secret) { o.Type = corev1.SecretType(long) },
+	})
+	certificate, key := pair(t, newKey(t), "one")
+	newSecret := func() *corev1.Secret {
+		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "mtls", UID: "uid", ResourceVersion: "7",
+			Labels: map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy}, Annotations: map[string]string{v1alpha1.AnnotationOwner: "ClientIdentity/orders"}},
+			Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": certificate, "tls.key": key, "ca.crt": certificate}}
+	}
+	strips := map[string]struct {
+		fills map[string]func(*corev1.Secret)
+		most  int
+		strip func(*corev1.Secret) (any, error)
+	}{
+		"named by an identity": {fills, 8 << 10, func(o *corev1.Secret) (any, error) { return StripMaterial(o) }},
+		"named by nobody":      {all, 2 << 10, func(o *corev1.Secret) (any, error) { return StripAll(o), nil }},
+	}
+	for whose, tc := range strips {
+		for what, fill := range tc.fills {
+			t.Run(whose+", "+what, func(t *testing.T) {
+				secret := newSecret()
+				fill(secret)
+				for range 2 {
+					if _, err := tc.strip(secret); err != nil {
+						t.Fatal(err)
+					}
+					if kept := size(t, secret); kept > tc.most {
+						t.Errorf("%d bytes stay in the cache, want at most %d", kept, tc.most)
+					}
+					if !isStripped(secret) || refusePlaceholders(secret) == nil {
+						t.Error("it counts as whole, and could be written")
+					}
+				}
+				if kind, name, ok := OwnerOf(secret); what != "the owner" && (!ok || kind != "ClientIdentity" || name != "orders") {
+					t.Errorf("its owner is %s/%s, and would not be woken", kind, name)
+				}
+			})
+		}
 	}
 }
 

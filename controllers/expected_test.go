@@ -1,0 +1,212 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	toolscache "k8s.io/client-go/tools/cache"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// named is an identity that names a Secret, as the cache is shown it.
+func named(namespace, secret string) *v1alpha1.ClientIdentity {
+	return &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "app"},
+		Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{SecretName: v1alpha1.ObjectName(secret)}}}
+}
+
+func labelled(namespace, name string) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy}},
+		Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": []byte("public"), "tls.key": []byte("private"), "ca.crt": bytes.Repeat([]byte("x"), 1000)}}
+}
+
+// TestTheCacheHoldsWhatAnIdentityNamesAndNothingElse holds whoever a Secret says it belongs to.
+func TestTheCacheHoldsWhatAnIdentityNamesAndNothingElse(t *testing.T) {
+	t.Parallel()
+	c := newCommon()
+	held := func(namespace, name, owner string) bool {
+		secret := labelled(namespace, name)
+		secret.Annotations = map[string]string{v1alpha1.AnnotationOwner: owner}
+		out, err := c.secret(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(out.(*corev1.Secret).Data["tls.key"]) == "private" {
+			t.Fatal("the cache holds a key")
+		}
+		return !secretstore.LeftOut(out.(*corev1.Secret))
+	}
+	identity := named("shop", "app-mtls")
+	if held("shop", "app-mtls", "ClientIdentity/app") {
+		t.Error("a Secret stays that nobody names")
+	}
+	if _, err := c.object(identity.DeepCopy()); err != nil {
+		t.Fatal(err)
+	}
+	for _, owner := range []string{"ClientIdentity/app", "ServerIdentity/other", ""} {
+		if !held("shop", "app-mtls", owner) {
+			t.Errorf("the Secret that an identity names is left out where it says that it belongs to %q", owner)
+		}
+		for _, at := range [][2]string{{"shop", "other-mtls"}, {"other", "app-mtls"}, {"shopapp-mtls", ""}} {
+			if held(at[0], at[1], owner) {
+				t.Errorf("Secret %s/%s stays in the cache", at[0], at[1])
+			}
+		}
+	}
+	c.expected.forget(toolscache.DeletedFinalStateUnknown{Key: "shop/app", Obj: identity})
+	if held("shop", "app-mtls", "ClientIdentity/app") || len(c.expected.held) != 0 {
+		t.Errorf("what a deleted identity named stays: %d names are held", len(c.expected.held))
+	}
+}
+
+func TestTheCacheHoldsNothingOfAnIdentityThatIsNotRead(t *testing.T) {
+	t.Parallel()
+	identity := named("shop", "app-mtls")
+	identity.Labels = map[string]string{"team": strings.Repeat("x", 63)}
+	identity.Annotations = map[string]string{corev1.LastAppliedConfigAnnotation: strings.Repeat("x", 200<<10), v1alpha1.AnnotationRotate: "now"}
+	out, err := newCommon().object(identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := out.(*v1alpha1.ClientIdentity)
+	if len(got.Labels) > 0 || len(got.Annotations) != 1 || got.Annotations[v1alpha1.AnnotationRotate] != "now" {
+		t.Errorf("held are the labels %v and %d annotations", got.Labels, len(got.Annotations))
+	}
+}
+
+// TestOneBundleOfAllIdentitiesIsHeldOnce is for an authority whose ca.crt is a corporate bundle.
+func TestOneBundleOfAllIdentitiesIsHeldOnce(t *testing.T) {
+	t.Parallel()
+	c := newCommon()
+	hold := func(i int, bundle []byte) []byte {
+		name := fmt.Sprint("app-", i)
+		c.expected.note("shop", name)
+		secret := labelled("shop", name)
+		secret.Data["ca.crt"] = bytes.Clone(bundle)
+		out, err := c.secret(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.(*corev1.Secret).Data["ca.crt"]
+	}
+	bundle := bytes.Repeat([]byte("b"), 120<<10)
+	if one, two := hold(1, bundle), hold(2, bundle); &one[0] != &two[0] || !bytes.Equal(one, bundle) {
+		t.Error("two Secrets hold the same bundle twice")
+	}
+	for i := range 10 * mostBundles {
+		bundle[0], bundle[1] = byte(i), byte(i>>8)
+		hold(i, bundle)
+	}
+	if len(c.bundles.held) > mostBundles {
+		t.Errorf("%d bundles are held, want at most %d", len(c.bundles.held), mostBundles)
+	}
+}
+
+// pagedSecrets is an API server that answers in pages.
+type pagedSecrets struct {
+	n, most, asked int
+	fails          error
+}
+
+func (p *pagedSecrets) ListWithContext(_ context.Context, options metav1.ListOptions) (runtime.Object, error) {
+	p.asked++
+	if p.fails != nil && p.asked > 1 {
+		return nil, p.fails
+	}
+	if options.ResourceVersion == "0" || options.Limit <= 0 {
+		options.Limit = int64(p.n) // as the API server does
+	}
+	begin := 0
+	if options.Continue != "" {
+		if _, err := fmt.Sscan(options.Continue, &begin); err != nil {
+			return nil, err
+		}
+	}
+	out := &corev1.SecretList{ListMeta: metav1.ListMeta{ResourceVersion: "42"}}
+	for i := begin; i < p.n && int64(len(out.Items)) < options.Limit; i++ {
+		out.Items = append(out.Items, *labelled("shop", fmt.Sprint("secret-", i)))
+	}
+	if end := begin + len(out.Items); end < p.n {
+		out.Continue = fmt.Sprint(end)
+	}
+	p.most = max(p.most, len(out.Items))
+	return out, nil
+}
+
+func (p *pagedSecrets) List(options metav1.ListOptions) (runtime.Object, error) {
+	return p.ListWithContext(context.Background(), options)
+}
+
+func (*pagedSecrets) WatchWithContext(context.Context, metav1.ListOptions) (watch.Interface, error) {
+	return watch.NewFake(), nil
+}
+
+func (p *pagedSecrets) Watch(options metav1.ListOptions) (watch.Interface, error) {
+	return p.WatchWithContext(context.Background(), options)
+}
+
+// TestSecretsAreNeverListedInOnePiece is for an API server that cannot stream a list.
+func TestSecretsAreNeverListedInOnePiece(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"0", "", "17"} {
+		e, server := newExpected(), &pagedSecrets{n: 10*secretsPage + 1}
+		e.note("shop", "secret-100")
+		// As a reflector asks.
+		answer, err := e.secrets(server).ListWithContext(t.Context(), metav1.ListOptions{ResourceVersion: version, Limit: 500})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := answer.(*corev1.SecretList)
+		if len(list.Items) != server.n || list.Continue != "" || list.ResourceVersion != "42" {
+			t.Errorf("version %q: %d of %d Secrets, to be continued with %q, version %q", version, len(list.Items), server.n, list.Continue, list.ResourceVersion)
+		}
+		if server.most > secretsPage || server.asked != 11 {
+			t.Errorf("version %q: %d Secrets in one answer of %d", version, server.most, server.asked)
+		}
+		for i := range list.Items {
+			if secret := &list.Items[i]; secretstore.LeftOut(secret) != (secret.Name != "secret-100") || string(secret.Data["tls.key"]) == "private" {
+				t.Errorf("version %q: of %s the keys %d are held", version, secret.Name, len(secret.Data))
+			}
+		}
+	}
+	gone := errors.New("the continue parameter is too old")
+	if _, err := newExpected().secrets(&pagedSecrets{n: 100, fails: gone}).ListWithContext(t.Context(), metav1.ListOptions{}); !errors.Is(err, gone) {
+		t.Errorf("a list that broke off: %v", err)
+	}
+}
+
+// TestAnObjectMadeAgainUnderItsNameLeavesNothingInMemory is for deletions that no pass saw.
+func TestAnObjectMadeAgainUnderItsNameLeavesNothingInMemory(t *testing.T) {
+	t.Parallel()
+	names, memory, now := &uidNames{}, &Memory{}, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	request := ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "shop", Name: "app"}}
+	for i := range 20 {
+		object := named("shop", "app-mtls")
+		object.UID = types.UID(fmt.Sprint("uid-", i))
+		names.note(memory, object, request)
+		names.note(memory, object, request)
+		memory.keep(string(object.UID), memory.open(string(object.UID), inputs{}, now))
+	}
+	if len(memory.byUID) != 1 {
+		t.Errorf("%d objects are remembered of one name", len(memory.byUID))
+	}
+	names.forget(memory, &v1alpha1.ClientIdentity{}, request)
+	if len(memory.byUID) != 0 {
+		t.Errorf("%d objects are remembered of none", len(memory.byUID))
+	}
+}
