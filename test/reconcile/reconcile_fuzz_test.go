@@ -50,7 +50,7 @@ type laboratory struct {
 	good     map[string][][]byte
 }
 
-func newLaboratory(f *testing.F) *laboratory {
+func newLaboratory(f testing.TB) *laboratory {
 	f.Helper()
 	ctrl.SetLogger(logr.Discard())
 	scheme, err := world.Scheme()
@@ -102,7 +102,6 @@ func (r *run) Eventf(_, _ runtime.Object, _, _, _, note string, args ...any) {
 }
 
 func (r *run) begin(c *chance) {
-	r.clock = clocktesting.NewFakePassiveClock(begun)
 	stored := []client.Object{&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kube-system", UID: "cluster"}},
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: map[string]string{"app": "app"}}}}
 	taken := map[string]bool{}
@@ -118,6 +117,13 @@ func (r *run) begin(c *chance) {
 	for range c.below(8) {
 		r.makeSecret(c, keep)
 	}
+	r.open(stored)
+}
+
+// open begins the world with what is stored.
+func (r *run) open(stored []client.Object) {
+	r.clock = clocktesting.NewFakePassiveClock(begun)
+	r.objects = nil
 	for _, object := range stored {
 		if _, ours := r.checkers[world.KindOf(object)]; ours {
 			r.objects = append(r.objects, object)
