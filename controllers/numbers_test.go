@@ -6,9 +6,11 @@ package controllers
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -86,5 +88,53 @@ func TestNoTimeOfAStatusIsRefused(t *testing.T) {
 		if back, err := time.Parse(time.RFC3339, text); err != nil || !back.Equal(ref.Time) {
 			t.Errorf("%s is shown as %s, which is read as %s (%v)", at, text, back, err)
 		}
+	}
+}
+
+// TestWhatCannotBeWatchedIsLookedAtWithinFiveMinutes holds however long the trouble lasts: half a minute at first, as the pages say.
+func TestWhatCannotBeWatchedIsLookedAtWithinFiveMinutes(t *testing.T) {
+	t.Parallel()
+	begun := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, age := range []time.Duration{0, time.Minute, 2 * time.Minute, 6 * time.Minute, 20 * time.Minute, 24 * time.Hour, 100 * year, math.MaxInt64} {
+		memory := &Memory{}
+		memory.keep("uid", memory.open("uid", inputs{}, begun))
+		memory.pace("uid", "SecretConflict", begun)
+		wait := memory.pace("uid", "SecretConflict", begun.Add(age))
+		if wait < lookAgainBroken || wait > lookAgainHealthy || age <= 2*time.Minute && wait != lookAgainBroken || age >= 20*time.Minute && wait != lookAgainHealthy {
+			t.Errorf("after %s the next look is in %s", age, wait)
+		}
+	}
+}
+
+// TestWhatIsHeldBackIsSaid is for a policy that asks for more certificates than a tenth of their lifetime allows.
+func TestWhatIsHeldBackIsSaid(t *testing.T) {
+	w := newWorld(t)
+	policy, identity := aPolicy(), aClientIdentity()
+	policy.Spec.Interval, policy.Spec.Overlap.Minimum, policy.Spec.MaxAge = duration(30*time.Second), duration(time.Second), nil
+	identity.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: v1alpha1.ObjectName(policy.Name)}
+	ready(w, anAuthority(), policy, identity)
+	first := identity.Status.SerialNumber
+	message := func() string {
+		return meta.FindStatusCondition(identity.Status.Conditions, v1alpha1.ConditionReady).Message
+	}
+	if !strings.Contains(message(), "later than") || !strings.Contains(message(), "a tenth of its lifetime") {
+		t.Errorf("nothing says that renewals are held back: %s", message())
+	}
+	for range 10 {
+		w.step(13 * time.Minute)
+		w.settle(identity, 5)
+		if identity.Status.SerialNumber != first {
+			t.Fatalf("it is renewed at %s: %s", w.clock.Now(), message())
+		}
+	}
+	w.step(15 * time.Minute) // 2h25m: a tenth of 24h is over
+	w.settle(identity, 5)
+	if identity.Status.SerialNumber == first {
+		t.Errorf("it is not renewed after a tenth of its lifetime: %s", message())
+	}
+	w.edit(policy, func() { policy.Spec.Interval = duration(12 * time.Hour) })
+	w.settle(identity, 5)
+	if strings.Contains(message(), "later than") {
+		t.Errorf("nothing is held back, and it says so still: %s", message())
 	}
 }

@@ -5,6 +5,7 @@ package rotation_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -132,5 +133,33 @@ func TestFiveThousandRenewalsAreSpread(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNothingThatExpiresIsRenewedAllTheTime holds for policies that no validation has seen: what is stored may be from an
+// earlier release, and a policy knows no lifetimes.
+func TestNothingThatExpiresIsRenewedAllTheTime(t *testing.T) {
+	t.Parallel()
+	dice := rand.New(rand.NewPCG(seedOf(t), 22))
+	lives := []time.Duration{time.Minute, 61 * time.Second, 89 * time.Second, 90 * time.Second, 10 * time.Minute, time.Hour, 24 * time.Hour, 876_000 * time.Hour, math.MaxInt64}
+	for n := range 3000 {
+		o := with(local)
+		lifetime := lives[dice.IntN(len(lives))]
+		o.UID, o.Current.Seq = fmt.Sprint("uid-", n), 1+dice.Int64N(1000)
+		o.Current.CommittedAt, o.Current.NotAfter = start, start.Add(lifetime)
+		o.Policy = rotation.Policy{JitterPercent: dice.IntN(101), WarnBefore: time.Duration(dice.Int64()), AlarmBefore: time.Duration(dice.Int64()),
+			RenewBefore: []time.Duration{0, time.Second, lifetime / 2, lifetime - time.Second, lifetime - 1, lifetime, math.MaxInt64}[dice.IntN(7)],
+			Interval:    []time.Duration{0, 1, time.Second, 30 * time.Second, time.Hour, math.MaxInt64}[dice.IntN(6)]}
+		age := rotation.Due(o).Sub(start)
+		if age < max(time.Minute, lifetime/10) && (lifetime >= 90*time.Second || age < lifetime/3*2) {
+			t.Fatalf("case %d: a version that lives %s is due after %s: %+v", n, lifetime, age, o.Policy)
+		}
+		if o.Policy.RenewBefore > 0 && age > lifetime {
+			t.Fatalf("case %d: a version that lives %s is due after its end: %s: %+v", n, lifetime, age, o.Policy)
+		}
+		h := rotation.HealthOf(o)
+		if h.WarnAt.After(h.AlarmAt) || h.AlarmAt.After(h.Deadline) || h.WarnAt.Before(h.Due) {
+			t.Fatalf("case %d: due %s, it warns at %s, alarms at %s, and ends at %s: %+v", n, h.Due, h.WarnAt, h.AlarmAt, h.Deadline, o.Policy)
+		}
 	}
 }

@@ -1,0 +1,269 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package docs
+
+import (
+	"fmt"
+	"go/ast"
+	"go/constant"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// held are the sentences of pages that promise an interval or a limit. "#" stands for the number, in figures or in words; of
+// several, each has its constant, which is written folder.name.
+var held = map[string]map[string][]string{
+	"docs/identity.md": {
+		"not more often than every #":                                  {"controllers.issueFloor"},
+		"is seen within # at first, and within # once it has lasted":   {"controllers.lookAgainBroken", "controllers.lookAgainHealthy"},
+		"Never sooner than # of its lifetime after it was issued":      {"internal/rotation.leastShare as a part"},
+		"and never sooner than #**":                                    {"internal/rotation.leastLife"},
+		"is valid from # before it was issued":                         {"internal/material.Backdate"},
+		"the [RotationPolicy](rotationpolicy.md), # and # without one": {"controllers.defaultWarnBefore", "controllers.defaultAlarmBefore"},
+		"never more than # of the time between renewal and end":        {"internal/rotation.warnShare"},
+	},
+	"docs/databasecredential.md": {
+		"is seen within # at first, and within # once it has lasted": {"controllers.lookAgainBroken", "controllers.lookAgainHealthy"},
+		"the clocks of rekey and the API server are # or more apart": {"internal/rotation.trustedClock"},
+		"is proven about every #, and within # after rekey starts":   {"controllers.probeInterval as one", "internal/rotation.startPace"},
+		"A published login that is refused twice, # apart":           {"internal/rotation.secondLook"},
+		"from # to at most # (# where the deadline is days away)":    {"internal/rotation.backoffFirst", "internal/rotation.backoffMost", "internal/rotation.backoffLazy"},
+		"holds the object until that is done, and for # at most":     {"controllers.withdrawPatience"},
+	},
+	"docs/databaseserver.md": {
+		"at most # of them in at most #, the same from either": {"internal/material.MaxCertificates", "internal/material.MaxCertificateBytes as bytes"},
+		"It is looked at every #, every #":                     {"controllers.lookAgainHealthy", "controllers.lookAgainBroken"},
+	},
+	"docs/certificateauthority.md": {
+		"valid from # before it was made":         {"internal/material.Backdate"},
+		"may each have # and # certificates":      {"internal/material.MaxCertificateBytes as bytes", "internal/material.MaxCertificates"},
+		"It is looked at every #, every # while":  {"controllers.lookAgainHealthy", "controllers.lookAgainBroken"},
+		"With less than # left nothing is signed": {"internal/issuer/ca.minimumLeft"},
+	},
+	"docs/rotationpolicy.md": {
+		"| `overlap.minimum` | # |":                                                 {"controllers.defaultOverlap"},
+		"| `warnBefore` | # |":                                                      {"controllers.defaultWarnBefore"},
+		"| `alarmBefore` | # |":                                                     {"controllers.defaultAlarmBefore"},
+		"`warnBefore` counts for no more than # of the time":                        {"internal/rotation.warnShare"},
+		"but to no less than # of that time":                                        {"internal/rotation.alarmShare as a part"},
+		"plus # of the time from the last rotation to it, at least # and at most #": {"internal/rotation.overdueShare as a part", "internal/rotation.leastOverdue", "internal/rotation.mostOverdue"},
+		"never sooner than # of its lifetime, or #, after it was issued":            {"internal/rotation.leastShare as a part", "internal/rotation.leastLife"},
+	},
+	"docs/metrics.md": {
+		"A yes holds for #, a no for #": {"internal/metricsauth.allowedFor", "internal/metricsauth.refusedFor"},
+	},
+	"docs/architecture.md": {
+		"the published logins are proven within #":             {"internal/rotation.startPace"},
+		"at the end of the overlap, and after # at the latest": {"internal/rotation.maxSleep"},
+	},
+	"docs/threat-model.md": {
+		"they are read again when they are used after #": {"controllers.keyPairAge"},
+		"reads on for # at most":                         {"internal/metricsauth.allowedFor"},
+	},
+	"docs/design/0006-cached-secrets-without-keys.md": {
+		"no value of more than # stays":             {"internal/secretstore.mostKept as bytes"},
+		"when the identities are known, or after #": {"controllers.identitiesPatience"},
+		"or listed # at a time":                     {"controllers.secretsPage"},
+	},
+	"docs/runbooks/README.md": {
+		"is tried again after #, then after twice as long each time, up to a bound: # where nothing valid is published, # where there is no deadline or it is near, # where": {
+			"internal/rotation.backoffFirst", "internal/rotation.backoffUrgent", "internal/rotation.backoffMost", "internal/rotation.backoffLazy"},
+		"is looked at every # while it is not Ready, and every # while it is": {"controllers.lookAgainBroken", "controllers.lookAgainHealthy"},
+	},
+	"docs/runbooks/ClockSkew.md": {
+		"disagree by # or more":               {"internal/rotation.trustedClock"},
+		"that lies more than # in the future": {"internal/rotation.futureTolerance"},
+	},
+	"docs/runbooks/CredentialRejected.md": {
+		"credentials are proven within # after a start":                                           {"internal/rotation.startPace"},
+		"tries the published credential every #, # after a first refusal, and every # after that": {"controllers.probeInterval as one", "internal/rotation.secondLook", "internal/rotation.rejectedLook"},
+	},
+	"docs/runbooks/Expired.md": {
+		"goes on trying at least every #": {"internal/rotation.backoffUrgent"},
+	},
+	"docs/runbooks/AuthorityExpired.md": {
+		"issues as long as # is left": {"internal/issuer/ca.minimumLeft"},
+	},
+	"docs/runbooks/LeftBehind.md": {
+		"- after # by the API server's clock": {"controllers.withdrawPatience"},
+	},
+	"docs/runbooks/RotationOverdue.md": {
+		"begins # of the credential's age after the due time, at least # and at most #": {"internal/rotation.overdueShare as a part", "internal/rotation.leastOverdue", "internal/rotation.mostOverdue"},
+	},
+	"docs/runbooks/restore-from-backup.md": {
+		"a credential is proven every #, within # after rekey starts, and # after a first": {"controllers.probeInterval as one", "internal/rotation.startPace", "internal/rotation.secondLook"},
+	},
+}
+
+// TestPagesKeepTheNumbersOfTheCode holds each sentence and its constants together: neither changes without the other.
+func TestPagesKeepTheNumbersOfTheCode(t *testing.T) {
+	t.Parallel()
+	code := constants(t)
+	for _, page := range slices.Sorted(maps.Keys(held)) {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		flat := strings.Join(strings.Fields(string(text)), " ")
+		for sentence, names := range held[page] {
+			parts := strings.Split(strings.Join(strings.Fields(sentence), " "), "#")
+			if len(parts) != len(names)+1 {
+				t.Fatalf("%s: %q has %d numbers, and %d constants", page, sentence, len(parts)-1, len(names))
+			}
+			pattern := regexp.QuoteMeta(parts[0])
+			var wants []string
+			for i, name := range names {
+				forms := spell(t, code, name)
+				wants = append(wants, fmt.Sprintf("%s is %s", name, forms[0]))
+				for j := range forms {
+					forms[j] = regexp.QuoteMeta(forms[j])
+				}
+				pattern += "(?:" + strings.Join(forms, "|") + ")" + regexp.QuoteMeta(parts[i+1])
+			}
+			if !regexp.MustCompile(pattern).MatchString(flat) {
+				t.Errorf("%s does not say %q with the numbers of the code: %s", page, sentence, strings.Join(wants, ", "))
+			}
+		}
+	}
+}
+
+// spell gives the ways in which a constant may be written.
+func spell(t *testing.T, code map[string]constant.Value, name string) []string {
+	t.Helper()
+	name, how, _ := strings.Cut(name, " as ")
+	value, ok := code[name]
+	if !ok {
+		t.Fatalf("the code has no constant %s that can be read", name)
+	}
+	number, whole := constant.Int64Val(constant.ToInt(value))
+	switch {
+	case how == "bytes":
+		return []string{fmt.Sprintf("%d KiB", number>>10)}
+	case how == "a part":
+		return []string{"a " + map[int64]string{6: "sixth", 10: "tenth"}[number]}
+	case !whole:
+		f, _ := constant.Float64Val(value)
+		return []string{strconv.FormatFloat(f, 'g', -1, 64)}
+	case number < int64(time.Microsecond): // a count
+		return []string{strconv.FormatInt(number, 10), words[number]}
+	}
+	return durationWords(time.Duration(number), how == "one")
+}
+
+var words = map[int64]string{2: "two", 3: "three", 5: "five", 10: "ten", 20: "twenty", 30: "thirty"}
+
+func durationWords(d time.Duration, one bool) []string {
+	short := d.String()
+	short = strings.TrimSuffix(strings.TrimSuffix(short, "0s"), "0m")
+	if short == "" || strings.HasSuffix(d.String(), "0s") && d < time.Minute {
+		short = d.String()
+	}
+	out := []string{short}
+	for unit, name := range map[time.Duration]string{time.Second: "second", time.Minute: "minute", time.Hour: "hour"} {
+		n := int64(d / unit)
+		switch {
+		case d%unit != 0 || n > 90:
+		case n == 1 && one:
+			out = append(out, name, "1 "+name)
+		case n == 1:
+			article := "a "
+			if name == "hour" {
+				article = "an "
+			}
+			out = append(out, article+name, "1 "+name)
+		default:
+			out = append(out, fmt.Sprintf("%d %ss", n, name))
+			if word := words[n]; word != "" {
+				out = append(out, word+" "+name+"s")
+			}
+		}
+	}
+	if d == 30*time.Second {
+		out = append(out, "half a minute")
+	}
+	return out
+}
+
+// constants are those of the product that can be reckoned without its types, by folder and name.
+func constants(t *testing.T) map[string]constant.Value {
+	t.Helper()
+	out := map[string]constant.Value{}
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		folder, err := filepath.Rel(root, filepath.Dir(path))
+		if err != nil || folder != "controllers" && !strings.HasPrefix(folder, "internal") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			return err
+		}
+		for _, declared := range file.Decls {
+			group, ok := declared.(*ast.GenDecl)
+			if !ok || group.Tok != token.CONST {
+				continue
+			}
+			for _, spec := range group.Specs {
+				values, ok := spec.(*ast.ValueSpec)
+				if !ok || len(values.Values) != len(values.Names) {
+					continue
+				}
+				for i, name := range values.Names {
+					if value := reckon(values.Values[i]); value != nil && value.Kind() != constant.Unknown {
+						out[filepath.ToSlash(folder)+"."+name.Name] = value
+					}
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+var units = map[string]time.Duration{"Second": time.Second, "Minute": time.Minute, "Hour": time.Hour, "Millisecond": time.Millisecond}
+
+// reckon gives the value of an expression of literals and units of time; nil where it has anything else.
+func reckon(e ast.Expr) constant.Value {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		return constant.MakeFromLiteral(e.Value, e.Kind, 0)
+	case *ast.ParenExpr:
+		return reckon(e.X)
+	case *ast.SelectorExpr:
+		if from, ok := e.X.(*ast.Ident); ok && from.Name == "time" && units[e.Sel.Name] > 0 {
+			return constant.MakeInt64(int64(units[e.Sel.Name]))
+		}
+	case *ast.BinaryExpr:
+		x, y := reckon(e.X), reckon(e.Y)
+		if x == nil || y == nil {
+			return nil
+		}
+		if e.Op == token.SHL {
+			by, ok := constant.Uint64Val(y)
+			if !ok {
+				return nil
+			}
+			return constant.Shift(x, token.SHL, uint(by))
+		}
+		if e.Op == token.MUL || e.Op == token.ADD || e.Op == token.SUB {
+			return constant.BinaryOp(x, e.Op, y)
+		}
+	}
+	return nil
+}
