@@ -308,17 +308,6 @@ func (p *pass) waitingForMore(step rotation.Step) bool {
 		(p.waiting(rotation.StepCommit) || p.waiting(rotation.StepVerify) || p.waiting(rotation.StepStage))
 }
 
-// keepRequest records a request where the pass ends before its Record: the annotation may be gone when the step succeeds that
-// fails now. What is reported is that failure; whether this write succeeds shows in the next pass.
-func (p *pass) keepRequest(ctx context.Context) {
-	if p.out.Conflict || !rotation.Unrecorded(p.out.Observation) || p.out.FailedStep == rotation.StepRecord || p.out.Decision.Step == rotation.StepRecord {
-		return
-	}
-	if p.perform(ctx, rotation.StepRecord) == nil {
-		p.out.Performed = append(p.out.Performed, rotation.StepRecord)
-	}
-}
-
 // fail ends the pass. Nothing is undone and no candidate is thrown away. What the failed step heard of the current version is
 // part of what the pass found.
 func (p *pass) fail(step rotation.Step, err error) {
