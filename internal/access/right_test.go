@@ -175,7 +175,7 @@ func TestTheRightThatARequestTakes(t *testing.T) {
 
 // FuzzMissing holds that whatever the API server answers, the text names nothing but the words of a right.
 func FuzzMissing(f *testing.F) {
-	f.Add(`secrets "app" is forbidden: `+operator+` cannot update resource "secrets" in API group "" in the namespace "web"`)
+	f.Add(`secrets "app" is forbidden: ` + operator + ` cannot update resource "secrets" in API group "" in the namespace "web"`)
 	f.Add(`secrets "app" is forbidden: canary-password-1`)
 	f.Fuzz(func(t *testing.T, message string) {
 		right, ok := Missing(&apierrors.StatusError{ErrStatus: answeredStatus(message)})
