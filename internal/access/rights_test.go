@@ -151,6 +151,7 @@ type origin struct {
 	mu          sync.Mutex
 	list, watch error
 	items       []corev1.Secret
+	refusals    int
 	stop        func()
 }
 
@@ -158,6 +159,7 @@ func (o *origin) List(metav1.ListOptions) (runtime.Object, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.list != nil {
+		o.refusals++
 		return nil, o.list
 	}
 	return &corev1.SecretList{ListMeta: metav1.ListMeta{ResourceVersion: "1"}, Items: o.items}, nil
@@ -180,7 +182,7 @@ func (o *origin) Watch(options metav1.ListOptions) (watch.Interface, error) {
 func (o *origin) set(list, watch error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.list, o.watch = list, watch
+	o.list, o.watch, o.refusals = list, watch, 0
 	if o.stop != nil {
 		o.stop()
 	}
@@ -232,7 +234,8 @@ func TestACacheThatMayNotBeFilledHoldsNothingUpAndIsNeverEmptied(t *testing.T) {
 	from.set(may("list"), may("watch"))
 	until(t, "the right is lost again, and nobody knows", func() bool { _, blind := r.Blind(secret, "web"); return blind })
 	until(t, "who is in the namespace is not woken when the right is lost", wakes(3))
-	time.Sleep(2 * time.Second)
+	until(t, "nothing is listed again", func() bool { from.mu.Lock(); defer from.mu.Unlock(); return from.refusals > 1 })
+	time.Sleep(time.Second)
 	if len(informer.GetStore().ListKeys()) != 1 {
 		t.Error("what was filled once was emptied for want of a right")
 	}
