@@ -62,7 +62,7 @@ run: ## Run the operator here against the cluster of KUBECONFIG, which has the C
 
 .PHONY: test
 test: $(GOTESTSUM) ## Unit, simulation, API server and database tests (TESTFLAGS=-race ...)
-	@hack/install-deps.sh test
+	@hack/install-deps.sh test java
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/test.sh test $(TESTFLAGS)
 
 .PHONY: e2e
@@ -72,7 +72,7 @@ e2e: $(GOTESTSUM) ## The operator as a pod on a real node (needs root)
 
 .PHONY: crash
 crash: $(GOTESTSUM) ## Killed at every effect, two of everything, hostile surroundings; about 23 minutes on two cores (REKEY_SIZE=short: a sample)
-	@hack/install-deps.sh test
+	@hack/install-deps.sh test java
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh crash $(TESTFLAGS)
 
 .PHONY: bench
@@ -84,7 +84,7 @@ bench: $(GOTESTSUM) ## Speed and memory beside a bare operator, into docs/benchm
 
 .PHONY: try
 try: ## Run every test that shows a class of docs/reliability.md (CLASS=R2)
-	@hack/install-deps.sh test
+	@hack/install-deps.sh test java
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/try --class "$(CLASS)" $(if $(RECORD),--record)
 
 .PHONY: record
@@ -94,7 +94,7 @@ record: ## Write down in docs/reliability.md what the last make test, make crash
 
 .PHONY: mutate
 mutate: ## Break the product in every way of docs/reliability.md, one at a time; each guarding test must fail (CLASS=R2, SAMPLE=3)
-	@hack/install-deps.sh test
+	@hack/install-deps.sh test java
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/mutate --class "$(CLASS)" $(if $(RECORD),--record) $(if $(SAMPLE),--sample $(SAMPLE))
 
 .PHONY: fuzz
@@ -171,7 +171,7 @@ undeploy: $(KUSTOMIZE) $(filter $(BIN)/kubectl,$(KUBECTL)) ## Remove what deploy
 
 .PHONY: install-deps
 install-deps: ## Install the Debian packages that tests and a local node need
-	@hack/install-deps.sh test node
+	@hack/install-deps.sh test java node
 
 .PHONY: tidy
 tidy: ## go mod tidy in every module

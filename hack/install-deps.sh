@@ -9,13 +9,14 @@ set -euo pipefail
 
 usage() {
 	cat <<'EOF'
-usage: hack/install-deps.sh [--check] [test] [node]
+usage: hack/install-deps.sh [--check] [test] [java] [node]
 
-  test     PostgreSQL of the distribution, openssl, a JDK, and PostgreSQL 18 in .cache/postgres18
+  test     PostgreSQL of the distribution, openssl, and PostgreSQL 18 in .cache/postgres18
+  java     a JDK, which judges certificates beside OpenSSL and Go
   node     containerd, runc, network plugins, iptables, iproute2
   --check  only report what is missing; the exit status is 1 if anything is
 
-Without a group both are meant. Packages need root or sudo.
+Without a group all are meant. Packages need root or sudo.
 EOF
 }
 
@@ -34,7 +35,7 @@ groups=()
 for arg in "$@"; do
 	case "$arg" in
 	--check) check=true ;;
-	test | node) groups+=("$arg") ;;
+	test | java | node) groups+=("$arg") ;;
 	-h | --help)
 		usage
 		exit 0
@@ -45,7 +46,7 @@ for arg in "$@"; do
 		;;
 	esac
 done
-if [ ${#groups[@]} -eq 0 ]; then groups=(test node); fi
+if [ ${#groups[@]} -eq 0 ]; then groups=(test java node); fi
 
 has() { command -v "$1" >/dev/null 2>&1; }
 in_group() { [[ " ${groups[*]} " == *" $1 "* ]]; }
@@ -66,10 +67,10 @@ has_pg18() { [ "$(cat "$pg18/PACKAGE" 2>/dev/null)" = "$PG18_PACKAGE" ] && [ -x 
 pg18_fits() { [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; }
 
 need_pg18=false
+if in_group java; then want default-jdk-headless has_jdk; fi
 if in_group test; then
 	want postgresql has_postgres
 	want openssl has openssl
-	want default-jdk-headless has_jdk
 	if pg18_fits && ! has_pg18; then
 		need_pg18=true
 		want nodejs has node

@@ -10,5 +10,5 @@
 //   - what rekey publishes, all three accept.
 //
 // Forms lists the cases with one oddity each, Draw combines several by a seed. It needs the commands openssl and java; a
-// test fails without them (hack/install-deps.sh test installs both).
+// test fails without them (hack/install-deps.sh test java installs both).
 package oddfiles

@@ -37,7 +37,7 @@ func StartJava(tb testing.TB) *Java {
 	tb.Helper()
 	path, err := exec.LookPath("java")
 	if err != nil {
-		tb.Fatal("the command java was not found; run hack/install-deps.sh test")
+		tb.Fatal("the command java was not found; run hack/install-deps.sh java")
 	}
 	file := filepath.Join(tb.TempDir(), "Judge.java")
 	if err := os.WriteFile(file, judgeProgram, 0o600); err != nil {
