@@ -300,7 +300,7 @@ func TestBundlesOfServersAreReadTheSameFromEitherKind(t *testing.T) {
 		"110 regional roots":         {slices.Concat(root.pem(), many[:len(many)*109/400]), "", 0},
 		"400 and the root":           {slices.Concat(many, root.pem()), "", 401},
 		"text around, a mark before": {slices.Concat([]byte("\xef\xbb\xbf"), text, root.pem(), text), "", 1},
-		"more than 500":              {bytes.Repeat(root.pem(), 501), "has 501 PEM blocks; at most 500 certificates are read", 0},
+		"more than 500":              {bytes.Repeat([]byte("-----BEGIN "), 501), "at most 500 certificates are read", 0},
 		"longer than 256 KiB":        {append(bytes.Repeat(text, 11000), root.pem()...), "at most 262144 are read", 0},
 		"empty":                      {[]byte{}, "empty", 0},
 		"DER":                        {der, "a certificate in DER: convert it with", 0},

@@ -102,6 +102,7 @@ func stopped(t *testing.T, nth int) (w *world, object *v1alpha1.DatabaseCredenti
 	t.Helper()
 	w, object = newWorld(t), aCredential()
 	w.create(aPolicy(), anAdminSecret(), aServer(), object)
+	w.cut = true
 	count := 0
 	w.fail = func(write) error {
 		if count++; count > nth {
@@ -309,6 +310,7 @@ func TestACopyIsHandedOverByOneCommand(t *testing.T) {
 	for nth := 4; ; nth += 3 {
 		w, object, more := stopped(t, nth)
 		other := w.beside(t)
+		other.cut = true
 		other.create(aPolicy(), anAdminSecret(), aServer())
 		w.copySecrets(other, func(*corev1.Secret) bool { return true })
 		w.get(object)

@@ -16,7 +16,7 @@ import (
 // mark of another owner, also not one that this step does not touch. What a person handed over is taken over first.
 func (p *pass) owned(ctx context.Context) error {
 	marked, ok := p.Source.(credential.Marked)
-	if !ok {
+	if !ok || !p.Traits.Remote {
 		return nil
 	}
 	slots := p.Traits.Slots

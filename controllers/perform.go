@@ -89,7 +89,7 @@ func (p *pass) propose(ctx context.Context) error {
 			instant(p.memo.issued), issueFloor))
 	}
 	if err := p.owned(ctx); err != nil {
-		return fmt.Errorf("making version %d: %w", v.Seq, err)
+		return during(err, "making version %d", v.Seq)
 	}
 	if p.Preflight != nil && o.Current == nil {
 		step, cancel := p.deadline(ctx)

@@ -156,7 +156,7 @@ func TestAFailureForEverIsTriedEverLess(t *testing.T) {
 					w.refuses[seq] = true
 				}
 			})}},
-			calls: 1300, writes: 1100,
+			calls: 1800, writes: 1100,
 		},
 	}
 	for name, tc := range cases {

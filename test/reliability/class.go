@@ -22,7 +22,7 @@ type Part struct {
 var Parts = []Part{
 	{Letter: "R", Count: 29, Title: "What breaks", Intro: "What has taken credentials down elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
 	{Letter: "S", Count: 18, Title: "What leaks, and who gets in", Intro: "What has given credentials away elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
-	{Letter: "T", Count: 9, Title: "What others do around it", Intro: "Rights that are taken away, webhooks that refuse, namespaces that end, objects that are copied, files and numbers that are odd, a database as people have it. Each row is a sweep over the whole kind, not over the cases that were met.",
+	{Letter: "T", Count: 9, Title: "What others do around it", Intro: "Rights that are taken away, webhooks that refuse, namespaces that end, objects that are copied, files and numbers that are odd, databases as people run them. Each row sweeps a whole class of trouble, not only the cases that were seen.",
 		Row: "what goes wrong", Guard: "how rekey prevents it"},
 	{Letter: "I", Count: 10, Title: "What holds at every moment", Intro: "Invariants. The crash matrix, the two processes in any order, and the killed binary check most of them all along, whatever they are about: [the crash matrix](development/crash-matrix.md) lists which, and how.",
 		Row: "what holds", Guard: "how rekey sees to it"},
