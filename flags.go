@@ -84,7 +84,7 @@ func parseFlags(arguments []string) (options, error) {
 	return o, o.check(known, text.level, set.Args())
 }
 
-func (o options) check(levelKnown bool, level string, rest []string) error {
+func (o *options) check(levelKnown bool, level string, rest []string) error {
 	switch {
 	case o.showVersion:
 		return nil

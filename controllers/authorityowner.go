@@ -129,7 +129,7 @@ func earlierSpec(parts authorityObject, authority *issuer.Authority) string {
 			differs = append(differs, fmt.Sprintf("its %s is %q, and spec.managed says %q", field, has, wants))
 		}
 	}
-	differ("commonName", certificate.Subject.CommonName, string(managed.CommonName))
+	differ("commonName", certificate.Subject.CommonName, managed.CommonName)
 	differ("keyAlgorithm", string(material.AlgorithmOf(certificate.PublicKey)), string(managed.KeyAlgorithm))
 	// The certificate begins a little earlier than the instant at which it was made.
 	if lifetime := certificate.NotAfter.Sub(certificate.NotBefore); (lifetime - managed.Lifetime.Duration).Abs() > lifetimeSlack {

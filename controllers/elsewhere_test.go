@@ -101,7 +101,7 @@ func TestAClusterThatIsRestoredElsewhereIsHandedOver(t *testing.T) {
 	}
 	for _, command := range handOverCommands(t) {
 		words := strings.Fields(strings.ReplaceAll(command, "$OLD_CLUSTER", w.clusterUID()))
-		run := exec.CommandContext(w.ctx, filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), words[0]), append(words[1:], "--kubeconfig="+file)...) //nolint:gosec // the page's own command
+		run := exec.CommandContext(w.ctx, filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), words[0]), append(words[1:], "--kubeconfig="+file)...)
 		if out, err := run.CombinedOutput(); err != nil && !strings.Contains(string(out), "no objects") && !strings.Contains(string(out), "resource(s) were provided, but no name") {
 			t.Fatalf("%s: %v: %s", command, err, out)
 		}

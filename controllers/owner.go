@@ -36,7 +36,7 @@ func (p *pass) owned(ctx context.Context) error {
 		if mark.Owner != p.Former {
 			return fenced(p.Subject, mark.Owner)
 		}
-		if err := p.Subject.inherit(ctx, p.Former); err != nil {
+		if err := p.inherit(ctx, p.Former); err != nil {
 			return err
 		}
 	}

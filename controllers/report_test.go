@@ -152,17 +152,17 @@ func TestEveryReasonReadsWellForEveryKind(t *testing.T) {
 	}
 	for kind, subject := range subjects {
 		for name, outcome := range situations(now) {
-			for class, make := range classes {
+			for class, failing := range classes {
 				for _, step := range steps {
 					for _, reason := range reasons {
 						where := fmt.Sprint(kind, ", ", name, ", ", class, " ", reason, " in ", step)
 						tried := outcome
 						if step != "" {
-							tried.Err, tried.FailedStep, tried.NextAttempt = during(make(reason, cause), "performing %s", step), step, now.Add(time.Minute)
+							tried.Err, tried.FailedStep, tried.NextAttempt = during(failing(reason, cause), "performing %s", step), step, now.Add(time.Minute)
 						}
 						check(where, reportFor(kind, subject, tried))
 						if step == "" {
-							tried.Observation.Preconditions = []rotation.Unmet{unmetOf(make(reason, cause))}
+							tried.Observation.Preconditions = []rotation.Unmet{unmetOf(failing(reason, cause))}
 							tried.Decision = rotation.Next(tried.Observation)
 							check(where, reportFor(kind, subject, tried))
 						}

@@ -123,6 +123,12 @@ type Heir interface {
 	TakeOver(ctx context.Context, ref Ref, former string) error
 }
 
+// Owned is a Source whose marks can be read and handed over.
+type Owned interface {
+	Marked
+	Heir
+}
+
 // Sessions is who is still connected with one version of a credential.
 type Sessions struct {
 	// Count of open connections.

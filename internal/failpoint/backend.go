@@ -43,8 +43,7 @@ func (b tracked) Check(ctx context.Context, server backend.Server) (backend.Repo
 type abilities interface {
 	backend.Session
 	credential.Counter
-	credential.Heir
-	credential.Marked
+	credential.Owned
 	credential.Remover
 	backend.Preflighter
 }

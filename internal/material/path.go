@@ -13,8 +13,10 @@ import (
 const (
 	// maxPath bounds the certificates above a leaf, the trust anchor included.
 	maxPath = 10
-	// maxVisits bounds the search among certificates that sign each other in circles.
+	// maxVisits and maxChecks bound the search among certificates that sign each other in circles, or that have the same
+	// name: the ways to be followed, and the signatures to be checked. Go's own search checks 100 signatures.
 	maxVisits = 5000
+	maxChecks = 500
 )
 
 // Path leads from the certificate that signs a leaf up to a trust anchor, both included. Of the certificates that a file
@@ -106,13 +108,15 @@ type search struct {
 	anchors []*x509.Certificate
 	visits  int
 	found   Paths
+	// checked are the signatures that were looked at; nil is a good one.
+	checked map[[2]*x509.Certificate]error
 	// obstacle is what stands in the way at the place that is farthest up.
 	obstacle      error
 	obstacleDepth int
 }
 
 func newSearch(chain, anchors []*x509.Certificate) *search {
-	s := &search{anchors: anchors}
+	s := &search{anchors: anchors, checked: map[[2]*x509.Certificate]error{}}
 	for _, certificate := range slices.Concat(anchors, chain) {
 		if !slices.ContainsFunc(s.above, certificate.Equal) {
 			s.above = append(s.above, certificate)
@@ -134,6 +138,9 @@ func SearchPaths(start *x509.Certificate, chain, anchors Bundle) (Paths, error) 
 	}
 	if len(s.anchors) == 0 {
 		s.anchorless()
+	}
+	if len(s.found) == 0 && s.exhausted() {
+		return nil, errExhausted
 	}
 	if len(s.found) == 0 {
 		return nil, s.failure(start, chain, anchors)
@@ -164,7 +171,7 @@ func pathsAbove(leaf *x509.Certificate, chain, anchors []*x509.Certificate) Path
 		return nil
 	}
 	for _, candidate := range s.above {
-		if bytes.Equal(candidate.RawSubject, leaf.RawIssuer) && checkSignature(leaf, candidate) == nil {
+		if bytes.Equal(candidate.RawSubject, leaf.RawIssuer) && s.signed(leaf, candidate) == nil {
 			s.walk([]*x509.Certificate{candidate})
 		}
 	}
@@ -178,7 +185,7 @@ func sameAuthority(a, b *x509.Certificate) bool {
 
 // walk goes on from the last certificate of a way, which begins at the signer of the leaf.
 func (s *search) walk(way []*x509.Certificate) {
-	if s.visits++; s.visits > maxVisits {
+	if s.visits++; s.exhausted() {
 		return
 	}
 	top := way[len(way)-1]
@@ -212,6 +219,26 @@ func (s *search) walk(way []*x509.Certificate) {
 	}
 }
 
+// exhausted reports whether so much was tried that the search ends. Whatever path was found by then counts.
+func (s *search) exhausted() bool { return s.visits > maxVisits || len(s.checked) > maxChecks }
+
+// signed checks a signature once. The keys are those of the bundles, so that pointers tell certificates apart.
+func (s *search) signed(child, parent *x509.Certificate) error {
+	pair := [2]*x509.Certificate{child, parent}
+	err, known := s.checked[pair]
+	if !known {
+		if len(s.checked) > maxChecks {
+			return errExhausted
+		}
+		err = checkSignature(child, parent)
+		s.checked[pair] = err
+	}
+	return err
+}
+
+// errExhausted names the limits of the search.
+var errExhausted = badPath("more than %d signatures, or %d ways, would have to be checked to find a path: remove certificates that are not needed, first those of the same name", maxChecks, maxVisits)
+
 // further goes on to every certificate that has signed the last one of the way, and reports whether there is one.
 func (s *search) further(way []*x509.Certificate) bool {
 	top, further := way[len(way)-1], false
@@ -219,7 +246,11 @@ func (s *search) further(way []*x509.Certificate) bool {
 		if !bytes.Equal(candidate.RawSubject, top.RawIssuer) || slices.ContainsFunc(way, func(c *x509.Certificate) bool { return sameAuthority(c, candidate) }) {
 			continue
 		}
-		if err := checkSignature(top, candidate); err != nil {
+		err := s.signed(top, candidate)
+		if s.exhausted() {
+			return further
+		}
+		if err != nil {
 			s.blocked(len(way), unsigned(top, candidate, err))
 			continue
 		}

@@ -143,27 +143,43 @@ func secretOf(data map[string][]byte, key client.ObjectKey) map[string][]byte {
 }
 
 // quotes reports whether text shows a value, or a long word of one, plain or as base64. What is too short to be a secret is
-// passed over: it is found in any text. A ledger's value is a text with secrets in it, so words are looked for, too.
+// passed over: it is found in any text. A ledger's value is a text with secrets in it, so words are looked for, too. A webhook
+// sees the data as base64, and may show a piece of it, or of what the Secret held before, which is not known here: whatever
+// looks like a piece of a random value counts as one.
 func quotes(text string, data map[string][]byte) bool {
 	const shortest, shortestWord = 6, 16
-	words := strings.FieldsFunc(text, func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("+/=_", r)
-	})
+	words := wordsOf(text)
 	for _, value := range data {
 		value = bytes.TrimSpace(value)
 		if len(value) < shortest {
 			continue
 		}
-		for _, form := range [][]byte{value, []byte(base64.StdEncoding.EncodeToString(value))} {
-			if bytes.Contains([]byte(text), form) {
-				return true
-			}
-		}
-		for _, word := range words {
-			if len(word) >= shortestWord && bytes.Contains(value, []byte(word)) {
+		for _, form := range [][]byte{value, []byte(base64.StdEncoding.EncodeToString(value)), []byte(base64.URLEncoding.EncodeToString(value))} {
+			holds := func(word string) bool { return len(word) >= shortestWord && bytes.Contains(form, []byte(word)) }
+			if bytes.Contains([]byte(text), form) || slices.ContainsFunc(words, holds) {
 				return true
 			}
 		}
 	}
-	return false
+	return len(data) > 0 && slices.ContainsFunc(words, looksRandom)
+}
+
+// wordsOf splits a text at what is in no base64, and once more at what is in the URL's kind of it only.
+func wordsOf(text string) []string {
+	split := func(in string) []string {
+		return strings.FieldsFunc(text, func(r rune) bool {
+			return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(in, r)
+		})
+	}
+	var out []string
+	for _, word := range append(split("+/_-"), split("+/_")...) {
+		out = append(out, strings.Trim(word, "-_/"))
+	}
+	return out
+}
+
+// looksRandom reports whether a word has capitals, small letters and digits, as passwords and base64 have and names have not.
+func looksRandom(word string) bool {
+	const shortest = 20
+	return len(word) >= shortest && strings.ContainsFunc(word, unicode.IsUpper) && strings.ContainsFunc(word, unicode.IsLower) && strings.ContainsFunc(word, unicode.IsDigit)
 }

@@ -4,6 +4,7 @@
 package secretstore
 
 import (
+	"encoding/base64"
 	"errors"
 	"strings"
 	"testing"
@@ -23,6 +24,10 @@ func TestAnAnswerThatQuotesASecretIsWithheld(t *testing.T) {
 	}{
 		"a whole value":                  {"denied: " + string(ledger["current"]), true},
 		"a word out of a longer value":   {`denied: the field "password" is "` + password + `"`, true},
+		"a piece of the base64":          {"denied: bad value " + base64.StdEncoding.EncodeToString(ledger["current"])[:40] + "...", true},
+		"a piece in the middle":          {"denied: bad value ..." + base64.StdEncoding.EncodeToString(ledger["current"])[21:60] + "...", true},
+		"what it held before":            {`denied: "oldpassword-Zq8Wk3nT5yLc7RbV2mXs" may not change`, true},
+		"a long name in capitals":        {"denied by ValidatingAdmissionPolicy of team-policies-2026, see RFC5280", false},
 		"nothing of the Secret":          {`secrets is forbidden: User "system:serviceaccount:rekey-system:rekey" cannot create resource "secrets"`, false},
 		"a short word that is there too": {"denied: material is not allowed", false},
 		"what the Secret's name says":    {`secrets "orders" is forbidden: team policy`, false},

@@ -99,6 +99,12 @@ func StripMaterial(obj any) (any, error) {
 		secret.Data = nil
 		return secret, nil
 	}
+	stripCertificate(secret)
+	return secret, nil
+}
+
+// stripCertificate leaves the public parts, and placeholders of the others.
+func stripCertificate(secret *corev1.Secret) {
 	certificate, key := secret.Data[credential.KeyCertificate], secret.Data[credential.KeyPrivateKey]
 	for name, value := range secret.Data {
 		if len(secret.Data) > keptKeys && !known[name] {
@@ -120,7 +126,6 @@ func StripMaterial(obj any) (any, error) {
 			secret.Data[name] = placeholderWrong
 		}
 	}
-	return secret, nil
 }
 
 // known are the keys that a Secret of type kubernetes.io/tls may have.

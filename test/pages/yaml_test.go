@@ -47,7 +47,7 @@ func TestEveryObjectOnAPageIsAccepted(t *testing.T) {
 func TestTheExampleOfTheReadmeIsTheQuickstart(t *testing.T) {
 	objects := func(text string) []any {
 		var out []any
-		for _, document := range strings.Split(text, "\n---\n") {
+		for document := range strings.SplitSeq(text, "\n---\n") {
 			var object any
 			if err := yaml.Unmarshal([]byte(document), &object); err != nil {
 				t.Fatal(err)

@@ -50,29 +50,29 @@ type laboratory struct {
 	good     map[string][][]byte
 }
 
-func newLaboratory(f testing.TB) *laboratory {
-	f.Helper()
+func newLaboratory(tb testing.TB) *laboratory {
+	tb.Helper()
 	ctrl.SetLogger(logr.Discard())
 	scheme, err := world.Scheme()
 	if err != nil {
-		f.Fatal(err)
+		tb.Fatal(err)
 	}
-	l := &laboratory{scheme: scheme, checkers: checkers(f)}
+	l := &laboratory{scheme: scheme, checkers: checkers(tb)}
 	l.kinds = slices.Sorted(maps.Keys(l.checkers))
 	crt, key, err := ca.NewSelfSigned(issuer.Root{CommonName: "CA", KeyAlgorithm: "ECDSA-P256", Lifetime: 1000 * time.Hour}, begun)
 	if err != nil {
-		f.Fatal(err)
+		tb.Fatal(err)
 	}
 	short, other, err := ca.NewSelfSigned(issuer.Root{CommonName: "Other", KeyAlgorithm: "Ed25519", Lifetime: time.Hour}, begun.Add(-50*time.Minute))
 	if err != nil {
-		f.Fatal(err)
+		tb.Fatal(err)
 	}
 	ledger, err := secretstore.EncodeLedger(secretstore.Ledger{LastSeq: 4, Current: &secretstore.Record{
 		Version:  rotation.Version{Seq: 4, Slot: "b", Stage: rotation.Current, Fingerprint: "password/32/Alphanumeric", ProposedAt: begun, CommittedAt: begun, PublishedAt: begun},
 		Material: credential.Material{"username": credential.SensitiveString("orders_app_b"), "password": credential.SensitiveString("Ledger-password-81mTnB5s"), "verifier": credential.SensitiveString("x")},
 	}})
 	if err != nil {
-		f.Fatal(err)
+		tb.Fatal(err)
 	}
 	l.good = map[string][][]byte{
 		"tls.crt": {crt, short}, "tls.key": {key.Reveal(), other.Reveal()}, "ca.crt": {crt, short}, "tls-combined.pem": {append(key.Reveal(), crt...)},

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"strings"
 	"sync"
@@ -41,9 +42,7 @@ func (c *Checker) Claims() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := map[string]int{}
-	for name, count := range c.claims {
-		out[name] = count
-	}
+	maps.Copy(out, c.claims)
 	return out
 }
 
@@ -281,7 +280,7 @@ func (c *Checker) secret(ctx context.Context, namespace, name string) (*corev1.S
 	var secret corev1.Secret
 	err := c.Reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &secret)
 	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // no Secret is an answer
+		return nil, nil
 	}
 	return &secret, err
 }
@@ -294,7 +293,7 @@ func (c *Checker) ledger(ctx context.Context, namespace, name string) (*secretst
 	}
 	ledger, err := secretstore.DecodeLedger(secret.Data)
 	if err != nil {
-		return nil, nil //nolint:nilnil,nilerr // one that somebody damaged says nothing
+		return nil, nil //nolint:nilerr // one that somebody damaged says nothing
 	}
 	return &ledger, nil
 }

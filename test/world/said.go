@@ -40,7 +40,7 @@ func (t teller) Eventf(regarding, related runtime.Object, kind, reason, action, 
 			err = t.process.world.Said.Event(t.process.world.Ctx, object, reason, text)
 		}
 		if err != nil && t.process.world.Ctx.Err() == nil {
-			t.process.lie(fmt.Errorf("Event %s of %s %s says what is not so: %w", reason, KindOf(object), object.GetName(), err))
+			t.process.lie(fmt.Errorf("the Event %s of %s %s says what is not so: %w", reason, KindOf(object), object.GetName(), err))
 		}
 	}
 	t.recorder.Eventf(regarding, related, kind, reason, action, "%s", text)

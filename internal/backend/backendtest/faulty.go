@@ -92,9 +92,8 @@ type powers interface {
 	backend.Session
 	backend.Preflighter
 	credential.Remover
-	credential.Marked
+	credential.Owned
 	credential.Counter
-	credential.Heir
 }
 
 type faultySession struct {

@@ -99,23 +99,24 @@ func (f *failure) meaning() meaning {
 
 // insecure is the meaning of a failure to agree on TLS or on a way to authenticate.
 func (f *failure) insecure() meaning {
-	switch {
-	case f.kind == failedBinding:
+	switch f.kind {
+	case failedBinding:
 		return meaning{fault.Permanent, fault.ServerCertificateInvalid,
 			"the server's certificate is signed with " + f.text + ", for which SCRAM channel binding is not defined; nothing was sent: have it signed by a CA with an RSA or ECDSA key"}
-	case f.kind == failedHandshake:
+	case failedHandshake:
 		return meaning{fault.Transient, fault.ServerUnreachable,
 			"the TLS handshake failed: the server must offer TLS 1.2 or later with a common cipher suite, and must not demand a client certificate, which rekey does not have"}
-	case f.kind == failedMethod:
+	case failedMethod:
 		return meaning{fault.Permanent, fault.AuthenticationMethodInsecure,
 			f.Error() + "; nothing was sent: use the method scram-sha-256 in pg_hba.conf, and a password that is stored as SCRAM-SHA-256"}
-	case f.kind == failedUnbound:
+	case failedUnbound:
 		return meaning{fault.Permanent, fault.AuthenticationMethodInsecure,
 			f.Error() + ": TLS ends before the server, at a load balancer or proxy: have it pass TLS through, or point address at the server itself"}
-	case f.kind == failedImpostor:
+	case failedImpostor:
 		return meaning{fault.Permanent, fault.AuthenticationMethodInsecure, f.Error() + ": something else answers at this address: check where it leads"}
+	default:
+		return meaning{fault.Permanent, fault.ServerCertificateInvalid, "the server's certificate is not valid: " + f.text}
 	}
-	return meaning{fault.Permanent, fault.ServerCertificateInvalid, "the server's certificate is not valid: " + f.text}
 }
 
 // wrap makes the fault of a failure while doing something.

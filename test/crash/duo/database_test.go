@@ -87,9 +87,8 @@ type powers interface {
 	backend.Session
 	backend.Preflighter
 	credential.Remover
-	credential.Marked
+	credential.Owned
 	credential.Counter
-	credential.Heir
 }
 
 type watchedSession struct {

@@ -177,9 +177,8 @@ type powers interface {
 	backend.Session
 	backend.Preflighter
 	credential.Remover
-	credential.Marked
+	credential.Owned
 	credential.Counter
-	credential.Heir
 }
 
 type watchedSession struct {

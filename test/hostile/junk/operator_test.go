@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "junk")
 	if err == nil {
 		binary = filepath.Join(dir, "rekey")
-		build := exec.Command("go", "build", "-o", binary, ".") //nolint:noctx // it ends, and with it the tests
+		build := exec.Command("go", "build", "-o", binary, ".")
 		build.Dir, build.Stderr = world.Root(), os.Stderr
 		err = build.Run()
 	}
