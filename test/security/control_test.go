@@ -22,21 +22,21 @@ var leaks = []change{
 	// The password itself in the statement: the server's log, pg_stat_statements, pg_stat_activity.
 	{"internal/backend/postgres/stage.go", `s.stage(ctx, tx, ref, login, proposed.String(credential.KeyVerifier))`,
 		`s.stage(ctx, tx, ref, login, string(proposed[credential.KeyPassword].Reveal()))`},
-	{"internal/backend/postgres/stage.go", `	grant, err := s.grant(ctx, tx, login)
+	{"internal/backend/postgres/stage.go", `	member, err := isMember(ctx, tx, version(tx.Conn()), s.target.Owner, login)
 `, `	if err := exec(ctx, tx, "SET LOCAL application_name = "+literal(verifier), "SELECT pg_catalog.pg_sleep(0.3)"); err != nil {
 		return err
 	}
-	grant, err := s.grant(ctx, tx, login)
+	member, err := isMember(ctx, tx, version(tx.Conn()), s.target.Owner, login)
 `},
 	// Both outputs, a file, the metrics, an annotation (which kubectl shows, and which becomes a name in the managed fields), a
 	// label, a status and with it an Event and the audit log.
 	{"controllers/perform.go", `	material, err := p.Propose(ref)
 	if err != nil {
-		return fmt.Errorf("making version %d: %w", v.Seq, err)
+		return during(err, "making version %d", v.Seq)
 	}
 `, `	material, err := p.Propose(ref)
 	if err != nil {
-		return fmt.Errorf("making version %d: %w", v.Seq, err)
+		return during(err, "making version %d", v.Seq)
 	}
 	if password := string(material["password"].Reveal()); password != "" {
 		leak(password)

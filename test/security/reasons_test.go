@@ -33,18 +33,18 @@ var elsewhere = map[string]string{
 	"Forbidden":         "made of verbs, resources and names of objects: RBAC answers before it reads what is sent; FuzzMissing",
 	"LeftBehind":        "made of names, and of the cause, which is another reason",
 	"QuotaExceeded":     "made of names, and of what the quota says, which passes the same check as AdmissionDenied",
+	"APIServerFailed":   "an answer of the API server; one that shows a value is withheld: TestAnAnswerThatQuotesASecretIsWithheld",
 	"AuthorityLost":     "made of names and times: the key is gone",
 	"IdentityInvalid":   "made of the spec and of the request for a certificate, in which no private key is; FuzzPEM",
 	"CertificateInvalid": "made of the findings about a certificate, in which no private key is; " +
 		"a Secret that is no certificate is FuzzParseTLSSecret's",
-	"UnsupportedAlgorithm": "made of object identifiers and subjects, which are read without the key; FuzzPEM",
-	"IssueFailed":          "an error of crypto/x509, which is given a signer and not a key's bytes",
-	"CandidateRejected":    "TestPostgreSQLKeepsTheContract: no password is in any error; TestNoErrorOfDriveHoldsASecret",
-	"CredentialRejected":   "made of names and a number; what the server said is not in it",
-	"StillAccepted":        "made of names and an address; TestPostgreSQLKeepsTheContract",
-	"Fenced":               "made of names and numbers; TestPostgreSQLKeepsTheContract",
-	"ServerUnsupported":    "our own words for an SQLSTATE, never the server's; TestPostgreSQLKeepsTheContract",
-	"BackendFailed":        "our own words for an SQLSTATE, never the server's; TestPostgreSQLKeepsTheContract",
+	"IssueFailed":        "an error of crypto/x509, which is given a signer and not a key's bytes",
+	"CandidateRejected":  "TestPostgreSQLKeepsTheContract: no password is in any error; TestNoErrorOfDriveHoldsASecret",
+	"CredentialRejected": "made of names and a number; what the server said is not in it",
+	"StillAccepted":      "made of names and an address; TestPostgreSQLKeepsTheContract",
+	"Fenced":             "made of names and numbers; TestPostgreSQLKeepsTheContract",
+	"ServerUnsupported":  "our own words for an SQLSTATE, never the server's; TestPostgreSQLKeepsTheContract",
+	"BackendFailed":      "our own words for an SQLSTATE, never the server's; TestPostgreSQLKeepsTheContract",
 }
 
 // warnings are all reasons that warn, as the API lists them.

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +43,25 @@ func expiredPair(t *testing.T) *corev1.Secret {
 	return allowed("expired-ca", map[string][]byte{"tls.crt": crt, "tls.key": key.Reveal()})
 }
 
+// unsupportedPair is a key pair on a curve that Go does not have.
+func unsupportedPair(t *testing.T) *corev1.Secret {
+	t.Helper()
+	folder := t.TempDir()
+	crt, key := filepath.Join(folder, "tls.crt"), filepath.Join(folder, "tls.key")
+	made, err := exec.CommandContext(t.Context(), "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp256k1", "-nodes",
+		"-subj", "/CN=Unsupported CA", "-days", "30", "-keyout", key, "-out", crt).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, made)
+	}
+	data := map[string][]byte{}
+	for name, file := range map[string]string{"tls.crt": crt, "tls.key": key} {
+		if data[name], err = os.ReadFile(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return allowed("unsupported-ca", data)
+}
+
 // refuse makes what is refused for a reason that each has a name of its own, and waits until each is told. Most
 // have a secret in hand that the text could quote.
 func (l *life) refuse() {
@@ -48,7 +70,7 @@ func (l *life) refuse() {
 	plain := fmt.Sprintf("plain-%d", d.Version)
 	open, forbidden := withoutTLS(l.t), "169.254.169.254:5432"
 	other := keyPair(l.t, tenant, "untrusted")
-	l.create(expiredPair(l.t),
+	l.create(expiredPair(l.t), unsupportedPair(l.t),
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "untrusted"}, Data: map[string]string{"ca.crt": string(other.Data["tls.crt"])}},
 		adminSecret("clear-admin", "clear", d.passwords["clear"], d.Address()), adminSecret("limited-admin", "limited", d.passwords["limited"], d.Address()),
 		adminSecret("fixed-admin", "fixed", d.passwords["fixed"], d.Address()), adminSecret("open-admin", "plain", "Open-"+rand.Text(), open),
@@ -65,7 +87,7 @@ func (l *life) refuse() {
 		change("owner: orders_owner", "owner: gone_owner").Replace(credentialManifest("ownerless", "ownerless", "ownerless_app", "")),
 		credentialManifest("othername", plain, "othername", ""), credentialManifest("never", plain, "never_app", ", create: Never"),
 		change("name: brisk", "name: nowhere").Replace(credentialManifest("policyless", plain, "policyless_app", "")),
-		keyPairAuthorityManifest("expired", "expired-ca"), identityManifest("nobody", "nobody", "nobody-mtls"), identityManifest("waiting", "mixed", "waiting-mtls"),
+		keyPairAuthorityManifest("expired", "expired-ca"), keyPairAuthorityManifest("unsupported", "unsupported-ca"), identityManifest("nobody", "nobody", "nobody-mtls"), identityManifest("waiting", "mixed", "waiting-mtls"),
 		change("commonName: outside", "commonName: outside, dnsNames: [outside.example.org]").Replace(identityManifest("outside", "own", "outside-mtls")),
 		change("commonName: lasting", "commonName: lasting, lifetime: 8000h").Replace(identityManifest("lasting", "own", "lasting-mtls")),
 	}, ""))
@@ -75,7 +97,7 @@ func (l *life) refuse() {
 		{"DatabaseCredential", "trusted", "AuthenticationNotEnforced"}, {"DatabaseCredential", "serverless", "ServerNotFound"},
 		{"DatabaseCredential", "nodatabase", "DatabaseNotFound"}, {"DatabaseCredential", "otherowner", "OwnerForbidden"}, {"DatabaseCredential", "ownerless", "OwnerNotFound"},
 		{"DatabaseCredential", "othername", "UsernameForbidden"}, {"DatabaseCredential", "never", "LoginNotFound"}, {"DatabaseCredential", "policyless", "PolicyNotFound"},
-		{"CertificateAuthority", "expired", "AuthorityExpired"}, {"ClientIdentity", "nobody", "AuthorityNotFound"}, {"ClientIdentity", "waiting", "AuthorityNotReady"},
+		{"CertificateAuthority", "expired", "AuthorityExpired"}, {"CertificateAuthority", "unsupported", "UnsupportedAlgorithm"}, {"ClientIdentity", "nobody", "AuthorityNotFound"}, {"ClientIdentity", "waiting", "AuthorityNotReady"},
 		{"ClientIdentity", "outside", "ConstraintViolated"}, {"ClientIdentity", "lasting", "LifetimeTooLong"},
 	} {
 		l.has(want[0], want[1], want[2])
