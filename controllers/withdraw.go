@@ -16,6 +16,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/internal/secretstore"
 )
 
 // Remains are what a deleted object leaves behind, as the errors that kept it: its logins, and its Secret and ledger.
@@ -56,6 +57,11 @@ func (p *pass) withdraw(ctx context.Context) error {
 func (p *pass) withdrawKept(ctx context.Context) (left, err error) {
 	err = p.written(p.snapshot, p.Store.Withdraw(ctx))
 	if err == nil {
+		if p.Delete {
+			// What is reported while the finalizer cannot be removed: nothing is published any more.
+			p.snapshot = secretstore.Snapshot{Target: rotation.TargetMissing}
+			p.out.Observation = p.observe()
+		}
 		return nil, nil
 	}
 	p.memo.stuck++

@@ -22,14 +22,14 @@ import (
 
 // needs are commands that this test cannot run, and why.
 var needs = map[string]string{
-	`kubectl .*(rollout status|wait) `:           "waits for pods, which only a node has; test/e2e does",
-	`kubectl .*\btop `:                           "needs a metrics server",
-	`kubectl .*\b(run|exec|port-forward)\b`:      "needs a node",
-	`kubectl apply -k config/prometheus`:         "needs the kinds of the Prometheus operator",
-	`kustomize edit`:                             "needs kustomize as a program of its own",
-	`^(docker|export|unset|cd) `:                 "is the reader's own shell or container engine",
-	`^make .*(&&|deploy|cluster|image|undeploy)`: "is a target that starts or changes a cluster; its name is checked",
-	`^kubectl [a-z]+$`:                           "is a verb, not a command",
+	`kubectl .*(rollout status|wait) `:                "waits for pods, which only a node has; test/e2e does",
+	`kubectl .*\btop `:                                "needs a metrics server",
+	`kubectl .*\b(run|exec|port-forward)\b`:           "needs a node",
+	`kubectl apply -k config/prometheus`:              "needs the kinds of the Prometheus operator",
+	`kustomize edit`:                                  "needs kustomize as a program of its own",
+	`^(docker|export|unset|cd) `:                      "is the reader's own shell or container engine",
+	`^make .*(&&|deploy|cluster|image|undeploy)`:      "is a target that starts or changes a cluster; its name is checked",
+	`^(kubectl|openssl) [a-z0-9]+( --?[a-z0-9_-]+)*$`: "is a verb with its options, not a command",
 }
 
 // elsewhere returns why a command is not run here, and the pattern that says so.
@@ -97,6 +97,8 @@ func startCluster(t *testing.T) *cluster {
 		c.write(t, name, certificate, 0o644)
 	}
 	c.write(t, "tls.key", key, 0o600)
+	// The line before the one that uses it writes it.
+	c.write(t, "ca.ext", []byte("basicConstraints=critical,CA:TRUE\n"), 0o644)
 	c.environment = append(os.Environ(),
 		"KUBECONFIG="+filepath.Join(c.folder, "kubeconfig"), "HOME="+c.folder, "REAL_KUBECTL="+filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kubectl"),
 		"PATH="+filepath.Join(c.folder, "bin")+":"+os.Getenv("PATH"),
@@ -139,6 +141,9 @@ func (c *cluster) filled(t *testing.T) {
 		"-n rekey-samples create secret tls orders-mtls --cert=tls.crt --key=tls.key",
 		"-n rekey-samples create secret generic orders-ledger --type=rekey.dev/ledger",
 		"-n rekey-system create secret tls internal-ca --cert=tls.crt --key=tls.key",
+		"-n rekey-samples create secret tls internal-ca --cert=tls.crt --key=tls.key",
+		"-n rekey-samples create role rekey-secrets --verb=get --resource=secrets",
+		"-n rekey-samples create rolebinding rekey-secrets --role=rekey-secrets --serviceaccount=rekey-system:rekey",
 		"-n rekey-samples delete configmap orders-db-ca",
 		"-n rekey-samples create configmap orders-db-ca --from-file=ca.crt",
 		`-n rekey-samples patch clientidentity orders --subresource=status --type merge -p '{"status":{"notAfter":"2030-01-01T00:00:00Z"}}'`,

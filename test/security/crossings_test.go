@@ -84,7 +84,8 @@ func aLogin(server, policy, secret string) *v1alpha1.DatabaseCredential {
 }
 
 func aPolicy(name string) *v1alpha1.RotationPolicy {
-	return &v1alpha1.RotationPolicy{ObjectMeta: meta(name), Spec: v1alpha1.RotationPolicySpec{Interval: hours(24)}}
+	// Without jitter, which is a hash of the UID: two objects would be due at two times.
+	return &v1alpha1.RotationPolicy{ObjectMeta: meta(name), Spec: v1alpha1.RotationPolicySpec{Interval: hours(24), JitterPercent: new(int32(0))}}
 }
 
 var (
