@@ -145,7 +145,11 @@ func (c *Checker) login(ctx context.Context, o *v1alpha1.DatabaseCredential) err
 		return errors.Join(append(found, err)...)
 	}
 	for _, record := range []*secretstore.Record{ledger.Current, ledger.Previous} {
+		// A ledger of other logins was put there by hand.
 		if record == nil || record.Seq != s.Revision {
+			continue
+		}
+		if login := record.Material.String(credential.KeyUsername); login != "" && login != s.ActiveUsername {
 			continue
 		}
 		c.count("revision by the ledger")
