@@ -186,6 +186,8 @@ var errDead = errors.New("the process is dead")
 func interrupted(t *testing.T, nth int) (l *lifeByHand, at string) {
 	t.Helper()
 	l = &lifeByHand{scene: newScene(t), login: aCredential("orders")}
+	// What was cut off, or damaged by hand, cannot be known: only the form of what is said is checked.
+	l.restart(world.Options{Racing: true})
 	l.login.Spec.DeletionPolicy = v1alpha1.DeletionDelete
 	l.ready(aPolicy(), anAdmin(), aServer())
 	l.Create(l.login)
@@ -213,7 +215,7 @@ func interrupted(t *testing.T, nth int) (l *lifeByHand, at string) {
 		}
 	}
 	l.setHook(nil)
-	l.restart(world.Options{})
+	l.restart(world.Options{Racing: true})
 	l.Events()
 	return l, at
 }
