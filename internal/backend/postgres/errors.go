@@ -206,12 +206,17 @@ func diagnoseTransport(err error) *failure {
 		if text := certificateProblem(handshake.err); text != "" {
 			return &failure{kind: failedCertificate, text: text}
 		}
-		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		if brokenOff(err) {
 			return &failure{kind: failedNetwork}
 		}
 		return &failure{kind: failedHandshake}
 	}
 	return nil
+}
+
+// brokenOff reports whether a connection ended instead of an answer, between two records or within one.
+func brokenOff(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // certificateProblem says what is wrong with a server's certificate, empty where that is not what failed. The texts of

@@ -125,6 +125,19 @@ func TestLoginsThatAreChangedByHandAreMendedOrTold(t *testing.T) {
 				s.until("a healthy credential", 2*recovery, func() bool { return s.quiet() && s.ledger().Previous == nil && s.works(s.secret("orders-db")) == nil })
 				s.down = false
 				s.checkKnown(login, login+"_old") // what somebody renamed or marked is theirs now
+				// A login with the mark of another fences the whole credential, also where everything works: whoever changed the
+				// mark takes it back, or the login away.
+				for _, r := range s.roles() {
+					mark := markForm.FindStringSubmatch(r.Comment)
+					if r.Name != login || mark == nil || mark[1] == owner+"/orders" {
+						continue
+					}
+					if string(s.secret("orders-db").Data["username"]) != login {
+						s.sql("DROP ROLE " + login)
+					} else {
+						s.sql(fmt.Sprintf("COMMENT ON ROLE %s IS 'rekey %s/orders seq=%d'", login, owner, s.ledger().Current.Seq))
+					}
+				}
 				// The next rotation is none the worse for it.
 				before := s.credential.Status.Revision
 				s.Step(interval + time.Hour)
