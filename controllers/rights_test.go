@@ -164,7 +164,7 @@ func (m *managed) missing(namespace string) bool {
 	return false
 }
 
-// B1: whoever administers one of the listed namespaces can take rekey's rights there away, or end it. Nobody else may notice,
+// Whoever administers one of the listed namespaces can take rekey's rights there away, or end it. Nobody else may notice,
 // neither at the start nor later, and when the right is back the namespace is served without a restart.
 func TestANamespaceWithoutItsRoleStopsNobodyElse(t *testing.T) {
 	w := newWorld(t)

@@ -334,7 +334,7 @@ func TestASessionOfTheAdminThatDoesNotEndIsTold(t *testing.T) {
 		}
 		defer hangUp(context.Background(), other)
 		// Also where the admin acts as a group, its own sessions are counted, and their ages seen.
-		left, err := open(t, e.target).unsettled(t.Context(), r)
+		left, err := open(t, e.target).unsettled(t.Context(), r, 0)
 		if err != nil || left.count < 1 || left.age <= 0 || left.pid == 0 {
 			t.Errorf("got %+v, %v; want the admin's other sessions, and since when", left, err)
 		}

@@ -125,7 +125,10 @@ func (s *session) notEnforced(login string) error {
 // connection of the admin for this credential may be left, and then the login must be refused once more. This is the one
 // place where Verify looks through the admin's connection, and it can only turn Rejected into Unknown.
 func (s *session) confirmRefusal(ctx context.Context, ref credential.Ref, login string, given credential.Material) (credential.Answer, error) {
-	open, err := s.unsettled(ctx, ref)
+	open, err := s.unsettled(ctx, ref, 0)
+	for try := 0; err == nil && open.count > 0 && try < closingTries; try++ {
+		open, err = s.unsettled(ctx, ref, closingPause)
+	}
 	if err != nil {
 		return credential.Unknown, fmt.Errorf("login %q was refused, but whether a change is still under way cannot be told: %w", login, err)
 	}
@@ -154,12 +157,24 @@ FROM pg_catalog.pg_stat_activity WHERE application_name = $1 AND usename = sessi
 // longestChange is how long a change of ours can be under way after its client died: the server ends it.
 const longestChange = statementTimeout + sessionTimeout
 
-func (s *session) unsettled(ctx context.Context, ref credential.Ref) (unsettled, error) {
+// A connection of ours that was closed just before is shown a moment longer: the server waits for it to go, this often and this
+// long each time, in seconds.
+const (
+	closingTries = 3
+	closingPause = 0.2
+)
+
+func (s *session) unsettled(ctx context.Context, ref credential.Ref, pause float64) (unsettled, error) {
 	var left unsettled
 	err := s.withAdmin(ctx, ref, func(ctx context.Context, conn *pgx.Conn) error {
 		return inTransaction(ctx, conn, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, "SET LOCAL ROLE NONE"); err != nil {
 				return err
+			}
+			if pause > 0 {
+				if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_sleep($1)", pause); err != nil {
+					return err
+				}
 			}
 			var seconds float64
 			err := tx.QueryRow(ctx, unsettledQuery, applicationName(ref)).Scan(&left.count, &left.pid, &seconds)

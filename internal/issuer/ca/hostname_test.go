@@ -53,7 +53,7 @@ func signedServer(t *testing.T, authority *ca.Authority, c ca.Constraints, names
 	return signer.Issue(t.Context(), issuer.Request{ID: t.Name(), CSR: csr, Names: names, Usages: c.Usages, Lifetime: time.Hour, Now: now})
 }
 
-// B4: whatever a common name is, no certificate that is signed is found to be that of a host outside of the constraints. An
+// Whatever a common name is, no certificate that is signed is found to be that of a host outside of the constraints. An
 // authority that leaves the two to the common name shows that OpenSSL would find it.
 func TestNoCommonNameMakesACertificateOfAHostThatIsNotAllowed(t *testing.T) {
 	authority := managed(t)
