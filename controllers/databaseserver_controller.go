@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/backend"
@@ -136,9 +137,7 @@ func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseS
 	if server.CA != nil {
 		object.Status.CASHA256 = textHash(string(server.CA))
 	}
-	if server.Databases, err = r.databases(ctx, object); err != nil {
-		return backend.Report{}, err
-	}
+	server.Databases = r.databases(ctx, object)
 	name, inputs, now := client.ObjectKeyFromObject(object), serverDigest(object, server, fmt.Sprint(object.Generation)), r.clock.Now()
 	if waiting := r.failures.waiting(name, inputs, now); waiting != nil {
 		return backend.Report{}, waiting.err
@@ -153,11 +152,13 @@ func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseS
 // maxDatabases that are tried in turn where the admin cannot enter the usual one.
 const maxDatabases = 5
 
-// databases are some of those that credentials on this server are for.
-func (r *serverReconciler) databases(ctx context.Context, object *v1alpha1.DatabaseServer) ([]string, error) {
+// databases are some of those that credentials on this server are for; none where they cannot be listed, since most servers
+// are looked at without them.
+func (r *serverReconciler) databases(ctx context.Context, object *v1alpha1.DatabaseServer) []string {
 	var list v1alpha1.DatabaseCredentialList
 	if err := r.client.List(ctx, &list, client.InNamespace(object.Namespace), client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("listing the DatabaseCredentials of namespace %s: %w", object.Namespace, err))
+		log.FromContext(ctx).V(1).Info("The databases of a server's credentials are not known", "error", err.Error())
+		return nil
 	}
 	var out []string
 	for _, one := range list.Items {
@@ -167,5 +168,5 @@ func (r *serverReconciler) databases(ctx context.Context, object *v1alpha1.Datab
 	}
 	slices.Sort(out)
 	out = slices.Compact(out)
-	return out[:min(len(out), maxDatabases)], nil
+	return out[:min(len(out), maxDatabases)]
 }
