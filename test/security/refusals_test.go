@@ -33,14 +33,23 @@ func withoutTLS(t *testing.T) string {
 	})
 }
 
-// expiredPair is a key pair whose certificate was good for an hour, two hours ago.
-func expiredPair(t *testing.T) *corev1.Secret {
+// hourPair is a key pair whose certificate is good for an hour, which began so long ago.
+func hourPair(t *testing.T, name string, ago time.Duration) *corev1.Secret {
 	t.Helper()
-	crt, key, err := ca.NewSelfSigned(issuer.Root{CommonName: "expired", KeyAlgorithm: "ECDSA-P256", Lifetime: time.Hour}, time.Now().Add(-2*time.Hour))
+	crt, key, err := ca.NewSelfSigned(issuer.Root{CommonName: name, KeyAlgorithm: "ECDSA-P256", Lifetime: time.Hour}, time.Now().Add(-ago))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return allowed("expired-ca", map[string][]byte{"tls.crt": crt, "tls.key": key.Reveal()})
+	return allowed(name+"-ca", map[string][]byte{"tls.crt": crt, "tls.key": key.Reveal()})
+}
+
+// lose takes the key pair of an authority away that rekey made.
+func (l *life) lose() {
+	l.t.Helper()
+	l.apply(strings.ReplaceAll(keyPairAuthorityManifest("lost", "lost-ca"), "keyPair: {}", "managed: {commonName: Lost}"))
+	l.has("CertificateAuthority", "lost", "Serving")
+	l.remove(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "lost-ca"}})
+	l.has("CertificateAuthority", "lost", "AuthorityLost")
 }
 
 // unsupportedPair is a key pair on a curve that Go does not have.
@@ -70,7 +79,7 @@ func (l *life) refuse() {
 	plain := fmt.Sprintf("plain-%d", d.Version)
 	open, forbidden := withoutTLS(l.t), "169.254.169.254:5432"
 	other := keyPair(l.t, tenant, "untrusted")
-	l.create(expiredPair(l.t), unsupportedPair(l.t),
+	l.create(hourPair(l.t, "expired", 2*time.Hour), hourPair(l.t, "ending", 50*time.Minute), unsupportedPair(l.t),
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "untrusted"}, Data: map[string]string{"ca.crt": string(other.Data["tls.crt"])}},
 		adminSecret("clear-admin", "clear", d.passwords["clear"], d.Address()), adminSecret("limited-admin", "limited", d.passwords["limited"], d.Address()),
 		adminSecret("fixed-admin", "fixed", d.passwords["fixed"], d.Address()), adminSecret("open-admin", "plain", "Open-"+rand.Text(), open),
@@ -87,7 +96,7 @@ func (l *life) refuse() {
 		change("owner: orders_owner", "owner: gone_owner").Replace(credentialManifest("ownerless", "ownerless", "ownerless_app", "")),
 		credentialManifest("othername", plain, "othername", ""), credentialManifest("never", plain, "never_app", ", create: Never"),
 		change("name: brisk", "name: nowhere").Replace(credentialManifest("policyless", plain, "policyless_app", "")),
-		keyPairAuthorityManifest("expired", "expired-ca"), keyPairAuthorityManifest("unsupported", "unsupported-ca"), identityManifest("nobody", "nobody", "nobody-mtls"), identityManifest("waiting", "mixed", "waiting-mtls"),
+		keyPairAuthorityManifest("expired", "expired-ca"), keyPairAuthorityManifest("ending", "ending-ca"), keyPairAuthorityManifest("unsupported", "unsupported-ca"), identityManifest("nobody", "nobody", "nobody-mtls"), identityManifest("waiting", "mixed", "waiting-mtls"),
 		change("commonName: outside", "commonName: outside, dnsNames: [outside.example.org]").Replace(identityManifest("outside", "own", "outside-mtls")),
 		change("commonName: lasting", "commonName: lasting, lifetime: 8000h").Replace(identityManifest("lasting", "own", "lasting-mtls")),
 	}, ""))
@@ -97,9 +106,10 @@ func (l *life) refuse() {
 		{"DatabaseCredential", "trusted", "AuthenticationNotEnforced"}, {"DatabaseCredential", "serverless", "ServerNotFound"},
 		{"DatabaseCredential", "nodatabase", "DatabaseNotFound"}, {"DatabaseCredential", "otherowner", "OwnerForbidden"}, {"DatabaseCredential", "ownerless", "OwnerNotFound"},
 		{"DatabaseCredential", "othername", "UsernameForbidden"}, {"DatabaseCredential", "never", "LoginNotFound"}, {"DatabaseCredential", "policyless", "PolicyNotFound"},
-		{"CertificateAuthority", "expired", "AuthorityExpired"}, {"CertificateAuthority", "unsupported", "UnsupportedAlgorithm"}, {"ClientIdentity", "nobody", "AuthorityNotFound"}, {"ClientIdentity", "waiting", "AuthorityNotReady"},
+		{"CertificateAuthority", "expired", "AuthorityExpired"}, {"CertificateAuthority", "unsupported", "UnsupportedAlgorithm"}, {"CertificateAuthority", "ending", "ExpiresImminently"}, {"ClientIdentity", "nobody", "AuthorityNotFound"}, {"ClientIdentity", "waiting", "AuthorityNotReady"},
 		{"ClientIdentity", "outside", "ConstraintViolated"}, {"ClientIdentity", "lasting", "LifetimeTooLong"},
 	} {
 		l.has(want[0], want[1], want[2])
 	}
+	l.lose()
 }

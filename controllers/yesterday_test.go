@@ -1,0 +1,207 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/issuer/ca"
+)
+
+// backup is what a backup tool and a dump of the database hold of a credential.
+type backup struct {
+	secrets []corev1.Secret
+	logins  map[string]backendtest.FakeLogin
+}
+
+func (w *world) backup() backup {
+	w.t.Helper()
+	var list corev1.SecretList
+	if err := w.client.List(w.ctx, &list, client.InNamespace(w.namespace), client.HasLabels{v1alpha1.LabelKind}); err != nil {
+		w.t.Fatal(err)
+	}
+	return backup{secrets: list.Items, logins: w.logins()}
+}
+
+// rewind puts the selected Secrets back to what they were; what did not exist then is deleted.
+func (w *world) rewind(to backup, selected func(*corev1.Secret) bool) {
+	w.t.Helper()
+	for _, secret := range w.backup().secrets {
+		if !selected(&secret) {
+			continue
+		}
+		if err := w.client.Delete(w.ctx, &secret); client.IgnoreNotFound(err) != nil {
+			w.t.Fatal(err)
+		}
+	}
+	for _, secret := range to.secrets {
+		if !selected(&secret) {
+			continue
+		}
+		w.put(&corev1.Secret{Type: secret.Type, Data: secret.Data, ObjectMeta: metav1.ObjectMeta{
+			Name: secret.Name, Labels: secret.Labels, Annotations: secret.Annotations, OwnerReferences: secret.OwnerReferences}})
+	}
+}
+
+// replaced is the object as a restore of the whole cluster creates it: with another UID, and without status. The first one
+// goes as it does with a lost etcd: without a deletion that the operator sees.
+func (w *world) replaced(object *v1alpha1.DatabaseCredential) *v1alpha1.DatabaseCredential {
+	w.t.Helper()
+	w.edit(object, func() { object.Finalizers = nil })
+	if err := w.client.Delete(w.ctx, object); err != nil && !apierrors.IsNotFound(err) {
+		w.t.Fatal(err)
+	}
+	out := aCredential()
+	out.Annotations, out.Spec = object.Annotations, object.Spec
+	w.create(out)
+	return out
+}
+
+// Yesterday's Secrets, yesterday's database, or both come back, a whole life later, from every stage of a life, with the
+// object or without it. Nobody is asked for help: the published login is accepted, the next rotation comes, exactly one
+// login is open after its overlap, and no number is used twice.
+func TestWhatIsRestoredFromYesterdayAtEveryStageOfALifeIsServed(t *testing.T) {
+	everything := func(*corev1.Secret) bool { return true }
+	ways := []struct {
+		name               string
+		secrets            func(*corev1.Secret) bool
+		database, replaced bool
+	}{
+		{name: "the ledger", secrets: ledgers},
+		{name: "the user's Secret", secrets: usersSecrets},
+		{name: "both Secrets", secrets: everything},
+		{name: "the database", secrets: func(*corev1.Secret) bool { return false }, database: true},
+		{name: "both Secrets and the database", secrets: everything, database: true},
+		{name: "both Secrets, and the object", secrets: everything, replaced: true},
+		{name: "everything", secrets: everything, database: true, replaced: true},
+	}
+	tried := map[string]int{}
+	for nth, more := 2, true; more; nth++ { // nothing exists before the second write
+		way := ways[nth%len(ways)]
+		var w *world
+		var object *v1alpha1.DatabaseCredential
+		w, object, more = stopped(t, nth)
+		yesterday := w.backup()
+		firstGoesOn(t, w, object, nth)
+		today := object.Status.Revision
+		w.rewind(yesterday, way.secrets)
+		if way.database {
+			w.restore(yesterday.logins)
+		}
+		if way.replaced {
+			object = w.replaced(object)
+		}
+		w.restart()
+		tried[way.name]++
+		servedAgain(t, w, object, today, fmt.Sprintf("%s, from after write %d", way.name, nth))
+	}
+	t.Logf("restored, by what was restored: %v", tried)
+}
+
+func servedAgain(t *testing.T, w *world, object *v1alpha1.DatabaseCredential, today int64, where string) {
+	t.Helper()
+	for range 12 {
+		w.settle(object, 5)
+		w.step(time.Minute)
+	}
+	if condition(object, v1alpha1.ConditionReady) != "True/Published" || !w.accepted("orders-db") {
+		t.Errorf("%s: the published login is not accepted (%t), or not Ready:%s", where, w.accepted("orders-db"), describeConditions(object))
+		return
+	}
+	for range 2 {
+		w.step(25 * time.Hour)
+		w.settle(object, 8)
+		if !w.accepted("orders-db") {
+			t.Errorf("%s: the published login is refused after a rotation:%s", where, describeConditions(object))
+		}
+		w.step(2 * time.Hour)
+		w.settle(object, 8)
+		w.cut = false // yesterday's previous login is over: from now on all that is said must be so
+	}
+	open := 0
+	for _, login := range w.logins() {
+		if login.CanLogin {
+			open++
+		}
+	}
+	if open != 1 || object.Status.Revision <= today {
+		t.Errorf("%s: %d logins are open after the overlap, want one; revision %d, was %d before the restore:%s", where, open, object.Status.Revision, today, describeConditions(object))
+	}
+}
+
+// Certificates come back from every step of the replacement of an authority, and are by then long expired: the
+// authority's Secret, the identities' or both. Each side has a certificate that the other one accepts, without help.
+func TestCertificatesFromYesterdayAreReplaced(t *testing.T) {
+	for step := range 4 {
+		for name, selected := range map[string]func(*corev1.Secret) bool{
+			"the authority's Secret":     func(s *corev1.Secret) bool { return s.Name == "brought-ca" },
+			"the identities' Secrets":    func(s *corev1.Secret) bool { return s.Name != "brought-ca" },
+			"one side's Secret":          func(s *corev1.Secret) bool { return s.Name == "app-mtls" },
+			"the authority and one side": func(s *corev1.Secret) bool { return s.Name != "api-mtls" },
+			"everything":                 func(*corev1.Secret) bool { return true },
+		} {
+			t.Run(fmt.Sprintf("from step %d, %s", step, name), func(t *testing.T) { certificatesFromYesterday(t, step, selected) })
+		}
+	}
+}
+
+func certificatesFromYesterday(t *testing.T, backedUp int, selected func(*corev1.Secret) bool) {
+	w := newWorld(t)
+	root := func(name string) (crt, key []byte) {
+		crt, secret, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: name, KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, w.clock.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return crt, secret.Reveal()
+	}
+	old, oldKey := root("Old CA")
+	next, nextKey := root("Next CA")
+	brought := keyPairSecret(t, map[string]string{v1alpha1.LabelAllow: "true"})
+	brought.Data = map[string][]byte{"tls.crt": old, "tls.key": oldKey}
+	authority, clientSide, serverSide := anAuthority(), aClientIdentity(), aServerIdentity()
+	authority.Spec.Managed, authority.Spec.KeyPair, authority.Spec.SecretName = nil, &v1alpha1.KeyPairAuthority{}, "brought-ca"
+	ready(w, brought, authority, clientSide, serverSide)
+	everybody := func() {
+		w.step(time.Minute) // key pairs are read again after half a minute
+		for _, o := range []client.Object{authority, clientSide, serverSide} {
+			w.settle(o, 3)
+		}
+	}
+	var yesterday backup
+	for step, change := range []func(){
+		func() {},
+		func() { brought.Data["ca.crt"] = append(append([]byte{}, old...), next...) },
+		func() { brought.Data["tls.crt"], brought.Data["tls.key"] = next, nextKey },
+		func() { brought.Data["ca.crt"] = next },
+	} {
+		w.edit(brought, change)
+		everybody()
+		if step == backedUp {
+			yesterday = w.backup()
+			yesterday.secrets = append(yesterday.secrets, *w.secret("brought-ca"))
+		}
+	}
+	w.step(25 * time.Hour)
+	everybody()
+	w.rewind(yesterday, selected)
+	w.restart()
+	for range 3 {
+		everybody()
+	}
+	w.wantCondition(clientSide, v1alpha1.ConditionReady, "True/Published")
+	w.wantCondition(serverSide, v1alpha1.ConditionReady, "True/Published")
+	if err := w.handshake(w.secret("app-mtls"), w.secret("api-mtls")); err != nil {
+		t.Errorf("the handshake fails: %v%s%s", err, describeConditions(clientSide), describeConditions(serverSide))
+	}
+}
