@@ -157,6 +157,7 @@ func TestCertificatesFromYesterdayAreReplaced(t *testing.T) {
 }
 
 func certificatesFromYesterday(t *testing.T, backedUp int, selected func(*corev1.Secret) bool) {
+	t.Helper()
 	w := newWorld(t)
 	root := func(name string) (crt, key []byte) {
 		crt, secret, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: name, KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, w.clock.Now())
