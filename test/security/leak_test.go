@@ -29,6 +29,7 @@ func ask(t *testing.T, l *life) {
 	l.witness.stop()
 	t.Run("no password and no private key stands anywhere but in Secrets", func(t *testing.T) { noPlainSecret(t, l) })
 	t.Run("every reason to warn was given while secrets were searched for, or its text is known otherwise", func(t *testing.T) { everyReason(t, l) })
+	t.Run("every condition and Event has the form of a sentence that helps", func(t *testing.T) { everySentence(t, l) })
 	t.Run("verifiers are seen where the admin cannot prevent it, and nowhere else", func(t *testing.T) { verifiersAsDocumented(t, l) })
 	t.Run("nothing was forbidden to the operator", func(t *testing.T) { nothingForbidden(t, l) })
 	t.Run("the operator has no right that it does not use", func(t *testing.T) { noIdleRight(t, l) })
