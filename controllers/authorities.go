@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,6 +28,9 @@ import (
 
 // keyPairAge is how long a key pair that was read is used before it is read again. Its Secret cannot be watched.
 const keyPairAge = 30 * time.Second
+
+// keyPairPatience is how long a pass waits for the API server to send a key pair.
+const keyPairPatience = 20 * time.Second
 
 // authorityID names an authority of either kind.
 type authorityID struct {
@@ -78,8 +82,11 @@ type authorities struct {
 	known map[authorityID]*knownAuthority
 }
 
+// knownAuthority is read by whoever has the turn.
 type knownAuthority struct {
-	mu        sync.Mutex
+	turn turn
+	// answers counts how often the key pair was read: whoever waited meanwhile takes that answer, whatever it was.
+	answers   atomic.Int64
 	version   string
 	readAt    time.Time
 	authority *issuer.Authority
@@ -154,18 +161,29 @@ func (a *authorities) admits(ctx context.Context, selector *metav1.LabelSelector
 // load gives the parsed authority, from memory where that is fresh enough.
 func (a *authorities) load(ctx context.Context, object authorityObject) (*issuer.Authority, error) {
 	known := a.entry(object.id)
-	known.mu.Lock()
-	defer known.mu.Unlock()
+	before := known.answers.Load()
+	if err := known.turn.take(ctx); err != nil {
+		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("waiting for its key pair: %w", err))
+	}
+	defer known.turn.give()
 	now := a.clock.Now()
 	version := fmt.Sprintf("%s/%d", object.object.GetUID(), object.object.GetGeneration())
 	age := now.Sub(known.readAt)
-	settled := known.authority != nil || fault.Classify(known.err) == fault.ClassPermanent || fault.Classify(known.err) == fault.ClassBlocked
+	settled := known.answers.Load() != before || known.authority != nil ||
+		fault.Classify(known.err) == fault.ClassPermanent || fault.Classify(known.err) == fault.ClassBlocked
 	if settled && known.version == version && age >= 0 && age < keyPairAge {
 		return known.authority, known.err
 	}
-	known.authority, known.err = a.read(ctx, object)
+	asking, cancel := context.WithTimeout(ctx, keyPairPatience)
+	defer cancel()
+	authority, err := a.read(asking, object)
+	if err != nil && ctx.Err() != nil { // the pass has ended, which says nothing about the key pair
+		return nil, err
+	}
+	known.authority, known.err = authority, err
 	known.version, known.readAt = version, now
-	return known.authority, known.err
+	known.answers.Add(1)
+	return authority, err
 }
 
 func (a *authorities) entry(id authorityID) *knownAuthority {
@@ -175,7 +193,7 @@ func (a *authorities) entry(id authorityID) *knownAuthority {
 		a.known = map[authorityID]*knownAuthority{}
 	}
 	if a.known[id] == nil {
-		a.known[id] = &knownAuthority{}
+		a.known[id] = &knownAuthority{turn: newTurn()}
 	}
 	return a.known[id]
 }

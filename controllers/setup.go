@@ -74,7 +74,7 @@ func addRights(mgr ctrl.Manager, rights *access.Rights, registry prometheus.Regi
 }
 
 func newShared(cached, live client.Client, recorder events.EventRecorder, options Options) shared {
-	cluster := &clusterID{live: live}
+	cluster := newClusterID(live, options.Clock, options.Rights)
 	return shared{
 		client: cached, live: live, clock: options.Clock, recorder: recorder,
 		rights: options.Rights, backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: newOwnWrites(),

@@ -46,12 +46,13 @@ type source struct {
 const settling = time.Second
 
 func (s *source) list(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+	ctx, asked := asking(ctx)
 	out, err := s.inner.ListWithContext(ctx, options)
 	switch {
 	case err == nil:
 		s.filled.Store(true)
 	case apierrors.IsForbidden(err):
-		s.refused(ctx, err, "list")
+		s.refused(ctx, err, asked, "list")
 		if !s.filled.Load() {
 			s.rights.pretend(s.kind)
 			return &metav1.List{}, nil
@@ -61,27 +62,38 @@ func (s *source) list(ctx context.Context, options metav1.ListOptions) (runtime.
 }
 
 func (s *source) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	ctx, asked := asking(ctx)
 	out, err := s.inner.WatchWithContext(ctx, options)
 	switch {
 	case err == nil:
 		s.filled.Store(true)
 		out = s.seeing(ctx, out, options)
 	case apierrors.IsForbidden(err):
-		s.refused(ctx, err, "watch")
+		s.refused(ctx, err, asked, "watch")
 	}
 	return out, err
 }
 
 // refused notes that the cache does not follow any longer. Who is in it would learn of that when it is looked at next, which
-// may be in an hour, and is woken.
-func (s *source) refused(ctx context.Context, err error, verb string) {
+// may be in an hour, and is woken. A refusal concerns the namespace that was asked about, whatever its words are: not every
+// refusal is RBAC's, and only a request for the whole cluster concerns all namespaces.
+func (s *source) refused(ctx context.Context, err error, asked *Right, verb string) {
 	right, ok := Missing(err)
-	if !ok {
-		right = Right{Verb: verb, Resource: s.kind}
+	switch known := asked.Verb != ""; {
+	case ok && known:
+		right.Namespace = asked.Namespace
+	case known:
+		right = *asked
+		right.answer = answerOf(err)
+	case !ok:
+		right = Right{Verb: verb, Resource: s.kind, answer: answerOf(err)}
 	}
 	at := place{s.kind, right.Namespace}
 	s.rights.mu.Lock()
 	_, known := s.rights.blind[at]
+	if s.at != nil && *s.at != at {
+		delete(s.rights.blind, *s.at)
+	}
 	s.at, s.rights.blind[at] = &at, right
 	s.rights.mu.Unlock()
 	if !known {
@@ -99,14 +111,41 @@ func (s *source) seeing(ctx context.Context, from watch.Interface, options metav
 	case options.SendInitialEvents == nil || !*options.SendInitialEvents:
 		go s.sees(ctx, at)
 	default:
-		return watch.Filter(from, func(e watch.Event) (watch.Event, bool) {
+		return watched(from, func(e watch.Event) {
 			if listed(e) {
 				go s.sees(ctx, at)
 			}
-			return e, true
 		})
 	}
 	return from
+}
+
+// watched shows every event of a watch to look before it passes it on. Once it is stopped it ends, and ends the watch, also
+// where nobody takes the event that it is about to pass on.
+func watched(from watch.Interface, look func(watch.Event)) watch.Interface {
+	events := make(chan watch.Event)
+	out := watch.NewProxyWatcher(events)
+	go func() {
+		defer close(events)
+		defer from.Stop()
+		for {
+			select {
+			case <-out.StopChan():
+				return
+			case e, ok := <-from.ResultChan():
+				if !ok {
+					return
+				}
+				look(e)
+				select {
+				case events <- e:
+				case <-out.StopChan():
+					return
+				}
+			}
+		}
+	}()
+	return out
 }
 
 // listed reports whether a watch that begins with what is there has told of all of it.

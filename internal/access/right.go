@@ -4,10 +4,12 @@
 package access
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -18,6 +20,8 @@ import (
 // needed for the whole cluster.
 type Right struct {
 	Verb, Group, Resource, Namespace string
+	// answer is what the API server said where it refused and it was not RBAC that did; empty otherwise.
+	answer string
 }
 
 // Groups whose rights have a manifest of their own.
@@ -62,6 +66,21 @@ func Missing(err error) (missing Right, ok bool) {
 	return Right{Verb: "delete", Resource: "secrets"}, true
 }
 
+// answerOf is the text of a refusal, bounded and on one line: anything may have written it.
+func answerOf(err error) string {
+	const most = 200
+	text := strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(err.Error(), "?"))), " ")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "..."
+	}
+	return cmp.Or(text, "without a reason")
+}
+
 // Name of the resource as roles and `kubectl auth can-i` write it: with the API group behind it, and the subresource last.
 func (r Right) Name() string {
 	resource, sub, isSub := strings.Cut(r.Resource, "/")
@@ -101,6 +120,10 @@ func (r Right) Grant() string {
 
 // Text is the sentence that conditions, Events and logs show.
 func (r Right) Text() string {
+	if r.answer != "" {
+		return fmt.Sprintf("the API server refused to %s, and it was not RBAC that refused (%s): "+
+			"allow it in the authorization webhook, the aggregated API server or the proxy that says so", r, r.answer)
+	}
 	return fmt.Sprintf("rekey may not %s: apply and bind %s", r, r.Grant())
 }
 

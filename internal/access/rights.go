@@ -80,12 +80,24 @@ type noting struct {
 	next   http.RoundTripper
 }
 
+// askedKey is where a context holds the Right that the transport fills with what a refused request asked for.
+type askedKey struct{}
+
+// asking returns a context in which the transport tells what was asked for when it is refused.
+func asking(ctx context.Context) (context.Context, *Right) {
+	asked := &Right{}
+	return context.WithValue(ctx, askedKey{}, asked), asked
+}
+
 // RoundTrip implements http.RoundTripper.
 func (n noting) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := n.next.RoundTrip(request)
 	if err == nil && response.StatusCode == http.StatusForbidden {
 		if right, ok := rightOf(request); ok {
 			n.rights.note(right)
+			if asked, ok := request.Context().Value(askedKey{}).(*Right); ok {
+				*asked = right
+			}
 		}
 	}
 	return response, err

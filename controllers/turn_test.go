@@ -1,0 +1,170 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+)
+
+// slowReader answers every Get when it is told to, or never.
+type slowReader struct {
+	client.Reader
+	asked  atomic.Int64
+	answer chan error
+}
+
+func newSlowReader() *slowReader {
+	r := &slowReader{answer: make(chan error)}
+	r.Reader = interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
+		Get: func(ctx context.Context, _ client.WithWatch, _ client.ObjectKey, o client.Object, _ ...client.GetOption) error {
+			r.asked.Add(1)
+			o.SetUID("cluster-uid")
+			select {
+			case err := <-r.answer:
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		},
+	})
+	return r
+}
+
+// askers are the places where many passes wait for one answer of the API server: one that asks returns how it ended.
+func askers(reader client.Reader, passing *clocktesting.FakePassiveClock) map[string]func(context.Context) error {
+	cluster := newClusterID(reader, passing, nil)
+	keys := &authorities{live: reader, clock: passing, cluster: cluster}
+	object := &v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "ca", UID: "uid"},
+		Spec: v1alpha1.AuthoritySpec{SecretName: "ca"}}
+	return map[string]func(context.Context) error{
+		"which cluster this is":        func(ctx context.Context) error { _, err := cluster.id(ctx); return err },
+		"the key pair of an authority": func(ctx context.Context) error { _, err := keys.load(ctx, partsOfAuthority(object)); return err },
+	}
+}
+
+// One answer that does not come holds up nobody longer than the patience of whoever waits, and the failure is everybody's.
+func TestAnAnswerThatDoesNotComeStopsNobodyElse(t *testing.T) {
+	t.Parallel()
+	for name := range askers(nil, nil) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				reader := newSlowReader()
+				ask := askers(reader, clocktesting.NewFakePassiveClock(time.Now()))[name]
+				begun := time.Now()
+				var passes sync.WaitGroup
+				for i := range 20 {
+					passes.Go(func() {
+						// Every other one has less time than the answer is given.
+						patience := passTimeout
+						if i%2 == 1 {
+							patience = time.Second
+						}
+						ctx, cancel := context.WithTimeout(t.Context(), patience)
+						defer cancel()
+						if err := ask(ctx); err == nil {
+							t.Error("there is an answer that never came")
+						}
+						if took := time.Since(begun); i%2 == 1 && took > time.Second {
+							t.Errorf("a pass that had one second waited for %s", took)
+						}
+					})
+				}
+				passes.Wait()
+				if took := time.Since(begun); took > keyPairPatience+2*time.Second {
+					t.Errorf("the last pass waited for %s", took)
+				}
+				if asked := reader.asked.Load(); asked > 3 {
+					t.Errorf("20 passes asked %d times", asked)
+				}
+			})
+		})
+	}
+}
+
+func TestWhichClusterThisIsIsAskedOnceAndSeldomAfterAFailure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		passing, reader := clocktesting.NewFakePassiveClock(time.Now()), newSlowReader()
+		cluster := newClusterID(reader, passing, nil)
+		ask := func(ctx context.Context) (string, error) { return cluster.id(ctx) }
+		many := func(want string, asks int64) {
+			t.Helper()
+			before := reader.asked.Load()
+			for range 10 {
+				if uid, err := ask(t.Context()); uid != want || (err == nil) != (want != "") {
+					t.Errorf("%q, %v", uid, err)
+				}
+			}
+			if asked := reader.asked.Load() - before; asked != asks {
+				t.Errorf("it was asked for %d times, want %d", asked, asks)
+			}
+		}
+		fails := func(err error) { go func() { reader.answer <- err }() }
+
+		// A pass that ends while it asks says nothing about the API server.
+		ended, end := context.WithTimeout(t.Context(), time.Second)
+		defer end()
+		if _, err := ask(ended); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a pass that ended: %v", err)
+		}
+		fails(errors.New("the API server is away"))
+		many("", 1)
+		passing.SetTime(passing.Now().Add(clusterPause))
+		fails(errors.New("the API server is away"))
+		many("", 1)
+
+		// While one asks again, the others go on without an answer.
+		passing.SetTime(passing.Now().Add(clusterPause))
+		go func() { _, _ = ask(t.Context()) }()
+		synctest.Wait()
+		begun := time.Now()
+		many("", 0)
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("passes waited for %s", took)
+		}
+		reader.answer <- nil
+		synctest.Wait()
+		many("cluster-uid", 0)
+	})
+}
+
+// A clock that was set back does not make a failure last.
+func TestAFailureToReadTheClusterEndsWhereTheClockIsSetBack(t *testing.T) {
+	t.Parallel()
+	passing := clocktesting.NewFakePassiveClock(time.Now())
+	fails := true
+	reader := interceptor.NewClient(fake.NewClientBuilder().WithObjects(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem, UID: "cluster-uid"}}).Build(),
+		interceptor.Funcs{Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+			if fails {
+				return fmt.Errorf("away")
+			}
+			return c.Get(ctx, key, o, options...)
+		}})
+	cluster := newClusterID(reader, passing, nil)
+	if cluster.known(t.Context()) != "" {
+		t.Error("it is known before it was read")
+	}
+	fails = false
+	passing.SetTime(passing.Now().Add(-time.Hour))
+	if uid := cluster.known(t.Context()); uid != "cluster-uid" {
+		t.Errorf("%q an hour before the failure", uid)
+	}
+}
