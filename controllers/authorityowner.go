@@ -28,7 +28,11 @@ const lifetimeSlack = 2 * time.Hour
 
 // owner is the authority as the owner of the Secret with its key pair.
 func (a *authorities) owner(ctx context.Context, object authorityObject) secretstore.Owner {
-	return ownerFor(string(object.id.kind), object.object, a.cluster.known(ctx), a.secretKey(object).Namespace)
+	owner := ownerFor(string(object.id.kind), object.object, a.cluster.known(ctx), a.secretKey(object).Namespace)
+	if object.id.namespace == "" {
+		return owner // a former owner of this kind, name and cluster is the authority itself, in another namespace of the operator
+	}
+	return handedOver(ctx, a.live, owner)
 }
 
 // checkOwner refuses a Secret that is not the authority's. One that a person put back is the authority's where it holds
@@ -36,6 +40,10 @@ func (a *authorities) owner(ctx context.Context, object authorityObject) secrets
 func (a *authorities) checkOwner(ctx context.Context, object authorityObject, secret *corev1.Secret) error {
 	at, owner := client.ObjectKeyFromObject(secret), a.owner(ctx, object)
 	if former := owner.CopyOf(secret); former != "" {
+		if owner.Held != "" {
+			return fault.Permanent(fault.SecretConflict, fmt.Errorf("secret %s, with its private key, is a copy of that of %s, and nothing is signed with it: %s",
+				at, secretstore.Elsewhere(string(object.id.kind), former), owner.Held))
+		}
 		return fault.Permanent(fault.SecretConflict, fmt.Errorf(
 			"secret %s, with its private key, is a copy of that of %s, and nothing is signed with it: delete it and ConfigMap %s to begin with a new key. If that one is gone and this one takes its place, hand it over with: %s",
 			at, secretstore.Elsewhere(string(object.id.kind), former), a.recordKey(object),

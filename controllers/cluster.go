@@ -122,11 +122,3 @@ func ownerFor(kind string, object client.Object, cluster, namespace string) secr
 		Cluster: cluster, Namespace: namespace, Former: formerOf(object, namespace),
 	}
 }
-
-// formerOf is the owner from which a person lets the object take over; nobody where the object is on its way out.
-func formerOf(object client.Object, namespace string) string {
-	if !object.GetDeletionTimestamp().IsZero() {
-		return ""
-	}
-	return secretstore.FormerOwner(object.GetAnnotations()[v1alpha1.AnnotationTakeOverFrom], namespace, object.GetName())
-}

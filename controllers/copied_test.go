@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,6 +28,15 @@ func (w *world) beside(t *testing.T) *world {
 	t.Helper()
 	out := newWorld(t)
 	out.database, out.backends, out.clock = w.database, w.backends, w.clock
+	out.restart()
+	return out
+}
+
+// elsewhere is a world in another cluster, as far as it can tell, that reaches the same database.
+func (w *world) elsewhere(t *testing.T) *world {
+	t.Helper()
+	out := w.beside(t)
+	out.cluster = types.UID("cluster-of-" + out.namespace)
 	out.restart()
 	return out
 }
@@ -299,6 +309,12 @@ func TestACopiedAuthoritySignsNothing(t *testing.T) {
 	other.request(copied, v1alpha1.AnnotationTakeOverFrom, w.clusterUID()+"/"+w.namespace)
 	other.step(time.Minute)
 	other.settle(copied, 3)
+	other.wantKept(copied, w, "CertificateAuthority")
+	if err := w.client.Delete(w.ctx, first); err != nil {
+		t.Fatal(err)
+	}
+	other.step(time.Minute)
+	other.settle(copied, 3)
 	other.wantCondition(copied, v1alpha1.ConditionReady, "True/Serving")
 	other.settle(identity, 3)
 	other.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
@@ -309,7 +325,7 @@ func TestACopiedAuthoritySignsNothing(t *testing.T) {
 func TestACopyIsHandedOverByOneCommand(t *testing.T) {
 	for nth := 4; ; nth += 3 {
 		w, object, more := stopped(t, nth)
-		other := w.beside(t)
+		other := w.elsewhere(t)
 		other.cut = true
 		other.create(aPolicy(), anAdminSecret(), aServer())
 		w.copySecrets(other, func(*corev1.Secret) bool { return true })
@@ -340,7 +356,7 @@ func TestACopyIsHandedOverByOneCommand(t *testing.T) {
 		other.fail = nil
 		firstGoesOn(t, other, copied, nth)
 		for name, login := range other.logins() {
-			if want := strings.Join([]string{w.clusterUID(), other.namespace, "orders"}, "/"); login.Owner != want {
+			if want := strings.Join([]string{other.clusterUID(), other.namespace, "orders"}, "/"); login.Owner != want {
 				t.Errorf("after write %d: the mark of %s names %s, want %s", nth, name, login.Owner, want)
 			}
 		}

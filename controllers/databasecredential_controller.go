@@ -190,6 +190,9 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Sub
 	if !out.Deleting {
 		out.Former = formerOf(object, object.Namespace)
 		out.InputHash += "/" + out.Former
+		out.FormerGone = func(ctx context.Context, former string) error {
+			return formerGone(ctx, r.live, kindDatabaseCredential, cluster, former)
+		}
 	}
 	out.Propose = func(ref credential.Ref) (credential.Material, error) {
 		return material.Login(loginName(object, ref.Slot), int(spec.Password.Length), material.Alphabet(spec.Password.Alphabet))

@@ -121,7 +121,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	if !fresh {
 		subject.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, meta, r.newObject()) }
 	}
-	subject.Store = r.store(parts, wanted, authority, subject.Ref.Cluster, fresh)
+	subject.Store = r.store(ctx, parts, wanted, authority, subject.Ref.Cluster, fresh)
 	return subject
 }
 
@@ -135,7 +135,7 @@ func certificatePolicy(policy rotation.Policy, spec *v1alpha1.IdentitySpec) rota
 	return policy
 }
 
-func (r *identityReconciler) store(parts identityObject, wanted material.Identity, authority *issuer.Authority, cluster string, fresh bool) Store {
+func (r *identityReconciler) store(ctx context.Context, parts identityObject, wanted material.Identity, authority *issuer.Authority, cluster string, fresh bool) Store {
 	fingerprint := wanted.Fingerprint()
 	labels, annotations := templateOf(parts.spec.SecretTemplate)
 	formats := make([]material.Format, 0, len(parts.spec.Formats))
@@ -146,7 +146,7 @@ func (r *identityReconciler) store(parts identityObject, wanted material.Identit
 	return secretstore.NewPublished(secretstore.PublishedOptions{
 		Options: secretstore.Options{
 			Client: secrets, Live: r.live,
-			Owner:          ownerFor(parts.kind, parts.object, cluster, parts.object.GetNamespace()),
+			Owner:          handedOver(ctx, r.live, ownerFor(parts.kind, parts.object, cluster, parts.object.GetNamespace())),
 			DeletionPolicy: parts.spec.DeletionPolicy, Namespace: parts.object.GetNamespace(),
 			SecretName: string(parts.spec.SecretName), SecretType: corev1.SecretTypeTLS,
 			Labels: labels, Annotations: annotations,

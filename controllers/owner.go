@@ -72,8 +72,26 @@ func (s Subject) inherit(ctx context.Context, former string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, defaultStepTimeout)
 	defer cancel()
+	doing := "taking over from " + secretstore.Elsewhere(s.Kind, former)
+	if err := s.mayInherit(ctx, ref, former); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
 	if err := heir.TakeOver(ctx, ref, former); err != nil {
-		return fmt.Errorf("taking over from %s: %w", secretstore.Elsewhere(s.Kind, former), err)
+		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return nil
+}
+
+// mayInherit checks what a new credential has to pass, and last that the former owner is gone: whoever may create an object
+// in one namespace may otherwise take the logins of another.
+func (s Subject) mayInherit(ctx context.Context, ref credential.Ref, former string) error {
+	if s.Preflight != nil {
+		if err := s.Preflight(credential.WithFormer(ctx, former), ref); err != nil {
+			return err
+		}
+	}
+	if s.FormerGone == nil {
+		return nil
+	}
+	return s.FormerGone(ctx, former)
 }

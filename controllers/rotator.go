@@ -41,6 +41,9 @@ type Subject struct {
 	Ref  credential.Ref
 	// Former is the owner from which a person lets the object take over, in the form of Ref.Owner; empty for none.
 	Former string
+	// FormerGone returns an error unless the object that Former names is gone, as far as that can be known: one of another
+	// cluster cannot be looked up. It reads live. Nil where there is nothing to look up.
+	FormerGone func(ctx context.Context, former string) error
 	// UID of the object.
 	UID string
 	// Policy, resolved; Traits of the source, known even where the source could not be opened.

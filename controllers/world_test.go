@@ -23,6 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -86,11 +87,15 @@ type world struct {
 	clock     *clocktesting.FakePassiveClock
 	database  *backendtest.Fake
 	backends  map[v1alpha1.Engine]backend.Backend
+	// cluster is the UID of kube-system as this world sees it; empty for the real one. Worlds with two of them are two clusters.
+	cluster types.UID
 
 	shared   shared
 	mu       sync.Mutex
 	writes   []write
 	messages []string
+	// unread, where set, is asked before every read of one object.
+	unread func(key client.ObjectKey, o client.Object) error
 	// fail, where set, is asked before every write.
 	fail func(write) error
 	// said compares every status and every Event with what is so when it is written or told.
@@ -125,6 +130,18 @@ func newWorldOn(t *testing.T, server *rest.Config, name metav1.ObjectMeta) *worl
 		return login.CanLogin, known
 	}}
 	w.client = interceptor.NewClient(raw, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if w.unread != nil {
+				if err := w.unread(key, o); err != nil {
+					return err
+				}
+			}
+			err := c.Get(ctx, key, o, opts...)
+			if _, ok := o.(*corev1.Namespace); ok && key.Name == metav1.NamespaceSystem && w.cluster != "" {
+				o.SetUID(w.cluster)
+			}
+			return err
+		},
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			return w.through("create", o, func() error { return c.Create(ctx, o, opts...) })
 		},

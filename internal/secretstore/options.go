@@ -46,6 +46,8 @@ type Owner struct {
 	Cluster, Namespace string
 	// Former is the owner from which a person lets this one take over, as cluster/namespace/name; empty for none.
 	Former string
+	// Held says why the owner that a person named keeps what it has; empty where it does not.
+	Held string
 	// ResourceVersion that the caller knows, from a cache that may be old.
 	ResourceVersion string
 }

@@ -105,6 +105,9 @@ func (o Options) copied(secret *corev1.Secret) string {
 	if o.SecretType == corev1.SecretTypeTLS {
 		holds, instead = "private key", "a new key"
 	}
+	if o.Owner.Held != "" {
+		return fmt.Sprintf("Secret %s, with its %s, is a copy of that of %s, and is left alone: %s", o.secretRef(), holds, Elsewhere(kind, former), o.Owner.Held)
+	}
 	return fmt.Sprintf("Secret %s, with its %s, is a copy of that of %s, and is left alone: delete it with `%s` to get %s. If that one is gone and this one takes its place, hand it over with: %s",
 		o.secretRef(), holds, Elsewhere(kind, former), o.kubectl("delete"), instead, TakeOverCommand(kind, o.Namespace, o.Owner.Name, former))
 }

@@ -82,7 +82,7 @@ func (s *fakeSession) Preflight(ctx context.Context, ref credential.Ref) error {
 			if !ok && !s.target.Create {
 				return fault.Blocked(fault.LoginNotFound, fmt.Errorf("checking login %q: it is not there", name))
 			}
-			if ok {
+			if ok && (login.Owner == "" || login.Owner != credential.Former(ctx)) {
 				if err := s.mark(name, login, ref); err != nil {
 					return err
 				}

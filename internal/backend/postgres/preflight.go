@@ -225,8 +225,10 @@ func (s *session) checkLogins(ctx context.Context, conn *pgx.Conn, ref credentia
 		if found.superuser {
 			return fault.Permanent(fault.UsernameForbidden, fmt.Errorf("checking login %q: it is a superuser: choose another username", name))
 		}
-		if err := checkMark(found, name, ref); err != nil {
-			return err
+		if handed := found.owner != "" && found.owner == credential.Former(ctx); !handed {
+			if err := checkMark(found, name, ref); err != nil {
+				return err
+			}
 		}
 		if !found.exists && !s.target.Create {
 			return fault.Blocked(fault.LoginNotFound, fmt.Errorf("checking login %q: it is not there, and create is Never: set create to Missing", name))

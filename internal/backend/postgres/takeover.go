@@ -22,6 +22,9 @@ func (s *session) TakeOver(ctx context.Context, ref credential.Ref, former strin
 	}
 	doing := fmt.Sprintf("taking over the logins of %q", former)
 	err := s.change(ctx, ref, doing, func(ctx context.Context, tx pgx.Tx) error {
+		if err := checkOwner(ctx, tx, s.target.Owner); err != nil {
+			return err
+		}
 		for _, slot := range []string{slotA, slotB} {
 			if err := takeOver(ctx, tx, ref, loginName(s.target, slot), former); err != nil {
 				return err

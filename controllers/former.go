@@ -1,0 +1,65 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/refusal"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// formerOf is the owner from which a person lets the object take over; nobody where the object is on its way out.
+func formerOf(object client.Object, namespace string) string {
+	if !object.GetDeletionTimestamp().IsZero() {
+		return ""
+	}
+	return secretstore.FormerOwner(object.GetAnnotations()[v1alpha1.AnnotationTakeOverFrom], namespace, object.GetName())
+}
+
+// formerGone returns an error unless the object of this kind that former names, as cluster/namespace/name, is gone. Only
+// objects of this cluster can be looked up.
+func formerGone(ctx context.Context, live client.Reader, kind, cluster, former string) error {
+	parts := strings.SplitN(former, "/", 3)
+	if len(parts) < 3 || parts[0] != cluster || strings.Contains(parts[2], "/") {
+		return nil // it is not of this cluster, or no object can have this name
+	}
+	object := &metav1.PartialObjectMetadata{}
+	object.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(kind))
+	key := client.ObjectKey{Namespace: parts[1], Name: parts[2]}
+	err := live.Get(ctx, key, object)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return refusal.Fault(fmt.Sprintf("reading %s %s, which must be gone before anything is taken over from it", kind, key), err, nil)
+	}
+	what, instead := "what it owns stays with it", "delete the copied Secret"
+	if kind == kindDatabaseCredential {
+		what, instead = "its logins stay with it", "choose another username in a new object"
+	}
+	return fault.Permanent(fault.Fenced, fmt.Errorf(
+		"%s %s still exists in this cluster, so %s: delete it first (with deletionPolicy Retain nothing else is deleted), or remove the annotation %s and %s",
+		kind, key, what, v1alpha1.AnnotationTakeOverFrom, instead))
+}
+
+// handedOver returns an owner that takes over from nobody who still exists: a private key that exists twice is a conflict,
+// whatever the annotation says.
+func handedOver(ctx context.Context, live client.Reader, owner secretstore.Owner) secretstore.Owner {
+	if owner.Former == "" {
+		return owner
+	}
+	if err := formerGone(ctx, live, owner.GVK.Kind, owner.Cluster, owner.Former); err != nil {
+		owner.Former, owner.Held = "", err.Error()
+	}
+	return owner
+}
