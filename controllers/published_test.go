@@ -562,7 +562,14 @@ func TestAServerThatNeverAnswersCostsFewWrites(t *testing.T) {
 	w.database.SetDown(true)
 	w.create(aPolicy(), anAdminSecret(), server, object)
 	next := map[client.Object]time.Time{object: w.clock.Now(), server: w.clock.Now()}
-	for range 300 {
+	var written []write
+	for second := range 300 {
+		if second%20 == 19 {
+			// Another tool keeps a time on the server; that is no reason to believe that it answers now.
+			written = append(written, w.written()...)
+			w.request(server, "example.org/seen", w.clock.Now().String())
+			next[object] = w.clock.Now()
+		}
 		for _, o := range []client.Object{server, object} {
 			if w.clock.Now().Before(next[o]) {
 				continue
@@ -576,13 +583,14 @@ func TestAServerThatNeverAnswersCostsFewWrites(t *testing.T) {
 		w.step(time.Second)
 	}
 	writes := 0
-	for _, of := range w.written() {
+	for _, of := range append(written, w.written()...) {
 		if of.kind == "DatabaseCredential" && of.verb == "update status" {
 			writes++
 		}
 	}
-	if writes == 0 || writes > 3 {
-		t.Errorf("%d writes of the status in five minutes", writes)
+	asked := w.database.Calls("Marker")
+	if writes == 0 || writes > 3 || asked < 4 || asked > 12 {
+		t.Errorf("%d writes of the status in five minutes, and %d questions to the server", writes, asked)
 	}
 	if events := w.events(); strings.Count(strings.Join(events, "\n"), "DatabaseCredential/orders") != 1 {
 		t.Errorf("Events: %q", events)
