@@ -6,6 +6,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -43,14 +44,37 @@ func (r *policyReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 		kind:   "RotationPolicy",
 		reader: statusParts{&object.Status.Conditions, &object.Status.ObservedGeneration},
 		ready:  metav1.ConditionTrue, reason: v1alpha1.ReasonAccepted,
-		message: fmt.Sprintf("Credentials rotate every %s.", object.Spec.Interval.Duration),
+		message: acceptedMessage(&object.Spec),
 		wakeAt:  r.clock.Now().Add(latest),
 	}
 	if object.Spec.Suspend {
-		found.message = "Rotation is suspended until spec.suspend is false."
 		found.suspended = &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSuspended, Message: found.message}
 	}
 	return r.report(ctx, before, object, found)
+}
+
+// acceptedMessage says what the policy does, and what two durations that do not agree lead to: the API server refuses these
+// today, but a release before that rule stored them.
+func acceptedMessage(spec *v1alpha1.RotationPolicySpec) string {
+	interval, overlap := spec.Interval.Duration, spec.Overlap.Minimum.Duration
+	text := fmt.Sprintf("Credentials rotate every %s.", interval)
+	switch {
+	case spec.Suspend:
+		return "Rotation is suspended until spec.suspend is false."
+	case spec.MaxAge != nil && !roomy(spec.MaxAge.Duration-interval, interval):
+		return text + fmt.Sprintf(" spec.maxAge (%s) leaves too little time after the interval, so passwords can be reported as expired before they rotate: set a longer maxAge or a shorter interval.",
+			spec.MaxAge.Duration)
+	case overlap >= interval:
+		return text + fmt.Sprintf(" spec.overlap.minimum (%s) is not shorter than the interval, so a rotation waits until the overlap ends: set a shorter overlap.minimum or a longer interval.", overlap)
+	case spec.AlarmBefore.Duration >= spec.WarnBefore.Duration:
+		return text + fmt.Sprintf(" spec.alarmBefore (%s) is not shorter than warnBefore, so the alarm comes without a warning: set a shorter alarmBefore or a longer warnBefore.", spec.AlarmBefore.Duration)
+	}
+	return text
+}
+
+// roomy reports whether a rotation that is due after interval has enough time left, in whole seconds as admission counts them.
+func roomy(left, interval time.Duration) bool {
+	return left >= time.Hour || left >= time.Minute && left/time.Second*10 >= interval/time.Second
 }
 
 // users counts by index, without copying what is counted.

@@ -113,8 +113,8 @@ type Constraints struct {
 }
 
 // AuthoritySpec says where an authority's key comes from and what it may sign.
-// +kubebuilder:validation:XValidation:rule="has(self.managed) != has(self.keyPair)",message="exactly one of managed (rekey makes the key) and keyPair (you bring it) must be set"
-// +kubebuilder:validation:XValidation:rule="!has(self.keyPair) || !has(self.deletionPolicy) || self.deletionPolicy == 'Retain'",message="deletionPolicy must be Retain with keyPair: rekey never deletes a key that you brought"
+// +kubebuilder:validation:XValidation:rule="has(self.managed) != has(self.keyPair) || (oldSelf.hasValue() && has(self.managed) == has(oldSelf.value().managed) && has(self.keyPair) == has(oldSelf.value().keyPair))",optionalOldSelf=true,message="exactly one of managed (rekey makes the key) and keyPair (you bring it) must be set"
+// +kubebuilder:validation:XValidation:rule="!has(self.keyPair) || !has(self.deletionPolicy) || self.deletionPolicy == 'Retain' || (oldSelf.hasValue() && has(oldSelf.value().keyPair) && has(oldSelf.value().deletionPolicy) && self.deletionPolicy == oldSelf.value().deletionPolicy)",optionalOldSelf=true,message="deletionPolicy must be Retain with keyPair: rekey never deletes a key that you brought"
 // +kubebuilder:validation:XValidation:rule="has(self.managed) == has(oldSelf.managed)",message="managed and keyPair cannot be exchanged for one another: make an authority with another name"
 type AuthoritySpec struct {
 	// deletionPolicy says what becomes of a managed authority's Secret when this object is deleted: Retain (default) or

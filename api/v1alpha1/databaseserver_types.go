@@ -60,8 +60,8 @@ type CAReference struct {
 
 // ServerTLS says how connections to a server are protected.
 // +kubebuilder:validation:MinProperties=1
-// +kubebuilder:validation:XValidation:rule="!(self.mode in ['VerifyCA', 'VerifyFull']) || has(self.caRef)",message="caRef must be set with mode VerifyCA and VerifyFull: it names the ConfigMap or Secret with the CA certificates of the server"
-// +kubebuilder:validation:XValidation:rule="self.mode in ['VerifyCA', 'VerifyFull'] || !has(self.caRef)",message="caRef is only looked at with mode VerifyCA and VerifyFull: set one of these, or remove caRef"
+// +kubebuilder:validation:XValidation:rule="!(self.mode in ['VerifyCA', 'VerifyFull']) || has(self.caRef) || (oldSelf.hasValue() && self.mode == oldSelf.value().mode && !has(oldSelf.value().caRef))",optionalOldSelf=true,message="caRef must be set with mode VerifyCA and VerifyFull: it names the ConfigMap or Secret with the CA certificates of the server"
+// +kubebuilder:validation:XValidation:rule="self.mode in ['VerifyCA', 'VerifyFull'] || !has(self.caRef) || (oldSelf.hasValue() && self.mode == oldSelf.value().mode && has(oldSelf.value().caRef))",optionalOldSelf=true,message="caRef is only looked at with mode VerifyCA and VerifyFull: set one of these, or remove caRef"
 type ServerTLS struct {
 	// mode of every connection: VerifyFull (default), VerifyCA, Require or Disable. The words mean what sslmode
 	// verify-full, verify-ca, require and disable mean for libpq.

@@ -74,7 +74,7 @@ type Format string
 const FormatCombinedPEM Format = "CombinedPEM"
 
 // IdentitySpec is what a client and a server identity have in common.
-// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || !self.renewBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || (duration(self.lifetime) - duration(self.renewBefore) >= duration('1m') && (duration(self.lifetime) - duration(self.renewBefore)).getSeconds() * 10 >= duration(self.lifetime).getSeconds())",message="renewBefore must leave at least a tenth of lifetime (24h where it is absent), and at least 1m, between issue and renewal: set a shorter renewBefore, or leave it out for a third of the lifetime"
+// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || !self.renewBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || (duration(self.lifetime) - duration(self.renewBefore) >= duration('1m') && (duration(self.lifetime) - duration(self.renewBefore)).getSeconds() * 10 >= duration(self.lifetime).getSeconds()) || (oldSelf.hasValue() && self.lifetime == oldSelf.value().lifetime && has(oldSelf.value().renewBefore) && self.renewBefore == oldSelf.value().renewBefore)",optionalOldSelf=true,message="renewBefore must leave at least a tenth of lifetime (24h where it is absent), and at least 1m, between issue and renewal: set a shorter renewBefore, or leave it out for a third of the lifetime"
 type IdentitySpec struct {
 	// deletionPolicy says what becomes of the Secret when this object is deleted: Retain (default) or Delete.
 	// +optional
@@ -156,13 +156,13 @@ type IdentitySpec struct {
 }
 
 // ClientIdentitySpec is the wanted identity of a client.
-// +kubebuilder:validation:XValidation:rule="has(self.commonName) || (has(self.dnsNames) && size(self.dnsNames) > 0) || (has(self.uris) && size(self.uris) > 0) || (has(self.ipAddresses) && size(self.ipAddresses) > 0) || (has(self.emailAddresses) && size(self.emailAddresses) > 0)",message="a client needs a name: set commonName, uris, dnsNames, ipAddresses or emailAddresses"
+// +kubebuilder:validation:XValidation:rule="has(self.commonName) || (has(self.dnsNames) && size(self.dnsNames) > 0) || (has(self.uris) && size(self.uris) > 0) || (has(self.ipAddresses) && size(self.ipAddresses) > 0) || (has(self.emailAddresses) && size(self.emailAddresses) > 0) || (oldSelf.hasValue() && (!has(oldSelf.value().commonName) || size(oldSelf.value().commonName) == 0) && (!has(oldSelf.value().dnsNames) || size(oldSelf.value().dnsNames) == 0) && (!has(oldSelf.value().uris) || size(oldSelf.value().uris) == 0) && (!has(oldSelf.value().ipAddresses) || size(oldSelf.value().ipAddresses) == 0) && (!has(oldSelf.value().emailAddresses) || size(oldSelf.value().emailAddresses) == 0))",optionalOldSelf=true,message="a client needs a name: set commonName, uris, dnsNames, ipAddresses or emailAddresses"
 type ClientIdentitySpec struct {
 	IdentitySpec `json:",inline"`
 }
 
 // ServerIdentitySpec is the wanted identity of a server.
-// +kubebuilder:validation:XValidation:rule="(has(self.dnsNames) && size(self.dnsNames) > 0) || (has(self.uris) && size(self.uris) > 0) || (has(self.ipAddresses) && size(self.ipAddresses) > 0)",message="a server needs a name that clients check: set dnsNames, ipAddresses or uris; commonName alone is not looked at"
+// +kubebuilder:validation:XValidation:rule="(has(self.dnsNames) && size(self.dnsNames) > 0) || (has(self.uris) && size(self.uris) > 0) || (has(self.ipAddresses) && size(self.ipAddresses) > 0) || (oldSelf.hasValue() && (!has(oldSelf.value().dnsNames) || size(oldSelf.value().dnsNames) == 0) && (!has(oldSelf.value().uris) || size(oldSelf.value().uris) == 0) && (!has(oldSelf.value().ipAddresses) || size(oldSelf.value().ipAddresses) == 0))",optionalOldSelf=true,message="a server needs a name that clients check: set dnsNames, ipAddresses or uris; commonName alone is not looked at"
 type ServerIdentitySpec struct {
 	IdentitySpec `json:",inline"`
 	// usages of the certificate: [ServerAuth] by default. Peers that are both, such as members of an etcd or Kafka

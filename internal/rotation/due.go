@@ -62,9 +62,13 @@ func renewal(o Observation) time.Time {
 	return at
 }
 
-// HeldBack reports whether spec and policy ask for a rotation sooner than leastAge allows.
+// HeldBack reports whether spec and policy ask for a rotation sooner than leastAge allows; also with a RenewBefore as long as
+// the lifetime, which a spec that was stored before the API server refused it may hold.
 func HeldBack(o Observation) bool {
 	at := asked(o)
+	if c := o.Current; c != nil && !c.NotAfter.IsZero() {
+		at = earliest(at, c.NotAfter.Add(-o.Policy.RenewBefore))
+	}
 	return !at.IsZero() && !o.Current.CommittedAt.IsZero() && at.Before(o.Current.CommittedAt.Add(leastAge(o.Current)))
 }
 

@@ -129,6 +129,31 @@ func TestEveryRuleSaysWhatIsWantedInASentence(t *testing.T) {
 	})
 }
 
+// TestRulesOverSeveralFieldsLeaveStoredObjectsEditable holds for every rule of an object with several fields: Kubernetes
+// itself excuses a stored value only if the whole object that the rule sits on is unchanged, so the rule must compare the
+// fields that it is about with those that are stored. A label selector is one value.
+func TestRulesOverSeveralFieldsLeaveStoredObjectsEditable(t *testing.T) {
+	rules := 0
+	fields(t, func(_, name string, field schema) string {
+		if len(field.Properties) < 2 || name == "namespaceSelector" {
+			return ""
+		}
+		for _, rule := range field.XValidations {
+			rules++
+			if !strings.Contains(rule.Rule, "oldSelf") {
+				return fmt.Sprintf("the rule %q does not look at oldSelf, so that an object that was stored before the rule existed cannot be suspended", rule.Rule)
+			}
+			if strings.Contains(rule.Rule, "hasValue") != (rule.OptionalOldSelf != nil && *rule.OptionalOldSelf) {
+				return fmt.Sprintf("the rule %q would not be evaluated at creation, or not compile: optionalOldSelf and hasValue go together", rule.Rule)
+			}
+		}
+		return ""
+	})
+	if rules < 15 {
+		t.Errorf("%d rules over several fields were found; at least 15 were expected", rules)
+	}
+}
+
 func TestTheColumnsThatKubectlGetShows(t *testing.T) {
 	const (
 		ready   = `.status.conditions[?(@.type=="Ready")].status`
