@@ -393,10 +393,33 @@ func TestSecretsOfTheReleaseBeforeAreUpgradedSilently(t *testing.T) {
 	}
 	before := w.data()
 	w.restart()
-	w.step(time.Minute)
 	w.events()
-	for _, o := range []client.Object{authority, identity, object} {
-		w.settle(o, 5)
+	w.written()
+	objects, counts := []client.Object{authority, identity, object}, map[string]int{}
+	settleAll := func(after time.Duration) (secrets int) {
+		w.step(after)
+		for _, o := range objects {
+			w.settle(o, 5)
+		}
+		for _, this := range w.written() {
+			if this.kind == "Secret" {
+				counts[this.name]++
+				secrets++
+			}
+		}
+		return secrets
+	}
+	// The authority's own Secret is written at once. Those of ten thousand objects are written over five minutes.
+	if wrote := settleAll(0); wrote != 1 || counts[string(authority.Spec.SecretName)] != 1 {
+		t.Errorf("a start writes at once: %v", counts)
+	}
+	for _, o := range objects[1:] {
+		if wake := w.reconcile(o).RequeueAfter; wake > 5*time.Minute {
+			t.Errorf("%T is looked at only after %s, and its Secret is to be written within five minutes", o, wake)
+		}
+	}
+	settleAll(5 * time.Minute)
+	for _, o := range objects {
 		if want := map[bool]string{true: "True/Serving", false: "True/Published"}[o == client.Object(authority)]; condition(o, v1alpha1.ConditionReady) != want {
 			t.Errorf("%T: %s", o, describeConditions(o))
 		}
@@ -407,14 +430,14 @@ func TestSecretsOfTheReleaseBeforeAreUpgradedSilently(t *testing.T) {
 	if told := w.events(); len(told) > 0 {
 		t.Errorf("told %q", told)
 	}
-	writes := 0
-	for _, this := range w.written() {
-		if this.kind == "Secret" {
-			writes++
+	for _, secret := range list.Items {
+		if counts[secret.Name] != 1 {
+			t.Errorf("Secret %s was written %d times", secret.Name, counts[secret.Name])
 		}
 	}
-	if writes != len(list.Items) {
-		t.Errorf("%d writes of %d Secrets", writes, len(list.Items))
+	w.restart()
+	if wrote := settleAll(time.Minute) + settleAll(5*time.Minute); wrote != 0 {
+		t.Errorf("the start after that writes %d Secrets: %v", wrote, counts)
 	}
 	for name := range before {
 		annotations := w.secret(name).Annotations

@@ -123,3 +123,21 @@ func (p *pass) stillFighting() {
 		p.out.Err, p.out.FailedStep, p.out.NextAttempt = err, rotation.StepProject, p.memo.heals.calm()
 	}
 }
+
+// target is what the user's Secret shows. One that lacks only what an earlier release did not record counts as current until
+// recordsAt: an upgrade writes every Secret once, and not all of them in one minute.
+func (p *pass) target() rotation.TargetState {
+	if p.recordsAt().After(p.now()) {
+		return rotation.TargetShowsCurrent
+	}
+	return p.snapshot.Target
+}
+
+// recordsAt is when what an earlier release did not record is added to the user's Secret and the ledger; zero where nothing
+// is missing.
+func (p *pass) recordsAt() time.Time {
+	if !p.snapshot.LacksRecords {
+		return time.Time{}
+	}
+	return rotation.SpreadFrom(p.memo.firstSeen, p.UID)
+}

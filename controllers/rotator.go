@@ -184,6 +184,7 @@ func (p *pass) run(ctx context.Context) {
 		if step == rotation.StepNone {
 			p.count(ctx)
 			p.stillFighting()
+			p.out.Decision.WakeAt = earliestOf(p.out.Decision.WakeAt, p.recordsAt())
 			return
 		}
 		if p.waiting(step) || p.waiting(p.out.Decision.For) || p.waitingForMore(step) {
@@ -229,7 +230,7 @@ func (p *pass) observe() rotation.Observation {
 	o := rotation.Observation{
 		Now: p.now(), UID: p.UID, FirstSeen: p.memo.firstSeen, Policy: p.Policy, Traits: p.Traits, Fingerprint: p.Fingerprint,
 		Pending: version(l.Pending), Current: version(l.Current), Previous: version(l.Previous), LastSeq: l.LastSeq,
-		Target: p.snapshot.Target, Proof: p.memo.proof, Marker: p.memo.mark,
+		Target: p.target(), Proof: p.memo.proof, Marker: p.memo.mark,
 		Rotate: request(p.Rotate, l.Rotate), RetirePrevious: request(p.RetirePrevious, l.RetirePrevious),
 		Preconditions: p.Preconditions, Deleting: p.Deleting, Suspended: p.Suspended,
 	}

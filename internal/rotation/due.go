@@ -167,8 +167,7 @@ func ProbeAt(o Observation) time.Time {
 		return time.Time{}
 	}
 	if o.Proof.Seq != o.Current.Seq || o.Proof.At.IsZero() {
-		pace := min(startPace, o.Policy.ProbeInterval)
-		return o.FirstSeen.Add(time.Duration(fraction(o.UID, 0) * float64(pace)))
+		return spread(o.FirstSeen, o.UID, min(startPace, o.Policy.ProbeInterval))
 	}
 	if o.Proof.At.Sub(o.Now) > futureTolerance {
 		return o.Now // our own clock went back
@@ -180,6 +179,14 @@ func ProbeAt(o Observation) time.Time {
 		return o.Proof.At.Add(min(rejectedLook, o.Policy.ProbeInterval))
 	}
 	return o.Proof.At.Add(o.Policy.ProbeInterval - jitter(o.UID, o.Current.Seq, probeJitterPercent, o.Policy.ProbeInterval))
+}
+
+// SpreadFrom returns the instant, within five minutes of start, at which the object does what every object does after a
+// start. It is always the same for one object and start.
+func SpreadFrom(start time.Time, uid string) time.Time { return spread(start, uid, startPace) }
+
+func spread(start time.Time, uid string, over time.Duration) time.Time {
+	return start.Add(time.Duration(fraction(uid, 0) * float64(over)))
 }
 
 // ClocksAgree reports whether our clock, off from that of the API server, may decide what is taken away.

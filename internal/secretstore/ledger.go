@@ -61,6 +61,9 @@ type Snapshot struct {
 	Shown *rotation.Version
 	// ShowsData is true where the Secret is ours and its data are those of the current version: only its metadata can differ.
 	ShowsData bool
+	// LacksRecords is true where the Secret differs in nothing but annotations that an earlier release did not write:
+	// adding them is not urgent.
+	LacksRecords bool
 	// Immutable says what to do about a Secret of ours that no new version can be published in; empty where one can be.
 	Immutable string
 	// TookOver says whose the user's Secret was until the last Project took it over; empty where it did not change hands.

@@ -5,9 +5,11 @@ package secretstore
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 )
@@ -21,6 +23,21 @@ type origin struct{ cluster, namespace string }
 
 func originOf(secret *corev1.Secret) origin {
 	return origin{cluster: secret.Annotations[v1alpha1.AnnotationOwnerCluster], namespace: secret.Annotations[v1alpha1.AnnotationOwnerNamespace]}
+}
+
+// withRecords returns have with the annotations that an earlier release did not write taken from want. One that names the
+// whole origin is returned as it is: it was written by this release.
+func withRecords(have, want metav1.ObjectMeta) metav1.ObjectMeta {
+	if have.Annotations[v1alpha1.AnnotationOwnerNamespace] != "" && have.Annotations[v1alpha1.AnnotationOwnerCluster] != "" {
+		return have
+	}
+	have.Annotations = maps.Clone(have.Annotations)
+	for _, key := range []string{v1alpha1.AnnotationOwnerNamespace, v1alpha1.AnnotationOwnerCluster, v1alpha1.AnnotationRotateHonoured} {
+		if value, ok := want.Annotations[key]; ok && have.Annotations[key] == "" {
+			have.Annotations[key] = value
+		}
+	}
+	return have
 }
 
 // names reports whether the Secret belongs to an object of our kind and name, wherever that is.

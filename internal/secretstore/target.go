@@ -160,6 +160,8 @@ func (o Options) target(have *corev1.Secret, current *Record) Snapshot {
 	switch {
 	case out.ShowsData && sameMetadata(have.ObjectMeta, want.ObjectMeta):
 		out.Target = rotation.TargetShowsCurrent
+	case out.ShowsData && sameMetadata(withRecords(have.ObjectMeta, want.ObjectMeta), want.ObjectMeta):
+		out.LacksRecords = true
 	case !out.ShowsData && isImmutable(have):
 		out.Target, out.Conflict = rotation.TargetForeign, out.Immutable
 	}
