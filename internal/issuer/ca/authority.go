@@ -65,7 +65,7 @@ func (a *Authority) Info(now time.Time) Info {
 		KeyID:         bytes.Clone(a.keyID),
 		Chain:         material.EncodeCertificates(path.Published()...),
 		Anchors:       a.anchorsPEM(path),
-		Notes:         slices.Concat(strictNotes(path), a.notes),
+		Notes:         slices.Concat(a.peerNotes(path, now), a.notes),
 	}
 }
 

@@ -4,6 +4,7 @@
 package ca
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
@@ -31,7 +32,7 @@ func (KeyPairs) Parse(crt, key, anchors []byte, constraints issuer.Constraints, 
 	return &issuer.Authority{
 		Issuer: signer, SHA256: info.SHA256, Subject: info.Subject,
 		NotBefore: info.NotBefore, NotAfter: info.ChainNotAfter, KeyID: info.KeyID,
-		Chain: info.Chain, Anchors: info.Anchors, Notes: append(notes, info.Notes...),
+		Chain: info.Chain, Anchors: info.Anchors, Notes: slices.Concat(notes, parsed.serverNotes(constraints.Usages), info.Notes),
 	}, nil
 }
 

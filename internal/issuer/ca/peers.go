@@ -1,0 +1,76 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package ca
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/material"
+)
+
+// peerNotes say which peers refuse what the authority issues, though Go and rekey accept it.
+func (a *Authority) peerNotes(path material.Path, now time.Time) []string {
+	out := strictNotes(path)
+	for depth := range path.Certificates {
+		if rival, why := a.rival(path, depth, now); rival != nil {
+			return append(out, fmt.Sprintf("OpenSSL may use %s in ca.crt rather than the other certificate of its key, and it %s: remove it from ca.crt, or peers that use OpenSSL may refuse the path.",
+				material.Describe(rival), why))
+		}
+	}
+	return out
+}
+
+// rival is a trust anchor that OpenSSL may take for the certificate at that place of the path, because it has the same name and
+// key, and why that leads nowhere. OpenSSL prefers what is trusted and valid, and does not come back to try another.
+func (a *Authority) rival(path material.Path, depth int, now time.Time) (rival *x509.Certificate, why string) {
+	above := path.Certificates[depth]
+	trusted, last := false, (*x509.Certificate)(nil)
+	for _, anchor := range a.anchors {
+		switch {
+		case anchor.Equal(above):
+			trusted = true
+			continue
+		case !bytes.Equal(anchor.RawSubject, above.RawSubject) || !bytes.Equal(anchor.RawSubjectPublicKeyInfo, above.RawSubjectPublicKeyInfo):
+			continue
+		case (anchor.MaxPathLen > 0 || anchor.MaxPathLenZero) && anchor.MaxPathLen < depth:
+			return anchor, fmt.Sprintf("has the path length %d", anchor.MaxPathLen)
+		case limits(anchor, path.Usages):
+			return anchor, "has an extended key usage that the path does not have"
+		}
+		if last == nil || anchor.NotAfter.After(last.NotAfter) {
+			last = anchor
+		}
+	}
+	switch {
+	case last == nil || trusted:
+		return nil, ""
+	case last.NotBefore.After(now):
+		return last, "is not valid before " + last.NotBefore.UTC().Format(time.RFC3339)
+	case last.NotAfter.Before(path.NotAfter):
+		return last, fmt.Sprintf("expires at %s, before the path does", last.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil, ""
+}
+
+// limits reports whether the extended key usage of a certificate takes one of the usages away.
+func limits(certificate *x509.Certificate, usages []material.Usage) bool {
+	return slices.ContainsFunc(usages, func(usage material.Usage) bool {
+		return (material.Path{Certificates: []*x509.Certificate{certificate}}).Limiting(usage) != nil
+	})
+}
+
+// serverNotes say which servers cannot use what the authority issues.
+func (a *Authority) serverNotes(usages []issuer.Usage) []string {
+	if _, ok := a.certificate.PublicKey.(ed25519.PublicKey); !ok || !slices.Contains(usages, issuer.ServerAuth) {
+		return nil
+	}
+	return []string{"It signs with Ed25519, for which TLS channel binding is not defined, so libpq by default, and rekey, refuse a PostgreSQL server with a certificate from it: " +
+		"use an authority with an ECDSA or RSA key for PostgreSQL servers."}
+}

@@ -1,0 +1,128 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package oddfiles
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestAPathIsFoundInEveryGraphOfCertificates draws graphs of authorities that have signed each other. What Go finds a path in,
+// rekey accepts; what rekey publishes, Go and OpenSSL accept until its last second.
+func TestAPathIsFoundInEveryGraphOfCertificates(t *testing.T) {
+	keys, judges := NewKeyring(t), panel{judges: map[string]Judge{"Go": Go, "OpenSSL": OpenSSL}}
+	seed, count := drawn(t)
+	var cases []Case
+	for n := range count {
+		dice := rand.New(rand.NewPCG(seed, uint64(n)))
+		shape := shapes[n%len(shapes)]
+		m := &maker{TB: t, ring: keys, plan: base(plain)}
+		all := m.certificates(shape.draw(dice), func() func(*profile) { return oddly(t, dice) })
+		if c, ok := m.secretOf(all, dice); ok {
+			c.Name, c.Forms = fmt.Sprintf("graph %d of seed %d: %s", n, seed, shape.name), []string{shape.name}
+			cases = append(cases, c)
+		}
+	}
+	var seen sync.Map
+	counts, lock := map[string]int{}, sync.Mutex{}
+	t.Run("graphs", func(t *testing.T) {
+		for _, c := range cases {
+			t.Run(c.Name, func(t *testing.T) {
+				t.Parallel()
+				for _, usage := range []Usage{Server, Client} {
+					v := judges.judge(t, c, usage, &seen)
+					for _, problem := range v.problems {
+						t.Errorf("as %s: %s\ntls.crt:\n%s\nca.crt:\n%s\ntls.key:\n%s\nleaf:\n%s", usage, problem, c.Certificate, c.Anchors, c.Key, c.Leaf)
+					}
+					lock.Lock()
+					counts[c.Forms[0]+": "+strings.Replace(v.accepted, "J", "", 1)]++
+					lock.Unlock()
+				}
+			})
+		}
+	})
+	for _, line := range slices.Sorted(maps.Keys(counts)) {
+		t.Logf("%5d cases of %s (G: Go, O: OpenSSL, r: rekey)", counts[line], line)
+	}
+}
+
+// TestASearchAmongManyCertificatesEnds has hundreds of certificates of the same names. The search ends after 500 signatures, and
+// says so if it has found no path by then; a path that it has found counts.
+func TestASearchAmongManyCertificatesEnds(t *testing.T) {
+	keys := NewKeyring(t)
+	for _, tc := range []struct {
+		name  string
+		graph graph
+		// unanchored has another root trusted, to which nothing leads; limited says that the limit is met before a path.
+		unanchored, limited bool
+	}{
+		{"25 renewed certificates at each of two levels", twins(2, 25), false, false},
+		{"120 renewed certificates at each of three levels", twins(3, 120), false, true},
+		{"25 at each of two levels, and no way to the anchor", twins(2, 25), true, true},
+		{"120 at each of three levels, and no way to the anchor", twins(3, 120), true, true},
+		{"60 keys of one name", doubles(1, 60), false, false},
+		{"30 keys of one name at each of four levels", doubles(4, 30), false, false},
+		{"everybody has signed everybody", everybody(16), false, false},
+		{"everybody has signed everybody, and no way to the anchor", everybody(16), true, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			m := &maker{TB: t, ring: keys, plan: base(plain)}
+			var chain, anchors []authority
+			for _, of := range m.certificates(tc.graph, func() func(*profile) { return func(*profile) {} }) {
+				for _, one := range of {
+					if one.rooted {
+						anchors = append(anchors, one.authority)
+					} else {
+						chain = append(chain, one.authority)
+					}
+				}
+			}
+			if tc.unanchored {
+				anchors = []authority{m.other("Another Root CA")}
+			}
+			c := m.caseOf(chain, anchors[len(anchors)-1:], false)
+			began := time.Now()
+			out, err := publish(t.Context(), c, Server)
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			if tc.limited {
+				if err == nil || !strings.Contains(err.Error(), "more than 500 signatures") {
+					t.Errorf("the limit is not named: %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			question := Question{Leaf: out.chain, Untrusted: out.chain, Trusted: out.anchors, Usage: Server, At: At}
+			if err := Go(t, question); err != nil {
+				t.Errorf("Go refuses what is published: %v", err)
+			}
+			if err := OpenSSL(t, question); err != nil {
+				t.Errorf("OpenSSL refuses what is published: %v", err)
+			}
+		})
+	}
+}
+
+// everybody has each of count authorities signed by all others.
+func everybody(count int) graph {
+	g := numbered(count)
+	for subject := range g.nodes {
+		for issuer := range g.nodes {
+			if subject != issuer {
+				g.edges = append(g.edges, edge{subject, issuer})
+			}
+		}
+	}
+	g.edges = append(g.edges, edge{count - 1, count - 1})
+	return g
+}
