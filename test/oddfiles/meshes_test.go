@@ -64,12 +64,13 @@ func TestASearchAmongManyCertificatesEnds(t *testing.T) {
 		unanchored, limited bool
 	}{
 		{"25 renewed certificates at each of two levels", twins(2, 25), false, false},
-		{"120 renewed certificates at each of three levels", twins(3, 120), false, true},
+		{"120 renewed certificates at each of three levels", twins(3, 120), false, false},
 		{"25 at each of two levels, and no way to the anchor", twins(2, 25), true, true},
 		{"120 at each of three levels, and no way to the anchor", twins(3, 120), true, true},
 		{"60 keys of one name", doubles(1, 60), false, false},
 		{"30 keys of one name at each of four levels", doubles(4, 30), false, false},
-		{"everybody has signed everybody", everybody(16), false, false},
+		{"six of which everybody has signed everybody", everybody(6), false, false},
+		{"sixteen of which everybody has signed everybody", everybody(16), false, true},
 		{"everybody has signed everybody, and no way to the anchor", everybody(16), true, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
