@@ -111,6 +111,13 @@ func readiness(outcome Outcome, subject string, cause *trouble) (status metav1.C
 	case o.Now.IsZero():
 		// Nothing could be read. What was published may well be fine.
 		return metav1.ConditionUnknown, "", ""
+	case outcome.Snapshot.Inherited && !o.Deleting && cause != nil:
+		return metav1.ConditionFalse, "", ""
+	case outcome.Snapshot.Inherited && !o.Deleting && o.Suspended:
+		return metav1.ConditionFalse, v1alpha1.ReasonSuspended, "Nothing is published, and nothing is taken over while rotation is suspended: " +
+			"set spec.suspend to false, here or in the policy."
+	case outcome.Snapshot.Inherited && !o.Deleting:
+		return metav1.ConditionUnknown, v1alpha1.ReasonProgressing, outcome.Decision.Message
 	case o.Current == nil && cause != nil:
 		return metav1.ConditionFalse, "", ""
 	case o.Current == nil && o.Suspended && !o.Deleting:

@@ -249,7 +249,6 @@ func (r *credentialReconciler) store(login *databaseLogin, subject Subject) Stor
 		options.Logins[slot] = loginName(object, slot)
 	}
 	if !subject.Deleting {
-		options.Inherit = subject.inherit
 		options.Recover = func(ctx context.Context, candidate secretstore.Record, honoured string) (secretstore.Ledger, credential.Answer, error) {
 			return recoverLedger(ctx, subject, candidate, honoured, r.clock.Now().UTC())
 		}

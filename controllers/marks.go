@@ -51,11 +51,6 @@ func (p *pass) mark(ctx context.Context, ref credential.Ref) (rotation.Mark, err
 	ctx, cancel := p.deadline(ctx)
 	defer cancel()
 	m, err := marked.Marker(ctx, ref)
-	if err == nil && m.Owner != "" && m.Owner == p.Former && m.Owner != ref.Owner() {
-		if err = p.inherit(ctx, p.Former); err == nil {
-			m, err = marked.Marker(ctx, ref)
-		}
-	}
 	switch {
 	case err != nil:
 		return rotation.Mark{}, fmt.Errorf("reading the mark of slot %q: %w", ref.Slot, err)
@@ -64,7 +59,7 @@ func (p *pass) mark(ctx context.Context, ref credential.Ref) (rotation.Mark, err
 	case m.Owner == "":
 		return rotation.Mark{State: rotation.MarkerMissing}, nil
 	case m.Owner != ref.Owner():
-		return rotation.Mark{State: rotation.MarkerForeign, Seq: m.Seq}, nil
+		return rotation.Mark{State: rotation.MarkerForeign, Seq: m.Seq, Owner: m.Owner}, nil
 	}
 	return rotation.Mark{State: rotation.MarkerOurs, Seq: m.Seq}, nil
 }

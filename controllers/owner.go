@@ -7,40 +7,52 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
 // owned looks whether the credential is ours as a whole, before anything of it is made or changed: no slot may carry the
-// mark of another owner, also not one that this step does not touch. What a person handed over is taken over first.
+// mark of another owner, also not one that this step does not touch.
 func (p *pass) owned(ctx context.Context) error {
-	marked, ok := p.Source.(credential.Marked)
-	if !ok || !p.Traits.Remote {
+	if !p.Traits.Remote {
 		return nil
+	}
+	found, err := p.holders(ctx)
+	if err != nil {
+		return err
+	}
+	for _, mark := range found {
+		if mark.Owner != "" && mark.Owner != p.Ref.Owner() {
+			return p.fenced(mark.Owner)
+		}
+	}
+	return nil
+}
+
+// holders reads the marks of all slots; none where the remote end cannot hold a mark.
+func (p *pass) holders(ctx context.Context) ([]credential.Marker, error) {
+	marked, ok := p.Source.(credential.Marked)
+	if !ok {
+		return nil, nil
 	}
 	slots := p.Traits.Slots
 	if len(slots) == 0 {
 		slots = []string{""}
 	}
+	var out []credential.Marker
 	for _, slot := range slots {
 		ref := p.Ref
 		ref.Seq, ref.Slot = max(p.snapshot.Ledger.LastSeq, 1), slot
 		mark, err := p.readMark(ctx, marked, ref)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if mark.Owner == "" || mark.Owner == ref.Owner() {
-			continue
-		}
-		if mark.Owner != p.Former {
-			return fenced(p.Subject, mark.Owner)
-		}
-		if err := p.inherit(ctx, p.Former); err != nil {
-			return err
-		}
+		out = append(out, mark)
 	}
-	return nil
+	return out, nil
 }
 
 func (p *pass) readMark(ctx context.Context, marked credential.Marked, ref credential.Ref) (credential.Marker, error) {
@@ -50,34 +62,94 @@ func (p *pass) readMark(ctx context.Context, marked credential.Marked, ref crede
 }
 
 // fenced says whose the logins are, and what to do.
-func fenced(s Subject, owner string) error {
+func (p *pass) fenced(owner string) error {
+	whose, command := secretstore.Elsewhere(p.Kind, owner), secretstore.TakeOverCommand(p.Kind, p.Ref.Namespace, p.Ref.Name, owner)
+	if done := p.snapshot.Ledger.TakeOver; p.Former == owner && done.Honoured == owner {
+		return fault.Permanent(fault.Fenced, fmt.Errorf(
+			"the logins at the server are those of %s, so nothing is made or changed: the annotation %s was honoured at %s, and they went back since. To hand them over again, remove the annotation, and once this message no longer speaks of it, run: %s",
+			whose, v1alpha1.AnnotationTakeOverFrom, instant(done.At), command))
+	}
 	return fault.Permanent(fault.Fenced, fmt.Errorf(
 		"the logins at the server are those of %s, so nothing is made or changed: choose another username in a new object. If that one is gone and this one takes its place, hand them over with: %s",
-		secretstore.Elsewhere(s.Kind, owner), secretstore.TakeOverCommand(s.Kind, s.Ref.Namespace, s.Ref.Name, owner)))
+		whose, command))
 }
 
-// inherit makes the former owner's marks ours. The remote end compares them once more, in the same transaction.
-func (s Subject) inherit(ctx context.Context, former string) error {
-	if s.Source == nil {
-		return s.noSource()
+// takeOver makes ours what the former owner has. That it is about to is written down first: whoever goes by an older ledger
+// changes no mark after that. The next time the marks are changed, then it is written down that they were; from then on the
+// annotation takes over nothing more. Interrupted anywhere, it is done again.
+func (p *pass) takeOver(ctx context.Context) error {
+	former, doing := p.Former, "taking over from "+secretstore.Elsewhere(p.Kind, p.Former)
+	if p.Source == nil {
+		return during(p.noSource(), "%s", doing)
 	}
-	heir, ok := s.Source.(credential.Heir)
-	if !ok {
+	marks, err := p.holders(ctx)
+	if err != nil {
+		return during(err, "%s", doing)
+	}
+	theirs, last, err := p.handed(marks)
+	if err != nil {
+		return err
+	}
+	ref := p.Ref
+	ref.Seq = max(p.snapshot.Ledger.LastSeq, 1)
+	if len(p.Traits.Slots) > 0 {
+		ref.Slot = p.Traits.Slots[0]
+	}
+	if theirs {
+		if err := p.mayInherit(ctx, ref, former); err != nil {
+			return during(err, "%s", doing)
+		}
+	}
+	if !p.out.Observation.TakeOver.Recorded {
+		return p.save(ctx, "writing down from whom is taken over", func(l *secretstore.Ledger) {
+			l.TakeOver, l.LastSeq = secretstore.Handover{Seen: former}, max(l.LastSeq, last)
+		})
+	}
+	if heir, ok := p.Source.(credential.Heir); ok && theirs {
+		ctx, cancel := p.deadline(ctx)
+		defer cancel()
+		if err := heir.TakeOver(p.confirming(ctx), ref, former); err != nil {
+			return during(err, "%s", doing)
+		}
+	}
+	if err := p.save(ctx, "writing down that it was taken over", func(l *secretstore.Ledger) {
+		l.TakeOver.Honoured, l.TakeOver.At = former, p.now()
+	}); err != nil {
+		return err
+	}
+	// What was heard of the published version before says nothing about now.
+	p.memo.proof, p.memo.mark, p.memo.refusal = rotation.Proof{}, rotation.Mark{}, nil
+	return p.reload(ctx)
+}
+
+// handed reports whether anything is the former owner's still: a mark, or, where no mark is ours yet, what is written down. The
+// mark of a third owner is an error. last is the highest number of a mark.
+func (p *pass) handed(marks []credential.Marker) (theirs bool, last int64, err error) {
+	ours := false
+	for _, mark := range marks {
+		switch mark.Owner {
+		case "":
+			continue
+		case p.Ref.Owner():
+			ours = true
+		case p.Former:
+			theirs = true
+		default:
+			return false, 0, p.fenced(mark.Owner)
+		}
+		last = max(last, mark.Seq)
+	}
+	return theirs || p.snapshot.Inherited && !ours, last, nil
+}
+
+// reload reads the store anew where nothing but the former owner's Secret says which login is published: now that the marks are
+// ours, the ledger is rebuilt from it.
+func (p *pass) reload(ctx context.Context) error {
+	if l := p.snapshot.Ledger; l.Pending != nil || l.Current != nil || l.Previous != nil {
 		return nil
 	}
-	ref := s.Ref
-	ref.Seq = 1
-	if len(s.Traits.Slots) > 0 {
-		ref.Slot = s.Traits.Slots[0]
-	}
-	ctx, cancel := context.WithTimeout(ctx, defaultStepTimeout)
-	defer cancel()
-	doing := "taking over from " + secretstore.Elsewhere(s.Kind, former)
-	if err := s.mayInherit(ctx, ref, former); err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
-	}
-	if err := heir.TakeOver(ctx, ref, former); err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+	if err := p.written(p.Store.Load(ctx)); err != nil {
+		return during(err, "reading what was taken over")
 	}
 	return nil
 }
@@ -85,6 +157,8 @@ func (s Subject) inherit(ctx context.Context, former string) error {
 // mayInherit checks what a new credential has to pass, and last that the former owner is gone: whoever may create an object
 // in one namespace may otherwise take the logins of another.
 func (s Subject) mayInherit(ctx context.Context, ref credential.Ref, former string) error {
+	ctx, cancel := context.WithTimeout(ctx, defaultStepTimeout)
+	defer cancel()
 	if s.Preflight != nil {
 		if err := s.Preflight(credential.WithFormer(ctx, former), ref); err != nil {
 			return err

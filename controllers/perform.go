@@ -24,7 +24,14 @@ func (p *pass) perform(ctx context.Context, step rotation.Step) error {
 	}
 	switch step {
 	case rotation.StepRecord:
-		return p.save(ctx, "recording a request", p.noteRequests)
+		return p.save(ctx, "recording a request", func(l *secretstore.Ledger) {
+			p.noteRequests(l)
+			if p.Former == "" {
+				l.TakeOver = secretstore.Handover{}
+			}
+		})
+	case rotation.StepTakeOver:
+		return p.takeOver(ctx)
 	case rotation.StepPropose:
 		return p.propose(ctx)
 	case rotation.StepStage:
@@ -56,7 +63,9 @@ func (p *pass) perform(ctx context.Context, step rotation.Step) error {
 // otherwise make versions in turn, and an old one would honour a request again that was honoured long ago.
 func (p *pass) stillAsked(ctx context.Context, step rotation.Step) error {
 	obeys := step == rotation.StepRecord || step == rotation.StepDiscard || step == rotation.StepPropose
-	if p.Unchanged == nil || !obeys || !p.snapshot.Overtaken || p.out.Decision.Reason == rotation.ReasonDue {
+	asked := obeys && p.snapshot.Overtaken && p.out.Decision.Reason != rotation.ReasonDue
+	handover := step == rotation.StepTakeOver || step == rotation.StepRecord && p.out.Observation.TakeOver.Lapsed
+	if p.Unchanged == nil || !asked && !handover {
 		return nil
 	}
 	ctx, cancel := p.deadline(ctx)

@@ -232,6 +232,7 @@ func (p *pass) observe() rotation.Observation {
 		Pending: version(l.Pending), Current: version(l.Current), Previous: version(l.Previous), LastSeq: l.LastSeq,
 		Target: p.target(), Proof: p.memo.proof, Marker: p.memo.mark,
 		Rotate: request(p.Rotate, l.Rotate), RetirePrevious: request(p.RetirePrevious, l.RetirePrevious),
+		TakeOver:      handover(p.Former, p.snapshot),
 		Preconditions: p.Preconditions, Deleting: p.Deleting, Suspended: p.Suspended,
 	}
 	off, known := p.Skew()
@@ -278,13 +279,14 @@ type situation struct {
 	proof                      rotation.Proof
 	mark                       rotation.Mark
 	rotate, retirePrevious     rotation.Request
+	takeOver                   rotation.Handover
 }
 
 func (p *pass) situation(step rotation.Step) situation {
 	o := p.out.Observation
 	return situation{step: step, lastSeq: o.LastSeq, target: o.Target, proof: o.Proof, mark: o.Marker,
 		pending: deref(o.Pending), current: deref(o.Current), previous: deref(o.Previous),
-		rotate: o.Rotate, retirePrevious: o.RetirePrevious}
+		rotate: o.Rotate, retirePrevious: o.RetirePrevious, takeOver: o.TakeOver}
 }
 
 func deref(v *rotation.Version) rotation.Version {

@@ -97,7 +97,7 @@ func (s *shared) unchanged(ctx context.Context, object, now client.Object) error
 	if err := s.stillWanted(ctx, object, now); err != nil {
 		return err
 	}
-	for _, request := range []string{v1alpha1.AnnotationRotate, v1alpha1.AnnotationRetirePrevious} {
+	for _, request := range []string{v1alpha1.AnnotationRotate, v1alpha1.AnnotationRetirePrevious, v1alpha1.AnnotationTakeOverFrom} {
 		if object.GetAnnotations()[request] != now.GetAnnotations()[request] {
 			return errChanged
 		}

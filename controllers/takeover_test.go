@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -14,10 +15,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/secretstore"
 )
 
 // former is how the annotation names the credential of objects_test.go in this world.
@@ -73,6 +77,7 @@ func TestALiveOwnerLosesNothingToAnotherNamespace(t *testing.T) {
 			w.settle(object, 5)
 			other := w.beside(t)
 			w.copySecrets(other, copied)
+			other.cut = true // what is copied is older than what is handed over in the end
 			thief := other.claim(w)
 			before, logins := other.data(), w.logins()
 			for range 4 {
@@ -220,4 +225,262 @@ func TestAHandoverPassesTheChecksOfANewCredential(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The annotation is a request, and is honoured once: after a failover and a failback both clusters have one, naming the other.
+// The one that was told last has the logins; nothing moves any more, whoever looks, restarts, or loses its ledger.
+func TestAHandoverIsHonouredOnce(t *testing.T) {
+	w := newWorld(t)
+	object := aCredential()
+	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
+	other := w.elsewhere(t)
+	w.copySecrets(other, func(*corev1.Secret) bool { return true })
+	published := w.secret("orders-db").Data
+	w.cut, other.cut = true, true // each goes by records of the other
+	heir := other.claim(w)
+	other.settle(heir, 5)
+	other.wantCondition(heir, v1alpha1.ConditionReady, "True/Published")
+	other.wantOwner(w.logins())
+	if diff := cmp.Diff(published, other.secret("orders-db").Data); diff != "" {
+		t.Errorf("what was published changed")
+	}
+	w.request(object, v1alpha1.AnnotationRotate, "not any more")
+	w.settle(object, 5)
+	if message := w.stalledBy(object, "Fenced"); strings.Contains(message, "honoured") {
+		t.Errorf("nobody asked the former owner for anything: %s", message)
+	}
+
+	w.request(object, v1alpha1.AnnotationTakeOverFrom, other.former())
+	for range 3 {
+		w.settle(object, 8)
+		w.step(2 * time.Hour)
+	}
+	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
+	w.wantCondition(object, v1alpha1.ConditionStalled, "")
+	w.wantOwner(w.logins())
+	other.request(heir, v1alpha1.AnnotationRotate, "not any more")
+	other.settle(heir, 8)
+	if err := other.client.Delete(other.ctx, other.secret(ledgersOf(other.data())[0])); err != nil {
+		t.Fatal(err)
+	}
+	logins, mine := w.logins(), w.data()
+	for round := range 24 {
+		if round%5 == 0 {
+			w.restart()
+			other.restart()
+		}
+		w.settle(object, 5)
+		other.settle(heir, 5)
+		w.step(30 * time.Minute)
+	}
+	if diff := cmp.Diff(logins, w.logins()); diff != "" {
+		t.Errorf("the logins moved: %s", diff)
+	}
+	if diff := cmp.Diff(mine, w.data()); diff != "" {
+		t.Error("Secrets of the one that has the logins changed")
+	}
+	at := other.takenOverAt(heir, w)
+
+	// Removed and set anew it is another request, and the other one stays fenced.
+	other.request(heir, v1alpha1.AnnotationRotate, "once more")
+	other.settle(heir, 5)
+	if message := other.stalledBy(heir, "Fenced"); !strings.Contains(message, "was honoured at "+at) || !strings.Contains(message, "remove the annotation") {
+		t.Errorf("it is not said that the annotation was honoured at %s: %s", at, message)
+	}
+	other.edit(heir, func() { delete(heir.Annotations, v1alpha1.AnnotationTakeOverFrom) })
+	other.settle(heir, 5)
+	if message := other.stalledBy(heir, "Fenced"); strings.Contains(message, "honoured") {
+		t.Errorf("the annotation was removed: %s", message)
+	}
+	other.request(heir, v1alpha1.AnnotationTakeOverFrom, w.former())
+	for range 3 {
+		other.settle(heir, 8)
+		w.settle(object, 5)
+		other.step(2 * time.Hour)
+	}
+	other.wantOwner(w.logins())
+	other.wantCondition(heir, v1alpha1.ConditionReady, "True/Published")
+}
+
+// takenOverAt returns when the Secret says that its credential was taken over; the test fails where it does not name from.
+func (w *world) takenOverAt(o *v1alpha1.DatabaseCredential, from *world) string {
+	w.t.Helper()
+	former, at, _ := strings.Cut(w.secret(string(o.Spec.SecretName)).Annotations[v1alpha1.AnnotationTakeOverHonoured], " ")
+	if former != from.former() || at == "" {
+		w.t.Errorf("the Secret says that its credential was taken over from %q at %q", former, at)
+	}
+	return at
+}
+
+// Nothing is taken over, and nothing is written, while the object is suspended or being deleted, or what it refers to is missing;
+// afterwards it is.
+func TestNothingIsTakenOverThatHasToWait(t *testing.T) {
+	type arrangement struct {
+		before, after func(w *world, o *v1alpha1.DatabaseCredential)
+		goes          bool
+	}
+	suspended := func(is bool) func(w *world, o *v1alpha1.DatabaseCredential) {
+		return func(w *world, o *v1alpha1.DatabaseCredential) { w.edit(o, func() { o.Spec.Suspend = is }) }
+	}
+	for name, arrange := range map[string]arrangement{
+		"suspended": {before: suspended(true), after: suspended(false)},
+		"the policy is missing": {
+			before: func(w *world, _ *v1alpha1.DatabaseCredential) {
+				policy := aPolicy()
+				policy.Namespace = w.namespace
+				if err := w.client.Delete(w.ctx, policy); err != nil {
+					w.t.Fatal(err)
+				}
+			},
+			after: func(w *world, _ *v1alpha1.DatabaseCredential) { w.create(aPolicy()) },
+		},
+		"being deleted": {goes: true, before: func(w *world, o *v1alpha1.DatabaseCredential) {
+			w.edit(o, func() { o.Finalizers = append(o.Finalizers, v1alpha1.Finalizer) })
+			if err := w.client.Delete(w.ctx, o); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+	} {
+		for label, copied := range map[string]func(*corev1.Secret) bool{
+			"the object alone": func(*corev1.Secret) bool { return false }, "the ledger": ledgers, "the user's Secret": usersSecrets,
+			"everything": func(*corev1.Secret) bool { return true },
+		} {
+			t.Run(name+", "+label, func(t *testing.T) {
+				w := newWorld(t)
+				ready(w, aPolicy(), anAdminSecret(), aServer(), aCredential())
+				other := w.elsewhere(t)
+				other.cut = true
+				w.copySecrets(other, copied)
+				heir := other.claim(w)
+				arrange.before(other, heir)
+				logins, secrets := w.logins(), other.data()
+				for range 3 {
+					other.settle(heir, 5)
+					other.step(10 * time.Minute)
+					if arrange.goes {
+						break
+					}
+				}
+				if calls := w.database.Calls("TakeOver"); calls > 0 || !cmp.Equal(logins, w.logins()) {
+					t.Errorf("it was taken over, in %d calls", calls)
+				}
+				if !cmp.Equal(secrets, other.data()) {
+					t.Error("Secrets changed before it was taken over")
+				}
+				if arrange.goes {
+					return
+				}
+				if ready := condition(heir, v1alpha1.ConditionReady); strings.HasPrefix(ready, "True") {
+					t.Errorf("Ready is %s before it was taken over", ready)
+				}
+				arrange.after(other, heir)
+				other.step(time.Minute)
+				for range 3 {
+					other.settle(heir, 8)
+					other.step(2 * time.Minute)
+				}
+				other.wantOwner(w.logins())
+				other.wantCondition(heir, v1alpha1.ConditionReady, "True/Published")
+			})
+		}
+	}
+}
+
+// Before a mark changes, the ledger says from whom is taken over, and still names the former owner where it is a copy. Whoever
+// goes by an older ledger changes nothing; nor does whoever goes by an older annotation.
+func TestAHandoverIsWrittenDownBeforeAMarkChanges(t *testing.T) {
+	for name, copied := range map[string]func(*corev1.Secret) bool{
+		"the object alone": func(*corev1.Secret) bool { return false }, "everything": func(*corev1.Secret) bool { return true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			ready(w, aPolicy(), anAdminSecret(), aServer(), aCredential())
+			other := w.elsewhere(t)
+			w.copySecrets(other, copied)
+			heir := other.claim(w)
+			logins, looked := w.logins(), false
+			other.database.Before("TakeOver", func() {
+				looked = true
+				ledger := other.secret(secretstore.LedgerName(kindDatabaseCredential, heir.Name))
+				if content, err := secretstore.DecodeLedger(ledger.Data); err != nil || content.TakeOver.Seen != w.former() || content.TakeOver.Honoured != "" {
+					t.Errorf("the ledger says %+v (%v)", content.TakeOver, err)
+				}
+				if owner := ledger.Annotations[v1alpha1.AnnotationOwnerNamespace]; name == "everything" && owner != w.namespace {
+					t.Errorf("the ledger names namespace %s before anything was taken over", owner)
+				}
+				if diff := cmp.Diff(logins, w.logins()); diff != "" {
+					t.Error("a mark changed before that was written down")
+				}
+			})
+			// Another process writes the ledger after this one has read it, and before it speaks to the server.
+			other.database.Before("Preflight", func() {
+				other.database.Before("Preflight", func() {
+					ledger := other.secret(secretstore.LedgerName(kindDatabaseCredential, heir.Name))
+					other.edit(ledger, func() { ledger.Labels["example.org/touched"] = "true" })
+				})
+			})
+			other.reconcile(heir)
+			if looked || !cmp.Equal(logins, w.logins()) {
+				t.Error("a process that was overtaken changed marks")
+			}
+			other.settle(heir, 5)
+			if !looked {
+				t.Error("nothing was taken over")
+			}
+			other.wantOwner(w.logins())
+		})
+	}
+}
+
+// A cache that still shows the annotation, or does not show it yet, is not obeyed: neither is anything taken over that is not
+// asked for any more, nor is it forgotten that something was.
+func TestAnOldCacheHandsNothingOver(t *testing.T) {
+	w := newWorld(t)
+	ready(w, aPolicy(), anAdminSecret(), aServer(), aCredential())
+	other := w.elsewhere(t)
+	w.copySecrets(other, func(*corev1.Secret) bool { return true })
+	heir := other.claim(w)
+	asked := heir.DeepCopy()
+	other.edit(heir, func() { delete(heir.Annotations, v1alpha1.AnnotationTakeOverFrom) })
+	unasked := heir.DeepCopy()
+	logins := w.logins()
+	other.shows(asked)
+	for range 3 {
+		_, _ = other.reconcilerOf(heir).Reconcile(other.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(heir)})
+	}
+	if diff := cmp.Diff(logins, w.logins()); diff != "" {
+		t.Errorf("an annotation that was removed took over: %s", diff)
+	}
+	other.shows(nil)
+	other.request(heir, v1alpha1.AnnotationTakeOverFrom, w.former())
+	other.step(time.Minute)
+	other.settle(heir, 5)
+	other.wantOwner(w.logins())
+	ledger := secretstore.LedgerName(kindDatabaseCredential, heir.Name)
+	before := other.secret(ledger).Data
+	unasked.Annotations = nil
+	other.shows(unasked)
+	for range 3 {
+		_, _ = other.reconcilerOf(heir).Reconcile(other.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(heir)})
+	}
+	if diff := cmp.Diff(before, other.secret(ledger).Data); diff != "" {
+		t.Error("an old cache had it forgotten what was taken over")
+	}
+}
+
+// shows has the cache of the controllers show the credential as it was; nil lets it show what is there.
+func (w *world) shows(old *v1alpha1.DatabaseCredential) {
+	w.restart()
+	if old == nil {
+		return
+	}
+	w.shared.client = interceptor.NewClient(w.client, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if into, ok := o.(*v1alpha1.DatabaseCredential); ok {
+				old.DeepCopyInto(into)
+				return nil
+			}
+			return c.Get(ctx, key, o, opts...)
+		},
+	})
 }

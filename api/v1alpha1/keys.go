@@ -41,6 +41,8 @@ const (
 	// another namespace or cluster: "<cluster>/<namespace>/<name>" of that one, "<cluster>/<namespace>" if it had this
 	// name, "<cluster>" if it also was in this namespace.
 	AnnotationTakeOverFrom = Prefix + "take-over-from"
+	// AnnotationTakeOverHonoured remembers on a Secret from which owner, and when, its credential was taken over last.
+	AnnotationTakeOverHonoured = Prefix + "take-over-honoured"
 	// AnnotationRotate is set by a person on a credential: any new value rotates it now.
 	AnnotationRotate = Prefix + "rotate"
 	// AnnotationRetirePrevious is set by a person on a credential: any new value ends the overlap now.

@@ -18,6 +18,7 @@ const (
 	ReasonSecretDiffers   = "SecretDiffers"
 	ReasonPublished       = "Published"
 	ReasonRequested       = "RequestSeen"
+	ReasonHandedOver      = "HandedOver"
 	ReasonSuspended       = "Suspended"
 	ReasonRestored        = "Restored"
 	ReasonOverlapEnded    = "OverlapEnded"
@@ -39,6 +40,7 @@ const (
 	reasonCandidateRejected  = "CandidateRejected"
 	reasonCredentialRejected = "CredentialRejected"
 	reasonClockSkew          = "ClockSkew"
+	reasonFenced             = "Fenced"
 )
 
 // maxSleep is how long nobody looks at the wall clock at the most: timers stand still while a machine sleeps.
@@ -116,6 +118,8 @@ func pendingAt(o Observation, stages ...Stage) bool {
 func unwritten(o Observation) bool {
 	waiting := o.Suspended || len(o.Preconditions) > 0
 	switch {
+	case lapsed(o):
+		return true
 	case o.Current == nil && o.Pending == nil:
 		return false // the first version honours whatever was asked for
 	case o.Traits.Remote:
@@ -127,11 +131,19 @@ func unwritten(o Observation) bool {
 // Unrecorded reports whether a request is not recorded although there is a place to record it in. It is for a pass whose step
 // failed: the annotation may be gone by the time that step succeeds.
 func Unrecorded(o Observation) bool {
-	if o.Deleting || o.Current == nil && (o.Pending == nil || !o.Traits.Remote) {
+	if o.Deleting || o.TakeOver.Inherited || o.Current == nil && (o.Pending == nil || !o.Traits.Remote) {
 		return false
 	}
 	return fresh(o.Rotate) || o.Traits.Remote && fresh(o.RetirePrevious)
 }
+
+// handed reports whether a former owner is named from which nothing was taken over yet.
+func handed(o Observation) bool {
+	return o.Traits.Remote && o.TakeOver.From != "" && o.TakeOver.HonouredAt.IsZero()
+}
+
+// lapsed reports whether a former owner is written down although the annotation was removed: set again, it is another request.
+func lapsed(o Observation) bool { return o.Traits.Remote && o.TakeOver.Lapsed && !o.TakeOver.Inherited }
 
 // brake returns the unmet precondition that stops everything, as if rotation were suspended; nil where there is none.
 func brake(o Observation) *Unmet {

@@ -80,6 +80,8 @@ func what(before, after secretstore.Ledger) string {
 		return r.Stage
 	}
 	switch {
+	case before.TakeOver != after.TakeOver:
+		return "Handover"
 	case after.Pending != nil && stage(before.Pending) != stage(after.Pending):
 		return string(stage(after.Pending))
 	case after.Current != nil && (before.Current == nil || before.Current.Seq != after.Current.Seq) && before.Pending != nil:
@@ -282,7 +284,9 @@ func (s *source) Retire(_ context.Context, ref credential.Ref) error {
 		switch {
 		case s.underWay(ref.Slot) && (!l.exists || s.locks):
 			return fault.Transient(fault.LockTimeout, errors.New("a change is still under way"))
-		case !l.exists || l.owner != ref.Owner() || l.seq > ref.Seq:
+		case l.exists && l.owner != ref.Owner():
+			return fault.Permanent(fault.Fenced, errors.New("the mark names another owner"))
+		case !l.exists || l.seq > ref.Seq:
 			return nil
 		case s.locks && l.seq == ref.Seq:
 			*l = login{exists: true, owner: l.owner, seq: ref.Seq}
@@ -315,6 +319,21 @@ func (s *source) Marker(_ context.Context, ref credential.Ref) (credential.Marke
 	}
 	l := s.slots[ref.Slot]
 	return credential.Marker{Exists: l.exists, Owner: l.owner, Seq: l.seq}, nil
+}
+
+// TakeOver implements credential.Heir.
+func (s *source) TakeOver(_ context.Context, ref credential.Ref, former string) error {
+	if err := s.reach(); err != nil {
+		return err
+	}
+	return s.effect("take over", "both", func() error {
+		for _, l := range s.slots {
+			if l.owner == former {
+				l.owner = ref.Owner()
+			}
+		}
+		return nil
+	})
 }
 
 func (s *source) Sessions(context.Context, credential.Ref) (credential.Sessions, error) {

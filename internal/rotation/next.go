@@ -50,13 +50,19 @@ var table = []Row{
 		decide: withdraw,
 	},
 	{
+		Name: "inherited", If: "what is written down is that of a former owner, from which a person handed it over",
+		Then:   "TakeOver if not suspended and every precondition holds, else none",
+		match:  func(o Observation) bool { return handed(o) && o.TakeOver.Inherited },
+		decide: inherited,
+	},
+	{
 		Name: "project", If: "the user's Secret is ours or free and does not show C, or it is not recorded since when it does",
 		Then:   "Project, then record when",
 		match:  unpublished,
 		decide: project,
 	},
 	{
-		Name: "record", If: "a request of a person is not written down", Then: "Record",
+		Name: "record", If: "a request of a person is not written down, or a former owner is that the person does not name any more", Then: "Record",
 		match:  unwritten,
 		decide: record,
 	},
@@ -69,6 +75,12 @@ var table = []Row{
 		Name: "foreign-secret", If: "the user's Secret belongs to somebody else", Then: "none: SecretConflict",
 		match:  func(o Observation) bool { return o.Target == TargetForeign },
 		decide: foreignSecret,
+	},
+	{
+		Name: "take-over", If: "a person named a former owner from which nothing was taken over yet, and every precondition holds",
+		Then:   "TakeOver: the ledger, then the marks, then the ledger",
+		match:  func(o Observation) bool { return handed(o) && len(o.Preconditions) == 0 },
+		decide: takeOver,
 	},
 	{
 		Name: "renumber", If: "C was rejected twice and the mark is ours, but above C", Then: "Renumber (a restored ledger)",
@@ -158,6 +170,23 @@ var table = []Row{
 
 func withdraw(Observation) Decision {
 	return do(StepWithdraw, ReasonDeleting, "The object is being deleted; what it owns is withdrawn as its deletion policy says.")
+}
+
+func inherited(o Observation) Decision {
+	switch {
+	case o.Suspended:
+		return wait(time.Time{}, ReasonSuspended, "Nothing is taken over from %s until spec.suspend, here or in the policy, is false.", o.TakeOver.From)
+	case len(o.Preconditions) > 0:
+		return held(time.Time{}, o.Preconditions[0])
+	}
+	return takeOver(o)
+}
+
+func takeOver(o Observation) Decision {
+	if !o.TakeOver.Recorded {
+		return do(StepTakeOver, ReasonHandedOver, "The credential is to be taken over from %s; that is written down.", o.TakeOver.From)
+	}
+	return do(StepTakeOver, ReasonHandedOver, "The credential is taken over from %s.", o.TakeOver.From)
 }
 
 func project(o Observation) Decision {
@@ -254,6 +283,11 @@ func candidate(step Step, format string) func(Observation) Decision {
 
 func refused(o Observation) Decision {
 	if again := ProbeAt(o); again.After(o.Now) {
+		if at := o.TakeOver.HonouredAt; !at.IsZero() && o.Marker.Owner == o.TakeOver.From {
+			return held(again, Unmet{Reason: reasonFenced, Permanent: true, Message: fmt.Sprintf(
+				"The remote end refuses version %d, which is published, and the login belongs to %s again, from which it was taken over at %s; nothing is changed. "+
+					"To hand it over again, remove the annotation rekey.dev/take-over-from and set it anew.", o.Current.Seq, o.TakeOver.From, stamp(at))})
+		}
 		whose := "carries a mark of somebody else"
 		if o.Marker.State == MarkerUnread {
 			whose = "does not say whose it is"

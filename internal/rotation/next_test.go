@@ -107,6 +107,20 @@ func unmet(o *rotation.Observation) {
 	o.Preconditions = []rotation.Unmet{{Reason: "ServerNotFound", Message: "DatabaseServer orders is not there."}}
 }
 
+func braked(o *rotation.Observation) {
+	o.Preconditions = []rotation.Unmet{{Reason: "PolicyNotFound", Message: "RotationPolicy orders is not there.", Brake: true}}
+}
+
+func handedOver(o *rotation.Observation) { o.TakeOver = rotation.Handover{From: "c/web/orders"} }
+
+func takenOver(o *rotation.Observation) {
+	o.TakeOver.Recorded, o.TakeOver.HonouredAt = true, o.Now.Add(-time.Hour)
+}
+
+func inherited(o *rotation.Observation) {
+	o.TakeOver.Inherited, o.Target = true, rotation.TargetDiffers
+}
+
 // with makes an observation of a healthy one.
 func with(changes ...change) rotation.Observation {
 	o := healthy()
@@ -127,6 +141,20 @@ type judgement struct {
 
 var judgements = map[string]judgement{
 	"a healthy credential is left alone until its proof is old": {see: with(), row: "quiet", step: rotation.StepNone, reason: "NothingDue", wake: start.Add(time.Hour)},
+	"what was handed over is taken over":                        {see: with(handedOver), row: "take-over", step: rotation.StepTakeOver, reason: "HandedOver"},
+	"what was handed over is taken over by a first version":     {see: with(noCurrent, handedOver), row: "take-over", step: rotation.StepTakeOver},
+	"what was taken over is not taken over again":               {see: with(handedOver, takenOver), row: "quiet", step: rotation.StepNone},
+	"nothing is taken over while rotation is suspended":         {see: with(handedOver, func(o *rotation.Observation) { o.Suspended = true }), row: "suspended", step: rotation.StepNone, reason: "Suspended"},
+	"nothing is taken over while the policy is missing":         {see: with(handedOver, braked), row: "suspended", step: rotation.StepNone, reason: "PolicyNotFound"},
+	"nothing is taken over that cannot be served":               {see: with(handedOver, unmet, due), row: "rotate", step: rotation.StepNone, reason: "ServerNotFound"},
+	"nothing is taken over by a deleted object":                 {see: with(handedOver, inherited, func(o *rotation.Observation) { o.Deleting = true }), row: "withdraw", step: rotation.StepWithdraw},
+	"an inherited ledger is taken over before it is published":  {see: with(handedOver, inherited), row: "inherited", step: rotation.StepTakeOver, reason: "HandedOver"},
+	"an inherited ledger waits while rotation is suspended":     {see: with(handedOver, inherited, func(o *rotation.Observation) { o.Suspended = true }), row: "inherited", step: rotation.StepNone, reason: "Suspended"},
+	"an inherited ledger waits for the policy":                  {see: with(handedOver, inherited, braked), row: "inherited", step: rotation.StepNone, reason: "PolicyNotFound"},
+	"an inherited ledger waits for its references":              {see: with(handedOver, inherited, unmet), row: "inherited", step: rotation.StepNone, reason: "ServerNotFound"},
+	"a hand-over that is not asked for any more is forgotten":   {see: with(func(o *rotation.Observation) { o.TakeOver.Lapsed = true }), row: "record", step: rotation.StepRecord},
+	"a login that its former owner took back says so": {see: with(handedOver, takenOver, rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerForeign, Owner: "c/web/orders"})),
+		row: "refused", step: rotation.StepNone, reason: "Fenced", wake: start.Add(10 * time.Minute)},
 	"a deleted object is withdrawn":                             {see: with(func(o *rotation.Observation) { o.Deleting = true }), row: "withdraw", step: rotation.StepWithdraw, reason: "Deleting"},
 	"a Secret that somebody deleted is written again":           {see: with(func(o *rotation.Observation) { o.Target = rotation.TargetMissing }), row: "project", step: rotation.StepProject, reason: "SecretMissing"},
 	"a Secret that somebody edited is written again":            {see: with(func(o *rotation.Observation) { o.Target = rotation.TargetDiffers }), row: "project", step: rotation.StepProject, reason: "SecretDiffers"},
@@ -275,6 +303,7 @@ func situations(yield func(rotation.Observation) bool) {
 			rejectedTimes(2, time.Hour, rotation.Mark{State: rotation.MarkerForeign}), rejectedTimes(2, time.Hour, rotation.Mark{State: rotation.MarkerAbsent})},
 		{as, func(o *rotation.Observation) { o.Target = rotation.TargetDiffers }, func(o *rotation.Observation) { o.Target = rotation.TargetForeign }},
 		{as, func(o *rotation.Observation) { o.Rotate.Token = "x" }},
+		{as, handedOver, func(o *rotation.Observation) { handedOver(o); inherited(o) }},
 		{as, func(o *rotation.Observation) { o.Suspended = true }},
 		{as, func(o *rotation.Observation) { o.Deleting = true }},
 		{as, func(o *rotation.Observation) {
@@ -363,9 +392,9 @@ func TestReasonsOfTroubleAreThoseOfPackageFault(t *testing.T) {
 		rotation.ReasonDeleting, rotation.ReasonSecretMissing, rotation.ReasonSecretDiffers, rotation.ReasonPublished, rotation.ReasonRequested,
 		rotation.ReasonSuspended, rotation.ReasonRestored, rotation.ReasonOverlapEnded, rotation.ReasonRetireRequested, rotation.ReasonOverlap,
 		rotation.ReasonSpecChanged, rotation.ReasonCandidate, rotation.ReasonMissing, rotation.ReasonRotateRequested, rotation.ReasonDue,
-		rotation.ReasonProofOld, rotation.ReasonNothingDue,
+		rotation.ReasonProofOld, rotation.ReasonNothingDue, rotation.ReasonHandedOver,
 	}
-	trouble := []fault.Reason{fault.SecretConflict, fault.LedgerInvalid, fault.CandidateRejected, fault.CredentialRejected, fault.ClockSkew, "ServerNotFound"}
+	trouble := []fault.Reason{fault.SecretConflict, fault.LedgerInvalid, fault.CandidateRejected, fault.CredentialRejected, fault.ClockSkew, fault.Fenced, "ServerNotFound", "PolicyNotFound"}
 	for name, tc := range judgements {
 		reason := rotation.Next(tc.see).Reason
 		if !slices.Contains(calm, reason) && !slices.Contains(trouble, fault.Reason(reason)) {

@@ -18,6 +18,9 @@ const (
 	StepNone Step = "None"
 	// StepRecord writes down a person's request (rotate, retire-previous), because annotations may vanish.
 	StepRecord Step = "Record"
+	// StepTakeOver makes ours what a former owner has, where a person handed it over: it writes that down, has the remote end
+	// change its marks, and writes down that it did.
+	StepTakeOver Step = "TakeOver"
 	// StepPropose makes up a new version and writes it down.
 	StepPropose Step = "Propose"
 	// StepStage makes the remote end accept the pending version, then writes that down.
@@ -141,6 +144,21 @@ const (
 type Mark struct {
 	State MarkerState
 	Seq   int64
+	// Owner that a foreign mark names, as cluster/namespace/name; empty where it is not foreign.
+	Owner string
+}
+
+// Handover is what a person handed over to the credential with an annotation that names the former owner.
+type Handover struct {
+	// From is the former owner that the annotation names, as cluster/namespace/name; empty for none.
+	From string
+	// Recorded is true where that is written down already. Lapsed is true where a former owner is written down, and From is
+	// empty.
+	Recorded, Lapsed bool
+	// HonouredAt is when it was taken over from From; zero where it was not.
+	HonouredAt time.Time
+	// Inherited is true where what is written down is the former owner's still.
+	Inherited bool
 }
 
 // Request is what a person asked for by an annotation.
@@ -203,6 +221,8 @@ type Observation struct {
 	Marker Mark
 	// Rotate and RetirePrevious are a person's requests.
 	Rotate, RetirePrevious Request
+	// TakeOver is what a person handed over.
+	TakeOver Handover
 	// Preconditions that do not hold.
 	Preconditions []Unmet
 	// Deleting and Suspended are what the object says.

@@ -321,6 +321,14 @@ var instantsOfLife = map[string]instant{
 		w.spec.suspended = true
 		w.after(3*time.Hour, "resumed", func(w *world) { w.spec.suspended = false })
 	}},
+	"it goes to another owner, and is handed over": {do: func(w *world) {
+		w.spec.former = "elsewhere/web/orders"
+		for _, l := range w.slots {
+			if l.exists {
+				l.owner = w.spec.former
+			}
+		}
+	}},
 	"it is deleted with all it made":            {do: deletes(true)},
 	"it is deleted and its logins are retained": {do: deletes(false)},
 	"the Secret is deleted":                     {do: func(w *world) { w.secret = object{} }},

@@ -62,6 +62,7 @@ type crash struct{}
 // spec is what the user wrote.
 type spec struct {
 	fingerprint, rotate, retirePrevious string
+	former                              string // from whom is taken over
 	suspended, deleting, delete         bool
 	deletedAt                           time.Time
 	unmet                               []rotation.Unmet
@@ -311,7 +312,7 @@ func (w *world) subject(s spec) controllers.Subject {
 	subject := controllers.Subject{
 		Ref: credential.Ref{Cluster: "cluster", Namespace: "web", Name: "orders"}, UID: "uid-1",
 		Policy: w.policy, Traits: w.traits(), Fingerprint: s.fingerprint, Preconditions: s.unmet,
-		Rotate: s.rotate, RetirePrevious: s.retirePrevious,
+		Rotate: s.rotate, RetirePrevious: s.retirePrevious, Former: s.former,
 		Deleting: s.deleting, Suspended: s.suspended, Delete: s.delete, WithdrawDeadline: s.deletedAt.Add(withdrawTime),
 		Source: &source{w}, Store: &ledgered{world: w},
 		// The controller looks at the object itself, live, before a first version is made.

@@ -46,10 +46,11 @@ type recordEntry struct {
 }
 
 type stateEntry struct {
-	LastSeq        int64  `json:"lastSeq"`
-	Rotate         Tokens `json:"rotate,omitzero"`
-	RetirePrevious Tokens `json:"retirePrevious,omitzero"`
-	RetireThrough  int64  `json:"retireThrough,omitempty"`
+	LastSeq        int64    `json:"lastSeq"`
+	Rotate         Tokens   `json:"rotate,omitzero"`
+	RetirePrevious Tokens   `json:"retirePrevious,omitzero"`
+	RetireThrough  int64    `json:"retireThrough,omitempty"`
+	TakeOver       Handover `json:"takeOver,omitzero"`
 }
 
 // EncodeLedger gives the data of the Secret that holds the ledger: "version", "state", and "pending", "current" and
@@ -58,7 +59,7 @@ func EncodeLedger(ledger Ledger) (map[string][]byte, error) {
 	if err := checkLedger(ledger); err != nil {
 		return nil, fmt.Errorf("encoding the ledger: %w", err)
 	}
-	state, err := json.Marshal(stateEntry{LastSeq: ledger.LastSeq, Rotate: ledger.Rotate, RetirePrevious: ledger.RetirePrevious, RetireThrough: ledger.RetireThrough})
+	state, err := json.Marshal(stateEntry{LastSeq: ledger.LastSeq, Rotate: ledger.Rotate, RetirePrevious: ledger.RetirePrevious, RetireThrough: ledger.RetireThrough, TakeOver: ledger.TakeOver})
 	if err != nil {
 		return nil, errors.New("encoding the ledger: its state cannot become JSON")
 	}
@@ -99,7 +100,8 @@ func decodeLedger(data map[string][]byte) (Ledger, error) {
 	if err := json.Unmarshal(data[ledgerKeyState], &state); err != nil {
 		return Ledger{}, fmt.Errorf("its entry %q is missing or damaged", ledgerKeyState)
 	}
-	ledger := Ledger{LastSeq: state.LastSeq, Rotate: state.Rotate, RetirePrevious: state.RetirePrevious, RetireThrough: state.RetireThrough}
+	ledger := Ledger{LastSeq: state.LastSeq, Rotate: state.Rotate, RetirePrevious: state.RetirePrevious, RetireThrough: state.RetireThrough, TakeOver: state.TakeOver}
+	ledger.TakeOver.At = ledger.TakeOver.At.UTC()
 	for key, place := range map[string]**Record{
 		ledgerKeyPending: &ledger.Pending, ledgerKeyCurrent: &ledger.Current, ledgerKeyPrevious: &ledger.Previous,
 	} {
@@ -136,6 +138,9 @@ func checkEncoding(version string) error {
 func checkLedger(ledger Ledger) error {
 	if ledger.LastSeq < 0 || ledger.LastSeq > maxSeq {
 		return errors.New("its last version number is out of range")
+	}
+	if year := ledger.TakeOver.At.UTC().Year(); year < 1 || year > 9999 {
+		return errors.New("the time of its hand-over lies in a year that cannot be written (RFC 3339)")
 	}
 	for key, record := range records(ledger) {
 		if record == nil {

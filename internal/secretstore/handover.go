@@ -4,9 +4,11 @@
 package secretstore
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -15,6 +17,35 @@ import (
 
 // annotationHelmRelease is on what a Helm release made.
 const annotationHelmRelease = "meta.helm.sh/release-name"
+
+// settle rebuilds a ledger that is gone from the user's Secret. Where that is the former owner's, it is recovered once the marks
+// at the remote end were taken over, which the ledger says.
+func (s *Ledgered) settle(ctx context.Context) error {
+	owner := &s.opts.Owner
+	switch {
+	case s.secret == nil || s.content.versions():
+	case s.ledger == nil && owner.records(s.secret):
+		s.content.TakeOver = handoverOf(s.secret)
+		return s.recover(ctx)
+	case s.ledger != nil && owner.isCopy(s.secret) && owner.former(s.secret) == s.content.TakeOver.Honoured:
+		owner.Former = s.content.TakeOver.Honoured // whatever became of the annotation since
+		return s.recover(ctx)
+	}
+	return nil
+}
+
+// String is how the user's Secret shows what was taken over last.
+func (h Handover) String() string { return h.Honoured + " " + h.At.UTC().Format(time.RFC3339) }
+
+// handoverOf reads what String wrote; nothing where the Secret does not say it.
+func handoverOf(secret *corev1.Secret) Handover {
+	from, when, _ := strings.Cut(secret.Annotations[v1alpha1.AnnotationTakeOverHonoured], " ")
+	at, err := time.Parse(time.RFC3339, when)
+	if from == "" || err != nil {
+		return Handover{}
+	}
+	return Handover{Seen: from, Honoured: from, At: at.UTC()}
+}
 
 // handover says whose a Secret was that we now wrote, and which of its values went; empty where it was ours or nobody's.
 func (o Options) handover(before, now *corev1.Secret) string {

@@ -4,6 +4,8 @@
 package secretstore
 
 import (
+	"time"
+
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/rotation"
 )
@@ -20,6 +22,14 @@ type Tokens struct {
 	Honoured string `json:"honoured,omitempty"`
 }
 
+// Handover is what a person handed over to the owner: the former owner (cluster/namespace/name) that was seen last, and the
+// one from which was taken over last, at At.
+type Handover struct {
+	Seen     string    `json:"seen,omitempty"`
+	Honoured string    `json:"honoured,omitempty"`
+	At       time.Time `json:"at,omitzero"`
+}
+
 // Ledger is everything that is written down about one credential.
 type Ledger struct {
 	// Pending, Current and Previous versions; nil where there is none.
@@ -31,7 +41,12 @@ type Ledger struct {
 	// RetireThrough is the number of the newest version that the open request to retire the previous one means; 0 where it means
 	// the one that is the previous one.
 	RetireThrough int64
+	// TakeOver is what rekey.dev/take-over-from asked for.
+	TakeOver Handover
 }
+
+// versions reports whether there is any.
+func (l Ledger) versions() bool { return l.Pending != nil || l.Current != nil || l.Previous != nil }
 
 // Clone copies the ledger, so that a change of the copy leaves the original as it was written.
 func (l Ledger) Clone() Ledger {
@@ -68,6 +83,9 @@ type Snapshot struct {
 	Immutable string
 	// TookOver says whose the user's Secret was until the last Project took it over; empty where it did not change hands.
 	TookOver string
+	// Inherited is true where what is written down is that of the owner from which a person handed it over: only the hand-over
+	// may be written before it is taken over.
+	Inherited bool
 	// Overtaken is true where what is written down was written for a later state of the object than the caller knows, or
 	// nothing is written down, or nobody can tell: then the caller's cache may be old.
 	Overtaken bool

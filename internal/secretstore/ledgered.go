@@ -39,9 +39,6 @@ type LedgeredOptions struct {
 	// The candidate's times are when the Secret was written last. honoured is the value of rekey.dev/rotate that the
 	// Secret shows as carried out. Nil where nothing is to be recovered (deletion).
 	Recover func(ctx context.Context, candidate Record, honoured string) (Ledger, credential.Answer, error)
-	// Inherit makes what the former owner has at the remote end the owner's, where a person handed it over; done twice it
-	// does nothing the second time. Nil where nothing is handed over (deletion).
-	Inherit func(ctx context.Context, former string) error
 }
 
 // Ledgered keeps a ledger, which is the truth, and the user's Secret, which is its projection. One value serves one
@@ -52,7 +49,9 @@ type Ledgered struct {
 	// As last read or written; nil where there is none.
 	ledger, secret *corev1.Secret
 	content        Ledger
-	tookOver       string
+	// inherited is true where the ledger is that of the former owner, from which a person handed it over.
+	inherited bool
+	tookOver  string
 }
 
 // NewLedgered makes a store. Nothing is read before Load.
@@ -84,30 +83,15 @@ func (s *Ledgered) Load(ctx context.Context) (Snapshot, error) {
 		}
 	}
 	s.ledger, s.secret, s.content, s.loaded = ledger, secret, content, true
+	s.inherited = ledger != nil && s.opts.Owner.inherits(ledger)
+	if s.inherited && content.TakeOver.Seen != s.opts.Owner.Former {
+		s.content.TakeOver = Handover{} // what the former owner took over itself
+	}
 	if err := s.settle(ctx); err != nil {
 		s.loaded = false
 		return Snapshot{}, err
 	}
 	return s.snapshot(), nil
-}
-
-// settle makes what was read ours: what a person handed over, and a ledger that is gone. What is handed over is marked at
-// the remote end first, then in the ledger, and last in the user's Secret: interrupted in between, it is done again.
-func (s *Ledgered) settle(ctx context.Context) error {
-	owner := s.opts.Owner
-	inherited := s.ledger != nil && owner.inherits(s.ledger)
-	if s.opts.Inherit != nil && (inherited || s.ledger == nil && s.secret != nil && owner.inherits(s.secret)) {
-		if err := s.opts.Inherit(ctx, owner.Former); err != nil {
-			return err
-		}
-	}
-	switch {
-	case inherited:
-		return s.writeLedger(ctx, s.ledger.Data)
-	case s.ledger == nil && s.secret != nil && (owner.records(s.secret) || owner.inherits(s.secret)):
-		return s.recover(ctx)
-	}
-	return nil
 }
 
 // Save writes the ledger where it differs from what is written, by compare-and-swap on what was last read or written.
@@ -122,10 +106,14 @@ func (s *Ledgered) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("saving the ledger of %s: %w", s.opts.Owner, err)
 	}
-	if err := s.writeLedger(ctx, data); err != nil {
+	annotations := s.opts.Owner.Annotations()
+	if s.inherited && ledger.TakeOver.Honoured != s.opts.Owner.Former {
+		annotations = nil // it is the former owner's until it is taken over
+	}
+	if err := s.writeLedger(ctx, data, annotations); err != nil {
 		return Snapshot{}, err
 	}
-	s.content = ledger.Clone()
+	s.content, s.inherited = ledger.Clone(), s.inherited && annotations == nil
 	return s.snapshot(), nil
 }
 
@@ -141,7 +129,7 @@ func (s *Ledgered) Project(ctx context.Context) (Snapshot, error) {
 	if s.ledger != nil && (s.secret == nil || s.shown().conflict(s.secret) == "") {
 		// An object that was made again takes its old ledger over together with the Secret, and before it: what is
 		// interrupted here is done again as long as the Secret differs.
-		if err := s.writeLedger(ctx, s.ledger.Data); err != nil {
+		if err := s.writeLedger(ctx, s.ledger.Data, s.opts.Owner.Annotations()); err != nil {
 			return Snapshot{}, err
 		}
 	}
@@ -202,8 +190,9 @@ func (o Options) project(ctx context.Context, have *corev1.Secret, current Recor
 	return written, o.handover(have, written), nil
 }
 
-// writeLedger writes data and the ledger's metadata, if anything differs from what is there.
-func (s *Ledgered) writeLedger(ctx context.Context, data map[string][]byte) error {
+// writeLedger writes data and the ledger's metadata, if anything differs from what is there. annotations say whose it is; nil
+// leaves that as it is.
+func (s *Ledgered) writeLedger(ctx context.Context, data map[string][]byte, annotations map[string]string) error {
 	want := &corev1.Secret{Type: v1alpha1.SecretTypeLedger}
 	want.Namespace, want.Name = s.opts.Namespace, s.ledgerKey().Name
 	if s.ledger != nil {
@@ -220,7 +209,7 @@ func (s *Ledgered) writeLedger(ctx context.Context, data map[string][]byte) erro
 	maps.Copy(entries, data)
 	want.Data = entries
 	want.Labels = merged(want.Labels, s.opts.Owner.labels())
-	want.Annotations = merged(want.Annotations, s.opts.Owner.Annotations())
+	want.Annotations = merged(want.Annotations, annotations)
 	delete(want.Labels, v1alpha1.LabelRetained)
 	if s.ledger != nil && equality.Semantic.DeepEqual(s.ledger.Data, want.Data) && sameMetadata(s.ledger.ObjectMeta, want.ObjectMeta) {
 		return nil
@@ -231,7 +220,9 @@ func (s *Ledgered) writeLedger(ctx context.Context, data map[string][]byte) erro
 			"writing ledger Secret %s: it is immutable, and its data must change: replace it with: kubectl -n %s get secret %s -o yaml | grep -v '^immutable:' | kubectl replace --force -f -",
 			key, key.Namespace, key.Name))
 	}
-	s.opts.Owner.stamp(s.ledger, want)
+	if annotations != nil {
+		s.opts.Owner.stamp(s.ledger, want)
+	}
 	written, err := write(ctx, s.opts.Client, s.ledger, want)
 	if written == nil {
 		return err
@@ -294,12 +285,14 @@ func (s *Ledgered) ledgerKey() client.ObjectKey {
 func (s *Ledgered) shown() Options {
 	out := s.opts.Options
 	out.honoured, out.ledgered = s.content.Rotate.Honoured, s.ledger != nil && s.content.Current != nil
+	out.takenOver = s.content.TakeOver
 	return out
 }
 
 func (s *Ledgered) snapshot() Snapshot {
 	out := s.shown().target(s.secret, s.content.Current)
 	out.Ledger, out.TookOver, out.Overtaken, out.Shown = s.content.Clone(), s.tookOver, s.opts.Owner.overtaken(s.ledger), s.shownVersion()
+	out.Inherited = s.inherited || !s.content.versions() && s.secret != nil && s.opts.Owner.inherits(s.secret)
 	return out
 }
 

@@ -91,6 +91,8 @@ type Options struct {
 	// honoured is the value of rekey.dev/rotate that was carried out last, for a Secret with a ledger: it outlives the
 	// ledger there. Empty where there is none, and for a Secret without a ledger, which keeps its own.
 	honoured string
+	// takenOver is what was taken over last, for a Secret with a ledger: it outlives the ledger there.
+	takenOver Handover
 	// ledgered is true where a ledger of ours has the current version: then a copy of another's Secret that somebody put
 	// in the place of the user's Secret is damage, and is repaired.
 	ledgered bool

@@ -17,7 +17,7 @@ import (
 // the Secret shows, in any case.
 func (s *Ledgered) recover(ctx context.Context) error {
 	seq := revision(s.secret)
-	s.content = Ledger{LastSeq: seq}
+	s.content = Ledger{LastSeq: max(seq, s.content.LastSeq), TakeOver: s.content.TakeOver}
 	candidate, ok := s.candidate(seq)
 	if !ok || s.opts.Recover == nil {
 		return nil
@@ -28,7 +28,7 @@ func (s *Ledgered) recover(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("completing the ledger of %s from Secret %s: %w", s.opts.Owner, s.opts.secretRef(), err)
 		}
-		ledger.LastSeq = max(seq, ledger.LastSeq)
+		ledger.LastSeq, ledger.TakeOver = max(s.content.LastSeq, ledger.LastSeq), s.content.TakeOver
 		_, err = s.Save(ctx, ledger)
 		return err
 	case credential.Rejected:

@@ -96,6 +96,10 @@ func (o Options) setMetadata(meta *metav1.ObjectMeta, seq int64) {
 	if o.honoured != "" {
 		meta.Annotations[v1alpha1.AnnotationRotateHonoured] = o.honoured
 	}
+	delete(meta.Annotations, v1alpha1.AnnotationTakeOverHonoured)
+	if o.takenOver.Honoured != "" {
+		meta.Annotations[v1alpha1.AnnotationTakeOverHonoured] = o.takenOver.String()
+	}
 	delete(meta.Annotations, v1alpha1.AnnotationManagedMetadata)
 	if len(now.Labels)+len(now.Annotations) > 0 {
 		meta.Annotations[v1alpha1.AnnotationManagedMetadata] = now.String()
