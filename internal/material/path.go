@@ -62,8 +62,8 @@ func newPath(certificates []*x509.Certificate) Path {
 // Paths are all ways from a leaf up to the trust anchors.
 type Paths []Path
 
-// At returns the path to use at an instant: one that is valid then, if there is any; of several one that a strict peer accepts,
-// that leaves more usages, that ends at a self-signed certificate, that lasts longest, and that is shortest, in this order.
+// At returns the path to use at an instant: one that is valid then, if there is any; of several one whose key
+// identifiers fit, that leaves more usages, that a strict peer accepts, that ends at a self-signed certificate, that lasts longest, and that is shortest, in this order.
 // ok is false where there is no path at all.
 func (p Paths) At(now time.Time) (best Path, ok bool) {
 	for i, path := range p {
@@ -90,6 +90,7 @@ func better(a, b Path, now time.Time) bool {
 		{a.ValidAt(now), b.ValidAt(now)},
 		{fittingIDs(a), fittingIDs(b)},
 		{len(a.Usages) > len(b.Usages), len(b.Usages) > len(a.Usages)},
+		{len(a.Strict()) == 0, len(b.Strict()) == 0},
 		{selfIssued(a.Anchor()), selfIssued(b.Anchor())},
 		{a.NotAfter.After(b.NotAfter), b.NotAfter.After(a.NotAfter)},
 	} {

@@ -103,6 +103,9 @@ func (s *search) failure(start *x509.Certificate, chain, anchors Bundle) error {
 		return s.obstacle
 	}
 	for _, candidate := range s.above {
+		if bytes.Equal(candidate.RawSubject, highest.RawIssuer) {
+			return badPath("the certificates above %s sign each other in a circle, and none of them leads to a certificate in ca.crt: add the trust anchor to ca.crt, or what leads to it to tls.crt", Describe(start))
+		}
 		if strings.EqualFold(candidate.Subject.String(), highest.Issuer.String()) {
 			return badPath("the issuer of %s is not written byte for byte like the subject of %s (the type of a string or the case differs), which Go does not accept: sign it again", Describe(highest), Describe(candidate))
 		}

@@ -208,7 +208,7 @@ func (m *maker) caseOf(chain, anchors []authority, partial bool) Case {
 		Leaf: m.leaf(chain[0]).pem(), LeafKey: m.key(P256, keyOfLeaf).PEM,
 		Causes: []string{
 			`\bpath\b`, `has expired`, `is not valid (before|yet)`, `may not sign`, `is not an authority`, `extended key usage`, `more than 500 signatures`,
-			`does not verify`, `has the name of the issuer of .* but has not signed it`,
+			`does not verify`, `sign each other in a circle`, `has the name of the issuer of .* but has not signed it`,
 		},
 	}
 }

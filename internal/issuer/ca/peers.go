@@ -20,15 +20,15 @@ func (a *Authority) peerNotes(path material.Path, now time.Time) []string {
 	out := strictNotes(path)
 	for depth := range path.Certificates {
 		if rival, why := a.rival(path, depth, now); rival != nil {
-			return append(out, fmt.Sprintf("OpenSSL may use %s in ca.crt rather than the other certificate of its key, and it %s: remove it from ca.crt, or peers that use OpenSSL may refuse the path.",
+			return append(out, fmt.Sprintf("OpenSSL may use %s in ca.crt rather than another certificate of its name, and it %s: remove it from ca.crt, or peers that use OpenSSL may refuse the path.",
 				material.Describe(rival), why))
 		}
 	}
 	return out
 }
 
-// rival is a trust anchor that OpenSSL may take for the certificate at that place of the path, because it has the same name and
-// key, and why that leads nowhere. OpenSSL prefers what is trusted and valid, and does not come back to try another.
+// rival is a trust anchor that OpenSSL may take for the certificate at that place of the path, because it has the same name,
+// and why that leads nowhere. OpenSSL prefers what is trusted and valid, and does not come back to try another.
 func (a *Authority) rival(path material.Path, depth int, now time.Time) (rival *x509.Certificate, why string) {
 	above := path.Certificates[depth]
 	trusted, last := false, (*x509.Certificate)(nil)
@@ -37,7 +37,12 @@ func (a *Authority) rival(path material.Path, depth int, now time.Time) (rival *
 		case anchor.Equal(above):
 			trusted = true
 			continue
-		case !bytes.Equal(anchor.RawSubject, above.RawSubject) || !bytes.Equal(anchor.RawSubjectPublicKeyInfo, above.RawSubjectPublicKeyInfo):
+		case !bytes.Equal(anchor.RawSubject, above.RawSubject):
+			continue
+		case !bytes.Equal(anchor.RawSubjectPublicKeyInfo, above.RawSubjectPublicKeyInfo):
+			if depth > 0 && (len(path.Certificates[depth-1].AuthorityKeyId) == 0 || len(anchor.SubjectKeyId) == 0) {
+				return anchor, "has another key, which no key identifier tells apart"
+			}
 			continue
 		case (anchor.MaxPathLen > 0 || anchor.MaxPathLenZero) && anchor.MaxPathLen < depth:
 			return anchor, fmt.Sprintf("has the path length %d", anchor.MaxPathLen)

@@ -51,6 +51,7 @@ func TestAnAnchorThatOpenSSLPrefersIsNamed(t *testing.T) {
 	expiredRoot, futureRoot, shorter := f.root.again(t, nil, expired), f.root.again(t, nil, future), f.root.again(t, nil, lasting(50))
 	onlyServers := f.root.again(t, nil, withUsages(x509.ExtKeyUsageServerAuth))
 	flat := f.root.again(t, nil, func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true })
+	noID := f.middle.again(t, &member{certificate: &x509.Certificate{RawSubject: f.root.certificate.RawSubject, Subject: f.root.certificate.Subject, PublicKey: f.root.key.Public()}, key: f.root.key}, func(c *x509.Certificate) { c.AuthorityKeyId = nil })
 	cross := f.root.again(t, &f.other, lasting(700))
 	for name, tc := range map[string]struct {
 		chain, anchors []member
@@ -64,6 +65,7 @@ func TestAnAnchorThatOpenSSLPrefersIsNamed(t *testing.T) {
 		"an expired root and the same renewed":        {[]member{f.middle}, []member{expiredRoot, f.root}, ""},
 		"a cross-signed root where both are trusted":  {[]member{f.middle, cross}, []member{f.root, f.other}, ""},
 		"an expired root of another name":             {[]member{f.middle}, []member{f.old, f.root}, ""},
+		"another key of the same name, no identifier": {[]member{noID}, []member{f.twin, f.root}, "has another key"},
 		"an expired root of the same name, other key": {[]member{f.middle}, []member{f.twin, f.root}, ""},
 	} {
 		var chain, anchors []byte
