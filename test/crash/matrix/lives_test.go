@@ -101,6 +101,25 @@ func changed(statement string) func(*run) {
 	}
 }
 
+// inherited is a life whose beginning was lived in another cluster: ledger, Secret and marks name that, and a person hands over.
+func inherited(r *run) {
+	const former = "another-cluster"
+	for _, name := range []string{r.id + "-secret", secretstore.LedgerName("DatabaseCredential", r.id)} {
+		secret := r.secret(name)
+		secret.Annotations[v1alpha1.AnnotationOwnerCluster] = former
+		r.must(r.Client.Update(r.Ctx, secret))
+	}
+	for login := range r.roles() {
+		_, err := r.conn.Exec(r.Ctx, fmt.Sprintf("DO $$ BEGIN EXECUTE format('COMMENT ON ROLE %%I IS %%L', '%[1]s', "+
+			"regexp_replace(shobj_description('%[1]s'::regrole, 'pg_authid'), '^rekey [^/]+/', 'rekey %[2]s/')); END $$", login, former))
+		r.must(err)
+	}
+	r.edit(func() { r.object.SetAnnotations(map[string]string{v1alpha1.AnnotationTakeOverFrom: former}) })
+}
+
+// unasked takes away every annotation.
+func unasked(r *run) { r.edit(func() { r.object.SetAnnotations(nil) }) }
+
 const (
 	anotherPassword = "ALTER ROLE %s PASSWORD 'of somebody else'"
 	droppedLogin    = "DROP ROLE %s"
@@ -164,6 +183,7 @@ func credentialLives() []life {
 		beside("ledger deleted by hand", young, []phase{{ledgerLost, first.want}}),
 		beside("another password at the server", young, []phase{{changed(anotherPassword), first.want}}),
 		beside("login dropped at the server", young, []phase{{changed(droppedLogin), first.want}}),
+		beside("taken over from another cluster", young, []phase{{inherited, first.want}, {unasked, first.want}}),
 		of("deletion, Retain", old, []phase{{deleted, want{gone: true, revision: 2, previous: true}}}),
 		of("deletion, Delete", []phase{{withPolicy(v1alpha1.DeletionDelete), first.want}, rotated}, []phase{{leavingNow, gone}}),
 		beside("deletion, Delete, in the middle of the first issue", []phase{{happens: func(r *run) {
