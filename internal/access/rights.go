@@ -58,8 +58,9 @@ type Rights struct {
 // refusal is what is known of one right.
 type refusal struct {
 	// missing is true where the API server said so when it was asked; an admission plugin refuses with the same status.
-	missing      bool
-	since, asked time.Time
+	missing bool
+	// known is when the refusal, or the last answer about the right, came; asked is when it was asked about last.
+	known, asked time.Time
 }
 
 // New makes Rights that know of nothing.
@@ -150,7 +151,7 @@ func (r *Rights) note(right Right) {
 	if _, known := r.refused[right]; known || len(r.refused) >= remembered {
 		return
 	}
-	r.refused[right] = &refusal{since: r.clock.Now()}
+	r.refused[right] = &refusal{known: r.clock.Now()}
 	select {
 	case r.news <- struct{}{}:
 	default:
@@ -281,14 +282,18 @@ func (r *Rights) look(ctx context.Context, right Right) {
 	if back == nil {
 		return
 	}
-	r.log.Info("A right is granted again", "verb", right.Verb, "resource", right.Name(), "namespace", right.Namespace)
+	news := "A right is granted again"
+	if err != nil {
+		news = "Nobody answers whether a right is granted; what needs it is tried again"
+	}
+	r.log.Info(news, "verb", right.Verb, "resource", right.Name(), "namespace", right.Namespace)
 	for _, wake := range back {
 		wake(ctx, right.Namespace)
 	}
 }
 
 // learn takes an answer in. told is true where a right is known to be missing from now on; back are those to wake where it
-// was, and is granted now.
+// was, and is granted now, or where nobody has answered for so long that only trying shows it.
 func (r *Rights) learn(right Right, allowed, unknown bool) (told bool, back []func(context.Context, string)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -297,8 +302,11 @@ func (r *Rights) learn(right Right, allowed, unknown bool) (told bool, back []fu
 		return false, nil
 	}
 	known.asked = now
+	if !unknown {
+		known.known = now
+	}
 	switch {
-	case unknown && now.Sub(known.since) < believed:
+	case unknown && now.Sub(known.known) < believed: // no answer is no news
 	case unknown || allowed:
 		delete(r.refused, right)
 		if known.missing {

@@ -136,6 +136,28 @@ func TestWithoutAnswersAboutRightsNothingIsClaimed(t *testing.T) {
 	}
 }
 
+// An overloaded API server that does not answer one question has not granted anything.
+func TestARightThatIsMissingStaysMissingWhileNobodyAnswers(t *testing.T) {
+	r, api, passing, woken := told(t)
+	r.lookAtAll(t.Context())
+	for range 3 {
+		passing.SetTime(passing.Now().Add(believed - lookEvery))
+		api.err = errors.New("too many requests")
+		r.lookAtAll(t.Context())
+		if !r.Lacks(update) || gauge(r) != 1 || len(*woken) != 0 || r.Returns("web") != 0 {
+			t.Fatalf("a question without an answer counts as a right that is granted; woken: %v", *woken)
+		}
+		api.err = nil
+		r.lookAtAll(t.Context())
+	}
+	api.err = errors.New("no such API")
+	passing.SetTime(passing.Now().Add(believed))
+	r.lookAtAll(t.Context())
+	if len(*woken) != 1 || len(r.due()) != 0 {
+		t.Errorf("nobody has answered for %s, and nothing is tried again; woken: %v", believed, *woken)
+	}
+}
+
 func TestRightsAreBounded(t *testing.T) {
 	r := New(clocktesting.NewFakePassiveClock(time.Now()))
 	for n := range 2 * remembered {

@@ -66,13 +66,14 @@ func Of(err error) Refusal {
 		return Refusal{}
 	}
 	status := answer.Status()
-	if hasCause(status, corev1.NamespaceTerminatingCause) {
-		return Refusal{Kind: KindNamespaceTerminating}
-	}
+	// The text first: a webhook chooses the causes of its answer too.
 	for _, form := range forms {
 		if found := form.text.FindStringSubmatch(status.Message); found != nil {
 			return Refusal{form.kind, found[1]}
 		}
+	}
+	if hasCause(status, corev1.NamespaceTerminatingCause) {
+		return Refusal{Kind: KindNamespaceTerminating}
 	}
 	if status.Reason == metav1.StatusReasonForbidden {
 		return Refusal{Kind: KindForbidden}

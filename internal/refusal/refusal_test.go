@@ -74,8 +74,12 @@ func TestAWebhookIsARefusalWhateverItSays(t *testing.T) {
 	t.Parallel()
 	for code := int32(http.StatusBadRequest); code < 600; code++ {
 		for _, reason := range []metav1.StatusReason{"", metav1.StatusReasonConflict, metav1.StatusReasonAlreadyExists, metav1.StatusReasonNotFound, metav1.StatusReasonGone, metav1.StatusReasonTooManyRequests, metav1.StatusReasonForbidden} {
-			err := Fault("updating Secret web/x", answer(code, reason, `admission webhook "deny.example.com" denied the request without explanation`), nil)
-			if apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err) || apierrors.IsGone(err) ||
+			// It chooses the causes of its answer too.
+			err := Fault("updating Secret web/x", &apierrors.StatusError{ErrStatus: metav1.Status{
+				Status: metav1.StatusFailure, Code: code, Reason: reason, Message: `admission webhook "deny.example.com" denied the request without explanation`,
+				Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}},
+			}}, nil)
+			if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err) || apierrors.IsGone(err) ||
 				fault.ReasonOf(err, "") != fault.AdmissionDenied || fault.Classify(err) != fault.ClassBlocked {
 				t.Fatalf("code %d, reason %q: %v is taken for something else", code, reason, err)
 			}
