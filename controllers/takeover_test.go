@@ -484,3 +484,30 @@ func (w *world) shows(old *v1alpha1.DatabaseCredential) {
 		},
 	})
 }
+
+// Where only the former owner's Secret was copied, and the login in it does not work any more, what was taken over goes on with
+// another one.
+func TestAnInheritedSecretThatNoLongerWorksIsReplaced(t *testing.T) {
+	w := newWorld(t)
+	object := aCredential()
+	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
+	other := w.elsewhere(t)
+	other.cut = true
+	w.copySecrets(other, usersSecrets)
+	for _, n := range []string{"1", "2"} {
+		w.request(object, v1alpha1.AnnotationRotate, n)
+		w.settle(object, 5)
+		w.request(object, v1alpha1.AnnotationRetirePrevious, n)
+		w.settle(object, 5)
+	}
+	heir := other.claim(w)
+	for range 4 {
+		other.settle(heir, 8)
+		other.step(10 * time.Minute)
+	}
+	other.wantCondition(heir, v1alpha1.ConditionReady, "True/Published")
+	other.wantOwner(w.logins())
+	if !other.accepted("orders-db") || heir.Status.Revision <= object.Status.Revision {
+		t.Errorf("revision %d, and the former owner was at %d:%s", heir.Status.Revision, object.Status.Revision, describeConditions(heir))
+	}
+}

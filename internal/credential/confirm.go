@@ -12,8 +12,8 @@ func Confirming(ctx context.Context, still func(context.Context) error) context.
 	return context.WithValue(ctx, confirmKey{}, still)
 }
 
-// Confirm asks whoever ordered a change whether it is still wanted; the error says why not. A Source asks it in Stage, Retire
-// and Remove, at a moment from which on nobody else can change the slot until the change is made (inside the transaction,
+// Confirm asks whoever ordered a change whether it is still wanted; the error says why not. A Source asks it in Stage,
+// TakeOver, Retire and Remove, at a moment from which on nobody else can change the slot until the change is made (inside the transaction,
 // behind the lock), and gives its error back without having changed anything.
 //
 // A number alone does not tell a process that was stopped for long that its time is over: an object that was deleted and

@@ -292,7 +292,8 @@ func (s *Ledgered) shown() Options {
 func (s *Ledgered) snapshot() Snapshot {
 	out := s.shown().target(s.secret, s.content.Current)
 	out.Ledger, out.TookOver, out.Overtaken, out.Shown = s.content.Clone(), s.tookOver, s.opts.Owner.overtaken(s.ledger), s.shownVersion()
-	out.Inherited = s.inherited || !s.content.versions() && s.secret != nil && s.opts.Owner.inherits(s.secret)
+	former := s.opts.Owner.Former
+	out.Inherited = s.inherited || !s.content.versions() && s.secret != nil && s.opts.Owner.inherits(s.secret) && s.content.TakeOver.Honoured != former
 	return out
 }
 

@@ -109,13 +109,14 @@ func (s *suite) unwanted(t *testing.T) {
 		return fault.Transient(fault.APIServerFailed, over)
 	})
 	_, err := on.Stage(late, ref(3, "a"), s.propose(t, target, "a"))
-	for call, err := range map[string]error{"Stage": err, "Retire": on.Retire(late, ref(2, "a")), "Remove": on.Remove(late, ref(2, "a"))} {
+	for call, err := range map[string]error{"Stage": err, "Retire": on.Retire(late, ref(2, "a")), "Remove": on.Remove(late, ref(2, "a")),
+		"TakeOver": on.TakeOver(late, foreign(2, "a"), ref(2, "a").Owner())} {
 		s.heard(err)
 		if !errors.Is(err, over) {
 			t.Errorf("%s gave %v, want what was answered", call, err)
 		}
 	}
-	if asked != 3 {
+	if asked != 4 {
 		t.Errorf("asked %d times, want once for each change", asked)
 	}
 	s.wantAnswer(t, on, ref(2, "a"), published, credential.Accepted)

@@ -132,6 +132,11 @@ func (s *suite) takenOver(t *testing.T) {
 	s.mustNot(t, on.Retire(s.context(t), foreign(1, "a")))
 	s.wantFault(t, on.TakeOver(s.context(t), ref(1, "a"), "c0ffee/shop/nobody"), fault.ClassPermanent, fault.Fenced)
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: foreign(1, "a").Owner(), Seq: 1})
+	// The checks of a new credential refuse another owner's logins, unless they are about to be taken over from that one.
+	former := func(owner string) error { return on.Preflight(credential.WithFormer(s.context(t), owner), ref(1, "a")) }
+	s.wantFault(t, former(""), fault.ClassPermanent, fault.Fenced)
+	s.wantFault(t, former("c0ffee/shop/nobody"), fault.ClassPermanent, fault.Fenced)
+	s.mustNot(t, former(foreign(1, "a").Owner()))
 	for range 2 {
 		s.mustNot(t, on.TakeOver(s.context(t), ref(1, "a"), foreign(1, "a").Owner()))
 		s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: ref(1, "a").Owner(), Seq: 1})
