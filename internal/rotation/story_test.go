@@ -114,6 +114,14 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 				at(time.Hour+time.Minute, "The object is deleted, with deletionPolicy Delete.", deletes(true)),
 			}},
 		},
+		"a-former-owner-hands-over": {
+			scenario: scenario{until: 8 * time.Hour, script: []event{
+				at(time.Hour, "It is suspended.", func(w *world) { w.spec.suspended = true }),
+				at(2*time.Hour, "The logins go to another owner, and are handed over.", instantsOfLife["it goes to another owner, and is handed over"].do),
+				at(3*time.Hour, "It is resumed.", func(w *world) { w.spec.suspended = false }),
+			}},
+			plan: map[int]fate{9: dieAfter},
+		},
 		"it-is-suspended": {
 			scenario: scenario{until: 11 * time.Hour, script: []event{
 				at(time.Hour, "It is suspended.", func(w *world) { w.spec.suspended = true }),
