@@ -66,6 +66,8 @@ case "$stage" in
     for packages in ./test/crash "./test/crash/matrix ./test/hostile/kubernetes" "./test/crash/duo ./test/hostile/database ./test/oddfiles" ./test/hostile/junk; do
       verbose "$packages" -timeout 25m -parallel 6
     done
+    # make test draws a few numbers; all pairs of bounds take longer.
+    if [ "${REKEY_SIZE:-full}" = full ]; then verbose ./test/reconcile -timeout 40m -run '^TestNumbersAtTheirBounds$'; fi
     ;;
   bench)
     verbose ./test/bench -timeout 40m -tags bench -run '^TestSpeed$'
