@@ -123,23 +123,27 @@ func (c *common) meta(meta *metav1.ObjectMeta) {
 // secret is the transform of the Secret cache.
 func (c *common) secret(object any) (any, error) {
 	out, err := c.expected.strip(object)
-	secret, ok := out.(*corev1.Secret)
-	if err != nil || !ok {
-		return out, err
+	if secret, ok := out.(*corev1.Secret); ok && err == nil {
+		c.compact(secret)
 	}
+	return out, err
+}
+
+// compact shares what a stripped Secret has in common with others.
+func (c *common) compact(secret *corev1.Secret) {
 	c.meta(&secret.ObjectMeta)
 	secret.Type = corev1.SecretType(c.text(string(secret.Type)))
-	if len(secret.Data) > 0 && !secretstore.LeftOut(secret) {
-		shared := make(map[string][]byte, len(secret.Data))
-		for key, value := range secret.Data {
-			if key == credential.KeyAuthority {
-				value = c.bytes(value)
-			}
-			shared[c.text(key)] = value
-		}
-		secret.Data = shared
+	if len(secret.Data) == 0 || secretstore.LeftOut(secret) {
+		return
 	}
-	return secret, nil
+	shared := make(map[string][]byte, len(secret.Data))
+	for key, value := range secret.Data {
+		if key == credential.KeyAuthority {
+			value = c.bytes(value)
+		}
+		shared[c.text(key)] = value
+	}
+	secret.Data = shared
 }
 
 // object is the transform of every other cache.
@@ -151,10 +155,10 @@ func (c *common) object(in any) (any, error) {
 	object.SetManagedFields(nil)
 	switch o := object.(type) {
 	case *v1alpha1.ClientIdentity:
-		c.expected.note(o.Namespace, string(o.Spec.SecretName))
+		c.expected.note(o)
 		c.identity(&o.ObjectMeta, &o.TypeMeta, &o.Spec.IdentitySpec, &o.Status)
 	case *v1alpha1.ServerIdentity:
-		c.expected.note(o.Namespace, string(o.Spec.SecretName))
+		c.expected.note(o)
 		c.identity(&o.ObjectMeta, &o.TypeMeta, &o.Spec.IdentitySpec, &o.Status)
 	}
 	return object, nil

@@ -30,7 +30,7 @@ func cached(t *testing.T, c *common, authority []byte, label string) *corev1.Sec
 
 func TestCachedObjectsShareWhatTheyHaveInCommonAndNothingLarge(t *testing.T) {
 	c := newCommon()
-	c.expected.note("shop", "")
+	c.expected.note(named("shop", ""))
 	small, large := []byte("an authority"), bytes.Repeat([]byte("x"), longestOctets+1)
 	one, two := cached(t, c, small, "a"), cached(t, c, small, "a")
 	if unsafe.StringData(one.Namespace) != unsafe.StringData(two.Namespace) || &one.Data[credential.KeyAuthority][0] != &two.Data[credential.KeyAuthority][0] {

@@ -22,12 +22,15 @@ import (
 
 // expected knows which Secrets an identity names: the cache holds the certificates of those, and of all others nothing but
 // who they say they belong to. Anyone who can write Secrets can give them our label, as many and as large as a quota allows.
-// A Secret that the cache shows before its identity is read from the API server instead. It is safe for concurrent use.
+// A Secret that the cache shows before its identity is read from the API server instead (heldSecrets). It is safe for concurrent
+// use.
 type expected struct {
 	seed maphash.Seed
 	mu   sync.RWMutex
-	held map[uint64]struct{}
-	done []toolscache.DoneChecker
+	// names is which Secret an identity names; held counts the identities that name it.
+	names map[uint64]uint64
+	held  map[uint64]int
+	done  []toolscache.DoneChecker
 }
 
 // identitiesPatience is how long Secrets wait for the identities to be listed, which may be forbidden.
@@ -37,7 +40,7 @@ const identitiesPatience = 10 * time.Second
 const secretsPage = 32
 
 func newExpected() *expected {
-	return &expected{seed: maphash.MakeSeed(), held: map[uint64]struct{}{}}
+	return &expected{seed: maphash.MakeSeed(), names: map[uint64]uint64{}, held: map[uint64]int{}}
 }
 
 // hash may be that of another Secret, too: then that one stays in the cache as well, which does no harm.
@@ -45,28 +48,51 @@ func (e *expected) hash(namespace, secret string) uint64 {
 	return maphash.Comparable(e.seed, [2]string{namespace, secret})
 }
 
-func (e *expected) note(namespace, secret string) {
-	key := e.hash(namespace, secret)
-	if e.has(key) {
+// identity is one object of all that ever were: another one of its name is another identity.
+func (e *expected) identity(object client.Object) uint64 {
+	return maphash.Comparable(e.seed, [3]string{object.GetNamespace(), object.GetName(), string(object.GetUID())})
+}
+
+// note is for every state of an identity that the cache is about to show.
+func (e *expected) note(identity client.Object) {
+	spec := partsOfIdentity(identity).spec
+	if spec == nil {
+		return
+	}
+	of, named := e.identity(identity), e.hash(identity.GetNamespace(), string(spec.SecretName))
+	e.mu.RLock()
+	before, known := e.names[of]
+	e.mu.RUnlock()
+	if known && before == named {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.held[key] = struct{}{}
+	e.drop(of)
+	e.names[of] = named
+	e.held[named]++
 }
 
-func (e *expected) has(key uint64) bool {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	_, ok := e.held[key]
-	return ok
+// drop forgets what an identity names. The caller holds the mutex.
+func (e *expected) drop(identity uint64) {
+	named, known := e.names[identity]
+	if !known {
+		return
+	}
+	delete(e.names, identity)
+	if e.held[named]--; e.held[named] == 0 {
+		delete(e.held, named)
+	}
 }
 
 func (e *expected) is(secret *corev1.Secret) bool {
-	return e.has(e.hash(secret.Namespace, secret.Name))
+	key := e.hash(secret.Namespace, secret.Name)
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.held[key] > 0
 }
 
-// forget is for an identity that is gone. One that names the same Secret is noted again when its status is written next.
+// forget is for an identity that is gone. Another one that names the same Secret still does, also one that has its name.
 func (e *expected) forget(object any) {
 	if gone, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
 		object = gone.Obj
@@ -75,10 +101,17 @@ func (e *expected) forget(object any) {
 	if !ok {
 		return
 	}
-	if spec := partsOfIdentity(identity).spec; spec != nil {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		delete(e.held, e.hash(identity.GetNamespace(), string(spec.SecretName)))
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.drop(e.identity(identity))
+}
+
+// replaced is for an identity in whose place the cache shows another one: no watch told of the deletion between them.
+func (e *expected) replaced(before, after any) {
+	old, isOld := before.(client.Object)
+	now, isNow := after.(client.Object)
+	if isOld && isNow && old.GetUID() != now.GetUID() {
+		e.forget(old)
 	}
 }
 
@@ -94,7 +127,7 @@ func (e *expected) informers(inner newInformer) newInformer {
 		out := inner(lists, object, resync, indexers)
 		if identity, ok := object.(client.Object); ok && partsOfIdentity(identity).spec != nil {
 			// It fails only where the informer has ended.
-			_, _ = out.AddEventHandler(toolscache.ResourceEventHandlerFuncs{DeleteFunc: e.forget})
+			_, _ = out.AddEventHandler(toolscache.ResourceEventHandlerFuncs{UpdateFunc: e.replaced, DeleteFunc: e.forget})
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			e.done = append(e.done, out.HasSyncedChecker())

@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +28,7 @@ import (
 
 // named is an identity that names a Secret, as the cache is shown it.
 func named(namespace, secret string) *v1alpha1.ClientIdentity {
-	return &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "app"},
+	return &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "app", UID: types.UID("uid of " + namespace + "/" + secret)},
 		Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{SecretName: v1alpha1.ObjectName(secret)}}}
 }
 
@@ -74,6 +76,116 @@ func TestTheCacheHoldsWhatAnIdentityNamesAndNothingElse(t *testing.T) {
 	}
 }
 
+// namer is an identity of a UID that names a Secret.
+func namer(uid, secret string) *v1alpha1.ClientIdentity {
+	out := named("shop", secret)
+	out.UID = types.UID(uid)
+	return out
+}
+
+func TestASecretIsExpectedAsLongAsAnyIdentityNamesIt(t *testing.T) {
+	t.Parallel()
+	// As the cache tells of them: a state of an identity is noted when it arrives, and a deletion is handled some time later.
+	for name, tc := range map[string]struct {
+		happens func(e *expected)
+		want    []string
+	}{
+		"one of two identities is deleted": {func(e *expected) {
+			e.note(namer("1", "a"))
+			e.note(namer("2", "a"))
+			e.forget(namer("1", "a"))
+		}, []string{"a"}},
+		"both are": {func(e *expected) {
+			e.note(namer("1", "a"))
+			e.note(namer("2", "a"))
+			e.forget(namer("1", "a"))
+			e.forget(namer("2", "a"))
+		}, nil},
+		"an identity is created anew before its deletion is handled": {func(e *expected) {
+			e.note(namer("1", "a"))
+			e.note(namer("1", "a"))
+			e.note(namer("2", "a"))
+			e.forget(namer("1", "a"))
+		}, []string{"a"}},
+		"a deletion is handled twice": {func(e *expected) {
+			e.note(namer("1", "a"))
+			e.note(namer("2", "a"))
+			e.forget(namer("1", "a"))
+			e.forget(toolscache.DeletedFinalStateUnknown{Key: "shop/app", Obj: namer("1", "a")})
+		}, []string{"a"}},
+		"an identity names another Secret": {func(e *expected) {
+			e.note(namer("1", "a"))
+			e.note(namer("1", "b"))
+		}, []string{"b"}},
+		"an identity names another Secret, and is deleted": {func(e *expected) {
+			e.note(namer("1", "a"))
+			e.note(namer("1", "b"))
+			e.forget(namer("1", "a"))
+		}, nil},
+		"no watch told of a deletion": {func(e *expected) {
+			e.note(namer("1", "a"))
+			e.note(namer("2", "b"))
+			e.replaced(namer("1", "a"), namer("2", "b"))
+		}, []string{"b"}},
+		"an identity is changed": {func(e *expected) {
+			e.note(namer("1", "a"))
+			e.replaced(namer("1", "a"), namer("1", "a"))
+		}, []string{"a"}},
+		"something else is deleted": {func(e *expected) {
+			e.note(namer("1", "a"))
+			e.forget(labelled("shop", "a"))
+			e.forget("shop/a")
+		}, []string{"a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newExpected()
+			tc.happens(e)
+			for _, secret := range []string{"a", "b"} {
+				if got, want := e.is(labelled("shop", secret)), slices.Contains(tc.want, secret); got != want {
+					t.Errorf("Secret %s is expected: %v, want %v", secret, got, want)
+				}
+			}
+			if len(e.held) != len(tc.want) || len(e.names) != len(tc.want) {
+				t.Errorf("%d Secrets of %d identities are remembered, want %d", len(e.held), len(e.names), len(tc.want))
+			}
+		})
+	}
+}
+
+// Identities of two kinds come and go while Secrets are looked up, in as many goroutines as there are informers, and more.
+func TestWhatIsExpectedIsExactWhateverHappensAtOnce(t *testing.T) {
+	t.Parallel()
+	e := newExpected()
+	var all sync.WaitGroup
+	for n := range 16 {
+		all.Go(func() {
+			for i := range 500 {
+				identity := namer(fmt.Sprint(n, "-", i), "shared")
+				e.note(identity)
+				if !e.is(labelled("shop", "shared")) {
+					t.Error("a Secret is not expected although an identity names it")
+				}
+				if i%2 == 0 || n > 0 {
+					e.forget(identity)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if len(e.held) != 1 || len(e.names) != 250 {
+		t.Errorf("%d Secrets of %d identities are remembered, want 1 of 250", len(e.held), len(e.names))
+	}
+	for i := range 500 {
+		if i%2 == 1 {
+			e.forget(namer(fmt.Sprint(0, "-", i), "shared"))
+		}
+	}
+	if len(e.held) != 0 || len(e.names) != 0 || e.is(labelled("shop", "shared")) {
+		t.Errorf("%d Secrets of %d identities are remembered, want none", len(e.held), len(e.names))
+	}
+}
+
 func TestTheCacheHoldsNothingOfAnIdentityThatIsNotRead(t *testing.T) {
 	t.Parallel()
 	identity := named("shop", "app-mtls")
@@ -95,7 +207,7 @@ func TestOneBundleOfAllIdentitiesIsHeldOnce(t *testing.T) {
 	c := newCommon()
 	hold := func(i int, bundle []byte) []byte {
 		name := fmt.Sprint("app-", i)
-		c.expected.note("shop", name)
+		c.expected.note(named("shop", name))
 		secret := labelled("shop", name)
 		secret.Data["ca.crt"] = bytes.Clone(bundle)
 		out, err := c.secret(secret)
@@ -165,7 +277,7 @@ func TestSecretsAreNeverListedInOnePiece(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"0", "", "17"} {
 		e, server := newExpected(), &pagedSecrets{n: 10*secretsPage + 1}
-		e.note("shop", "secret-100")
+		e.note(named("shop", "secret-100"))
 		// As a reflector asks.
 		answer, err := e.secrets(server).ListWithContext(t.Context(), metav1.ListOptions{ResourceVersion: version, Limit: 500})
 		if err != nil {

@@ -60,7 +60,10 @@ func partsOfIdentity(object client.Object) identityObject {
 func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	object := r.newObject()
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
-		return ctrl.Result{}, gone(err, func() { r.names.forget(r.rotator.Memory, object, request) })
+		return ctrl.Result{}, gone(err, func() {
+			r.names.forget(r.rotator.Memory, object, request)
+			r.secrets.held.release(nameOf(object, request))
+		})
 	}
 	r.names.note(r.rotator.Memory, object, request)
 	parts := partsOfIdentity(object)
@@ -142,7 +145,7 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 	for _, format := range parts.spec.Formats {
 		formats = append(formats, material.Format(format))
 	}
-	secrets := r.secrets.client(r.client, r.live)
+	secrets := r.secrets.client(nameOf(parts.object, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(parts.object)}), r.client, r.live)
 	return secretstore.NewPublished(secretstore.PublishedOptions{
 		Options: secretstore.Options{
 			Client: secrets, Live: r.live,

@@ -24,13 +24,18 @@ import (
 type ownWrites struct {
 	mu       sync.Mutex
 	versions map[client.ObjectKey]string
+	// held are the Secrets that the cache left out.
+	held *heldSecrets
 }
 
-func newOwnWrites() *ownWrites { return &ownWrites{versions: map[client.ObjectKey]string{}} }
+func newOwnWrites() *ownWrites {
+	return &ownWrites{versions: map[client.ObjectKey]string{}, held: newHeldSecrets()}
+}
 
-// client notes every Secret that it creates or updates, and reads past the cache where that has not seen the note yet.
-func (w *ownWrites) client(inner client.Client, live client.Reader) client.Client {
-	return secretClient{inner, live, w}
+// client is for the Secret of one owner. It notes every Secret that it creates or updates, and reads past the cache where that
+// has not seen the note yet, or has kept nothing of the Secret.
+func (w *ownWrites) client(owner string, inner client.Client, live client.Reader) client.Client {
+	return secretClient{inner, live, w, owner}
 }
 
 // others passes every event about a Secret of this kind of owner but that of our own last write, unless it changed hands.
@@ -97,15 +102,36 @@ type secretClient struct {
 	live client.Reader
 	// writes are those to note; nil where nobody reads what is written from a cache.
 	writes *ownWrites
+	// owner is who reads; empty beside nil writes.
+	owner string
 }
 
 // Get implements client.Reader.
 func (c secretClient) Get(ctx context.Context, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
 	err := c.Client.Get(ctx, key, o, append(options, client.DisableReadYourWritesConsistency)...)
-	if err == nil && c.writes != nil && c.writes.newer(o) {
-		return c.live.Get(ctx, key, o)
+	shown, ok := o.(*corev1.Secret)
+	if err != nil || c.writes == nil || !ok {
+		return err
 	}
-	return err
+	older, leftOut := c.writes.newer(o), secretstore.LeftOut(shown)
+	switch {
+	case !leftOut:
+		c.writes.held.release(c.owner)
+	case !older && c.writes.held.fill(c.owner, shown):
+		return nil
+	}
+	if !older && !leftOut {
+		return nil
+	}
+	var read corev1.Secret // an answer is merged into what is there already
+	if err := c.live.Get(ctx, key, &read); err != nil {
+		return err
+	}
+	read.DeepCopyInto(shown)
+	if leftOut {
+		return c.writes.held.keep(c.owner, &read)
+	}
+	return nil
 }
 
 // Create implements client.Writer.

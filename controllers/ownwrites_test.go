@@ -79,7 +79,7 @@ func TestACacheOlderThanOurLastWriteIsReadPast(t *testing.T) {
 				w.note(at(tc.written))
 			}
 			var got corev1.Secret
-			if err := w.client(cached, live).Get(t.Context(), client.ObjectKeyFromObject(at("")), &got); err != nil || got.ResourceVersion != tc.want {
+			if err := w.client("app", cached, live).Get(t.Context(), client.ObjectKeyFromObject(at("")), &got); err != nil || got.ResourceVersion != tc.want {
 				t.Errorf("read %q, %v; want %q", got.ResourceVersion, err, tc.want)
 			}
 		})
