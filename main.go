@@ -69,6 +69,7 @@ func run(arguments []string) error {
 	rights := access.New(wall)
 	config.Wrap(apiClock.Wrap)
 	config.Wrap(rights.Wrap)
+	config.Wrap(controllers.BoundAnswers)
 	config.QPS, config.Burst = flags.qps, int(2*flags.qps)
 	config.UserAgent = "rekey/" + version
 	options, err := managerOptions(flags, rights)

@@ -59,6 +59,10 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 	if current != nil {
 		found.news = append(found.news, r.newsOf(ctx, login, cluster, before, outcome)...)
 	}
+	if status.Previous != nil && outcome.Snapshot.Ledger.Previous == nil {
+		// Whether it is refused could not be read.
+		found.wakeAt = earliestOf(found.wakeAt, outcome.Observation.Now.Add(lookAgainBroken))
+	}
 	return found
 }
 
@@ -179,8 +183,11 @@ func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin,
 			// It was retired, and has become the current one since, in this very pass: what is refused now is the other one.
 			slot = otherSlot(login, slot)
 		}
-		if r.isRetired(ctx, login, cluster, slot, outcome) {
+		switch retired, known := r.isRetired(ctx, login, cluster, slot, outcome); {
+		case retired:
 			out = append(out, news{v1alpha1.ReasonRetired, actionRetire, r.retiredNews(ctx, login, cluster, slot)})
+		case !known:
+			object.Status.Previous = before.Previous // told as soon as the server says so, also by another process
 		}
 	}
 	return out
@@ -225,19 +232,26 @@ func otherSlot(login *databaseLogin, slot string) string {
 }
 
 // isRetired reports whether the slot's login was retired: by this pass, or by one that died before it could say so, and
-// then the server tells. A previous version that is missing from the ledger proves nothing.
-func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLogin, cluster, slot string, outcome Outcome) bool {
+// then the server tells. A previous version that is missing from the ledger proves nothing. known is false where the server
+// could not be asked.
+func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLogin, cluster, slot string, outcome Outcome) (retired, known bool) {
 	if slices.Contains(outcome.Performed, rotation.StepRetire) {
-		return true
+		return true, true
+	}
+	if slot == "" || slot == outcome.Snapshot.Ledger.Current.Slot {
+		return false, true
+	}
+	if login.session == nil {
+		return false, false
 	}
 	marked, ok := login.session.(credential.Marked)
-	if !ok || slot == "" || slot == outcome.Snapshot.Ledger.Current.Slot {
-		return false
+	if !ok {
+		return false, true
 	}
 	ref := r.ref(login.object, cluster)
 	ref.Slot = slot
 	mark, err := markOf(ctx, marked, ref)
-	return err == nil && mark.Owner == ref.Owner() && !mark.Open
+	return err == nil && mark.Owner == ref.Owner() && !mark.Open, err == nil
 }
 
 // retiredNews says that the login is refused now, and which of its sessions go on.

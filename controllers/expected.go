@@ -5,7 +5,6 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 	"hash/maphash"
 	"sync"
 	"time"
@@ -35,9 +34,6 @@ type expected struct {
 
 // identitiesPatience is how long Secrets wait for the identities to be listed, which may be forbidden.
 const identitiesPatience = 10 * time.Second
-
-// secretsPage is how many Secrets are asked for at once where they cannot be streamed: each may have a MiB.
-const secretsPage = 32
 
 func newExpected() *expected {
 	return &expected{seed: maphash.MakeSeed(), names: map[uint64]uint64{}, held: map[uint64]int{}}
@@ -162,33 +158,11 @@ func (e *expected) wait(ctx context.Context) {
 // pages lists all Secrets, a few at a time, and keeps of each what the cache will keep. An API server that cannot stream a list
 // would answer with all of them in one piece, which may be larger than what this process may hold.
 func (e *expected) pages(ctx context.Context, inner toolscache.ListerWatcherWithContext, options metav1.ListOptions) (runtime.Object, error) {
-	// Version 0 is answered from a cache that knows no pages.
-	options.Limit = secretsPage
-	if options.ResourceVersion == "0" {
-		options.ResourceVersion, options.ResourceVersionMatch = "", ""
-	}
-	all := &corev1.SecretList{}
-	for {
-		answer, err := inner.ListWithContext(ctx, options)
-		if err != nil {
-			return nil, err
-		}
-		page, ok := answer.(*corev1.SecretList)
-		if !ok {
-			return nil, fmt.Errorf("listing Secrets: the answer is a %T", answer)
-		}
-		for i := range page.Items {
-			if _, err := e.strip(&page.Items[i]); err != nil {
-				return nil, err
-			}
-			all.Items = append(all.Items, page.Items[i])
-		}
-		all.TypeMeta, all.ListMeta = page.TypeMeta, page.ListMeta
-		if page.Continue == "" {
-			return all, nil
-		}
-		options.Continue, options.ResourceVersion, options.ResourceVersionMatch = page.Continue, "", ""
-	}
+	pages := secretPages{inner: inner, limit: secretsPage}
+	return pages.list(ctx, options, func(secret *corev1.Secret) error {
+		_, err := e.strip(secret)
+		return err
+	})
 }
 
 // strip takes out of a Secret what the cache does not keep.

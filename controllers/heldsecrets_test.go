@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -103,7 +104,7 @@ func TestASecretThatTheCacheLeftOutIsReadOnce(t *testing.T) {
 	expect("after it was changed", "app", 1)
 	w.api.UID = "another uid"
 	expect("after it was created anew", "app", 1)
-	w.writes.held.release("app")
+	w.writes.release("app")
 	expect("after its identity was deleted", "app", 1)
 	w.whole = true
 	expect("when the cache has it", "app", 0)
@@ -123,10 +124,10 @@ func TestWhatIsReadPastTheCacheIsWhatTheAPIServerHas(t *testing.T) {
 	t.Parallel()
 	w := newLeftOutWorld()
 	w.whole = true
-	w.writes.note(&corev1.Secret{ObjectMeta: *w.api.ObjectMeta.DeepCopy()})
+	w.writes.note("app", &corev1.Secret{ObjectMeta: *w.api.ObjectMeta.DeepCopy()})
 	var got corev1.Secret
 	cached := w.reader("app")
-	w.writes.versions[client.ObjectKeyFromObject(w.api)] = "9"
+	w.writes.versions[client.ObjectKeyFromObject(w.api)] = ownWrite{"app", "9"}
 	got.Data = map[string][]byte{"stale": []byte("from the cache")}
 	if err := cached.Get(t.Context(), client.ObjectKeyFromObject(w.api), &got); err != nil {
 		t.Fatal(err)
@@ -140,16 +141,17 @@ func TestAnIdentityThatIsGoneLeavesNothingHeld(t *testing.T) {
 	w := newWorld(t)
 	held := w.shared.secrets.held
 	request := ctrl.Request{NamespacedName: types.NamespacedName{Namespace: w.namespace, Name: "gone"}}
-	for _, kind := range []client.Object{named(w.namespace, "a")} {
+	for _, kind := range []client.Object{&v1alpha1.ClientIdentity{}, &v1alpha1.ServerIdentity{}} {
 		if err := held.keep(nameOf(kind, request), labelled(w.namespace, "a")); err != nil {
 			t.Fatal(err)
 		}
+		w.shared.secrets.note(nameOf(kind, request), labelled(w.namespace, "a"))
 		if _, err := w.shared.reconcilerOf(kind).Reconcile(t.Context(), request); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(held.byOwner) != 0 {
-		t.Errorf("%d Secrets are held for nobody", len(held.byOwner))
+	if writes := w.shared.secrets; len(held.byOwner)+len(writes.versions)+len(writes.byOwner) != 0 {
+		t.Errorf("%d Secrets are held, and %d writes remembered, for nobody", len(held.byOwner), len(writes.versions))
 	}
 }
 
@@ -163,7 +165,7 @@ func TestHeldSecretsAreSafeForConcurrentUse(t *testing.T) {
 				owner := fmt.Sprint("app-", (n+i)%4)
 				w.read(t, owner)
 				if i%10 == 0 {
-					w.writes.held.release(owner)
+					w.writes.release(owner)
 				}
 			}
 		})

@@ -62,7 +62,7 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
 		return ctrl.Result{}, gone(err, func() {
 			r.names.forget(r.rotator.Memory, object, request)
-			r.secrets.held.release(nameOf(object, request))
+			r.secrets.release(nameOf(object, request))
 		})
 	}
 	r.names.note(r.rotator.Memory, object, request)

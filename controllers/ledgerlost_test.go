@@ -4,11 +4,16 @@
 package controllers
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -146,5 +151,71 @@ func TestARetirementIsToldOnlyWhereTheLoginIsClosed(t *testing.T) {
 	w.settle(object, 5)
 	if told := w.events(); with(told, "Retired") || !w.open("orders_app_a") {
 		t.Errorf("told %q; the previous login is open: %t", told, w.open("orders_app_a"))
+	}
+}
+
+// unmarked is a server whose marks cannot be read.
+type unmarked struct{ *backendtest.Fake }
+
+// Open implements backend.Backend.
+func (u unmarked) Open(ctx context.Context, target backend.Target) (backend.Session, error) {
+	session, err := u.Fake.Open(ctx, target)
+	return unmarkedSession{session}, err
+}
+
+type unmarkedSession struct{ backend.Session }
+
+// Marker implements credential.Marked.
+func (unmarkedSession) Marker(context.Context, credential.Ref) (credential.Marker, error) {
+	return credential.Marker{}, errors.New("permission denied for table pg_shdescription")
+}
+
+// A process closes the previous login and dies before it can say so. The next one cannot ask the server at first, and may die
+// as well: Retired is told once, by whoever can ask.
+func TestARetirementIsToldLaterWhereTheServerCannotBeAskedAtFirst(t *testing.T) {
+	for name, hinder := range map[string]func(w *world){
+		"the mark cannot be read": func(w *world) { w.backends[v1alpha1.EnginePostgreSQL] = unmarked{w.database} },
+		"there is no session":     func(w *world) { delete(w.backends, v1alpha1.EnginePostgreSQL) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, object := overlapping(t)
+			w.fail = func(of write) error {
+				if of.verb == "update status" && of.kind == "DatabaseCredential" && !w.open("orders_app_a") {
+					return errors.New("the process is dead")
+				}
+				return nil
+			}
+			w.step(2 * time.Hour)
+			for range 3 {
+				w.reconcile(object)
+			}
+			w.fail = nil
+			if w.open("orders_app_a") || with(w.events(), "Retired") {
+				t.Fatal("the previous login was not closed in silence")
+			}
+			hinder(w)
+			w.cut = true // whoever cannot ask does not know that the login is closed
+			for range 3 {
+				w.restart()
+				result := w.reconcile(object)
+				if object.Status.Previous == nil || result.RequeueAfter > time.Minute {
+					t.Errorf("status.previous is %v, and the server is asked again after %s", object.Status.Previous, result.RequeueAfter)
+				}
+				w.step(time.Minute)
+			}
+			w.cut = false
+			w.backends[v1alpha1.EnginePostgreSQL] = w.database
+			w.step(5 * time.Minute)
+			w.settle(object, 5)
+			told := 0
+			for _, event := range w.events() {
+				if strings.HasPrefix(event, "Normal Retired") {
+					told++
+				}
+			}
+			if told != 1 || object.Status.Previous != nil {
+				t.Errorf("Retired was told %d times, and status.previous is %v", told, object.Status.Previous)
+			}
+		})
 	}
 }

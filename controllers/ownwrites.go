@@ -20,16 +20,21 @@ import (
 
 // ownWrites remembers what the API server made of our last write of each Secret, so that the watch which shows us that very
 // write wakes nobody: the pass that wrote it has seen it already. Everything else that happens to the Secret has another
-// resourceVersion. Where the event comes before the answer, one pass is made for nothing.
+// resourceVersion. Where the event comes before the answer, one pass is made for nothing. A webhook may hide a Secret from the
+// watch, so that its event never comes: of each owner one write is remembered, and none of an owner that is gone.
 type ownWrites struct {
 	mu       sync.Mutex
-	versions map[client.ObjectKey]string
+	versions map[client.ObjectKey]ownWrite
+	byOwner  map[string]client.ObjectKey
 	// held are the Secrets that the cache left out.
 	held *heldSecrets
 }
 
+// ownWrite is the resourceVersion that a write of the owner's Secret left.
+type ownWrite struct{ owner, version string }
+
 func newOwnWrites() *ownWrites {
-	return &ownWrites{versions: map[client.ObjectKey]string{}, held: newHeldSecrets()}
+	return &ownWrites{versions: map[client.ObjectKey]ownWrite{}, byOwner: map[string]client.ObjectKey{}, held: newHeldSecrets()}
 }
 
 // client is for the Secret of one owner. It notes every Secret that it creates or updates, and reads past the cache where that
@@ -54,13 +59,24 @@ func (w *ownWrites) others(kind string) predicate.Predicate {
 	}
 }
 
-func (w *ownWrites) note(o client.Object) {
+func (w *ownWrites) note(owner string, o client.Object) {
 	if _, ok := o.(*corev1.Secret); !ok {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.versions[client.ObjectKeyFromObject(o)] = strings.Clone(o.GetResourceVersion())
+	key := client.ObjectKeyFromObject(o)
+	w.drop(key)
+	if before, ok := w.byOwner[owner]; ok {
+		w.drop(before)
+	}
+	w.versions[key], w.byOwner[owner] = ownWrite{owner, strings.Clone(o.GetResourceVersion())}, key
+}
+
+// drop forgets the last write of a Secret. The caller holds the mutex.
+func (w *ownWrites) drop(key client.ObjectKey) {
+	delete(w.byOwner, w.versions[key].owner)
+	delete(w.versions, key)
 }
 
 // was tells whether that is what our last write left. It is asked once for each event, and then forgets the write: the same
@@ -69,28 +85,38 @@ func (w *ownWrites) was(o client.Object) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	key := client.ObjectKeyFromObject(o)
-	if version, ok := w.versions[key]; !ok || version != o.GetResourceVersion() {
+	if last, ok := w.versions[key]; !ok || last.version != o.GetResourceVersion() {
 		return false
 	}
-	delete(w.versions, key)
+	w.drop(key)
 	return true
 }
 
 func (w *ownWrites) forget(o client.Object) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.versions, client.ObjectKeyFromObject(o))
+	w.drop(client.ObjectKeyFromObject(o))
+}
+
+// release is for an owner that is gone.
+func (w *ownWrites) release(owner string) {
+	w.held.release(owner)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if key, ok := w.byOwner[owner]; ok {
+		w.drop(key)
+	}
 }
 
 // newer reports whether our last write of the Secret is newer than the copy that a cache shows.
 func (w *ownWrites) newer(o client.Object) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	version, ok := w.versions[client.ObjectKeyFromObject(o)]
+	last, ok := w.versions[client.ObjectKeyFromObject(o)]
 	if !ok {
 		return false
 	}
-	order, err := resourceversion.CompareResourceVersion(version, o.GetResourceVersion())
+	order, err := resourceversion.CompareResourceVersion(last.version, o.GetResourceVersion())
 	return err != nil || order > 0
 }
 
@@ -138,7 +164,7 @@ func (c secretClient) Get(ctx context.Context, key client.ObjectKey, o client.Ob
 func (c secretClient) Create(ctx context.Context, o client.Object, options ...client.CreateOption) error {
 	err := c.Client.Create(ctx, o, append(options, client.DisableReadYourWritesConsistency)...)
 	if err == nil && c.writes != nil {
-		c.writes.note(o)
+		c.writes.note(c.owner, o)
 	}
 	return err
 }
@@ -147,7 +173,7 @@ func (c secretClient) Create(ctx context.Context, o client.Object, options ...cl
 func (c secretClient) Update(ctx context.Context, o client.Object, options ...client.UpdateOption) error {
 	err := c.Client.Update(ctx, o, append(options, client.DisableReadYourWritesConsistency)...)
 	if err == nil && c.writes != nil {
-		c.writes.note(o)
+		c.writes.note(c.owner, o)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +26,7 @@ func TestOnlyOurOwnLastWriteWakesNobody(t *testing.T) {
 	const owner = kindClientIdentity + "/app"
 	w := newOwnWrites()
 	clients, servers := w.others(kindClientIdentity), w.others(kindServerIdentity)
-	w.note(secret("7", owner))
+	w.note("app", secret("7", owner))
 	// Both kinds watch Secrets, and either may be asked first.
 	if !servers.Create(event.CreateEvent{Object: secret("7", owner)}) {
 		t.Error("the watch of the other kind took the event for its own")
@@ -39,7 +40,7 @@ func TestOnlyOurOwnLastWriteWakesNobody(t *testing.T) {
 	if clients.Update(event.UpdateEvent{ObjectOld: secret("8", owner), ObjectNew: secret("8", owner)}) {
 		t.Error("an update that changes nothing wakes somebody")
 	}
-	w.note(secret("9", owner))
+	w.note("app", secret("9", owner))
 	if !clients.Update(event.UpdateEvent{ObjectOld: secret("8", kindClientIdentity+"/other"), ObjectNew: secret("9", owner)}) {
 		t.Error("whoever lost the Secret to us is not told")
 	}
@@ -76,7 +77,7 @@ func TestACacheOlderThanOurLastWriteIsReadPast(t *testing.T) {
 			})
 			w := newOwnWrites()
 			if tc.written != "" {
-				w.note(at(tc.written))
+				w.note("app", at(tc.written))
 			}
 			var got corev1.Secret
 			if err := w.client("app", cached, live).Get(t.Context(), client.ObjectKeyFromObject(at("")), &got); err != nil || got.ResourceVersion != tc.want {
@@ -84,4 +85,41 @@ func TestACacheOlderThanOurLastWriteIsReadPast(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A webhook may hide a Secret from the watch for ever: what was written is remembered once for each owner there is.
+func TestWritesThatNoWatchShowsAreNotRememberedForEver(t *testing.T) {
+	t.Parallel()
+	w := newOwnWrites()
+	write := func(owner, name string, version int) {
+		w.note(owner, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, ResourceVersion: fmt.Sprint(version)}})
+	}
+	expect := func(what string, want int) {
+		t.Helper()
+		if len(w.versions) != want || len(w.byOwner) != want {
+			t.Errorf("%s: %d writes of %d owners are remembered, want %d", what, len(w.versions), len(w.byOwner), want)
+		}
+	}
+	for i := range 1000 {
+		write("app", "app-mtls", i+1)
+	}
+	expect("many writes of one Secret", 1)
+	for i := range 1000 {
+		write("app", fmt.Sprint("app-", i), i+1)
+	}
+	expect("many Secrets that one owner named", 1)
+	for i := range 1000 {
+		write(fmt.Sprint("app-", i), "app-mtls", i+1)
+	}
+	expect("many owners that named one Secret, and another one", 2)
+	for i := range 1000 {
+		w.release(fmt.Sprint("app-", i))
+	}
+	w.release("app")
+	expect("all owners are gone", 0)
+	write("app", "app-mtls", 1)
+	w.release("other")
+	expect("another owner is gone", 1)
+	w.forget(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "app-mtls"}})
+	expect("the Secret is gone", 0)
 }

@@ -11,8 +11,6 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
-
-	"github.com/rekey/rekey/internal/recent"
 )
 
 // Bundle is a file of certificates as people have it: a chain, a set of trust anchors, the bundle of a distribution.
@@ -44,8 +42,8 @@ func (u Unreadable) String() string {
 	return shortened(name.String())
 }
 
-// bundles are the small files that were read last.
-var bundles = recent.New[Bundle](64)
+// bundles are the files that were read last.
+var bundles = remember[Bundle](64)
 
 // ParseBundle reads a file of certificates that a person brings, at most 256 KiB and 500 certificates. It accepts what
 // OpenSSL accepts: text before, between and after the certificates, Windows line ends, certificates that are there twice; and a
@@ -54,7 +52,7 @@ var bundles = recent.New[Bundle](64)
 // that is why. The certificates may be shared with other callers: nobody may change one.
 func ParseBundle(data []byte) (Bundle, error) {
 	key := sha256.Sum256(data)
-	if known, ok := bundles.Get(key); ok {
+	if known, ok := bundles.get(key); ok {
 		return known, nil
 	}
 	blocks, err := certificateBlocks(data, true)
@@ -76,9 +74,7 @@ func ParseBundle(data []byte) (Bundle, error) {
 	if len(out.Certificates) == 0 {
 		return Bundle{}, fmt.Errorf("holds no certificate that can be used: %s %w", out.Unreadable[0], out.Unreadable[0].Err)
 	}
-	if len(blocks) <= maxRemembered {
-		bundles.Put(key, out)
-	}
+	bundles.put(key, out, len(blocks))
 	return out, nil
 }
 

@@ -32,26 +32,52 @@ const (
 const Backdate = 5 * time.Minute
 
 // parsed are the certificates that were read last. Those of an authority come with every certificate that it signs.
-var parsed = recent.New[[]*x509.Certificate](128)
+var parsed = remember[[]*x509.Certificate](128)
 
-// maxRemembered certificates of one file: a bundle of hundreds takes megabytes when it is parsed.
-const maxRemembered = 50
+// maxRemembered certificates of one file are remembered with many others. A bundle of hundreds takes a megabyte or more when it
+// is parsed, and a reconcile reads it several times: only the last few of these are remembered, between largeFiles and twice as
+// many.
+const (
+	maxRemembered = 50
+	largeFiles    = 2
+)
+
+// remembered are what was read last of small files and of large ones.
+type remembered[V any] struct{ small, large *recent.Answers[V] }
+
+func remember[V any](small int) remembered[V] {
+	return remembered[V]{recent.New[V](small), recent.New[V](largeFiles)}
+}
+
+func (r remembered[V]) get(key recent.Digest) (V, bool) {
+	if value, ok := r.small.Get(key); ok {
+		return value, true
+	}
+	return r.large.Get(key)
+}
+
+// put remembers a file of so many certificates.
+func (r remembered[V]) put(key recent.Digest, value V, certificates int) {
+	if certificates <= maxRemembered {
+		r.small.Put(key, value)
+		return
+	}
+	r.large.Put(key, value)
+}
 
 // ParseCertificates reads certificates in PEM, as rekey writes them: at most 256 KiB and 500 certificates, nothing but
 // certificates, and nothing after the last one. They may be shared with other callers: nobody may change one. For files
 // that people bring there is ParseBundle.
 func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 	key := sha256.Sum256(data)
-	if known, ok := parsed.Get(key); ok {
+	if known, ok := parsed.get(key); ok {
 		return slices.Clone(known), nil
 	}
 	certificates, err := parseCertificates(data)
 	if err != nil {
 		return nil, err
 	}
-	if len(certificates) <= maxRemembered {
-		parsed.Put(key, slices.Clone(certificates))
-	}
+	parsed.put(key, slices.Clone(certificates), len(certificates))
 	return certificates, nil
 }
 

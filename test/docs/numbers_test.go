@@ -73,9 +73,9 @@ var held = map[string]map[string][]string{
 		"reads on for # at most":                         {"internal/metricsauth.allowedFor"},
 	},
 	"docs/design/0006-cached-secrets-without-keys.md": {
-		"no value of more than # stays":             {"internal/secretstore.mostKept as bytes"},
-		"when the identities are known, or after #": {"controllers.identitiesPatience"},
-		"or listed # at a time":                     {"controllers.secretsPage"},
+		"no value of more than # stays":                     {"internal/secretstore.mostKept as bytes"},
+		"when the identities are known, or after #":         {"controllers.identitiesPatience"},
+		"or listed # at a time (up to # if they are small)": {"controllers.secretsPage", "controllers.largestSecretsPage"},
 	},
 	"docs/runbooks/README.md": {
 		"is tried again after #, then after twice as long each time, up to a bound: # where nothing valid is published, # where there is no deadline or it is near, # where": {

@@ -100,11 +100,22 @@ type admissionLife struct {
 	identity *v1alpha1.ClientIdentity
 	login    *v1alpha1.DatabaseCredential
 	all      []client.Object
+	// gate is turned together with refuse; words are what one condition says while writes are refused.
+	gate  func(shut bool)
+	words []string
+}
+
+// shut has the writes refused, or admitted, from now on.
+func (l *admissionLife) shut(refuse bool) {
+	l.refuse = refuse
+	if l.gate != nil {
+		l.gate(refuse)
+	}
 }
 
 func refusedLife(t *testing.T, target func(world.Request) bool, from int, answer metav1.Status, policy v1alpha1.DeletionPolicy) int {
 	t.Helper()
-	l := &admissionLife{scene: newScene(t), identity: anIdentity("app"), login: aCredential("orders"), refuse: true}
+	l := &admissionLife{scene: newScene(t), identity: anIdentity("app"), login: aCredential("orders"), refuse: true, words: []string{`"` + denierName + `"`}}
 	l.identity.Spec.DeletionPolicy, l.login.Spec.DeletionPolicy = policy, policy
 	l.h = startWebhook(t, l.World, denierName)
 	l.h.set(func(*admissionv1.AdmissionRequest) *metav1.Status {
@@ -165,7 +176,7 @@ func (l *admissionLife) unharmed() {
 	}
 }
 
-// named looks for one condition that names the webhook. What refuses every status cannot be told in one.
+// named looks for one condition that names what refuses. What refuses every status cannot be told in one.
 func (l *admissionLife) named(phase string) {
 	l.t.Helper()
 	said, statuses := "", false
@@ -177,10 +188,10 @@ func (l *admissionLife) named(phase string) {
 	for _, what := range []string{"update status", "every write of anything"} {
 		statuses = statuses || strings.Contains(l.t.Name(), strings.ReplaceAll(what, " ", "_"))
 	}
-	if statuses || strings.Contains(l.t.Name(), "update_the_status") || strings.Contains(said, `"`+denierName+`"`) || l.healthy() {
+	if statuses || strings.Contains(l.t.Name(), "update_the_status") || with([]string{said}, l.words...) || l.healthy() {
 		return
 	}
-	l.t.Errorf("%s: no condition names the webhook:%s", phase, said)
+	l.t.Errorf("%s: no condition says %q:%s", phase, l.words, said)
 }
 
 func (l *admissionLife) healthy() bool {
@@ -196,7 +207,7 @@ func (l *admissionLife) healthy() bool {
 // mended admits everything: all goes on without help.
 func (l *admissionLife) mended() {
 	l.t.Helper()
-	l.refuse = false
+	l.shut(false)
 	begun := l.Clock.Now()
 	for range 2 { // what waited for another object comes second
 		for _, o := range l.all {
@@ -219,7 +230,7 @@ func (l *admissionLife) mended() {
 // end deletes the objects while the webhook refuses again.
 func (l *admissionLife) end() {
 	l.t.Helper()
-	l.refuse = true
+	l.shut(true)
 	l.Events()
 	l.Delete(l.login)
 	l.Delete(l.identity)
@@ -229,7 +240,7 @@ func (l *admissionLife) end() {
 	if err == nil && !strings.Contains(l.t.Name(), "finalizer") && !strings.Contains(l.t.Name(), "every_write_of_anything") {
 		l.t.Errorf("the credential is still there:%s", describe(l.login))
 	}
-	l.refuse = false
+	l.shut(false)
 	for range 3 {
 		l.live(l.login, 2*time.Minute)
 	}
