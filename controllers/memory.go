@@ -78,8 +78,12 @@ func (s *seldom) empty() bool {
 }
 
 // issueFloor is the least time between two versions of a source without a ledger. Its Secret is all there is: somebody who
-// writes something else there again and again would otherwise have a new key made each time.
-const issueFloor = 10 * time.Second
+// writes something else there again and again would otherwise have a new key made each time. Once that counts as a fight,
+// fightFloor is.
+const (
+	issueFloor = 10 * time.Second
+	fightFloor = time.Minute
+)
 
 // candidate is what this process heard of the pending version.
 type candidate struct {

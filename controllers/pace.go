@@ -60,7 +60,7 @@ func (h heals) next() time.Time {
 }
 
 // calm is when the fight counts as over.
-func (h heals) calm() time.Time { return h.next().Add(h.next().Sub(h.last) + time.Minute) }
+func (h heals) calm() time.Time { return h.next().Add(h.next().Sub(h.last) + 2*fightFloor) }
 
 // at forgets a fight that is over, or that a clock has run away from.
 func (h heals) at(now time.Time) heals {
@@ -101,11 +101,19 @@ func (p *pass) fight() error {
 
 // untilIssue is how long it is until a source without a ledger may make another version; 0 or less where it may.
 func (p *pass) untilIssue(now time.Time) time.Duration {
-	wait := issueFloor - now.Sub(p.memo.issued)
-	if p.Traits.Remote || p.memo.issued.IsZero() || wait > issueFloor {
+	floor := p.issueFloor(now)
+	wait := floor - now.Sub(p.memo.issued)
+	if p.Traits.Remote || p.memo.issued.IsZero() || wait > floor {
 		return 0
 	}
 	return wait
+}
+
+func (p *pass) issueFloor(now time.Time) time.Duration {
+	if p.memo.heals.at(now).count >= freeHeals {
+		return fightFloor
+	}
+	return issueFloor
 }
 
 // issuedAgain notes when a certificate was published. Where this process published one before, and it was gone or damaged

@@ -95,7 +95,7 @@ func (p *pass) propose(ctx context.Context) error {
 			return err
 		}
 		return fault.Pending(wait, fmt.Errorf("the last certificate was issued at %s; the next one is issued no sooner than %s later",
-			instant(p.memo.issued), issueFloor))
+			instant(p.memo.issued), p.issueFloor(o.Now)))
 	}
 	if err := p.owned(ctx); err != nil {
 		return during(err, "making version %d", v.Seq)
