@@ -88,16 +88,16 @@ func (c capability) barred(login, owner, database string) error {
 	return nil
 }
 
-// crowded is which limit of connections is used up, where the catalog says so.
-func (c capability) crowded(login, database string) error {
-	text := "the server has no connection left: raise max_connections, or end idle sessions"
+// crowded is which limit of connections is used up: as the catalog says, or else as the refusal of the login says.
+func (c capability) crowded(refused *failure, login, database string) error {
+	text := refused.crowded(login, database)
 	switch {
 	case c.limit > 0 && c.sessions >= c.limit:
-		text = fmt.Sprintf("all %d connections that login %q may have are in use: ALTER ROLE %s CONNECTION LIMIT -1", c.limit, login, ident(login))
+		text = fmt.Sprintf("all %d connections that login %q may have are in use: ALTER ROLE %s CONNECTION LIMIT -1 (SQLSTATE 53300)", c.limit, login, ident(login))
 	case c.room > 0 && c.inUse >= c.room:
-		text = fmt.Sprintf("all %d connections that database %q admits are in use: ALTER DATABASE %s CONNECTION LIMIT -1", c.room, database, ident(database))
+		text = fmt.Sprintf("all %d connections that database %q admits are in use: ALTER DATABASE %s CONNECTION LIMIT -1 (SQLSTATE 53300)", c.room, database, ident(database))
 	}
-	return fault.Transient(fault.ServerNotReady, errors.New(text+" (SQLSTATE 53300)"))
+	return fault.Transient(fault.ServerNotReady, errors.New(text))
 }
 
 // judge decides what a confirmed refusal means. A refused password is Rejected. So is a login that lacks what Stage gives:
@@ -141,7 +141,7 @@ func (s *session) judge(ctx context.Context, ref credential.Ref, login string, f
 		return credential.Rejected, fault.Permanent(fault.LoginForbidden, fmt.Errorf("%s: the session is of %q and acts as %q, where it must act as %q: look for what changes the role at login, such as a pooler or an event trigger ON login",
 			doing, found.session, found.current, owner))
 	case found.failure.code == "53300":
-		return credential.Unknown, fmt.Errorf("%s: %w", doing, c.crowded(login, database))
+		return credential.Unknown, fmt.Errorf("%s: %w", doing, c.crowded(found.failure, login, database))
 	}
 	return credential.Unknown, s.clientFault(found.failure, login)
 }

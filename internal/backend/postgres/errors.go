@@ -58,6 +58,8 @@ const (
 type failure struct {
 	kind kind
 	code string // SQLSTATE, for failedServer
+	// routine of the server's source that reported it, which unlike its words is in no language; often empty.
+	routine string
 	text string // for failedAddress, failedCertificate, failedBinding and failedRefusal
 	// stage of the login, and whether the server asked for a client certificate in the TLS handshake.
 	stage             stage
@@ -138,7 +140,7 @@ func diagnose(err error, watch *authWatch) *failure {
 
 func diagnoseAny(err error, watch *authWatch) *failure {
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return &failure{kind: failedServer, code: sqlstate(answer.Code)}
+		return &failure{kind: failedServer, code: sqlstate(answer.Code), routine: answer.Routine}
 	}
 	if watch != nil && watch.stage() == stageProven && timedOut(err) {
 		return &failure{kind: failedRefusal, text: watch.patience.String()}

@@ -200,13 +200,22 @@ func (f *failure) entrance(login string) string {
 	return "check pg_hba.conf, or " + open
 }
 
-// crowded says which limit of connections may be reached, by how far the login had come.
+// crowded says which limit of connections is reached: by the routine of PostgreSQL that refused, or else by how far the login
+// had come.
 func (f *failure) crowded(login, database string) string {
 	text := "the server has no connection left (SQLSTATE 53300): "
-	if f.stage == stageGreeted {
+	ofLogin, ofDatabase := fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT -1", ident(login)), fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT -1", ident(database))
+	switch {
+	case f.routine == "InitPostgres":
+		return "the only connections left are those that superuser_reserved_connections and reserved_connections reserve (SQLSTATE 53300): end idle sessions, or raise max_connections"
+	case f.routine == "InitializeSessionUserId":
+		return fmt.Sprintf("all connections that login %q may have are in use (SQLSTATE 53300): ", login) + ofLogin
+	case f.routine == "CheckMyDatabase":
+		return fmt.Sprintf("all connections that database %q admits are in use (SQLSTATE 53300): ", database) + ofDatabase
+	case f.stage == stageGreeted:
 		return text + "raise max_connections, or end idle sessions"
 	}
-	return text + fmt.Sprintf("check max_connections and the limits: ALTER ROLE %s CONNECTION LIMIT -1, ALTER DATABASE %s CONNECTION LIMIT -1", ident(login), ident(database))
+	return text + "check max_connections and the limits: " + ofLogin + ", " + ofDatabase
 }
 
 // clientFault explains why a login of the credential could not log in, other than by a wrong password.
