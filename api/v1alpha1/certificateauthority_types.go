@@ -13,7 +13,7 @@ type ManagedAuthority struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="!self.matches('[[:cntrl:]]')",message="must not hold control characters"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[[:cntrl:]]')",message="must not contain control characters"
 	CommonName string `json:"commonName,omitempty"`
 	// keyAlgorithm of the authority's key. ECDSA-P256 by default.
 	// +optional
@@ -36,7 +36,7 @@ type KeyPairAuthority struct{}
 // NamePattern is a name in which * stands for any run of characters.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=253
-// +kubebuilder:validation:XValidation:rule="!self.matches('[[:cntrl:]]')",message="must not hold control characters"
+// +kubebuilder:validation:XValidation:rule="!self.matches('[[:cntrl:]]')",message="must not contain control characters"
 type NamePattern string
 
 // DNSPattern is a DNS name in which * stands for exactly one label.
@@ -77,7 +77,7 @@ type Constraints struct {
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	CommonNames []NamePattern `json:"commonNames,omitempty"`
-	// organizations that are allowed; * stands for any run of characters. Servers authorise on the organization, so list
+	// organizations that are allowed; * stands for any run of characters. Servers authorize based on the organization, so list
 	// what is needed and no more.
 	// +optional
 	// +listType=set
@@ -113,25 +113,25 @@ type Constraints struct {
 }
 
 // AuthoritySpec says where an authority's key comes from and what it may sign.
-// +kubebuilder:validation:XValidation:rule="has(self.managed) != has(self.keyPair) || (oldSelf.hasValue() && has(self.managed) == has(oldSelf.value().managed) && has(self.keyPair) == has(oldSelf.value().keyPair))",optionalOldSelf=true,message="exactly one of managed (rekey makes the key) and keyPair (you bring it) must be set"
-// +kubebuilder:validation:XValidation:rule="!has(self.keyPair) || !has(self.deletionPolicy) || self.deletionPolicy == 'Retain' || (oldSelf.hasValue() && has(oldSelf.value().keyPair) && has(oldSelf.value().deletionPolicy) && self.deletionPolicy == oldSelf.value().deletionPolicy)",optionalOldSelf=true,message="deletionPolicy must be Retain with keyPair: rekey never deletes a key that you brought"
-// +kubebuilder:validation:XValidation:rule="has(self.managed) == has(oldSelf.managed)",message="managed and keyPair cannot be exchanged for one another: make an authority with another name"
+// +kubebuilder:validation:XValidation:rule="has(self.managed) != has(self.keyPair) || (oldSelf.hasValue() && has(self.managed) == has(oldSelf.value().managed) && has(self.keyPair) == has(oldSelf.value().keyPair))",optionalOldSelf=true,message="exactly one of managed (rekey creates the key) and keyPair (you provide it) must be set"
+// +kubebuilder:validation:XValidation:rule="!has(self.keyPair) || !has(self.deletionPolicy) || self.deletionPolicy == 'Retain' || (oldSelf.hasValue() && has(oldSelf.value().keyPair) && has(oldSelf.value().deletionPolicy) && self.deletionPolicy == oldSelf.value().deletionPolicy)",optionalOldSelf=true,message="deletionPolicy must be Retain with keyPair: rekey never deletes a key that you provided"
+// +kubebuilder:validation:XValidation:rule="has(self.managed) == has(oldSelf.managed)",message="managed cannot be replaced with keyPair, or keyPair with managed: create an authority with another name"
 type AuthoritySpec struct {
-	// deletionPolicy says what becomes of a managed authority's Secret when this object is deleted: Retain (default) or
+	// deletionPolicy determines what happens to a managed authority's Secret when this object is deleted: Retain (default) or
 	// Delete. With Delete every certificate of this authority stops being renewable.
 	// +optional
 	// +default="Retain"
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
-	// managed lets rekey make the key, once. It cannot be changed afterwards.
+	// managed lets rekey create the key, once. It is immutable.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self.commonName == oldSelf.commonName && self.keyAlgorithm == oldSelf.keyAlgorithm && (!self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.lifetime) == duration(oldSelf.lifetime))",message="managed cannot be changed, since the key is made once: make an authority with another name and secretName"
+	// +kubebuilder:validation:XValidation:rule="self.commonName == oldSelf.commonName && self.keyAlgorithm == oldSelf.keyAlgorithm && (!self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.lifetime) == duration(oldSelf.lifetime))",message="managed is immutable, because the key is created only once: create an authority with another name and secretName"
 	Managed *ManagedAuthority `json:"managed,omitempty"`
-	// keyPair takes a key that you bring in the Secret: tls.crt (chain allowed) and tls.key. It is never written to.
+	// keyPair uses a key that you provide in the Secret: tls.crt (chain allowed) and tls.key. rekey never writes to that Secret.
 	// +optional
 	KeyPair *KeyPairAuthority `json:"keyPair,omitempty"`
-	// secretName of the Secret with the authority's key pair. It cannot be changed.
+	// secretName of the Secret with the authority's key pair. It is immutable.
 	// +required
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName cannot be changed: make an authority with another name"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName is immutable: create an authority with another name"
 	SecretName ObjectName `json:"secretName,omitempty"`
 	// constraints on what the authority may sign. A type of name that is not listed is denied; {} denies them all.
 	// +required
@@ -141,7 +141,7 @@ type AuthoritySpec struct {
 // ClusterAuthoritySpec is an AuthoritySpec for all namespaces that are selected.
 type ClusterAuthoritySpec struct {
 	AuthoritySpec `json:",inline"`
-	// namespaceSelector says, by label, which namespaces may use the authority. Absent means none; {} means all.
+	// namespaceSelector selects, by label, the namespaces that may use the authority. Absent means none; {} means all.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])",message="each operator must be In, NotIn, Exists or DoesNotExist"
 	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, (e.operator in ['In', 'NotIn']) == (has(e.values) && size(e.values) > 0))",message="each expression with In or NotIn needs values, and none with Exists or DoesNotExist may have any"
@@ -182,8 +182,8 @@ type AuthorityStatus struct {
 	RenewalTime *metav1.Time `json:"renewalTime,omitempty"`
 }
 
-// CertificateAuthority signs the certificates of identities in its namespace. Whoever may read Secrets in the namespace
-// can sign too; a ClusterCertificateAuthority keeps its key in the operator's namespace.
+// CertificateAuthority signs the certificates of identities in its namespace. Anyone who can read Secrets in the
+// namespace can also sign with this CA; a ClusterCertificateAuthority keeps its key in the operator's namespace.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status

@@ -23,7 +23,7 @@ const (
 	ConditionRotating = "Rotating"
 	// ConditionSuspended: rotations are stopped by the spec or the policy. Only while True. Reason: Suspended.
 	ConditionSuspended = "Suspended"
-	// ConditionVerified: the published credential was proven at the remote end, when and where. True with LoggedIn; False
+	// ConditionVerified: the published credential was proven at the server, when and where. True with LoggedIn; False
 	// with CredentialRejected; Unknown with NotProven.
 	ConditionVerified = "Verified"
 	// ConditionPreviousInUse: sessions of the previous login are still open. Only while True. Reason: SessionsOpen.
@@ -86,14 +86,14 @@ const (
 
 // Warning reasons about references and Secrets. They are those of internal/fault.
 const (
-	// ReasonAuthorityNotFound: the authority that the identity names is not there, or does not admit this namespace. The
+	// ReasonAuthorityNotFound: the authority that the identity names does not exist, or does not admit this namespace. The
 	// two give the same answer, so that nobody can find out what exists.
 	ReasonAuthorityNotFound = "AuthorityNotFound"
 	// ReasonAuthorityNotReady: the authority is there, but cannot sign now.
 	ReasonAuthorityNotReady = "AuthorityNotReady"
-	// ReasonPolicyNotFound: the RotationPolicy that the spec names is not there.
+	// ReasonPolicyNotFound: the RotationPolicy that the spec names does not exist.
 	ReasonPolicyNotFound = "PolicyNotFound"
-	// ReasonServerNotFound: the DatabaseServer that the spec names is not there.
+	// ReasonServerNotFound: the DatabaseServer that the spec names does not exist.
 	ReasonServerNotFound = "ServerNotFound"
 	// ReasonSecretNotFound: a Secret that must be there is not.
 	ReasonSecretNotFound = "SecretNotFound"
@@ -101,7 +101,7 @@ const (
 	ReasonSecretNotAllowed = "SecretNotAllowed"
 	// ReasonSecretInvalid: a source Secret or ConfigMap lacks a key or holds something that cannot be parsed.
 	ReasonSecretInvalid = "SecretInvalid"
-	// ReasonSecretConflict: the target Secret belongs to somebody else.
+	// ReasonSecretConflict: the target Secret belongs to another owner.
 	ReasonSecretConflict = "SecretConflict"
 	// ReasonHostMismatch: the admin Secret names another server than the DatabaseServer that points to it.
 	ReasonHostMismatch = "HostMismatch"
@@ -155,17 +155,17 @@ const (
 	ReasonServerReadOnly = "ServerReadOnly"
 	// ReasonServerUnsupported: a version or an engine feature that rekey needs is missing.
 	ReasonServerUnsupported = "ServerUnsupported"
-	// ReasonDatabaseNotFound: the database that the spec names is not there.
+	// ReasonDatabaseNotFound: the database that the spec names does not exist.
 	ReasonDatabaseNotFound = "DatabaseNotFound"
-	// ReasonOwnerNotFound: the role that the logins act as is not there.
+	// ReasonOwnerNotFound: the role that the logins act as does not exist.
 	ReasonOwnerNotFound = "OwnerNotFound"
 	// ReasonOwnerForbidden: the owner role is not allowed by the server object, or is too powerful.
 	ReasonOwnerForbidden = "OwnerForbidden"
 	// ReasonUsernameForbidden: the login is a system user, or not allowed by the server object.
 	ReasonUsernameForbidden = "UsernameForbidden"
-	// ReasonLoginExists: somebody else made the login.
+	// ReasonLoginExists: the login was not created by rekey.
 	ReasonLoginExists = "LoginExists"
-	// ReasonLoginNotFound: the login is not there, and the spec says not to make it.
+	// ReasonLoginNotFound: the login does not exist, and the spec says not to create it.
 	ReasonLoginNotFound = "LoginNotFound"
 	// ReasonLoginForbidden: the right password, but the server does not let the login in (pg_hba, CONNECT, limits).
 	ReasonLoginForbidden = "LoginForbidden"

@@ -85,37 +85,37 @@ type DatabaseCredentialSpec struct {
 	// suspend stops rotations while true. Warnings go on.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
-	// serverRef names the server. It cannot be changed.
+	// serverRef names the server. It is immutable.
 	// +required
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="serverRef cannot be changed: make a new object"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="serverRef is immutable: create a new object"
 	ServerRef ServerReference `json:"serverRef,omitzero"`
-	// database that the login is for. It cannot be changed.
+	// database that the login is for. It is immutable.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_.$-]+$')",message="must be the name of a database: letters, digits, '_', '.', '$' and '-'"
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="database cannot be changed: make a new object"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="database is immutable: create a new object"
 	Database string `json:"database,omitempty"`
-	// username from which the logins are named: username_a and username_b. At most 61 characters. It cannot be changed.
+	// username from which the logins are named: username_a and username_b. At most 61 characters. It is immutable.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=61
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_.$-]*$')",message="must be the name of a role: letters, digits, '_', '.', '$' and '-', beginning with a letter or '_'"
 	// +kubebuilder:validation:XValidation:rule="!self.startsWith('pg_') && self != 'postgres'",message="system users are never rotated: postgres and names that begin with pg_ are refused; choose another username"
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="username cannot be changed: make a new object"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="username is immutable: create a new object"
 	Username string `json:"username,omitempty"`
-	// strategy is AlternatingUsers. It cannot be changed.
+	// strategy is AlternatingUsers. It is immutable.
 	// +required
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="strategy cannot be changed: make a new object"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="strategy is immutable: create a new object"
 	Strategy Strategy `json:"strategy,omitempty"`
 	// owner is the role that both logins act as, so that what one of them makes belongs to both. It must be there. It
-	// cannot be changed.
+	// is immutable.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_.$-]*$')",message="must be the name of a role: letters, digits, '_', '.', '$' and '-', beginning with a letter or '_'"
-	// +kubebuilder:validation:XValidation:rule="!self.startsWith('pg_') && self != 'postgres'",message="system roles are never an owner: postgres and names that begin with pg_ are refused; make a role for the application"
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="owner cannot be changed: make a new object"
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('pg_') && self != 'postgres'",message="system roles are never an owner: postgres and names that begin with pg_ are refused; create a role for the application"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="owner is immutable: create a new object"
 	Owner string `json:"owner,omitempty"`
 	// create says whether logins that are absent are made: Missing (default) or Never.
 	// +optional
@@ -130,9 +130,9 @@ type DatabaseCredentialSpec struct {
 	// +optional
 	RotationPolicyRef *LocalReference `json:"rotationPolicyRef,omitempty"`
 	// secretName of the Secret to write, of type servicebinding.io/postgresql with the keys type, provider, host, port,
-	// database, username, password, sslmode, certificates and uri. It cannot be changed.
+	// database, username, password, sslmode, certificates and uri. It is immutable.
 	// +required
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName cannot be changed: make a new object"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName is immutable: create a new object"
 	SecretName ObjectName `json:"secretName,omitempty"`
 	// secretTemplate is metadata for the Secret.
 	// +optional

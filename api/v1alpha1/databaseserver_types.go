@@ -61,7 +61,7 @@ type CAReference struct {
 // ServerTLS says how connections to a server are protected.
 // +kubebuilder:validation:MinProperties=1
 // +kubebuilder:validation:XValidation:rule="!(self.mode in ['VerifyCA', 'VerifyFull']) || has(self.caRef) || (oldSelf.hasValue() && self.mode == oldSelf.value().mode && !has(oldSelf.value().caRef))",optionalOldSelf=true,message="caRef must be set with mode VerifyCA and VerifyFull: it names the ConfigMap or Secret with the CA certificates of the server"
-// +kubebuilder:validation:XValidation:rule="self.mode in ['VerifyCA', 'VerifyFull'] || !has(self.caRef) || (oldSelf.hasValue() && self.mode == oldSelf.value().mode && has(oldSelf.value().caRef))",optionalOldSelf=true,message="caRef is only looked at with mode VerifyCA and VerifyFull: set one of these, or remove caRef"
+// +kubebuilder:validation:XValidation:rule="self.mode in ['VerifyCA', 'VerifyFull'] || !has(self.caRef) || (oldSelf.hasValue() && self.mode == oldSelf.value().mode && has(oldSelf.value().caRef))",optionalOldSelf=true,message="caRef is only used with mode VerifyCA and VerifyFull: set one of these, or remove caRef"
 type ServerTLS struct {
 	// mode of every connection: VerifyFull (default), VerifyCA, Require or Disable. The words mean what sslmode
 	// verify-full, verify-ca, require and disable mean for libpq.
@@ -90,7 +90,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_.*$-]+$')",message="must be the name of a role, in which * stands for any run of characters: letters, digits, '_', '.', '$', '-' and '*'"
 type RolePattern string
 
-// DatabaseServerSpec says where a server is, and what rekey may do there.
+// DatabaseServerSpec defines where a server is, and what rekey may do there.
 type DatabaseServerSpec struct {
 	// engine of the server: PostgreSQL.
 	// +required
@@ -100,7 +100,7 @@ type DatabaseServerSpec struct {
 	// +kubebuilder:validation:MinLength=3
 	// +kubebuilder:validation:MaxLength=259
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|[[][0-9A-Fa-f:.]+[]]):[0-9]{1,5}$')",message="must be host:port, such as orders-db.data:5432 or [fd00::1]:5432"
-	// +kubebuilder:validation:XValidation:rule="!self.startsWith('[') || !self.contains(']') || isIP(self.substring(1, self.indexOf(']')))",message="must hold an IPv6 address between the brackets, such as [fd00::1]:5432"
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('[') || !self.contains(']') || isIP(self.substring(1, self.indexOf(']')))",message="must contain an IPv6 address between the brackets, such as [fd00::1]:5432"
 	// +kubebuilder:validation:XValidation:rule="!self.matches(':[0-9]+$') || self.matches(':([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$')",message="must end in a port from 1 to 65535, such as orders-db.data:5432"
 	Address string `json:"address,omitempty"`
 	// tls says how connections are protected. {mode: Disable} is for networks that are protected otherwise.

@@ -62,7 +62,7 @@ type EmailAddress string
 // Organization is the O of a subject.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=64
-// +kubebuilder:validation:XValidation:rule="!self.matches('[[:cntrl:]]')",message="must not hold control characters"
+// +kubebuilder:validation:XValidation:rule="!self.matches('[[:cntrl:]]')",message="must not contain control characters"
 type Organization string
 
 // Format is a form in which the Secret holds the key and certificate in addition to the standard keys.
@@ -73,14 +73,14 @@ type Format string
 // sees halves of two versions.
 const FormatCombinedPEM Format = "CombinedPEM"
 
-// IdentitySpec is what a client and a server identity have in common.
-// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || !self.renewBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || (duration(self.lifetime) - duration(self.renewBefore) >= duration('1m') && (duration(self.lifetime) - duration(self.renewBefore)).getSeconds() * 10 >= duration(self.lifetime).getSeconds()) || (oldSelf.hasValue() && self.lifetime == oldSelf.value().lifetime && has(oldSelf.value().renewBefore) && self.renewBefore == oldSelf.value().renewBefore)",optionalOldSelf=true,message="renewBefore must leave at least a tenth of lifetime (24h where it is absent), and at least 1m, between issue and renewal: set a shorter renewBefore, or leave it out for a third of the lifetime"
+// IdentitySpec holds what client and server identities have in common.
+// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || !self.renewBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || (duration(self.lifetime) - duration(self.renewBefore) >= duration('1m') && (duration(self.lifetime) - duration(self.renewBefore)).getSeconds() * 10 >= duration(self.lifetime).getSeconds()) || (oldSelf.hasValue() && self.lifetime == oldSelf.value().lifetime && has(oldSelf.value().renewBefore) && self.renewBefore == oldSelf.value().renewBefore)",optionalOldSelf=true,message="renewBefore must leave at least a tenth of lifetime (24h by default), and at least 1m, between issue and renewal: set a shorter renewBefore, or omit it for a third of lifetime"
 type IdentitySpec struct {
-	// deletionPolicy says what becomes of the Secret when this object is deleted: Retain (default) or Delete.
+	// deletionPolicy determines what happens to the Secret when this object is deleted: Retain (default) or Delete.
 	// +optional
 	// +default="Retain"
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
-	// suspend stops renewals while true. Warnings about expiry go on.
+	// suspend stops renewals while true. Warnings about expiry continue.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 	// authorityRef names the authority that signs.
@@ -90,9 +90,9 @@ type IdentitySpec struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="!self.matches('[[:cntrl:]]')",message="must not hold control characters"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[[:cntrl:]]')",message="must not contain control characters"
 	CommonName string `json:"commonName,omitempty"`
-	// organizations of the subject, at most 16. Servers may authorise on them.
+	// organizations of the subject, at most 16. Servers may authorize based on them.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=16
@@ -118,19 +118,19 @@ type IdentitySpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	EmailAddresses []EmailAddress `json:"emailAddresses,omitempty"`
 	// keyAlgorithm of the private key: ECDSA-P256 (default), ECDSA-P384, RSA-2048, RSA-3072, RSA-4096 or Ed25519. Every
-	// renewal makes a new key, encoded as PKCS#8.
+	// renewal creates a new key, encoded as PKCS#8.
 	// +optional
 	// +default="ECDSA-P256"
 	KeyAlgorithm KeyAlgorithm `json:"keyAlgorithm,omitempty"`
-	// lifetime of a certificate, at least 90s; 24h by default. It is cut short where the authority ends earlier.
+	// lifetime of a certificate, at least 90s; 24h by default. It is shortened if the authority expires earlier.
 	// +optional
 	// +default="24h"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('90s') && duration(self) <= duration('876000h')",message="must be a duration from 90s to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
 	Lifetime metav1.Duration `json:"lifetime,omitzero"`
-	// renewBefore the end a certificate is renewed; a third of the lifetime where it is absent. At least 1s, and so that a
-	// tenth of the lifetime, and 1m, lie between issue and renewal.
+	// renewBefore is how long before its end a certificate is renewed; a third of lifetime by default. At least 1s; it must
+	// leave a tenth of lifetime, and at least 1m, between issue and renewal.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
@@ -140,10 +140,10 @@ type IdentitySpec struct {
 	// renewal time and the policy's interval.
 	// +optional
 	RotationPolicyRef *LocalReference `json:"rotationPolicyRef,omitempty"`
-	// secretName of the Secret to write, of type kubernetes.io/tls with the keys tls.crt, tls.key and ca.crt. It cannot be
-	// changed.
+	// secretName of the Secret to write, of type kubernetes.io/tls with the keys tls.crt, tls.key and ca.crt. It is
+	// immutable.
 	// +required
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName cannot be changed: make a new object"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName is immutable: create a new object"
 	SecretName ObjectName `json:"secretName,omitempty"`
 	// secretTemplate is metadata for the Secret.
 	// +optional
@@ -162,7 +162,7 @@ type ClientIdentitySpec struct {
 }
 
 // ServerIdentitySpec is the wanted identity of a server.
-// +kubebuilder:validation:XValidation:rule="(has(self.dnsNames) && size(self.dnsNames) > 0) || (has(self.uris) && size(self.uris) > 0) || (has(self.ipAddresses) && size(self.ipAddresses) > 0) || (oldSelf.hasValue() && (!has(oldSelf.value().dnsNames) || size(oldSelf.value().dnsNames) == 0) && (!has(oldSelf.value().uris) || size(oldSelf.value().uris) == 0) && (!has(oldSelf.value().ipAddresses) || size(oldSelf.value().ipAddresses) == 0))",optionalOldSelf=true,message="a server needs a name that clients check: set dnsNames, ipAddresses or uris; commonName alone is not looked at"
+// +kubebuilder:validation:XValidation:rule="(has(self.dnsNames) && size(self.dnsNames) > 0) || (has(self.uris) && size(self.uris) > 0) || (has(self.ipAddresses) && size(self.ipAddresses) > 0) || (oldSelf.hasValue() && (!has(oldSelf.value().dnsNames) || size(oldSelf.value().dnsNames) == 0) && (!has(oldSelf.value().uris) || size(oldSelf.value().uris) == 0) && (!has(oldSelf.value().ipAddresses) || size(oldSelf.value().ipAddresses) == 0))",optionalOldSelf=true,message="a server needs a name that clients check: set dnsNames, ipAddresses or uris; commonName alone is not enough"
 type ServerIdentitySpec struct {
 	IdentitySpec `json:",inline"`
 	// usages of the certificate: [ServerAuth] by default. Peers that are both, such as members of an etcd or Kafka

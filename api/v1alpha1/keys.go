@@ -16,8 +16,8 @@ const (
 	LabelKind = Prefix + "kind"
 	// LabelRetained marks a ledger whose object was deleted with deletionPolicy Retain.
 	LabelRetained = Prefix + "retained"
-	// LabelAllow with the value "true" lets rekey read a Secret that it did not make (admin login, CA key pair). Set by
-	// whoever may write that Secret.
+	// LabelAllow with the value "true" lets rekey read a Secret that it did not create (admin login, CA key pair). It is
+	// set by whoever owns that Secret.
 	LabelAllow = Prefix + "allow"
 
 	// AnnotationOwner is "<Kind>/<name>" of the object that a Secret belongs to.

@@ -7,7 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Overlap says how long the previous version of a credential goes on being accepted.
+// Overlap is how long the previous version of a credential is still accepted.
 // +kubebuilder:validation:MinProperties=1
 type Overlap struct {
 	// minimum time since the new version was published, at least 1s; 1h by default. It must be shorter than interval.
@@ -19,12 +19,12 @@ type Overlap struct {
 	Minimum metav1.Duration `json:"minimum,omitzero"`
 }
 
-// RotationPolicySpec says when credentials rotate, and how carefully.
-// +kubebuilder:validation:XValidation:rule="!has(self.overlap) || !has(self.overlap.minimum) || !self.overlap.minimum.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.interval.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.overlap.minimum) < duration(self.interval) || (oldSelf.hasValue() && self.interval == oldSelf.value().interval && has(oldSelf.value().overlap) && has(oldSelf.value().overlap.minimum) && self.overlap.minimum == oldSelf.value().overlap.minimum)",optionalOldSelf=true,message="overlap.minimum must be shorter than interval: otherwise the next rotation is due before the previous login may go. Set a shorter overlap.minimum (1h where it is absent) or a longer interval"
+// RotationPolicySpec defines when credentials rotate, and how carefully.
+// +kubebuilder:validation:XValidation:rule="!has(self.overlap) || !has(self.overlap.minimum) || !self.overlap.minimum.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.interval.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.overlap.minimum) < duration(self.interval) || (oldSelf.hasValue() && self.interval == oldSelf.value().interval && has(oldSelf.value().overlap) && has(oldSelf.value().overlap.minimum) && self.overlap.minimum == oldSelf.value().overlap.minimum)",optionalOldSelf=true,message="overlap.minimum must be shorter than interval: otherwise the next rotation is due before the previous login can be retired. Set a shorter overlap.minimum (1h by default) or a longer interval"
 // +kubebuilder:validation:XValidation:rule="!has(self.maxAge) || !self.maxAge.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.interval.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.maxAge) - duration(self.interval) >= duration('1h') || (duration(self.maxAge) - duration(self.interval) >= duration('1m') && (duration(self.maxAge) - duration(self.interval)).getSeconds() * 10 >= duration(self.interval).getSeconds()) || (oldSelf.hasValue() && self.interval == oldSelf.value().interval && has(oldSelf.value().maxAge) && self.maxAge == oldSelf.value().maxAge)",optionalOldSelf=true,message="maxAge must be longer than interval by a tenth of interval (1m where that is less, 1h where it is more): it is the deadline that a rotation must not miss"
-// +kubebuilder:validation:XValidation:rule="!has(self.warnBefore) || !has(self.alarmBefore) || !self.alarmBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.warnBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.alarmBefore) < duration(self.warnBefore) || (oldSelf.hasValue() && has(oldSelf.value().warnBefore) && self.warnBefore == oldSelf.value().warnBefore && has(oldSelf.value().alarmBefore) && self.alarmBefore == oldSelf.value().alarmBefore)",optionalOldSelf=true,message="alarmBefore must be shorter than warnBefore: where they are absent, alarmBefore is 4h and warnBefore 24h"
+// +kubebuilder:validation:XValidation:rule="!has(self.warnBefore) || !has(self.alarmBefore) || !self.alarmBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.warnBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.alarmBefore) < duration(self.warnBefore) || (oldSelf.hasValue() && has(oldSelf.value().warnBefore) && self.warnBefore == oldSelf.value().warnBefore && has(oldSelf.value().alarmBefore) && self.alarmBefore == oldSelf.value().alarmBefore)",optionalOldSelf=true,message="alarmBefore must be shorter than warnBefore: by default, alarmBefore is 4h and warnBefore 24h"
 type RotationPolicySpec struct {
-	// suspend stops the rotations of every credential that uses this policy while true. Warnings go on.
+	// suspend stops the rotations of every credential that uses this policy while true. Warnings continue.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 	// interval between rotations, counted from the last one. At least 30s.
@@ -33,16 +33,16 @@ type RotationPolicySpec struct {
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('30s') && duration(self) <= duration('876000h')",message="must be a duration from 30s to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
 	Interval metav1.Duration `json:"interval,omitzero"`
-	// jitterPercent of the interval by which a rotation may come earlier, from 0 to 50; 10 by default. It differs between
-	// objects and revisions, and is always the same for one of them.
+	// jitterPercent of the interval by which a rotation may be brought forward, from 0 to 50; 10 by default. It differs
+	// between objects and revisions, and is constant for each of them.
 	// +optional
 	// +default=10
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=50
 	JitterPercent *int32 `json:"jitterPercent,omitempty"`
-	// maxAge is the age at which a password is overdue for good: the warnings count down to it. Longer than interval by a
-	// tenth of interval (1m where that is less, 1h where it is more); no deadline where it is absent. The credential stays
-	// Ready as long as it logs in. Certificates have a deadline of their own, and take no notice.
+	// maxAge is the hard deadline for a password's age: warnings count down to it. It must exceed interval by a tenth of
+	// interval (at least 1m; 1h is always enough); no deadline if it is unset. The credential stays Ready as long as it can
+	// log in. It is ignored for certificates, which have a deadline of their own.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
@@ -88,7 +88,7 @@ type RotationPolicyStatus struct {
 	Users *int32 `json:"users,omitempty"`
 }
 
-// RotationPolicy says when credentials rotate and how carefully; nothing about what they are.
+// RotationPolicy defines when credentials rotate, and how carefully; not what they are.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status

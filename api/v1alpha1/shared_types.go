@@ -8,7 +8,7 @@ package v1alpha1
 type DeletionPolicy string
 
 const (
-	// DeletionRetain keeps it: whoever uses it goes on working. An object of the same kind and name takes it over.
+	// DeletionRetain keeps it, and its users keep working. An object of the same kind and name takes it over.
 	DeletionRetain DeletionPolicy = "Retain"
 	// DeletionDelete deletes it with the object.
 	DeletionDelete DeletionPolicy = "Delete"
