@@ -40,5 +40,6 @@
 // Useful, and not needed: the log keeps quiet about our statements, and sessions are shown with their addresses, with
 //
 //	GRANT SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement TO rotator;
+//	GRANT SET ON PARAMETER log_min_duration_sample, log_transaction_sample_rate TO rotator;
 //	GRANT pg_read_all_stats TO rotator;
 package postgres

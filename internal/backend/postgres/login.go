@@ -148,7 +148,7 @@ func (e *endpoint) logInAdmin(ctx context.Context, database, application string)
 	return e.connect(ctx, attempt{
 		username: e.server.Admin.Username, password: e.server.Admin.Password, database: database, application: application,
 		parameters: map[string]string{
-			"search_path": "pg_catalog", "client_encoding": "UTF8", "standard_conforming_strings": "on",
+			"search_path": "pg_catalog", "client_encoding": "UTF8", "standard_conforming_strings": "on", "datestyle": "ISO",
 			"lock_timeout": milliseconds(lockTimeout), "statement_timeout": milliseconds(statementTimeout),
 			"idle_in_transaction_session_timeout": milliseconds(idleTimeout), "idle_session_timeout": milliseconds(sessionTimeout),
 		},

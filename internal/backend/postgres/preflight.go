@@ -29,7 +29,9 @@ const factsQuery = `SELECT pg_catalog.current_setting('server_version'), pg_cata
 	pg_catalog.pg_is_in_recovery() OR pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
 	r.rolsuper, r.rolcreaterole,
 	pg_catalog.has_parameter_privilege('log_statement', 'SET') AND pg_catalog.has_parameter_privilege('log_min_error_statement', 'SET')
-		AND pg_catalog.has_parameter_privilege('log_min_duration_statement', 'SET'),
+		AND pg_catalog.has_parameter_privilege('log_min_duration_statement', 'SET')
+		AND (pg_catalog.has_parameter_privilege('log_min_duration_sample', 'SET') OR pg_catalog.current_setting('log_min_duration_sample') = '-1')
+		AND (pg_catalog.has_parameter_privilege('log_transaction_sample_rate', 'SET') OR pg_catalog.current_setting('log_transaction_sample_rate') = '0'),
 	pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
 FROM pg_catalog.pg_roles r WHERE r.rolname = current_user`
 
@@ -116,7 +118,7 @@ func notes(server backend.Server, f facts) []string {
 		out = append(out, note)
 	}
 	if !f.quiet {
-		out = append(out, "The server may log SCRAM verifiers: GRANT SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement TO "+admin+".")
+		out = append(out, "The server may log SCRAM verifiers: GRANT SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement, log_min_duration_sample, log_transaction_sample_rate TO "+admin+".")
 	}
 	if !f.allStats {
 		out = append(out, "Sessions are shown without address and start: GRANT pg_read_all_stats TO "+admin+".")

@@ -170,7 +170,7 @@ func TestCheckReportsVersionAndNotes(t *testing.T) {
 		}
 		notes := []string{
 			`Sessions are shown without address and start: GRANT pg_read_all_stats TO "rotator".`,
-			`The server may log SCRAM verifiers: GRANT SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement TO "rotator".`,
+			`The server may log SCRAM verifiers: GRANT SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement, log_min_duration_sample, log_transaction_sample_rate TO "rotator".`,
 		}
 		if l.Version < 16 {
 			notes = append([]string{"Before PostgreSQL 16 CREATEROLE is nearly a superuser: it may change the password of every role that is none."}, notes...)

@@ -88,6 +88,33 @@ func TestTheLogIsQuietWhereTheServerLetsUs(t *testing.T) {
 	})
 }
 
+// Besides whole statements, a server may log samples: of statements, which is decided when one ends, or of transactions, which is
+// decided when one begins. The note stands as long as the server may.
+func TestSamplesForTheLogHoldNoVerifier(t *testing.T) {
+	sampled := "SET ON PARAMETER log_min_duration_sample, log_transaction_sample_rate"
+	whole := "SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement"
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		for _, setting := range []string{"log_transaction_sample_rate = 1", "log_min_duration_sample = 0"} {
+			mustExec(t, l, "GRANT "+whole+" TO rotator", "ALTER ROLE rotator SET "+setting, "ALTER ROLE rotator SET log_statement_sample_rate = 1")
+			for _, granted := range []bool{false, true} {
+				if granted {
+					mustExec(t, l, "GRANT "+sampled+" TO rotator")
+				}
+				report, err := testBackend().Check(t.Context(), l.server())
+				if noted := strings.Contains(strings.Join(report.Notes, " "), "may log SCRAM verifiers"); err != nil || noted == granted {
+					t.Errorf("%s, granted %t: noted %t, %v", setting, granted, noted, err)
+				}
+				got := mustStage(t, open(t, l.target()), testRef(1, "a"))
+				if logged := strings.Contains(l.LogText(), got.String(credential.KeyVerifier)); logged == granted {
+					t.Errorf("%s, granted %t: the verifier is in the log: %t", setting, granted, logged)
+				}
+			}
+			mustExec(t, l, "REVOKE "+whole+" FROM rotator", "REVOKE "+sampled+" FROM rotator", "ALTER ROLE rotator RESET ALL")
+		}
+	})
+}
+
 // S7: what an owner of a schema plants there must not run with the rights of the admin, nor lie to Verify.
 func TestPlantedFunctionsAndOperatorsAreNotUsed(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
@@ -411,9 +438,9 @@ func TestSessionsShowAddressesAndTimesToWhomMaySeeThem(t *testing.T) {
 		if err != nil || before.Count != 7 || !before.Oldest.IsZero() {
 			t.Errorf("without the privilege: %+v, %v", before, err)
 		}
-		mustExec(t, l, "GRANT pg_read_all_stats TO rotator")
-		defer mustExec(t, l, "REVOKE pg_read_all_stats FROM rotator")
-		after, err := s.Sessions(t.Context(), r)
+		mustExec(t, l, "GRANT pg_read_all_stats TO rotator", "ALTER ROLE rotator SET DateStyle = 'German'")
+		defer mustExec(t, l, "REVOKE pg_read_all_stats FROM rotator", "ALTER ROLE rotator RESET DateStyle")
+		after, err := open(t, s.target).Sessions(t.Context(), r)
 		if err != nil || after.Count != 7 || after.Oldest.IsZero() {
 			t.Errorf("with the privilege: %+v, %v", after, err)
 		}
