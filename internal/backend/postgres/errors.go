@@ -8,12 +8,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rekey/rekey/internal/material"
 )
 
 // This file is the only one that knows SQLSTATEs (PostgreSQL, "Error Codes") and the errors of TLS and net. What the
@@ -231,6 +234,9 @@ func certificateProblem(err error) string {
 	switch {
 	case errors.As(err, &hostname):
 		return hostname.Error()
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
+		// The library says what time it is now: a message that changes at each look is a write at each look.
+		return fmt.Sprintf("%s is valid from %s to %s", material.Describe(invalid.Cert), material.Instant(invalid.Cert.NotBefore), material.Instant(invalid.Cert.NotAfter))
 	case errors.As(err, &invalid):
 		return invalid.Error()
 	case errors.As(err, &authority):
