@@ -52,6 +52,9 @@ func (a *authorities) checkOwner(ctx context.Context, object authorityObject, se
 	if secret.Annotations[v1alpha1.AnnotationOwner] == owner.String() {
 		return nil
 	}
+	if other := owner.OtherOwner(secret); other != "" {
+		return fault.Permanent(fault.SecretConflict, fmt.Errorf("secret %s %s, and is left alone: make another authority, with another secretName", at, other))
+	}
 	record, err := a.readRecord(ctx, object)
 	if err != nil {
 		return err

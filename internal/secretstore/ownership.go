@@ -59,6 +59,9 @@ func (o Owner) stamp(have, want *corev1.Secret) {
 
 // conflict says who has the Secret and what to do; it is empty where we may write it.
 func (o Options) conflict(secret *corev1.Secret) string {
+	if vital := vital(secret); vital != "" {
+		return fmt.Sprintf("Secret %s %s, as its %s, and must not be deleted: choose another secretName in a new object", o.secretRef(), holder(secret), vital)
+	}
 	if copied := o.copied(secret); copied != "" && !o.ledgered {
 		return copied
 	}
@@ -103,6 +106,26 @@ func holder(secret *corev1.Secret) string {
 		return "belongs to Helm release " + printable(release)
 	}
 	return "was made by a person or by another controller"
+}
+
+// vital is what another object has in the Secret that it could not make again; empty where it could. Such a Secret is never
+// taken over, and nobody is told to delete it.
+func vital(secret *corev1.Secret) string {
+	switch kind, _, _ := OwnerOf(secret); {
+	case secret.Type == v1alpha1.SecretTypeLedger:
+		return "ledger"
+	case kind == string(v1alpha1.AuthorityKindNamespaced), kind == string(v1alpha1.AuthorityKindCluster):
+		return "key pair"
+	}
+	return ""
+}
+
+// OtherOwner says whose a Secret is that belongs to an object of ours other than the owner; empty where it belongs to none.
+func (o Owner) OtherOwner(secret *corev1.Secret) string {
+	if secret.Annotations[v1alpha1.AnnotationOwner] == "" || o.names(secret) {
+		return ""
+	}
+	return holder(secret)
 }
 
 // foreignController is the controller of the Secret where that is not of our group.
