@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"maps"
@@ -245,6 +246,73 @@ func TestANewCertificateOfTheSameKeyNeverSpoilsWhatIsPublished(t *testing.T) {
 			})
 		}
 	}
+}
+
+// An authority that keeps its key and gets another name signs anew, as with a new key: whoever trusts its new certificate alone
+// finds no issuer of the old ones.
+func TestAnAuthorityThatIsRenamedSignsAnew(t *testing.T) {
+	root := bring(t, "Root", nil, nil)
+	middle := bring(t, "Issuing CA", &root, nil)
+	rename := func(c *x509.Certificate) {
+		c.Subject = pkix.Name{CommonName: "Renamed", Organization: []string{"Example"}}
+	}
+	for name, tc := range map[string]struct {
+		before, after brought
+		anchors       []byte
+	}{
+		"a root":          {root, root.again(t, nil, rename), nil},
+		"an intermediate": {middle, middle.again(t, &root, rename), root.pem()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			secret, authority := bringAuthority(t, tc.before, tc.before.pem(), tc.anchors)
+			clientSide, serverSide := aClientIdentity(), aServerIdentity()
+			ready(w, secret, authority, clientSide, serverSide)
+			w.edit(secret, func() { secret.Data["tls.crt"] = tc.after.pem() })
+			w.step(time.Minute)
+			w.reconcile(authority)
+			for range 2 {
+				w.settle(clientSide, 5)
+				w.settle(serverSide, 5)
+				w.step(time.Minute)
+			}
+			if clientSide.Status.Revision != 2 || serverSide.Status.Revision != 2 {
+				t.Errorf("revisions %d and %d, want 2", clientSide.Status.Revision, serverSide.Status.Revision)
+			}
+			if err := w.handshake(w.secret("app-mtls"), w.secret("api-mtls")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What is published has lines of 64 characters. A ca.crt of longer lines becomes longer by that, and must not become one that is
+// too long to be read.
+func TestACACrtOfLongLinesIsReadAsItIsPublished(t *testing.T) {
+	root := bring(t, "Root", nil, nil)
+	line := func(b brought) []byte {
+		return []byte("-----BEGIN CERTIFICATE-----\n" + base64.StdEncoding.EncodeToString(b.certificate.Raw) + "\n-----END CERTIFICATE-----\n")
+	}
+	large := func(c *x509.Certificate) { c.DNSNames = slices.Repeat([]string{strings.Repeat("y", 60)}, 20) }
+	file := line(root)
+	for {
+		next := line(bring(t, "Another", nil, large))
+		if len(file)+len(next) > material.MaxCertificateBytes {
+			break
+		}
+		file = append(file, next...)
+	}
+	w := newWorld(t)
+	secret, authority := bringAuthority(t, root, root.pem(), file)
+	identity := aServerIdentity()
+	w.create(secret, authority, identity)
+	w.settle(authority, 3)
+	w.settle(identity, 5)
+	w.wantCondition(authority, v1alpha1.ConditionReady, "False/AuthorityInvalid")
+	if text := message(authority, v1alpha1.ConditionReady); !strings.Contains(text, "ca.crt is ") || !strings.Contains(text, "at most 262144 are read") {
+		t.Errorf("the authority says: %s", text)
+	}
+	w.wantCondition(identity, v1alpha1.ConditionReady, "False/AuthorityNotReady")
 }
 
 // A Secret whose ca.crt was edited by hand is repaired with its certificate where its authority is known; where it is not, the

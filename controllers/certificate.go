@@ -106,8 +106,9 @@ func proposeCertificate(wanted material.Identity) (credential.Material, error) {
 // certificateVersion reads a version from a published certificate. fingerprint is that of wanted. Where the authority is
 // not known now, the certificate's own stands for it: a missing authority is no reason to issue again. A certificate that
 // ca.crt beside it does not vouch for is a version all the same, and one that differs from what is wanted: its expiry is
-// watched also where none can be issued now.
-func certificateVersion(m credential.Material, wanted material.Identity, fingerprint string, now time.Time) (rotation.Version, error) {
+// watched also where none can be issued now. So is one whose issuer has another name than the authority has by now, though the
+// key is the same: whoever trusts the authority's new certificate does not find the issuer.
+func certificateVersion(m credential.Material, wanted material.Identity, authority *issuer.Authority, fingerprint string, now time.Time) (rotation.Version, error) {
 	published, err := readPublished(m)
 	if err != nil {
 		return rotation.Version{}, err
@@ -123,6 +124,9 @@ func certificateVersion(m credential.Material, wanted material.Identity, fingerp
 	ceiling, _ := published.Ceiling(now)
 	if len(material.Diff(leaf, wanted, ceiling)) > 0 {
 		version.Fingerprint = material.CertificateFingerprint(leaf, wanted, ceiling)
+	}
+	if authority != nil && !bytes.Equal(leaf.RawIssuer, authority.RawSubject) {
+		version.Fingerprint += "/another issuer"
 	}
 	return version, nil
 }

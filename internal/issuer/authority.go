@@ -45,6 +45,8 @@ type Authority struct {
 	NotBefore, NotAfter time.Time
 	// KeyID is the subject key identifier: the authority key identifier of every leaf.
 	KeyID []byte
+	// RawSubject is the subject in DER: the issuer of every leaf.
+	RawSubject []byte
 	// Chain is what is published behind every leaf, and Anchors are the trust anchors, PEM.
 	Chain, Anchors []byte
 	// Notes are sentences about what the authority cannot issue and what some peers do not accept.

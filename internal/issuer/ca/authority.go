@@ -99,6 +99,9 @@ func Parse(crt, key, anchors []byte) (*Authority, error) {
 		return nil, invalid("%w", err)
 	}
 	a.trust(trusted)
+	if written := len(material.EncodeCertificates(a.anchors...)); written > material.MaxCertificateBytes {
+		return nil, invalid("ca.crt is %d bytes long once its lines have 64 characters each, as they are published; at most %d are read: remove certificates", written, material.MaxCertificateBytes)
+	}
 	return a, nil
 }
 

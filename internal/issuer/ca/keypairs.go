@@ -31,7 +31,7 @@ func (KeyPairs) Parse(crt, key, anchors []byte, constraints issuer.Constraints, 
 	info := parsed.Info(now)
 	return &issuer.Authority{
 		Issuer: signer, SHA256: info.SHA256, Subject: info.Subject,
-		NotBefore: info.NotBefore, NotAfter: info.ChainNotAfter, KeyID: info.KeyID,
+		NotBefore: info.NotBefore, NotAfter: info.ChainNotAfter, KeyID: info.KeyID, RawSubject: parsed.certificate.RawSubject,
 		Chain: info.Chain, Anchors: info.Anchors, Notes: slices.Concat(notes, parsed.serverNotes(constraints.Usages), info.Notes),
 	}, nil
 }
