@@ -43,7 +43,7 @@ type SecretTemplate struct {
 	// +optional
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('rekey.dev/') && k != 'app.kubernetes.io/managed-by')",message="labels may not begin with rekey.dev/ or be app.kubernetes.io/managed-by: rekey sets those itself; choose another name"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="each label must have a name as Kubernetes wants it: [prefix/]name, the name at most 63 letters, digits, '-', '_' and '.'"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && k.indexOf('/') <= 253 && k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="each label must have a name as Kubernetes wants it: [prefix/]name, the prefix a DNS name of at most 253 characters, the name at most 63 letters, digits, '-', '_' and '.'"
 	Labels map[string]TemplateLabelValue `json:"labels,omitempty"`
 	// annotations to set on the Secret, at most 16. Names that begin with rekey.dev/ are rekey's own, and
 	// kubectl.kubernetes.io/last-applied-configuration is kubectl's.
@@ -51,7 +51,7 @@ type SecretTemplate struct {
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('rekey.dev/'))",message="annotations may not begin with rekey.dev/: rekey sets those itself; choose another name"
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k != 'kubectl.kubernetes.io/last-applied-configuration')",message="annotations may not be kubectl.kubernetes.io/last-applied-configuration: kubectl keeps its own copy of the object there; remove it"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="each annotation must have a name as Kubernetes wants it: [prefix/]name, the name at most 63 letters, digits, '-', '_' and '.'"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && k.indexOf('/') <= 253 && k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="each annotation must have a name as Kubernetes wants it: [prefix/]name, the prefix a DNS name of at most 253 characters, the name at most 63 letters, digits, '-', '_' and '.'"
 	Annotations map[string]TemplateAnnotationValue `json:"annotations,omitempty"`
 }
 

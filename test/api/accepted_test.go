@@ -61,7 +61,7 @@ var accepted = map[string]acceptedCase{
 	"client: suspended":                                {clientIdentity, change{"suspend": true}},
 	"client: a policy":                                 {clientIdentity, change{"rotationPolicyRef": map[string]any{"name": "daily"}}},
 	"client: everything in one file too":               {clientIdentity, change{"formats": []string{"CombinedPEM"}}},
-	"client: labels and annotations":                   {clientIdentity, change{"secretTemplate": map[string]any{"labels": map[string]any{"example.com/team": "web", "empty": ""}, "annotations": map[string]any{"note": "Anything: at all\nin two lines"}}}},
+	"client: labels and annotations":                   {clientIdentity, change{"secretTemplate": map[string]any{"labels": map[string]any{"example.com/team": "web", "empty": "", strings.Repeat("a.", 126) + "b/c": "x"}, "annotations": map[string]any{"note": "Anything: at all\nin two lines"}}}},
 	"client: an annotation of kubectl's domain":        {clientIdentity, change{"secretTemplate": map[string]any{"annotations": map[string]any{"kubectl.kubernetes.io/default-container": "app"}}}},
 	"client: an Ed25519 key":                           {clientIdentity, change{"keyAlgorithm": "Ed25519"}},
 	"server: the smallest":                             {serverIdentity, nil},
