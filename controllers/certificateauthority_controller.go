@@ -85,6 +85,9 @@ func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) r
 		if err == nil {
 			err = authority.Check(ctx, now)
 		}
+		if err == nil {
+			err = checkSelector(parts.selector)
+		}
 	}
 	out.wakeAt = earliestOf(now.Add(lookAgainHealthy), out.health.NextLevelAt)
 	if err != nil {
@@ -101,6 +104,15 @@ func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) r
 	out.message = fmt.Sprintf("%s signs with the key pair in Secret %s until %s.%s", cmp.Or(authority.Subject, "The authority"),
 		r.authorities.secretKey(parts), instant(authority.NotAfter), readersWarning(parts)+earlierSpec(parts, authority)+notesOf(authority))
 	return out
+}
+
+// checkSelector refuses a selector that selects no namespace because it is not well formed, which the API server does not look at.
+func checkSelector(selector *metav1.LabelSelector) error {
+	if _, err := metav1.LabelSelectorAsSelector(selector); err != nil {
+		return fault.Permanent(fault.AuthorityInvalid, fmt.Errorf("spec.namespaceSelector selects no namespace, because it is not well formed: %s",
+			strings.Join(strings.Fields(err.Error()), " ")))
+	}
+	return nil
 }
 
 // readersWarning says who else can sign.

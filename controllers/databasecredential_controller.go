@@ -179,7 +179,7 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Sub
 	out := Subject{
 		Kind: kindDatabaseCredential, Ref: r.ref(object, cluster), UID: string(object.UID), Policy: login.policy.Policy, Traits: login.traits,
 		Fingerprint: passwordFingerprint(spec.Password),
-		Rotate:      object.Annotations[v1alpha1.AnnotationRotate], RetirePrevious: object.Annotations[v1alpha1.AnnotationRetirePrevious],
+		Rotate:      tokenOf(object, v1alpha1.AnnotationRotate), RetirePrevious: tokenOf(object, v1alpha1.AnnotationRetirePrevious),
 		Deleting: !object.DeletionTimestamp.IsZero(), Delete: spec.DeletionPolicy == v1alpha1.DeletionDelete,
 		Suspended:        spec.Suspend || login.policy.suspended,
 		WithdrawDeadline: withdrawDeadline(object.DeletionTimestamp),
@@ -196,6 +196,10 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Sub
 	}
 	out.Propose = func(ref credential.Ref) (credential.Material, error) {
 		return material.Login(loginName(object, ref.Slot), int(spec.Password.Length), material.Alphabet(spec.Password.Alphabet))
+	}
+	if ledger := secretstore.LedgerName(kindDatabaseCredential, object.Name); string(spec.SecretName) == ledger {
+		out.Preconditions = append(out.Preconditions, unmetOf(fault.Permanent(fault.SecretConflict, fmt.Errorf(
+			"spec.secretName %s is the name of the ledger of this object: choose another secretName in a new object", ledger))))
 	}
 	if login.policyErr != nil {
 		// Whether it was suspended cannot be known, so nothing is taken away or repaired as long as it is missing.

@@ -91,7 +91,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 		Kind:   parts.kind,
 		Ref:    credential.Ref{Cluster: r.cluster.known(ctx), Namespace: meta.GetNamespace(), Name: meta.GetName()},
 		UID:    string(meta.GetUID()),
-		Rotate: meta.GetAnnotations()[v1alpha1.AnnotationRotate],
+		Rotate: tokenOf(meta, v1alpha1.AnnotationRotate),
 	}
 	wanted, err := wantedIdentity(parts)
 	if err != nil {
@@ -162,7 +162,7 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 		Reader: secrets,
 		Fresh:  fresh,
 		Parse: func(m credential.Material) (rotation.Version, error) {
-			return certificateVersion(m, wanted, fingerprint, r.clock.Now().UTC())
+			return certificateVersion(m, wanted, authority, fingerprint, r.clock.Now().UTC())
 		},
 	})
 }

@@ -323,7 +323,8 @@ func TestAMissingPolicyTakesNothingAwayAndSilencesNoWarning(t *testing.T) {
 	w.wantCondition(object, v1alpha1.ConditionReconciling, "True/PolicyNotFound")
 	w.wantCondition(object, v1alpha1.ConditionExpiringSoon, "True/ExpiresImminently")
 	w.wantCondition(object, v1alpha1.ConditionRotationOverdue, "True/RotationOverdue")
-	if events := w.events(); !with(events, "Warning PolicyNotFound") {
+	w.wantCondition(object, v1alpha1.ConditionSuspended, "True/Suspended")
+	if events := w.events(); !with(events, "Warning PolicyNotFound") || with(events, "Resumed") {
 		t.Errorf("Events: %q", events)
 	}
 
@@ -345,6 +346,32 @@ func TestAMissingPolicyTakesNothingAwayAndSilencesNoWarning(t *testing.T) {
 	w.settle(object, 9)
 	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
 	w.wantCondition(object, v1alpha1.ConditionReconciling, "")
+	w.wantCondition(object, v1alpha1.ConditionSuspended, "")
+}
+
+// That rotation goes on is told when it does: not when the policy that suspends is gone, but when it is back without that.
+func TestAPolicyThatIsGoneResumesNothing(t *testing.T) {
+	w := newWorld(t)
+	object := aCredential()
+	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
+	kept := aPolicy()
+	kept.Namespace = w.namespace
+	w.edit(kept, func() { kept.Spec.Suspend = true })
+	w.settle(object, 3)
+	if err := w.client.Delete(w.ctx, kept); err != nil {
+		t.Fatal(err)
+	}
+	w.events()
+	w.settle(object, 3)
+	if events := w.events(); with(events, "Resumed") || !with(events, "PolicyNotFound") {
+		t.Errorf("without the policy: %q", events)
+	}
+	w.create(aPolicy())
+	w.settle(object, 3)
+	if events := w.events(); !with(events, "Normal Resumed") {
+		t.Errorf("with a policy that does not suspend: %q", events)
+	}
+	w.wantCondition(object, v1alpha1.ConditionSuspended, "")
 }
 
 // T4: that the policy is missing shows also while a step fails for another reason.

@@ -98,7 +98,7 @@ type report struct {
 	// is what it does or waits for otherwise, where nothing is wrong.
 	health                 rotation.Health
 	subject, remedy, doing string
-	// deadlineUnknown is true where the policy cannot be read that sets it: what was said of expiry stays.
+	// deadlineUnknown is true where the policy cannot be read that sets it, and that may suspend: what was said of both stays.
 	deadlineUnknown bool
 	// rotating, suspended, verified and previousInUse are conditions of credentials; nil where they are absent.
 	rotating, suspended, verified, previousInUse *metav1.Condition
@@ -204,9 +204,10 @@ func keptUnread(kind string, have []metav1.Condition) bool {
 	return true
 }
 
-// keptDeadline reports whether what was said of the deadline stays, although nothing is known of it now.
+// keptDeadline reports whether what was said of the deadline, and of a suspension, stays although nothing is known of it now.
 func keptDeadline(wanted metav1.Condition) bool {
-	return wanted.Status == "" && (wanted.Type == v1alpha1.ConditionExpiringSoon || wanted.Type == v1alpha1.ConditionRotationOverdue)
+	return wanted.Status == "" && (wanted.Type == v1alpha1.ConditionExpiringSoon || wanted.Type == v1alpha1.ConditionRotationOverdue ||
+		wanted.Type == v1alpha1.ConditionSuspended)
 }
 
 // conditionsOf derives every condition that a report speaks of. One without a status is absent.

@@ -1,0 +1,138 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// Requests of every length that an annotation can have are carried out once for each value, and hold nothing up.
+func TestRequestsOfAnyLength(t *testing.T) {
+	for _, length := range []int{1, longestToken, longestToken + 1, 100_000} {
+		t.Run(fmt.Sprint(length), func(t *testing.T) {
+			w := newWorld(t)
+			authority, identity, login := anAuthority(), aClientIdentity(), aCredential()
+			ready(w, authority, identity, aPolicy(), anAdminSecret(), aServer(), login)
+			for n, last := range []string{"1", "2"} {
+				token := strings.Repeat("x", length-1) + last
+				w.edit(identity, func() { identity.Annotations = map[string]string{v1alpha1.AnnotationRotate: token} })
+				w.edit(login, func() {
+					login.Annotations = map[string]string{v1alpha1.AnnotationRotate: token, v1alpha1.AnnotationRetirePrevious: token}
+				})
+				for range 3 {
+					w.step(time.Minute)
+					w.settle(identity, 9)
+					w.settle(login, 9)
+				}
+				if want := int64(n) + 2; identity.Status.Revision != want || login.Status.Revision != want || login.Status.Previous != nil {
+					t.Errorf("request %d: revisions %d and %d, want %d; previous %v\n%s\n%s", n+1, identity.Status.Revision, login.Status.Revision, want,
+						login.Status.Previous, describeConditions(identity), describeConditions(login))
+				}
+			}
+		})
+	}
+}
+
+// A ledger is nobody's Secret to publish in: neither the object's own, before anything is made, nor that of another object. Nobody
+// is told to delete one.
+func TestALedgerIsNoSecretToPublishIn(t *testing.T) {
+	w := newWorld(t)
+	login := aCredential()
+	ready(w, anAuthority(), aPolicy(), anAdminSecret(), aServer(), login)
+	ledger := secretstore.LedgerName(kindDatabaseCredential, login.Name)
+	before := w.secret(ledger)
+
+	own, other, identity := aCredential(), aCredential(), aClientIdentity()
+	own.Name, own.Spec.Username = "own", "orders_own"
+	own.Spec.SecretName = v1alpha1.ObjectName(secretstore.LedgerName(kindDatabaseCredential, own.Name))
+	other.Name, other.Spec.Username, other.Spec.SecretName = "other", "orders_other", v1alpha1.ObjectName(ledger)
+	identity.Spec.SecretName = v1alpha1.ObjectName(ledger)
+	for _, object := range []client.Object{own, other, identity} {
+		w.create(object)
+		for range 4 {
+			w.settle(object, 5)
+			w.step(time.Minute)
+		}
+		w.wantCondition(object, v1alpha1.ConditionReady, "False/SecretConflict")
+		if text := message(object, v1alpha1.ConditionReady); !strings.Contains(text, "choose another secretName in a new object") || strings.Contains(text, "kubectl") {
+			t.Errorf("%s: %s", object.GetName(), text)
+		}
+	}
+	for _, name := range []string{"orders_own_a", "orders_other_a"} {
+		if _, ok := w.database.Login(name); ok {
+			t.Errorf("login %s was made, and can be published nowhere", name)
+		}
+	}
+	if now := w.secret(ledger); now.ResourceVersion != before.ResourceVersion {
+		t.Error("the ledger of another object was written")
+	}
+}
+
+// The Secret with the key pair of an authority is nobody else's, not even by hand, and one that belongs to another object is no
+// place for a key pair: nobody is told to delete or rename it.
+func TestTheKeyPairOfAnAuthorityIsNobodyElses(t *testing.T) {
+	w := newWorld(t)
+	authority, identity := anAuthority(), aClientIdentity()
+	ready(w, authority, identity)
+	before := w.secret("internal-ca")
+	taker, login, second, third := aServerIdentity(), aCredential(), anAuthority(), anAuthority()
+	taker.Spec.SecretName, login.Spec.SecretName = "internal-ca", "internal-ca"
+	second.Name, third.Name, third.Spec.SecretName = "second", "third", "app-mtls"
+	w.create(aPolicy(), anAdminSecret(), aServer())
+	for _, object := range []client.Object{taker, login, second, third} {
+		w.create(object)
+		for range 3 {
+			w.settle(object, 5)
+			w.step(time.Minute)
+		}
+		w.wantCondition(object, v1alpha1.ConditionReady, "False/SecretConflict")
+		if text := message(object, v1alpha1.ConditionReady); !strings.Contains(text, "another secretName") || strings.Contains(text, "kubectl") || strings.Contains(text, "delete it") {
+			t.Errorf("%T %s: %s", object, object.GetName(), text)
+		}
+	}
+	handed := w.secret("internal-ca")
+	w.edit(handed, func() { handed.Annotations[v1alpha1.AnnotationAdopt] = "ServerIdentity/api" })
+	w.step(time.Minute)
+	w.settle(taker, 5)
+	w.wantCondition(taker, v1alpha1.ConditionReady, "False/SecretConflict")
+	if now := w.secret("internal-ca"); string(now.Data["tls.key"]) != string(before.Data["tls.key"]) {
+		t.Error("the key of the authority was overwritten")
+	}
+}
+
+// A selector that is not well formed passes the API server, and selects nothing: the authority says so.
+func TestASelectorThatCannotBeReadIsTold(t *testing.T) {
+	for name, selector := range map[string]*metav1.LabelSelector{
+		"a key with a blank":                {MatchLabels: map[string]string{"a key": "x"}},
+		"a value with a blank":              {MatchLabels: map[string]string{"team": "a value"}},
+		"a key of an expression":            {MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a key", Operator: metav1.LabelSelectorOpExists}}},
+		"a value of an expression":          {MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "team", Operator: metav1.LabelSelectorOpIn, Values: []string{"a value"}}}},
+		"a value longer than 63 characters": {MatchLabels: map[string]string{"team": strings.Repeat("x", 64)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			authority := &v1alpha1.ClusterCertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}
+			authority.Spec.AuthoritySpec, authority.Spec.NamespaceSelector = anAuthority().Spec, selector
+			w.create(authority)
+			w.settle(authority, 3)
+			w.wantCondition(authority, v1alpha1.ConditionReady, "False/AuthorityInvalid")
+			if text := message(authority, v1alpha1.ConditionReady); !strings.HasPrefix(text, "spec.namespaceSelector selects no namespace") {
+				t.Error(text)
+			}
+			w.edit(authority, func() { authority.Spec.NamespaceSelector = &metav1.LabelSelector{} })
+			w.step(time.Minute)
+			w.settle(authority, 3)
+			w.wantCondition(authority, v1alpha1.ConditionReady, "True/Serving")
+		})
+	}
+}
