@@ -4,7 +4,9 @@
 package controllers
 
 import (
+	"crypto/x509"
 	"fmt"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +109,25 @@ func TestTheKeyPairOfAnAuthorityIsNobodyElses(t *testing.T) {
 	w.wantCondition(taker, v1alpha1.ConditionReady, "False/SecretConflict")
 	if now := w.secret("internal-ca"); string(now.Data["tls.key"]) != string(before.Data["tls.key"]) {
 		t.Error("the key of the authority was overwritten")
+	}
+}
+
+// A certificate that was handed over may have a serial number of any length: the status is written all the same.
+func TestASerialNumberOfAnyLengthFitsTheStatus(t *testing.T) {
+	for _, bits := range []uint{1, 20*8 - 1, maxSerial*4 - 1, maxSerial * 4, 100 * 8} {
+		t.Run(fmt.Sprint(bits), func(t *testing.T) {
+			w := newWorld(t)
+			foreign := bring(t, "Foreign", nil, func(c *x509.Certificate) { c.SerialNumber = new(big.Int).Lsh(big.NewInt(1), bits) })
+			identity, secret := aClientIdentity(), keyPairSecret(t, nil)
+			identity.Spec.Suspend = true
+			secret.Name, secret.Annotations = "app-mtls", map[string]string{v1alpha1.AnnotationAdopt: "ClientIdentity/app"}
+			secret.Data = map[string][]byte{"tls.crt": foreign.pem(), "tls.key": foreign.keyPEM(t), "ca.crt": foreign.pem()}
+			w.create(secret, anAuthority(), identity)
+			w.settle(identity, 3)
+			if identity.Status.SerialNumber == "" || identity.Status.NotAfter == nil || len(identity.Status.Conditions) == 0 {
+				t.Errorf("serial number %q, conditions %s", identity.Status.SerialNumber, describeConditions(identity))
+			}
+		})
 	}
 }
 
