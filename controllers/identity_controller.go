@@ -37,7 +37,7 @@ type identityObject struct {
 }
 
 // maxSerial is how many digits of a serial number a status has room for. Those that rekey issues have 32; one that was handed over
-// may be of any length, and would have the whole status refused.
+// may be of any length: one that is too long is left out, or the whole status would be refused.
 const maxSerial = 64
 
 // Kinds of identities.
@@ -194,8 +194,10 @@ func (r *identityReconciler) describe(parts identityObject, outcome Outcome) rep
 	status.Revision = current.Seq
 	status.Binding = &v1alpha1.Binding{Name: parts.spec.SecretName}
 	if leaf := leafOf(current.Material); leaf != nil {
-		serial := material.SerialNumber(leaf.SerialNumber)
-		status.SerialNumber, status.SHA256 = serial[:min(len(serial), maxSerial)], material.SHA256(leaf)
+		status.SerialNumber, status.SHA256 = material.SerialNumber(leaf.SerialNumber), material.SHA256(leaf)
+		if len(status.SerialNumber) > maxSerial {
+			status.SerialNumber = ""
+		}
 		status.NotBefore, status.NotAfter = timeRef(leaf.NotBefore), timeRef(leaf.NotAfter)
 	}
 	if status.SerialNumber != published && current.Seq > 0 {
