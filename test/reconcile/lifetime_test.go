@@ -244,6 +244,12 @@ func (l *lifetime) expire() {
 		}
 		times = append(times, at)
 	}
+	if end, ok := ends["DatabaseCredential"]; ok {
+		// Its end is known to the second only, and a level may be half as long.
+		for back := 4 * time.Second; back > 0; back -= 400 * time.Millisecond {
+			times = append(times, instantOf(end.at).Add(-back))
+		}
+	}
 	slices.SortFunc(times, time.Time.Compare)
 	seen := map[string][]int{}
 	for _, at := range times {
