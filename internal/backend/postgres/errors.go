@@ -63,7 +63,7 @@ type failure struct {
 	code string // SQLSTATE, for failedServer
 	// routine of the server's source that reported it, which unlike its words is in no language; often empty.
 	routine string
-	text string // for failedAddress, failedCertificate, failedBinding and failedRefusal
+	text    string // for failedAddress, failedCertificate, failedBinding and failedRefusal
 	// stage of the login, and whether the server asked for a client certificate in the TLS handshake.
 	stage             stage
 	wantedCertificate bool
