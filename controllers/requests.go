@@ -5,8 +5,6 @@ package controllers
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -14,18 +12,9 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// longestToken is how much of an annotation's value is recorded, in bytes: both Secrets have room for several of these.
-const longestToken = 1024
-
-// tokenOf returns the value of a request, or its hash where it is too long to be recorded more than once: a Secret's annotations
-// may have as many bytes as those of the object that asks, and a request that cannot be recorded would hold up every rotation.
+// tokenOf returns what is recorded of a request.
 func tokenOf(object client.Object, annotation string) string {
-	value := object.GetAnnotations()[annotation]
-	if len(value) <= longestToken {
-		return value
-	}
-	sum := sha256.Sum256([]byte(value))
-	return "sha256:" + hex.EncodeToString(sum[:])
+	return secretstore.Token(object.GetAnnotations()[annotation])
 }
 
 // noteRequests records what the annotations ask for. To retire a previous version that does not exist is done already, or it

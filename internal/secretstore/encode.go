@@ -100,7 +100,7 @@ func decodeLedger(data map[string][]byte) (Ledger, error) {
 	if err := json.Unmarshal(data[ledgerKeyState], &state); err != nil {
 		return Ledger{}, fmt.Errorf("its entry %q is missing or damaged", ledgerKeyState)
 	}
-	ledger := Ledger{LastSeq: state.LastSeq, Rotate: state.Rotate, RetirePrevious: state.RetirePrevious, RetireThrough: state.RetireThrough, TakeOver: state.TakeOver}
+	ledger := Ledger{LastSeq: state.LastSeq, Rotate: state.Rotate.short(), RetirePrevious: state.RetirePrevious.short(), RetireThrough: state.RetireThrough, TakeOver: state.TakeOver}
 	ledger.TakeOver.At = ledger.TakeOver.At.UTC()
 	for key, place := range map[string]**Record{
 		ledgerKeyPending: &ledger.Pending, ledgerKeyCurrent: &ledger.Current, ledgerKeyPrevious: &ledger.Previous,

@@ -4,6 +4,8 @@
 package secretstore
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
@@ -20,6 +22,26 @@ type Record struct {
 type Tokens struct {
 	Seen     string `json:"seen,omitempty"`
 	Honoured string `json:"honoured,omitempty"`
+}
+
+// longestToken is how much of a request's value is recorded, in bytes: both Secrets have room for several of these.
+const longestToken = 1024
+
+// Token returns what is recorded of the value of an annotation that asks for something: the value, or its hash where it is too
+// long to be recorded more than once. A Secret's annotations may have as many bytes as those of the object that asks, and a
+// request that cannot be recorded would hold up every rotation.
+func Token(value string) string {
+	if len(value) <= longestToken {
+		return value
+	}
+	sum := sha256.Sum256([]byte(value))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// short is the same of what an earlier release recorded, so that it is the same request still.
+func (t Tokens) short() Tokens {
+	t.Seen, t.Honoured = Token(t.Seen), Token(t.Honoured)
+	return t
 }
 
 // Handover is what a person handed over to the owner: the former owner (cluster/namespace/name) that was seen last, and the

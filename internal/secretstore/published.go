@@ -256,7 +256,7 @@ func tokensOf(secret *corev1.Secret) Tokens {
 	if secret == nil {
 		return Tokens{}
 	}
-	return Tokens{Seen: secret.Annotations[v1alpha1.AnnotationRotateSeen], Honoured: secret.Annotations[v1alpha1.AnnotationRotateHonoured]}
+	return Tokens{Seen: secret.Annotations[v1alpha1.AnnotationRotateSeen], Honoured: secret.Annotations[v1alpha1.AnnotationRotateHonoured]}.short()
 }
 
 func setTokens(secret *corev1.Secret, tokens Tokens) {

@@ -23,10 +23,14 @@ func (s *session) change(ctx context.Context, ref credential.Ref, doing string, 
 	var err error
 	for range maxTries {
 		err = s.withAdmin(ctx, ref, func(ctx context.Context, conn *pgx.Conn) error {
-			if err := quiet(ctx, conn); err != nil {
+			// Whether a transaction is a sample for the log is decided when it begins.
+			if _, err := conn.Exec(ctx, unsampledStatement); err != nil {
 				return err
 			}
 			return inTransaction(ctx, conn, func(tx pgx.Tx) error {
+				if _, err := tx.Exec(ctx, quietStatement); err != nil {
+					return err
+				}
 				if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", lockKey(s.target.Username)); err != nil {
 					return err
 				}
@@ -64,18 +68,18 @@ func inTransaction(ctx context.Context, conn *pgx.Conn, fn func(pgx.Tx) error) e
 	return tx.Commit(ctx)
 }
 
-// Settings that keep our statements out of the server's log, and out of pg_stat_statements where that is loaded, for the rest of
-// the session: whether a transaction is a sample for the log is decided when it begins. Only verifiers are in the statements, so
-// that a server which does not let us is no reason to stop.
-const quietStatement = `SELECT pg_catalog.set_config(name, value, false)
+// Settings that keep our statements out of the server's log, and out of pg_stat_statements where that is loaded, until the
+// transaction ends: a pooler may give the connection to others. Only verifiers are in the statements, so that a server which does
+// not let us is no reason to stop.
+const (
+	quietStatement = `SELECT pg_catalog.set_config(name, value, true)
 FROM (VALUES ('log_statement', 'none'), ('log_min_error_statement', 'panic'), ('log_min_duration_statement', '-1'),
-	('log_min_duration_sample', '-1'), ('log_transaction_sample_rate', '0'), ('pg_stat_statements.track_utility', 'off')) AS quiet (name, value)
+	('log_min_duration_sample', '-1'), ('pg_stat_statements.track_utility', 'off')) AS quiet (name, value)
 WHERE pg_catalog.has_parameter_privilege(name, 'SET')`
-
-func quiet(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, quietStatement)
-	return err
-}
+	unsampledStatement = `SELECT pg_catalog.set_config(name, '0', false)
+FROM (VALUES ('log_transaction_sample_rate')) AS quiet (name)
+WHERE pg_catalog.has_parameter_privilege(name, 'SET')`
+)
 
 // queryer is a connection or a transaction.
 type queryer interface {
