@@ -4,8 +4,6 @@
 package controllers
 
 import (
-	"cmp"
-	"crypto/sha256"
 	"maps"
 	"slices"
 	"strings"
@@ -26,8 +24,6 @@ type common struct {
 	texts  pool[string]
 	octets pool[[]byte]
 	labels pool[map[string]string]
-	// bundles are large authorities, by their digest: a corporate bundle stands in the Secret of every identity.
-	bundles pool[[]byte]
 	// expected are the Secrets that identities name.
 	expected *expected
 }
@@ -36,21 +32,17 @@ const (
 	// mostCommon is how many different ones of a sort are held; more are not common, and it begins anew.
 	mostCommon = 1024
 	// longestText, longestOctets and longestLabels are what is shared: anybody may write large Secrets, each once.
-	longestText, longestOctets, longestLabels = 256, 4096, 1024
-	// mostBundles are held, so that they keep no more than some MiB alive when nobody has them any more.
-	mostBundles = 16
+	longestText, longestOctets, longestLabels = 256, 8 << 10, 1024
 )
 
 func newCommon() *common {
-	return &common{bundles: pool[[]byte]{most: mostBundles}, expected: newExpected()}
+	return &common{expected: newExpected()}
 }
 
 // pool holds one value for each key.
 type pool[V any] struct {
 	mu   sync.Mutex
 	held map[string]V
-	// most that are held; mostCommon where it is 0.
-	most int
 }
 
 // share gives the value that is held for the key, or holds this one.
@@ -60,7 +52,7 @@ func (p *pool[V]) share(key string, value V) V {
 	if one, ok := p.held[key]; ok {
 		return one
 	}
-	if p.held == nil || len(p.held) >= cmp.Or(p.most, mostCommon) {
+	if p.held == nil || len(p.held) >= mostCommon {
 		p.held = map[string]V{}
 	}
 	p.held[key] = value
@@ -76,8 +68,7 @@ func (c *common) text(s string) string {
 
 func (c *common) bytes(b []byte) []byte {
 	if len(b) > longestOctets {
-		digest := sha256.Sum256(b)
-		return c.bundles.share(string(digest[:]), b)
+		return b
 	}
 	return c.octets.share(string(b), b)
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -106,6 +107,12 @@ func TestASecretThatTheCacheLeftOutIsReadOnce(t *testing.T) {
 	expect("after it was created anew", "app", 1)
 	w.writes.release("app")
 	expect("after its identity was deleted", "app", 1)
+	w.api.ResourceVersion, w.api.Annotations["large"] = "9", strings.Repeat("x", 200<<10)
+	expect("when it has more in it than is ever held", "app", 20)
+	if n := len(w.writes.held.byOwner); n != 1 { // that of the other identity
+		t.Errorf("%d Secrets are held", n)
+	}
+	delete(w.api.Annotations, "large")
 	w.whole = true
 	expect("when the cache has it", "app", 0)
 	expect("when the cache has it, for another identity", "other", 0)

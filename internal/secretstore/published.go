@@ -58,8 +58,10 @@ func NewPublished(opts PublishedOptions) *Published { return &Published{opts: op
 func (s *Published) Load(ctx context.Context) (Snapshot, error) {
 	s.loaded = false
 	secret, err := read(ctx, s.opts.Reader, s.opts.secretKey())
-	if err == nil && (secret == nil && !s.opts.Fresh || secret != nil && LeftOut(secret)) {
-		secret, err = read(ctx, s.opts.Live, s.opts.secretKey())
+	if err == nil && (secret == nil && !s.opts.Fresh || secret != nil && !restore(secret)) {
+		if secret, err = read(ctx, s.opts.Live, s.opts.secretKey()); secret != nil {
+			noteBundle(secret)
+		}
 	}
 	if err == nil {
 		err = s.opts.present(ctx, secret)

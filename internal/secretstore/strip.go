@@ -39,11 +39,17 @@ func newPlaceholderWord() []byte {
 	return []byte("rekey-" + hex.EncodeToString(word) + "-")
 }
 
-// mostKept of one value stays in the cache: what is longer is no certificate that is read (material.ParseCertificates).
-const mostKept = 256 << 10
-
-// keptKeys of a Secret stay in the cache at most, besides those that are read, and keptText of what it says about itself.
+// Whoever may create identities too can name any Secret, so that all of these bounds hold for every Secret in the cache.
 const (
+	// mostRead of ca.crt is worth reading: what is longer is no bundle that is parsed (material.ParseCertificates).
+	mostRead = 256 << 10
+	// mostAuthority of ca.crt stays in each Secret. Of a longer one the digest stays, and the bundle is in bundles.
+	mostAuthority = 8 << 10
+	// mostKept of tls.crt and metadata together stay. A Secret that has more is left out, and is read from the API server.
+	mostKept = 16 << 10
+	// entryKept is what an entry of a map or a list takes besides its text, or more.
+	entryKept = 64
+	// keptKeys of a Secret stay at most, besides those that are read, and keptText of what it says about itself.
 	keptKeys = 16
 	keptText = 512
 )
@@ -85,7 +91,8 @@ func refusePlaceholders(secret *corev1.Secret) error {
 // StripMaterial is the transform of the Secret cache: it takes out managed fields and everything that is secret. Of a
 // kubernetes.io/tls Secret the public parts stay, and the private key (and the combined file) become placeholders that
 // say whether they fit the certificate, so that the cached copy is enough to see damage. Of every other Secret no data
-// stays. It changes the object in place, as the cache expects, and a second time changes nothing.
+// stays, and of one that is too large only what StripAll keeps. It changes the object in place, as the cache expects, and a
+// second time changes nothing.
 func StripMaterial(obj any) (any, error) {
 	secret, ok := obj.(*corev1.Secret)
 	if !ok {
@@ -94,6 +101,9 @@ func StripMaterial(obj any) (any, error) {
 	secret.ManagedFields, secret.StringData = nil, nil
 	if _, ok := secret.Annotations[annotationApplied]; ok {
 		secret.Annotations[annotationApplied] = string(placeholderWrong)
+	}
+	if LeftOut(secret) || weight(secret) > mostKept {
+		return StripAll(secret), nil
 	}
 	if secret.Type != corev1.SecretTypeTLS {
 		secret.Data = nil
@@ -115,10 +125,12 @@ func stripCertificate(secret *corev1.Secret) {
 		if isPlaceholder(value) {
 			continue
 		}
-		stays := (name == credential.KeyCertificate || name == credential.KeyAuthority) && len(value) <= mostKept && !bytes.Contains(value, []byte("PRIVATE KEY"))
+		stays := name == credential.KeyCertificate && isPublic(value) || name == credential.KeyAuthority && isBundle(value)
 		fits := (name == credential.KeyPrivateKey && keyFits(certificate, key)) ||
 			(name == keyCombined && combines(value, certificate, key))
 		switch {
+		case stays && name == credential.KeyAuthority && len(value) > mostAuthority:
+			secret.Data[name] = placeholderOf(digestOf(value))
 		case stays:
 		case fits:
 			secret.Data[name] = placeholderGood
@@ -126,6 +138,31 @@ func stripCertificate(secret *corev1.Secret) {
 			secret.Data[name] = placeholderWrong
 		}
 	}
+}
+
+func isPublic(value []byte) bool { return !bytes.Contains(value, []byte("PRIVATE KEY")) }
+
+func isBundle(value []byte) bool { return len(value) <= mostRead && isPublic(value) }
+
+// weight is about how much memory the part of a Secret takes that whoever writes it can make as large as they like, and that
+// StripMaterial would keep.
+func weight(secret *corev1.Secret) int {
+	out := len(secret.GenerateName) + len(secret.SelfLink) + len(secret.Type)
+	for _, all := range []map[string]string{secret.Labels, secret.Annotations} {
+		for key, value := range all {
+			out += len(key) + len(value) + entryKept
+		}
+	}
+	for _, finalizer := range secret.Finalizers {
+		out += len(finalizer) + entryKept
+	}
+	for _, ref := range secret.OwnerReferences {
+		out += len(ref.APIVersion) + len(ref.Kind) + len(ref.Name) + len(ref.UID) + 2*entryKept
+	}
+	if certificate := secret.Data[credential.KeyCertificate]; secret.Type == corev1.SecretTypeTLS && isPublic(certificate) {
+		out += len(certificate)
+	}
+	return out
 }
 
 // known are the keys that a Secret of type kubernetes.io/tls may have.

@@ -191,7 +191,7 @@ func TestCacheKeepsOfASecretOnlyWhatIsRead(t *testing.T) {
 		}
 		return out
 	}
-	fills := map[string]func(secret *corev1.Secret){
+	all := map[string]func(secret *corev1.Secret){
 		"the certificate":   func(o *corev1.Secret) { o.Data["tls.crt"] = []byte(long) },
 		"the authority":     func(o *corev1.Secret) { o.Data["ca.crt"] = []byte(long) },
 		"the key":           func(o *corev1.Secret) { o.Data["tls.key"] = []byte(long) },
@@ -205,10 +205,6 @@ func TestCacheKeepsOfASecretOnlyWhatIsRead(t *testing.T) {
 		"string data":        func(o *corev1.Secret) { o.StringData = map[string]string{"mine": long} },
 		"what kubectl wrote": func(o *corev1.Secret) { o.Annotations[annotationApplied] = long },
 		"managed fields":     func(o *corev1.Secret) { o.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: long}} },
-	}
-	// Of a Secret that no identity names, nothing else stays either.
-	all := maps.Clone(fills)
-	maps.Copy(all, map[string]func(secret *corev1.Secret){
 		"an annotation":      func(o *corev1.Secret) { o.Annotations["note"] = long },
 		"many annotations":   func(o *corev1.Secret) { maps.Copy(o.Annotations, many(1000)) },
 		"the owner":          func(o *corev1.Secret) { o.Annotations[v1alpha1.AnnotationOwner] = "ClientIdentity/" + long },
@@ -220,7 +216,8 @@ func TestCacheKeepsOfASecretOnlyWhatIsRead(t *testing.T) {
 		"finalizers":         func(o *corev1.Secret) { o.Finalizers = []string{long} },
 		"the generated name": func(o *corev1.Secret) { o.GenerateName = long },
 		"the type":           func(o *corev1.Secret) { o.Type = corev1.SecretType(long) },
-	})
+		"the self link":      func(o *corev1.Secret) { o.SelfLink = long },
+	}
 	certificate, key := pair(t, newKey(t), "one")
 	newSecret := func() *corev1.Secret {
 		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "mtls", UID: "uid", ResourceVersion: "7",
@@ -228,15 +225,14 @@ func TestCacheKeepsOfASecretOnlyWhatIsRead(t *testing.T) {
 			Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": certificate, "tls.key": key, "ca.crt": certificate}}
 	}
 	strips := map[string]struct {
-		fills map[string]func(*corev1.Secret)
 		most  int
 		strip func(*corev1.Secret) (any, error)
 	}{
-		"named by an identity": {fills, 8 << 10, func(o *corev1.Secret) (any, error) { return StripMaterial(o) }},
-		"named by nobody":      {all, 2 << 10, func(o *corev1.Secret) (any, error) { return StripAll(o), nil }},
+		"named by an identity": {8 << 10, func(o *corev1.Secret) (any, error) { return StripMaterial(o) }},
+		"named by nobody":      {2 << 10, func(o *corev1.Secret) (any, error) { return StripAll(o), nil }},
 	}
 	for whose, tc := range strips {
-		for what, fill := range tc.fills {
+		for what, fill := range all {
 			t.Run(whose+", "+what, func(t *testing.T) {
 				secret := newSecret()
 				fill(secret)
@@ -255,6 +251,39 @@ func TestCacheKeepsOfASecretOnlyWhatIsRead(t *testing.T) {
 					t.Errorf("its owner is %s/%s, and would not be woken", kind, name)
 				}
 			})
+		}
+	}
+}
+
+// TestCacheKeepsLittleOfASecretOfAnySize looks at sizes around every bound: many Secrets may each have the most that stays.
+func TestCacheKeepsLittleOfASecretOfAnySize(t *testing.T) {
+	const most = 40 << 10 // 24 KiB as base64, and the rest
+	parts := map[string]func(secret *corev1.Secret, value string){
+		"the certificate": func(o *corev1.Secret, value string) { o.Data["tls.crt"] = []byte(value) },
+		"the authority":   func(o *corev1.Secret, value string) { o.Data["ca.crt"] = []byte(value) },
+		"an annotation":   func(o *corev1.Secret, value string) { o.Annotations["note"] = value },
+		"a label":         func(o *corev1.Secret, value string) { o.Labels["note"] = value },
+		"a finalizer":     func(o *corev1.Secret, value string) { o.Finalizers = []string{value} },
+		"empty annotations": func(o *corev1.Secret, value string) {
+			for i := range len(value) / 8 {
+				o.Annotations[fmt.Sprint(i)] = ""
+			}
+		},
+		"everything": func(o *corev1.Secret, value string) {
+			o.Data["tls.crt"], o.Data["ca.crt"], o.Annotations["note"], o.Finalizers = []byte(value), []byte(value), value, []string{value}
+		},
+	}
+	for part, fill := range parts {
+		for _, length := range []int{mostAuthority, mostAuthority + 1, mostKept - 1000, mostKept + 1, mostRead, mostRead + 1} {
+			secret := &corev1.Secret{Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.key": []byte(canary)},
+				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{}, Annotations: map[string]string{}}}
+			fill(secret, strings.Repeat("x", length))
+			if _, err := StripMaterial(secret); err != nil {
+				t.Fatal(err)
+			}
+			if kept := size(t, secret); kept > most {
+				t.Errorf("%s of %d bytes: %d bytes stay in the cache, want at most %d", part, length, kept, most)
+			}
 		}
 	}
 }

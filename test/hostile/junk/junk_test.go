@@ -114,7 +114,7 @@ func (s *scene) ready(identity *v1alpha1.ClientIdentity, when string) {
 	})
 }
 
-// all identities are Ready still, and have the certificate that they had.
+// undisturbed wants all identities but those of the flood to be Ready still, and to have the certificate that they had.
 func (s *scene) undisturbed(when string, before map[string]int64) {
 	s.Helper()
 	var list v1alpha1.ClientIdentityList
@@ -123,6 +123,9 @@ func (s *scene) undisturbed(when string, before map[string]int64) {
 	}
 	for i := range list.Items {
 		identity := &list.Items[i]
+		if !strings.HasPrefix(identity.Name, "identity-") {
+			continue
+		}
 		s.ready(identity, when)
 		if was, known := before[identity.Name]; known && was != identity.Status.Revision {
 			s.Errorf("%s: %s has revision %d now, and had %d", when, identity.Name, identity.Status.Revision, was)
@@ -191,18 +194,54 @@ var forms = []form{
 	{"a long type", func(o *corev1.Secret, size int) { o.Type = corev1.SecretType(text(size)) }},
 }
 
-// flood makes n Secrets of about size bytes, and tells how many of each form there are.
-func (s *scene) flood(n, size int) {
+// namedForms are those of Secrets that identities name, whose makers may make identities too: no two hold the same.
+var namedForms = []form{
+	{"different certificates", func(o *corev1.Secret, size int) {
+		value := append([]byte(o.Name+"\n"), pems(min(size/2, 250<<10))...)
+		o.Type, o.Data = corev1.SecretTypeTLS, map[string][]byte{"tls.crt": value, "tls.key": []byte("key"), "ca.crt": value}
+	}},
+	{"different bundles", func(o *corev1.Secret, size int) {
+		o.Type, o.Data = corev1.SecretTypeTLS, map[string][]byte{"tls.crt": {}, "tls.key": {}, "ca.crt": append([]byte(o.Name+"\n"), pems(min(size, 250<<10))...)}
+	}},
+	{"annotations", func(o *corev1.Secret, size int) {
+		owned(o, "ClientIdentity/"+o.Name, "1")
+		o.Annotations["note"] = o.Name + text(min(size, 250<<10))
+		o.Type, o.Data = corev1.SecretTypeTLS, map[string][]byte{"tls.crt": {}, "tls.key": {}}
+	}},
+	{"labels", func(o *corev1.Secret, size int) {
+		for i := range min(size, 700<<10) / 120 {
+			o.Labels[fmt.Sprintf("l%s-%06d", text(40), i)] = text(60)
+		}
+		o.Type, o.Data = corev1.SecretTypeTLS, map[string][]byte{"tls.crt": {}, "tls.key": {}}
+	}},
+}
+
+// naming makes an identity that names the Secret.
+func (s *scene) naming(secret string) error {
+	return s.client.Create(s.Context(), &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: secret}, Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
+		AuthorityRef: v1alpha1.AuthorityReference{Name: "internal"}, CommonName: "junk", Lifetime: metav1.Duration{Duration: 24 * time.Hour}, SecretName: v1alpha1.ObjectName(secret)}}})
+}
+
+// flood makes n Secrets of about size bytes, and tells how many of each form there are. Where named is true an identity names
+// each of them: rekey leaves those alone that it did not make, and makes the others anew.
+func (s *scene) flood(n, size int, named bool) {
 	s.Helper()
 	var wait sync.WaitGroup
-	jobs, counts := make(chan int), map[string]int{}
+	jobs, counts, forms := make(chan int), map[string]int{}, forms
+	if named {
+		forms = namedForms
+	}
 	for range together {
 		wait.Go(func() {
 			for i := range jobs {
 				secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: fmt.Sprintf("junk-%d-%06d", size, i),
 					Labels: map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelKind: "ClientIdentity"}}}
 				forms[i%len(forms)].make(secret, size)
-				if err := s.client.Create(s.Context(), secret); err != nil {
+				err := s.client.Create(s.Context(), secret)
+				if err == nil && named {
+					err = s.naming(secret.Name)
+				}
+				if err != nil {
 					s.Errorf("making junk (%s): %v", forms[i%len(forms)].name, err)
 				}
 			}
@@ -221,9 +260,13 @@ func (s *scene) flood(n, size int) {
 // TestSecretsOfOthersDoNotFillTheMemory floods a cluster with Secrets that carry our labels, while the operator works and before
 // it starts. It stays below its limit, comes back to what it had, and goes on issuing.
 func TestSecretsOfOthersDoNotFillTheMemory(t *testing.T) {
-	for name, flood := range map[string]struct{ n, size int }{
-		"many small ones": {sized(2000, 10_000), 1000},
-		"few large ones":  {sized(160, 600), mebibyte - 40<<10},
+	for name, flood := range map[string]struct {
+		n, size int
+		named   bool
+	}{
+		"many small ones":                       {sized(2000, 10_000), 1000, false},
+		"few large ones":                        {sized(160, 600), mebibyte - 40<<10, false},
+		"few large ones that an identity names": {sized(300, 900), mebibyte - 40<<10, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
@@ -235,7 +278,7 @@ func TestSecretsOfOthersDoNotFillTheMemory(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				s.flood(flood.n, flood.size)
+				s.flood(flood.n, flood.size, flood.named)
 			}()
 			for flooding := true; flooding; {
 				s.issues("while the junk is made")
