@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/secretstore"
 )
 
 // beside is a world in another namespace that reaches the same database.
@@ -466,6 +467,10 @@ func TestACopyWithoutOriginIsFencedByTheMarks(t *testing.T) {
 	other.settle(copied, 5)
 	if stalled := condition(copied, v1alpha1.ConditionStalled); stalled != "True/Fenced" {
 		t.Errorf("the copy rotates:%s", describeConditions(copied))
+	}
+	written, err := secretstore.DecodeLedger(other.secret(secretstore.LedgerName(kindDatabaseCredential, copied.Name)).Data)
+	if err != nil || written.Pending != nil || written.LastSeq != 1 {
+		t.Errorf("the copy has begun a version (error %v)", err)
 	}
 	if logins := w.logins(); len(logins) != 1 {
 		t.Errorf("%d logins, want the one of the first owner", len(logins))
