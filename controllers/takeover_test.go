@@ -440,6 +440,7 @@ func TestAnOldCacheHandsNothingOver(t *testing.T) {
 	other := w.elsewhere(t)
 	w.copySecrets(other, func(*corev1.Secret) bool { return true })
 	heir := other.claim(w)
+	other.edit(heir, func() { heir.Finalizers = []string{v1alpha1.Finalizer} }) // an old copy cannot add it, and would get no further
 	asked := heir.DeepCopy()
 	other.edit(heir, func() { delete(heir.Annotations, v1alpha1.AnnotationTakeOverFrom) })
 	unasked := heir.DeepCopy()
