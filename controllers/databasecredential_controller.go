@@ -85,7 +85,11 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 	if outcome.Withdrawn {
 		return ctrl.Result{}, nil
 	}
-	return r.report(ctx, before, object, r.describe(ctx, login, cluster, outcome))
+	found := r.describe(ctx, login, cluster, outcome)
+	if soon := r.clock.Now().Add(lookAgainBroken); err != nil && found.wakeAt.After(soon) {
+		found.wakeAt = soon // what was published may be fine; whose it is has to be known soon
+	}
+	return r.report(ctx, before, object, found)
 }
 
 // rotate drives the login. What was proven on the way may be shown: then it drives once more.

@@ -118,6 +118,11 @@ func loginReached(r *run, w want) string {
 	if r.refused {
 		return "the login in the Secret is refused"
 	}
+	if r.object.GetAnnotations()[v1alpha1.AnnotationTakeOverFrom] != "" {
+		if ledger := r.ledger(); ledger == nil || ledger.TakeOver.Honoured == "" {
+			return "it was not taken over"
+		}
+	}
 	if status.Revision != w.revision || (status.Previous != nil) != w.previous {
 		return fmt.Sprintf("the status speaks of revision %d, previous %v; that should be %d, %v", status.Revision, status.Previous != nil, w.revision, w.previous)
 	}
