@@ -187,7 +187,7 @@ func refreshed(m credential.Material, authority *issuer.Authority, now time.Time
 		return m
 	}
 	anchored := m.With(credential.KeyAuthority, authority.Anchors)
-	chained := anchored.With(credential.KeyCertificate, slices.Concat(material.EncodeCertificates(leaf), authority.Chain))
+	chained := anchored.With(credential.KeyCertificate, slices.Concat(material.EncodeCertificates(leaf), authority.ChainFor(leaf)))
 	for _, candidate := range []credential.Material{anchored, chained} {
 		if published, err := readPublished(candidate); err == nil && published.Verify(now) == nil {
 			return candidate

@@ -4,6 +4,7 @@
 package issuer
 
 import (
+	"crypto/x509"
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
@@ -47,8 +48,10 @@ type Authority struct {
 	KeyID []byte
 	// RawSubject is the subject in DER: the issuer of every leaf.
 	RawSubject []byte
-	// Chain is what is published behind every leaf, and Anchors are the trust anchors, PEM.
-	Chain, Anchors []byte
+	// ChainFor returns what is published behind a leaf, PEM: which path counts depends on its names and usages.
+	ChainFor func(leaf *x509.Certificate) []byte
+	// Anchors are the trust anchors, PEM.
+	Anchors []byte
 	// Notes are sentences about what the authority cannot issue and what some peers do not accept.
 	Notes []string
 }

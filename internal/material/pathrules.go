@@ -60,6 +60,16 @@ func hasExtension(certificate *x509.Certificate, id asn1.ObjectIdentifier) bool 
 	return slices.ContainsFunc(certificate.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(id) })
 }
 
+// NameConstraints returns the extension of that name in DER; nil where the certificate has none.
+func NameConstraints(certificate *x509.Certificate) []byte {
+	for _, extension := range certificate.Extensions {
+		if extension.Id.Equal(oidNameConstraints) {
+			return extension.Value
+		}
+	}
+	return nil
+}
+
 // unsigned says why parent, which has the name of the child's issuer, cannot be shown to have signed it.
 func unsigned(child, parent *x509.Certificate, err error) error {
 	var outdated x509.InsecureAlgorithmError

@@ -52,9 +52,10 @@ type TLSSecret struct {
 // Material gives back what TLSSecretData was made of.
 func (s *TLSSecret) Material() credential.Material { return s.material.Clone() }
 
-// Path is the way from the leaf up to a trust anchor that counts at that instant. ok is false where there is none.
+// Path is the way from the leaf up to a trust anchor that counts at that instant, for the names and usages of the leaf. ok is
+// false where there is none.
 func (s *TLSSecret) Path(now time.Time) (path Path, ok bool) {
-	return pathsAbove(s.Leaf, s.Intermediates, s.Authorities).At(now)
+	return pathsAbove(s.Leaf, s.Intermediates, s.Authorities).For(s.Leaf, now)
 }
 
 // Ceiling is the first instant at which a certificate above the leaf expires, on the path that counts at the instant now. ok

@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -123,13 +124,16 @@ func deep(above int, dice *rand.Rand) graph {
 	return g
 }
 
-// oddly changes some certificates of a graph: dates, path length, extended key usage, no authority, no key identifiers.
+// oddly changes some certificates of a graph: dates, path length, extended key usage, no authority, no key identifiers, name
+// constraints that permit the leaf and that do not.
 func oddly(tb testing.TB, dice *rand.Rand) func(*profile) {
 	tb.Helper()
 	only := func(usage asn1.ObjectIdentifier) pkix.Extension {
 		return pkix.Extension{Id: oidExtKeyUsage, Value: encode(tb, []asn1.ObjectIdentifier{usage})}
 	}
-	n := dice.IntN(100)
+	// Go alone judges whether there is a path, and it ignores constraints on directory names.
+	limited := slices.DeleteFunc(nameConstraints(), func(t twist) bool { return t.all })
+	n, limit := dice.IntN(100), limited[dice.IntN(len(limited))]
 	return func(p *profile) {
 		switch {
 		case n < 12:
@@ -148,6 +152,8 @@ func oddly(tb testing.TB, dice *rand.Rand) func(*profile) {
 			p.basic = "FALSE"
 		case n < 52:
 			p.noAuthKey = true
+		case n < 66:
+			limit.apply(tb, p)
 		}
 	}
 }
@@ -208,7 +214,7 @@ func (m *maker) caseOf(chain, anchors []authority, partial bool) Case {
 		Leaf: m.leaf(chain[0]).pem(), LeafKey: m.key(P256, keyOfLeaf).PEM,
 		Causes: []string{
 			`\bpath\b`, `has expired`, `is not valid (before|yet)`, `may not sign`, `is not an authority`, `extended key usage`, `more than 500 signatures`,
-			`does not verify`, `sign each other in a circle`, `has the name of the issuer of .* but has not signed it`,
+			`does not verify`, `sign each other in a circle`, `has the name of the issuer of .* but has not signed it`, `constraint`,
 		},
 	}
 }

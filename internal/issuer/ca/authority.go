@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"encoding/asn1"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,8 +47,8 @@ type Info struct {
 	ChainNotAfter time.Time
 	// KeyID is the subject key identifier: the authority key identifier of every leaf.
 	KeyID []byte
-	// Chain is what is published behind every leaf, and Anchors are the trust anchors, PEM: ca.crt of every identity.
-	Chain, Anchors []byte
+	// Anchors are the trust anchors, PEM: ca.crt of every identity.
+	Anchors []byte
 	// Notes say what peers may not accept, and what cannot be issued.
 	Notes []string
 }
@@ -63,7 +64,6 @@ func (a *Authority) Info(now time.Time) Info {
 		NotAfter:      signing.NotAfter.UTC(),
 		ChainNotAfter: path.NotAfter.UTC(),
 		KeyID:         bytes.Clone(a.keyID),
-		Chain:         material.EncodeCertificates(path.Published()...),
 		Anchors:       a.anchorsPEM(path),
 		Notes:         slices.Concat(a.peerNotes(path, now), a.notes),
 	}
@@ -151,6 +151,34 @@ func (a *Authority) path(now time.Time) material.Path {
 	return path
 }
 
+// pathFor returns the path that counts for the names and usages of one leaf, and cuts the leaf short where the path ends first.
+// It refuses what Check and leaves refuse.
+func (a *Authority) pathFor(leaf *x509.Certificate, request issuer.Request) (material.Path, error) {
+	subject, err := asn1.Marshal(leaf.Subject.ToRDNSequence())
+	if err != nil {
+		return material.Path{}, fault.Permanent(fault.IdentityInvalid, fmt.Errorf("encoding the subject: %w", err))
+	}
+	named := *leaf
+	named.RawSubject = subject
+	path, _ := a.paths.For(&named, request.Now)
+	if err := checkPath(path, request.Now); err != nil {
+		return material.Path{}, err
+	}
+	if err := leaves(path, request.Usages); err != nil {
+		return material.Path{}, err
+	}
+	if leaf.NotAfter.After(path.NotAfter) {
+		leaf.NotAfter = path.NotAfter
+	}
+	return path, nil
+}
+
+// chainFor returns what is published behind a leaf at an instant, PEM.
+func (a *Authority) chainFor(leaf *x509.Certificate, now time.Time) []byte {
+	path, _ := a.paths.For(leaf, now)
+	return material.EncodeCertificates(path.Published()...)
+}
+
 func (a *Authority) anchorsPEM(path material.Path) []byte {
 	if len(a.anchors) == 0 {
 		return material.EncodeCertificates(path.Anchor())
@@ -158,18 +186,17 @@ func (a *Authority) anchorsPEM(path material.Path) []byte {
 	return material.EncodeCertificates(a.anchors...)
 }
 
-// usageNotes say which of the usages the extended key usages along the path take away. It is an error where none is left.
+// usageNotes say which of the usages the extended key usages along every path take away. It is an error where none is left.
 func (a *Authority) usageNotes(usages []issuer.Usage, now time.Time) ([]string, error) {
-	path := a.path(now)
 	var out []string
 	for _, usage := range usages {
-		if limiting := path.Limiting(material.Usage(usage)); limiting != nil {
+		if limiting := a.paths.Limiting(material.Usage(usage), now); limiting != nil {
 			out = append(out, fmt.Sprintf("It cannot issue certificates for %s: the extended key usage of %s does not include it.", usage, material.Describe(limiting)))
 		}
 	}
 	if len(out) > 0 && len(out) == len(usages) {
 		return nil, invalid("the extended key usage of %s includes none of constraints.usages, %s: change constraints.usages, or have the certificate signed again",
-			material.Describe(path.Limiting(material.Usage(usages[0]))), allowed(usages))
+			material.Describe(a.paths.Limiting(material.Usage(usages[0]), now)), allowed(usages))
 	}
 	return out, nil
 }
@@ -187,8 +214,9 @@ func strictNotes(path material.Path) []string {
 // Check tells whether the authority can sign at the instant now, and for at least a minute more. An error has class
 // Permanent, and reason AuthorityExpired if the authority or one above it has expired or is about to, AuthorityInvalid if
 // one of them is not valid yet.
-func (a *Authority) Check(now time.Time) error {
-	path := a.path(now)
+func (a *Authority) Check(now time.Time) error { return checkPath(a.path(now), now) }
+
+func checkPath(path material.Path, now time.Time) error {
 	if now.Before(path.NotBefore) {
 		// The instant now is not said: a message that changes at each look is a write at each look.
 		return invalid("the certificate %s is not valid before %s; check the clocks", material.Describe(path.First), material.Instant(path.NotBefore))

@@ -59,7 +59,10 @@ func (i *Issuer) Issue(ctx context.Context, request issuer.Request) (issuer.Chai
 	if err != nil {
 		return issuer.Chain{}, err
 	}
-	path := i.authority.path(request.Now)
+	path, err := i.authority.pathFor(template, request)
+	if err != nil {
+		return issuer.Chain{}, err
+	}
 	leaf, err := i.sign(template, csr, path.Certificates[0])
 	if err != nil {
 		return issuer.Chain{}, err
@@ -90,7 +93,7 @@ func (i *Issuer) Permit(leaf *x509.Certificate) error {
 	return i.rules.checkLifetime(shown.Lifetime)
 }
 
-// template decides everything but the key, and refuses what the constraints do not allow.
+// template decides everything except the key and what depends on the path, and refuses what the constraints do not allow.
 func (i *Issuer) template(request issuer.Request) (*x509.Certificate, error) {
 	names := material.Names(request.Names)
 	if err := names.Validate(); err != nil {
@@ -110,24 +113,16 @@ func (i *Issuer) template(request issuer.Request) (*x509.Certificate, error) {
 	if err := i.rules.checkLifetime(request.Lifetime); err != nil {
 		return nil, err
 	}
-	path := i.authority.path(request.Now)
-	if err := leaves(path, request.Usages); err != nil {
-		return nil, err
-	}
 	serial, err := newSerial()
 	if err != nil {
 		return nil, err
 	}
 	now := request.Now.UTC().Truncate(time.Second)
-	notAfter := now.Add(lifetime)
-	if notAfter.After(path.NotAfter) {
-		notAfter = path.NotAfter
-	}
 	return &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               names.Subject(),
 		NotBefore:             now.Add(-material.Backdate),
-		NotAfter:              notAfter,
+		NotAfter:              now.Add(lifetime),
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           extKeyUsages(request.Usages),

@@ -4,6 +4,7 @@
 package ca
 
 import (
+	"crypto/x509"
 	"slices"
 	"time"
 
@@ -32,7 +33,8 @@ func (KeyPairs) Parse(crt, key, anchors []byte, constraints issuer.Constraints, 
 	return &issuer.Authority{
 		Issuer: signer, SHA256: info.SHA256, Subject: info.Subject,
 		NotBefore: info.NotBefore, NotAfter: info.ChainNotAfter, KeyID: info.KeyID, RawSubject: parsed.certificate.RawSubject,
-		Chain: info.Chain, Anchors: info.Anchors, Notes: slices.Concat(notes, parsed.serverNotes(constraints.Usages), info.Notes),
+		ChainFor: func(leaf *x509.Certificate) []byte { return parsed.chainFor(leaf, now) },
+		Anchors:  info.Anchors, Notes: slices.Concat(notes, parsed.serverNotes(constraints.Usages), info.Notes),
 	}, nil
 }
 

@@ -18,10 +18,26 @@ import (
 // peerNotes say which peers refuse what the authority issues, though Go and rekey accept it.
 func (a *Authority) peerNotes(path material.Path, now time.Time) []string {
 	out := strictNotes(path)
-	for depth := range path.Certificates {
-		if rival, why := a.rival(path, depth, now); rival != nil {
-			return append(out, fmt.Sprintf("OpenSSL may use %s in ca.crt rather than another certificate of its name, and it %s: remove it from ca.crt, or peers that use OpenSSL may refuse the path.",
-				material.Describe(rival), why))
+	for _, one := range a.choices(path, now) {
+		for depth := range one.Certificates {
+			if rival, why := a.rival(one, depth, now); rival != nil {
+				return append(out, fmt.Sprintf("OpenSSL may use %s in ca.crt rather than another certificate of its name, and it %s: remove it from ca.crt, or peers that use OpenSSL may refuse the path.",
+					material.Describe(rival), why))
+			}
+		}
+	}
+	return out
+}
+
+// choices returns the path that counts and, where that one does not suit every leaf, the others that are valid.
+func (a *Authority) choices(path material.Path, now time.Time) []material.Path {
+	out := []material.Path{path}
+	if len(path.Usages) > 1 && !path.Constrained() {
+		return out
+	}
+	for _, other := range a.paths {
+		if other.ValidAt(now) {
+			out = append(out, other)
 		}
 	}
 	return out
@@ -48,6 +64,8 @@ func (a *Authority) rival(path material.Path, depth int, now time.Time) (rival *
 			return anchor, fmt.Sprintf("has the path length %d", anchor.MaxPathLen)
 		case limits(anchor, path.Usages):
 			return anchor, "has an extended key usage that the path does not have"
+		case limitsNames(anchor, above):
+			return anchor, "has name constraints that the path does not have"
 		}
 		if last == nil || anchor.NotAfter.After(last.NotAfter) {
 			last = anchor
@@ -62,6 +80,12 @@ func (a *Authority) rival(path material.Path, depth int, now time.Time) (rival *
 		return last, fmt.Sprintf("expires at %s, before the path does", last.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return nil, ""
+}
+
+// limitsNames reports whether a certificate has name constraints that another one of its name and key does not have.
+func limitsNames(certificate, other *x509.Certificate) bool {
+	constraints := material.NameConstraints(certificate)
+	return len(constraints) > 0 && !bytes.Equal(constraints, material.NameConstraints(other))
 }
 
 // limits reports whether the extended key usage of a certificate takes one of the usages away.

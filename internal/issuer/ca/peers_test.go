@@ -51,6 +51,7 @@ func TestAnAnchorThatOpenSSLPrefersIsNamed(t *testing.T) {
 	expiredRoot, futureRoot, shorter := f.root.again(t, nil, expired), f.root.again(t, nil, future), f.root.again(t, nil, lasting(50))
 	onlyServers := f.root.again(t, nil, withUsages(x509.ExtKeyUsageServerAuth))
 	flat := f.root.again(t, nil, func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true })
+	limited := f.root.again(t, nil, func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example.internal"} })
 	noID := f.middle.again(t, &member{certificate: &x509.Certificate{RawSubject: f.root.certificate.RawSubject, Subject: f.root.certificate.Subject, PublicKey: f.root.key.Public()}, key: f.root.key}, func(c *x509.Certificate) { c.AuthorityKeyId = nil })
 	cross := f.root.again(t, &f.other, lasting(700))
 	for name, tc := range map[string]struct {
@@ -61,6 +62,9 @@ func TestAnAnchorThatOpenSSLPrefersIsNamed(t *testing.T) {
 		"a root that ends first":                      {[]member{f.middle, cross}, []member{shorter, f.other}, "expires at "},
 		"a root that is not valid yet":                {[]member{f.middle, cross}, []member{futureRoot, f.other}, "is not valid before "},
 		"a root for servers only":                     {[]member{f.middle, f.root}, []member{onlyServers, f.root}, "has an extended key usage"},
+		"a root with name constraints":                {[]member{f.middle, cross}, []member{limited, f.other}, "has name constraints"},
+		"a root with the same name constraints again": {[]member{f.middle}, []member{limited, limited.again(t, nil, lasting(900))}, ""},
+		"a root for servers, the same cross-signed":   {[]member{f.middle, cross}, []member{onlyServers, f.other}, "has an extended key usage"},
 		"a root without room below it":                {[]member{f.middle, f.root}, []member{flat, f.root}, "has the path length 0"},
 		"an expired root and the same renewed":        {[]member{f.middle}, []member{expiredRoot, f.root}, ""},
 		"a cross-signed root where both are trusted":  {[]member{f.middle, cross}, []member{f.root, f.other}, ""},
