@@ -99,6 +99,7 @@ func StripMaterial(obj any) (any, error) {
 		return obj, nil
 	}
 	secret.ManagedFields, secret.StringData = nil, nil
+	secret.SetSelfLink("")
 	if _, ok := secret.Annotations[annotationApplied]; ok {
 		secret.Annotations[annotationApplied] = string(placeholderWrong)
 	}
@@ -147,7 +148,7 @@ func isBundle(value []byte) bool { return len(value) <= mostRead && isPublic(val
 // weight is about how much memory the part of a Secret takes that whoever writes it can make as large as they like, and that
 // StripMaterial would keep.
 func weight(secret *corev1.Secret) int {
-	out := len(secret.GenerateName) + len(secret.SelfLink) + len(secret.Type)
+	out := len(secret.GenerateName) + len(secret.Type)
 	for _, all := range []map[string]string{secret.Labels, secret.Annotations} {
 		for key, value := range all {
 			out += len(key) + len(value) + entryKept

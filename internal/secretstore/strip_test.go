@@ -216,7 +216,7 @@ func TestCacheKeepsOfASecretOnlyWhatIsRead(t *testing.T) {
 		"finalizers":         func(o *corev1.Secret) { o.Finalizers = []string{long} },
 		"the generated name": func(o *corev1.Secret) { o.GenerateName = long },
 		"the type":           func(o *corev1.Secret) { o.Type = corev1.SecretType(long) },
-		"the self link":      func(o *corev1.Secret) { o.SelfLink = long },
+		"the self link":      func(o *corev1.Secret) { o.SetSelfLink(long) },
 	}
 	certificate, key := pair(t, newKey(t), "one")
 	newSecret := func() *corev1.Secret {
