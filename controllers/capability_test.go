@@ -17,6 +17,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/secretstore"
 )
 
 // incapacity is what takes a published login's work away. %[1]s is the login, %[2]s its owner, %[3]s its database.
@@ -108,6 +109,33 @@ func TestWhatIsTriedOfAWrongPasswordIsSaid(t *testing.T) {
 	said := describeConditions(object)
 	if !strings.Contains(said, "negativeControl") || strings.Contains(said, "and a wrong password was refused") {
 		t.Errorf("Verified does not say that no wrong password is tried any more: %s", said)
+	}
+}
+
+// A ledger that is gone has forgotten that a wrong password was ever refused: that is tried before it is rebuilt.
+func TestALostLedgerIsRebuiltOnlyWhereAWrongPasswordIsRefused(t *testing.T) {
+	for _, control := range []v1alpha1.NegativeControl{v1alpha1.NegativeControlAtFirst, v1alpha1.NegativeControlAlways} {
+		t.Run(string(control), func(t *testing.T) {
+			w := newWorld(t)
+			server, object := aServer(), aCredential()
+			server.Spec.NegativeControl = control
+			ready(w, aPolicy(), anAdminSecret(), server, object)
+			w.dropLedger(object)
+			w.database.SetTrust(true)
+			w.restart()
+			w.settle(object, 5)
+			w.wantCondition(object, v1alpha1.ConditionStalled, "True/"+v1alpha1.ReasonAuthenticationNotEnforced)
+			if _, rebuilt := w.data()[secretstore.LedgerName(kindDatabaseCredential, object.Name)]; rebuilt {
+				t.Error("the ledger was rebuilt from a login that proves nothing")
+			}
+			w.database.SetTrust(false)
+			w.step(2 * time.Hour)
+			w.settle(object, 5)
+			w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
+			if object.Status.Revision != 1 {
+				t.Errorf("revision %d, want the login that was published%s", object.Status.Revision, describeConditions(object))
+			}
+		})
 	}
 }
 

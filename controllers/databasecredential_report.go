@@ -119,7 +119,7 @@ func verifiedOf(of *databaseLogin, outcome Outcome, cause *trouble) *metav1.Cond
 // controlOf says what a proof says of wrong passwords.
 func controlOf(login *databaseLogin) string {
 	if login.server != nil && login.server.Spec.NegativeControl == v1alpha1.NegativeControlAtFirst {
-		return "as its owner. That a wrong password is refused was tried only before the first version was published (spec.negativeControl of the server is AtFirst)."
+		return "as its owner. That a wrong password is refused was tried only before the first version was published, or its lost ledger rebuilt (spec.negativeControl of the server is AtFirst)."
 	}
 	return "and a wrong password was refused."
 }
@@ -175,6 +175,7 @@ func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin,
 		if previous := outcome.Snapshot.Ledger.Previous; previous != nil {
 			text += overlapNews(loginName(object, previous.Slot), rotation.RetireAt(outcome.Observation))
 		}
+		text += crowdedNews(object, outcome.Snapshot.Ledger)
 		out = append(out, news{v1alpha1.ReasonRotated, actionPublish, text})
 	}
 	if before.Previous != nil && outcome.Snapshot.Ledger.Previous == nil {
@@ -209,6 +210,16 @@ func overlapNews(login string, until time.Time) string {
 		return fmt.Sprintf(" Login %s stays accepted during the overlap.", login)
 	}
 	return fmt.Sprintf(" Login %s stays accepted until %s.", login, instant(until))
+}
+
+// crowdedNews says that the current version took the slot of a login that was open, because the ledger was lost while every
+// slot was; empty otherwise.
+func crowdedNews(object *v1alpha1.DatabaseCredential, ledger secretstore.Ledger) string {
+	if ledger.Previous == nil || !ledger.Survivor.Crowded || ledger.Survivor.Slot != ledger.Previous.Slot {
+		return ""
+	}
+	return fmt.Sprintf(" The ledger was lost while both logins were open, so %s, the older one, got a new password: restart whatever still uses its old one.",
+		loginName(object, ledger.Current.Slot))
 }
 
 // slotOf is the slot of a login; empty where it is in none.

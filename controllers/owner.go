@@ -15,21 +15,29 @@ import (
 )
 
 // owned looks whether the credential is ours as a whole, before anything of it is made or changed: no slot may carry the
-// mark of another owner, also not one that this step does not touch.
-func (p *pass) owned(ctx context.Context) error {
+// mark of another owner, also not one that this step does not touch. It returns our marks by slot.
+func (p *pass) owned(ctx context.Context) (map[string]credential.Marker, error) {
+	marks := map[string]credential.Marker{}
 	if !p.Traits.Remote {
-		return nil
+		return marks, nil
 	}
 	found, err := p.holders(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, mark := range found {
+	for i, mark := range found {
 		if mark.Owner != "" && mark.Owner != p.Ref.Owner() {
-			return p.fenced(mark.Owner)
+			return nil, p.fenced(mark.Owner)
+		}
+		slot := ""
+		if len(p.Traits.Slots) > 0 {
+			slot = p.Traits.Slots[i]
+		}
+		if mark.Owner != "" {
+			marks[slot] = mark
 		}
 	}
-	return nil
+	return marks, nil
 }
 
 // holders reads the marks of all slots; none where the remote end cannot hold a mark.

@@ -89,7 +89,6 @@ func (p *pass) propose(ctx context.Context) error {
 	v := rotation.Version{
 		Seq: rotation.NextSeq(o), Slot: rotation.NextSlot(o), Stage: rotation.Proposed, Fingerprint: p.Fingerprint, ProposedAt: o.Now,
 	}
-	ref := p.ref(v)
 	if wait := p.untilIssue(o.Now); wait > 0 {
 		if err := p.fight(); err != nil {
 			return err
@@ -97,9 +96,15 @@ func (p *pass) propose(ctx context.Context) error {
 		return fault.Pending(wait, fmt.Errorf("the last certificate was issued at %s; the next one is issued no sooner than %s later",
 			instant(p.memo.issued), p.issueFloor(o.Now)))
 	}
-	if err := p.owned(ctx); err != nil {
+	marks, err := p.owned(ctx)
+	if err != nil {
 		return during(err, "making version %d", v.Seq)
 	}
+	var survivor secretstore.Survivor
+	if o.Current == nil {
+		v, survivor = beginAmong(v, p.Traits, marks)
+	}
+	ref := p.ref(v)
 	if p.Preflight != nil && o.Current == nil {
 		step, cancel := p.deadline(ctx)
 		defer cancel()
@@ -112,7 +117,7 @@ func (p *pass) propose(ctx context.Context) error {
 		return during(err, "making version %d", v.Seq)
 	}
 	return p.save(ctx, "writing down the new version", func(l *secretstore.Ledger) {
-		l.Pending, l.LastSeq = &secretstore.Record{Version: v, Material: material}, v.Seq
+		l.Pending, l.LastSeq, l.Survivor = &secretstore.Record{Version: v, Material: material}, v.Seq, survivor
 		if p.Traits.Remote {
 			p.noteRequests(l)
 		}
@@ -226,9 +231,13 @@ func (p *pass) verify(ctx context.Context) error {
 func (p *pass) commit(ctx context.Context) error {
 	now, seq := p.out.Observation.Now, p.snapshot.Ledger.Pending.Seq
 	err := p.save(ctx, "committing the new version", func(l *secretstore.Ledger) {
-		if p.Traits.Remote && p.Traits.Overlap && l.Current != nil {
+		switch {
+		case !p.Traits.Remote || !p.Traits.Overlap:
+		case l.Current != nil:
 			l.Previous = l.Current
 			l.Previous.Stage = rotation.Previous
+		default:
+			l.Previous = l.Survivor.Version()
 		}
 		l.Current, l.Pending = l.Pending, nil
 		l.Current.Stage, l.Current.CommittedAt = rotation.Current, now
@@ -351,7 +360,7 @@ func (p *pass) renumber(ctx context.Context) error {
 // reassert makes the remote end accept the current version again, and sees that it does.
 func (p *pass) reassert(ctx context.Context) error {
 	current := p.snapshot.Ledger.Current
-	if err := p.owned(ctx); err != nil {
+	if _, err := p.owned(ctx); err != nil {
 		return fmt.Errorf("restoring version %d at the remote end: %w", current.Seq, err)
 	}
 	if _, err := p.tell(ctx, p.ref(current.Version), current.Material); err != nil {

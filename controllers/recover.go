@@ -4,8 +4,10 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
@@ -31,7 +33,8 @@ func recoverLedger(ctx context.Context, subject Subject, candidate secretstore.R
 	ref.Seq, ref.Slot = candidate.Seq, candidate.Slot
 	verify, cancel := context.WithTimeout(ctx, 2*defaultStepTimeout)
 	defer cancel()
-	answer, err := subject.Source.Verify(verify, ref, candidate.Material)
+	// Nothing that is left says whether a wrong password was ever refused here.
+	answer, err := subject.Source.Verify(credential.First(verify), ref, candidate.Material)
 	if answer == credential.Rejected && needsHelp(err) {
 		answer = credential.Unknown // another login would fare no better, and this one may be right
 	}
@@ -89,6 +92,36 @@ func recoverSlots(ctx context.Context, subject Subject, ledger *secretstore.Ledg
 		}
 	}
 	return nil
+}
+
+// beginAmong places a version that has no recorded predecessor among our marks, by slot: above all their numbers, and in a
+// slot whose login is closed, or, if none is, in the one with the lowest number. A login that is open in another slot may be
+// in use: it survives, and becomes the previous version.
+func beginAmong(v rotation.Version, traits credential.Traits, marks map[string]credential.Marker) (rotation.Version, secretstore.Survivor) {
+	for _, mark := range marks {
+		v.Seq = max(v.Seq, mark.Seq+1)
+	}
+	var survivor secretstore.Survivor
+	if !traits.Overlap || len(traits.Slots) == 0 {
+		return v, survivor
+	}
+	v.Slot = slices.MinFunc(traits.Slots, func(a, b string) int {
+		return cmp.Compare(openSeq(marks[a]), openSeq(marks[b]))
+	})
+	for _, slot := range traits.Slots {
+		if mark := marks[slot]; slot != v.Slot && mark.Open && mark.Seq > survivor.Seq {
+			survivor = secretstore.Survivor{Seq: mark.Seq, Slot: slot, Crowded: marks[v.Slot].Open}
+		}
+	}
+	return v, survivor
+}
+
+// openSeq is the number of a login that is open, and -1 for one that is not.
+func openSeq(mark credential.Marker) int64 {
+	if !mark.Open {
+		return -1
+	}
+	return mark.Seq
 }
 
 func markOf(ctx context.Context, marked credential.Marked, ref credential.Ref) (credential.Marker, error) {

@@ -80,7 +80,7 @@ type NegativeControl string
 const (
 	// NegativeControlAlways tries a wrong password each time that a login is proven.
 	NegativeControlAlways NegativeControl = "Always"
-	// NegativeControlAtFirst tries one only before the first version of a credential is published.
+	// NegativeControlAtFirst tries one only before the first version of a credential is published, or its lost ledger is rebuilt.
 	NegativeControlAtFirst NegativeControl = "AtFirst"
 )
 
@@ -119,7 +119,7 @@ type DatabaseServerSpec struct {
 	MaintenanceDatabase string `json:"maintenanceDatabase,omitempty"`
 	// negativeControl says when rekey tries a wrong password, which the server must refuse, since a login proves nothing
 	// where any password is accepted: Always (default), each time that a login is proven, or AtFirst, only before the
-	// first version of a credential is published. The server logs each try as a failed login.
+	// first version of a credential is published or its lost ledger is rebuilt. The server logs each try as a failed login.
 	// +optional
 	// +default="Always"
 	NegativeControl NegativeControl `json:"negativeControl,omitempty"`

@@ -29,7 +29,8 @@ type NegativeControl string
 const (
 	// ControlAlways tries one with each proof.
 	ControlAlways NegativeControl = "Always"
-	// ControlAtFirst tries one only before the first version of a credential is published (credential.First).
+	// ControlAtFirst tries one only before the first version of a credential is published or its lost ledger is rebuilt
+	// (credential.First).
 	ControlAtFirst NegativeControl = "AtFirst"
 )
 

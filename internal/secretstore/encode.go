@@ -51,6 +51,7 @@ type stateEntry struct {
 	RetirePrevious Tokens   `json:"retirePrevious,omitzero"`
 	RetireThrough  int64    `json:"retireThrough,omitempty"`
 	TakeOver       Handover `json:"takeOver,omitzero"`
+	Survivor       Survivor `json:"survivor,omitzero"`
 }
 
 // EncodeLedger gives the data of the Secret that holds the ledger: "version", "state", and "pending", "current" and
@@ -59,7 +60,10 @@ func EncodeLedger(ledger Ledger) (map[string][]byte, error) {
 	if err := checkLedger(ledger); err != nil {
 		return nil, fmt.Errorf("encoding the ledger: %w", err)
 	}
-	state, err := json.Marshal(stateEntry{LastSeq: ledger.LastSeq, Rotate: ledger.Rotate, RetirePrevious: ledger.RetirePrevious, RetireThrough: ledger.RetireThrough, TakeOver: ledger.TakeOver})
+	state, err := json.Marshal(stateEntry{
+		LastSeq: ledger.LastSeq, Rotate: ledger.Rotate, RetirePrevious: ledger.RetirePrevious, RetireThrough: ledger.RetireThrough,
+		TakeOver: ledger.TakeOver, Survivor: ledger.Survivor,
+	})
 	if err != nil {
 		return nil, errors.New("encoding the ledger: its state cannot become JSON")
 	}
@@ -100,7 +104,10 @@ func decodeLedger(data map[string][]byte) (Ledger, error) {
 	if err := json.Unmarshal(data[ledgerKeyState], &state); err != nil {
 		return Ledger{}, fmt.Errorf("its entry %q is missing or damaged", ledgerKeyState)
 	}
-	ledger := Ledger{LastSeq: state.LastSeq, Rotate: state.Rotate.short(), RetirePrevious: state.RetirePrevious.short(), RetireThrough: state.RetireThrough, TakeOver: state.TakeOver}
+	ledger := Ledger{
+		LastSeq: state.LastSeq, Rotate: state.Rotate.short(), RetirePrevious: state.RetirePrevious.short(), RetireThrough: state.RetireThrough,
+		TakeOver: state.TakeOver, Survivor: state.Survivor,
+	}
 	ledger.TakeOver.At = ledger.TakeOver.At.UTC()
 	for key, place := range map[string]**Record{
 		ledgerKeyPending: &ledger.Pending, ledgerKeyCurrent: &ledger.Current, ledgerKeyPrevious: &ledger.Previous,
@@ -141,6 +148,9 @@ func checkLedger(ledger Ledger) error {
 	}
 	if year := ledger.TakeOver.At.UTC().Year(); year < 1 || year > 9999 {
 		return errors.New("the time of its hand-over lies in a year that cannot be written (RFC 3339)")
+	}
+	if survivor := ledger.Survivor.Seq; survivor < 0 || survivor > ledger.LastSeq {
+		return errors.New("the number of its surviving login is negative or above the last number that was given")
 	}
 	for key, record := range records(ledger) {
 		if record == nil {

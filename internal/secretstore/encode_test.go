@@ -5,12 +5,14 @@ package secretstore
 
 import (
 	"bytes"
+	"encoding/json"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
@@ -60,7 +62,8 @@ func randomLedger(r *rand.Rand) Ledger {
 	return Ledger{
 		Pending: randomRecord(r, lastSeq), Current: randomRecord(r, lastSeq), Previous: randomRecord(r, lastSeq), LastSeq: lastSeq,
 		Rotate:         Tokens{Seen: token(), Honoured: token()},
-		RetirePrevious: Tokens{Seen: token(), Honoured: token()},
+		RetirePrevious: Tokens{Seen: token(), Honoured: token()}, RetireThrough: r.Int64N(lastSeq + 1),
+		Survivor: Survivor{Seq: r.Int64N(lastSeq + 1), Slot: []string{"", "a", "b"}[r.IntN(3)], Crowded: r.IntN(2) == 0},
 	}
 }
 
@@ -241,4 +244,27 @@ func FuzzDecodeLedger(f *testing.F) {
 			t.Fatalf("decode(encode(x)) != x:\n%s", diff)
 		}
 	})
+}
+
+func TestASurvivorThatIsNotOursIsRefused(t *testing.T) {
+	for name, survivor := range map[string]Survivor{
+		"of a slot that the spec does not derive": {Seq: 1, Slot: "c"},
+		"above the last number":                   {Seq: 4, Slot: "b"},
+		"below every number":                      {Seq: -1, Slot: "b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			opts := w.ledgerOptions("orders")
+			w.published(t, opts)
+			w.edit(t, w.ledgerName("orders"), func(s *corev1.Secret) {
+				state, err := json.Marshal(stateEntry{LastSeq: 3, Survivor: survivor})
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.Data[ledgerKeyState] = state
+			})
+			_, err := NewLedgered(opts).Load(t.Context())
+			expectFault(t, err, fault.ClassPermanent, fault.LedgerInvalid)
+		})
+	}
 }

@@ -65,6 +65,25 @@ type Ledger struct {
 	RetireThrough int64
 	// TakeOver is what rekey.dev/take-over-from asked for.
 	TakeOver Handover
+	// Survivor is what the marks showed when a version was proposed without a current one.
+	Survivor Survivor
+}
+
+// Survivor is a login of ours that was open although no current version was recorded, because the ledger had been lost. It
+// becomes the previous version when the pending one is committed. The zero value means that there is none.
+type Survivor struct {
+	Seq  int64  `json:"seq,omitempty"`
+	Slot string `json:"slot,omitempty"`
+	// Crowded is true if the login in the slot of the pending version was open too: no slot was closed.
+	Crowded bool `json:"crowded,omitempty"`
+}
+
+// Version returns the survivor as a previous version; nil if there is none.
+func (s Survivor) Version() *Record {
+	if s.Seq == 0 {
+		return nil
+	}
+	return &Record{Version: rotation.Version{Seq: s.Seq, Slot: s.Slot, Stage: rotation.Previous}}
 }
 
 // versions reports whether there is any.

@@ -263,7 +263,9 @@ func (s *Ledgered) ledgerInvalid(err error) error {
 // checkLogins compares the places and logins of a ledger with those that the spec derives. What the ledger names is not
 // shown: whoever edited it may have put anything there.
 func (s *Ledgered) checkLogins(ledger Ledger) error {
-	for key, record := range records(ledger) {
+	all := records(ledger)
+	all["surviving"] = ledger.Survivor.Version()
+	for key, record := range all {
 		if record == nil {
 			continue
 		}

@@ -281,7 +281,7 @@ func (s *fakeSession) Verify(ctx context.Context, ref credential.Ref, material c
 			answer = credential.Rejected
 			return fault.Blocked(fault.DatabaseNotFound, errors.New("verifying: the database does not exist"))
 		}
-		if s.fake.trust {
+		if s.fake.trust && (s.target.Server.NegativeControl != backend.ControlAtFirst || credential.IsFirst(ctx)) {
 			return fault.Permanent(fault.AuthenticationNotEnforced, errors.New("verifying: a wrong password was accepted too"))
 		}
 		answer = credential.Accepted
