@@ -292,11 +292,16 @@ func (r *credentialReconciler) leaveBehind(ctx context.Context, login *databaseL
 	var what, todo []string
 	if left.Remote != nil {
 		names := fmt.Sprintf("logins %s and %s", loginName(object, "a"), loginName(object, "b"))
-		if object.Status.Revision == 0 && object.Status.LastRotationTime == nil {
+		advice := "drop the logins as docs/runbooks/LeftBehind.md describes"
+		switch {
+		case left.Copied:
+			names += ", if their marks name this object,"
+			advice = "drop only those whose mark names it, as docs/runbooks/LeftBehind.md describes"
+		case object.Status.Revision == 0 && object.Status.LastRotationTime == nil:
 			names += ", if they were created,"
 		}
 		what = append(what, fmt.Sprintf("%s on DatabaseServer %s", names, object.Spec.ServerRef.Name))
-		todo = append(todo, "drop the logins as docs/runbooks/LeftBehind.md describes")
+		todo = append(todo, advice)
 	}
 	if left.Kept != nil {
 		ledger := secretstore.LedgerName(kindDatabaseCredential, object.Name)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
@@ -155,6 +156,7 @@ func (p *pass) stage(ctx context.Context) error {
 func (p *pass) takeBack(ctx context.Context, ref credential.Ref) {
 	now, err := p.Store.Load(ctx)
 	if err != nil {
+		log.FromContext(ctx).Error(err, "Whether a login that was just opened is recorded is not known; it stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
 		return
 	}
 	for _, r := range []*secretstore.Record{now.Ledger.Pending, now.Ledger.Current, now.Ledger.Previous} {
@@ -162,8 +164,9 @@ func (p *pass) takeBack(ctx context.Context, ref credential.Ref) {
 			return
 		}
 	}
-	// If this fails, the slot's next version closes it.
-	_ = p.refuse(ctx, ref)
+	if err := p.refuse(ctx, ref); err != nil {
+		log.FromContext(ctx).Error(err, "A login that no ledger records stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
+	}
 }
 
 func (p *pass) tell(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Material, error) {

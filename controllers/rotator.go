@@ -145,6 +145,8 @@ type pass struct {
 	memo     memo
 	snapshot secretstore.Snapshot
 	out      Outcome
+	// disowned is true where a deleted object's ledger is a copy, and there is no snapshot to go by.
+	disowned bool
 }
 
 // Drive takes the credential as far as it can go now.

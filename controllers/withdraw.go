@@ -22,6 +22,8 @@ import (
 // Remains are what a deleted object leaves behind, as the errors that kept it: its logins, and its Secret and ledger.
 type Remains struct {
 	Remote, Kept error
+	// Copied is true where the ledger is a copy: the logins of these names may be those of another owner.
+	Copied bool
 }
 
 // String is empty where nothing is left behind.
@@ -140,7 +142,7 @@ func (p *pass) letGo(ctx context.Context, err error) bool {
 	if isConflict(err) {
 		return p.overdue(err)
 	}
-	if p.snapshot.Ledger.LastSeq == 0 {
+	if p.snapshot.Ledger.LastSeq == 0 && !p.disowned {
 		// Nothing is known to have been made; there is nothing to wait for.
 		return true
 	}
@@ -239,14 +241,20 @@ func (p *pass) abandon(ctx context.Context, err error) {
 	}
 }
 
-// disown releases a deleted object whose ledger is a copy of somebody else's, which stays. Ours is only what our mark says,
-// and nobody is told to drop the rest.
+// disown releases a deleted object whose ledger is a copy of somebody else's, which stays. Ours is only what our mark says:
+// that is removed as in any deletion, and nobody is told to drop the rest.
 func (p *pass) disown(ctx context.Context) {
 	if p.waiting(rotation.StepWithdraw) {
 		return
 	}
-	if p.Delete && p.Source != nil && !p.memo.withdrawn {
-		_, _ = p.remove(ctx)
+	p.disowned = true
+	if p.Delete && p.Traits.Remote && !p.memo.withdrawn {
+		remote, err := p.remove(ctx)
+		if err != nil {
+			p.fail(rotation.StepWithdraw, err)
+			return
+		}
+		p.memo.left = Remains{Remote: remote, Copied: true}
 	}
 	p.memo.withdrawn = true
 	if err := p.release(ctx); err != nil {
@@ -254,9 +262,24 @@ func (p *pass) disown(ctx context.Context) {
 	}
 }
 
+// stillDisowned asks whether the ledger is a copy still, before something is removed on that account.
+func (p *pass) stillDisowned(ctx context.Context) error {
+	_, err := p.Store.Load(ctx)
+	switch {
+	case fault.ReasonOf(err, "") == fault.Fenced:
+		return nil
+	case err != nil:
+		return err
+	}
+	return &conflictError{errors.New("the ledger is not a copy any more")}
+}
+
 // confirming has the source ask, at the last moment before it changes anything, whether the ledger that this pass goes by is
 // still the one that is written down. Whoever was stopped in between, and overtaken, then changes nothing.
 func (p *pass) confirming(ctx context.Context) context.Context {
+	if p.disowned {
+		return credential.Confirming(ctx, p.stillDisowned)
+	}
 	store, ok := p.Store.(interface {
 		Confirm(ctx context.Context) error
 	})

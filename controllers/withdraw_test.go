@@ -284,3 +284,83 @@ func TestADeletionThatIsKeptUpSaysByWhom(t *testing.T) {
 		t.Errorf("Events: %q", events)
 	}
 }
+
+// The same where the ledger is a copy of another owner's: what carries the deleted object's own mark is removed, or told.
+func TestADeletionWithACopiedLedgerEndsLikeAnyOther(t *testing.T) {
+	t.Parallel()
+	for place, meet := range map[string]func(*drive, error){
+		"opening the server":  func(d *drive, err error) { d.subject.Source, d.subject.SourceErr = nil, err },
+		"dropping the logins": func(d *drive, err error) { d.source.removeErr = err },
+	} {
+		for name, obstacle := range obstacles {
+			t.Run(place+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				d := published(t)
+				d.store.loadErr = fault.Permanent(fault.Fenced, errors.New("the ledger is a copy"))
+				d.subject.Deleting, d.subject.Delete = true, true
+				var left []Remains
+				d.subject.LeaveBehind = func(_ context.Context, r Remains) error { left = append(left, r); return nil }
+				meet(d, obstacle)
+				d.untilWithdrawn(t)
+				if waited := d.clock.Since(driveStart); waited < withdrawPatience || waited > 2*withdrawPatience+2*withdrawRetry {
+					t.Errorf("it was released after %s", waited)
+				}
+				if len(left) != 1 || left[0].Remote == nil || left[0].Kept != nil || !left[0].Copied {
+					t.Errorf("left behind, as it was told: %+v", left)
+				}
+			})
+		}
+	}
+	for _, deletes := range []bool{true, false} {
+		d := published(t)
+		d.store.loadErr = fault.Permanent(fault.Fenced, errors.New("the ledger is a copy"))
+		d.subject.Deleting, d.subject.Delete = true, deletes
+		d.subject.LeaveBehind = func(_ context.Context, r Remains) error { t.Errorf("told %+v", r); return nil }
+		if out := d.pass(); !out.Withdrawn || (len(d.source.calls) > 0) != deletes {
+			t.Errorf("delete %t: withdrawn %t, calls %q: %v", deletes, out.Withdrawn, d.source.calls, out.Err)
+		}
+	}
+}
+
+// Logins whose mark names the deleted object are dropped although its ledger was replaced by a copy; those of the copy's
+// owner stay, and are never advised to be dropped.
+func TestACopiedLedgerKeepsNoLoginOfTheDeletedObject(t *testing.T) {
+	for name, tc := range map[string]struct {
+		meanwhile func(w *world, object *v1alpha1.DatabaseCredential)
+		stays     bool
+	}{
+		"the server answers":    {meanwhile: func(*world, *v1alpha1.DatabaseCredential) {}},
+		"it answers later":      {meanwhile: func(w *world, _ *v1alpha1.DatabaseCredential) { w.database.SetDown(true) }},
+		"it never answers":      {meanwhile: func(w *world, _ *v1alpha1.DatabaseCredential) { w.database.SetDown(true) }, stays: true},
+		"the server is deleted": {meanwhile: func(w *world, _ *v1alpha1.DatabaseCredential) { w.remove(aServer()) }, stays: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, first := newWorld(t), aCredential()
+			ready(w, aPolicy(), anAdminSecret(), aServer(), first)
+			other, object := w.beside(t), aCredential()
+			object.Spec.Username, object.Spec.DeletionPolicy = "shop_app", v1alpha1.DeletionDelete
+			ready(other, aPolicy(), anAdminSecret(), aServer(), object)
+			w.copySecrets(other, ledgers)
+			other.restart()
+			other.events()
+			tc.meanwhile(other, object)
+			other.must(other.client.Delete(other.ctx, object))
+			for begun := other.clock.Now(); other.clock.Since(begun) < 16*time.Minute; other.step(2 * time.Minute) {
+				other.reconcile(object)
+				if name == "it answers later" && other.clock.Since(begun) > 5*time.Minute {
+					other.database.SetDown(false)
+				}
+			}
+			if err := other.client.Get(other.ctx, client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
+				t.Fatalf("the object is still there: %v%s", err, describeConditions(object))
+			}
+			if other.open("shop_app_a") != tc.stays || !w.open("orders_app_a") {
+				t.Errorf("its own login is open: %t, that of the other owner: %t", other.open("shop_app_a"), w.open("orders_app_a"))
+			}
+			told := other.events()
+			if with(told, "Warning LeftBehind", "shop_app_a", "if their marks name this object", "drop only those whose mark names it") != tc.stays || !tc.stays && with(told, "LeftBehind") {
+				t.Errorf("told %q, and a login stays: %t", told, tc.stays)
+			}
+		})
+	}
+}
