@@ -465,6 +465,10 @@ func TestACopyWithoutOriginIsFencedByTheMarks(t *testing.T) {
 	other.settle(copied, 3)
 	other.request(copied, v1alpha1.AnnotationRotate, "in the copy")
 	other.settle(copied, 5)
+	ledger, err := secretstore.DecodeLedger(other.secret(secretstore.LedgerName(kindDatabaseCredential, copied.Name)).Data)
+	if err != nil || ledger.LastSeq != 1 {
+		t.Errorf("the copy wrote version %d down before it was fenced (%v)", ledger.LastSeq, err)
+	}
 	if stalled := condition(copied, v1alpha1.ConditionStalled); stalled != "True/Fenced" {
 		t.Errorf("the copy rotates:%s", describeConditions(copied))
 	}
