@@ -160,6 +160,11 @@ func (a *authorities) admits(ctx context.Context, selector *metav1.LabelSelector
 
 // load gives the parsed authority, from memory where that is fresh enough.
 func (a *authorities) load(ctx context.Context, object authorityObject) (*issuer.Authority, error) {
+	if object.spec.Managed != nil {
+		if _, err := a.owner(ctx, object); err != nil {
+			return nil, err // not remembered: it can be read again at any time
+		}
+	}
 	known := a.entry(object.id)
 	before := known.answers.Load()
 	if err := known.turn.take(ctx); err != nil {

@@ -26,19 +26,28 @@ import (
 // lifetimeSlack is how far a certificate's lifetime may be from the one that was asked for.
 const lifetimeSlack = 2 * time.Hour
 
-// owner is the authority as the owner of the Secret with its key pair.
-func (a *authorities) owner(ctx context.Context, object authorityObject) secretstore.Owner {
-	owner := ownerFor(string(object.id.kind), object.object, a.cluster.known(ctx), a.secretKey(object).Namespace)
-	if object.id.namespace == "" {
-		return owner // a former owner of this kind, name and cluster is the authority itself, in another namespace of the operator
+// owner is the authority as the owner of the Secret with its key pair. Without the UID of the cluster a copied key cannot be
+// told from its own, so there is none.
+func (a *authorities) owner(ctx context.Context, object authorityObject) (secretstore.Owner, error) {
+	cluster, err := a.cluster.id(ctx)
+	if err != nil {
+		return secretstore.Owner{}, err
 	}
-	return handedOver(ctx, a.live, owner)
+	owner := ownerFor(string(object.id.kind), object.object, cluster, a.secretKey(object).Namespace)
+	if object.id.namespace == "" {
+		return owner, nil // a former owner of this kind, name and cluster is the authority itself, in another namespace of the operator
+	}
+	return handedOver(ctx, a.live, owner), nil
 }
 
 // checkOwner refuses a Secret that is not the authority's. One that a person put back is the authority's where it holds
 // the certificate of the record and its key, and is handed over with rekey.dev/adopt: it proves itself.
 func (a *authorities) checkOwner(ctx context.Context, object authorityObject, secret *corev1.Secret) error {
-	at, owner := client.ObjectKeyFromObject(secret), a.owner(ctx, object)
+	at := client.ObjectKeyFromObject(secret)
+	owner, err := a.owner(ctx, object)
+	if err != nil {
+		return err
+	}
 	if former := owner.CopyOf(secret); former != "" {
 		if owner.Held != "" {
 			return fault.Permanent(fault.SecretConflict, fmt.Errorf("secret %s, with its private key, is a copy of that of %s, and nothing is signed with it: %s",

@@ -168,6 +168,9 @@ func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject)
 	if parts.spec.Managed == nil {
 		return nil
 	}
+	if _, err := r.authorities.owner(ctx, parts); err != nil {
+		return err // before a key is made
+	}
 	secret, err := r.authorities.managedSecret(ctx, parts)
 	if err != nil {
 		return err

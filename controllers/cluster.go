@@ -16,6 +16,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/refusal"
+	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -106,19 +107,21 @@ func clusterFailure(err error) error {
 	return refusal.Fault("reading the UID of namespace "+metav1.NamespaceSystem, err, nil)
 }
 
-// known is the same, empty where it cannot be read just now: then the cluster is neither compared nor written down.
-func (c *clusterID) known(ctx context.Context) string {
-	uid, err := c.id(ctx)
-	if err != nil {
-		return ""
-	}
-	return uid
-}
-
 // ownerFor is the object as an owner of Secrets in namespace.
 func ownerFor(kind string, object client.Object, cluster, namespace string) secretstore.Owner {
 	return secretstore.Owner{
 		GVK: v1alpha1.GroupVersion.WithKind(kind), Name: object.GetName(), UID: object.GetUID(), ResourceVersion: object.GetResourceVersion(),
 		Cluster: cluster, Namespace: namespace, Former: formerOf(object, namespace),
 	}
+}
+
+// holdUnowned has nothing made or changed as long as unowned, why the UID of the cluster cannot be read, is not nil.
+func (s *Subject) holdUnowned(unowned error) {
+	if unowned == nil {
+		return
+	}
+	s.Unowned = unowned
+	unmet := unmetOf(unowned)
+	unmet.Brake = true
+	s.Preconditions = append([]rotation.Unmet{unmet}, s.Preconditions...)
 }

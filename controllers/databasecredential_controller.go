@@ -81,7 +81,9 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 		// Without the name of the cluster nothing at the server can be told to be ours.
 		login.session, login.resolveErr = nil, err
 	}
-	outcome := r.rotate(ctx, login, r.subject(login, cluster))
+	subject := r.subject(login, cluster)
+	subject.holdUnowned(err)
+	outcome := r.rotate(ctx, login, subject)
 	if outcome.Withdrawn {
 		return ctrl.Result{}, nil
 	}

@@ -91,12 +91,14 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 // resolve turns spec, policy and authority into plain values and a Source.
 func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) Subject {
 	meta := parts.object
+	cluster, unowned := r.cluster.id(ctx)
 	subject := Subject{
 		Kind:   parts.kind,
-		Ref:    credential.Ref{Cluster: r.cluster.known(ctx), Namespace: meta.GetNamespace(), Name: meta.GetName()},
+		Ref:    credential.Ref{Cluster: cluster, Namespace: meta.GetNamespace(), Name: meta.GetName()},
 		UID:    string(meta.GetUID()),
 		Rotate: tokenOf(meta, v1alpha1.AnnotationRotate),
 	}
+	subject.holdUnowned(unowned)
 	wanted, err := wantedIdentity(parts)
 	if err != nil {
 		subject.Preconditions = append(subject.Preconditions, unmetOf(err))

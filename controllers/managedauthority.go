@@ -45,7 +45,9 @@ func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityOb
 			credential.KeyCertificate: crt, credential.KeyPrivateKey: key.Reveal(), credential.KeyAuthority: crt,
 		},
 	}
-	r.dress(ctx, parts, secret)
+	if err := r.dress(ctx, parts, secret); err != nil {
+		return err
+	}
 	err = r.client.Create(ctx, secret)
 	if apierrors.IsNotFound(err) && refusal.Of(err).Kind == refusal.KindNone {
 		return fault.Blocked(fault.APIServerFailed, fmt.Errorf("creating Secret %s: the namespace is not there: kubectl create namespace %s", at, at.Namespace))
@@ -57,7 +59,11 @@ func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityOb
 }
 
 // dress sets what the Secret says about itself.
-func (r *authorityReconciler) dress(ctx context.Context, parts authorityObject, secret *corev1.Secret) {
+func (r *authorityReconciler) dress(ctx context.Context, parts authorityObject, secret *corev1.Secret) error {
+	owner, err := r.authorities.owner(ctx, parts)
+	if err != nil {
+		return err
+	}
 	if secret.Labels == nil {
 		secret.Labels = map[string]string{}
 	}
@@ -66,17 +72,20 @@ func (r *authorityReconciler) dress(ctx context.Context, parts authorityObject, 
 	}
 	secret.Labels[v1alpha1.LabelManagedBy] = v1alpha1.ManagedBy
 	secret.Labels[v1alpha1.LabelKind] = string(parts.id.kind)
-	maps.Copy(secret.Annotations, r.authorities.owner(ctx, parts).Annotations())
+	maps.Copy(secret.Annotations, owner.Annotations())
 	secret.OwnerReferences = slices.DeleteFunc(secret.OwnerReferences, func(ref metav1.OwnerReference) bool {
 		return ref.Kind == string(parts.id.kind) && ref.Name == parts.id.name
 	})
 	secret.OwnerReferences = append(secret.OwnerReferences, ownersOf(parts)...)
+	return nil
 }
 
 // keepSecret writes labels, annotations and the owner again where they differ. The key pair itself is never changed.
 func (r *authorityReconciler) keepSecret(ctx context.Context, parts authorityObject, secret *corev1.Secret) error {
 	want := secret.DeepCopy()
-	r.dress(ctx, parts, want)
+	if err := r.dress(ctx, parts, want); err != nil {
+		return err
+	}
 	if maps.Equal(want.Labels, secret.Labels) && maps.Equal(want.Annotations, secret.Annotations) &&
 		sameOwners(want.OwnerReferences, secret.OwnerReferences) {
 		return nil

@@ -20,6 +20,9 @@ import (
 
 // perform does exactly one step. It decides nothing.
 func (p *pass) perform(ctx context.Context, step rotation.Step) error {
+	if p.Unowned != nil && step != rotation.StepProbe && step != rotation.StepWithdraw {
+		return p.Unowned
+	}
 	if err := p.stillAsked(ctx, step); err != nil {
 		return err
 	}

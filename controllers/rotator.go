@@ -63,6 +63,9 @@ type Subject struct {
 	NotAfter func(credential.Material) (time.Time, error)
 	// Preconditions that are known not to hold. A foreign target Secret is added by Drive.
 	Preconditions []rotation.Unmet
+	// Unowned is why it cannot be told whether the Secrets are the object's or copies of another cluster's; nil where it can.
+	// Meanwhile nothing is made or changed, other than by a deletion; what is published stays.
+	Unowned error
 	// Preflight asks the remote end whether the credential can be served at all, before anything is written down or
 	// touched; it is asked only while there is no version. Nil where there is nothing to ask.
 	Preflight func(ctx context.Context, ref credential.Ref) error

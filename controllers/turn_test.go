@@ -159,12 +159,12 @@ func TestAFailureToReadTheClusterEndsWhereTheClockIsSetBack(t *testing.T) {
 			return c.Get(ctx, key, o, options...)
 		}})
 	cluster := newClusterID(reader, passing, nil)
-	if cluster.known(t.Context()) != "" {
+	if uid, err := cluster.id(t.Context()); err == nil || uid != "" {
 		t.Error("it is known before it was read")
 	}
 	fails = false
 	passing.SetTime(passing.Now().Add(-time.Hour))
-	if uid := cluster.known(t.Context()); uid != "cluster-uid" {
-		t.Errorf("%q an hour before the failure", uid)
+	if uid, err := cluster.id(t.Context()); err != nil || uid != "cluster-uid" {
+		t.Errorf("%q (%v) an hour before the failure", uid, err)
 	}
 }

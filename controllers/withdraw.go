@@ -22,7 +22,7 @@ import (
 // Remains are what a deleted object leaves behind, as the errors that kept it: its logins, and its Secret and ledger.
 type Remains struct {
 	Remote, Kept error
-	// Copied is true where the ledger is a copy: the logins of these names may be those of another owner.
+	// Copied is true where the ledger is a copy, or may be one: the logins of these names may be those of another owner.
 	Copied bool
 }
 
@@ -39,7 +39,7 @@ func (p *pass) withdraw(ctx context.Context) error {
 	if p.memo.withdrawn {
 		return p.release(ctx) // only the finalizer is left
 	}
-	var left Remains
+	left := Remains{Copied: p.Unowned != nil}
 	if p.Delete && p.Traits.Remote {
 		var err error
 		if left.Remote, err = p.remove(ctx); err != nil {
