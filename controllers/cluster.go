@@ -116,12 +116,13 @@ func ownerFor(kind string, object client.Object, cluster, namespace string) secr
 }
 
 // holdUnowned has nothing made or changed as long as unowned, why the UID of the cluster cannot be read, is not nil.
-func (s *Subject) holdUnowned(unowned error) {
+func holdUnowned(s Subject, unowned error) Subject {
 	if unowned == nil {
-		return
+		return s
 	}
 	s.Unowned = unowned
 	unmet := unmetOf(unowned)
 	unmet.Brake = true
 	s.Preconditions = append([]rotation.Unmet{unmet}, s.Preconditions...)
+	return s
 }

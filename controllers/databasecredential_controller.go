@@ -81,8 +81,7 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 		// Without the name of the cluster nothing at the server can be told to be ours.
 		login.session, login.resolveErr = nil, err
 	}
-	subject := r.subject(login, cluster)
-	subject.holdUnowned(err)
+	subject := holdUnowned(r.subject(login, cluster), err)
 	outcome := r.rotate(ctx, login, subject)
 	if outcome.Withdrawn {
 		return ctrl.Result{}, nil

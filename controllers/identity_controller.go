@@ -98,7 +98,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 		UID:    string(meta.GetUID()),
 		Rotate: tokenOf(meta, v1alpha1.AnnotationRotate),
 	}
-	subject.holdUnowned(unowned)
+	subject = holdUnowned(subject, unowned)
 	wanted, err := wantedIdentity(parts)
 	if err != nil {
 		subject.Preconditions = append(subject.Preconditions, unmetOf(err))
