@@ -487,6 +487,41 @@ func TestACopyWithoutOriginIsFencedByTheMarks(t *testing.T) {
 	}
 }
 
+// The same without its ledger: the Secret alone would have one made, by the login of the first owner.
+func TestACopiedSecretWithoutOriginAndLedgerIsFencedByTheMarks(t *testing.T) {
+	w := newWorld(t)
+	object := aCredential()
+	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
+	other := w.beside(t)
+	copied := aCredential()
+	other.create(aPolicy(), anAdminSecret(), aServer())
+	w.copySecrets(other, func(s *corev1.Secret) bool {
+		delete(s.Annotations, v1alpha1.AnnotationOwnerNamespace)
+		delete(s.Annotations, v1alpha1.AnnotationOwnerCluster)
+		return s.Name == "orders-db"
+	})
+	before := other.data()
+	other.create(copied)
+	other.settle(copied, 3)
+	other.wantFenced(copied, w, "Fenced")
+	if diff := cmp.Diff(before, other.data()); diff != "" {
+		t.Error("Secrets of the copy changed, or a ledger was made")
+	}
+	if err := w.client.Delete(w.ctx, object); err != nil {
+		t.Fatal(err)
+	}
+	w.reconcile(object)
+	other.request(copied, v1alpha1.AnnotationTakeOverFrom, w.clusterUID()+"/"+w.namespace)
+	for range 3 {
+		other.step(time.Minute)
+		other.settle(copied, 5)
+	}
+	other.wantCondition(copied, v1alpha1.ConditionReady, "True/Published")
+	if login, _ := w.database.Login("orders_app_a"); !strings.Contains(login.Owner, other.namespace) {
+		t.Errorf("the login was handed over, and its mark names %s:%s", login.Owner, describeConditions(copied))
+	}
+}
+
 // Another one's Secret that is put in the place of ours is damage: the ledger is ours, and is shown again.
 func TestACopyInThePlaceOfOurSecretIsRepaired(t *testing.T) {
 	w := newWorld(t)

@@ -71,15 +71,19 @@ func (p *pass) readMark(ctx context.Context, marked credential.Marked, ref crede
 
 // fenced says whose the logins are, and what to do.
 func (p *pass) fenced(owner string) error {
-	whose, command := secretstore.Elsewhere(p.Kind, owner), secretstore.TakeOverCommand(p.Kind, p.Ref.Namespace, p.Ref.Name, owner)
 	if done := p.snapshot.Ledger.TakeOver; p.Former == owner && done.Honoured == owner {
 		return fault.Permanent(fault.Fenced, fmt.Errorf(
 			"the logins at the server are those of %s, so nothing is made or changed: the annotation %s was honoured at %s, and they went back since. To hand them over again, remove the annotation, and once this message no longer speaks of it, run: %s",
-			whose, v1alpha1.AnnotationTakeOverFrom, instant(done.At), command))
+			secretstore.Elsewhere(p.Kind, owner), v1alpha1.AnnotationTakeOverFrom, instant(done.At),
+			secretstore.TakeOverCommand(p.Kind, p.Ref.Namespace, p.Ref.Name, owner)))
 	}
+	return p.Subject.fenced(owner)
+}
+
+func (s Subject) fenced(owner string) error {
 	return fault.Permanent(fault.Fenced, fmt.Errorf(
 		"the logins at the server are those of %s, so nothing is made or changed: choose another username in a new object. If that one is gone and this one takes its place, hand them over with: %s",
-		whose, command))
+		secretstore.Elsewhere(s.Kind, owner), secretstore.TakeOverCommand(s.Kind, s.Ref.Namespace, s.Ref.Name, owner)))
 }
 
 // takeOver makes ours what the former owner has. That it is about to is written down first: whoever goes by an older ledger

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
@@ -45,7 +46,9 @@ func recoverLedger(ctx context.Context, subject Subject, candidate secretstore.R
 		Current: &candidate, LastSeq: candidate.Seq,
 		Rotate: recoverRequest(subject.Rotate, honoured), RetirePrevious: recoverRequest(subject.RetirePrevious, ""),
 	}
-	if err := recoverSlots(ctx, subject, &ledger, now); err != nil {
+	if err := recoverSlots(ctx, subject, &ledger, now); fault.ReasonOf(err, "") == fault.Fenced {
+		return secretstore.Ledger{}, credential.Accepted, err // by the login of another owner: the Secret is a copy
+	} else if err != nil {
 		return secretstore.Ledger{}, credential.Unknown, err
 	}
 	return ledger, credential.Accepted, nil
@@ -77,6 +80,9 @@ func recoverSlots(ctx context.Context, subject Subject, ledger *secretstore.Ledg
 		mark, err := markOf(ctx, marked, ref)
 		if err != nil {
 			return err
+		}
+		if mark.Owner != "" && mark.Owner != ref.Owner() && mark.Owner != subject.Former {
+			return subject.fenced(mark.Owner)
 		}
 		if mark.Owner != ref.Owner() {
 			continue

@@ -22,30 +22,32 @@ const maxTries = 5
 func (s *session) change(ctx context.Context, ref credential.Ref, doing string, fn func(context.Context, pgx.Tx) error) error {
 	var err error
 	for range maxTries {
-		err = s.withAdmin(ctx, ref, func(ctx context.Context, conn *pgx.Conn) error {
-			// Whether a transaction is a sample for the log is decided when it begins.
-			if _, err := conn.Exec(ctx, unsampledStatement); err != nil {
-				return err
-			}
-			return inTransaction(ctx, conn, func(tx pgx.Tx) error {
-				if _, err := tx.Exec(ctx, quietStatement); err != nil {
-					return err
-				}
-				if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", lockKey(s.target.Username)); err != nil {
-					return err
-				}
-				// Nobody else changes these logins until this transaction ends, or is ended by the server.
-				if err := credential.Confirm(ctx); err != nil {
-					return err
-				}
-				return fn(ctx, tx)
-			})
-		})
+		err = s.withAdmin(ctx, ref, func(ctx context.Context, conn *pgx.Conn) error { return s.changeOnce(ctx, conn, fn) })
 		if !disturbed(err) {
 			break
 		}
 	}
 	return s.endpoint.statementFault(err, doing)
+}
+
+func (s *session) changeOnce(ctx context.Context, conn *pgx.Conn, fn func(context.Context, pgx.Tx) error) error {
+	// Whether a transaction is a sample for the log is decided when it begins.
+	if _, err := conn.Exec(ctx, unsampledStatement); err != nil {
+		return err
+	}
+	return inTransaction(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, quietStatement); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", lockKey(s.target.Username)); err != nil {
+			return err
+		}
+		// Nobody else changes these logins until this transaction ends, or is ended by the server.
+		if err := credential.Confirm(ctx); err != nil {
+			return err
+		}
+		return fn(ctx, tx)
+	})
 }
 
 // disturbed tells that another transaction changed the same row of the catalog. The whole transaction was rolled back, so
