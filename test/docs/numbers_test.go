@@ -73,7 +73,8 @@ var held = map[string]map[string][]string{
 		"reads on for # at most":                         {"internal/metricsauth.allowedFor"},
 	},
 	"docs/design/0006-cached-secrets-without-keys.md": {
-		"no value of more than # stays":                     {"internal/secretstore.mostKept as bytes"},
+		"whose certificate and metadata exceed # is left":   {"internal/secretstore.mostKept as bytes"},
+		"a `ca.crt` of more than # is replaced":             {"internal/secretstore.mostAuthority as bytes"},
 		"when the identities are known, or after #":         {"controllers.identitiesPatience"},
 		"or listed # at a time (up to # if they are small)": {"controllers.secretsPage", "controllers.largestSecretsPage"},
 	},
