@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -148,4 +149,15 @@ func (p *pass) recordsAt() time.Time {
 		return time.Time{}
 	}
 	return rotation.SpreadFrom(p.memo.firstSeen, p.UID)
+}
+
+func (p *pass) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, p.stepTimeout())
+}
+
+func (p *pass) stepTimeout() time.Duration {
+	if p.StepTimeout <= 0 {
+		return defaultStepTimeout
+	}
+	return p.StepTimeout
 }

@@ -391,14 +391,3 @@ func (p *pass) reassert(ctx context.Context) error {
 	}
 	return fault.Transient(fault.CredentialRejected, fmt.Errorf("proving version %d after it was restored: %w", current.Seq, err))
 }
-
-func (p *pass) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, p.stepTimeout())
-}
-
-func (p *pass) stepTimeout() time.Duration {
-	if p.StepTimeout <= 0 {
-		return defaultStepTimeout
-	}
-	return p.StepTimeout
-}

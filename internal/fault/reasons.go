@@ -8,14 +8,14 @@ type Reason string
 
 // Reasons about references and Secrets.
 const (
-	// AuthorityNotFound: the authority that the identity names is not there, or does not admit this namespace. The
+	// AuthorityNotFound: the authority that the identity names does not exist, or does not admit this namespace. The
 	// two give the same answer, so that nobody can find out what exists.
 	AuthorityNotFound Reason = "AuthorityNotFound"
 	// AuthorityNotReady: the authority is there, but cannot sign now.
 	AuthorityNotReady Reason = "AuthorityNotReady"
-	// PolicyNotFound: the RotationPolicy that the spec names is not there.
+	// PolicyNotFound: the RotationPolicy that the spec names does not exist.
 	PolicyNotFound Reason = "PolicyNotFound"
-	// ServerNotFound: the DatabaseServer that the spec names is not there.
+	// ServerNotFound: the DatabaseServer that the spec names does not exist.
 	ServerNotFound Reason = "ServerNotFound"
 	// SecretNotFound: a Secret that must be there is not.
 	SecretNotFound Reason = "SecretNotFound"
@@ -23,7 +23,7 @@ const (
 	SecretNotAllowed Reason = "SecretNotAllowed"
 	// SecretInvalid: a source Secret or ConfigMap lacks a key or holds something that cannot be parsed.
 	SecretInvalid Reason = "SecretInvalid"
-	// SecretConflict: the target Secret belongs to somebody else.
+	// SecretConflict: the target Secret belongs to another owner.
 	SecretConflict Reason = "SecretConflict"
 	// HostMismatch: the admin Secret names another server than the DatabaseServer that points to it.
 	HostMismatch Reason = "HostMismatch"
@@ -77,17 +77,17 @@ const (
 	ServerReadOnly Reason = "ServerReadOnly"
 	// ServerUnsupported: a version or an engine feature that rekey needs is missing.
 	ServerUnsupported Reason = "ServerUnsupported"
-	// DatabaseNotFound: the database that the spec names is not there.
+	// DatabaseNotFound: the database that the spec names does not exist.
 	DatabaseNotFound Reason = "DatabaseNotFound"
-	// OwnerNotFound: the role that the logins act as is not there.
+	// OwnerNotFound: the role that the logins act as does not exist.
 	OwnerNotFound Reason = "OwnerNotFound"
 	// OwnerForbidden: the owner role is not allowed by the server object, or is too powerful.
 	OwnerForbidden Reason = "OwnerForbidden"
 	// UsernameForbidden: the login is a system user, or not allowed by the server object.
 	UsernameForbidden Reason = "UsernameForbidden"
-	// LoginExists: somebody else made the login.
+	// LoginExists: the login was not created by rekey.
 	LoginExists Reason = "LoginExists"
-	// LoginNotFound: the login is not there, and the spec says not to make it.
+	// LoginNotFound: the login does not exist, and the spec says not to create it.
 	LoginNotFound Reason = "LoginNotFound"
 	// LoginForbidden: the right password, but the server does not let the login in (pg_hba, CONNECT, limits).
 	LoginForbidden Reason = "LoginForbidden"
