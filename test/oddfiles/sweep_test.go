@@ -125,7 +125,6 @@ var alone = []struct {
 	judge, form, why string
 }{
 	{"OpenSSL", `may be used for anything`, "takes anyExtendedKeyUsage of an authority for no usage"},
-	{"OpenSSL", `another key and no key identifier before the right one`, "does not go on to the next root of the same name"},
 	{"Java", `has an empty subject`, "refuses a certificate without the name of its issuer (RFC 5280, section 4.1.2.4)"},
 }
 
