@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
@@ -53,7 +54,7 @@ func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityOb
 		return fault.Blocked(fault.APIServerFailed, fmt.Errorf("creating Secret %s: the namespace is not there: kubectl create namespace %s", at, at.Namespace))
 	}
 	if err != nil {
-		return unquoted("creating Secret "+at.String(), err)
+		return unquoted("creating Secret "+at.String(), ownedBy(parts, err))
 	}
 	return r.keepRecord(ctx, parts, secret, nil)
 }
@@ -91,7 +92,7 @@ func (r *authorityReconciler) keepSecret(ctx context.Context, parts authorityObj
 		return nil
 	}
 	if err := r.client.Update(ctx, want); err != nil {
-		return unquoted("updating Secret "+client.ObjectKeyFromObject(want).String(), err)
+		return unquoted("updating Secret "+client.ObjectKeyFromObject(want).String(), ownedBy(parts, err))
 	}
 	return nil
 }
@@ -106,7 +107,7 @@ func (r *authorityReconciler) keepRecord(ctx context.Context, parts authorityObj
 		}
 		record.OwnerReferences = ownersOf(parts)
 		if err := r.live.Update(ctx, record); err != nil {
-			return refusal.Fault("updating ConfigMap "+at.String(), err, nil) // it holds a public certificate
+			return refusal.Fault("updating ConfigMap "+at.String(), ownedBy(parts, err), nil) // it holds a public certificate
 		}
 		return nil
 	}
@@ -123,7 +124,15 @@ func (r *authorityReconciler) keepRecord(ctx context.Context, parts authorityObj
 	if err == nil || apierrors.IsAlreadyExists(err) && refusal.Of(err).Kind == refusal.KindNone {
 		return nil
 	}
-	return refusal.Fault("creating ConfigMap "+at.String(), err, nil)
+	return refusal.Fault("creating ConfigMap "+at.String(), ownedBy(parts, err), nil)
+}
+
+// ownedBy marks the answer to a write of what names the authority as its owner.
+func ownedBy(parts authorityObject, err error) error {
+	if parts.id.namespace == "" {
+		return access.Owned("clustercertificateauthorities", err)
+	}
+	return access.Owned("certificateauthorities", err)
 }
 
 // unquoted names who refused a write of the key, and passes nothing on of what was said: it may quote the key.

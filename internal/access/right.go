@@ -40,6 +40,26 @@ var forbidden = regexp.MustCompile(`^\S+(?: "[^"]*")? is forbidden: User "(?:[^"
 // ownerForbidden is what the admission plugin OwnerReferencesPermissionEnforcement answers.
 var ownerForbidden = regexp.MustCompile(`^\S+(?: "[^"]*")? is forbidden: cannot set (blockOwnerDeletion|an ownerRef)\b.* you can't (?:set finalizers on|delete)\b`)
 
+// Owned marks err, the answer to a write of an object whose owner is of this resource: the API server does not say whose finalizers
+// may not be set.
+func Owned(resource string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &owned{resource, err}
+}
+
+type owned struct {
+	resource string
+	err      error
+}
+
+// Error implements error.
+func (o *owned) Error() string { return o.err.Error() }
+
+// Unwrap returns the answer itself.
+func (o *owned) Unwrap() error { return o.err }
+
 // Missing reports which right err says is missing; ok is false where err is about something else.
 func Missing(err error) (missing Right, ok bool) {
 	var answer apierrors.APIStatus
@@ -59,7 +79,11 @@ func Missing(err error) (missing Right, ok bool) {
 	case m == nil:
 		return Right{}, false
 	case m[1] == "blockOwnerDeletion":
-		return Right{Verb: "update", Group: groupRekey, Resource: "certificateauthorities/finalizers"}, true
+		resource := "certificateauthorities"
+		if owner, ok := errors.AsType[*owned](err); ok {
+			resource = owner.resource
+		}
+		return Right{Verb: "update", Group: groupRekey, Resource: resource + "/finalizers"}, true
 	case status.Details != nil:
 		return Right{Verb: "delete", Group: status.Details.Group, Resource: status.Details.Kind}, true
 	}

@@ -51,6 +51,9 @@ func TestMissing(t *testing.T) {
 			want: Right{Verb: "get", Resource: "secrets", Namespace: "web"}},
 		"finalizers of an owner": {err: answered("secrets", "ca", `cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: , <nil>`),
 			want: Right{Verb: "update", Group: "rekey.dev", Resource: "certificateauthorities/finalizers"}},
+		"finalizers of an owner for the whole cluster": {
+			err:  Owned("clustercertificateauthorities", answered("secrets", "ca", `cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: , <nil>`)),
+			want: Right{Verb: "update", Group: "rekey.dev", Resource: "clustercertificateauthorities/finalizers"}},
 		"an owner of what may not be deleted": {err: answered("secrets", "app", `cannot set an ownerRef on a resource you can't delete: , <nil>`),
 			want: Right{Verb: "delete", Resource: "secrets"}},
 

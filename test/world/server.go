@@ -49,6 +49,8 @@ func StartAPIServer() (*envtest.Environment, error) {
 		return nil, errors.New("these tests need a real API server: run `make assets` and set KUBEBUILDER_ASSETS to the folder that it prints, or run `make test`")
 	}
 	environment := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(Root(), "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
+	// As some clusters have it: whoever names an owner that blocks needs the right to set its finalizers.
+	environment.ControlPlane.GetAPIServer().Configure().Set("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
 	defer collectLess()()
 	if _, err := environment.Start(); err != nil {
 		return nil, fmt.Errorf("starting the API server: %w", err)

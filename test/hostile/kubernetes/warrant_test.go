@@ -4,8 +4,10 @@
 package kubernetes
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,6 +47,120 @@ func (g grant) right(namespace string) access.Right {
 	return access.Right{Verb: g.verb, Group: g.group, Resource: g.resource, Namespace: namespace}
 }
 
+// The sweeps that take rights away, by what asks for them.
+const (
+	sweepOfPasses  = "TestEveryRightThatIsTakenAwayIsNamedAndHarmsNothing"
+	sweepOfManager = "TestEveryRightOfTheManagerThatIsTakenAway"
+	sweepOfMetrics = "TestTheMetricsNameTheRightThatTheyLack"
+)
+
+// sweep is the one that takes the right away. Every right is in one, whatever a manifest grants tomorrow.
+func (g grant) sweep() string {
+	switch {
+	case g.role == roleOfMetrics:
+		return sweepOfMetrics
+	case g.role == roleOfElection, g.resource == "events", g.verb == "list", g.verb == "watch":
+		return sweepOfManager
+	}
+	return sweepOfPasses
+}
+
+// shippedRoles are the roles in config/ that a binding there gives to the operator's account, with their rules.
+func shippedRoles(t *testing.T) map[string][]rbacv1.PolicyRule {
+	t.Helper()
+	roles, bound := map[string]rbacv1.ClusterRole{}, map[string]bool{}
+	root := filepath.Join(world.Root(), "config")
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".yaml" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		for _, document := range bytes.Split(text, []byte("\n---\n")) {
+			var role rbacv1.ClusterRole
+			var binding rbacv1.ClusterRoleBinding
+			if yaml.Unmarshal(document, &role) == nil && (role.Kind == "ClusterRole" || role.Kind == "Role") {
+				roles[filepath.ToSlash(name)] = role
+			}
+			if yaml.Unmarshal(document, &binding) == nil && slices.ContainsFunc(binding.Subjects, func(s rbacv1.Subject) bool { return s.Name == "rekey" }) {
+				bound[binding.RoleRef.Kind+"/"+binding.RoleRef.Name] = true
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][]rbacv1.PolicyRule{}
+	for file, role := range roles {
+		if bound[role.Kind+"/"+role.Name] {
+			out[file] = role.Rules
+		}
+	}
+	return out
+}
+
+// T1: what the sweeps take away, all together, is what the manifests grant to the operator, verb by verb: a right that is added
+// to a manifest is swept, or this fails.
+func TestEveryRightOfTheManifestsIsSwept(t *testing.T) {
+	want := map[string]int{}
+	for file, rules := range shippedRoles(t) {
+		for _, rule := range rules {
+			for _, group := range rule.APIGroups {
+				for _, resource := range rule.Resources {
+					for _, verb := range rule.Verbs {
+						want[file+": "+grant{file, verb, group, resource}.String()]++
+					}
+				}
+			}
+			if len(rule.ResourceNames)+len(rule.NonResourceURLs) > 0 || slices.Contains(rule.Verbs, "*") || slices.Contains(rule.Resources, "*") {
+				t.Errorf("%s grants what no sweep can take away verb by verb: %v", file, rule)
+			}
+		}
+	}
+	swept := map[string]int{}
+	note := func(g grant) { swept[g.role+": "+g.String()]++ }
+	for _, g := range grantsOf(t, roleOfKinds, roleOfSecrets, roleOfTenant) {
+		if g.sweep() == sweepOfPasses {
+			note(g)
+		}
+	}
+	managers := map[grant]bool{}
+	for _, l := range losses(t) {
+		for _, g := range l.grants {
+			managers[g] = true
+		}
+	}
+	// The lists and watches of Secrets are those of one Role or of the other.
+	for g := range managers {
+		note(g)
+		if g.role == roleOfTenant {
+			g.role = roleOfSecrets
+			note(g)
+		}
+	}
+	for _, g := range grantsOf(t, roleOfMetrics) {
+		note(g)
+	}
+	for right := range want {
+		if swept[right] == 0 {
+			t.Errorf("no sweep takes away %s", right)
+		}
+	}
+	for right := range swept {
+		if want[right] == 0 {
+			t.Errorf("a sweep takes away %s, which no manifest grants", right)
+		}
+	}
+	if len(want) < 40 {
+		t.Errorf("only %d rights were found in the manifests", len(want))
+	}
+	t.Logf("%d rights in %d roles", len(want), len(shippedRoles(t)))
+}
+
 // grantsOf are all that the roles grant, one by one.
 func grantsOf(t *testing.T, roles ...string) []grant {
 	t.Helper()
@@ -61,7 +177,9 @@ func grantsOf(t *testing.T, roles ...string) []grant {
 		for _, rule := range role.Rules {
 			for _, resource := range rule.Resources {
 				for _, verb := range rule.Verbs {
-					out = append(out, grant{file, verb, rule.APIGroups[0], resource})
+					for _, group := range rule.APIGroups {
+						out = append(out, grant{file, verb, group, resource})
+					}
 				}
 			}
 		}
