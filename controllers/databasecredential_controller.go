@@ -188,6 +188,7 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Sub
 		Deleting: !object.DeletionTimestamp.IsZero(), Delete: spec.DeletionPolicy == v1alpha1.DeletionDelete,
 		Suspended:        spec.Suspend || login.policy.suspended,
 		WithdrawDeadline: withdrawDeadline(object.DeletionTimestamp),
+		Served:           object.Status.Revision > 0 || object.Status.LastRotationTime != nil,
 		InputHash:        fmt.Sprint(object.Generation, login.policy.version, login.digest, r.rights.Returns(object.Namespace)),
 		SourceErr:        login.resolveErr,
 		Endpoint:         login.endpoint(),

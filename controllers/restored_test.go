@@ -212,6 +212,42 @@ func marksSayWhatIsDropped(t *testing.T, lost []string) {
 	}
 }
 
+// The same while the server does not answer for a minute: what is not known from the ledger is waited for too.
+func TestWithoutALedgerADeletionWaitsForTheServer(t *testing.T) {
+	for _, lost := range [][]string{{secretstore.LedgerName(kindDatabaseCredential, "orders")}, {secretstore.LedgerName(kindDatabaseCredential, "orders"), "orders-db"}} {
+		w := newWorld(t)
+		object := aCredential()
+		object.Spec.DeletionPolicy = v1alpha1.DeletionDelete
+		ready(w, aPolicy(), anAdminSecret(), aServer(), object)
+		for _, name := range lost {
+			if err := w.client.Delete(w.ctx, w.secret(name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.restart()
+		w.database.SetDown(true)
+		if err := w.client.Delete(w.ctx, object); err != nil {
+			t.Fatal(err)
+		}
+		w.reconcile(object)
+		w.step(time.Minute)
+		w.database.SetDown(false)
+		for range 3 {
+			w.step(time.Minute)
+			w.reconcile(object)
+		}
+		if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
+			t.Errorf("without %v the object is still there (error %v)", lost, err)
+		}
+		if logins := w.logins(); len(logins) != 0 {
+			t.Errorf("without %v %d logins were left behind, although the server answered after a minute", lost, len(logins))
+		}
+		if told := w.events(); with(told, "LeftBehind") {
+			t.Errorf("without %v it is said that something is left: %q", lost, told)
+		}
+	}
+}
+
 // R13: an object that is deleted and applied again (a prune, a restore) takes over what is published.
 func TestAnObjectThatIsAppliedAgainKeepsWhatIsPublished(t *testing.T) {
 	w := newWorld(t)

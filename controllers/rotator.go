@@ -77,6 +77,9 @@ type Subject struct {
 	Rotate, RetirePrevious string
 	// Deleting and Suspended are what the object says. Delete is true where its deletion policy is Delete.
 	Deleting, Suspended, Delete bool
+	// Served reports whether the status says that a version was published once: then something may be left to remove, also where
+	// the ledger is lost.
+	Served bool
 	// WithdrawDeadline is when a deleted object is released although it could not be cleaned, by the API server's clock.
 	WithdrawDeadline time.Time
 	// NamespaceEnds looks live whether the object's namespace is being deleted; nil where nobody can tell.

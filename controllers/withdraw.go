@@ -142,7 +142,7 @@ func (p *pass) letGo(ctx context.Context, err error) bool {
 	if isConflict(err) {
 		return p.overdue(err)
 	}
-	if p.snapshot.Ledger.LastSeq == 0 && !p.disowned {
+	if p.snapshot.Ledger.LastSeq == 0 && !p.disowned && !p.Served {
 		// Nothing is known to have been made; there is nothing to wait for.
 		return true
 	}
