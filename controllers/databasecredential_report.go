@@ -135,7 +135,7 @@ func endpointOf(login *databaseLogin) string {
 // describePrevious says until when the previous login is accepted, and who still uses it.
 func describePrevious(object *v1alpha1.DatabaseCredential, outcome Outcome) *metav1.Condition {
 	previous := outcome.Snapshot.Ledger.Previous
-	if previous == nil {
+	if previous == nil || outcome.PreviousRefused {
 		object.Status.Previous = nil
 		return nil
 	}
@@ -178,7 +178,7 @@ func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin,
 		text += crowdedNews(object, outcome.Snapshot.Ledger)
 		out = append(out, news{v1alpha1.ReasonRotated, actionPublish, text})
 	}
-	if before.Previous != nil && outcome.Snapshot.Ledger.Previous == nil {
+	if before.Previous != nil && (outcome.Snapshot.Ledger.Previous == nil || outcome.PreviousRefused) {
 		slot := slotOf(login, before.Previous.Username)
 		if slot == current.Slot {
 			// It was retired, and has become the current one since, in this very pass: what is refused now is the other one.
@@ -246,7 +246,7 @@ func otherSlot(login *databaseLogin, slot string) string {
 // then the server tells. A previous version that is missing from the ledger proves nothing. known is false where the server
 // could not be asked.
 func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLogin, cluster, slot string, outcome Outcome) (retired, known bool) {
-	if slices.Contains(outcome.Performed, rotation.StepRetire) {
+	if outcome.PreviousRefused || slices.Contains(outcome.Performed, rotation.StepRetire) {
 		return true, true
 	}
 	if slot == "" || slot == outcome.Snapshot.Ledger.Current.Slot {

@@ -65,6 +65,8 @@ type seldom struct {
 	withdrawing     time.Time
 	withdrawn, told bool
 	left            Remains
+	// retired is the number of the previous version, where it is refused by now and the ledger does not say so yet.
+	retired int64
 	// stuck is how often Secret and ledger could not be withdrawn.
 	stuck int
 	// refusal is what the remote end said when it refused the current version last, or why that cannot do its work; nil
@@ -74,7 +76,7 @@ type seldom struct {
 
 func (s *seldom) empty() bool {
 	return len(s.attempts) == 0 && s.mark == rotation.Mark{} && s.candidate == candidate{} && s.endpoint == "" && s.heals == heals{} && s.waits == waits{} &&
-		s.withdrawing.IsZero() && s.refusal == nil
+		s.withdrawing.IsZero() && s.refusal == nil && s.retired == 0
 }
 
 // issueFloor is the least time between two versions of a source without a ledger. Its Secret is all there is: somebody who

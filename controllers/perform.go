@@ -312,6 +312,7 @@ func (p *pass) retire(ctx context.Context) error {
 	if err := p.refuse(ctx, p.ref(previous.Version)); err != nil {
 		return during(err, "retiring version %d", previous.Seq)
 	}
+	p.memo.retired = previous.Seq
 	return p.save(ctx, "writing down that the previous version is retired", func(l *secretstore.Ledger) {
 		l.Previous = nil
 		if previous.Seq >= l.RetireThrough {

@@ -117,6 +117,8 @@ type Outcome struct {
 	Refusal error
 	// Sessions of the previous version; nil where there is none or the remote end cannot tell.
 	Sessions *credential.Sessions
+	// PreviousRefused is true where the previous version is refused by now, and the ledger could not be written yet.
+	PreviousRefused bool
 	// Withdrawn is true where the object may go. LeftBehind is what could not be cleaned, and why; often empty.
 	Withdrawn  bool
 	LeftBehind string
@@ -164,7 +166,7 @@ func (r *Rotator) Drive(ctx context.Context, s Subject) Outcome {
 		p.memo.withdrawing = p.now()
 	}
 	p.run(ctx)
-	p.out.Refusal = p.memo.refusal
+	p.out.Refusal, p.out.Snapshot, p.out.PreviousRefused = p.memo.refusal, p.snapshot, p.previousRefused()
 	if p.snapshot.Ledger.Pending == nil {
 		p.memo.candidate = candidate{}
 	}
@@ -173,7 +175,6 @@ func (r *Rotator) Drive(ctx context.Context, s Subject) Outcome {
 	} else {
 		r.Memory.keep(s.UID, p.memo)
 	}
-	p.out.Snapshot = p.snapshot
 	return p.out
 }
 

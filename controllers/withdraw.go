@@ -67,6 +67,13 @@ func (p *pass) withdrawKept(ctx context.Context) (left, err error) {
 		return nil, nil
 	}
 	p.memo.stuck++
+	if p.Delete {
+		// One of them may be gone, and what is reported is what is left.
+		if snapshot, failed := p.Store.Load(ctx); failed == nil {
+			p.snapshot = snapshot
+			p.out.Observation = p.observe()
+		}
+	}
 	err = fmt.Errorf("withdrawing the Secret and the ledger: %w", err)
 	switch {
 	case p.takenAway(ctx, err):
@@ -293,4 +300,13 @@ func (p *pass) confirming(ctx context.Context) context.Context {
 		}
 		return err
 	})
+}
+
+// previousRefused reports whether this process has had the previous version refused, and could not write that down yet.
+func (p *pass) previousRefused() bool {
+	if previous := p.snapshot.Ledger.Previous; previous != nil && previous.Seq == p.memo.retired {
+		return true
+	}
+	p.memo.retired = 0
+	return false
 }

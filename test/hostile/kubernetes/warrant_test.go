@@ -79,7 +79,7 @@ func shippedRoles(t *testing.T) map[string][]rbacv1.PolicyRule {
 			return err
 		}
 		name, err := filepath.Rel(root, path)
-		for _, document := range bytes.SplitSeq(text, []byte("\n---\n")) {
+		for document := range bytes.SplitSeq(text, []byte("\n---\n")) {
 			var role rbacv1.ClusterRole
 			var binding rbacv1.ClusterRoleBinding
 			if yaml.Unmarshal(document, &role) == nil && (role.Kind == "ClusterRole" || role.Kind == "Role") {
