@@ -34,22 +34,25 @@ var expressions = map[string]string{
 	"create the Secret of a credential":      inCEL("CREATE", "secrets", "orders-db"),
 	"update the Secret of a credential":      inCEL("UPDATE", "secrets", "orders-db"),
 	"delete the Secret of a credential":      inCEL("DELETE", "secrets", "orders-db"),
-	"update the finalizer":                   inCEL("UPDATE", "databasecredentials", "") + ` && request.subResource == ""`,
+	"update the finalizer":                   inCEL("UPDATE", "databasecredentials", "") + ` && !(` + ofStatus + `)`,
 	"update the status of an authority":      statusInCEL("certificateauthorities"),
 	"update the status of an identity":       statusInCEL("clientidentities"),
 	"update the status of a credential":      statusInCEL("databasecredentials"),
 	"update the status of a DatabaseServer":  statusInCEL("databaseservers"),
 	"every write of a Secret":                `request.resource.resource == "secrets"`,
 	"every write of anything":                `!(request.operation == "DELETE" && request.resource.group == "rekey.dev")`,
-	"every write of anything but the status": `request.subResource != "status" && !(request.operation == "DELETE" && request.resource.group == "rekey.dev")`,
+	"every write of anything but the status": `!(` + ofStatus + `) && !(request.operation == "DELETE" && request.resource.group == "rekey.dev")`,
 }
+
+// ofStatus: a request for the object itself has no such key, and an expression that fails refuses.
+const ofStatus = `has(request.subResource) && request.subResource == "status"`
 
 func inCEL(verb, resource, prefix string) string {
 	return fmt.Sprintf("request.operation == %q && request.resource.resource == %q && request.name.startsWith(%q)", verb, resource, prefix)
 }
 
 func statusInCEL(resource string) string {
-	return fmt.Sprintf(`request.operation == "UPDATE" && request.resource.resource == %q && request.subResource == "status"`, resource)
+	return fmt.Sprintf(`request.operation == "UPDATE" && request.resource.resource == %q && %s`, resource, ofStatus)
 }
 
 // admissionPolicy is a real ValidatingAdmissionPolicy of the life's namespace that refuses what the expression says.
