@@ -115,6 +115,7 @@ func (s *scene) invariants(t *testing.T) {
 	s.marks(t, ledgers)
 	s.onePerRevision(t)
 	s.onlyTheirs(t)
+	s.saidIsSo(t)
 }
 
 // numbers compares the versions with what was asked for.
