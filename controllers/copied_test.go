@@ -76,6 +76,13 @@ func (w *world) clusterUID() string {
 	return string(namespace.UID)
 }
 
+// withoutOrigin selects every Secret, as a release wrote it that did not record where a Secret belongs.
+func withoutOrigin(s *corev1.Secret) bool {
+	delete(s.Annotations, v1alpha1.AnnotationOwnerNamespace)
+	delete(s.Annotations, v1alpha1.AnnotationOwnerCluster)
+	return true
+}
+
 // ledgers and usersSecrets select what is copied.
 func ledgers(s *corev1.Secret) bool      { return s.Type == v1alpha1.SecretTypeLedger }
 func usersSecrets(s *corev1.Secret) bool { return s.Type != v1alpha1.SecretTypeLedger }
@@ -456,11 +463,7 @@ func TestACopyWithoutOriginIsFencedByTheMarks(t *testing.T) {
 	other := w.beside(t)
 	copied := aCredential()
 	other.create(aPolicy(), anAdminSecret(), aServer())
-	w.copySecrets(other, func(s *corev1.Secret) bool {
-		delete(s.Annotations, v1alpha1.AnnotationOwnerNamespace)
-		delete(s.Annotations, v1alpha1.AnnotationOwnerCluster)
-		return true
-	})
+	w.copySecrets(other, withoutOrigin)
 	other.create(copied)
 	other.settle(copied, 3)
 	other.request(copied, v1alpha1.AnnotationRotate, "in the copy")
@@ -495,11 +498,7 @@ func TestACopiedSecretWithoutOriginAndLedgerIsFencedByTheMarks(t *testing.T) {
 	other := w.beside(t)
 	copied := aCredential()
 	other.create(aPolicy(), anAdminSecret(), aServer())
-	w.copySecrets(other, func(s *corev1.Secret) bool {
-		delete(s.Annotations, v1alpha1.AnnotationOwnerNamespace)
-		delete(s.Annotations, v1alpha1.AnnotationOwnerCluster)
-		return s.Name == "orders-db"
-	})
+	w.copySecrets(other, func(s *corev1.Secret) bool { return withoutOrigin(s) && s.Name == "orders-db" })
 	before := other.data()
 	other.create(copied)
 	other.settle(copied, 3)
