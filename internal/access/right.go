@@ -33,9 +33,10 @@ const (
 )
 
 // forbidden is what RBAC answers, and nobody else: quotas, admission webhooks and namespaces that end have other words. It is
-// anchored, because a webhook may quote anything behind its own words.
-var forbidden = regexp.MustCompile(`^\S+(?: "[^"]*")? is forbidden: User "(?:[^"\\]|\\.)*" cannot (\S+) resource "([^"]*)" in API group "([^"]*)" ` +
-	`(?:in the namespace "([^"]*)"|at the cluster scope)`)
+// anchored, because a webhook may quote anything behind its own words, and takes only names that Kubernetes allows: what is
+// matched is shown to people.
+var forbidden = regexp.MustCompile(`^\S+(?: "[^"]*")? is forbidden: User "(?:[^"\\]|\\.)*" cannot ([a-z]+) resource "([a-z0-9./-]+)" ` +
+	`in API group "([a-z0-9.-]*)" (?:in the namespace "([a-z0-9-]+)"|at the cluster scope)`)
 
 // ownerForbidden is what the admission plugin OwnerReferencesPermissionEnforcement answers.
 var ownerForbidden = regexp.MustCompile(`^\S+(?: "[^"]*")? is forbidden: cannot set (blockOwnerDeletion|an ownerRef)\b.* you can't (?:set finalizers on|delete)\b`)

@@ -180,6 +180,8 @@ func TestTheRightThatARequestTakes(t *testing.T) {
 func FuzzMissing(f *testing.F) {
 	f.Add(`secrets "app" is forbidden: ` + operator + ` cannot update resource "secrets" in API group "" in the namespace "web"`)
 	f.Add(`secrets "app" is forbidden: canary-password-1`)
+	f.Add(`0 is forbidden: User "" cannot 0 resource "\n" in API group "" in the namespace " 0000"`)
+	f.Add(`0 is forbidden: User "" cannot "x" resource "secrets" in API group "" at the cluster scope`)
 	f.Fuzz(func(t *testing.T, message string) {
 		right, ok := Missing(&apierrors.StatusError{ErrStatus: answeredStatus(message)})
 		if !ok {
