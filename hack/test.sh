@@ -53,17 +53,17 @@ case "$stage" in
         run "$module" -timeout 20m ./...
         continue
       fi
-      # Those under test/crash and test/hostile have a stage of their own: make crash. Two packages run at a time, in this
-      # order: the longest ones first, so that none is left running alone at the end.
-      mapfile -t packages < <(go list ./... | grep -vE '/test/(crash|hostile)(/|$)' | awk '
+      # The packages under test/crash and test/faults have a stage of their own: make crash. Two packages run at a time, the
+      # longest ones first, so that none is left running alone at the end.
+      mapfile -t packages < <(go list ./... | grep -vE '/test/(crash|faults)(/|$)' | awk '
         /\/test\/security$/ { print 1, $0; next } /\/controllers$/ { print 2, $0; next } { print 3, $0 }' | sort -s -k1,1 | cut -d" " -f2)
       run . -timeout 20m "${packages[@]}"
     done < <(hack/modules.sh --own)
     ;;
   crash)
-    # Hostile surroundings are mostly servers that start, stop and do not answer: meanwhile another package can compute. Tests
-    # that run in parallel wait for an API server: six at a time keep two cores busy.
-    for packages in ./test/crash "./test/crash/matrix ./test/hostile/kubernetes" "./test/crash/duo ./test/hostile/database ./test/oddfiles" ./test/hostile/junk; do
+    # The tests of faults mostly wait for servers that start, stop and do not answer: another package can compute meanwhile.
+    # Parallel tests wait for an API server: six at a time keep two cores busy.
+    for packages in ./test/crash "./test/crash/matrix ./test/faults/kubernetes" "./test/crash/twoleaders ./test/faults/database ./test/oddfiles" ./test/faults/junk; do
       verbose "$packages" -timeout 25m -parallel 6
     done
     # make test draws a few numbers; all pairs of bounds take longer.

@@ -50,7 +50,7 @@ type Test struct {
 // stages are the stages that run folders of their own, with the build tag that some of them need.
 var stages = []struct{ folder, tag, stage string }{
 	{folder: "./test/crash", stage: "crash"},
-	{folder: "./test/hostile", stage: "crash"},
+	{folder: "./test/faults", stage: "crash"},
 	{folder: "./test/e2e", tag: "e2e", stage: "e2e"},
 	{folder: "./test/bench", tag: "bench", stage: "bench"},
 }

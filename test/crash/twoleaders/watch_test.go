@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package duo
+package twoleaders
 
 import (
 	"crypto/sha256"
@@ -24,7 +24,7 @@ import (
 
 // watch looks at everything that happens, and says what must never be.
 type watch struct {
-	duo *duo
+	play *twoLeaders
 	// effective writes and refused ones (conflicts), by any process.
 	effective, refused int
 	// changes at the database by what was to be done and for which version of which object.
@@ -44,8 +44,8 @@ type watch struct {
 	ahead time.Duration
 }
 
-func newWatch(d *duo) watch {
-	return watch{duo: d, changes: map[string]int{}, logins: map[string]state{}, material: map[string]string{}, revision: map[string]int64{}, versions: map[string]int{},
+func newWatch(d *twoLeaders) watch {
+	return watch{play: d, changes: map[string]int{}, logins: map[string]state{}, material: map[string]string{}, revision: map[string]int64{}, versions: map[string]int{},
 		excused: map[string]bool{}, shook: map[string]string{}}
 }
 
@@ -60,27 +60,27 @@ func (w *watch) wrote(_ *actor, _ world.Request, err error) {
 
 // compare looks at the logins: one version is staged once and retired once, by whomsoever.
 func (w *watch) compare(a *actor) {
-	username, _ := w.duo.database.base()
+	username, _ := w.play.database.base()
 	for _, slot := range []string{"a", "b"} {
 		name := username + "_" + slot
-		before, now := w.logins[name], w.duo.database.login(name)
+		before, now := w.logins[name], w.play.database.login(name)
 		if before == now {
 			continue
 		}
 		w.logins[name] = now
 		if a.calling == "" {
-			w.duo.blame("I3: login %s changed, and nobody had called", name)
+			w.play.blame("I3: login %s changed, and nobody had called", name)
 			continue
 		}
 		uid := ""
-		if login := w.duo.loginNow(); login != nil {
+		if login := w.play.loginNow(); login != nil {
 			uid = string(login.UID)
 		}
 		key := fmt.Sprintf("%s in slot %s for %s", a.calling, slot, uid)
 		w.changes[key]++
-		w.duo.note(fmt.Sprintf("    %s: %s changed login %s", a.name, a.calling, name))
+		w.play.note(fmt.Sprintf("    %s: %s changed login %s", a.name, a.calling, name))
 		if w.changes[key] > 1 {
-			w.duo.blame("I3: %s changed the database %d times", key, w.changes[key])
+			w.play.blame("I3: %s changed the database %d times", key, w.changes[key])
 		}
 	}
 }
@@ -110,12 +110,12 @@ func (w *watch) saw(o client.Object, gone bool) {
 	}
 	revision, err := strconv.ParseInt(secret.Annotations[v1alpha1.AnnotationRevision], 10, 64)
 	if err != nil {
-		w.duo.blame("Secret %s: its revision is no number: %v", secret.Name, err)
+		w.play.blame("Secret %s: its revision is no number: %v", secret.Name, err)
 		return
 	}
 	uid := string(secret.UID)
 	if before := w.revision[uid]; revision < before {
-		w.duo.blame("Secret %s went back from revision %d to %d", secret.Name, before, revision)
+		w.play.blame("Secret %s went back from revision %d to %d", secret.Name, before, revision)
 	}
 	w.revision[uid] = max(w.revision[uid], revision)
 	at := fmt.Sprintf("%s/%d", uid, revision)
@@ -125,9 +125,9 @@ func (w *watch) saw(o client.Object, gone bool) {
 	case "":
 		w.material[at] = now
 		w.versions[secret.Name]++
-		w.duo.note(fmt.Sprintf("    Secret %s shows revision %d (%s)", secret.Name, revision, now))
+		w.play.note(fmt.Sprintf("    Secret %s shows revision %d (%s)", secret.Name, revision, now))
 	default:
-		w.duo.blame("I5: Secret %s showed two credentials as revision %d", secret.Name, revision)
+		w.play.blame("I5: Secret %s showed two credentials as revision %d", secret.Name, revision)
 	}
 }
 
@@ -137,16 +137,16 @@ func (w *watch) disappeared(secret *corev1.Secret) {
 		return
 	}
 	kind, name, _ := secretstore.OwnerOf(secret)
-	owner := w.duo.history.now(kind, client.ObjectKey{Namespace: secret.Namespace, Name: name})
+	owner := w.play.history.now(kind, client.ObjectKey{Namespace: secret.Namespace, Name: name})
 	if owner != nil && owner.GetDeletionTimestamp() == nil {
-		w.duo.blame("a process deleted Secret %s of %s %s, which is not being deleted", secret.Name, kind, name)
+		w.play.blame("a process deleted Secret %s of %s %s, which is not being deleted", secret.Name, kind, name)
 	}
 }
 
 // look is asked after every effect: what is published is accepted.
 func (w *watch) look() {
 	w.lookAtCertificates()
-	d := w.duo
+	d := w.play
 	secret, login := d.secretNow("orders-db"), d.loginNow()
 	if secret == nil || login == nil && w.dropped() || login != nil && login.DeletionTimestamp != nil && login.Spec.DeletionPolicy == v1alpha1.DeletionDelete {
 		return
@@ -162,7 +162,7 @@ func (w *watch) look() {
 
 // dropped tells whether the credential was deleted with its logins.
 func (w *watch) dropped() bool {
-	for _, change := range slices.Backward(w.duo.history["DatabaseCredential"]) {
+	for _, change := range slices.Backward(w.play.history["DatabaseCredential"]) {
 		if login, ok := change.object.(*v1alpha1.DatabaseCredential); ok {
 			return login.Spec.DeletionPolicy == v1alpha1.DeletionDelete
 		}
@@ -171,7 +171,7 @@ func (w *watch) dropped() bool {
 }
 
 // ledger gives what is written down about the credential.
-func (d *duo) ledger() *secretstore.Ledger {
+func (d *twoLeaders) ledger() *secretstore.Ledger {
 	secret := d.secretNow(secretstore.LedgerName("DatabaseCredential", "orders"))
 	if secret == nil {
 		return nil
@@ -185,7 +185,7 @@ func (d *duo) ledger() *secretstore.Ledger {
 }
 
 // rest is asked when everything has settled.
-func (d *duo) rest() {
+func (d *twoLeaders) rest() {
 	d.watch.look()
 	d.noOrphans()
 	for _, o := range d.objects {
@@ -218,7 +218,7 @@ func (d *duo) rest() {
 }
 
 // noOrphans compares what the database accepts with what is written down.
-func (d *duo) noOrphans() {
+func (d *twoLeaders) noOrphans() {
 	username, _ := d.database.base()
 	ledger := d.ledger()
 	known := map[string]bool{}
@@ -243,7 +243,7 @@ func (d *duo) noOrphans() {
 }
 
 // quiet lets new processes look at everything: with nothing due they write nothing.
-func (d *duo) quiet() {
+func (d *twoLeaders) quiet() {
 	for _, a := range d.actors {
 		a.restart()
 		defer func(lags bool) { a.lags = lags }(a.lags)

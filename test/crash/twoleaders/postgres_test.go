@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package duo
+package twoleaders
 
 import (
 	"context"
@@ -58,7 +58,7 @@ func aRealDatabase(t *testing.T) database {
 		}
 		server.running = running
 	}
-	r := &realDatabase{t: t, server: server.running, name: fmt.Sprintf("duo%d", bases.Add(1)), tried: map[string]bool{}}
+	r := &realDatabase{t: t, server: server.running, name: fmt.Sprintf("twoleaders%d", bases.Add(1)), tried: map[string]bool{}}
 	conn, err := r.server.Connect(t.Context(), "postgres")
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func (f tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.Tr
 // TraceQueryEnd implements pgx.QueryTracer.
 func (f tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-func (r *realDatabase) ready(*duo) {
+func (r *realDatabase) ready(*twoLeaders) {
 	admin, owner := r.name+"_admin", r.name+"_owner"
 	if err := r.server.Exec(r.t.Context(), "postgres", fmt.Sprintf("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", admin, adminPassword),
 		fmt.Sprintf("CREATE ROLE %s NOLOGIN", owner)); err != nil {
@@ -149,7 +149,7 @@ func (r *realDatabase) accepts(name, password string) bool {
 func TestTwoProcessesOnARealDatabase(t *testing.T) {
 	each(t, "lives on PostgreSQL", seeds(t, sized(3, 5)), func(t *testing.T, seed uint64) {
 		t.Helper()
-		d := newDuo(t, setup{seed: seed, lags: seed%2 == 0, database: aRealDatabase})
+		d := newTwoLeaders(t, setup{seed: seed, lags: seed%2 == 0, database: aRealDatabase})
 		orderly(d, life(policyFor(seed)), 6)
 	})
 }

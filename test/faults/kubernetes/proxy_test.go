@@ -102,7 +102,7 @@ func writes(r *http.Request) bool  { return r.Method != http.MethodGet }
 func answer(w http.ResponseWriter, code int, reason metav1.StatusReason) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_, _ = fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":%q,"code":%d,"message":"hostile"}`, reason, code)
+	_, _ = fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":%q,"code":%d,"message":"injected fault"}`, reason, code)
 }
 
 // cut sends the beginning of the real answer, and breaks the connection.

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package duo
+package twoleaders
 
 import (
 	"reflect"
@@ -87,7 +87,7 @@ func newView() *view { return &view{seen: map[string]int{}, own: map[string]int{
 
 // cached answers a read as the cache of the manager would.
 func (a *actor) cached(r world.Request) error {
-	h := a.duo.history
+	h := a.play.history
 	if r.List != nil {
 		return a.cachedList(r)
 	}
@@ -104,7 +104,7 @@ func (a *actor) cachedList(r world.Request) error {
 	kind := strings.TrimSuffix(r.Kind, "List")
 	a.look(kind)
 	var items []runtime.Object
-	for _, o := range a.duo.history.all(kind, a.view.seen[kind]) {
+	for _, o := range a.play.history.all(kind, a.view.seen[kind]) {
 		if !inCache(o) || r.ListOptions.Namespace != "" && o.GetNamespace() != r.ListOptions.Namespace {
 			continue
 		}
@@ -121,13 +121,13 @@ func (a *actor) cachedList(r world.Request) error {
 
 // look lets the informer of a kind see more, or not.
 func (a *actor) look(kind string) {
-	head := len(a.duo.history[kind])
+	head := len(a.play.history[kind])
 	switch {
 	case a.still:
 	case !a.lags:
 		a.view.seen[kind] = head
-	case a.duo.dice.IntN(3) == 0:
-		a.view.seen[kind] += a.duo.dice.IntN(head - a.view.seen[kind] + 1)
+	case a.play.dice.IntN(3) == 0:
+		a.view.seen[kind] += a.play.dice.IntN(head - a.view.seen[kind] + 1)
 	}
 	if a.seesOwn {
 		a.view.seen[kind] = max(a.view.seen[kind], a.view.own[kind])

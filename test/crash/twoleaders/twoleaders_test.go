@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package duo
+package twoleaders
 
 import (
 	"context"
@@ -30,8 +30,8 @@ import (
 // errOver is what a process hears that stands still when the test ends.
 var errOver = errors.New("the test is over")
 
-// duo is a world with two processes in it, of which one at a time does one thing.
-type duo struct {
+// twoLeaders is a world with two processes in it, of which one at a time does one thing.
+type twoLeaders struct {
 	*world.World
 	seed     uint64
 	dice     *rand.Rand
@@ -49,7 +49,7 @@ type duo struct {
 
 // actor is one process, and what it has seen.
 type actor struct {
-	duo     *duo
+	play    *twoLeaders
 	name    string
 	process *world.Process
 	options world.Options
@@ -91,9 +91,9 @@ type setup struct {
 // (when an object was deleted) carry the real time.
 const hoursBefore = 80 * time.Hour
 
-func newDuo(t *testing.T, s setup) *duo {
+func newTwoLeaders(t *testing.T, s setup) *twoLeaders {
 	t.Helper()
-	d := &duo{begun: time.Now(), seed: s.seed, dice: rand.New(rand.NewPCG(s.seed, 11)), history: history{}}
+	d := &twoLeaders{begun: time.Now(), seed: s.seed, dice: rand.New(rand.NewPCG(s.seed, 11)), history: history{}}
 	d.watch = newWatch(d)
 	d.watch.ahead = s.skew
 	if s.database == nil {
@@ -106,7 +106,7 @@ func newDuo(t *testing.T, s setup) *duo {
 	}
 	d.Clock.SetTime(d.Clock.Now().Add(-hoursBefore))
 	for i, name := range []string{"first", "second"} {
-		a := &actor{duo: d, name: name, lags: s.lags, seesOwn: s.seesOwn, broken: s.broken}
+		a := &actor{play: d, name: name, lags: s.lags, seesOwn: s.seesOwn, broken: s.broken}
 		a.options.Clock = d.Clock
 		if i == 1 && s.skew != 0 {
 			a.options.Clock, a.options.Ahead = aheadOf{d.Clock, s.skew}, -s.skew
@@ -134,7 +134,7 @@ func (c aheadOf) Now() time.Time                  { return c.PassiveClock.Now().
 func (c aheadOf) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
 
 // verdict says what was bad, and how it came about.
-func (d *duo) verdict(t *testing.T) {
+func (d *twoLeaders) verdict(t *testing.T) {
 	t.Helper()
 	for _, a := range d.actors {
 		a.leave()
@@ -150,12 +150,12 @@ func (d *duo) verdict(t *testing.T) {
 	if first := slices.IndexFunc(shown, func(line string) bool { return strings.Contains(line, " !!! ") }); first > most {
 		shown = shown[first-most:]
 	}
-	t.Errorf("%s\nagain with: REKEY_SEED=%d go test ./test/crash/duo -run '^%s$'\n(REKEY_TRACE names a file for all of it) what happened before:\n  %s",
+	t.Errorf("%s\nagain with: REKEY_SEED=%d go test ./test/crash/twoleaders -run '^%s$'\n(REKEY_TRACE names a file for all of it) what happened before:\n  %s",
 		strings.Join(d.bad, "\n"), d.seed, strings.Split(t.Name(), "/")[0], strings.Join(shown[:min(len(shown), most+1)], "\n  "))
 }
 
 // blame notes what must never be.
-func (d *duo) blame(format string, args ...any) {
+func (d *twoLeaders) blame(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	d.note("!!! " + text)
 	if len(d.bad) < 10 {
@@ -163,7 +163,7 @@ func (d *duo) blame(format string, args ...any) {
 	}
 }
 
-func (d *duo) note(line string) {
+func (d *twoLeaders) note(line string) {
 	d.trace = append(d.trace, fmt.Sprintf("%6.3f %s", time.Since(d.begun).Seconds(), line))
 }
 
@@ -171,13 +171,13 @@ func (d *duo) note(line string) {
 func (a *actor) restart() {
 	a.leave()
 	options := a.options
-	options.Racing, options.Lie = true, func(err error) { a.duo.blame("%s: %v", a.name, err) }
-	a.process = a.duo.Start(a.name, options)
+	options.Racing, options.Lie = true, func(err error) { a.play.blame("%s: %v", a.name, err) }
+	a.process = a.play.Start(a.name, options)
 	a.process.Hook(a.hook)
 	a.view = newView()
 	if a.lags {
-		for _, kind := range slices.Sorted(maps.Keys(a.duo.history)) {
-			a.view.seen[kind] = a.duo.dice.IntN(len(a.duo.history[kind]) + 1)
+		for _, kind := range slices.Sorted(maps.Keys(a.play.history)) {
+			a.view.seen[kind] = a.play.dice.IntN(len(a.play.history[kind]) + 1)
 		}
 	}
 }
@@ -193,7 +193,7 @@ func (a *actor) effect(what string) bool {
 }
 
 func (a *actor) hook(_ context.Context, r world.Request, do func() error) error {
-	d := a.duo
+	d := a.play
 	what := r.String()
 	if !r.Live && !r.Writes() {
 		what = "cached " + what
@@ -234,7 +234,7 @@ func outcome(err error) string {
 }
 
 // see takes over what a write left.
-func (d *duo) see(verb string, o client.Object) {
+func (d *twoLeaders) see(verb string, o client.Object) {
 	gone := false
 	if verb == "delete" {
 		o = copyOf(o)
@@ -265,8 +265,8 @@ func (a *actor) step() bool {
 	if !more {
 		a.next, a.stop, a.about = nil, nil, ""
 	}
-	a.duo.watch.compare(a)
-	a.duo.watch.look()
+	a.play.watch.compare(a)
+	a.play.watch.look()
 	return more
 }
 
@@ -292,7 +292,7 @@ func (a *actor) leave() {
 
 // pass makes one pass over an object.
 func (a *actor) pass(o client.Object) ctrl.Result {
-	d := a.duo
+	d := a.play
 	d.note(fmt.Sprintf("%s: -- pass over %s %s", a.name, world.KindOf(o), o.GetName()))
 	result, err := a.process.Pass(o)
 	if a.dead {
@@ -310,7 +310,7 @@ func (a *actor) pass(o client.Object) ctrl.Result {
 
 // User's words.
 
-func (d *duo) create(objects ...client.Object) {
+func (d *twoLeaders) create(objects ...client.Object) {
 	d.T.Helper()
 	for _, o := range objects {
 		d.note("user: create " + world.KindOf(o) + " " + o.GetName())
@@ -321,14 +321,14 @@ func (d *duo) create(objects ...client.Object) {
 	}
 }
 
-func (d *duo) edit(o client.Object, change func()) {
+func (d *twoLeaders) edit(o client.Object, change func()) {
 	d.T.Helper()
 	d.note("user: edit " + world.KindOf(o) + " " + o.GetName())
 	d.Edit(o, change)
 	d.see("update", o)
 }
 
-func (d *duo) remove(o client.Object) {
+func (d *twoLeaders) remove(o client.Object) {
 	d.T.Helper()
 	d.note("user: delete " + world.KindOf(o) + " " + o.GetName())
 	d.watch.removed(o)
@@ -337,7 +337,7 @@ func (d *duo) remove(o client.Object) {
 }
 
 // collect is the garbage collector: what belongs to an object that is gone goes.
-func (d *duo) collect() {
+func (d *twoLeaders) collect() {
 	d.T.Helper()
 	alive := map[string]bool{}
 	for kind, changes := range d.history {
@@ -361,7 +361,7 @@ func (d *duo) collect() {
 }
 
 // settle lets both processes, or those that are given, go on with fresh informers until nothing is left to do.
-func (d *duo) settle(actors ...*actor) {
+func (d *twoLeaders) settle(actors ...*actor) {
 	d.T.Helper()
 	if len(actors) == 0 {
 		actors = d.actors
@@ -399,13 +399,13 @@ func (d *duo) settle(actors ...*actor) {
 }
 
 // secretNow gives the user's Secret as it is; nil where it is not there.
-func (d *duo) secretNow(name string) *corev1.Secret {
+func (d *twoLeaders) secretNow(name string) *corev1.Secret {
 	secret, _ := d.history.now("Secret", client.ObjectKey{Namespace: d.Namespace, Name: name}).(*corev1.Secret)
 	return secret
 }
 
 // namespace gives that of the play.
-func (d *duo) namespace() *corev1.Namespace {
+func (d *twoLeaders) namespace() *corev1.Namespace {
 	d.T.Helper()
 	namespace := &corev1.Namespace{}
 	if err := d.Client.Get(d.Ctx, client.ObjectKey{Name: d.Namespace}, namespace); err != nil {
@@ -415,7 +415,7 @@ func (d *duo) namespace() *corev1.Namespace {
 }
 
 // loginNow gives the credential as it is; nil where it is not there.
-func (d *duo) loginNow() *v1alpha1.DatabaseCredential {
+func (d *twoLeaders) loginNow() *v1alpha1.DatabaseCredential {
 	login, _ := d.history.now("DatabaseCredential", client.ObjectKey{Namespace: d.Namespace, Name: "orders"}).(*v1alpha1.DatabaseCredential)
 	return login
 }

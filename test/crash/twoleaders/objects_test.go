@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package duo
+package twoleaders
 
 import (
 	"time"
@@ -20,7 +20,7 @@ func named(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name}
 // authority has a key pair that outlives it: made again, it goes on with the same.
 func authority(secret v1alpha1.ObjectName) v1alpha1.AuthoritySpec {
 	return v1alpha1.AuthoritySpec{
-		Managed:    &v1alpha1.ManagedAuthority{CommonName: "Duo CA", KeyAlgorithm: "ECDSA-P256", Lifetime: lasting(43800 * time.Hour)},
+		Managed:    &v1alpha1.ManagedAuthority{CommonName: "Two Leaders CA", KeyAlgorithm: "ECDSA-P256", Lifetime: lasting(43800 * time.Hour)},
 		SecretName: secret, DeletionPolicy: v1alpha1.DeletionRetain,
 		Constraints: v1alpha1.Constraints{MaxLifetime: lasting(720 * time.Hour), CommonNames: []v1alpha1.NamePattern{"*"},
 			DNSNames: []v1alpha1.DNSPattern{"*.example.internal"}, Usages: []v1alpha1.Usage{v1alpha1.UsageClientAuth, v1alpha1.UsageServerAuth}},
@@ -32,14 +32,14 @@ func anAuthority() *v1alpha1.CertificateAuthority {
 }
 
 // aClusterAuthority is one of the whole cluster, which plays share: its name is that of the play's namespace.
-func (d *duo) aClusterAuthority() *v1alpha1.ClusterCertificateAuthority {
+func (d *twoLeaders) aClusterAuthority() *v1alpha1.ClusterCertificateAuthority {
 	return &v1alpha1.ClusterCertificateAuthority{ObjectMeta: named(d.Namespace), Spec: v1alpha1.ClusterAuthoritySpec{
 		AuthoritySpec: authority("cluster-ca"), NamespaceSelector: &metav1.LabelSelector{},
 	}}
 }
 
 // aServerIdentity is issued by the authority of the cluster.
-func (d *duo) aServerIdentity() *v1alpha1.ServerIdentity {
+func (d *twoLeaders) aServerIdentity() *v1alpha1.ServerIdentity {
 	return &v1alpha1.ServerIdentity{ObjectMeta: named("web"), Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
 		AuthorityRef: v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: v1alpha1.ObjectName(d.Namespace)},
 		CommonName:   "web", DNSNames: []v1alpha1.DNSName{"web.example.internal"}, Lifetime: lasting(lasts),
@@ -82,7 +82,7 @@ func aServer() *v1alpha1.DatabaseServer {
 	}}
 }
 
-func (d *duo) aCredential(policy v1alpha1.DeletionPolicy) *v1alpha1.DatabaseCredential {
+func (d *twoLeaders) aCredential(policy v1alpha1.DeletionPolicy) *v1alpha1.DatabaseCredential {
 	username, owner := d.database.base()
 	return &v1alpha1.DatabaseCredential{ObjectMeta: named("orders"), Spec: v1alpha1.DatabaseCredentialSpec{
 		ServerRef: v1alpha1.ServerReference{Name: "orders"}, Database: "postgres", Username: username,
@@ -92,7 +92,7 @@ func (d *duo) aCredential(policy v1alpha1.DeletionPolicy) *v1alpha1.DatabaseCred
 }
 
 // noteConditions says what is told of an object: a message that differs at every look is a write at every look.
-func (d *duo) noteConditions(o client.Object) {
+func (d *twoLeaders) noteConditions(o client.Object) {
 	_, conditions := statusOf(o)
 	for _, c := range conditions {
 		d.note("    " + c.Type + " is " + string(c.Status) + ": " + c.Message)

@@ -120,7 +120,7 @@ func (p *plane) startAPIServer() {
 	p.t.Helper()
 	at := func(name string) string { return filepath.Join(p.dir, name) }
 	p.apiServer = p.run("kube-apiserver", "--etcd-servers", p.etcdURL, "--cert-dir", at("certs"), "--bind-address", "127.0.0.1", "--secure-port", p.port,
-		"--authorization-mode", "RBAC", "--token-auth-file", at("tokens.csv"), "--service-account-issuer", "https://hostile.test",
+		"--authorization-mode", "RBAC", "--token-auth-file", at("tokens.csv"), "--service-account-issuer", "https://faults.test",
 		"--service-account-key-file", at("sa.key"), "--service-account-signing-key-file", at("sa.key"), "--service-cluster-ip-range", "10.0.0.0/24",
 		"--disable-admission-plugins", "ServiceAccount", "--etcd-healthcheck-timeout", "10s")
 	transport, err := rest.HTTPClientFor(p.config)

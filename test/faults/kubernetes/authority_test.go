@@ -51,7 +51,7 @@ func recordOf(s *scene) *corev1.ConfigMap {
 
 func anotherPair(s *scene) (crt, key []byte) {
 	s.t.Helper()
-	crt, sensitive, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "Hostile CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, s.Clock.Now())
+	crt, sensitive, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "Faults CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, s.Clock.Now())
 	if err != nil {
 		s.t.Fatal(err)
 	}

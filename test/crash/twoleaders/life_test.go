@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package duo
+package twoleaders
 
 import (
 	"slices"
@@ -16,7 +16,7 @@ import (
 // event is something that happens in a life from outside.
 type event struct {
 	name string
-	do   func(d *duo)
+	do   func(d *twoLeaders)
 	// rotates tells whether the credential has one more version afterwards, and renews the same of the identity.
 	rotates, renews bool
 }
@@ -26,16 +26,16 @@ const (
 	overlapped = time.Hour + 2*time.Minute
 )
 
-func passing(by time.Duration) func(d *duo) { return func(d *duo) { d.later(by) } }
+func passing(by time.Duration) func(d *twoLeaders) { return func(d *twoLeaders) { d.later(by) } }
 
 // later lets time pass.
-func (d *duo) later(by time.Duration) {
+func (d *twoLeaders) later(by time.Duration) {
 	d.note("time: " + by.String() + " pass")
 	d.Step(by)
 }
 
 // surroundings make what a credential needs.
-func (d *duo) surroundings() []client.Object {
+func (d *twoLeaders) surroundings() []client.Object {
 	admin, server := anAdminSecret(), aServer()
 	d.database.dress(admin, server)
 	d.create(admin, aPolicy(), server)
@@ -44,8 +44,8 @@ func (d *duo) surroundings() []client.Object {
 
 // life of a credential whose deletion policy is the given one, and of an identity with its authority.
 func life(policy v1alpha1.DeletionPolicy) []event {
-	edit := func(change func(login *v1alpha1.DatabaseCredential, identity *v1alpha1.ClientIdentity)) func(d *duo) {
-		return func(d *duo) {
+	edit := func(change func(login *v1alpha1.DatabaseCredential, identity *v1alpha1.ClientIdentity)) func(d *twoLeaders) {
+		return func(d *twoLeaders) {
 			login, identity := d.held()
 			if login != nil {
 				d.edit(login, func() { change(login, &v1alpha1.ClientIdentity{}) })
@@ -55,7 +55,7 @@ func life(policy v1alpha1.DeletionPolicy) []event {
 			}
 		}
 	}
-	create := func(d *duo) {
+	create := func(d *twoLeaders) {
 		if login, _ := d.held(); login != nil {
 			d.fillLogin(login, policy)
 			d.create(login)
@@ -82,7 +82,7 @@ func life(policy v1alpha1.DeletionPolicy) []event {
 		{name: "retirement on request", do: edit(func(login *v1alpha1.DatabaseCredential, _ *v1alpha1.ClientIdentity) {
 			login.Annotations = map[string]string{v1alpha1.AnnotationRotate: "please", v1alpha1.AnnotationRetirePrevious: "now"}
 		})},
-		{name: "deletion", do: func(d *duo) { d.deleteAll() }},
+		{name: "deletion", do: func(d *twoLeaders) { d.deleteAll() }},
 		{name: "creation anew", do: create},
 	}
 }
@@ -90,7 +90,7 @@ func life(policy v1alpha1.DeletionPolicy) []event {
 // authorities is a life in which, after the request, the authorities are edited, deleted and made again. Their key pairs stay, and
 // so does every certificate.
 func authorities(events []event) []event {
-	each := func(d *duo, do func(o client.Object, spec *v1alpha1.AuthoritySpec)) {
+	each := func(d *twoLeaders, do func(o client.Object, spec *v1alpha1.AuthoritySpec)) {
 		for _, o := range d.objects {
 			switch o := o.(type) {
 			case *v1alpha1.CertificateAuthority:
@@ -101,12 +101,12 @@ func authorities(events []event) []event {
 		}
 	}
 	return slices.Insert(events, 6,
-		event{name: "edit of the authorities", do: func(d *duo) {
+		event{name: "edit of the authorities", do: func(d *twoLeaders) {
 			each(d, func(o client.Object, spec *v1alpha1.AuthoritySpec) {
 				d.edit(o, func() { spec.Constraints.MaxLifetime = lasting(700 * time.Hour) })
 			})
 		}},
-		event{name: "authorities made again", do: func(d *duo) {
+		event{name: "authorities made again", do: func(d *twoLeaders) {
 			each(d, func(o client.Object, _ *v1alpha1.AuthoritySpec) {
 				d.remove(o)
 				d.create(o)
@@ -115,7 +115,7 @@ func authorities(events []event) []event {
 }
 
 // held gives the credential and the identity that the play is about; nil where it is not.
-func (d *duo) held() (login *v1alpha1.DatabaseCredential, identity *v1alpha1.ClientIdentity) {
+func (d *twoLeaders) held() (login *v1alpha1.DatabaseCredential, identity *v1alpha1.ClientIdentity) {
 	for _, o := range d.objects {
 		switch o := o.(type) {
 		case *v1alpha1.DatabaseCredential:
@@ -127,12 +127,12 @@ func (d *duo) held() (login *v1alpha1.DatabaseCredential, identity *v1alpha1.Cli
 	return login, identity
 }
 
-func (d *duo) fillLogin(login *v1alpha1.DatabaseCredential, policy v1alpha1.DeletionPolicy) {
+func (d *twoLeaders) fillLogin(login *v1alpha1.DatabaseCredential, policy v1alpha1.DeletionPolicy) {
 	fill(login, d.aCredential(policy))
 	login.Namespace = d.Namespace
 }
 
-func (d *duo) deleteAll() {
+func (d *twoLeaders) deleteAll() {
 	if now := time.Now(); d.Clock.Now().Before(now) {
 		// The time of a deletion is real.
 		d.later(now.Sub(d.Clock.Now()))
@@ -148,7 +148,7 @@ func (d *duo) deleteAll() {
 
 // interleave lets both processes make passes over whatever dice choose, one effect at a time, in an order that dice choose.
 // Now and then one of them dies and begins anew. more is what may happen meanwhile.
-func (d *duo) interleave(passes int, more func()) {
+func (d *twoLeaders) interleave(passes int, more func()) {
 	for _, a := range d.actors {
 		a.begin(func() { a.wander(passes) })
 	}
@@ -182,12 +182,12 @@ func (a *actor) wander(passes int) {
 		if a.dead {
 			return
 		}
-		a.pass(a.duo.objects[a.duo.dice.IntN(len(a.duo.objects))])
+		a.pass(a.play.objects[a.play.dice.IntN(len(a.play.objects))])
 	}
 }
 
 // everything is a play about all kinds at once.
-func everything(d *duo) {
+func everything(d *twoLeaders) {
 	authority := anAuthority()
 	d.objects = []client.Object{authority, &v1alpha1.ClientIdentity{}, &v1alpha1.DatabaseCredential{}}
 	d.objects = append(d.objects, d.surroundings()...)
@@ -212,7 +212,7 @@ func policyFor(seed uint64) v1alpha1.DeletionPolicy {
 }
 
 // orderly plays a life in which everything comes to rest before the next event.
-func orderly(d *duo, events []event, passes int) {
+func orderly(d *twoLeaders, events []event, passes int) {
 	everything(d)
 	versions, renewals := 0, 0
 	for i, e := range events {
@@ -256,7 +256,7 @@ func TestTwoProcessesInAnyOrder(t *testing.T) {
 	}
 	each(t, "lives of two processes in any order", all, func(t *testing.T, seed uint64) {
 		t.Helper()
-		d := newDuo(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
+		d := newTwoLeaders(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
 		orderly(d, authorities(life(policyFor(seed))), 10)
 	})
 }
@@ -264,7 +264,7 @@ func TestTwoProcessesInAnyOrder(t *testing.T) {
 func TestEventsInTheMiddleOfEverything(t *testing.T) {
 	each(t, "lives whose events come in the middle", seeds(t, sized(10, 14)), func(t *testing.T, seed uint64) {
 		t.Helper()
-		d := newDuo(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
+		d := newTwoLeaders(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
 		everything(d)
 		events := authorities(life(policyFor(seed)))
 		for len(events) > 0 {
@@ -286,7 +286,7 @@ func TestEventsInTheMiddleOfEverything(t *testing.T) {
 }
 
 // possible tells whether what is to be made again is gone.
-func (d *duo) possible(e event) bool {
+func (d *twoLeaders) possible(e event) bool {
 	if e.name != "creation anew" {
 		return true
 	}
@@ -296,7 +296,7 @@ func (d *duo) possible(e event) bool {
 
 // authoritiesFirst has a process with a clock that is right make the key pairs: an authority from the future signs nothing until
 // its time has come, which is told, and which no play waits for.
-func (d *duo) authoritiesFirst(a *actor) {
+func (d *twoLeaders) authoritiesFirst(a *actor) {
 	defer func(lags bool) { a.lags = lags }(a.lags)
 	a.lags = false
 	for range 3 {
@@ -315,7 +315,7 @@ func TestTwoClocksThatDiffer(t *testing.T) {
 		t.Run(skew.String(), func(t *testing.T) {
 			each(t, "lives with clocks that differ", seeds(t, sized(2, 4)), func(t *testing.T, seed uint64) {
 				t.Helper()
-				d := newDuo(t, setup{seed: seed, lags: seed%2 != 0, skew: skew})
+				d := newTwoLeaders(t, setup{seed: seed, lags: seed%2 != 0, skew: skew})
 				everything(d)
 				d.authoritiesFirst(d.actors[0])
 				versions := 0

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package duo
+package twoleaders
 
 import (
 	"flag"
@@ -21,37 +21,37 @@ import (
 // meanwhile is what happens while the first process stands still; the second one sees to it.
 type meanwhile struct {
 	name string
-	do   func(d *duo)
+	do   func(d *twoLeaders)
 }
 
-func second(d *duo) { d.settle(d.actors[1]) }
+func second(d *twoLeaders) { d.settle(d.actors[1]) }
 
 func meanwhiles(policy v1alpha1.DeletionPolicy) []meanwhile {
-	wait := func(by time.Duration) func(d *duo) {
-		return func(d *duo) {
+	wait := func(by time.Duration) func(d *twoLeaders) {
+		return func(d *twoLeaders) {
 			second(d)
 			d.later(by)
 			second(d)
 		}
 	}
-	gone := func(d *duo) bool {
+	gone := func(d *twoLeaders) bool {
 		login, identity := d.held()
 		return (login == nil || d.loginNow() == nil) && (identity == nil || d.history.now("ClientIdentity", client.ObjectKeyFromObject(identity)) == nil)
 	}
 	return []meanwhile{
 		{"the second one goes on to the end", second},
 		{"the second one retires what may go", wait(overlapped)},
-		{"the second one rotates once more, into the slot that was free", func(d *duo) {
+		{"the second one rotates once more, into the slot that was free", func(d *twoLeaders) {
 			wait(day)(d)
 			wait(overlapped)(d)
 		}},
-		{"the objects are deleted", func(d *duo) {
+		{"the objects are deleted", func(d *twoLeaders) {
 			if !gone(d) {
 				d.deleteAll()
 			}
 			second(d)
 		}},
-		{"the objects are deleted and made again", func(d *duo) {
+		{"the objects are deleted and made again", func(d *twoLeaders) {
 			if !gone(d) {
 				d.deleteAll()
 			}
@@ -59,7 +59,7 @@ func meanwhiles(policy v1alpha1.DeletionPolicy) []meanwhile {
 			life(policy)[0].do(d)
 			second(d)
 		}},
-		{"the spec is edited", func(d *duo) {
+		{"the spec is edited", func(d *twoLeaders) {
 			login, identity := d.held()
 			if gone(d) {
 				return
@@ -87,7 +87,7 @@ type failover struct {
 }
 
 // cast puts the objects of a play on the stage.
-func (d *duo) cast(kind string) {
+func (d *twoLeaders) cast(kind string) {
 	switch kind {
 	case "DatabaseCredential":
 		d.surroundings()
@@ -109,9 +109,9 @@ func (f failover) play(t *testing.T, base setup) bool {
 	return played
 }
 
-func (f failover) run(t *testing.T, base setup) (*duo, bool) {
+func (f failover) run(t *testing.T, base setup) (*twoLeaders, bool) {
 	t.Helper()
-	d := newDuo(t, base)
+	d := newTwoLeaders(t, base)
 	events := life(f.policy)
 	first := d.actors[0]
 	d.cast(f.kind)

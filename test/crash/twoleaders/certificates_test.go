@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package duo
+package twoleaders
 
 import (
 	"crypto/tls"
@@ -24,7 +24,7 @@ var certificates = map[string]struct{ kind, name string }{
 
 // lookAtCertificates is asked after every effect: what is published proves itself to whoever trusts its ca.crt.
 func (w *watch) lookAtCertificates() {
-	d := w.duo
+	d := w.play
 	for name, by := range certificates {
 		secret := d.secretNow(name)
 		if secret == nil || secret.Annotations[v1alpha1.AnnotationRevision] == "" {

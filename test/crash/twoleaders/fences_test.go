@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package duo
+package twoleaders
 
 import (
 	"regexp"
@@ -30,7 +30,7 @@ func (a *actor) old(r world.Request) bool {
 	if a.before == nil {
 		return false
 	}
-	found := a.duo.history.at(r.Kind, client.ObjectKey{Namespace: r.Namespace, Name: r.Name}, a.before[r.Kind])
+	found := a.play.history.at(r.Kind, client.ObjectKey{Namespace: r.Namespace, Name: r.Name}, a.before[r.Kind])
 	if found == nil {
 		return false
 	}
@@ -56,7 +56,7 @@ func TestWithoutAFenceHarmIsFound(t *testing.T) {
 // harmWithout plays without a fence, and gives the first harm that it found.
 func harmWithout(t *testing.T, fence string, seed uint64) string {
 	t.Helper()
-	var d *duo
+	var d *twoLeaders
 	switch fence {
 	case brokenMark:
 		// Who stands still before the retirement of a version whose slot another one lives in when he goes on.
@@ -67,7 +67,7 @@ func harmWithout(t *testing.T, fence string, seed uint64) string {
 		late := failover{kind: "DatabaseCredential", policy: v1alpha1.DeletionDelete, phase: 1, only: "call Stage", while: 3}
 		d, _ = late.run(t, setup{seed: seed, broken: fence})
 	default:
-		d = newDuo(t, setup{seed: seed, lags: true, broken: fence})
+		d = newTwoLeaders(t, setup{seed: seed, lags: true, broken: fence})
 		orderly(d, life(v1alpha1.DeletionRetain)[:7], 10)
 	}
 	bad := d.bad

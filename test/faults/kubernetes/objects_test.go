@@ -34,7 +34,7 @@ func anAuthority() *v1alpha1.CertificateAuthority {
 	return &v1alpha1.CertificateAuthority{
 		ObjectMeta: metav1.ObjectMeta{Name: "internal"},
 		Spec: v1alpha1.AuthoritySpec{
-			Managed:    &v1alpha1.ManagedAuthority{CommonName: "Hostile CA", KeyAlgorithm: "ECDSA-P256", Lifetime: duration(43800 * time.Hour)},
+			Managed:    &v1alpha1.ManagedAuthority{CommonName: "Faults CA", KeyAlgorithm: "ECDSA-P256", Lifetime: duration(43800 * time.Hour)},
 			SecretName: "internal-ca",
 			Constraints: v1alpha1.Constraints{
 				MaxLifetime: duration(720 * time.Hour), CommonNames: []v1alpha1.NamePattern{"*"}},

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package duo
+package twoleaders
 
 import (
 	"context"
@@ -20,7 +20,7 @@ type database interface {
 	// backend for a process. trace, where given, is called before every statement, if there are statements.
 	backend(trace func(what string)) backend.Backend
 	// ready makes what the credential needs, when the world is there.
-	ready(d *duo)
+	ready(d *twoLeaders)
 	// dress fills in where the server is and who administers it.
 	dress(admin *corev1.Secret, server *v1alpha1.DatabaseServer)
 	// base of the logins, and their owner.
@@ -45,7 +45,7 @@ type state struct {
 type fakeDatabase struct{ fake *backendtest.Fake }
 
 func (f fakeDatabase) backend(func(string)) backend.Backend { return f.fake }
-func (f fakeDatabase) ready(*duo)                           {}
+func (f fakeDatabase) ready(*twoLeaders)                    {}
 
 func (f fakeDatabase) dress(*corev1.Secret, *v1alpha1.DatabaseServer) {}
 
@@ -104,7 +104,7 @@ func (s *watchedSession) call(name string, ref credential.Ref, changes bool, do 
 	if !s.actor.effect(what) {
 		return errOver
 	}
-	d := s.actor.duo
+	d := s.actor.play
 	if changes {
 		s.actor.calling = fmt.Sprintf("%s of version %d", name, ref.Seq)
 	}
@@ -124,7 +124,7 @@ func (s *watchedSession) call(name string, ref credential.Ref, changes bool, do 
 // Stage implements credential.Source.
 func (s *watchedSession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (out credential.Material, err error) {
 	err = s.call("Stage", ref, true, func() error {
-		if fake, ok := s.actor.duo.database.(fakeDatabase); ok && s.actor.broken == brokenMark {
+		if fake, ok := s.actor.play.database.(fakeDatabase); ok && s.actor.broken == brokenMark {
 			fake.fake.Put(s.username+"_"+ref.Slot, backendtest.FakeLogin{
 				Password: proposed.String(credential.KeyPassword), CanLogin: true, Owner: ref.Owner(), Seq: ref.Seq})
 			out = proposed
@@ -148,7 +148,7 @@ func (s *watchedSession) Verify(ctx context.Context, ref credential.Ref, m crede
 // Retire implements credential.Source.
 func (s *watchedSession) Retire(ctx context.Context, ref credential.Ref) error {
 	return s.call("Retire", ref, true, func() error {
-		if fake, ok := s.actor.duo.database.(fakeDatabase); ok && s.actor.broken == brokenMark {
+		if fake, ok := s.actor.play.database.(fakeDatabase); ok && s.actor.broken == brokenMark {
 			fake.fake.Put(s.username+"_"+ref.Slot, backendtest.FakeLogin{Owner: ref.Owner(), Seq: ref.Seq, Retired: true})
 			return nil
 		}
