@@ -134,7 +134,7 @@ func TestAnIssuerThatGivesSomethingElseIsNeitherBelievedNorPestered(t *testing.T
 				t.Error("what was published was replaced")
 			}
 			w.wantCondition(published, v1alpha1.ConditionReady, "True/Published")
-			if got := condition(fresh, v1alpha1.ConditionReady); got != "False/CertificateInvalid" && got != "False/IssueFailed" {
+			if got := condition(fresh, v1alpha1.ConditionReady); got != "False/CertificateInvalid" && got != "False/IssuanceFailed" {
 				t.Errorf("Ready is %s:%s", got, describeConditions(fresh))
 			}
 

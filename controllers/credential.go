@@ -45,8 +45,8 @@ func reportOf(kind, subject string, parts statusParts, outcome Outcome, fallback
 	found.progressing = found.cause == nil && !o.Suspended && (o.Current == nil || o.Current.Fingerprint != o.Fingerprint && o.Pending != nil)
 	found.rotating = rotatingOf(outcome, found.cause)
 	found.deleting = o.Deleting
-	if took := outcome.Snapshot.TookOver; took != "" {
-		found.news = append(found.news, news{v1alpha1.ReasonTookOver, actionPublish, took + "."})
+	if took := outcome.Snapshot.Adopted; took != "" {
+		found.news = append(found.news, news{v1alpha1.ReasonAdopted, actionPublish, took + "."})
 	}
 	if o.Suspended {
 		found.suspended = &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSuspended, Message: suspendedMessage(o)}

@@ -292,11 +292,11 @@ func (r *credentialReconciler) leaveBehind(ctx context.Context, login *databaseL
 	var what, todo []string
 	if left.Remote != nil {
 		names := fmt.Sprintf("logins %s and %s", loginName(object, "a"), loginName(object, "b"))
-		advice := "drop the logins as docs/runbooks/LeftBehind.md describes"
+		advice := "drop the logins as docs/runbooks/CleanupIncomplete.md describes"
 		switch {
 		case left.Copied:
 			names += ", if their marks name this object,"
-			advice = "drop only those whose mark names it, as docs/runbooks/LeftBehind.md describes"
+			advice = "drop only those whose mark names it, as docs/runbooks/CleanupIncomplete.md describes"
 		case object.Status.Revision == 0 && object.Status.LastRotationTime == nil:
 			names += ", if they were created,"
 		}
@@ -316,6 +316,6 @@ func (r *credentialReconciler) leaveBehind(ctx context.Context, login *databaseL
 		object.Namespace, object.Name, strings.Join(what, ", and "), strings.Join(todo, "; "), left)
 	log.FromContext(ctx).Info("Deleted without cleaning up everything", "leftBehind", message)
 	r.metrics.errors.WithLabelValues("withdraw", string(fault.ReasonOf(errors.Join(left.Remote, left.Kept), fault.BackendFailed))).Inc()
-	r.recorder.Eventf(object, nil, corev1.EventTypeWarning, v1alpha1.ReasonLeftBehind, actionRetire, "%s", eventlog.Bounded(message, maxMessage))
+	r.recorder.Eventf(object, nil, corev1.EventTypeWarning, v1alpha1.ReasonCleanupIncomplete, actionRetire, "%s", eventlog.Bounded(message, maxMessage))
 	return nil
 }

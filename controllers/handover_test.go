@@ -72,7 +72,7 @@ func TestAHandoverSaysWhatItTakesAway(t *testing.T) {
 				}
 				w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 				told := w.events()
-				if !with(told, "TookOver", "htpasswd, keystore.jks") || helm != with(told, "TookOver", "Helm release shop") {
+				if !with(told, "Adopted", "htpasswd, keystore.jks") || helm != with(told, "Adopted", "Helm release shop") {
 					t.Errorf("the take-over was told as %q", told)
 				}
 				if leafOfSecret(t, w.secret("app-mtls")).SerialNumber.Cmp(serial) == 0 || identity.Status.Revision != 1 {

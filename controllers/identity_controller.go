@@ -176,7 +176,7 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 // describe says what the pass found.
 func (r *identityReconciler) describe(parts identityObject, outcome Outcome) report {
 	subject := fmt.Sprintf("The certificate in Secret %s/%s", parts.object.GetNamespace(), parts.spec.SecretName)
-	found := reportOf(parts.kind, subject, statusParts{&parts.status.Conditions, &parts.status.ObservedGeneration}, outcome, fault.IssueFailed)
+	found := reportOf(parts.kind, subject, statusParts{&parts.status.Conditions, &parts.status.ObservedGeneration}, outcome, fault.IssuanceFailed)
 	status, current := parts.status, outcome.Snapshot.Ledger.Current
 	published := status.SerialNumber
 	status.NextAttemptTime = shownAttempt(outcome)

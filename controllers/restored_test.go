@@ -242,7 +242,7 @@ func TestWithoutALedgerADeletionWaitsForTheServer(t *testing.T) {
 		if logins := w.logins(); len(logins) != 0 {
 			t.Errorf("without %v %d logins were left behind, although the server answered after a minute", lost, len(logins))
 		}
-		if told := w.events(); with(told, "LeftBehind") {
+		if told := w.events(); with(told, "CleanupIncomplete") {
 			t.Errorf("without %v it is said that something is left: %q", lost, told)
 		}
 	}

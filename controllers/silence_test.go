@@ -211,7 +211,7 @@ func TestWhatCouldNotBeCleanedIsSaid(t *testing.T) {
 	w.reconcile(object)
 	w.step(time.Minute)
 	w.reconcile(object)
-	if events := w.events(); !with(events, "Warning LeftBehind") {
+	if events := w.events(); !with(events, "Warning CleanupIncomplete") {
 		t.Errorf("Events: %q", events)
 	}
 }

@@ -286,7 +286,7 @@ func TestASecretThatIsHandedOverIsTakenOverAndSaidSo(t *testing.T) {
 	}, identity)
 	w.settle(identity, 3)
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
-	if events := w.events(); !with(events, "Normal TookOver", "app-mtls") || !with(events, "Normal Issued") {
+	if events := w.events(); !with(events, "Normal Adopted", "app-mtls") || !with(events, "Normal Issued") {
 		t.Errorf("Events: %q", events)
 	}
 	if secret := w.secret("app-mtls"); secret.Labels["team"] != "web" {

@@ -228,7 +228,7 @@ func TestLoginsThatStayAreTold(t *testing.T) {
 			}
 			login, _ := w.database.Login("orders_app_a")
 			stays := login.CanLogin
-			if told := with(w.events(), "Warning LeftBehind", "orders_app_a", "orders_app_b", "runbooks/LeftBehind.md"); told != stays {
+			if told := with(w.events(), "Warning CleanupIncomplete", "orders_app_a", "orders_app_b", "runbooks/CleanupIncomplete.md"); told != stays {
 				t.Errorf("a login stays: %t; told by an Event: %t", stays, told)
 			}
 			if counted := testutil.CollectAndCount(w.shared.metrics.errors) > 0; counted != stays {
@@ -280,7 +280,7 @@ func TestADeletionThatIsKeptUpSaysByWhom(t *testing.T) {
 	if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
 		t.Fatalf("the object is still there: %v%s", err, describeConditions(object))
 	}
-	if events := w.events(); !with(events, "Warning LeftBehind", "Secret orders-db and ledger Secret rekey-databasecredential-orders", "kubectl -n "+w.namespace+" delete secret") {
+	if events := w.events(); !with(events, "Warning CleanupIncomplete", "Secret orders-db and ledger Secret rekey-databasecredential-orders", "kubectl -n "+w.namespace+" delete secret") {
 		t.Errorf("Events: %q", events)
 	}
 }
@@ -358,7 +358,7 @@ func TestACopiedLedgerKeepsNoLoginOfTheDeletedObject(t *testing.T) {
 				t.Errorf("its own login is open: %t, that of the other owner: %t", other.open("shop_app_a"), w.open("orders_app_a"))
 			}
 			told := other.events()
-			if with(told, "Warning LeftBehind", "shop_app_a", "if their marks name this object", "drop only those whose mark names it") != tc.stays || !tc.stays && with(told, "LeftBehind") {
+			if with(told, "Warning CleanupIncomplete", "shop_app_a", "if their marks name this object", "drop only those whose mark names it") != tc.stays || !tc.stays && with(told, "CleanupIncomplete") {
 				t.Errorf("told %q, and a login stays: %t", told, tc.stays)
 			}
 		})

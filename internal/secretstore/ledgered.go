@@ -51,7 +51,7 @@ type Ledgered struct {
 	content        Ledger
 	// inherited is true where the ledger is that of the former owner, from which a person handed it over.
 	inherited bool
-	tookOver  string
+	adopted   string
 }
 
 // NewLedgered makes a store. Nothing is read before Load.
@@ -133,14 +133,14 @@ func (s *Ledgered) Project(ctx context.Context) (Snapshot, error) {
 			return Snapshot{}, err
 		}
 	}
-	secret, tookOver, err := s.shown().project(ctx, s.secret, *s.content.Current)
+	secret, adopted, err := s.shown().project(ctx, s.secret, *s.content.Current)
 	if secret != nil {
 		s.secret = secret
 	}
 	if err != nil {
 		return Snapshot{}, err
 	}
-	s.tookOver = cmp.Or(tookOver, s.tookOver)
+	s.adopted = cmp.Or(adopted, s.adopted)
 	return s.snapshot(), nil
 }
 
@@ -293,7 +293,7 @@ func (s *Ledgered) shown() Options {
 
 func (s *Ledgered) snapshot() Snapshot {
 	out := s.shown().target(s.secret, s.content.Current)
-	out.Ledger, out.TookOver, out.Overtaken, out.Shown = s.content.Clone(), s.tookOver, s.opts.Owner.overtaken(s.ledger), s.shownVersion()
+	out.Ledger, out.Adopted, out.Overtaken, out.Shown = s.content.Clone(), s.adopted, s.opts.Owner.overtaken(s.ledger), s.shownVersion()
 	former := s.opts.Owner.Former
 	out.Inherited = s.inherited || !s.content.versions() && s.secret != nil && s.opts.Owner.inherits(s.secret) && s.content.TakeOver.Honoured != former
 	return out

@@ -225,8 +225,8 @@ func TestHandMadeSecretIsTakenOverOnlyWhenItSaysSo(t *testing.T) {
 	must[Snapshot](t)(store.Save(t.Context(), goodLedger()))
 	snapshot = must[Snapshot](t)(store.Project(t.Context()))
 	expectTarget(t, snapshot, rotation.TargetShowsCurrent)
-	if !strings.Contains(snapshot.TookOver, "made by a person") {
-		t.Errorf("took over: %q", snapshot.TookOver)
+	if !strings.Contains(snapshot.Adopted, "made by a person") {
+		t.Errorf("adopted: %q", snapshot.Adopted)
 	}
 	got := w.secret(t, shown)
 	if got.Labels["theirs"] != "kept" || got.Annotations[v1alpha1.AnnotationAdopt] == "" {

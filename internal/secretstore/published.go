@@ -43,9 +43,9 @@ type Published struct {
 	opts   PublishedOptions
 	loaded bool
 	// As last read or written; nil where there is none. It may be stripped.
-	secret   *corev1.Secret
-	current  *Record
-	tookOver string
+	secret  *corev1.Secret
+	current *Record
+	adopted string
 	// What no Secret holds, and the tokens: those of the Secret, until the caller saves others.
 	memory     Ledger
 	remembered bool
@@ -110,7 +110,7 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	if written == nil {
 		return Snapshot{}, err
 	}
-	s.tookOver = cmp.Or(s.opts.handover(have, written), s.tookOver)
+	s.adopted = cmp.Or(s.opts.handover(have, written), s.adopted)
 	s.wrote(written, current.Material, version)
 	if !s.showsVersion(&current) {
 		return Snapshot{}, err
@@ -149,14 +149,14 @@ func (s *Published) Project(ctx context.Context) (Snapshot, error) {
 		// The copy that the caller saw is out of date: what is there now has to be issued again, not repaired.
 		return s.snapshot(), nil
 	}
-	secret, tookOver, err := s.opts.project(ctx, s.secret, *s.current)
+	secret, adopted, err := s.opts.project(ctx, s.secret, *s.current)
 	if secret != nil {
 		s.see(secret)
 	}
 	if err != nil {
 		return Snapshot{}, err
 	}
-	s.tookOver = cmp.Or(tookOver, s.tookOver)
+	s.adopted = cmp.Or(adopted, s.adopted)
 	return s.snapshot(), nil
 }
 
@@ -250,7 +250,7 @@ func (s *Published) snapshot() Snapshot {
 			ledger.LastSeq = max(ledger.LastSeq, s.current.Seq)
 		}
 	}
-	out.Ledger, out.TookOver, out.Overtaken = ledger, s.tookOver, s.opts.Owner.overtaken(s.secret)
+	out.Ledger, out.Adopted, out.Overtaken = ledger, s.adopted, s.opts.Owner.overtaken(s.secret)
 	return out
 }
 

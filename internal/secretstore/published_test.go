@@ -396,8 +396,8 @@ func TestForeignSecretIsFoundThoughNoCacheHasIt(t *testing.T) {
 	}
 	snapshot = must[Snapshot](t)(store.Project(t.Context()))
 	expectTarget(t, snapshot, rotation.TargetShowsCurrent)
-	if !strings.Contains(snapshot.TookOver, "made by a person") {
-		t.Errorf("took over: %q", snapshot.TookOver)
+	if !strings.Contains(snapshot.Adopted, "made by a person") {
+		t.Errorf("adopted: %q", snapshot.Adopted)
 	}
 	if !bytes.Equal(w.secret(t, "mtls").Data["tls.key"], record.Material[credential.KeyPrivateKey].Reveal()) {
 		t.Error("it has another key")

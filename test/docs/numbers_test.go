@@ -97,7 +97,7 @@ var held = map[string]map[string][]string{
 	"docs/runbooks/AuthorityExpired.md": {
 		"issues as long as # is left": {"internal/issuer/ca.minimumLeft"},
 	},
-	"docs/runbooks/LeftBehind.md": {
+	"docs/runbooks/CleanupIncomplete.md": {
 		"- after # by the API server's clock": {"controllers.withdrawPatience"},
 	},
 	"docs/runbooks/RotationOverdue.md": {

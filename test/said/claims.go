@@ -188,10 +188,10 @@ func (c *Checker) certificate(ctx context.Context, namespace, name string, s *v1
 }
 
 var (
-	rotatedForm  = regexp.MustCompile(`^Revision (\d+) with login (\S+) is published in Secret (\S+)\.(?: Login (\S+) stays accepted)?`)
-	retiredForm  = regexp.MustCompile(`^Login (\S+) is refused now`)
-	issuedForm   = regexp.MustCompile(`^Revision (\d+) is published in Secret ([^ :]+): serial number ([0-9a-f]+),`)
-	tookOverForm = regexp.MustCompile(`^Secret ([^ /]+)/([^ ,]+), which .* taken over`)
+	rotatedForm = regexp.MustCompile(`^Revision (\d+) with login (\S+) is published in Secret (\S+)\.(?: Login (\S+) stays accepted)?`)
+	retiredForm = regexp.MustCompile(`^Login (\S+) is refused now`)
+	issuedForm  = regexp.MustCompile(`^Revision (\d+) is published in Secret ([^ :]+): serial number ([0-9a-f]+),`)
+	adoptedForm = regexp.MustCompile(`^Secret ([^ /]+)/([^ ,]+), which .* taken over`)
 )
 
 // Event returns which claims of an Event are not so.
@@ -214,9 +214,9 @@ func (c *Checker) Event(ctx context.Context, regarding client.Object, reason, no
 		}
 	case v1alpha1.ReasonIssued:
 		return errors.Join(err, c.issued(ctx, regarding.GetNamespace(), note))
-	case v1alpha1.ReasonTookOver:
-		return errors.Join(err, c.tookOver(ctx, regarding, note))
-	case v1alpha1.ReasonLeftBehind:
+	case v1alpha1.ReasonAdopted:
+		return errors.Join(err, c.adopted(ctx, regarding, note))
+	case v1alpha1.ReasonCleanupIncomplete:
 		if regarding.GetDeletionTimestamp().IsZero() {
 			err = errors.Join(err, fmt.Errorf("Event %s is told of an object that is not deleted", reason))
 		}
@@ -260,17 +260,17 @@ func (c *Checker) issued(ctx context.Context, namespace, note string) error {
 	return nil
 }
 
-func (c *Checker) tookOver(ctx context.Context, regarding client.Object, note string) error {
-	parts := tookOverForm.FindStringSubmatch(note)
+func (c *Checker) adopted(ctx context.Context, regarding client.Object, note string) error {
+	parts := adoptedForm.FindStringSubmatch(note)
 	if parts == nil {
-		return fmt.Errorf("Event TookOver does not name the Secret and who had it: %q", note)
+		return fmt.Errorf("Event Adopted does not name the Secret and who had it: %q", note)
 	}
 	secret, err := c.secret(ctx, parts[1], parts[2])
 	if err != nil {
 		return err
 	}
 	if kind, name, ok := ownerOf(secret); !ok || name != regarding.GetName() || !strings.HasSuffix(fmt.Sprintf("%T", regarding), "."+kind) {
-		return fmt.Errorf("Event TookOver is told, and Secret %s/%s does not belong to %T %s", parts[1], parts[2], regarding, regarding.GetName())
+		return fmt.Errorf("Event Adopted is told, and Secret %s/%s does not belong to %T %s", parts[1], parts[2], regarding, regarding.GetName())
 	}
 	return nil
 }

@@ -131,9 +131,9 @@ func TestAnEventThatLiesIsFound(t *testing.T) {
 		"refused, and it is not":      {login, "Retired", "Login app_a is refused now.", "it is accepted"},
 		"refused, in other words":     {login, "Retired", "The old one is refused now.", "does not name"},
 		"issued, and it is not":       {login, "Issued", "Revision 1 is published in Secret tls: serial number 1234, valid until 2026-11-30T12:31:17Z.", "it does not"},
-		"taken over, and it was":      {login, "TookOver", "Secret web/db, which was made by a person, was taken over.", ""},
-		"taken over by somebody else": {other, "TookOver", "Secret web/db, which was made by a person, was taken over.", "does not belong"},
-		"left behind while it lives":  {login, "LeftBehind", "DatabaseCredential web/orders is deleted and leaves behind a login.", "not deleted"},
+		"taken over, and it was":      {login, "Adopted", "Secret web/db, which was made by a person, was taken over.", ""},
+		"taken over by somebody else": {other, "Adopted", "Secret web/db, which was made by a person, was taken over.", "does not belong"},
+		"left behind while it lives":  {login, "CleanupIncomplete", "DatabaseCredential web/orders is deleted and leaves behind a login.", "not deleted"},
 		"a zero time":                 {login, "Recovered", "It is due at 0001-01-01T00:00:00Z.", "zero time"},
 	} {
 		t.Run(name, func(t *testing.T) {

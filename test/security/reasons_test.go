@@ -27,18 +27,18 @@ import (
 // elsewhere are the warnings that the life does not wait for, each with where its text is searched, or why it can quote no
 // secret. The life may come by one of them all the same.
 var elsewhere = map[string]string{
-	"ExpiresSoon":     "made of names and times",
-	"Expired":         "made of names and times, and of the cause, which is another reason",
-	"RotationOverdue": "made of names and times, and of the cause, which is another reason",
-	"ClockSkew":       "made of names and times",
-	"Forbidden":       "made of verbs, resources and names of objects: RBAC answers before it reads what is sent; FuzzMissing",
-	"LeftBehind":      "made of names, and of the cause, which is another reason",
-	"QuotaExceeded":   "made of names, and of what the quota says, which passes the same check as AdmissionDenied",
-	"APIServerFailed": "an answer of the API server; one that shows a value is withheld: TestAnAnswerThatQuotesASecretIsWithheld",
-	"IdentityInvalid": "made of the spec and of the request for a certificate, in which no private key is; FuzzPEM",
+	"ExpiresSoon":       "made of names and times",
+	"Expired":           "made of names and times, and of the cause, which is another reason",
+	"RotationOverdue":   "made of names and times, and of the cause, which is another reason",
+	"ClockSkew":         "made of names and times",
+	"Forbidden":         "made of verbs, resources and names of objects: RBAC answers before it reads what is sent; FuzzMissing",
+	"CleanupIncomplete": "made of names, and of the cause, which is another reason",
+	"QuotaExceeded":     "made of names, and of what the quota says, which passes the same check as AdmissionDenied",
+	"APIServerFailed":   "an answer of the API server; one that shows a value is withheld: TestAnAnswerThatQuotesASecretIsWithheld",
+	"IdentityInvalid":   "made of the spec and of the request for a certificate, in which no private key is; FuzzPEM",
 	"CertificateInvalid": "made of the findings about a certificate, in which no private key is; " +
 		"a Secret that is no certificate is FuzzParseTLSSecret's",
-	"IssueFailed":        "an error of crypto/x509, which is given a signer and not a key's bytes",
+	"IssuanceFailed":     "an error of crypto/x509, which is given a signer and not a key's bytes",
 	"CandidateRejected":  "TestPostgreSQLKeepsTheContract: no password is in any error; TestNoErrorOfDriveHoldsASecret",
 	"CredentialRejected": "made of names and a number; what the server said is not in it",
 	"StillAccepted":      "made of names and an address; TestPostgreSQLKeepsTheContract",

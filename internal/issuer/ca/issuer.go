@@ -148,7 +148,7 @@ func (i *Issuer) sign(template *x509.Certificate, csr *x509.CertificateRequest, 
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, csr.PublicKey, i.authority.signer)
 	if err != nil {
-		return nil, fault.Transient(fault.IssueFailed, fmt.Errorf("signing the certificate: %w", err))
+		return nil, fault.Transient(fault.IssuanceFailed, fmt.Errorf("signing the certificate: %w", err))
 	}
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {

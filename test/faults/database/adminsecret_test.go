@@ -118,7 +118,7 @@ func (s *scene) deleteWithDamage(d damage, kept *corev1.Secret) {
 	s.t.Helper()
 	if d.do == nil {
 		s.until("the end of the deletion", time.Minute, s.gone)
-		if !strings.Contains(strings.Join(s.Events(), "\n"), "Warning "+v1alpha1.ReasonLeftBehind) {
+		if !strings.Contains(strings.Join(s.Events(), "\n"), "Warning "+v1alpha1.ReasonCleanupIncomplete) {
 			s.t.Error("nothing says that the logins were left behind")
 		}
 		return

@@ -132,7 +132,7 @@ func TestADeletionEndsInTimeUnderEveryBreakage(t *testing.T) {
 			life[3].begin(s)
 			s.until("the end of the deletion", 12*time.Minute, s.gone)
 			events := strings.Join(s.Events(), "\n")
-			if !strings.Contains(events, "Warning "+v1alpha1.ReasonLeftBehind) || !strings.Contains(events, s.base+"_app") {
+			if !strings.Contains(events, "Warning "+v1alpha1.ReasonCleanupIncomplete) || !strings.Contains(events, s.base+"_app") {
 				t.Errorf("nothing says what was left behind; Events: %s", events)
 			}
 			if s.secret("orders-db") != nil {

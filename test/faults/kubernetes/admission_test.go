@@ -248,7 +248,7 @@ func (l *admissionLife) end() {
 	if err := l.Client.Get(l.Ctx, key, &v1alpha1.DatabaseCredential{}); !apierrors.IsNotFound(err) {
 		l.t.Errorf("the credential does not go when it may: %v%s", err, describe(l.login))
 	}
-	told := with(l.Events(), "Warning LeftBehind")
+	told := with(l.Events(), "Warning CleanupIncomplete")
 	left := l.find("orders-db") != nil || l.find(ledgerName(l.login)) != nil || len(l.open(l.login)) > 0
 	if l.login.Spec.DeletionPolicy == v1alpha1.DeletionDelete && left && !told {
 		l.t.Error("what is left behind is not told")

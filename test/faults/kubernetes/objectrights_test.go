@@ -263,7 +263,7 @@ func (e *estateOfRights) deletes(g grant, policy v1alpha1.DeletionPolicy) {
 		e.t.Errorf("the deletion waits, and nothing says for what:%s", describe(e.login))
 	}
 	events := e.Events()
-	if open := e.open(e.login); policy == v1alpha1.DeletionDelete && len(open) > 0 && !with(events, "LeftBehind", "rekey may not "+g.verb) {
+	if open := e.open(e.login); policy == v1alpha1.DeletionDelete && len(open) > 0 && !with(events, "CleanupIncomplete", "rekey may not "+g.verb) {
 		e.t.Errorf("%v stay behind, and nobody was told why: %v", open, events)
 	}
 	e.warrant.giveBack()
