@@ -12,8 +12,8 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/controllers"
-	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/backend/postgres"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/failpoint"
 )
 
@@ -25,8 +25,8 @@ func instrument(config *rest.Config, options *controllers.Options) error {
 	}
 	config.Wrap(points.Transport)
 	options.KeyPairs = points.KeyPairs(options.KeyPairs)
-	options.Backends = map[v1alpha1.Engine]backend.Backend{
-		v1alpha1.EnginePostgreSQL: points.Backend(postgres.New(postgres.Options{Tracer: points.Tracer()})),
+	options.Engines = map[v1alpha1.Engine]database.Engine{
+		v1alpha1.EnginePostgreSQL: points.Engine(postgres.New(postgres.Options{Tracer: points.Tracer()})),
 	}
 	return nil
 }

@@ -23,8 +23,8 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/controllers"
 	"github.com/rekey/rekey/internal/access"
-	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/backend/postgres"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/gcpace"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/metricsauth"
@@ -79,7 +79,7 @@ func run(arguments []string) error {
 	setup := controllers.Options{
 		Namespaces: flags.namespaces, OperatorNamespace: flags.operatorNamespace, Workers: flags.workers, Clock: wall, APIClock: apiClock, AllowLoopback: flags.allowLoopback,
 		Version: version, Rights: rights,
-		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{})},
+		Engines:  map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{})},
 		KeyPairs: ca.KeyPairs{},
 	}
 	if err := instrument(config, &setup); err != nil {

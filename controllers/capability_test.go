@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -168,7 +168,7 @@ func TestAServerIsLookedAtAsOftenAsThePagesSay(t *testing.T) {
 			w := newWorld(t)
 			server := aServer()
 			w.create(anAdminSecret(), server)
-			w.database.SetCheck(backend.Report{Version: "18.4"}, tc.err)
+			w.database.SetCheck(database.Report{Version: "18.4"}, tc.err)
 			reconciler := w.reconcilerOf(server)
 			const day = 24 * time.Hour
 			for begun := w.clock.Now(); w.clock.Now().Sub(begun) < day; {

@@ -28,7 +28,7 @@ import (
 func (w *world) beside(t *testing.T) *world {
 	t.Helper()
 	out := newWorld(t)
-	out.database, out.backends, out.clock = w.database, w.backends, w.clock
+	out.database, out.engines, out.clock = w.database, w.engines, w.clock
 	out.restart()
 	return out
 }

@@ -17,8 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/refusal"
@@ -41,11 +41,11 @@ type databaseLogin struct {
 	object *v1alpha1.DatabaseCredential
 	// server is nil where it is not there. resolved is what it and its references say, or resolveErr why not.
 	server     *v1alpha1.DatabaseServer
-	resolved   backend.Server
+	resolved   database.Server
 	digest     string
 	resolveErr error
 	traits     credential.Traits
-	session    backend.Session
+	session    database.Session
 	policy     resolvedPolicy
 	policyErr  error
 	// shown is true where nothing waited for a proof before it could be shown.
@@ -149,7 +149,7 @@ func (s *shared) namespaceEnds(ctx context.Context, name string) bool {
 func (r *credentialReconciler) resolve(ctx context.Context, object *v1alpha1.DatabaseCredential) *databaseLogin {
 	login := &databaseLogin{object: object}
 	login.policy, login.policyErr = resolvePolicy(ctx, r.client, object.Namespace, object.Spec.RotationPolicyRef)
-	engine, err := r.backendOf(v1alpha1.EnginePostgreSQL)
+	engine, err := r.engineOf(v1alpha1.EnginePostgreSQL)
 	if err != nil {
 		login.resolveErr = err
 		return login
@@ -162,7 +162,7 @@ func (r *credentialReconciler) resolve(ctx context.Context, object *v1alpha1.Dat
 		login.resolveErr = fmt.Errorf("DatabaseServer %s/%s: %w", object.Namespace, login.server.Name, login.resolveErr)
 		return login
 	}
-	login.session, login.resolveErr = engine.Open(ctx, backend.Target{
+	login.session, login.resolveErr = engine.Open(ctx, database.Target{
 		Server: login.resolved, Database: object.Spec.Database, Username: object.Spec.Username, Owner: object.Spec.Owner,
 		Create: object.Spec.Create != v1alpha1.CreateNever,
 	})
@@ -218,7 +218,7 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Sub
 	}
 	if login.session != nil {
 		out.Source = login.session
-		if preflighter, ok := login.session.(backend.Preflighter); ok {
+		if preflighter, ok := login.session.(database.Preflighter); ok {
 			out.Preflight = preflighter.Preflight
 		}
 	}

@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/eventlog"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/rotation"
@@ -123,14 +123,14 @@ func (r *serverReconciler) look(ctx context.Context, object *v1alpha1.DatabaseSe
 	return found
 }
 
-func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseServer) (backend.Report, error) {
-	engine, err := r.backendOf(object.Spec.Engine)
+func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseServer) (database.Report, error) {
+	engine, err := r.engineOf(object.Spec.Engine)
 	if err != nil {
-		return backend.Report{}, err
+		return database.Report{}, err
 	}
 	server, _, err := r.resolveServer(ctx, object)
 	if err != nil {
-		return backend.Report{}, err
+		return database.Report{}, err
 	}
 	// A ConfigMap cannot be watched: this status is, and wakes whoever shows the certificates.
 	object.Status.CASHA256 = ""
@@ -140,7 +140,7 @@ func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseS
 	server.Databases = r.databases(ctx, object)
 	name, inputs, now := client.ObjectKeyFromObject(object), serverDigest(object, server, fmt.Sprint(object.Generation)), r.clock.Now()
 	if waiting := r.failures.waiting(name, inputs, now); waiting != nil {
-		return backend.Report{}, waiting.err
+		return database.Report{}, waiting.err
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()

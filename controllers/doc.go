@@ -12,7 +12,7 @@
 // Authorities, servers and policies have no life of versions: they are looked at, and reported.
 //
 // Where to start reading: README, config/samples, one of api/v1alpha1/*_types.go, internal/rotation/doc.go and next.go, then
-// rotator.go here, then one backend. setup.go shows every controller, index and watch on one screen.
+// rotator.go here, then one engine. setup.go shows every controller, index and watch on one screen.
 //
 // Three laws hold everywhere. What is about to be said to a remote system is written down before. Status is a report and
 // never an input. After every effect the world is looked at again.

@@ -61,7 +61,7 @@ func TestAClusterThatIsRestoredElsewhereIsHandedOver(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = environment.Stop() })
 	other := newWorldOn(t, config, metav1.ObjectMeta{Name: w.namespace})
-	other.backends, other.clock = w.backends, w.clock
+	other.engines, other.clock = w.engines, w.clock
 	other.restart()
 	if other.clusterUID() == w.clusterUID() {
 		t.Fatal("both clusters have one UID")

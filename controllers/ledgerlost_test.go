@@ -16,9 +16,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/backend/backendtest"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -160,15 +160,15 @@ func TestARetirementIsToldOnlyWhereTheLoginIsClosed(t *testing.T) {
 }
 
 // unmarked is a server whose marks cannot be read.
-type unmarked struct{ *backendtest.Fake }
+type unmarked struct{ *databasetest.Fake }
 
-// Open implements backend.Backend.
-func (u unmarked) Open(ctx context.Context, target backend.Target) (backend.Session, error) {
+// Open implements database.Engine.
+func (u unmarked) Open(ctx context.Context, target database.Target) (database.Session, error) {
 	session, err := u.Fake.Open(ctx, target)
 	return unmarkedSession{session}, err
 }
 
-type unmarkedSession struct{ backend.Session }
+type unmarkedSession struct{ database.Session }
 
 // Marker implements credential.Marked.
 func (unmarkedSession) Marker(context.Context, credential.Ref) (credential.Marker, error) {
@@ -179,8 +179,8 @@ func (unmarkedSession) Marker(context.Context, credential.Ref) (credential.Marke
 // as well: Retired is told once, by whoever can ask.
 func TestARetirementIsToldLaterWhereTheServerCannotBeAskedAtFirst(t *testing.T) {
 	for name, hinder := range map[string]func(w *world){
-		"the mark cannot be read": func(w *world) { w.backends[v1alpha1.EnginePostgreSQL] = unmarked{w.database} },
-		"there is no session":     func(w *world) { delete(w.backends, v1alpha1.EnginePostgreSQL) },
+		"the mark cannot be read": func(w *world) { w.engines[v1alpha1.EnginePostgreSQL] = unmarked{w.database} },
+		"there is no session":     func(w *world) { delete(w.engines, v1alpha1.EnginePostgreSQL) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, object := overlapping(t)
@@ -209,7 +209,7 @@ func TestARetirementIsToldLaterWhereTheServerCannotBeAskedAtFirst(t *testing.T) 
 				w.step(time.Minute)
 			}
 			w.cut = false
-			w.backends[v1alpha1.EnginePostgreSQL] = w.database
+			w.engines[v1alpha1.EnginePostgreSQL] = w.database
 			w.step(5 * time.Minute)
 			w.settle(object, 5)
 			told := 0

@@ -27,7 +27,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
-	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer/ca"
 )
 
@@ -70,7 +70,7 @@ func startManagedAs(t *testing.T, w *world, log logr.Logger, user rest.Impersona
 	m.ready = CachesFilled(mgr.GetCache(), m.namespace, rights)
 	_, err = Setup(t.Context(), mgr, Options{
 		Namespaces: namespaces, OperatorNamespace: m.namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock,
-		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: m.database}, KeyPairs: ca.KeyPairs{},
+		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: m.database}, KeyPairs: ca.KeyPairs{},
 		Registry: m.registry, Version: "test", Rights: rights,
 	})
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
-	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer"
 )
 
@@ -39,8 +39,8 @@ type Options struct {
 	AllowLoopback bool
 	// StepTimeout of one step of a rotation; 0 for the default.
 	StepTimeout time.Duration
-	// Backends by engine.
-	Backends map[v1alpha1.Engine]backend.Backend
+	// Engines by their name in the API.
+	Engines map[v1alpha1.Engine]database.Engine
 	// KeyPairs makes authorities out of key pairs.
 	KeyPairs issuer.KeyPairs
 }

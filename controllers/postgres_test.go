@@ -19,9 +19,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/backend/postgres"
-	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/postgres"
+	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -75,7 +75,7 @@ type pgWorld struct {
 func newPGWorld(t *testing.T, server *pgtest.Server) *pgWorld {
 	t.Helper()
 	w := &pgWorld{world: newWorld(t), server: server}
-	w.backends = map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{})}
+	w.engines = map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{})}
 	w.restart()
 	w.base = strings.ReplaceAll(w.namespace, "-", "_")
 	w.admin, w.owner = w.base+"_admin", w.base+"_owner"

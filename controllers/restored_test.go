@@ -11,13 +11,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
 // logins are those of the credential of objects_test.go, as the server has them now.
-func (w *world) logins() map[string]backendtest.FakeLogin {
-	out := map[string]backendtest.FakeLogin{}
+func (w *world) logins() map[string]databasetest.FakeLogin {
+	out := map[string]databasetest.FakeLogin{}
 	for _, name := range []string{"orders_app_a", "orders_app_b"} {
 		if login, ok := w.database.Login(name); ok {
 			out[name] = login
@@ -27,7 +27,7 @@ func (w *world) logins() map[string]backendtest.FakeLogin {
 }
 
 // restore puts the server back to what it was.
-func (w *world) restore(logins map[string]backendtest.FakeLogin) {
+func (w *world) restore(logins map[string]databasetest.FakeLogin) {
 	for _, name := range []string{"orders_app_a", "orders_app_b"} {
 		w.database.Drop(name)
 		if login, ok := logins[name]; ok {

@@ -17,8 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/refusal"
@@ -27,15 +27,15 @@ import (
 
 // resolveServer turns a DatabaseServer and what it refers to into plain values. digest changes with every one of them. The
 // admin Secret is read live each time, and only after it said that it is for this server.
-func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseServer) (server backend.Server, digest string, err error) {
+func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseServer) (server database.Server, digest string, err error) {
 	host, port, err := splitAddress(object.Spec.Address)
 	if err != nil {
 		return server, "", err
 	}
-	server = backend.Server{
-		Host: host, Port: port, TLS: backend.TLSMode(object.Spec.TLS.Mode), AllowLoopback: s.allowLoopback,
+	server = database.Server{
+		Host: host, Port: port, TLS: database.TLSMode(object.Spec.TLS.Mode), AllowLoopback: s.allowLoopback,
 		AllowedUsernames: texts(object.Spec.AllowedUsernames), AllowedOwners: texts(object.Spec.AllowedOwners),
-		MaintenanceDatabase: object.Spec.MaintenanceDatabase, NegativeControl: backend.NegativeControl(object.Spec.NegativeControl),
+		MaintenanceDatabase: object.Spec.MaintenanceDatabase, NegativeControl: database.NegativeControl(object.Spec.NegativeControl),
 	}
 	if server.CA, err = s.readBundle(ctx, object.Namespace, object.Spec.TLS.CARef); err != nil {
 		return server, "", err
@@ -44,7 +44,7 @@ func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseSer
 	if err != nil {
 		return server, "", err
 	}
-	server.Admin = backend.Admin{Username: admin.String(credential.KeyUsername), Password: admin[credential.KeyPassword],
+	server.Admin = database.Admin{Username: admin.String(credential.KeyUsername), Password: admin[credential.KeyPassword],
 		Secret: object.Namespace + "/" + string(object.Spec.AdminSecretRef.Name)}
 	return server, serverDigest(object, server, serverState(object)), nil
 }
@@ -56,7 +56,7 @@ func serverState(object *v1alpha1.DatabaseServer) string {
 }
 
 // serverDigest tells two resolved servers apart without showing anything.
-func serverDigest(object *v1alpha1.DatabaseServer, server backend.Server, version string) string {
+func serverDigest(object *v1alpha1.DatabaseServer, server database.Server, version string) string {
 	h := sha256.New()
 	_, _ = fmt.Fprintf(h, "%s %s %q ", object.UID, version, server.Admin.Username)
 	_, _ = h.Write(server.Admin.Password.Reveal())
@@ -136,11 +136,11 @@ func (s *shared) findServer(ctx context.Context, namespace string, ref v1alpha1.
 	return &object, nil
 }
 
-// backendOf gives the backend of an engine.
-func (s *shared) backendOf(engine v1alpha1.Engine) (backend.Backend, error) {
-	found := s.backends[engine]
+// engineOf returns the implementation of an engine.
+func (s *shared) engineOf(engine v1alpha1.Engine) (database.Engine, error) {
+	found := s.engines[engine]
 	if found == nil {
-		return nil, fault.Permanent(fault.ServerUnsupported, fmt.Errorf("this build has no backend for engine %s", engine))
+		return nil, fault.Permanent(fault.ServerUnsupported, fmt.Errorf("this build does not support engine %s", engine))
 	}
 	return found, nil
 }

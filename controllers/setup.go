@@ -77,7 +77,7 @@ func newShared(cached, live client.Client, recorder events.EventRecorder, option
 	cluster := newClusterID(live, options.Clock, options.Rights)
 	return shared{
 		client: cached, live: live, clock: options.Clock, recorder: recorder,
-		rights: options.Rights, backends: options.Backends, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: newOwnWrites(),
+		rights: options.Rights, engines: options.Engines, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: newOwnWrites(),
 		rotator: &Rotator{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &Memory{}, StepTimeout: cmp.Or(options.StepTimeout, defaultStepTimeout)},
 		authorities: &authorities{reader: cached, live: live, keyPairs: options.KeyPairs, clock: options.Clock,
 			operatorNamespace: options.OperatorNamespace, cluster: cluster, started: options.Clock.Now()},

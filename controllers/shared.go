@@ -19,7 +19,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
-	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/refusal"
 )
 
@@ -48,8 +48,8 @@ type shared struct {
 	secrets *ownWrites
 	// fresh objects are believed to have no Secret yet; nil looks each time.
 	fresh *fresh
-	// backends by engine; cluster says which cluster this is.
-	backends      map[v1alpha1.Engine]backend.Backend
+	// engines by their name in the API; cluster says which cluster this is.
+	engines       map[v1alpha1.Engine]database.Engine
 	allowLoopback bool
 	cluster       *clusterID
 }

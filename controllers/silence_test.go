@@ -17,8 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
@@ -220,7 +220,7 @@ func TestAServerThatRefusesTheAdminIsAskedEverLess(t *testing.T) {
 	w := newWorld(t)
 	server := aServer()
 	w.create(anAdminSecret(), server)
-	w.database.SetCheck(backend.Report{}, fault.Blocked(fault.AdminRejected, errors.New("the server refused the admin")))
+	w.database.SetCheck(database.Report{}, fault.Blocked(fault.AdminRejected, errors.New("the server refused the admin")))
 	reconciler := w.reconcilerOf(server)
 	for range 24 * 60 * 2 {
 		if _, err := reconciler.Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(server)}); err != nil {
@@ -231,7 +231,7 @@ func TestAServerThatRefusesTheAdminIsAskedEverLess(t *testing.T) {
 	if calls := w.database.Calls("Check"); calls > 24*6+20 {
 		t.Errorf("asked %d times in a day", calls)
 	}
-	w.database.SetCheck(backend.Report{}, nil)
+	w.database.SetCheck(database.Report{}, nil)
 	secret := w.secret("orders-admin")
 	w.edit(secret, func() { secret.Data["password"] = []byte("another-password-of-the-test") })
 	if _, err := reconciler.Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(server)}); err != nil {

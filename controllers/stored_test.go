@@ -191,7 +191,7 @@ func checksNothing(w *world) {
 	server, credential := aServer(), aCredential()
 	server.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull}
 	pg := newPGWorld(w.t, sharedServer(w.t, 15))
-	w.backends = pg.backends
+	w.engines = pg.engines
 	w.restart()
 	admin := anAdminSecret()
 	ready(w, admin, server, aPolicy(), credential)

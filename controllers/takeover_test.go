@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -39,7 +39,7 @@ func (w *world) claim(from *world) *v1alpha1.DatabaseCredential {
 }
 
 // wantOwner fails the test unless every login carries the mark of the credential in this world.
-func (w *world) wantOwner(logins map[string]backendtest.FakeLogin) {
+func (w *world) wantOwner(logins map[string]databasetest.FakeLogin) {
 	w.t.Helper()
 	for name, login := range logins {
 		if login.Owner != w.former() {

@@ -14,9 +14,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/backend/backendtest"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/fault"
 )
 
@@ -47,11 +47,11 @@ func TestWhoStillUsesThePreviousLoginIsSaid(t *testing.T) {
 	}
 
 	// A server that does not say changes nothing.
-	w.backends[v1alpha1.EnginePostgreSQL] = silent{w.database}
+	w.engines[v1alpha1.EnginePostgreSQL] = silent{w.database}
 	w.step(time.Minute)
 	w.reconcile(object)
 	w.wantCondition(object, v1alpha1.ConditionPreviousInUse, "True/SessionsOpen")
-	w.backends[v1alpha1.EnginePostgreSQL] = w.database
+	w.engines[v1alpha1.EnginePostgreSQL] = w.database
 
 	connected()
 	w.step(time.Minute)
@@ -72,29 +72,29 @@ func TestWhoStillUsesThePreviousLoginIsSaid(t *testing.T) {
 
 // spoiled is the fake server, some of whose calls go wrong.
 type spoiled struct {
-	*backendtest.Fake
+	*databasetest.Fake
 
 	retire   error
 	sessions error
 }
 
 // silent is a server that does not count its sessions.
-type silent struct{ *backendtest.Fake }
+type silent struct{ *databasetest.Fake }
 
-// Open implements backend.Backend.
-func (s silent) Open(ctx context.Context, target backend.Target) (backend.Session, error) {
+// Open implements database.Engine.
+func (s silent) Open(ctx context.Context, target database.Target) (database.Session, error) {
 	return spoiled{Fake: s.Fake, sessions: errors.New("nobody may know")}.Open(ctx, target)
 }
 
-// Open implements backend.Backend.
-func (s spoiled) Open(ctx context.Context, target backend.Target) (backend.Session, error) {
+// Open implements database.Engine.
+func (s spoiled) Open(ctx context.Context, target database.Target) (database.Session, error) {
 	session, err := s.Fake.Open(ctx, target)
 	return spoiledSession{Session: session, by: s}, err
 }
 
 // powers of a session that the tests here do without are left out on purpose: they are optional.
 type spoiledSession struct {
-	backend.Session
+	database.Session
 
 	by spoiled
 }
@@ -123,7 +123,7 @@ func TestALoginThatIsStillAcceptedIsToldUntilItIsRefused(t *testing.T) {
 	w.step(24*time.Hour + time.Minute)
 	w.settle(object, 5)
 	w.events()
-	w.backends[v1alpha1.EnginePostgreSQL] = spoiled{Fake: w.database, retire: fault.Transient(fault.StillAccepted,
+	w.engines[v1alpha1.EnginePostgreSQL] = spoiled{Fake: w.database, retire: fault.Transient(fault.StillAccepted,
 		errors.New(`retiring login "orders_app_a" on orders-db.data:5432: the server lets it in all the same`))}
 	w.step(2 * time.Hour)
 	for range 30 {
@@ -138,7 +138,7 @@ func TestALoginThatIsStillAcceptedIsToldUntilItIsRefused(t *testing.T) {
 	if events := w.events(); len(events) != 1 || !with(events, "Warning StillAccepted", "orders_app_a") {
 		t.Errorf("Events: %q, want one Warning StillAccepted", events)
 	}
-	w.backends[v1alpha1.EnginePostgreSQL] = w.database
+	w.engines[v1alpha1.EnginePostgreSQL] = w.database
 	w.step(time.Hour)
 	w.settle(object, 5)
 	w.wantCondition(object, v1alpha1.ConditionRotating, "")

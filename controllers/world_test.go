@@ -34,8 +34,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/test/said"
 )
@@ -78,15 +78,15 @@ type write struct {
 }
 
 // world is a namespace on the real API server, a clock that only the test moves, and the controllers, which only the test
-// calls. Unless a test brings a real one, the database server is the fake that keeps the backends' contract.
+// calls. Unless a test brings a real one, the database server is the fake that keeps the engines' contract.
 type world struct {
 	t         *testing.T
 	ctx       context.Context
 	namespace string
 	client    client.WithWatch
 	clock     *clocktesting.FakePassiveClock
-	database  *backendtest.Fake
-	backends  map[v1alpha1.Engine]backend.Backend
+	database  *databasetest.Fake
+	engines   map[v1alpha1.Engine]database.Engine
 	// cluster is the UID of kube-system as this world sees it; empty for the real one. Worlds with two of them are two clusters.
 	cluster types.UID
 
@@ -113,9 +113,9 @@ func newWorld(t *testing.T) *world {
 // newWorldOn makes a world in a namespace of an API server.
 func newWorldOn(t *testing.T, server *rest.Config, name metav1.ObjectMeta) *world {
 	t.Helper()
-	w := &world{t: t, ctx: t.Context(), database: backendtest.NewFake(),
+	w := &world{t: t, ctx: t.Context(), database: databasetest.NewFake(),
 		clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
-	w.backends = map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: w.database}
+	w.engines = map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: w.database}
 	raw, err := client.NewWithWatch(server, client.Options{Scheme: testScheme(t)})
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +190,7 @@ func (w *world) restart() {
 	known := NewAPIClock(w.clock)
 	known.Seen(0)
 	w.shared = newShared(w.client, w.client, w, Options{
-		OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, APIClock: known, Backends: w.backends, KeyPairs: ca.KeyPairs{},
+		OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, APIClock: known, Engines: w.engines, KeyPairs: ca.KeyPairs{},
 	})
 	w.shared.metrics = newMetrics(prometheus.NewRegistry(), known, "test")
 }

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 )
@@ -22,7 +22,7 @@ import (
 // backup is what a backup tool and a dump of the database hold of a credential.
 type backup struct {
 	secrets []corev1.Secret
-	logins  map[string]backendtest.FakeLogin
+	logins  map[string]databasetest.FakeLogin
 }
 
 func (w *world) backup() backup {

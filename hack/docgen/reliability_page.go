@@ -37,10 +37,10 @@ time they take.
 | level | where | what |
 |---|---|---|
 | planner | ` + "`internal/rotation`" + ` | the real planner against a pretended world: dies before, after and inside every effect, one and two at a time; every row of its table deleted and swapped, and noticed |
-| contract | ` + "`backendtest`, `issuertest`" + ` | one suite for every backend and issuer: lost answers, late commits, fences |
+| contract | ` + "`databasetest`, `issuertest`" + ` | one suite for every engine and issuer: lost answers, late commits, fences |
 | controllers | ` + "`controllers`, `internal/secretstore`" + ` | a real API server, real PostgreSQL 15 and 18, a clock that the test steps |
 | crash | ` + "`test/crash`" + ` | every effect fails in every way, against a real API server and a real PostgreSQL; two of everything, with a real API server, and mostly a pretended database; the real binary killed while real clients log in and shake hands |
-| surroundings | ` + "`test/faults`" + ` | servers that hang, break off, restart, or come back from a backup; clocks that jump; Secrets edited at every stage. In ` + "`database`" + ` the database is real, and the API server too; in ` + "`kubernetes`" + ` API server and etcd are real, and the database is a pretended one (` + "`backendtest`" + `) |
+| surroundings | ` + "`test/faults`" + ` | servers that hang, break off, restart, or come back from a backup; clocks that jump; Secrets edited at every stage. In ` + "`database`" + ` the database is real, and the API server too; in ` + "`kubernetes`" + ` API server and etcd are real, and the database is a pretended one (` + "`databasetest`" + `) |
 | security | ` + "`test/security`" + ` | planted words searched for in everything that comes out; tenants; rights |
 | fuzzing | ` + "`make fuzz`" + ` | whatever anybody may write: Secrets, PEM, requests, names, ledgers, whole objects |
 | end to end | ` + "`test/e2e`" + ` | the operator as a pod on a real node, with the samples; it backs no row alone |

@@ -9,8 +9,8 @@
 //
 //   - Every request to the API server that is meant to change something (Transport): "before update secrets (ledger Staged)".
 //     A Secret is told apart by its type, and a ledger by the step of a rotation that the write records.
-//   - Every statement of the PostgreSQL backend that changes something (Tracer): "after Stage: ALTER ROLE LOGIN PASSWORD".
-//   - Every call of a backend and of an issuer (Backend, KeyPairs): "before Retire", "after Issue".
+//   - Every statement of the PostgreSQL engine that changes something (Tracer): "after Stage: ALTER ROLE LOGIN PASSWORD".
+//   - Every call of an engine and of an issuer (Engine, KeyPairs): "before Retire", "after Issue".
 //
 // "Before" is before anything has left the process, "after" is when the answer has come in and nobody has seen it yet.
 package failpoint

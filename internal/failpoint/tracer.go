@@ -20,7 +20,7 @@ type tracer struct {
 
 // Keys of a context.
 type (
-	callKey      struct{} // the call of the backend, a string
+	callKey      struct{} // the call of the engine, a string
 	statementKey struct{} // the statement that is under way, a string
 )
 

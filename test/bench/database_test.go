@@ -23,7 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/test/bench/results"
 )
 

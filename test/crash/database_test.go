@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rekey/rekey/hack/demo/login"
-	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/material"
 )
 

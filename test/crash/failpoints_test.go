@@ -15,7 +15,7 @@ import (
 var effects = []string{
 	// What makes a certificate: nothing of it leaves the process.
 	"Make", "Issue", "Permit",
-	// Calls of the backend, and their statements.
+	// Calls of the engine, and their statements.
 	"Stage", "Verify", "Retire", "Remove",
 	"Stage: begin isolation level read", "Stage: CREATE ROLE", "Stage: GRANT TO", "Stage: GRANT TO WITH SET", "Stage: ALTER ROLE LOGIN PASSWORD",
 	"Stage: ALTER ROLE SET role", "Stage: COMMENT ON ROLE IS", "Stage: commit",

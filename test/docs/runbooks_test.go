@@ -99,7 +99,7 @@ func TestFaultAndTheKindsHaveTheSameReasons(t *testing.T) {
 	}
 	slices.Sort(known)
 	if diff := cmp.Diff(warnings(t, true), known); diff != "" {
-		t.Errorf("the reasons that backends and issuers give differ (-api/v1alpha1/conditions.go +internal/fault/reasons.go):\n%s", diff)
+		t.Errorf("the reasons that engines and issuers give differ (-api/v1alpha1/conditions.go +internal/fault/reasons.go):\n%s", diff)
 	}
 	for _, group := range groups(t, apiFile) {
 		for _, word := range group.Words {

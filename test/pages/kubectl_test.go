@@ -16,7 +16,7 @@ import (
 
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
-	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/test/world"
 )
 

@@ -26,9 +26,9 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/controllers"
-	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/backend/backendtest"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/rotation"
@@ -153,7 +153,7 @@ func (r *run) open(stored []client.Object) {
 	apiClock.Seen(0)
 	r.passes = controllers.NewPasses(r.client, r.client, r, controllers.Options{
 		OperatorNamespace: namespace, AllowLoopback: true, Clock: r.clock, APIClock: apiClock, KeyPairs: ca.KeyPairs{},
-		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: backendtest.NewFake()},
+		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: databasetest.NewFake()},
 	})
 }
 

@@ -20,9 +20,9 @@ import (
 // their own, to see that the search would have found them.
 var leaks = []change{
 	// The password itself in the statement: the server's log, pg_stat_statements, pg_stat_activity.
-	{"internal/backend/postgres/stage.go", `s.stage(ctx, tx, ref, login, proposed.String(credential.KeyVerifier))`,
+	{"internal/database/postgres/stage.go", `s.stage(ctx, tx, ref, login, proposed.String(credential.KeyVerifier))`,
 		`s.stage(ctx, tx, ref, login, string(proposed[credential.KeyPassword].Reveal()))`},
-	{"internal/backend/postgres/stage.go", `	member, err := isMember(ctx, tx, version(tx.Conn()), s.target.Owner, login)
+	{"internal/database/postgres/stage.go", `	member, err := isMember(ctx, tx, version(tx.Conn()), s.target.Owner, login)
 `, `	if err := exec(ctx, tx, "SET LOCAL application_name = "+literal(verifier), "SELECT pg_catalog.pg_sleep(0.3)"); err != nil {
 		return err
 	}

@@ -13,13 +13,13 @@ import (
 
 // panics let a pass break off at the worst moments: with the new password, and with an authority's private key, in hand.
 var panics = []change{
-	{"internal/backend/postgres/stage.go", `	doing := fmt.Sprintf("staging login %q", login)
+	{"internal/database/postgres/stage.go", `	doing := fmt.Sprintf("staging login %q", login)
 `, `	doing := fmt.Sprintf("staging login %q", login)
 	if strings.HasPrefix(login, "broken") {
 		panic(fmt.Sprintf("broken on purpose with %[1]v %+[1]v %#[1]v %[1]s %[1]q %[1]x", proposed))
 	}
 `},
-	{"internal/backend/postgres/stage.go", `	"fmt"
+	{"internal/database/postgres/stage.go", `	"fmt"
 `, `	"fmt"
 	"strings"
 `},

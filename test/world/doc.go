@@ -7,7 +7,7 @@
 //
 //	func TestMain(m *testing.M) { os.Exit(world.Main(m)) }
 //
-//	w := world.New(t, nil)                  // nil: the database of the fake that keeps the backends' contract
+//	w := world.New(t, nil)                  // nil: the database of the fake that keeps the engines' contract
 //	p := w.Start("first", world.Options{})  // a process; its memory begins empty
 //	w.Create(credential)
 //	p.Hook(func(ctx context.Context, r world.Request, do func() error) error { ... return do() })

@@ -16,7 +16,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/controllers"
-	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 )
@@ -53,8 +53,8 @@ type Options struct {
 	Clock clock.PassiveClock
 	// Ahead is how far the API server's clock is ahead of that of the process.
 	Ahead time.Duration
-	// Backend of PostgreSQL servers; the world's by default.
-	Backend backend.Backend
+	// Engine of PostgreSQL servers; the world's by default.
+	Engine database.Engine
 	// KeyPairs makes authorities; the built-in one by default.
 	KeyPairs issuer.KeyPairs
 	// StepTimeout of one step of a rotation; 0 for the default.
@@ -91,8 +91,8 @@ func (w *World) Start(name string, options Options) *Process {
 	if options.Clock == nil {
 		options.Clock = w.Clock
 	}
-	if options.Backend == nil {
-		options.Backend = w.Backend
+	if options.Engine == nil {
+		options.Engine = w.Engine
 	}
 	if options.KeyPairs == nil {
 		options.KeyPairs = ca.KeyPairs{}
@@ -110,7 +110,7 @@ func (w *World) Start(name string, options Options) *Process {
 	p.APIClock.Seen(options.Ahead)
 	p.passes = controllers.NewPasses(p.client(options.As, false), p.client(options.As, true), teller{p, options.Recorder}, controllers.Options{
 		OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, APIClock: p.APIClock, StepTimeout: options.StepTimeout,
-		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: options.Backend}, KeyPairs: options.KeyPairs,
+		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: options.Engine}, KeyPairs: options.KeyPairs,
 	})
 	return p
 }

@@ -18,8 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/test/said"
 )
 
@@ -31,9 +31,9 @@ type World struct {
 	// Client is the user's: no hook sees it.
 	Client client.WithWatch
 	Clock  *clocktesting.FakePassiveClock
-	// Fake is the database server, unless New was given another backend.
-	Fake    *backendtest.Fake
-	Backend backend.Backend
+	// Fake is the database server, unless New was given another engine.
+	Fake   *databasetest.Fake
+	Engine database.Engine
 	// Said compares every status and every Event with what is so when it is written or told.
 	Said *said.Checker
 
@@ -41,13 +41,13 @@ type World struct {
 	messages []string
 }
 
-// New makes a namespace. The backend is that of PostgreSQL servers; nil for a fake one.
-func New(tb testing.TB, database backend.Backend) *World {
+// New makes a namespace. The engine is that of PostgreSQL servers; nil for a fake one.
+func New(tb testing.TB, engine database.Engine) *World {
 	tb.Helper()
-	w := &World{T: tb, Ctx: tb.Context(), Backend: database, Clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
-	if database == nil {
-		w.Fake = backendtest.NewFake()
-		w.Backend = w.Fake
+	w := &World{T: tb, Ctx: tb.Context(), Engine: engine, Clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
+	if engine == nil {
+		w.Fake = databasetest.NewFake()
+		w.Engine = w.Fake
 	}
 	scheme, err := Scheme()
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -173,14 +173,14 @@ func dropLogins(r *run) {
 
 // watched sees which password reaches the database for which version.
 type watched struct {
-	backend.Backend
+	database.Engine
 	run *run
 }
 
 // powers are those of a session with every optional one.
 type powers interface {
-	backend.Session
-	backend.Preflighter
+	database.Session
+	database.Preflighter
 	credential.Remover
 	credential.Owned
 	credential.Counter
@@ -191,9 +191,9 @@ type watchedSession struct {
 	run *run
 }
 
-// Open implements backend.Backend.
-func (w *watched) Open(ctx context.Context, target backend.Target) (backend.Session, error) {
-	session, err := w.Backend.Open(ctx, target)
+// Open implements database.Engine.
+func (w *watched) Open(ctx context.Context, target database.Target) (database.Session, error) {
+	session, err := w.Engine.Open(ctx, target)
 	if err != nil {
 		return nil, err
 	}

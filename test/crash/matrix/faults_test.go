@@ -19,7 +19,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -236,12 +236,12 @@ func spoil(o order, r world.Request, do func() error) error {
 	return silent
 }
 
-// call is asked before every call of a backend.
-func (b *breaker) call(name string) backendtest.Mode {
+// call is asked before every call of an engine.
+func (b *breaker) call(name string) databasetest.Mode {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.dead {
-		return backendtest.FailBefore
+		return databasetest.FailBefore
 	}
 	if changing(name) {
 		b.changes++
@@ -254,8 +254,8 @@ func (b *breaker) call(name string) backendtest.Mode {
 		// A call may ask the API server before it has its effect.
 		b.dead, b.dying = o.fault == before, o.fault != before
 	}
-	return map[fault]backendtest.Mode{before: backendtest.FailBefore, after: backendtest.FailAfter, lost: backendtest.LoseAnswer,
-		timeout: backendtest.Hang}[o.fault]
+	return map[fault]databasetest.Mode{before: databasetest.FailBefore, after: databasetest.FailAfter, lost: databasetest.LoseAnswer,
+		timeout: databasetest.Hang}[o.fault]
 }
 
 // called is told when a spoiled call has come to its end.
@@ -291,7 +291,7 @@ func (b *breaker) revive() {
 	b.dead = false
 }
 
-// patience is how long a lost answer of a backend is waited for.
+// patience is how long a lost answer of an engine is waited for.
 const patience = time.Millisecond
 
 // isSecret gives the Secret that a request writes; nil where it writes something else.

@@ -18,8 +18,8 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/rekey/rekey/internal/backend/backendtest"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/said"
 	"github.com/rekey/rekey/test/world"
@@ -78,7 +78,7 @@ type run struct {
 	life   life
 	id     string
 	clock  *clocktesting.FakePassiveClock
-	faulty *backendtest.Faulty
+	faulty *databasetest.Faulty
 	*breaker
 	process *world.Process
 	// object is what the life is about. credential, of a database, has logins that begin with base.
@@ -121,7 +121,7 @@ func (w *worker) newRun(of life) *run {
 	r.seen.passwords, r.seen.leaves = map[string]map[string]bool{}, map[int64]map[string]bool{}
 	r.seen.secrets, r.seen.texts = map[string][]byte{"the admin's password": []byte(adminPassword)}, map[string]string{}
 	r.breaker = &breaker{label: r.label, stored: r.stored}
-	r.faulty = backendtest.NewFaulty(&watched{w.backend, r})
+	r.faulty = databasetest.NewFaulty(&watched{w.engine, r})
 	r.faulty.Choose, r.faulty.Done, r.faulty.Patience = r.call, r.called, patience
 	r.object = of.kind.object(r)
 	return r
@@ -130,7 +130,7 @@ func (w *worker) newRun(of life) *run {
 // start throws the process away and makes another.
 func (r *run) start() {
 	r.revive()
-	r.process = r.Start("rekey", world.Options{Clock: r.clock, Backend: r.faulty, Recorder: r, Lie: r.lied})
+	r.process = r.Start("rekey", world.Options{Clock: r.clock, Engine: r.faulty, Recorder: r, Lie: r.lied})
 	r.process.Hook(r.request)
 }
 
@@ -244,15 +244,15 @@ func (r *run) pass() (wait time.Duration, changes int, err error) {
 	return wait, changes, err
 }
 
-// diesAfter makes passes until a call of the backend has had its effect; the process dies there.
+// diesAfter makes passes until a call of the engine has had its effect; the process dies there.
 func (r *run) diesAfter(call string) {
 	choose := r.faulty.Choose
 	defer func() { r.faulty.Choose = choose }()
 	died := false
-	r.faulty.Choose = func(name string) backendtest.Mode {
+	r.faulty.Choose = func(name string) databasetest.Mode {
 		if name == call && !died {
 			died, r.dying = true, true
-			return backendtest.FailAfter
+			return databasetest.FailAfter
 		}
 		return choose(name)
 	}

@@ -19,9 +19,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/backend/postgres"
-	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/postgres"
+	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -106,16 +106,16 @@ func sharedPostgres(t *testing.T, version int) *pgtest.Server {
 // worker lives one life after the other in a namespace, beside an authority, a server and a policy that are ready.
 type worker struct {
 	*world.World
-	server  *pgtest.Server
-	backend backend.Backend
+	server *pgtest.Server
+	engine database.Engine
 	// conn is a superuser's, to see what is really there.
 	conn *pgx.Conn
 }
 
 func newWorker(t *testing.T, server *pgtest.Server) *worker {
 	t.Helper()
-	w := &worker{server: server, backend: postgres.New(postgres.Options{})}
-	w.World = world.New(t, w.backend)
+	w := &worker{server: server, engine: postgres.New(postgres.Options{})}
+	w.World = world.New(t, w.engine)
 	var err error
 	if w.conn, err = server.Connect(t.Context(), "postgres"); err != nil {
 		t.Fatal("connecting as the superuser:", err)

@@ -10,15 +10,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/backend/backendtest"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/databasetest"
 )
 
-// database is the server whose logins are rotated, as its administrator sees it.
-type database interface {
-	// backend for a process. trace, where given, is called before every statement, if there are statements.
-	backend(trace func(what string)) backend.Backend
+// databaseServer is the server whose logins are rotated, as its administrator sees it.
+type databaseServer interface {
+	// engine for a process. trace, where given, is called before every statement, if there are statements.
+	engine(trace func(what string)) database.Engine
 	// ready makes what the credential needs, when the world is there.
 	ready(d *twoLeaders)
 	// dress fills in where the server is and who administers it.
@@ -42,10 +42,10 @@ type state struct {
 	secret      string
 }
 
-type fakeDatabase struct{ fake *backendtest.Fake }
+type fakeDatabase struct{ fake *databasetest.Fake }
 
-func (f fakeDatabase) backend(func(string)) backend.Backend { return f.fake }
-func (f fakeDatabase) ready(*twoLeaders)                    {}
+func (f fakeDatabase) engine(func(string)) database.Engine { return f.fake }
+func (f fakeDatabase) ready(*twoLeaders)                   {}
 
 func (f fakeDatabase) dress(*corev1.Secret, *v1alpha1.DatabaseServer) {}
 
@@ -58,34 +58,34 @@ func (f fakeDatabase) login(name string) state {
 
 func (f fakeDatabase) accepts(name, password string) bool { return f.fake.Accepts(name, password) }
 
-// watched is the backend of one process: every call is an effect.
+// watched is the engine of one process: every call is an effect.
 type watched struct {
-	backend.Backend
+	database.Engine
 
 	actor *actor
 }
 
-// Open implements backend.Backend.
-func (w watched) Open(ctx context.Context, target backend.Target) (backend.Session, error) {
-	session, err := w.Backend.Open(ctx, target)
+// Open implements database.Engine.
+func (w watched) Open(ctx context.Context, target database.Target) (database.Session, error) {
+	session, err := w.Engine.Open(ctx, target)
 	if err != nil {
 		return nil, err
 	}
 	return &watchedSession{session.(powers), w.actor, target.Username}, nil
 }
 
-// Check implements backend.Backend.
-func (w watched) Check(ctx context.Context, server backend.Server) (backend.Report, error) {
+// Check implements database.Engine.
+func (w watched) Check(ctx context.Context, server database.Server) (database.Report, error) {
 	if !w.actor.effect("call Check") {
-		return backend.Report{}, errOver
+		return database.Report{}, errOver
 	}
-	return w.Backend.Check(ctx, server)
+	return w.Engine.Check(ctx, server)
 }
 
 // powers is a session with every optional power.
 type powers interface {
-	backend.Session
-	backend.Preflighter
+	database.Session
+	database.Preflighter
 	credential.Remover
 	credential.Owned
 	credential.Counter
@@ -125,7 +125,7 @@ func (s *watchedSession) call(name string, ref credential.Ref, changes bool, do 
 func (s *watchedSession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (out credential.Material, err error) {
 	err = s.call("Stage", ref, true, func() error {
 		if fake, ok := s.actor.play.database.(fakeDatabase); ok && s.actor.broken == brokenMark {
-			fake.fake.Put(s.username+"_"+ref.Slot, backendtest.FakeLogin{
+			fake.fake.Put(s.username+"_"+ref.Slot, databasetest.FakeLogin{
 				Password: proposed.String(credential.KeyPassword), CanLogin: true, Owner: ref.Owner(), Seq: ref.Seq})
 			out = proposed
 			return nil
@@ -149,7 +149,7 @@ func (s *watchedSession) Verify(ctx context.Context, ref credential.Ref, m crede
 func (s *watchedSession) Retire(ctx context.Context, ref credential.Ref) error {
 	return s.call("Retire", ref, true, func() error {
 		if fake, ok := s.actor.play.database.(fakeDatabase); ok && s.actor.broken == brokenMark {
-			fake.fake.Put(s.username+"_"+ref.Slot, backendtest.FakeLogin{Owner: ref.Owner(), Seq: ref.Seq, Retired: true})
+			fake.fake.Put(s.username+"_"+ref.Slot, databasetest.FakeLogin{Owner: ref.Owner(), Seq: ref.Seq, Retired: true})
 			return nil
 		}
 		return s.powers.Retire(ctx, ref)
@@ -161,7 +161,7 @@ func (s *watchedSession) Remove(ctx context.Context, ref credential.Ref) error {
 	return s.call("Remove", ref, true, func() error { return s.powers.Remove(ctx, ref) })
 }
 
-// Preflight implements backend.Preflighter.
+// Preflight implements database.Preflighter.
 func (s *watchedSession) Preflight(ctx context.Context, ref credential.Ref) error {
 	return s.call("Preflight", ref, false, func() error { return s.powers.Preflight(ctx, ref) })
 }

@@ -24,8 +24,8 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/controllers"
-	"github.com/rekey/rekey/internal/backend"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/test/world"
 )
@@ -127,7 +127,7 @@ func managed(t *testing.T, w *world.World) *flaky {
 	}
 	if _, err := controllers.Setup(t.Context(), mgr, controllers.Options{
 		Namespaces: []string{w.Namespace}, OperatorNamespace: w.Namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
-		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: w.Fake}, KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(),
+		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: w.Fake}, KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(),
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -16,9 +16,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/backend/postgres"
-	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/postgres"
+	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 )
 
 // server is a real one, shared: every play has logins of its own.
@@ -47,7 +47,7 @@ type realDatabase struct {
 	tried map[string]bool
 }
 
-func aRealDatabase(t *testing.T) database {
+func aRealDatabase(t *testing.T) databaseServer {
 	t.Helper()
 	server.Lock()
 	defer server.Unlock()
@@ -68,8 +68,8 @@ func aRealDatabase(t *testing.T) database {
 	return r
 }
 
-// backend stops before the statements that change something, where trace is given.
-func (r *realDatabase) backend(trace func(string)) backend.Backend {
+// engine stops before the statements that change something, where trace is given.
+func (r *realDatabase) engine(trace func(string)) database.Engine {
 	options := postgres.Options{}
 	if trace != nil {
 		options.Tracer = tracer(trace)

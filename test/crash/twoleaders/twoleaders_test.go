@@ -36,7 +36,7 @@ type twoLeaders struct {
 	seed     uint64
 	dice     *rand.Rand
 	history  history
-	database database
+	database databaseServer
 	actors   []*actor
 	// objects that passes are made over.
 	objects []client.Object
@@ -80,7 +80,7 @@ type setup struct {
 	lags     bool
 	seesOwn  bool
 	broken   string
-	database func(t *testing.T) database
+	database func(t *testing.T) databaseServer
 	// skew is how far the clock of the second process is ahead.
 	skew time.Duration
 	// statements are effects, too, not only calls.
@@ -101,7 +101,7 @@ func newTwoLeaders(t *testing.T, s setup) *twoLeaders {
 		d.database = fakeDatabase{d.Fake}
 	} else {
 		d.database = s.database(t)
-		d.World = world.New(t, d.database.backend(nil))
+		d.World = world.New(t, d.database.engine(nil))
 		d.database.ready(d)
 	}
 	d.Clock.SetTime(d.Clock.Now().Add(-hoursBefore))
@@ -111,11 +111,11 @@ func newTwoLeaders(t *testing.T, s setup) *twoLeaders {
 		if i == 1 && s.skew != 0 {
 			a.options.Clock, a.options.Ahead = aheadOf{d.Clock, s.skew}, -s.skew
 		}
-		inner := d.database.backend(nil)
+		inner := d.database.engine(nil)
 		if s.statements {
-			inner = d.database.backend(func(what string) { a.effect("statement " + what) })
+			inner = d.database.engine(func(what string) { a.effect("statement " + what) })
 		}
-		a.options.Backend = watched{inner, a}
+		a.options.Engine = watched{inner, a}
 		d.actors = append(d.actors, a)
 		a.restart()
 	}

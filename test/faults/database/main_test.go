@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/test/world"
 )
 

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/test/world"
 )

@@ -19,9 +19,9 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/controllers"
-	"github.com/rekey/rekey/internal/backend"
-	"github.com/rekey/rekey/internal/backend/postgres"
-	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/postgres"
+	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/test/world"
@@ -154,7 +154,7 @@ func startManager(t *testing.T, namespaces ...string) {
 	}
 	_, err = controllers.Setup(t.Context(), mgr, controllers.Options{
 		Namespaces: namespaces, OperatorNamespace: namespaces[0], Workers: watchers, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
-		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{ConnectTimeout: patience})},
+		Engines:  map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{ConnectTimeout: patience})},
 		KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(), Version: "test",
 	})
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rekey/rekey/internal/backend/postgres/pgtest"
+	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 )
 
 // What a connection begins with (PostgreSQL, "Message Formats").

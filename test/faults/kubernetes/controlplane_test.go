@@ -24,7 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/backend/backendtest"
+	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -158,7 +158,7 @@ func (p *plane) copyEtcd(from, to string) {
 // estate is what lives on a plane: an authority with an identity, and a server with two logins.
 type estate struct {
 	*plane
-	fake       *backendtest.Fake
+	fake       *databasetest.Fake
 	authority  *v1alpha1.CertificateAuthority
 	identity   *v1alpha1.ClientIdentity
 	login      *v1alpha1.DatabaseCredential
@@ -168,7 +168,7 @@ type estate struct {
 
 func (p *plane) settle() *estate {
 	p.t.Helper()
-	e := &estate{plane: p, fake: backendtest.NewFake(), authority: anAuthority(), identity: anIdentity("app"), login: aCredential("orders")}
+	e := &estate{plane: p, fake: databasetest.NewFake(), authority: anAuthority(), identity: anIdentity("app"), login: aCredential("orders")}
 	server := aServer()
 	e.everything = []client.Object{e.authority, server, e.identity, e.login}
 	e.start()

@@ -31,7 +31,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/controllers"
 	"github.com/rekey/rekey/internal/access"
-	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/metricsauth"
 	"github.com/rekey/rekey/test/world"
@@ -140,7 +140,7 @@ func (k *kept) once(ctx context.Context) error {
 	}
 	flush, err := controllers.Setup(ctx, mgr, controllers.Options{
 		Namespaces: []string{k.Namespace}, OperatorNamespace: k.Namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
-		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: k.Backend}, KeyPairs: ca.KeyPairs{}, Registry: registry, Rights: rights,
+		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: k.Engine}, KeyPairs: ca.KeyPairs{}, Registry: registry, Rights: rights,
 	})
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/controllers"
 	"github.com/rekey/rekey/internal/access"
-	"github.com/rekey/rekey/internal/backend"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/test/world"
 )
@@ -38,13 +38,13 @@ type operator struct {
 }
 
 // startOperator runs rekey for one namespace, with the API server of the configuration, until it is stopped.
-func startOperator(t *testing.T, config *rest.Config, namespace string, database backend.Backend) *operator {
+func startOperator(t *testing.T, config *rest.Config, namespace string, engine database.Engine) *operator {
 	t.Helper()
-	return startOperatorIn(t, config, []string{namespace}, namespace, database)
+	return startOperatorIn(t, config, []string{namespace}, namespace, engine)
 }
 
 // startOperatorIn runs rekey for some namespaces, for all where there are none, until it is stopped.
-func startOperatorIn(t *testing.T, config *rest.Config, namespaces []string, operatorNamespace string, database backend.Backend) *operator {
+func startOperatorIn(t *testing.T, config *rest.Config, namespaces []string, operatorNamespace string, engine database.Engine) *operator {
 	t.Helper()
 	scheme, err := world.Scheme()
 	if err != nil {
@@ -80,7 +80,7 @@ func startOperatorIn(t *testing.T, config *rest.Config, namespaces []string, ope
 	}
 	_, err = controllers.Setup(t.Context(), mgr, controllers.Options{
 		Namespaces: namespaces, OperatorNamespace: operatorNamespace, Workers: 8, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
-		Backends: map[v1alpha1.Engine]backend.Backend{v1alpha1.EnginePostgreSQL: database}, KeyPairs: ca.KeyPairs{}, Registry: o.registry, Rights: rights,
+		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: engine}, KeyPairs: ca.KeyPairs{}, Registry: o.registry, Rights: rights,
 	})
 	if err != nil {
 		t.Fatal(err)

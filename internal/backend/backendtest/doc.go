@@ -1,9 +1,0 @@
-// Copyright The rekey Authors.
-// SPDX-License-Identifier: Apache-2.0
-
-// Package backendtest holds what every backend is tested with.
-//
-//   - Run is the contract: one suite that the fake, the real and every future backend pass.
-//   - Fake is a server in memory that behaves as the contract says, for the tests of controllers.
-//   - Faulty wraps a backend and spoils one call: before its effect, after it, or by losing the answer.
-package backendtest

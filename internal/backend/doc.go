@@ -1,9 +1,0 @@
-// Copyright The rekey Authors.
-// SPDX-License-Identifier: Apache-2.0
-
-// Package backend is the contract between the controllers and the systems whose logins rekey rotates.
-//
-// A Backend opens a Session to one server for one credential; the Session is a credential.Source, so that the planner
-// drives a database password in the same way as every other credential. Concrete backends live in the folders below;
-// backendtest holds the suite that each of them passes.
-package backend

@@ -1,0 +1,326 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package databasetest
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/fault"
+)
+
+// FakeLogin is a login of the fake server.
+type FakeLogin struct {
+	// Password that is accepted; empty means none.
+	Password string
+	// CanLogin is false for a login that is closed.
+	CanLogin bool
+	// Owner and Seq are the mark; empty and 0 where there is none.
+	Owner string
+	Seq   int64
+	// Retired is true where version Seq was retired, and can never be staged again.
+	Retired bool
+	// Sessions are the names of the clients that are connected.
+	Sessions []string
+}
+
+// Fake is one database server in memory, with the logins of every target. The zero value is not ready: use NewFake.
+type Fake struct {
+	mu        sync.Mutex
+	logins    map[string]*FakeLogin
+	counts    map[string]int
+	down      bool
+	hang      bool
+	before    map[string]func()
+	trust     bool
+	blocked   bool
+	report    database.Report
+	check     error
+	preflight error
+}
+
+// NewFake makes an empty server that is up.
+func NewFake() *Fake {
+	return &Fake{logins: map[string]*FakeLogin{}, counts: map[string]int{}, report: database.Report{Version: "15.0"}}
+}
+
+func (f *Fake) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+// SetDown makes every call fail as if the server could not be reached, or ends that.
+func (f *Fake) SetDown(down bool) { f.set(func() { f.down = down }) }
+
+// SetHang makes every call wait until its context ends, or ends that for calls to come.
+func (f *Fake) SetHang(hang bool) { f.set(func() { f.hang = hang }) }
+
+// Before has fn run once at the beginning of the next call of the method.
+func (f *Fake) Before(method string, fn func()) {
+	f.set(func() {
+		if f.before == nil {
+			f.before = map[string]func(){}
+		}
+		f.before[method] = fn
+	})
+}
+
+// SetTrust makes the server accept every password, or ends that.
+func (f *Fake) SetTrust(trust bool) { f.set(func() { f.trust = trust }) }
+
+// SetBlocked makes the database of every login unusable, or ends that.
+func (f *Fake) SetBlocked(blocked bool) { f.set(func() { f.blocked = blocked }) }
+
+// SetCheck sets what Check says.
+func (f *Fake) SetCheck(report database.Report, err error) {
+	f.set(func() { f.report, f.check = report, err })
+}
+
+// SetPreflight sets an error for Preflight; nil lets it judge by what is there.
+func (f *Fake) SetPreflight(err error) { f.set(func() { f.preflight = err }) }
+
+// Put makes or replaces a login, as an administrator would.
+func (f *Fake) Put(name string, login FakeLogin) { f.set(func() { f.logins[name] = &login }) }
+
+// Drop removes a login, as an administrator would.
+func (f *Fake) Drop(name string) { f.set(func() { delete(f.logins, name) }) }
+
+// Login gives a copy of a login, and whether it is there.
+func (f *Fake) Login(name string) (FakeLogin, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	login, ok := f.logins[name]
+	if !ok {
+		return FakeLogin{}, false
+	}
+	out := *login
+	out.Sessions = slices.Clone(login.Sessions)
+	return out, true
+}
+
+// Accepts tells whether a client could log in now.
+func (f *Fake) Accepts(name, password string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.accepts(name, password)
+}
+
+func (f *Fake) accepts(name, password string) bool {
+	login, ok := f.logins[name]
+	if !ok || !login.CanLogin {
+		return false
+	}
+	return f.trust || login.Password != "" && subtle.ConstantTimeCompare([]byte(login.Password), []byte(password)) == 1
+}
+
+// Calls tells how often a method was called: Stage, Verify, Retire, Remove, Marker, Sessions, Preflight or Check.
+func (f *Fake) Calls(method string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.counts[method]
+}
+
+// Traits implements database.Engine.
+func (f *Fake) Traits() credential.Traits {
+	return credential.Traits{Remote: true, Overlap: true, Slots: []string{"a", "b"}, MaxPasswordLength: 256, MaxUsernameLength: 63}
+}
+
+// Open implements database.Engine.
+func (f *Fake) Open(_ context.Context, target database.Target) (database.Session, error) {
+	return &fakeSession{fake: f, target: target}, nil
+}
+
+// Check implements database.Engine.
+func (f *Fake) Check(ctx context.Context, _ database.Server) (database.Report, error) {
+	var report database.Report
+	err := f.call(ctx, "Check", func() error {
+		report = f.report
+		return f.check
+	})
+	return report, err
+}
+
+// call runs fn as one call to the server: counted, and failing while it is down or hangs.
+func (f *Fake) call(ctx context.Context, method string, fn func() error) error {
+	f.mu.Lock()
+	f.counts[method]++
+	hang, before := f.hang, f.before[method]
+	delete(f.before, method)
+	f.mu.Unlock()
+	if before != nil {
+		before()
+	}
+	if hang {
+		<-ctx.Done()
+	}
+	if err := ctx.Err(); err != nil {
+		return fault.Transient(fault.ServerUnreachable, fmt.Errorf("calling %s: no answer in time: %w", method, err))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return fault.Transient(fault.ServerUnreachable, fmt.Errorf("calling %s: there is no connection", method))
+	}
+	return fn()
+}
+
+// change runs fn as one call that changes a login, behind a lock as it were: whether it is still wanted is asked first, and
+// again where the login was changed by somebody else meanwhile.
+func (f *Fake) change(ctx context.Context, method, name string, fn func() error) error {
+	for {
+		before, was := f.Login(name)
+		if err := credential.Confirm(ctx); err != nil {
+			return err
+		}
+		changed := false
+		err := f.call(ctx, method, func() error {
+			now, is := f.logins[name]
+			changed = was != is || is && (before.Password != now.Password || before.Owner != now.Owner || before.Seq != now.Seq || before.CanLogin != now.CanLogin)
+			if changed {
+				return nil
+			}
+			return fn()
+		})
+		if !changed {
+			return err
+		}
+	}
+}
+
+type fakeSession struct {
+	fake   *Fake
+	target database.Target
+}
+
+var _ powers = (*fakeSession)(nil)
+
+// Traits implements credential.Source.
+func (s *fakeSession) Traits() credential.Traits { return s.fake.Traits() }
+
+// Close implements database.Session.
+func (s *fakeSession) Close() {}
+
+func (s *fakeSession) name(ref credential.Ref) (string, error) {
+	if !slices.Contains(s.Traits().Slots, ref.Slot) {
+		return "", fault.Permanent(fault.LedgerInvalid, fmt.Errorf("finding the login of %s: there is no such slot", ref))
+	}
+	return s.target.Username + "_" + ref.Slot, nil
+}
+
+// Stage implements credential.Source.
+func (s *fakeSession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
+	name, err := s.name(ref)
+	if err != nil {
+		return nil, err
+	}
+	if proposed.String(credential.KeyUsername) != name || proposed[credential.KeyPassword].IsEmpty() || proposed[credential.KeyVerifier].IsEmpty() {
+		return nil, fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material is not whole, or for another login", name))
+	}
+	err = s.fake.change(ctx, "Stage", name, func() error {
+		for _, slot := range s.Traits().Slots {
+			if sibling, ok := s.fake.logins[s.target.Username+"_"+slot]; ok && sibling.Owner != "" && sibling.Owner != ref.Owner() {
+				return s.mark(s.target.Username+"_"+slot, sibling, ref)
+			}
+		}
+		login, ok := s.fake.logins[name]
+		if !ok {
+			if !s.target.Create {
+				return fault.Blocked(fault.LoginNotFound, fmt.Errorf("staging login %q: it is not there", name))
+			}
+			login = &FakeLogin{Owner: ref.Owner()}
+		}
+		if err := s.mark(name, login, ref); err != nil {
+			return err
+		}
+		if login.Seq > ref.Seq || login.Seq == ref.Seq && login.Retired {
+			return fault.Permanent(fault.Fenced, fmt.Errorf("staging login %q: it carries version %d already", name, login.Seq))
+		}
+		login.Password, login.CanLogin, login.Owner, login.Seq = proposed.String(credential.KeyPassword), true, ref.Owner(), ref.Seq
+		login.Retired = false
+		s.fake.logins[name] = login
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return proposed.Clone(), nil
+}
+
+// mark refuses a login that is not ours.
+func (s *fakeSession) mark(name string, login *FakeLogin, ref credential.Ref) error {
+	switch login.Owner {
+	case ref.Owner():
+		return nil
+	case "":
+		return fault.Permanent(fault.LoginExists, fmt.Errorf("checking login %q: somebody else made it", name))
+	}
+	return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: its mark names another owner", name))
+}
+
+// Verify implements credential.Source.
+func (s *fakeSession) Verify(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Answer, error) {
+	name, err := s.name(ref)
+	if err != nil {
+		return credential.Unknown, err
+	}
+	answer := credential.Unknown
+	err = s.fake.call(ctx, "Verify", func() error {
+		if !s.fake.accepts(name, material.String(credential.KeyPassword)) {
+			answer = credential.Rejected
+			return nil
+		}
+		if s.fake.blocked {
+			answer = credential.Rejected
+			return fault.Blocked(fault.DatabaseNotFound, errors.New("verifying: the database does not exist"))
+		}
+		if s.fake.trust && (s.target.Server.NegativeControl != database.ControlAtFirst || credential.IsFirst(ctx)) {
+			return fault.Permanent(fault.AuthenticationNotEnforced, errors.New("verifying: a wrong password was accepted too"))
+		}
+		answer = credential.Accepted
+		return nil
+	})
+	return answer, err
+}
+
+// Retire implements credential.Source.
+func (s *fakeSession) Retire(ctx context.Context, ref credential.Ref) error {
+	name, err := s.name(ref)
+	if err != nil {
+		return err
+	}
+	return s.fake.change(ctx, "Retire", name, func() error {
+		login, ok := s.fake.logins[name]
+		if !ok {
+			return nil
+		}
+		if login.Owner != ref.Owner() {
+			return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: it does not carry our mark", name))
+		}
+		if login.Seq <= ref.Seq {
+			login.CanLogin, login.Password, login.Seq, login.Retired = false, "", ref.Seq, true
+		}
+		return nil
+	})
+}
+
+// Remove implements credential.Remover.
+func (s *fakeSession) Remove(ctx context.Context, ref credential.Ref) error {
+	name, err := s.name(ref)
+	if err != nil {
+		return err
+	}
+	return s.fake.change(ctx, "Remove", name, func() error {
+		if login, ok := s.fake.logins[name]; ok && login.Owner == ref.Owner() {
+			delete(s.fake.logins, name)
+		}
+		return nil
+	})
+}

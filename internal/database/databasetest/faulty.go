@@ -1,0 +1,190 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package databasetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/fault"
+)
+
+// Mode says how a call is spoiled.
+type Mode int
+
+const (
+	// FailBefore gives an error, and the call has no effect.
+	FailBefore Mode = iota + 1
+	// FailAfter lets the call have its effect and then gives an error.
+	FailAfter
+	// LoseAnswer lets the call have its effect and then gives nothing until the context ends.
+	LoseAnswer
+	// Hang gives nothing until the context ends, and the call has no effect.
+	Hang
+)
+
+// Faulty wraps an engine and spoils the calls that it is armed for. Unarmed it only counts them.
+type Faulty struct {
+	// Choose is asked for the mode of every call by its name, before the call; 0 leaves it to Arm. Nil asks nobody.
+	Choose func(call string) Mode
+	// Done is told when a call that was spoiled has come to its end. Nil tells nobody.
+	Done func(call string)
+	// Patience is how long LoseAnswer and Hang wait at most before the answer is given up; 0 waits for the context alone.
+	Patience time.Duration
+
+	inner database.Engine
+
+	mu    sync.Mutex
+	calls []string
+	armed map[int]Mode
+}
+
+// NewFaulty wraps an engine whose sessions have every optional power.
+func NewFaulty(inner database.Engine) *Faulty {
+	return &Faulty{inner: inner, armed: map[int]Mode{}}
+}
+
+// Arm spoils a call: 1 is the next one.
+func (f *Faulty) Arm(call int, mode Mode) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.armed[len(f.calls)+call] = mode
+}
+
+// Calls gives the names of all calls so far, in order.
+func (f *Faulty) Calls() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.calls)
+}
+
+// Traits implements database.Engine.
+func (f *Faulty) Traits() credential.Traits { return f.inner.Traits() }
+
+// Open implements database.Engine. It is not counted: it touches nothing.
+func (f *Faulty) Open(ctx context.Context, target database.Target) (database.Session, error) {
+	session, err := f.inner.Open(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	full, ok := session.(powers)
+	if !ok {
+		session.Close()
+		return nil, errors.New("wrapping a session: it lacks one of the optional powers")
+	}
+	return &faultySession{powers: full, faulty: f}, nil
+}
+
+// Check implements database.Engine.
+func (f *Faulty) Check(ctx context.Context, server database.Server) (database.Report, error) {
+	return spoil(ctx, f, "Check", func() (database.Report, error) { return f.inner.Check(ctx, server) })
+}
+
+// powers is a session with every optional power.
+type powers interface {
+	database.Session
+	database.Preflighter
+	credential.Remover
+	credential.Owned
+	credential.Counter
+}
+
+type faultySession struct {
+	powers
+	faulty *Faulty
+}
+
+// spoil counts a call and does to it what it is armed for.
+func spoil[T any](ctx context.Context, f *Faulty, name string, call func() (T, error)) (T, error) {
+	f.mu.Lock()
+	f.calls = append(f.calls, name)
+	number := len(f.calls)
+	mode := f.armed[number]
+	f.mu.Unlock()
+	if f.Choose != nil {
+		if chosen := f.Choose(name); chosen != 0 {
+			mode = chosen
+		}
+	}
+	if mode != 0 && f.Done != nil {
+		defer f.Done(name)
+	}
+	var nothing T
+	lost := fault.Transient(fault.ServerUnreachable, fmt.Errorf("call %d (%s): the connection broke, as the test wants", number, name))
+	switch mode {
+	case FailBefore:
+		return nothing, lost
+	case FailAfter:
+		_, _ = call() // what came of it is what the caller must find out
+		return nothing, lost
+	case LoseAnswer:
+		_, _ = call()
+		return nothing, f.wait(ctx, number, name)
+	case Hang:
+		return nothing, f.wait(ctx, number, name)
+	}
+	return call()
+}
+
+// wait gives what a caller gets whose answer never comes.
+func (f *Faulty) wait(ctx context.Context, number int, name string) error {
+	if f.Patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, f.Patience)
+		defer cancel()
+	}
+	<-ctx.Done()
+	return fault.Transient(fault.ServerUnreachable, fmt.Errorf("call %d (%s): %w", number, name, ctx.Err()))
+}
+
+// Stage implements credential.Source.
+func (s *faultySession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
+	return spoil(ctx, s.faulty, "Stage", func() (credential.Material, error) { return s.powers.Stage(ctx, ref, proposed) })
+}
+
+// Verify implements credential.Source.
+func (s *faultySession) Verify(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Answer, error) {
+	return spoil(ctx, s.faulty, "Verify", func() (credential.Answer, error) { return s.powers.Verify(ctx, ref, material) })
+}
+
+// Retire implements credential.Source.
+func (s *faultySession) Retire(ctx context.Context, ref credential.Ref) error {
+	return s.spoil(ctx, "Retire", func() error { return s.powers.Retire(ctx, ref) })
+}
+
+// Remove implements credential.Remover.
+func (s *faultySession) Remove(ctx context.Context, ref credential.Ref) error {
+	return s.spoil(ctx, "Remove", func() error { return s.powers.Remove(ctx, ref) })
+}
+
+// Preflight implements database.Preflighter.
+func (s *faultySession) Preflight(ctx context.Context, ref credential.Ref) error {
+	return s.spoil(ctx, "Preflight", func() error { return s.powers.Preflight(ctx, ref) })
+}
+
+func (s *faultySession) spoil(ctx context.Context, name string, call func() error) error {
+	_, err := spoil(ctx, s.faulty, name, func() (struct{}, error) { return struct{}{}, call() })
+	return err
+}
+
+// Marker implements credential.Marked.
+func (s *faultySession) Marker(ctx context.Context, ref credential.Ref) (credential.Marker, error) {
+	return spoil(ctx, s.faulty, "Marker", func() (credential.Marker, error) { return s.powers.Marker(ctx, ref) })
+}
+
+// Sessions implements credential.Counter.
+func (s *faultySession) Sessions(ctx context.Context, ref credential.Ref) (credential.Sessions, error) {
+	return spoil(ctx, s.faulty, "Sessions", func() (credential.Sessions, error) { return s.powers.Sessions(ctx, ref) })
+}
+
+// TakeOver implements credential.Heir.
+func (s *faultySession) TakeOver(ctx context.Context, ref credential.Ref, former string) error {
+	return s.spoil(ctx, "TakeOver", func() error { return s.powers.TakeOver(ctx, ref, former) })
+}

@@ -1,0 +1,227 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package databasetest
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/material"
+)
+
+// Harness is an engine under test, with a server behind it that the suite may ill-treat. Every function fails the test
+// by itself if it cannot do its work.
+type Harness struct {
+	// Engine under test.
+	Engine database.Engine
+	// Fresh gives a target that can be served: owner and database are there, its logins are not, and Create is true. Each
+	// call gives another username.
+	Fresh func(t *testing.T) database.Target
+	// Foreign makes the login as an administrator would by hand: it can log in with the password, and has no mark.
+	Foreign func(t *testing.T, target database.Target, login, password string)
+	// Accepts tells whether a client of the server can log in, without the engine.
+	Accepts func(t *testing.T, target database.Target, login, password string) bool
+	// Connect logs a client in under the application name and keeps it connected until the result is called.
+	Connect func(t *testing.T, target database.Target, login, password, client string) (disconnect func())
+	// Outage makes the server unreachable until the result is called.
+	Outage func(t *testing.T) (end func())
+	// Open makes the server accept every password until the result is called.
+	Open func(t *testing.T) (end func())
+	// Cripple are ways in which an administrator takes a login's work away without touching its password, by what they are.
+	// Staging its version again gives it back.
+	Cripple map[string]func(t *testing.T, target database.Target, login string)
+	// Block makes the target itself unusable, which no staging mends, until the result is called.
+	Block func(t *testing.T, target database.Target) (end func())
+	// Log gives everything that the server has logged.
+	Log func() string
+}
+
+// suite is one run of the contract.
+type suite struct {
+	Harness
+
+	mu      sync.Mutex
+	secrets []string // every password that was made
+	texts   []string // the text of every error
+}
+
+const callTimeout = 30 * time.Second
+
+// Run is the contract of an engine. It runs its cases one after the other, since some take the server down.
+func Run(t *testing.T, harness Harness) {
+	t.Helper()
+	s := &suite{Harness: harness}
+	for _, tc := range []struct {
+		promise string
+		check   func(*suite, *testing.T)
+	}{
+		{"a staged version is accepted, and the other slot is untouched", (*suite).staged},
+		{"staging the same version again changes nothing", (*suite).stagedTwice},
+		{"a lost answer of Stage is settled by asking", (*suite).lostAnswer},
+		{"a call that failed before its effect had none", (*suite).failedBefore},
+		{"a newer mark fences an older version off", (*suite).fencedByNewer},
+		{"a mark of somebody else fences every call off", (*suite).fencedByForeign},
+		{"a mark of somebody else on the other slot fences a change off", (*suite).fencedBySibling},
+		{"marks are handed over all at once, and from the owner that is named only", (*suite).takenOver},
+		{"a login that somebody else made is left alone", (*suite).loginExists},
+		{"an absent login is not made where the spec says so", (*suite).loginNotFound},
+		{"a retired version is refused, for good and more than once", (*suite).retired},
+		{"retiring what is not there, or was taken over, changes nothing", (*suite).retiredElsewhere},
+		{"retiring is final", (*suite).final},
+		{"a slot serves again after it was retired", (*suite).reused},
+		{"a change that is not wanted any more is not made", (*suite).unwanted},
+		{"removing drops what is ours and nothing else", (*suite).removed},
+		{"a wrong password and an absent login are rejected", (*suite).rejected},
+		{"nothing but Unknown is said while the server is away", (*suite).away},
+		{"a server that takes any password proves nothing", (*suite).notEnforced},
+		{"a login that cannot do its work is not accepted, and staging again mends it", (*suite).crippled},
+		{"what staging does not mend is rejected with who must act", (*suite).blocked},
+		{"sessions are counted per version", (*suite).counted},
+		{"preflight names what stands in the way and changes nothing", (*suite).preflight},
+		{"every call ends with its context", (*suite).ended},
+		{"a slot that does not exist is refused", (*suite).noSuchSlot},
+		{"material for another login, or not whole, is refused", (*suite).wrongMaterial},
+		{"two drivers at once: the newer version stays", (*suite).race},
+	} {
+		t.Run(tc.promise, func(t *testing.T) { tc.check(s, t) })
+	}
+	t.Run("no password is in the server's log or in any error", s.noLeak)
+}
+
+// open gives a session with all powers for a target, closed when the test ends.
+func (s *suite) open(t *testing.T, of database.Engine, target database.Target) powers {
+	t.Helper()
+	session, err := of.Open(t.Context(), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(session.Close)
+	full, ok := session.(powers)
+	if !ok {
+		t.Fatal("the session lacks one of the optional powers")
+	}
+	return full
+}
+
+func ref(seq int64, slot string) credential.Ref {
+	return credential.Ref{Cluster: "c0ffee", Namespace: "shop", Name: "orders", Seq: seq, Slot: slot}
+}
+
+func foreign(seq int64, slot string) credential.Ref {
+	r := ref(seq, slot)
+	r.Name = "somebody-else"
+	return r
+}
+
+// propose makes the material of a login, and remembers the password.
+func (s *suite) propose(t *testing.T, target database.Target, slot string) credential.Material {
+	t.Helper()
+	login, err := material.Login(target.Username+"_"+slot, 32, material.WithSymbols)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.remember(login.String(credential.KeyPassword))
+	return login
+}
+
+func (s *suite) remember(secret string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.secrets = append(s.secrets, secret)
+}
+
+// heard keeps the text of an error for the search at the end.
+func (s *suite) heard(err error) {
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.texts = append(s.texts, err.Error())
+	}
+}
+
+func (s *suite) context(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// stage stages and fails the test if that fails.
+func (s *suite) stage(t *testing.T, on powers, r credential.Ref, proposed credential.Material) credential.Material {
+	t.Helper()
+	got, err := on.Stage(s.context(t), r, proposed)
+	s.heard(err)
+	if err != nil {
+		t.Fatalf("staging %s: %v", r, err)
+	}
+	return got
+}
+
+// maxWaits for a change that is under way.
+const maxWaits = 10
+
+func (s *suite) wantAnswer(t *testing.T, on powers, r credential.Ref, with credential.Material, want credential.Answer) {
+	t.Helper()
+	got, err := on.Verify(s.context(t), r, with)
+	s.heard(err)
+	// A change that is still under way is waited for, as the planner does.
+	for tries := 0; fault.Classify(err) == fault.ClassPending && tries < maxWaits; tries++ {
+		moment, cancel := context.WithTimeout(s.context(t), fault.RetryAfter(err))
+		<-moment.Done()
+		cancel()
+		got, err = on.Verify(s.context(t), r, with)
+		s.heard(err)
+	}
+	if got != want {
+		t.Errorf("verifying %s: %s, want %s (%v)", r, got, want, err)
+	}
+	if want == credential.Accepted && err != nil {
+		t.Errorf("accepted, with an error: %v", err)
+	}
+}
+
+func (s *suite) wantFault(t *testing.T, err error, class fault.Class, reason fault.Reason) {
+	t.Helper()
+	s.heard(err)
+	if fault.Classify(err) != class || fault.ReasonOf(err, "") != reason {
+		t.Errorf("got %s %s (%v), want %s %s", fault.Classify(err), fault.ReasonOf(err, ""), err, class, reason)
+	}
+}
+
+func (s *suite) wantMarker(t *testing.T, on powers, r credential.Ref, want credential.Marker) {
+	t.Helper()
+	got, err := on.Marker(s.context(t), r)
+	s.heard(err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Open = want.Open // wantOpen is about that
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the mark of slot %q: %s", r.Slot, diff)
+	}
+}
+
+func (s *suite) wantOpen(t *testing.T, on powers, r credential.Ref, want bool) {
+	t.Helper()
+	got, err := on.Marker(s.context(t), r)
+	s.mustNot(t, err)
+	if got.Open != want {
+		t.Errorf("the login in slot %q is said to be open: %t, want %t", r.Slot, got.Open, want)
+	}
+}
+
+func (s *suite) mustNot(t *testing.T, err error) {
+	t.Helper()
+	s.heard(err)
+	if err != nil {
+		t.Error(err)
+	}
+}

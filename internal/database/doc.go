@@ -1,0 +1,9 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package database is the contract between the controllers and the systems whose logins rekey rotates.
+//
+// An Engine opens a Session to one server for one credential; the Session is a credential.Source, so that the planner
+// drives a database password in the same way as every other credential. Concrete engines live in the folders below;
+// databasetest holds the suite that each of them passes.
+package database

@@ -1,0 +1,150 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/material"
+)
+
+// Bounds of everything that could wait. The server's own are shorter than a call's, so that it gives up first and says
+// why.
+const (
+	defaultCallTimeout    = 25 * time.Second
+	defaultConnectTimeout = 5 * time.Second
+	lockTimeout           = 5 * time.Second
+	statementTimeout      = 10 * time.Second
+	idleTimeout           = 10 * time.Second // inside a transaction
+	sessionTimeout        = time.Minute      // outside: a connection whose other end vanished
+	closeTimeout          = 2 * time.Second
+)
+
+// Options of an engine. The zero value is ready to use.
+type Options struct {
+	// Lookup resolves a host to IP addresses; nil means the system's resolver.
+	Lookup func(ctx context.Context, host string) ([]string, error)
+	// CallTimeout bounds every method of a session beside the deadline of its context; 0 means 25 seconds.
+	CallTimeout time.Duration
+	// ConnectTimeout bounds one attempt to connect and log in; 0 means 5 seconds.
+	ConnectTimeout time.Duration
+	// Tracer sees every statement on every connection; nil for nobody.
+	Tracer pgx.QueryTracer
+}
+
+// engine is a database.Engine.
+type engine struct {
+	options Options
+	gates   gates
+}
+
+// New makes the engine for PostgreSQL.
+func New(options Options) database.Engine {
+	if options.Lookup == nil {
+		options.Lookup = net.DefaultResolver.LookupHost
+	}
+	if options.CallTimeout == 0 {
+		options.CallTimeout = defaultCallTimeout
+	}
+	if options.ConnectTimeout == 0 {
+		options.ConnectTimeout = defaultConnectTimeout
+	}
+	return &engine{options: options}
+}
+
+// Traits implements database.Engine.
+func (e *engine) Traits() credential.Traits {
+	return credential.Traits{
+		Remote: true, Overlap: true, Slots: []string{slotA, slotB},
+		MaxPasswordLength: material.MaxPasswordLength, MaxUsernameLength: maxIdentifier,
+	}
+}
+
+// Open implements database.Engine. It looks at the target only: the first call that needs a connection makes it.
+func (e *engine) Open(_ context.Context, target database.Target) (database.Session, error) {
+	to, err := newEndpoint(target.Server, e.options, &e.gates)
+	if err != nil {
+		return nil, err
+	}
+	return &session{target: target, endpoint: to, timeout: e.options.CallTimeout, turn: make(chan struct{}, 1)}, nil
+}
+
+// session is a database.Session, and also a credential.Remover, Marked, Counter and Heir, and a database.Preflighter.
+type session struct {
+	target   database.Target
+	endpoint *endpoint
+	timeout  time.Duration
+
+	turn  chan struct{} // holds one token while the admin's connection is in use
+	admin *pgx.Conn
+	name  string // application_name of the admin's connection
+}
+
+var (
+	_ database.Session     = (*session)(nil)
+	_ database.Preflighter = (*session)(nil)
+	_ credential.Remover   = (*session)(nil)
+	_ credential.Marked    = (*session)(nil)
+	_ credential.Counter   = (*session)(nil)
+	_ credential.Heir      = (*session)(nil)
+)
+
+// Traits implements credential.Source.
+func (s *session) Traits() credential.Traits { return (&engine{}).Traits() }
+
+// Close implements database.Session. It waits for a call that is under way.
+func (s *session) Close() {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	s.drop(context.Background()) //nolint:forbidigo // Close has no context; hanging up is bounded
+}
+
+// drop ends the admin's connection. It is the caller's turn.
+func (s *session) drop(ctx context.Context) {
+	if s.admin != nil {
+		hangUp(ctx, s.admin)
+		s.admin = nil
+	}
+}
+
+// withAdmin runs fn on the admin's connection, which is made where there is none. After an error it is not used again.
+func (s *session) withAdmin(ctx context.Context, ref credential.Ref, fn func(context.Context, *pgx.Conn) error) error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return fault.Transient(fault.ServerUnreachable, errors.New("waiting for another call on the same session: it did not end in time"))
+	}
+	name := applicationName(ref)
+	if s.admin != nil && (s.name != name || !s.alive(ctx)) {
+		s.drop(ctx)
+	}
+	if s.admin == nil {
+		conn, err := s.endpoint.connectMaintenance(ctx, name, s.target.Database)
+		if err != nil {
+			return err
+		}
+		s.admin, s.name = conn, name
+	}
+	err := fn(ctx, s.admin)
+	if err != nil {
+		s.drop(ctx)
+	}
+	return err
+}
+
+// alive tells whether the kept connection still answers, and soon enough for another one to be made if not.
+func (s *session) alive(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.endpoint.timeout)
+	defer cancel()
+	return s.admin.Ping(ctx) == nil
+}

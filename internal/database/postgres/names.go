@@ -1,0 +1,191 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/fault"
+)
+
+const (
+	slotA, slotB = "a", "b"
+	// maxIdentifier is what PostgreSQL keeps of a name, in bytes; it cuts off the rest without an error.
+	maxIdentifier = 63
+	// defaultMaintenance is where the admin connects, unless the spec says otherwise or it cannot be entered. Advisory locks
+	// are per database; where two credentials work from two databases, the mark that is read after the change is what counts.
+	defaultMaintenance = "postgres"
+)
+
+// loginName gives the login of a slot.
+func loginName(target database.Target, slot string) string { return target.Username + "_" + slot }
+
+// login gives the login of ref's slot, or refuses to speak of it.
+func login(target database.Target, ref credential.Ref) (string, error) {
+	if ref.Slot != slotA && ref.Slot != slotB {
+		return "", fault.Permanent(fault.LedgerInvalid, fmt.Errorf("finding the login of %s: the slot must be %q or %q", ref, slotA, slotB))
+	}
+	name := loginName(target, ref.Slot)
+	if !usable(name) || system(name, target.Server.Admin.Username) {
+		return "", fault.Permanent(fault.UsernameForbidden, fmt.Errorf("finding the login of %s: %q is a system user or no name of a role", ref, name))
+	}
+	return name, nil
+}
+
+// allowedLogin gives the login of ref's slot where the server object allows it now. What only reads, or takes away what
+// carries our mark, asks login: narrowing what is allowed must not keep an old login alive.
+func allowedLogin(target database.Target, ref credential.Ref) (string, error) {
+	if err := checkNames(target); err != nil {
+		return "", err
+	}
+	return login(target, ref)
+}
+
+// checkNames judges the names of the target by what the server object allows, and by what is never allowed.
+func checkNames(target database.Target) error {
+	for _, slot := range []string{slotA, slotB} {
+		if err := checkUsername(target, loginName(target, slot)); err != nil {
+			return err
+		}
+	}
+	if err := checkUsername(target, target.Username); err != nil {
+		return err
+	}
+	owner, server := target.Owner, target.Server
+	switch {
+	case !usable(owner) || system(owner, server.Admin.Username):
+		return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: system roles and the admin itself are never an owner: choose another role", owner))
+	case owner == loginName(target, slotA) || owner == loginName(target, slotB):
+		return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: a login of the credential cannot be its owner: choose another role", owner))
+	case !matchesAny(server.AllowedOwners, owner):
+		return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: allowedOwners of the server does not list it: choose another role, or add it there", owner))
+	}
+	return nil
+}
+
+func checkUsername(target database.Target, name string) error {
+	switch {
+	case !usable(name):
+		return fault.Permanent(fault.UsernameForbidden, fmt.Errorf("checking username %q: with its suffix it must have from 3 to %d bytes and no zero byte", name, maxIdentifier))
+	case system(name, target.Server.Admin.Username):
+		return fault.Permanent(fault.UsernameForbidden, fmt.Errorf("checking username %q: system users and the admin itself are never rotated: choose another name", name))
+	case !matchesAny(target.Server.AllowedUsernames, name):
+		return fault.Permanent(fault.UsernameForbidden,
+			fmt.Errorf("checking username %q: allowedUsernames of the server must match %q, %q and %q: choose another name, or add a pattern there", name,
+				target.Username, loginName(target, slotA), loginName(target, slotB)))
+	}
+	return nil
+}
+
+func usable(name string) bool {
+	return name != "" && len(name) <= maxIdentifier && !strings.ContainsRune(name, 0)
+}
+
+// system tells names that belong to PostgreSQL itself, and the admin's.
+func system(name, admin string) bool {
+	return name == "postgres" || strings.HasPrefix(name, "pg_") || name == admin
+}
+
+// matchesAny tells whether one of the patterns, in which * is any run of characters, matches the whole name.
+func matchesAny(patterns []string, name string) bool {
+	for _, pattern := range patterns {
+		if matches(pattern, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func matches(pattern, name string) bool {
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return pattern == name
+	}
+	first, last := parts[0], parts[len(parts)-1]
+	if len(name) < len(first)+len(last) || !strings.HasPrefix(name, first) || !strings.HasSuffix(name, last) {
+		return false
+	}
+	rest := name[len(first) : len(name)-len(last)]
+	for _, part := range parts[1 : len(parts)-1] {
+		_, after, found := strings.Cut(rest, part)
+		if !found {
+			return false
+		}
+		rest = after
+	}
+	return true
+}
+
+// applicationName is what pg_stat_activity shows of the admin's connections for one credential. What does not fit ends in
+// a hash, so that two credentials never share a name.
+func applicationName(ref credential.Ref) string {
+	return bounded("rekey " + ref.Namespace + "/" + ref.Name)
+}
+
+// verifyName is the application_name of the connections that try a login out.
+func verifyName(ref credential.Ref) string {
+	return bounded("rekey-verify " + ref.Namespace + "/" + ref.Name)
+}
+
+func bounded(name string) string {
+	if len(name) <= maxIdentifier {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return name[:maxIdentifier-17] + "~" + hex.EncodeToString(sum[:8])
+}
+
+// lockKey is the advisory lock of the logins of one username.
+func lockKey(username string) int64 {
+	sum := sha256.Sum256([]byte("rekey login " + username))
+	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // any 64 bits will do
+}
+
+// markText is the mark on the login of ref.
+func markText(ref credential.Ref) string { return fmt.Sprintf("rekey %s seq=%d", ref.Owner(), ref.Seq) }
+
+// retiredMarkText is the mark on the login after version ref was retired: it can never be staged again.
+func retiredMarkText(ref credential.Ref) string { return markText(ref) + " retired" }
+
+var markForm = regexp.MustCompile(`^rekey ([^\s]+) seq=([1-9][0-9]{0,17})( retired)?$`)
+
+// maxMark bounds a mark, in bytes: a UID, a namespace of 63, a name of 253, a number, and what is between.
+const maxMark = 512
+
+// maxMarkedSeq is the highest number that is believed. No rekey comes near it, and whoever can write a higher one would
+// otherwise leave no number to go on with.
+const maxMarkedSeq = 1 << 40
+
+// parseMark reads a comment as a mark. Any other comment is no mark, and a number that no version can have counts as none.
+func parseMark(comment string) (owner string, seq int64, retired bool) {
+	parts := markForm.FindStringSubmatch(comment)
+	if parts == nil || len(comment) > maxMark {
+		return "", 0, false
+	}
+	seq, err := strconv.ParseInt(parts[2], 10, 64)
+	if err != nil {
+		return "", 0, false
+	}
+	if seq > maxMarkedSeq {
+		return parts[1], 0, false
+	}
+	return parts[1], seq, parts[3] != ""
+}
+
+// ident quotes a name for a statement.
+func ident(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+// literal quotes a text for a statement. It is right because standard_conforming_strings is on and the encoding is UTF-8
+// on every connection of the admin; a text that is not UTF-8 is refused by the server.
+func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -1,0 +1,222 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/fault"
+)
+
+func TestForbiddenNetworksAreNotDialed(t *testing.T) {
+	cases := map[string]struct {
+		address  string
+		loopback bool
+		want     bool // whether it may be dialed
+	}{
+		"a private address":                             {"10.1.2.3", false, true},
+		"a public address":                              {"203.0.113.9", false, true},
+		"a unique local address":                        {"fd12:3456::1", false, true},
+		"loopback":                                      {"127.0.0.1", false, false},
+		"loopback, elsewhere in the network":            {"127.9.9.9", false, false},
+		"loopback of IPv6":                              {"::1", false, false},
+		"loopback, allowed":                             {"127.0.0.1", true, true},
+		"loopback inside IPv6":                          {"::ffff:127.0.0.1", false, false},
+		"link-local":                                    {"169.254.1.1", true, false},
+		"the metadata address":                          {"169.254.169.254", true, false},
+		"the metadata address inside IPv6":              {"::ffff:169.254.169.254", true, false},
+		"the metadata address behind NAT64":             {"64:ff9b::a9fe:a9fe", true, false},
+		"the metadata address behind 6to4":              {"2002:a9fe:a9fe::1", true, false},
+		"the metadata address, IPv4-compatible":         {"::169.254.169.254", true, false},
+		"a private address behind NAT64":                {"64:ff9b::a01:203", false, true},
+		"link-local of IPv6":                            {"fe80::1", true, false},
+		"link-local of IPv6 with a zone":                {"fe80::1%eth0", true, false},
+		"metadata of IPv6":                              {"fd00:ec2::254", true, false},
+		"metadata outside link-local":                   {"100.100.100.200", true, false},
+		"unspecified, which is loopback for the kernel": {"0.0.0.0", true, false},
+		"unspecified of IPv6":                           {"::", true, false},
+		"multicast":                                     {"224.0.0.1", true, false},
+		"multicast of IPv6":                             {"ff02::1", true, false},
+		"broadcast":                                     {"255.255.255.255", true, false},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			err := judge(netip.MustParseAddr(tc.address), tc.loopback)
+			if (err == nil) != tc.want {
+				t.Errorf("%s: got %v, want dialed: %t", tc.address, err, tc.want)
+			}
+		})
+	}
+}
+
+// listener counts who connects, and says nothing.
+func listener(t *testing.T) (port int, count func() int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(chan net.Conn, 100)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			seen <- conn
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		for len(seen) > 0 {
+			_ = (<-seen).Close()
+		}
+	})
+	return l.Addr().(*net.TCPAddr).Port, func() int { return len(seen) }
+}
+
+func TestTheResolversAnswerIsJudgedAndDialedAsItIs(t *testing.T) {
+	port, count := listener(t)
+	cases := map[string]struct {
+		host     string
+		answers  []string
+		loopback bool
+	}{
+		"a name that leads to loopback":            {"db.example.com", []string{"127.0.0.1"}, false},
+		"a name that leads to metadata":            {"db.example.com", []string{"169.254.169.254"}, true},
+		"one bad answer among good ones":           {"db.example.com", []string{"127.0.0.1", "169.254.169.254"}, true},
+		"an answer that is not an address":         {"db.example.com", []string{"localhost"}, true},
+		"an answer with a port of its own":         {"db.example.com", []string{"127.0.0.1:22"}, true},
+		"a socket in the file system as an answer": {"db.example.com", []string{"/var/run/postgresql"}, true},
+		"loopback, written as an address":          {"127.0.0.1", nil, false},
+		"loopback of IPv6, written as an address":  {"::1", nil, false},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			b := New(Options{Lookup: func(context.Context, string) ([]string, error) { return tc.answers, nil }})
+			_, err := b.Check(t.Context(), database.Server{Host: tc.host, Port: port, TLS: database.TLSDisable, AllowLoopback: tc.loopback, Admin: database.Admin{Username: "rotator"}})
+			wantFault(t, err, fault.ClassPermanent, fault.AddressForbidden, "use another address")
+		})
+	}
+	if count() != 0 {
+		t.Error("a forbidden address was dialed")
+	}
+}
+
+func TestANameThatDoesNotResolveIsNoAnswer(t *testing.T) {
+	b := New(Options{Lookup: func(_ context.Context, host string) ([]string, error) {
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}})
+	_, err := b.Check(t.Context(), database.Server{Host: "db.example.com", Port: 5432, TLS: database.TLSDisable})
+	wantFault(t, err, fault.ClassTransient, fault.ServerUnreachable, "db.example.com:5432", "DNS")
+}
+
+func TestAHostThatIsNoHostIsRefused(t *testing.T) {
+	for _, host := range []string{"", "/var/run/postgresql", "a,b", "a b", "user@host", `C:\socket`, "a\x00b"} {
+		_, err := testEngine().Open(t.Context(), database.Target{Server: database.Server{Host: host, Port: 5432, TLS: database.TLSDisable}})
+		wantFault(t, err, fault.ClassPermanent, fault.AddressForbidden)
+	}
+	for _, port := range []int{-1, 0, 65536} {
+		_, err := testEngine().Open(t.Context(), database.Target{Server: database.Server{Host: "db", Port: port, TLS: database.TLSDisable}})
+		wantFault(t, err, fault.ClassPermanent, fault.AddressForbidden)
+	}
+}
+
+func TestPatternsMatchWholeNames(t *testing.T) {
+	cases := map[string]struct {
+		pattern, name string
+		want          bool
+	}{
+		"the name itself":            {"orders", "orders", true},
+		"only a part":                {"orders", "orders_a", false},
+		"a star takes the rest":      {"orders_*", "orders_app_a", true},
+		"a star takes nothing too":   {"orders*", "orders", true},
+		"a star alone takes all":     {"*", "anything", true},
+		"stars around":               {"*app*", "my_app_a", true},
+		"order matters":              {"*b*a*", "ab", false},
+		"the ends do not overlap":    {"aba*aba", "ababa", false},
+		"the empty pattern":          {"", "x", false},
+		"no other character is wild": {"a.c?[x]", "abc", false},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := matches(tc.pattern, tc.name); got != tc.want {
+				t.Errorf("matches(%q, %q) = %t", tc.pattern, tc.name, got)
+			}
+		})
+	}
+}
+
+func TestNamesThatAreNeverServed(t *testing.T) {
+	base := database.Target{Username: "orders_app", Owner: "orders_owner", Server: database.Server{
+		Admin: database.Admin{Username: "rotator_a"}, AllowedUsernames: []string{"*"}, AllowedOwners: []string{"*"},
+	}}
+	cases := map[string]struct {
+		change func(*database.Target)
+		want   fault.Reason
+	}{
+		"all is well":                              {func(*database.Target) {}, ""},
+		"the superuser's name":                     {func(t *database.Target) { t.Username = "postgres" }, fault.UsernameForbidden},
+		"a system name":                            {func(t *database.Target) { t.Username = "pg_monitor" }, fault.UsernameForbidden},
+		"the admin is a login of ours":             {func(t *database.Target) { t.Username = "rotator" }, fault.UsernameForbidden},
+		"the admin itself":                         {func(t *database.Target) { t.Username = "rotator_a" }, fault.UsernameForbidden},
+		"too long":                                 {func(t *database.Target) { t.Username = strings.Repeat("x", 62) }, fault.UsernameForbidden},
+		"as long as may be":                        {func(t *database.Target) { t.Username = strings.Repeat("x", 61) }, ""},
+		"a zero byte":                              {func(t *database.Target) { t.Username = "a\x00b" }, fault.UsernameForbidden},
+		"the pattern does not match the logins":    {func(t *database.Target) { t.Server.AllowedUsernames = []string{"orders_app"} }, fault.UsernameForbidden},
+		"the pattern matches one login only":       {func(t *database.Target) { t.Server.AllowedUsernames = []string{"orders_app", "orders_app_a"} }, fault.UsernameForbidden},
+		"the pattern matches logins, not the base": {func(t *database.Target) { t.Server.AllowedUsernames = []string{"orders_app_*"} }, fault.UsernameForbidden},
+		"nothing is allowed":                       {func(t *database.Target) { t.Server.AllowedUsernames = nil }, fault.UsernameForbidden},
+		"no owner is allowed":                      {func(t *database.Target) { t.Server.AllowedOwners = nil }, fault.OwnerForbidden},
+		"another owner is allowed":                 {func(t *database.Target) { t.Server.AllowedOwners = []string{"billing_*"} }, fault.OwnerForbidden},
+		"the superuser as owner":                   {func(t *database.Target) { t.Owner = "postgres" }, fault.OwnerForbidden},
+		"a system role as owner":                   {func(t *database.Target) { t.Owner = "pg_write_server_files" }, fault.OwnerForbidden},
+		"the admin as owner":                       {func(t *database.Target) { t.Owner = "rotator_a" }, fault.OwnerForbidden},
+		"a login of the credential as owner":       {func(t *database.Target) { t.Owner = "orders_app_b" }, fault.OwnerForbidden},
+		"no owner":                                 {func(t *database.Target) { t.Owner = "" }, fault.OwnerForbidden},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			target := base
+			tc.change(&target)
+			_, err := allowedLogin(target, testRef(1, "a"))
+			if got := fault.ReasonOf(err, ""); got != tc.want {
+				t.Errorf("got %q (%v), want %q", got, err, tc.want)
+			}
+		})
+	}
+}
+
+func TestApplicationNamesFitAndDiffer(t *testing.T) {
+	seen := map[string]bool{}
+	for _, name := range []string{"orders", strings.Repeat("x", 100), strings.Repeat("x", 101), strings.Repeat("x", 100) + "y"} {
+		r := credential.Ref{Namespace: strings.Repeat("n", 40), Name: name}
+		for _, got := range []string{applicationName(r), verifyName(r)} {
+			if len(got) > maxIdentifier || seen[got] || !strings.HasPrefix(got, "rekey") {
+				t.Errorf("%q is too long, or not the only one", got)
+			}
+			seen[got] = true
+		}
+	}
+	if diff := cmp.Diff("rekey shop/orders", applicationName(testRef(1, "a"))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCommentsThatAreNoMarks(t *testing.T) {
+	for _, comment := range []string{"", "rekey", "rekey a/b/c", "rekey a/b/c seq=", "rekey a/b/c seq=0", "rekey a/b/c seq=-1", "rekey a/b/c seq=1 ", " rekey a/b/c seq=1",
+		"rekey a/b/c seq=01", "rekey a/b/c seq=99999999999999999999", "rekey a/b/c seq=1\n", "the app's login", "rekey " + strings.Repeat("x", 600) + " seq=1"} {
+		if owner, seq, _ := parseMark(comment); owner != "" || seq != 0 {
+			t.Errorf("%q was read as a mark of %q, %d", comment, owner, seq)
+		}
+	}
+}

@@ -1,0 +1,497 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+)
+
+// The server logs every statement, and every statement that fails, and keeps statistics of all of them.
+func TestThePasswordIsInNoLogAndNoStatistics(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		mustExec(t, l, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements", "SELECT pg_stat_statements_reset()")
+		s := open(t, l.target())
+		var passwords, verifiers []string
+		keep := func(m credential.Material) credential.Material {
+			passwords, verifiers = append(passwords, m.String(credential.KeyPassword)), append(verifiers, m.String(credential.KeyVerifier))
+			return m
+		}
+		first := keep(mustStage(t, s, testRef(1, "a")))
+		wantAnswer(t, s, testRef(1, "a"), first, credential.Accepted)
+		wantAnswer(t, s, testRef(1, "a"), keep(propose(t, s.target, "a")), credential.Rejected)
+		// An ALTER ROLE that fails on the server: the admin may not alter logins any more.
+		mustExec(t, l, "ALTER ROLE rotator NOCREATEROLE")
+		_, err := s.Stage(t.Context(), testRef(3, "a"), keep(propose(t, s.target, "a")))
+		mustExec(t, l, "ALTER ROLE rotator CREATEROLE")
+		wantFault(t, err, fault.ClassPermanent, fault.PrivilegeMissing)
+		if err := s.Retire(t.Context(), testRef(1, "a")); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := l.Connect(t.Context(), "postgres")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hangUp(context.Background(), conn)
+		var statistics string
+		if err := conn.QueryRow(t.Context(), "SELECT string_agg(query, E'\\n') FROM pg_stat_statements").Scan(&statistics); err != nil {
+			t.Fatal(err)
+		}
+		seen := l.LogText() + statistics
+		for _, password := range append(passwords, testAdminPassword) {
+			if strings.Contains(seen, password) {
+				t.Error("a password is in the log or the statistics")
+			}
+		}
+		// This server lets us not quieten its log, so that the verifiers are there: the search sees what there is to see.
+		if !strings.Contains(l.LogText(), verifiers[0]) || !strings.Contains(l.LogText(), "STATEMENT:  ALTER ROLE") {
+			t.Error("the log holds no statements: the search proves nothing")
+		}
+	})
+}
+
+func TestTheLogIsQuietWhereTheServerLetsUs(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		grant := "SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement, pg_stat_statements.track_utility"
+		mustExec(t, l, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+		mustExec(t, l, "GRANT "+grant+" TO rotator")
+		defer mustExec(t, l, "REVOKE "+grant+" FROM rotator")
+		s := open(t, l.target())
+		got := mustStage(t, s, testRef(1, "a"))
+		if strings.Contains(l.LogText(), got.String(credential.KeyVerifier)) {
+			t.Error("the verifier is in the log")
+		}
+		conn, err := l.Connect(t.Context(), "postgres")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close(t.Context()) }()
+		var statistics string
+		if err := conn.QueryRow(t.Context(), "SELECT string_agg(query, E'\\n') FROM pg_stat_statements").Scan(&statistics); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(statistics, got.String(credential.KeyVerifier)) {
+			t.Error("the verifier is in pg_stat_statements")
+		}
+	})
+}
+
+// Besides whole statements, a server may log samples: of statements, which is decided when one ends, or of transactions, which is
+// decided when one begins. The note stands as long as the server may.
+func TestSamplesForTheLogHoldNoVerifier(t *testing.T) {
+	sampled := "SET ON PARAMETER log_min_duration_sample, log_transaction_sample_rate"
+	whole := "SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement"
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		for _, setting := range []string{"log_transaction_sample_rate = 1", "log_min_duration_sample = 0"} {
+			mustExec(t, l, "GRANT "+whole+" TO rotator", "ALTER ROLE rotator SET "+setting, "ALTER ROLE rotator SET log_statement_sample_rate = 1")
+			for _, granted := range []bool{false, true} {
+				if granted {
+					mustExec(t, l, "GRANT "+sampled+" TO rotator")
+				}
+				report, err := testEngine().Check(t.Context(), l.server())
+				if noted := strings.Contains(strings.Join(report.Notes, " "), "may log SCRAM verifiers"); err != nil || noted == granted {
+					t.Errorf("%s, granted %t: noted %t, %v", setting, granted, noted, err)
+				}
+				got := mustStage(t, open(t, l.target()), testRef(1, "a"))
+				if logged := strings.Contains(l.LogText(), got.String(credential.KeyVerifier)); logged == granted {
+					t.Errorf("%s, granted %t: the verifier is in the log: %t", setting, granted, logged)
+				}
+			}
+			mustExec(t, l, "REVOKE "+whole+" FROM rotator", "REVOKE "+sampled+" FROM rotator", "ALTER ROLE rotator RESET ALL")
+		}
+	})
+}
+
+// S7: what an owner of a schema plants there must not run with the rights of the admin, nor lie to Verify.
+func TestPlantedFunctionsAndOperatorsAreNotUsed(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		plant := func(database string) {
+			t.Helper()
+			err := l.Exec(t.Context(), database,
+				"CREATE SCHEMA IF NOT EXISTS evil", "CREATE TABLE IF NOT EXISTS evil.trap (who text)", "GRANT ALL ON SCHEMA evil TO PUBLIC", "GRANT ALL ON evil.trap TO PUBLIC",
+				"CREATE OR REPLACE FUNCTION evil.bite() RETURNS bool LANGUAGE sql AS $$ INSERT INTO evil.trap VALUES (session_user); SELECT false $$",
+				"CREATE OR REPLACE FUNCTION evil.pg_advisory_xact_lock(bigint) RETURNS void LANGUAGE sql AS $$ SELECT evil.bite() $$",
+				"CREATE OR REPLACE FUNCTION evil.count(text) RETURNS bigint LANGUAGE sql AS $$ SELECT 0::bigint FROM evil.bite() $$",
+				"CREATE OR REPLACE FUNCTION evil.eq(name, text) RETURNS bool LANGUAGE sql AS $$ SELECT evil.bite() $$",
+				"CREATE OR REPLACE FUNCTION evil.eq2(name, name) RETURNS bool LANGUAGE sql AS $$ SELECT evil.bite() $$",
+				"CREATE OR REPLACE FUNCTION evil.eq3(oid, oid) RETURNS bool LANGUAGE sql AS $$ SELECT evil.bite() $$",
+				"DO $$ BEGIN CREATE OPERATOR evil.= (LEFTARG = name, RIGHTARG = text, FUNCTION = evil.eq); EXCEPTION WHEN duplicate_function THEN NULL; END $$",
+				"DO $$ BEGIN CREATE OPERATOR evil.= (LEFTARG = name, RIGHTARG = name, FUNCTION = evil.eq2); EXCEPTION WHEN duplicate_function THEN NULL; END $$",
+				"DO $$ BEGIN CREATE OPERATOR evil.= (LEFTARG = oid, RIGHTARG = oid, FUNCTION = evil.eq3); EXCEPTION WHEN duplicate_function THEN NULL; END $$",
+				"CREATE OR REPLACE VIEW evil.pg_roles AS SELECT * FROM pg_catalog.pg_roles WHERE false",
+				"CREATE OR REPLACE VIEW evil.pg_stat_activity AS SELECT * FROM pg_catalog.pg_stat_activity WHERE false",
+				"ALTER DATABASE "+database+" SET search_path = evil, pg_catalog")
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		plant("postgres")
+		plant(testDatabase)
+		mustExec(t, l, "ALTER ROLE rotator SET search_path = evil, pg_catalog")
+		defer mustExec(t, l, "ALTER ROLE rotator RESET search_path", "ALTER DATABASE postgres RESET search_path", "ALTER DATABASE orders RESET search_path")
+		s := open(t, l.target())
+		if err := s.Preflight(t.Context(), testRef(1, "a")); err != nil {
+			t.Error(err)
+		}
+		got := mustStage(t, s, testRef(1, "a"))
+		wantAnswer(t, s, testRef(1, "a"), got, credential.Accepted)
+		if _, err := s.Sessions(t.Context(), testRef(1, "a")); err != nil {
+			t.Error(err)
+		}
+		if err := s.Retire(t.Context(), testRef(1, "a")); err != nil {
+			t.Error(err)
+		}
+		wantAnswer(t, s, testRef(1, "a"), got, credential.Rejected)
+		if err := s.Remove(t.Context(), testRef(1, "a")); err != nil {
+			t.Error(err)
+		}
+		for _, database := range []string{"postgres", testDatabase} {
+			err := l.Exec(t.Context(), database, "SET search_path = pg_catalog", "DO $$ BEGIN ASSERT (SELECT count(*) FROM evil.trap) = 0; END $$")
+			if err != nil {
+				t.Errorf("the trap in %s was sprung: %v", database, err)
+			}
+		}
+	})
+}
+
+// S8: names are names, whatever they hold.
+func TestNamesAreQuoted(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		for i, name := range []string{`a"b`, `a'b`, `a\b`, `a b`, `a;DROP ROLE orders_owner;--`, `"; DROP ROLE orders_owner; --`, `a$$b`, `日本`, "a\nb", `%s%d`, `A`, `user`, `a.b`, `E'\''`} {
+			t.Run(name, func(t *testing.T) {
+				target := l.target()
+				target.Username = fmt.Sprintf("%s%d", name, i)
+				target.Owner = target.Username + "_owner"
+				target.Server.AllowedUsernames, target.Server.AllowedOwners = []string{"*"}, []string{"*"}
+				mustExec(t, l, "CREATE ROLE "+ident(target.Owner))
+				defer func() {
+					mustExec(t, l, "DROP ROLE IF EXISTS "+ident(loginName(target, slotA)), "DROP ROLE "+ident(target.Owner))
+				}()
+				if l.Version >= 16 {
+					mustExec(t, l, "GRANT "+ident(target.Owner)+" TO rotator WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
+				}
+				s := open(t, target)
+				r := testRef(1, "a")
+				r.Name, r.Namespace = "it's \\ \"quoted\"; --", "é"
+				if err := s.Preflight(t.Context(), r); err != nil {
+					t.Fatal(err)
+				}
+				got := mustStage(t, s, r)
+				wantAnswer(t, s, r, got, credential.Accepted)
+				if err := s.Retire(t.Context(), r); fault.ReasonOf(err, "") != fault.Fenced {
+					t.Errorf("a mark with spaces in it is no mark: got %v", err)
+				}
+				if err := s.Retire(t.Context(), testRef(1, "a")); fault.ReasonOf(err, "") != fault.Fenced {
+					t.Errorf("got %v, want Fenced", err)
+				}
+				good := testRef(1, "b")
+				kept := mustStage(t, s, good)
+				wantAnswer(t, s, good, kept, credential.Accepted)
+				if err := s.Remove(t.Context(), good); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		mustExec(t, l, "DO $$ BEGIN ASSERT EXISTS (SELECT FROM pg_roles WHERE rolname = 'orders_owner'); END $$")
+	})
+}
+
+func TestWhatALoginOwnsGoesToTheOwner(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		target := l.target()
+		s := open(t, target)
+		r := testRef(1, "a")
+		got := mustStage(t, s, r)
+		login := loginName(target, "a")
+		conn, err := l.client(t.Context(), testDatabase, login, got.String(credential.KeyPassword), "app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hangUp(context.Background(), conn)
+		if _, err := conn.Exec(t.Context(), "CREATE SCHEMA "+login); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Exec(t.Context(), testDatabase, "GRANT CREATE ON SCHEMA "+login+" TO "+login, "CREATE TABLE "+login+".escaped (n int)", "ALTER TABLE "+login+".escaped OWNER TO "+login,
+			"SET ROLE orders_owner", "CREATE TABLE "+login+".granted (n int)", "GRANT SELECT ON "+login+".granted TO "+login); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Remove(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if marker, err := s.Marker(t.Context(), r); err != nil || marker.Exists {
+			t.Errorf("the login is there: %v, %v", marker, err)
+		}
+		err = l.Exec(t.Context(), testDatabase, "DO $$ BEGIN ASSERT (SELECT tableowner FROM pg_tables WHERE tablename = 'escaped' AND schemaname = '"+login+"') = 'orders_owner'; END $$",
+			"DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles o ON o.oid = m.roleid JOIN pg_roles a ON a.oid = m.member WHERE o.rolname = 'orders_owner' AND a.rolname = 'rotator' AND m.grantor = a.oid); END $$")
+		if err != nil {
+			t.Error(err)
+		}
+		if err := conn.Ping(t.Context()); err != nil {
+			t.Errorf("the session was ended: %v", err)
+		}
+	})
+}
+
+// A right that a superuser gave to the login itself is beyond the admin.
+func TestWhatTheAdminMayNotTakeAwayIsNamed(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		s := open(t, l.target())
+		r := testRef(1, "a")
+		got := mustStage(t, s, r)
+		login := loginName(s.target, "a")
+		if err := l.Exec(t.Context(), testDatabase, "CREATE TABLE public."+login+" (n int)", "GRANT SELECT ON public."+login+" TO "+login); err != nil {
+			t.Fatal(err)
+		}
+		wantFault(t, s.Remove(t.Context(), r), fault.ClassPermanent, fault.PrivilegeMissing, `database "orders"`, `DROP OWNED BY "`+login+`"`)
+		wantAnswer(t, s, r, got, credential.Accepted)
+		if err := l.Exec(t.Context(), testDatabase, "REASSIGN OWNED BY "+login+" TO orders_owner", "DROP OWNED BY "+login); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Remove(t.Context(), r); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestObjectsInAnotherDatabaseAreNamed(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		target := l.target()
+		s := open(t, target)
+		r := testRef(1, "a")
+		got := mustStage(t, s, r)
+		login := loginName(target, "a")
+		mustExec(t, l, "CREATE TABLE "+login+" (n int)", "ALTER TABLE "+login+" OWNER TO "+login)
+		wantFault(t, s.Remove(t.Context(), r), fault.ClassPermanent, fault.BackendFailed, `1 in database "postgres"`, `REASSIGN OWNED BY "`+login+`" TO "orders_owner"`, `DROP OWNED BY "`+login+`"`)
+		wantAnswer(t, s, r, got, credential.Accepted)
+		mustExec(t, l, "REASSIGN OWNED BY "+login+" TO orders_owner", "DROP OWNED BY "+login)
+		if err := s.Remove(t.Context(), r); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Both logins act as the owner: what the one makes, the other may change and drop, and the owner's rights are enough.
+func TestBothLoginsAreOneOwner(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		target := l.target()
+		s := open(t, target)
+		table := target.Username
+		for i, slot := range []string{"a", "b"} {
+			got := mustStage(t, s, testRef(int64(i+1), slot))
+			conn, err := l.client(t.Context(), testDatabase, got.String(credential.KeyUsername), got.String(credential.KeyPassword), "app")
+			if err != nil {
+				t.Fatal(err)
+			}
+			statement := "CREATE SCHEMA " + table + " CREATE TABLE made (n int)"
+			if slot == "b" {
+				statement = "ALTER TABLE " + table + ".made ADD COLUMN m int; DROP TABLE " + table + ".made; DROP SCHEMA " + table
+			}
+			if _, err := conn.Exec(t.Context(), statement, pgx.QueryExecModeSimpleProtocol); err != nil {
+				t.Error(err)
+			}
+			hangUp(context.Background(), conn)
+		}
+	})
+}
+
+func TestSettingsOfTheAdminDoNotBreakTheFence(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		mustExec(t, l, "ALTER ROLE rotator SET default_transaction_isolation = 'serializable'", "ALTER ROLE rotator SET standard_conforming_strings = off", "ALTER ROLE rotator SET client_encoding = 'LATIN1'",
+			"ALTER ROLE rotator SET statement_timeout = '1ms'", "ALTER ROLE rotator SET lock_timeout = '1ms'")
+		defer mustExec(t, l, "ALTER ROLE rotator RESET ALL")
+		target := l.target()
+		older, newer := open(t, target), open(t, target)
+		for round := range int64(5) {
+			first, second := propose(t, target, "a"), propose(t, target, "a")
+			var wait sync.WaitGroup
+			var lost, won error
+			wait.Go(func() { _, lost = older.Stage(t.Context(), testRef(2*round+1, "a"), first) })
+			wait.Go(func() { _, won = newer.Stage(t.Context(), testRef(2*round+2, "a"), second) })
+			wait.Wait()
+			if won != nil || lost != nil && fault.ReasonOf(lost, "") != fault.Fenced {
+				t.Fatalf("newer: %v; older: %v", won, lost)
+			}
+			wantAnswer(t, newer, testRef(2*round+2, "a"), second, credential.Accepted)
+		}
+	})
+}
+
+// Somebody else alters the same login all the time and takes no lock of ours: the transaction is done again.
+func TestADisturbedTransactionIsDoneAgain(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		s := open(t, l.target())
+		mustStage(t, s, testRef(1, "a"))
+		stop := make(chan struct{})
+		var wait sync.WaitGroup
+		wait.Go(func() {
+			conn, err := l.Connect(t.Context(), "postgres")
+			if err != nil {
+				return
+			}
+			defer hangUp(context.Background(), conn)
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+					_, _ = conn.Exec(t.Context(), fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT %d", ident(loginName(s.target, "a")), 50+n%2))
+				}
+			}
+		})
+		for seq := range int64(8) {
+			_, err := s.Stage(t.Context(), testRef(seq+1, "a"), propose(t, s.target, "a"))
+			if err != nil && fault.Classify(err) != fault.ClassTransient {
+				t.Errorf("got %v, want success or a transient error", err)
+			}
+		}
+		close(stop)
+		wait.Wait()
+		got := mustStage(t, s, testRef(99, "a"))
+		wantAnswer(t, s, testRef(99, "a"), got, credential.Accepted)
+	})
+}
+
+func TestStageHealsWhatAnAdministratorDidToTheLogin(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		s := open(t, l.target())
+		r := testRef(1, "a")
+		got := mustStage(t, s, r)
+		login := ident(loginName(s.target, "a"))
+		for name, statement := range map[string]string{
+			"expired":          "ALTER ROLE " + login + " VALID UNTIL '2020-01-01'",
+			"closed":           "ALTER ROLE " + login + " NOLOGIN",
+			"another password": "ALTER ROLE " + login + " PASSWORD 'another-0123456789'",
+			"another role":     "ALTER ROLE " + login + " RESET role",
+			"not a member":     "REVOKE orders_owner FROM " + login + map[bool]string{true: " GRANTED BY rotator"}[l.Version >= 16],
+			"no password":      "ALTER ROLE " + login + " PASSWORD NULL",
+		} {
+			t.Run(name, func(t *testing.T) {
+				mustExec(t, l, statement)
+				if answer, _ := s.Verify(t.Context(), r, got); answer == credential.Accepted {
+					t.Fatal("the login works all the same")
+				}
+				if _, err := s.Stage(t.Context(), r, got); err != nil {
+					t.Fatal(err)
+				}
+				wantAnswer(t, s, r, got, credential.Accepted)
+			})
+		}
+	})
+}
+
+func TestRetireLeavesNoPasswordBehind(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		s := open(t, l.target())
+		mustStage(t, s, testRef(1, "a"))
+		if err := s.Retire(t.Context(), testRef(1, "a")); err != nil {
+			t.Fatal(err)
+		}
+		mustExec(t, l, "DO $$ BEGIN ASSERT (SELECT rolpassword IS NULL AND NOT rolcanlogin FROM pg_authid WHERE rolname = '"+loginName(s.target, "a")+"'); END $$")
+		// Also where the server asks nobody for a password, a closed login is refused, and Retire can tell.
+		if err := l.SetHBA(t.Context(), "host all rotator all scram-sha-256", trustAll); err != nil {
+			t.Fatal(err)
+		}
+		err := s.Retire(t.Context(), testRef(1, "a"))
+		if hba := l.SetHBA(t.Context()); err != nil || hba != nil {
+			t.Error(err, hba)
+		}
+	})
+}
+
+func TestSessionsShowAddressesAndTimesToWhomMaySeeThem(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		s := open(t, l.target())
+		r := testRef(1, "a")
+		got := mustStage(t, s, r)
+		for _, name := range []string{"one", "two", "three", "four", "five", "six", ""} {
+			conn, err := l.client(t.Context(), testDatabase, got.String(credential.KeyUsername), got.String(credential.KeyPassword), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer hangUp(context.Background(), conn)
+		}
+		before, err := s.Sessions(t.Context(), r)
+		if err != nil || before.Count != 7 || !before.Oldest.IsZero() {
+			t.Errorf("without the privilege: %+v, %v", before, err)
+		}
+		mustExec(t, l, "GRANT pg_read_all_stats TO rotator", "ALTER ROLE rotator SET DateStyle = 'German'")
+		defer mustExec(t, l, "REVOKE pg_read_all_stats FROM rotator", "ALTER ROLE rotator RESET DateStyle")
+		after, err := open(t, s.target).Sessions(t.Context(), r)
+		if err != nil || after.Count != 7 || after.Oldest.IsZero() {
+			t.Errorf("with the privilege: %+v, %v", after, err)
+		}
+		if diff := cmp.Diff([]string{"127.0.0.1", "five", "four", "one", "six"}, after.Clients); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestASessionOutlivesItsConnection(t *testing.T) {
+	l := labOf(t, 15)
+	s := open(t, l.target())
+	r := testRef(1, "a")
+	got := mustStage(t, s, r)
+	mustExec(t, l, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'rotator'")
+	if _, err := s.Marker(t.Context(), r); err != nil {
+		t.Errorf("after the server ended the connection: %v", err)
+	}
+	if err := l.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Marker(t.Context(), r); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+	s.Close()
+	wantAnswer(t, s, r, got, credential.Accepted)
+	s.Close()
+	until(t, "every connection of ours to end", func() bool {
+		return l.Exec(t.Context(), "postgres", "DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'rekey%'); END $$") == nil
+	})
+}
+
+// A whole life, with a commit that waits in between: the marker and the lock are per server, not per database.
+func TestTwoDatabasesOfOneServerShareTheLock(t *testing.T) {
+	onEvery(t, func(t *testing.T, l *lab) {
+		t.Helper()
+		target := l.target()
+		elsewhere := target
+		elsewhere.Database = "template1"
+		one, two := open(t, target), open(t, elsewhere)
+		var wait sync.WaitGroup
+		errs := make([]error, 2)
+		for i, s := range []*session{one, two} {
+			material := propose(t, target, "a")
+			wait.Go(func() { _, errs[i] = s.Stage(t.Context(), testRef(1, "a"), material) })
+		}
+		wait.Wait()
+		for _, err := range errs {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
