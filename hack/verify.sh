@@ -37,11 +37,11 @@ generated() {
   if [ -n "${CI:-}" ]; then git --no-pager diff --exit-code; fi
 }
 
-licences() {
+licenses() {
   local file missing=0
   while read -r file; do
     head -n 4 "$file" | grep -q 'Copyright The rekey Authors\.' && head -n 5 "$file" | grep -q 'SPDX-License-Identifier: Apache-2\.0' && continue
-    echo "no licence header: $file"
+    echo "no license header: $file"
     missing=1
   done < <(files '*.go' '*.sh' Makefile .ci/run Dockerfile '.golangci*.yml' 'config/**/*.yaml' | grep -vE '^config/crd/bases/|zz_generated|/testdata/')
   return "$missing"
@@ -83,10 +83,11 @@ lint_configuration() { golangci-lint config verify --config .golangci.yml && gol
 alerts() { promtool check rules --lint=all --lint-fatal config/prometheus/rules.yaml && promtool test rules config/prometheus/rules_test.yaml; }
 
 check "generated files" generated
-check "licence headers" licences
+check "license headers" licenses
 check "tidy modules" tidy
 check "lengths of files" lengths
 check "scripts" scripts
+check "words" go run ./hack/words
 check "lint configuration" lint_configuration
 check "alert rules" alerts
 check "reasons, runbooks and links" go test ./test/docs
