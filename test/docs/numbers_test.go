@@ -25,13 +25,13 @@ import (
 // several, each has its constant, which is written folder.name.
 var held = map[string]map[string][]string{
 	"docs/identity.md": {
-		"not more often than every #":                                  {"controllers.issueFloor"},
-		"is seen within # at first, and within # once it has lasted":   {"controllers.lookAgainBroken", "controllers.lookAgainHealthy"},
-		"Never sooner than # of its lifetime after it was issued":      {"internal/rotation.leastShare as a part"},
-		"and never sooner than #**":                                    {"internal/rotation.leastLife"},
-		"is valid from # before it was issued":                         {"internal/material.Backdate"},
-		"the [RotationPolicy](rotationpolicy.md), # and # without one": {"controllers.defaultWarnBefore", "controllers.defaultAlarmBefore"},
-		"never more than # of the time between renewal and end":        {"internal/rotation.warnShare"},
+		"not more often than every #": {"controllers.issueFloor"},
+		"is noticed within # at first, and within # once the conflict has lasted": {"controllers.lookAgainBroken", "controllers.lookAgainHealthy"},
+		"Never sooner than # of its lifetime after it was issued":                 {"internal/rotation.leastShare as a part"},
+		"and never sooner than #**":                                               {"internal/rotation.leastLife"},
+		"is valid from # before it was issued":                                    {"internal/material.Backdate"},
+		"the [RotationPolicy](rotationpolicy.md), # and # without one":            {"controllers.defaultWarnBefore", "controllers.defaultAlarmBefore"},
+		"never more than # of the time between renewal and expiry":                {"internal/rotation.warnShare"},
 	},
 	"docs/databasecredential.md": {
 		"is seen within # at first, and within # once it has lasted":               {"controllers.lookAgainBroken", "controllers.lookAgainHealthy"},
@@ -53,11 +53,11 @@ var held = map[string]map[string][]string{
 		"With less than # left nothing is signed": {"internal/issuer/ca.minimumLeft"},
 	},
 	"docs/rotationpolicy.md": {
-		"| `overlap.minimum` | # |":                                                 {"controllers.defaultOverlap"},
-		"| `warnBefore` | # |":                                                      {"controllers.defaultWarnBefore"},
-		"| `alarmBefore` | # |":                                                     {"controllers.defaultAlarmBefore"},
-		"`warnBefore` counts for no more than # of the time":                        {"internal/rotation.warnShare"},
-		"but to no less than # of that time":                                        {"internal/rotation.alarmShare as a part"},
+		"| `overlap.minimum` | # |":               {"controllers.defaultOverlap"},
+		"| `warnBefore` | # |":                    {"controllers.defaultWarnBefore"},
+		"| `alarmBefore` | # |":                   {"controllers.defaultAlarmBefore"},
+		"`warnBefore` is capped at # of the time": {"internal/rotation.warnShare"},
+		"but to no less than # of that time":      {"internal/rotation.alarmShare as a part"},
 		"plus # of the time from the last rotation to it, at least # and at most #": {"internal/rotation.overdueShare as a part", "internal/rotation.leastOverdue", "internal/rotation.mostOverdue"},
 		"never sooner than # of its lifetime, or #, after it was issued":            {"internal/rotation.leastShare as a part", "internal/rotation.leastLife"},
 	},
