@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// matrix is what the crash matrix found: every life, every step of it, every fault of that step, and what became of it.
+// matrix holds the results of the crash matrix: every life, each of its steps, every fault of that step, and the outcome.
 type matrix struct {
 	Lives []life `json:"lives"`
 }
@@ -30,27 +30,27 @@ type step struct {
 	Faults map[string]string `json:"faults"`
 }
 
-// settled is the outcome of a fault after which the life went on to its end, and every invariant held.
+// settled is the outcome of a fault after which the life completed and every invariant held.
 const settled = "settled"
 
 // faults are the columns, in the order in which they are explained.
 var faults = []struct{ name, meaning string }{
 	{"before", "it fails before it takes effect"},
-	{"after", "it takes effect, and fails all the same"},
+	{"after", "it takes effect, and fails anyway"},
 	{"lost", "it takes effect, and no answer comes until the deadline"},
-	{"conflict", "it is refused with a conflict (409), a create also because the object exists already"},
+	{"conflict", "it is refused with a conflict (409), a create also because the object already exists"},
 	{"timeout", "it has no effect, and no answer comes until the deadline"},
 }
 
-// fates says what a cell stands for.
+// fates explains a cell.
 const fates = `
-A ✓ stands for one life or more. In one the process is started again after the pass of the fault, and remembers nothing; after
-every effect that changes something, in another it dies on the spot, so that nothing that it does afterwards has an effect; and
-in a sample of them it lives on with what it remembers.
+A ✓ stands for one life or more. In the first, the process restarts after the reconcile with the fault and remembers nothing. For
+every effect that changes something there is a second one, in which the process dies on the spot, so nothing that it does afterwards
+has an effect. In a sample there is a third one, in which the process lives on and keeps its memory.
 `
 
-// readMatrix reads what the test wrote. A matrix that is missing, empty or of another shape is an error: the page does not
-// leave out what it promises.
+// readMatrix reads the file that the test wrote. A matrix that is missing, empty or of another shape is an error: the page
+// must not omit what it promises.
 func readMatrix(file string) (matrix, error) {
 	var out matrix
 	text, err := os.ReadFile(file)
@@ -80,7 +80,7 @@ func readMatrix(file string) (matrix, error) {
 	return out, nil
 }
 
-// write puts the matrix on the page: a line for each life, then a line for each step.
+// write appends the matrix to the page: a line for each life, then a line for each step.
 func (m matrix) write(out *strings.Builder) {
 	out.WriteString("| fault | meaning |\n|---|---|\n")
 	for _, fault := range faults {
@@ -120,7 +120,7 @@ func (l life) count() (tried, fine int) {
 	return tried, fine
 }
 
-// outcome is a cell: a tick where all was well, nothing where the fault cannot happen, else what was said.
+// outcome returns a cell: a tick if every invariant held, a dot if the fault cannot happen, otherwise the failure.
 func outcome(text string) string {
 	switch text {
 	case settled:

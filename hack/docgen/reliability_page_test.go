@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/rekey/rekey/test/reliability"
 )
@@ -15,7 +16,7 @@ import (
 const smallMatrix = `{"lives": [{"kind": "DatabaseCredential", "life": "first issue", "steps": [
 	{"n": 1, "step": "create Secret/ledger", "faults": {"before": "settled", "lost": "stuck"}}]}]}`
 
-// place writes rows for every class but the one left out, and a matrix if it has a text.
+// place writes rows for every class except the one left out, and a matrix unless it is empty.
 func place(t *testing.T, matrix, without string) (rows, file string) {
 	t.Helper()
 	rows = t.TempDir()
@@ -41,7 +42,7 @@ func place(t *testing.T, matrix, without string) (rows, file string) {
 	return rows, file
 }
 
-func TestThePageHasEveryClassItsTestsAndBreaksAndTheMatrix(t *testing.T) {
+func TestThePageHasEveryClassWithTestsAndBreaksAndTheMatrix(t *testing.T) {
 	rows, matrix := place(t, smallMatrix, "")
 	seen := map[string]reliability.Result{"R2": {Tests: &reliability.Seen{Date: "2026-05-01", Commit: "ab1dd73", Good: 6, Of: 7}}}
 	got, err := reliabilityPage(rows, matrix, seen)
@@ -49,7 +50,7 @@ func TestThePageHasEveryClassItsTestsAndBreaksAndTheMatrix(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"| R1 | It stops | No test of the program: there is none. | | |",
+		"| R1 | It stops | No test can show it: there is none. | | |",
 		`| [R2](#r2) | A \| b | It is not. | ` + "`make try CLASS=R2` | `make mutate CLASS=R2` |",
 		"| `./test/e2e` `TestItBeats` | It beats | e2e |",
 		"A \\| b. It is not.\n\nSeen 2026-05-01 at ab1dd73: 6 of 7 tests passed.\n\n| test |",
@@ -64,17 +65,17 @@ func TestThePageHasEveryClassItsTestsAndBreaksAndTheMatrix(t *testing.T) {
 	}
 }
 
-func TestThePageIsNotWrittenWithoutWhatItPromises(t *testing.T) {
+func TestAnIncompletePageIsNotWritten(t *testing.T) {
 	cases := map[string]struct {
 		matrix  string
 		without string
 		want    string
 	}{
-		"a class is missing":            {matrix: smallMatrix, without: "S3", want: "no rows for S3"},
-		"the matrix is missing":         {matrix: "", want: "does not exist"},
-		"the matrix is empty":           {matrix: `{"lives": []}`, want: "holds no lives"},
-		"the matrix has another shape":  {matrix: `{"kinds": []}`, want: "unknown field"},
-		"a fault that nobody explained": {matrix: strings.ReplaceAll(smallMatrix, `"lost"`, `"late"`), want: `fault "late"`},
+		"a class is missing":           {matrix: smallMatrix, without: "S3", want: "no rows for S3"},
+		"the matrix is missing":        {matrix: "", want: "does not exist"},
+		"the matrix is empty":          {matrix: `{"lives": []}`, want: "holds no lives"},
+		"the matrix has another shape": {matrix: `{"kinds": []}`, want: "unknown field"},
+		"an unexplained fault":         {matrix: strings.ReplaceAll(smallMatrix, `"lost"`, `"late"`), want: `fault "late"`},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -84,5 +85,19 @@ func TestThePageIsNotWrittenWithoutWhatItPromises(t *testing.T) {
 				t.Errorf("got %v, want an error with %q", err, tc.want)
 			}
 		})
+	}
+}
+
+func TestWrapKeepsEveryWordAndTheWidth(t *testing.T) {
+	long := strings.Repeat("a", lineWidth+1)
+	text := strings.Repeat("żółw and more ", 40) + long + " end"
+	got := wrap(text)
+	if strings.Join(strings.Fields(got), " ") != text {
+		t.Errorf("wrap changed the words: %s", got)
+	}
+	for line := range strings.SplitSeq(got, "\n") {
+		if utf8.RuneCountInString(line) > lineWidth && line != long {
+			t.Errorf("a line has more than %d characters: %s", lineWidth, line)
+		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"strings"
 )
 
-// Missing are the classes that have no row.
+// Missing returns the classes without a row.
 func Missing(rows []Row) []string {
 	var out []string
 	for _, class := range Classes() {
@@ -28,8 +28,8 @@ func Missing(rows []Row) []string {
 	return out
 }
 
-// Check says what is wrong with a row: a word that is missing, a test that does not exist, a break that does not fit the
-// source any more. Root is the folder of the repository.
+// Check returns what is wrong with a row: a missing field, a test that does not exist, a break that no longer matches the
+// source. Root is the folder of the repository.
 func Check(root string, row Row) []error {
 	var problems []error
 	complain := func(format string, args ...any) {
@@ -40,65 +40,65 @@ func Check(root string, row Row) []error {
 	}
 	switch {
 	case row.Absent != "" && (len(row.Tests) > 0 || len(row.Breaks) > 0 || row.NoBreak != ""):
-		complain("a class that is absent has neither tests nor breaks")
+		complain("an absent class has neither tests nor breaks")
 	case row.Absent != "":
 	case row.Guard == "":
 		complain("it has no guard: how rekey prevents it")
 	case len(row.Tests) == 0:
-		complain("it has no tests; where it applies to nothing that exists, absent says why")
+		complain("it has no tests; if it applies to nothing that exists, explain in absent")
 	case len(row.Breaks) == 0 && row.NoBreak == "":
-		complain("it has no break; where none is possible, nobreak says why")
+		complain("it has no break; if none is possible, explain in nobreak")
 	case len(row.Breaks) > 0 && row.NoBreak != "":
-		complain("it has breaks, and nobreak says that there are none")
+		complain("it has both breaks and nobreak")
 	}
 	for _, test := range row.Tests {
 		if test.Shows == "" {
-			complain("test %s in %s does not say what it shows", test.Run, test.Package)
+			complain("test %s in %s has no shows", test.Run, test.Package)
 		}
 		if err := exists(root, test); err != nil {
 			complain("%w", err)
 		}
 	}
-	for number, one := range row.Breaks {
-		if one.Name == "" {
+	for number, mistake := range row.Breaks {
+		if mistake.Name == "" {
 			complain("break %d has no name", number+1)
 		}
-		if slices.ContainsFunc(row.Breaks[:number], func(b Break) bool { return b.Name == one.Name }) {
-			complain("two breaks are called %q", one.Name)
+		if slices.ContainsFunc(row.Breaks[:number], func(b Break) bool { return b.Name == mistake.Name }) {
+			complain("two breaks are named %q", mistake.Name)
 		}
-		if err := errors.Join(fits(root, one), exists(root, one.Guard())); err != nil {
-			complain("break %q: %w", one.Name, err)
+		if err := errors.Join(fits(root, mistake), exists(root, mistake.Guard())); err != nil {
+			complain("break %q: %w", mistake.Name, err)
 		}
-		if !slices.ContainsFunc(row.Tests, one.guardedBy) {
-			complain("break %q: its guard %s in %s is none of the tests of the row", one.Name, one.Run, one.Package)
+		if !slices.ContainsFunc(row.Tests, mistake.guardedBy) {
+			complain("break %q: its guard %s in %s is not among the tests of the row", mistake.Name, mistake.Run, mistake.Package)
 		}
 	}
 	return problems
 }
 
-// guardedBy says whether a test of the row is the guard, or holds it as a subtest.
+// guardedBy reports whether a test of the row is the guard, or contains it as a subtest.
 func (b Break) guardedBy(test Test) bool {
 	return test.Package == b.Package && test.Tags == b.Tags && (test.Run == b.Run || strings.HasPrefix(b.Run, test.Run+"/"))
 }
 
-// fits says whether a break can be applied to the source as it is.
-func fits(root string, one Break) error {
-	if strings.HasSuffix(one.File, "_test.go") {
-		return fmt.Errorf("%s is a test: it is the product that is to be broken", one.File)
+// fits returns an error if a break cannot be applied to the current source.
+func fits(root string, mistake Break) error {
+	if strings.HasSuffix(mistake.File, "_test.go") {
+		return fmt.Errorf("%s is a test: a break must change the product", mistake.File)
 	}
-	source, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(one.File)))
+	source, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(mistake.File)))
 	if err != nil {
 		return err
 	}
-	_, err = one.Apply(string(source))
+	_, err = mistake.Apply(string(source))
 	return err
 }
 
-// exists says whether the expression of a test selects one in its package, as it is built with the tags. Of a path of
-// subtests only the first part can be known without running it; make try and make mutate look at the rest.
+// exists returns an error if the expression selects no test in its package, built with the tags. Of a path of subtests only
+// the first part can be checked without running it; make try and make mutate check the rest.
 func exists(root string, test Test) error {
 	if !strings.HasPrefix(test.Package, "./") || strings.Contains(test.Package, "...") {
-		return fmt.Errorf("package %q is not the folder of one package, such as ./controllers", test.Package)
+		return fmt.Errorf("package %q is not the folder of a single package, such as ./controllers", test.Package)
 	}
 	first, _, _ := strings.Cut(test.Run, "/")
 	if !strings.HasPrefix(first, "^") || !strings.HasSuffix(first, "$") {
@@ -118,7 +118,7 @@ func exists(root string, test Test) error {
 	return nil
 }
 
-// testNames are the tests and fuzz targets of a folder that are built with the tags.
+// testNames returns the tests and fuzz targets of a folder that are built with the tags.
 func testNames(folder, tags string) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
 	if err != nil {

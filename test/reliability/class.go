@@ -8,27 +8,27 @@ import (
 	"slices"
 )
 
-// Part is one kind of class: its letter, how many there are, and what they have in common.
+// Part is a group of classes: its letter, their number, and what they have in common.
 type Part struct {
 	Letter string
 	Count  int
 	Title  string
 	Intro  string
-	// Row and Guard head the columns of a class: its title, and how it is seen to.
+	// Row and Guard are the column headers of a class: its title, and how rekey prevents or ensures it.
 	Row, Guard string
 }
 
-// Parts are all kinds of classes, in the order of the page.
+// Parts are all groups of classes, in the order of the page.
 var Parts = []Part{
-	{Letter: "R", Count: 29, Title: "What breaks", Intro: "What has taken credentials down elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
-	{Letter: "S", Count: 18, Title: "What leaks, and who gets in", Intro: "What has given credentials away elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
-	{Letter: "T", Count: 9, Title: "What others do around it", Intro: "Rights that are taken away, webhooks that refuse, namespaces that end, objects that are copied, files and numbers that are odd, databases as people run them. Each row sweeps a whole class of trouble, not only the cases that were seen.",
+	{Letter: "R", Count: 29, Title: "What breaks", Intro: "Failures that have taken credentials down elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
+	{Letter: "S", Count: 18, Title: "What leaks, and who gets in", Intro: "Failures that have exposed credentials elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
+	{Letter: "T", Count: 9, Title: "What the surroundings do", Intro: "Rights that are removed, webhooks that refuse writes, namespaces that are deleted, objects that are copied, odd files and numbers, databases as administrators run them. Each row sweeps a whole class of failures, not only known cases.",
 		Row: "what goes wrong", Guard: "how rekey prevents it"},
-	{Letter: "I", Count: 10, Title: "What holds at every moment", Intro: "Invariants. The crash matrix, the two processes in any order, and the killed binary check most of them all along, whatever they are about: [the crash matrix](development/crash-matrix.md) lists which, and how.",
-		Row: "what holds", Guard: "how rekey sees to it"},
+	{Letter: "I", Count: 10, Title: "What holds at every moment", Intro: "Invariants. The crash matrix, the two processes in any order and the killed binary check most of them throughout, whatever else they test: [the crash matrix](development/crash-matrix.md) lists which ones, and how.",
+		Row: "what holds", Guard: "how rekey ensures it"},
 }
 
-// Classes are the names of all classes: R1 ... S1 ... T1 ... I1 ...
+// Classes returns the names of all classes: R1 ... S1 ... T1 ... I1 ...
 func Classes() []string {
 	var out []string
 	for _, part := range Parts {
@@ -37,7 +37,7 @@ func Classes() []string {
 	return out
 }
 
-// Classes are the names of the classes of one part.
+// Classes returns the names of the classes of one part.
 func (p Part) Classes() []string {
 	var out []string
 	for number := range p.Count {
@@ -46,5 +46,5 @@ func (p Part) Classes() []string {
 	return out
 }
 
-// order is where a class stands among all.
+// order returns the position of a class among all, or -1.
 func order(class string) int { return slices.Index(Classes(), class) }

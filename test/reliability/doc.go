@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package reliability knows what can go wrong with credentials (the classes), how rekey prevents each, which test shows
-// it, and how to break the product so that the test fails. The rows are YAML, a file for each class. From them
-// docs/reliability.md is written; make try runs the tests of a class, make mutate the breaks.
+// Package reliability lists what can go wrong with credentials (the classes), how rekey prevents it, which tests show that,
+// and how to break the product so that a test fails. The rows are YAML, one file per class. docs/reliability.md is generated
+// from them; make try runs the tests of a class, make mutate applies its breaks.
 package reliability

@@ -13,10 +13,10 @@ import (
 	"strings"
 )
 
-// resultsFile is what was seen, class by class, seen from the root of the repository.
+// resultsFile holds the recorded results of each class. Its path is relative to the root of the repository.
 const resultsFile = "test/reliability/results.json"
 
-// Seen is what one run saw of a class: how many of how many were as they must be, on which day, of which commit.
+// Seen is what one run found for a class: how many of how many succeeded, on which day, at which commit.
 type Seen struct {
 	Date   string `json:"date"`
 	Commit string `json:"commit"`
@@ -24,13 +24,13 @@ type Seen struct {
 	Of     int    `json:"of"`
 }
 
-// Result is what was seen last of a class: its tests passed, its breaks were caught.
+// Result is the last recorded result of a class: tests that passed, breaks that were caught.
 type Result struct {
 	Tests  *Seen `json:"tests,omitempty"`
 	Breaks *Seen `json:"breaks,omitempty"`
 }
 
-// Results reads what was seen of each class. Without a file nothing was.
+// Results reads the recorded results of each class. Without a file there are none.
 func Results(root string) (map[string]Result, error) {
 	out := map[string]Result{}
 	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(resultsFile)))
@@ -46,7 +46,7 @@ func Results(root string) (map[string]Result, error) {
 	return out, nil
 }
 
-// Record writes down what was seen of some classes. What the file says of others, or of what was not looked at, stays.
+// Record stores the results of some classes. It keeps those of other classes, and those that the run did not produce.
 func Record(root string, seen map[string]Result) error {
 	all, err := Results(root)
 	if err != nil {
@@ -69,7 +69,7 @@ func Record(root string, seen map[string]Result) error {
 	return os.WriteFile(filepath.Join(root, filepath.FromSlash(resultsFile)), append(text, '\n'), 0o644)
 }
 
-// String is the line of the page; empty if nothing was seen.
+// String returns the line for the page; empty if there is no result.
 func (r Result) String() string {
 	var tests, breaks string
 	if r.Tests != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestARunChangesOnlyWhatItLookedAt(t *testing.T) {
+func TestARunChangesOnlyTheResultsThatItProduced(t *testing.T) {
 	folder := tree(t, map[string]string{resultsFile: `{"R1": {"tests": {"date": "2026-05-01", "commit": "aaa", "good": 6, "of": 7}}, "S1": {"breaks": {"date": "2026-05-01", "commit": "aaa", "good": 1, "of": 1}}}`})
 	today := func(good, of int) *Seen { return &Seen{Date: "2026-05-02", Commit: "bbb", Good: good, Of: of} }
 	for _, seen := range []map[string]Result{{"R1": {Breaks: today(3, 3)}}, {"R2": {Tests: today(2, 2)}}, {"R2": {Breaks: today(1, 2)}}} {
@@ -36,24 +36,24 @@ func TestARunChangesOnlyWhatItLookedAt(t *testing.T) {
 	}
 }
 
-func TestWhatWasNeverRecordedIsNotSaid(t *testing.T) {
+func TestWithoutARecordThereIsNoResult(t *testing.T) {
 	got, err := Results(t.TempDir())
 	if err != nil || len(got) > 0 || got["R1"].String() != "" {
 		t.Errorf("got %v, %v", got, err)
 	}
 	if _, err := Results(tree(t, map[string]string{resultsFile: "[]"})); err == nil {
-		t.Error("a file of another shape was read")
+		t.Error("Results read a file of another shape")
 	}
 }
 
-func TestOnlyClassesThatExistHaveResults(t *testing.T) {
+func TestOnlyExistingClassesHaveResults(t *testing.T) {
 	all, err := Results(root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for class := range all {
 		if !slices.Contains(Classes(), class) {
-			t.Errorf("%s has a result of the class %q, which does not exist", resultsFile, class)
+			t.Errorf("%s has a result for class %q, which does not exist", resultsFile, class)
 		}
 	}
 }

@@ -14,40 +14,40 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Rows is the folder of the rows, seen from the root of the repository.
+// Rows is the folder of the rows, relative to the root of the repository.
 const Rows = "test/reliability/rows"
 
-// Row is what is promised of one class, and how that is shown.
+// Row is the promise for one class, and its proof.
 type Row struct {
-	// Class is its name, such as R2; the file is called so too.
+	// Class is the name, such as R2; the file has the same name.
 	Class string `json:"class"`
 	// Title is what goes wrong, in one line.
 	Title string `json:"title"`
-	// Guard is how rekey prevents it, in one or two sentences.
+	// Guard describes how rekey prevents it, in one or two sentences.
 	Guard string `json:"guard"`
-	// Tests show it.
+	// Tests prove it.
 	Tests []Test `json:"tests,omitempty"`
-	// Breaks are changes of the product after which a test must fail.
+	// Breaks are changes to the product that must make a test fail.
 	Breaks []Break `json:"breaks,omitempty"`
-	// Absent says why nothing of what exists can go wrong so. Then there are no tests.
+	// Absent explains why this cannot go wrong in anything that exists. The row then has no tests.
 	Absent string `json:"absent,omitempty"`
-	// NoBreak says why no change of a text breaks the promise.
+	// NoBreak explains why no textual change breaks the promise.
 	NoBreak string `json:"nobreak,omitempty"`
 }
 
-// Test is one test, or several that one expression selects.
+// Test is a test, or several that one expression selects.
 type Test struct {
 	// Package is the folder, such as ./controllers.
 	Package string `json:"package"`
-	// Run is what -run of go test is given.
+	// Run is the -run expression for go test.
 	Run string `json:"run"`
-	// Shows is what the test shows, in one line.
+	// Shows describes in one line what the test shows.
 	Shows string `json:"shows"`
-	// Tags are build tags, divided by commas.
+	// Tags are build tags, separated by commas.
 	Tags string `json:"tags,omitempty"`
 }
 
-// stages are the stages that run folders of their own, with the build tag that some of them need.
+// stages lists the stages with folders of their own, and the build tag that some of them need.
 var stages = []struct{ folder, tag, stage string }{
 	{folder: "./test/crash", stage: "crash"},
 	{folder: "./test/faults", stage: "crash"},
@@ -55,11 +55,11 @@ var stages = []struct{ folder, tag, stage string }{
 	{folder: "./test/bench", tag: "bench", stage: "bench"},
 }
 
-// Stage is the stage of continuous integration that runs the test, as hack/test.sh divides them.
+// Stage returns the stage of continuous integration that runs the test, as in hack/test.sh.
 func (t Test) Stage() string {
-	for _, one := range stages {
-		if strings.HasPrefix(t.Package+"/", one.folder+"/") && t.Tags == one.tag {
-			return one.stage
+	for _, candidate := range stages {
+		if strings.HasPrefix(t.Package+"/", candidate.folder+"/") && t.Tags == candidate.tag {
+			return candidate.stage
 		}
 	}
 	return "test"
@@ -67,37 +67,37 @@ func (t Test) Stage() string {
 
 // Break is a deliberate mistake in the product.
 type Break struct {
-	// Name is the mistake, in a few words.
+	// Name describes the mistake in a few words.
 	Name string `json:"name"`
-	// File is what is changed, seen from the root of the repository.
+	// File is the changed file, relative to the root of the repository.
 	File string `json:"file"`
-	// Find occurs in the file exactly once.
+	// Find is a text that occurs in the file exactly once.
 	Find string `json:"find"`
-	// Replace takes its place. The file still compiles.
+	// Replace replaces it. The file still compiles.
 	Replace string `json:"replace"`
-	// Package, Run and Tags are of the test that must fail.
+	// Package, Run and Tags select the test that must fail.
 	Package string `json:"package"`
 	Run     string `json:"run"`
 	Tags    string `json:"tags,omitempty"`
 }
 
-// Guard is the test that must fail.
+// Guard returns the test that must fail.
 func (b Break) Guard() Test { return Test{Package: b.Package, Run: b.Run, Tags: b.Tags} }
 
-// Apply gives the text of the file with the mistake in it. Line ends at the end of both texts do not count.
+// Apply returns the text of the file with the mistake. It ignores trailing line ends of both texts.
 func (b Break) Apply(source string) (string, error) {
 	find, replace := strings.TrimRight(b.Find, "\n"), strings.TrimRight(b.Replace, "\n")
 	if find == "" || find == replace {
 		return "", errors.New("find is empty, or replace is the same")
 	}
 	if count := strings.Count(source, find); count != 1 {
-		return "", fmt.Errorf("what is to be found occurs %d times in %s, not once", count, b.File)
+		return "", fmt.Errorf("the text in find occurs %d times in %s, not once", count, b.File)
 	}
 	return strings.Replace(source, find, replace, 1), nil
 }
 
-// Load reads the rows of a folder, in the order of the classes. A field that is unknown is an error, and so is a file that
-// is called otherwise than its class.
+// Load reads the rows of a folder, in the order of the classes. An unknown field is an error, and so is a file that is not
+// named after its class.
 func Load(folder string) ([]Row, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*"))
 	if err != nil {
@@ -133,12 +133,12 @@ func load(file string) (Row, error) {
 		return row, fmt.Errorf("there is no class %q", row.Class)
 	}
 	if filepath.Base(file) != row.Class+".yaml" {
-		return row, fmt.Errorf("the file of class %s is called %s.yaml", row.Class, row.Class)
+		return row, fmt.Errorf("the file of class %s must be named %s.yaml", row.Class, row.Class)
 	}
 	return row, nil
 }
 
-// Select gives the rows of some classes, divided by commas, or of all. Root is the folder of the repository.
+// Select returns the rows of some classes, separated by commas, or of all. Root is the folder of the repository.
 func Select(root, classes string) ([]Row, error) {
 	rows, err := Load(filepath.Join(root, filepath.FromSlash(Rows)))
 	if err != nil || classes == "" {

@@ -41,8 +41,8 @@ func TestEveryRowNamesTestsThatExistAndBreaksThatFit(t *testing.T) {
 	}
 }
 
-// The page says of a test in which stage it runs, and hack/test.sh runs it there.
-func TestTheStageOfATestIsTheOneThatRunsIt(t *testing.T) {
+// The page names the stage of each test, and hack/test.sh runs the test in that stage.
+func TestThePageNamesTheStageThatRunsATest(t *testing.T) {
 	text, err := os.ReadFile(root + "/hack/test.sh")
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestTheStageOfATestIsTheOneThatRunsIt(t *testing.T) {
 	apart := regexp.MustCompile(`go list \./\.\.\. \| grep -vE '([^']+)'`).FindStringSubmatch(script)
 	crash := regexp.MustCompile(`for packages in ([^;]+); do`).FindStringSubmatch(script)
 	if apart == nil || crash == nil {
-		t.Fatal("hack/test.sh does not say any more which packages are left out of the stage test, or which the stage crash has")
+		t.Fatal("hack/test.sh no longer lists the packages that the test stage leaves out, or those of the crash stage")
 	}
 	for _, line := range []string{"-tags e2e ./test/e2e/...", "verbose ./test/bench -timeout 40m -tags bench"} {
 		if !strings.Contains(script, line) {
@@ -75,12 +75,12 @@ func TestTheStageOfATestIsTheOneThatRunsIt(t *testing.T) {
 			want = test.Tags
 		}
 		if got := test.Stage(); got != want {
-			t.Errorf("%s (tags %q) is said to run in the stage %s, and runs in %s", test.Package, test.Tags, got, want)
+			t.Errorf("%s (tags %q) is listed in stage %s, and runs in %s", test.Package, test.Tags, got, want)
 		}
 	}
 }
 
-func TestEveryStageOfARowIsOneOfContinuousIntegration(t *testing.T) {
+func TestContinuousIntegrationRunsEveryStageOfARow(t *testing.T) {
 	script, err := os.ReadFile(root + "/.ci/run")
 	if err != nil {
 		t.Fatal(err)
@@ -88,13 +88,13 @@ func TestEveryStageOfARowIsOneOfContinuousIntegration(t *testing.T) {
 	for _, row := range rows(t) {
 		for _, test := range row.Tests {
 			if !strings.Contains(string(script), "\nstage "+test.Stage()+" ") {
-				t.Errorf("%s: %s in %s runs in the stage %s, which .ci/run does not have", row.Class, test.Run, test.Package, test.Stage())
+				t.Errorf("%s: %s in %s runs in stage %s, which .ci/run does not have", row.Class, test.Run, test.Package, test.Stage())
 			}
 		}
 	}
 }
 
-// tree writes files into a folder of their own.
+// tree writes files into a new folder.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	folder := t.TempDir()
@@ -110,16 +110,16 @@ func tree(t *testing.T, files map[string]string) string {
 	return folder
 }
 
-func TestLoadRefusesWhatWouldBePassedOver(t *testing.T) {
+func TestLoadRefusesWhatItWouldOtherwiseIgnore(t *testing.T) {
 	cases := map[string]struct {
 		file, text string
 		want       string
 	}{
-		"an unknown field":           {file: "R1.yaml", text: "class: R1\nbreakes: []\n", want: "unknown field"},
-		"a field that comes twice":   {file: "R1.yaml", text: "class: R1\ntitle: a\ntitle: b\n", want: "already set"},
-		"a class that is none":       {file: "R30.yaml", text: "class: R30\n", want: "no class"},
-		"a file of another class":    {file: "R2.yaml", text: "class: R1\n", want: "R1.yaml"},
-		"a file with another ending": {file: "R1.yml", text: "class: R1\n", want: "R1.yaml"},
+		"an unknown field":              {file: "R1.yaml", text: "class: R1\nbreakes: []\n", want: "unknown field"},
+		"a duplicate field":             {file: "R1.yaml", text: "class: R1\ntitle: a\ntitle: b\n", want: "already set"},
+		"an unknown class":              {file: "R30.yaml", text: "class: R30\n", want: "no class"},
+		"a file of another class":       {file: "R2.yaml", text: "class: R1\n", want: "R1.yaml"},
+		"a file with another extension": {file: "R1.yml", text: "class: R1\n", want: "R1.yaml"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -130,11 +130,11 @@ func TestLoadRefusesWhatWouldBePassedOver(t *testing.T) {
 		})
 	}
 	if _, err := Load(t.TempDir()); err == nil {
-		t.Error("a folder without rows was read")
+		t.Error("Load read a folder without rows")
 	}
 }
 
-func TestLoadPutsTheRowsInTheOrderOfTheClasses(t *testing.T) {
+func TestLoadSortsTheRowsByClass(t *testing.T) {
 	got, err := Load(tree(t, map[string]string{"I1.yaml": "class: I1", "S2.yaml": "class: S2", "R10.yaml": "class: R10", "R9.yaml": "class: R9"}))
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +148,7 @@ func TestLoadPutsTheRowsInTheOrderOfTheClasses(t *testing.T) {
 	}
 }
 
-func TestCheckFindsWhatIsWrongWithARow(t *testing.T) {
+func TestCheckFindsEveryProblemOfARow(t *testing.T) {
 	folder := tree(t, map[string]string{
 		"heart/heart.go":      "package heart\n\nfunc beat() int { return 1 }\n\nfunc rest() int { return 1 }\n",
 		"heart/heart_test.go": "package heart\n\nimport \"testing\"\n\nfunc TestItBeats(*testing.T) {}\n",
@@ -156,7 +156,7 @@ func TestCheckFindsWhatIsWrongWithARow(t *testing.T) {
 	})
 	good := func() Row {
 		return Row{
-			Class: "R1", Title: "it stops", Guard: "It does not.",
+			Class: "R1", Title: "it stops", Guard: "It does not stop.",
 			Tests:  []Test{{Package: "./heart", Run: "^TestItBeats$", Shows: "it beats"}},
 			Breaks: []Break{{Name: "never", File: "heart/heart.go", Find: "beat() int { return 1", Replace: "beat() int { return 0", Package: "./heart", Run: "^TestItBeats$"}},
 		}
@@ -173,26 +173,26 @@ func TestCheckFindsWhatIsWrongWithARow(t *testing.T) {
 			r.Tests = append(r.Tests, Test{Package: "./heart", Run: "^TestItGoesOn$", Shows: "on", Tags: "slow"})
 		}},
 		"an absent class":                    {change: func(r *Row) { *r = Row{Class: "R1", Title: "it stops", Absent: "There is none."} }},
-		"tests without a break, and why":     {change: func(r *Row) { r.Breaks, r.NoBreak = nil, "It is a rule of the API server." }},
+		"tests without a break, explained":   {change: func(r *Row) { r.Breaks, r.NoBreak = nil, "It is a rule of the API server." }},
 		"no title":                           {change: func(r *Row) { r.Title = "" }, want: "no title"},
 		"no guard":                           {change: func(r *Row) { r.Guard = "" }, want: "no guard"},
 		"no tests":                           {change: func(r *Row) { r.Tests = nil }, want: "no tests"},
 		"no break":                           {change: func(r *Row) { r.Breaks = nil }, want: "no break"},
-		"a break, and why there is none":     {change: func(r *Row) { r.NoBreak = "no" }, want: "says that there are none"},
-		"absent, with tests":                 {change: func(r *Row) { r.Absent = "no" }, want: "absent has neither"},
-		"a test that does not say what for":  {change: func(r *Row) { r.Tests[0].Shows = "" }, want: "does not say"},
+		"both breaks and nobreak":            {change: func(r *Row) { r.NoBreak = "no" }, want: "both breaks and nobreak"},
+		"absent, with tests":                 {change: func(r *Row) { r.Absent = "no" }, want: "absent class has neither"},
+		"a test without shows":               {change: func(r *Row) { r.Tests[0].Shows = "" }, want: "has no shows"},
 		"a test that does not exist":         {change: func(r *Row) { r.Tests[0].Run = "^TestItSings$" }, want: "no test in ./heart"},
 		"a test without its tag":             {change: func(r *Row) { r.Tests[0].Run = "^TestItGoesOn$" }, want: "no test in ./heart"},
-		"an expression without ends":         {change: func(r *Row) { r.Tests[0].Run = "TestItBeats" }, want: "selects more"},
-		"an expression that is none":         {change: func(r *Row) { r.Tests[0].Run = "^Test($" }, want: "missing closing"},
+		"an expression without anchors":      {change: func(r *Row) { r.Tests[0].Run = "TestItBeats" }, want: "selects more"},
+		"an invalid expression":              {change: func(r *Row) { r.Tests[0].Run = "^Test($" }, want: "missing closing"},
 		"a folder without tests":             {change: func(r *Row) { r.Tests[0].Package = "./liver" }, want: "no test files"},
-		"many packages":                      {change: func(r *Row) { r.Tests[0].Package = "./..." }, want: "one package"},
+		"many packages":                      {change: func(r *Row) { r.Tests[0].Package = "./..." }, want: "single package"},
 		"a guard that does not exist":        {change: func(r *Row) { r.Breaks[0].Run = "^TestItSings$" }, want: "no test in ./heart"},
-		"a guard that the row does not name": {change: func(r *Row) { r.Breaks[0].Run, r.Breaks[0].Tags = "^TestItGoesOn$", "slow" }, want: "none of the tests of the row"},
+		"a guard that the row does not name": {change: func(r *Row) { r.Breaks[0].Run, r.Breaks[0].Tags = "^TestItGoesOn$", "slow" }, want: "not among the tests of the row"},
 		"a break without a name":             {change: func(r *Row) { r.Breaks[0].Name = "" }, want: "no name"},
-		"two breaks of one name":             {change: func(r *Row) { r.Breaks = append(r.Breaks, r.Breaks[0]) }, want: "two breaks"},
+		"two breaks with one name":           {change: func(r *Row) { r.Breaks = append(r.Breaks, r.Breaks[0]) }, want: "two breaks"},
 		"a break of a test":                  {change: func(r *Row) { r.Breaks[0].File = "heart/heart_test.go" }, want: "is a test"},
-		"a break of a file that is not here": {change: func(r *Row) { r.Breaks[0].File = "heart/lung.go" }, want: "no such file"},
+		"a break of a missing file":          {change: func(r *Row) { r.Breaks[0].File = "heart/lung.go" }, want: "no such file"},
 		"a text that does not occur":         {change: func(r *Row) { r.Breaks[0].Find = "return 2" }, want: "occurs 0 times"},
 		"a text that occurs twice":           {change: func(r *Row) { r.Breaks[0].Find = "return 1" }, want: "occurs 2 times"},
 		"a break that changes nothing":       {change: func(r *Row) { r.Breaks[0].Replace = r.Breaks[0].Find + "\n" }, want: "the same"},
@@ -206,12 +206,12 @@ func TestCheckFindsWhatIsWrongWithARow(t *testing.T) {
 			for _, problem := range Check(folder, row) {
 				got = append(got, problem.Error())
 			}
-			said := strings.Join(got, "\n")
-			if tc.want == "" && said != "" {
-				t.Errorf("complained: %s", said)
+			all := strings.Join(got, "\n")
+			if tc.want == "" && all != "" {
+				t.Errorf("unexpected problems: %s", all)
 			}
-			if !strings.Contains(said, tc.want) {
-				t.Errorf("got %q, want %q", said, tc.want)
+			if !strings.Contains(all, tc.want) {
+				t.Errorf("got %q, want %q", all, tc.want)
 			}
 		})
 	}
