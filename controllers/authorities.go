@@ -48,24 +48,19 @@ func (id authorityID) String() string {
 
 // authorityObject is an authority of either kind, taken apart.
 type authorityObject struct {
-	object client.Object
+	object v1alpha1.AuthorityObject
 	id     authorityID
 	spec   *v1alpha1.AuthoritySpec
 	status *v1alpha1.AuthorityStatus
-	// selector is set for the cluster-wide kind, even where the spec has none.
+	// selector of the cluster-wide kind; nil selects nothing.
 	selector *metav1.LabelSelector
 }
 
-func partsOfAuthority(object client.Object) authorityObject {
-	switch a := object.(type) {
-	case *v1alpha1.CertificateAuthority:
-		return authorityObject{object: a, spec: &a.Spec, status: &a.Status,
-			id: authorityID{v1alpha1.AuthorityKindNamespaced, a.Namespace, a.Name}}
-	case *v1alpha1.ClusterCertificateAuthority:
-		return authorityObject{object: a, spec: &a.Spec.AuthoritySpec, status: &a.Status, selector: a.Spec.NamespaceSelector,
-			id: authorityID{kind: v1alpha1.AuthorityKindCluster, name: a.Name}}
+func partsOfAuthority(kind v1alpha1.AuthorityKind, object v1alpha1.AuthorityObject) authorityObject {
+	return authorityObject{
+		object: object, id: authorityID{kind, object.GetNamespace(), object.GetName()},
+		spec: object.GetAuthoritySpec(), status: object.GetAuthorityStatus(), selector: object.GetNamespaceSelector(),
 	}
-	return authorityObject{}
 }
 
 // authorities finds who signs for an identity, and keeps what was parsed: a key pair is read and parsed once for many.
@@ -116,7 +111,7 @@ func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReferen
 
 func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference, namespace string) (authorityObject, error) {
 	id := authorityID{ref.Kind, namespace, string(ref.Name)}
-	var object client.Object = &v1alpha1.CertificateAuthority{}
+	var object v1alpha1.AuthorityObject = &v1alpha1.CertificateAuthority{}
 	if ref.Kind == v1alpha1.AuthorityKindCluster {
 		id.namespace, object = "", &v1alpha1.ClusterCertificateAuthority{}
 	}
@@ -124,7 +119,7 @@ func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference,
 	if err != nil && !apierrors.IsNotFound(err) {
 		return authorityObject{}, refusal.Fault(fmt.Sprintf("reading %s", id), err, nil)
 	}
-	found := partsOfAuthority(object)
+	found := partsOfAuthority(ref.Kind, object)
 	admitted := err == nil
 	if admitted && ref.Kind == v1alpha1.AuthorityKindCluster {
 		if admitted, err = a.admits(ctx, found.selector, namespace); err != nil {

@@ -12,7 +12,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/eventlog"
@@ -39,7 +38,8 @@ const notRenewed = "Nothing renews it automatically: replace it as in docs/runbo
 // authorityReconciler keeps authorities of one kind: makes the key of a managed one, once, and watches over every one.
 type authorityReconciler struct {
 	shared
-	newObject func() client.Object
+	kind      v1alpha1.AuthorityKind
+	newObject func() v1alpha1.AuthorityObject
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -48,10 +48,10 @@ func (r *authorityReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
 		object.SetNamespace(request.Namespace)
 		object.SetName(request.Name)
-		return ctrl.Result{}, gone(err, func() { r.authorities.forget(partsOfAuthority(object).id) })
+		return ctrl.Result{}, gone(err, func() { r.authorities.forget(partsOfAuthority(r.kind, object).id) })
 	}
-	parts := partsOfAuthority(object)
-	before, ok := object.DeepCopyObject().(client.Object)
+	parts := partsOfAuthority(r.kind, object)
+	before, ok := object.DeepCopyObject().(v1alpha1.Object)
 	if !ok {
 		return ctrl.Result{}, fmt.Errorf("copying a %T: not an object", object)
 	}
@@ -66,7 +66,7 @@ func (r *authorityReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 // look makes what is missing and finds out how the authority is.
 func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) report {
 	now := r.clock.Now().UTC()
-	out := report{kind: string(parts.id.kind), reader: r.authorityStatus(parts.status)}
+	out := report{kind: string(parts.id.kind)}
 	kept := r.ensure(ctx, parts)
 	// What identities use is what was just looked at.
 	r.authorities.forget(parts.id)
@@ -156,11 +156,6 @@ func authorityHealth(now time.Time, spec *v1alpha1.AuthoritySpec, authority *iss
 	// Nobody renews an authority by itself: that it should be replaced is what the levels say.
 	health.Overdue = false
 	return health
-}
-
-// authorityStatus tells what of a status is no condition, for the comparison.
-func (r *authorityReconciler) authorityStatus(status *v1alpha1.AuthorityStatus) statusParts {
-	return statusParts{conditions: &status.Conditions, observedGeneration: &status.ObservedGeneration}
 }
 
 // ensure makes the key pair of a managed authority, once.

@@ -56,7 +56,10 @@ func aClusterAuthority() *v1alpha1.ClusterCertificateAuthority {
 	return out
 }
 
-func isAuthority(o client.Object) bool { return partsOfAuthority(o).object != nil }
+func isAuthority(o client.Object) bool {
+	_, ok := o.(v1alpha1.AuthorityObject)
+	return ok
+}
 
 // labelled are the Secrets of rekey as they are, metadata included.
 func (w *world) labelled() map[string]corev1.Secret {

@@ -29,11 +29,10 @@ func (s *shared) drive(ctx context.Context, subject Subject) Outcome {
 }
 
 // reportOf says in facts what a pass over a credential found. What is particular to a kind is added by its controller.
-func reportOf(kind, subject string, parts statusParts, outcome Outcome, fallback fault.Reason) report {
+func reportOf(kind, subject string, outcome Outcome, fallback fault.Reason) report {
 	o := outcome.Observation
 	found := report{
-		kind: kind, reader: parts, subject: subject, health: outcome.Health,
-		wakeAt: outcome.WakeAt(),
+		kind: kind, subject: subject, health: outcome.Health, wakeAt: outcome.WakeAt(),
 	}
 	found.cause = causeOf(outcome, fallback)
 	found.unread = o.Now.IsZero() && found.cause != nil

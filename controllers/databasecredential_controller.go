@@ -119,8 +119,7 @@ func (r *credentialReconciler) unfinalized(ctx context.Context, object *v1alpha1
 		return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lookAgainBroken}, err)
 	}
 	return r.report(ctx, object.DeepCopy(), object, report{
-		kind: kindDatabaseCredential, reader: statusParts{&object.Status.Conditions, &object.Status.ObservedGeneration},
-		ready: metav1.ConditionUnknown, cause: newTrouble(failed, ""), unread: true, wakeAt: r.clock.Now().Add(lookAgainBroken),
+		kind: kindDatabaseCredential, ready: metav1.ConditionUnknown, cause: newTrouble(failed, ""), unread: true, wakeAt: r.clock.Now().Add(lookAgainBroken),
 	})
 }
 

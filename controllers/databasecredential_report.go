@@ -32,7 +32,7 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 	object := login.object
 	subject := fmt.Sprintf("The login in Secret %s/%s", object.Namespace, object.Spec.SecretName)
 	status := &object.Status
-	found := reportOf(kindDatabaseCredential, subject, statusParts{&status.Conditions, &status.ObservedGeneration}, outcome, fault.BackendFailed)
+	found := reportOf(kindDatabaseCredential, subject, outcome, fault.BackendFailed)
 	status.NextAttemptTime = shownAttempt(outcome)
 	found.verified = meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVerified).DeepCopy()
 	found.previousInUse = meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionPreviousInUse).DeepCopy()

@@ -103,9 +103,8 @@ func (r *serverReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 
 func (r *serverReconciler) look(ctx context.Context, object *v1alpha1.DatabaseServer) report {
 	found := report{
-		kind:   "DatabaseServer",
-		reader: statusParts{&object.Status.Conditions, &object.Status.ObservedGeneration},
-		ready:  metav1.ConditionTrue, reason: v1alpha1.ReasonServing,
+		kind:  "DatabaseServer",
+		ready: metav1.ConditionTrue, reason: v1alpha1.ReasonServing,
 		wakeAt: r.clock.Now().Add(lookAgainHealthy),
 	}
 	checked, err := r.check(ctx, object)

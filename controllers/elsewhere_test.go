@@ -68,7 +68,7 @@ func TestAClusterThatIsRestoredElsewhereIsHandedOver(t *testing.T) {
 	}
 
 	w.copySecrets(other, func(*corev1.Secret) bool { return true })
-	record := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: w.shared.authorities.recordKey(partsOfAuthority(authority)).Name}}
+	record := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: w.shared.authorities.recordKey(partsOfAuthority(v1alpha1.AuthorityKindNamespaced, authority)).Name}}
 	bundle := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "orders-ca"}}
 	w.get(record)
 	w.get(bundle)

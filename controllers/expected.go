@@ -16,6 +16,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -50,12 +51,8 @@ func (e *expected) identity(object client.Object) uint64 {
 }
 
 // note is for every state of an identity that the cache is about to show.
-func (e *expected) note(identity client.Object) {
-	spec := partsOfIdentity(identity).spec
-	if spec == nil {
-		return
-	}
-	of, named := e.identity(identity), e.hash(identity.GetNamespace(), string(spec.SecretName))
+func (e *expected) note(identity v1alpha1.IdentityObject) {
+	of, named := e.identity(identity), e.hash(identity.GetNamespace(), string(identity.GetIdentitySpec().SecretName))
 	e.mu.RLock()
 	before, known := e.names[of]
 	e.mu.RUnlock()
@@ -121,7 +118,7 @@ func (e *expected) informers(inner newInformer) newInformer {
 			lists = e.secrets(toolscache.ToListerWatcherWithContext(lists))
 		}
 		out := inner(lists, object, resync, indexers)
-		if identity, ok := object.(client.Object); ok && partsOfIdentity(identity).spec != nil {
+		if _, ok := object.(v1alpha1.IdentityObject); ok {
 			// It fails only where the informer has ended.
 			_, _ = out.AddEventHandler(toolscache.ResourceEventHandlerFuncs{UpdateFunc: e.replaced, DeleteFunc: e.forget})
 			e.mu.Lock()

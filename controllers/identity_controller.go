@@ -24,12 +24,13 @@ import (
 // identityReconciler keeps the identities of one kind in their Secrets.
 type identityReconciler struct {
 	shared
-	newObject func() client.Object
+	kind      string
+	newObject func() v1alpha1.IdentityObject
 }
 
 // identityObject is an identity of either kind, taken apart.
 type identityObject struct {
-	object client.Object
+	object v1alpha1.IdentityObject
 	kind   string
 	spec   *v1alpha1.IdentitySpec
 	status *v1alpha1.IdentityStatus
@@ -46,18 +47,8 @@ const (
 	kindServerIdentity = "ServerIdentity"
 )
 
-func partsOfIdentity(object client.Object) identityObject {
-	switch i := object.(type) {
-	case *v1alpha1.ClientIdentity:
-		return identityObject{i, kindClientIdentity, &i.Spec.IdentitySpec, &i.Status, []v1alpha1.Usage{v1alpha1.UsageClientAuth}}
-	case *v1alpha1.ServerIdentity:
-		usages := i.Spec.Usages
-		if len(usages) == 0 {
-			usages = []v1alpha1.Usage{v1alpha1.UsageServerAuth}
-		}
-		return identityObject{i, kindServerIdentity, &i.Spec.IdentitySpec, &i.Status, usages}
-	}
-	return identityObject{}
+func partsOfIdentity(kind string, object v1alpha1.IdentityObject) identityObject {
+	return identityObject{object, kind, object.GetIdentitySpec(), object.GetIdentityStatus(), object.GetUsages()}
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -70,8 +61,8 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 		})
 	}
 	r.names.note(r.rotator.Memory, object, request)
-	parts := partsOfIdentity(object)
-	before, ok := object.DeepCopyObject().(client.Object)
+	parts := partsOfIdentity(r.kind, object)
+	before, ok := object.DeepCopyObject().(v1alpha1.Object)
 	if !ok {
 		return ctrl.Result{}, fmt.Errorf("copying a %T: not an object", object)
 	}
@@ -176,7 +167,7 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 // describe says what the pass found.
 func (r *identityReconciler) describe(parts identityObject, outcome Outcome) report {
 	subject := fmt.Sprintf("The certificate in Secret %s/%s", parts.object.GetNamespace(), parts.spec.SecretName)
-	found := reportOf(parts.kind, subject, statusParts{&parts.status.Conditions, &parts.status.ObservedGeneration}, outcome, fault.IssuanceFailed)
+	found := reportOf(parts.kind, subject, outcome, fault.IssuanceFailed)
 	status, current := parts.status, outcome.Snapshot.Ledger.Current
 	published := status.SerialNumber
 	status.NextAttemptTime = shownAttempt(outcome)

@@ -51,13 +51,13 @@ func (p Passes) Reconcile(ctx context.Context, object client.Object, key client.
 func (s *shared) reconcilerOf(object client.Object) reconcile.Reconciler {
 	switch object.(type) {
 	case *v1alpha1.CertificateAuthority:
-		return &authorityReconciler{shared: *s, newObject: func() client.Object { return &v1alpha1.CertificateAuthority{} }}
+		return &authorityReconciler{*s, v1alpha1.AuthorityKindNamespaced, func() v1alpha1.AuthorityObject { return &v1alpha1.CertificateAuthority{} }}
 	case *v1alpha1.ClusterCertificateAuthority:
-		return &authorityReconciler{shared: *s, newObject: func() client.Object { return &v1alpha1.ClusterCertificateAuthority{} }}
+		return &authorityReconciler{*s, v1alpha1.AuthorityKindCluster, func() v1alpha1.AuthorityObject { return &v1alpha1.ClusterCertificateAuthority{} }}
 	case *v1alpha1.ClientIdentity:
-		return &identityReconciler{shared: *s, newObject: func() client.Object { return &v1alpha1.ClientIdentity{} }}
+		return &identityReconciler{*s, kindClientIdentity, func() v1alpha1.IdentityObject { return &v1alpha1.ClientIdentity{} }}
 	case *v1alpha1.ServerIdentity:
-		return &identityReconciler{shared: *s, newObject: func() client.Object { return &v1alpha1.ServerIdentity{} }}
+		return &identityReconciler{*s, kindServerIdentity, func() v1alpha1.IdentityObject { return &v1alpha1.ServerIdentity{} }}
 	case *v1alpha1.DatabaseServer:
 		return &serverReconciler{shared: *s}
 	case *v1alpha1.DatabaseCredential:

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -68,12 +68,6 @@ func troubleOf(unmet rotation.Unmet) *trouble {
 	return out
 }
 
-// statusParts are the parts of a status that every kind has.
-type statusParts struct {
-	conditions         *[]metav1.Condition
-	observedGeneration *int64
-}
-
 // news is something worth an Event that no condition shows.
 type news struct {
 	reason  string
@@ -83,8 +77,7 @@ type news struct {
 
 // report is what a pass found, in facts. It alone becomes conditions, status, Events, metrics and a Result.
 type report struct {
-	kind   string
-	reader statusParts
+	kind string
 	// ready says whether what is published can be used; reason and message say so where nothing is wrong.
 	ready           metav1.ConditionStatus
 	reason, message string
@@ -114,7 +107,7 @@ type report struct {
 }
 
 // report writes the status where it changed, then tells the Events that follow from the change.
-func (s *shared) report(ctx context.Context, before, after client.Object, found report) (ctrl.Result, error) {
+func (s *shared) report(ctx context.Context, before, after v1alpha1.Object, found report) (ctrl.Result, error) {
 	now := s.clock.Now().UTC()
 	if found.cause == nil && found.ready != "" {
 		found.cause = s.unfollowed(after)
@@ -128,15 +121,15 @@ func (s *shared) report(ctx context.Context, before, after client.Object, found 
 	if found.unseen {
 		return result, nil
 	}
-	old := append([]metav1.Condition(nil), *found.reader.conditions...)
-	applyConditions(found, after.GetGeneration(), now)
+	old := slices.Clone(after.GetConditions())
+	applyConditions(found, after, now)
 	if equality.Semantic.DeepEqual(before, after) {
 		return result, nil
 	}
 	if err := s.client.Status().Update(ctx, after); err != nil {
 		return s.writeFailed(ctx, "status", result, err)
 	}
-	for _, told := range eventsOf(old, *found.reader.conditions, found.news) {
+	for _, told := range eventsOf(old, after.GetConditions(), found.news) {
 		s.recorder.Eventf(after, nil, told.eventType, told.reason, told.action, "%s", eventlog.Bounded(told.message, maxMessage))
 	}
 	return result, nil
@@ -176,21 +169,23 @@ func (s *shared) logTrouble(ctx context.Context, found report) {
 }
 
 // applyConditions turns the facts into conditions. It is the only place that sets one.
-func applyConditions(found report, generation int64, now time.Time) {
-	*found.reader.observedGeneration = generation
+func applyConditions(found report, object v1alpha1.Object, now time.Time) {
+	conditions, generation := object.GetConditions(), object.GetGeneration()
 	for _, wanted := range conditionsOf(found) {
-		if found.unread && keptUnread(wanted.Type, *found.reader.conditions) || found.deadlineUnknown && keptDeadline(wanted) {
+		if found.unread && keptUnread(wanted.Type, conditions) || found.deadlineUnknown && keptDeadline(wanted) {
 			continue
 		}
 		if wanted.Status == "" {
-			meta.RemoveStatusCondition(found.reader.conditions, wanted.Type)
+			meta.RemoveStatusCondition(&conditions, wanted.Type)
 			continue
 		}
 		wanted.ObservedGeneration = generation
 		wanted.LastTransitionTime = metav1.NewTime(now)
 		wanted.Message = eventlog.Bounded(wanted.Message, maxMessage)
-		meta.SetStatusCondition(found.reader.conditions, wanted)
+		meta.SetStatusCondition(&conditions, wanted)
 	}
+	object.SetConditions(conditions)
+	object.SetObservedGeneration(generation)
 }
 
 // keptUnread tells whether a condition stays as it was while nothing can be read.

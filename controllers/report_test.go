@@ -176,12 +176,9 @@ func TestEveryReasonReadsWellForEveryKind(t *testing.T) {
 
 // reportFor makes the report of a kind as its controller does.
 func reportFor(kind, subject string, outcome Outcome) report {
-	var conditions []metav1.Condition
-	var generation int64
-	parts := statusParts{&conditions, &generation}
 	switch kind {
 	case "CertificateAuthority", "ClusterCertificateAuthority", "DatabaseServer":
-		found := report{kind: kind, reader: parts, ready: metav1.ConditionTrue, reason: "Serving", message: "It serves.", health: outcome.Health, subject: subject,
+		found := report{kind: kind, ready: metav1.ConditionTrue, reason: "Serving", message: "It serves.", health: outcome.Health, subject: subject,
 			remedy: notRenewed}
 		if kind == "DatabaseServer" {
 			found.health = rotation.Health{}
@@ -191,5 +188,5 @@ func reportFor(kind, subject string, outcome Outcome) report {
 		}
 		return found
 	}
-	return reportOf(kind, subject, parts, outcome, fault.BackendFailed)
+	return reportOf(kind, subject, outcome, fault.BackendFailed)
 }

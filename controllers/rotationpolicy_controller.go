@@ -41,9 +41,8 @@ func (r *policyReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 		// The policy holds whoever uses it; that the count may be old is said below.
 	}
 	found := report{
-		kind:   "RotationPolicy",
-		reader: statusParts{&object.Status.Conditions, &object.Status.ObservedGeneration},
-		ready:  metav1.ConditionTrue, reason: v1alpha1.ReasonAccepted,
+		kind:  "RotationPolicy",
+		ready: metav1.ConditionTrue, reason: v1alpha1.ReasonAccepted,
 		message: acceptedMessage(&object.Spec),
 		wakeAt:  r.clock.Now().Add(latest),
 	}

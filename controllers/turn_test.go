@@ -54,8 +54,11 @@ func askers(reader client.Reader, passing *clocktesting.FakePassiveClock) map[st
 	object := &v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "ca", UID: "uid"},
 		Spec: v1alpha1.AuthoritySpec{SecretName: "ca"}}
 	return map[string]func(context.Context) error{
-		"which cluster this is":        func(ctx context.Context) error { _, err := cluster.id(ctx); return err },
-		"the key pair of an authority": func(ctx context.Context) error { _, err := keys.load(ctx, partsOfAuthority(object)); return err },
+		"which cluster this is": func(ctx context.Context) error { _, err := cluster.id(ctx); return err },
+		"the key pair of an authority": func(ctx context.Context) error {
+			_, err := keys.load(ctx, partsOfAuthority(v1alpha1.AuthorityKindNamespaced, object))
+			return err
+		},
 	}
 }
 

@@ -26,26 +26,20 @@ import (
 
 func authorityNamed(kind v1alpha1.AuthorityKind) func(client.Object) string {
 	return func(object client.Object) string {
-		ref := partsOfIdentity(object).spec.AuthorityRef
-		if ref.Kind != kind {
+		identity, ok := object.(v1alpha1.IdentityObject)
+		if !ok || identity.GetIdentitySpec().AuthorityRef.Kind != kind {
 			return ""
 		}
-		return string(ref.Name)
+		return string(identity.GetIdentitySpec().AuthorityRef.Name)
 	}
 }
 
 // policyNamed gives the policy that an object of any kind uses.
 func policyNamed(object client.Object) string {
-	var ref *v1alpha1.LocalReference
-	if login, ok := object.(*v1alpha1.DatabaseCredential); ok {
-		ref = login.Spec.RotationPolicyRef
-	} else if identity := partsOfIdentity(object); identity.spec != nil {
-		ref = identity.spec.RotationPolicyRef
+	if user, ok := object.(v1alpha1.PolicyUser); ok && user.GetRotationPolicyRef() != nil {
+		return string(user.GetRotationPolicyRef().Name)
 	}
-	if ref == nil {
-		return ""
-	}
-	return string(ref.Name)
+	return ""
 }
 
 // specOrRequest passes what may change a decision: the spec, a deletion, an annotation. Our own status writes do not.
