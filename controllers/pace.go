@@ -129,7 +129,7 @@ func (p *pass) issuedAgain(now time.Time) {
 // stillFighting reports a fight over the Secret until it is over, so that what is reported does not change with each turn.
 func (p *pass) stillFighting() {
 	if err := p.fight(); err != nil && p.out.Decision.Unmet == nil {
-		p.out.Err, p.out.FailedStep, p.out.NextAttempt = err, rotation.StepProject, p.memo.heals.calm()
+		p.out.Err, p.out.FailedStep, p.out.NextAttempt = err, rotation.StepPublish, p.memo.heals.calm()
 	}
 }
 

@@ -43,8 +43,8 @@ func (p *pass) perform(ctx context.Context, step rotation.Step) error {
 		return p.verify(ctx)
 	case rotation.StepCommit:
 		return p.commit(ctx)
-	case rotation.StepProject:
-		return p.project(ctx)
+	case rotation.StepPublish:
+		return p.publish(ctx)
 	case rotation.StepProbe:
 		return p.probe(ctx)
 	case rotation.StepRetire:
@@ -267,13 +267,13 @@ func (p *pass) commit(ctx context.Context) error {
 	return err
 }
 
-// project writes the user's Secret, then when that was. Interrupted in between, it is entered again and does the second.
-func (p *pass) project(ctx context.Context) error {
+// publish writes the user's Secret, then when that was. Interrupted in between, it is entered again and does the second.
+func (p *pass) publish(ctx context.Context) error {
 	if p.snapshot.Target != rotation.TargetShowsCurrent {
 		if err := p.again(); err != nil {
 			return err
 		}
-		if err := p.written(p.Store.Project(ctx)); err != nil {
+		if err := p.written(p.Store.Publish(ctx)); err != nil {
 			return during(err, "writing the Secret")
 		}
 	}

@@ -119,7 +119,7 @@ func TestEveryReasonReadsWellForEveryKind(t *testing.T) {
 		"plain":   func(_ fault.Reason, err error) error { return err },
 	}
 	steps := []rotation.Step{"", stepObserve, rotation.StepRecord, rotation.StepPropose, rotation.StepStage, rotation.StepVerify, rotation.StepCommit,
-		rotation.StepProject, rotation.StepProbe, rotation.StepRetire, rotation.StepDiscard, rotation.StepRenumber, rotation.StepReassert, rotation.StepTakeOver, rotation.StepWithdraw}
+		rotation.StepPublish, rotation.StepProbe, rotation.StepRetire, rotation.StepDiscard, rotation.StepRenumber, rotation.StepReassert, rotation.StepTakeOver, rotation.StepWithdraw}
 	cause := errors.New("the server of the test does not answer: check it")
 	read, seen := 0, map[string]error{}
 	form := func(text string) error {

@@ -28,7 +28,7 @@ import (
 
 const driveCanary = "canary-3f1c"
 
-// driveStore keeps a ledger and says that the Secret shows it once it was projected.
+// driveStore keeps a ledger and says that the Secret shows it once it was published.
 type driveStore struct {
 	now                secretstore.Snapshot
 	loadErr, saveErr   error
@@ -47,7 +47,7 @@ func (s *driveStore) Save(_ context.Context, l secretstore.Ledger) (secretstore.
 	return s.now, nil
 }
 
-func (s *driveStore) Project(context.Context) (secretstore.Snapshot, error) {
+func (s *driveStore) Publish(context.Context) (secretstore.Snapshot, error) {
 	s.now.Target = rotation.TargetShowsCurrent
 	return s.now, nil
 }
@@ -155,7 +155,7 @@ func TestDriveGoesFromNothingToPublishedInOnePass(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
 	out := d.pass()
-	want := []rotation.Step{rotation.StepPropose, rotation.StepStage, rotation.StepVerify, rotation.StepCommit, rotation.StepProject}
+	want := []rotation.Step{rotation.StepPropose, rotation.StepStage, rotation.StepVerify, rotation.StepCommit, rotation.StepPublish}
 	if diff := cmp.Diff(want, out.Performed); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}
@@ -382,10 +382,10 @@ func TestDriveDoesNotLetAnOldRequestEndALaterOverlap(t *testing.T) {
 func TestDriveRefusesToRepeatWhatChangesNothing(t *testing.T) {
 	t.Parallel()
 	d := published(t)
-	d.Next = func(rotation.Observation) rotation.Decision { return rotation.Decision{Step: rotation.StepProject} }
+	d.Next = func(rotation.Observation) rotation.Decision { return rotation.Decision{Step: rotation.StepPublish} }
 	d.store.now.Target = rotation.TargetShowsCurrent
 	out := d.pass()
-	if out.Err == nil || !slices.Equal(out.Performed, []rotation.Step{rotation.StepProject}) {
+	if out.Err == nil || !slices.Equal(out.Performed, []rotation.Step{rotation.StepPublish}) {
 		t.Errorf("did %v, error %v", out.Performed, out.Err)
 	}
 }

@@ -19,8 +19,8 @@ type Store interface {
 	// Save writes the ledger by compare-and-swap on what was last read or written. A conflict is an error for which
 	// apierrors.IsConflict or IsAlreadyExists holds, and nothing was written.
 	Save(ctx context.Context, ledger secretstore.Ledger) (secretstore.Snapshot, error)
-	// Project makes the user's Secret show the current version. It never overwrites what is not ours.
-	Project(ctx context.Context) (secretstore.Snapshot, error)
+	// Publish makes the user's Secret show the current version. It never overwrites what is not ours.
+	Publish(ctx context.Context) (secretstore.Snapshot, error)
 	// Withdraw deletes (or, where the policy says Retain, keeps and labels) the ledger and the user's Secret.
 	Withdraw(ctx context.Context) error
 }

@@ -10,7 +10,7 @@
 //	           Propose        Stage         Verify         Commit                     Retire
 //	(nothing) ---------> Proposed ----> Staged ----> Verified ----> Current ----> Previous ----> (nothing)
 //	                        |             |             |              |
-//	                        +-------------+-------------+              +-- Project: the user's Secret shows it
+//	                        +-------------+-------------+              +-- Publish: the user's Secret shows it
 //	                                      | Discard
 //	                                      v
 //	                                  Discarded ----> (nothing)

@@ -98,14 +98,14 @@ func what(before, after secretstore.Ledger) string {
 	return "Request"
 }
 
-func (s *ledgered) Project(context.Context) (secretstore.Snapshot, error) {
+func (s *ledgered) Publish(context.Context) (secretstore.Snapshot, error) {
 	if s.secret.foreign {
 		return secretstore.Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New("the Secret belongs to somebody else"))
 	}
 	expected, current := s.secret.version, s.ledger.ledger.Current
 	next := object{shows: current.Material, seq: current.Seq}
 	forced := false
-	err := s.effect("project", "", func() error {
+	err := s.effect("publish", "", func() error {
 		if s.world.secret.version != expected && !forced {
 			return conflict()
 		}
@@ -199,7 +199,7 @@ func (s *published) Save(_ context.Context, l secretstore.Ledger) (secretstore.S
 	return s.snapshot(), nil
 }
 
-func (s *published) Project(context.Context) (secretstore.Snapshot, error) {
+func (s *published) Publish(context.Context) (secretstore.Snapshot, error) {
 	return s.snapshot(), errors.New("nothing of a certificate's Secret can differ in this world but the certificate")
 }
 

@@ -61,7 +61,7 @@ func (r *reorder) flush(w *world) {
 
 // effectsOfARotation in the order in which they are done.
 var effectsOfARotation = []string{
-	"save Proposed", "stage", "save Staged", "verify", "save Verified", "save Current", "project", "save Published", "retire", "save Retired",
+	"save Proposed", "stage", "save Staged", "verify", "save Verified", "save Current", "publish", "save Published", "retire", "save Retired",
 }
 
 func mutants() []mutant {

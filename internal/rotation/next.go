@@ -56,10 +56,10 @@ var table = []Row{
 		decide: inherited,
 	},
 	{
-		Name: "project", If: "the user's Secret is ours or free and does not show C, or it is not recorded since when it does",
-		Then:   "Project, then record when",
+		Name: "publish", If: "the user's Secret is ours or free and does not show C, or it is not recorded since when it does",
+		Then:   "Publish, then record when",
 		match:  unpublished,
-		decide: project,
+		decide: publish,
 	},
 	{
 		Name: "record", If: "a request of a person is not written down, or a former owner is that the person does not name any more", Then: "Record",
@@ -189,15 +189,15 @@ func takeOver(o Observation) Decision {
 	return do(StepTakeOver, ReasonHandedOver, "The credential is taken over from %s.", o.TakeOver.From)
 }
 
-func project(o Observation) Decision {
+func publish(o Observation) Decision {
 	switch o.Target {
 	case TargetMissing:
-		return do(StepProject, ReasonSecretMissing, "The Secret is missing; it is written to show version %d.", o.Current.Seq)
+		return do(StepPublish, ReasonSecretMissing, "The Secret is missing; it is written to show version %d.", o.Current.Seq)
 	case TargetShowsCurrent:
-		return do(StepProject, ReasonPublished, "The Secret shows version %d; that is recorded.", o.Current.Seq)
+		return do(StepPublish, ReasonPublished, "The Secret shows version %d; that is recorded.", o.Current.Seq)
 	case TargetDiffers, TargetForeign:
 	}
-	return do(StepProject, ReasonSecretDiffers, "The Secret differs from version %d; it is written to show it.", o.Current.Seq)
+	return do(StepPublish, ReasonSecretDiffers, "The Secret differs from version %d; it is written to show it.", o.Current.Seq)
 }
 
 func record(Observation) Decision {

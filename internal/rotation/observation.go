@@ -29,8 +29,8 @@ const (
 	StepVerify Step = "Verify"
 	// StepCommit makes the pending version the current one, in one compare-and-swap.
 	StepCommit Step = "Commit"
-	// StepProject makes the user's Secret show the current version, then records when that was.
-	StepProject Step = "Project"
+	// StepPublish makes the user's Secret show the current version, then records when that was.
+	StepPublish Step = "Publish"
 	// StepProbe uses the current version as a client would.
 	StepProbe Step = "Probe"
 	// StepRetire makes the remote end refuse the previous version, then forgets it.

@@ -51,7 +51,7 @@ func TestWhatIsStoredOtherwiseThanItWasSentIsTold(t *testing.T) {
 			must[Snapshot](t)(store.Load(t.Context()))
 			must[Snapshot](t)(store.Save(t.Context(), goodLedger()))
 			altering = true
-			_, err := store.Project(t.Context())
+			_, err := store.Publish(t.Context())
 			if tc.named == "" {
 				if err != nil {
 					t.Error(err)

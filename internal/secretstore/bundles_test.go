@@ -67,7 +67,7 @@ func TestALargeBundleIsReadOnceForAllIdentities(t *testing.T) {
 	store := NewPublished(w.withBundle("app-3", bundle, &lives))
 	expectTarget(t, must[Snapshot](t)(store.Load(t.Context())), rotation.TargetDiffers)
 	w.expectWrites(t, 1, "repairing a large bundle", func() {
-		expectTarget(t, must[Snapshot](t)(store.Project(t.Context())), rotation.TargetShowsCurrent)
+		expectTarget(t, must[Snapshot](t)(store.Publish(t.Context())), rotation.TargetShowsCurrent)
 	})
 	if !bytes.Equal(w.secret(t, "app-3-mtls").Data["ca.crt"], bundle) {
 		t.Error("the bundle was not repaired")
@@ -87,7 +87,7 @@ func TestASecretThatIsTooLargeForTheCacheIsReadLive(t *testing.T) {
 		store := NewPublished(opts)
 		snapshot := must[Snapshot](t)(store.Load(t.Context()))
 		expectTarget(t, snapshot, rotation.TargetShowsCurrent)
-		expectTarget(t, must[Snapshot](t)(store.Project(t.Context())), rotation.TargetShowsCurrent)
+		expectTarget(t, must[Snapshot](t)(store.Publish(t.Context())), rotation.TargetShowsCurrent)
 		if diff := cmp.Diff(stored(t, record), snapshot.Ledger.Current, sameLedger); diff != "" || lives == 0 {
 			t.Errorf("read live %d times: %s", lives, diff)
 		}

@@ -4,7 +4,7 @@
 // Package secretstore keeps credentials in Kubernetes Secrets: what is written down about one (the ledger), and what its
 // user sees (the user's Secret).
 //
-// Two stores do the same four things (load, save, project, withdraw):
+// Two stores do the same four things (load, save, publish, withdraw):
 //
 //   - Ledgered, for a credential that some other system knows too. The ledger is the truth, the user's Secret its
 //     projection. Both are read live, and written by create or by update with the resourceVersion of what was read.

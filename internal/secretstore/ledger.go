@@ -122,7 +122,7 @@ type Snapshot struct {
 	LacksRecords bool
 	// Immutable says what to do about a Secret of ours that no new version can be published in; empty where one can be.
 	Immutable string
-	// Adopted says whose the user's Secret was until the last Project took it over; empty where it did not change hands.
+	// Adopted says whose the user's Secret was until the last Publish took it over; empty where it did not change hands.
 	Adopted string
 	// Inherited is true where what is written down is that of the owner from which a person handed it over: only the hand-over
 	// may be written before it is taken over.

@@ -117,14 +117,14 @@ func (s *Ledgered) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	return s.snapshot(), nil
 }
 
-// Project makes the user's Secret show the current version. One that is not ours is left alone, with a permanent error
+// Publish makes the user's Secret show the current version. One that is not ours is left alone, with a permanent error
 // that carries fault.SecretConflict.
-func (s *Ledgered) Project(ctx context.Context) (Snapshot, error) {
+func (s *Ledgered) Publish(ctx context.Context) (Snapshot, error) {
 	if !s.loaded {
-		return Snapshot{}, fmt.Errorf("projecting to Secret %s: %w", s.opts.secretRef(), errNotLoaded)
+		return Snapshot{}, fmt.Errorf("publishing to Secret %s: %w", s.opts.secretRef(), errNotLoaded)
 	}
 	if s.content.Current == nil {
-		return Snapshot{}, fmt.Errorf("projecting to Secret %s: the ledger has no current version", s.opts.secretRef())
+		return Snapshot{}, fmt.Errorf("publishing to Secret %s: the ledger has no current version", s.opts.secretRef())
 	}
 	if s.ledger != nil && (s.secret == nil || s.shown().conflict(s.secret) == "") {
 		// An object that was made again takes its old ledger over together with the Secret, and before it: what is
@@ -133,7 +133,7 @@ func (s *Ledgered) Project(ctx context.Context) (Snapshot, error) {
 			return Snapshot{}, err
 		}
 	}
-	secret, adopted, err := s.shown().project(ctx, s.secret, *s.content.Current)
+	secret, adopted, err := s.shown().publish(ctx, s.secret, *s.content.Current)
 	if secret != nil {
 		s.secret = secret
 	}
@@ -168,9 +168,9 @@ func (s *Ledgered) isLedger(now *corev1.Secret) bool {
 	return now.UID == s.ledger.UID && now.ResourceVersion == s.ledger.ResourceVersion
 }
 
-// project writes the user's Secret where it differs. It returns the Secret as it is now, also beside an error where the API
+// publish writes the user's Secret where it differs. It returns the Secret as it is now, also beside an error where the API
 // server stored another one than was sent, and who had it before where it changed hands.
-func (o Options) project(ctx context.Context, have *corev1.Secret, current Record) (*corev1.Secret, string, error) {
+func (o Options) publish(ctx context.Context, have *corev1.Secret, current Record) (*corev1.Secret, string, error) {
 	seen := o.target(have, &current)
 	switch seen.Target {
 	case rotation.TargetForeign:

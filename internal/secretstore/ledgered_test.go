@@ -53,9 +53,9 @@ func (w world) published(t *testing.T, opts LedgeredOptions) {
 	store := NewLedgered(opts)
 	must[Snapshot](t)(store.Load(t.Context()))
 	must[Snapshot](t)(store.Save(t.Context(), goodLedger()))
-	snapshot := must[Snapshot](t)(store.Project(t.Context()))
+	snapshot := must[Snapshot](t)(store.Publish(t.Context()))
 	if snapshot.Target != rotation.TargetShowsCurrent {
-		t.Fatalf("target %s after Project", snapshot.Target)
+		t.Fatalf("target %s after Publish", snapshot.Target)
 	}
 }
 
@@ -100,8 +100,8 @@ func TestLedgerAndSecretAreOneWriteEachAndNoneWhereNothingDiffers(t *testing.T) 
 		expectTarget(t, snapshot, rotation.TargetMissing)
 	})
 	w.expectWrites(t, 0, "the same ledger", func() { must[Snapshot](t)(store.Save(t.Context(), goodLedger())) })
-	w.expectWrites(t, 1, "the first projection", func() {
-		expectTarget(t, must[Snapshot](t)(store.Project(t.Context())), rotation.TargetShowsCurrent)
+	w.expectWrites(t, 1, "the first publication", func() {
+		expectTarget(t, must[Snapshot](t)(store.Publish(t.Context())), rotation.TargetShowsCurrent)
 	})
 	w.expectWrites(t, 0, "a restart with nothing due", func() {
 		again := NewLedgered(opts)
@@ -111,7 +111,7 @@ func TestLedgerAndSecretAreOneWriteEachAndNoneWhereNothingDiffers(t *testing.T) 
 			t.Error(diff)
 		}
 		must[Snapshot](t)(again.Save(t.Context(), snapshot.Ledger))
-		must[Snapshot](t)(again.Project(t.Context()))
+		must[Snapshot](t)(again.Publish(t.Context()))
 	})
 
 	got := w.secret(t, shown)
@@ -167,9 +167,9 @@ func TestOfTwoWritersOfOneLedgerTheSlowerIsRefused(t *testing.T) {
 	}
 	// The same for the user's Secret.
 	must[Snapshot](t)(slow.Load(t.Context()))
-	must[Snapshot](t)(fast.Project(t.Context()))
-	if _, err := slow.Project(t.Context()); !apierrors.IsAlreadyExists(err) {
-		t.Errorf("the second projection gave %v", err)
+	must[Snapshot](t)(fast.Publish(t.Context()))
+	if _, err := slow.Publish(t.Context()); !apierrors.IsAlreadyExists(err) {
+		t.Errorf("the second Publish returned %v", err)
 	}
 }
 
@@ -180,8 +180,8 @@ func TestOfTwoOwnersRacingForOneNameTheSecondSeesWhoHasIt(t *testing.T) {
 		expectTarget(t, must[Snapshot](t)(store.Load(t.Context())), rotation.TargetMissing)
 		must[Snapshot](t)(store.Save(t.Context(), goodLedger()))
 	}
-	must[Snapshot](t)(first.Project(t.Context()))
-	if _, err := second.Project(t.Context()); !apierrors.IsAlreadyExists(err) {
+	must[Snapshot](t)(first.Publish(t.Context()))
+	if _, err := second.Publish(t.Context()); !apierrors.IsAlreadyExists(err) {
 		t.Errorf("the loser of the race got %v", err)
 	}
 	before := w.secret(t, shown)
@@ -190,8 +190,8 @@ func TestOfTwoOwnersRacingForOneNameTheSecondSeesWhoHasIt(t *testing.T) {
 	if !strings.Contains(snapshot.Conflict, "belongs to DatabaseCredential/first") {
 		t.Errorf("the conflict does not name the owner: %s", snapshot.Conflict)
 	}
-	w.expectWrites(t, 0, "projecting to a foreign Secret", func() {
-		_, err := second.Project(t.Context())
+	w.expectWrites(t, 0, "publishing to a foreign Secret", func() {
+		_, err := second.Publish(t.Context())
 		expectFault(t, err, fault.ClassPermanent, fault.SecretConflict)
 	})
 	opts := w.ledgerOptions("second")
@@ -223,7 +223,7 @@ func TestHandMadeSecretIsTakenOverOnlyWhenItSaysSo(t *testing.T) {
 	})
 	expectTarget(t, must[Snapshot](t)(store.Load(t.Context())), rotation.TargetDiffers)
 	must[Snapshot](t)(store.Save(t.Context(), goodLedger()))
-	snapshot = must[Snapshot](t)(store.Project(t.Context()))
+	snapshot = must[Snapshot](t)(store.Publish(t.Context()))
 	expectTarget(t, snapshot, rotation.TargetShowsCurrent)
 	if !strings.Contains(snapshot.Adopted, "made by a person") {
 		t.Errorf("adopted: %q", snapshot.Adopted)
@@ -293,14 +293,14 @@ func TestSecretThatCannotBecomeOursInPlaceIsTold(t *testing.T) {
 					t.Errorf("the conflict %q does not say %q", snapshot.Conflict, words)
 				}
 			}
-			_, err := store.Project(t.Context())
+			_, err := store.Publish(t.Context())
 			expectFault(t, err, fault.ClassPermanent, fault.SecretConflict)
 			if got := w.secret(t, shown); got.ResourceVersion != before.ResourceVersion {
 				t.Error("it was written")
 			}
 			w.drop(t, shown)
 			must[Snapshot](t)(store.Load(t.Context()))
-			expectTarget(t, must[Snapshot](t)(store.Project(t.Context())), rotation.TargetShowsCurrent)
+			expectTarget(t, must[Snapshot](t)(store.Publish(t.Context())), rotation.TargetShowsCurrent)
 		})
 	}
 }
@@ -332,7 +332,7 @@ func TestDeletedOrEditedSecretIsHealedFromTheLedger(t *testing.T) {
 			tc.spoil(t, w)
 			store := NewLedgered(opts)
 			expectTarget(t, must[Snapshot](t)(store.Load(t.Context())), tc.want)
-			w.expectWrites(t, 1, "healing", func() { must[Snapshot](t)(store.Project(t.Context())) })
+			w.expectWrites(t, 1, "healing", func() { must[Snapshot](t)(store.Publish(t.Context())) })
 			if diff := cmp.Diff(bare(want), bare(w.secret(t, shown))); diff != "" {
 				t.Errorf("not healed:\n%s", diff)
 			}
@@ -360,7 +360,7 @@ func TestMetadataOfOthersIsKeptAndThatOfAShorterTemplateRemoved(t *testing.T) {
 	opts.Labels, opts.Annotations = map[string]string{"two": "2"}, nil
 	store := NewLedgered(opts)
 	expectTarget(t, must[Snapshot](t)(store.Load(t.Context())), rotation.TargetDiffers)
-	must[Snapshot](t)(store.Project(t.Context()))
+	must[Snapshot](t)(store.Publish(t.Context()))
 	got := w.secret(t, shown)
 	if diff := cmp.Diff([]string{v1alpha1.LabelManagedBy, v1alpha1.LabelKind, "theirs", "two"}, slices.Sorted(maps.Keys(got.Labels))); diff != "" {
 		t.Error(diff)
@@ -374,7 +374,7 @@ func TestMetadataOfOthersIsKeptAndThatOfAShorterTemplateRemoved(t *testing.T) {
 		s.Annotations[v1alpha1.AnnotationAdopt] = "Other/thing"
 	})
 	must[Snapshot](t)(store.Load(t.Context()))
-	must[Snapshot](t)(store.Project(t.Context()))
+	must[Snapshot](t)(store.Publish(t.Context()))
 	if got := w.secret(t, shown); got.Annotations[v1alpha1.AnnotationAdopt] != "Other/thing" {
 		t.Error("an edited list made us remove an annotation of the reserved prefix")
 	}
@@ -403,14 +403,14 @@ func TestObjectThatIsMadeAgainAdoptsWhatWasRetained(t *testing.T) {
 		t.Errorf("the ledger was not adopted:\n%s", diff)
 	}
 	w.expectWrites(t, 2, "adoption (ledger and Secret)", func() {
-		expectTarget(t, must[Snapshot](t)(store.Project(t.Context())), rotation.TargetShowsCurrent)
+		expectTarget(t, must[Snapshot](t)(store.Publish(t.Context())), rotation.TargetShowsCurrent)
 	})
 	if _, retained := w.secret(t, w.ledgerName("orders")).Labels[v1alpha1.LabelRetained]; retained {
 		t.Error("the ledger in use is still labelled as retained")
 	}
 	w.expectWrites(t, 0, "after the adoption", func() {
 		must[Snapshot](t)(store.Load(t.Context()))
-		must[Snapshot](t)(store.Project(t.Context()))
+		must[Snapshot](t)(store.Publish(t.Context()))
 	})
 }
 
@@ -707,7 +707,7 @@ func TestNoErrorQuotesASecret(t *testing.T) {
 	store := NewLedgered(w.ledgerOptions("orders"))
 	must[Snapshot](t)(store.Load(ctx))
 	store.content = goodLedger()
-	_, err := store.Project(ctx)
+	_, err := store.Publish(ctx)
 	expectFault(t, err, fault.ClassTransient, fault.APIServerFailed)
 	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "403 Forbidden") {
 		t.Errorf("what the API server said is lost: %v", err)
@@ -749,16 +749,16 @@ func TestNothingIsWrittenBeforeItWasRead(t *testing.T) {
 	if _, err := store.Save(t.Context(), goodLedger()); !errors.Is(err, errNotLoaded) {
 		t.Errorf("Save: %v", err)
 	}
-	if _, err := store.Project(t.Context()); !errors.Is(err, errNotLoaded) {
-		t.Errorf("Project: %v", err)
+	if _, err := store.Publish(t.Context()); !errors.Is(err, errNotLoaded) {
+		t.Errorf("Publish: %v", err)
 	}
 	must[Snapshot](t)(store.Load(t.Context()))
-	if _, err := store.Project(t.Context()); err == nil {
-		t.Error("a ledger without a current version was projected")
+	if _, err := store.Publish(t.Context()); err == nil {
+		t.Error("a ledger without a current version was published")
 	}
 }
 
-func TestDataThatCannotBeMadeHoldsUpTheProjectionAndNothingElse(t *testing.T) {
+func TestDataThatCannotBeMadeHoldsUpPublicationAndNothingElse(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("orders")
 	w.published(t, opts)
@@ -769,8 +769,8 @@ func TestDataThatCannotBeMadeHoldsUpTheProjectionAndNothingElse(t *testing.T) {
 	expectTarget(t, snapshot, rotation.TargetDiffers)
 	snapshot.Ledger.Pending = nil
 	must[Snapshot](t)(store.Save(t.Context(), snapshot.Ledger))
-	w.expectWrites(t, 0, "projecting", func() {
-		_, err := store.Project(t.Context())
+	w.expectWrites(t, 0, "publishing", func() {
+		_, err := store.Publish(t.Context())
 		expectFault(t, err, fault.ClassBlocked, fault.SecretNotFound)
 	})
 }

@@ -132,11 +132,11 @@ func (s *Published) wrote(secret *corev1.Secret, sent credential.Material, versi
 	s.secret, s.current = secret, &Record{Version: version, Material: sent.Clone()}
 }
 
-// Project repairs everything about the user's Secret but its certificate: labels, annotations, owner, authorities, the
+// Publish repairs everything about the user's Secret but its certificate: labels, annotations, owner, authorities, the
 // combined file. It looks at the Secret live first, since a cached copy has no key to write back.
-func (s *Published) Project(ctx context.Context) (Snapshot, error) {
+func (s *Published) Publish(ctx context.Context) (Snapshot, error) {
 	if !s.loaded {
-		return Snapshot{}, fmt.Errorf("projecting to Secret %s: %w", s.opts.secretRef(), errNotLoaded)
+		return Snapshot{}, fmt.Errorf("publishing to Secret %s: %w", s.opts.secretRef(), errNotLoaded)
 	}
 	if s.secret != nil && isStripped(s.secret) {
 		secret, err := read(ctx, s.opts.Live, s.opts.secretKey())
@@ -149,7 +149,7 @@ func (s *Published) Project(ctx context.Context) (Snapshot, error) {
 		// The copy that the caller saw is out of date: what is there now has to be issued again, not repaired.
 		return s.snapshot(), nil
 	}
-	secret, adopted, err := s.opts.project(ctx, s.secret, *s.current)
+	secret, adopted, err := s.opts.publish(ctx, s.secret, *s.current)
 	if secret != nil {
 		s.see(secret)
 	}

@@ -119,7 +119,7 @@ func TestIssuingIsOneWriteAndARestartNone(t *testing.T) {
 			t.Error(diff)
 		}
 		must[Snapshot](t)(again.Save(t.Context(), snapshot.Ledger))
-		must[Snapshot](t)(again.Project(t.Context()))
+		must[Snapshot](t)(again.Publish(t.Context()))
 	})
 	got := w.secret(t, "mtls")
 	if diff := cmp.Diff(map[string]string{
@@ -175,7 +175,7 @@ func TestRevisionThatCannotBeIsOne(t *testing.T) {
 		if got := snapshot.Ledger.Current; got == nil || got.Seq != 1 {
 			t.Errorf("%q gave %+v", value, got)
 		}
-		must[Snapshot](t)(store.Project(t.Context()))
+		must[Snapshot](t)(store.Publish(t.Context()))
 		if got := w.secret(t, "mtls").Annotations[v1alpha1.AnnotationRevision]; got != "1" {
 			t.Errorf("%q was mended to %q", value, got)
 		}
@@ -210,7 +210,7 @@ func TestEverythingButTheCertificateIsRepairedWithoutANewKey(t *testing.T) {
 				t.Fatalf("the version is lost: %+v", snapshot.Ledger.Current)
 			}
 			w.expectWrites(t, 1, "repair", func() {
-				expectTarget(t, must[Snapshot](t)(store.Project(t.Context())), rotation.TargetShowsCurrent)
+				expectTarget(t, must[Snapshot](t)(store.Publish(t.Context())), rotation.TargetShowsCurrent)
 			})
 			if diff := cmp.Diff(before.Data, w.secret(t, "mtls").Data); diff != "" {
 				t.Error("the data is not what it was")
@@ -283,7 +283,7 @@ func TestASecretThatTheCacheLeftOutIsReadLive(t *testing.T) {
 			if diff := cmp.Diff(stored(t, record), snapshot.Ledger.Current, sameLedger); diff != "" {
 				t.Error(diff)
 			}
-			must[Snapshot](t)(store.Project(t.Context()))
+			must[Snapshot](t)(store.Publish(t.Context()))
 		})
 	}
 }
@@ -310,7 +310,7 @@ func TestStaleCopyWritesNothing(t *testing.T) {
 		t.Error("it was written")
 	}
 	// A repair looks again by itself, and finds nothing to do.
-	expectTarget(t, must[Snapshot](t)(stale.Project(t.Context())), rotation.TargetShowsCurrent)
+	expectTarget(t, must[Snapshot](t)(stale.Publish(t.Context())), rotation.TargetShowsCurrent)
 	if got := w.secret(t, "mtls"); got.ResourceVersion != before.ResourceVersion {
 		t.Error("the newer version was written over")
 	}
@@ -394,7 +394,7 @@ func TestForeignSecretIsFoundThoughNoCacheHasIt(t *testing.T) {
 	if snapshot.Ledger.Current == nil || snapshot.Ledger.Current.Fingerprint != "theirs" {
 		t.Errorf("current is %+v", snapshot.Ledger.Current)
 	}
-	snapshot = must[Snapshot](t)(store.Project(t.Context()))
+	snapshot = must[Snapshot](t)(store.Publish(t.Context()))
 	expectTarget(t, snapshot, rotation.TargetShowsCurrent)
 	if !strings.Contains(snapshot.Adopted, "made by a person") {
 		t.Errorf("adopted: %q", snapshot.Adopted)

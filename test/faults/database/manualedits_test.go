@@ -38,7 +38,7 @@ var meddlings = []meddling{
 	{"gives it a mark from the future", "COMMENT ON ROLE %[1]s IS 'rekey %[3]s/orders seq=7'", ""},
 }
 
-// rotationWrites is how many writes of the API server a rotation takes: proposed, staged, verified, committed, projected,
+// rotationWrites is how many writes of the API server a rotation takes: proposed, staged, verified, committed, published,
 // published, and the status.
 const rotationWrites = 7
 
