@@ -15,6 +15,7 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/failpoint"
+	"github.com/rekey/rekey/internal/netguard"
 )
 
 // instrument sets the failpoints on every way out of the process.
@@ -26,7 +27,7 @@ func instrument(config *rest.Config, options *controllers.Options) error {
 	config.Wrap(points.Transport)
 	options.KeyPairs = points.KeyPairs(options.KeyPairs)
 	options.Engines = map[v1alpha1.Engine]database.Engine{
-		v1alpha1.EnginePostgreSQL: points.Engine(postgres.New(postgres.Options{Tracer: points.Tracer()})),
+		v1alpha1.EnginePostgreSQL: points.Engine(postgres.New(postgres.Options{Dialer: &netguard.Dialer{}, Tracer: points.Tracer()})),
 	}
 	return nil
 }

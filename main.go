@@ -28,6 +28,7 @@ import (
 	"github.com/rekey/rekey/internal/gcpace"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/metricsauth"
+	"github.com/rekey/rekey/internal/netguard"
 )
 
 // version is set by the linker.
@@ -79,7 +80,7 @@ func run(arguments []string) error {
 	setup := controllers.Options{
 		Namespaces: flags.namespaces, OperatorNamespace: flags.operatorNamespace, Workers: flags.workers, Clock: wall, APIClock: apiClock, AllowLoopback: flags.allowLoopback,
 		Version: version, Rights: rights,
-		Engines:  map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{})},
+		Engines:  map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{Dialer: &netguard.Dialer{}})},
 		KeyPairs: ca.KeyPairs{},
 	}
 	if err := instrument(config, &setup); err != nil {

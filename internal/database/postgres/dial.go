@@ -22,6 +22,7 @@ import (
 
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/netguard"
 )
 
 // maxMessage bounds what a server can make us hold in memory, in bytes.
@@ -31,14 +32,13 @@ const maxMessage = 1 << 20
 type endpoint struct {
 	server  database.Server
 	tls     *tls.Config // nil where TLS is disabled
-	resolve func(context.Context, string) ([]string, error)
+	network *netguard.Dialer
 	timeout time.Duration
 	tracer  pgx.QueryTracer // nil for none
-	gates   *gates          // of the engine
 }
 
-func newEndpoint(server database.Server, options Options, gates *gates) (*endpoint, error) {
-	e := &endpoint{server: server, resolve: options.Lookup, timeout: options.ConnectTimeout, tracer: options.Tracer, gates: gates}
+func newEndpoint(server database.Server, options Options) (*endpoint, error) {
+	e := &endpoint{server: server, network: options.Dialer, timeout: options.ConnectTimeout, tracer: options.Tracer}
 	if server.Host == "" || strings.ContainsAny(server.Host, "/\\, \x00@") || server.Port < 1 || server.Port > 65535 {
 		return nil, fault.Permanent(fault.AddressForbidden, fmt.Errorf("reading address %q: it must be a host name or an IP address, and a port from 1 to 65535", e.address()))
 	}
@@ -52,6 +52,11 @@ func newEndpoint(server database.Server, options Options, gates *gates) (*endpoi
 
 func (e *endpoint) address() string {
 	return net.JoinHostPort(e.server.Host, strconv.Itoa(e.server.Port))
+}
+
+// rules of the addresses that this server may have.
+func (e *endpoint) rules() netguard.Rules {
+	return netguard.Rules{AllowLoopback: e.server.AllowLoopback}
 }
 
 // tlsConfig maps the mode to what libpq's sslmode of that name means (PostgreSQL, "SSL Support"). There is no way back
@@ -140,7 +145,7 @@ func (e *endpoint) dialer(watch *authWatch) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		first, cancel := context.WithTimeout(ctx, e.timeout)
 		defer cancel()
-		conn, err := e.dialIP(first, network, address)
+		conn, err := e.network.DialContext(first, e.rules(), network, address)
 		if err != nil {
 			return nil, err
 		}

@@ -6,7 +6,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +14,7 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/netguard"
 )
 
 // Bounds of everything that could wait. The server's own are shorter than a call's, so that it gives up first and says
@@ -31,8 +31,8 @@ const (
 
 // Options of an engine. The zero value is ready to use.
 type Options struct {
-	// Lookup resolves a host to IP addresses; nil means the system's resolver.
-	Lookup func(ctx context.Context, host string) ([]string, error)
+	// Dialer resolves and connects; nil means one of the engine's own, with the system's resolver.
+	Dialer *netguard.Dialer
 	// CallTimeout bounds every method of a session beside the deadline of its context; 0 means 25 seconds.
 	CallTimeout time.Duration
 	// ConnectTimeout bounds one attempt to connect and log in; 0 means 5 seconds.
@@ -42,15 +42,12 @@ type Options struct {
 }
 
 // engine is a database.Engine.
-type engine struct {
-	options Options
-	gates   gates
-}
+type engine struct{ options Options }
 
 // New makes the engine for PostgreSQL.
 func New(options Options) database.Engine {
-	if options.Lookup == nil {
-		options.Lookup = net.DefaultResolver.LookupHost
+	if options.Dialer == nil {
+		options.Dialer = &netguard.Dialer{}
 	}
 	if options.CallTimeout == 0 {
 		options.CallTimeout = defaultCallTimeout
@@ -71,7 +68,7 @@ func (e *engine) Traits() credential.Traits {
 
 // Open implements database.Engine. It looks at the target only: the first call that needs a connection makes it.
 func (e *engine) Open(_ context.Context, target database.Target) (database.Session, error) {
-	to, err := newEndpoint(target.Server, e.options, &e.gates)
+	to, err := newEndpoint(target.Server, e.options)
 	if err != nil {
 		return nil, err
 	}

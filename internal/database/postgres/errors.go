@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/netguard"
 )
 
 // This file is the only one that knows SQLSTATEs (PostgreSQL, "Error Codes") and the errors of TLS and net. What the
@@ -186,8 +187,8 @@ func fromNetwork(err error) bool {
 
 // diagnoseTransport tells what happened below PostgreSQL's protocol; nil where nothing did that has a name.
 func diagnoseTransport(err error) *failure {
-	if forbidden, ok := errors.AsType[*forbiddenError](err); ok {
-		return &failure{kind: failedAddress, text: forbidden.text}
+	if forbidden, ok := errors.AsType[*netguard.ForbiddenError](err); ok {
+		return &failure{kind: failedAddress, text: forbidden.Error()}
 	}
 	if errors.Is(err, errTLSNotOffered) {
 		return &failure{kind: failedTLS}

@@ -282,7 +282,7 @@ func TestAServerThatSaysNothingIsLeftInTime(t *testing.T) {
 			}
 			for name, call := range calls {
 				for bound, options := range map[string]Options{
-					"by the context": {Lookup: ipv4}, "by the connect timeout": {Lookup: ipv4, ConnectTimeout: 100 * time.Millisecond}, "by the call timeout": {Lookup: ipv4, CallTimeout: 100 * time.Millisecond},
+					"by the context": {Dialer: viaIPv4()}, "by the connect timeout": {Dialer: viaIPv4(), ConnectTimeout: 100 * time.Millisecond}, "by the call timeout": {Dialer: viaIPv4(), CallTimeout: 100 * time.Millisecond},
 				} {
 					opened, err := New(options).Open(t.Context(), target)
 					if err != nil {

@@ -38,12 +38,12 @@ const neutral = "host=localhost port=5432 user=nobody database=nobody password=n
 // connect logs in, unless somebody else finds out just now whether a silent server answers again. The error is a *failure
 // and holds nothing that the server or the driver said.
 func (e *endpoint) connect(ctx context.Context, a attempt) (*pgx.Conn, error) {
-	may, alone := e.gates.enter(e.address())
-	if !may {
+	leave, ok := e.network.Enter(e.address())
+	if !ok {
 		return nil, &failure{kind: failedSilent, hint: e.hint()}
 	}
 	answered := false
-	defer func() { e.gates.leave(e.address(), alone, answered) }()
+	defer func() { leave(answered) }()
 	conn, err := e.logIn(ctx, a)
 	answered = err == nil || diagnose(err, nil).kind != failedTimeout
 	return conn, err
@@ -68,7 +68,9 @@ func (e *endpoint) logIn(ctx context.Context, a attempt) (*pgx.Conn, error) {
 	config.Host, config.Port = e.server.Host, uint16(e.server.Port) //nolint:gosec // newEndpoint checked the range
 	config.User, config.Database, config.Password = a.username, a.database, string(a.password.Reveal())
 	config.TLSConfig, config.Fallbacks = nil, nil // dial does TLS
-	config.DialFunc, config.LookupFunc = e.dialer(watch), e.lookup
+	config.DialFunc, config.LookupFunc = e.dialer(watch), func(ctx context.Context, host string) ([]string, error) {
+		return e.network.LookupHost(ctx, e.rules(), host)
+	}
 	config.ConnectTimeout = e.timeout + watch.patience
 	config.RuntimeParams = map[string]string{"application_name": a.application}
 	maps.Copy(config.RuntimeParams, a.parameters)

@@ -22,6 +22,7 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/netguard"
 )
 
 const (
@@ -146,7 +147,10 @@ func (l *lab) target() database.Target {
 // ipv4 resolves localhost to the address that the test servers listen on.
 func ipv4(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
 
-func testEngine() database.Engine { return New(Options{Lookup: ipv4}) }
+// viaIPv4 returns a dialer of its own that resolves every host to 127.0.0.1.
+func viaIPv4() *netguard.Dialer { return &netguard.Dialer{Resolve: ipv4} }
+
+func testEngine() database.Engine { return New(Options{Dialer: viaIPv4()}) }
 
 // open gives a session, closed when the test ends.
 func open(t *testing.T, target database.Target) *session {

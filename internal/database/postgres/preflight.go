@@ -73,7 +73,7 @@ func lacking(statements []string) error {
 func (e *engine) Check(ctx context.Context, server database.Server) (database.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.options.CallTimeout)
 	defer cancel()
-	to, err := newEndpoint(server, e.options, &e.gates)
+	to, err := newEndpoint(server, e.options)
 	if err != nil {
 		return database.Report{}, err
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/netguard"
 )
 
 // delaying is a server that answers a wrong password only after a while.
@@ -42,7 +43,7 @@ func TestAServerThatDelaysRefusalsIsWaitedFor(t *testing.T) {
 		t.Helper()
 		l := delaying(t, shared.Version, 1500*time.Millisecond)
 		target := l.target()
-		opened, err := New(Options{Lookup: ipv4, ConnectTimeout: time.Second}).Open(t.Context(), target)
+		opened, err := New(Options{Dialer: viaIPv4(), ConnectTimeout: time.Second}).Open(t.Context(), target)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +55,7 @@ func TestAServerThatDelaysRefusalsIsWaitedFor(t *testing.T) {
 		wantAnswer(t, s, r, propose(t, target, "a"), credential.Rejected)
 		server := target.Server
 		server.Admin.Password = credential.SensitiveString("wrong-0123456789")
-		_, err = New(Options{Lookup: ipv4, ConnectTimeout: time.Second}).Check(t.Context(), server)
+		_, err = New(Options{Dialer: viaIPv4(), ConnectTimeout: time.Second}).Check(t.Context(), server)
 		wantFault(t, err, fault.ClassBlocked, fault.AdminRejected, "28P01")
 		if err := s.Retire(t.Context(), r); err != nil {
 			t.Error(err)
@@ -80,7 +81,7 @@ func TestAServerThatDelaysRefusalsIsWaitedFor(t *testing.T) {
 
 		// Where the control is only made at first, nothing provokes a refusal afterwards.
 		target.Server.NegativeControl = database.ControlAtFirst
-		if opened, err = New(Options{Lookup: ipv4, ConnectTimeout: time.Second}).Open(t.Context(), target); err != nil {
+		if opened, err = New(Options{Dialer: viaIPv4(), ConnectTimeout: time.Second}).Open(t.Context(), target); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(opened.Close)
@@ -287,13 +288,13 @@ func nowhere(_ context.Context, host string) ([]string, error) {
 
 func TestAHostWithoutADotIsExplained(t *testing.T) {
 	for host, hinted := range map[string]bool{"orders-db": true, "orders-db.data": false, "127.0.0.1": false, "localhost": false, "::1": false} {
-		for what, lookup := range map[string]Options{"that resolves": {Lookup: ipv4}, "that does not": {}} {
+		for what, lookup := range map[string]Options{"that resolves": {Dialer: viaIPv4()}, "that does not": {}} {
 			if what == "that does not" && (host == "127.0.0.1" || host == "::1" || host == "localhost") {
 				continue
 			}
 			options := lookup
-			if options.Lookup == nil {
-				options.Lookup = nowhere
+			if options.Dialer == nil {
+				options.Dialer = &netguard.Dialer{Resolve: nowhere}
 			}
 			server := (&fakeServer{port: 1}).target(database.TLSDisable, nil).Server
 			server.Host = host

@@ -1,22 +1,23 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package postgres
+package netguard
 
 import "sync"
 
-// gates keep one server that does not answer from taking up everybody who could look after another one: after a
-// connection that was not answered in time, only one attempt at a time is made to reach that address, until one gets an
-// answer. Who comes meanwhile is told so at once, and comes again after its own wait.
+// gates keep a server that does not answer from occupying every worker: after an attempt that was not answered in time, only
+// one attempt at a time is made to reach that address, until one gets an answer. Other callers are refused at once and retry
+// after their own backoff.
 type gates struct {
 	mu     sync.Mutex
 	silent map[string]*gate
 }
 
-// gate of an address that did not answer last time.
+// gate is the state of an address that did not answer last time.
 type gate struct{ busy bool }
 
-// enter tells whether the address may be dialed now, and whether nobody else may meanwhile. Whoever may calls leave.
+// enter reports whether the address may be dialed now, and whether the caller is the only one that may. A caller that may
+// dial must call leave.
 func (g *gates) enter(address string) (may, alone bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -31,7 +32,7 @@ func (g *gates) enter(address string) (may, alone bool) {
 	return true, true
 }
 
-// leave notes how an attempt ended: answered is false where nothing came in time, and true whatever the answer was.
+// leave records the result of an attempt: answered is false if nothing came in time, and true whatever the answer was.
 func (g *gates) leave(address string, alone, answered bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

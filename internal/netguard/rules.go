@@ -1,18 +1,15 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package postgres
+package netguard
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"net/netip"
-	"strings"
 )
 
-// Networks that are never dialed: an address in a spec must not turn the operator into a way to services that trust the
-// node. Metadata services outside link-local are listed by hand; where a cloud has a block of its own for them, all of it.
+// forbidden lists networks that are never dialed: an address in a spec must not turn the operator into a way to services that
+// trust the node. Metadata services outside link-local are listed by hand; a cloud's own block for them is listed whole.
 var forbidden = []struct {
 	prefix netip.Prefix
 	what   string
@@ -34,7 +31,7 @@ var forbidden = []struct {
 	{netip.MustParsePrefix("2001::/32"), "Teredo, which tunnels to any IPv4 address"},
 }
 
-// Prefixes that carry an IPv4 address inside an IPv6 address, and the bytes that hold it.
+// embedding lists prefixes whose IPv6 addresses contain an IPv4 address, and the bytes that hold it.
 var embedding = []struct {
 	prefix netip.Prefix
 	bytes  [4]int
@@ -43,42 +40,49 @@ var embedding = []struct {
 	{netip.MustParsePrefix("2002::/16"), [4]int{2, 3, 4, 5}},           // 6to4 (RFC 3056)
 	{netip.MustParsePrefix("::/96"), [4]int{12, 13, 14, 15}},           // IPv4-compatible (RFC 4291)
 	{netip.MustParsePrefix("::ffff:0:0:0/96"), [4]int{12, 13, 14, 15}}, // IPv4-translated (RFC 2765)
-	// NAT64 of a network's own (RFC 8215), by each length of prefix that RFC 6052 knows.
+	// A local network's NAT64 (RFC 8215), for each prefix length of RFC 6052.
 	{netip.MustParsePrefix("64:ff9b:1::/48"), [4]int{12, 13, 14, 15}},
 	{netip.MustParsePrefix("64:ff9b:1::/48"), [4]int{9, 10, 11, 12}},
 	{netip.MustParsePrefix("64:ff9b:1::/48"), [4]int{7, 9, 10, 11}},
 	{netip.MustParsePrefix("64:ff9b:1::/48"), [4]int{6, 7, 9, 10}},
 }
 
-// forbiddenError says that an address is not dialed.
-type forbiddenError struct{ text string }
+// ForbiddenError is the reason why an address is not dialed. It holds addresses only, nothing that a resolver said.
+type ForbiddenError struct{ text string }
 
-func (e *forbiddenError) Error() string { return e.text }
+// Error implements error.
+func (e *ForbiddenError) Error() string { return e.text }
 
-// judge refuses addresses that must not be dialed.
-func judge(address netip.Addr, allowLoopback bool) error {
+// Rules are what differs between callers about which addresses may be dialed.
+type Rules struct {
+	// AllowLoopback allows loopback addresses, which tests and local clusters need.
+	AllowLoopback bool
+}
+
+// Check returns a *ForbiddenError if address must not be dialed.
+func (r Rules) Check(address netip.Addr) error {
 	address = address.Unmap().WithZone("")
 	if address.IsLoopback() {
-		if allowLoopback {
+		if r.AllowLoopback {
 			return nil
 		}
-		return &forbiddenError{fmt.Sprintf("%s is a loopback address (which --allow-loopback would allow)", address)}
+		return &ForbiddenError{fmt.Sprintf("%s is a loopback address (which --allow-loopback would allow)", address)}
 	}
 	for _, f := range forbidden {
 		if f.prefix.Contains(address) {
-			return &forbiddenError{fmt.Sprintf("%s is %s", address, f.what)}
+			return &ForbiddenError{fmt.Sprintf("%s is %s", address, f.what)}
 		}
 	}
 	for _, inside := range embedded(address) {
-		if err := judge(inside, allowLoopback); err != nil {
-			return &forbiddenError{fmt.Sprintf("%s leads to %s", address, err)}
+		if err := r.Check(inside); err != nil {
+			return &ForbiddenError{fmt.Sprintf("%s leads to %s", address, err)}
 		}
 	}
 	return nil
 }
 
-// embedded are the IPv4 addresses that an IPv6 address may lead to. Where the place depends on the network, each is read;
-// one that begins with zero leads nowhere, and is what the other places hold.
+// embedded returns the IPv4 addresses that an IPv6 address may lead to. If the position depends on the network, every position
+// is read; a value that starts with zero leads nowhere and belongs to another position.
 func embedded(address netip.Addr) []netip.Addr {
 	if !address.Is6() {
 		return nil
@@ -95,37 +99,4 @@ func embedded(address netip.Addr) []netip.Addr {
 		out = append(out, netip.AddrFrom4([4]byte(bytes[12:16])))
 	}
 	return out
-}
-
-// lookup resolves a host and judges every answer. One forbidden answer refuses the host: it is not luck that decides.
-func (e *endpoint) lookup(ctx context.Context, host string) ([]string, error) {
-	var found []string
-	if address, err := netip.ParseAddr(host); err == nil {
-		found = []string{address.String()}
-	} else if found, err = e.resolve(ctx, host); err != nil {
-		return nil, err
-	}
-	for _, text := range found {
-		address, err := netip.ParseAddr(text)
-		if err != nil {
-			return nil, &forbiddenError{"the resolver gave something that is not an IP address"}
-		}
-		if err := judge(address, e.server.AllowLoopback); err != nil {
-			return nil, err
-		}
-	}
-	return found, nil
-}
-
-// dialIP connects to an address that must be an IP, and is judged once more: nothing is resolved here.
-func (e *endpoint) dialIP(ctx context.Context, network, address string) (net.Conn, error) {
-	ip, err := netip.ParseAddrPort(address)
-	if err != nil || !strings.HasPrefix(network, "tcp") {
-		return nil, &forbiddenError{"only TCP to a resolved address is dialed"}
-	}
-	if err := judge(ip.Addr(), e.server.AllowLoopback); err != nil {
-		return nil, err
-	}
-	var dialer net.Dialer
-	return dialer.DialContext(ctx, network, ip.String())
 }
