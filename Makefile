@@ -43,7 +43,7 @@ PROMTOOL := $(BIN)/promtool
 demo: ## Show the whole life of two credentials on a local cluster, in a few minutes (KEEP=1 leaves it running)
 	@hack/install-deps.sh test
 	@if [ -z "$$KUBECONFIG" ]; then hack/install-deps.sh node || echo "demo: without these packages there is no node; the story is played with processes"; fi
-	@go run ./hack/demo
+	@go -C hack/demo build -o $(BIN)/demo . && $(BIN)/demo
 
 .PHONY: cluster
 cluster: ## Start a local Kubernetes, leave it running and print its kubeconfig (LEVEL=api|control|node)

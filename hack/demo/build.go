@@ -39,7 +39,10 @@ func (p programs) buildLauncher(ctx context.Context, progress *transcript) error
 
 // buildOurs makes the operator and the two programs of the demo.
 func (p programs) buildOurs(ctx context.Context, progress *transcript) error {
-	return p.build(ctx, progress, ".", ".", "./hack/demo/app", "./hack/demo/server")
+	if err := p.build(ctx, progress, ".", "."); err != nil {
+		return err
+	}
+	return p.build(ctx, progress, "hack/demo", "./app", "./server")
 }
 
 // load makes an image of each program and brings it to the node.

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rekey/rekey/hack/demo/report"
+	"github.com/rekey/rekey/test/workload/report"
 )
 
 // version is one version of a credential, as its Secret showed it.

@@ -20,8 +20,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rekey/rekey/hack/demo/mount"
-	"github.com/rekey/rekey/hack/demo/report"
+	"github.com/rekey/rekey/test/workload/mount"
+	"github.com/rekey/rekey/test/workload/report"
 )
 
 // built are the two programs, as a pod would run them.
@@ -42,7 +42,7 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	built = programs{source: source, dir: dir}
-	if err := built.build(context.Background(), &transcript{}, ".", "./hack/demo/app", "./hack/demo/server"); err != nil {
+	if err := built.build(context.Background(), &transcript{}, "hack/demo", "./app", "./server"); err != nil {
 		fmt.Fprintln(os.Stderr, "building the programs of the demo:", err)
 		return 1
 	}

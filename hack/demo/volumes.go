@@ -14,7 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/rekey/rekey/hack/demo/mount"
+	"github.com/rekey/rekey/test/workload/mount"
 )
 
 // volumes shows Secrets as folders, in place of a kubelet, and follows their changes.

@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/rekey/rekey/hack/demo/report"
+	"github.com/rekey/rekey/test/workload/report"
 )
 
 // appSaid takes in one line of the application.

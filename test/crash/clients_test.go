@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rekey/rekey/hack/demo/login"
-	"github.com/rekey/rekey/hack/demo/mount"
+	"github.com/rekey/rekey/test/workload/login"
+	"github.com/rekey/rekey/test/workload/mount"
 )
 
 const (

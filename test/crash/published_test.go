@@ -18,8 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/hack/demo/mount"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/workload/mount"
 )
 
 // seen is a Secret as it was for a while.

@@ -20,10 +20,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/hack/demo/report"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/canary"
+	"github.com/rekey/rekey/test/workload/report"
 )
 
 // internal is the authority of the samples.

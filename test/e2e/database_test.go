@@ -16,10 +16,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/rekey/rekey/hack/demo/login"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/test/workload/login"
 )
 
 // What config/samples says of its database.

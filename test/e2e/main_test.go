@@ -130,7 +130,7 @@ func (e *environment) build(ctx context.Context) error {
 	if _, err := e.run(ctx, "go", "-C", "hack/localcluster", "build", "-o", out, "./cmd/localcluster", "./cmd/image"); err != nil {
 		return err
 	}
-	if _, err := e.run(ctx, "env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, "./hack/demo/app", "./hack/demo/server"); err != nil {
+	if _, err := e.run(ctx, "env", "CGO_ENABLED=0", "go", "-C", "hack/demo", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, "./app", "./server"); err != nil {
 		return err
 	}
 	for name, image := range map[string]string{"app": appImage, "server": serverImage} {

@@ -17,9 +17,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rekey/rekey/hack/demo/login"
-	"github.com/rekey/rekey/hack/demo/mount"
-	"github.com/rekey/rekey/hack/demo/report"
+	"github.com/rekey/rekey/test/workload/login"
+	"github.com/rekey/rekey/test/workload/mount"
+	"github.com/rekey/rekey/test/workload/report"
 )
 
 // patience with one call. A healthy one takes milliseconds.

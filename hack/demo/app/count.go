@@ -7,7 +7,7 @@ import (
 	"crypto/sha256"
 	"time"
 
-	"github.com/rekey/rekey/hack/demo/report"
+	"github.com/rekey/rekey/test/workload/report"
 )
 
 // outcome is what one call did.

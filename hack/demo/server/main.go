@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/rekey/rekey/hack/demo/report"
+	"github.com/rekey/rekey/test/workload/report"
 )
 
 func main() {

@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rekey/rekey/hack/demo/mount"
-	"github.com/rekey/rekey/hack/demo/report"
+	"github.com/rekey/rekey/test/workload/mount"
+	"github.com/rekey/rekey/test/workload/report"
 )
 
 // newServer makes a server whose certificate and authority are read from the folder at every handshake.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/rekey/rekey/hack/demo/mount"
+	"github.com/rekey/rekey/test/workload/mount"
 )
 
 func files(version int) map[string][]byte {
