@@ -8,42 +8,42 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// discarded is the step of the ledger that no wish brings about: a candidate is discarded where its spec is edited between two
-// passes; a pass that has begun goes on with the spec that it has read, and is over within milliseconds.
+// discarded is the ledger step that the workload does not cause. A candidate is discarded if its spec is edited between two
+// reconciles; a running reconcile continues with the spec that it has read, and takes only milliseconds.
 const discarded = "update secrets (ledger Discarded)"
 
-// changeOfMind leaves a candidate that its spec does not ask for any more: the operator dies when the login is staged, and then
-// the spec is edited. The next life discards it. Nobody wants anything until end is called.
-func (k *killer) changeOfMind() (end func()) {
+// editAfterStaging leaves a candidate that its spec no longer requests: the operator dies after it staged the login, and then
+// the spec is edited. The next process discards the candidate. The workload is paused until end is called.
+func (k *killer) editAfterStaging() (end func()) {
 	k.t.Helper()
 	for range 5 {
-		if end = k.changed(); end != nil {
+		if end = k.tryEditAfterStaging(); end != nil {
 			return end
 		}
 	}
-	k.t.Fatalf("the operator did not die in a rotation of %s", k.edited)
+	k.t.Fatalf("the operator did not die during a rotation of %s", k.edited)
 	return nil
 }
 
-// changed tries it once, and gives nil where another credential was in the middle of its rotation.
-func (k *killer) changed() (end func()) {
+// tryEditAfterStaging tries once, and returns nil if another credential was being rotated.
+func (k *killer) tryEditAfterStaging() (end func()) {
 	k.t.Helper()
 	object := &v1alpha1.DatabaseCredential{}
 	object.Name, object.Namespace = k.edited, k.place.key(k.edited).Namespace
 	edit := func() {
 		k.t.Helper()
-		if err := k.busy.edit(object)(k.t.Context()); err != nil {
+		if err := k.workload.edit(object)(k.t.Context()); err != nil {
 			k.t.Fatal(err)
 		}
 	}
 	witness := k.lives.start("")
-	k.busy.gate.Lock() // waits until every wish is fulfilled
+	k.workload.gate.Lock() // waits until every user has finished
 	defer func() {
 		if end == nil {
-			k.busy.gate.Unlock()
+			k.workload.gate.Unlock()
 		}
 	}()
-	k.rest(witness)
+	k.settle(witness)
 	if err := witness.kill(); err != nil {
 		k.t.Fatal(err)
 	}
@@ -59,5 +59,5 @@ func (k *killer) changed() (end func()) {
 		return nil
 	}
 	edit()
-	return k.busy.gate.Unlock
+	return k.workload.gate.Unlock
 }

@@ -22,13 +22,13 @@ import (
 )
 
 const (
-	// rest of a client between two uses.
+	// rest is a client's pause between two uses.
 	rest = 200 * time.Millisecond
-	// brisk is how long one use may take.
-	brisk = 10 * time.Second
+	// useTimeout bounds one use.
+	useTimeout = 10 * time.Second
 )
 
-// clients use what the Secrets show, as pods that mount them, all the time.
+// clients continuously use the Secrets, like pods that mount them.
 type clients struct {
 	published *published
 	ctx       context.Context
@@ -38,12 +38,12 @@ type clients struct {
 	mu         sync.Mutex
 	logins     int
 	handshakes int
-	late       int // refusals that prove nothing: that pod was slower than the overlap
+	late       int // inconclusive rejections: that pod was slower than the overlap
 	refusals   []refusal
 	failures   []error
 }
 
-// refusal of a login, of which is told at the end whether it came too late.
+// refusal is a rejected login. At the end of the test it is decided whether the client was too late.
 type refusal struct {
 	credential string
 	password   []byte
@@ -51,15 +51,15 @@ type refusal struct {
 	err        error
 }
 
-// judge sorts the refusals: a pod that is slower than the overlap proves nothing.
-func (c *clients) judge() {
+// classify sorts the refusals: if a pod was slower than the overlap, its refusal is inconclusive.
+func (c *clients) classify() {
 	for _, r := range c.refusals {
-		replaced, err := c.published.replaced(r.credential, r.password)
+		replaced, err := c.published.replacedAt(r.credential, r.password)
 		if err == nil && !replaced.IsZero() && r.at.Sub(replaced) >= overlap {
 			c.late++
 			continue
 		}
-		c.failures = append(c.failures, fmt.Errorf("at %s: logging in with what %s showed (replaced at %s): %w",
+		c.failures = append(c.failures, fmt.Errorf("at %s: logging in with the credential from %s (replaced at %s): %w",
 			r.at.UTC().Format(time.RFC3339Nano), r.credential, replaced.UTC().Format(time.RFC3339Nano), errors.Join(r.err, err)))
 	}
 }
@@ -69,27 +69,27 @@ func startClients(ctx context.Context, p *published) *clients {
 	return &clients{published: p, ctx: ctx, stop: cancel}
 }
 
-// repeat does something again and again, and brings to its end what has begun.
+// repeat runs a use repeatedly, and finishes the last one.
 func (c *clients) repeat(use func(context.Context)) {
 	c.running.Go(func() {
 		for pause(c.ctx, rest) {
-			once, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), brisk)
+			once, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), useTimeout)
 			use(once)
 			cancel()
 		}
 	})
 }
 
-// logIn makes a client of the Secret of a PostgreSQL login.
-func (c *clients) logIn(secret string, dice *rand.Rand) {
-	dir := c.published.mount(c.ctx, secret, dice)
+// logIn starts a client that logs in to PostgreSQL with a Secret.
+func (c *clients) logIn(secret string, random *rand.Rand) {
+	dir := c.published.mount(c.ctx, secret, random)
 	c.repeat(func(ctx context.Context) {
 		files, err := mount.Read(dir, append([]string{"username"}, login.Keys...)...)
 		if err != nil {
 			if c.published.last(secret) != nil && time.Since(c.published.all(secret)[0].at) > overlap {
 				c.failed(fmt.Errorf("reading the volume of %s: %w", secret, err))
 			}
-			return // it has not been published yet
+			return // not published yet
 		}
 		err = logIn(ctx, files)
 		if err == nil {
@@ -104,7 +104,7 @@ func (c *clients) logIn(secret string, dice *rand.Rand) {
 			c.refusals = append(c.refusals, refusal{strings.TrimSuffix(secret, "-login"), files["password"], time.Now(), err})
 			return
 		}
-		c.failed(fmt.Errorf("logging in with what %s showed: %w", secret, err))
+		c.failed(fmt.Errorf("logging in with the credential from %s: %w", secret, err))
 	})
 }
 
@@ -114,11 +114,11 @@ func (c *clients) failed(err error) {
 	c.failures = append(c.failures, fmt.Errorf("at %s: %w", time.Now().UTC().Format(time.RFC3339Nano), err))
 }
 
-// shake makes a server and a client that prove themselves to each other, each by its own Secret. The client calls no more once
-// hangUp has returned.
-func (c *clients) shake(t *testing.T, server, client string, dice *rand.Rand) (hangUp func()) {
+// startHandshakes starts a server and a client that authenticate each other, each with its own Secret. The client makes no more
+// connections once hangUp has returned.
+func (c *clients) startHandshakes(t *testing.T, server, client string, random *rand.Rand) (hangUp func()) {
 	t.Helper()
-	serves, calls := c.published.mount(c.ctx, server, dice), c.published.mount(c.ctx, client, dice)
+	serves, calls := c.published.mount(c.ctx, server, random), c.published.mount(c.ctx, client, random)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func (c *clients) shake(t *testing.T, server, client string, dice *rand.Rand) (h
 			if err != nil {
 				return // closed
 			}
-			_ = greet(tls.Server(conn, config)) // the client is told
+			_ = echoByte(tls.Server(conn, config)) // the client gets an error
 		}
 	})
 	var line sync.Mutex // held during a call
@@ -147,7 +147,7 @@ func (c *clients) shake(t *testing.T, server, client string, dice *rand.Rand) (h
 			return // not published yet
 		}
 		if err := handshake(ctx, listener.Addr().String(), calls, "called.crash.example"); err != nil {
-			c.failed(fmt.Errorf("a handshake of %s with %s: %w", client, server, err))
+			c.failed(fmt.Errorf("handshake of %s with %s: %w", client, server, err))
 			return
 		}
 		c.mu.Lock()
@@ -161,7 +161,7 @@ func (c *clients) shake(t *testing.T, server, client string, dice *rand.Rand) (h
 	}
 }
 
-// identity reads a mounted key pair and the authorities that come with it.
+// identity reads a mounted key pair and its authorities.
 func identity(dir string) ([]tls.Certificate, *x509.CertPool, error) {
 	files, err := mount.Read(dir, "tls.crt", "tls.key", "ca.crt")
 	if err != nil {
@@ -170,7 +170,7 @@ func identity(dir string) ([]tls.Certificate, *x509.CertPool, error) {
 	return parsed(files)
 }
 
-// parsed reads a key pair and the authorities that come with it.
+// parsed parses a key pair and its authorities.
 func parsed(files map[string][]byte) ([]tls.Certificate, *x509.CertPool, error) {
 	pair, err := tls.X509KeyPair(files["tls.crt"], files["tls.key"])
 	if err != nil {
@@ -183,18 +183,19 @@ func parsed(files map[string][]byte) ([]tls.Certificate, *x509.CertPool, error) 
 	return []tls.Certificate{pair}, roots, nil
 }
 
-// greet waits for a byte and gives it back: only then the client knows that it was let in (TLS 1.3).
-func greet(conn *tls.Conn) error {
+// echoByte reads one byte and sends it back. Only then does the client know that the server accepted it (TLS 1.3).
+func echoByte(conn *tls.Conn) error {
 	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(brisk)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(useTimeout)); err != nil {
 		return err
 	}
 	_, err := io.CopyN(conn, conn, 1)
 	return err
 }
 
-// meet makes a client and a server shake hands that trust each other's authorities, each with what its Secret shows.
-func meet(ctx context.Context, client, server map[string][]byte, name string) error {
+// inMemoryHandshake performs a TLS handshake between a client and a server that trust each other's authorities, each with its
+// own Secret.
+func inMemoryHandshake(ctx context.Context, client, server map[string][]byte, name string) error {
 	calls, ofClient, err := parsed(client)
 	if err != nil {
 		return err
@@ -206,12 +207,12 @@ func meet(ctx context.Context, client, server map[string][]byte, name string) er
 	near, far := net.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- greet(tls.Server(far, &tls.Config{Certificates: serves, ClientCAs: ofClient, ClientAuth: tls.RequireAndVerifyClientCert}))
+		ended <- echoByte(tls.Server(far, &tls.Config{Certificates: serves, ClientCAs: ofClient, ClientAuth: tls.RequireAndVerifyClientCert}))
 	}()
 	conn := tls.Client(near, &tls.Config{Certificates: calls, RootCAs: ofServer, ServerName: name})
 	err = conn.HandshakeContext(ctx)
 	if err == nil {
-		err = ask(conn, time.Now().Add(brisk))
+		err = exchangeByte(conn, time.Now().Add(useTimeout))
 	}
 	return errors.Join(err, near.Close(), <-ended)
 }
@@ -228,11 +229,11 @@ func handshake(ctx context.Context, address, dir, name string) error {
 	}
 	defer func() { _ = conn.Close() }()
 	deadline, _ := ctx.Deadline()
-	return ask(conn, deadline)
+	return exchangeByte(conn, deadline)
 }
 
-// ask sends a byte and waits until it comes back.
-func ask(conn net.Conn, deadline time.Time) error {
+// exchangeByte sends a byte and waits until it comes back.
+func exchangeByte(conn net.Conn, deadline time.Time) error {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return err
 	}
@@ -243,16 +244,16 @@ func ask(conn net.Conn, deadline time.Time) error {
 	return err
 }
 
-// end waits until every use has ended, and tells of those that failed.
+// end waits until every use has finished, and reports the failures.
 func (c *clients) end(t *testing.T) {
 	t.Helper()
 	c.stop()
 	c.running.Wait()
-	c.judge()
+	c.classify()
 	for _, err := range c.failures[:min(len(c.failures), 10)] {
 		t.Error(err)
 	}
 	if c.late > c.logins/20 {
-		t.Errorf("%d of %d logins came later than the overlap: too slow a machine to tell anything", c.late, c.logins)
+		t.Errorf("%d of %d logins came later than the overlap: this machine is too slow for a conclusive test", c.late, c.logins)
 	}
 }

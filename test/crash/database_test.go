@@ -21,17 +21,17 @@ import (
 const (
 	admin = "rekey"
 	owner = "crash_owner"
-	// guests own what guests leave behind. On PostgreSQL 15 the admin is no member of it: he becomes one for a moment to give
-	// things away.
+	// guests owns the objects that guests leave behind. On PostgreSQL 15 the admin is not a member of it, and becomes one
+	// briefly to reassign objects.
 	guests       = "crash_guests"
 	databaseName = "crash"
 	anything     = "crash_*"
 )
 
-// database is a PostgreSQL with what rekey needs there.
+// database is a PostgreSQL server with the roles and databases that rekey needs.
 type database struct {
 	*pgtest.Server
-	password credential.Sensitive // of the admin
+	password credential.Sensitive // the admin's
 }
 
 func startDatabase(ctx context.Context, version int) (*database, error) {
@@ -60,10 +60,10 @@ func startDatabase(ctx context.Context, version int) (*database, error) {
 	return d, d.Exec(ctx, databaseName, "GRANT CREATE ON SCHEMA public TO "+guests)
 }
 
-// errRefused is the server's own No.
+// errRefused means that the server itself rejected the login.
 var errRefused = errors.New("refused")
 
-// session logs in with what a Secret shows: a new connection and no second try.
+// session logs in with the credential in a Secret, over a new connection and without retries.
 func session(ctx context.Context, secret map[string][]byte) (*pgx.Conn, error) {
 	config, err := login.Config(secret, "crash")
 	if err != nil {
@@ -76,7 +76,7 @@ func session(ctx context.Context, secret map[string][]byte) (*pgx.Conn, error) {
 	return conn, err
 }
 
-// logIn uses what a Secret shows, and sees that it acts as the owner.
+// logIn logs in with the credential in a Secret, and verifies that the session acts as the owner.
 func logIn(ctx context.Context, secret map[string][]byte) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -90,18 +90,18 @@ func logIn(ctx context.Context, secret map[string][]byte) error {
 		return err
 	}
 	if who != string(secret["username"]) || acting != owner {
-		return fmt.Errorf("the session is of %s and acts as %s; the Secret says %s and the owner is %s", who, acting, secret["username"], owner)
+		return fmt.Errorf("the session user is %s and the current user is %s; the Secret names %s and the owner is %s", who, acting, secret["username"], owner)
 	}
 	return nil
 }
 
-// role is a login with its mark.
+// role is a login with its marker.
 type role struct {
 	name, mark string
 	canLogIn   bool
 }
 
-// roles are all that PostgreSQL did not bring along and that we did not make.
+// roles returns all roles except PostgreSQL's own and those of this test.
 func (d *database) roles(ctx context.Context) ([]role, error) {
 	conn, err := d.Connect(ctx, "postgres")
 	if err != nil {

@@ -22,14 +22,14 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// What the shipped lease promises: it runs out 15 s after its holder has died, and the other one asks every 2 s or so; a
-// holder that ends in order gives it back.
+// These are the promises of the shipped lease: it expires 15 s after its holder dies, and the other process checks it about
+// every 2 s. A holder that shuts down releases it.
 const (
 	takeover = 25 * time.Second
 	handover = 8 * time.Second
 )
 
-// shippedArgs are those of the manifest, but for addresses, which are one pod's own.
+// shippedArgs returns the arguments from the manifest, except the addresses, which are specific to one pod.
 func shippedArgs(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(world.Root(), "config", "manager", "*.yaml"))
@@ -59,7 +59,7 @@ func shippedArgs(t *testing.T) []string {
 	return nil
 }
 
-// holder gives who has the lease; empty where nobody has.
+// holder returns the holder of the lease, or an empty string.
 func (p place) holder(ctx context.Context) (string, error) {
 	var lease coordinationv1.Lease
 	err := env.kube.Get(ctx, client.ObjectKey{Namespace: p.operators, Name: "rekey.rekey.dev"}, &lease)
@@ -69,41 +69,41 @@ func (p place) holder(ctx context.Context) (string, error) {
 	return *lease.Spec.HolderIdentity, nil
 }
 
-// lead waits until somebody leads who is not the one before.
-func (s *scene) lead(t *testing.T, before string, within time.Duration) (holder string, took time.Duration) {
+// awaitLeader waits until a process other than the previous leader leads.
+func (s *scene) awaitLeader(t *testing.T, before string, within time.Duration) (holder string, took time.Duration) {
 	t.Helper()
-	begun := time.Now()
+	started := time.Now()
 	err := await(t.Context(), within, func(ctx context.Context) error {
 		var err error
 		if holder, err = s.place.holder(ctx); err != nil {
 			return err
 		}
 		if holder == "" || holder == before {
-			return fmt.Errorf("%q leads", holder)
+			return fmt.Errorf("%q is the leader", holder)
 		}
 		return nil
 	})
 	if err != nil {
-		t.Fatalf("waiting for another leader than %q: %v", before, err)
+		t.Fatalf("waiting for a leader other than %q: %v", before, err)
 	}
-	return holder, time.Since(begun)
+	return holder, time.Since(started)
 }
 
-func TestAnotherProcessTakesOverARotationThatItsLeaderDiedIn(t *testing.T) {
-	dice := diceOf(t)
+func TestAnotherProcessFinishesTheRotationOfADeadLeader(t *testing.T) {
+	random := randomOf(t)
 	prepare(t)
-	k := &killer{scene: stage(t, dice, "failover", shippedArgs(t)...), t: t, dice: dice}
-	// The database has said yes, and nothing of that is written down.
+	k := &killer{scene: newScene(t, random, "failover", shippedArgs(t)...), t: t, random: random}
+	// The database has committed, and the ledger does not record it yet.
 	first := k.lives.start("after Stage: commit#6")
-	one, _ := k.lead(t, "", patience)
+	one, _ := k.awaitLeader(t, "", patience)
 	second := k.lives.start("")
 	select {
 	case <-first.ended:
 	case <-time.After(patience):
-		t.Fatal("the leader did not come to its point: " + first.words())
+		t.Fatal("the leader did not reach its point: " + first.lastOutput())
 	}
 	if !first.diedAtPoint() || !first.killed() {
-		t.Fatalf("the leader ended otherwise than at its point (%s): %s", first.cmd.ProcessState, first.words())
+		t.Fatalf("the leader did not die at its point (%s): %s", first.cmd.ProcessState, first.lastOutput())
 	}
 	unfinished := 0
 	for name := range k.servers {
@@ -112,46 +112,46 @@ func TestAnotherProcessTakesOverARotationThatItsLeaderDiedIn(t *testing.T) {
 		}
 	}
 	if unfinished == 0 {
-		t.Error("the leader died in the middle of no rotation")
+		t.Error("no rotation was in progress when the leader died")
 	}
-	two, took := k.lead(t, one, takeover)
-	t.Logf("SIGKILL in the middle of %d rotations: another process led after %s", unfinished, took.Round(100*time.Millisecond))
+	two, took := k.awaitLeader(t, one, takeover)
+	t.Logf("SIGKILL during %d rotations: another process led after %s", unfinished, took.Round(100*time.Millisecond))
 	for _, point := range second.passed() {
 		if point != "" && !strings.HasSuffix(point, "leases") {
 			t.Logf("its first effect: %s", point)
 			break
 		}
 	}
-	k.hush(t)
-	// Now the leader ends in order: it gives the lease back.
+	k.settleAndCheck(t)
+	// Now the leader shuts down: it releases the lease.
 	third := k.lives.start("")
 	if err := third.awaitReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	_ = second.cmd.Process.Signal(syscall.SIGTERM)
-	_, took = k.lead(t, two, handover)
+	_, took = k.awaitLeader(t, two, handover)
 	t.Logf("SIGTERM: another process led after %s", took.Round(100*time.Millisecond))
 	select {
 	case <-second.ended:
 	case <-time.After(patience):
-		t.Error("the old leader does not end")
+		t.Error("the old leader does not exit")
 	}
-	k.hush(t)
-	k.busy.stop()
-	k.unschedule(t) // the operators of the next test see these objects, too
+	k.settleAndCheck(t)
+	k.workload.stop()
+	k.stopSchedules(t) // the operators of the next test see these objects, too
 	k.clients.end(t)
-	k.nothingOld(t)
-	k.nothingSaid(t)
-	t.Logf("%d logins, %d handshakes, %d refused or failed", k.clients.logins, k.clients.handshakes, len(k.clients.failures))
+	k.checkOldCredentialsRejected(t)
+	k.checkNoLeaks(t)
+	t.Logf("%d logins, %d handshakes, %d rejected or failed", k.clients.logins, k.clients.handshakes, len(k.clients.failures))
 }
 
-// hush waits until everybody has what they wanted, and looks at everything.
-func (k *killer) hush(t *testing.T) {
+// settleAndCheck pauses the workload, waits until everything is settled, and checks all invariants.
+func (k *killer) settleAndCheck(t *testing.T) {
 	t.Helper()
-	k.busy.gate.Lock()
-	defer k.busy.gate.Unlock()
-	if err := errors.Join(k.busy.failed(), await(t.Context(), patience, k.settled)); err != nil {
+	k.workload.gate.Lock()
+	defer k.workload.gate.Unlock()
+	if err := errors.Join(k.workload.failed(), await(t.Context(), patience, k.settled)); err != nil {
 		t.Fatal(err)
 	}
-	k.invariants(t)
+	k.checkInvariants(t)
 }

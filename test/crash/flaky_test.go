@@ -13,8 +13,9 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// doubt is of somebody who changes their mind: it suspends the rotation and lets it go on. The second time within a life the same Events are told, and counted.
-func (b *busy) doubt(object *v1alpha1.ClientIdentity) func(context.Context) error {
+// toggleSuspend is a user who repeatedly suspends and resumes rotation. The second time in a life the same Events are emitted
+// again, and counted.
+func (b *workload) toggleSuspend(object *v1alpha1.ClientIdentity) func(context.Context) error {
 	return func(ctx context.Context) error {
 		for _, suspend := range []bool{true, false} {
 			if err := merge(ctx, object, map[string]any{"spec": map[string]any{"suspend": suspend}}); err != nil {
@@ -26,7 +27,7 @@ func (b *busy) doubt(object *v1alpha1.ClientIdentity) func(context.Context) erro
 					return err
 				}
 				if meta.IsStatusConditionTrue(now.Status.Conditions, v1alpha1.ConditionSuspended) != suspend {
-					return fmt.Errorf("%s does not say that its spec.suspend is %t", object.Name, suspend)
+					return fmt.Errorf("%s does not report that its spec.suspend is %t", object.Name, suspend)
 				}
 				return nil
 			})

@@ -38,12 +38,12 @@ func (p place) ledger(ctx context.Context, credential string) (secretstore.Ledge
 	return secretstore.DecodeLedger(secret.Data)
 }
 
-// settled is nil when nothing is left to do, though nobody wants anything.
+// settled returns nil if nothing is left to do while the workload is paused.
 func (s *scene) settled(ctx context.Context) error {
 	objects := []client.Object{
-		s.place.authority("peers"), s.place.server("postgres-15", 15), s.place.server("postgres-18", 18), s.place.policy("asked", 0), s.place.policy("scheduled", 0),
+		s.place.authority("peers"), s.place.server("postgres-15", 15), s.place.server("postgres-18", 18), s.place.policy("on-request", 0), s.place.policy("scheduled", 0),
 		s.place.serverIdentity("called", "", ""), s.place.clientIdentity("caller", "", ""),
-		s.place.clientIdentity("doubted", "", ""),
+		s.place.clientIdentity("paused", "", ""),
 	}
 	if s.brief != nil {
 		objects = append(objects, s.brief)
@@ -63,11 +63,11 @@ func (s *scene) settled(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.restful(ctx)
+	return s.idle(ctx)
 }
 
-// restful is nil when nothing becomes due while somebody looks at everything.
-func (s *scene) restful(ctx context.Context) error {
+// idle returns nil if nothing becomes due during the checks.
+func (s *scene) idle(ctx context.Context) error {
 	const aLook = 5 * time.Second
 	now := &v1alpha1.DatabaseCredential{}
 	if err := env.kube.Get(ctx, client.ObjectKeyFromObject(s.scheduled), now); err != nil {
@@ -86,8 +86,8 @@ func seqOf(r *secretstore.Record) int64 {
 	return r.Seq
 }
 
-// invariants looks at everything while nobody wants anything and everything is settled.
-func (s *scene) invariants(t *testing.T) {
+// checkInvariants checks everything while the workload is paused and everything is settled.
+func (s *scene) checkInvariants(t *testing.T) {
 	t.Helper()
 	ctx := t.Context()
 	ledgers := map[string]secretstore.Ledger{}
@@ -97,7 +97,7 @@ func (s *scene) invariants(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// What is published is what is written down, and works.
+	// The published credential is the one in the ledger, and works.
 	for name, ledger := range ledgers {
 		secret := &corev1.Secret{}
 		if err := env.kube.Get(ctx, s.place.key(name+"-login"), secret); err != nil {
@@ -105,40 +105,40 @@ func (s *scene) invariants(t *testing.T) {
 			continue
 		}
 		if string(secret.Data["password"]) != ledger.Current.Material.String(credential.KeyPassword) {
-			t.Errorf("%s: the Secret does not show the current version of the ledger", name)
+			t.Errorf("%s: the Secret does not show the ledger's current version", name)
 		}
 		if err := logIn(ctx, secret.Data); err != nil {
-			t.Errorf("%s: what is published: %v", name, err)
+			t.Errorf("%s: the published credential: %v", name, err)
 		}
 	}
-	s.numbers(t, ledgers)
-	s.marks(t, ledgers)
-	s.onePerRevision(t)
-	s.onlyTheirs(t)
-	s.saidIsSo(t)
+	s.checkRevisions(t, ledgers)
+	s.checkMarkers(t, ledgers)
+	s.checkHistory(t)
+	s.checkNoLeftovers(t)
+	s.checkStatuses(t)
 }
 
-// numbers compares the versions with what was asked for.
-func (s *scene) numbers(t *testing.T, ledgers map[string]secretstore.Ledger) {
+// checkRevisions compares the versions with the number of requests.
+func (s *scene) checkRevisions(t *testing.T, ledgers map[string]secretstore.Ledger) {
 	t.Helper()
-	s.busy.mu.Lock()
-	defer s.busy.mu.Unlock()
-	for _, name := range s.asked {
-		if want, ledger := int64(1+s.busy.requests[name]), ledgers[name]; ledger.Current.Seq != want || ledger.LastSeq != want {
-			t.Errorf("%s: version %d is current and %d was the last; %d rotations were asked for, so that both must be %d",
-				name, ledger.Current.Seq, ledger.LastSeq, s.busy.requests[name], want)
+	s.workload.mu.Lock()
+	defer s.workload.mu.Unlock()
+	for _, name := range s.onRequest {
+		if want, ledger := int64(1+s.workload.requests[name]), ledgers[name]; ledger.Current.Seq != want || ledger.LastSeq != want {
+			t.Errorf("%s: version %d is current and %d was the last; %d rotations were requested, so both must be %d",
+				name, ledger.Current.Seq, ledger.LastSeq, s.workload.requests[name], want)
 		}
 	}
 	for _, name := range s.identities {
-		if want, have := int64(1+s.busy.requests[name]), revisionOf(s.published.last(name+"-mtls")); have != want {
-			t.Errorf("%s: revision %d is published; %d rotations were asked for, so that it must be %d", name, have, s.busy.requests[name], want)
+		if want, have := int64(1+s.workload.requests[name]), revisionOf(s.published.last(name+"-mtls")); have != want {
+			t.Errorf("%s: revision %d is published; %d rotations were requested, so it must be %d", name, have, s.workload.requests[name], want)
 		}
 	}
-	if have := revisionOf(s.published.last("doubted-mtls")); have != 1 {
-		t.Errorf("doubted: revision %d is published, though nobody asked for another one", have)
+	if have := revisionOf(s.published.last("paused-mtls")); have != 1 {
+		t.Errorf("paused: revision %d is published without a request for it", have)
 	}
-	if most, ledger := int64(1+s.busy.edits), ledgers[s.edited]; ledger.LastSeq > most {
-		t.Errorf("%s: version %d was the last, though only %d edits asked for another one", s.edited, ledger.LastSeq, s.busy.edits)
+	if most, ledger := int64(1+s.workload.edits), ledgers[s.edited]; ledger.LastSeq > most {
+		t.Errorf("%s: version %d was the last, but there were only %d edits", s.edited, ledger.LastSeq, s.workload.edits)
 	}
 }
 
@@ -146,14 +146,15 @@ func revisionOf(secret *corev1.Secret) int64 {
 	if secret == nil {
 		return 0
 	}
-	number, _ := strconv.ParseInt(secret.Annotations[v1alpha1.AnnotationRevision], 10, 64) // 0 is no revision
+	number, _ := strconv.ParseInt(secret.Annotations[v1alpha1.AnnotationRevision], 10, 64) // 0 is not a revision
 	return number
 }
 
 var markForm = regexp.MustCompile(`^rekey [^/ ]+/([^/ ]+)/([^/ ]+) seq=([0-9]+)( retired)?$`)
 
-// marks compares every login with the ledgers: each belongs to one, carries its mark, and only the current one lets in.
-func (s *scene) marks(t *testing.T, ledgers map[string]secretstore.Ledger) {
+// checkMarkers compares every login with the ledgers: each belongs to a ledger and carries its marker, and only the current one
+// accepts connections.
+func (s *scene) checkMarkers(t *testing.T, ledgers map[string]secretstore.Ledger) {
 	t.Helper()
 	for version, database := range env.databases {
 		roles, err := database.roles(t.Context())
@@ -164,12 +165,12 @@ func (s *scene) marks(t *testing.T, ledgers map[string]secretstore.Ledger) {
 			base, slot := role.name[:max(0, len(role.name)-2)], role.name[len(role.name)-1:]
 			name, ours := strings.CutPrefix(base, s.place.userOf(""))
 			if !ours && slices.ContainsFunc(env.places, func(p place) bool { return strings.HasPrefix(base, p.userOf("")) }) {
-				continue // of an earlier test
+				continue // from an earlier test
 			}
 			ledger, known := ledgers[name]
 			mark := markForm.FindStringSubmatch(role.mark)
 			if !ours || !known || s.servers[name] != version || mark == nil || mark[1] != s.place.name || mark[2] != name {
-				t.Errorf("the login %s on PostgreSQL %d, marked %q, belongs to nobody", role.name, version, role.mark)
+				t.Errorf("login %s on PostgreSQL %d, marked %q, belongs to no ledger", role.name, version, role.mark)
 				continue
 			}
 			seq, err := strconv.ParseInt(mark[3], 10, 64)
@@ -179,23 +180,23 @@ func (s *scene) marks(t *testing.T, ledgers map[string]secretstore.Ledger) {
 			retired := mark[4] != ""
 			switch current := ledger.Current; {
 			case current.Slot == slot && (!role.canLogIn || retired || seq != current.Seq):
-				t.Errorf("the login %s of the current version %d: marked %q, may log in: %t", role.name, current.Seq, role.mark, role.canLogIn)
+				t.Errorf("login %s of the current version %d: marked %q, can log in: %t", role.name, current.Seq, role.mark, role.canLogIn)
 			case current.Slot != slot && (role.canLogIn || !retired || seq > ledger.LastSeq):
-				t.Errorf("the login %s, which no version needs (the last was %d): marked %q, may log in: %t", role.name, ledger.LastSeq, role.mark, role.canLogIn)
+				t.Errorf("login %s, which no version needs (the last was %d): marked %q, can log in: %t", role.name, ledger.LastSeq, role.mark, role.canLogIn)
 			}
 		}
 		for name, ledger := range ledgers {
 			want := s.place.userOf(name) + "_" + ledger.Current.Slot
 			if s.servers[name] == version && !slices.ContainsFunc(roles, func(r role) bool { return r.name == want }) {
-				t.Errorf("the login %s of the current version is not on PostgreSQL %d", want, version)
+				t.Errorf("login %s of the current version does not exist on PostgreSQL %d", want, version)
 			}
 		}
 	}
 }
 
-// onePerRevision looks through everything that was ever published: one content for a revision, one revision after the
-// other, no material twice, and nothing before it was due.
-func (s *scene) onePerRevision(t *testing.T) {
+// checkHistory checks everything that was ever published: one content per revision, ascending revisions, no material twice, and
+// nothing before it was due.
+func (s *scene) checkHistory(t *testing.T) {
 	t.Helper()
 	s.published.mu.Lock()
 	names := slices.Collect(maps.Keys(s.published.history))
@@ -204,7 +205,7 @@ func (s *scene) onePerRevision(t *testing.T) {
 		revision, known := int64(0), map[string]bool{}
 		for _, one := range s.published.all(name) {
 			if one.secret.Annotations[v1alpha1.AnnotationRevision] == "" {
-				continue // a ledger, or a key pair
+				continue // a ledger or a key pair
 			}
 			now := revisionOf(one.secret)
 			for _, key := range []string{"password", corev1.TLSPrivateKeyKey} {
@@ -220,11 +221,11 @@ func (s *scene) onePerRevision(t *testing.T) {
 			revision = now
 		}
 	}
-	s.notEarly(t)
+	s.checkNothingEarly(t)
 }
 
-// notEarly compares when versions were made with when they were due.
-func (s *scene) notEarly(t *testing.T) {
+// checkNothingEarly compares the creation times of versions with the times at which they were due.
+func (s *scene) checkNothingEarly(t *testing.T) {
 	t.Helper()
 	ledgers, err := s.published.ledgers("scheduled")
 	if err != nil {
@@ -234,7 +235,7 @@ func (s *scene) notEarly(t *testing.T) {
 	for _, ledger := range ledgers {
 		if now := ledger.Current; now != nil {
 			if before != nil && now.Seq != before.Seq && now.ProposedAt.Before(before.CommittedAt.Add(interval)) {
-				t.Errorf("scheduled: version %d was made at %s, and version %d is from %s", now.Seq, now.ProposedAt, before.Seq, before.CommittedAt)
+				t.Errorf("scheduled: version %d was created at %s, and version %d at %s", now.Seq, now.ProposedAt, before.Seq, before.CommittedAt)
 			}
 			before = now
 		}
@@ -249,16 +250,16 @@ func (s *scene) notEarly(t *testing.T) {
 		}
 		issued := leaf.NotBefore.Add(material.Backdate)
 		if !last.IsZero() && issued.Before(last.Add(renewal-time.Second)) { // certificates have whole seconds
-			t.Errorf("brief: one certificate is from %s, and the next one from %s", last, issued)
+			t.Errorf("brief: one certificate was issued at %s, and the next one at %s", last, issued)
 		}
 		last = issued
 	}
 }
 
-// onlyTheirs looks for Secrets and records that belong to nobody.
-func (s *scene) onlyTheirs(t *testing.T) {
+// checkNoLeftovers looks for Secrets and records without an owner.
+func (s *scene) checkNoLeftovers(t *testing.T) {
 	t.Helper()
-	want := []string{"admin-15", "admin-18", "peers-ca", "called-mtls", "caller-mtls", "doubted-mtls"}
+	want := []string{"admin-15", "admin-18", "peers-ca", "called-mtls", "caller-mtls", "paused-mtls"}
 	if s.brief != nil {
 		want = append(want, "brief-mtls")
 	}
@@ -267,7 +268,7 @@ func (s *scene) onlyTheirs(t *testing.T) {
 	}
 	slices.Sort(want)
 	var have []string
-	// The garbage collector takes its time.
+	// Garbage collection takes a while.
 	err := await(t.Context(), patience, func(ctx context.Context) error {
 		var secrets corev1.SecretList
 		if err := env.kube.List(ctx, &secrets, client.InNamespace(s.place.name)); err != nil {
@@ -279,7 +280,7 @@ func (s *scene) onlyTheirs(t *testing.T) {
 		}
 		slices.Sort(have)
 		if !slices.Equal(have, want) {
-			return errors.New("something is left")
+			return errors.New("objects are left behind")
 		}
 		return nil
 	})
@@ -288,8 +289,8 @@ func (s *scene) onlyTheirs(t *testing.T) {
 	}
 }
 
-// nothingOld tries everything that was ever published: only the last of each is accepted.
-func (s *scene) nothingOld(t *testing.T) {
+// checkOldCredentialsRejected tests every credential that was ever published: only the latest one of each is accepted.
+func (s *scene) checkOldCredentialsRejected(t *testing.T) {
 	t.Helper()
 	tried := 0
 	for name := range s.servers {
@@ -300,36 +301,36 @@ func (s *scene) nothingOld(t *testing.T) {
 			}
 			tried++
 			if err := logIn(t.Context(), one.secret.Data); !errors.Is(err, errRefused) {
-				t.Errorf("%s: what was published as number %d of %d: %v, want a refusal", name, i+1, len(all), err)
+				t.Errorf("%s: published credential number %d of %d: %v, want it to be rejected", name, i+1, len(all), err)
 			}
 		}
 	}
-	t.Logf("%d old passwords are refused", tried)
+	t.Logf("%d old passwords are rejected", tried)
 }
 
-// restartsWriteNothing restarts twice while nothing is due: no object changes, no effect is even begun.
-func (s *scene) restartsWriteNothing(t *testing.T) {
+// checkRestartsWriteNothing restarts twice while nothing is due: no object changes, and no effect even starts.
+func (s *scene) checkRestartsWriteNothing(t *testing.T) {
 	t.Helper()
-	before := s.versions(t)
+	before := s.resourceVersions(t)
 	for range 2 {
 		life := s.lives.start("")
 		if err := life.awaitReady(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		pause(t.Context(), 5*time.Second) // what a start would do is done by then: a pass takes milliseconds
+		pause(t.Context(), 5*time.Second) // long enough for a start: a reconcile takes milliseconds
 		if err := life.kill(); err != nil {
 			t.Fatal(err)
 		}
 		for _, point := range life.passed() {
 			if point != "" && !strings.HasSuffix(point, " Verify") { // a login that changes nothing
-				t.Errorf("a restart with nothing due came to %q", point)
+				t.Errorf("a restart with nothing due reached %q", point)
 			}
 		}
 	}
-	after := s.versions(t)
+	after := s.resourceVersions(t)
 	for name, version := range after {
 		if before[name] != version {
-			t.Errorf("a restart with nothing due has written %s", name)
+			t.Errorf("a restart with nothing due wrote %s", name)
 		}
 	}
 	if len(before) != len(after) || len(before) < 20 {
@@ -337,8 +338,8 @@ func (s *scene) restartsWriteNothing(t *testing.T) {
 	}
 }
 
-// versions are the resource versions of everything that the operator could write.
-func (s *scene) versions(t *testing.T) map[string]string {
+// resourceVersions returns the resource versions of everything that the operator can write.
+func (s *scene) resourceVersions(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	lists := []schema.GroupVersionKind{
@@ -364,20 +365,20 @@ func (s *scene) versions(t *testing.T) map[string]string {
 	return out
 }
 
-// nothingSaid looks for every secret word in everything that operator and databases have said.
-func (s *scene) nothingSaid(t *testing.T) {
+// checkNoLeaks searches all output of the operator and the databases for every secret value.
+func (s *scene) checkNoLeaks(t *testing.T) {
 	t.Helper()
 	texts, secrets := s.lives.output(), s.published.secrets()
 	for version, database := range env.databases {
 		texts[fmt.Sprintf("the log of PostgreSQL %d", version)] = database.LogText()
 		secrets[fmt.Sprintf("the admin's password on PostgreSQL %d", version)] = database.password.Reveal()
 	}
-	begun, size := time.Now(), 0
+	started, size := time.Now(), 0
 	for _, text := range texts {
 		size += len(text)
 	}
 	for _, found := range canary.Search(secrets, texts) {
 		t.Error(found)
 	}
-	t.Logf("%d secret words are in none of %d texts of %d kB together (%s)", len(secrets), len(texts), size>>10, time.Since(begun).Round(time.Millisecond))
+	t.Logf("%d secret values occur in none of %d texts of %d kB in total (%s)", len(secrets), len(texts), size>>10, time.Since(started).Round(time.Millisecond))
 }

@@ -16,27 +16,27 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// scene is what the kills happen in.
+// scene is the environment in which the operator is killed.
 type scene struct {
 	place     place
 	published *published
-	busy      *busy
+	workload  *workload
 	clients   *clients
 	lives     *lives
-	// asked are the credentials that rotate only because somebody asks; identities likewise. Version of the database by name.
-	asked      []string
+	// onRequest and identities are the names of the credentials and identities that rotate only on request.
+	onRequest  []string
 	identities []string
-	// hangUp ends the use of brief, before that goes.
+	// hangUp stops the use of brief before brief is deleted.
 	hangUp  func()
 	servers map[string]int
 	edited  string
-	// scheduled is a credential and brief an identity that rotate by themselves; brief is nil when it is gone.
+	// scheduled is a credential and brief an identity that rotate on their own; brief is nil once it is deleted.
 	scheduled *v1alpha1.DatabaseCredential
 	brief     *v1alpha1.ClientIdentity
 }
 
-// stage makes the objects and lets everybody begin.
-func stage(t *testing.T, dice *rand.Rand, name string, args ...string) *scene {
+// newScene creates the objects and starts the workload.
+func newScene(t *testing.T, random *rand.Rand, name string, args ...string) *scene {
 	t.Helper()
 	p := newPlace(t, name)
 	s := &scene{place: p, lives: newLives(t, p, args...), servers: map[string]int{}}
@@ -49,33 +49,33 @@ func stage(t *testing.T, dice *rand.Rand, name string, args ...string) *scene {
 			t.Error(s.published.err)
 		}
 	})
-	s.busy = &busy{place: p, published: s.published, requests: map[string]int{}}
-	s.busy.ctx, s.busy.stop = context.WithCancel(ctx)
+	s.workload = &workload{place: p, published: s.published, requests: map[string]int{}}
+	s.workload.ctx, s.workload.stop = context.WithCancel(ctx)
 	s.clients = startClients(ctx, s.published)
-	t.Cleanup(func() { s.busy.stop(); s.busy.running.Wait(); s.clients.stop(); s.clients.running.Wait() })
+	t.Cleanup(func() { s.workload.stop(); s.workload.running.Wait(); s.clients.stop(); s.clients.running.Wait() })
 	add := func(name string, version int, policy string) *v1alpha1.DatabaseCredential {
 		object := p.credential(name, fmt.Sprintf("postgres-%d", version), policy)
 		p.create(object)
 		s.servers[name] = version
-		s.clients.logIn(string(object.Spec.SecretName), dice)
+		s.clients.logIn(string(object.Spec.SecretName), random)
 		return object
 	}
 	for name, version := range map[string]int{"one": 15, "two": 18, "three": 18} {
-		s.asked = append(s.asked, name)
-		s.busy.work(300*time.Millisecond, s.busy.ask(add(name, version, "asked"), name+"-login", s.busy.honouredBy(name)))
+		s.onRequest = append(s.onRequest, name)
+		s.workload.repeat(300*time.Millisecond, s.workload.requestRotation(add(name, version, "on-request"), name+"-login", s.workload.honoredInLedger(name)))
 	}
-	slices.Sort(s.asked)
+	slices.Sort(s.onRequest)
 	s.scheduled = add("scheduled", 15, "scheduled")
 	s.edited = "edited"
-	s.busy.work(1300*time.Millisecond, s.busy.edit(add(s.edited, 15, "asked")))
-	s.certificates(t, dice)
-	s.busy.work(100*time.Millisecond, s.busy.guest)
+	s.workload.repeat(1300*time.Millisecond, s.workload.edit(add(s.edited, 15, "on-request")))
+	s.createIdentities(t, random)
+	s.workload.repeat(100*time.Millisecond, s.workload.guest)
 	return s
 }
 
-// certificates makes the identities: two that are renewed when somebody asks, one whose certificate is short, and one that is
+// createIdentities creates two identities that are renewed on request, one whose certificate is short-lived, and one that is
 // suspended now and then.
-func (s *scene) certificates(t *testing.T, dice *rand.Rand) {
+func (s *scene) createIdentities(t *testing.T, random *rand.Rand) {
 	t.Helper()
 	p := s.place
 	caller, called := p.clientIdentity("caller", v1alpha1.AuthorityKindNamespaced, "peers"), p.serverIdentity("called", v1alpha1.AuthorityKindNamespaced, "peers")
@@ -87,20 +87,20 @@ func (s *scene) certificates(t *testing.T, dice *rand.Rand) {
 	p.create(caller)
 	p.create(called)
 	p.create(s.brief)
-	doubted := p.clientIdentity("doubted", v1alpha1.AuthorityKindNamespaced, "peers")
-	p.create(doubted)
-	s.busy.work(500*time.Millisecond, s.busy.doubt(doubted))
+	paused := p.clientIdentity("paused", v1alpha1.AuthorityKindNamespaced, "peers")
+	p.create(paused)
+	s.workload.repeat(500*time.Millisecond, s.workload.toggleSuspend(paused))
 	s.identities = []string{"called", "caller"}
-	s.busy.work(500*time.Millisecond, s.busy.ask(caller, "caller-mtls", s.busy.honouredOn("caller-mtls")))
-	s.busy.work(500*time.Millisecond, s.busy.ask(called, "called-mtls", s.busy.honouredOn("called-mtls")))
-	s.clients.shake(t, "called-mtls", "caller-mtls", dice)
-	s.hangUp = s.clients.shake(t, "called-mtls", "brief-mtls", dice)
+	s.workload.repeat(500*time.Millisecond, s.workload.requestRotation(caller, "caller-mtls", s.workload.honoredInSecret("caller-mtls")))
+	s.workload.repeat(500*time.Millisecond, s.workload.requestRotation(called, "called-mtls", s.workload.honoredInSecret("called-mtls")))
+	s.clients.startHandshakes(t, "called-mtls", "caller-mtls", random)
+	s.hangUp = s.clients.startHandshakes(t, "called-mtls", "brief-mtls", random)
 }
 
-// unschedule leaves nothing that becomes due by itself.
-func (s *scene) unschedule(t *testing.T) {
+// stopSchedules ensures that nothing becomes due on its own.
+func (s *scene) stopSchedules(t *testing.T) {
 	t.Helper()
-	slow := map[string]any{"spec": map[string]any{"rotationPolicyRef": map[string]any{"name": "asked"}}}
+	slow := map[string]any{"spec": map[string]any{"rotationPolicyRef": map[string]any{"name": "on-request"}}}
 	if err := merge(t.Context(), s.scheduled, slow); err != nil {
 		t.Fatal(err)
 	}
@@ -111,32 +111,32 @@ func (s *scene) unschedule(t *testing.T) {
 	s.brief = nil
 }
 
-// tally is what became of one point.
+// tally counts the outcomes of one point.
 type tally struct {
 	kills, unreached, hits int
 }
 
-// killer kills.
+// killer kills the operator.
 type killer struct {
 	*scene
-	t       *testing.T
-	dice    *rand.Rand
-	tallies map[string]*tally
-	random  int
-	longest time.Duration // from a death to when everything was as it must be
-	died    time.Time
+	t           *testing.T
+	random      *rand.Rand
+	tallies     map[string]*tally
+	randomKills int
+	longest     time.Duration // from a kill until everything was settled
+	died        time.Time
 }
 
-// waitForPoint is how long a life may take to come to its point.
+// waitForPoint bounds how long a life can take to reach its point.
 const waitForPoint = 20 * time.Second
 
-// atPoint lets a life go on until it dies at the point, and tells whether it did.
+// atPoint runs a life until it dies at the point, and reports whether it did.
 func (k *killer) atPoint(point string) bool {
 	k.t.Helper()
 	name, _, _ := strings.Cut(point, "#")
 	count := k.tallies[name]
 	if strings.HasSuffix(name, discarded) {
-		defer k.changeOfMind()()
+		defer k.editAfterStaging()()
 	}
 	victim := k.lives.start(point)
 	select {
@@ -149,100 +149,100 @@ func (k *killer) atPoint(point string) bool {
 	k.died = victim.at
 	if victim.diedAtPoint() {
 		if !victim.killed() {
-			k.t.Errorf("the operator came to %q and ended otherwise than by SIGKILL: %s", point, victim.cmd.ProcessState)
+			k.t.Errorf("the operator reached %q, but was not stopped by SIGKILL: %s", point, victim.cmd.ProcessState)
 		}
 		count.kills++
 		return true
 	}
 	count.unreached++
-	k.random++ // it died all the same
+	k.randomKills++ // it was killed anyway
 	if victim.at.Sub(victim.started) < waitForPoint {
-		k.t.Fatalf("the operator ended by itself (%s): %s", victim.cmd.ProcessState, victim.words())
+		k.t.Fatalf("the operator exited on its own (%s): %s", victim.cmd.ProcessState, victim.lastOutput())
 	}
 	return false
 }
 
-// atRandom kills a life at an instant that nobody chose.
+// atRandom kills a life at a random instant.
 func (k *killer) atRandom() {
 	k.t.Helper()
 	victim := k.lives.start("")
-	wait := 100*time.Millisecond + time.Duration(k.dice.Int64N(int64(3*time.Second)))
+	wait := 100*time.Millisecond + time.Duration(k.random.Int64N(int64(3*time.Second)))
 	select {
 	case <-victim.ended:
-		k.t.Fatalf("the operator ended by itself (%s): %s", victim.cmd.ProcessState, victim.words())
+		k.t.Fatalf("the operator exited on its own (%s): %s", victim.cmd.ProcessState, victim.lastOutput())
 	case <-time.After(wait):
 	}
 	if err := victim.kill(); err != nil {
 		k.t.Fatal(err)
 	}
 	k.died = victim.at
-	k.random++
+	k.randomKills++
 }
 
-// rest waits until nothing is left to do. The caller sees to it that nobody wants anything.
-func (k *killer) rest(witness *life) {
+// settle waits until nothing is left to do. The caller must have paused the workload.
+func (k *killer) settle(witness *life) {
 	k.t.Helper()
-	if err := k.busy.failed(); err != nil {
-		k.t.Fatalf("%v\n%s", err, witness.words())
+	if err := k.workload.failed(); err != nil {
+		k.t.Fatalf("%v\n%s", err, witness.lastOutput())
 	}
 	if err := await(k.t.Context(), patience, k.settled); err != nil {
-		k.t.Fatalf("%v\n%s", err, witness.words())
+		k.t.Fatalf("%v\n%s", err, witness.lastOutput())
 	}
 }
 
-// look stops everybody, waits until nothing is left to do, and looks at everything. The life in which that happened is
-// given back. If it is the last time, nobody wants anything afterwards.
-func (k *killer) look(last bool) *life {
+// checkAll pauses the workload, waits until nothing is left to do, and checks everything. It returns the life in which it did
+// so. If this is the last check, it also stops the workload.
+func (k *killer) checkAll(last bool) *life {
 	k.t.Helper()
 	witness := k.lives.start("")
-	k.busy.gate.Lock() // waits until every wish is fulfilled
-	defer k.busy.gate.Unlock()
-	k.rest(witness)
+	k.workload.gate.Lock() // waits until every user has finished
+	defer k.workload.gate.Unlock()
+	k.settle(witness)
 	if !k.died.IsZero() {
 		k.longest = max(k.longest, time.Since(k.died))
 	}
-	k.invariants(k.t)
+	k.checkInvariants(k.t)
 	if last {
-		k.busy.stop()
+		k.workload.stop()
 	}
 	return witness
 }
 
-// plan says where to die: at every point if the size wants that, at some that the dice choose, and between them nowhere in
-// particular (""). Where a point comes twice, the second death is at the second time that a life comes there, if it often does.
+// plan returns the points at which to die: every point if the size includes that, a random sample, and in between random
+// instants (""). If a point is planned twice, the second kill is at its second occurrence in a life, if it is frequent.
 func (k *killer) plan(n size) []string {
 	var out []string
 	all := points()
 	if n.every {
 		out = slices.Clone(all)
 	}
-	for _, i := range k.dice.Perm(len(all))[:n.sample] {
+	for _, i := range k.random.Perm(len(all))[:n.sample] {
 		point := all[i]
-		if n.every && often(point) {
+		if n.every && isFrequent(point) {
 			point += "#2"
 		}
 		out = append(out, point)
 	}
-	k.dice.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
-	for range n.random {
-		out = slices.Insert(out, k.dice.IntN(len(out)+1), "")
+	k.random.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	for range n.randomKills {
+		out = slices.Insert(out, k.random.IntN(len(out)+1), "")
 	}
 	return out
 }
 
-func TestNobodyIsRefusedWhileTheOperatorDiesAtEveryPointAndAtRandom(t *testing.T) {
-	n, dice := sizeOf(t), diceOf(t)
+func TestNoClientIsRejectedWhileTheOperatorIsKilled(t *testing.T) {
+	n, random := sizeOf(t), randomOf(t)
 	prepare(t)
-	begun := time.Now()
-	k := &killer{scene: stage(t, dice, "crash"), t: t, dice: dice, tallies: map[string]*tally{}}
+	started := time.Now()
+	k := &killer{scene: newScene(t, random, "crash"), t: t, random: random, tallies: map[string]*tally{}}
 	for _, point := range points() {
 		k.tallies[point] = &tally{}
 	}
-	if err := k.look(false).kill(); err != nil { // from nothing to a first version of everything, undisturbed
+	if err := k.checkAll(false).kill(); err != nil { // the first issue of everything, undisturbed
 		t.Fatal(err)
 	}
 	k.died = time.Time{}
-	t.Logf("%s until everything was made for the first time", time.Since(begun).Round(time.Second))
+	t.Logf("%s until the first version of everything was issued", time.Since(started).Round(time.Second))
 	killing := time.Now()
 	plan := k.plan(n)
 	for i := 0; i < len(plan); i++ {
@@ -255,11 +255,11 @@ func TestNobodyIsRefusedWhileTheOperatorDiesAtEveryPointAndAtRandom(t *testing.T
 				plan = append(plan, name) // another life
 			}
 		}
-		if err := k.busy.failed(); err != nil {
-			t.Fatalf("after %d deaths, the last one at %q: %v\n%s", i+1, plan[i], err, k.lives.all[len(k.lives.all)-1].words())
+		if err := k.workload.failed(); err != nil {
+			t.Fatalf("after %d kills, the last one at %q: %v\n%s", i+1, plan[i], err, k.lives.all[len(k.lives.all)-1].lastOutput())
 		}
 		if i%n.between == n.between-1 {
-			if err := k.look(false).kill(); err != nil {
+			if err := k.checkAll(false).kill(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -269,21 +269,21 @@ func TestNobodyIsRefusedWhileTheOperatorDiesAtEveryPointAndAtRandom(t *testing.T
 	k.report(took)
 }
 
-// end lets everybody finish, and looks at everything for the last time, also at what a restart does when nothing is due.
+// end stops the workload and runs the final checks, including what a restart does when nothing is due.
 func (k *killer) end() {
 	k.t.Helper()
-	k.unschedule(k.t)
-	last := k.look(true)
+	k.stopSchedules(k.t)
+	last := k.checkAll(true)
 	if err := last.kill(); err != nil {
 		k.t.Fatal(err)
 	}
 	k.clients.end(k.t)
-	k.nothingOld(k.t)
-	k.restartsWriteNothing(k.t)
-	k.nothingSaid(k.t)
+	k.checkOldCredentialsRejected(k.t)
+	k.checkRestartsWriteNothing(k.t)
+	k.checkNoLeaks(k.t)
 }
 
-// report prints what was done, and complains of points that no life came to.
+// report logs the results, and fails for points that no life reached.
 func (k *killer) report(took time.Duration) {
 	k.t.Helper()
 	known := map[string]*tally{}
@@ -295,7 +295,7 @@ func (k *killer) report(took time.Duration) {
 			known[name].hits++
 		}
 	}
-	kills := k.random
+	kills := k.randomKills
 	var table strings.Builder
 	fmt.Fprintf(&table, "\n%-58s %5s %9s %6s\n", "failpoint", "kills", "unreached", "hits")
 	for _, name := range slices.Sorted(maps.Keys(k.tallies)) {
@@ -306,20 +306,20 @@ func (k *killer) report(took time.Duration) {
 		kills += one.kills
 		fmt.Fprintf(&table, "%-58s %5d %9d %6d\n", name, one.kills, one.unreached, one.hits)
 		if one.kills == 0 && one.unreached > 0 {
-			k.t.Errorf("no life came to %q", name)
+			k.t.Errorf("no life reached %q", name)
 		}
 	}
-	fmt.Fprintf(&table, "%-58s %5d\n", "at no point in particular", k.random)
-	k.t.Logf("%s\n%d deaths in %s; %d logins, %d handshakes, %d refused or failed, %d too late to tell; %d rotations asked for, %d edits, %d guests; "+
-		"at the most %s from a death until everything was as it must be",
+	fmt.Fprintf(&table, "%-58s %5d\n", "at random instants", k.randomKills)
+	k.t.Logf("%s\n%d kills in %s; %d logins, %d handshakes, %d rejected or failed, %d inconclusive; %d rotations requested, %d edits, %d guests; "+
+		"at most %s from a kill until everything was settled",
 		table.String(), kills, took.Round(time.Second), k.clients.logins, k.clients.handshakes, len(k.clients.failures), k.clients.late,
-		sum(k.busy.requests), k.busy.edits, k.busy.guests, k.longest.Round(100*time.Millisecond))
-	unknown(k.t, slices.Collect(maps.Keys(known)))
+		sum(k.workload.requests), k.workload.edits, k.workload.guests, k.longest.Round(100*time.Millisecond))
+	checkKnown(k.t, slices.Collect(maps.Keys(known)))
 	if n := sizeOf(k.t); n.every && kills < 200 {
-		k.t.Errorf("only %d deaths", kills)
+		k.t.Errorf("only %d kills", kills)
 	}
 	if k.clients.logins < kills || k.clients.handshakes < kills {
-		k.t.Errorf("only %d logins and %d handshakes in %d deaths", k.clients.logins, k.clients.handshakes, kills)
+		k.t.Errorf("only %d logins and %d handshakes in %d kills", k.clients.logins, k.clients.handshakes, kills)
 	}
 }
 

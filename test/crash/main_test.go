@@ -24,7 +24,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// environment is what the tests of this package share. It is made when the first one asks.
+// environment is shared by the tests of this package. The first test that needs it creates it.
 type environment struct {
 	dir        string // scratch
 	binary     string // the operator, with failpoints
@@ -48,10 +48,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// prepare makes what the tests share.
+// prepare creates the shared environment.
 func prepare(t *testing.T) {
 	t.Helper()
-	err := errors.New("an earlier test could not prepare the environment")
+	err := errors.New("an earlier test failed to prepare the environment")
 	made.Do(func() { err = env.start(context.Background()) })
 	if env.kube == nil {
 		t.Fatal(err)
@@ -64,7 +64,7 @@ func (e *environment) start(ctx context.Context) error {
 		return err
 	}
 	e.binary = filepath.Join(e.dir, "rekey")
-	if _, err := work(ctx, "go", "build", "-tags", "failpoints", "-o", e.binary, "."); err != nil {
+	if _, err := runProgram(ctx, "go", "build", "-tags", "failpoints", "-o", e.binary, "."); err != nil {
 		return err
 	}
 	e.databases = map[int]*database{}
@@ -93,7 +93,7 @@ func (e *environment) start(ctx context.Context) error {
 	return err
 }
 
-// scratch makes a folder whose name holds our pid, and removes those of processes that are gone.
+// scratch creates a directory whose name contains our pid, and removes those of processes that no longer exist.
 func scratch() (string, error) {
 	const prefix = "rekey-crash-"
 	entries, err := os.ReadDir(os.TempDir())
@@ -103,28 +103,28 @@ func scratch() (string, error) {
 	for _, entry := range entries {
 		var pid int
 		if _, err := fmt.Sscanf(entry.Name(), prefix+"%d-", &pid); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			_ = os.RemoveAll(filepath.Join(os.TempDir(), entry.Name())) // another run may be removing it too
+			_ = os.RemoveAll(filepath.Join(os.TempDir(), entry.Name())) // another run may also be removing it
 		}
 	}
 	return os.MkdirTemp("", fmt.Sprintf("%s%d-", prefix, os.Getpid()))
 }
 
-// startCluster starts API server, etcd and the controllers of Kubernetes, whose garbage collector takes away what is owned.
+// startCluster starts the API server, etcd and the controllers of Kubernetes, whose garbage collector deletes dependents.
 func (e *environment) startCluster(ctx context.Context) error {
 	binary, dir := filepath.Join(e.dir, "localcluster"), filepath.Join(e.dir, "c")
-	if _, err := work(ctx, "go", "-C", "hack/localcluster", "build", "-o", binary, "./cmd/localcluster"); err != nil {
+	if _, err := runProgram(ctx, "go", "-C", "hack/localcluster", "build", "-o", binary, "./cmd/localcluster"); err != nil {
 		return err
 	}
 	var err error
-	// The launcher ends what it started: when we ask it to, and also when it dies itself.
+	// The launcher stops its processes when we ask it to, and also when it dies.
 	if e.launcher, err = launch(filepath.Join(e.dir, "cluster.log"), syscall.SIGTERM, nil, binary, "up", "--level", "control", "--dir", dir); err != nil {
 		return err
 	}
 	return await(ctx, 20*time.Minute, func(ctx context.Context) error { // it may have to build Kubernetes
 		if !e.launcher.running() {
-			return fmt.Errorf("%w: the local Kubernetes has ended: %s", errNever, e.launcher.words())
+			return fmt.Errorf("%w: the local Kubernetes has exited: %s", errPermanent, e.launcher.lastOutput())
 		}
-		out, err := work(ctx, binary, "status", "--dir", dir)
+		out, err := runProgram(ctx, binary, "status", "--dir", dir)
 		if err != nil {
 			return err
 		}

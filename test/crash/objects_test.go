@@ -25,17 +25,17 @@ import (
 )
 
 const (
-	// overlap of every password: what pods have to follow.
+	// overlap applies to every password: pods must follow within it.
 	overlap = 3 * time.Second
-	// interval of what rotates by schedule: the shortest that there is.
+	// interval is the rotation interval of scheduled credentials: the shortest possible one.
 	interval = 30 * time.Second
-	// renewal of a certificate that is renewed as often as possible, after it was issued.
+	// renewal is the time from issue to renewal of the certificate that is renewed as often as possible.
 	renewal = time.Minute
-	// patience with anything that is due at once. Between two deaths the operator lives for a second or two.
+	// patience bounds everything that is due immediately. Between two kills the operator lives for a second or two.
 	patience = 90 * time.Second
 )
 
-// place is a namespace of a test, and the operator's own.
+// place is the namespace of a test, with an operator of its own.
 type place struct {
 	t               *testing.T
 	name, operators string
@@ -56,7 +56,7 @@ func newPlace(t *testing.T, name string) place {
 		})
 		p.create(p.server("postgres-"+strconv.Itoa(version), version))
 	}
-	p.create(p.policy("asked", time.Hour))
+	p.create(p.policy("on-request", time.Hour))
 	p.create(p.policy("scheduled", interval))
 	p.create(p.authority("peers"))
 	return p
@@ -73,7 +73,7 @@ func (p place) key(name string) client.ObjectKey {
 	return client.ObjectKey{Namespace: p.name, Name: name}
 }
 
-// create makes an object that must not be there.
+// create creates an object that must not exist yet.
 func (p place) create(object client.Object) {
 	p.t.Helper()
 	if err := env.kube.Create(p.t.Context(), object); err != nil {
@@ -113,7 +113,7 @@ func (p place) authority(name string) *v1alpha1.CertificateAuthority {
 	return &v1alpha1.CertificateAuthority{ObjectMeta: p.meta(name), Spec: p.managed(name)}
 }
 
-// identity spells out what both kinds have in common.
+// identity returns the fields that both kinds have in common.
 func (p place) identity(name string, kind v1alpha1.AuthorityKind, authority string) v1alpha1.IdentitySpec {
 	return v1alpha1.IdentitySpec{
 		DeletionPolicy: v1alpha1.DeletionDelete,
@@ -131,7 +131,7 @@ func (p place) serverIdentity(name string, kind v1alpha1.AuthorityKind, authorit
 	return &v1alpha1.ServerIdentity{ObjectMeta: p.meta(name), Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: p.identity(name, kind, authority)}}
 }
 
-// credential has the logins crash_<place>_<name>_a and _b and the Secret <name>-login.
+// credential returns a credential with the logins crash_<place>_<name>_a and _b and the Secret <name>-login.
 func (p place) credential(name, server, policy string) *v1alpha1.DatabaseCredential {
 	return &v1alpha1.DatabaseCredential{ObjectMeta: p.meta(name), Spec: v1alpha1.DatabaseCredentialSpec{
 		DeletionPolicy: v1alpha1.DeletionDelete, ServerRef: v1alpha1.ServerReference{Name: v1alpha1.ObjectName(server)}, Database: databaseName,
@@ -140,16 +140,16 @@ func (p place) credential(name, server, policy string) *v1alpha1.DatabaseCredent
 	}}
 }
 
-// userOf is the username of a credential: every place has names of its own, since they share the databases.
+// userOf returns the username of a credential. Places share the databases, so each has its own names.
 func (p place) userOf(credential string) string { return "crash_" + p.name + "_" + credential }
 
-// merge changes an object as kubectl patch does.
+// merge changes an object like kubectl patch.
 func merge(ctx context.Context, object client.Object, patch map[string]any) error {
 	text, err := json.Marshal(patch)
 	if err != nil {
 		return err
 	}
-	// The answer is not written into the object: others read it.
+	// The response is not written into the object, because other goroutines read it.
 	target, ok := object.DeepCopyObject().(client.Object)
 	if !ok {
 		return errors.New("not an object")
@@ -161,7 +161,7 @@ func annotation(name, value string) map[string]any {
 	return map[string]any{"metadata": map[string]any{"annotations": map[string]any{name: value}}}
 }
 
-// ready is nil when the object is Ready at its newest generation.
+// ready returns nil if the object is Ready at its latest generation.
 func ready(ctx context.Context, object client.Object) error {
 	gvk, err := apiutil.GVKForObject(object, env.kube.Scheme())
 	if err != nil {
@@ -191,7 +191,7 @@ func ready(ctx context.Context, object client.Object) error {
 	return nil
 }
 
-// gone is nil when the object is not there any more.
+// gone returns nil if the object no longer exists.
 func gone(ctx context.Context, object client.Object) error {
 	now, ok := object.DeepCopyObject().(client.Object)
 	if !ok {
@@ -204,5 +204,5 @@ func gone(ctx context.Context, object client.Object) error {
 	case err != nil:
 		return err
 	}
-	return fmt.Errorf("%T %s is still there", object, object.GetName())
+	return fmt.Errorf("%T %s still exists", object, object.GetName())
 }

@@ -21,7 +21,7 @@ import (
 // life is one process of the operator, from its start to its death.
 type life struct {
 	*program
-	trace   string // the file
+	trace   string // the trace file
 	health  string // address
 	started time.Time
 }
@@ -41,7 +41,7 @@ func newLives(t *testing.T, p place, args ...string) *lives {
 	}, args...)}
 }
 
-// start begins a life that is to end at the point, or that knows of none.
+// start starts a life that dies at the point, or one without a point.
 func (l *lives) start(point string) *life {
 	l.t.Helper()
 	address, err := freeAddress()
@@ -60,7 +60,7 @@ func (l *lives) start(point string) *life {
 	return next
 }
 
-// freeAddress finds a free port of the loopback interface.
+// freeAddress returns a free port of the loopback interface.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -69,10 +69,10 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), listener.Close()
 }
 
-// kill ends a life now.
+// kill kills a life now.
 func (l *life) kill() error { return l.signal(syscall.SIGKILL, patience) }
 
-// passed are the points that a life has passed, in order.
+// passed returns the points that a life has passed, in order.
 func (l *life) passed() []string {
 	text, err := os.ReadFile(l.trace)
 	if err != nil {
@@ -81,17 +81,17 @@ func (l *life) passed() []string {
 	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
 
-// diedAtPoint tells whether the life has ended where it was armed, which its trace says.
+// diedAtPoint reports whether the life died at its point, according to its trace.
 func (l *life) diedAtPoint() bool {
 	passed := l.passed()
 	return len(passed) > 0 && passed[len(passed)-1] == failpoint.Died
 }
 
-// awaitReady waits until the caches of the process are filled.
+// awaitReady waits until the caches of the process are synced.
 func (l *life) awaitReady(ctx context.Context) error {
 	return await(ctx, patience, func(ctx context.Context) error {
 		if !l.running() {
-			return fmt.Errorf("%w: the operator has ended: %s", errNever, l.words())
+			return fmt.Errorf("%w: the operator has exited: %s", errPermanent, l.lastOutput())
 		}
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.health+"/readyz", nil)
 		if err != nil {
@@ -109,7 +109,7 @@ func (l *life) awaitReady(ctx context.Context) error {
 	})
 }
 
-// output is what every life has said.
+// output returns the output of every life.
 func (l *lives) output() map[string]string {
 	out := map[string]string{}
 	for _, one := range l.all {

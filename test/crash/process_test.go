@@ -17,16 +17,16 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// program is a process that we started. The kernel ends it when we die, in whatever way.
+// program is a process that this test started. The kernel kills it when this process dies, for whatever reason.
 type program struct {
 	cmd   *exec.Cmd
 	said  string // the file of its output
 	ended chan struct{}
-	at    time.Time // when it ended; to be read after ended
+	at    time.Time // when it exited; read it only after ended
 }
 
-// forks are carried out by one thread that never ends: what the kernel calls the death of the parent is that of the
-// thread that forked.
+// A single thread that never exits runs all forks: for the kernel, the death of the parent is the death of the thread that
+// forked.
 var forks = make(chan func())
 
 func fork() {
@@ -36,7 +36,7 @@ func fork() {
 	}
 }
 
-// launch starts a program whose output goes to a file. What it gets when we die is the signal.
+// launch starts a program whose output goes to a file. The kernel sends it the signal dying when we die.
 func launch(said string, dying syscall.Signal, variables []string, name string, args ...string) (*program, error) {
 	output, err := os.OpenFile(said, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -53,23 +53,23 @@ func launch(said string, dying syscall.Signal, variables []string, name string, 
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	go func() {
-		_ = p.cmd.Wait() // ProcessState says how it ended
+		_ = p.cmd.Wait() // ProcessState holds the result
 		p.at = time.Now()
 		close(p.ended)
 	}()
 	return p, nil
 }
 
-// signal sends one, and waits until the program has ended.
+// signal sends a signal, and waits until the program has exited.
 func (p *program) signal(signal syscall.Signal, patience time.Duration) error {
-	_ = p.cmd.Process.Signal(signal) // it may have ended already
+	_ = p.cmd.Process.Signal(signal) // it may have exited already
 	select {
 	case <-p.ended:
 		return nil
 	case <-time.After(patience):
 		_ = p.cmd.Process.Kill()
 		<-p.ended
-		return fmt.Errorf("%s did not end within %s of %s", p.cmd.Path, patience, signal)
+		return fmt.Errorf("%s did not exit within %s of %s", p.cmd.Path, patience, signal)
 	}
 }
 
@@ -82,21 +82,21 @@ func (p *program) running() bool {
 	}
 }
 
-// killed tells whether the program has ended by SIGKILL.
+// killed reports whether SIGKILL stopped the program.
 func (p *program) killed() bool {
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
-// words are the last of the output.
-func (p *program) words() string {
+// lastOutput returns the end of the output.
+func (p *program) lastOutput() string {
 	const most = 3000
-	text, _ := os.ReadFile(p.said) // no words are an answer too
+	text, _ := os.ReadFile(p.said) // empty output is fine
 	return string(text[max(0, len(text)-most):])
 }
 
-// work runs a program of ours to its end.
-func work(ctx context.Context, name string, args ...string) (string, error) {
+// runProgram runs one of our programs to completion.
+func runProgram(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = world.Root()
 	var stdout, stderr bytes.Buffer
@@ -107,15 +107,15 @@ func work(ctx context.Context, name string, args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// errNever is what no waiting mends.
-var errNever = errors.New("waiting is of no use")
+// errPermanent means that waiting longer is pointless.
+var errPermanent = errors.New("waiting longer is pointless")
 
-// await asks until the answer is nil.
+// await calls ask until it returns nil.
 func await(ctx context.Context, patience time.Duration, ask func(context.Context) error) error {
 	end := time.Now().Add(patience)
 	for {
 		err := ask(ctx)
-		if err == nil || errors.Is(err, errNever) {
+		if err == nil || errors.Is(err, errPermanent) {
 			return err
 		}
 		if time.Now().After(end) || !pause(ctx, 50*time.Millisecond) {

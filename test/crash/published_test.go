@@ -22,14 +22,14 @@ import (
 	"github.com/rekey/rekey/test/workload/mount"
 )
 
-// seen is a Secret as it was for a while.
+// seen is a Secret at the time when the watch reported it.
 type seen struct {
-	at     time.Time // when the watch told
+	at     time.Time // when the watch reported it
 	secret *corev1.Secret
 }
 
-// published is everything that the Secrets of a place have ever shown, ledgers included, and the folders in which pods
-// would see them.
+// published records everything that the Secrets of a place have ever shown, including ledgers, and the directories in which
+// pods would see them.
 type published struct {
 	dir string
 
@@ -73,14 +73,15 @@ func (s *published) note(secret *corev1.Secret) {
 	}
 }
 
-// mount gives the folder in which a pod sees the Secret: a while late, as a kubelet is. It is empty before there is one.
-func (s *published) mount(ctx context.Context, name string, dice *rand.Rand) string {
+// mount returns the directory in which a pod sees the Secret, with a delay like a kubelet's. It is empty before the Secret
+// exists.
+func (s *published) mount(ctx context.Context, name string, random *rand.Rand) string {
 	dir := filepath.Join(s.dir, name)
-	updates := make(chan *corev1.Secret, 10000) // never full: the watch must not wait
+	updates := make(chan *corev1.Secret, 10000) // never full: the watch must not block
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mounts[name] = updates
-	late := time.Duration(dice.Int64N(int64(overlap / 3)))
+	late := time.Duration(random.Int64N(int64(overlap / 3)))
 	s.running.Go(func() {
 		for {
 			select {
@@ -99,7 +100,7 @@ func (s *published) mount(ctx context.Context, name string, dice *rand.Rand) str
 	return dir
 }
 
-// pause lets time pass; false means that the context has ended.
+// pause waits; it returns false if the context is done.
 func pause(ctx context.Context, long time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -109,7 +110,7 @@ func pause(ctx context.Context, long time.Duration) bool {
 	}
 }
 
-// all gives everything that a Secret has shown, each content once, in order.
+// all returns everything that a Secret has shown, each content once, in order.
 func (s *published) all(name string) []seen {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,7 +123,7 @@ func (s *published) all(name string) []seen {
 	return out
 }
 
-// sameMaterial tells whether two Secrets show the same version.
+// sameMaterial reports whether two Secrets show the same version.
 func sameMaterial(a, b *corev1.Secret) bool {
 	for _, key := range []string{"password", corev1.TLSPrivateKeyKey, corev1.TLSCertKey} {
 		if !bytes.Equal(a.Data[key], b.Data[key]) {
@@ -132,7 +133,7 @@ func sameMaterial(a, b *corev1.Secret) bool {
 	return true
 }
 
-// last gives the Secret as it was seen last, nil where it never was.
+// last returns the latest state of the Secret, or nil.
 func (s *published) last(name string) *corev1.Secret {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,9 +143,9 @@ func (s *published) last(name string) *corev1.Secret {
 	return nil
 }
 
-// replaced tells since when another password has been published in place of this one, as the ledger has it: what we saw of
-// that may have come late. Zero where it never was.
-func (s *published) replaced(credential string, password []byte) (time.Time, error) {
+// replacedAt returns when another password replaced this one, according to the ledger: the watch may have reported it late. It
+// returns zero if that never happened.
+func (s *published) replacedAt(credential string, password []byte) (time.Time, error) {
 	ledgers, err := s.ledgers(credential)
 	if err != nil {
 		return time.Time{}, err
@@ -162,7 +163,7 @@ func (s *published) replaced(credential string, password []byte) (time.Time, err
 	return time.Time{}, nil
 }
 
-// ledgers are all states that the ledger of a credential has had.
+// ledgers returns all states of a credential's ledger.
 func (s *published) ledgers(name string) ([]secretstore.Ledger, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,7 +182,7 @@ func ledgerOf(credential string) string {
 	return secretstore.LedgerName("DatabaseCredential", credential)
 }
 
-// secrets are all secret words that were ever written: what nobody may find in a log.
+// secrets returns all secret values that were ever written, none of which may appear in a log.
 func (s *published) secrets() map[string][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()

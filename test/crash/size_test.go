@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// sizes of a run.
+// size is the size of a run.
 type size struct {
-	every   bool // a death at every point
-	sample  int  // deaths at points that the dice choose, beside those
-	random  int  // deaths at random instants
-	between int  // deaths between two looks at everything
+	every       bool // a kill at every point
+	sample      int  // further kills at random points
+	randomKills int  // kills at random instants
+	between     int  // kills between two complete checks
 }
 
 // sizeOf reads REKEY_SIZE.
@@ -24,17 +24,17 @@ func sizeOf(t *testing.T) size {
 	t.Helper()
 	switch value := os.Getenv("REKEY_SIZE"); value {
 	case "", "short":
-		return size{sample: 19, random: 5, between: 13}
+		return size{sample: 19, randomKills: 5, between: 13}
 	case "full":
-		return size{every: true, sample: 45, random: 55, between: 25}
+		return size{every: true, sample: 45, randomKills: 55, between: 25}
 	default:
 		t.Fatalf("REKEY_SIZE is %q: it must be short or full", value)
 		return size{}
 	}
 }
 
-// diceOf reads REKEY_SEED, and prints what the dice are made from.
-func diceOf(t *testing.T) *rand.Rand {
+// randomOf returns the random source for REKEY_SEED, and logs its seed.
+func randomOf(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("REKEY_SEED"); text != "" {
@@ -43,7 +43,7 @@ func diceOf(t *testing.T) *rand.Rand {
 			t.Fatalf("REKEY_SEED is %q: it must be a number", text)
 		}
 	}
-	t.Logf("the same dice again: REKEY_SEED=%d", seed)
+	t.Logf("to replay: REKEY_SEED=%d", seed)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("this was REKEY_SEED=%d", seed)

@@ -16,9 +16,9 @@ import (
 	"github.com/rekey/rekey/test/said"
 )
 
-// saidIsSo compares every status with what it speaks of, now that everything is settled, and checks the form of every Event that
-// the processes have told, dead ones too.
-func (s *scene) saidIsSo(t *testing.T) {
+// checkStatuses compares every status with the state that it describes, now that everything is settled, and checks the form of
+// every Event of all processes, including dead ones.
+func (s *scene) checkStatuses(t *testing.T) {
 	t.Helper()
 	checker := &said.Checker{Reader: env.kube}
 	statuses, events := 0, &eventsv1.EventList{}
@@ -36,7 +36,7 @@ func (s *scene) saidIsSo(t *testing.T) {
 			}
 			statuses++
 			if err := checker.Status(t.Context(), object); err != nil {
-				t.Errorf("the status of %T %s says what is not so: %v", object, object.GetName(), err)
+				t.Errorf("the status of %T %s is wrong: %v", object, object.GetName(), err)
 			}
 			return nil
 		})
@@ -53,7 +53,7 @@ func (s *scene) saidIsSo(t *testing.T) {
 		}
 	}
 	if statuses < 4 || len(events.Items) == 0 {
-		t.Errorf("only %d statuses and %d Events were found", statuses, len(events.Items))
+		t.Errorf("found only %d statuses and %d Events", statuses, len(events.Items))
 	}
-	t.Logf("%d statuses and %d Events are so: %v", statuses, len(events.Items), checker.Claims())
+	t.Logf("%d statuses and %d Events are right: %v", statuses, len(events.Items), checker.Claims())
 }

@@ -19,9 +19,9 @@ import (
 	"github.com/rekey/rekey/test/canary"
 )
 
-// What holds for every kind.
+// These checks hold for every kind.
 
-// statusOf gives the conditions of an object, and of which generation they speak.
+// statusOf returns the conditions of an object and the generation that they describe.
 func statusOf(o client.Object) ([]metav1.Condition, int64) {
 	switch o := o.(type) {
 	case *v1alpha1.CertificateAuthority:
@@ -42,7 +42,7 @@ func statusOf(o client.Object) ([]metav1.Condition, int64) {
 	return nil, 0
 }
 
-// notReady says what the status lacks; empty where it says that all is well with the spec as it is.
+// notReady returns what the status lacks, or an empty string if it reports that all is well with the current spec.
 func notReady(o client.Object) string {
 	conditions, generation := statusOf(o)
 	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
@@ -56,7 +56,7 @@ func notReady(o client.Object) string {
 	}
 	for _, c := range conditions {
 		if c.Type == v1alpha1.ConditionStalled || c.Type == v1alpha1.ConditionReconciling || c.Type == v1alpha1.ConditionExpiringSoon || c.Type == v1alpha1.ConditionRotationOverdue {
-			return fmt.Sprintf("%s is there: %s: %s", c.Type, c.Reason, c.Message)
+			return fmt.Sprintf("%s is set: %s: %s", c.Type, c.Reason, c.Message)
 		}
 		if c.Type == v1alpha1.ConditionVerified && c.Status != metav1.ConditionTrue {
 			return fmt.Sprintf("Verified is %s, %s: %s", c.Status, c.Reason, c.Message)
@@ -65,9 +65,10 @@ func notReady(o client.Object) string {
 	return ""
 }
 
-// eventsOnce holds the Events against those of the life without a fault. What a crash swallowed is not told again; what a
-// process lived through may be told once for each fault. A process that died and its successor have nothing to complain about.
-// A life that has a trouble of its own may be told of it, or of its end, once more for each fault: the fault came in between.
+// eventsOnce compares the Events with those of the life without faults. An Event that a crash swallowed is not emitted again; a
+// process that survives may emit one more for each fault. A process that died and its successor have no reason to warn. If the
+// life itself has a problem, Events about it, or about its end, may be emitted once more for each fault, because the fault
+// interfered.
 func (r *run) eventsOnce() {
 	if r.baseline == nil {
 		return
@@ -85,7 +86,7 @@ func (r *run) eventsOnce() {
 			most = usual + livedThrough
 		}
 		if got := count(r.seen.events, told); got > most {
-			r.fail("Events", "%q was told %d times, and at most %d times is right: %q", told, got, most, r.seen.events)
+			r.fail("Events", "%q was emitted %d times, but at most %d times is right: %q", told, got, most, r.seen.events)
 		}
 	}
 }
@@ -100,7 +101,7 @@ func count(all []string, one string) int {
 	return n
 }
 
-// secretsStaySecret looks for every secret of the run in all that was told of it.
+// secretsStaySecret searches all output of the run for its secret values.
 func (r *run) secretsStaySecret() {
 	status, err := json.Marshal(r.object)
 	r.must(err)
@@ -118,7 +119,7 @@ func revisionOf(secret *corev1.Secret) int64 {
 	return seq
 }
 
-// ownedBy tells whether garbage collection would take an object with its owner.
+// ownedBy reports whether garbage collection deletes an object together with its owner.
 func ownedBy(o, owner client.Object) bool {
 	return slices.ContainsFunc(o.GetOwnerReferences(), func(ref metav1.OwnerReference) bool { return ref.UID == owner.GetUID() })
 }

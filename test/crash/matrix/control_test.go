@@ -13,13 +13,13 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// defect is what goes wrong on purpose when a request is made; it tells whether the request is swallowed.
+// defect is an injected defect that happens when a request is made. It reports whether the request is swallowed.
 type defect func(*run) bool
 
-// forgotten is a write that seems to succeed and has no effect, as if it had been forgotten or came too late.
+// forgotten is a write that seems to succeed but has no effect, as if it was forgotten or came too late.
 func forgotten(*run) bool { return true }
 
-// statement is one that nobody but rekey should make.
+// statement runs a statement that only rekey should run.
 func statement(format string) defect {
 	return func(r *run) bool {
 		_, err := r.conn.Exec(r.Ctx, fmt.Sprintf(format, r.base))
@@ -28,7 +28,7 @@ func statement(format string) defect {
 	}
 }
 
-// secondPassword stands in the ledger for a version whose password is at the server already.
+// secondPassword records a second password in the ledger, for a version that the server already holds.
 func secondPassword(r *run) bool {
 	secret, ledger := r.secret(secretstore.LedgerName("DatabaseCredential", r.id)), r.ledger()
 	if ledger == nil || ledger.Pending == nil || !r.roles()[r.base+"_a"] {
@@ -43,37 +43,37 @@ func secondPassword(r *run) bool {
 	return false
 }
 
-// toldInPublic writes what must stay secret where everybody can read it.
-func toldInPublic(r *run) bool {
+// leaked writes a secret value to public output.
+func leaked(r *run) bool {
 	r.say("a log", "the password is "+string(r.secret(r.id + "-secret").Data[credential.KeyPassword]))
 	return false
 }
 
-// TestTheMatrixFindsDefects breaks the product on purpose. The matrix has to find each, by the invariant that is broken.
+// TestTheMatrixFindsDefects breaks the product on purpose. The matrix must find each defect, by the invariant that it breaks.
 func TestTheMatrixFindsDefects(t *testing.T) {
 	w := newWorkers(t, versions()[0])[0]
 	credentials, identities := credentialLives(), identityLives(clientIdentity)
 	for name, tc := range map[string]struct {
 		of life
-		// request brings the defect from its nth time on, and the step of that name is spoiled so.
+		// request causes the defect from its nth occurrence on; the step of that name fails.
 		request string
 		from    int
 		defect  defect
 		step    string
 		way     order
-		// wanted is the invariant that says so.
+		// wanted is the invariant that must report it.
 		wanted string
 	}{
-		"a new login is never written down":     {named(t, credentials, "first issue"), "create Secret ledger", 1, forgotten, "call Stage", order{fault: after, fate: dies}, "I8"},
+		"a new login is never recorded":         {named(t, credentials, "first issue"), "create Secret ledger", 1, forgotten, "call Stage", order{fault: after, fate: dies}, "I8"},
 		"the Secret is never written":           {named(t, credentials, "rotate-now"), "update Secret published", 1, forgotten, "update status DatabaseCredential", order{fault: before, fate: dies}, "T4"},
 		"the commit is forgotten":               {named(t, credentials, "rotate-now"), "update Secret ledger", 4, forgotten, "update Secret published", order{fault: after, fate: dies}, "I8"},
 		"a renewed certificate is never stored": {named(t, identities, "rotate-now"), "update Secret published", 1, forgotten, "update status ClientIdentity", order{fault: before, fate: dies}, "T4"},
-		"the published login is shut":           {named(t, credentials, "rotate-now"), "update Secret published", 1, statement("ALTER ROLE %s_b NOLOGIN"), "update status DatabaseCredential", order{fault: before, fate: dies}, "I1"},
-		"a login that nobody wrote down":        {named(t, credentials, "first issue"), "create Secret published", 1, statement("CREATE ROLE %s_b LOGIN"), "update status DatabaseCredential", order{fault: before, fate: dies}, "I2"},
-		"a login of another name":               {named(t, credentials, "first issue"), "create Secret published", 1, statement("CREATE ROLE %s_c"), "update status DatabaseCredential", order{fault: before, fate: dies}, "I2"},
+		"the published login is disabled":       {named(t, credentials, "rotate-now"), "update Secret published", 1, statement("ALTER ROLE %s_b NOLOGIN"), "update status DatabaseCredential", order{fault: before, fate: dies}, "I1"},
+		"a login that no ledger records":        {named(t, credentials, "first issue"), "create Secret published", 1, statement("CREATE ROLE %s_b LOGIN"), "update status DatabaseCredential", order{fault: before, fate: dies}, "I2"},
+		"a login with another name":             {named(t, credentials, "first issue"), "create Secret published", 1, statement("CREATE ROLE %s_c"), "update status DatabaseCredential", order{fault: before, fate: dies}, "I2"},
 		"one version has two passwords":         {named(t, credentials, "first issue"), "get Secret ledger", 1, secondPassword, "call Stage", order{fault: after, fate: dies}, "I3"},
-		"a password is told":                    {named(t, credentials, "rotate-now"), "update Secret published", 1, toldInPublic, "update status DatabaseCredential", order{fault: before, fate: dies}, "I6"},
-		"a deleted object never goes":           {named(t, credentials, "deletion, Delete"), "update DatabaseCredential", 1, forgotten, "update DatabaseCredential", order{fault: before, fate: dies}, "I9"},
+		"a password is leaked":                  {named(t, credentials, "rotate-now"), "update Secret published", 1, leaked, "update status DatabaseCredential", order{fault: before, fate: dies}, "I6"},
+		"a deleted object never disappears":     {named(t, credentials, "deletion, Delete"), "update DatabaseCredential", 1, forgotten, "update DatabaseCredential", order{fault: before, fate: dies}, "I9"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			without, err := undisturbed(w, tc.of)
@@ -95,10 +95,10 @@ func TestTheMatrixFindsDefects(t *testing.T) {
 			}
 			_, err = r.play(tc.way)
 			if err == nil || !strings.HasPrefix(err.Error(), tc.wanted+":") {
-				t.Errorf("the defect was not found, or not as %s: %v", tc.wanted, err)
+				t.Errorf("the defect was not found, or not by %s: %v", tc.wanted, err)
 			}
 			if seen < tc.from {
-				t.Errorf("%q happened %d times: the defect was never there", tc.request, seen)
+				t.Errorf("%q happened %d times: the defect never occurred", tc.request, seen)
 			}
 		})
 	}
@@ -111,11 +111,11 @@ func named(t *testing.T, all []life, name string) life {
 			return of
 		}
 	}
-	t.Fatalf("there is no life %q", name)
+	t.Fatalf("life %q not found", name)
 	return life{}
 }
 
-// stepNamed gives the number of the last step of that name.
+// stepNamed returns the number of the last step with that name.
 func stepNamed(t *testing.T, without plain, name string) int {
 	t.Helper()
 	step := 0
@@ -125,7 +125,7 @@ func stepNamed(t *testing.T, without plain, name string) int {
 		}
 	}
 	if step == 0 {
-		t.Fatalf("there is no step %q", name)
+		t.Fatalf("step %q not found", name)
 	}
 	return step
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// databaseCredential is the kind that rotates logins of a real PostgreSQL.
+// databaseCredential is the kind that rotates logins of a real PostgreSQL server.
 var databaseCredential = kind{
 	name: "DatabaseCredential", database: true, sampled: true,
 	object: func(r *run) client.Object {
@@ -36,7 +36,7 @@ var databaseCredential = kind{
 	always: loginsKnown, reached: loginReached, finally: loginFinally, clean: dropLogins,
 }
 
-// roles gives the logins that the server has for this run, and whether they may log in.
+// roles returns this run's logins on the server, and whether they can log in.
 func (r *run) roles() map[string]bool {
 	rows, err := r.conn.Query(r.Ctx, "SELECT rolname, rolcanlogin FROM pg_catalog.pg_authid WHERE rolname LIKE $1", r.base+`\_%`)
 	r.must(err)
@@ -52,7 +52,7 @@ func (r *run) roles() map[string]bool {
 	return out
 }
 
-// ledger reads what is written down; nil where there is none.
+// ledger reads the ledger, or returns nil if there is none.
 func (r *run) ledger() *secretstore.Ledger {
 	secret := r.secret(secretstore.LedgerName("DatabaseCredential", r.id))
 	if secret == nil {
@@ -63,8 +63,8 @@ func (r *run) ledger() *secretstore.Ledger {
 	return &ledger
 }
 
-// loginsKnown is I1, I2 and I3: what is published works, no login is there that nobody wrote down, and a version has one
-// password for ever.
+// loginsKnown checks I1, I2 and I3: the published login works, the ledger records every login, and a version always has the
+// same password.
 func loginsKnown(r *run) {
 	roles, ledger := r.roles(), r.ledger()
 	written := map[string]bool{}
@@ -80,9 +80,9 @@ func loginsKnown(r *run) {
 		case name != r.base+"_a" && name != r.base+"_b":
 			r.fail("I2", "login %s is not derived from the spec", strings.TrimPrefix(name, r.base))
 		case ledger == nil && !r.forgotten:
-			r.fail("I2", "login %s is there, and no ledger", strings.TrimPrefix(name, r.base))
+			r.fail("I2", "login %s exists, but no ledger", strings.TrimPrefix(name, r.base))
 		case can && !written[name] && !r.forgotten:
-			r.fail("I2", "login %s is let in, and the ledger does not know it", strings.TrimPrefix(name, r.base))
+			r.fail("I2", "login %s is enabled, but the ledger does not record it", strings.TrimPrefix(name, r.base))
 		}
 	}
 	r.seen.Lock()
@@ -99,7 +99,7 @@ func loginsKnown(r *run) {
 	secret := r.secret(r.id + "-secret")
 	if secret == nil {
 		if r.published {
-			r.fail("I1", "the Secret was published and is gone")
+			r.fail("I1", "the Secret was published, but no longer exists")
 		}
 		return
 	}
@@ -107,7 +107,7 @@ func loginsKnown(r *run) {
 	r.refused = r.accepts(secret) != nil
 	switch {
 	case r.refused && r.worksFrom == 0:
-		r.fail("I1", "the login in the Secret (revision %d) is refused", revisionOf(secret))
+		r.fail("I1", "the login in the Secret (revision %d) is rejected", revisionOf(secret))
 	case !r.refused && revisionOf(secret) >= r.worksFrom:
 		r.worksFrom = 0
 	}
@@ -116,25 +116,25 @@ func loginsKnown(r *run) {
 func loginReached(r *run, w want) string {
 	status := r.object.(*v1alpha1.DatabaseCredential).Status
 	if r.refused {
-		return "the login in the Secret is refused"
+		return "the login in the Secret is rejected"
 	}
 	if r.object.GetAnnotations()[v1alpha1.AnnotationTakeOverFrom] != "" {
 		if ledger := r.ledger(); ledger == nil || ledger.TakeOver.Honoured == "" {
-			return "it was not taken over"
+			return "it was not adopted"
 		}
 	}
 	if status.Revision != w.revision || (status.Previous != nil) != w.previous {
-		return fmt.Sprintf("the status speaks of revision %d, previous %v; that should be %d, %v", status.Revision, status.Previous != nil, w.revision, w.previous)
+		return fmt.Sprintf("the status reports revision %d, previous %v, want %d, %v", status.Revision, status.Previous != nil, w.revision, w.previous)
 	}
 	return ""
 }
 
-// loginFinally: ledger, Secret and server agree, and there were as many rotations as there should be.
+// loginFinally checks that ledger, Secret and server agree, and that the number of rotations is right.
 func loginFinally(r *run, w want) {
 	ledger, roles, secret := r.ledger(), r.roles(), r.secret(r.id+"-secret")
 	if w.gone && r.leaving {
 		if ledger != nil || secret != nil || len(roles) > 0 {
-			r.fail("I9", "deleted with all that belongs to it, but ledger %v, Secret %v, logins %d are left", ledger != nil, secret != nil, len(roles))
+			r.fail("I9", "deleted with all its dependents, but ledger %v, Secret %v, logins %d are left", ledger != nil, secret != nil, len(roles))
 		}
 		return
 	}
@@ -143,7 +143,7 @@ func loginFinally(r *run, w want) {
 	}
 	current := ledger.Current
 	if current == nil || ledger.Pending != nil || current.Seq != w.revision || ledger.LastSeq != w.revision {
-		r.fail("I3", "the ledger's current version is %v and the last number %d, where it should be %d; pending %v",
+		r.fail("I3", "the ledger's current version is %v and the last number is %d, want %d; pending %v",
 			current != nil && current.Seq == w.revision, ledger.LastSeq, w.revision, ledger.Pending != nil)
 	}
 	if (ledger.Previous != nil) != w.previous {
@@ -151,34 +151,34 @@ func loginFinally(r *run, w want) {
 	}
 	for _, key := range []string{credential.KeyUsername, credential.KeyPassword} {
 		if string(secret.Data[key]) != current.Material.String(key) {
-			r.fail("I1", "the Secret shows another %s than the ledger", key)
+			r.fail("I1", "the Secret and the ledger show different values for %s", key)
 		}
 	}
 	if r.refused || r.worksFrom != 0 {
 		r.fail("I1", "the login in the Secret is not accepted again")
 	}
 	if revisionOf(secret) != current.Seq {
-		r.fail("I1", "the Secret is of revision %d, the ledger of %d", revisionOf(secret), current.Seq)
+		r.fail("I1", "the Secret has revision %d, the ledger %d", revisionOf(secret), current.Seq)
 	}
 	open := slices.Sorted(maps.Keys(roles))
 	open = slices.DeleteFunc(open, func(name string) bool { return !roles[name] })
 	if wanted := 1 + map[bool]int{true: 1}[w.previous]; len(open) != wanted {
-		r.fail("I2", "%d logins are let in, not %d", len(open), wanted)
+		r.fail("I2", "%d logins are enabled, want %d", len(open), wanted)
 	}
 }
 
 func dropLogins(r *run) {
-	_, _ = r.conn.Exec(r.Ctx, fmt.Sprintf("DROP ROLE IF EXISTS %[1]s_a, %[1]s_b, %[1]s_c", r.base)) // the next run has others
+	_, _ = r.conn.Exec(r.Ctx, fmt.Sprintf("DROP ROLE IF EXISTS %[1]s_a, %[1]s_b, %[1]s_c", r.base)) // the next run has its own logins
 }
 
-// watched sees which password reaches the database for which version.
-type watched struct {
+// observedEngine records which password reaches the database for which version.
+type observedEngine struct {
 	database.Engine
 	run *run
 }
 
-// powers are those of a session with every optional one.
-type powers interface {
+// fullSession is a session with every optional interface.
+type fullSession interface {
 	database.Session
 	database.Preflighter
 	credential.Remover
@@ -186,28 +186,28 @@ type powers interface {
 	credential.Counter
 }
 
-type watchedSession struct {
-	powers
+type observedSession struct {
+	fullSession
 	run *run
 }
 
 // Open implements database.Engine.
-func (w *watched) Open(ctx context.Context, target database.Target) (database.Session, error) {
+func (w *observedEngine) Open(ctx context.Context, target database.Target) (database.Session, error) {
 	session, err := w.Engine.Open(ctx, target)
 	if err != nil {
 		return nil, err
 	}
-	full, ok := session.(powers)
+	full, ok := session.(fullSession)
 	if !ok {
 		session.Close()
-		return nil, errors.New("watching a session: it lacks one of the optional powers")
+		return nil, errors.New("observing a session: it lacks an optional interface")
 	}
-	return &watchedSession{full, w.run}, nil
+	return &observedSession{full, w.run}, nil
 }
 
 // Stage implements credential.Source.
-func (s *watchedSession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
-	staged, err := s.powers.Stage(ctx, ref, proposed)
+func (s *observedSession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
+	staged, err := s.fullSession.Stage(ctx, ref, proposed)
 	if err == nil {
 		seen := &s.run.seen
 		seen.Lock()

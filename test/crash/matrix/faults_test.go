@@ -23,35 +23,35 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// fault is a way in which an effect can be spoiled.
+// fault is a way in which an effect fails.
 type fault string
 
 const (
-	// before: it fails and has no effect.
+	// before: it fails without an effect.
 	before fault = "before"
-	// after: it has its effect, and an error is the answer.
+	// after: it has its effect, but returns an error.
 	after fault = "after"
-	// lost: it has its effect, and no answer comes until the deadline.
+	// lost: it has its effect, but does not return before the deadline.
 	lost fault = "lost"
-	// conflict: it is refused, because somebody else wrote first.
+	// conflict: it is rejected because another writer was first.
 	conflict fault = "conflict"
-	// timeout: no answer comes until the deadline, and it has no effect.
+	// timeout: it has no effect, and does not return before the deadline.
 	timeout fault = "timeout"
 )
 
-// fate is what becomes of the process.
+// fate is what happens to the process.
 type fate string
 
 const (
 	// dies: nothing that it does afterwards has an effect.
 	dies fate = "dies"
-	// restarts: it comes to the end of its pass, then another one goes on.
+	// restarts: it finishes its reconcile, then another process continues.
 	restarts fate = "restarts"
-	// lives: it goes on, with what it remembers.
+	// lives: it continues, with its memory.
 	lives fate = "lives"
 )
 
-// sort of an effect. Something that changes nothing cannot fail after it changed something.
+// sort is the sort of an effect. An effect that changes nothing cannot fail after it changed something.
 type sort int
 
 const (
@@ -61,14 +61,14 @@ const (
 	calls
 )
 
-// order spoils one effect.
+// order makes one effect fail.
 type order struct {
 	step  int
 	fault fault
 	fate  fate
-	// exists makes the conflict of a create "already exists".
+	// exists turns the conflict of a create into "already exists".
 	exists bool
-	// chance picks a fault that fits where none is given.
+	// chance picks a fault that fits if none is given.
 	chance int
 }
 
@@ -80,10 +80,10 @@ func (o order) String() string {
 	return text
 }
 
-// ways are all the ways in which an effect can be spoiled. For every fault there is one in which the memory of the process is
-// thrown away, at once or after its pass, and one in which it lives on with what it remembers. Two that cannot be told apart
-// are one: whoever dies never learns the answer, so that it dies once after each effect, and to die before one, or at a read,
-// is to die after the effect before it.
+// ways returns all the ways in which an effect can fail. Each fault occurs with a process that loses its memory, at once or
+// after its reconcile, and with one that lives on and remembers. Indistinguishable ways are listed once: a process that dies
+// never sees the response, so it dies once after each effect; dying before an effect, or at a read, is the same as dying after
+// the previous effect.
 func ways(step int, of sort) []order {
 	way := func(f fault, fates ...fate) []order {
 		var out []order
@@ -120,13 +120,13 @@ var (
 	errUnmet = errors.New("machinery: the life ended before a fault")
 )
 
-// breaker numbers the effects of one run and spoils those that it is told to.
+// breaker numbers the effects of one run and makes the ordered ones fail.
 type breaker struct {
-	// label names a request without anything that differs from run to run.
+	// label names a request without anything that differs between runs.
 	label func(world.Request) string
-	// stored is told of every write that had its effect.
+	// stored runs after every write that had its effect.
 	stored func(world.Request)
-	// swallow makes a write succeed without an effect: a defect on purpose.
+	// swallow makes a write succeed without an effect: an injected defect.
 	swallow func(world.Request) bool
 
 	mu      sync.Mutex
@@ -136,14 +136,14 @@ type breaker struct {
 	dead    bool
 	// dying is true during a call after which the process is dead.
 	dying bool
-	// fated is the fate that the spoiled effects of this pass bring; hits counts the orders carried out.
+	// fated is the fate that the failed effects of this reconcile bring; hits counts the executed orders.
 	fated fate
 	hits  int
-	// changes counts requests and calls that are meant to change something.
+	// changes counts requests and calls that intend to change something.
 	changes int
 }
 
-// next numbers an effect and gives the order for it.
+// next numbers an effect and returns the order for it.
 func (b *breaker) next(e effect) (order, bool) {
 	if !b.on {
 		return order{}, false
@@ -159,7 +159,7 @@ func (b *breaker) next(e effect) (order, bool) {
 			b.orders[i] = o
 		}
 		b.hits++
-		// Of two faults in one pass, a later one does not spare the process what an earlier one brings.
+		// Of two faults in one reconcile, the later one does not cancel the fate of the earlier one.
 		if b.fated != dies && (b.fated != restarts || o.fate == dies) {
 			b.fated = o.fate
 		}
@@ -203,7 +203,7 @@ func (b *breaker) request(_ context.Context, r world.Request, do func() error) e
 	return spoil(o, r, really)
 }
 
-// spoil does to a request what is ordered. An answer that did not arrive is not in the object either.
+// spoil executes an order on a request. A response that did not arrive is not in the object either.
 func spoil(o order, r world.Request, do func() error) error {
 	broken := fmt.Errorf("%s: read tcp: %w", r.Verb, syscall.ECONNRESET)
 	silent := fmt.Errorf("%s: %w", r.Verb, context.DeadlineExceeded)
@@ -212,7 +212,7 @@ func spoil(o order, r world.Request, do func() error) error {
 		if o.step%2 == 0 {
 			return fmt.Errorf("%s: dial tcp: %w", r.Verb, syscall.ECONNREFUSED)
 		}
-		answer := apierrors.NewInternalError(errors.New("the test wants it so"))
+		answer := apierrors.NewInternalError(errors.New("injected by the test"))
 		answer.ErrStatus.Code = http.StatusInternalServerError
 		return answer
 	case timeout:
@@ -222,7 +222,7 @@ func spoil(o order, r world.Request, do func() error) error {
 		if o.exists {
 			return apierrors.NewAlreadyExists(resource, r.Name)
 		}
-		return apierrors.NewConflict(resource, r.Name, errors.New("the test wants it so"))
+		return apierrors.NewConflict(resource, r.Name, errors.New("injected by the test"))
 	case after, lost:
 	}
 	sent := r.Object.DeepCopyObject()
@@ -236,7 +236,7 @@ func spoil(o order, r world.Request, do func() error) error {
 	return silent
 }
 
-// call is asked before every call of an engine.
+// call runs before every call of an engine.
 func (b *breaker) call(name string) databasetest.Mode {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -251,32 +251,32 @@ func (b *breaker) call(name string) databasetest.Mode {
 		return 0
 	}
 	if o.fate == dies {
-		// A call may ask the API server before it has its effect.
+		// A call can query the API server before it has its effect.
 		b.dead, b.dying = o.fault == before, o.fault != before
 	}
 	return map[fault]databasetest.Mode{before: databasetest.FailBefore, after: databasetest.FailAfter, lost: databasetest.LoseAnswer,
 		timeout: databasetest.Hang}[o.fault]
 }
 
-// called is told when a spoiled call has come to its end.
+// called runs after a failed call has finished.
 func (b *breaker) called(string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.dead, b.dying = b.dead || b.dying, false
 }
 
-// changing tells whether a call is meant to change something at the remote end.
+// changing reports whether a call intends to change something at the server.
 func changing(call string) bool { return call == "Stage" || call == "Retire" || call == "Remove" }
 
-// number begins to number effects, or stops it.
+// number starts or stops the numbering of effects.
 func (b *breaker) number(on bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.on = on
 }
 
-// taken gives what has happened since the last call: changes, and the fate that a spoiled effect brought.
-func (b *breaker) taken() (changes int, fated fate) {
+// takeOutcome returns what has happened since the last call: the number of changes, and the fate from a failed effect.
+func (b *breaker) takeOutcome() (changes int, fated fate) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	changes, fated = b.changes, b.fated
@@ -291,10 +291,10 @@ func (b *breaker) revive() {
 	b.dead = false
 }
 
-// patience is how long a lost answer of an engine is waited for.
+// patience is how long the test waits for a lost response of an engine.
 const patience = time.Millisecond
 
-// isSecret gives the Secret that a request writes; nil where it writes something else.
+// isSecret returns the Secret that a request writes, or nil if it writes another kind.
 func isSecret(r world.Request) *corev1.Secret {
 	secret, _ := r.Object.(*corev1.Secret)
 	return secret

@@ -27,24 +27,24 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// kind is what the matrix has to know of a kind.
+// kind is what the matrix needs to know about a kind.
 type kind struct {
 	name string
-	// database is true where a life needs a server: then it is lived on every version.
+	// database is true if a life needs a server: it then runs on every version.
 	database bool
-	// sampled is true where short size does not try every request: it would take long, or another kind tries the same.
+	// sampled is true if short size does not test every request, because that takes long or another kind tests the same.
 	sampled bool
-	// twin is true where another kind takes the same steps through the same code.
+	// twin is true if another kind takes the same steps through the same code.
 	twin bool
-	// object gives the object of a run; nothing is created yet.
+	// object returns the object of a run, which does not exist yet.
 	object func(*run) client.Object
-	// always fails the run where something does not hold that has to hold at all times.
+	// always fails the run if an invariant that must always hold does not.
 	always func(*run)
-	// reached says what the status lacks of what is wanted; empty where nothing.
+	// reached returns what the status lacks, or an empty string.
 	reached func(*run, want) string
-	// finally fails the run where something does not hold at the end of the story.
+	// finally fails the run if an invariant does not hold at the end of the story.
 	finally func(*run, want)
-	// clean takes away what the run left outside of its namespace.
+	// clean removes what the run left outside its namespace.
 	clean func(*run)
 }
 
@@ -52,7 +52,7 @@ func nothing(*run)             {}
 func noWord(*run, want) string { return "" }
 func nothingMore(*run, want)   {}
 
-// authority makes a key pair, once.
+// authority creates a key pair, once.
 func authority(name string, object func(name string, spec v1alpha1.AuthoritySpec) client.Object) kind {
 	return kind{
 		name: name, sampled: name == "ClusterCertificateAuthority", twin: name == "ClusterCertificateAuthority",
@@ -71,7 +71,7 @@ var clusterCertificateAuthority = authority("ClusterCertificateAuthority", func(
 		Spec: v1alpha1.ClusterAuthoritySpec{AuthoritySpec: spec, NamespaceSelector: &metav1.LabelSelector{}}}
 })
 
-// keyPairKept is I5 for an authority: one key for ever, and the Secret that shows it stays.
+// keyPairKept checks I5 for an authority: its key never changes, and the Secret that holds it stays.
 func keyPairKept(r *run) {
 	r.seen.Lock()
 	made := len(r.seen.leaves[0])
@@ -81,7 +81,7 @@ func keyPairKept(r *run) {
 	}
 	secret := r.secret(r.id + "-secret")
 	if secret == nil && r.published {
-		r.fail("I1", "the key pair was there and is gone")
+		r.fail("I1", "the key pair existed, but no longer does")
 	}
 	r.published = r.published || secret != nil
 }
@@ -91,22 +91,22 @@ func keyPairFinally(r *run, w want) {
 	var record corev1.ConfigMap
 	r.must(r.Client.Get(r.Ctx, client.ObjectKey{Namespace: r.Namespace, Name: secretstore.LedgerName(r.life.kind.name, r.id)}, &record))
 	if secret == nil || record.Data["tls.crt"] != string(secret.Data["tls.crt"]) {
-		r.fail("I5", "the record is not that of the key pair")
+		r.fail("I5", "the record does not match the key pair")
 	}
 	if _, err := tls.X509KeyPair(secret.Data["tls.crt"], secret.Data["tls.key"]); err != nil {
-		r.fail("I1", "the key pair is none")
+		r.fail("I1", "the key pair is invalid")
 	}
 	if w.gone {
 		return
 	}
 	goes := specOf(r.object).DeletionPolicy == v1alpha1.DeletionDelete
 	if ownedBy(secret, r.object) != goes || ownedBy(&record, r.object) != goes {
-		r.fail("I8", "with the deletion policy %s, the Secret goes with the authority: %v, the record: %v",
+		r.fail("I8", "with the deletion policy %s, the Secret is deleted with the authority: %v, the record: %v",
 			specOf(r.object).DeletionPolicy, ownedBy(secret, r.object), ownedBy(&record, r.object))
 	}
 }
 
-// specOf gives the part of the spec that both kinds of authority have.
+// specOf returns the part of the spec that both kinds of authority share.
 func specOf(o client.Object) *v1alpha1.AuthoritySpec {
 	if cluster, ok := o.(*v1alpha1.ClusterCertificateAuthority); ok {
 		return &cluster.Spec.AuthoritySpec
@@ -134,7 +134,7 @@ var serverIdentity = kind{
 	always: certificateWorks, reached: certificateReached, finally: certificateFinally, clean: nothing,
 }
 
-// identityOf takes an identity of either kind apart.
+// identityOf returns the parts of an identity of either kind.
 func identityOf(o client.Object) (*v1alpha1.IdentitySpec, *v1alpha1.IdentityStatus) {
 	if server, ok := o.(*v1alpha1.ServerIdentity); ok {
 		return &server.Spec.IdentitySpec, &server.Status
@@ -143,7 +143,7 @@ func identityOf(o client.Object) (*v1alpha1.IdentitySpec, *v1alpha1.IdentityStat
 	return &identity.Spec.IdentitySpec, &identity.Status
 }
 
-// certificateWorks is I1 and I5: what is published shakes hands, and a revision has one key.
+// certificateWorks checks I1 and I5: a TLS handshake with the published certificate succeeds, and a revision has one key.
 func certificateWorks(r *run) {
 	r.seen.Lock()
 	for seq, leaves := range r.seen.leaves {
@@ -156,13 +156,13 @@ func certificateWorks(r *run) {
 	secret := r.secret(r.id + "-secret")
 	if secret == nil {
 		if r.published {
-			r.fail("I1", "the Secret was published and is gone")
+			r.fail("I1", "the Secret was published, but no longer exists")
 		}
 		return
 	}
 	r.published = true
 	_, isServer := r.object.(*v1alpha1.ServerIdentity)
-	if err := shakesHands(secret, isServer, r.clock.Now()); err != nil {
+	if err := handshakes(secret, isServer, r.clock.Now()); err != nil {
 		r.fail("I1", "the certificate in the Secret (revision %d) does not work: %v", revisionOf(secret), err)
 	}
 }
@@ -170,7 +170,7 @@ func certificateWorks(r *run) {
 func certificateReached(r *run, w want) string {
 	_, status := identityOf(r.object)
 	if status.Revision != w.revision {
-		return fmt.Sprintf("the status speaks of revision %d, not %d", status.Revision, w.revision)
+		return fmt.Sprintf("the status reports revision %d, not %d", status.Revision, w.revision)
 	}
 	return ""
 }
@@ -178,14 +178,14 @@ func certificateReached(r *run, w want) string {
 func certificateFinally(r *run, w want) {
 	secret := r.secret(r.id + "-secret")
 	if secret == nil {
-		r.fail("I1", "there is no Secret")
+		r.fail("I1", "the Secret does not exist")
 	}
 	if revisionOf(secret) != w.revision && !w.gone {
-		r.fail("I3", "the Secret is of revision %d, not %d", revisionOf(secret), w.revision)
+		r.fail("I3", "the Secret has revision %d, not %d", revisionOf(secret), w.revision)
 	}
 	spec, status := identityOf(r.object)
 	if goes := spec.DeletionPolicy == v1alpha1.DeletionDelete; ownedBy(secret, r.object) != goes {
-		r.fail("I8", "with the deletion policy %s, the Secret goes with the identity: %v", spec.DeletionPolicy, ownedBy(secret, r.object))
+		r.fail("I8", "with the deletion policy %s, the Secret is deleted with the identity: %v", spec.DeletionPolicy, ownedBy(secret, r.object))
 	}
 	if w.gone {
 		return
@@ -194,7 +194,7 @@ func certificateFinally(r *run, w want) {
 	r.must(err)
 	leaf := chain[0]
 	if status.SerialNumber != material.SerialNumber(leaf.SerialNumber) {
-		r.fail("I8", "the status speaks of another certificate than the Secret")
+		r.fail("I8", "the status describes another certificate than the Secret")
 	}
 	for _, name := range spec.DNSNames {
 		if !slices.Contains(leaf.DNSNames, string(name)) {
@@ -206,8 +206,8 @@ func certificateFinally(r *run, w want) {
 	}
 }
 
-// other is the other side of every handshake.
-var other = sync.OnceValue(func() tls.Certificate {
+// peer is the other side of every handshake.
+var peer = sync.OnceValue(func() tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		panic(err)
@@ -225,17 +225,17 @@ var other = sync.OnceValue(func() tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 })
 
-// shakesHands uses what a Secret holds, as its owner would, with a peer that trusts its authority.
-func shakesHands(secret *corev1.Secret, isServer bool, now time.Time) error {
+// handshakes uses a Secret as its owner does, with a peer that trusts its authority.
+func handshakes(secret *corev1.Secret, isServer bool, now time.Time) error {
 	pair, err := tls.X509KeyPair(secret.Data["tls.crt"], secret.Data["tls.key"])
 	if err != nil {
-		return errors.New("key and certificate do not fit")
+		return errors.New("key and certificate do not match")
 	}
 	trusted, known := x509.NewCertPool(), x509.NewCertPool()
 	trusted.AppendCertsFromPEM(secret.Data["ca.crt"])
-	known.AddCert(other().Leaf)
+	known.AddCert(peer().Leaf)
 	at := func() time.Time { return now }
-	server := &tls.Config{Certificates: []tls.Certificate{other()}, ClientCAs: trusted, ClientAuth: tls.RequireAndVerifyClientCert, Time: at}
+	server := &tls.Config{Certificates: []tls.Certificate{peer()}, ClientCAs: trusted, ClientAuth: tls.RequireAndVerifyClientCert, Time: at}
 	dialer := &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: known, ServerName: "peer", Time: at}
 	if isServer {
 		server = &tls.Config{Certificates: []tls.Certificate{pair}, Time: at}

@@ -16,9 +16,9 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// What happens in a life.
+// These are the events of a life.
 
-// created makes the object, anew where it was deleted.
+// created creates the object, or recreates it.
 func created(r *run) {
 	r.object = r.life.kind.object(r)
 	if r.prepare != nil {
@@ -29,13 +29,13 @@ func created(r *run) {
 
 func deleted(r *run) { r.must(r.Client.Delete(r.Ctx, r.object)) }
 
-// passing lets time pass.
-func passing(d time.Duration) func(*run) {
+// timePasses lets time pass.
+func timePasses(d time.Duration) func(*run) {
 	return func(r *run) { r.clock.SetTime(r.clock.Now().Add(d)) }
 }
 
-// asked sets an annotation to a value that it never had.
-func asked(annotation string) func(*run) {
+// annotated sets an annotation to a new value.
+func annotated(annotation string) func(*run) {
 	return func(r *run) {
 		r.edit(func() {
 			all := r.object.GetAnnotations()
@@ -73,7 +73,7 @@ func setPolicy(o client.Object, policy v1alpha1.DeletionPolicy) {
 	}
 }
 
-// handDeleted takes a Secret away, as a person by mistake.
+// handDeleted deletes a Secret, like a user by mistake.
 func handDeleted(name func(*run) string) func(*run) {
 	return func(r *run) {
 		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: r.Namespace, Name: name(r)}}
@@ -91,7 +91,7 @@ func ledgerLost(r *run) {
 	r.forgotten = true
 }
 
-// changed lets somebody do something to the published login at the server, behind rekey's back. Nobody gets in with it then.
+// changed changes the published login at the server, behind rekey's back. Afterwards the published password is rejected.
 func changed(statement string) func(*run) {
 	return func(r *run) {
 		current := r.ledger().Current
@@ -101,7 +101,8 @@ func changed(statement string) func(*run) {
 	}
 }
 
-// inherited is a life whose beginning was lived in another cluster: ledger, Secret and marks name that, and a person hands over.
+// inherited is a life that started in another cluster: ledger, Secret and markers name that cluster, and a user hands them
+// over.
 func inherited(r *run) {
 	const former = "another-cluster"
 	for _, name := range []string{r.id + "-secret", secretstore.LedgerName("DatabaseCredential", r.id)} {
@@ -117,30 +118,30 @@ func inherited(r *run) {
 	r.edit(func() { r.object.SetAnnotations(map[string]string{v1alpha1.AnnotationTakeOverFrom: former}) })
 }
 
-// unasked takes away every annotation.
-func unasked(r *run) { r.edit(func() { r.object.SetAnnotations(nil) }) }
+// unannotated removes every annotation.
+func unannotated(r *run) { r.edit(func() { r.object.SetAnnotations(nil) }) }
 
 const (
-	anotherPassword = "ALTER ROLE %s PASSWORD 'of somebody else'"
+	anotherPassword = "ALTER ROLE %s PASSWORD 'set by another user'"
 	droppedLogin    = "DROP ROLE %s"
 )
 
-// leavingNow ends the promise that the published login works: it is being dropped on purpose.
+// leavingNow ends the promise that the published login works, because it is being dropped on purpose.
 func leavingNow(r *run) {
 	r.leaving = true
 	deleted(r)
 }
 
-// interrupted begins a rotation whose process dies once the new login is staged.
+// interrupted starts a rotation whose process dies once the new login is staged.
 func interrupted(r *run) {
-	asked(v1alpha1.AnnotationRotate)(r)
+	annotated(v1alpha1.AnnotationRotate)(r)
 	r.diesAfter("Stage")
 }
 
 var (
 	first    = phase{created, want{revision: 1}}
-	rotated  = phase{asked(v1alpha1.AnnotationRotate), want{revision: 2, previous: true}}
-	issuedBy = phase{asked(v1alpha1.AnnotationRotate), want{revision: 2}}
+	rotated  = phase{annotated(v1alpha1.AnnotationRotate), want{revision: 2, previous: true}}
+	issuedBy = phase{annotated(v1alpha1.AnnotationRotate), want{revision: 2}}
 	gone     = want{gone: true}
 )
 
@@ -173,24 +174,24 @@ func credentialLives() []life {
 	old, young := []phase{first, rotated}, []phase{first}
 	return []life{
 		of("first issue", nil, []phase{first}),
-		of("scheduled rotation", young, []phase{{passing(24 * time.Hour), rotated.want}, {passing(2 * time.Hour), want{revision: 2}}}),
+		of("scheduled rotation", young, []phase{{timePasses(24 * time.Hour), rotated.want}, {timePasses(2 * time.Hour), want{revision: 2}}}),
 		of("spec edit", young, []phase{{edited(longer), rotated.want}}),
 		of("rotate-now", young, []phase{rotated}),
-		beside("rotate-now during the overlap", old, []phase{{asked(v1alpha1.AnnotationRotate), rotated.want}, {passing(2 * time.Hour), want{revision: 3, previous: true}}}),
-		of("retire", old, []phase{{asked(v1alpha1.AnnotationRetirePrevious), want{revision: 2}}}),
-		beside("spec edit in the middle of a rotation", []phase{first, {happens: interrupted, want: want{anything: true}}}, []phase{{edited(longer), want{revision: 3, previous: true}}}),
+		beside("rotate-now during the overlap", old, []phase{{annotated(v1alpha1.AnnotationRotate), rotated.want}, {timePasses(2 * time.Hour), want{revision: 3, previous: true}}}),
+		of("retire", old, []phase{{annotated(v1alpha1.AnnotationRetirePrevious), want{revision: 2}}}),
+		beside("spec edit during a rotation", []phase{first, {happens: interrupted, want: want{anything: true}}}, []phase{{edited(longer), want{revision: 3, previous: true}}}),
 		beside("Secret deleted by hand", old, []phase{{secretLost, rotated.want}}),
 		beside("ledger deleted by hand", young, []phase{{ledgerLost, first.want}}),
-		beside("another password at the server", young, []phase{{changed(anotherPassword), first.want}}),
+		beside("password changed at the server", young, []phase{{changed(anotherPassword), first.want}}),
 		beside("login dropped at the server", young, []phase{{changed(droppedLogin), first.want}}),
-		beside("taken over from another cluster", young, []phase{{inherited, first.want}, {unasked, first.want}}),
+		beside("adopted from another cluster", young, []phase{{inherited, first.want}, {unannotated, first.want}}),
 		of("deletion, Retain", old, []phase{{deleted, want{gone: true, revision: 2, previous: true}}}),
 		of("deletion, Delete", []phase{{withPolicy(v1alpha1.DeletionDelete), first.want}, rotated}, []phase{{leavingNow, gone}}),
-		beside("deletion, Delete, in the middle of the first issue", []phase{{happens: func(r *run) {
+		beside("deletion, Delete, during the first issue", []phase{{happens: func(r *run) {
 			withPolicy(v1alpha1.DeletionDelete)(r)
 			r.diesAfter("Stage")
 		}, want: want{anything: true}}}, []phase{{leavingNow, gone}}),
-		of("delete and re-create", old, []phase{{deleted, gone}, {created, rotated.want}}),
+		of("delete and recreate", old, []phase{{deleted, gone}, {created, rotated.want}}),
 	}
 }
 
@@ -207,13 +208,13 @@ func identityLives(k kind) []life {
 	}
 	return []life{
 		of("first issue", nil, []phase{first}),
-		of("scheduled renewal", young, []phase{{passing(17 * time.Hour), want{revision: 2}}}),
+		of("scheduled renewal", young, []phase{{timePasses(17 * time.Hour), want{revision: 2}}}),
 		of("spec edit", young, []phase{{rename, want{revision: 2}}}),
 		of("rotate-now", young, []phase{issuedBy}),
 		of("deletion policy edited", young, []phase{{func(r *run) { r.edit(func() { setPolicy(r.object, v1alpha1.DeletionDelete) }) }, first.want}}),
 		of("deletion, Retain", young, []phase{{deleted, gone}}),
 		of("deletion, Delete", []phase{{withPolicy(v1alpha1.DeletionDelete), first.want}}, []phase{{deleted, gone}}),
-		of("delete and re-create", young, []phase{{deleted, gone}, first}),
+		of("delete and recreate", young, []phase{{deleted, gone}, first}),
 	}
 }
 
@@ -230,7 +231,7 @@ func authorityLives(k kind) []life {
 		of("deletion policy edited", young, []phase{{happens: func(r *run) { r.edit(func() { setPolicy(r.object, v1alpha1.DeletionDelete) }) }}}),
 		of("deletion, Retain", young, []phase{{deleted, gone}}),
 		of("deletion, Delete", []phase{{happens: withPolicy(v1alpha1.DeletionDelete)}}, []phase{{deleted, gone}}),
-		of("delete and re-create", young, []phase{{deleted, gone}, {happens: created}}),
+		of("delete and recreate", young, []phase{{deleted, gone}, {happens: created}}),
 	}
 }
 
@@ -240,7 +241,7 @@ func serverLives() []life {
 	}
 	young := []phase{{happens: created}}
 	return []life{
-		of("first look", nil, young),
+		of("first reconcile", nil, young),
 		of("spec edit", young, []phase{{happens: edited(func(o *v1alpha1.DatabaseServer) { o.Spec.AllowedUsernames = append(o.Spec.AllowedUsernames, "other_*") })}}),
 		of("deletion", young, []phase{{deleted, gone}}),
 	}
@@ -252,8 +253,8 @@ func policyLives() []life {
 	}
 	young := []phase{{happens: created}}
 	return []life{
-		of("first look", nil, young),
-		of("somebody uses it", young, []phase{{func(r *run) {
+		of("first reconcile", nil, young),
+		of("first reference", young, []phase{{func(r *run) {
 			user := clientIdentity.object(r).(*v1alpha1.ClientIdentity)
 			user.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: v1alpha1.ObjectName(r.id)}
 			r.create(user)

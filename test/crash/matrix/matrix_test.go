@@ -14,20 +14,20 @@ import (
 	"testing"
 )
 
-// plain is a life without a fault.
+// plain is a life without faults.
 type plain struct {
 	effects []effect
 	events  []string
 }
 
-// undisturbed lives a life without a fault.
+// undisturbed plays a life without faults.
 func undisturbed(w *worker, of life) (plain, error) {
 	r := w.newRun(of)
 	effects, err := r.play()
 	return plain{effects: effects, events: append([]string{}, r.seen.events...)}, err
 }
 
-// spoiled lives a life with faults, and holds its beginning against the life without.
+// spoiled plays a life with faults, and compares its start with the life without faults.
 func spoiled(w *worker, of life, without plain, orders ...order) ([]effect, error) {
 	const tries = 3
 	for try := 1; ; try++ {
@@ -37,8 +37,8 @@ func spoiled(w *worker, of life, without plain, orders ...order) ([]effect, erro
 		if err != nil {
 			return effects, err
 		}
-		// A real server may answer otherwise from time to time: it counts a session that is about to end. Then the fault came
-		// at another place than was meant, and what was survived there is no answer.
+		// A real server can respond differently from time to time: it counts a session that is about to end. Then the fault hit
+		// another place than intended, and surviving it proves nothing.
 		if err = sameUntil(orders[0].step, effects, without.effects); err == nil || try == tries {
 			return effects, err
 		}
@@ -49,18 +49,19 @@ func spoiled(w *worker, of life, without plain, orders ...order) ([]effect, erro
 func sameUntil(step int, effects, without []effect) error {
 	for i, e := range effects[:min(len(effects), step)] {
 		if i >= len(without) || without[i].name != e.name {
-			return fmt.Errorf("machinery: step %d was %q and is another one without a fault", i+1, e.name)
+			return fmt.Errorf("machinery: step %d was %q, but is another one without a fault", i+1, e.name)
 		}
 	}
 	return nil
 }
 
-// chosen are the orders that are tried. In full size all after which the process forgets, and of those after which it lives on
-// every fifth. On a second version of a server every fault of the calls once with a process that forgets, and half of those once
-// more with one that lives on: the calls are what a version may answer otherwise. In short size every second fault so; of a kind
-// that takes long all faults of the calls, and of every fifth request; and so in both sizes for a life beside the main ones and
-// for a kind whose twin is tried, but where the table is written anew. The seed chooses.
-func chosen(of life, effects []effect, version int) []order {
+// chooseOrders returns the orders to test; the seed chooses the samples. Full size tests all orders after which the process forgets,
+// and one in five of those after which it lives on. On a second version of a server it tests every fault of the calls once with
+// a process that forgets, and half of them once more with one that lives on: only the calls can behave differently on another
+// version. Short size tests every second fault in the same way, and for a kind that takes long all faults of the calls and of
+// every fifth request. Both sizes do the latter for a life beside the main ones and for a kind whose twin is tested, unless
+// -update writes the table.
+func chooseOrders(of life, effects []effect, version int) []order {
 	const every = 5
 	var out []order
 	random := rand.New(rand.NewPCG(seed(), uint64(len(effects))))
@@ -85,8 +86,8 @@ func chosen(of life, effects []effect, version int) []order {
 	return out
 }
 
-// onceEach draws one of so many faults: once with a process that forgets, and half of those once more with one that lives on.
-// What took effect and was not known is always drawn: deliberate breaks count on that.
+// onceEach draws one of so many faults: once with a process that forgets, and half of them once more with one that lives on.
+// Faults that took effect unnoticed are always drawn, because deliberate breaks rely on them.
 func onceEach(all []order, of int, random *rand.Rand) []order {
 	var out []order
 	for _, f := range []fault{before, after, lost, conflict, timeout} {
@@ -104,7 +105,7 @@ func onceEach(all []order, of int, random *rand.Rand) []order {
 	return out
 }
 
-// withFault gives the orders of one fault: those after which the memory of the process is gone, and the others.
+// withFault returns the orders of one fault: those after which the process loses its memory, and the others.
 func withFault(all []order, f fault) (forgets, remembers []order) {
 	for _, o := range all {
 		switch {
@@ -118,7 +119,7 @@ func withFault(all []order, f fault) (forgets, remembers []order) {
 	return forgets, remembers
 }
 
-// versions of PostgreSQL on which the lives with a database are lived.
+// versions returns the PostgreSQL versions on which lives with a database run.
 func versions() []int {
 	if full() || *only != "" {
 		return []int{15, 18}
@@ -149,7 +150,7 @@ func everyStep(t *testing.T, all []*worker, of life, version int, found *table) 
 	}
 	found.steps(t, of, without.effects)
 	var mu sync.Mutex
-	share(all, chosen(of, without.effects, version), func(w *worker, o order) {
+	share(all, chooseOrders(of, without.effects, version), func(w *worker, o order) {
 		_, err := spoiled(w, of, without, o)
 		found.note(of, o, err)
 		if err != nil {
@@ -161,7 +162,8 @@ func everyStep(t *testing.T, all []*worker, of life, version int, found *table) 
 	})
 }
 
-// pairs are two faults in one life, chosen by chance: the second comes while the first is being mended, or later.
+// These are the numbers of random pairs of faults in one life: the second fault comes while the first is being repaired, or
+// later.
 const (
 	pairsShort = 40
 	pairsFull  = 60
@@ -207,11 +209,11 @@ func TestALifeSurvivesTwoFaults(t *testing.T) {
 		}
 		made.Add(1)
 	})
-	t.Logf("%d lives were survived in which both faults were met", made.Load())
+	t.Logf("survived %d lives with both faults", made.Load())
 }
 
-// twoFaults lives a life with one fault to learn what follows on it, draws a second one among that, and lives it with both.
-// Where nothing follows, or the life was shorter this time so that the second was not met, both are drawn again.
+// twoFaults plays a life with one fault to learn which steps follow it, draws a second fault from them, and plays the life with
+// both. If no step follows, or the life was shorter this time so that the second fault was not reached, it draws both again.
 func twoFaults(w *worker, of life, without plain, random *rand.Rand) ([]order, error) {
 	const tries = 10
 	for range tries {

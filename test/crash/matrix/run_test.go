@@ -26,53 +26,53 @@ import (
 )
 
 const (
-	// A login is proven some time after a start; nothing else comes later than at once.
-	// quietWait is longer than every wait for something that is still to be done; the first proof after a start waits longest.
+	// A login is proven some time after a start; everything else is due immediately. quietWait is longer than every wait for
+	// unfinished work; the first proof after a start waits longest.
 	quietWait = 6 * time.Minute
-	// bound is how long anything may take by the clock of the test, once the faults have stopped. A server that cannot be
-	// reached lets go of a deleted object after ten minutes.
+	// bound is how long anything may take by the test's clock, once the faults have stopped. If a server is unreachable, a
+	// deleted object is released after ten minutes.
 	bound = 15 * time.Minute
-	// behind is how far a run's clock is behind that of the API server at first, so that no time of theirs is ever the same:
-	// where the one is written down instead of the other, there is always a difference to report.
+	// behind is how far a run's clock starts behind that of the API server, so that their times always differ: if one is
+	// recorded instead of the other, there is always a difference to report.
 	behind = 5 * time.Second
-	// mostPasses of one phase.
-	mostPasses = 40
+	// maxReconciles bounds the reconciles of one phase.
+	maxReconciles = 40
 )
 
-// want is what has to be so at the end of a phase.
+// want is what must hold at the end of a phase.
 type want struct {
-	// revision that is current; previous is true where the one before it is still accepted.
+	// revision is the current revision; previous is true if the one before it is still accepted.
 	revision int64
 	previous bool
-	// gone is true where the object was deleted.
+	// gone is true if the object was deleted.
 	gone bool
-	// users of a policy.
+	// users is the number of users of a policy.
 	users int32
-	// anything will do: the phase does all of it itself.
+	// anything skips the checks: the phase does everything itself.
 	anything bool
 }
 
-// phase is one thing that happens to the objects of a life, and what comes of it.
+// phase is one event in the life of an object, and its expected outcome.
 type phase struct {
 	happens func(*run)
 	want    want
 }
 
-// life is a story of one object, from a state that is quiet to another.
+// life is a story of one object, from one quiet state to another.
 type life struct {
 	kind kind
 	name string
-	// begin makes what was there before the story; nil for nothing. It comes to rest without faults.
+	// begin creates what existed before the story, or is nil. It settles without faults.
 	begin []phase
-	// story is what is spoiled.
+	// story is the part with faults.
 	story []phase
-	// beside the main lives of a kind: what a person does behind rekey's back, or in the middle of something.
+	// beside marks a life beside the main ones of a kind: changes by a user behind rekey's back, or in the middle of something.
 	beside bool
 }
 
 func (l life) String() string { return l.kind.name + ", " + l.name }
 
-// run is one life with some of its effects spoiled.
+// run is one life in which some effects fail.
 type run struct {
 	*worker
 	life   life
@@ -81,26 +81,26 @@ type run struct {
 	faulty *databasetest.Faulty
 	*breaker
 	process *world.Process
-	// object is what the life is about. credential, of a database, has logins that begin with base.
+	// object is what the life is about. The logins of a database credential start with base.
 	object client.Object
 	base   string
 
-	// published is true from when the user's Secret was seen first. leaving is true from when it may stop to work.
+	// published is true once the user's Secret has been seen. leaving is true once it may stop working.
 	published, leaving bool
-	// forgotten is true while a ledger that a person deleted is not made again.
+	// forgotten is true until a ledger that a user deleted is recreated.
 	forgotten bool
-	// refused is what came of the last login with what is published. It has to work, but after somebody else changed the
-	// login at the server: then from this revision on. 0 is always.
+	// refused is the result of the last login with the published credential. The login must work, unless another user changed
+	// it at the server: then it must work from revision worksFrom on. 0 means always.
 	refused   bool
 	worksFrom int64
-	// baseline are the Events of the life without a fault; nil while that is found out.
+	// baseline holds the Events of the life without faults; nil while those are being recorded.
 	baseline []string
 	// prepare changes the object before it is created.
 	prepare func(client.Object)
 
 	seen struct {
 		sync.Mutex
-		// passwords by number of the version and login, and certificates by number of the version.
+		// passwords by version and login, and certificates by version.
 		passwords map[string]map[string]bool
 		leaves    map[int64]map[string]bool
 		secrets   map[string][]byte
@@ -110,7 +110,7 @@ type run struct {
 	}
 }
 
-// stop ends a run; it is caught by play.
+// stop ends a run; play recovers it.
 type stop struct{ err error }
 
 var runs atomic.Int64
@@ -121,32 +121,32 @@ func (w *worker) newRun(of life) *run {
 	r.seen.passwords, r.seen.leaves = map[string]map[string]bool{}, map[int64]map[string]bool{}
 	r.seen.secrets, r.seen.texts = map[string][]byte{"the admin's password": []byte(adminPassword)}, map[string]string{}
 	r.breaker = &breaker{label: r.label, stored: r.stored}
-	r.faulty = databasetest.NewFaulty(&watched{w.engine, r})
+	r.faulty = databasetest.NewFaulty(&observedEngine{w.engine, r})
 	r.faulty.Choose, r.faulty.Done, r.faulty.Patience = r.call, r.called, patience
 	r.object = of.kind.object(r)
 	return r
 }
 
-// start throws the process away and makes another.
+// start discards the process and starts another.
 func (r *run) start() {
 	r.revive()
 	r.process = r.Start("rekey", world.Options{Clock: r.clock, Engine: r.faulty, Recorder: r, Lie: r.lied})
 	r.process.Hook(r.request)
 }
 
-// must ends the run where something failed that is not what is tested.
+// must ends the run if something fails that is not under test.
 func (r *run) must(err error) {
 	if err != nil {
 		panic(stop{err})
 	}
 }
 
-// fail ends the run: what has to hold does not.
+// fail ends the run because an invariant does not hold.
 func (r *run) fail(class, format string, args ...any) {
 	panic(stop{fmt.Errorf(class+": "+format, args...)})
 }
 
-// play lives the life with these orders, and gives its effects.
+// play plays the life with these orders, and returns its effects.
 func (r *run) play(orders ...order) (effects []effect, err error) {
 	defer func() {
 		if caught := recover(); caught != nil {
@@ -177,7 +177,7 @@ func (r *run) play(orders ...order) (effects []effect, err error) {
 	return r.effects, nil
 }
 
-// phase lets something happen and goes on until it is quiet.
+// phase lets an event happen and reconciles until the object is quiet.
 func (r *run) phase(p phase) {
 	if p.happens != nil {
 		p.happens(r)
@@ -186,10 +186,10 @@ func (r *run) phase(p phase) {
 		return
 	}
 	since, quiet := r.clock.Now(), 0
-	lacks := ""
-	for range mostPasses {
-		wait, changes, err := r.pass()
-		if lacks = r.lacks(p.want); lacks == "" && changes == 0 && err == nil {
+	missing := ""
+	for range maxReconciles {
+		wait, changes, err := r.reconcile()
+		if missing = r.missing(p.want); missing == "" && changes == 0 && err == nil {
 			quiet++
 			if quiet > 1 || wait > quietWait || !r.life.kind.database {
 				return
@@ -200,34 +200,34 @@ func (r *run) phase(p phase) {
 		if wait <= quietWait || changes == 0 {
 			r.clock.SetTime(r.clock.Now().Add(wait))
 		}
-		if lacks != "" && r.clock.Now().Sub(since) > bound {
+		if missing != "" && r.clock.Now().Sub(since) > bound {
 			break
 		}
 	}
-	if lacks == "" {
-		lacks = "all is as it should be, and still something is changed in every pass"
+	if missing == "" {
+		missing = "everything is as it should be, but every reconcile still changes something"
 	}
 	class := "I8"
 	if p.want.gone {
 		class = "I9"
 	}
-	r.fail(class, "it did not come to rest within %d passes or %s: %s", mostPasses, bound, lacks)
+	r.fail(class, "it did not settle within %d reconciles or %s: %s", maxReconciles, bound, missing)
 }
 
-// pass makes one pass, and checks what holds at all times.
-func (r *run) pass() (wait time.Duration, changes int, err error) {
+// reconcile reconciles once, and checks what must always hold.
+func (r *run) reconcile() (wait time.Duration, changes int, err error) {
 	r.process.APIClock.Seen(0)
 	met := r.hits
 	result, err := r.process.Pass(r.object)
-	changes, fated := r.taken()
+	changes, fated := r.takeOutcome()
 	if err != nil {
-		r.say("an error of a pass", err.Error())
+		r.say("an error of a reconcile", err.Error())
 	}
 	if lies := r.lies(r.hits > met); lies != nil {
 		r.fail("T4", "%v", lies)
 	}
 	if fated == dies || fated == restarts {
-		// Whoever was let down calls again.
+		// A client that was let down calls again.
 		r.start()
 		changes++
 	}
@@ -244,7 +244,7 @@ func (r *run) pass() (wait time.Duration, changes int, err error) {
 	return wait, changes, err
 }
 
-// diesAfter makes passes until a call of the engine has had its effect; the process dies there.
+// diesAfter reconciles until a call of the engine has had its effect; the process dies there.
 func (r *run) diesAfter(call string) {
 	choose := r.faulty.Choose
 	defer func() { r.faulty.Choose = choose }()
@@ -256,7 +256,7 @@ func (r *run) diesAfter(call string) {
 		}
 		return choose(name)
 	}
-	for range mostPasses {
+	for range maxReconciles {
 		if _, err := r.process.Pass(r.object); died || err != nil {
 			break
 		}
@@ -267,14 +267,14 @@ func (r *run) diesAfter(call string) {
 	r.start()
 }
 
-// lacks says what is not as it has to be at the end of a phase.
-func (r *run) lacks(w want) string {
+// missing returns what is not yet as it must be at the end of a phase.
+func (r *run) missing(w want) string {
 	err := r.Client.Get(r.Ctx, client.ObjectKeyFromObject(r.object), r.object)
 	if w.gone {
 		if apierrors.IsNotFound(err) {
 			return ""
 		}
-		return "the object is still there"
+		return "the object still exists"
 	}
 	if err != nil {
 		return err.Error()
@@ -285,7 +285,7 @@ func (r *run) lacks(w want) string {
 	return r.life.kind.reached(r, w)
 }
 
-// atRest checks what has to hold in the end.
+// atRest checks what must hold in the end.
 func (r *run) atRest() {
 	last := r.life.story[len(r.life.story)-1].want
 	r.life.kind.always(r)
@@ -294,27 +294,27 @@ func (r *run) atRest() {
 	for _, who := range []string{"another process", "the same process"} {
 		if who == "another process" {
 			r.start()
-			r.taken()
+			r.takeOutcome()
 		}
 		r.process.APIClock.Seen(0)
 		if _, err := r.process.Pass(r.object); err != nil {
-			r.fail("I8", "a pass of %s with nothing to do failed: %v", who, err)
+			r.fail("I8", "a reconcile of %s with nothing to do failed: %v", who, err)
 		}
-		if changes, _ := r.taken(); changes > 0 {
+		if changes, _ := r.takeOutcome(); changes > 0 {
 			r.fail("I4", "with nothing to do, %s changed something %d times", who, changes)
 		}
 	}
 	if len(r.seen.events) > told {
-		r.fail("I4", "with nothing to do, Events were told: %q", r.seen.events[told:])
+		r.fail("I4", "with nothing to do, Events were emitted: %q", r.seen.events[told:])
 	}
-	if text := r.lacks(last); text != "" {
-		r.fail("I8", "after it had come to rest: %s", text)
+	if text := r.missing(last); text != "" {
+		r.fail("I8", "after it had settled: %s", text)
 	}
 	r.eventsOnce()
 	r.secretsStaySecret()
 }
 
-// stored notes what a write put into the API server.
+// stored records what a write stored in the API server.
 func (r *run) stored(request world.Request) {
 	secret := isSecret(request)
 	if secret == nil || request.Verb == "delete" {
@@ -336,7 +336,7 @@ func (r *run) stored(request world.Request) {
 	}
 }
 
-// Eventf implements events.EventRecorder. The dead tell nothing.
+// Eventf implements events.EventRecorder. A dead process emits nothing.
 func (r *run) Eventf(_, _ runtime.Object, eventType, reason, _, note string, args ...any) {
 	if r.dead {
 		return
@@ -348,7 +348,7 @@ func (r *run) Eventf(_, _ runtime.Object, eventType, reason, _, note string, arg
 	r.seen.texts[fmt.Sprintf("Event %d", len(r.seen.events))] = text
 }
 
-// lied notes what was said that is not so. The dead say nothing.
+// lied records a false statement in a status or an Event. A dead process reports nothing.
 func (r *run) lied(err error) {
 	if r.dead {
 		return
@@ -358,8 +358,8 @@ func (r *run) lied(err error) {
 	r.seen.lies = append(r.seen.lies, err)
 }
 
-// lies takes what was said in the last pass that is not so. Where that pass met a fault, a write may have happened although it
-// was answered by an error, and nobody can know before the next pass: then only the form counts.
+// lies returns the false statements of the last reconcile. If that reconcile met a fault, a write may have happened although it
+// returned an error, and rekey cannot know before the next reconcile: then only the form counts.
 func (r *run) lies(faulty bool) error {
 	r.seen.Lock()
 	defer r.seen.Unlock()
@@ -379,7 +379,7 @@ func (r *run) say(where, text string) {
 	r.seen.texts[where] = text
 }
 
-// label names a request by what its object is to the life.
+// label names a request by the role of its object in the life.
 func (r *run) label(request world.Request) string {
 	verb, kind := request.Verb, strings.TrimSuffix(request.Kind, "List")
 	if kind != "Secret" && kind != "ConfigMap" {
@@ -403,19 +403,19 @@ func (r *run) label(request world.Request) string {
 	return verb + " " + kind + " " + role
 }
 
-// create makes an object as a person does.
+// create creates an object like a user.
 func (r *run) create(o client.Object) {
 	r.must(r.worker.create(o))
 }
 
-// edit changes the object as a person does.
+// edit changes the object like a user.
 func (r *run) edit(change func()) {
 	r.must(r.Client.Get(r.Ctx, client.ObjectKeyFromObject(r.object), r.object))
 	change()
 	r.must(r.Client.Update(r.Ctx, r.object))
 }
 
-// secret reads a Secret; nil where it is not there.
+// secret reads a Secret, or returns nil if it does not exist.
 func (r *run) secret(name string) *corev1.Secret {
 	var out corev1.Secret
 	err := r.Client.Get(r.Ctx, client.ObjectKey{Namespace: r.Namespace, Name: name}, &out)

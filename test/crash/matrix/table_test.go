@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// What is checked in, and shown on the reliability page.
+// These types are checked in, and shown on the reliability page.
 type (
 	table struct {
 		mu        sync.Mutex
@@ -41,7 +41,7 @@ const (
 	settled    = "settled"
 )
 
-// newTable reads what is checked in.
+// newTable reads the checked-in table.
 func newTable(t *testing.T) *table {
 	t.Helper()
 	out := &table{known: map[string][]string{}}
@@ -65,7 +65,7 @@ func newTable(t *testing.T) *table {
 	return out
 }
 
-// steps notes the steps of a life, and holds them against what is checked in.
+// steps records the steps of a life, and compares them with the checked-in ones.
 func (m *table) steps(t *testing.T, of life, effects []effect) {
 	t.Helper()
 	result := &lifeResult{Kind: of.kind.name, Life: of.name, Steps: []*stepResult{}}
@@ -83,7 +83,7 @@ func (m *table) steps(t *testing.T, of life, effects []effect) {
 		return
 	}
 	if was := m.known[of.String()]; !slices.Equal(was, names) {
-		t.Errorf("the steps of this life have changed; if that is meant: REKEY_SIZE=full go test ./test/crash/matrix -timeout 40m -update, and make docs\nchecked in: %q\nfound:      %q", was, names)
+		t.Errorf("the steps of this life have changed; if that is intended: REKEY_SIZE=full go test ./test/crash/matrix -timeout 40m -update, and make docs\nchecked in: %q\nfound:      %q", was, names)
 	}
 }
 
@@ -96,7 +96,7 @@ func (m *table) result(of life) *lifeResult {
 	return nil
 }
 
-// note says what came of a fault. All fates of the process, and all versions, share one cell: the worst is shown.
+// note records the outcome of a fault. All fates of the process and all versions share one cell, which shows the worst outcome.
 func (m *table) note(of life, o order, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -113,8 +113,8 @@ func (m *table) note(of life, o order, err error) {
 	}
 }
 
-// close prints what was found, and checks it in where that is asked for: the lives that were lived take the place of what was
-// there of them.
+// close prints the results. With -update it also writes them to the checked-in file, where the lives of this run replace their
+// previous entries.
 func (m *table) close(t *testing.T) {
 	t.Helper()
 	m.print()
@@ -122,7 +122,7 @@ func (m *table) close(t *testing.T) {
 		return
 	}
 	if t.Failed() || *only != "" || !full() {
-		t.Fatal("nothing was written: -update needs REKEY_SIZE=full, and every fault to be tried and survived")
+		t.Fatal("nothing was written: -update needs REKEY_SIZE=full, and every fault must be tested and survived")
 	}
 	var kept []*lifeResult
 	for _, of := range theLives() {
@@ -148,7 +148,7 @@ func (m *table) before(of life) *lifeResult {
 	return nil
 }
 
-// encode writes a line for each step, so that a difference can be read.
+// encode writes one line per step, so that diffs are readable.
 func encode(t *testing.T, lives []*lifeResult) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -175,7 +175,7 @@ func encode(t *testing.T, lives []*lifeResult) []byte {
 	return out.Bytes()
 }
 
-// print shows a line for each step: a dot where nothing was tried, since the fault cannot happen or was not in the sample.
+// print prints one line per step, with a dot for each fault that is impossible or not in the sample.
 func (m *table) print() {
 	columns := []fault{before, after, lost, conflict, timeout}
 	for _, l := range m.found.Lives {

@@ -26,14 +26,14 @@ import (
 )
 
 const (
-	// workers that live lives at the same time, each in a namespace of its own.
+	// workers play lives in parallel, each in its own namespace.
 	workers = 8
 
 	adminPassword = "admin-password-of-the-matrix"
 	adminLogin    = "matrix_admin"
 	ownerRole     = "matrix_owner"
 
-	// What every life of a worker's namespace may refer to.
+	// Every life in a worker's namespace can refer to these.
 	sharedAdmin     = "shared-admin"
 	sharedAuthority = "shared"
 	sharedServer    = "shared"
@@ -41,8 +41,8 @@ const (
 )
 
 var (
-	update = flag.Bool("update", false, "write what was found to testdata/matrix.json instead of comparing with it, with REKEY_SIZE=full")
-	only   = flag.String("order", "", "try this fault alone, as a failure names it: step/fault/fate")
+	update = flag.Bool("update", false, "write the results to testdata/matrix.json instead of comparing them with it; needs REKEY_SIZE=full")
+	only   = flag.String("order", "", "test only this fault, as a failure names it: step/fault/fate")
 )
 
 func TestMain(m *testing.M) {
@@ -50,10 +50,10 @@ func TestMain(m *testing.M) {
 	os.Exit(world.Main(m, stopServers))
 }
 
-// full tells whether every step of a life with a database is tried, and not a sample.
+// full reports whether every step of a life with a database is tested, rather than a sample.
 func full() bool { return os.Getenv("REKEY_SIZE") == "full" }
 
-// seed of everything that is chosen by chance: REKEY_SEED, or another one each time.
+// seed returns the seed of all random choices: REKEY_SEED, or a new one for each run.
 var seed = sync.OnceValue(func() uint64 {
 	if text := os.Getenv("REKEY_SEED"); text != "" {
 		given, err := strconv.ParseUint(text, 10, 64)
@@ -65,7 +65,7 @@ var seed = sync.OnceValue(func() uint64 {
 	return uint64(time.Now().UnixNano()) % 1_000_000
 })
 
-// servers are real ones, started at first use; every run has logins of its own.
+// servers are real ones, started on first use; every run has its own logins.
 var servers = struct {
 	sync.Mutex
 	byVersion map[int]*pgtest.Server
@@ -84,7 +84,7 @@ func sharedPostgres(t *testing.T, version int) *pgtest.Server {
 	if servers.byVersion[version] != nil {
 		return servers.byVersion[version]
 	}
-	// What is logged and encrypted is tested elsewhere; here thousands of logins have to be fast.
+	// Logging and encryption are tested elsewhere; here thousands of logins must be fast.
 	server, err := pgtest.Start(context.WithoutCancel(t.Context()), pgtest.Options{Version: version, Plain: true, Settings: map[string]string{
 		"log_statement": "none", "log_connections": "off", "log_disconnections": "off", "max_connections": "100", "autovacuum": "off"}})
 	if err != nil {
@@ -103,12 +103,12 @@ func sharedPostgres(t *testing.T, version int) *pgtest.Server {
 	return server
 }
 
-// worker lives one life after the other in a namespace, beside an authority, a server and a policy that are ready.
+// worker plays one life after the other in a namespace, with a ready authority, server and policy.
 type worker struct {
 	*world.World
 	server *pgtest.Server
 	engine database.Engine
-	// conn is a superuser's, to see what is really there.
+	// conn is a superuser's connection, to see the server's real state.
 	conn *pgx.Conn
 }
 
@@ -137,7 +137,7 @@ func newWorker(t *testing.T, server *pgtest.Server) *worker {
 	return w
 }
 
-// newWorkers makes the workers of one version of PostgreSQL.
+// newWorkers creates the workers for one version of PostgreSQL.
 func newWorkers(t *testing.T, version int) []*worker {
 	t.Helper()
 	server := sharedPostgres(t, version)
@@ -148,7 +148,7 @@ func newWorkers(t *testing.T, version int) []*worker {
 	return out
 }
 
-// share hands the jobs to the workers, and comes back when all are done.
+// share distributes the jobs to the workers, and returns when all are done.
 func share[J any](all []*worker, jobs []J, do func(*worker, J)) {
 	queue := make(chan J, len(jobs))
 	for _, j := range jobs {
@@ -173,7 +173,7 @@ func (w *worker) create(o client.Object) error {
 	return w.Client.Create(w.Ctx, o)
 }
 
-// accepts tells whether the server lets a client in with what the Secret holds.
+// accepts reports whether the server accepts a login with the Secret.
 func (w *worker) accepts(secret *corev1.Secret) error {
 	conn, err := pgx.Connect(w.Ctx, string(secret.Data["uri"]))
 	if err != nil {

@@ -16,14 +16,14 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// certificates are the Secrets of identities, by the kind and the name of who publishes them.
+// certificates maps the Secrets of identities to the kind and name of their owners.
 var certificates = map[string]struct{ kind, name string }{
 	"app-mtls": {"ClientIdentity", "app"},
 	"web-mtls": {"ServerIdentity", "web"},
 }
 
-// lookAtCertificates is asked after every effect: what is published proves itself to whoever trusts its ca.crt.
-func (w *watch) lookAtCertificates() {
+// checkCertificates runs after every effect: each published certificate verifies for a client that trusts its ca.crt.
+func (w *invariants) checkCertificates() {
 	d := w.play
 	for name, by := range certificates {
 		secret := d.secretNow(name)
@@ -32,30 +32,31 @@ func (w *watch) lookAtCertificates() {
 		}
 		now := d.Clock.Now()
 		seen := fmt.Sprint(secret.UID, secret.ResourceVersion, now)
-		if w.shook[name] == seen {
+		if w.proven[name] == seen {
 			continue
 		}
-		w.shook[name] = seen
+		w.proven[name] = seen
 		owner := d.history.now(by.kind, client.ObjectKey{Namespace: d.Namespace, Name: by.name})
-		// Who is deleted renews nothing: what stays behind runs out in its time.
+		// A deleted object renews nothing: what it leaves behind expires in time.
 		renewed := owner != nil && owner.GetDeletionTimestamp() == nil
-		err := provesItself(secret, now, renewed)
+		err := proveCertificate(secret, now, renewed)
 		if err != nil && w.ahead > 0 {
-			// The clock of whoever issued it was wrong: it is valid by that one, and issued again once the clocks agree.
-			err = provesItself(secret, now.Add(w.ahead), renewed)
+			// The issuing process had a wrong clock: the certificate is valid by that clock, and is reissued once the clocks
+			// agree.
+			err = proveCertificate(secret, now.Add(w.ahead), renewed)
 		}
 		if err != nil {
-			d.blame("I1: the published certificate of %s %s (revision %s): %v", by.kind, by.name, secret.Annotations[v1alpha1.AnnotationRevision], err)
+			d.violation("I1: the published certificate of %s %s (revision %s): %v", by.kind, by.name, secret.Annotations[v1alpha1.AnnotationRevision], err)
 		}
 	}
 }
 
-// provesItself is nil when certificate and key are a pair, the certificate comes from the authorities in ca.crt and, where
-// that is asked for, is valid at the time.
-func provesItself(secret *corev1.Secret, now time.Time, valid bool) error {
+// proveCertificate returns nil if certificate and key are a pair, the certificate chains to the authorities in ca.crt and, if
+// valid is set, it is valid now.
+func proveCertificate(secret *corev1.Secret, now time.Time, valid bool) error {
 	pair, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 	if err != nil {
-		return fmt.Errorf("certificate and key are no pair: %w", err)
+		return fmt.Errorf("certificate and key are not a pair: %w", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(secret.Data[corev1.ServiceAccountRootCAKey]) {

@@ -8,7 +8,7 @@
 // Only one process runs at a time. Before every API request and every database call it yields to the scheduler, which
 // chooses at random which process continues. The same seed replays the same order:
 //
-//	REKEY_SEED=7 go test ./test/crash/twoleaders -run ^TestTwoProcessesInAnyOrder$
+//	REKEY_SEED=7 go test ./test/crash/twoleaders -run ^TestTwoProcessesInAnyOrderDoNoHarm$
 //
 // The seeds are 1, 2 and so on, and a fresh one for each run, which prints it. Many things can happen while a process is
 // suspended. Each effect meets one of them in each run, and a different one in the next; -all plays all of them:

@@ -15,33 +15,33 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// A process can stand still for any time between any two words with the outside (a paused machine, a stopped process, a
-// long collection of garbage), while another one takes over, and then go on with what it knew. No lease prevents that.
+// A process can be suspended for any time between any two requests (a paused machine, a stopped process, a long garbage
+// collection) while another process takes over, and then continue with stale knowledge. No lease prevents that.
 
-// meanwhile is what happens while the first process stands still; the second one sees to it.
+// meanwhile is what happens while the first process is suspended; the second process carries it out.
 type meanwhile struct {
 	name string
 	do   func(d *twoLeaders)
 }
 
-func second(d *twoLeaders) { d.settle(d.actors[1]) }
+func settleSecond(d *twoLeaders) { d.settle(d.actors[1]) }
 
 func meanwhiles(policy v1alpha1.DeletionPolicy) []meanwhile {
 	wait := func(by time.Duration) func(d *twoLeaders) {
 		return func(d *twoLeaders) {
-			second(d)
-			d.later(by)
-			second(d)
+			settleSecond(d)
+			d.advance(by)
+			settleSecond(d)
 		}
 	}
 	gone := func(d *twoLeaders) bool {
-		login, identity := d.held()
+		login, identity := d.playObjects()
 		return (login == nil || d.loginNow() == nil) && (identity == nil || d.history.now("ClientIdentity", client.ObjectKeyFromObject(identity)) == nil)
 	}
 	return []meanwhile{
-		{"the second one goes on to the end", second},
-		{"the second one retires what may go", wait(overlapped)},
-		{"the second one rotates once more, into the slot that was free", func(d *twoLeaders) {
+		{"the second process runs to the end", settleSecond},
+		{"the second process retires the previous version", wait(overlapped)},
+		{"the second process rotates once more, into the free slot", func(d *twoLeaders) {
 			wait(day)(d)
 			wait(overlapped)(d)
 		}},
@@ -49,18 +49,18 @@ func meanwhiles(policy v1alpha1.DeletionPolicy) []meanwhile {
 			if !gone(d) {
 				d.deleteAll()
 			}
-			second(d)
+			settleSecond(d)
 		}},
-		{"the objects are deleted and made again", func(d *twoLeaders) {
+		{"the objects are deleted and recreated", func(d *twoLeaders) {
 			if !gone(d) {
 				d.deleteAll()
 			}
-			second(d)
+			settleSecond(d)
 			life(policy)[0].do(d)
-			second(d)
+			settleSecond(d)
 		}},
 		{"the spec is edited", func(d *twoLeaders) {
-			login, identity := d.held()
+			login, identity := d.playObjects()
 			if gone(d) {
 				return
 			}
@@ -70,24 +70,24 @@ func meanwhiles(policy v1alpha1.DeletionPolicy) []meanwhile {
 			if identity != nil {
 				d.edit(identity, func() { identity.Spec.DNSNames = []v1alpha1.DNSName{"other.example.internal"} })
 			}
-			second(d)
+			settleSecond(d)
 		}},
 	}
 }
 
-// failover is one play: how far the life goes, before which effect the first process is stopped, and what happens meanwhile.
+// failover is one play: how far the life goes, before which effect the first process is suspended, and what happens meanwhile.
 type failover struct {
-	kind   string
-	policy v1alpha1.DeletionPolicy
-	phase  int
-	effect int
-	while  int
-	// only effects whose words begin so, where given.
+	kind      string
+	policy    v1alpha1.DeletionPolicy
+	phase     int
+	effect    int
+	meanwhile int
+	// only, if set, is the prefix of the effects that count.
 	only string
 }
 
-// cast puts the objects of a play on the stage.
-func (d *twoLeaders) cast(kind string) {
+// createObjects creates the objects of a play.
+func (d *twoLeaders) createObjects(kind string) {
 	switch kind {
 	case "DatabaseCredential":
 		d.surroundings()
@@ -102,7 +102,7 @@ func (d *twoLeaders) cast(kind string) {
 	}
 }
 
-// play gives false where the phase has fewer effects. base is the setup that it begins with.
+// play starts with the setup base and returns false if the phase has fewer effects.
 func (f failover) play(t *testing.T, base setup) bool {
 	t.Helper()
 	_, played := f.run(t, base)
@@ -114,57 +114,58 @@ func (f failover) run(t *testing.T, base setup) (*twoLeaders, bool) {
 	d := newTwoLeaders(t, base)
 	events := life(f.policy)
 	first := d.actors[0]
-	d.cast(f.kind)
+	d.createObjects(f.kind)
 	for _, e := range events[:f.phase] {
-		d.note("===== " + e.name)
+		d.record("===== " + e.name)
 		e.do(d)
 		d.settle(first)
 	}
 	e := events[f.phase]
-	d.note("===== " + e.name)
+	d.record("===== " + e.name)
 	e.do(d)
 	d.collect()
 	first.begin(func() {
 		for range 3 {
 			for _, o := range d.objects {
 				if !first.dead {
-					first.pass(o)
+					first.reconcile(o)
 				}
 			}
 		}
 	})
 	for n := 0; ; first.step() {
 		switch {
-		case !first.stands():
+		case !first.isSuspended():
 			return d, false
-		case strings.HasPrefix(first.about, "cached ") || !strings.HasPrefix(first.about, f.only):
-			continue // a read of its own memory is no effect
+		case strings.HasPrefix(first.nextEffect, "cached ") || !strings.HasPrefix(first.nextEffect, f.only):
+			continue // a cached read is not an effect
 		}
 		if n++; n > f.effect {
 			break
 		}
 	}
-	while := meanwhiles(f.policy)[f.while]
-	d.note(fmt.Sprintf("----- the first one stands still before: %s; meanwhile %s", first.about, while.name))
-	first.still, first.before = true, d.history.lengths()
-	while.do(d)
-	d.note("----- the first one goes on")
+	meanwhile := meanwhiles(f.policy)[f.meanwhile]
+	d.record(fmt.Sprintf("----- the first process is suspended before: %s; meanwhile %s", first.nextEffect, meanwhile.name))
+	first.suspended, first.before = true, d.history.lengths()
+	meanwhile.do(d)
+	d.record("----- the first process continues")
 	first.finish()
-	first.still, first.before = false, nil
+	first.suspended, first.before = false, nil
 	d.settle()
-	d.rest()
-	d.quiet()
+	d.checkSettled()
+	d.checkRestartsWriteNothing()
 	return d, true
 }
 
-// failovers plays every effect of every phase, each with one of the things that may happen meanwhile: in turn, from one on that
-// is another in each run. What the deletion policy says matters from the deletion on: what comes before is played with one policy.
+// failovers plays every effect of every phase. Each effect meets one of the things that can happen meanwhile, in turn, starting
+// with a different one in each run. The deletion policy matters only from the deletion on, so earlier phases are played with
+// one policy only.
 func failovers(t *testing.T, base setup, kind string, policy v1alpha1.DeletionPolicy) {
 	t.Helper()
-	begun, count, turn := time.Now(), make(chan int, 100), fresh(t)
+	started, count, turn := time.Now(), make(chan int, 100), freshSeed(t)
 	t.Run("phase", func(t *testing.T) {
 		for phase, e := range life(policy) {
-			if policy == v1alpha1.DeletionRetain && e.name != "deletion" && e.name != "creation anew" {
+			if policy == v1alpha1.DeletionRetain && e.name != "deletion" && e.name != "recreation" {
 				continue
 			}
 			t.Run(strings.ReplaceAll(e.name, " ", "-"), func(t *testing.T) {
@@ -178,10 +179,10 @@ func failovers(t *testing.T, base setup, kind string, policy v1alpha1.DeletionPo
 	for n := range count {
 		total += n
 	}
-	t.Logf("%s with deletion policy %s: stopped at %d places in %s", kind, policy, total, time.Since(begun).Round(100*time.Millisecond))
+	t.Logf("%s with deletion policy %s: suspended at %d effects in %s", kind, policy, total, time.Since(started).Round(100*time.Millisecond))
 }
 
-var all = flag.Bool("all", false, "play every effect with everything that may happen meanwhile, not with one thing in turn")
+var all = flag.Bool("all", false, "play every effect with everything that can happen meanwhile, instead of one thing in turn")
 
 func everyEffect(t *testing.T, base setup, f failover, turn uint64) int {
 	t.Helper()
@@ -191,8 +192,8 @@ func everyEffect(t *testing.T, base setup, f failover, turn uint64) int {
 	}
 	for more := true; more; f.effect++ {
 		for i := range each {
-			f.while = (int(turn%uint64(many)) + f.effect + f.phase + i) % many
-			t.Run(fmt.Sprintf("effect-%d-%d", f.effect, f.while), func(t *testing.T) { more = f.play(t, base) })
+			f.meanwhile = (int(turn%uint64(many)) + f.effect + f.phase + i) % many
+			t.Run(fmt.Sprintf("effect-%d-%d", f.effect, f.meanwhile), func(t *testing.T) { more = f.play(t, base) })
 			if !more {
 				return played
 			}
@@ -202,13 +203,13 @@ func everyEffect(t *testing.T, base setup, f failover, turn uint64) int {
 	return played
 }
 
-func TestAnOldLeaderDoesNoHarmToACredential(t *testing.T) {
+func TestAnOldLeaderDoesNotHarmACredential(t *testing.T) {
 	for _, policy := range []v1alpha1.DeletionPolicy{v1alpha1.DeletionDelete, v1alpha1.DeletionRetain} {
 		failovers(t, setup{}, "DatabaseCredential", policy)
 	}
 }
 
-func TestAnOldLeaderDoesNoHarmToACertificate(t *testing.T) {
+func TestAnOldLeaderDoesNotHarmACertificate(t *testing.T) {
 	for _, policy := range []v1alpha1.DeletionPolicy{v1alpha1.DeletionDelete, v1alpha1.DeletionRetain} {
 		failovers(t, setup{}, "ClientIdentity", policy)
 	}

@@ -14,19 +14,19 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// Fences that are taken away, to see that they are missed.
+// Each fence is removed once, to verify that the tests detect its absence.
 const (
-	brokenSwap = "compare-and-swap"
-	brokenMark = "mark at the database"
-	brokenRead = "live read"
+	brokenSwap   = "compare-and-swap"
+	brokenMarker = "marker at the database"
+	brokenRead   = "live read"
 )
 
-// harmful is what befalls a credential: it does not work, nobody knows it, it was changed twice, or one revision was two. That
-// something does not come to rest (I4, I8) is no harm to it.
+// harmful matches the harm that can come to a credential: it does not work, no ledger records it, it was changed twice, or one
+// revision stood for two credentials. Not coming to rest (I4, I8) does not count as harm.
 var harmful = regexp.MustCompile("^I[1235]: ")
 
-// old answers a read as it would have been answered before the process stood still: that is all that it knows without a live read.
-func (a *actor) old(r world.Request) bool {
+// staleRead answers a read from before the suspension, which is all that a process knows without a live read.
+func (a *actor) staleRead(r world.Request) bool {
 	if a.before == nil {
 		return false
 	}
@@ -38,9 +38,9 @@ func (a *actor) old(r world.Request) bool {
 	return true
 }
 
-// A machine that finds nothing proves nothing: without any one of the fences it finds harm.
-func TestWithoutAFenceHarmIsFound(t *testing.T) {
-	for _, fence := range []string{brokenSwap, brokenMark, brokenRead} {
+// A test that finds nothing proves nothing unless it finds harm when any one of the fences is missing.
+func TestEveryMissingFenceIsDetected(t *testing.T) {
+	for _, fence := range []string{brokenSwap, brokenMarker, brokenRead} {
 		t.Run(strings.ReplaceAll(fence, " ", "-"), func(t *testing.T) {
 			for seed := uint64(1); seed <= 40; seed++ {
 				if harm := harmWithout(t, fence, seed); harm != "" {
@@ -48,31 +48,31 @@ func TestWithoutAFenceHarmIsFound(t *testing.T) {
 					return
 				}
 			}
-			t.Errorf("no harm was found without the %s", fence)
+			t.Errorf("found no harm without the %s", fence)
 		})
 	}
 }
 
-// harmWithout plays without a fence, and gives the first harm that it found.
+// harmWithout plays without a fence and returns the first harm that it finds.
 func harmWithout(t *testing.T, fence string, seed uint64) string {
 	t.Helper()
 	var d *twoLeaders
 	switch fence {
-	case brokenMark:
-		// Who stands still before the retirement of a version whose slot another one lives in when he goes on.
-		late := failover{kind: "DatabaseCredential", policy: v1alpha1.DeletionRetain, phase: 2, only: "call Retire", while: 2}
+	case brokenMarker:
+		// The process is suspended before it retires a version, and another version occupies that slot when it continues.
+		late := failover{kind: "DatabaseCredential", policy: v1alpha1.DeletionRetain, phase: 2, only: "call Retire", meanwhile: 2}
 		d, _ = late.run(t, setup{seed: seed, broken: fence})
 	case brokenRead:
-		// Who stands still before he makes a login whose credential is gone, with its ledger, when he goes on.
-		late := failover{kind: "DatabaseCredential", policy: v1alpha1.DeletionDelete, phase: 1, only: "call Stage", while: 3}
+		// The process is suspended before it creates a login, and the credential and its ledger are deleted when it continues.
+		late := failover{kind: "DatabaseCredential", policy: v1alpha1.DeletionDelete, phase: 1, only: "call Stage", meanwhile: 3}
 		d, _ = late.run(t, setup{seed: seed, broken: fence})
 	default:
 		d = newTwoLeaders(t, setup{seed: seed, lags: true, broken: fence})
 		orderly(d, life(v1alpha1.DeletionRetain)[:7], 10)
 	}
-	bad := d.bad
-	d.bad = nil // it was wanted here
-	for _, text := range bad {
+	violations := d.violations
+	d.violations = nil // this play is meant to do harm
+	for _, text := range violations {
 		if harmful.MatchString(text) {
 			return text
 		}

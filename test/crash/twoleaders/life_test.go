@@ -17,7 +17,7 @@ import (
 type event struct {
 	name string
 	do   func(d *twoLeaders)
-	// rotates tells whether the credential has one more version afterwards, and renews the same of the identity.
+	// rotates reports whether the credential has one more version afterwards; renews reports the same of the identity.
 	rotates, renews bool
 }
 
@@ -26,27 +26,27 @@ const (
 	overlapped = time.Hour + 2*time.Minute
 )
 
-func passing(by time.Duration) func(d *twoLeaders) { return func(d *twoLeaders) { d.later(by) } }
+func timePasses(by time.Duration) func(d *twoLeaders) { return func(d *twoLeaders) { d.advance(by) } }
 
-// later lets time pass.
-func (d *twoLeaders) later(by time.Duration) {
-	d.note("time: " + by.String() + " pass")
+// advance lets time pass.
+func (d *twoLeaders) advance(by time.Duration) {
+	d.record("time: " + by.String() + " pass")
 	d.Step(by)
 }
 
-// surroundings make what a credential needs.
+// surroundings creates what a credential needs.
 func (d *twoLeaders) surroundings() []client.Object {
 	admin, server := anAdminSecret(), aServer()
-	d.database.dress(admin, server)
+	d.database.configure(admin, server)
 	d.create(admin, aPolicy(), server)
 	return []client.Object{server}
 }
 
-// life of a credential whose deletion policy is the given one, and of an identity with its authority.
+// life is the life of a credential with the given deletion policy, and of an identity with its authority.
 func life(policy v1alpha1.DeletionPolicy) []event {
 	edit := func(change func(login *v1alpha1.DatabaseCredential, identity *v1alpha1.ClientIdentity)) func(d *twoLeaders) {
 		return func(d *twoLeaders) {
-			login, identity := d.held()
+			login, identity := d.playObjects()
 			if login != nil {
 				d.edit(login, func() { change(login, &v1alpha1.ClientIdentity{}) })
 			}
@@ -56,11 +56,11 @@ func life(policy v1alpha1.DeletionPolicy) []event {
 		}
 	}
 	create := func(d *twoLeaders) {
-		if login, _ := d.held(); login != nil {
+		if login, _ := d.playObjects(); login != nil {
 			d.fillLogin(login, policy)
 			d.create(login)
 		}
-		if _, identity := d.held(); identity != nil {
+		if _, identity := d.playObjects(); identity != nil {
 			fill(identity, anIdentity())
 			identity.Namespace, identity.Spec.DeletionPolicy = d.Namespace, policy
 			d.create(identity)
@@ -68,13 +68,13 @@ func life(policy v1alpha1.DeletionPolicy) []event {
 	}
 	return []event{
 		{name: "first issue", do: create, rotates: true, renews: true},
-		{name: "scheduled rotation", do: passing(day), rotates: true, renews: true},
-		{name: "retirement", do: passing(overlapped)},
-		{name: "edit of the spec", rotates: true, renews: true, do: edit(func(login *v1alpha1.DatabaseCredential, identity *v1alpha1.ClientIdentity) {
+		{name: "scheduled rotation", do: timePasses(day), rotates: true, renews: true},
+		{name: "retirement", do: timePasses(overlapped)},
+		{name: "spec edit", rotates: true, renews: true, do: edit(func(login *v1alpha1.DatabaseCredential, identity *v1alpha1.ClientIdentity) {
 			login.Spec.Password.Length = 40
 			identity.Spec.DNSNames = []v1alpha1.DNSName{"app.example.internal"}
 		})},
-		{name: "retirement after the edit", do: passing(overlapped)},
+		{name: "retirement after the edit", do: timePasses(overlapped)},
 		{name: "rotation on request", rotates: true, renews: true, do: edit(func(login *v1alpha1.DatabaseCredential, identity *v1alpha1.ClientIdentity) {
 			login.Annotations = map[string]string{v1alpha1.AnnotationRotate: "please"}
 			identity.Annotations = map[string]string{v1alpha1.AnnotationRotate: "please"}
@@ -83,11 +83,11 @@ func life(policy v1alpha1.DeletionPolicy) []event {
 			login.Annotations = map[string]string{v1alpha1.AnnotationRotate: "please", v1alpha1.AnnotationRetirePrevious: "now"}
 		})},
 		{name: "deletion", do: func(d *twoLeaders) { d.deleteAll() }},
-		{name: "creation anew", do: create},
+		{name: "recreation", do: create},
 	}
 }
 
-// authorities is a life in which, after the request, the authorities are edited, deleted and made again. Their key pairs stay, and
+// authorities is a life in which the authorities are edited, deleted and recreated after the request. Their key pairs stay, and
 // so does every certificate.
 func authorities(events []event) []event {
 	each := func(d *twoLeaders, do func(o client.Object, spec *v1alpha1.AuthoritySpec)) {
@@ -106,7 +106,7 @@ func authorities(events []event) []event {
 				d.edit(o, func() { spec.Constraints.MaxLifetime = lasting(700 * time.Hour) })
 			})
 		}},
-		event{name: "authorities made again", do: func(d *twoLeaders) {
+		event{name: "recreation of the authorities", do: func(d *twoLeaders) {
 			each(d, func(o client.Object, _ *v1alpha1.AuthoritySpec) {
 				d.remove(o)
 				d.create(o)
@@ -114,8 +114,8 @@ func authorities(events []event) []event {
 		}})
 }
 
-// held gives the credential and the identity that the play is about; nil where it is not.
-func (d *twoLeaders) held() (login *v1alpha1.DatabaseCredential, identity *v1alpha1.ClientIdentity) {
+// playObjects returns the credential and the identity of the play, or nil.
+func (d *twoLeaders) playObjects() (login *v1alpha1.DatabaseCredential, identity *v1alpha1.ClientIdentity) {
 	for _, o := range d.objects {
 		switch o := o.(type) {
 		case *v1alpha1.DatabaseCredential:
@@ -134,10 +134,10 @@ func (d *twoLeaders) fillLogin(login *v1alpha1.DatabaseCredential, policy v1alph
 
 func (d *twoLeaders) deleteAll() {
 	if now := time.Now(); d.Clock.Now().Before(now) {
-		// The time of a deletion is real.
-		d.later(now.Sub(d.Clock.Now()))
+		// The API server sets the deletion time by the real clock.
+		d.advance(now.Sub(d.Clock.Now()))
 	}
-	login, identity := d.held()
+	login, identity := d.playObjects()
 	if login != nil {
 		d.remove(login)
 	}
@@ -146,48 +146,48 @@ func (d *twoLeaders) deleteAll() {
 	}
 }
 
-// interleave lets both processes make passes over whatever dice choose, one effect at a time, in an order that dice choose.
-// Now and then one of them dies and begins anew. more is what may happen meanwhile.
+// interleave lets both processes reconcile objects, one effect at a time. The random source chooses the objects and the order.
+// Now and then a process dies and restarts. more is what can happen meanwhile.
 func (d *twoLeaders) interleave(passes int, more func()) {
 	for _, a := range d.actors {
-		a.begin(func() { a.wander(passes) })
+		a.begin(func() { a.reconcileAtRandom(passes) })
 	}
-	for d.actors[0].stands() || d.actors[1].stands() {
-		a := d.actors[d.dice.IntN(len(d.actors))]
+	for d.actors[0].isSuspended() || d.actors[1].isSuspended() {
+		a := d.actors[d.random.IntN(len(d.actors))]
 		switch {
-		case !a.stands():
+		case !a.isSuspended():
 			continue
-		case d.dice.IntN(150) == 0:
-			d.note(a.name + ": dies before " + a.about)
+		case d.random.IntN(150) == 0:
+			d.record(a.name + ": dies before " + a.nextEffect)
 			a.restart()
-			a.begin(func() { a.wander(passes) })
+			a.begin(func() { a.reconcileAtRandom(passes) })
 		default:
-			// Not only one step after the other in turn: dice decide how long one goes on.
-			for range 1 + d.dice.IntN(6) {
+			// The processes do not take strict turns: the random source decides how many steps each one makes.
+			for range 1 + d.random.IntN(6) {
 				if !a.step() {
 					break
 				}
 			}
 		}
-		if d.dice.IntN(20) == 0 {
+		if d.random.IntN(20) == 0 {
 			d.collect()
 		}
 		more()
 	}
 }
 
-// wander makes passes over objects that dice choose.
-func (a *actor) wander(passes int) {
+// reconcileAtRandom reconciles objects that the random source chooses.
+func (a *actor) reconcileAtRandom(passes int) {
 	for range passes {
 		if a.dead {
 			return
 		}
-		a.pass(a.play.objects[a.play.dice.IntN(len(a.play.objects))])
+		a.reconcile(a.play.objects[a.play.random.IntN(len(a.play.objects))])
 	}
 }
 
-// everything is a play about all kinds at once.
-func everything(d *twoLeaders) {
+// allKinds is a play about all kinds at once.
+func allKinds(d *twoLeaders) {
 	authority := anAuthority()
 	d.objects = []client.Object{authority, &v1alpha1.ClientIdentity{}, &v1alpha1.DatabaseCredential{}}
 	d.objects = append(d.objects, d.surroundings()...)
@@ -197,8 +197,8 @@ func everything(d *twoLeaders) {
 	policy := aPolicy()
 	policy.Namespace = d.Namespace
 	d.objects = append(d.objects, policy, cluster, web)
-	// A pass names its object before it was ever made.
-	login, identity := d.held()
+	// A reconcile can name an object before it is created.
+	login, identity := d.playObjects()
 	d.fillLogin(login, v1alpha1.DeletionRetain)
 	fill(identity, anIdentity())
 	identity.Namespace = d.Namespace
@@ -211,19 +211,19 @@ func policyFor(seed uint64) v1alpha1.DeletionPolicy {
 	return v1alpha1.DeletionRetain
 }
 
-// orderly plays a life in which everything comes to rest before the next event.
+// orderly plays a life in which everything settles before the next event.
 func orderly(d *twoLeaders, events []event, passes int) {
-	everything(d)
+	allKinds(d)
 	versions, renewals := 0, 0
 	for i, e := range events {
-		d.note("===== " + e.name)
+		d.record("===== " + e.name)
 		e.do(d)
-		before, refused := d.watch.effective, d.watch.refused
+		before, refused := d.invariants.effective, d.invariants.refused
 		d.interleave(passes, func() {})
 		d.settle()
-		d.rest()
-		if wrote, conflicts := d.watch.effective-before, d.watch.refused-refused; wrote > mostWrites || conflicts > mostConflicts {
-			d.blame("R8: %d writes and %d conflicts for the %s", wrote, conflicts, e.name)
+		d.checkSettled()
+		if writes, conflicts := d.invariants.effective-before, d.invariants.refused-refused; writes > mostWrites || conflicts > mostConflicts {
+			d.violation("R8: %d writes and %d conflicts for the %s", writes, conflicts, e.name)
 		}
 		if e.rotates {
 			versions++
@@ -231,71 +231,71 @@ func orderly(d *twoLeaders, events []event, passes int) {
 		if e.renews {
 			renewals++
 		}
-		if i < len(events)-2 && (d.watch.versions["orders-db"] != versions || d.watch.versions["app-mtls"] != renewals) {
-			d.blame("R12: after the %s there were %d versions of the credential and %d of the identity, want %d and %d", e.name,
-				d.watch.versions["orders-db"], d.watch.versions["app-mtls"], versions, renewals)
+		if i < len(events)-2 && (d.invariants.versions["orders-db"] != versions || d.invariants.versions["app-mtls"] != renewals) {
+			d.violation("R12: after the %s there were %d versions of the credential and %d of the identity, want %d and %d", e.name,
+				d.invariants.versions["orders-db"], d.invariants.versions["app-mtls"], versions, renewals)
 		}
 	}
-	d.quiet()
+	d.checkRestartsWriteNothing()
 }
 
-// Bounds of what two processes write for one event of a credential, an identity and what they refer to.
+// These are bounds on what two processes write for one event of a credential, an identity and the objects that they refer to.
 const (
 	mostWrites    = 60
 	mostConflicts = 60
 )
 
-// telling are seeds in which the old cache of one process does harm where nobody asks whether the object still says what is
-// obeyed. Of any seeds about one in seven does.
-var telling = []uint64{25, 26}
+// revealing are seeds in which a stale cache of one process does harm if no live read confirms that the object still requests
+// what is about to be done. About one seed in seven does.
+var revealing = []uint64{25, 26}
 
-func TestTwoProcessesInAnyOrder(t *testing.T) {
+func TestTwoProcessesInAnyOrderDoNoHarm(t *testing.T) {
 	all := seeds(t, sized(10, 14))
-	if _, ok := asked(t); !ok {
-		all = append(all, telling...)
+	if _, ok := requestedSeed(t); !ok {
+		all = append(all, revealing...)
 	}
-	each(t, "lives of two processes in any order", all, func(t *testing.T, seed uint64) {
+	playEach(t, "lives of two processes in any order", all, func(t *testing.T, seed uint64) {
 		t.Helper()
 		d := newTwoLeaders(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
 		orderly(d, authorities(life(policyFor(seed))), 10)
 	})
 }
 
-func TestEventsInTheMiddleOfEverything(t *testing.T) {
-	each(t, "lives whose events come in the middle", seeds(t, sized(10, 14)), func(t *testing.T, seed uint64) {
+func TestEventsDuringReconcilesDoNoHarm(t *testing.T) {
+	playEach(t, "lives whose events come in the middle", seeds(t, sized(10, 14)), func(t *testing.T, seed uint64) {
 		t.Helper()
 		d := newTwoLeaders(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
-		everything(d)
+		allKinds(d)
 		events := authorities(life(policyFor(seed)))
 		for len(events) > 0 {
 			d.interleave(25, func() {
-				if len(events) > 0 && d.dice.IntN(25) == 0 {
+				if len(events) > 0 && d.random.IntN(25) == 0 {
 					if !d.possible(events[0]) {
 						return
 					}
-					d.note("===== " + events[0].name)
+					d.record("===== " + events[0].name)
 					events[0].do(d)
 					events = events[1:]
 				}
 			})
 		}
 		d.settle()
-		d.rest()
-		d.quiet()
+		d.checkSettled()
+		d.checkRestartsWriteNothing()
 	})
 }
 
-// possible tells whether what is to be made again is gone.
+// possible reports whether the object to recreate is gone.
 func (d *twoLeaders) possible(e event) bool {
-	if e.name != "creation anew" {
+	if e.name != "recreation" {
 		return true
 	}
-	_, identity := d.held()
+	_, identity := d.playObjects()
 	return d.loginNow() == nil && d.history.now("ClientIdentity", client.ObjectKeyFromObject(identity)) == nil
 }
 
-// authoritiesFirst has a process with a clock that is right make the key pairs: an authority from the future signs nothing until
-// its time has come, which is told, and which no play waits for.
+// authoritiesFirst lets a process with a correct clock create the key pairs: an authority from the future signs nothing until
+// its time comes. That is reported, and no play waits for it.
 func (d *twoLeaders) authoritiesFirst(a *actor) {
 	defer func(lags bool) { a.lags = lags }(a.lags)
 	a.lags = false
@@ -303,47 +303,47 @@ func (d *twoLeaders) authoritiesFirst(a *actor) {
 		for _, o := range d.objects {
 			switch o.(type) {
 			case *v1alpha1.CertificateAuthority, *v1alpha1.ClusterCertificateAuthority:
-				a.pass(o)
+				a.reconcile(o)
 			}
 		}
 	}
 }
 
-// A clock that is wrong by seconds is nothing; by more, nothing is retired with it, and nothing rotates more often.
-func TestTwoClocksThatDiffer(t *testing.T) {
+// A clock that is wrong by seconds changes nothing. With a larger error nothing is retired, and nothing rotates more often.
+func TestTwoDifferentClocksDoNoHarm(t *testing.T) {
 	for _, skew := range []time.Duration{10 * time.Second, 2 * time.Minute, 2 * time.Hour, -2 * time.Hour} {
 		t.Run(skew.String(), func(t *testing.T) {
-			each(t, "lives with clocks that differ", seeds(t, sized(2, 4)), func(t *testing.T, seed uint64) {
+			playEach(t, "lives with clocks that differ", seeds(t, sized(2, 4)), func(t *testing.T, seed uint64) {
 				t.Helper()
 				d := newTwoLeaders(t, setup{seed: seed, lags: seed%2 != 0, skew: skew})
-				everything(d)
+				allKinds(d)
 				d.authoritiesFirst(d.actors[0])
 				versions := 0
 				for _, e := range life(v1alpha1.DeletionRetain)[:7] {
-					d.note("===== " + e.name)
+					d.record("===== " + e.name)
 					e.do(d)
 					d.interleave(10, func() {})
 					d.settle(d.actors[0])
-					d.noOrphans()
+					d.checkNoOrphans()
 					if e.rotates {
 						versions++
 					}
-					if d.watch.versions["orders-db"] > versions {
-						d.blame("R12: %d versions of the credential after the %s, want at most %d", d.watch.versions["orders-db"], e.name, versions)
+					if d.invariants.versions["orders-db"] > versions {
+						d.violation("R12: %d versions of the credential after the %s, want at most %d", d.invariants.versions["orders-db"], e.name, versions)
 					}
 				}
 				wrong := d.actors[1]
 				wrong.options.Clock, wrong.options.Ahead = d.Clock, 0
 				wrong.restart()
 				for range 2 {
-					d.later(day)
+					d.advance(day)
 					d.settle()
-					d.watch.ahead = 0 // whatever was issued by the wrong clock is issued again
-					d.later(overlapped)
+					d.invariants.ahead = 0 // certificates issued by the wrong clock are reissued
+					d.advance(overlapped)
 					d.settle()
 				}
-				d.rest()
-				d.quiet()
+				d.checkSettled()
+				d.checkRestartsWriteNothing()
 			})
 		})
 	}

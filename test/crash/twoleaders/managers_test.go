@@ -30,12 +30,12 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// flaky is the way to the API server of one manager. Its watches can go silent without a word, and break.
+// flaky is one manager's transport to the API server. Its watches can go silent or break without notice.
 type flaky struct {
 	next http.RoundTripper
 
 	mu     sync.Mutex
-	silent chan struct{} // closed when what was held back may go on; nil where nothing is
+	silent chan struct{} // closed when held-back events can continue; nil if nothing is held back
 	open   map[*stream]bool
 }
 
@@ -61,7 +61,7 @@ type stream struct {
 	broken bool
 }
 
-// Read implements io.Reader: while the watch is silent, what comes is held back; what a broken one held back is lost.
+// Read implements io.Reader. It holds back events while the watch is silent; a broken watch loses them.
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.ReadCloser.Read(p)
 	s.flaky.mu.Lock()
@@ -78,8 +78,8 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// hush holds back all that the watches tell.
-func (f *flaky) hush() {
+// holdBack holds back every event of the watches.
+func (f *flaky) holdBack() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.silent == nil {
@@ -87,7 +87,7 @@ func (f *flaky) hush() {
 	}
 }
 
-// cut breaks every watch. What was held back is lost.
+// cut breaks every watch. Held-back events are lost.
 func (f *flaky) cut() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -102,8 +102,8 @@ func (f *flaky) cut() {
 	}
 }
 
-// managed starts a real manager with its own way to the API server, without a lease.
-func managed(t *testing.T, w *world.World) *flaky {
+// startManager starts a real manager with its own transport to the API server, without a lease.
+func startManager(t *testing.T, w *world.World) *flaky {
 	t.Helper()
 	config := world.APIServer()
 	f := &flaky{open: map[*stream]bool{}}
@@ -144,13 +144,13 @@ func managed(t *testing.T, w *world.World) *flaky {
 	return f
 }
 
-// soon waits until it holds.
-func soon(t *testing.T, what string, holds func() bool) {
+// eventually waits until the condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	const patience = 30 * time.Second
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for begun := time.Now(); time.Since(begun) < patience; <-tick.C {
+	for started := time.Now(); time.Since(started) < patience; <-tick.C {
 		if holds() {
 			return
 		}
@@ -158,14 +158,14 @@ func soon(t *testing.T, what string, holds func() bool) {
 	t.Fatalf("after %s this does not hold: %s", patience, what)
 }
 
-// user is what a person sees of a credential in a world with real managers.
+// user is what a user sees of a credential in a world with real managers.
 type user struct {
 	*world.World
 	t     *testing.T
 	login *v1alpha1.DatabaseCredential
 }
 
-// secret gives what is published, nil where nothing is.
+// secret returns the published Secret, or nil.
 func (u user) secret() *corev1.Secret {
 	u.t.Helper()
 	secret := &corev1.Secret{}
@@ -179,7 +179,7 @@ func (u user) secret() *corev1.Secret {
 	return secret
 }
 
-// shows tells whether a version that the server accepts is published and reported.
+// shows reports whether a version that the server accepts is published and reported.
 func (u user) shows(revision string) func() bool {
 	return func() bool {
 		secret := u.secret()
@@ -194,7 +194,7 @@ func (u user) shows(revision string) func() bool {
 
 func (u user) annotate(key, value string) {
 	u.t.Helper()
-	soon(u.t, "the annotation is written", func() bool {
+	eventually(u.t, "the annotation is set", func() bool {
 		u.Get(u.login)
 		if u.login.Annotations == nil {
 			u.login.Annotations = map[string]string{}
@@ -208,7 +208,7 @@ func (u user) annotate(key, value string) {
 func twoManagers(t *testing.T) (user, []*flaky) {
 	t.Helper()
 	w := world.New(t, nil)
-	ways := []*flaky{managed(t, w), managed(t, w)}
+	ways := []*flaky{startManager(t, w), startManager(t, w)}
 	login := &v1alpha1.DatabaseCredential{ObjectMeta: named("orders"), Spec: v1alpha1.DatabaseCredentialSpec{
 		ServerRef: v1alpha1.ServerReference{Name: "orders"}, Database: "orders", Username: "orders_app", Owner: "orders_owner",
 		Strategy: v1alpha1.StrategyAlternatingUsers, RotationPolicyRef: &v1alpha1.LocalReference{Name: "daily"}, SecretName: "orders-db",
@@ -217,39 +217,39 @@ func twoManagers(t *testing.T) (user, []*flaky) {
 	return user{w, t, login}, ways
 }
 
-func TestADeadWatchIsMadeUpForWhenItComesBack(t *testing.T) {
+func TestADeadWatchCatchesUpWhenItReturns(t *testing.T) {
 	u, ways := twoManagers(t)
-	soon(t, "the first version is published", u.shows("1"))
+	eventually(t, "the first version is published", u.shows("1"))
 	before := u.secret()
 	for _, way := range ways {
-		way.hush()
+		way.holdBack()
 	}
 	u.Delete(before)
 	if u.secret() != nil {
-		t.Fatal("the Secret was written again by somebody who cannot know that it is gone")
+		t.Fatal("the Secret was written again by a process that cannot know that it is gone")
 	}
 	for _, way := range ways {
 		way.cut()
 	}
-	soon(t, "the Secret is back", u.shows("1"))
+	eventually(t, "the Secret is back", u.shows("1"))
 	if digest(u.secret()) != digest(before) {
 		t.Error("the Secret came back with another login")
 	}
 }
 
-func TestTwoManagersWhoseWatchesBreakAllTheTime(t *testing.T) {
+func TestTwoManagersConvergeWhileTheirWatchesBreak(t *testing.T) {
 	u, ways := twoManagers(t)
-	soon(t, "the first version is published", u.shows("1"))
-	dice := rand.New(rand.NewPCG(fresh(t), 12))
+	eventually(t, "the first version is published", u.shows("1"))
+	random := rand.New(rand.NewPCG(freshSeed(t), 12))
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	group.Go(func() {
 		tick := time.NewTicker(150 * time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			way := ways[dice.IntN(len(ways))]
-			if dice.IntN(2) == 0 {
-				way.hush()
+			way := ways[random.IntN(len(ways))]
+			if random.IntN(2) == 0 {
+				way.holdBack()
 			} else {
 				way.cut()
 			}
@@ -269,9 +269,9 @@ func TestTwoManagersWhoseWatchesBreakAllTheTime(t *testing.T) {
 	})
 	for i, revision := range []string{"2", "3", "4"}[:sized(2, 3)] {
 		u.annotate(v1alpha1.AnnotationRotate, revision)
-		soon(t, "revision "+revision+" is published", u.shows(revision))
+		eventually(t, "revision "+revision+" is published", u.shows(revision))
 		u.annotate(v1alpha1.AnnotationRetirePrevious, revision)
-		soon(t, "the previous login is retired", func() bool {
+		eventually(t, "the previous login is retired", func() bool {
 			login, _ := u.Fake.Login([]string{"orders_app_a", "orders_app_b"}[i%2])
 			return !login.CanLogin
 		})

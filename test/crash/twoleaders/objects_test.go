@@ -17,7 +17,7 @@ func lasting(d time.Duration) metav1.Duration { return metav1.Duration{Duration:
 
 func named(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
 
-// authority has a key pair that outlives it: made again, it goes on with the same.
+// authority keeps its key pair when it is deleted: a recreated authority continues with the same one.
 func authority(secret v1alpha1.ObjectName) v1alpha1.AuthoritySpec {
 	return v1alpha1.AuthoritySpec{
 		Managed:    &v1alpha1.ManagedAuthority{CommonName: "Two Leaders CA", KeyAlgorithm: "ECDSA-P256", Lifetime: lasting(43800 * time.Hour)},
@@ -31,14 +31,14 @@ func anAuthority() *v1alpha1.CertificateAuthority {
 	return &v1alpha1.CertificateAuthority{ObjectMeta: named("internal"), Spec: authority("internal-ca")}
 }
 
-// aClusterAuthority is one of the whole cluster, which plays share: its name is that of the play's namespace.
+// aClusterAuthority is cluster-scoped, and plays share the cluster, so its name is that of the play's namespace.
 func (d *twoLeaders) aClusterAuthority() *v1alpha1.ClusterCertificateAuthority {
 	return &v1alpha1.ClusterCertificateAuthority{ObjectMeta: named(d.Namespace), Spec: v1alpha1.ClusterAuthoritySpec{
 		AuthoritySpec: authority("cluster-ca"), NamespaceSelector: &metav1.LabelSelector{},
 	}}
 }
 
-// aServerIdentity is issued by the authority of the cluster.
+// aServerIdentity is issued by the cluster authority.
 func (d *twoLeaders) aServerIdentity() *v1alpha1.ServerIdentity {
 	return &v1alpha1.ServerIdentity{ObjectMeta: named("web"), Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
 		AuthorityRef: v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: v1alpha1.ObjectName(d.Namespace)},
@@ -47,8 +47,8 @@ func (d *twoLeaders) aServerIdentity() *v1alpha1.ServerIdentity {
 	}}}
 }
 
-// lasts is how long a certificate is valid: a life jumps over days, and what the policy replaces every day is not to run out
-// before anybody could do that.
+// lasts is the lifetime of a certificate. A life skips over days, and a certificate that the policy replaces every day must not
+// expire before a process can replace it.
 const lasts = 120 * time.Hour
 
 func anIdentity() *v1alpha1.ClientIdentity {
@@ -91,10 +91,11 @@ func (d *twoLeaders) aCredential(policy v1alpha1.DeletionPolicy) *v1alpha1.Datab
 	}}
 }
 
-// noteConditions says what is told of an object: a message that differs at every look is a write at every look.
+// noteConditions records the conditions of an object: a message that differs in every reconcile causes a write in every
+// reconcile.
 func (d *twoLeaders) noteConditions(o client.Object) {
 	_, conditions := statusOf(o)
 	for _, c := range conditions {
-		d.note("    " + c.Type + " is " + string(c.Status) + ": " + c.Message)
+		d.record("    " + c.Type + " is " + string(c.Status) + ": " + c.Message)
 	}
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 )
 
-// server is a real one, shared: every play has logins of its own.
+// server is a real PostgreSQL server, shared by all plays: each play has its own logins.
 var server struct {
 	sync.Mutex
 	running *pgtest.Server
@@ -37,13 +37,13 @@ func stopServers() {
 
 const adminPassword = "admin-password-of-the-test"
 
-// realDatabase is a PostgreSQL.
+// realDatabase is a PostgreSQL database.
 type realDatabase struct {
 	t      *testing.T
 	server *pgtest.Server
 	name   string
 	conn   *pgx.Conn
-	// tried are logins that were tried with what the catalog held then: while that is the same, so is the answer.
+	// tried caches login attempts by the catalog's content at that time: while the content is unchanged, so is the result.
 	tried map[string]bool
 }
 
@@ -68,7 +68,7 @@ func aRealDatabase(t *testing.T) databaseServer {
 	return r
 }
 
-// engine stops before the statements that change something, where trace is given.
+// engine stops before each statement that changes something, if trace is set.
 func (r *realDatabase) engine(trace func(string)) database.Engine {
 	options := postgres.Options{}
 	if trace != nil {
@@ -79,14 +79,14 @@ func (r *realDatabase) engine(trace func(string)) database.Engine {
 
 type tracer func(string)
 
-// impatient are the bounds that every connection of the product has, in the same proportion and a fifth as long: whoever
-// waits for the lock gives up several times before the server ends the transaction that stands still.
+// impatient holds the timeouts of the product's connections, scaled to one fifth: a process that waits for the lock gives up
+// several times before the server aborts the idle transaction.
 const impatient = "SET lock_timeout = '1s'; SET idle_in_transaction_session_timeout = '2s'"
 
 // TraceQueryStart implements pgx.QueryTracer.
 func (f tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
 	if strings.HasPrefix(data.SQL, "begin") {
-		// What fails here fails again in the statement that is to come.
+		// An error here occurs again in the statement itself.
 		_, _ = conn.PgConn().Exec(ctx, impatient).ReadAll()
 	}
 	for _, verb := range []string{"commit", "ALTER ROLE", "COMMENT", "DROP ROLE"} {
@@ -100,7 +100,7 @@ func (f tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.Tr
 // TraceQueryEnd implements pgx.QueryTracer.
 func (f tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-func (r *realDatabase) ready(*twoLeaders) {
+func (r *realDatabase) prepare(*twoLeaders) {
 	admin, owner := r.name+"_admin", r.name+"_owner"
 	if err := r.server.Exec(r.t.Context(), "postgres", fmt.Sprintf("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", admin, adminPassword),
 		fmt.Sprintf("CREATE ROLE %s NOLOGIN", owner)); err != nil {
@@ -108,11 +108,11 @@ func (r *realDatabase) ready(*twoLeaders) {
 	}
 }
 
-func (r *realDatabase) dress(admin *corev1.Secret, object *v1alpha1.DatabaseServer) {
+func (r *realDatabase) configure(admin *corev1.Secret, object *v1alpha1.DatabaseServer) {
 	admin.StringData = map[string]string{"username": r.name + "_admin", "password": adminPassword, "host": r.server.Address()}
 	object.Spec.Address = r.server.Address()
 	object.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeRequire}
-	// What it is told of roles must not change because another play on the same server makes its own.
+	// The result for these roles must not change while another play on the same server creates its own.
 	username, owner := r.base()
 	object.Spec.AllowedUsernames = []v1alpha1.RolePattern{v1alpha1.RolePattern(username + "*")}
 	object.Spec.AllowedOwners = []v1alpha1.RolePattern{v1alpha1.RolePattern(owner)}
@@ -123,7 +123,7 @@ func (r *realDatabase) base() (username, owner string) { return r.name + "_app",
 func (r *realDatabase) login(name string) state {
 	var out state
 	err := r.conn.QueryRow(context.WithoutCancel(r.t.Context()), "SELECT true, rolcanlogin, coalesce(rolpassword, '') FROM pg_authid WHERE rolname = $1", name).
-		Scan(&out.there, &out.open, &out.secret)
+		Scan(&out.exists, &out.open, &out.secret)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		r.t.Error(err)
 	}
@@ -146,16 +146,16 @@ func (r *realDatabase) accepts(name, password string) bool {
 	return err == nil
 }
 
-func TestTwoProcessesOnARealDatabase(t *testing.T) {
-	each(t, "lives on PostgreSQL", seeds(t, sized(3, 5)), func(t *testing.T, seed uint64) {
+func TestTwoProcessesOnARealDatabaseDoNoHarm(t *testing.T) {
+	playEach(t, "lives on PostgreSQL", seeds(t, sized(3, 5)), func(t *testing.T, seed uint64) {
 		t.Helper()
 		d := newTwoLeaders(t, setup{seed: seed, lags: seed%2 == 0, database: aRealDatabase})
 		orderly(d, life(policyFor(seed)), 6)
 	})
 }
 
-// With statements as effects the old leader also stands between ALTER and COMMIT, with its transaction open.
-func TestAnOldLeaderInTheMiddleOfATransaction(t *testing.T) {
+// When statements are effects, the old leader is also suspended between ALTER and COMMIT, with its transaction open.
+func TestAnOldLeaderInTheMiddleOfATransactionDoesNoHarm(t *testing.T) {
 	base := setup{database: aRealDatabase, statements: true}
 	played := 0
 	for _, phase := range []int{1, 2, 7}[:sized(1, 3)] {
@@ -169,5 +169,5 @@ func TestAnOldLeaderInTheMiddleOfATransaction(t *testing.T) {
 			played++
 		}
 	}
-	t.Logf("stopped at %d statements", played)
+	t.Logf("suspended at %d statements", played)
 }

@@ -15,10 +15,10 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(world.Main(m, stopServers)) }
 
-// full tells whether there is time for everything.
+// full reports whether REKEY_SIZE is full.
 func full() bool { return os.Getenv("REKEY_SIZE") == "full" }
 
-// sized gives how many of something fit.
+// sized returns the number of repetitions for the size.
 func sized(short, long int) int {
 	if full() {
 		return long
@@ -26,8 +26,8 @@ func sized(short, long int) int {
 	return short
 }
 
-// asked gives the seed that REKEY_SEED asks for.
-func asked(t *testing.T) (seed uint64, ok bool) {
+// requestedSeed returns the seed in REKEY_SEED.
+func requestedSeed(t *testing.T) (seed uint64, ok bool) {
 	t.Helper()
 	given := os.Getenv("REKEY_SEED")
 	if given == "" {
@@ -35,39 +35,39 @@ func asked(t *testing.T) (seed uint64, ok bool) {
 	}
 	seed, err := strconv.ParseUint(given, 10, 64)
 	if err != nil {
-		t.Fatalf("REKEY_SEED=%s is no number: %v", given, err)
+		t.Fatalf("REKEY_SEED=%s is not a number: %v", given, err)
 	}
 	return seed, true
 }
 
-// fresh gives a seed that nobody has tried, or the one that REKEY_SEED asks for, and prints it.
-func fresh(t *testing.T) uint64 {
+// freshSeed returns a new seed, or the one in REKEY_SEED, and logs it.
+func freshSeed(t *testing.T) uint64 {
 	t.Helper()
-	seed, ok := asked(t)
+	seed, ok := requestedSeed(t)
 	if !ok {
 		seed = uint64(time.Now().UnixNano())
 	}
-	t.Logf("the same dice again: REKEY_SEED=%d", seed)
+	t.Logf("to replay: REKEY_SEED=%d", seed)
 	return seed
 }
 
-// seeds gives the seeds to play: from 1 on and a fresh one, or only the one that REKEY_SEED asks for.
+// seeds returns the seeds to play: 1 to n and a fresh one, or only the one in REKEY_SEED.
 func seeds(t *testing.T, n int) []uint64 {
 	t.Helper()
-	if seed, ok := asked(t); ok {
+	if seed, ok := requestedSeed(t); ok {
 		return []uint64{seed}
 	}
 	var out []uint64
 	for seed := range uint64(n) {
 		out = append(out, seed+1)
 	}
-	return append(out, fresh(t))
+	return append(out, freshSeed(t))
 }
 
-// each plays every seed as a test of its own, as many at a time as -parallel says.
-func each(t *testing.T, what string, all []uint64, play func(t *testing.T, seed uint64)) {
+// playEach plays every seed as its own subtest, as many at a time as -parallel allows.
+func playEach(t *testing.T, what string, all []uint64, play func(t *testing.T, seed uint64)) {
 	t.Helper()
-	begun := time.Now()
+	started := time.Now()
 	t.Run("seed", func(t *testing.T) {
 		for _, seed := range all {
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -76,5 +76,5 @@ func each(t *testing.T, what string, all []uint64, play func(t *testing.T, seed 
 			})
 		}
 	})
-	t.Logf("%d %s in %s", len(all), what, time.Since(begun).Round(100*time.Millisecond))
+	t.Logf("%d %s in %s", len(all), what, time.Since(started).Round(100*time.Millisecond))
 }

@@ -17,12 +17,12 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// damage to the admin Secret.
+// damage is a damage to the admin Secret.
 type damage struct {
 	name   string
 	do     func(*corev1.Secret)
 	reason fault.Reason
-	// asks tells whether the server is asked at all.
+	// asks reports whether rekey contacts the server at all.
 	asks bool
 }
 
@@ -31,14 +31,14 @@ var damages = []damage{
 	{"has no data", func(s *corev1.Secret) { s.Data = nil }, fault.SecretInvalid, false},
 	{"has an empty password", func(s *corev1.Secret) { s.Data["password"] = nil }, fault.SecretInvalid, false},
 	{"has no username", func(s *corev1.Secret) { delete(s.Data, "username") }, fault.SecretInvalid, false},
-	{"is not for rekey any more", func(s *corev1.Secret) { delete(s.Labels, v1alpha1.LabelAllow) }, fault.SecretNotAllowed, false},
+	{"is no longer for rekey", func(s *corev1.Secret) { delete(s.Labels, v1alpha1.LabelAllow) }, fault.SecretNotAllowed, false},
 	{"is for another server", func(s *corev1.Secret) { s.Data["host"] = []byte("elsewhere.data:5432") }, fault.HostMismatch, false},
 	{"has a wrong password", func(s *corev1.Secret) { s.Data["password"] = []byte("a-wrong-password") }, fault.AdminRejected, true},
 	{"has garbage for a password", func(s *corev1.Secret) { s.Data["password"] = []byte("\x00\xff\xfe'\"; DROP ROLE\n") }, fault.AdminRejected, true},
-	{"names a login that is not there", func(s *corev1.Secret) { s.Data["username"] = []byte("nobody_of_that_name") }, fault.AdminRejected, true},
+	{"names a login that does not exist", func(s *corev1.Secret) { s.Data["username"] = []byte("nobody_of_that_name") }, fault.AdminRejected, true},
 }
 
-// passwordsAtServer is all that could be changed of the logins, verifiers included.
+// passwordsAtServer returns everything that could change in the logins, verifiers included.
 func (s *scene) passwordsAtServer() string {
 	s.t.Helper()
 	conn, err := s.server.Connect(s.Ctx, "postgres")
@@ -55,36 +55,37 @@ FROM pg_authid WHERE starts_with(rolname::text, '`+s.base+`')`).Scan(&out)
 	return out
 }
 
-// R14, R20, R23, I8, I9, I10: the admin Secret is damaged before each stage of a life. Nothing is changed at the server, what
-// is published goes on, the cause is told, the server is not asked again and again; and mended is mended.
+// R14, R20, R23, I8, I9, I10: the admin Secret is damaged before each stage of a life. Nothing changes at the server, the
+// published login keeps working, the cause is reported, the server is not contacted again and again, and once the Secret is
+// repaired rekey continues.
 func TestADamagedAdminSecretChangesNothing(t *testing.T) {
 	for _, d := range damages {
 		for i := range life {
 			t.Run(fmt.Sprintf("it %s before the %s", d.name, life[i].name), func(t *testing.T) {
 				t.Parallel()
 				s := newScene(t, sharedServer(t, 15), impatient)
-				s.liveUntil(i)
+				s.playBefore(i)
 				kept := s.secret("orders-admin")
-				s.damage(kept, d)
+				s.damageSecret(kept, d)
 				before := s.passwordsAtServer()
-				s.wire.forget()
+				s.proxy.takeMoments()
 				st := life[i]
 				st.begin(s)
 				if i == 3 {
 					s.deleteWithDamage(d, kept)
 					return
 				}
-				s.goOn(20 * time.Minute)
+				s.runFor(20 * time.Minute)
 				if diff := cmp.Diff(before, s.passwordsAtServer()); diff != "" {
-					t.Errorf("the logins were changed: %s", diff)
+					t.Errorf("the logins changed: %s", diff)
 				}
-				if _, connections := s.wire.forget(); connections > 45 || !d.asks && i == 0 && connections > 0 {
-					t.Errorf("%d connections in twenty minutes, want at most 45, and none where the Secret cannot be used", connections)
+				if _, connections := s.proxy.takeMoments(); connections > 45 || !d.asks && i == 0 && connections > 0 {
+					t.Errorf("%d connections in twenty minutes, want at most 45, and none if the Secret is unusable", connections)
 				}
-				if !s.said(string(d.reason)) || i > 0 && s.condition(v1alpha1.ConditionReady) != "True/Published" {
-					t.Errorf("the reason is not told, or what is published is not Ready:%s", s.describe())
+				if !s.reported(string(d.reason)) || i > 0 && s.condition(v1alpha1.ConditionReady) != "True/Published" {
+					t.Errorf("the reason is not reported, or the published login is not Ready:%s", s.describe())
 				}
-				s.mendSecret(kept)
+				s.repairSecret(kept)
 				s.until("the "+st.name, recovery, func() bool { return st.done(s) })
 				s.checkAfter(st)
 			})
@@ -92,7 +93,7 @@ func TestADamagedAdminSecretChangesNothing(t *testing.T) {
 	}
 }
 
-func (s *scene) damage(secret *corev1.Secret, d damage) {
+func (s *scene) damageSecret(secret *corev1.Secret, d damage) {
 	s.t.Helper()
 	if d.do == nil {
 		s.Delete(secret.DeepCopy())
@@ -102,7 +103,7 @@ func (s *scene) damage(secret *corev1.Secret, d damage) {
 	s.Edit(damaged, func() { d.do(damaged) })
 }
 
-func (s *scene) mendSecret(kept *corev1.Secret) {
+func (s *scene) repairSecret(kept *corev1.Secret) {
 	s.t.Helper()
 	if s.secret(kept.Name) == nil {
 		s.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: kept.Name, Labels: kept.Labels}, Data: kept.Data})
@@ -112,22 +113,22 @@ func (s *scene) mendSecret(kept *corev1.Secret) {
 	s.Edit(now, func() { now.Data, now.Labels = kept.Data, kept.Labels })
 }
 
-// deleteWithDamage: an admin Secret that is gone will not come back, and the object is let go at once; one that can be
-// mended is waited for, for a while.
+// deleteWithDamage: if the admin Secret was deleted, it does not return and the object is released immediately. If it can be
+// repaired, rekey waits for a while.
 func (s *scene) deleteWithDamage(d damage, kept *corev1.Secret) {
 	s.t.Helper()
 	if d.do == nil {
 		s.until("the end of the deletion", time.Minute, s.gone)
 		if !strings.Contains(strings.Join(s.Events(), "\n"), "Warning "+v1alpha1.ReasonCleanupIncomplete) {
-			s.t.Error("nothing says that the logins were left behind")
+			s.t.Error("no Event reports the remaining logins")
 		}
 		return
 	}
-	s.goOn(5 * time.Minute)
+	s.runFor(5 * time.Minute)
 	if s.gone() {
-		s.t.Fatal("the object was let go, although its Secret may be mended")
+		s.t.Fatal("the object was released, although its Secret can still be repaired")
 	}
-	s.mendSecret(kept)
+	s.repairSecret(kept)
 	s.until("the end of the deletion", 6*time.Minute, s.gone)
 	s.checkAfter(life[3])
 }

@@ -13,17 +13,17 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// breakage is what is wrong with every connection, as long as it lasts.
+// breakage is a permanent fault of every connection.
 type breakage struct {
 	name   string
-	script func(moment) deed
-	// words that a condition holds meanwhile, beside the address and when it is tried again.
+	script func(moment) wireFault
+	// words that a condition must contain meanwhile, besides the address and the time of the next attempt.
 	reason fault.Reason
 	words  string
 }
 
-func always(what string, d deed) func(moment) deed {
-	return func(m moment) deed {
+func always(what string, d wireFault) func(moment) wireFault {
+	return func(m moment) wireFault {
 		if m.what == what {
 			return d
 		}
@@ -31,9 +31,9 @@ func always(what string, d deed) func(moment) deed {
 	}
 }
 
-// statements of the admin, and what comes after the login of an application.
-func statements(d deed) func(moment) deed {
-	return func(m moment) deed {
+// statements selects the admin's statements and everything after the login of an application.
+func statements(d wireFault) func(moment) wireFault {
+	return func(m moment) wireFault {
 		switch m.what {
 		case "connect", "tls", "startup", "password", "cancel":
 			return pass
@@ -44,19 +44,19 @@ func statements(d deed) func(moment) deed {
 
 var breakages = []breakage{
 	{"every connection is refused", always("connect", cutBefore), fault.ServerUnreachable, "check that the server runs"},
-	{"nobody answers", always("connect", mute), fault.ServerUnreachable, "no answer in time"},
-	{"TLS is cut", always("tls", cutWithin), fault.ServerUnreachable, "check that the server runs"},
-	{"TLS never ends", always("tls", hold), fault.ServerUnreachable, "no answer in time"},
-	{"the login is cut", always("password", cutAfter), fault.ServerUnreachable, "check that the server runs"},
-	{"the login never ends", always("password", mute), fault.ServerUnreachable, "no answer in time"},
-	{"every statement is cut", statements(cutBefore), fault.ServerUnreachable, "check that the server runs"},
+	{"the server does not answer", always("connect", mute), fault.ServerUnreachable, "no answer in time"},
+	{"TLS is cut off", always("tls", cutWithin), fault.ServerUnreachable, "check that the server runs"},
+	{"TLS never finishes", always("tls", hold), fault.ServerUnreachable, "no answer in time"},
+	{"the login is cut off", always("password", cutAfter), fault.ServerUnreachable, "check that the server runs"},
+	{"the login never finishes", always("password", mute), fault.ServerUnreachable, "no answer in time"},
+	{"every statement is cut off", statements(cutBefore), fault.ServerUnreachable, "check that the server runs"},
 	{"no statement is answered", statements(mute), fault.ServerUnreachable, "no answer in time"},
 	{"no statement arrives in time", statements(hold), fault.ServerUnreachable, "no answer in time"},
 }
 
-// R2, R3, R24, I1, I2, I3, I8: a network that stays broken, from the beginning of each stage or from its middle, until it
-// is mended; rekey says what is wrong and where, and then goes on as if nothing had been.
-func TestABrokenNetworkIsToldAndOutlived(t *testing.T) {
+// R2, R3, R24, I1, I2, I3, I8: the network breaks at the start of each stage or in its middle, and stays broken until it is
+// repaired. rekey reports the cause and the place, and then continues as if nothing had happened.
+func TestABrokenNetworkIsReportedAndSurvived(t *testing.T) {
 	type attempt struct {
 		breakage
 		during int
@@ -67,94 +67,95 @@ func TestABrokenNetworkIsToldAndOutlived(t *testing.T) {
 			all = append(all, attempt{b, i})
 		}
 	}
-	for _, a := range sample(chance(t), all, 12, 24) {
+	for _, a := range sample(randomOf(t), all, 12, 24) {
 		t.Run(a.name+" during the "+life[a.during].name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, sharedServer(t, 15), impatient)
-			s.liveUntil(a.during)
+			s.playBefore(a.during)
 			st := life[a.during]
-			s.wire.set(a.script)
+			s.proxy.set(a.script)
 			st.begin(s)
-			s.goOn(3 * time.Second)
-			if !s.deleting() && !s.said(string(a.reason), s.wire.address(), a.words) {
-				t.Errorf("no condition says what is wrong and where:%s", s.describe())
+			s.runFor(3 * time.Second)
+			if !s.deleting() && !s.reported(string(a.reason), s.proxy.address(), a.words) {
+				t.Errorf("no condition reports the cause and the place:%s", s.describe())
 			}
 			if st.done(s) {
-				t.Fatalf("the %s is done although the network is broken", st.name)
+				t.Fatalf("the %s completed although the network is broken", st.name)
 			}
-			s.wire.mend()
-			s.until("the "+st.name+" after the network was mended", recovery, func() bool { return st.done(s) })
+			s.proxy.repair()
+			s.until("the "+st.name+" after the network was repaired", recovery, func() bool { return st.done(s) })
 			s.checkAfter(st)
 		})
 	}
 }
 
-// I10, R7: however long it lasts, the server is not asked much more often than its backoff says. What lasts ten times as
-// long costs a few attempts more.
-func TestABrokenServerIsAskedEverMoreSeldom(t *testing.T) {
+// I10, R7: however long the fault lasts, rekey does not contact the server much more often than its backoff allows. A fault
+// that lasts ten times as long costs only a few more attempts.
+func TestABrokenServerIsContactedLessAndLessOften(t *testing.T) {
 	for i, most := range map[int][2]int{
-		// Nothing is published: five minutes at most between two attempts. A rotation that is due has days: an hour.
+		// Before the first version is published, attempts are at most five minutes apart. A due rotation has days: one hour.
 		0: {18, 12}, 1: {18, 6}, 2: {18, 6},
 	} {
 		t.Run(life[i].name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, sharedServer(t, 15), impatient)
-			s.liveUntil(i)
-			s.wire.set(always("connect", cutBefore))
+			s.playBefore(i)
+			s.proxy.set(always("connect", cutBefore))
 			life[i].begin(s)
-			s.wire.forget()
-			s.goOn(30 * time.Minute)
-			_, first := s.wire.forget()
-			s.goOn(time.Hour)
-			_, then := s.wire.forget()
+			s.proxy.takeMoments()
+			s.runFor(30 * time.Minute)
+			_, first := s.proxy.takeMoments()
+			s.runFor(time.Hour)
+			_, then := s.proxy.takeMoments()
 			if first > most[0] || then > most[1]*2 {
 				t.Errorf("%d connections in the first half hour and %d in the hour after it, want at most %d and %d:%s", first, then, most[0], 2*most[1], s.describe())
 			}
 			if first == 0 || then == 0 {
-				t.Error("it was given up")
+				t.Error("rekey gave up")
 			}
-			s.wire.mend()
+			s.proxy.repair()
 			s.until("the "+life[i].name, recovery, func() bool { return life[i].done(s) })
 			s.checkAfter(life[i])
 		})
 	}
 }
 
-// I9, R23: a deletion does not wait for ever for a server that nobody reaches, and says what it leaves behind.
-func TestADeletionEndsInTimeUnderEveryBreakage(t *testing.T) {
-	for _, b := range sample(chance(t), breakages, 3, len(breakages)) {
+// I9, R23: a deletion does not wait forever for an unreachable server, and reports what it leaves behind.
+func TestADeletionFinishesInTimeDespiteEveryBreakage(t *testing.T) {
+	for _, b := range sample(randomOf(t), breakages, 3, len(breakages)) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, sharedServer(t, 15), impatient)
-			s.liveUntil(2)
+			s.playBefore(2)
 			s.Events()
-			s.wire.set(b.script)
+			s.proxy.set(b.script)
 			life[3].begin(s)
 			s.until("the end of the deletion", 12*time.Minute, s.gone)
 			events := strings.Join(s.Events(), "\n")
 			if !strings.Contains(events, "Warning "+v1alpha1.ReasonCleanupIncomplete) || !strings.Contains(events, s.base+"_app") {
-				t.Errorf("nothing says what was left behind; Events: %s", events)
+				t.Errorf("nothing reports what was left behind; Events: %s", events)
 			}
 			if s.secret("orders-db") != nil {
-				t.Error("the Secret is left")
+				t.Error("the Secret still exists")
 			}
-			if _, connections := s.wire.forget(); connections > 40 {
+			if _, connections := s.proxy.takeMoments(); connections > 40 {
 				t.Errorf("%d connections in ten minutes, want at most 40", connections)
 			}
 		})
 	}
 }
 
-// R27: what was lost on the way back is not done twice: each commit of a life is lost two times before one passes.
-func TestACommitIsLostTwiceInARow(t *testing.T) {
+// R27: rekey does not repeat an operation because its response was lost: each commit of a life is lost twice before one
+// succeeds.
+func TestACommitThatIsLostTwiceIsNotRepeated(t *testing.T) {
 	for _, version := range []int{15, 18} {
-		for _, d := range []deed{cutBefore, cutAfter, cutWithin} {
-			t.Run(fmt.Sprintf("%d, a commit %s twice before it passes", version, d), func(t *testing.T) {
+		for _, d := range []wireFault{cutBefore, cutAfter, cutWithin} {
+			t.Run(fmt.Sprintf("%d, a commit %s twice before it succeeds", version, d), func(t *testing.T) {
 				t.Parallel()
 				s := newScene(t, sharedServer(t, version), impatient)
 				for _, st := range life {
 					lost := 0
-					s.wire.set(func(m moment) deed {
+					s.proxy.set(func(m moment) wireFault {
 						if !m.is("commit") || lost == 2 {
 							return pass
 						}

@@ -18,7 +18,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// lives is how many credentials live at once: most of them wait for an answer that never comes.
+// lives is the number of credentials that live in parallel: most of them wait for a response that never comes.
 const lives = "8"
 
 func TestMain(m *testing.M) {
@@ -30,10 +30,10 @@ func TestMain(m *testing.M) {
 	os.Exit(world.Main(m, stopServers))
 }
 
-// full tells whether there is time for more than a sample.
+// full reports whether there is time for more than a sample.
 func full() bool { return os.Getenv("REKEY_SIZE") == "full" }
 
-// seed of everything that is chosen by chance: REKEY_SEED, or another one each time.
+// seed returns the seed of all random choices: REKEY_SEED, or a new one for each run.
 var seed = sync.OnceValue(func() uint64 {
 	if text := os.Getenv("REKEY_SEED"); text != "" {
 		given, err := strconv.ParseUint(text, 10, 64)
@@ -45,18 +45,18 @@ var seed = sync.OnceValue(func() uint64 {
 	return uint64(time.Now().UnixNano())
 })
 
-// chance gives random numbers for a test, and says on failure how to have the same ones again.
-func chance(t *testing.T) *rand.Rand {
+// randomOf returns the random source of a test. If the test fails, it logs how to repeat the same choices.
+func randomOf(t *testing.T) *rand.Rand {
 	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("what was tried was chosen by chance; REKEY_SEED=%d chooses the same again", seed())
+			t.Logf("this test made random choices; REKEY_SEED=%d repeats them", seed())
 		}
 	})
 	return rand.New(rand.NewPCG(seed(), 0))
 }
 
-// sample gives so many of the things, by chance: some in short size, more in full; all where there are no more.
+// sample returns a random sample: some items in short size, more of them in full size, or all if there are fewer.
 func sample[T any](random *rand.Rand, all []T, some, more int) []T {
 	wanted := some
 	if full() {
@@ -72,7 +72,7 @@ func sample[T any](random *rand.Rand, all []T, some, more int) []T {
 	return out
 }
 
-// servers are shared by all tests that do not harm them; each test has logins of its own.
+// servers are shared by all tests that do not damage them; each test has its own logins.
 var servers = struct {
 	sync.Mutex
 	byVersion map[int]*pgtest.Server
@@ -98,7 +98,7 @@ func sharedServer(t *testing.T, version int) *pgtest.Server {
 	return servers.byVersion[version]
 }
 
-// ownServer is for a test that harms it.
+// ownServer returns a server for a test that damages it.
 func ownServer(t *testing.T, options pgtest.Options) *pgtest.Server {
 	t.Helper()
 	server, err := pgtest.Start(context.WithoutCancel(t.Context()), options)

@@ -14,35 +14,35 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// meddling is what somebody with the rights of a superuser does to a login of ours.
-type meddling struct {
+// manualEdit is an edit of one of rekey's logins by a user with superuser rights.
+type manualEdit struct {
 	name string
 	do   string // %s is the login
-	// undo is what mends it where rekey leaves it alone; empty where rekey mends it.
+	// undo repairs the login if rekey does not touch it; it is empty if rekey repairs it.
 	undo string
 }
 
-var meddlings = []meddling{
+var manualEdits = []manualEdit{
 	{"drops it", "DROP ROLE %[1]s", ""},
 	{"renames it", "ALTER ROLE %[1]s RENAME TO %[1]s_old", ""},
-	{"changes its password", "ALTER ROLE %[1]s PASSWORD 'a-password-of-somebody'", ""},
-	{"takes its password away", "ALTER ROLE %[1]s PASSWORD NULL", ""},
+	{"changes its password", "ALTER ROLE %[1]s PASSWORD 'a-password-of-another-user'", ""},
+	{"removes its password", "ALTER ROLE %[1]s PASSWORD NULL", ""},
 	{"lets it expire", "ALTER ROLE %[1]s VALID UNTIL '2020-01-01'", ""},
-	{"closes it", "ALTER ROLE %[1]s NOLOGIN", ""},
-	{"lets nobody use it", "ALTER ROLE %[1]s CONNECTION LIMIT 0", ""},
-	{"has it act as somebody else", "ALTER ROLE %[1]s RESET role", ""},
-	{"has it act as itself in its database", "ALTER ROLE %[1]s IN DATABASE postgres SET role = 'none'", ""},
-	{"takes its membership away", "REVOKE %[2]s FROM %[1]s", ""},
-	{"writes over its mark", "COMMENT ON ROLE %[1]s IS 'the application of team blue'", ""},
-	{"gives it another's mark", "COMMENT ON ROLE %[1]s IS 'rekey 00000000-0000-4000-8000-000000000000/elsewhere/orders seq=9'", ""},
-	{"gives it a mark from the future", "COMMENT ON ROLE %[1]s IS 'rekey %[3]s/orders seq=7'", ""},
+	{"disables it", "ALTER ROLE %[1]s NOLOGIN", ""},
+	{"limits it to 0 connections", "ALTER ROLE %[1]s CONNECTION LIMIT 0", ""},
+	{"makes it act as another role", "ALTER ROLE %[1]s RESET role", ""},
+	{"makes it act as itself in its database", "ALTER ROLE %[1]s IN DATABASE postgres SET role = 'none'", ""},
+	{"revokes its membership", "REVOKE %[2]s FROM %[1]s", ""},
+	{"overwrites its marker", "COMMENT ON ROLE %[1]s IS 'the application of team blue'", ""},
+	{"gives it another credential's marker", "COMMENT ON ROLE %[1]s IS 'rekey 00000000-0000-4000-8000-000000000000/elsewhere/orders seq=9'", ""},
+	{"gives it a marker from the future", "COMMENT ON ROLE %[1]s IS 'rekey %[3]s/orders seq=7'", ""},
 }
 
-// rotationWrites is how many writes of the API server a rotation takes: proposed, staged, verified, committed, published,
+// rotationWrites is the number of API server writes in a rotation: proposed, staged, verified, committed, the user's Secret,
 // published, and the status.
 const rotationWrites = 7
 
-// exists tells whether a login is there.
+// exists reports whether a login exists.
 func (s *scene) exists(login string) bool {
 	for _, r := range s.roles() {
 		if r.Name == login {
@@ -52,7 +52,7 @@ func (s *scene) exists(login string) bool {
 	return false
 }
 
-// owners is whom our marks name, as far as the namespace.
+// owners returns the owners that our markers name, as far as the namespace.
 func (s *scene) owners() string {
 	s.t.Helper()
 	for _, r := range s.roles() {
@@ -60,33 +60,33 @@ func (s *scene) owners() string {
 			return strings.TrimSuffix(mark[1], "/orders")
 		}
 	}
-	s.t.Fatal("no login carries our mark")
+	s.t.Fatal("no login carries our marker")
 	return ""
 }
 
-// R15, R19, R20, I1, I8: somebody changes a login by hand, at every step of a rotation. Rekey mends it, or says what is
-// wrong until somebody does; it is never stuck without a word.
-func TestLoginsThatAreChangedByHandAreMendedOrTold(t *testing.T) {
+// R15, R19, R20, I1, I8: a user changes a login by hand, at every step of a rotation. rekey repairs it, or reports the problem
+// until a user repairs it; it never gets stuck silently.
+func TestLoginsChangedByHandAreRepairedOrReported(t *testing.T) {
 	type attempt struct {
-		meddling
+		manualEdit
 		slot string
 		step int
 	}
 	var all []attempt
-	for _, m := range meddlings {
+	for _, m := range manualEdits {
 		for _, slot := range []string{"a", "b"} {
 			for step := range rotationWrites {
 				all = append(all, attempt{m, slot, step + 1})
 			}
 		}
 	}
-	random := chance(t)
+	random := randomOf(t)
 	for _, version := range []int{15, 18} {
 		for _, a := range sample(random, all, 10, 16) {
-			t.Run(fmt.Sprintf("%d, somebody %s, %s, after write %d of a rotation", version, a.name, a.slot, a.step), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%d, a user %s, %s, after write %d of a rotation", version, a.name, a.slot, a.step), func(t *testing.T) {
 				t.Parallel()
 				s := newScene(t, sharedServer(t, version), impatient)
-				s.liveOn(life[0])
+				s.play(life[0])
 				login, owner := s.credential.Spec.Username+"_"+a.slot, s.owners()
 				writes, meddled := 0, false
 				s.process.Hook(func(_ context.Context, r world.Request, do func() error) error {
@@ -102,20 +102,20 @@ func TestLoginsThatAreChangedByHandAreMendedOrTold(t *testing.T) {
 					return err
 				})
 				life[1].begin(s)
-				s.goOn(3 * time.Hour)
+				s.runFor(3 * time.Hour)
 				if !meddled {
-					t.Fatal("nothing was done to the login")
+					t.Fatal("the login was not changed")
 				}
 				s.process.Hook(nil)
 				published := s.secret("orders-db")
 				well := s.quiet() && s.works(published) == nil && s.ledger().Previous == nil
-				if !well && !s.said(login) {
-					t.Errorf("what was done to %s is neither mended nor told:%s", login, s.describe())
+				if !well && !s.reported(login) {
+					t.Errorf("the change of %s is neither repaired nor reported:%s", login, s.describe())
 				}
 				if !well && a.undo != "" {
 					s.sql(fmt.Sprintf(a.undo, login, s.owner))
 				} else if !well && s.condition(v1alpha1.ConditionStalled) != "" {
-					// What the message asks for: the login is dropped by whoever changed its mark.
+					// As the message asks, the user who changed the marker drops the login.
 					if string(published.Data["username"]) != login {
 						s.sql("DROP ROLE " + login)
 					} else {
@@ -124,9 +124,9 @@ func TestLoginsThatAreChangedByHandAreMendedOrTold(t *testing.T) {
 				}
 				s.until("a healthy credential", 2*recovery, func() bool { return s.quiet() && s.ledger().Previous == nil && s.works(s.secret("orders-db")) == nil })
 				s.down = false
-				s.checkKnown(login, login+"_old") // what somebody renamed or marked is theirs now
-				// A login with the mark of another fences the whole credential, also where everything works: whoever changed the
-				// mark takes it back, or the login away.
+				s.checkKnown(login, login+"_old") // a login that a user renamed or marked is now theirs
+				// A login with another credential's marker fences the whole credential, even if everything works: the user must
+				// restore the marker or drop the login.
 				for _, r := range s.roles() {
 					mark := markForm.FindStringSubmatch(r.Comment)
 					if r.Name != login || mark == nil || mark[1] == owner+"/orders" {
@@ -138,7 +138,7 @@ func TestLoginsThatAreChangedByHandAreMendedOrTold(t *testing.T) {
 						s.sql(fmt.Sprintf("COMMENT ON ROLE %s IS 'rekey %s/orders seq=%d'", login, owner, s.ledger().Current.Seq))
 					}
 				}
-				// The next rotation is none the worse for it.
+				// The next rotation is not affected.
 				before := s.credential.Status.Revision
 				s.Step(interval + time.Hour)
 				s.until("the next rotation", 2*recovery, func() bool { return s.credential.Status.Revision > before && s.quiet() })
@@ -147,7 +147,7 @@ func TestLoginsThatAreChangedByHandAreMendedOrTold(t *testing.T) {
 				for _, r := range s.roles() {
 					mark := markForm.FindStringSubmatch(r.Comment)
 					if r.Name != login+"_old" && mark != nil && mark[1] == owner+"/orders" {
-						t.Errorf("login %+v, which carries our mark, is left", r)
+						t.Errorf("login %+v, which carries our marker, still exists", r)
 					}
 				}
 			})

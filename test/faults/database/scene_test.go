@@ -32,20 +32,20 @@ const (
 	adminPassword = "admin-password-of-the-test"
 	interval      = 24 * time.Hour
 	overlap       = time.Hour
-	// recovery is how long it may take until all is well after a fault has ended: the longest wait between two attempts,
-	// and some passes.
+	// recovery bounds the time until all is well after a fault has ended: the longest wait between two attempts, and a few
+	// reconciles.
 	recovery = 65 * time.Minute
 )
 
-// impatient gives up soon, so that what hangs does not take a test's time. A connection over TLS takes milliseconds.
+// impatient has short timeouts, so that hanging calls do not delay a test. A connection over TLS takes milliseconds.
 var impatient = postgres.Options{ConnectTimeout: time.Second, CallTimeout: 2 * time.Second}
 
-// scene is one credential, one process of rekey, and a wire between it and a server.
+// scene is one credential, one rekey process, and a proxy between it and a server.
 type scene struct {
 	*world.World
 	t          *testing.T
-	server     *pgtest.Server // the one that is asked whether a login works
-	wire       *wire
+	server     *pgtest.Server // the server that is asked whether a login works
+	proxy      *proxy
 	process    *world.Process
 	base       string
 	admin      string
@@ -54,18 +54,18 @@ type scene struct {
 	credential *v1alpha1.DatabaseCredential
 	// passwords that were published, each once, in order.
 	passwords []string
-	// down is true while nobody can log in.
+	// down is true while all logins fail.
 	down bool
-	// after is called after each pass, where it is set.
+	// after, if set, is called after each reconcile.
 	after func()
 }
 
 func duration(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
 
-// newScene makes all but the server object and the credential.
+// newScene creates everything except the server object and the credential.
 func newScene(t *testing.T, server *pgtest.Server, options postgres.Options) *scene {
 	t.Helper()
-	s := &scene{World: world.New(t, postgres.New(options)), t: t, server: server, wire: newWire(t, server)}
+	s := &scene{World: world.New(t, postgres.New(options)), t: t, server: server, proxy: newProxy(t, server)}
 	s.restart()
 	s.base = strings.ReplaceAll(s.Namespace, "-", "_")
 	s.admin, s.owner = s.base+"_admin", s.base+"_owner"
@@ -79,11 +79,11 @@ func newScene(t *testing.T, server *pgtest.Server, options postgres.Options) *sc
 			WarnBefore: duration(24 * time.Hour), AlarmBefore: duration(4 * time.Hour),
 		}},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "orders-admin", Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
-			StringData: map[string]string{"username": s.admin, "password": adminPassword, "host": s.wire.address()}},
+			StringData: map[string]string{"username": s.admin, "password": adminPassword, "host": s.proxy.address()}},
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "orders-ca"}, Data: map[string]string{"ca.crt": string(server.Authority.PEM)}},
 	)
 	s.database = &v1alpha1.DatabaseServer{ObjectMeta: metav1.ObjectMeta{Name: "orders"}, Spec: v1alpha1.DatabaseServerSpec{
-		Engine: v1alpha1.EnginePostgreSQL, Address: s.wire.address(), AdminSecretRef: v1alpha1.LocalReference{Name: "orders-admin"},
+		Engine: v1alpha1.EnginePostgreSQL, Address: s.proxy.address(), AdminSecretRef: v1alpha1.LocalReference{Name: "orders-admin"},
 		TLS:              v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: &v1alpha1.CAReference{Name: "orders-ca"}},
 		AllowedUsernames: []v1alpha1.RolePattern{v1alpha1.RolePattern(s.base + "_*")}, AllowedOwners: []v1alpha1.RolePattern{v1alpha1.RolePattern(s.owner)},
 	}}
@@ -95,10 +95,10 @@ func newScene(t *testing.T, server *pgtest.Server, options postgres.Options) *sc
 	return s
 }
 
-// restart throws away all that the process knows.
+// restart discards all state of the process.
 func (s *scene) restart() { s.process = s.Start("rekey", world.Options{}) }
 
-// sql runs statements as the superuser, past the wire.
+// sql runs statements as the superuser, without the proxy.
 func (s *scene) sql(statements ...string) {
 	s.t.Helper()
 	if err := s.server.Exec(s.Ctx, "postgres", statements...); err != nil {
@@ -106,12 +106,12 @@ func (s *scene) sql(statements ...string) {
 	}
 }
 
-// pass makes one pass over the credential, and looks at what it left.
-func (s *scene) pass() ctrl.Result {
+// reconcile reconciles the credential once, and checks the result.
+func (s *scene) reconcile() ctrl.Result {
 	s.t.Helper()
 	result, err := s.process.Pass(s.credential)
 	if err != nil {
-		s.t.Fatalf("a pass failed: %v", err)
+		s.t.Fatalf("a reconcile failed: %v", err)
 	}
 	if !s.gone() {
 		s.Get(s.credential)
@@ -121,7 +121,7 @@ func (s *scene) pass() ctrl.Result {
 	return result
 }
 
-// gone tells whether the credential is.
+// gone reports whether the credential is gone.
 func (s *scene) gone() bool {
 	s.t.Helper()
 	err := s.Client.Get(s.Ctx, client.ObjectKeyFromObject(s.credential), &v1alpha1.DatabaseCredential{})
@@ -131,30 +131,30 @@ func (s *scene) gone() bool {
 	return err != nil
 }
 
-// until makes passes as they are asked for until holds, for so long by the clock of the world.
+// until reconciles as requested until holds returns true, at most for that long by the world's clock.
 func (s *scene) until(what string, within time.Duration, holds func() bool) {
 	s.t.Helper()
-	begun := s.Clock.Now()
+	started := s.Clock.Now()
 	for {
-		result := s.pass()
+		result := s.reconcile()
 		if s.after != nil {
 			s.after()
 		}
 		if holds() {
 			return
 		}
-		if took := s.Clock.Now().Sub(begun); took > within {
-			s.t.Fatalf("%s did not come about within %s:%s", what, within, s.describe())
+		if took := s.Clock.Now().Sub(started); took > within {
+			s.t.Fatalf("%s did not happen within %s:%s", what, within, s.describe())
 		}
 		s.Step(max(result.RequeueAfter, 100*time.Millisecond))
 	}
 }
 
-// goOn makes passes as they are asked for, for so long by the clock of the world.
-func (s *scene) goOn(long time.Duration) {
+// runFor reconciles as requested, for that long by the world's clock.
+func (s *scene) runFor(long time.Duration) {
 	s.t.Helper()
 	for end := s.Clock.Now().Add(long); s.Clock.Now().Before(end); {
-		s.Step(max(s.pass().RequeueAfter, 100*time.Millisecond))
+		s.Step(max(s.reconcile().RequeueAfter, 100*time.Millisecond))
 	}
 }
 
@@ -172,7 +172,7 @@ func (s *scene) describe() string {
 			out = append(out, fmt.Sprintf("  %s: %d in slot %s, %s", name, r.Seq, r.Slot, r.Stage))
 		}
 	}
-	seen, connections := s.wire.forget()
+	seen, connections := s.proxy.takeMoments()
 	out = append(out, fmt.Sprintf("  the last of %d moments on %d connections:", len(seen), connections))
 	for _, m := range seen[max(0, len(seen)-25):] {
 		out = append(out, "    "+m.String())
@@ -180,7 +180,7 @@ func (s *scene) describe() string {
 	return strings.Join(out, "\n")
 }
 
-// secret gives a Secret of the namespace, nil where it is not there.
+// secret returns a Secret of the namespace, or nil if it does not exist.
 func (s *scene) secret(name string) *corev1.Secret {
 	s.t.Helper()
 	out := &corev1.Secret{}
@@ -207,7 +207,7 @@ func (s *scene) ledger() secretstore.Ledger {
 	return ledger
 }
 
-// login tries a login at the server itself, as an application does.
+// login logs in directly at the server, like an application.
 func (s *scene) login(username, password string) error {
 	s.t.Helper()
 	config, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%d user=%s dbname=postgres sslmode=require application_name=app connect_timeout=10", s.server.Host, s.server.Port, username))
@@ -222,10 +222,10 @@ func (s *scene) login(username, password string) error {
 	defer func() { _ = conn.Close(context.WithoutCancel(s.Ctx)) }()
 	var acts string
 	if err := conn.QueryRow(s.Ctx, "SELECT current_user::text").Scan(&acts); err != nil {
-		return fmt.Errorf("asking who %s is: %w", username, err)
+		return fmt.Errorf("querying the user of %s: %w", username, err)
 	}
 	if acts != s.owner {
-		return fmt.Errorf("%s acts as %s, and not as the owner", username, acts)
+		return fmt.Errorf("%s acts as %s instead of as the owner", username, acts)
 	}
 	return nil
 }
@@ -235,7 +235,7 @@ func (s *scene) works(secret *corev1.Secret) error {
 	return s.login(string(secret.Data["username"]), string(secret.Data["password"]))
 }
 
-// checkPublished: what is published works, whatever else is wrong (I1).
+// checkPublished: the published login works, whatever else is wrong (I1).
 func (s *scene) checkPublished() {
 	s.t.Helper()
 	secret := s.secret("orders-db")
@@ -249,18 +249,18 @@ func (s *scene) checkPublished() {
 		return
 	}
 	if err := s.works(secret); err != nil && !s.deleting() {
-		s.t.Fatalf("what is published does not work: %v%s", err, s.describe())
+		s.t.Fatalf("the published login does not work: %v%s", err, s.describe())
 	}
 }
 
 func (s *scene) deleting() bool { return !s.credential.DeletionTimestamp.IsZero() || s.gone() }
 
-// checkStatus holds after every pass, whatever is wrong.
+// checkStatus must hold after every reconcile, whatever is wrong.
 func (s *scene) checkStatus() {
 	s.t.Helper()
 	conditions := s.credential.Status.Conditions
 	if meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionStalled) && meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionReconciling) {
-		s.t.Errorf("Stalled and Reconciling at once:%s", s.describe())
+		s.t.Errorf("both Stalled and Reconciling:%s", s.describe())
 	}
 	for _, c := range conditions {
 		if c.Message == "" || strings.ContainsAny(c.Message, "\n\r") || strings.Contains(c.Message, "%!") {
@@ -281,8 +281,8 @@ func (s *scene) condition(kind string) string {
 	return ""
 }
 
-// said tells whether some condition holds all of the words.
-func (s *scene) said(words ...string) bool {
+// reported reports whether some condition contains all of the words.
+func (s *scene) reported(words ...string) bool {
 	return slices.ContainsFunc(s.credential.Status.Conditions, func(c metav1.Condition) bool {
 		for _, word := range words {
 			if !strings.Contains(c.Reason+" "+c.Message, word) {
@@ -303,7 +303,7 @@ func (s *scene) roles() []role {
 	s.t.Helper()
 	conn, err := s.server.Connect(s.Ctx, "postgres")
 	if err != nil {
-		return nil // it is down; whoever needs them finds out
+		return nil // it is down; a caller that needs the roles fails
 	}
 	defer func() { _ = conn.Close(s.Ctx) }()
 	rows, err := conn.Query(s.Ctx, `SELECT rolname::text, coalesce(shobj_description(oid, 'pg_authid'), ''), rolcanlogin FROM pg_roles
@@ -320,7 +320,7 @@ WHERE starts_with(rolname::text, '`+s.base+`_app') ORDER BY 1`)
 
 var markForm = regexp.MustCompile(`^rekey (\S+) seq=(\d+)( retired)?$`)
 
-// checkKnown: every login that is open, but for some, is known to the ledger, by its version (I2).
+// checkKnown: the ledger records every open login by its version, except the given ones (I2).
 func (s *scene) checkKnown(but ...string) {
 	s.t.Helper()
 	l := s.ledger()
@@ -334,12 +334,12 @@ func (s *scene) checkKnown(but ...string) {
 			known = known || record != nil && mark != nil && s.credential.Spec.Username+"_"+record.Slot == r.Name && strconv.FormatInt(record.Seq, 10) == mark[2]
 		}
 		if !known {
-			s.t.Errorf("login %s is open, and nothing that is written down knows it:%s", r.Name, s.describe())
+			s.t.Errorf("login %s is open, and no record lists it:%s", r.Name, s.describe())
 		}
 	}
 }
 
-// The life of a credential, in stages.
+// These are the stages of a credential's life.
 type stage struct {
 	name  string
 	begin func(*scene)
@@ -359,34 +359,34 @@ var life = []stage{
 		return s.ledger().Previous == nil && s.credential.Status.Previous == nil && s.quiet()
 	}, 2},
 	{"deletion", func(s *scene) {
-		// When it was deleted is the API server's word, and the time that a deletion may take counts from there.
+		// The API server sets the deletion time, and the time limit of a deletion counts from there.
 		s.Clock.SetTime(time.Now().UTC())
 		s.Delete(s.credential)
 		s.Get(s.credential)
 	}, (*scene).gone, 0},
 }
 
-// quiet tells whether nothing is wrong and nothing is under way.
+// quiet reports whether nothing is wrong and nothing is in progress.
 func (s *scene) quiet() bool {
 	return s.ledger().Pending == nil && s.condition(v1alpha1.ConditionReady) == "True/Published" && s.condition(v1alpha1.ConditionVerified) == "True/LoggedIn" &&
 		s.condition(v1alpha1.ConditionStalled) == "" && s.condition(v1alpha1.ConditionReconciling) == "" && s.credential.Status.ObservedGeneration == s.credential.Generation &&
 		s.credential.Status.NextAttemptTime == nil && slices.Contains([]string{"", "True/Overlapping"}, s.condition(v1alpha1.ConditionRotating))
 }
 
-// checkAfter holds at the end of a stage: exactly the versions that were due were made, and nothing is left over.
+// checkAfter must hold at the end of a stage: exactly the due versions were created, and nothing is left over.
 func (s *scene) checkAfter(st stage) {
 	s.t.Helper()
 	if st.revision == 0 {
 		if left := s.roles(); len(left) > 0 {
-			s.t.Errorf("logins are left after the deletion: %+v", left)
+			s.t.Errorf("logins still exist after the deletion: %+v", left)
 		}
 		if s.secret("orders-db") != nil || s.secret(secretstore.LedgerName("DatabaseCredential", s.credential.Name)) != nil {
-			s.t.Error("a Secret is left after the deletion")
+			s.t.Error("a Secret still exists after the deletion")
 		}
 		return
 	}
 	if got := s.credential.Status.Revision; got != st.revision || int64(len(s.passwords)) != st.revision || s.ledger().LastSeq != st.revision {
-		s.t.Errorf("after the %s: revision %d, %d passwords published, %d versions made; want %d of each:%s", st.name, got, len(s.passwords), s.ledger().LastSeq, st.revision, s.describe())
+		s.t.Errorf("after the %s: revision %d, %d passwords published, %d versions created; want %d of each:%s", st.name, got, len(s.passwords), s.ledger().LastSeq, st.revision, s.describe())
 	}
 	s.checkKnown()
 	if secret := s.secret("orders-db"); secret == nil {

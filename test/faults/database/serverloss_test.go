@@ -15,11 +15,11 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// safe keeps every commit that was acknowledged, also over a crash.
+// safe keeps every acknowledged commit, even across a crash.
 var safe = map[string]string{"synchronous_commit": "on"}
 
-// come starts the server again.
-func (s *scene) come() {
+// startServer starts the server again.
+func (s *scene) startServer() {
 	s.t.Helper()
 	if err := s.server.Restart(s.Ctx); err != nil {
 		s.t.Fatal(err)
@@ -28,44 +28,44 @@ func (s *scene) come() {
 }
 
 // R2, R27, I1, I2, I3, I8: the server stops, or crashes and recovers, at every moment of a rotation: before it sees a request,
-// and after it has done it but before anybody hears of it.
-func TestTheServerStopsOrCrashesAtEveryMomentOfARotation(t *testing.T) {
+// and after it has executed it but before the response.
+func TestARotationSurvivesAServerStopOrCrashAtEveryMoment(t *testing.T) {
 	moments := momentsOf(t, 15)[1]
 	server := ownServer(t, pgtest.Options{Settings: safe})
 	ends := map[string]func(){"stops": server.Halt, "crashes": server.Crash}
 	type attempt struct {
-		n    int
-		how  string
-		deed deed
+		n         int
+		how       string
+		wireFault wireFault
 	}
 	var all []attempt
 	for n := range moments {
 		for _, how := range []string{"stops", "crashes"} {
-			for _, d := range []deed{pass, cutAfter} {
+			for _, d := range []wireFault{pass, cutAfter} {
 				all = append(all, attempt{n + 1, how, d})
 			}
 		}
 	}
-	for _, a := range sample(chance(t), all, 8, 16) {
-		when := map[deed]string{pass: "before", cutAfter: "after"}[a.deed]
+	for _, a := range sample(randomOf(t), all, 8, 16) {
+		when := map[wireFault]string{pass: "before", cutAfter: "after"}[a.wireFault]
 		t.Run(fmt.Sprintf("it %s %s moment %d", a.how, when, a.n), func(t *testing.T) {
 			s := newScene(t, server, impatient)
-			s.liveOn(life[0])
+			s.play(life[0])
 			end := func() { s.down = true; ends[a.how]() }
 			done := false
-			s.wire.set(func(m moment) deed {
+			s.proxy.set(func(m moment) wireFault {
 				if m.n != a.n || done {
 					return pass
 				}
 				done = true
-				if a.deed == pass {
+				if a.wireFault == pass {
 					end()
 				}
-				return a.deed
+				return a.wireFault
 			})
-			s.wire.forget()
+			s.proxy.takeMoments()
 			s.after = func() {
-				if done && a.deed == cutAfter {
+				if done && a.wireFault == cutAfter {
 					end()
 					_, err := s.process.Pass(s.credential) // while it is down
 					if err != nil {
@@ -74,24 +74,25 @@ func TestTheServerStopsOrCrashesAtEveryMomentOfARotation(t *testing.T) {
 				}
 				if done {
 					s.after = nil
-					s.come()
+					s.startServer()
 				}
 			}
 			life[1].begin(s)
-			s.passDown(func() bool { return done })
+			s.reconcileDown(func() bool { return done })
 			s.until("the rotation", recovery, func() bool { return life[1].done(s) })
 			if !done {
-				t.Fatal("the server was not harmed")
+				t.Fatal("the server was not stopped")
 			}
 			s.checkAfter(life[1])
-			s.liveOn(life[2])
-			s.liveOn(life[3])
+			s.play(life[2])
+			s.play(life[3])
 		})
 	}
 }
 
-// passDown makes the first pass, in which the server goes away: until it is back nobody can look at what is published.
-func (s *scene) passDown(harmed func() bool) {
+// reconcileDown runs the first reconcile, during which the server goes away: until it is back, the published login cannot be
+// checked.
+func (s *scene) reconcileDown(harmed func() bool) {
 	s.t.Helper()
 	s.down = true
 	if _, err := s.process.Pass(s.credential); err != nil {
@@ -104,10 +105,10 @@ func (s *scene) passDown(harmed func() bool) {
 	s.down = false
 }
 
-// losses are the ways in which a server forgets what it had acknowledged.
+// losses are the ways in which a server loses acknowledged changes.
 type loss struct {
 	name string
-	// before is called while all is as it was; what it gives makes the server forget all since then.
+	// before is called while everything is intact; the function that it returns makes the server lose everything since then.
 	before func(*scene) (forget func())
 }
 
@@ -119,19 +120,19 @@ var losses = []loss{
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		s.come()
+		s.startServer()
 		return func() {
 			s.server.Halt()
 			if err := s.server.Restore(kept); err != nil {
 				s.t.Fatal(err)
 			}
-			s.come()
+			s.startServer()
 		}
 	}},
-	{"replaced by a standby that was behind", func(s *scene) func() {
+	{"replaced by a standby that lagged behind", func(s *scene) func() {
 		s.t.Helper()
 		standby := s.standby()
-		// It hears no more of its primary.
+		// It no longer receives from its primary.
 		if err := standby.Exec(s.Ctx, "postgres", "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()"); err != nil {
 			s.t.Fatal(err)
 		}
@@ -146,9 +147,9 @@ func (s *scene) eventually(what string, holds func() bool) {
 	s.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for begun := time.Now(); !holds(); <-tick.C {
-		if time.Since(begun) > 30*time.Second {
-			s.t.Fatalf("waiting for %s: it does not come about", what)
+	for started := time.Now(); !holds(); <-tick.C {
+		if time.Since(started) > 30*time.Second {
+			s.t.Fatalf("waiting for %s: it does not happen", what)
 		}
 	}
 }
@@ -163,7 +164,7 @@ func (s *scene) standby() *pgtest.Server {
 	return standby
 }
 
-// promote ends the primary, and has the standby take its place at the same address.
+// promote stops the primary, and lets the standby take its place at the same address.
 func (s *scene) promote(standby *pgtest.Server) {
 	s.t.Helper()
 	s.server.Crash()
@@ -171,17 +172,17 @@ func (s *scene) promote(standby *pgtest.Server) {
 		s.t.Fatal(err)
 	}
 	s.server = standby
-	s.wire.lead(standby)
-	s.wire.hangUpAll()
+	s.proxy.routeTo(standby)
+	s.proxy.hangUpAll()
 }
 
-// R19, R18, I1, I2, I8: the server comes back as it was before the last rotation, or in the middle of it, at every step of a
-// rotation. The published login is made to work again, and nothing else is touched.
-func TestAServerThatForgotTheRotationGetsThePublishedLoginBack(t *testing.T) {
+// R19, R18, I1, I2, I8: the server returns in its state before the last rotation, or in the middle of it, at every step of a
+// rotation. The published login works again, and nothing else is changed.
+func TestAServerThatLostTheRotationGetsThePublishedLoginBack(t *testing.T) {
 	type attempt struct {
 		loss
 		version int
-		step    int // after this write of the rotation; 0: when it is long over
+		step    int // after this write of the rotation; 0: long after it
 	}
 	var all []attempt
 	for _, l := range losses {
@@ -191,11 +192,11 @@ func TestAServerThatForgotTheRotationGetsThePublishedLoginBack(t *testing.T) {
 			}
 		}
 	}
-	for _, a := range sample(chance(t), all, 6, 16) {
+	for _, a := range sample(randomOf(t), all, 6, 16) {
 		t.Run(fmt.Sprintf("%d, %s after write %d", a.version, a.name, a.step), func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, ownServer(t, pgtest.Options{Version: a.version, Settings: safe}), impatient)
-			s.liveOn(life[0])
+			s.play(life[0])
 			forget := a.before(s)
 			s.afterWrite(a.step, func() { s.down = true; forget(); s.down = true })
 			life[1].begin(s)
@@ -204,24 +205,24 @@ func TestAServerThatForgotTheRotationGetsThePublishedLoginBack(t *testing.T) {
 				s.down = true
 				forget()
 			}
-			s.down = true // until rekey has noticed
+			s.down = true // until rekey has detected it
 			s.until("the published login to work again", 2*recovery, func() bool {
 				return s.quiet() && s.works(s.secret("orders-db")) == nil && s.ledger().Previous == nil
 			})
 			s.down = false
 			s.checkKnown()
 			if made := s.ledger().LastSeq; made > 3 {
-				t.Errorf("%d versions were made, want 2, or 3 where the candidate was lost:%s", made, s.describe())
+				t.Errorf("%d versions were created, want 2, or 3 if the candidate was lost:%s", made, s.describe())
 			}
 			before := s.credential.Status.Revision
 			s.Step(interval + time.Hour)
 			s.until("the next rotation", recovery, func() bool { return s.credential.Status.Revision == before+1 && s.quiet() })
-			s.liveOn(life[3])
+			s.play(life[3])
 		})
 	}
 }
 
-// afterWrite does something once, after a write of the process; never where step is 0.
+// afterWrite runs a function once, after a write of the process, or never if step is 0.
 func (s *scene) afterWrite(step int, what func()) {
 	writes := 0
 	s.process.Hook(func(_ context.Context, r world.Request, do func() error) error {
@@ -235,20 +236,20 @@ func (s *scene) afterWrite(step int, what func()) {
 	})
 }
 
-// R19: a copy from two rotations ago knows another password for the login that is published now, under an older mark.
-func TestACopyFromTwoRotationsAgoIsNoticed(t *testing.T) {
+// R19: a copy from two rotations ago has another password for the published login, under an older marker.
+func TestACopyFromTwoRotationsAgoIsDetected(t *testing.T) {
 	s := newScene(t, ownServer(t, pgtest.Options{Settings: safe}), impatient)
-	s.liveOn(life[0])
+	s.play(life[0])
 	forget := losses[0].before(s)
-	s.liveOn(life[1])
-	s.liveOn(life[2])
+	s.play(life[1])
+	s.play(life[2])
 	s.Step(interval)
 	s.until("the second rotation", recovery, func() bool { return s.credential.Status.Revision == 3 && s.quiet() })
 	published := s.secret("orders-db")
 	forget()
 	s.down = true
 	if s.works(published) == nil {
-		t.Fatal("the copy knows the published password")
+		t.Fatal("the copy accepts the published password")
 	}
 	told := false
 	s.until("the published login to work again", 2*recovery, func() bool {
@@ -256,18 +257,18 @@ func TestACopyFromTwoRotationsAgoIsNoticed(t *testing.T) {
 		return told && s.quiet() && s.works(published) == nil
 	})
 	if now := s.secret("orders-db"); string(now.Data["password"]) != string(published.Data["password"]) {
-		t.Error("the password was changed: what was published is what comes back")
+		t.Error("the password changed, but the published one must be restored")
 	}
 	s.down = false
 	s.until("the end of the overlap", 2*recovery, func() bool { return s.quiet() && s.ledger().Previous == nil })
 	s.checkKnown()
 }
 
-// R19: a copy from before the credential knows neither login.
+// R19: a copy from before the credential has neither login.
 func TestACopyFromBeforeTheCredentialGetsItsLoginBack(t *testing.T) {
 	s := newScene(t, ownServer(t, pgtest.Options{Version: 18, Settings: safe}), impatient)
 	forget := losses[0].before(s)
-	s.liveOn(life[0])
+	s.play(life[0])
 	published := s.secret("orders-db")
 	forget()
 	s.down = true
@@ -277,30 +278,31 @@ func TestACopyFromBeforeTheCredentialGetsItsLoginBack(t *testing.T) {
 	s.checkAfter(life[0])
 }
 
-// R18: a standby is not written to: the reason is told, and no transaction is begun. Promoted, it is a primary like any other.
-func TestAStandbyIsLeftAloneUntilItIsPromoted(t *testing.T) {
+// R18: rekey does not write to a standby: it reports the reason, and begins no transaction. Once promoted, the standby is a
+// primary like any other.
+func TestAStandbyIsNotWrittenUntilItIsPromoted(t *testing.T) {
 	for i := range life {
 		t.Run("before the "+life[i].name, func(t *testing.T) {
 			s := newScene(t, ownServer(t, pgtest.Options{Version: []int{15, 18}[i%2], Settings: safe}), impatient)
-			s.liveUntil(i)
+			s.playBefore(i)
 			standby := s.standby()
 			s.eventually("the standby to catch up", func() bool {
 				return standby.Exec(s.Ctx, "postgres", "DO $$ BEGIN ASSERT EXISTS (SELECT FROM pg_roles WHERE rolname = '"+s.owner+"'); END $$") == nil
 			})
-			s.wire.lead(standby)
+			s.proxy.routeTo(standby)
 			before := s.passwordsAtServer()
-			s.wire.forget()
+			s.proxy.takeMoments()
 			life[i].begin(s)
-			s.goOn(5 * time.Minute)
-			if !s.deleting() && !s.said(string(fault.ServerReadOnly), "primary") {
-				t.Errorf("nothing says that the server is a standby:%s", s.describe())
+			s.runFor(5 * time.Minute)
+			if !s.deleting() && !s.reported(string(fault.ServerReadOnly), "primary") {
+				t.Errorf("nothing reports that the server is a standby:%s", s.describe())
 			}
 			if i == 0 {
 				if _, err := s.process.Pass(s.database); err != nil {
 					t.Fatal(err)
 				}
 				s.Get(s.database)
-				seen, _ := s.wire.forget()
+				seen, _ := s.proxy.takeMoments()
 				for _, m := range seen {
 					if m.is("begin") {
 						t.Errorf("a transaction was begun on a standby: %v", m)
@@ -308,7 +310,7 @@ func TestAStandbyIsLeftAloneUntilItIsPromoted(t *testing.T) {
 				}
 			}
 			if now := s.passwordsAtServer(); now != before {
-				t.Error("the logins were changed")
+				t.Error("the logins changed")
 			}
 			s.promote(standby)
 			s.until("the "+life[i].name+" after the promotion", recovery, func() bool { return life[i].done(s) })

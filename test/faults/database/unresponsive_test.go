@@ -27,7 +27,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// lock takes locks as the superuser, until the function that it gives is called.
+// lock takes locks as the superuser, and returns a function that releases them.
 func (s *scene) lock(statements string) (release func()) {
 	s.t.Helper()
 	conn, err := s.server.Connect(s.Ctx, "postgres")
@@ -45,22 +45,22 @@ func (s *scene) lock(statements string) (release func()) {
 	}
 }
 
-// S9, I8, I10: somebody holds the login in a transaction that does not end. The server gives up on our statement by itself,
-// the reason and where to look are told, and nothing of ours stays in the way of others.
-func TestALockThatSomebodyHoldsIsToldAndOutlived(t *testing.T) {
+// S9, I8, I10: a user locks the login in a transaction that does not end. The server cancels rekey's statement on its own,
+// rekey reports the reason and where to look, and leaves nothing open that blocks others.
+func TestALockHeldByAnotherUserIsReportedAndSurvived(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, sharedServer(t, 18), postgres.Options{})
-	s.liveUntil(3)
+	s.playBefore(3)
 	login := s.credential.Spec.Username + "_a"
 	release := s.lock("ALTER ROLE " + login + " CONNECTION LIMIT 50")
 	s.Step(interval)
-	begun := time.Now()
-	s.pass()
-	if took := time.Since(begun); took > 20*time.Second {
-		t.Errorf("a pass took %s: the server's own timeouts do not apply", took)
+	started := time.Now()
+	s.reconcile()
+	if took := time.Since(started); took > 20*time.Second {
+		t.Errorf("a reconcile took %s: the server's own timeouts do not apply", took)
 	}
-	if !s.said(string(fault.LockTimeout), login, s.wire.address(), "pg_locks") {
-		t.Errorf("no condition says who is waited for:%s", s.describe())
+	if !s.reported(string(fault.LockTimeout), login, s.proxy.address(), "pg_locks") {
+		t.Errorf("no condition names who holds the lock:%s", s.describe())
 	}
 	s.sql("DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_stat_activity WHERE usename = '" + s.admin + "' AND state <> 'idle'); END $$")
 	release()
@@ -68,20 +68,20 @@ func TestALockThatSomebodyHoldsIsToldAndOutlived(t *testing.T) {
 	s.checkKnown()
 }
 
-// S9, I1, I8: the catalog of roles is locked, so that nobody at all can log in.
-func TestALockedCatalogIsToldAndOutlived(t *testing.T) {
+// S9, I1, I8: the catalog of roles is locked, so that all logins fail.
+func TestALockedCatalogIsReportedAndSurvived(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, ownServer(t, pgtest.Options{}), impatient)
-	s.liveOn(life[0])
+	s.play(life[0])
 	release := s.lock("LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE")
 	s.down = true
 	life[1].begin(s)
 	for range 3 {
-		s.Step(s.pass().RequeueAfter)
+		s.Step(s.reconcile().RequeueAfter)
 	}
-	if !s.said(string(fault.ServerUnreachable), s.wire.address(), "no answer in time") {
+	if !s.reported(string(fault.ServerUnreachable), s.proxy.address(), "no answer in time") {
 		release()
-		t.Errorf("no condition says what is wrong:%s", s.describe())
+		t.Errorf("no condition reports the cause:%s", s.describe())
 	}
 	release()
 	s.down = false
@@ -89,16 +89,16 @@ func TestALockedCatalogIsToldAndOutlived(t *testing.T) {
 	s.checkAfter(life[1])
 }
 
-// crowd is how many credentials wait for the frozen server, and watchers how many of them can be looked after at once.
+// crowd is the number of credentials that wait for the frozen server, and workers how many of them rekey reconciles at once.
 const (
 	crowd    = 30
-	watchers = 2
+	workers  = 2
 	patience = 3 * time.Second
 )
 
-// R24, S9: a server that was stopped in the middle does not keep the credentials of another one waiting, however many of its
-// own wait for it; when it goes on, so do they.
-func TestAFrozenServerDoesNotStopTheOthers(t *testing.T) {
+// R24, S9: a server that is suspended does not delay the credentials of another server, however many of its own wait for it;
+// when it resumes, so do they.
+func TestAFrozenServerDoesNotBlockTheOthers(t *testing.T) {
 	frozen := newScene(t, ownServer(t, pgtest.Options{}), impatient)
 	healthy := newScene(t, sharedServer(t, 15), impatient)
 	frozen.server.Freeze()
@@ -112,29 +112,29 @@ func TestAFrozenServerDoesNotStopTheOthers(t *testing.T) {
 		waiting = append(waiting, one)
 	}
 	startManager(t, frozen.Namespace, healthy.Namespace)
-	frozen.eventually("somebody to wait for the frozen server", func() bool {
-		frozen.wire.mu.Lock()
-		defer frozen.wire.mu.Unlock()
-		return frozen.wire.accepted > 0
+	frozen.eventually("a credential to wait for the frozen server", func() bool {
+		frozen.proxy.mu.Lock()
+		defer frozen.proxy.mu.Unlock()
+		return frozen.proxy.accepted > 0
 	})
 	healthy.Create(healthy.database, healthy.credential)
-	begun := time.Now()
+	started := time.Now()
 	ready := func(of *scene, credential *v1alpha1.DatabaseCredential) bool {
 		of.Get(credential)
 		of.credential = credential
 		return of.condition(v1alpha1.ConditionReady) == "True/Published"
 	}
 	frozen.eventually("the credential of the other server", func() bool { return ready(healthy, healthy.credential) })
-	if took, alone := time.Since(begun), crowd*patience/watchers; took > alone/2 {
-		t.Errorf("the credential of the other server took %s, where one round of those that wait takes %s", took, alone)
+	if took, alone := time.Since(started), crowd*patience/workers; took > alone/2 {
+		t.Errorf("the credential of the other server took %s, but one round of the waiting ones takes %s", took, alone)
 	}
 	frozen.server.Thaw()
 	for _, one := range waiting {
-		frozen.eventually(one.Name+" after the server went on", func() bool { return ready(frozen, one) })
+		frozen.eventually(one.Name+" after the server resumed", func() bool { return ready(frozen, one) })
 	}
 }
 
-// startManager runs rekey as main.go does, in these namespaces.
+// startManager runs rekey in these namespaces, in the same way as main.go.
 func startManager(t *testing.T, namespaces ...string) {
 	t.Helper()
 	scheme, err := world.Scheme()
@@ -153,7 +153,7 @@ func startManager(t *testing.T, namespaces ...string) {
 		t.Fatal(err)
 	}
 	_, err = controllers.Setup(t.Context(), mgr, controllers.Options{
-		Namespaces: namespaces, OperatorNamespace: namespaces[0], Workers: watchers, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
+		Namespaces: namespaces, OperatorNamespace: namespaces[0], Workers: workers, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
 		Engines:  map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{ConnectTimeout: patience})},
 		KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(), Version: "test",
 	})

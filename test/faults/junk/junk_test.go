@@ -26,14 +26,14 @@ import (
 )
 
 const (
-	// limit of the memory in the shipped Deployment, and how much more than before may stay.
-	limit, more = 512 << 10, 64 << 10 // KiB
-	mebibyte    = 1 << 20
-	// together as many are made at once.
+	// memoryLimit is the memory limit in the shipped Deployment; slack is how much more than before can remain in use.
+	memoryLimit, slack = 512 << 10, 64 << 10 // KiB
+	mebibyte           = 1 << 20
+	// together is the number of concurrent creations.
 	together = 8
 )
 
-// sized gives the number for the size that is asked for.
+// sized returns the number for the size in REKEY_SIZE.
 func sized(short, full int) int {
 	if os.Getenv("REKEY_SIZE") == "full" {
 		return full
@@ -41,7 +41,7 @@ func sized(short, full int) int {
 	return short
 }
 
-// scene is a namespace of a tenant who may write Secrets.
+// scene is a namespace of a tenant who can write Secrets.
 type scene struct {
 	*testing.T
 	client    client.Client
@@ -64,12 +64,13 @@ func newScene(t *testing.T) *scene {
 		t.Fatal(err)
 	}
 	s.namespace = namespace.Name
-	// The next test begins without what this one made.
+	// The next test must start without the objects of this one.
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute)
 		defer cancel()
 		for _, o := range []client.Object{&v1alpha1.ClientIdentity{}, &v1alpha1.CertificateAuthority{}, &corev1.Secret{}} {
-			// To delete hundreds of MiB in one request takes the API server longer than it gives itself: it goes on where it was.
+			// The API server takes longer than its own timeout to delete hundreds of MiB in one request; the next request
+			// continues where that one stopped.
 			for err := errors.New("not asked yet"); err != nil && ctx.Err() == nil; {
 				err = s.client.DeleteAllOf(ctx, o, client.InNamespace(s.namespace))
 			}
@@ -89,8 +90,8 @@ func (s *scene) create(o client.Object) {
 	}
 }
 
-// issues wants one more identity to come to its certificate.
-func (s *scene) issues(when string) {
+// issueAnother creates one more identity and waits for its certificate.
+func (s *scene) issueAnother(when string) {
 	s.Helper()
 	s.issued++
 	identity := &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("identity-", s.issued)}, Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
@@ -114,8 +115,9 @@ func (s *scene) ready(identity *v1alpha1.ClientIdentity, when string) {
 	})
 }
 
-// undisturbed wants all identities but those of the flood to be Ready still, and to have the certificate that they had.
-func (s *scene) undisturbed(when string, before map[string]int64) {
+// checkUndisturbed checks that all identities except those of the flood are still Ready, and have the same certificate as
+// before.
+func (s *scene) checkUndisturbed(when string, before map[string]int64) {
 	s.Helper()
 	var list v1alpha1.ClientIdentityList
 	if err := s.client.List(s.Context(), &list, client.InNamespace(s.namespace)); err != nil {
@@ -128,13 +130,13 @@ func (s *scene) undisturbed(when string, before map[string]int64) {
 		}
 		s.ready(identity, when)
 		if was, known := before[identity.Name]; known && was != identity.Status.Revision {
-			s.Errorf("%s: %s has revision %d now, and had %d", when, identity.Name, identity.Status.Revision, was)
+			s.Errorf("%s: %s has revision %d now, want %d", when, identity.Name, identity.Status.Revision, was)
 		}
 		before[identity.Name] = identity.Status.Revision
 	}
 }
 
-// form is what a Secret of somebody else looks like, filled up to about size bytes.
+// form is the shape of another user's Secret, filled up to about size bytes.
 type form struct {
 	name string
 	make func(secret *corev1.Secret, size int)
@@ -144,31 +146,31 @@ func text(size int) string { return strings.Repeat("x", size) }
 
 func filled(size int) []byte { return bytes.Repeat([]byte("x"), size) }
 
-// pems is a value that looks like certificates all the way.
+// pems returns a value that looks like a series of certificates.
 func pems(size int) []byte {
 	one := []byte("-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUXxVq\n-----END CERTIFICATE-----\n")
 	return bytes.Repeat(one, max(1, size/len(one)))
 }
 
-// owned says whom a Secret belongs to, as rekey would.
+// owned records the owner of a Secret in the same way as rekey.
 func owned(secret *corev1.Secret, owner, revision string) {
 	secret.Annotations = map[string]string{v1alpha1.AnnotationOwner: owner, v1alpha1.AnnotationRevision: revision, v1alpha1.AnnotationOwnerUID: "00000000-0000-4000-8000-000000000000"}
 }
 
-// forms that fit into one Secret however large it may be, and those whose part that grows is limited by Kubernetes.
+// forms are the shapes that fit into one Secret of any size, and those whose growing part Kubernetes limits.
 var forms = []form{
-	{"a certificate of nobody", func(o *corev1.Secret, size int) {
+	{"a certificate without an owner", func(o *corev1.Secret, size int) {
 		o.Type, o.Data = corev1.SecretTypeTLS, map[string][]byte{"tls.crt": pems(size / 2), "tls.key": []byte("key"), "ca.crt": pems(size / 2)}
 	}},
 	{"a certificate of an identity that names another Secret", func(o *corev1.Secret, size int) {
 		owned(o, "ClientIdentity/identity-1", "9007199254740992")
 		o.Type, o.Data = corev1.SecretTypeTLS, map[string][]byte{"tls.crt": pems(size / 2), "tls.key": []byte("key"), "ca.crt": filled(size / 2)}
 	}},
-	{"values below what is read", func(o *corev1.Secret, size int) {
+	{"values shorter than what rekey reads", func(o *corev1.Secret, size int) {
 		owned(o, "ServerIdentity/nobody", "1")
 		o.Type, o.Data = corev1.SecretTypeTLS, map[string][]byte{"tls.crt": pems(min(size/2, 200<<10)), "tls.key": filled(max(1, size-400<<10)), "ca.crt": pems(min(size/2, 200<<10))}
 	}},
-	{"a ledger of nobody", func(o *corev1.Secret, size int) {
+	{"a ledger without an owner", func(o *corev1.Secret, size int) {
 		owned(o, "DatabaseCredential/nobody", "999999999999999999")
 		o.Type, o.Data = v1alpha1.SecretTypeLedger, map[string][]byte{"version": []byte("1"), "state": []byte(`{"lastSeq":9007199254740992}`), "current": filled(size)}
 	}},
@@ -194,7 +196,7 @@ var forms = []form{
 	{"a long type", func(o *corev1.Secret, size int) { o.Type = corev1.SecretType(text(size)) }},
 }
 
-// namedForms are those of Secrets that identities name, whose makers may make identities too: no two hold the same.
+// namedForms are the shapes of Secrets that identities name. Their creators can also create identities. All contents differ.
 var namedForms = []form{
 	{"different certificates", func(o *corev1.Secret, size int) {
 		value := append([]byte(o.Name+"\n"), pems(min(size/2, 250<<10))...)
@@ -216,14 +218,14 @@ var namedForms = []form{
 	}},
 }
 
-// naming makes an identity that names the Secret.
-func (s *scene) naming(secret string) error {
+// createNaming creates an identity that names the Secret.
+func (s *scene) createNaming(secret string) error {
 	return s.client.Create(s.Context(), &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: secret}, Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
 		AuthorityRef: v1alpha1.AuthorityReference{Name: "internal"}, CommonName: "junk", Lifetime: metav1.Duration{Duration: 24 * time.Hour}, SecretName: v1alpha1.ObjectName(secret)}}})
 }
 
-// flood makes n Secrets of about size bytes, and tells how many of each form there are. Where named is true an identity names
-// each of them: rekey leaves those alone that it did not make, and makes the others anew.
+// flood creates n Secrets of about size bytes, and logs how many of each form there are. If named is true, an identity names
+// each of them: rekey skips the Secrets that it did not create, and recreates the others.
 func (s *scene) flood(n, size int, named bool) {
 	s.Helper()
 	var wait sync.WaitGroup
@@ -239,10 +241,10 @@ func (s *scene) flood(n, size int, named bool) {
 				forms[i%len(forms)].make(secret, size)
 				err := s.client.Create(s.Context(), secret)
 				if err == nil && named {
-					err = s.naming(secret.Name)
+					err = s.createNaming(secret.Name)
 				}
 				if err != nil {
-					s.Errorf("making junk (%s): %v", forms[i%len(forms)].name, err)
+					s.Errorf("creating junk (%s): %v", forms[i%len(forms)].name, err)
 				}
 			}
 		})
@@ -257,23 +259,23 @@ func (s *scene) flood(n, size int, named bool) {
 	s.Logf("%d Secrets of about %d bytes: %s (%v)", n, size, told, err)
 }
 
-// TestSecretsOfOthersDoNotFillTheMemory floods a cluster with Secrets that carry our labels, while the operator works and before
-// it starts. It stays below its limit, comes back to what it had, and goes on issuing.
-func TestSecretsOfOthersDoNotFillTheMemory(t *testing.T) {
+// TestOtherUsersSecretsDoNotFillTheMemory floods a cluster with Secrets that carry rekey's labels, while the operator runs and
+// before it starts. The operator stays below its limit, returns to its previous memory use, and keeps issuing.
+func TestOtherUsersSecretsDoNotFillTheMemory(t *testing.T) {
 	for name, flood := range map[string]struct {
 		n, size int
 		named   bool
 	}{
-		"many small ones":                       {sized(2000, 10_000), 1000, false},
-		"few large ones":                        {sized(160, 600), mebibyte - 40<<10, false},
-		"few large ones that an identity names": {sized(300, 900), mebibyte - 40<<10, true},
+		"many small Secrets":                       {sized(2000, 10_000), 1000, false},
+		"few large Secrets":                        {sized(160, 600), mebibyte - 40<<10, false},
+		"few large Secrets that an identity names": {sized(300, 900), mebibyte - 40<<10, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
 			o := startOperator(t)
-			s.issues("before")
+			s.issueAnother("before")
 			revisions := map[string]int64{}
-			s.undisturbed("before", revisions)
+			s.checkUndisturbed("before", revisions)
 			before := o.settled()
 			done := make(chan struct{})
 			go func() {
@@ -281,30 +283,30 @@ func TestSecretsOfOthersDoNotFillTheMemory(t *testing.T) {
 				s.flood(flood.n, flood.size, flood.named)
 			}()
 			for flooding := true; flooding; {
-				s.issues("while the junk is made")
+				s.issueAnother("while the junk is created")
 				select {
 				case <-done:
 					flooding = false
 				case <-time.After(time.Second):
 				}
 			}
-			o.judge("while it watched", before)
-			s.undisturbed("after the flood", revisions)
-			// Killed for its memory at the start, it would be killed at every start.
+			o.checkMemory("during the watch", before)
+			s.checkUndisturbed("after the flood", revisions)
+			// An operator that is killed for its memory at the start would be killed at every start.
 			o.stop()
 			o = startOperator(t)
-			s.issues("after a start amid the junk")
-			o.judge("at its start", before)
-			s.undisturbed("after a start", revisions)
+			s.issueAnother("after a start among the junk")
+			o.checkMemory("at its start", before)
+			s.checkUndisturbed("after a start", revisions)
 		})
 	}
 }
 
-// TestForgedRevisionsStopNothing puts numbers onto the Secret of an identity that no version can have.
+// TestForgedRevisionsStopNothing puts revision numbers that no version can have onto an identity's Secret.
 func TestForgedRevisionsStopNothing(t *testing.T) {
 	s := newScene(t)
 	startOperator(t)
-	s.issues("before")
+	s.issueAnother("before")
 	identity := &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "identity-1"}}
 	for _, forged := range []string{"9007199254740992", "9223372036854775807", "18446744073709551616", "-1"} {
 		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "identity-1-mtls"}}

@@ -27,7 +27,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// binary is what is shipped, built once.
+// binary is the shipped binary, built once.
 var binary string
 
 func TestMain(m *testing.M) {
@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// operator is the process, with the limits of its Deployment.
+// operator is the operator's process, with the limits of its Deployment.
 type operator struct {
 	*testing.T
 	command *exec.Cmd
@@ -87,14 +87,14 @@ func startOperator(t *testing.T) *operator {
 		}
 		defer func() { _ = answer.Body.Close() }()
 		if answer.StatusCode != http.StatusOK {
-			return fmt.Errorf("it answers %s", answer.Status)
+			return fmt.Errorf("it returns %s", answer.Status)
 		}
 		return nil
 	})
 	return o
 }
 
-// shipped gives GOMEMLIMIT of the Deployment, and holds its limit equal to the one of this test.
+// shipped returns the Deployment's GOMEMLIMIT, and checks that its memory limit equals the one in this test.
 func shipped(t *testing.T) string {
 	t.Helper()
 	manifest, err := os.ReadFile(filepath.Join(world.Root(), "config", "manager", "deployment.yaml"))
@@ -106,8 +106,8 @@ func shipped(t *testing.T) string {
 		t.Fatal(err)
 	}
 	container := deployment.Spec.Template.Spec.Containers[0]
-	if want := resource.NewQuantity(limit<<10, resource.BinarySI); !container.Resources.Limits.Memory().Equal(*want) {
-		t.Fatalf("the Deployment has the limit %s, and this test %s", container.Resources.Limits.Memory(), want)
+	if want := resource.NewQuantity(memoryLimit<<10, resource.BinarySI); !container.Resources.Limits.Memory().Equal(*want) {
+		t.Fatalf("the Deployment's limit is %s, but this test uses %s", container.Resources.Limits.Memory(), want)
 	}
 	for _, variable := range container.Env {
 		if variable.Name == "GOMEMLIMIT" {
@@ -129,17 +129,17 @@ func (o *operator) stop() {
 	case <-o.ended:
 	case <-time.After(time.Minute):
 		_ = o.command.Process.Kill()
-		o.Error("the operator did not end within a minute")
+		o.Error("the operator did not exit within a minute")
 	}
 }
 
-// memory reads a line of /proc/PID/status in KiB: VmRSS is what it holds, VmHWM the most that it ever held (proc(5)).
+// memory reads a line of /proc/PID/status in KiB: VmRSS is the current resident memory, VmHWM its peak (proc(5)).
 func (o *operator) memory(name string) int {
 	o.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", o.command.Process.Pid))
 	if err != nil {
 		said, _ := os.ReadFile(o.log)
-		o.Fatalf("the operator has ended (%v): %s", err, said[max(0, len(said)-2000):])
+		o.Fatalf("the operator has exited (%v): %s", err, said[max(0, len(said)-2000):])
 	}
 	for line := range strings.Lines(string(text)) {
 		if value, ok := strings.CutPrefix(line, name+":"); ok {
@@ -150,11 +150,11 @@ func (o *operator) memory(name string) int {
 			return number
 		}
 	}
-	o.Fatalf("/proc says nothing of %s", name)
+	o.Fatalf("/proc does not show %s", name)
 	return 0
 }
 
-// settled is what it holds when it has nothing to do.
+// settled returns the memory in use when the operator is idle.
 func (o *operator) settled() int {
 	o.Helper()
 	least := o.memory("VmRSS")
@@ -165,25 +165,25 @@ func (o *operator) settled() int {
 	return least
 }
 
-// judge wants the most that it held to be below the limit, and what it holds to come back to about what it held before: what
-// is garbage is collected when there is something to do again, and goes back to the kernel little by little.
-func (o *operator) judge(when string, before int) {
+// checkMemory checks that the peak was below the limit, and that memory use returns to about what it was before. Garbage is
+// collected when there is work again, and returns to the kernel gradually.
+func (o *operator) checkMemory(when string, before int) {
 	o.Helper()
-	begun := time.Now()
-	await(o.T, 4*time.Minute, when+": giving memory back", func(context.Context) error {
-		if now := o.memory("VmRSS"); now > before+more {
-			return fmt.Errorf("it holds %d KiB, and held %d KiB before", now, before)
+	started := time.Now()
+	await(o.T, 4*time.Minute, when+": returning memory to the kernel", func(context.Context) error {
+		if now := o.memory("VmRSS"); now > before+slack {
+			return fmt.Errorf("it uses %d KiB, and used %d KiB before", now, before)
 		}
 		return nil
 	})
 	most := o.memory("VmHWM")
-	o.Logf("%s: %d KiB before, %d KiB after %s, %d KiB at most", when, before, o.memory("VmRSS"), time.Since(begun).Round(time.Second), most)
-	if most > limit {
-		o.Errorf("%s: it held %d KiB, and its limit is %d KiB", when, most, limit)
+	o.Logf("%s: %d KiB before, %d KiB after %s, %d KiB at most", when, before, o.memory("VmRSS"), time.Since(started).Round(time.Second), most)
+	if most > memoryLimit {
+		o.Errorf("%s: it used up to %d KiB, but its limit is %d KiB", when, most, memoryLimit)
 	}
 }
 
-// kubeconfig writes the file for the API server of the tests.
+// kubeconfig writes a kubeconfig file for the API server of the tests.
 func kubeconfig(t *testing.T) string {
 	t.Helper()
 	config := rest.CopyConfig(world.APIServer())
@@ -209,7 +209,7 @@ func freeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// await asks until there is no error any more.
+// await calls ask until it returns no error.
 func await(t *testing.T, patience time.Duration, what string, ask func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

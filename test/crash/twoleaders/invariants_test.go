@@ -22,35 +22,35 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// watch looks at everything that happens, and says what must never be.
-type watch struct {
+// invariants observes everything that happens and reports what must never happen.
+type invariants struct {
 	play *twoLeaders
-	// effective writes and refused ones (conflicts), by any process.
+	// effective counts the successful writes of all processes, refused the failed ones (conflicts).
 	effective, refused int
-	// changes at the database by what was to be done and for which version of which object.
+	// changes counts database changes by call and by version of an object.
 	changes map[string]int
-	// logins as they were seen last.
+	// logins holds the last seen state of each login.
 	logins map[string]state
-	// material shown by the Secret of a UID as a revision, and the highest revision of each.
+	// material is what the Secret with a UID showed as a revision; revision is the highest one of each.
 	material map[string]string
 	revision map[string]int64
-	// versions that were published, by Secret, whatever their number.
+	// versions counts the published versions of each Secret, regardless of their numbers.
 	versions map[string]int
-	// excused are Secrets that a person or the garbage collector deletes.
+	// excused lists the UIDs of Secrets that a user or the garbage collector deletes.
 	excused map[string]bool
-	// shook is which state of a Secret has proven itself, and when.
-	shook map[string]string
+	// proven records which state of a Secret has been proven, and when.
+	proven map[string]string
 	// ahead is how far a process's clock is ahead.
 	ahead time.Duration
 }
 
-func newWatch(d *twoLeaders) watch {
-	return watch{play: d, changes: map[string]int{}, logins: map[string]state{}, material: map[string]string{}, revision: map[string]int64{}, versions: map[string]int{},
-		excused: map[string]bool{}, shook: map[string]string{}}
+func newInvariants(d *twoLeaders) invariants {
+	return invariants{play: d, changes: map[string]int{}, logins: map[string]state{}, material: map[string]string{}, revision: map[string]int64{}, versions: map[string]int{},
+		excused: map[string]bool{}, proven: map[string]string{}}
 }
 
-// wrote counts the writes of processes.
-func (w *watch) wrote(_ *actor, _ world.Request, err error) {
+// countWrite counts the writes of processes.
+func (w *invariants) countWrite(_ *actor, _ world.Request, err error) {
 	if err == nil {
 		w.effective++
 		return
@@ -58,8 +58,8 @@ func (w *watch) wrote(_ *actor, _ world.Request, err error) {
 	w.refused++
 }
 
-// compare looks at the logins: one version is staged once and retired once, by whomsoever.
-func (w *watch) compare(a *actor) {
+// checkLogins compares the logins with their last seen state: a version is staged once and retired once, by any process.
+func (w *invariants) checkLogins(a *actor) {
 	username, _ := w.play.database.base()
 	for _, slot := range []string{"a", "b"} {
 		name := username + "_" + slot
@@ -69,7 +69,7 @@ func (w *watch) compare(a *actor) {
 		}
 		w.logins[name] = now
 		if a.calling == "" {
-			w.play.blame("I3: login %s changed, and nobody had called", name)
+			w.play.violation("I3: login %s changed without a call", name)
 			continue
 		}
 		uid := ""
@@ -78,15 +78,15 @@ func (w *watch) compare(a *actor) {
 		}
 		key := fmt.Sprintf("%s in slot %s for %s", a.calling, slot, uid)
 		w.changes[key]++
-		w.play.note(fmt.Sprintf("    %s: %s changed login %s", a.name, a.calling, name))
+		w.play.record(fmt.Sprintf("    %s: %s changed login %s", a.name, a.calling, name))
 		if w.changes[key] > 1 {
-			w.play.blame("I3: %s changed the database %d times", key, w.changes[key])
+			w.play.violation("I3: %s changed the database %d times", key, w.changes[key])
 		}
 	}
 }
 
-// removed excuses what disappears because somebody else deletes it.
-func (w *watch) removed(o client.Object) { w.excused[string(o.GetUID())] = true }
+// excuse excuses the disappearance of an object that another process deletes.
+func (w *invariants) excuse(o client.Object) { w.excused[string(o.GetUID())] = true }
 
 func digest(secret *corev1.Secret) string {
 	h := sha256.New()
@@ -97,25 +97,25 @@ func digest(secret *corev1.Secret) string {
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }
 
-// saw looks at a Secret that was written: one revision has one key and one certificate for ever, others have
-// a higher revision.
-func (w *watch) saw(o client.Object, gone bool) {
+// recordSecret checks a written Secret: one revision always has the same key and certificate, and others have a higher
+// revision.
+func (w *invariants) recordSecret(o client.Object, gone bool) {
 	secret, ok := o.(*corev1.Secret)
 	if !ok || secret.Annotations[v1alpha1.AnnotationRevision] == "" {
 		return
 	}
 	if gone {
-		w.disappeared(secret)
+		w.checkDeletion(secret)
 		return
 	}
 	revision, err := strconv.ParseInt(secret.Annotations[v1alpha1.AnnotationRevision], 10, 64)
 	if err != nil {
-		w.play.blame("Secret %s: its revision is no number: %v", secret.Name, err)
+		w.play.violation("Secret %s: its revision is not a number: %v", secret.Name, err)
 		return
 	}
 	uid := string(secret.UID)
 	if before := w.revision[uid]; revision < before {
-		w.play.blame("Secret %s went back from revision %d to %d", secret.Name, before, revision)
+		w.play.violation("Secret %s went back from revision %d to %d", secret.Name, before, revision)
 	}
 	w.revision[uid] = max(w.revision[uid], revision)
 	at := fmt.Sprintf("%s/%d", uid, revision)
@@ -125,30 +125,30 @@ func (w *watch) saw(o client.Object, gone bool) {
 	case "":
 		w.material[at] = now
 		w.versions[secret.Name]++
-		w.play.note(fmt.Sprintf("    Secret %s shows revision %d (%s)", secret.Name, revision, now))
+		w.play.record(fmt.Sprintf("    Secret %s shows revision %d (%s)", secret.Name, revision, now))
 	default:
-		w.play.blame("I5: Secret %s showed two credentials as revision %d", secret.Name, revision)
+		w.play.violation("I5: Secret %s showed two credentials as revision %d", secret.Name, revision)
 	}
 }
 
-// disappeared is for a Secret that somebody deleted: a process does so only where the object goes, with its policy Delete.
-func (w *watch) disappeared(secret *corev1.Secret) {
+// checkDeletion checks a deleted Secret: a process deletes it only together with the object, under policy Delete.
+func (w *invariants) checkDeletion(secret *corev1.Secret) {
 	if w.excused[string(secret.UID)] {
 		return
 	}
 	kind, name, _ := secretstore.OwnerOf(secret)
 	owner := w.play.history.now(kind, client.ObjectKey{Namespace: secret.Namespace, Name: name})
 	if owner != nil && owner.GetDeletionTimestamp() == nil {
-		w.play.blame("a process deleted Secret %s of %s %s, which is not being deleted", secret.Name, kind, name)
+		w.play.violation("a process deleted Secret %s of %s %s, which is not being deleted", secret.Name, kind, name)
 	}
 }
 
-// look is asked after every effect: what is published is accepted.
-func (w *watch) look() {
-	w.lookAtCertificates()
+// checkPublished runs after every effect: the server accepts the published login.
+func (w *invariants) checkPublished() {
+	w.checkCertificates()
 	d := w.play
 	secret, login := d.secretNow("orders-db"), d.loginNow()
-	if secret == nil || login == nil && w.dropped() || login != nil && login.DeletionTimestamp != nil && login.Spec.DeletionPolicy == v1alpha1.DeletionDelete {
+	if secret == nil || login == nil && w.loginsDropped() || login != nil && login.DeletionTimestamp != nil && login.Spec.DeletionPolicy == v1alpha1.DeletionDelete {
 		return
 	}
 	if len(secret.Data[credential.KeyPassword]) == 0 {
@@ -156,12 +156,12 @@ func (w *watch) look() {
 	}
 	name := string(secret.Data[credential.KeyUsername])
 	if !d.database.accepts(name, string(secret.Data[credential.KeyPassword])) {
-		d.blame("I1: the published login %s (revision %s) is refused", name, secret.Annotations[v1alpha1.AnnotationRevision])
+		d.violation("I1: the published login %s (revision %s) is refused", name, secret.Annotations[v1alpha1.AnnotationRevision])
 	}
 }
 
-// dropped tells whether the credential was deleted with its logins.
-func (w *watch) dropped() bool {
+// loginsDropped reports whether the credential was deleted together with its logins.
+func (w *invariants) loginsDropped() bool {
 	for _, change := range slices.Backward(w.play.history["DatabaseCredential"]) {
 		if login, ok := change.object.(*v1alpha1.DatabaseCredential); ok {
 			return login.Spec.DeletionPolicy == v1alpha1.DeletionDelete
@@ -170,7 +170,7 @@ func (w *watch) dropped() bool {
 	return false
 }
 
-// ledger gives what is written down about the credential.
+// ledger returns the ledger of the credential.
 func (d *twoLeaders) ledger() *secretstore.Ledger {
 	secret := d.secretNow(secretstore.LedgerName("DatabaseCredential", "orders"))
 	if secret == nil {
@@ -178,29 +178,29 @@ func (d *twoLeaders) ledger() *secretstore.Ledger {
 	}
 	ledger, err := secretstore.DecodeLedger(secret.Data)
 	if err != nil {
-		d.blame("the ledger cannot be read: %v", err)
+		d.violation("the ledger is unreadable: %v", err)
 		return nil
 	}
 	return &ledger
 }
 
-// rest is asked when everything has settled.
-func (d *twoLeaders) rest() {
-	d.watch.look()
-	d.noOrphans()
+// checkSettled runs once everything has settled.
+func (d *twoLeaders) checkSettled() {
+	d.invariants.checkPublished()
+	d.checkNoOrphans()
 	for _, o := range d.objects {
 		now := d.history.now(world.KindOf(o), client.ObjectKeyFromObject(o))
 		if now == nil {
 			continue
 		}
 		if now.GetDeletionTimestamp() != nil {
-			d.blame("I9: %s %s is still there", world.KindOf(o), o.GetName())
+			d.violation("I9: %s %s still exists", world.KindOf(o), o.GetName())
 			continue
 		}
 		generation, conditions := statusOf(now)
 		ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
 		if generation != now.GetGeneration() || ready == nil || ready.Status != metav1.ConditionTrue {
-			d.blame("I8: %s %s does not become ready: observed generation %d of %d, %v", world.KindOf(o), o.GetName(), generation, now.GetGeneration(), conditions)
+			d.violation("I8: %s %s does not become ready: observed generation %d of %d, %v", world.KindOf(o), o.GetName(), generation, now.GetGeneration(), conditions)
 		}
 	}
 	login, ledger, secret := d.loginNow(), d.ledger(), d.secretNow("orders-db")
@@ -209,16 +209,16 @@ func (d *twoLeaders) rest() {
 	}
 	switch {
 	case ledger == nil || ledger.Current == nil || secret == nil:
-		d.blame("I8: the credential has no ledger, no version, or no Secret")
+		d.violation("I8: the credential has no ledger, version or Secret")
 	case ledger.Pending != nil:
-		d.blame("I8: version %d is still pending (%s)", ledger.Pending.Seq, ledger.Pending.Stage)
+		d.violation("I8: version %d is still pending (%s)", ledger.Pending.Seq, ledger.Pending.Stage)
 	case login.Status.Revision != ledger.Current.Seq || string(secret.Data[credential.KeyPassword]) != ledger.Current.Material.String(credential.KeyPassword):
-		d.blame("I8: the Secret or the status (revision %d) does not show version %d", login.Status.Revision, ledger.Current.Seq)
+		d.violation("I8: the Secret or the status (revision %d) does not show version %d", login.Status.Revision, ledger.Current.Seq)
 	}
 }
 
-// noOrphans compares what the database accepts with what is written down.
-func (d *twoLeaders) noOrphans() {
+// checkNoOrphans compares what the database accepts with the ledger.
+func (d *twoLeaders) checkNoOrphans() {
 	username, _ := d.database.base()
 	ledger := d.ledger()
 	known := map[string]bool{}
@@ -230,30 +230,30 @@ func (d *twoLeaders) noOrphans() {
 			name := r.Material.String(credential.KeyUsername)
 			known[name] = true
 			if r != ledger.Pending && !d.database.accepts(name, r.Material.String(credential.KeyPassword)) {
-				d.blame("I1: version %d (%s) is refused", r.Seq, name)
+				d.violation("I1: version %d (%s) is refused", r.Seq, name)
 			}
 		}
 	}
 	for _, slot := range []string{"a", "b"} {
 		name := username + "_" + slot
 		if now := d.database.login(name); now.open && !known[name] {
-			d.blame("I2: login %s is open, and nobody knows it", name)
+			d.violation("I2: login %s is open, and no ledger records it", name)
 		}
 	}
 }
 
-// quiet lets new processes look at everything: with nothing due they write nothing.
-func (d *twoLeaders) quiet() {
+// checkRestartsWriteNothing lets new processes reconcile everything: with nothing due they write nothing.
+func (d *twoLeaders) checkRestartsWriteNothing() {
 	for _, a := range d.actors {
 		a.restart()
 		defer func(lags bool) { a.lags = lags }(a.lags)
 		a.lags = false
-		before, refused := d.watch.effective, d.watch.refused
+		before, refused := d.invariants.effective, d.invariants.refused
 		for _, o := range d.objects {
-			a.pass(o)
+			a.reconcile(o)
 		}
-		if d.watch.effective != before || d.watch.refused != refused {
-			d.blame("I4: a restart with nothing due wrote")
+		if d.invariants.effective != before || d.invariants.refused != refused {
+			d.violation("I4: a restart with nothing due wrote")
 		}
 	}
 }

@@ -19,29 +19,29 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// busy are people who want something of rekey all the time. They can be asked to wait: then each brings to its end what it
-// has begun.
-type busy struct {
+// workload is a group of users that continuously make requests of rekey. They can be paused: each one then finishes what it has
+// started.
+type workload struct {
 	place     place
 	published *published
 
-	ctx     context.Context // until they want nothing any more
+	ctx     context.Context // canceled when they stop
 	stop    context.CancelFunc
-	gate    sync.RWMutex // held for reading by whoever wants something now
+	gate    sync.RWMutex // read-locked by a user while it runs
 	running sync.WaitGroup
 
 	mu       sync.Mutex
-	requests map[string]int // that were carried out, by object
+	requests map[string]int // requests carried out, by object
 	edits    int
 	guests   int
 	failures []error
 }
 
-// work does something again and again.
-func (b *busy) work(rest time.Duration, once func(context.Context) error) {
+// repeat runs something repeatedly.
+func (b *workload) repeat(rest time.Duration, once func(context.Context) error) {
 	b.running.Go(func() {
 		for pause(b.ctx, rest) {
-			if err := b.begin(once); err != nil {
+			if err := b.runOnce(once); err != nil {
 				b.mu.Lock()
 				b.failures = append(b.failures, err)
 				b.mu.Unlock()
@@ -51,8 +51,8 @@ func (b *busy) work(rest time.Duration, once func(context.Context) error) {
 	})
 }
 
-// begin does something once, if anything is wanted yet.
-func (b *busy) begin(once func(context.Context) error) error {
+// runOnce runs something once, unless the workload has been stopped.
+func (b *workload) runOnce(once func(context.Context) error) error {
 	b.gate.RLock()
 	defer b.gate.RUnlock()
 	if b.ctx.Err() != nil {
@@ -61,22 +61,22 @@ func (b *busy) begin(once func(context.Context) error) error {
 	return once(context.WithoutCancel(b.ctx))
 }
 
-func (b *busy) count(counter *int) {
+func (b *workload) count(counter *int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	*counter++
 }
 
-// failed are the failures so far.
-func (b *busy) failed() error {
+// failed returns the failures so far.
+func (b *workload) failed() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return errors.Join(b.failures...)
 }
 
-// ask asks for a rotation, and waits until it is carried out. Honoured reads the last request that was.
-// A request before there is a first version would be answered by that one, and is not made.
-func (b *busy) ask(object client.Object, secret string, honoured func() string) func(context.Context) error {
+// requestRotation requests a rotation and waits until it is carried out; honored returns the request that was carried out last.
+// A request before the first version exists would be answered by that version, so it is skipped.
+func (b *workload) requestRotation(object client.Object, secret string, honored func() string) func(context.Context) error {
 	number := 0
 	return func(ctx context.Context) error {
 		if b.published.last(secret) == nil {
@@ -88,8 +88,8 @@ func (b *busy) ask(object client.Object, secret string, honoured func() string) 
 			return err
 		}
 		err := await(ctx, patience, func(context.Context) error {
-			if now := honoured(); now != token {
-				return fmt.Errorf("the request %s to rotate %s is not carried out, only %q", token, object.GetName(), now)
+			if now := honored(); now != token {
+				return fmt.Errorf("request %s to rotate %s has not been carried out; the last one was %q", token, object.GetName(), now)
 			}
 			return nil
 		})
@@ -102,8 +102,8 @@ func (b *busy) ask(object client.Object, secret string, honoured func() string) 
 	}
 }
 
-// honouredBy reads the request that was carried out last from what was published.
-func (b *busy) honouredBy(credential string) func() string {
+// honoredInLedger reads the last honored request of a credential from its published ledger.
+func (b *workload) honoredInLedger(credential string) func() string {
 	return func() string {
 		ledgers, err := b.published.ledgers(credential)
 		if err != nil || len(ledgers) == 0 {
@@ -113,8 +113,8 @@ func (b *busy) honouredBy(credential string) func() string {
 	}
 }
 
-// honouredOn is the same for a certificate, whose Secret remembers it.
-func (b *busy) honouredOn(secret string) func() string {
+// honoredInSecret reads the same for a certificate, from its Secret.
+func (b *workload) honoredInSecret(secret string) func() string {
 	return func() string {
 		if now := b.published.last(secret); now != nil {
 			return now.Annotations[v1alpha1.AnnotationRotateHonoured]
@@ -123,16 +123,16 @@ func (b *busy) honouredOn(secret string) func() string {
 	}
 }
 
-// edit asks for another length of a password, before the last one is finished.
-func (b *busy) edit(object client.Object) func(context.Context) error {
+// edit changes the length of a password before the previous change is finished.
+func (b *workload) edit(object client.Object) func(context.Context) error {
 	return func(ctx context.Context) error {
 		b.count(&b.edits)
 		return merge(ctx, object, map[string]any{"spec": map[string]any{"password": map[string]any{"length": 32 + b.edits%16}}})
 	}
 }
 
-// guest makes one object of every kind, uses what they publish, and takes all of it away again.
-func (b *busy) guest(ctx context.Context) error {
+// guest creates one object of every kind, uses what they publish, and deletes all of them.
+func (b *workload) guest(ctx context.Context) error {
 	b.count(&b.guests)
 	p, name := b.place, "guest-"+strconv.Itoa(b.guests)
 	cluster := &v1alpha1.ClusterCertificateAuthority{Spec: v1alpha1.ClusterAuthoritySpec{AuthoritySpec: p.managed(name)}}
@@ -143,7 +143,7 @@ func (b *busy) guest(ctx context.Context) error {
 	serves := p.serverIdentity(name+"-server", v1alpha1.AuthorityKindNamespaced, name)
 	credential := p.credential("guest"+strconv.Itoa(b.guests), name, name)
 	credential.Spec.Owner = guests
-	// What refers to something comes before it: rekey must say what it waits for, and go on when it is there.
+	// Objects are created before what they refer to: rekey must report what it waits for, and continue once it exists.
 	objects := []client.Object{calls, cluster, serves, authority, credential, policy, server}
 	for _, object := range objects {
 		if err := env.kube.Create(ctx, object); err != nil {
@@ -155,47 +155,47 @@ func (b *busy) guest(ctx context.Context) error {
 			return err
 		}
 	}
-	login, err := p.shown(ctx, credential.Spec.SecretName)
+	login, err := p.secretData(ctx, credential.Spec.SecretName)
 	if err != nil {
 		return err
 	}
-	if err := b.own(ctx, login, p.userOf(credential.Name)); err != nil {
+	if err := b.createOwnTable(ctx, login, p.userOf(credential.Name)); err != nil {
 		return err
 	}
-	if err := b.met(ctx, calls, serves); err != nil {
+	if err := b.checkHandshake(ctx, calls, serves); err != nil {
 		return err
 	}
-	if err := b.keep(ctx, authority); err != nil {
+	if err := b.retainKeyPair(ctx, authority); err != nil {
 		return err
 	}
-	return b.leave(ctx, env.databases[version], credential, objects)
+	return b.deleteGuest(ctx, env.databases[version], credential, objects)
 }
 
-// shown is what a Secret holds now.
-func (p place) shown(ctx context.Context, name v1alpha1.ObjectName) (map[string][]byte, error) {
+// secretData returns the current data of a Secret.
+func (p place) secretData(ctx context.Context, name v1alpha1.ObjectName) (map[string][]byte, error) {
 	secret := &corev1.Secret{}
 	err := env.kube.Get(ctx, p.key(string(name)), secret)
 	return secret.Data, err
 }
 
-// met makes the guest's client and server shake hands.
-func (b *busy) met(ctx context.Context, calls *v1alpha1.ClientIdentity, serves *v1alpha1.ServerIdentity) error {
-	client, err := b.place.shown(ctx, calls.Spec.SecretName)
+// checkHandshake performs a TLS handshake between the guest's client and server.
+func (b *workload) checkHandshake(ctx context.Context, calls *v1alpha1.ClientIdentity, serves *v1alpha1.ServerIdentity) error {
+	client, err := b.place.secretData(ctx, calls.Spec.SecretName)
 	if err != nil {
 		return err
 	}
-	server, err := b.place.shown(ctx, serves.Spec.SecretName)
+	server, err := b.place.secretData(ctx, serves.Spec.SecretName)
 	if err != nil {
 		return err
 	}
-	if err := meet(ctx, client, server, string(serves.Spec.DNSNames[0])); err != nil {
-		return fmt.Errorf("a handshake of a guest: %w", err)
+	if err := inMemoryHandshake(ctx, client, server, string(serves.Spec.DNSNames[0])); err != nil {
+		return fmt.Errorf("handshake of a guest: %w", err)
 	}
 	return nil
 }
 
-// own logs in and makes a table that belongs to the login itself, so that dropping it takes more.
-func (b *busy) own(ctx context.Context, secret map[string][]byte, name string) error {
+// createOwnTable logs in and creates a table that the login itself owns, which makes the login harder to drop.
+func (b *workload) createOwnTable(ctx context.Context, secret map[string][]byte, name string) error {
 	conn, err := session(ctx, secret)
 	if err != nil {
 		return fmt.Errorf("logging in as a guest: %w", err)
@@ -208,39 +208,39 @@ func (b *busy) own(ctx context.Context, secret map[string][]byte, name string) e
 	return err
 }
 
-// keep changes what becomes of an authority's key pair, and waits until Secret and record follow.
-func (b *busy) keep(ctx context.Context, authority *v1alpha1.CertificateAuthority) error {
+// retainKeyPair changes the deletion policy of an authority's key pair, and waits until the Secret and the record follow.
+func (b *workload) retainKeyPair(ctx context.Context, authority *v1alpha1.CertificateAuthority) error {
 	if err := merge(ctx, authority, map[string]any{"spec": map[string]any{"deletionPolicy": v1alpha1.DeletionRetain}}); err != nil {
 		return err
 	}
 	return await(ctx, patience, func(ctx context.Context) error {
-		for _, object := range b.kept(authority) {
+		for _, object := range b.keyPairObjects(authority) {
 			if err := env.kube.Get(ctx, client.ObjectKeyFromObject(object), object); err != nil {
 				return errors.Join(err, ready(ctx, authority))
 			}
 			if len(object.GetOwnerReferences()) > 0 {
-				return errors.Join(fmt.Errorf("%T %s still goes with its authority", object, object.GetName()), ready(ctx, authority))
+				return errors.Join(fmt.Errorf("%T %s is still deleted together with its authority", object, object.GetName()), ready(ctx, authority))
 			}
 		}
 		return nil
 	})
 }
 
-// kept are the Secret and the record of an authority.
-func (b *busy) kept(authority *v1alpha1.CertificateAuthority) []client.Object {
+// keyPairObjects returns the Secret and the record of an authority.
+func (b *workload) keyPairObjects(authority *v1alpha1.CertificateAuthority) []client.Object {
 	return []client.Object{
 		&corev1.Secret{ObjectMeta: b.place.meta(string(authority.Spec.SecretName))},
 		&corev1.ConfigMap{ObjectMeta: b.place.meta(recordOf(authority.Name))},
 	}
 }
 
-// leave deletes everything of a guest, and waits until nothing of it is left: no Secret, no ledger, no login.
-func (b *busy) leave(ctx context.Context, at *database, credential *v1alpha1.DatabaseCredential, objects []client.Object) error {
+// deleteGuest deletes all objects of a guest, and waits until nothing is left: no Secret, no ledger, no login.
+func (b *workload) deleteGuest(ctx context.Context, at *database, credential *v1alpha1.DatabaseCredential, objects []client.Object) error {
 	p := b.place
 	left := []client.Object{
 		&corev1.Secret{ObjectMeta: p.meta(ledgerOf(credential.Name))}, &corev1.Secret{ObjectMeta: p.meta(string(credential.Spec.SecretName))},
 	}
-	// The server stays until the logins are dropped: without it nobody could.
+	// The server must exist until the logins are dropped.
 	if err := env.kube.Delete(ctx, credential); err != nil {
 		return err
 	}
@@ -253,7 +253,7 @@ func (b *busy) leave(ctx context.Context, at *database, credential *v1alpha1.Dat
 	}
 	for _, role := range roles {
 		if role.name == p.userOf(credential.Name)+"_a" || role.name == p.userOf(credential.Name)+"_b" {
-			return fmt.Errorf("the login %s (%q) has outlived its credential", role.name, role.mark)
+			return fmt.Errorf("login %s (%q) still exists after its credential was deleted", role.name, role.mark)
 		}
 	}
 	for _, object := range objects {
@@ -265,7 +265,7 @@ func (b *busy) leave(ctx context.Context, at *database, credential *v1alpha1.Dat
 		}
 		left = append(left, object)
 		if authority, ok := object.(*v1alpha1.CertificateAuthority); ok {
-			for _, kept := range b.kept(authority) { // which was retained
+			for _, kept := range b.keyPairObjects(authority) { // retained by its policy
 				if err := env.kube.Delete(ctx, kept); err != nil {
 					return err
 				}
@@ -281,7 +281,7 @@ func (b *busy) leave(ctx context.Context, at *database, credential *v1alpha1.Dat
 	return nil
 }
 
-// recordOf is the ConfigMap with the certificate of an authority.
+// recordOf returns the name of the ConfigMap that holds an authority's certificate.
 func recordOf(authority string) string {
 	return secretstore.LedgerName(string(v1alpha1.AuthorityKindNamespaced), authority)
 }

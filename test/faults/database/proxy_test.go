@@ -20,22 +20,22 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 )
 
-// What a connection begins with (PostgreSQL, "Message Formats").
+// These are the first messages of a connection (PostgreSQL, "Message Formats").
 const (
 	requestTLS    = 80877103
 	requestCancel = 80877102
-	// longest message that passes, in bytes.
+	// longest is the longest message that passes, in bytes.
 	longest = 1 << 20
-	// rest is how long a slow answer takes.
+	// rest is the duration of a slow response.
 	rest = 150 * time.Millisecond
 )
 
-// moment is one request that rekey makes, with its answer.
+// moment is one request of rekey, with its response.
 type moment struct {
 	n    int // counts from 1 over all connections
 	conn int // number of the connection
 	user string
-	// application that the connection is of; "" before it was said.
+	// application is the connection's user; "" before it is known.
 	application string
 	// what is "connect", "tls", "startup", "password", "cancel", or the SQL.
 	what string
@@ -45,33 +45,33 @@ func (m moment) String() string {
 	return fmt.Sprintf("moment %d (connection %d, user %q, %q): %s", m.n, m.conn, m.user, m.application, m.what)
 }
 
-// is tells whether the SQL begins so, or the moment is called so.
+// is reports whether the SQL starts with the text, or the moment has that name.
 func (m moment) is(what string) bool {
 	return strings.HasPrefix(strings.ToUpper(m.what), strings.ToUpper(what))
 }
 
-// deed is what happens to a moment.
-type deed int
+// wireFault is what happens to a moment.
+type wireFault int
 
 const (
-	pass      deed = iota
-	cutBefore      // the server never sees the request
-	cutAfter       // the server does it, and nothing of the answer comes back
-	cutWithin      // half of the answer comes back
-	hold           // the request waits until the wire is mended, and goes on to the server then
-	mute           // the server does it, and nobody hears of it: the connection stays open
-	slow           // the answer takes a while
+	pass      wireFault = iota
+	cutBefore           // the server never sees the request
+	cutAfter            // the server executes it, and no part of the response comes back
+	cutWithin           // half of the response comes back
+	hold                // the request waits until the proxy is repaired, and then continues to the server
+	mute                // the server executes it, and no response comes: the connection stays open
+	slow                // the response takes a while
 )
 
-var deeds = []deed{cutBefore, cutAfter, cutWithin, hold, mute, slow}
+var wireFaults = []wireFault{cutBefore, cutAfter, cutWithin, hold, mute, slow}
 
-func (d deed) String() string {
-	return [...]string{"passes", "is cut before it reaches the server", "is cut before the answer comes back", "is cut in the middle of the answer",
+func (d wireFault) String() string {
+	return [...]string{"passes", "is cut off before it reaches the server", "is cut off before the response comes back", "is cut off in the middle of the response",
 		"reaches the server late", "is never answered", "is answered slowly"}[d]
 }
 
-// wire stands between rekey and a server. It shows the server's certificate, so that a login that is bound to it passes.
-type wire struct {
+// proxy sits between rekey and a server. It presents the server's certificate, so that a login that is bound to it passes.
+type proxy struct {
 	t        *testing.T
 	listener net.Listener
 	group    sync.WaitGroup
@@ -79,23 +79,23 @@ type wire struct {
 	mu       sync.Mutex
 	upstream string
 	shown    *tls.Config
-	script   func(moment) deed
-	mended   chan struct{} // closed by mend
+	script   func(moment) wireFault
+	repaired chan struct{} // closed by repair
 	moments  []moment
 	accepted int
 	open     map[net.Conn]bool
 	closed   bool
 }
 
-func newWire(t *testing.T, to *pgtest.Server) *wire {
+func newProxy(t *testing.T, to *pgtest.Server) *proxy {
 	t.Helper()
 	var config net.ListenConfig
 	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{t: t, listener: listener, mended: make(chan struct{}), open: map[net.Conn]bool{}}
-	w.lead(to)
+	w := &proxy{t: t, listener: listener, repaired: make(chan struct{}), open: map[net.Conn]bool{}}
+	w.routeTo(to)
 	w.group.Go(func() {
 		for {
 			conn, err := listener.Accept()
@@ -108,7 +108,7 @@ func newWire(t *testing.T, to *pgtest.Server) *wire {
 	t.Cleanup(func() {
 		w.mu.Lock()
 		w.closed = true
-		close(w.mended)
+		close(w.repaired)
 		w.mu.Unlock()
 		_ = listener.Close()
 		w.hangUpAll()
@@ -117,10 +117,10 @@ func newWire(t *testing.T, to *pgtest.Server) *wire {
 	return w
 }
 
-func (w *wire) address() string { return w.listener.Addr().String() }
+func (w *proxy) address() string { return w.listener.Addr().String() }
 
-// lead says which server is at the other end from now on.
-func (w *wire) lead(to *pgtest.Server) {
+// routeTo sets the server for new connections.
+func (w *proxy) routeTo(to *pgtest.Server) {
 	w.t.Helper()
 	pair, err := to.KeyPair()
 	if err != nil {
@@ -131,24 +131,24 @@ func (w *wire) lead(to *pgtest.Server) {
 	w.upstream, w.shown = to.Address(), &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 }
 
-// set gives the script that decides what happens to each moment; nil lets all pass.
-func (w *wire) set(script func(moment) deed) {
+// set sets the script that decides what happens to each moment; nil lets all pass.
+func (w *proxy) set(script func(moment) wireFault) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.script = script
 }
 
-// mend ends what is wrong: what was held goes on to the server, what was mute ends.
-func (w *wire) mend() {
+// repair ends all faults: held requests continue to the server, mute connections close.
+func (w *proxy) repair() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.script = nil
-	close(w.mended)
-	w.mended = make(chan struct{})
+	close(w.repaired)
+	w.repaired = make(chan struct{})
 }
 
-// forget begins to count anew, and gives what was counted.
-func (w *wire) forget() (seen []moment, connections int) {
+// takeMoments returns the recorded moments and starts over.
+func (w *proxy) takeMoments() (seen []moment, connections int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	seen, connections = w.moments, w.accepted
@@ -156,20 +156,20 @@ func (w *wire) forget() (seen []moment, connections int) {
 	return seen, connections
 }
 
-// now decides what happens, and when what is wrong ends.
-func (w *wire) now(m moment) (deed, <-chan struct{}) {
+// decide returns what happens to a moment, and a channel that closes when the fault ends.
+func (w *proxy) decide(m moment) (wireFault, <-chan struct{}) {
 	w.mu.Lock()
 	m.n = len(w.moments) + 1
 	w.moments = append(w.moments, m)
-	script, mended := w.script, w.mended
+	script, repaired := w.script, w.repaired
 	w.mu.Unlock()
 	if script == nil {
-		return pass, mended
+		return pass, repaired
 	}
-	return script(m), mended
+	return script(m), repaired
 }
 
-func (w *wire) keep(conn net.Conn) net.Conn {
+func (w *proxy) track(conn net.Conn) net.Conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
@@ -179,7 +179,7 @@ func (w *wire) keep(conn net.Conn) net.Conn {
 	return conn
 }
 
-func (w *wire) end(conns ...net.Conn) {
+func (w *proxy) close(conns ...net.Conn) {
 	for _, conn := range conns {
 		_ = conn.Close()
 		w.mu.Lock()
@@ -188,7 +188,7 @@ func (w *wire) end(conns ...net.Conn) {
 	}
 }
 
-func (w *wire) hangUpAll() {
+func (w *proxy) hangUpAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for conn := range w.open {
@@ -199,15 +199,15 @@ func (w *wire) hangUpAll() {
 // errCut ends a connection.
 var errCut = errors.New("cut")
 
-// serve passes one connection on.
-func (w *wire) serve(raw net.Conn) {
+// serve forwards one connection.
+func (w *proxy) serve(raw net.Conn) {
 	w.mu.Lock()
 	w.accepted++
 	m := moment{conn: w.accepted, what: "connect"}
 	upstream, shown := w.upstream, w.shown
 	w.mu.Unlock()
-	w.keep(raw)
-	defer w.end(raw)
+	w.track(raw)
+	defer w.close(raw)
 	client, err := w.greet(m, raw, shown)
 	if err != nil {
 		return
@@ -220,10 +220,10 @@ func (w *wire) serve(raw net.Conn) {
 	if err != nil {
 		return
 	}
-	defer w.end(server)
+	defer w.close(server)
 	if binary.BigEndian.Uint32(startup[4:]) == requestCancel {
 		m.what = "cancel"
-		if d, _ := w.now(m); d == pass {
+		if d, _ := w.decide(m); d == pass {
 			_, _ = server.Write(startup)
 		}
 		return
@@ -244,14 +244,14 @@ func (w *wire) serve(raw net.Conn) {
 	}
 }
 
-// greet plays the beginning of a connection up to TLS.
-func (w *wire) greet(m moment, raw net.Conn, shown *tls.Config) (net.Conn, error) {
-	d, mended := w.now(m)
+// greet handles the start of a connection, up to TLS.
+func (w *proxy) greet(m moment, raw net.Conn, shown *tls.Config) (net.Conn, error) {
+	d, repaired := w.decide(m)
 	switch d {
 	case cutBefore:
 		return nil, errCut
 	case hold:
-		<-mended
+		<-repaired
 	case slow:
 		time.Sleep(rest)
 	case pass, cutAfter, cutWithin, mute:
@@ -261,13 +261,13 @@ func (w *wire) greet(m moment, raw net.Conn, shown *tls.Config) (net.Conn, error
 		return nil, err
 	}
 	if len(request) != 8 || binary.BigEndian.Uint32(request[4:]) != requestTLS {
-		return nil, errors.New("rekey spoke without TLS")
+		return nil, errors.New("rekey connected without TLS")
 	}
 	switch d {
 	case cutAfter:
 		return nil, errCut
 	case mute:
-		<-mended
+		<-repaired
 		return nil, errCut
 	case pass, hold, slow, cutBefore, cutWithin:
 	}
@@ -278,7 +278,7 @@ func (w *wire) greet(m moment, raw net.Conn, shown *tls.Config) (net.Conn, error
 	return w.secure(m, raw, shown)
 }
 
-// limited ends a connection after some bytes.
+// limited closes a connection after some bytes.
 type limited struct {
 	net.Conn
 	left int
@@ -294,14 +294,14 @@ func (l *limited) Write(p []byte) (int, error) {
 	return written, err
 }
 
-func (w *wire) secure(m moment, raw net.Conn, shown *tls.Config) (net.Conn, error) {
-	d, mended := w.now(m)
+func (w *proxy) secure(m moment, raw net.Conn, shown *tls.Config) (net.Conn, error) {
+	d, repaired := w.decide(m)
 	under := raw
 	switch d {
 	case cutBefore:
 		return nil, errCut
 	case hold:
-		<-mended
+		<-repaired
 	case slow:
 		time.Sleep(rest)
 	case cutWithin:
@@ -310,35 +310,35 @@ func (w *wire) secure(m moment, raw net.Conn, shown *tls.Config) (net.Conn, erro
 	}
 	client := tls.Server(under, shown)
 	if err := client.HandshakeContext(context.WithoutCancel(w.t.Context())); err != nil {
-		return nil, fmt.Errorf("shaking hands: %w", err)
+		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
 	switch d {
 	case cutAfter:
 		return nil, errCut
 	case mute:
-		<-mended
+		<-repaired
 		return nil, errCut
 	case pass, hold, slow, cutBefore, cutWithin:
 	}
 	return client, nil
 }
 
-// exchange passes one request on, and its answer back.
-func (w *wire) exchange(m moment, client, server net.Conn, request []byte) error {
-	d, mended := w.now(m)
+// exchange forwards one request and its response.
+func (w *proxy) exchange(m moment, client, server net.Conn, request []byte) error {
+	d, repaired := w.decide(m)
 	switch d {
 	case cutBefore:
 		return errCut
 	case hold:
-		<-mended
+		<-repaired
 	case slow:
 		time.Sleep(rest)
 	case pass, cutAfter, cutWithin, mute:
 	}
 	if _, err := server.Write(request); err != nil {
-		return fmt.Errorf("passing a request on: %w", err)
+		return fmt.Errorf("forwarding a request: %w", err)
 	}
-	answer, failed := readAnswer(server)
+	answer, failed := readResponse(server)
 	switch d {
 	case cutAfter:
 		return errCut
@@ -346,37 +346,37 @@ func (w *wire) exchange(m moment, client, server net.Conn, request []byte) error
 		_, _ = client.Write(answer[:len(answer)/2])
 		return errCut
 	case mute:
-		<-mended
+		<-repaired
 		return errCut
 	case pass, hold, slow, cutBefore:
 	}
 	if _, err := client.Write(answer); err != nil {
-		return fmt.Errorf("passing an answer back: %w", err)
+		return fmt.Errorf("forwarding a response: %w", err)
 	}
 	return failed
 }
 
-// dial makes a connection to the server, with TLS; what is verified there is verified by rekey at this end.
-func (w *wire) dial(upstream string) (net.Conn, error) {
+// dial connects to the server, with TLS; rekey verifies at the proxy what it would verify at the server.
+func (w *proxy) dial(upstream string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: 10 * time.Second}
 	raw, err := dialer.DialContext(context.WithoutCancel(w.t.Context()), "tcp", upstream)
 	if err != nil {
 		return nil, fmt.Errorf("dialing the server: %w", err)
 	}
-	w.keep(raw)
+	w.track(raw)
 	request := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 8), requestTLS)
 	answer := make([]byte, 1)
 	if _, err = raw.Write(request); err == nil {
 		_, err = io.ReadFull(raw, answer)
 	}
 	if err != nil || answer[0] != 'S' {
-		w.end(raw)
+		w.close(raw)
 		return nil, errors.New("the server does not offer TLS")
 	}
 	return tls.Client(raw, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}), nil
 }
 
-// readUntyped reads a message of the beginning: length, then the rest.
+// readUntyped reads a message from the start of a connection: its length, then the rest.
 func readUntyped(from io.Reader) ([]byte, error) {
 	head := make([]byte, 4)
 	if _, err := io.ReadFull(from, head); err != nil {
@@ -406,7 +406,7 @@ func readRest(from io.Reader, head []byte, length uint32) ([]byte, error) {
 	return append(head, body[:n]...), err
 }
 
-// parameter reads a parameter of the startup message: pairs of texts, each ended by a zero byte.
+// parameter reads a parameter of the startup message: pairs of strings, each terminated by a zero byte.
 func parameter(startup []byte, name string) string {
 	words := strings.Split(string(startup[8:]), "\x00")
 	if i := slices.Index(words, name); i >= 0 && i%2 == 0 && i+1 < len(words) {
@@ -415,7 +415,7 @@ func parameter(startup []byte, name string) string {
 	return ""
 }
 
-// readRequest reads until the server has to answer, and gives the SQL in it.
+// readRequest reads until the server must respond, and returns the SQL.
 func readRequest(from io.Reader) (request []byte, what string, err error) {
 	for {
 		message, err := readMessage(from)
@@ -437,8 +437,8 @@ func readRequest(from io.Reader) (request []byte, what string, err error) {
 	}
 }
 
-// readAnswer reads until it is rekey's turn again. What came before the connection ended is given too.
-func readAnswer(from io.Reader) ([]byte, error) {
+// readResponse reads until it is rekey's turn again. It also returns what came before the connection ended.
+func readResponse(from io.Reader) ([]byte, error) {
 	var answer []byte
 	for {
 		message, err := readMessage(from)
