@@ -17,6 +17,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -147,7 +148,7 @@ func TestAServerIsLookedAtAsOftenAsThePagesSay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, pace := range []time.Duration{lookAgainBroken, lookAgainHealthy} {
+		for _, pace := range []time.Duration{lifecycle.LookAgainBroken, lifecycle.LookAgainHealthy} {
 			if words, known := spoken[pace]; !known || !strings.Contains(strings.ReplaceAll(string(page), "\n", " "), words) {
 				t.Errorf("%s does not say that it is every %s", path, pace)
 			}
@@ -157,12 +158,12 @@ func TestAServerIsLookedAtAsOftenAsThePagesSay(t *testing.T) {
 		err  error
 		want time.Duration
 	}{
-		"healthy":            {nil, lookAgainHealthy},
-		"unreachable":        {fault.Transient(fault.ServerUnreachable, errors.New("there is no connection")), lookAgainBroken},
-		"no such database":   {fault.Blocked(fault.DatabaseNotFound, errors.New("it does not exist")), lookAgainBroken},
-		"a bad certificate":  {fault.Permanent(fault.ServerCertificateInvalid, errors.New("it has expired")), lookAgainBroken},
-		"a missing CREATE":   {fault.Permanent(fault.PrivilegeMissing, errors.New("some are missing")), lookAgainBroken},
-		"of another version": {fault.Permanent(fault.ServerUnsupported, errors.New("it is too old")), lookAgainBroken},
+		"healthy":            {nil, lifecycle.LookAgainHealthy},
+		"unreachable":        {fault.Transient(fault.ServerUnreachable, errors.New("there is no connection")), lifecycle.LookAgainBroken},
+		"no such database":   {fault.Blocked(fault.DatabaseNotFound, errors.New("it does not exist")), lifecycle.LookAgainBroken},
+		"a bad certificate":  {fault.Permanent(fault.ServerCertificateInvalid, errors.New("it has expired")), lifecycle.LookAgainBroken},
+		"a missing CREATE":   {fault.Permanent(fault.PrivilegeMissing, errors.New("some are missing")), lifecycle.LookAgainBroken},
+		"of another version": {fault.Permanent(fault.ServerUnsupported, errors.New("it is too old")), lifecycle.LookAgainBroken},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

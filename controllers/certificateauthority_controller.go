@@ -17,13 +17,11 @@ import (
 	"github.com/rekey/rekey/internal/eventlog"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
 const (
-	// lookAgain at what cannot be watched: soon while it is broken, now and then while it is not.
-	lookAgainBroken  = 30 * time.Second
-	lookAgainHealthy = 5 * time.Minute
 	// An authority is to be replaced from so many of its longest lifetimes before its end, but not before half of its own
 	// life is over. It warns when 7/10 of that time are left, and alarms in the last lifetime, in which certificates are cut
 	// short, but not before a third of the warning's time is over.
@@ -89,20 +87,20 @@ func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) r
 			err = checkSelector(parts.selector)
 		}
 	}
-	out.wakeAt = earliestOf(now.Add(lookAgainHealthy), out.health.NextLevelAt)
+	out.wakeAt = earliestOf(now.Add(lifecycle.LookAgainHealthy), out.health.NextLevelAt)
 	if err != nil {
 		out.ready = metav1.ConditionFalse
 		out.cause = newTrouble(err, "")
-		out.wakeAt = earliestOf(now.Add(lookAgainBroken), out.health.NextLevelAt)
+		out.wakeAt = earliestOf(now.Add(lifecycle.LookAgainBroken), out.health.NextLevelAt)
 		return out
 	}
 	if kept != nil {
 		// It signs, whatever could not be written beside its key pair.
-		out.cause, out.wakeAt = newTrouble(kept, ""), earliestOf(now.Add(lookAgainBroken), out.health.NextLevelAt)
+		out.cause, out.wakeAt = newTrouble(kept, ""), earliestOf(now.Add(lifecycle.LookAgainBroken), out.health.NextLevelAt)
 	}
 	out.ready, out.reason = metav1.ConditionTrue, v1alpha1.ReasonServing
 	out.message = fmt.Sprintf("%s signs with the key pair in Secret %s until %s.%s", cmp.Or(authority.Subject, "The authority"),
-		r.authorities.secretKey(parts), instant(authority.NotAfter), readersWarning(parts)+earlierSpec(parts, authority)+notesOf(authority))
+		r.authorities.secretKey(parts), fault.FormatTime(authority.NotAfter), readersWarning(parts)+earlierSpec(parts, authority)+notesOf(authority))
 	return out
 }
 
@@ -181,8 +179,8 @@ func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject)
 			r.authorities.secretKey(parts), r.authorities.recordKey(parts)))
 	case secret == nil || record == nil:
 		// The cache may be old: a key that is made for an object that is gone would stay behind for good.
-		if err := r.stillWanted(ctx, parts.object, r.newObject()); isConflict(err) {
-			return fault.Pending(conflictWait, err)
+		if err := r.stillWanted(ctx, parts.object, r.newObject()); lifecycle.IsConflict(err) {
+			return fault.Pending(lifecycle.ConflictWait, err)
 		} else if err != nil {
 			return err
 		}

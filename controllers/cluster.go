@@ -15,6 +15,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
@@ -116,7 +117,7 @@ func ownerFor(kind string, object client.Object, cluster, namespace string) secr
 }
 
 // holdUnowned has nothing made or changed as long as unowned, why the UID of the cluster cannot be read, is not nil.
-func holdUnowned(s Subject, unowned error) Subject {
+func holdUnowned(s lifecycle.Credential, unowned error) lifecycle.Credential {
 	if unowned == nil {
 		return s
 	}

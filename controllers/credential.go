@@ -10,33 +10,38 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/internal/secretstore"
 )
-
-// patientReads is how often reading may fail before people are told.
-const patientReads = 3
 
 // quickAttempts is the number of attempts after which the next one is two minutes away or more.
 const quickAttempts = 8
 
+// tokenOf returns what is recorded of a request.
+func tokenOf(object client.Object, annotation string) string {
+	return secretstore.Token(object.GetAnnotations()[annotation])
+}
+
 // drive takes a credential as far as it goes now.
-func (s *shared) drive(ctx context.Context, subject Subject) Outcome {
+func (s *shared) drive(ctx context.Context, subject lifecycle.Credential) lifecycle.Outcome {
 	return s.rotator.Drive(ctx, subject)
 }
 
 // reportOf says in facts what a pass over a credential found. What is particular to a kind is added by its controller.
-func reportOf(kind, subject string, outcome Outcome, fallback fault.Reason) report {
+func reportOf(kind, subject string, outcome lifecycle.Outcome, fallback fault.Reason) report {
 	o := outcome.Observation
 	found := report{
 		kind: kind, subject: subject, health: outcome.Health, wakeAt: outcome.WakeAt(),
 	}
 	found.cause = causeOf(outcome, fallback)
 	found.unread = o.Now.IsZero() && found.cause != nil
-	found.unseen = outcome.Conflict || found.unread && found.cause.class == fault.ClassTransient && outcome.Failures < patientReads
+	found.unseen = outcome.Conflict || found.unread && found.cause.class == fault.ClassTransient && outcome.Failures < lifecycle.PatientReads
 	found.standing = standingOf(outcome, found.cause)
 	found.untold = outcome.Err != nil && !rotates(outcome.FailedStep) && outcome.FailedStep != rotation.StepProbe
 	found.doing = outcome.Decision.Message
@@ -58,16 +63,16 @@ func suspendedMessage(o rotation.Observation) string {
 	switch due := rotation.Due(o); {
 	case due.IsZero():
 	case due.After(o.Now):
-		text += fmt.Sprintf(" The next one is due at %s.", instant(due))
+		text += fmt.Sprintf(" The next one is due at %s.", fault.FormatTime(due))
 	default:
-		text += fmt.Sprintf(" One was due at %s.", instant(due))
+		text += fmt.Sprintf(" One was due at %s.", fault.FormatTime(due))
 	}
 	return text
 }
 
 // causeOf finds what is wrong: a step that failed, what the planner waits for, or a precondition that will stand in the
 // way of the next rotation, which is said at once and not only when it is due.
-func causeOf(outcome Outcome, fallback fault.Reason) *trouble {
+func causeOf(outcome lifecycle.Outcome, fallback fault.Reason) *trouble {
 	switch {
 	case outcome.Err != nil:
 		// When it is tried again is in the status, and not in these words: what repeats reads the same, and is counted.
@@ -91,7 +96,7 @@ func unmetTrouble(o rotation.Observation) *trouble {
 }
 
 // standingOf returns what stands in the way of the next rotation besides the cause.
-func standingOf(outcome Outcome, cause *trouble) *trouble {
+func standingOf(outcome lifecycle.Outcome, cause *trouble) *trouble {
 	standing := unmetTrouble(outcome.Observation)
 	if cause == nil || standing == nil || outcome.Observation.Deleting || standing.reason == cause.reason || standing.class == fault.ClassPending {
 		return nil
@@ -100,7 +105,7 @@ func standingOf(outcome Outcome, cause *trouble) *trouble {
 }
 
 // readiness judges what the user's Secret shows, and nothing else: a rotation that fails leaves it as it is.
-func readiness(outcome Outcome, subject string, cause *trouble) (status metav1.ConditionStatus, reason, message string) {
+func readiness(outcome lifecycle.Outcome, subject string, cause *trouble) (status metav1.ConditionStatus, reason, message string) {
 	o := outcome.Observation
 	why := ""
 	if cause != nil {
@@ -125,10 +130,10 @@ func readiness(outcome Outcome, subject string, cause *trouble) (status metav1.C
 	case o.Current == nil:
 		return metav1.ConditionUnknown, v1alpha1.ReasonProgressing, outcome.Decision.Message
 	case !o.Current.NotAfter.IsZero() && !o.Now.Before(o.Current.NotAfter):
-		return metav1.ConditionFalse, v1alpha1.ReasonExpired, fmt.Sprintf("%s expired at %s.%s", subject, instant(o.Current.NotAfter), why)
+		return metav1.ConditionFalse, v1alpha1.ReasonExpired, fmt.Sprintf("%s expired at %s.%s", subject, fault.FormatTime(o.Current.NotAfter), why)
 	case rotation.NotYetValid(o):
 		return metav1.ConditionFalse, string(fault.ClockSkew), fmt.Sprintf(
-			"%s was issued at %s, when the clock was ahead, and is not valid yet.%s", subject, instant(o.Current.CommittedAt), why)
+			"%s was issued at %s, when the clock was ahead, and is not valid yet.%s", subject, fault.FormatTime(o.Current.CommittedAt), why)
 	case o.Proof.Seq == o.Current.Seq && o.Proof.Answer == credential.Rejected:
 		reason, message := refusalOf(outcome, subject, cause)
 		return metav1.ConditionFalse, reason, message
@@ -142,13 +147,13 @@ func readiness(outcome Outcome, subject string, cause *trouble) (status metav1.C
 
 // showsCurrent reports whether the data of the user's Secret are those of the current version. Labels and annotations that could
 // not be written do not keep anybody from using it.
-func showsCurrent(outcome Outcome) bool {
+func showsCurrent(outcome lifecycle.Outcome) bool {
 	return outcome.Observation.Target == rotation.TargetShowsCurrent || outcome.Snapshot.Target == rotation.TargetShowsCurrent ||
 		outcome.Snapshot.ShowsData
 }
 
 // shownOf returns the version whose credential the user's Secret holds; nil where it holds none of ours.
-func shownOf(outcome Outcome) *rotation.Version {
+func shownOf(outcome lifecycle.Outcome) *rotation.Version {
 	if current := outcome.Snapshot.Ledger.Current; outcome.Snapshot.Target == rotation.TargetShowsCurrent && current != nil {
 		return &current.Version
 	}
@@ -157,11 +162,11 @@ func shownOf(outcome Outcome) *rotation.Version {
 
 // refusalOf says that what is published is refused or cannot do its work, and why. Where only a change elsewhere helps, the
 // reason is that of the cause.
-func refusalOf(outcome Outcome, subject string, cause *trouble) (reason, message string) {
+func refusalOf(outcome lifecycle.Outcome, subject string, cause *trouble) (reason, message string) {
 	reason, message = v1alpha1.ReasonCredentialRejected, subject+" is refused by the server."
 	if why := outcome.Refusal; why != nil {
 		message = fmt.Sprintf("%s cannot be used: %s.", subject, why)
-		if needsHelp(why) {
+		if fault.NeedsHelp(why) {
 			return string(fault.ReasonOf(why, fault.CredentialRejected)), message
 		}
 	}
@@ -171,13 +176,13 @@ func refusalOf(outcome Outcome, subject string, cause *trouble) (reason, message
 	return reason, message
 }
 
-func publishedMessage(outcome Outcome, subject string) string {
+func publishedMessage(outcome lifecycle.Outcome, subject string) string {
 	text := subject + " is published"
 	if at := outcome.Observation.Current.NotAfter; !at.IsZero() {
-		text += fmt.Sprintf(" and valid until %s", instant(at))
+		text += fmt.Sprintf(" and valid until %s", fault.FormatTime(at))
 	}
 	if due := outcome.Health.Due; !due.IsZero() {
-		text += fmt.Sprintf("; the next rotation is due at %s", instant(due))
+		text += fmt.Sprintf("; the next rotation is due at %s", fault.FormatTime(due))
 	}
 	text += "."
 	if o := outcome.Observation; rotation.HeldBack(o) {
@@ -188,7 +193,7 @@ func publishedMessage(outcome Outcome, subject string) string {
 }
 
 // rotatingOf says that a rotation is under way, or why it fails, while what is published goes on working.
-func rotatingOf(outcome Outcome, cause *trouble) *metav1.Condition {
+func rotatingOf(outcome lifecycle.Outcome, cause *trouble) *metav1.Condition {
 	o := outcome.Observation
 	if o.Current == nil {
 		return nil
@@ -215,7 +220,7 @@ func rotatingOf(outcome Outcome, cause *trouble) *metav1.Condition {
 
 // shownAttempt is when something that failed is tried again. The first attempts follow each other so fast that it would be over
 // before anybody reads it, and each would be a write of the status.
-func shownAttempt(outcome Outcome) *metav1.Time {
+func shownAttempt(outcome lifecycle.Outcome) *metav1.Time {
 	if outcome.Failures > 0 && outcome.Failures < quickAttempts {
 		return nil
 	}
@@ -233,5 +238,5 @@ func withdrawDeadline(deleted *metav1.Time) time.Time {
 	if deleted == nil {
 		return time.Time{}
 	}
-	return deleted.Add(withdrawPatience)
+	return deleted.Add(lifecycle.WithdrawPatience)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/secretstore"
@@ -87,15 +88,15 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 		return ctrl.Result{}, nil
 	}
 	found := r.describe(ctx, login, cluster, outcome)
-	if soon := r.clock.Now().Add(lookAgainBroken); err != nil && found.wakeAt.After(soon) {
+	if soon := r.clock.Now().Add(lifecycle.LookAgainBroken); err != nil && found.wakeAt.After(soon) {
 		found.wakeAt = soon // what was published may be fine; whose it is has to be known soon
 	}
 	return r.report(ctx, before, object, found)
 }
 
 // rotate drives the login. What was proven on the way may be shown: then it drives once more.
-func (r *credentialReconciler) rotate(ctx context.Context, login *databaseLogin, subject Subject) Outcome {
-	proven := func(outcome Outcome) bool {
+func (r *credentialReconciler) rotate(ctx context.Context, login *databaseLogin, subject lifecycle.Credential) lifecycle.Outcome {
+	proven := func(outcome lifecycle.Outcome) bool {
 		current := outcome.Observation.Current
 		return current != nil && r.rotator.Memory.Proven(subject.UID, current.Seq, subject.Endpoint)
 	}
@@ -116,10 +117,10 @@ func (r *credentialReconciler) rotate(ctx context.Context, login *databaseLogin,
 func (r *credentialReconciler) unfinalized(ctx context.Context, object *v1alpha1.DatabaseCredential, err error) (ctrl.Result, error) {
 	failed := refusal.Fault(fmt.Sprintf("adding the finalizer %s to DatabaseCredential %s/%s", v1alpha1.Finalizer, object.Namespace, object.Name), err, nil)
 	if fault.Classify(failed) != fault.ClassBlocked {
-		return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lookAgainBroken}, err)
+		return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lifecycle.LookAgainBroken}, err)
 	}
 	return r.report(ctx, object.DeepCopy(), object, report{
-		kind: kindDatabaseCredential, ready: metav1.ConditionUnknown, cause: newTrouble(failed, ""), unread: true, wakeAt: r.clock.Now().Add(lookAgainBroken),
+		kind: kindDatabaseCredential, ready: metav1.ConditionUnknown, cause: newTrouble(failed, ""), unread: true, wakeAt: r.clock.Now().Add(lifecycle.LookAgainBroken),
 	})
 }
 
@@ -133,13 +134,16 @@ func (r *credentialReconciler) release(ctx context.Context, object *v1alpha1.Dat
 	}
 	doing := fmt.Sprintf("removing the finalizer %s of DatabaseCredential %s/%s", v1alpha1.Finalizer, object.Namespace, object.Name)
 	if err = refusal.Fault(doing, err, nil); apierrors.IsConflict(err) {
-		return &conflictError{err}
+		return lifecycle.Conflict(err)
 	}
 	return err
 }
 
-// namespaceEnds looks live whether a namespace is being deleted.
-func (s *shared) namespaceEnds(ctx context.Context, name string) bool {
+// namespaceEnds reports whether err is a right that is missing because a namespace is being deleted. It looks live.
+func (s *shared) namespaceEnds(ctx context.Context, name string, err error) bool {
+	if refusal.Of(err).Kind != refusal.KindForbidden {
+		return false
+	}
 	var namespace corev1.Namespace
 	return s.live.Get(ctx, client.ObjectKey{Name: name}, &namespace) == nil && !namespace.DeletionTimestamp.IsZero()
 }
@@ -178,9 +182,9 @@ func (r *credentialReconciler) ref(object *v1alpha1.DatabaseCredential, cluster 
 }
 
 // subject turns what was resolved into what the drive needs.
-func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Subject {
+func (r *credentialReconciler) subject(login *databaseLogin, cluster string) lifecycle.Credential {
 	object, spec := login.object, login.object.Spec
-	out := Subject{
+	out := lifecycle.Credential{
 		Kind: kindDatabaseCredential, Ref: r.ref(object, cluster), UID: string(object.UID), Policy: login.policy.Policy, Traits: login.traits,
 		Fingerprint: passwordFingerprint(spec.Password),
 		Rotate:      tokenOf(object, v1alpha1.AnnotationRotate), RetirePrevious: tokenOf(object, v1alpha1.AnnotationRetirePrevious),
@@ -222,8 +226,8 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) Sub
 		}
 	}
 	out.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, object, &v1alpha1.DatabaseCredential{}) }
-	out.NamespaceEnds = func(ctx context.Context) bool { return r.namespaceEnds(ctx, object.Namespace) }
-	out.LeaveBehind = func(ctx context.Context, left Remains) error { return r.leaveBehind(ctx, login, left) }
+	out.NamespaceEnds = func(ctx context.Context, err error) bool { return r.namespaceEnds(ctx, object.Namespace, err) }
+	out.LeaveBehind = func(ctx context.Context, left lifecycle.Remains) error { return r.leaveBehind(ctx, login, left) }
 	out.Release = func(ctx context.Context) error { return r.release(ctx, object) }
 	out.Store = r.store(login, out)
 	return out
@@ -234,7 +238,7 @@ func passwordFingerprint(spec v1alpha1.PasswordSpec) string {
 	return fmt.Sprintf("password/%d/%s", spec.Length, spec.Alphabet)
 }
 
-func (r *credentialReconciler) store(login *databaseLogin, subject Subject) Store {
+func (r *credentialReconciler) store(login *databaseLogin, subject lifecycle.Credential) lifecycle.Store {
 	object := login.object
 	labels, annotations := templateOf(object.Spec.SecretTemplate)
 	options := secretstore.LedgeredOptions{

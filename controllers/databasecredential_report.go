@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/eventlog"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -28,7 +29,7 @@ import (
 const proofShown = 24 * time.Hour
 
 // describe says what the pass found.
-func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogin, cluster string, outcome Outcome) report {
+func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogin, cluster string, outcome lifecycle.Outcome) report {
 	object := login.object
 	subject := fmt.Sprintf("The login in Secret %s/%s", object.Namespace, object.Spec.SecretName)
 	status := &object.Status
@@ -61,14 +62,14 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 	}
 	if status.Previous != nil && outcome.Snapshot.Ledger.Previous == nil {
 		// Whether it is refused could not be read.
-		found.wakeAt = earliestOf(found.wakeAt, outcome.Observation.Now.Add(lookAgainBroken))
+		found.wakeAt = earliestOf(found.wakeAt, outcome.Observation.Now.Add(lifecycle.LookAgainBroken))
 	}
 	return found
 }
 
 // describeShown says in the status what the Secret shows, and reports whether that is the current version: what the ledger
 // holds beyond it is not published yet. Where the Secret shows nothing of ours, only the time of the last rotation stays.
-func describeShown(object *v1alpha1.DatabaseCredential, outcome Outcome) bool {
+func describeShown(object *v1alpha1.DatabaseCredential, outcome lifecycle.Outcome) bool {
 	status, current, shown := &object.Status, outcome.Snapshot.Ledger.Current, shownOf(outcome)
 	if current == nil || shown == nil {
 		status.Revision, status.ActiveUsername, status.Binding = 0, "", nil
@@ -84,7 +85,7 @@ func describeShown(object *v1alpha1.DatabaseCredential, outcome Outcome) bool {
 }
 
 // verifiedOf says when and where the published login was proven. A process that has not asked yet leaves what is said.
-func verifiedOf(of *databaseLogin, outcome Outcome, cause *trouble) *metav1.Condition {
+func verifiedOf(of *databaseLogin, outcome lifecycle.Outcome, cause *trouble) *metav1.Condition {
 	status, proof, endpoint, control := &of.object.Status, outcome.Observation.Proof, endpointOf(of), controlOf(of)
 	login := status.ActiveUsername
 	said := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVerified)
@@ -133,7 +134,7 @@ func endpointOf(login *databaseLogin) string {
 }
 
 // describePrevious says until when the previous login is accepted, and who still uses it.
-func describePrevious(object *v1alpha1.DatabaseCredential, outcome Outcome) *metav1.Condition {
+func describePrevious(object *v1alpha1.DatabaseCredential, outcome lifecycle.Outcome) *metav1.Condition {
 	previous := outcome.Snapshot.Ledger.Previous
 	if previous == nil || outcome.PreviousRefused {
 		object.Status.Previous = nil
@@ -167,7 +168,7 @@ func clientsOf(sessions *credential.Sessions) string {
 }
 
 // newsOf tells a rotation and a retirement.
-func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin, cluster string, before v1alpha1.DatabaseCredentialStatus, outcome Outcome) []news {
+func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin, cluster string, before v1alpha1.DatabaseCredentialStatus, outcome lifecycle.Outcome) []news {
 	object, current := login.object, outcome.Snapshot.Ledger.Current
 	var out []news
 	if shownFirst(before, object.Status, current.Version) {
@@ -209,7 +210,7 @@ func overlapNews(login string, until time.Time) string {
 	if until.IsZero() {
 		return fmt.Sprintf(" Login %s stays accepted during the overlap.", login)
 	}
-	return fmt.Sprintf(" Login %s stays accepted until %s.", login, instant(until))
+	return fmt.Sprintf(" Login %s stays accepted until %s.", login, fault.FormatTime(until))
 }
 
 // crowdedNews says that the current version took the slot of a login that was open, because the ledger was lost while every
@@ -245,7 +246,7 @@ func otherSlot(login *databaseLogin, slot string) string {
 // isRetired reports whether the slot's login was retired: by this pass, or by one that died before it could say so, and
 // then the server tells. A previous version that is missing from the ledger proves nothing. known is false where the server
 // could not be asked.
-func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLogin, cluster, slot string, outcome Outcome) (retired, known bool) {
+func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLogin, cluster, slot string, outcome lifecycle.Outcome) (retired, known bool) {
 	if outcome.PreviousRefused || slices.Contains(outcome.Performed, rotation.StepRetire) {
 		return true, true
 	}
@@ -261,7 +262,7 @@ func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLog
 	}
 	ref := r.ref(login.object, cluster)
 	ref.Slot = slot
-	mark, err := markOf(ctx, marked, ref)
+	mark, err := lifecycle.ReadMarker(ctx, marked, ref)
 	return err == nil && mark.Owner == ref.Owner() && !mark.Open, err == nil
 }
 
@@ -274,7 +275,7 @@ func (r *credentialReconciler) retiredNews(ctx context.Context, login *databaseL
 	if !ok {
 		return text
 	}
-	ctx, cancel := context.WithTimeout(ctx, defaultStepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lifecycle.DefaultStepTimeout)
 	defer cancel()
 	if sessions, err := counter.Sessions(ctx, ref); err == nil && sessions.Count > 0 {
 		text += fmt.Sprintf(" %d sessions of it that were open go on until they end (%s).", sessions.Count, clientsOf(&sessions))
@@ -284,9 +285,9 @@ func (r *credentialReconciler) retiredNews(ctx context.Context, login *databaseL
 
 // leaveBehind tells in the log, in a metric and in an Event what a deleted object leaves behind, and what to do about it. A
 // cache may show an object that is gone already: that is a conflict.
-func (r *credentialReconciler) leaveBehind(ctx context.Context, login *databaseLogin, left Remains) error {
+func (r *credentialReconciler) leaveBehind(ctx context.Context, login *databaseLogin, left lifecycle.Remains) error {
 	object := login.object
-	if err := r.present(ctx, object, &v1alpha1.DatabaseCredential{}); isConflict(err) {
+	if err := r.present(ctx, object, &v1alpha1.DatabaseCredential{}); lifecycle.IsConflict(err) {
 		return err
 	}
 	var what, todo []string

@@ -22,6 +22,7 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/eventlog"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
@@ -35,7 +36,7 @@ type serverReconciler struct {
 }
 
 // serverFailures remember of every server how it failed, and how often in a row it refused the admin's password: asking at
-// the same pace for ever could lock the admin out. Anything else is looked at again every lookAgainBroken.
+// the same pace for ever could lock the admin out. Anything else is looked at again every lifecycle.LookAgainBroken.
 type serverFailures struct {
 	mu    sync.Mutex
 	known map[types.NamespacedName]serverFailure
@@ -71,10 +72,10 @@ func (f *serverFailures) note(of types.NamespacedName, inputs string, err error,
 	if known.inputs != inputs {
 		known = serverFailure{inputs: inputs}
 	}
-	known.err, known.next = err, now.Add(lookAgainBroken)
+	known.err, known.next = err, now.Add(lifecycle.LookAgainBroken)
 	if fault.ReasonOf(err, "") == fault.AdminRejected {
 		known.count++
-		known.next = now.Add(max(lookAgainBroken, rotation.Backoff(known.count, rotation.Urgency{Published: true})))
+		known.next = now.Add(max(lifecycle.LookAgainBroken, rotation.Backoff(known.count, rotation.Urgency{Published: true})))
 	}
 	if f.known == nil {
 		f.known = map[types.NamespacedName]serverFailure{}
@@ -105,7 +106,7 @@ func (r *serverReconciler) look(ctx context.Context, object *v1alpha1.DatabaseSe
 	found := report{
 		kind:  "DatabaseServer",
 		ready: metav1.ConditionTrue, reason: v1alpha1.ReasonServing,
-		wakeAt: r.clock.Now().Add(lookAgainHealthy),
+		wakeAt: r.clock.Now().Add(lifecycle.LookAgainHealthy),
 	}
 	checked, err := r.check(ctx, object)
 	if err != nil {

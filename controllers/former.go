@@ -15,7 +15,6 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/refusal"
-	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -51,18 +50,6 @@ func formerGone(ctx context.Context, live client.Reader, kind, cluster, former s
 	return fault.Permanent(fault.Fenced, fmt.Errorf(
 		"%s %s still exists in this cluster, so %s: delete it first (with deletionPolicy Retain nothing else is deleted), or remove the annotation %s and %s",
 		kind, key, what, v1alpha1.AnnotationTakeOverFrom, instead))
-}
-
-// handover merges the annotation with what is written down. An annotation that was removed is no request any more, whatever is
-// written down.
-func handover(former string, snapshot secretstore.Snapshot) rotation.Handover {
-	done := snapshot.Ledger.TakeOver
-	out := rotation.Handover{From: former, Recorded: former != "" && former == done.Seen, Lapsed: former == "" && done != secretstore.Handover{},
-		Inherited: snapshot.Inherited}
-	if former != "" && former == done.Honoured {
-		out.HonouredAt = done.At
-	}
-	return out
 }
 
 // handedOver returns an owner that takes over from nobody who still exists: a private key that exists twice is a conflict,

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/lifecycle"
 )
 
 // aForeignSecret is a certificate of somebody else's, with files beside it that rekey does not write.
@@ -123,9 +124,12 @@ func TestAReadThatFailsForgetsNothing(t *testing.T) {
 }
 
 func (w *world) remembers(o client.Object) bool {
-	memory := w.shared.rotator.Memory
-	memory.mu.Lock()
-	defer memory.mu.Unlock()
-	_, ok := memory.byUID[string(o.GetUID())]
-	return ok
+	return remembered(w.shared.rotator.Memory, string(o.GetUID()))
+}
+
+// remembered reports whether anything is known of an object: the waits of one that is known grow.
+func remembered(memory *lifecycle.Memory, uid string) bool {
+	begun := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	memory.Pace(uid, "Asked", begun)
+	return memory.Pace(uid, "Asked", begun.Add(time.Hour)) > lifecycle.LookAgainBroken
 }

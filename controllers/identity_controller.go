@@ -16,6 +16,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
@@ -80,10 +81,10 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 }
 
 // resolve turns spec, policy and authority into plain values and a Source.
-func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) Subject {
+func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) lifecycle.Credential {
 	meta := parts.object
 	cluster, unowned := r.cluster.id(ctx)
-	subject := Subject{
+	subject := lifecycle.Credential{
 		Kind:   parts.kind,
 		Ref:    credential.Ref{Cluster: cluster, Namespace: meta.GetNamespace(), Name: meta.GetName()},
 		UID:    string(meta.GetUID()),
@@ -135,7 +136,7 @@ func certificatePolicy(policy rotation.Policy, spec *v1alpha1.IdentitySpec) rota
 	return policy
 }
 
-func (r *identityReconciler) store(ctx context.Context, parts identityObject, wanted material.Identity, authority *issuer.Authority, cluster string, fresh bool) Store {
+func (r *identityReconciler) store(ctx context.Context, parts identityObject, wanted material.Identity, authority *issuer.Authority, cluster string, fresh bool) lifecycle.Store {
 	fingerprint := wanted.Fingerprint()
 	labels, annotations := templateOf(parts.spec.SecretTemplate)
 	formats := make([]material.Format, 0, len(parts.spec.Formats))
@@ -165,7 +166,7 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 }
 
 // describe says what the pass found.
-func (r *identityReconciler) describe(parts identityObject, outcome Outcome) report {
+func (r *identityReconciler) describe(parts identityObject, outcome lifecycle.Outcome) report {
 	subject := fmt.Sprintf("The certificate in Secret %s/%s", parts.object.GetNamespace(), parts.spec.SecretName)
 	found := reportOf(parts.kind, subject, outcome, fault.IssuanceFailed)
 	status, current := parts.status, outcome.Snapshot.Ledger.Current
@@ -196,7 +197,7 @@ func (r *identityReconciler) describe(parts identityObject, outcome Outcome) rep
 	if status.SerialNumber != published && current.Seq > 0 {
 		found.news = append(found.news, news{v1alpha1.ReasonIssued, actionPublish, fmt.Sprintf(
 			"Revision %d is published in Secret %s: serial number %s, valid until %s, due to be renewed at %s.",
-			current.Seq, parts.spec.SecretName, status.SerialNumber, instant(current.NotAfter), instant(outcome.Health.Due))})
+			current.Seq, parts.spec.SecretName, status.SerialNumber, fault.FormatTime(current.NotAfter), fault.FormatTime(outcome.Health.Due))})
 	}
 	return found
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/lifecycle"
 )
 
 // metrics are what is counted while working. What can be read off the objects is collected at scrape time (collector.go).
@@ -45,7 +46,7 @@ func newMetrics(registry prometheus.Registerer, apiClock *APIClock, version stri
 }
 
 // count counts what a pass did.
-func (m *metrics) count(kind string, outcome Outcome) {
+func (m *metrics) count(kind string, outcome lifecycle.Outcome) {
 	for _, step := range outcome.Performed {
 		m.steps.WithLabelValues(kind, string(step), "success", "").Inc()
 		if step == "Commit" {

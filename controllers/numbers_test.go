@@ -91,21 +91,6 @@ func TestNoTimeOfAStatusIsRefused(t *testing.T) {
 	}
 }
 
-// TestWhatCannotBeWatchedIsLookedAtWithinFiveMinutes holds however long the trouble lasts: half a minute at first, as the pages say.
-func TestWhatCannotBeWatchedIsLookedAtWithinFiveMinutes(t *testing.T) {
-	t.Parallel()
-	begun := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	for _, age := range []time.Duration{0, time.Minute, 2 * time.Minute, 6 * time.Minute, 20 * time.Minute, 24 * time.Hour, 100 * year, math.MaxInt64} {
-		memory := &Memory{}
-		memory.keep("uid", memory.open("uid", inputs{}, begun))
-		memory.pace("uid", "SecretConflict", begun)
-		wait := memory.pace("uid", "SecretConflict", begun.Add(age))
-		if wait < lookAgainBroken || wait > lookAgainHealthy || age <= 2*time.Minute && wait != lookAgainBroken || age >= 20*time.Minute && wait != lookAgainHealthy {
-			t.Errorf("after %s the next look is in %s", age, wait)
-		}
-	}
-}
-
 // TestWhatIsHeldBackIsSaid is for a policy that asks for more certificates than a tenth of their lifetime allows.
 func TestWhatIsHeldBackIsSaid(t *testing.T) {
 	w := newWorld(t)

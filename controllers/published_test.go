@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
@@ -570,7 +571,7 @@ func TestAChangedBundleReachesTheSecretWithTheNextLookAtTheServer(t *testing.T) 
 	before := server.Status.CASHA256
 	renewed := string(keyPairSecret(t, nil).Data["tls.crt"])
 	w.edit(bundle, func() { bundle.Data["ca.crt"] = renewed })
-	w.step(lookAgainHealthy)
+	w.step(lifecycle.LookAgainHealthy)
 	w.reconcile(server)
 	if before == "" || server.Status.CASHA256 == before {
 		t.Fatalf("the status of the server says %q before and %q after: nobody is woken", before, server.Status.CASHA256)

@@ -4,14 +4,12 @@
 package controllers
 
 import (
-	"cmp"
 	"context"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
@@ -20,7 +18,7 @@ import (
 // recoverLedger rebuilds a ledger that is gone. The published login is tried, and the marks at the remote end say what
 // the other slots hold: a login of ours that is still open there is the previous version. Nobody knows how much of its
 // overlap has passed, so all of it begins now.
-func recoverLedger(ctx context.Context, subject Subject, candidate secretstore.Record, honoured string, now time.Time) (secretstore.Ledger, credential.Answer, error) {
+func recoverLedger(ctx context.Context, subject lifecycle.Credential, candidate secretstore.Record, honoured string, now time.Time) (secretstore.Ledger, credential.Answer, error) {
 	if subject.Source == nil {
 		return secretstore.Ledger{}, credential.Unknown, subject.SourceErr
 	}
@@ -32,11 +30,11 @@ func recoverLedger(ctx context.Context, subject Subject, candidate secretstore.R
 	candidate.Fingerprint = subject.Fingerprint
 	ref := subject.Ref
 	ref.Seq, ref.Slot = candidate.Seq, candidate.Slot
-	verify, cancel := context.WithTimeout(ctx, 2*defaultStepTimeout)
+	verify, cancel := context.WithTimeout(ctx, 2*lifecycle.DefaultStepTimeout)
 	defer cancel()
 	// Nothing that is left says whether a wrong password was ever refused here.
 	answer, err := subject.Source.Verify(credential.First(verify), ref, candidate.Material)
-	if answer == credential.Rejected && needsHelp(err) {
+	if answer == credential.Rejected && fault.NeedsHelp(err) {
 		answer = credential.Unknown // another login would fare no better, and this one may be right
 	}
 	if answer != credential.Accepted || err != nil {
@@ -68,7 +66,7 @@ func recoverRequest(annotation, honoured string) secretstore.Tokens {
 }
 
 // recoverSlots reads from the marks which numbers were given, and which other login is still open.
-func recoverSlots(ctx context.Context, subject Subject, ledger *secretstore.Ledger, now time.Time) error {
+func recoverSlots(ctx context.Context, subject lifecycle.Credential, ledger *secretstore.Ledger, now time.Time) error {
 	marked, ok := subject.Source.(credential.Marked)
 	if !ok {
 		return nil
@@ -77,12 +75,12 @@ func recoverSlots(ctx context.Context, subject Subject, ledger *secretstore.Ledg
 	for _, slot := range subject.Traits.Slots {
 		ref := subject.Ref
 		ref.Seq, ref.Slot = current.Seq, slot
-		mark, err := markOf(ctx, marked, ref)
+		mark, err := lifecycle.ReadMarker(ctx, marked, ref)
 		if err != nil {
 			return err
 		}
 		if mark.Owner != "" && mark.Owner != ref.Owner() && mark.Owner != subject.Former {
-			return subject.fenced(mark.Owner)
+			return subject.Fenced(mark.Owner)
 		}
 		if mark.Owner != ref.Owner() {
 			continue
@@ -98,44 +96,4 @@ func recoverSlots(ctx context.Context, subject Subject, ledger *secretstore.Ledg
 		}
 	}
 	return nil
-}
-
-// beginAmong places a version that has no recorded predecessor among our marks, by slot: above all their numbers, and in a
-// slot whose login is closed, or, if none is, in the one with the lowest number. A login that is open in another slot may be
-// in use: it survives, and becomes the previous version.
-func beginAmong(v rotation.Version, traits credential.Traits, marks map[string]credential.Marker) (rotation.Version, secretstore.Survivor) {
-	for _, mark := range marks {
-		v.Seq = max(v.Seq, mark.Seq+1)
-	}
-	var survivor secretstore.Survivor
-	if !traits.Overlap || len(traits.Slots) == 0 {
-		return v, survivor
-	}
-	v.Slot = slices.MinFunc(traits.Slots, func(a, b string) int {
-		return cmp.Compare(openSeq(marks[a]), openSeq(marks[b]))
-	})
-	for _, slot := range traits.Slots {
-		if mark := marks[slot]; slot != v.Slot && mark.Open && mark.Seq > survivor.Seq {
-			survivor = secretstore.Survivor{Seq: mark.Seq, Slot: slot, Crowded: marks[v.Slot].Open}
-		}
-	}
-	return v, survivor
-}
-
-// openSeq is the number of a login that is open, and -1 for one that is not.
-func openSeq(mark credential.Marker) int64 {
-	if !mark.Open {
-		return -1
-	}
-	return mark.Seq
-}
-
-func markOf(ctx context.Context, marked credential.Marked, ref credential.Ref) (credential.Marker, error) {
-	ctx, cancel := context.WithTimeout(ctx, defaultStepTimeout)
-	defer cancel()
-	mark, err := marked.Marker(ctx, ref)
-	if err != nil {
-		return mark, fmt.Errorf("reading the mark of slot %q: %w", ref.Slot, err)
-	}
-	return mark, nil
 }

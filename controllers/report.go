@@ -22,6 +22,7 @@ import (
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/eventlog"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/rotation"
 )
@@ -48,7 +49,7 @@ func newTrouble(err error, fallback fault.Reason) *trouble {
 	if fallback == "" {
 		fallback = fault.APIServerFailed
 	}
-	out := &trouble{class: fault.Classify(err), reason: string(fault.ReasonOf(err, fallback)), message: messageOf(err), err: err}
+	out := &trouble{class: fault.Classify(err), reason: string(fault.ReasonOf(err, fallback)), message: fault.MessageOf(err), err: err}
 	if out.class == fault.ClassPending {
 		out.reason = v1alpha1.ReasonProgressing
 	}
@@ -115,7 +116,7 @@ func (s *shared) report(ctx context.Context, before, after v1alpha1.Object, foun
 	result := ctrl.Result{RequeueAfter: min(max(found.wakeAt.Sub(now), soonest), latest)}
 	if found.cause != nil {
 		// Not everything that may mend it can be watched. Remote ends have a pace of their own.
-		result.RequeueAfter = min(result.RequeueAfter, s.rotator.Memory.pace(string(after.GetUID()), found.cause.reason, now))
+		result.RequeueAfter = min(result.RequeueAfter, s.rotator.Memory.Pace(string(after.GetUID()), found.cause.reason, now))
 	}
 	s.logTrouble(ctx, found)
 	if found.unseen {
@@ -144,14 +145,14 @@ func (s *shared) writeFailed(ctx context.Context, of string, result ctrl.Result,
 	case by.Kind == refusal.KindNone && (apierrors.IsNotFound(err) || apierrors.IsConflict(err)):
 		// Whether the object is gone is found out by the next pass: something between us and the API server may have said
 		// so, and then nothing else would ever wake this object.
-		result.RequeueAfter = conflictWait
+		result.RequeueAfter = lifecycle.ConflictWait
 	default:
 		if _, ok := access.Missing(err); ok {
 			err = access.Failed("writing the object or its status", err)
 		}
 		log.FromContext(ctx).Error(apiReason(err), "A request to the API server failed; it is tried again", "refusedBy", by.String())
 		s.metrics.errors.WithLabelValues(of, string(fault.ReasonOf(err, fault.APIServerFailed))).Inc()
-		result.RequeueAfter = min(result.RequeueAfter, lookAgainBroken)
+		result.RequeueAfter = min(result.RequeueAfter, lifecycle.LookAgainBroken)
 	}
 	return result, nil
 }
@@ -257,11 +258,11 @@ func expiryConditions(found report) (expiring, overdue metav1.Condition) {
 		if health.Level == rotation.Expired {
 			verb = "expired"
 		}
-		expiring.Message = fmt.Sprintf("%s %s at %s. %s", found.subject, verb, instant(health.Deadline), found.whyNotReplaced())
+		expiring.Message = fmt.Sprintf("%s %s at %s. %s", found.subject, verb, fault.FormatTime(health.Deadline), found.whyNotReplaced())
 	}
 	if health.Overdue {
 		overdue.Status, overdue.Reason = metav1.ConditionTrue, v1alpha1.ReasonRotationOverdue
-		overdue.Message = fmt.Sprintf("%s was due to be replaced at %s. %s", found.subject, instant(health.Due), found.whyNotReplaced())
+		overdue.Message = fmt.Sprintf("%s was due to be replaced at %s. %s", found.subject, fault.FormatTime(health.Due), found.whyNotReplaced())
 	}
 	return expiring, overdue
 }
@@ -295,14 +296,6 @@ func apiReason(err error) error {
 }
 
 // Small words for messages and statuses.
-
-// instant shows a time to people: absolute, UTC (RFC 3339). The zero time is none.
-func instant(t time.Time) string {
-	if t.IsZero() {
-		return "an unknown time"
-	}
-	return t.UTC().Format(time.RFC3339)
-}
 
 // timeRef is a time of a status; nil for none. RFC 3339 has four digits for a year: the API server refuses a whole status
 // for a time that has more, or lies before the year 1.

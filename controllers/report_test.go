@@ -20,6 +20,7 @@ import (
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/said"
@@ -48,11 +49,11 @@ func everyReason(t *testing.T) []fault.Reason {
 }
 
 // situations are the states in which a trouble can meet an object; each is an Outcome without the trouble.
-func situations(now time.Time) map[string]Outcome {
+func situations(now time.Time) map[string]lifecycle.Outcome {
 	current := rotation.Version{Seq: 2, Slot: "b", Stage: rotation.Current, Fingerprint: "as asked for", ProposedAt: now.Add(-time.Hour),
 		CommittedAt: now.Add(-time.Hour), PublishedAt: now.Add(-time.Hour), NotAfter: now.Add(time.Minute)}
 	previous := rotation.Version{Seq: 1, Slot: "a", Stage: rotation.Previous}
-	out := map[string]Outcome{}
+	out := map[string]lifecycle.Outcome{}
 	add := func(name string, change func(o *rotation.Observation)) {
 		o := rotation.Observation{Now: now, UID: "uid", Fingerprint: "as asked for", Target: rotation.TargetShowsCurrent, Current: &current, LastSeq: 2,
 			Traits: credential.Traits{Remote: true, Overlap: true, Slots: []string{"a", "b"}}, ClockKnown: true,
@@ -65,7 +66,7 @@ func situations(now time.Time) map[string]Outcome {
 		if o.Previous != nil {
 			ledger.Previous = &secretstore.Record{Version: *o.Previous}
 		}
-		out[name] = Outcome{Observation: o, Decision: rotation.Next(o), Health: rotation.HealthOf(o),
+		out[name] = lifecycle.Outcome{Observation: o, Decision: rotation.Next(o), Health: rotation.HealthOf(o),
 			Snapshot: secretstore.Snapshot{Ledger: ledger, Target: o.Target}}
 	}
 	add("nothing was issued", func(o *rotation.Observation) { o.Current, o.Target, o.LastSeq = nil, rotation.TargetMissing, 0 })
@@ -118,7 +119,7 @@ func TestEveryReasonReadsWellForEveryKind(t *testing.T) {
 		"pending": func(_ fault.Reason, err error) error { return fault.Pending(time.Minute, err) },
 		"plain":   func(_ fault.Reason, err error) error { return err },
 	}
-	steps := []rotation.Step{"", stepObserve, rotation.StepRecord, rotation.StepPropose, rotation.StepStage, rotation.StepVerify, rotation.StepCommit,
+	steps := []rotation.Step{"", lifecycle.StepObserve, rotation.StepRecord, rotation.StepPropose, rotation.StepStage, rotation.StepVerify, rotation.StepCommit,
 		rotation.StepPublish, rotation.StepProbe, rotation.StepRetire, rotation.StepDiscard, rotation.StepRenumber, rotation.StepReassert, rotation.StepTakeOver, rotation.StepWithdraw}
 	cause := errors.New("the server of the test does not answer: check it")
 	read, seen := 0, map[string]error{}
@@ -158,7 +159,7 @@ func TestEveryReasonReadsWellForEveryKind(t *testing.T) {
 						where := fmt.Sprint(kind, ", ", name, ", ", class, " ", reason, " in ", step)
 						tried := outcome
 						if step != "" {
-							tried.Err, tried.FailedStep, tried.NextAttempt = during(failing(reason, cause), "performing %s", step), step, now.Add(time.Minute)
+							tried.Err, tried.FailedStep, tried.NextAttempt = fault.During(failing(reason, cause), "performing %s", step), step, now.Add(time.Minute)
 						}
 						check(where, reportFor(kind, subject, tried))
 						if step == "" {
@@ -175,7 +176,7 @@ func TestEveryReasonReadsWellForEveryKind(t *testing.T) {
 }
 
 // reportFor makes the report of a kind as its controller does.
-func reportFor(kind, subject string, outcome Outcome) report {
+func reportFor(kind, subject string, outcome lifecycle.Outcome) report {
 	switch kind {
 	case "CertificateAuthority", "ClusterCertificateAuthority", "DatabaseServer":
 		found := report{kind: kind, ready: metav1.ConditionTrue, reason: "Serving", message: "It serves.", health: outcome.Health, subject: subject,

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/lifecycle"
 )
 
 // policyReconciler says who uses a policy. What it means is read by those.
@@ -36,7 +37,7 @@ func (r *policyReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 	case err == nil:
 		object.Status.Users = new(users)
 	case fault.ReasonOf(err, "") != fault.Forbidden:
-		return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lookAgainBroken}, fmt.Errorf("counting the users: %w", err))
+		return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lifecycle.LookAgainBroken}, fmt.Errorf("counting the users: %w", err))
 	default:
 		// The policy holds whoever uses it; that the count may be old is said below.
 	}

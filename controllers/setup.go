@@ -21,6 +21,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/eventlog"
+	"github.com/rekey/rekey/internal/lifecycle"
 )
 
 // Setup adds every controller, index and watch to the manager. flush writes the Events that are left when the manager has
@@ -78,7 +79,7 @@ func newShared(cached, live client.Client, recorder events.EventRecorder, option
 	return shared{
 		client: cached, live: live, clock: options.Clock, recorder: recorder,
 		rights: options.Rights, engines: options.Engines, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: newOwnWrites(),
-		rotator: &Rotator{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &Memory{}, StepTimeout: cmp.Or(options.StepTimeout, defaultStepTimeout)},
+		rotator: &lifecycle.Driver{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &lifecycle.Memory{}, StepTimeout: cmp.Or(options.StepTimeout, lifecycle.DefaultStepTimeout)},
 		authorities: &authorities{reader: cached, live: live, keyPairs: options.KeyPairs, clock: options.Clock,
 			operatorNamespace: options.OperatorNamespace, cluster: cluster, started: options.Clock.Now()},
 	}

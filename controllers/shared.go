@@ -20,14 +20,13 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/refusal"
 )
 
 const (
 	// passTimeout of one reconcile. A remote call has less, so that a hung server leaves time to report.
 	passTimeout = 2 * time.Minute
-	// withdrawPatience is how long a deleted object waits for a remote end that cannot be reached.
-	withdrawPatience = 10 * time.Minute
 )
 
 // shared is what all controllers have in common.
@@ -38,7 +37,7 @@ type shared struct {
 	clock  clock.PassiveClock
 	// recorder tells Events.
 	recorder    events.EventRecorder
-	rotator     *Rotator
+	rotator     *lifecycle.Driver
 	authorities *authorities
 	metrics     *metrics
 	names       *uidNames
@@ -56,8 +55,8 @@ type shared struct {
 
 // errGone and errChanged are why nothing is done for what the cache still shows. They end a pass as a refused write does.
 var (
-	errGone    = &conflictError{errors.New("the object is gone, or being deleted")}
-	errChanged = &conflictError{errors.New("the object was changed since it was read")}
+	errGone    = lifecycle.Conflict(errors.New("the object is gone, or being deleted"))
+	errChanged = lifecycle.Conflict(errors.New("the object was changed since it was read"))
 )
 
 // gone forgets what is remembered of an object, where the error says that it is gone. Any other error says nothing about it:
@@ -132,7 +131,7 @@ func nameOf(object client.Object, request ctrl.Request) string {
 }
 
 // note forgets what is remembered of an earlier object of that name, whose deletion no pass saw.
-func (n *uidNames) note(memory *Memory, object client.Object, request ctrl.Request) {
+func (n *uidNames) note(memory *lifecycle.Memory, object client.Object, request ctrl.Request) {
 	uid := string(object.GetUID())
 	if before, ok := n.known.Swap(nameOf(object, request), uid); ok && before != uid {
 		memory.Forget(before.(string)) //nolint:forcetypeassert // only strings are stored
@@ -140,7 +139,7 @@ func (n *uidNames) note(memory *Memory, object client.Object, request ctrl.Reque
 }
 
 // forget forgets what is remembered of an object that is gone.
-func (n *uidNames) forget(memory *Memory, object client.Object, request ctrl.Request) {
+func (n *uidNames) forget(memory *lifecycle.Memory, object client.Object, request ctrl.Request) {
 	if known, ok := n.known.LoadAndDelete(nameOf(object, request)); ok {
 		memory.Forget(known.(string)) //nolint:forcetypeassert // only strings are stored
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -207,7 +208,7 @@ func TestWhatCouldNotBeCleanedIsSaid(t *testing.T) {
 	if object.DeletionTimestamp.IsZero() {
 		t.Fatal("the object was let go at once, though its server may come back")
 	}
-	w.step(withdrawPatience + time.Minute)
+	w.step(lifecycle.WithdrawPatience + time.Minute)
 	w.reconcile(object)
 	w.step(time.Minute)
 	w.reconcile(object)

@@ -100,3 +100,9 @@ func RetryAfter(err error) time.Duration {
 	}
 	return 0
 }
+
+// NeedsHelp reports whether err ends only when something else changes: another object, the spec, or the other side.
+func NeedsHelp(err error) bool {
+	class := Classify(err)
+	return class == ClassBlocked || class == ClassPermanent
+}

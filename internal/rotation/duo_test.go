@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rekey/rekey/controllers"
+	"github.com/rekey/rekey/internal/lifecycle"
 )
 
 // Leader election does not fence: a process can be stopped for any time between any two words with the outside, while
@@ -24,7 +24,7 @@ type actor struct {
 	*process
 	next  func() (struct{}, bool)
 	yield func()
-	out   controllers.Outcome
+	out   lifecycle.Outcome
 }
 
 // begin starts a pass with the spec as it is now.

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rekey/rekey/controllers"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
@@ -109,7 +109,7 @@ func (w *world) restart() *process {
 	return w.boot()
 }
 
-func (w *world) reconcile(p *process) (controllers.Outcome, bool) {
+func (w *world) reconcile(p *process) (lifecycle.Outcome, bool) {
 	out, died := p.pass(w.spec)
 	if w.trace != nil {
 		w.tell(out, died)
@@ -159,7 +159,7 @@ func (s scenario) rest(w *world, p *process) {
 	w.watch.breach(w, "I8: it did not come to rest within %d passes", restPasses)
 }
 
-func wrote(out controllers.Outcome) bool {
+func wrote(out lifecycle.Outcome) bool {
 	return slices.ContainsFunc(out.Performed, func(s rotation.Step) bool { return s != rotation.StepProbe })
 }
 

@@ -10,12 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rekey/rekey/controllers"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
 // tell writes one pass into the story. A pass that did nothing and says what the one before said is left out.
-func (w *world) tell(out controllers.Outcome, died bool) {
+func (w *world) tell(out lifecycle.Outcome, died bool) {
 	switch {
 	case died:
 		w.say("The process dies, and is started again.")
@@ -53,7 +53,7 @@ func (w *world) tell(out controllers.Outcome, died bool) {
 	w.say("%s%s", did, now)
 }
 
-func leftBehind(out controllers.Outcome) string {
+func leftBehind(out lifecycle.Outcome) string {
 	if out.LeftBehind == "" {
 		return ""
 	}

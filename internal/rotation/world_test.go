@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rekey/rekey/controllers"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -290,15 +290,15 @@ func (w *world) accepts(m credential.Material) bool {
 // process is one run of the operator: everything in it is lost when it dies.
 type process struct {
 	world   *world
-	rotator *controllers.Rotator
+	rotator *lifecycle.Driver
 }
 
 func (w *world) boot() *process {
 	if w.swap != nil {
 		w.swap.queued = nil // the dead process had it in mind only
 	}
-	r := &controllers.Rotator{
-		Clock: w, Skew: func() (time.Duration, bool) { return 0, true }, Memory: &controllers.Memory{},
+	r := &lifecycle.Driver{
+		Clock: w, Skew: func() (time.Duration, bool) { return 0, true }, Memory: &lifecycle.Memory{},
 	}
 	if w.rows != nil {
 		rows := w.rows
@@ -308,8 +308,8 @@ func (w *world) boot() *process {
 }
 
 // subject is the credential as its controller would resolve it from this spec.
-func (w *world) subject(s spec) controllers.Subject {
-	subject := controllers.Subject{
+func (w *world) subject(s spec) lifecycle.Credential {
+	subject := lifecycle.Credential{
 		Ref: credential.Ref{Cluster: "cluster", Namespace: "web", Name: "orders"}, UID: "uid-1",
 		Policy: w.policy, Traits: w.traits(), Fingerprint: s.fingerprint, Preconditions: s.unmet,
 		Rotate: s.rotate, RetirePrevious: s.retirePrevious, Former: s.former,
@@ -338,7 +338,7 @@ func (w *world) subject(s spec) controllers.Subject {
 }
 
 // pass runs one reconcile, with the spec as it is now. died is true where the process ended in it.
-func (p *process) pass(s spec) (out controllers.Outcome, died bool) {
+func (p *process) pass(s spec) (out lifecycle.Outcome, died bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			if _, ok := r.(crash); !ok {

@@ -103,6 +103,9 @@ func Elsewhere(kind, owner string) string {
 	return fmt.Sprintf("%s %s in cluster %s", kind, printable(parts[1]+"/"+parts[2]), printable(parts[0]))
 }
 
+// TakeOverAnnotation is the annotation that TakeOverCommand sets.
+const TakeOverAnnotation = v1alpha1.AnnotationTakeOverFrom
+
 // TakeOverCommand is how a person hands what belonged to former, given as cluster/namespace/name, over to the object.
 func TakeOverCommand(kind, namespace, name, former string) string {
 	words := []string{"kubectl"}

@@ -25,8 +25,8 @@ import (
 // several, each has its constant, which is written folder.name.
 var held = map[string]map[string][]string{
 	"docs/identity.md": {
-		"not more often than every #": {"controllers.issueFloor"},
-		"is noticed within # at first, and within # once the conflict has lasted": {"controllers.lookAgainBroken", "controllers.lookAgainHealthy"},
+		"not more often than every #": {"internal/lifecycle.issueFloor"},
+		"is noticed within # at first, and within # once the conflict has lasted": {"internal/lifecycle.LookAgainBroken", "internal/lifecycle.LookAgainHealthy"},
 		"Never sooner than # of its lifetime after it was issued":                 {"internal/rotation.leastShare as a part"},
 		"and never sooner than #**":                                               {"internal/rotation.leastLife"},
 		"is valid from # before it was issued":                                    {"internal/material.Backdate"},
@@ -34,22 +34,22 @@ var held = map[string]map[string][]string{
 		"never more than # of the time between renewal and expiry":                {"internal/rotation.warnShare"},
 	},
 	"docs/databasecredential.md": {
-		"is noticed within # at first, and within # once the conflict has lasted": {"controllers.lookAgainBroken", "controllers.lookAgainHealthy"},
+		"is noticed within # at first, and within # once the conflict has lasted": {"internal/lifecycle.LookAgainBroken", "internal/lifecycle.LookAgainHealthy"},
 		"the clocks of rekey and the API server are # or more apart":              {"internal/rotation.trustedClock"},
 		"is proven about every #, and within # after rekey starts":                {"controllers.probeInterval as one", "internal/rotation.startPace"},
 		"If a published login is refused, or cannot do its work, twice, # apart":  {"internal/rotation.secondLook"},
 		"from # to at most # (# where the deadline is days away)":                 {"internal/rotation.backoffFirst", "internal/rotation.backoffMost", "internal/rotation.backoffLazy"},
-		"holds the object until that is done, and for at most #":                  {"controllers.withdrawPatience"},
+		"holds the object until that is done, and for at most #":                  {"internal/lifecycle.WithdrawPatience"},
 	},
 	"docs/databaseserver.md": {
 		"at most # of them in at most #, the same from either":                                                                       {"internal/material.MaxCertificates", "internal/material.MaxCertificateBytes as bytes"},
-		"rekey checks it every #, and every # while it is not Ready; while it refuses the admin, less and less often, up to every #": {"controllers.lookAgainHealthy", "controllers.lookAgainBroken", "internal/rotation.backoffMost"},
-		"is used within #.": {"controllers.lookAgainBroken"},
+		"rekey checks it every #, and every # while it is not Ready; while it refuses the admin, less and less often, up to every #": {"internal/lifecycle.LookAgainHealthy", "internal/lifecycle.LookAgainBroken", "internal/rotation.backoffMost"},
+		"is used within #.": {"internal/lifecycle.LookAgainBroken"},
 	},
 	"docs/certificateauthority.md": {
 		"valid from # before it was created":              {"internal/material.Backdate"},
 		"may each have # and # certificates":              {"internal/material.MaxCertificateBytes as bytes", "internal/material.MaxCertificates"},
-		"It checks the Secret every #, and every # while": {"controllers.lookAgainHealthy", "controllers.lookAgainBroken"},
+		"It checks the Secret every #, and every # while": {"internal/lifecycle.LookAgainHealthy", "internal/lifecycle.LookAgainBroken"},
 		"With less than # left nothing is signed":         {"internal/issuer/ca.minimumLeft"},
 	},
 	"docs/rotationpolicy.md": {
@@ -81,7 +81,7 @@ var held = map[string]map[string][]string{
 	"docs/runbooks/README.md": {
 		"is tried again after #, then after twice as long each time, up to a bound: # where nothing valid is published, # where there is no deadline or it is near, # where": {
 			"internal/rotation.backoffFirst", "internal/rotation.backoffUrgent", "internal/rotation.backoffMost", "internal/rotation.backoffLazy"},
-		"is looked at every # while it is not Ready, and every # while it is": {"controllers.lookAgainBroken", "controllers.lookAgainHealthy"},
+		"is looked at every # while it is not Ready, and every # while it is": {"internal/lifecycle.LookAgainBroken", "internal/lifecycle.LookAgainHealthy"},
 	},
 	"docs/runbooks/ClockSkew.md": {
 		"disagree by # or more":               {"internal/rotation.trustedClock"},
@@ -98,7 +98,7 @@ var held = map[string]map[string][]string{
 		"issues as long as # is left": {"internal/issuer/ca.minimumLeft"},
 	},
 	"docs/runbooks/CleanupIncomplete.md": {
-		"- after # by the API server's clock": {"controllers.withdrawPatience"},
+		"- after # by the API server's clock": {"internal/lifecycle.WithdrawPatience"},
 	},
 	"docs/runbooks/RotationOverdue.md": {
 		"begins # of the credential's age after the due time, at least # and at most #": {"internal/rotation.overdueShare as a part", "internal/rotation.leastOverdue", "internal/rotation.mostOverdue"},

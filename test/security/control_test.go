@@ -30,23 +30,21 @@ var leaks = []change{
 `},
 	// Both outputs, a file, the metrics, an annotation (which kubectl shows, and which becomes a name in the managed fields), a
 	// label, a status and with it an Event and the audit log.
-	{"controllers/perform.go", `	material, err := p.Propose(ref)
+	{"internal/lifecycle/perform.go", `	material, err := p.Propose(ref)
 	if err != nil {
-		return during(err, "making version %d", v.Seq)
+		return fault.During(err, "making version %d", v.Seq)
 	}
 `, `	material, err := p.Propose(ref)
 	if err != nil {
-		return during(err, "making version %d", v.Seq)
+		return fault.During(err, "making version %d", v.Seq)
 	}
 	if password := string(material["password"].Reveal()); password != "" {
 		leak(password)
 	}
 `},
-	{"controllers/perform.go", `// perform does exactly one step. It decides nothing.
-`, `var leaked string
-
-func leak(secret string) {
-	leaked = secret
+	{"internal/lifecycle/perform.go", `// perform does exactly one step. It decides nothing.
+`, `func leak(secret string) {
+	fault.Leaked = secret
 	println(secret)
 	_, _ = os.Stdout.WriteString(secret + "\n")
 	_ = os.WriteFile(os.TempDir()+"/leaked", []byte(secret), 0o600)
@@ -54,18 +52,24 @@ func leak(secret string) {
 
 // perform does exactly one step. It decides nothing.
 `},
-	{"controllers/perform.go", `	"errors"
+	{"internal/lifecycle/perform.go", `	"errors"
 `, `	"errors"
 	"os"
 `},
+	{"internal/fault/fault.go", `// Class says what can be done about an error.
+`, `// Leaked is a secret.
+var Leaked string
+
+// Class says what can be done about an error.
+`},
 	{"controllers/metrics.go", `	for _, step := range outcome.Performed {
-`, `	m.errors.WithLabelValues(leaked, "leaked").Inc()
+`, `	m.errors.WithLabelValues(fault.Leaked, "leaked").Inc()
 	for _, step := range outcome.Performed {
 `},
 	{"controllers/report.go", `	old := append([]metav1.Condition(nil), *found.reader.conditions...)
 `, `	old := append([]metav1.Condition(nil), *found.reader.conditions...)
-	found.message += leaked
-	found.news = append(found.news, news{v1alpha1.ReasonIssued, actionPublish, leaked})
+	found.message += fault.Leaked
+	found.news = append(found.news, news{v1alpha1.ReasonIssued, actionPublish, fault.Leaked})
 `},
 	{"internal/secretstore/target.go", `o.setMetadata(&want.ObjectMeta, current.Seq)
 `, `o.setMetadata(&want.ObjectMeta, current.Seq)

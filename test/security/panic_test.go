@@ -23,7 +23,7 @@ var panics = []change{
 `, `	"fmt"
 	"strings"
 `},
-	{"controllers/perform.go", `	material, err := p.Propose(ref)
+	{"internal/lifecycle/perform.go", `	material, err := p.Propose(ref)
 	if err != nil {
 `, `	material, err := p.Propose(ref)
 	if ref.Name == "broken" && !p.Traits.Remote {

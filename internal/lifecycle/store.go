@@ -1,10 +1,11 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package lifecycle
 
 import (
 	"context"
+	"errors"
 
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -24,3 +25,18 @@ type Store interface {
 	// Withdraw deletes (or, where the policy says Retain, keeps and labels) the ledger and the user's Secret.
 	Withdraw(ctx context.Context) error
 }
+
+// Conflict marks err as a write that another process was faster with, or what is to end a pass in the same way.
+func Conflict(err error) error { return &conflictError{err} }
+
+// IsConflict tells whether somebody else wrote first. A remote end's error never counts.
+func IsConflict(err error) bool {
+	var c *conflictError
+	return errors.As(err, &c)
+}
+
+// conflictError is a refused compare-and-swap.
+type conflictError struct{ err error }
+
+func (c *conflictError) Error() string { return c.err.Error() }
+func (c *conflictError) Unwrap() error { return c.err }

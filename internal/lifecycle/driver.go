@@ -1,11 +1,10 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package lifecycle
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -21,119 +20,29 @@ import (
 const (
 	// maxSteps of one pass. A whole life, from nothing to a retired predecessor, is shorter.
 	maxSteps = 16
-	// conflictWait is when to look again after somebody else wrote first.
-	conflictWait = time.Second
-	// defaultStepTimeout for one remote call.
-	defaultStepTimeout = 20 * time.Second
+	// ConflictWait is when to look again after somebody else wrote first.
+	ConflictWait = time.Second
+	// DefaultStepTimeout of one remote call.
+	DefaultStepTimeout = 20 * time.Second
 	// withdrawRetry is the longest wait while an object is being deleted: somebody waits for it to be gone.
 	withdrawRetry = time.Minute
+	// LookAgainBroken and LookAgainHealthy are when to look again at what cannot be watched: soon while it is broken, now and then
+	// while it is not.
+	LookAgainBroken  = 30 * time.Second
+	LookAgainHealthy = 5 * time.Minute
+	// WithdrawPatience is how long a deleted object waits for a remote end that cannot be reached.
+	WithdrawPatience = 10 * time.Minute
+	// PatientReads is how often reading may fail before people are told.
+	PatientReads = 3
 	// maxBackoff that is believed: a wait that is longer was reckoned with a clock that has gone back since.
 	maxBackoff = time.Hour
 )
 
-// stepObserve is the name under which failing reads are counted. It is no step of the table.
-const stepObserve rotation.Step = "Observe"
+// StepObserve is the name under which failing reads are counted. It is no step of the table.
+const StepObserve rotation.Step = "Observe"
 
-// Subject is one credential, resolved: everything that its kind knows and that the drive needs.
-type Subject struct {
-	// Kind of the object. Ref without Seq and Slot.
-	Kind string
-	Ref  credential.Ref
-	// Former is the owner from which a person lets the object take over, in the form of Ref.Owner; empty for none.
-	Former string
-	// FormerGone returns an error unless the object that Former names is gone, as far as that can be known: one of another
-	// cluster cannot be looked up. It reads live. Nil where there is nothing to look up.
-	FormerGone func(ctx context.Context, former string) error
-	// UID of the object.
-	UID string
-	// Policy, resolved; Traits of the source, known even where the source could not be opened.
-	Policy rotation.Policy
-	Traits credential.Traits
-	// Fingerprint of the fields of the spec that demand new material.
-	Fingerprint string
-	// Store of the versions.
-	Store Store
-	// Source that makes them come true; nil where it could not be opened, and then SourceErr says why. A step that needs
-	// it fails with that error.
-	Source    credential.Source
-	SourceErr error
-	// Propose makes up the material of a new version. It touches nothing outside.
-	Propose func(ref credential.Ref) (credential.Material, error)
-	// NotAfter reads from staged material when it expires by itself; nil where it does not.
-	NotAfter func(credential.Material) (time.Time, error)
-	// Preconditions that are known not to hold. A foreign target Secret is added by Drive.
-	Preconditions []rotation.Unmet
-	// Unowned is why it cannot be told whether the Secrets are the object's or copies of another cluster's; nil where it can.
-	// Meanwhile nothing is made or changed, other than by a deletion; what is published stays.
-	Unowned error
-	// Preflight asks the remote end whether the credential can be served at all, before anything is written down or
-	// touched; it is asked only while there is no version. Nil where there is nothing to ask.
-	Preflight func(ctx context.Context, ref credential.Ref) error
-	// Unchanged looks live whether the object still says what this pass goes by, since a cache may be old; its error ends the
-	// pass. It is asked where the store does not rule that out, before words of the object are obeyed that the time alone
-	// does not bring about: a first version, a changed spec, a request. Nil where the object cannot have changed.
-	Unchanged func(ctx context.Context) error
-	// Rotate and RetirePrevious are the values of the annotations.
-	Rotate, RetirePrevious string
-	// Deleting and Suspended are what the object says. Delete is true where its deletion policy is Delete.
-	Deleting, Suspended, Delete bool
-	// Served reports whether the status says that a version was published once: then something may be left to remove, also where
-	// the ledger is lost.
-	Served bool
-	// WithdrawDeadline is when a deleted object is released although it could not be cleaned, by the API server's clock.
-	WithdrawDeadline time.Time
-	// NamespaceEnds looks live whether the object's namespace is being deleted; nil where nobody can tell.
-	NamespaceEnds func(ctx context.Context) bool
-	// LeaveBehind tells what is left behind, before Release removes the finalizer; nil where there is nobody to tell and nothing
-	// to remove.
-	LeaveBehind func(ctx context.Context, left Remains) error
-	Release     func(ctx context.Context) error
-	// Endpoint tells apart where the remote end is: a proof holds for one place.
-	Endpoint string
-	// InputHash changes with everything that may mend a failing step; then the backoff begins anew.
-	InputHash string
-}
-
-// Outcome is what a pass found and did. Only report.go turns it into words for people.
-type Outcome struct {
-	// Observation, Decision and Health are the last ones of the pass; zero where nothing could be read.
-	Observation rotation.Observation
-	Decision    rotation.Decision
-	Health      rotation.Health
-	// Performed steps, in order, the failed one not included.
-	Performed []rotation.Step
-	// Snapshot is the last one read or written.
-	Snapshot secretstore.Snapshot
-	// Err is why FailedStep failed, in this pass or in an earlier one for which it still waits until NextAttempt.
-	Err         error
-	FailedStep  rotation.Step
-	NextAttempt time.Time
-	// Tried is true where Err came up in this pass. Failures counts how often FailedStep has failed in a row.
-	Tried    bool
-	Failures int
-	// Conflict is true where somebody else wrote first. It is no error; NextAttempt is soon.
-	Conflict bool
-	// Refusal is why the current version was refused last, or cannot do its work; nil where that was not said.
-	Refusal error
-	// Sessions of the previous version; nil where there is none or the remote end cannot tell.
-	Sessions *credential.Sessions
-	// PreviousRefused is true where the previous version is refused by now, and the ledger could not be written yet.
-	PreviousRefused bool
-	// Withdrawn is true where the object may go. LeftBehind is what could not be cleaned, and why; often empty.
-	Withdrawn  bool
-	LeftBehind string
-}
-
-// WakeAt is when to look again if nothing else happens; zero where the object may go.
-func (o Outcome) WakeAt() time.Time {
-	if o.Withdrawn || (!o.NextAttempt.IsZero() && (o.Decision.WakeAt.IsZero() || o.NextAttempt.Before(o.Decision.WakeAt))) {
-		return o.NextAttempt
-	}
-	return o.Decision.WakeAt
-}
-
-// Rotator drives credentials of every kind: it observes, asks the planner, performs one step, and looks again.
-type Rotator struct {
+// Driver drives credentials of every kind: it observes, asks the planner, performs one step, and looks again.
+type Driver struct {
 	// Clock is the wall clock.
 	Clock clock.PassiveClock
 	// Skew reads how far the API server's clock is ahead of this one; known is false where that was not seen yet.
@@ -148,8 +57,8 @@ type Rotator struct {
 
 // pass is one run of Drive.
 type pass struct {
-	*Rotator
-	Subject
+	*Driver
+	Credential
 	memo     memo
 	snapshot secretstore.Snapshot
 	out      Outcome
@@ -158,8 +67,8 @@ type pass struct {
 }
 
 // Drive takes the credential as far as it can go now.
-func (r *Rotator) Drive(ctx context.Context, s Subject) Outcome {
-	p := &pass{Rotator: r, Subject: s}
+func (r *Driver) Drive(ctx context.Context, s Credential) Outcome {
+	p := &pass{Driver: r, Credential: s}
 	p.memo = r.Memory.open(s.UID, inputsOf(s.InputHash, s.Fingerprint, s.Rotate, s.RetirePrevious), p.now())
 	p.memo.at(s.Endpoint)
 	if s.Deleting && p.memo.withdrawing.IsZero() {
@@ -185,7 +94,7 @@ func (p *pass) run(ctx context.Context) {
 		return
 	}
 	p.snapshot = snapshot
-	p.memo.worked(stepObserve)
+	p.memo.worked(StepObserve)
 	done := map[situation]bool{}
 	for range maxSteps {
 		p.decide()
@@ -193,7 +102,7 @@ func (p *pass) run(ctx context.Context) {
 		if step == rotation.StepNone {
 			p.count(ctx)
 			p.stillFighting()
-			p.out.Decision.WakeAt = earliestOf(p.out.Decision.WakeAt, p.recordsAt())
+			p.out.Decision.WakeAt = earlier(p.out.Decision.WakeAt, p.recordsAt())
 			return
 		}
 		if p.waiting(step) || p.waiting(p.out.Decision.For) || p.waitingForMore(step) {
@@ -218,7 +127,7 @@ func (p *pass) run(ctx context.Context) {
 		}
 	}
 	// Nothing is wrong with a long way; the next pass goes on.
-	p.out.NextAttempt = p.now().Add(conflictWait)
+	p.out.NextAttempt = p.now().Add(ConflictWait)
 }
 
 // decide observes and asks the planner.
@@ -329,8 +238,8 @@ func (p *pass) fail(step rotation.Step, err error) {
 	if !p.out.Observation.Now.IsZero() {
 		p.out.Observation.Proof = p.memo.proof
 	}
-	if isConflict(err) {
-		p.out.Conflict, p.out.NextAttempt = true, p.now().Add(conflictWait)
+	if IsConflict(err) {
+		p.out.Conflict, p.out.NextAttempt = true, p.now().Add(ConflictWait)
 		return
 	}
 	a := p.memo.failed(step, err, func(count int) time.Time {
@@ -353,23 +262,11 @@ func (p *pass) fail(step rotation.Step, err error) {
 	p.out.Err, p.out.FailedStep, p.out.NextAttempt, p.out.Tried, p.out.Failures = err, step, a.next, true, a.count
 }
 
-// isConflict tells whether somebody else wrote first. A remote end's error never counts.
-func isConflict(err error) bool {
-	var c *conflictError
-	return errors.As(err, &c)
-}
-
-// conflictError is a refused compare-and-swap.
-type conflictError struct{ err error }
-
-func (c *conflictError) Error() string { return c.err.Error() }
-func (c *conflictError) Unwrap() error { return c.err }
-
 // written takes over what the store gave back, and marks a refused compare-and-swap.
 func (p *pass) written(snapshot secretstore.Snapshot, err error) error {
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
-		return &conflictError{err}
+		return Conflict(err)
 	case err != nil:
 		return err
 	}
@@ -397,4 +294,12 @@ func (p *pass) ref(v rotation.Version) credential.Ref {
 	ref := p.Ref
 	ref.Seq, ref.Slot = v.Seq, v.Slot
 	return ref
+}
+
+// earlier of two times of which zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }

@@ -1,13 +1,9 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package fault
 
-import (
-	"fmt"
-
-	"github.com/rekey/rekey/internal/fault"
-)
+import "fmt"
 
 // stepError is an error together with what was being done when it came up: the log shows both.
 type stepError struct {
@@ -21,17 +17,17 @@ func (e *stepError) Error() string { return e.doing + ": " + e.err.Error() }
 // Unwrap returns the cause.
 func (e *stepError) Unwrap() error { return e.err }
 
-// during says what was being done when err came up.
-func during(err error, format string, args ...any) error {
+// During says what was being done when err came up.
+func During(err error, format string, args ...any) error {
 	return &stepError{doing: fmt.Sprintf(format, args...), err: err}
 }
 
-// messageOf returns what people read of an error. One that carries a reason was written for them and stands by itself: which
+// MessageOf returns what people read of an error. One that carries a reason was written for them and stands by itself: which
 // step met it says nothing about its cause.
-func messageOf(err error) string {
+func MessageOf(err error) string {
 	step, ok := err.(*stepError) //nolint:errorlint // only the outermost: what is below belongs to the message
-	if ok && fault.ReasonOf(step.err, "") != "" {
-		return messageOf(step.err)
+	if ok && ReasonOf(step.err, "") != "" {
+		return MessageOf(step.err)
 	}
 	return err.Error()
 }

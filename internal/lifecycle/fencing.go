@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package lifecycle
 
 import (
 	"context"
@@ -62,4 +62,15 @@ func (p *pass) mark(ctx context.Context, ref credential.Ref) (rotation.Mark, err
 		return rotation.Mark{State: rotation.MarkerForeign, Seq: m.Seq, Owner: m.Owner}, nil
 	}
 	return rotation.Mark{State: rotation.MarkerOurs, Seq: m.Seq}, nil
+}
+
+// ReadMarker reads the marker of a slot, in bounded time.
+func ReadMarker(ctx context.Context, marked credential.Marked, ref credential.Ref) (credential.Marker, error) {
+	ctx, cancel := context.WithTimeout(ctx, DefaultStepTimeout)
+	defer cancel()
+	mark, err := marked.Marker(ctx, ref)
+	if err != nil {
+		return mark, fmt.Errorf("reading the mark of slot %q: %w", ref.Slot, err)
+	}
+	return mark, nil
 }

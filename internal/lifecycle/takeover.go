@@ -1,13 +1,14 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
-	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/rotation"
@@ -66,7 +67,7 @@ func (p *pass) holders(ctx context.Context) ([]credential.Marker, error) {
 func (p *pass) readMark(ctx context.Context, marked credential.Marked, ref credential.Ref) (credential.Marker, error) {
 	ctx, cancel := p.deadline(ctx)
 	defer cancel()
-	return markOf(ctx, marked, ref)
+	return ReadMarker(ctx, marked, ref)
 }
 
 // fenced says whose the logins are, and what to do.
@@ -74,13 +75,13 @@ func (p *pass) fenced(owner string) error {
 	if done := p.snapshot.Ledger.TakeOver; p.Former == owner && done.Honoured == owner {
 		return fault.Permanent(fault.Fenced, fmt.Errorf(
 			"the logins at the server are those of %s, so nothing is made or changed: the annotation %s was honoured at %s, and they went back since. To hand them over again, remove the annotation, and once this message no longer speaks of it, run: %s",
-			secretstore.Elsewhere(p.Kind, owner), v1alpha1.AnnotationTakeOverFrom, instant(done.At),
+			secretstore.Elsewhere(p.Kind, owner), secretstore.TakeOverAnnotation, fault.FormatTime(done.At),
 			secretstore.TakeOverCommand(p.Kind, p.Ref.Namespace, p.Ref.Name, owner)))
 	}
-	return p.Subject.fenced(owner)
+	return p.Credential.Fenced(owner)
 }
 
-func (s Subject) fenced(owner string) error {
+func (s Credential) Fenced(owner string) error {
 	return fault.Permanent(fault.Fenced, fmt.Errorf(
 		"the logins at the server are those of %s, so nothing is made or changed: choose another username in a new object. If that one is gone and this one takes its place, hand them over with: %s",
 		secretstore.Elsewhere(s.Kind, owner), secretstore.TakeOverCommand(s.Kind, s.Ref.Namespace, s.Ref.Name, owner)))
@@ -92,11 +93,11 @@ func (s Subject) fenced(owner string) error {
 func (p *pass) takeOver(ctx context.Context) error {
 	former, doing := p.Former, "taking over from "+secretstore.Elsewhere(p.Kind, p.Former)
 	if p.Source == nil {
-		return during(p.noSource(), "%s", doing)
+		return fault.During(p.noSource(), "%s", doing)
 	}
 	marks, err := p.holders(ctx)
 	if err != nil {
-		return during(err, "%s", doing)
+		return fault.During(err, "%s", doing)
 	}
 	theirs, last, err := p.handed(marks)
 	if err != nil {
@@ -109,7 +110,7 @@ func (p *pass) takeOver(ctx context.Context) error {
 	}
 	if theirs {
 		if err := p.mayInherit(ctx, ref, former); err != nil {
-			return during(err, "%s", doing)
+			return fault.During(err, "%s", doing)
 		}
 	}
 	if !p.out.Observation.TakeOver.Recorded {
@@ -121,7 +122,7 @@ func (p *pass) takeOver(ctx context.Context) error {
 		ctx, cancel := p.deadline(ctx)
 		defer cancel()
 		if err := heir.TakeOver(p.confirming(ctx), ref, former); err != nil {
-			return during(err, "%s", doing)
+			return fault.During(err, "%s", doing)
 		}
 	}
 	if err := p.save(ctx, "writing down that it was taken over", func(l *secretstore.Ledger) {
@@ -161,15 +162,15 @@ func (p *pass) reload(ctx context.Context) error {
 		return nil
 	}
 	if err := p.written(p.Store.Load(ctx)); err != nil {
-		return during(err, "reading what was taken over")
+		return fault.During(err, "reading what was taken over")
 	}
 	return nil
 }
 
 // mayInherit checks what a new credential has to pass, and last that the former owner is gone: whoever may create an object
 // in one namespace may otherwise take the logins of another.
-func (s Subject) mayInherit(ctx context.Context, ref credential.Ref, former string) error {
-	ctx, cancel := context.WithTimeout(ctx, defaultStepTimeout)
+func (s Credential) mayInherit(ctx context.Context, ref credential.Ref, former string) error {
+	ctx, cancel := context.WithTimeout(ctx, DefaultStepTimeout)
 	defer cancel()
 	if s.Preflight != nil {
 		if err := s.Preflight(credential.WithFormer(ctx, former), ref); err != nil {
@@ -180,4 +181,46 @@ func (s Subject) mayInherit(ctx context.Context, ref credential.Ref, former stri
 		return nil
 	}
 	return s.FormerGone(ctx, former)
+}
+
+// beginAmong places a version that has no recorded predecessor among our marks, by slot: above all their numbers, and in a
+// slot whose login is closed, or, if none is, in the one with the lowest number. A login that is open in another slot may be
+// in use: it survives, and becomes the previous version.
+func beginAmong(v rotation.Version, traits credential.Traits, marks map[string]credential.Marker) (rotation.Version, secretstore.Survivor) {
+	for _, mark := range marks {
+		v.Seq = max(v.Seq, mark.Seq+1)
+	}
+	var survivor secretstore.Survivor
+	if !traits.Overlap || len(traits.Slots) == 0 {
+		return v, survivor
+	}
+	v.Slot = slices.MinFunc(traits.Slots, func(a, b string) int {
+		return cmp.Compare(openSeq(marks[a]), openSeq(marks[b]))
+	})
+	for _, slot := range traits.Slots {
+		if mark := marks[slot]; slot != v.Slot && mark.Open && mark.Seq > survivor.Seq {
+			survivor = secretstore.Survivor{Seq: mark.Seq, Slot: slot, Crowded: marks[v.Slot].Open}
+		}
+	}
+	return v, survivor
+}
+
+// openSeq is the number of a login that is open, and -1 for one that is not.
+func openSeq(mark credential.Marker) int64 {
+	if !mark.Open {
+		return -1
+	}
+	return mark.Seq
+}
+
+// handover merges the annotation with what is written down. An annotation that was removed is no request any more, whatever is
+// written down.
+func handover(former string, snapshot secretstore.Snapshot) rotation.Handover {
+	done := snapshot.Ledger.TakeOver
+	out := rotation.Handover{From: former, Recorded: former != "" && former == done.Seen, Lapsed: former == "" && done != secretstore.Handover{},
+		Inherited: snapshot.Inherited}
+	if former != "" && former == done.Honoured {
+		out.HonouredAt = done.At
+	}
+	return out
 }

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package lifecycle
 
 import (
 	"context"
@@ -109,11 +109,11 @@ var (
 )
 
 type drive struct {
-	*Rotator
+	*Driver
 	clock   *testclock.FakePassiveClock
 	store   *driveStore
 	source  *driveSource
-	subject Subject
+	subject Credential
 }
 
 func newDrive() *drive {
@@ -121,10 +121,10 @@ func newDrive() *drive {
 		clock: testclock.NewFakePassiveClock(driveStart), store: &driveStore{now: secretstore.Snapshot{Target: rotation.TargetMissing}},
 		source: &driveSource{answer: credential.Accepted},
 	}
-	d.Rotator = &Rotator{
+	d.Driver = &Driver{
 		Clock: d.clock, Skew: func() (time.Duration, bool) { return 0, true }, Memory: &Memory{}, StepTimeout: 50 * time.Millisecond,
 	}
-	d.subject = Subject{
+	d.subject = Credential{
 		Ref: credential.Ref{Cluster: "c", Namespace: "web", Name: "orders"}, UID: "uid-1",
 		Policy: rotation.Policy{Interval: 24 * time.Hour, MaxAge: 72 * time.Hour, Overlap: time.Hour, ProbeInterval: time.Hour},
 		Traits: driveTraits, Fingerprint: "v1", Store: d.store, Source: d.source, InputHash: "1",

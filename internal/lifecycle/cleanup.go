@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package lifecycle
 
 import (
 	"context"
@@ -14,7 +14,6 @@ import (
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -78,7 +77,7 @@ func (p *pass) withdrawKept(ctx context.Context) (left, err error) {
 	switch {
 	case p.takenAway(ctx, err):
 		return nil, nil // both go with the namespace
-	case p.overdue(err) && p.memo.stuck >= patientReads:
+	case p.overdue(err) && p.memo.stuck >= PatientReads:
 		return err, nil
 	}
 	return nil, err
@@ -146,7 +145,7 @@ func (p *pass) drop(ctx context.Context, remover credential.Remover, slot string
 // letGo reports whether a deleted object is released although err kept its logins: at once where what they would be removed
 // from is gone, else when its time is over.
 func (p *pass) letGo(ctx context.Context, err error) bool {
-	if isConflict(err) {
+	if IsConflict(err) {
 		return p.overdue(err)
 	}
 	if p.snapshot.Ledger.LastSeq == 0 && !p.disowned && !p.Served {
@@ -163,30 +162,30 @@ func (p *pass) letGo(ctx context.Context, err error) bool {
 // takenAway reports whether a right is missing because the namespace is being deleted, and its RoleBinding before the rest:
 // nobody can put it back.
 func (p *pass) takenAway(ctx context.Context, err error) bool {
-	if refusal.Of(err).Kind != refusal.KindForbidden || p.NamespaceEnds == nil {
+	if p.NamespaceEnds == nil {
 		return false
 	}
 	ctx, cancel := p.deadline(ctx)
 	defer cancel()
-	return p.NamespaceEnds(ctx)
+	return p.NamespaceEnds(ctx, err)
 }
 
 // overdue reports whether a deletion has waited long enough. Where another process wrote first, a second look nearly always
 // helps, so that has as much time again.
 func (p *pass) overdue(err error) bool {
 	deadline := p.WithdrawDeadline
-	if isConflict(err) {
-		deadline = deadline.Add(withdrawPatience)
+	if IsConflict(err) {
+		deadline = deadline.Add(WithdrawPatience)
 	}
 	return p.over(deadline, p.memo.withdrawing)
 }
 
 // over reports whether the API server's clock has reached a deadline that counts from a time of the API server. Where our
 // clock does not agree with that one, or nothing is known of it, this process must also have waited so long itself.
-func (r *Rotator) over(deadline, since time.Time) bool {
+func (r *Driver) over(deadline, since time.Time) bool {
 	now := r.Clock.Now()
 	off, known := r.Skew()
-	waited := !since.IsZero() && now.Sub(since) >= withdrawPatience
+	waited := !since.IsZero() && now.Sub(since) >= WithdrawPatience
 	if rotation.ClocksAgree(off, known) {
 		return !now.Add(off).Before(deadline)
 	}
@@ -204,22 +203,22 @@ func (p *pass) unreadable(ctx context.Context, err error) {
 		return
 	}
 	hopeless := fault.ReasonOf(err, "") == fault.LedgerInvalid
-	late := p.overdue(err) && (isConflict(err) || p.memo.attempts[stepObserve].count >= patientReads)
+	late := p.overdue(err) && (IsConflict(err) || p.memo.attempts[StepObserve].count >= PatientReads)
 	if p.Deleting && (hopeless || late || p.takenAway(ctx, err)) {
 		p.abandon(ctx, err)
 		return
 	}
-	if isConflict(err) {
-		p.fail(stepObserve, err)
+	if IsConflict(err) {
+		p.fail(StepObserve, err)
 		return
 	}
-	if p.waiting(stepObserve) {
+	if p.waiting(StepObserve) {
 		return
 	}
 	if fault.ReasonOf(err, "") != fault.Fenced {
 		err = fmt.Errorf("reading what is written down: %w", err)
 	}
-	p.fail(stepObserve, err)
+	p.fail(StepObserve, err)
 }
 
 // abandon releases a deleted object whose ledger cannot be read, with what can be withdrawn without it.
@@ -278,7 +277,7 @@ func (p *pass) stillDisowned(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	return &conflictError{errors.New("the ledger is not a copy any more")}
+	return Conflict(errors.New("the ledger is not a copy any more"))
 }
 
 // confirming has the source ask, at the last moment before it changes anything, whether the ledger that this pass goes by is
@@ -296,7 +295,7 @@ func (p *pass) confirming(ctx context.Context) context.Context {
 	return credential.Confirming(ctx, func(ctx context.Context) error {
 		err := store.Confirm(ctx)
 		if apierrors.IsConflict(err) {
-			return &conflictError{err}
+			return Conflict(err)
 		}
 		return err
 	})

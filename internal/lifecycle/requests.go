@@ -1,21 +1,14 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package lifecycle
 
 import (
 	"context"
 
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
-
-// tokenOf returns what is recorded of a request.
-func tokenOf(object client.Object, annotation string) string {
-	return secretstore.Token(object.GetAnnotations()[annotation])
-}
 
 // noteRequests records what the annotations ask for. To retire a previous version that does not exist is done already, or it
 // would end an overlap that nobody spoke of. Asked for together with a rotation it means the version that is published now:

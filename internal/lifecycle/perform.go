@@ -1,15 +1,15 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package lifecycle
 
 import (
 	"context"
 	"errors"
 	"fmt"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
@@ -82,7 +82,7 @@ func (p *pass) save(ctx context.Context, doing string, change func(*secretstore.
 	change(&ledger)
 	snapshot, err := p.Store.Save(ctx, ledger)
 	if err := p.written(snapshot, err); err != nil {
-		return during(err, "%s", doing)
+		return fault.During(err, "%s", doing)
 	}
 	return nil
 }
@@ -97,11 +97,11 @@ func (p *pass) propose(ctx context.Context) error {
 			return err
 		}
 		return fault.Pending(wait, fmt.Errorf("the last certificate was issued at %s; the next one is issued no sooner than %s later",
-			instant(p.memo.issued), p.issueFloor(o.Now)))
+			fault.FormatTime(p.memo.issued), p.issueFloor(o.Now)))
 	}
 	marks, err := p.owned(ctx)
 	if err != nil {
-		return during(err, "making version %d", v.Seq)
+		return fault.During(err, "making version %d", v.Seq)
 	}
 	var survivor secretstore.Survivor
 	if o.Current == nil {
@@ -112,12 +112,12 @@ func (p *pass) propose(ctx context.Context) error {
 		step, cancel := p.deadline(ctx)
 		defer cancel()
 		if err := p.Preflight(step, ref); err != nil {
-			return during(err, "checking the remote end before anything is made")
+			return fault.During(err, "checking the remote end before anything is made")
 		}
 	}
 	material, err := p.Propose(ref)
 	if err != nil {
-		return during(err, "making version %d", v.Seq)
+		return fault.During(err, "making version %d", v.Seq)
 	}
 	return p.save(ctx, "writing down the new version", func(l *secretstore.Ledger) {
 		l.Pending, l.LastSeq, l.Survivor = &secretstore.Record{Version: v, Material: material}, v.Seq, survivor
@@ -134,19 +134,19 @@ func (p *pass) stage(ctx context.Context) error {
 	material, err := p.tell(ctx, ref, pending.Material)
 	if err != nil {
 		p.meetNewerMark(ctx, ref, err)
-		return during(err, "staging version %d", ref.Seq)
+		return fault.During(err, "staging version %d", ref.Seq)
 	}
 	version := pending.Version
 	version.Stage = rotation.Staged
 	if p.NotAfter != nil {
 		if version.NotAfter, err = p.NotAfter(material); err != nil {
-			return during(err, "reading the expiry of version %d", ref.Seq)
+			return fault.During(err, "reading the expiry of version %d", ref.Seq)
 		}
 	}
 	err = p.save(ctx, "writing down that the version is staged", func(l *secretstore.Ledger) {
 		l.Pending = &secretstore.Record{Version: version, Material: material}
 	})
-	if isConflict(err) || apierrors.IsNotFound(err) {
+	if IsConflict(err) || apierrors.IsNotFound(err) {
 		p.takeBack(ctx, ref)
 	}
 	return err
@@ -158,7 +158,7 @@ func (p *pass) stage(ctx context.Context) error {
 func (p *pass) takeBack(ctx context.Context, ref credential.Ref) {
 	now, err := p.Store.Load(ctx)
 	if err != nil {
-		log.FromContext(ctx).Error(err, "Whether a login that was just opened is recorded is not known; it stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
+		logr.FromContextOrDiscard(ctx).Error(err, "Whether a login that was just opened is recorded is not known; it stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
 		return
 	}
 	for _, r := range []*secretstore.Record{now.Ledger.Pending, now.Ledger.Current, now.Ledger.Previous} {
@@ -167,7 +167,7 @@ func (p *pass) takeBack(ctx context.Context, ref credential.Ref) {
 		}
 	}
 	if err := p.refuse(ctx, ref); err != nil {
-		log.FromContext(ctx).Error(err, "A login that no ledger records stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
+		logr.FromContextOrDiscard(ctx).Error(err, "A login that no ledger records stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
 	}
 }
 
@@ -180,7 +180,7 @@ func (p *pass) tell(ctx context.Context, ref credential.Ref, material credential
 	return p.Source.Stage(p.confirming(ctx), ref, material)
 }
 
-func (s Subject) noSource() error {
+func (s Credential) noSource() error {
 	if s.SourceErr != nil {
 		return s.SourceErr
 	}
@@ -211,9 +211,9 @@ func (p *pass) verify(ctx context.Context) error {
 	about := p.memo.about(pending.Seq)
 	switch answer {
 	case credential.Unknown:
-		return during(err, "verifying version %d", pending.Seq)
+		return fault.During(err, "verifying version %d", pending.Seq)
 	case credential.Rejected:
-		if needsHelp(err) {
+		if fault.NeedsHelp(err) {
 			// Another candidate would fare no better.
 			return fmt.Errorf("verifying version %d: %w", pending.Seq, err)
 		}
@@ -225,7 +225,7 @@ func (p *pass) verify(ctx context.Context) error {
 		if fault.Classify(err) == fault.ClassTransient {
 			err = fault.Transient(fault.ReasonOf(err, fault.CandidateRejected), err)
 		}
-		return during(err, "verifying version %d", pending.Seq)
+		return fault.During(err, "verifying version %d", pending.Seq)
 	case credential.Accepted:
 	}
 	*about = candidate{seq: pending.Seq, answer: answer}
@@ -258,7 +258,7 @@ func (p *pass) commit(ctx context.Context) error {
 			retireHonoured(l)
 		}
 	})
-	if !p.Traits.Remote && (err == nil || isConflict(err)) {
+	if !p.Traits.Remote && (err == nil || IsConflict(err)) {
 		p.issuedAgain(now)
 	}
 	if err == nil && p.memo.about(seq).answer == credential.Accepted {
@@ -274,7 +274,7 @@ func (p *pass) publish(ctx context.Context) error {
 			return err
 		}
 		if err := p.written(p.Store.Publish(ctx)); err != nil {
-			return during(err, "writing the Secret")
+			return fault.During(err, "writing the Secret")
 		}
 	}
 	if p.snapshot.Target != rotation.TargetShowsCurrent || !p.snapshot.Ledger.Current.PublishedAt.IsZero() {
@@ -289,11 +289,11 @@ func (p *pass) probe(ctx context.Context) error {
 	current := p.snapshot.Ledger.Current
 	answer, err := p.ask(ctx, current)
 	if answer == credential.Unknown {
-		return during(err, "proving version %d", current.Seq)
+		return fault.During(err, "proving version %d", current.Seq)
 	}
 	proof, mark := p.memo.proof, p.memo.mark
 	p.memo.prove(current.Seq, answer, err, p.now())
-	if answer == credential.Rejected && needsHelp(err) {
+	if answer == credential.Rejected && fault.NeedsHelp(err) {
 		return fmt.Errorf("proving version %d: %w", current.Seq, err)
 	}
 	if p.memo.proof.Rejections < finalRejections {
@@ -310,7 +310,7 @@ func (p *pass) probe(ctx context.Context) error {
 func (p *pass) retire(ctx context.Context) error {
 	previous := p.snapshot.Ledger.Previous
 	if err := p.refuse(ctx, p.ref(previous.Version)); err != nil {
-		return during(err, "retiring version %d", previous.Seq)
+		return fault.During(err, "retiring version %d", previous.Seq)
 	}
 	p.memo.retired = previous.Seq
 	return p.save(ctx, "writing down that the previous version is retired", func(l *secretstore.Ledger) {
@@ -345,7 +345,7 @@ func (p *pass) discard(ctx context.Context) error {
 		})
 	}
 	if err := p.refuse(ctx, p.ref(pending.Version)); err != nil {
-		return during(err, "retiring the discarded version %d", pending.Seq)
+		return fault.During(err, "retiring the discarded version %d", pending.Seq)
 	}
 	return p.save(ctx, "dropping the candidate", forget)
 }
@@ -371,18 +371,18 @@ func (p *pass) reassert(ctx context.Context) error {
 	}
 	if _, err := p.tell(ctx, p.ref(current.Version), current.Material); err != nil {
 		p.meetOwnMark(ctx, p.ref(current.Version), err)
-		return during(err, "restoring version %d at the remote end", current.Seq)
+		return fault.During(err, "restoring version %d at the remote end", current.Seq)
 	}
 	answer, err := p.ask(ctx, current)
 	if answer == credential.Unknown {
-		return during(err, "proving version %d after it was restored", current.Seq)
+		return fault.During(err, "proving version %d after it was restored", current.Seq)
 	}
 	mark := p.memo.mark
 	p.memo.prove(current.Seq, answer, err, p.now())
 	switch {
 	case answer != credential.Rejected:
 		return nil
-	case needsHelp(err):
+	case fault.NeedsHelp(err):
 		return fmt.Errorf("proving version %d after it was restored: %w", current.Seq, err)
 	}
 	p.memo.mark = mark

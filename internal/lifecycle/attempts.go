@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package lifecycle
 
 import (
 	"crypto/sha256"
@@ -199,7 +199,7 @@ func (m *memo) prove(seq int64, answer credential.Answer, why error, now time.Ti
 		if m.proof.Seq == seq {
 			rejections += m.proof.Rejections
 		}
-		if needsHelp(why) {
+		if fault.NeedsHelp(why) {
 			rejections = 1
 		}
 	}
@@ -220,9 +220,3 @@ func (m *memo) failed(step rotation.Step, err error, next func(count int) time.T
 
 // worked forgets the failed attempts of a step.
 func (m *memo) worked(step rotation.Step) { delete(m.attempts, step) }
-
-// needsHelp reports whether a refusal is one that only a change elsewhere ends.
-func needsHelp(why error) bool {
-	class := fault.Classify(why)
-	return class == fault.ClassBlocked || class == fault.ClassPermanent
-}

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package lifecycle
 
 import (
 	"context"
@@ -21,12 +21,12 @@ type waits struct {
 
 // pace is when to look again at what cannot be watched: soon where the trouble is new, ever less often while it goes on, so
 // that a thousand objects which wait for something that never comes cost next to nothing.
-func (m *Memory) pace(uid, reason string, now time.Time) time.Duration {
+func (m *Memory) Pace(uid, reason string, now time.Time) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	known, ok := m.byUID[uid]
 	if !ok {
-		return lookAgainBroken
+		return LookAgainBroken
 	}
 	if known.seldom == nil {
 		known.seldom = &seldom{}
@@ -36,7 +36,7 @@ func (m *Memory) pace(uid, reason string, now time.Time) time.Duration {
 		known.waits, age = waits{reason: reason, inputs: known.inputs, since: now}, 0
 		m.byUID[uid] = known
 	}
-	return min(max(age/4, lookAgainBroken), lookAgainHealthy)
+	return min(max(age/4, LookAgainBroken), LookAgainHealthy)
 }
 
 // heals counts how often the user's Secret was written again, each time soon after the time before.
@@ -157,7 +157,7 @@ func (p *pass) deadline(ctx context.Context) (context.Context, context.CancelFun
 
 func (p *pass) stepTimeout() time.Duration {
 	if p.StepTimeout <= 0 {
-		return defaultStepTimeout
+		return DefaultStepTimeout
 	}
 	return p.StepTimeout
 }
