@@ -7,35 +7,35 @@ import "time"
 
 const (
 	backoffFirst = time.Second
-	// backoffMost is the longest wait where no deadline is known or it is near; backoffLazy where it is days away.
+	// backoffMost is the longest wait if no deadline is known or it is near; backoffLazy if it is days away.
 	backoffMost = 10 * time.Minute
 	backoffLazy = time.Hour
-	// backoffUrgent is the longest wait where nothing valid is published.
+	// backoffUrgent is the longest wait if nothing valid is published.
 	backoffUrgent = 5 * time.Minute
-	// attemptsLeft is how many attempts are to fit into the time before the deadline, as long as waits of a second do.
+	// attemptsLeft is how many attempts should fit into the time before the deadline, as long as waits are a second or more.
 	attemptsLeft = 10
-	// lazyAttempts is how many attempts are to fit where the waits are hourly.
+	// lazyAttempts is how many attempts should fit if the waits are hourly.
 	lazyAttempts = 50
 )
 
 // Urgency is how much time a failing step has.
 type Urgency struct {
-	// Left before the deadline of what is published; 0 or less when it has passed. Read only where Deadline is true.
+	// Left is the time before the deadline of what is published; 0 or less when it has passed. Read only if Deadline is true.
 	Left time.Duration
-	// Deadline is true where there is one.
+	// Deadline is true if there is one.
 	Deadline bool
-	// Published is true where something is published at all.
+	// Published is true if anything is published.
 	Published bool
 }
 
-// UrgencyOf reads the urgency of an observation.
+// UrgencyOf returns the urgency of an observation.
 func UrgencyOf(o Observation) Urgency {
 	at := deadline(o)
 	return Urgency{Left: at.Sub(o.Now), Deadline: !at.IsZero(), Published: o.Current != nil}
 }
 
-// Backoff is the wait after the given number of failed attempts (from 1): it doubles from a second up to a bound, and
-// shrinks again towards the deadline, so that enough attempts fit before it.
+// Backoff returns the wait after the given number of failed attempts (from 1): it doubles from a second up to a bound, and
+// shrinks again toward the deadline, so that enough attempts fit before it.
 func Backoff(attempts int, u Urgency) time.Duration {
 	wait := backoffFirst << min(max(attempts-1, 0), 20)
 	switch {

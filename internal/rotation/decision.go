@@ -11,7 +11,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 )
 
-// The reasons of decisions that are no trouble. Those that are carry a word of package fault.
+// Reasons of decisions that are not problems. The reasons of problems are those of package fault.
 const (
 	ReasonDeleting        = "Deleting"
 	ReasonSecretMissing   = "SecretMissing"
@@ -33,7 +33,7 @@ const (
 	ReasonNothingDue      = "NothingDue"
 )
 
-// Words of package fault, which this package does not import; a test holds them equal.
+// Reasons of package fault, which this package does not import; a test keeps them equal.
 const (
 	reasonSecretConflict     = "SecretConflict"
 	reasonLedgerInvalid      = "LedgerInvalid"
@@ -43,25 +43,25 @@ const (
 	reasonFenced             = "Fenced"
 )
 
-// maxSleep is how long nobody looks at the wall clock at the most: timers stand still while a machine sleeps.
+// maxSleep is the longest time between two looks at the wall clock: timers stop while a machine sleeps.
 const maxSleep = time.Hour
 
-// Decision is what to do now, why, and when to look again if nothing else happens.
+// Decision is what to do now, why, and when to reconcile again if nothing else happens.
 type Decision struct {
 	// Step to perform; StepNone for nothing.
 	Step Step
-	// For is the step that a Probe prepares, and with which it waits where that one failed; StepNone where it is made for
-	// its own sake.
+	// For is the step that a Probe prepares; if that step failed, the Probe waits as long as the step does. StepNone for a
+	// Probe of its own.
 	For Step
-	// Row of the table that decided.
+	// Row is the name of the row that decided.
 	Row string
-	// Reason in one CamelCase word.
+	// Reason is one CamelCase word.
 	Reason string
-	// Message is a plain sentence with absolute times: what is done, or what it waits for and until when.
+	// Message is a sentence with absolute times: what is being done, or what it waits for and until when.
 	Message string
-	// Unmet is the precondition or the trouble that holds the credential up; nil where nothing does.
+	// Unmet is the precondition or the problem that blocks the credential; nil if nothing does.
 	Unmet *Unmet
-	// WakeAt is when to look again: never later than the next expiry level and than in an hour, always after Now.
+	// WakeAt is when to reconcile again: at the next expiry level or in an hour at the latest, and always after Now.
 	WakeAt time.Time
 }
 
@@ -69,26 +69,26 @@ func do(step Step, reason, format string, args ...any) Decision {
 	return Decision{Step: step, Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
-// prepare proves the current version before a step that takes something away.
+// prepare returns a Probe of the current version, before a step that takes something away.
 func prepare(step Step, reason, format string, args ...any) Decision {
 	d := do(StepProbe, reason, format, args...)
 	d.For = step
 	return d
 }
 
-// wait until at (zero: nothing of its own to wait for).
+// wait returns a decision to do nothing until at; zero if the row has no time of its own.
 func wait(at time.Time, reason, format string, args ...any) Decision {
 	d := do(StepNone, reason, format, args...)
 	d.WakeAt = at
 	return d
 }
 
-// held waits for somebody to act.
+// held returns a decision to wait for external action.
 func held(at time.Time, u Unmet) Decision {
 	return Decision{Step: StepNone, Reason: u.Reason, Message: u.Message, Unmet: &u, WakeAt: at}
 }
 
-// wakeAt is the minimum of the row's own time and of everything that happens by the clock alone.
+// wakeAt returns the earliest of the row's own time and everything that happens by the clock alone.
 func wakeAt(o Observation, own time.Time) time.Time {
 	at := o.Now.Add(maxSleep)
 	for _, t := range []time.Time{own, HealthOf(o).NextLevelAt, RetireAt(o)} {
@@ -99,7 +99,7 @@ func wakeAt(o Observation, own time.Time) time.Time {
 	return at
 }
 
-// stamp shows an instant to people: absolute, UTC (RFC 3339).
+// stamp formats an instant for messages: absolute, UTC (RFC 3339).
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return "never"
@@ -107,29 +107,29 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// What the rows ask of an observation.
+// Below: the questions that the rows ask about an observation.
 
 func pendingAt(o Observation, stages ...Stage) bool {
 	return o.Pending != nil && slices.Contains(stages, o.Pending.Stage)
 }
 
-// unwritten tells whether a request must be written down. Where a ledger is kept, that is at first sight. Where the
-// user's Secret is all there is, a request is written down together with the new version, unless that has to wait.
+// unwritten reports whether a request must be recorded now. With a ledger, a request is recorded at first sight. Without one,
+// the user's Secret records it together with the new version, unless that version has to wait.
 func unwritten(o Observation) bool {
 	waiting := o.Suspended || len(o.Preconditions) > 0
 	switch {
 	case lapsed(o):
 		return true
 	case o.Current == nil && o.Pending == nil:
-		return false // the first version honours whatever was asked for
+		return false // the first version honors every request
 	case o.Traits.Remote:
 		return fresh(o.Rotate) || fresh(o.RetirePrevious)
 	}
 	return waiting && fresh(o.Rotate)
 }
 
-// Unrecorded reports whether a request is not recorded although there is a place to record it in. It is for a pass whose step
-// failed: the annotation may be gone by the time that step succeeds.
+// Unrecorded reports whether a request is not recorded although there is a place to record it. It is for a reconcile whose
+// step failed: the annotation may be gone by the time that the step succeeds.
 func Unrecorded(o Observation) bool {
 	if o.Deleting || o.TakeOver.Inherited || o.Current == nil && (o.Pending == nil || !o.Traits.Remote) {
 		return false
@@ -137,15 +137,15 @@ func Unrecorded(o Observation) bool {
 	return fresh(o.Rotate) || o.Traits.Remote && fresh(o.RetirePrevious)
 }
 
-// handed reports whether a former owner is named from which nothing was taken over yet.
+// handed reports whether the user names a former owner that has not been taken over from yet.
 func handed(o Observation) bool {
 	return o.Traits.Remote && o.TakeOver.From != "" && o.TakeOver.HonouredAt.IsZero()
 }
 
-// lapsed reports whether a former owner is written down although the annotation was removed: set again, it is another request.
+// lapsed reports whether a former owner is recorded although the annotation was removed: set again, it is a new request.
 func lapsed(o Observation) bool { return o.Traits.Remote && o.TakeOver.Lapsed && !o.TakeOver.Inherited }
 
-// brake returns the unmet precondition that stops everything, as if rotation were suspended; nil where there is none.
+// brake returns the unmet precondition that stops everything, as if rotation were suspended; nil if there is none.
 func brake(o Observation) *Unmet {
 	for i := range o.Preconditions {
 		if o.Preconditions[i].Brake {
@@ -159,7 +159,7 @@ func fresh(r Request) bool { return r.Token != "" && !r.Recorded }
 
 func open(r Request) bool { return r.Token != "" && !r.Honoured }
 
-// unpublished tells whether the user's Secret, or the record of when it was written, is behind the ledger.
+// unpublished reports whether the user's Secret, or the record of when it was written, is behind the ledger.
 func unpublished(o Observation) bool {
 	if o.Current == nil {
 		return false
@@ -174,13 +174,13 @@ func unpublished(o Observation) bool {
 	return false
 }
 
-// proven tells whether the current version was accepted by the pass that is looking now.
+// proven reports whether the current version was accepted in this reconcile.
 func proven(o Observation) bool {
 	p := o.Proof
 	return o.Current != nil && p.Seq == o.Current.Seq && p.InThisPass && p.Answer == credential.Accepted
 }
 
-// rejected counts the rejections in a row of the current version.
+// rejected returns how many times in a row the current version was rejected.
 func rejected(o Observation) int {
 	if o.Current == nil || o.Proof.Seq != o.Current.Seq || o.Proof.Answer != credential.Rejected {
 		return 0
@@ -188,12 +188,12 @@ func rejected(o Observation) int {
 	return max(o.Proof.Rejections, 1)
 }
 
-// canProve tells whether the current version may be asked about now: not again and again after it was rejected.
+// canProve reports whether the current version may be probed now: after a rejection, probes are paced.
 func canProve(o Observation) bool {
 	return o.Current != nil && (rejected(o) == 0 || !o.Now.Before(ProbeAt(o)))
 }
 
-// overlapOver tells whether the previous version may go: by the clock, or because a person said so.
+// overlapOver reports whether the previous version may be retired: by the clock, or at a user's request.
 func overlapOver(o Observation) bool {
 	at := RetireAt(o)
 	if at.IsZero() || o.Target != TargetShowsCurrent {
@@ -202,19 +202,19 @@ func overlapOver(o Observation) bool {
 	return open(o.RetirePrevious) || (clockTrusted(o) && !o.Now.Before(at))
 }
 
-// unfit tells whether the pending version will never be published.
+// unfit reports whether the pending version will never be published.
 func unfit(o Observation) bool {
 	return pendingAt(o, Proposed, Staged, Verified) &&
 		(o.Pending.Fingerprint != o.Fingerprint || o.PendingAnswer == credential.Rejected)
 }
 
-// markedAbove tells whether the remote end knows a newer version of ours than the ledger does.
+// markedAbove reports whether the remote system knows a newer version of ours than the ledger does.
 func markedAbove(o Observation) bool {
 	return o.Marker.State == MarkerOurs && o.Marker.Seq > o.Current.Seq
 }
 
-// ours tells whether the login may be set again: it carries our mark, or it lost the mark or itself, and the ledger says
-// that we made it.
+// ours reports whether the login may be set again: it has our marker, or the marker or the login itself is gone and the
+// ledger says that we created it.
 func ours(o Observation) bool {
 	switch o.Marker.State {
 	case MarkerOurs:
@@ -226,7 +226,7 @@ func ours(o Observation) bool {
 	return false
 }
 
-// cause of a rotation; empty for none.
+// cause returns the reason for a rotation; empty for none.
 func cause(o Observation) string {
 	due := Due(o)
 	switch {
@@ -244,8 +244,8 @@ func cause(o Observation) string {
 	return ""
 }
 
-// NotYetValid tells whether C is a certificate that was issued while the clock was ahead: by a clock that agrees with that
-// of the API server nobody accepts it yet. Another one hurts nobody, and heals it.
+// NotYetValid reports whether C is a certificate that was issued while the clock was ahead: judged by a clock that agrees with
+// the API server's, no client accepts it yet. Issuing another one is harmless and fixes it.
 func NotYetValid(o Observation) bool {
 	return o.Current != nil && !o.Traits.Remote && !o.Current.NotAfter.IsZero() && o.Current.CommittedAt.Sub(o.Now) > futureTolerance &&
 		o.ClockKnown && o.ClockOff.Abs() < trustedClock

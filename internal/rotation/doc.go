@@ -1,9 +1,9 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rotation is the planner: it looks at one credential and says which single step comes next. It is pure. It knows
-// no client, no clock, no logger and no context; what time it is and what the world looks like is handed to it, and what
-// is to be done is given back as data.
+// Package rotation is the planner: it takes an observation of one credential and decides the single next step. It is pure: it
+// knows no client, clock, logger or context. The time and the state of the world are passed in, and the decision is returned as
+// data.
 //
 // The life of one version:
 //
@@ -15,28 +15,28 @@
 //	                                      v
 //	                                  Discarded ----> (nothing)
 //
-//	Proposed   made up and written down; nobody outside knows it
-//	Staged     the remote end accepts it
-//	Verified   it was used the way a client would, and worked
+//	Proposed   generated and recorded; unknown outside
+//	Staged     the remote system accepts it
+//	Verified   it was used as a client would use it, and worked
 //	Current    it is what the user's Secret shows
 //	Previous   it is still accepted, so that consumers can move
-//	Discarded  it will never be published; that is written down before the remote end is told to refuse it
+//	Discarded  it will never be published; that is recorded before the remote system is made to refuse it
 //
 // A credential has at most one pending version (the first three stages and the last), one current and one previous.
 //
-// How to read the table in next.go: Next goes through the rows from the top, and the first one that matches decides. So a
-// row can rely on every row above it: "stage" need not ask whether the object is being deleted. Each row names one Step.
-// The driver performs exactly that one, looks at the world again, and asks again; nothing is remembered from one question
-// to the next. That is why a crash between any two steps is nothing special: the next process asks the same question.
+// How to read the table in next.go: Next goes through the rows from the top, and the first row that matches decides. A row can
+// therefore rely on every row above it: "stage" need not check whether the object is being deleted. Each row names one Step.
+// The driver performs exactly that step, observes again and asks again; nothing is remembered between two questions. A crash
+// between any two steps is therefore nothing special: the next process asks the same question.
 //
-// Beside the step a Decision says when to look again. WakeAt is never later than the next expiry level and than in an
-// hour, whatever row decided, so that no level is missed and the wall clock is read again after a machine has slept.
+// A Decision also says when to reconcile again. WakeAt is never later than the next expiry level or an hour from now, whatever
+// row decided, so that no level is missed and the wall clock is read again after a machine has slept.
 //
 // The other files are functions of the same Observation: due.go (when a version is to be replaced, retired, proven),
 // health.go (how near its deadline is), backoff.go (how long a failing step waits), version.go (number and slot of the
-// next version), decision.go (what the rows ask).
+// next version), decision.go (the questions that the rows ask).
 //
-// The proof is in the tests: every row, every two rows that could both match, and a simulation that runs this table and
-// the real driver against a pretended world, kills the process before, after and inside every effect, and damages the
-// table to see that the damage is noticed. testdata/stories are lives to read.
+// The proof is in the tests: every row, every pair of rows that could both match, and a simulation that runs this table and the
+// real driver against a simulated world, kills the process before, after and inside every effect, and damages the table to see
+// whether the damage is noticed. testdata/stories holds lives to read.
 package rotation

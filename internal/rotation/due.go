@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// minimumAge of a version before it can be due, whatever the spec or the issuer says: no reconcile storm and no
-	// issuer that answers with shorter lifetimes than asked for may turn into a storm of rotations.
+	// minimumAge is the age at which a version can first be due, whatever the spec or the issuer says: neither a reconcile storm
+	// nor an issuer that grants shorter lifetimes than requested may cause a storm of rotations.
 	minimumAge = 10 * time.Second
-	// A version that expires is not due before it is as old as the longer of leastLife and a leastShare-th of its lifetime,
-	// whatever spec and policy ask for; but never later than two thirds of its lifetime.
+	// A version that expires is not due before the longer of leastLife and 1/leastShare of its lifetime, whatever the spec and
+	// the policy ask for, but never later than after two thirds of its lifetime.
 	leastLife  = time.Minute
 	leastShare = 10
 	// trustedClock is the difference to the API server's clock below which a previous version may be retired.
@@ -28,15 +28,15 @@ const (
 	startPace = 5 * time.Minute
 	// secondLook is the wait after a first rejection: a statement whose client died may commit seconds later.
 	secondLook = 10 * time.Second
-	// rejectedLook is the longest wait between two probes of a version that the remote end refuses.
+	// rejectedLook is the longest wait between two probes of a version that the remote system refuses.
 	rejectedLook = 10 * time.Minute
 	// probeJitterPercent spreads the probes of many credentials.
 	probeJitterPercent = 10
 )
 
-// Due is when the current version is to be replaced; zero for never. It is the earlier of NotAfter-RenewBefore and
-// CommittedAt+Interval, earlier still by the jitter, which is a hash of the object and the version: a random one could
-// skip a renewal for ever.
+// Due returns when the current version is to be replaced; zero for never. That is the earlier of NotAfter-RenewBefore and
+// CommittedAt+Interval, minus the jitter, which is a hash of the object and the version: a random one could postpone a
+// renewal forever.
 func Due(o Observation) time.Time {
 	latest := renewal(o)
 	if latest.IsZero() || o.Current.CommittedAt.IsZero() {
@@ -50,7 +50,7 @@ func Due(o Observation) time.Time {
 	return due
 }
 
-// renewal is Due without jitter: the latest instant at which a healthy rotation begins.
+// renewal returns Due without jitter: the latest instant at which a healthy rotation starts.
 func renewal(o Observation) time.Time {
 	at := asked(o)
 	if at.IsZero() || o.Current.CommittedAt.IsZero() {
@@ -62,8 +62,8 @@ func renewal(o Observation) time.Time {
 	return at
 }
 
-// HeldBack reports whether spec and policy ask for a rotation sooner than leastAge allows; also with a RenewBefore as long as
-// the lifetime, which a spec that was stored before the API server refused it may hold.
+// HeldBack reports whether the spec and the policy ask for a rotation sooner than leastAge allows. A RenewBefore as long as the
+// lifetime counts, too: a spec stored before the API server rejected that may still have it.
 func HeldBack(o Observation) bool {
 	at := asked(o)
 	if c := o.Current; c != nil && !c.NotAfter.IsZero() {
@@ -72,20 +72,20 @@ func HeldBack(o Observation) bool {
 	return !at.IsZero() && !o.Current.CommittedAt.IsZero() && at.Before(o.Current.CommittedAt.Add(leastAge(o.Current)))
 }
 
-// leastAge is how old a version is at least when it is due. Of a lifetime of less than a minute and a half, a minute would
-// leave too little time to renew: two thirds come first.
+// leastAge returns the age at which a version can first be due. With a lifetime below a minute and a half, a minute would leave
+// too little time to renew, so two thirds of the lifetime count instead.
 func leastAge(c *Version) time.Duration {
 	if c.NotAfter.IsZero() {
 		return minimumAge
 	}
 	lifetime := c.NotAfter.Sub(c.CommittedAt)
 	if lifetime < leastLife {
-		return leastLife // nothing that renews could keep it valid; it is not renewed all the time
+		return leastLife // no renewal could keep it valid, so do not renew all the time
 	}
 	return min(max(leastLife, lifetime/leastShare), lifetime/3*2)
 }
 
-// asked is when spec and policy want the current version to be replaced; zero for never.
+// asked returns when the spec and the policy want the current version to be replaced; zero for never.
 func asked(o Observation) time.Time {
 	c := o.Current
 	if c == nil {
@@ -94,19 +94,19 @@ func asked(o Observation) time.Time {
 	var at time.Time
 	if !c.NotAfter.IsZero() {
 		at = c.NotAfter.Add(-o.Policy.RenewBefore)
-		// An issuer may give less than it was asked for: then two thirds of what it gave.
+		// An issuer may grant less than was requested: then two thirds of what it granted.
 		if lifetime := c.NotAfter.Sub(c.CommittedAt); !c.CommittedAt.IsZero() && o.Policy.RenewBefore >= lifetime {
 			at = c.CommittedAt.Add(lifetime / 3 * 2)
 		}
 	}
-	// A zero CommittedAt means that nobody knows the age, not that the version is as old as the calendar.
+	// A zero CommittedAt means that the age is unknown, not that the version is as old as the calendar.
 	if o.Policy.Interval > 0 && !c.CommittedAt.IsZero() {
 		at = earliest(at, c.CommittedAt.Add(o.Policy.Interval))
 	}
 	return at
 }
 
-// earliest of two times of which zero means never.
+// earliest returns the earlier of two times, where zero means never.
 func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
 		return b
@@ -114,7 +114,7 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// jitter is between nothing and percent of window, always the same for one version of one object.
+// jitter returns between 0 and percent of window, always the same for one version of one object.
 func jitter(uid string, seq int64, percent int, window time.Duration) time.Duration {
 	if percent <= 0 || window <= 0 {
 		return 0
@@ -122,12 +122,12 @@ func jitter(uid string, seq int64, percent int, window time.Duration) time.Durat
 	return time.Duration(fraction(uid, seq) * float64(min(percent, 100)) / 100 * float64(window))
 }
 
-// fraction hashes to [0, 1).
+// fraction returns a hash in [0, 1).
 func fraction(uid string, seq int64) float64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(uid))
 	_, _ = h.Write(binary.BigEndian.AppendUint64(nil, uint64(seq))) //nolint:gosec // G115: only hashed, the sign does not matter.
-	// FNV mixes its last bytes badly into the high bits; one more multiplication spreads neighbouring versions.
+	// FNV mixes its last bytes badly into the high bits; one more multiplication spreads neighboring versions.
 	x := h.Sum64()
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
@@ -135,7 +135,7 @@ func fraction(uid string, seq int64) float64 {
 	return float64(x>>11) / math.Exp2(53)
 }
 
-// overlapOf is how long the previous version lives at least.
+// overlapOf returns the minimum time that the previous version lives.
 func overlapOf(o Observation) time.Duration {
 	if o.Current != nil && o.Current.Overlap > 0 {
 		return o.Current.Overlap
@@ -143,7 +143,7 @@ func overlapOf(o Observation) time.Duration {
 	return max(o.Policy.Overlap, 0)
 }
 
-// RetireAt is when the previous version may go by the clock alone; zero where there is none or nothing was published.
+// RetireAt returns when the previous version may be retired by the clock alone; zero if there is none or nothing was published.
 func RetireAt(o Observation) time.Time {
 	if o.Previous == nil || o.Current == nil || o.Current.PublishedAt.IsZero() {
 		return time.Time{}
@@ -151,8 +151,8 @@ func RetireAt(o Observation) time.Time {
 	return o.Current.PublishedAt.Add(overlapOf(o))
 }
 
-// overlapEnd is when the overlap after the current version ends, as long as the next rotation waits for it; zero where it waits
-// for none. A first version has no overlap to wait for.
+// overlapEnd returns when the overlap ends that the next rotation waits for; zero if there is none. A first version has no
+// overlap to wait for.
 func overlapEnd(o Observation) time.Time {
 	c := o.Current
 	if c == nil || !o.Traits.Remote || !o.Traits.Overlap || c.PublishedAt.IsZero() || c.Seq <= 1 && o.Previous == nil {
@@ -161,7 +161,7 @@ func overlapEnd(o Observation) time.Time {
 	return c.PublishedAt.Add(overlapOf(o))
 }
 
-// ProbeAt is when the current version is to be proven next; zero for never.
+// ProbeAt returns when the current version is to be probed next; zero for never.
 func ProbeAt(o Observation) time.Time {
 	if o.Current == nil || !o.Traits.Remote || o.Policy.ProbeInterval <= 0 {
 		return time.Time{}
@@ -170,7 +170,7 @@ func ProbeAt(o Observation) time.Time {
 		return spread(o.FirstSeen, o.UID, min(startPace, o.Policy.ProbeInterval))
 	}
 	if o.Proof.At.Sub(o.Now) > futureTolerance {
-		return o.Now // our own clock went back
+		return o.Now // rekey's own clock went back
 	}
 	switch {
 	case o.Proof.Answer == credential.Rejected && o.Proof.Rejections < 2:
@@ -189,20 +189,20 @@ func spread(start time.Time, uid string, over time.Duration) time.Time {
 	return start.Add(time.Duration(fraction(uid, 0) * float64(over)))
 }
 
-// ClocksAgree reports whether our clock, off from that of the API server, may decide what is taken away.
+// ClocksAgree reports whether rekey's clock, which differs by off from the API server's, may decide what is retired.
 func ClocksAgree(off time.Duration, known bool) bool { return known && off.Abs() < trustedClock }
 
-// clockTrusted tells whether our clock may take a login away.
+// clockTrusted reports whether rekey's clock may retire a login.
 func clockTrusted(o Observation) bool {
 	return o.ClockKnown && o.ClockOff.Abs() < trustedClock && !recordedInFuture(o)
 }
 
-// recordedInFuture tells whether a written-down time lies so far ahead that our clock or the one that wrote it is wrong.
+// recordedInFuture reports whether a recorded time is so far ahead that rekey's clock, or the one that recorded it, is wrong.
 func recordedInFuture(o Observation) bool {
 	return latestRecorded(o).Sub(o.Now) > futureTolerance
 }
 
-// latestRecorded is the latest instant that is written down about any version.
+// latestRecorded returns the latest time recorded for any version.
 func latestRecorded(o Observation) time.Time {
 	var latest time.Time
 	for _, v := range []*Version{o.Pending, o.Current, o.Previous} {

@@ -5,7 +5,7 @@ package rotation
 
 import "time"
 
-// Level says how near the deadline of the current version is. The words are the reasons of the ExpiringSoon condition.
+// Level is how near the current version's deadline is. The values are the reasons of the ExpiringSoon condition.
 type Level string
 
 // The levels, in order.
@@ -17,11 +17,11 @@ const (
 )
 
 const (
-	// warnShare of the time between renewal and deadline is the most that warns: a rotation that
-	// succeeds at once, or after a few tries, is no news.
+	// warnShare is the share of the time between renewal and deadline in which to warn at most: a rotation that succeeds
+	// immediately, or after a few attempts, causes no warning.
 	warnShare = 0.7
-	// alarmShare-th of a shortened warning is left for the alarm at least, if the policy wants as much: of 876000h, which
-	// people write for "as early as possible", four hours are no share that anyone would see.
+	// The alarm gets at least 1/alarmShare of a shortened warning, if the policy wants as much: next to 876000h, which people
+	// write for "as early as possible", four hours would shrink to nothing.
 	alarmShare = 6
 	// The margin after Due before a rotation counts as overdue: a tenth of the version's age, within these bounds.
 	overdueShare = 10
@@ -29,24 +29,24 @@ const (
 	mostOverdue  = time.Hour
 )
 
-// Health is how the current version stands with the clock. It does not depend on what the planner decides: a suspended
-// or blocked credential expires all the same.
+// Health is what the clock says about the current version. It does not depend on what the planner decides: a suspended or
+// blocked credential expires anyway.
 type Health struct {
-	// Level now.
+	// Level is the present level.
 	Level Level
-	// Deadline is NotAfter, or CommittedAt+MaxAge for a version that does not expire by itself; zero for none.
+	// Deadline is NotAfter, or CommittedAt+MaxAge for a version that does not expire on its own; zero for none.
 	Deadline time.Time
-	// WarnAt and AlarmAt are when the levels below Expired begin; zero where there is no deadline.
+	// WarnAt and AlarmAt are when the levels below Expired start; zero if there is no deadline.
 	WarnAt, AlarmAt time.Time
 	// Due is when the version is to be replaced; zero for never.
 	Due time.Time
-	// Overdue is true where Due has passed by a margin and the version is still the current one.
+	// Overdue is true if Due has passed by a margin and the version is still the current one.
 	Overdue bool
 	// NextLevelAt is the next instant at which Level or Overdue changes by the clock alone; zero for never.
 	NextLevelAt time.Time
 }
 
-// HealthOf reads the health of the current version.
+// HealthOf returns the health of the current version.
 func HealthOf(o Observation) Health {
 	h := Health{Due: Due(o), Deadline: deadline(o)}
 	if o.Current == nil {
@@ -92,8 +92,8 @@ func deadline(o Observation) time.Time {
 	return time.Time{}
 }
 
-// leads are how long before the deadline the two levels begin: what the policy says, but never before a healthy rotation
-// had its chance, and the alarm about in proportion to the warning.
+// leads returns how long before the deadline the two levels start: what the policy says, but never before a healthy rotation
+// had its chance, with the alarm roughly in proportion to the warning.
 func leads(o Observation, deadline time.Time) (warn, alarm time.Duration) {
 	start := renewal(o)
 	if start.IsZero() {
@@ -112,7 +112,7 @@ func leads(o Observation, deadline time.Time) (warn, alarm time.Duration) {
 	return warn, min(alarm, warn)
 }
 
-// overdueFrom is when a rotation counts as overdue. One that falls due within an overlap waits for its end, as it should.
+// overdueFrom returns when a rotation counts as overdue. A rotation that falls due during an overlap rightly waits for its end.
 func overdueFrom(o Observation, due time.Time) time.Time {
 	if due.IsZero() {
 		return time.Time{}

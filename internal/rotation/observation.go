@@ -9,43 +9,43 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 )
 
-// Step is one effect. The words are those of the life of a credential.
+// Step is one effect, named after what happens in the life of a credential.
 type Step string
 
-// The steps. Each is one effect; after it the world is looked at again.
+// The steps. Each is one effect; after it the driver observes again.
 const (
 	// StepNone means that there is nothing to do until Decision.WakeAt.
 	StepNone Step = "None"
-	// StepRecord writes down a person's request (rotate, retire-previous), because annotations may vanish.
+	// StepRecord records a user's request (rotate, retire-previous), because annotations may disappear.
 	StepRecord Step = "Record"
-	// StepTakeOver makes ours what a former owner has, where a person handed it over: it writes that down, has the remote end
-	// change its marks, and writes down that it did.
+	// StepTakeOver takes over what a former owner has and a user has handed over: it records the intent, changes the markers
+	// at the remote system, and records that it did.
 	StepTakeOver Step = "TakeOver"
-	// StepPropose makes up a new version and writes it down.
+	// StepPropose generates a new version and records it.
 	StepPropose Step = "Propose"
-	// StepStage makes the remote end accept the pending version, then writes that down.
+	// StepStage makes the remote system accept the pending version, then records that.
 	StepStage Step = "Stage"
-	// StepVerify uses the pending version as a client would, then writes that down.
+	// StepVerify uses the pending version as a client would, then records that.
 	StepVerify Step = "Verify"
 	// StepCommit makes the pending version the current one, in one compare-and-swap.
 	StepCommit Step = "Commit"
-	// StepPublish makes the user's Secret show the current version, then records when that was.
+	// StepPublish makes the user's Secret show the current version, then records when.
 	StepPublish Step = "Publish"
 	// StepProbe uses the current version as a client would.
 	StepProbe Step = "Probe"
-	// StepRetire makes the remote end refuse the previous version, then forgets it.
+	// StepRetire makes the remote system refuse the previous version, then removes it from the ledger.
 	StepRetire Step = "Retire"
-	// StepDiscard makes the remote end refuse the pending version, then forgets it.
+	// StepDiscard makes the remote system refuse the pending version, then removes it from the ledger.
 	StepDiscard Step = "Discard"
-	// StepRenumber raises the current version's number above the mark at the remote end (a restored ledger).
+	// StepRenumber raises the current version's number above the marker at the remote system (a restored ledger).
 	StepRenumber Step = "Renumber"
-	// StepReassert makes the remote end accept the current version again (a restored database).
+	// StepReassert makes the remote system accept the current version again (a restored database).
 	StepReassert Step = "Reassert"
-	// StepWithdraw ends the credential's life with the object's, as the deletion policy says.
+	// StepWithdraw removes or keeps the credential of a deleted object, according to the deletion policy.
 	StepWithdraw Step = "Withdraw"
 )
 
-// Stage says how far a version has come.
+// Stage is how far a version has come.
 type Stage string
 
 // The stages, in order.
@@ -55,53 +55,53 @@ const (
 	Verified Stage = "Verified"
 	Current  Stage = "Current"
 	Previous Stage = "Previous"
-	// Discarded is a pending version that will never be published. It is written down before the remote end is told to
-	// refuse it, so that nobody who reads the ledger later can still commit it.
+	// Discarded is a pending version that will never be published. The stage is recorded before the remote system is made to
+	// refuse the version, so that a later reader of the ledger cannot commit it.
 	Discarded Stage = "Discarded"
 )
 
 // Version is one version of a credential, without its material. All times are UTC.
 type Version struct {
-	// Seq counts versions from 1; it never goes back.
+	// Seq is the version's number, from 1; it never goes back.
 	Seq int64 `json:"seq"`
-	// Slot is the place of the source that the version lives in; empty where the source has one.
+	// Slot is the place at the source that the version uses; empty if the source has only one.
 	Slot string `json:"slot,omitempty"`
 	// Stage is how far the version has come.
 	Stage Stage `json:"stage"`
-	// Fingerprint hashes the fields of the spec that this version was made for.
+	// Fingerprint is a hash of the spec fields that this version was created for.
 	Fingerprint string `json:"fingerprint"`
-	// ProposedAt is when the version was made up.
+	// ProposedAt is when the version was generated.
 	ProposedAt time.Time `json:"proposedAt,omitzero"`
 	// CommittedAt is when the version became the current one.
 	CommittedAt time.Time `json:"committedAt,omitzero"`
-	// PublishedAt is when the user's Secret was seen to show it; zero until then. The overlap counts from here.
+	// PublishedAt is when the user's Secret was first seen to show it; zero until then. The overlap counts from here.
 	PublishedAt time.Time `json:"publishedAt,omitzero"`
-	// NotAfter is when the version expires by itself; zero where it does not.
+	// NotAfter is when the version expires on its own; zero if it does not.
 	NotAfter time.Time `json:"notAfter,omitzero"`
-	// Overlap is how long the version before this one lives at least after this one was published. It is fixed at
-	// Commit, so that a policy which is changed or cannot be read takes no login away early; 0 means the policy's.
+	// Overlap is the minimum time that the previous version lives after this one was published. It is fixed at Commit, so
+	// that a changed or unreadable policy never retires a login early; 0 means the policy's overlap.
 	Overlap time.Duration `json:"overlap,omitempty"`
 }
 
-// Policy is when and how carefully, resolved: no reference is left, and no zero value means a default.
+// Policy is the resolved rotation policy: it holds no references, and no zero value means a default.
 type Policy struct {
-	// Interval after which a version is due, counted from CommittedAt; 0 for never.
+	// Interval is the time from CommittedAt after which a version is due; 0 for never.
 	Interval time.Duration
-	// JitterPercent of the interval by which a version may be due earlier.
+	// JitterPercent is the percentage of the interval by which a version may be due earlier.
 	JitterPercent int
-	// RenewBefore NotAfter a version is due; only with NotAfter.
+	// RenewBefore is how long before NotAfter a version is due; only with NotAfter.
 	RenewBefore time.Duration
-	// MaxAge since CommittedAt is the deadline of a version that does not expire by itself; 0 for none.
+	// MaxAge is the time from CommittedAt to the deadline of a version that does not expire on its own; 0 for none.
 	MaxAge time.Duration
-	// Overlap is how long the previous version lives at least after the current one was published.
+	// Overlap is the minimum time that the previous version lives after the current one was published.
 	Overlap time.Duration
-	// WarnBefore and AlarmBefore the deadline the levels begin.
+	// WarnBefore and AlarmBefore are how long before the deadline the levels start.
 	WarnBefore, AlarmBefore time.Duration
-	// ProbeInterval is how old the proof of the current version may become.
+	// ProbeInterval is the maximum age of the current version's proof.
 	ProbeInterval time.Duration
 }
 
-// TargetState says what the user's Secret shows.
+// TargetState is what the user's Secret shows.
 type TargetState string
 
 // The states of the user's Secret.
@@ -112,31 +112,31 @@ const (
 	TargetForeign      TargetState = "Foreign"
 )
 
-// Proof is when the current version was last proven by this process, and the answer. Zero at start.
+// Proof is this process's last proof of the current version. Zero at start.
 type Proof struct {
-	// Seq of the version that was proven; a proof of another version counts for nothing.
+	// Seq is the version that was probed; a proof of another version does not count.
 	Seq int64
-	// At is when.
+	// At is when it was probed.
 	At time.Time
-	// Answer is what the remote end said.
+	// Answer is the remote system's answer.
 	Answer credential.Answer
-	// Rejections in a row.
+	// Rejections is the number of rejections in a row.
 	Rejections int
-	// InThisPass is true where the proof was made by the pass that is looking now.
+	// InThisPass is true if the proof was obtained in this reconcile.
 	InThisPass bool
 }
 
-// MarkerState says whom the remote end's mark on the current version's slot names.
+// MarkerState is whose marker the remote system has on the current version's slot.
 type MarkerState string
 
-// The states of a mark. The empty word means that it was not read.
+// The states of a marker. The empty state means that it was not read.
 const (
 	MarkerUnread  MarkerState = ""
 	MarkerOurs    MarkerState = "Ours"
 	MarkerForeign MarkerState = "Foreign"
-	// MarkerMissing: the login is there without a mark.
+	// MarkerMissing: the login exists without a marker.
 	MarkerMissing MarkerState = "Missing"
-	// MarkerAbsent: the login itself is not there.
+	// MarkerAbsent: the login itself does not exist.
 	MarkerAbsent MarkerState = "Absent"
 )
 
@@ -144,87 +144,86 @@ const (
 type Mark struct {
 	State MarkerState
 	Seq   int64
-	// Owner that a foreign mark names, as cluster/namespace/name; empty where it is not foreign.
+	// Owner is the owner that a foreign marker names, as cluster/namespace/name; empty if it is not foreign.
 	Owner string
 }
 
-// Handover is what a person handed over to the credential with an annotation that names the former owner.
+// Handover is a user's request to take the credential over from a former owner, which an annotation names.
 type Handover struct {
-	// From is the former owner that the annotation names, as cluster/namespace/name; empty for none.
+	// From is the former owner in the annotation, as cluster/namespace/name; empty for none.
 	From string
-	// Recorded is true where that is written down already. Lapsed is true where a former owner is written down, and From is
-	// empty.
+	// Recorded is true if the request is already recorded. Lapsed is true if a former owner is recorded and From is empty.
 	Recorded, Lapsed bool
-	// HonouredAt is when it was taken over from From; zero where it was not.
+	// HonouredAt is when the credential was taken over from From; zero if it was not.
 	HonouredAt time.Time
-	// Inherited is true where what is written down is the former owner's still.
+	// Inherited is true if the ledger is still the former owner's.
 	Inherited bool
 }
 
-// Request is what a person asked for by an annotation.
+// Request is a user's request, made with an annotation.
 type Request struct {
-	// Token is the annotation's value, or the one that was written down; empty for none.
+	// Token is the annotation's value, or the recorded one; empty for none.
 	Token string
-	// Recorded is true where the token is written down already.
+	// Recorded is true if the token is already recorded.
 	Recorded bool
-	// Honoured is true where it was carried out.
+	// Honoured is true if the request was carried out.
 	Honoured bool
 }
 
 // Unmet is a precondition that does not hold.
 type Unmet struct {
-	// Reason is a word of package fault.
+	// Reason is a reason of package fault.
 	Reason string
-	// Message says what, where and what to do.
+	// Message names the problem, the object and the next step.
 	Message string
-	// Permanent is true where only a change of the spec or of the other side helps.
+	// Permanent is true if only a change of the spec or of the remote system helps.
 	Permanent bool
-	// Pending is true where it is only a matter of moments: nobody has to act, and nobody is told.
+	// Pending is true if the precondition will hold in moments: no action is needed, and no Event is emitted.
 	Pending bool
-	// Transient is true where it could not be found out, and may be so already.
+	// Transient is true if it is unknown whether the precondition holds: it may hold already.
 	Transient bool
-	// FirstOnly is true where it stands in the way of a first version, but of no renewal.
+	// FirstOnly is true if it blocks a first version but not a renewal.
 	FirstOnly bool
-	// Brake is true where nothing may be taken away, repaired or made, as if rotation were suspended: whether it is cannot be
-	// known.
+	// Brake is true if nothing may be removed, repaired or created, as if rotation were suspended, because it cannot be known
+	// whether it is.
 	Brake bool
 }
 
 // Observation is everything that Next may know.
 type Observation struct {
-	// Now is the wall clock, UTC. ClockOff is how far it is from that of the API server, absolute; ClockKnown is false
-	// where that was not seen yet.
+	// Now is the wall clock, UTC. ClockOff is its absolute difference to the API server's clock; ClockKnown is false if that
+	// clock has not been seen yet.
 	Now        time.Time
 	ClockOff   time.Duration
 	ClockKnown bool
-	// UID of the object: jitter is a hash of it.
+	// UID is the object's UID: jitter is a hash of it.
 	UID string
-	// FirstSeen is when this process saw the object for the first time: the first probes after a start are paced from it.
+	// FirstSeen is when this process first saw the object: the first probes after a start are paced from it.
 	FirstSeen time.Time
-	// Policy, resolved.
+	// Policy is the resolved policy.
 	Policy Policy
-	// Traits of the source.
+	// Traits are the source's traits.
 	Traits credential.Traits
-	// Fingerprint of the fields of the spec that demand new material.
+	// Fingerprint is a hash of the spec fields whose change requires new material.
 	Fingerprint string
-	// Pending, Current and Previous are what is written down; nil where there is none.
+	// Pending, Current and Previous are the recorded versions; nil for none.
 	Pending, Current, Previous *Version
-	// LastSeq is the highest number ever given.
+	// LastSeq is the highest number that any version had.
 	LastSeq int64
 	// Target is what the user's Secret shows.
 	Target TargetState
-	// Proof of the current version.
+	// Proof is the proof of the current version.
 	Proof Proof
-	// PendingAnswer is what the remote end said of the pending version in this process.
+	// PendingAnswer is the remote system's answer about the pending version in this process.
 	PendingAnswer credential.Answer
-	// Marker on the slot of the current version; read when that was rejected.
+	// Marker is the marker on the current version's slot; read when that version was rejected.
 	Marker Mark
-	// Rotate and RetirePrevious are a person's requests.
+	// Rotate and RetirePrevious are the user's requests.
 	Rotate, RetirePrevious Request
-	// TakeOver is what a person handed over.
+	// TakeOver is what the user has handed over.
 	TakeOver Handover
-	// Preconditions that do not hold.
+	// Preconditions are those that do not hold.
 	Preconditions []Unmet
-	// Deleting and Suspended are what the object says.
+	// Deleting and Suspended are true if the object is being deleted, or suspended by its spec or policy.
 	Deleting, Suspended bool
 }
