@@ -22,7 +22,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// writesOfRekey are every write that a life makes, by verb and by what is written.
+// writesOfRekey are all writes of a life, by verb and kind of object.
 var writesOfRekey = map[string]func(world.Request) bool{
 	"create the key pair of an authority":    secretsNamed("create", "internal-ca"),
 	"create the record of an authority":      func(r world.Request) bool { return r.Verb == "create" && r.Kind == "ConfigMap" },
@@ -54,7 +54,7 @@ func statusOf(kind string) func(world.Request) bool {
 	return func(r world.Request) bool { return r.Verb == "update status" && r.Kind == kind }
 }
 
-// refusals are the ways in which a webhook says no: it chooses code and reason, and may quote what it was asked about.
+// refusals are the ways in which a webhook refuses: it chooses the code and the reason, and can quote the request.
 var refusals = []metav1.Status{
 	{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: "not here"},
 	{Code: http.StatusConflict, Reason: metav1.StatusReasonConflict, Message: "the object has been modified"},
@@ -66,10 +66,10 @@ var refusals = []metav1.Status{
 	{Code: http.StatusServiceUnavailable, Reason: metav1.StatusReasonServiceUnavailable},
 }
 
-// T2: a real webhook refuses each write of rekey, from its first on or from one in the middle of a life, for half an hour: nothing
-// hangs, what is published works, one condition names the write and the webhook, nothing needs help afterwards, and a
-// deletion ends in time.
-func TestAWebhookThatRefusesAnyWriteIsNamedAndHarmsNothing(t *testing.T) {
+// T2: a real webhook refuses each write of rekey for half an hour, from its first occurrence or from the middle of a life.
+// Nothing hangs, the published credentials work, one condition names the write and the webhook, nothing needs help afterwards,
+// and a deletion ends in time.
+func TestAWebhookThatRefusesAWriteIsReportedAndHarmsNothing(t *testing.T) {
 	random, tried, met := seeded(t), 0, map[string]int{}
 	names := slices.Sorted(maps.Keys(writesOfRekey))
 	random.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
@@ -87,25 +87,25 @@ func TestAWebhookThatRefusesAnyWriteIsNamedAndHarmsNothing(t *testing.T) {
 			})
 		}
 	}
-	t.Logf("%d lives; requests that were refused, by write: %v", tried, met)
+	t.Logf("%d lives; refused requests, by write: %v", tried, met)
 }
 
-// admissionLife is a life of everything, of which some writes are refused.
+// admissionLife is a life of every kind in which some writes are refused.
 type admissionLife struct {
 	*scene
 	h        *webhook
-	refuse   bool // while the webhook says no
-	armed    bool // while the request is one that it says no to
+	refuse   bool // while the webhook refuses
+	armed    bool // while the current request is one that the webhook refuses
 	refused  int
 	identity *v1alpha1.ClientIdentity
 	login    *v1alpha1.DatabaseCredential
 	all      []client.Object
-	// gate is turned together with refuse; words are what one condition says while writes are refused.
+	// gate is switched together with refuse; words must occur in one condition while writes are refused.
 	gate  func(shut bool)
 	words []string
 }
 
-// shut has the writes refused, or admitted, from now on.
+// shut sets whether the writes are refused from now on.
 func (l *admissionLife) shut(refuse bool) {
 	l.refuse = refuse
 	if l.gate != nil {
@@ -142,41 +142,41 @@ func refusedLife(t *testing.T, target func(world.Request) bool, from int, answer
 	l.phase("rotate")
 	l.Step(overlap)
 	l.phase("retire")
-	l.mended()
+	l.repaired()
 	l.end()
 	return l.refused
 }
 
-// phase lives for half an hour with the webhook.
+// phase plays half an hour with the webhook.
 func (l *admissionLife) phase(name string) {
 	l.t.Helper()
 	before := l.refused
-	begun := l.Clock.Now()
+	started := l.Clock.Now()
 	for _, o := range l.all {
-		l.Clock.SetTime(begun)
+		l.Clock.SetTime(started)
 		l.counted()
 		passes := l.live(o, 30*time.Minute, l.unharmed)
 		if writes, all := l.counted(); passes > 200 || writes > 300 || all > 2500 {
-			l.t.Errorf("%s of %s: %d passes, %d writes and %d requests in half an hour", name, o.GetName(), passes, writes, all)
+			l.t.Errorf("%s of %s: %d reconciles, %d writes and %d requests in half an hour", name, o.GetName(), passes, writes, all)
 		}
-		l.Clock.SetTime(begun)
+		l.Clock.SetTime(started)
 		l.settle(o)
 	}
-	l.Clock.SetTime(begun.Add(30 * time.Minute))
+	l.Clock.SetTime(started.Add(30 * time.Minute))
 	if l.refused > before {
 		l.named(name)
 	}
 }
 
-// unharmed holds after every pass: what is published is accepted.
+// unharmed must hold after every reconcile: the published credential is accepted.
 func (l *admissionLife) unharmed() {
 	l.t.Helper()
 	if secret := l.find("orders-db"); secret != nil && !l.accepted(secret) {
-		l.t.Errorf("the published login is refused:%s", describe(l.login))
+		l.t.Errorf("the published login is rejected:%s", describe(l.login))
 	}
 }
 
-// named looks for one condition that names what refuses. What refuses every status cannot be told in one.
+// named checks that one condition names the refusing webhook or policy. If all status writes are refused, no condition can.
 func (l *admissionLife) named(phase string) {
 	l.t.Helper()
 	said := ""
@@ -186,13 +186,13 @@ func (l *admissionLife) named(phase string) {
 		}
 	}
 	name := strings.ReplaceAll(l.t.Name(), "_", " ")
-	// Where no status can be written, none names anything.
+	// If no status can be written, no condition names the webhook.
 	statuses := strings.Contains(name, "update the status") ||
 		strings.Contains(name, "every write of anything") && !strings.Contains(name, "but the status")
 	if statuses || with([]string{said}, l.words...) || l.healthy() {
 		return
 	}
-	l.t.Errorf("%s: no condition says %q:%s", phase, l.words, said)
+	l.t.Errorf("%s: no condition contains %q:%s", phase, l.words, said)
 }
 
 func (l *admissionLife) healthy() bool {
@@ -205,22 +205,22 @@ func (l *admissionLife) healthy() bool {
 	return true
 }
 
-// mended admits everything: all goes on without help.
-func (l *admissionLife) mended() {
+// repaired admits everything: everything recovers without help.
+func (l *admissionLife) repaired() {
 	l.t.Helper()
 	l.shut(false)
-	begun := l.Clock.Now()
-	for range 2 { // what waited for another object comes second
+	started := l.Clock.Now()
+	for range 2 { // objects that waited for others recover in the second round
 		for _, o := range l.all {
-			l.Clock.SetTime(begun)
+			l.Clock.SetTime(started)
 			l.live(o, 2*time.Hour, l.unharmed)
 		}
-		begun = l.Clock.Now()
+		started = l.Clock.Now()
 	}
 	for _, o := range l.all {
 		l.Get(o)
 		if !healthy(o) {
-			l.t.Errorf("%s does not recover by itself:%s", o.GetName(), describe(o))
+			l.t.Errorf("%s does not recover on its own:%s", o.GetName(), describe(o))
 		}
 	}
 	if open := l.open(l.login); len(open) != 1 || !l.accepted(l.find("orders-db")) {
@@ -239,53 +239,54 @@ func (l *admissionLife) end() {
 	key := client.ObjectKeyFromObject(l.login)
 	err := l.Client.Get(l.Ctx, key, &v1alpha1.DatabaseCredential{})
 	if err == nil && !strings.Contains(l.t.Name(), "finalizer") && !strings.Contains(l.t.Name(), "every_write_of_anything") {
-		l.t.Errorf("the credential is still there:%s", describe(l.login))
+		l.t.Errorf("the credential still exists:%s", describe(l.login))
 	}
 	l.shut(false)
 	for range 3 {
 		l.live(l.login, 2*time.Minute)
 	}
 	if err := l.Client.Get(l.Ctx, key, &v1alpha1.DatabaseCredential{}); !apierrors.IsNotFound(err) {
-		l.t.Errorf("the credential does not go when it may: %v%s", err, describe(l.login))
+		l.t.Errorf("the credential is not deleted although nothing prevents it: %v%s", err, describe(l.login))
 	}
-	told := with(l.Events(), "Warning CleanupIncomplete")
+	reported := with(l.Events(), "Warning CleanupIncomplete")
 	left := l.find("orders-db") != nil || l.find(ledgerName(l.login)) != nil || len(l.open(l.login)) > 0
-	if l.login.Spec.DeletionPolicy == v1alpha1.DeletionDelete && left && !told {
-		l.t.Error("what is left behind is not told")
+	if l.login.Spec.DeletionPolicy == v1alpha1.DeletionDelete && left && !reported {
+		l.t.Error("no Event reports what is left behind")
 	}
 }
 
-// alterations are what a mutating webhook does to Secrets that rekey writes; told is what a condition says, where anything is wrong.
+// alterations are what a mutating webhook does to Secrets that rekey writes; reported must occur in a condition if the
+// alteration does harm.
 var alterations = map[string]struct {
-	patch []map[string]any
-	told  string
+	patch    []map[string]any
+	reported string
 }{
-	"more labels":       {[]map[string]any{{"op": "add", "path": "/metadata/labels/team", "value": "web"}}, ""},
+	"additional labels": {[]map[string]any{{"op": "add", "path": "/metadata/labels/team", "value": "web"}}, ""},
 	"our label":         {[]map[string]any{{"op": "replace", "path": "/metadata/labels/app.kubernetes.io~1managed-by", "value": "platform"}}, "label app.kubernetes.io/managed-by"},
 	"our revision":      {[]map[string]any{{"op": "add", "path": "/metadata/annotations/rekey.dev~1revision", "value": "999"}}, "annotation rekey.dev/revision"},
-	"one more value":    {[]map[string]any{{"op": "add", "path": "/data/theirs", "value": "dGhlaXJz"}}, "data theirs"},
+	"an additional key": {[]map[string]any{{"op": "add", "path": "/data/theirs", "value": "dGhlaXJz"}}, "data theirs"},
 	"a password":        {[]map[string]any{{"op": "add", "path": "/data/password", "value": "dGhlaXJz"}}, "data password"},
 	"a private key":     {[]map[string]any{{"op": "add", "path": "/data/tls.key", "value": "dGhlaXJz"}}, "data tls.key"},
 	"immutable Secrets": {[]map[string]any{{"op": "add", "path": "/immutable", "value": true}}, "immutable"},
 }
 
-// T2: a webhook that changes what rekey writes is told of, by what it changes, and there is no race with it.
-func TestAWebhookThatChangesSecretsIsNamedAndNotRacedWith(t *testing.T) {
+// T2: rekey reports a webhook that changes its writes, and what it changes, and does not fight it.
+func TestAWebhookThatChangesSecretsIsReportedWithoutAFight(t *testing.T) {
 	for name, what := range alterations {
-		t.Run(name, func(t *testing.T) { altered(t, what.patch, what.told) })
+		t.Run(name, func(t *testing.T) { altered(t, what.patch, what.reported) })
 	}
 }
 
-func altered(t *testing.T, patch []map[string]any, told string) {
+func altered(t *testing.T, patch []map[string]any, reported string) {
 	t.Helper()
 	s := newScene(t)
-	// What the webhook stores is nobody's word: what is said then is held only by its form.
+	// rekey cannot know what the webhook stores: only the form of its statements is checked.
 	s.restart(world.Options{Racing: true})
 	authority, identity, login := anAuthority(), anIdentity("app"), aCredential("orders")
 	s.ready(authority, aPolicy(), anAdmin(), aServer())
 	h := startWebhook(t, s.World, mutatorName)
 	h.set(nil, func(request *admissionv1.AdmissionRequest, object map[string]any) []map[string]any {
-		// The ledger is no Secret for anybody: a webhook that rewrites it is in another test.
+		// No consumer reads the ledger: another test covers a webhook that rewrites it.
 		if !isOurSecret(request, object) || strings.HasPrefix(request.Name, "rekey-") {
 			return nil
 		}
@@ -294,25 +295,25 @@ func altered(t *testing.T, patch []map[string]any, told string) {
 	s.Create(identity, login)
 	for _, o := range []client.Object{identity, login} {
 		s.counted()
-		begun := s.Clock.Now()
+		started := s.Clock.Now()
 		s.live(o, 2*time.Hour)
 		if writes, _ := s.counted(); writes > 120 {
 			t.Errorf("%d writes in two hours of %s", writes, o.GetName())
 		}
-		s.Clock.SetTime(begun)
+		s.Clock.SetTime(started)
 	}
 	said := describe(identity) + describe(login)
-	if (told == "" || told == "immutable") != (isReady(identity) && isReady(login) && !strings.Contains(said, "AdmissionDenied")) || told != "immutable" && !strings.Contains(said, told) {
-		t.Errorf("want %q:%s", told, said)
+	if (reported == "" || reported == "immutable") != (isReady(identity) && isReady(login) && !strings.Contains(said, "AdmissionDenied")) || reported != "immutable" && !strings.Contains(said, reported) {
+		t.Errorf("want %q:%s", reported, said)
 	}
 	s.Step(interval)
 	s.live(identity, time.Hour)
 	s.live(login, time.Hour)
-	if told == "immutable" && !with([]string{describe(identity) + describe(login)}, "immutable", "kubectl") {
-		t.Errorf("nobody says that the Secret is immutable:%s%s", describe(identity), describe(login))
+	if reported == "immutable" && !with([]string{describe(identity) + describe(login)}, "immutable", "kubectl") {
+		t.Errorf("nothing reports that the Secret is immutable:%s%s", describe(identity), describe(login))
 	}
 	h.set(nil, nil)
-	if told == "immutable" {
+	if reported == "immutable" {
 		for _, name := range []string{"app-mtls", "orders-db"} {
 			if err := s.Client.Delete(s.Ctx, s.secret(name)); err != nil {
 				t.Fatal(err)
@@ -322,10 +323,10 @@ func altered(t *testing.T, patch []map[string]any, told string) {
 	for _, o := range []client.Object{identity, login} {
 		s.live(o, 2*time.Hour)
 		if s.Get(o); !healthy(o) {
-			t.Errorf("%s does not recover by itself:%s", o.GetName(), describe(o))
+			t.Errorf("%s does not recover on its own:%s", o.GetName(), describe(o))
 		}
 	}
 	if !s.accepted(s.find("orders-db")) {
-		t.Error("the published login is refused")
+		t.Error("the published login is rejected")
 	}
 }

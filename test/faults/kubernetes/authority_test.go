@@ -17,13 +17,13 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// aHandOnTheAuthority is what somebody does to the key pair of a managed authority.
-type aHandOnTheAuthority struct {
+// keyPairEdit is a manual edit of a managed authority's key pair.
+type keyPairEdit struct {
 	do func(s *scene, kept *corev1.Secret)
-	// reason that the authority tells; empty where it heals by itself.
+	// reason that the authority reports; empty if rekey repairs it on its own.
 	reason string
-	// mend is what the message asks for.
-	mend func(s *scene, kept *corev1.Secret)
+	// repair does what the message asks for.
+	repair func(s *scene, kept *corev1.Secret)
 }
 
 func (s *scene) edit(name string, change func(*corev1.Secret)) {
@@ -58,32 +58,32 @@ func anotherPair(s *scene) (crt, key []byte) {
 	return crt, sensitive.Reveal()
 }
 
-var handsOnTheAuthority = map[string]aHandOnTheAuthority{
+var keyPairEdits = map[string]keyPairEdit{
 	"the key pair is deleted": {
 		do:     func(s *scene, kept *corev1.Secret) { s.Delete(s.secret(kept.Name)) },
-		reason: "AuthorityLost", mend: putBack,
+		reason: "AuthorityLost", repair: putBack,
 	},
 	"the key is emptied": {
 		do: func(s *scene, kept *corev1.Secret) {
 			s.edit(kept.Name, func(c *corev1.Secret) { c.Data["tls.key"] = nil })
 		},
-		reason: "AuthorityInvalid", mend: putBack,
+		reason: "AuthorityInvalid", repair: putBack,
 	},
 	"the key pair is replaced by another authority's": {
 		do: func(s *scene, kept *corev1.Secret) {
 			s.edit(kept.Name, func(c *corev1.Secret) { c.Data["tls.crt"], c.Data["tls.key"] = anotherPair(s) })
 		},
-		reason: "AuthorityLost", mend: putBack,
+		reason: "AuthorityLost", repair: putBack,
 	},
 	"only the key is replaced": {
 		do: func(s *scene, kept *corev1.Secret) {
 			s.edit(kept.Name, func(c *corev1.Secret) { _, c.Data["tls.key"] = anotherPair(s) })
 		},
-		reason: "AuthorityInvalid", mend: putBack,
+		reason: "AuthorityInvalid", repair: putBack,
 	},
 	"the Secret loses its annotations": {
 		do:     func(s *scene, kept *corev1.Secret) { s.edit(kept.Name, func(c *corev1.Secret) { c.Annotations = nil }) },
-		reason: "SecretConflict", mend: putBack,
+		reason: "SecretConflict", repair: putBack,
 	},
 	"the Secret loses its labels": {
 		do: func(s *scene, kept *corev1.Secret) { s.edit(kept.Name, func(c *corev1.Secret) { c.Labels = nil }) },
@@ -93,10 +93,11 @@ var handsOnTheAuthority = map[string]aHandOnTheAuthority{
 	},
 }
 
-// R22, R15: whatever a hand does to an authority's key pair: never a new authority in silence, no certificate that is
-// replaced for it, nothing signed by a key that is not the authority's; and it goes on once the key pair is back.
-func TestAnAuthorityWhoseKeyPairIsDamagedByHandIsNeverReplacedInSilence(t *testing.T) {
-	for name, tc := range handsOnTheAuthority {
+// R22, R15: whatever a user does to an authority's key pair, rekey never silently creates a new authority, never replaces a
+// certificate because of it, and never signs with a key that is not the authority's. It continues once the key pair is
+// restored.
+func TestAnAuthorityWithADamagedKeyPairIsNeverReplacedSilently(t *testing.T) {
+	for name, tc := range keyPairEdits {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
 			authority, identity := anAuthority(), anIdentity("app")
@@ -118,13 +119,13 @@ func TestAnAuthorityWhoseKeyPairIsDamagedByHandIsNeverReplacedInSilence(t *testi
 					t.Errorf("a certificate was issued meanwhile:%s", describe(late))
 				}
 				if !isReady(identity) {
-					t.Errorf("the certificate that is good is not Ready:%s", describe(identity))
+					t.Errorf("the valid certificate is not Ready:%s", describe(identity))
 				}
-				tc.mend(s, kept)
+				tc.repair(s, kept)
 				s.live(authority, 10*time.Minute)
 				s.live(late, 10*time.Minute)
 				if !healthy(late) {
-					t.Errorf("what waited has not healed:%s", describe(late))
+					t.Errorf("the waiting object has not recovered:%s", describe(late))
 				}
 			}
 			s.live(identity, 10*time.Minute)
@@ -133,7 +134,7 @@ func TestAnAuthorityWhoseKeyPairIsDamagedByHandIsNeverReplacedInSilence(t *testi
 			}
 			record := recordOf(s)
 			if err := s.Client.Get(s.Ctx, client.ObjectKeyFromObject(record), record); err != nil || record.Data["tls.crt"] != string(kept.Data["tls.crt"]) {
-				t.Errorf("the record is not that of the authority: %v", err)
+				t.Errorf("the record does not match the authority: %v", err)
 			}
 		})
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// fight has another controller write the Secret its own way each time that rekey wrote it, as fast as it can: every write
-// wakes the other side. It gives how often rekey wrote the Secret.
+// fight makes another controller overwrite the Secret as fast as it can after each write of rekey: every write wakes the other
+// side. It returns the number of rekey's writes.
 func (s *scene) fight(o client.Object, name string, during time.Duration, theirs func(*corev1.Secret)) int {
 	s.t.Helper()
 	written := 0
@@ -35,7 +35,7 @@ func (s *scene) fight(o client.Object, name string, during time.Duration, theirs
 	end := s.Clock.Now().Add(during)
 	for passes := 0; s.Clock.Now().Before(end); passes++ {
 		before := written
-		wait := s.pass(o)
+		wait := s.reconcile(o)
 		if secret := s.secret(name); written > before || passes == 0 {
 			theirs(secret)
 			if err := s.Client.Update(s.Ctx, secret); err != nil {
@@ -52,12 +52,12 @@ func (s *scene) fight(o client.Object, name string, during time.Duration, theirs
 	return written
 }
 
-// R8: two who write one Secret write ever less often, and rekey says what is going on.
-func TestAForeignControllerThatWritesOurSecretBackEachTimeIsMetEverLessOften(t *testing.T) {
+// R8: two writers of one Secret write less and less often, and rekey reports the conflict.
+func TestRekeyBacksOffFromAControllerThatRevertsItsSecret(t *testing.T) {
 	fights := map[string]func(*corev1.Secret){
-		"its data":        func(s *corev1.Secret) { s.Data["password"] = []byte("theirs") },
-		"a label of ours": func(s *corev1.Secret) { delete(s.Labels, v1alpha1.LabelManagedBy) },
-		"an entry more":   func(s *corev1.Secret) { s.Data["theirs"] = []byte("theirs") },
+		"its data":          func(s *corev1.Secret) { s.Data["password"] = []byte("theirs") },
+		"one of our labels": func(s *corev1.Secret) { delete(s.Labels, v1alpha1.LabelManagedBy) },
+		"an additional key": func(s *corev1.Secret) { s.Data["theirs"] = []byte("theirs") },
 	}
 	for what, theirs := range fights {
 		t.Run("login: "+what, func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestAForeignControllerThatWritesOurSecretBackEachTimeIsMetEverLessOften(t *
 			s.ready(aPolicy(), anAdmin(), aServer(), login)
 			before := s.secret("orders-db").Data["password"]
 			written := s.fight(login, "orders-db", time.Hour, theirs)
-			// One, two, four seconds ... ten minutes: about ten, then six in an hour.
+			// Waits of one, two, four seconds ... ten minutes: about ten writes, then six per hour.
 			if written < 2 || written > 40 {
 				t.Errorf("rekey wrote the Secret %d times in an hour", written)
 			}
@@ -77,31 +77,31 @@ func TestAForeignControllerThatWritesOurSecretBackEachTimeIsMetEverLessOften(t *
 			if events := s.Events(); !with(events, "Warning SecretConflict") || len(events) > 4 {
 				t.Errorf("Events: %q", events)
 			}
-			// The other one gives up.
+			// The other controller gives up.
 			s.live(login, time.Hour)
 			if got := s.secret("orders-db"); string(got.Data["password"]) != string(before) || !healthy(login) {
-				t.Errorf("after the fight the Secret is not as before, or the credential not healthy:%s", describe(login))
+				t.Errorf("after the fight the Secret is not as before, or the credential is not healthy:%s", describe(login))
 			}
 		})
 	}
-	t.Run("certificate: a label of ours", func(t *testing.T) {
+	t.Run("certificate: one of our labels", func(t *testing.T) {
 		s := newScene(t)
 		identity := anIdentity("app")
 		s.ready(anAuthority(), identity)
 		serial := identity.Status.SerialNumber
-		if written := s.fight(identity, "app-mtls", time.Hour, fights["a label of ours"]); written < 2 || written > 40 {
+		if written := s.fight(identity, "app-mtls", time.Hour, fights["one of our labels"]); written < 2 || written > 40 {
 			t.Errorf("rekey wrote the Secret %d times in an hour", written)
 		}
 		s.live(identity, time.Hour)
 		if identity.Status.SerialNumber != serial || !healthy(identity) {
-			t.Errorf("after the fight there is another certificate, or the identity is not healthy:%s", describe(identity))
+			t.Errorf("after the fight the certificate has changed, or the identity is not healthy:%s", describe(identity))
 		}
 	})
 	t.Run("certificate: its key", func(t *testing.T) {
 		s := newScene(t)
 		identity := anIdentity("app")
 		s.ready(anAuthority(), identity)
-		// A key is lost each time, so each time a new one is made.
+		// A key is lost each time, so each write creates a new one.
 		written := s.fight(identity, "app-mtls", time.Hour, func(secret *corev1.Secret) { secret.Data["tls.key"] = []byte("theirs") })
 		if written < 2 || written > 400 {
 			t.Errorf("rekey wrote the Secret %d times in an hour", written)
@@ -113,8 +113,8 @@ func TestAForeignControllerThatWritesOurSecretBackEachTimeIsMetEverLessOften(t *
 	})
 }
 
-// R8: an edit by hand now and then is no fight, and is healed at once.
-func TestASecretThatIsEditedNowAndThenIsHealedAtOnceEachTime(t *testing.T) {
+// R8: an occasional manual edit is not a fight, and is repaired immediately.
+func TestAnOccasionalEditOfASecretIsRepairedImmediately(t *testing.T) {
 	s := newScene(t)
 	login := aCredential("orders")
 	s.ready(aPolicy(), anAdmin(), aServer(), login)
@@ -125,9 +125,9 @@ func TestASecretThatIsEditedNowAndThenIsHealedAtOnceEachTime(t *testing.T) {
 		if err := s.Client.Update(s.Ctx, secret); err != nil {
 			t.Fatal(err)
 		}
-		s.pass(login)
+		s.reconcile(login)
 		if got := s.secret("orders-db").Data["password"]; string(got) != string(before) {
-			t.Fatalf("the edit was not healed in the first pass:%s", describe(login))
+			t.Fatalf("the edit was not repaired in the first reconcile:%s", describe(login))
 		}
 		s.live(login, 30*time.Minute)
 	}
@@ -136,8 +136,8 @@ func TestASecretThatIsEditedNowAndThenIsHealedAtOnceEachTime(t *testing.T) {
 	}
 }
 
-// R8: of two objects that want one Secret, one has it; the other asks ever less and writes nothing.
-func TestTwoObjectsThatWantOneSecretLiveBesideOneAnother(t *testing.T) {
+// R8: of two objects that want one Secret, one has it; the other one asks less and less often and writes nothing.
+func TestTwoObjectsThatWantTheSameSecretDoNotFight(t *testing.T) {
 	s := newScene(t)
 	first, second, login := anIdentity("first"), anIdentity("second"), aCredential("third")
 	for _, spec := range []*v1alpha1.ObjectName{&first.Spec.SecretName, &second.Spec.SecretName, &login.Spec.SecretName} {
@@ -158,28 +158,28 @@ func TestTwoObjectsThatWantOneSecretLiveBesideOneAnother(t *testing.T) {
 		s.Step(time.Hour)
 		writes, all := s.counted()
 		if writes > 0 {
-			t.Errorf("who does not have the Secret wrote %d times in an hour", writes)
+			t.Errorf("the object without the Secret wrote %d times in an hour", writes)
 		}
 		requests = all
 	}
 	if requests > 2*12*6 {
-		t.Errorf("in the tenth hour the two that do not have the Secret asked %d times", requests)
+		t.Errorf("in the tenth hour the two objects without the Secret made %d requests", requests)
 	}
 	s.wantCondition(second, v1alpha1.ConditionStalled, "True/SecretConflict")
 	s.wantCondition(login, v1alpha1.ConditionStalled, "True/SecretConflict")
 	if now := s.secret("shared").ResourceVersion; now != version {
-		t.Error("the Secret was written to")
+		t.Error("the Secret was changed")
 	}
 	if open := s.open(login); len(open) > 0 || s.Fake.Calls("Stage") > 0 {
-		t.Errorf("a login was made for a Secret that is not free: %v", open)
+		t.Errorf("a login was created for a Secret that belongs to another object: %v", open)
 	}
 	if events := s.Events(); len(events) != 2 {
 		t.Errorf("Events: %q, want one for each", events)
 	}
 }
 
-// R13: prune and apply, again and again: the same certificate, the same password, no login more.
-func TestWhatIsPrunedAndAppliedAgainFiftyTimesKeepsItsCredential(t *testing.T) {
+// R13: prune and apply repeatedly: the same certificate, the same password, no additional login.
+func TestObjectsPrunedAndReappliedFiftyTimesKeepTheirCredentials(t *testing.T) {
 	s := newScene(t)
 	s.ready(anAuthority(), aPolicy(), anAdmin(), aServer())
 	identity, login := anIdentity("app"), aCredential("orders")
@@ -203,7 +203,7 @@ func TestWhatIsPrunedAndAppliedAgainFiftyTimesKeepsItsCredential(t *testing.T) {
 	identity.Namespace, login.Namespace = s.Namespace, s.Namespace
 	s.settle(identity, login)
 	if !healthy(identity) || !healthy(login) {
-		t.Fatalf("not healthy at first:%s%s", describe(identity), describe(login))
+		t.Fatalf("not healthy at the start:%s%s", describe(identity), describe(login))
 	}
 	serial, password := identity.Status.SerialNumber, s.secret("orders-db").Data["password"]
 	for round := range 50 {
@@ -212,16 +212,16 @@ func TestWhatIsPrunedAndAppliedAgainFiftyTimesKeepsItsCredential(t *testing.T) {
 			if err := s.Client.Delete(s.Ctx, o); err != nil {
 				t.Fatal(err)
 			}
-			// The finalizer holds the credential until a pass lets it go; sometimes rekey sees the deletion late.
+			// The finalizer holds the credential until a reconcile releases it; sometimes rekey sees the deletion late.
 			for range 1 + random.IntN(3) {
-				s.pass(o)
+				s.reconcile(o)
 			}
 		}
 		apply(anIdentity("app"))
 		apply(aCredential("orders"))
 		for range random.IntN(3) {
-			s.pass(identity)
-			s.pass(login)
+			s.reconcile(identity)
+			s.reconcile(login)
 		}
 		if round%10 == 9 {
 			s.restart(world.Options{})
@@ -230,22 +230,21 @@ func TestWhatIsPrunedAndAppliedAgainFiftyTimesKeepsItsCredential(t *testing.T) {
 	s.settle(identity, login)
 	s.live(login, time.Hour)
 	if !healthy(identity) || !healthy(login) {
-		t.Errorf("not healthy in the end:%s%s", describe(identity), describe(login))
+		t.Errorf("not healthy at the end:%s%s", describe(identity), describe(login))
 	}
 	if identity.Status.SerialNumber != serial {
-		t.Error("there is another certificate")
+		t.Error("the certificate has changed")
 	}
 	if now := s.secret("orders-db").Data["password"]; string(now) != string(password) || s.Fake.Calls("Stage") != 1 {
-		t.Errorf("there is another password, or it was staged again: %d times", s.Fake.Calls("Stage"))
+		t.Errorf("the password has changed, or was staged again: %d times", s.Fake.Calls("Stage"))
 	}
 	if open := s.open(login); len(open) != 1 {
 		t.Errorf("the logins %v are open, want one", open)
 	}
 }
 
-// R26: an answer "not found" from something between rekey and the API server is no proof that an object is gone: it is
-// looked at again.
-func TestANotFoundToAStatusWriteIsLookedAtAgain(t *testing.T) {
+// R26: a "not found" from something between rekey and the API server does not prove that an object is gone: rekey checks again.
+func TestANotFoundFromAStatusWriteIsRetried(t *testing.T) {
 	s := newScene(t)
 	s.ready(anAuthority(), aPolicy(), anAdmin(), aServer())
 	for _, o := range []client.Object{anIdentity("app"), aCredential("orders")} {
@@ -256,8 +255,8 @@ func TestANotFoundToAStatusWriteIsLookedAtAgain(t *testing.T) {
 			}
 			return do()
 		})
-		if wait := s.pass(o); wait <= 0 || wait > time.Hour {
-			t.Fatalf("%T: after a 404 the next pass is in %s: nothing would ever wake it", o, wait)
+		if wait := s.reconcile(o); wait <= 0 || wait > time.Hour {
+			t.Fatalf("%T: after a 404 the next reconcile is in %s: nothing would wake it", o, wait)
 		}
 		s.setHook(nil)
 		s.settle(o)
@@ -266,20 +265,21 @@ func TestANotFoundToAStatusWriteIsLookedAtAgain(t *testing.T) {
 		}
 		s.Delete(o)
 		s.live(o, time.Hour)
-		if wait := s.pass(o); wait != 0 {
-			t.Errorf("%T is gone, and is to be looked at again in %s", o, wait)
+		if wait := s.reconcile(o); wait != 0 {
+			t.Errorf("%T is gone, but is requeued after %s", o, wait)
 		}
 	}
 }
 
-// R27: an answer that is lost after the write took effect is no reason to do it again, wherever it happens.
-func TestALostAnswerOfAnyWriteRotatesNothingTwice(t *testing.T) {
+// R27: a response that is lost after a write took effect is no reason to repeat the write, wherever it happens.
+func TestALostResponseToAnyWriteRotatesNothingTwice(t *testing.T) {
 	lost := errors.New("http2: client connection lost")
-	// Every write of two rotations and an issue loses its answer once, one after the other; in full every second, in short every fifth.
+	// Each tested write of two rotations and an issue loses its response once, one after the other: every second write in full
+	// size, every fifth in short size.
 	stride := sized(5, 2)
 	for nth := 1 + seeded(t).IntN(stride); ; nth += stride {
 		s := newScene(t)
-		// Whose answer was lost does not know what is so: only the form of what it says is checked.
+		// A process that lost the response does not know the real state: only the form of its statements is checked.
 		s.restart(world.Options{Racing: true})
 		identity, login := anIdentity("app"), aCredential("orders")
 		s.ready(anAuthority(), aPolicy(), anAdmin(), aServer())
@@ -303,23 +303,23 @@ func TestALostAnswerOfAnyWriteRotatesNothingTwice(t *testing.T) {
 		s.setHook(nil)
 		if what == "" {
 			if nth < 20 {
-				t.Errorf("only %d writes were met", nth-1)
+				t.Errorf("only %d writes were reached", nth-1)
 			}
 			return
 		}
 		s.settle(identity, login)
 		if !healthy(identity) || !healthy(login) {
-			t.Fatalf("write %d (%s) lost its answer:%s%s", nth, what, describe(identity), describe(login))
+			t.Fatalf("write %d (%s) lost its response:%s%s", nth, what, describe(identity), describe(login))
 		}
 		if accepted := s.accepted(s.secret("orders-db")); login.Status.Revision != 3 || s.Fake.Calls("Stage") > 4 || !accepted {
-			t.Errorf("write %d (%s) lost its answer: revision %d, staged %d times, accepted %t", nth, what, login.Status.Revision,
+			t.Errorf("write %d (%s) lost its response: revision %d, staged %d times, accepted %t", nth, what, login.Status.Revision,
 				s.Fake.Calls("Stage"), accepted)
 		}
 		if identity.Status.Revision > 3 {
-			t.Errorf("write %d (%s) lost its answer: the certificate is at revision %d", nth, what, identity.Status.Revision)
+			t.Errorf("write %d (%s) lost its response: the certificate is at revision %d", nth, what, identity.Status.Revision)
 		}
 		if open := s.open(login); len(open) != 1 || !strings.HasPrefix(open[0], "orders_") {
-			t.Errorf("write %d (%s) lost its answer: the logins %v are open", nth, what, open)
+			t.Errorf("write %d (%s) lost its response: the logins %v are open", nth, what, open)
 		}
 	}
 }

@@ -28,8 +28,8 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// plane is a control plane of a test's own, whose parts can be killed and started again.
-type plane struct {
+// controlPlane is a control plane that belongs to one test, which can kill and restart its parts.
+type controlPlane struct {
 	t               *testing.T
 	dir             string
 	etcdURL, peer   string
@@ -50,10 +50,10 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// startPlane starts etcd and an API server with our kinds.
-func startPlane(t *testing.T) *plane {
+// startControlPlane starts etcd and an API server with rekey's kinds.
+func startControlPlane(t *testing.T) *controlPlane {
 	t.Helper()
-	p := &plane{t: t, dir: t.TempDir(), port: freePort(t),
+	p := &controlPlane{t: t, dir: t.TempDir(), port: freePort(t),
 		etcdURL: "http://127.0.0.1:" + freePort(t), peer: "http://127.0.0.1:" + freePort(t)}
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -90,7 +90,7 @@ func startPlane(t *testing.T) *plane {
 	return p
 }
 
-func (p *plane) run(name string, arguments ...string) *exec.Cmd {
+func (p *controlPlane) run(name string, arguments ...string) *exec.Cmd {
 	p.t.Helper()
 	command := exec.Command(filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), name), arguments...)
 	if err := command.Start(); err != nil {
@@ -106,17 +106,17 @@ func kill(command *exec.Cmd) {
 	}
 }
 
-func (p *plane) killEtcd()      { kill(p.etcd); p.etcd = nil }
-func (p *plane) killAPIServer() { kill(p.apiServer); p.apiServer = nil }
+func (p *controlPlane) killEtcd()      { kill(p.etcd); p.etcd = nil }
+func (p *controlPlane) killAPIServer() { kill(p.apiServer); p.apiServer = nil }
 
-func (p *plane) startEtcd() {
+func (p *controlPlane) startEtcd() {
 	p.t.Helper()
 	p.etcd = p.run("etcd", "--data-dir", filepath.Join(p.dir, "etcd"), "--listen-client-urls", p.etcdURL, "--advertise-client-urls", p.etcdURL,
 		"--listen-peer-urls", p.peer, "--log-level", "error", "--snapshot-count", "100000")
-	p.answers(http.DefaultClient, p.etcdURL+"/version")
+	p.awaitHealthy(http.DefaultClient, p.etcdURL+"/version")
 }
 
-func (p *plane) startAPIServer() {
+func (p *controlPlane) startAPIServer() {
 	p.t.Helper()
 	at := func(name string) string { return filepath.Join(p.dir, name) }
 	p.apiServer = p.run("kube-apiserver", "--etcd-servers", p.etcdURL, "--cert-dir", at("certs"), "--bind-address", "127.0.0.1", "--secure-port", p.port,
@@ -127,11 +127,11 @@ func (p *plane) startAPIServer() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.answers(transport, p.config.Host+"/readyz")
+	p.awaitHealthy(transport, p.config.Host+"/readyz")
 }
 
-// answers waits until a server says that it is well.
-func (p *plane) answers(c *http.Client, url string) {
+// awaitHealthy waits until a server reports that it is healthy.
+func (p *controlPlane) awaitHealthy(c *http.Client, url string) {
 	p.t.Helper()
 	until(p.t, func() bool {
 		response, err := c.Get(url)
@@ -140,11 +140,11 @@ func (p *plane) answers(c *http.Client, url string) {
 		}
 		defer response.Body.Close()
 		return response.StatusCode == http.StatusOK
-	}, func() string { return url + " does not answer" })
+	}, func() string { return url + " is not healthy" })
 }
 
-// copyEtcd copies what etcd holds, while it stands still.
-func (p *plane) copyEtcd(from, to string) {
+// copyEtcd copies the data of etcd while it is stopped.
+func (p *controlPlane) copyEtcd(from, to string) {
 	p.t.Helper()
 	to = filepath.Join(p.dir, to)
 	if err := os.RemoveAll(to); err != nil {
@@ -155,9 +155,9 @@ func (p *plane) copyEtcd(from, to string) {
 	}
 }
 
-// estate is what lives on a plane: an authority with an identity, and a server with two logins.
+// estate is the set of objects on a control plane: an authority with an identity, and a server with two logins.
 type estate struct {
-	*plane
+	*controlPlane
 	fake       *databasetest.Fake
 	authority  *v1alpha1.CertificateAuthority
 	identity   *v1alpha1.ClientIdentity
@@ -166,9 +166,9 @@ type estate struct {
 	stop       func()
 }
 
-func (p *plane) settle() *estate {
+func (p *controlPlane) settle() *estate {
 	p.t.Helper()
-	e := &estate{plane: p, fake: databasetest.NewFake(), authority: anAuthority(), identity: anIdentity("app"), login: aCredential("orders")}
+	e := &estate{controlPlane: p, fake: databasetest.NewFake(), authority: anAuthority(), identity: anIdentity("app"), login: aCredential("orders")}
 	server := aServer()
 	e.everything = []client.Object{e.authority, server, e.identity, e.login}
 	e.start()
@@ -179,7 +179,7 @@ func (p *plane) settle() *estate {
 
 func (e *estate) start() { e.stop = startOperator(e.t, e.config, "default", e.fake).stop }
 
-func (p *plane) create(objects ...client.Object) {
+func (p *controlPlane) create(objects ...client.Object) {
 	p.t.Helper()
 	for _, o := range objects {
 		o.SetNamespace("default")
@@ -189,7 +189,7 @@ func (p *plane) create(objects ...client.Object) {
 	}
 }
 
-// rotate asks for a rotation, as often as it takes until the API server hears it.
+// rotate requests a rotation, and retries until the API server accepts the request.
 func (e *estate) rotate(token string) {
 	e.t.Helper()
 	until(e.t, func() bool {
@@ -202,7 +202,7 @@ func (e *estate) rotate(token string) {
 	}, func() string { return "the annotation could not be set" })
 }
 
-// retire asks for the end of the overlap.
+// retire requests the end of the overlap.
 func (e *estate) retire(token string) {
 	e.t.Helper()
 	until(e.t, func() bool {
@@ -230,13 +230,13 @@ func (e *estate) revision(want int64) {
 	})
 }
 
-// I1, I3, I8, R6, R27: the API server, or etcd, is killed in the middle of a rotation, while the operator lives or is
-// started anew: nothing is lost, nothing is rotated twice, and everything is in order afterwards.
-func TestAControlPlaneThatIsKilledInTheMiddleOfARotationLosesNothing(t *testing.T) {
-	e := startPlane(t).settle()
+// I1, I3, I8, R6, R27: the API server, or etcd, is killed during a rotation, while the operator lives or restarts: nothing is
+// lost, nothing is rotated twice, and everything is in order afterwards.
+func TestAControlPlaneKilledDuringARotationLosesNothing(t *testing.T) {
+	e := startControlPlane(t).settle()
 	revision := e.login.Status.Revision
 	for turn, killed := range []string{"the API server", "etcd", "both, and the operator"} {
-		// It dies while the database is being told: the ledger knows the version already.
+		// It dies during the call of the database: the ledger already records the version.
 		e.fake.Before("Stage", func() {
 			if killed != "the API server" {
 				e.killEtcd()
@@ -246,7 +246,7 @@ func TestAControlPlaneThatIsKilledInTheMiddleOfARotationLosesNothing(t *testing.
 			}
 		})
 		stages := e.fake.Calls("Stage")
-		e.rotate(fmt.Sprintf("turn %d", turn))
+		e.rotate(fmt.Sprintf("round %d", turn))
 		until(t, func() bool { return e.fake.Calls("Stage") > stages }, func() string { return "nothing was staged" })
 		late := anIdentity(fmt.Sprintf("late-%d", turn))
 		late.Namespace = "default"
@@ -263,12 +263,12 @@ func TestAControlPlaneThatIsKilledInTheMiddleOfARotationLosesNothing(t *testing.
 		if killed == "both, and the operator" {
 			e.start()
 		}
-		until(t, func() bool { return e.client.Create(t.Context(), late) == nil }, func() string { return "the API server takes nothing" })
+		until(t, func() bool { return e.client.Create(t.Context(), late) == nil }, func() string { return "the API server accepts no writes" })
 		revision++
 		e.revision(revision)
 		untilHealthy(t, e.client, append(e.everything, late)...)
 		if e.login.Status.Revision != revision || !e.published() {
-			t.Errorf("after %s was killed the login is at revision %d, want %d, or is refused", killed, e.login.Status.Revision, revision)
+			t.Errorf("after %s was killed the login is at revision %d, want %d, or is rejected", killed, e.login.Status.Revision, revision)
 		}
 		if again := e.fake.Calls("Stage") - stages; again > 2 {
 			t.Errorf("after %s was killed the version was staged %d times", killed, again)
@@ -276,7 +276,7 @@ func TestAControlPlaneThatIsKilledInTheMiddleOfARotationLosesNothing(t *testing.
 		if e.identity.Status.Revision != 1 || late.Status.Revision != 1 {
 			t.Errorf("after %s was killed the certificates are at revisions %d and %d", killed, e.identity.Status.Revision, late.Status.Revision)
 		}
-		e.retire(fmt.Sprintf("turn %d", turn))
+		e.retire(fmt.Sprintf("round %d", turn))
 		until(t, func() bool {
 			login, _ := e.fake.Login(map[string]string{"orders_a": "orders_b", "orders_b": "orders_a"}[e.login.Status.ActiveUsername])
 			return !login.CanLogin
@@ -284,10 +284,10 @@ func TestAControlPlaneThatIsKilledInTheMiddleOfARotationLosesNothing(t *testing.
 	}
 }
 
-// R19: etcd is restored from a copy that was taken two rotations ago: the marks of the server are above the ledger. As the
-// runbook says rekey is started anew; the restored password is made to work, and no certificate that is good is replaced.
-func TestEtcdRestoredFromBeforeTheLastRotationsHealsByItself(t *testing.T) {
-	e := startPlane(t).settle()
+// R19: etcd is restored from a copy from two rotations ago, so the markers at the server are ahead of the ledger. As the
+// runbook says, rekey is restarted: the restored password works again, and no valid certificate is replaced.
+func TestAnEtcdRestoredFromAnOldBackupIsRepairedAutomatically(t *testing.T) {
+	e := startControlPlane(t).settle()
 	serial := e.identity.Status.SerialNumber
 	e.stop()
 	e.killAPIServer()
@@ -297,9 +297,9 @@ func TestEtcdRestoredFromBeforeTheLastRotationsHealsByItself(t *testing.T) {
 	e.startAPIServer()
 	e.start()
 	for turn := range 2 {
-		e.rotate(fmt.Sprintf("turn %d", turn))
+		e.rotate(fmt.Sprintf("round %d", turn))
 		e.revision(int64(2 + turn))
-		e.retire(fmt.Sprintf("turn %d", turn))
+		e.retire(fmt.Sprintf("round %d", turn))
 		other := map[string]string{"orders_a": "orders_b", "orders_b": "orders_a"}[e.login.Status.ActiveUsername]
 		until(t, func() bool { login, _ := e.fake.Login(other); return !login.CanLogin }, func() string { return "the previous login is not retired" })
 	}
@@ -313,19 +313,19 @@ func TestEtcdRestoredFromBeforeTheLastRotationsHealsByItself(t *testing.T) {
 	e.startEtcd()
 	e.startAPIServer()
 	if e.published() {
-		t.Fatal("the restored password works already: this shows nothing")
+		t.Fatal("the restored password works already: this proves nothing")
 	}
 	e.start()
-	// A process that was just started proves everything within five minutes; to ask for a rotation is not needed, but a
-	// person who does so meanwhile must not make it worse.
+	// A new process proves everything within five minutes. No request is needed, but a user who requests a rotation meanwhile
+	// must not make it worse.
 	e.rotate("after the restore")
-	until(t, func() bool { return e.published() }, func() string { return "the published login is still refused" })
+	until(t, func() bool { return e.published() }, func() string { return "the published login is still rejected" })
 	e.revision(4)
 	untilHealthy(t, e.client, e.everything...)
 	if e.identity.Status.SerialNumber != serial {
-		t.Error("the restore made a new certificate")
+		t.Error("the restore created a new certificate")
 	}
 	if !e.published() {
-		t.Error("what is published is refused in the end")
+		t.Error("the published credential is rejected in the end")
 	}
 }

@@ -26,7 +26,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// The shipped roles of the operator, and where each is bound.
+// These are the shipped roles of the operator, and where each is bound.
 const (
 	roleOfKinds    = "rbac/role.yaml"
 	roleOfSecrets  = "rbac/cluster/secrets_role.yaml"
@@ -47,14 +47,14 @@ func (g grant) right(namespace string) access.Right {
 	return access.Right{Verb: g.verb, Group: g.group, Resource: g.resource, Namespace: namespace}
 }
 
-// The sweeps that take rights away, by what asks for them.
+// These are the sweeps that remove rights, by the component that uses them.
 const (
-	sweepOfPasses  = "TestEveryRightThatIsTakenAwayIsNamedAndHarmsNothing"
-	sweepOfManager = "TestEveryRightOfTheManagerThatIsTakenAway"
-	sweepOfMetrics = "TestTheMetricsNameTheRightThatTheyLack"
+	sweepOfPasses  = "TestEveryMissingRightIsReportedAndHarmsNothing"
+	sweepOfManager = "TestEveryMissingManagerRightIsReported"
+	sweepOfMetrics = "TestTheMetricsEndpointLogsItsMissingRight"
 )
 
-// sweep is the one that takes the right away. Every right is in one, whatever a manifest grants tomorrow.
+// sweep returns the sweep that removes the right. Every right belongs to one, including rights that a future manifest grants.
 func (g grant) sweep() string {
 	switch {
 	case g.role == roleOfMetrics:
@@ -65,7 +65,7 @@ func (g grant) sweep() string {
 	return sweepOfPasses
 }
 
-// shippedRoles are the roles in config/ that a binding there gives to the operator's account, with their rules.
+// shippedRoles returns the roles in config/ that are bound to the operator's account, with their rules.
 func shippedRoles(t *testing.T) map[string][]rbacv1.PolicyRule {
 	t.Helper()
 	roles, bound := map[string]rbacv1.ClusterRole{}, map[string]bool{}
@@ -103,9 +103,9 @@ func shippedRoles(t *testing.T) map[string][]rbacv1.PolicyRule {
 	return out
 }
 
-// T1: what the sweeps take away, all together, is what the manifests grant to the operator, verb by verb: a right that is added
-// to a manifest is swept, or this fails.
-func TestEveryRightOfTheManifestsIsSwept(t *testing.T) {
+// T1: together, the sweeps remove exactly what the manifests grant to the operator, verb by verb. A right that is added to a
+// manifest is swept, or this test fails.
+func TestEveryRightInTheManifestsIsSwept(t *testing.T) {
 	want := map[string]int{}
 	for file, rules := range shippedRoles(t) {
 		for _, rule := range rules {
@@ -117,7 +117,7 @@ func TestEveryRightOfTheManifestsIsSwept(t *testing.T) {
 				}
 			}
 			if len(rule.ResourceNames)+len(rule.NonResourceURLs) > 0 || slices.Contains(rule.Verbs, "*") || slices.Contains(rule.Resources, "*") {
-				t.Errorf("%s grants what no sweep can take away verb by verb: %v", file, rule)
+				t.Errorf("%s grants rights that no sweep can remove verb by verb: %v", file, rule)
 			}
 		}
 	}
@@ -134,7 +134,7 @@ func TestEveryRightOfTheManifestsIsSwept(t *testing.T) {
 			managers[g] = true
 		}
 	}
-	// The lists and watches of Secrets are those of one Role or of the other.
+	// One Role or the other grants list and watch of Secrets.
 	for g := range managers {
 		note(g)
 		if g.role == roleOfTenant {
@@ -147,21 +147,21 @@ func TestEveryRightOfTheManifestsIsSwept(t *testing.T) {
 	}
 	for right := range want {
 		if swept[right] == 0 {
-			t.Errorf("no sweep takes away %s", right)
+			t.Errorf("no sweep removes %s", right)
 		}
 	}
 	for right := range swept {
 		if want[right] == 0 {
-			t.Errorf("a sweep takes away %s, which no manifest grants", right)
+			t.Errorf("a sweep removes %s, which no manifest grants", right)
 		}
 	}
 	if len(want) < 40 {
-		t.Errorf("only %d rights were found in the manifests", len(want))
+		t.Errorf("found only %d rights in the manifests", len(want))
 	}
 	t.Logf("%d rights in %d roles", len(want), len(shippedRoles(t)))
 }
 
-// grantsOf are all that the roles grant, one by one.
+// grantsOf returns all grants of the roles, one by one.
 func grantsOf(t *testing.T, roles ...string) []grant {
 	t.Helper()
 	var out []grant
@@ -187,22 +187,21 @@ func grantsOf(t *testing.T, roles ...string) []grant {
 	return out
 }
 
-// warrant is what an account of the operator may do on the real API server: what the shipped roles say, except what was
-// taken away.
-type warrant struct {
+// account is an operator account on the real API server: it has the rights of the shipped roles, except the removed ones.
+type account struct {
 	t         *testing.T
 	admin     client.Client
 	name      string
 	namespace string
 	user      rest.ImpersonationConfig
 	roles     []string
-	taken     []grant
+	removed   []grant
 }
 
-// newWarrant binds the shipped roles to an account of its own: those of the whole cluster, and those of a namespace there.
-func newWarrant(t *testing.T, admin client.Client, namespace string, roles ...string) *warrant {
+// newAccount binds the shipped roles to a new account: those for the whole cluster, and those for a namespace.
+func newAccount(t *testing.T, admin client.Client, namespace string, roles ...string) *account {
 	t.Helper()
-	w := &warrant{t: t, admin: admin, name: "rekey-of-" + namespace, namespace: namespace, roles: roles, user: rest.ImpersonationConfig{
+	w := &account{t: t, admin: admin, name: "rekey-of-" + namespace, namespace: namespace, roles: roles, user: rest.ImpersonationConfig{
 		UserName: "system:serviceaccount:" + namespace + ":rekey", Groups: []string{"system:serviceaccounts", "system:authenticated"}}}
 	ctx := context.WithoutCancel(t.Context())
 	subjects := []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: w.user.UserName}}
@@ -219,12 +218,12 @@ func newWarrant(t *testing.T, admin client.Client, namespace string, roles ...st
 	return w
 }
 
-// rules are the two roles as they should be now.
-func (w *warrant) rules() (*rbacv1.ClusterRole, *rbacv1.Role) {
+// rules returns the current content of the two roles.
+func (w *account) rules() (*rbacv1.ClusterRole, *rbacv1.Role) {
 	cluster := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: w.name}}
 	own := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: w.name}}
 	for _, g := range grantsOf(w.t, w.roles...) {
-		if slices.Contains(w.taken, g) {
+		if slices.Contains(w.removed, g) {
 			continue
 		}
 		rule := rbacv1.PolicyRule{APIGroups: []string{g.group}, Resources: []string{g.resource}, Verbs: []string{g.verb}}
@@ -237,24 +236,24 @@ func (w *warrant) rules() (*rbacv1.ClusterRole, *rbacv1.Role) {
 	return cluster, own
 }
 
-// take takes rights away, and waits until they are gone.
-func (w *warrant) take(taken ...grant) {
+// remove removes rights, and waits until that is effective.
+func (w *account) remove(removed ...grant) {
 	w.t.Helper()
-	w.taken = taken
+	w.removed = removed
 	cluster, own := w.rules()
 	for _, o := range []client.Object{cluster, own} {
 		if err := w.admin.Update(w.t.Context(), o); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	w.settled(taken...)
+	w.settled(removed...)
 }
 
-// giveBack gives everything back, and waits until it holds.
-func (w *warrant) giveBack() { was := w.taken; w.take(); w.settled(was...) }
+// restore restores all rights, and waits until that is effective.
+func (w *account) restore() { was := w.removed; w.remove(); w.settled(was...) }
 
-// settled waits until the API server answers as the roles say: its authorizer follows them a moment later.
-func (w *warrant) settled(about ...grant) {
+// settled waits until the API server follows the roles, which its authorizer does after a moment.
+func (w *account) settled(about ...grant) {
 	w.t.Helper()
 	grants := grantsOf(w.t, w.roles...)
 	about = append(about, grants[0], grants[len(grants)-1])
@@ -263,13 +262,13 @@ func (w *warrant) settled(about ...grant) {
 		until(w.t, func() bool {
 			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: w.user.UserName, Groups: w.user.Groups,
 				ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: w.namespace, Verb: g.verb, Group: g.group, Resource: resource, Subresource: sub}}}
-			return w.admin.Create(w.t.Context(), review) == nil && review.Status.Allowed != slices.Contains(w.taken, g)
-		}, func() string { return fmt.Sprintf("the API server does not follow the roles about %s", g) })
+			return w.admin.Create(w.t.Context(), review) == nil && review.Status.Allowed != slices.Contains(w.removed, g)
+		}, func() string { return fmt.Sprintf("the API server does not follow the roles for %s", g) })
 	}
 }
 
-// client of the account.
-func (w *warrant) client() client.WithWatch {
+// client returns a client with the account's rights.
+func (w *account) client() client.WithWatch {
 	w.t.Helper()
 	scheme, err := world.Scheme()
 	if err != nil {
@@ -284,5 +283,5 @@ func (w *warrant) client() client.WithWatch {
 	return out
 }
 
-// slowest pass that counts as one that does not hang.
+// slowest is the longest reconcile that does not count as hanging.
 const slowest = 20 * time.Second

@@ -19,14 +19,14 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// nonsense are objects that the API server takes and that can never come true, each by its own fault.
-var nonsense = map[string]func(name string) client.Object{
-	"an authority that is not there": func(name string) client.Object {
+// invalidObjects are objects that the API server accepts but that can never become ready, each for a different reason.
+var invalidObjects = map[string]func(name string) client.Object{
+	"a missing authority": func(name string) client.Object {
 		o := anIdentity(name)
 		o.Spec.AuthorityRef.Name = "nowhere"
 		return o
 	},
-	"a cluster authority that is not there": func(name string) client.Object {
+	"a missing cluster authority": func(name string) client.Object {
 		o := anIdentity(name)
 		o.Spec.AuthorityRef = v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: "nowhere"}
 		return o
@@ -41,22 +41,22 @@ var nonsense = map[string]func(name string) client.Object{
 		o.Spec.DNSNames = []v1alpha1.DNSName{"www.example.com"}
 		return o
 	},
-	"a Secret that somebody else has": func(name string) client.Object {
+	"a Secret of another owner": func(name string) client.Object {
 		o := anIdentity(name)
 		o.Spec.SecretName = "foreign"
 		return o
 	},
-	"a policy that is not there": func(name string) client.Object {
+	"a missing policy": func(name string) client.Object {
 		o := anIdentity(name)
 		o.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: "nowhere"}
 		return o
 	},
-	"a server that is not there": func(name string) client.Object {
+	"a missing server": func(name string) client.Object {
 		o := aCredential(name)
 		o.Spec.ServerRef.Name = "nowhere"
 		return o
 	},
-	"a server without its admin": func(name string) client.Object {
+	"a server without its admin Secret": func(name string) client.Object {
 		o := aCredential(name)
 		o.Spec.ServerRef.Name = "headless"
 		return o
@@ -78,9 +78,10 @@ func aHeadlessServer() *v1alpha1.DatabaseServer {
 	return o
 }
 
-// I10, R8, R29: an object that makes no sense is asked about ever less, tells its trouble once, and writes no more than the time of its next attempt.
-func TestNonsenseCostsEverLess(t *testing.T) {
-	for what, anObject := range nonsense {
+// I10, R8, R29: rekey retries an invalid object less and less often, reports its problem once, and writes only the time of its
+// next attempt.
+func TestAnInvalidObjectCostsLessAndLess(t *testing.T) {
+	for what, anObject := range invalidObjects {
 		t.Run(what, func(t *testing.T) {
 			s := newScene(t)
 			s.ready(anAuthority(), aPolicy(), anAdmin(), aServer(), aForeignSecret())
@@ -103,9 +104,9 @@ func TestNonsenseCostsEverLess(t *testing.T) {
 				t.Errorf("in its first hour it cost %d requests, in its sixth %d", first, last)
 			}
 			if asked := calls() - before; asked > 5*12 {
-				t.Errorf("in five hours the database was asked %d times", asked)
+				t.Errorf("rekey contacted the database %d times in five hours", asked)
 			}
-			// The time of the next attempt is shown, and an attempt is made every five minutes at the most.
+			// The status shows the time of the next attempt, and attempts are at least five minutes apart.
 			if isReady(o) || writes > 12 {
 				t.Errorf("it is Ready, or wrote %d times in its sixth hour:%s", writes, describe(o))
 			}
@@ -116,7 +117,7 @@ func TestNonsenseCostsEverLess(t *testing.T) {
 	}
 }
 
-// inParallel does something with every object, a few at a time.
+// inParallel runs a function for every object, a few at a time.
 func inParallel(objects []client.Object, do func(client.Object)) {
 	queue := make(chan client.Object)
 	var group sync.WaitGroup
@@ -142,16 +143,16 @@ func heap() uint64 {
 	return m.HeapInuse
 }
 
-// R24, I9, I10, S9, S10: among a great many objects that make no sense, thousands of Secrets of others and a huge one, an
-// object that does make sense is ready at once. What waited for an authority is mended as soon as that is there; and all
-// are gone at once when they are deleted.
-func TestAGoodObjectAmongAThousandWithoutSenseIsReadyAtOnce(t *testing.T) {
+// R24, I9, I10, S9, S10: among a great many invalid objects, thousands of other users' Secrets and a huge one, a valid object
+// is ready immediately. Objects that waited for an authority recover as soon as it exists, and all are gone immediately when
+// they are deleted.
+func TestAValidObjectAmongAThousandInvalidOnesIsReadyImmediately(t *testing.T) {
 	s := newScene(t)
 	n := sized(300, 1000)
 	var bad, foreign []client.Object
 	i := 0
 	for len(bad) < n {
-		for _, anObject := range nonsense {
+		for _, anObject := range invalidObjects {
 			o := anObject(fmt.Sprintf("bad-%04d", i))
 			o.SetNamespace(s.Namespace)
 			bad = append(bad, o)
@@ -177,7 +178,7 @@ func TestAGoodObjectAmongAThousandWithoutSenseIsReadyAtOnce(t *testing.T) {
 	authority.Namespace = s.Namespace
 	untilHealthy(t, s.Client, authority)
 	if grown := int64(heap()) - int64(start); grown > 24<<20 {
-		t.Errorf("%d Secrets of others made the heap grow by %d bytes: they are cached", len(foreign), grown)
+		t.Errorf("%d Secrets of other users made the heap grow by %d bytes: they are cached", len(foreign), grown)
 	}
 	inParallel(bad, put)
 	good, login := anIdentity("good"), aCredential("good")
@@ -185,14 +186,14 @@ func TestAGoodObjectAmongAThousandWithoutSenseIsReadyAtOnce(t *testing.T) {
 	for i := range 2000 {
 		good.Annotations[fmt.Sprintf("example.com/annotation-%04d", i)] = strings.Repeat("x", 50)
 	}
-	begun := time.Now()
+	started := time.Now()
 	s.Create(good, login)
 	untilHealthy(t, s.Client, good, login)
-	t.Logf("ready after %s", time.Since(begun))
-	if took := time.Since(begun); took > 30*time.Second {
-		t.Errorf("a good object waited %s", took)
+	t.Logf("ready after %s", time.Since(started))
+	if took := time.Since(started); took > 30*time.Second {
+		t.Errorf("a valid object waited %s", took)
 	}
-	// The authority that they named comes.
+	// The authority that they named is created.
 	nowhere := anAuthority()
 	nowhere.Name, nowhere.Spec.SecretName = "nowhere", "nowhere-ca"
 	s.Create(nowhere)
@@ -202,9 +203,9 @@ func TestAGoodObjectAmongAThousandWithoutSenseIsReadyAtOnce(t *testing.T) {
 			waited = append(waited, o)
 		}
 	}
-	begun = time.Now()
+	started = time.Now()
 	untilHealthy(t, s.Client, waited...)
-	t.Logf("%d that waited for their authority are ready after %s; %d errors in the log", len(waited), time.Since(begun), o.errorLines())
+	t.Logf("%d objects that waited for their authority are ready after %s; %d errors in the log", len(waited), time.Since(started), o.errorLines())
 	if lines := o.errorLines(); lines > 2*n {
 		t.Errorf("%d errors in the log", lines)
 	}
@@ -220,14 +221,14 @@ func TestAGoodObjectAmongAThousandWithoutSenseIsReadyAtOnce(t *testing.T) {
 			return false
 		}
 		return len(logins.Items)+len(identities.Items) == 2
-	}, func() string { return "the objects without sense do not go" })
+	}, func() string { return "the invalid objects are not deleted" })
 	until(t, func() bool { return int64(heap())-int64(start) < 48<<20 }, func() string {
-		return fmt.Sprintf("after they were deleted the heap is %d bytes above the start", int64(heap())-int64(start))
+		return fmt.Sprintf("after their deletion the heap is %d bytes above the start", int64(heap())-int64(start))
 	})
 }
 
-// R5, I4: a restart with nothing due writes nothing; and with every status deleted it writes the statuses and nothing else.
-func TestARestartWritesNothingAndWithoutAnyStatusOnlyStatuses(t *testing.T) {
+// R5, I4: a restart with nothing due writes nothing; with every status deleted it writes the statuses and nothing else.
+func TestARestartWritesNothingExceptDeletedStatuses(t *testing.T) {
 	s := newScene(t)
 	s.ready(anAuthority(), aPolicy(), anAdmin(), aServer())
 	var objects []client.Object
@@ -251,7 +252,7 @@ func TestARestartWritesNothingAndWithoutAnyStatusOnlyStatuses(t *testing.T) {
 	s.restart(world.Options{})
 	s.counted()
 	for _, o := range objects {
-		s.pass(o)
+		s.reconcile(o)
 	}
 	if writes, _ := s.counted(); writes > 0 {
 		t.Errorf("a restart wrote %d times", writes)
@@ -270,7 +271,7 @@ func TestARestartWritesNothingAndWithoutAnyStatusOnlyStatuses(t *testing.T) {
 	s.restart(world.Options{})
 	s.counted()
 	for _, o := range objects {
-		s.pass(o)
+		s.reconcile(o)
 	}
 	if writes, _ := s.counted(); writes != len(objects) {
 		t.Errorf("with every status deleted a restart wrote %d times, want %d statuses", writes, len(objects))
@@ -282,7 +283,7 @@ func TestARestartWritesNothingAndWithoutAnyStatusOnlyStatuses(t *testing.T) {
 		}
 	}
 	if len(after) != len(before) || s.Fake.Calls("Stage") != calls {
-		t.Error("a Secret more, or a password was staged")
+		t.Error("an additional Secret exists, or a password was staged")
 	}
 	for _, o := range objects {
 		if s.settle(o); !healthy(o) {

@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// sized gives the number for the size that is asked for.
+// sized returns the number for the size in REKEY_SIZE.
 func sized(short, long int) int {
 	if os.Getenv("REKEY_SIZE") == "full" {
 		return long
@@ -21,14 +21,14 @@ func sized(short, long int) int {
 	return short
 }
 
-// seeded gives the source of chance of a test, and writes down how to have it again.
+// seeded returns the random source of a test, and logs how to repeat it.
 func seeded(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed, err := strconv.ParseUint(os.Getenv("REKEY_SEED"), 10, 64)
 	if err != nil {
 		seed = uint64(time.Now().UnixNano())
 	}
-	t.Logf("drawn by chance; to have it again: REKEY_SEED=%d", seed)
+	t.Logf("random choices; to repeat them: REKEY_SEED=%d", seed)
 	return rand.New(rand.NewPCG(seed, 0))
 }
 

@@ -37,7 +37,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// cutter ends the watches that are open: the API server asks about rights when a watch begins, and not again.
+// cutter ends open watches: the API server checks rights only when a watch starts.
 type cutter struct {
 	mu   sync.Mutex
 	open []context.CancelFunc
@@ -69,11 +69,11 @@ func (c cutting) RoundTrip(request *http.Request) (*http.Response, error) {
 	return c.next.RoundTrip(request.WithContext(ctx))
 }
 
-// kept is an operator with its lease, in the rights of an account, that is started again when it ends, as a kubelet does.
-type kept struct {
+// supervised is an operator with its lease and the rights of an account. It is restarted when it exits, like under a kubelet.
+type supervised struct {
 	*world.World
 	t        *testing.T
-	warrant  *warrant
+	account  *account
 	cutter   *cutter
 	login    *v1alpha1.DatabaseCredential
 	identity *v1alpha1.ClientIdentity
@@ -86,49 +86,49 @@ type kept struct {
 	starts   int
 }
 
-func newKept(t *testing.T) *kept {
+func newSupervised(t *testing.T) *supervised {
 	t.Helper()
-	k := &kept{World: world.New(t, nil), t: t, cutter: &cutter{}, login: aCredential("orders"), identity: anIdentity("app")}
-	k.warrant = newWarrant(t, k.Client, k.Namespace, roleOfKinds, roleOfTenant, roleOfElection)
+	k := &supervised{World: world.New(t, nil), t: t, cutter: &cutter{}, login: aCredential("orders"), identity: anIdentity("app")}
+	k.account = newAccount(t, k.Client, k.Namespace, roleOfKinds, roleOfTenant, roleOfElection)
 	k.objects = []client.Object{anAuthority(), aPolicy(), aServer(), k.identity, k.login}
 	return k
 }
 
-// run starts the operator, and starts it again when it ends, until the test does.
-func (k *kept) run() {
+// run starts the operator, and restarts it when it exits, until the test ends.
+func (k *supervised) run() {
 	k.t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(k.t.Context()))
 	var done sync.WaitGroup
 	done.Go(func() {
 		for ctx.Err() == nil {
 			if err := k.once(ctx); err != nil {
-				k.note("the process ended: " + err.Error())
+				k.record("the process exited: " + err.Error())
 			}
 		}
 	})
 	k.t.Cleanup(func() { cancel(); done.Wait() })
 }
 
-func (k *kept) note(line string) {
+func (k *supervised) record(line string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.log.WriteString(line + "\n")
 }
 
-func (k *kept) once(ctx context.Context) error {
+func (k *supervised) once(ctx context.Context) error {
 	scheme, err := world.Scheme()
 	if err != nil {
 		return err
 	}
 	config := world.APIServer()
-	config.Impersonate, config.QPS = k.warrant.user, -1
+	config.Impersonate, config.QPS = k.account.user, -1
 	apiClock, rights, registry := controllers.NewAPIClock(clock.RealClock{}), access.New(clock.RealClock{}), prometheus.NewRegistry()
 	config.Wrap(apiClock.Wrap)
 	config.Wrap(rights.Wrap)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return cutting{k.cutter, next} })
 	lease, renew, retry := 12*time.Second, 9*time.Second, time.Second
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme, Logger: funcr.NewJSON(k.note, funcr.Options{}), Cache: controllers.CacheOptions([]string{k.Namespace}, k.Namespace, rights),
+		Scheme: scheme, Logger: funcr.NewJSON(k.record, funcr.Options{}), Cache: controllers.CacheOptions([]string{k.Namespace}, k.Namespace, rights),
 		Client:         client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}},
 		Metrics:        metricsserver.Options{BindAddress: "0"},
 		Controller:     ctrlconfig.Controller{SkipNameValidation: new(true)},
@@ -156,8 +156,8 @@ func (k *kept) once(ctx context.Context) error {
 	return err
 }
 
-// metric reports whether the right is shown as missing.
-func (k *kept) metric(g grant) bool {
+// metric reports whether the metrics show the right as missing.
+func (k *supervised) metric(g grant) bool {
 	k.mu.Lock()
 	registry := k.registry
 	k.mu.Unlock()
@@ -166,7 +166,7 @@ func (k *kept) metric(g grant) bool {
 	}
 	families, err := registry.Gather()
 	if err != nil {
-		k.note("the metrics cannot be read: " + err.Error())
+		k.record("the metrics are unreadable: " + err.Error())
 		return false
 	}
 	for _, family := range families {
@@ -183,18 +183,18 @@ func (k *kept) metric(g grant) bool {
 	return false
 }
 
-func (k *kept) logged(words ...string) bool {
+func (k *supervised) logged(words ...string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return with(strings.Split(k.log.String(), "\n"), words...)
 }
 
-func (k *kept) unready() string {
+func (k *supervised) unready() string {
 	k.mu.Lock()
 	ready := k.ready
 	k.mu.Unlock()
 	if ready == nil {
-		return "it has not begun"
+		return "it has not started"
 	}
 	if err := ready(httptest.NewRequestWithContext(k.t.Context(), http.MethodGet, "/readyz", nil)); err != nil {
 		return err.Error()
@@ -202,8 +202,8 @@ func (k *kept) unready() string {
 	return ""
 }
 
-// served waits until all objects but those of a kind that nobody can know of are ready.
-func (k *kept) served(clean bool, but ...string) {
+// served waits until all objects are ready, except those of a kind that the process cannot list.
+func (k *supervised) served(clean bool, but ...string) {
 	k.t.Helper()
 	for _, o := range k.objects {
 		if slices.Contains(but, strings.ToLower(world.KindOf(o))) {
@@ -218,12 +218,12 @@ func (k *kept) served(clean bool, but ...string) {
 	}
 }
 
-func (k *kept) begin() {
+func (k *supervised) begin() {
 	k.t.Helper()
 	k.Create(append([]client.Object{anAdmin()}, k.objects...)...)
 }
 
-func (k *kept) rotates(revision int64) {
+func (k *supervised) rotates(revision int64) {
 	k.t.Helper()
 	until(k.t, func() bool {
 		if k.Client.Get(k.Ctx, client.ObjectKeyFromObject(k.login), k.login) != nil {
@@ -237,8 +237,8 @@ func (k *kept) rotates(revision int64) {
 	}, func() string { return fmt.Sprintf("revision %d is not reached:%s", revision, describe(k.login)) })
 }
 
-// repeats has the same Event told three times within a minute.
-func (k *kept) repeats() {
+// repeatEvent causes the same Event three times within a minute.
+func (k *supervised) repeatEvent() {
 	k.t.Helper()
 	for range 3 {
 		for _, suspended := range []bool{true, false} {
@@ -252,15 +252,15 @@ func (k *kept) repeats() {
 			until(k.t, func() bool {
 				return k.Client.Get(k.Ctx, client.ObjectKeyFromObject(k.identity), k.identity) == nil &&
 					strings.Contains(describe(k.identity), v1alpha1.ConditionSuspended+"=") == suspended
-			}, func() string { return "the identity does not say whether it is suspended:" + describe(k.identity) })
+			}, func() string { return "the identity does not report whether it is suspended:" + describe(k.identity) })
 		}
 	}
 }
 
-// loss is what is taken away of one resource at once.
+// loss is a set of rights on one resource that are removed together.
 type loss struct {
 	grants []grant
-	late   bool // in the middle of a life, and not from the start
+	late   bool // in the middle of a life, not from the start
 }
 
 func (l loss) String() string {
@@ -275,7 +275,7 @@ func (l loss) String() string {
 	return strings.Join(names, "+") + " " + l.grants[0].right("").Name() + ", " + when
 }
 
-// losses of a manager: whatever fills a cache, and what the election of a leader and Events take.
+// losses are the possible losses of a manager: everything that fills a cache, and the rights for leader election and Events.
 func losses(t *testing.T) []loss {
 	t.Helper()
 	var out []loss
@@ -300,8 +300,8 @@ func (l loss) of(verbs ...string) bool {
 	return slices.ContainsFunc(l.grants, func(g grant) bool { return slices.Contains(verbs, g.verb) })
 }
 
-// unknown is the kind of which a process that begins cannot know any object, and what cannot be without it: an authority that
-// nobody knows of has no key.
+// unknown returns the kind of which a new process cannot know any object, and the kinds that depend on it: an unknown authority
+// has no key.
 func (l loss) unknown() []string {
 	if l.late || !l.of("list") || !l.of("watch") {
 		return nil
@@ -310,25 +310,25 @@ func (l loss) unknown() []string {
 		"certificateauthorities": {"certificateauthority", "clientidentity"}, "rotationpolicies": {"rotationpolicy"}}[l.grants[0].resource]
 }
 
-func (k *kept) play(l loss) {
+func (k *supervised) play(l loss) {
 	k.t.Helper()
 	lease := l.grants[0].resource == "leases"
 	if l.late {
 		k.run()
 		k.begin()
 		k.served(true)
-		k.warrant.take(l.grants...)
+		k.account.remove(l.grants...)
 		k.cutter.cut()
 	} else {
-		k.warrant.take(l.grants...)
+		k.account.remove(l.grants...)
 		k.run()
 		k.begin()
 	}
 	said := func(g grant) bool {
 		return k.metric(g) && k.logged("A right is missing", `"`+g.verb+`"`, g.right("").Name(), g.right(k.Namespace).Grant())
 	}
-	// Lists are asked for where watches are refused only, and whoever has the lease only updates it.
-	// The election tells its Events once, when it is won.
+	// Only processes whose watches are refused list, and the leader only updates its lease. The election emits its Events once,
+	// when it is won.
 	asked := func(g grant) bool {
 		if g.role == roleOfElection && g.resource == "events" {
 			return g.verb == "create" && !l.late
@@ -337,13 +337,13 @@ func (k *kept) play(l loss) {
 	}
 	if l.grants[0].group == eventsv1.GroupName {
 		k.served(false)
-		k.rotates(2) // which is an Event
-		k.repeats()  // which makes one a series
+		k.rotates(2)    // this emits an Event
+		k.repeatEvent() // this makes an Event a series
 	}
 	for _, g := range l.grants {
 		if asked(g) {
 			until(k.t, func() bool { return said(g) }, func() string {
-				return "log or metric do not say that rekey may not " + g.String() + ":\n" + k.log.String()
+				return "log or metric do not report that rekey may not " + g.String() + ":\n" + k.log.String()
 			})
 		}
 	}
@@ -358,24 +358,25 @@ func (k *kept) play(l loss) {
 			k.rotates(2)
 		}
 		if l.of("watch") {
-			until(k.t, func() bool { return strings.Contains(k.unready(), l.grants[0].resource) }, func() string { return "readiness does not name what is missing: " + k.unready() })
+			until(k.t, func() bool { return strings.Contains(k.unready(), l.grants[0].resource) }, func() string { return "readiness does not name the missing right: " + k.unready() })
 		}
 	}
-	k.warrant.giveBack()
+	k.account.restore()
 	k.served(true)
-	until(k.t, func() bool { return k.unready() == "" && !slices.ContainsFunc(l.grants, k.metric) }, func() string { return "everything is back, and it says: " + k.unready() })
-	// A machine that is too busy to renew the lease in time ends a process too, and that is as it should be.
-	if !lease && k.starts > 1 && !k.logged("the process ended", "leader election lost") {
-		k.t.Errorf("the process ended: it was started %d times", k.starts)
+	until(k.t, func() bool { return k.unready() == "" && !slices.ContainsFunc(l.grants, k.metric) }, func() string { return "all rights are restored, but readiness reports: " + k.unready() })
+	// A machine that is too busy to renew the lease in time also ends a process, and rightly so.
+	if !lease && k.starts > 1 && !k.logged("the process exited", "leader election lost") {
+		k.t.Errorf("the process exited: it was started %d times", k.starts)
 	}
 	if k.login.Status.Revision == 1 { // the overlap of another rotation would take longer than the test
 		k.rotates(2)
 	}
 }
 
-// T1, R24: whatever a manager needs besides its passes is taken away on a real API server, from the start and in the middle of
-// a life: what does not need it goes on, log, metric and readiness name the right, and nobody has to help.
-func TestEveryRightOfTheManagerThatIsTakenAway(t *testing.T) {
+// T1, R24: each right that a manager needs outside of its reconciles is removed on a real API server, from the start and in the
+// middle of a life. Everything that does not need it continues, log, metric and readiness name the right, and nothing needs
+// help.
+func TestEveryMissingManagerRightIsReported(t *testing.T) {
 	all, chance := losses(t), seeded(t)
 	chance.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	tried := all[:min(len(all), sized(8, len(all)))]
@@ -383,15 +384,16 @@ func TestEveryRightOfTheManagerThatIsTakenAway(t *testing.T) {
 	for _, l := range tried {
 		t.Run(l.String(), func(t *testing.T) {
 			t.Parallel()
-			newKept(t).play(l)
+			newSupervised(t).play(l)
 		})
 	}
 }
 
-// Without the rights to ask who reads the metrics, nobody reads them, and the log names the right.
-func TestTheMetricsNameTheRightThatTheyLack(t *testing.T) {
+// Without the rights to authenticate and authorize the readers of the metrics, no reader gets them, and the log names the
+// right.
+func TestTheMetricsEndpointLogsItsMissingRight(t *testing.T) {
 	w := world.New(t, nil)
-	warrant := newWarrant(t, w.Client, w.Namespace, roleOfMetrics)
+	account := newAccount(t, w.Client, w.Namespace, roleOfMetrics)
 	reader := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "prometheus"}}
 	w.Create(reader)
 	token := &authenticationv1.TokenRequest{}
@@ -399,10 +401,10 @@ func TestTheMetricsNameTheRightThatTheyLack(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, g := range grantsOf(t, roleOfMetrics) {
-		warrant.take(g)
+		account.remove(g)
 		var log strings.Builder
 		config := world.APIServer()
-		config.Impersonate = warrant.user
+		config.Impersonate = account.user
 		transport, err := rest.HTTPClientFor(config)
 		if err != nil {
 			t.Fatal(err)
@@ -420,7 +422,7 @@ func TestTheMetricsNameTheRightThatTheyLack(t *testing.T) {
 		answer := httptest.NewRecorder()
 		guarded.ServeHTTP(answer, request)
 		if answer.Code != http.StatusInternalServerError || !strings.Contains(log.String(), g.right("").Text()) {
-			t.Errorf("without the right to %s the metrics answer %d, and the log says: %s", g, answer.Code, log.String())
+			t.Errorf("without the right to %s the metrics return %d, and the log contains: %s", g, answer.Code, log.String())
 		}
 		if strings.Contains(log.String(), token.Status.Token) {
 			t.Error("the log shows the token")

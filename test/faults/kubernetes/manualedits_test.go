@@ -19,30 +19,30 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// damage is what a hand does to a Secret.
+// damage is a manual edit of a Secret.
 type damage struct {
-	// do it. It may find nothing to do at this stage.
+	// do does the damage. At this stage there may be nothing to damage.
 	do func(l *lifeByHand)
-	// mend is what the condition asks a person for; nil where rekey mends it alone.
-	mend func(l *lifeByHand)
-	// told is the reason that is seen before it was mended, at some stage.
-	told string
-	// gap is true where the published login may be refused for a while: what was put back was retired already.
+	// repair does what the condition asks a user to do; nil if rekey repairs the damage alone.
+	repair func(l *lifeByHand)
+	// reported is the reason that is reported before the repair, at some stage.
+	reported string
+	// gap is true if the published login may be rejected for a while, because the restored one was already retired.
 	gap bool
 }
 
-// lifeByHand is one life of a credential that is interrupted at one of its effects, and then damaged.
+// lifeByHand is one life of a credential that is interrupted at one of its effects and then damaged.
 type lifeByHand struct {
 	*scene
 	login *v1alpha1.DatabaseCredential
-	// older copy of the ledger, from before the last write of it.
+	// older is the ledger before its last write.
 	older *corev1.Secret
 }
 
 func (l *lifeByHand) target() *corev1.Secret { return l.find(string(l.login.Spec.SecretName)) }
 func (l *lifeByHand) ledger() *corev1.Secret { return l.find(ledgerName(l.login)) }
 
-// edit changes a Secret by hand, where it is there.
+// edit changes a Secret by hand, if it exists.
 func (l *lifeByHand) edit(secret *corev1.Secret, change func(*corev1.Secret)) {
 	l.t.Helper()
 	if secret == nil {
@@ -54,7 +54,7 @@ func (l *lifeByHand) edit(secret *corev1.Secret, change func(*corev1.Secret)) {
 	}
 }
 
-// remove deletes a Secret by hand, where it is there.
+// remove deletes a Secret by hand, if it exists.
 func (l *lifeByHand) remove(secret *corev1.Secret) {
 	l.t.Helper()
 	if secret != nil {
@@ -62,7 +62,7 @@ func (l *lifeByHand) remove(secret *corev1.Secret) {
 	}
 }
 
-// replace puts another Secret in the place of one.
+// replace replaces a Secret with another one.
 func (l *lifeByHand) replace(secret *corev1.Secret, change func(*corev1.Secret)) {
 	l.t.Helper()
 	if secret == nil {
@@ -105,33 +105,33 @@ var damages = map[string]damage{
 		do: func(l *lifeByHand) {
 			l.edit(l.target(), func(s *corev1.Secret) { s.Annotations = nil; s.OwnerReferences = nil })
 		},
-		told: "SecretConflict",
-		mend: func(l *lifeByHand) {
+		reported: "SecretConflict",
+		repair: func(l *lifeByHand) {
 			l.edit(l.target(), func(s *corev1.Secret) {
 				s.Annotations = map[string]string{v1alpha1.AnnotationAdopt: "DatabaseCredential/" + l.login.Name}
 			})
 		},
 	},
-	"the Secret is given to somebody else": {
+	"the Secret gets another owner": {
 		do: func(l *lifeByHand) {
 			l.edit(l.target(), func(s *corev1.Secret) { s.Annotations[v1alpha1.AnnotationOwner] = "DatabaseCredential/other" })
 		},
-		told: "SecretConflict", mend: removeTarget,
+		reported: "SecretConflict", repair: removeTarget,
 	},
 	"the Secret is made immutable": {
-		do:   func(l *lifeByHand) { l.edit(l.target(), func(s *corev1.Secret) { s.Immutable = new(true) }) },
-		told: "SecretConflict", mend: removeTarget,
+		do:       func(l *lifeByHand) { l.edit(l.target(), func(s *corev1.Secret) { s.Immutable = new(true) }) },
+		reported: "SecretConflict", repair: removeTarget,
 	},
 	"the Secret is replaced by one of another type": {
 		do: func(l *lifeByHand) {
 			l.replace(l.target(), func(s *corev1.Secret) { s.Type = corev1.SecretTypeOpaque })
 		},
-		told: "SecretConflict", mend: removeTarget,
+		reported: "SecretConflict", repair: removeTarget,
 	},
 	"the ledger is deleted": {do: removeLedger},
 	"the ledger is emptied": {
-		do:   func(l *lifeByHand) { l.edit(l.ledger(), func(s *corev1.Secret) { s.Data = nil }) },
-		told: "LedgerInvalid", mend: removeLedger,
+		do:       func(l *lifeByHand) { l.edit(l.ledger(), func(s *corev1.Secret) { s.Data = nil }) },
+		reported: "LedgerInvalid", repair: removeLedger,
 	},
 	"the ledger is garbage": {
 		do: func(l *lifeByHand) {
@@ -141,9 +141,9 @@ var damages = map[string]damage{
 				}
 			})
 		},
-		told: "LedgerInvalid", mend: removeLedger,
+		reported: "LedgerInvalid", repair: removeLedger,
 	},
-	"an older copy of the ledger is put back": {gap: true, do: func(l *lifeByHand) {
+	"an older copy of the ledger is restored": {gap: true, do: func(l *lifeByHand) {
 		if older := l.older; older != nil {
 			l.edit(l.ledger(), func(s *corev1.Secret) { s.Data = maps.Clone(older.Data) })
 		}
@@ -156,23 +156,23 @@ var damages = map[string]damage{
 			theirs := l.secret(ledgerName(other))
 			l.edit(l.ledger(), func(s *corev1.Secret) { s.Data = theirs.Data })
 		},
-		told: "LedgerInvalid", mend: removeLedger,
+		reported: "LedgerInvalid", repair: removeLedger,
 	},
 	"the ledger is made immutable": {
-		do:   func(l *lifeByHand) { l.edit(l.ledger(), func(s *corev1.Secret) { s.Immutable = new(true) }) },
-		told: "APIServerFailed", mend: removeLedger,
+		do:       func(l *lifeByHand) { l.edit(l.ledger(), func(s *corev1.Secret) { s.Immutable = new(true) }) },
+		reported: "APIServerFailed", repair: removeLedger,
 	},
-	"the ledger is given to somebody else": {
-		do:   func(l *lifeByHand) { l.edit(l.ledger(), func(s *corev1.Secret) { s.Annotations = nil }) },
-		told: "LedgerInvalid", mend: removeLedger,
+	"the ledger gets another owner": {
+		do:       func(l *lifeByHand) { l.edit(l.ledger(), func(s *corev1.Secret) { s.Annotations = nil }) },
+		reported: "LedgerInvalid", repair: removeLedger,
 	},
 	"the admin Secret is deleted": {
-		do:   func(l *lifeByHand) { l.remove(l.find("orders-admin")) },
-		told: "SecretNotFound", mend: func(l *lifeByHand) { l.Create(anAdmin()) },
+		do:       func(l *lifeByHand) { l.remove(l.find("orders-admin")) },
+		reported: "SecretNotFound", repair: func(l *lifeByHand) { l.Create(anAdmin()) },
 	},
 	"the admin Secret is emptied": {
-		do:   func(l *lifeByHand) { l.edit(l.find("orders-admin"), func(s *corev1.Secret) { s.Data = nil }) },
-		told: "SecretInvalid", mend: func(l *lifeByHand) {
+		do:       func(l *lifeByHand) { l.edit(l.find("orders-admin"), func(s *corev1.Secret) { s.Data = nil }) },
+		reported: "SecretInvalid", repair: func(l *lifeByHand) {
 			l.edit(l.find("orders-admin"), func(s *corev1.Secret) { s.StringData = anAdmin().StringData })
 		},
 	},
@@ -181,12 +181,12 @@ var damages = map[string]damage{
 
 var errDead = errors.New("the process is dead")
 
-// interrupted lives through an issue, a rotation and its overlap, and dies after its nth write. It tells what that was,
-// and what the ledger was before; empty where the life is shorter.
+// interrupted plays an issue, a rotation and its overlap, and dies after its nth write. It returns the name of that write, and
+// the ledger before it; the name is empty if the life is shorter.
 func interrupted(t *testing.T, nth int) (l *lifeByHand, at string) {
 	t.Helper()
 	l = &lifeByHand{scene: newScene(t), login: aCredential("orders")}
-	// What was cut off, or damaged by hand, cannot be known: only the form of what is said is checked.
+	// rekey cannot know what was cut off or damaged by hand: only the form of its statements is checked.
 	l.restart(world.Options{Racing: true})
 	l.login.Spec.DeletionPolicy = v1alpha1.DeletionDelete
 	l.ready(aPolicy(), anAdmin(), aServer())
@@ -227,13 +227,13 @@ func revisionOf(ledger *corev1.Secret) string {
 	return ledger.Annotations[v1alpha1.AnnotationRevision] + "/" + fmt.Sprint(slices.Sorted(maps.Keys(ledger.Data)))
 }
 
-// R15, R14, R19, R20, S: whatever hands do to the Secrets of a credential, at whichever stage of its life: no password is
-// lost or rotated for it, what is published works, what a person has to do is told, and in the end everything is in order.
-func TestSecretsDamagedByHandAtEveryStageOfALoginHeal(t *testing.T) {
+// R15, R14, R19, R20, S: whatever a user does to the Secrets of a credential, at any stage of its life: no password is lost or
+// rotated because of it, the published one works, rekey reports what the user has to do, and in the end everything is in order.
+func TestSecretsDamagedByHandAtEveryStageAreRepaired(t *testing.T) {
 	random := seeded(t)
 	names := slices.Sorted(maps.Keys(damages))
 	random.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
-	// In turn, so that as many damages as possible are met.
+	// The damages are played in turn, so that as many as possible are covered.
 	for nth, next := 1, 0; ; nth++ {
 		for range sized(1, 4) {
 			name := names[next%len(names)]
@@ -258,40 +258,40 @@ func (l *lifeByHand) heals(d damage) {
 	t.Helper()
 	worked := l.accepted(shown)
 	d.do(l)
-	refused, told := time.Duration(0), map[string]bool{}
+	refused, reported := time.Duration(0), map[string]bool{}
 	last := l.Clock.Now()
 	check := func() {
 		now := l.Clock.Now()
 		for _, c := range conditionsOf(l.login) {
-			told[c.Reason] = true
+			reported[c.Reason] = true
 		}
-		if s := l.target(); s != nil && worked && d.mend == nil && !l.accepted(s) {
+		if s := l.target(); s != nil && worked && d.repair == nil && !l.accepted(s) {
 			refused += now.Sub(last)
 		}
 		last = now
 	}
 	l.live(l.login, 20*time.Minute, check)
-	if d.mend != nil {
-		if !healthy(l.login) && !told[d.told] {
-			t.Errorf("it was not told: %v, want %s:%s", slices.Sorted(maps.Keys(told)), d.told, describe(l.login))
+	if d.repair != nil {
+		if !healthy(l.login) && !reported[d.reported] {
+			t.Errorf("it was not reported: %v, want %s:%s", slices.Sorted(maps.Keys(reported)), d.reported, describe(l.login))
 		}
-		if l.needsMending(d) {
-			d.mend(l)
+		if l.needsRepair(d) {
+			d.repair(l)
 		}
 	}
 	l.live(l.login, 90*time.Minute, check)
 	if !healthy(l.login) || !l.accepted(l.target()) {
-		t.Fatalf("it has not healed, or what is published is refused:%s", describe(l.login))
+		t.Fatalf("it was not repaired, or the published credential is rejected:%s", describe(l.login))
 	}
 	if refused > 0 && !d.gap {
-		t.Errorf("what was published was refused for %s", refused)
+		t.Errorf("the published credential was rejected for %s", refused)
 	}
-	// Everything goes on as before: a rotation, and in the end one login and no other.
+	// Everything continues as before: a rotation succeeds, and in the end there is exactly one login.
 	seq := l.login.Status.Revision
 	l.Edit(l.login, func() { metav1.SetMetaDataAnnotation(&l.login.ObjectMeta, v1alpha1.AnnotationRotate, "once more") })
 	l.live(l.login, 90*time.Minute)
 	if l.login.Status.Revision <= seq || !healthy(l.login) || !l.accepted(l.target()) {
-		t.Errorf("it does not rotate any more (revision %d, before %d):%s", l.login.Status.Revision, seq, describe(l.login))
+		t.Errorf("it no longer rotates (revision %d, before %d):%s", l.login.Status.Revision, seq, describe(l.login))
 	}
 	if open := l.open(l.login); len(open) != 1 || open[0] != l.login.Status.ActiveUsername {
 		t.Errorf("the logins %v are open, want %s", open, l.login.Status.ActiveUsername)
@@ -299,13 +299,13 @@ func (l *lifeByHand) heals(d damage) {
 	l.Delete(l.login)
 	l.live(l.login, time.Hour)
 	if _, a := l.Fake.Login("orders_a"); a || l.ledger() != nil {
-		t.Error("after the deletion a login or the ledger is left")
+		t.Error("after the deletion a login or the ledger still exists")
 	}
 }
 
-// needsMending tells whether the damage is still there: at some stages there was nothing to damage.
-func (l *lifeByHand) needsMending(d damage) bool {
-	switch d.told {
+// needsRepair reports whether the damage still exists: at some stages there was nothing to damage.
+func (l *lifeByHand) needsRepair(d damage) bool {
+	switch d.reported {
 	case "SecretConflict":
 		return l.target() != nil
 	case "LedgerInvalid", "APIServerFailed":

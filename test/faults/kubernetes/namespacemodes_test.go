@@ -63,12 +63,12 @@ func startControllers(t *testing.T) {
 		_ = command.Process.Kill()
 		_ = command.Wait()
 		if t.Failed() {
-			t.Logf("the controllers said at last: %s", said.Bytes()[max(0, said.Len()-2000):])
+			t.Logf("the controllers' last output: %s", said.Bytes()[max(0, said.Len()-2000):])
 		}
 	})
 }
 
-// shipped reads what the manifests under config grant, and applies it; namespaced objects go to the namespace.
+// shipped reads what the manifests under config grant, and applies it; namespaced objects are created in the namespace.
 func shipped(t *testing.T, c client.Client, namespace string, files ...string) (applied []client.Object) {
 	t.Helper()
 	decoder := serializer.NewCodecFactory(c.Scheme()).UniversalDeserializer()
@@ -112,9 +112,9 @@ func shipped(t *testing.T, c client.Client, namespace string, files ...string) (
 	return applied
 }
 
-// T3: a namespace ends under the shipped rights of either mode, with the controllers of Kubernetes, whatever goes first in it and
-// at whatever stage of a life: it is gone soon, and what stays at the database is told.
-func TestANamespaceEndsInEitherModeWhateverGoesFirst(t *testing.T) {
+// T3: a namespace is deleted under the shipped rights of each mode, with the controllers of Kubernetes, at any stage of a life,
+// whatever disappears first: it is gone soon, and rekey reports what remains at the database.
+func TestANamespaceDeletionFinishesInBothModesInAnyOrder(t *testing.T) {
 	random := seeded(t)
 	startControllers(t)
 	tried := map[string]int{}
@@ -129,7 +129,7 @@ func TestANamespaceEndsInEitherModeWhateverGoesFirst(t *testing.T) {
 			})
 		}
 	}
-	t.Logf("namespaces that ended, by mode, policy and stage: %v", tried)
+	t.Logf("deleted namespaces, by mode, policy and stage: %v", tried)
 }
 
 var stages = []string{"at the start", "published", "rotating", "overlapping"}
@@ -176,7 +176,7 @@ func endOfNamespace(t *testing.T, mode string, policy v1alpha1.DeletionPolicy, s
 	if stage == "overlapping" {
 		until(t, func() bool { s.Get(login); return login.Status.Revision == 2 }, func() string { return "no rotation:" + describe(login) })
 	}
-	// Whatever a person, or the namespace controller, may delete first.
+	// These are the kinds that a user, or the namespace controller, can delete first.
 	parts := append([]client.Object{admin, authority, server, identity, login, policyObject,
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: "orders-db"}},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: ledgerName(login)}}}, rights...)
@@ -191,23 +191,23 @@ func endOfNamespace(t *testing.T, mode string, policy v1alpha1.DeletionPolicy, s
 		after(time.Duration(random.IntN(100)) * time.Millisecond)
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.Namespace}}
-	begun := time.Now()
+	started := time.Now()
 	s.Delete(namespace)
 	until(t, func() bool {
 		return apierrors.IsNotFound(s.Client.Get(s.Ctx, client.ObjectKeyFromObject(namespace), namespace))
 	}, func() string {
 		_ = s.Client.Get(s.Ctx, client.ObjectKeyFromObject(login), login)
-		return fmt.Sprintf("the namespace is still there after %v went first: %v%s", order, namespace.Status.Conditions, describe(login))
+		return fmt.Sprintf("the namespace still exists after %v disappeared first: %v%s", order, namespace.Status.Conditions, describe(login))
 	})
-	t.Logf("gone after %s, when %v went first", time.Since(begun).Round(time.Second), order)
+	t.Logf("gone after %s, when %v disappeared first", time.Since(started).Round(time.Second), order)
 	open := s.open(login)
-	if policy == v1alpha1.DeletionDelete && len(open) > 0 && !operator.toldLeft(t) {
-		t.Errorf("the logins %v stay, and neither log nor metric says so, when %v went first", open, order)
+	if policy == v1alpha1.DeletionDelete && len(open) > 0 && !operator.leftReported(t) {
+		t.Errorf("the logins %v remain, but neither log nor metric reports it, when %v disappeared first", open, order)
 	}
 }
 
-// toldLeft reports whether log and metric say that something was left behind.
-func (o *operator) toldLeft(t *testing.T) bool {
+// leftReported reports whether log and metric report that something was left behind.
+func (o *operator) leftReported(t *testing.T) bool {
 	t.Helper()
 	families, err := o.registry.Gather()
 	if err != nil {

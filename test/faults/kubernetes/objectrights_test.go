@@ -25,7 +25,7 @@ import (
 // enforces them.
 type estateOfRights struct {
 	*scene
-	warrant  *warrant
+	account  *account
 	login    *v1alpha1.DatabaseCredential
 	identity *v1alpha1.ClientIdentity
 	server   *v1alpha1.ServerIdentity
@@ -36,9 +36,9 @@ type estateOfRights struct {
 func newEstateOfRights(t *testing.T, secrets string) *estateOfRights {
 	t.Helper()
 	s := &scene{World: world.New(t, nil), t: t, requests: map[string]int{}}
-	e := &estateOfRights{scene: s, warrant: newWarrant(t, s.Client, s.Namespace, roleOfKinds, secrets), refused: map[access.Right]int{},
+	e := &estateOfRights{scene: s, account: newAccount(t, s.Client, s.Namespace, roleOfKinds, secrets), refused: map[access.Right]int{},
 		login: aCredential("orders"), identity: anIdentity("app")}
-	s.restart(world.Options{As: e.warrant.client()})
+	s.restart(world.Options{As: e.account.client()})
 	s.setHook(func(_ context.Context, _ world.Request, do func() error) error {
 		err := do()
 		if right, ok := access.Missing(err); ok {
@@ -53,7 +53,7 @@ func newEstateOfRights(t *testing.T, secrets string) *estateOfRights {
 	e.server = &v1alpha1.ServerIdentity{ObjectMeta: metav1.ObjectMeta{Name: "api"}, Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
 		AuthorityRef: v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: v1alpha1.ObjectName(everywhere.Name)},
 		DNSNames:     []v1alpha1.DNSName{"api.example.internal"}, Lifetime: duration(24 * time.Hour), SecretName: "api-mtls"}}}
-	// Both own their Secrets, which takes the right to set their finalizers.
+	// Both own their Secrets, which requires the right to set their finalizers.
 	own := anAuthority()
 	own.Spec.DeletionPolicy, everywhere.Spec.DeletionPolicy = v1alpha1.DeletionDelete, v1alpha1.DeletionDelete
 	e.objects = []client.Object{own, everywhere, aPolicy(), aServer(), e.identity, e.server, e.login}
@@ -65,8 +65,8 @@ func (e *estateOfRights) begin() {
 	e.Create(append([]client.Object{anAdmin()}, e.objects...)...)
 }
 
-// together has all objects live side by side for a while, each pass when the one before asked for it. It gives the number of
-// passes. No pass may hang.
+// together plays all objects in parallel for a while, each reconcile when the previous one requested it. It returns the number
+// of reconciles. No reconcile may hang.
 func (e *estateOfRights) together(during time.Duration, after ...func()) int {
 	e.t.Helper()
 	end, next, passes := e.Clock.Now().Add(during), map[client.Object]time.Time{}, 0
@@ -84,10 +84,10 @@ func (e *estateOfRights) together(during time.Duration, after ...func()) int {
 			break
 		}
 		e.Clock.SetTime(next[first])
-		begun := time.Now()
-		wait := e.pass(first)
-		if took := time.Since(begun); took > slowest {
-			e.t.Errorf("a pass over %s %s took %s", world.KindOf(first), first.GetName(), took)
+		started := time.Now()
+		wait := e.reconcile(first)
+		if took := time.Since(started); took > slowest {
+			e.t.Errorf("a reconcile of %s %s took %s", world.KindOf(first), first.GetName(), took)
 		}
 		for _, check := range after {
 			check()
@@ -96,15 +96,15 @@ func (e *estateOfRights) together(during time.Duration, after ...func()) int {
 			next[first] = e.Clock.Now().Add(wait)
 		}
 		if passes > 5000 {
-			e.t.Fatalf("%s %s goes on without end:%s", world.KindOf(first), first.GetName(), describe(first))
+			e.t.Fatalf("%s %s never settles:%s", world.KindOf(first), first.GetName(), describe(first))
 		}
 	}
 	e.Clock.SetTime(end)
 	return passes
 }
 
-// told reports whether any object says in a condition that the right is missing, and which manifest grants it.
-func (e *estateOfRights) told(g grant) bool {
+// reported reports whether any object has a condition that reports the missing right and the manifest that grants it.
+func (e *estateOfRights) reported(g grant) bool {
 	for _, o := range e.objects {
 		for _, c := range conditionsOf(o) {
 			for _, right := range []access.Right{g.right(e.Namespace), g.right("")} {
@@ -133,10 +133,10 @@ func (e *estateOfRights) refusals() int {
 	return n
 }
 
-// works says what of the published credentials does not work.
+// works returns which published credentials do not work.
 func (e *estateOfRights) works() string {
 	if secret := e.find(string(e.login.Spec.SecretName)); !e.accepted(secret) {
-		return "the login that is published is refused"
+		return "the published login is rejected"
 	}
 	for _, name := range []v1alpha1.ObjectName{e.identity.Spec.SecretName, e.server.Spec.SecretName} {
 		if secret := e.find(string(name)); secret == nil || len(secret.Data["tls.crt"]) == 0 || len(secret.Data["tls.key"]) == 0 {
@@ -146,12 +146,12 @@ func (e *estateOfRights) works() string {
 	return ""
 }
 
-// wellAgain wants every object in order, and not a word about a right.
-func (e *estateOfRights) wellAgain() {
+// recovered checks that every object is in order, without any report of a right.
+func (e *estateOfRights) recovered() {
 	e.t.Helper()
 	for _, o := range e.objects {
 		if !healthy(o) || strings.Contains(describe(o), "rekey may not") {
-			e.t.Errorf("the right is back for more than an hour, and %s %s is not well:%s", world.KindOf(o), o.GetName(), describe(o))
+			e.t.Errorf("the right was restored more than an hour ago, but %s %s is not healthy:%s", world.KindOf(o), o.GetName(), describe(o))
 		}
 	}
 	if problem := e.works(); problem != "" {
@@ -159,31 +159,31 @@ func (e *estateOfRights) wellAgain() {
 	}
 }
 
-// moments of a life at which a right goes.
+// moments are the moments of a life at which a right is removed.
 var moments = map[string]func(e *estateOfRights, g grant){
 	"from the start": func(e *estateOfRights, g grant) {
-		e.warrant.take(g)
+		e.account.remove(g)
 		e.begin()
 		e.missing(g, nil)
 		if strings.HasSuffix(g.resource, "/status") {
 			if problem := e.works(); problem != "" {
-				e.t.Errorf("a status that cannot be written kept the work from being done: %s", problem)
+				e.t.Errorf("an unwritable status blocked the work: %s", problem)
 			}
 		}
-		e.warrant.giveBack()
+		e.account.restore()
 		e.together(70 * time.Minute)
-		e.wellAgain()
+		e.recovered()
 	},
 	"before everything is due": func(e *estateOfRights, g grant) {
 		e.settledEstate()
-		e.warrant.take(g)
+		e.account.remove(g)
 		e.Step(interval + time.Minute)
 		e.missing(g, e.works)
-		e.warrant.giveBack()
+		e.account.restore()
 		e.together(70 * time.Minute)
-		e.wellAgain()
+		e.recovered()
 		if e.login.Status.Revision < 2 || e.identity.Status.Revision < 2 || e.server.Status.Revision < 2 {
-			e.t.Errorf("the right is back, and what was due is not done: revisions %d, %d, %d", e.login.Status.Revision, e.identity.Status.Revision, e.server.Status.Revision)
+			e.t.Errorf("the right was restored, but what was due is not done: revisions %d, %d, %d", e.login.Status.Revision, e.identity.Status.Revision, e.server.Status.Revision)
 		}
 	},
 	"in the overlap": func(e *estateOfRights, g grant) {
@@ -193,17 +193,17 @@ var moments = map[string]func(e *estateOfRights, g grant){
 		if len(e.open(e.login)) != 2 {
 			e.t.Fatalf("there is no overlap:%s", describe(e.login))
 		}
-		e.warrant.take(g)
+		e.account.remove(g)
 		e.missing(g, e.works)
-		e.warrant.giveBack()
+		e.account.restore()
 		e.together(70 * time.Minute)
-		e.wellAgain()
+		e.recovered()
 		if open := e.open(e.login); len(open) != 1 {
-			e.t.Errorf("the right is back, and %v are still accepted", open)
+			e.t.Errorf("the right was restored, but %v are still accepted", open)
 		}
 	},
-	"at a deletion that keeps":  func(e *estateOfRights, g grant) { e.deletes(g, v1alpha1.DeletionRetain) },
-	"at a deletion that cleans": func(e *estateOfRights, g grant) { e.deletes(g, v1alpha1.DeletionDelete) },
+	"at a deletion with Retain": func(e *estateOfRights, g grant) { e.deletes(g, v1alpha1.DeletionRetain) },
+	"at a deletion with Delete": func(e *estateOfRights, g grant) { e.deletes(g, v1alpha1.DeletionDelete) },
 }
 
 func (e *estateOfRights) settledEstate() {
@@ -212,15 +212,15 @@ func (e *estateOfRights) settledEstate() {
 	e.together(15 * time.Minute)
 	for _, o := range e.objects {
 		if !healthy(o) {
-			e.t.Fatalf("%s %s is not well before anything is taken away:%s", world.KindOf(o), o.GetName(), describe(o))
+			e.t.Fatalf("%s %s is not healthy before any right is removed:%s", world.KindOf(o), o.GetName(), describe(o))
 		}
 	}
 	e.Events()
 	e.refused = map[access.Right]int{}
 }
 
-// missing lives for a while without the right: what works goes on working, it is said which right is missing, and the API
-// server is not asked without end.
+// missing plays a while without the right: everything that works keeps working, the missing right is reported, and the number
+// of requests is bounded.
 func (e *estateOfRights) missing(g grant, works func() string) {
 	e.t.Helper()
 	e.counted()
@@ -237,18 +237,18 @@ func (e *estateOfRights) missing(g grant, works func() string) {
 	if writes > 250 || all > 2500 {
 		e.t.Errorf("half an hour of seven objects took %d writes and %d requests", writes, all)
 	}
-	e.t.Logf("%d passes, %d writes, %d requests, %d refused", passes, writes, all, e.refusals())
-	if e.refusals() > 0 && !strings.HasSuffix(g.resource, "/status") && !e.told(g) {
-		e.t.Errorf("%d requests were refused, and no condition says that rekey may not %s:%s", e.refusals(), g.right(e.Namespace), e.describeAll())
+	e.t.Logf("%d reconciles, %d writes, %d requests, %d refused", passes, writes, all, e.refusals())
+	if e.refusals() > 0 && !strings.HasSuffix(g.resource, "/status") && !e.reported(g) {
+		e.t.Errorf("%d requests were refused, but no condition reports that rekey may not %s:%s", e.refusals(), g.right(e.Namespace), e.describeAll())
 	}
 }
 
-// deletes wants a deletion to end in bounded time, or at once when the object may be updated again.
+// deletes checks that a deletion finishes in bounded time, or immediately once the object can be updated again.
 func (e *estateOfRights) deletes(g grant, policy v1alpha1.DeletionPolicy) {
 	e.t.Helper()
 	e.login.Spec.DeletionPolicy, e.identity.Spec.DeletionPolicy = policy, policy
 	e.settledEstate()
-	e.warrant.take(g)
+	e.account.remove(g)
 	e.Delete(e.login)
 	e.Delete(e.identity)
 	e.together(25 * time.Minute)
@@ -259,24 +259,24 @@ func (e *estateOfRights) deletes(g grant, policy v1alpha1.DeletionPolicy) {
 	if gone() == itself {
 		e.t.Errorf("25 minutes after the deletion: gone is %v:%s", gone(), describe(e.login))
 	}
-	if itself && !e.told(g) {
-		e.t.Errorf("the deletion waits, and nothing says for what:%s", describe(e.login))
+	if itself && !e.reported(g) {
+		e.t.Errorf("the deletion waits, but nothing reports why:%s", describe(e.login))
 	}
 	events := e.Events()
 	if open := e.open(e.login); policy == v1alpha1.DeletionDelete && len(open) > 0 && !with(events, "CleanupIncomplete", "rekey may not "+g.verb) {
-		e.t.Errorf("%v stay behind, and nobody was told why: %v", open, events)
+		e.t.Errorf("%v remain, but no Event reports why: %v", open, events)
 	}
-	e.warrant.giveBack()
+	e.account.restore()
 	e.together(2 * time.Minute)
 	if !gone() {
-		e.t.Errorf("the right is back, and the object is still there:%s", describe(e.login))
+		e.t.Errorf("the right was restored, but the object still exists:%s", describe(e.login))
 	}
 }
 
-// I9, T1: every right that the shipped roles grant is taken away on a real API server, at every moment of a life: nothing
-// hangs, nothing that works is harmed, one condition names the right and its manifest, and all is well when it is back.
-// Whatever a manager alone asks for (lists, watches, Events, leases) is in TestEveryRightOfTheManagerThatIsTakenAway.
-func TestEveryRightThatIsTakenAwayIsNamedAndHarmsNothing(t *testing.T) {
+// I9, T1: every right that the shipped roles grant is removed on a real API server, at every moment of a life: nothing hangs,
+// nothing that works is harmed, one condition names the right and its manifest, and all is well once it is restored.
+// TestEveryMissingManagerRightIsReported covers the rights that only a manager uses (lists, watches, Events, leases).
+func TestEveryMissingRightIsReportedAndHarmsNothing(t *testing.T) {
 	type played struct {
 		grant
 		secrets, moment string
@@ -304,7 +304,7 @@ func TestEveryRightThatIsTakenAwayIsNamedAndHarmsNothing(t *testing.T) {
 		counts[p.verb]++
 		counts[p.moment]++
 	}
-	t.Logf("%d of %d rights x moments: %v", len(tried), len(all), counts)
+	t.Logf("%d of %d combinations of right and moment: %v", len(tried), len(all), counts)
 	for _, p := range tried {
 		t.Run(fmt.Sprintf("%s, %s, %s", p.grant, p.moment, strings.Split(p.secrets, "/")[0]), func(t *testing.T) {
 			t.Parallel()

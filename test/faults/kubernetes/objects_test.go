@@ -111,7 +111,7 @@ func conditionsOf(o client.Object) []metav1.Condition {
 	return nil
 }
 
-// condition gives "Status/Reason" of a condition, empty where it is absent.
+// condition returns "Status/Reason" of a condition, or an empty string if it is absent.
 func condition(o client.Object, kind string) string {
 	if c := meta.FindStatusCondition(conditionsOf(o), kind); c != nil {
 		return string(c.Status) + "/" + c.Reason
@@ -131,13 +131,13 @@ func describe(o client.Object) string {
 	return out.String()
 }
 
-// healthy tells whether an object is ready and nothing else is to be said of it.
+// healthy reports whether an object is ready and no other condition needs attention.
 func healthy(o client.Object) bool {
 	return isReady(o) && condition(o, v1alpha1.ConditionStalled) == "" && condition(o, v1alpha1.ConditionReconciling) == "" &&
 		condition(o, v1alpha1.ConditionExpiringSoon) == "" && condition(o, v1alpha1.ConditionRotationOverdue) == ""
 }
 
-// scene is a world with one process, and counts what goes through it.
+// scene is a world with one process, and counts the process's requests.
 type scene struct {
 	*world.World
 	t *testing.T
@@ -155,7 +155,7 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// restart throws the process away and begins another one.
+// restart discards the process and starts another one.
 func (s *scene) restart(options world.Options) {
 	s.p = s.Start("rekey", options)
 	s.p.Hook(func(ctx context.Context, r world.Request, do func() error) error {
@@ -176,7 +176,7 @@ func (s *scene) setHook(hook world.Hook) {
 	s.hook = hook
 }
 
-// counted gives the requests since the last call: writes, and everything.
+// counted returns the requests since the last call: writes, and all.
 func (s *scene) counted() (writes, all int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,27 +190,27 @@ func (s *scene) counted() (writes, all int) {
 	return writes, all
 }
 
-// pass makes one pass, tells when the object wants the next one, and reads it anew where it is still there.
-func (s *scene) pass(o client.Object) time.Duration {
+// reconcile reconciles an object once, returns when it requests the next reconcile, and reads it again if it still exists.
+func (s *scene) reconcile(o client.Object) time.Duration {
 	s.t.Helper()
 	result, err := s.p.Pass(o)
 	if err := client.IgnoreNotFound(s.Client.Get(s.Ctx, client.ObjectKeyFromObject(o), o)); err != nil {
 		s.t.Fatal(err)
 	}
 	if err != nil {
-		// A manager tries again, ever later.
+		// A manager retries, with backoff.
 		return time.Second
 	}
 	return result.RequeueAfter
 }
 
-// live has the object live for a while, as a manager would: each pass when the one before asked for it. It gives the number
-// of passes.
+// live reconciles the object for a while, like a manager: each time when the previous reconcile requested it. It returns the
+// number of reconciles.
 func (s *scene) live(o client.Object, during time.Duration, after ...func()) int {
 	s.t.Helper()
 	end := s.Clock.Now().Add(during)
 	for passes := 1; ; passes++ {
-		wait := s.pass(o)
+		wait := s.reconcile(o)
 		for _, check := range after {
 			check()
 		}
@@ -219,21 +219,21 @@ func (s *scene) live(o client.Object, during time.Duration, after ...func()) int
 			return passes
 		}
 		if wait > time.Hour {
-			s.t.Fatalf("%T %s wants to be left alone for %s, which is more than an hour", o, o.GetName(), wait)
+			s.t.Fatalf("%T %s requeues after %s, which is more than an hour", o, o.GetName(), wait)
 		}
 		if passes > 20000 {
-			s.t.Fatalf("%T %s goes on without end:%s", o, o.GetName(), describe(o))
+			s.t.Fatalf("%T %s never settles:%s", o, o.GetName(), describe(o))
 		}
 		s.Step(wait)
 	}
 }
 
-// settle makes passes until the object wants to be left alone for more than a few seconds.
+// settle reconciles until the object requests no reconcile within the next few seconds.
 func (s *scene) settle(objects ...client.Object) {
 	s.t.Helper()
 	for _, o := range objects {
 		for range 40 {
-			wait := s.pass(o)
+			wait := s.reconcile(o)
 			if wait == 0 || wait > 20*time.Second {
 				break
 			}
@@ -242,7 +242,7 @@ func (s *scene) settle(objects ...client.Object) {
 	}
 }
 
-// ready creates objects and settles those that rekey keeps.
+// ready creates objects and settles those that rekey reconciles.
 func (s *scene) ready(objects ...client.Object) {
 	s.t.Helper()
 	s.Create(objects...)
@@ -266,7 +266,7 @@ func (s *scene) wantCondition(o client.Object, kind, want string) {
 	}
 }
 
-// find gives a Secret, nil where there is none.
+// find returns a Secret, or nil if it does not exist.
 func (s *scene) find(name string) *corev1.Secret {
 	s.t.Helper()
 	out := &corev1.Secret{}
@@ -280,12 +280,12 @@ func (s *scene) find(name string) *corev1.Secret {
 	return out
 }
 
-// secret gives a Secret that is there.
+// secret returns a Secret that must exist.
 func (s *scene) secret(name string) *corev1.Secret {
 	s.t.Helper()
 	out := s.find(name)
 	if out == nil {
-		s.t.Fatalf("there is no Secret %s", name)
+		s.t.Fatalf("Secret %s not found", name)
 	}
 	return out
 }
@@ -294,12 +294,12 @@ func ledgerName(o *v1alpha1.DatabaseCredential) string {
 	return secretstore.LedgerName("DatabaseCredential", o.Name)
 }
 
-// accepted tells whether the login that the Secret shows is accepted by the server.
+// accepted reports whether the server accepts the login in the Secret.
 func (s *scene) accepted(secret *corev1.Secret) bool {
 	return secret != nil && s.Fake.Accepts(string(secret.Data[credential.KeyUsername]), string(secret.Data[credential.KeyPassword]))
 }
 
-// open are the logins of a credential that the server accepts.
+// open returns the logins of a credential that the server accepts.
 func (s *scene) open(o *v1alpha1.DatabaseCredential) []string {
 	var out []string
 	for _, slot := range []string{"a", "b"} {
@@ -311,7 +311,7 @@ func (s *scene) open(o *v1alpha1.DatabaseCredential) []string {
 	return out
 }
 
-// with tells whether any line holds all the words.
+// with reports whether any line contains all the words.
 func with(lines []string, words ...string) bool {
 	return slices.ContainsFunc(lines, func(line string) bool {
 		return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) })

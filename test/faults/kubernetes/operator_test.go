@@ -27,7 +27,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// operator is rekey with its manager, as main.go starts it, but for the lease.
+// operator is rekey with its manager, started as in main.go, except for the lease.
 type operator struct {
 	stop     func()
 	registry *prometheus.Registry
@@ -37,13 +37,13 @@ type operator struct {
 	left   []string
 }
 
-// startOperator runs rekey for one namespace, with the API server of the configuration, until it is stopped.
+// startOperator runs rekey for one namespace, on the API server of the configuration, until it is stopped.
 func startOperator(t *testing.T, config *rest.Config, namespace string, engine database.Engine) *operator {
 	t.Helper()
 	return startOperatorIn(t, config, []string{namespace}, namespace, engine)
 }
 
-// startOperatorIn runs rekey for some namespaces, for all where there are none, until it is stopped.
+// startOperatorIn runs rekey for some namespaces, or for all if there are none, until it is stopped.
 func startOperatorIn(t *testing.T, config *rest.Config, namespaces []string, operatorNamespace string, engine database.Engine) *operator {
 	t.Helper()
 	scheme, err := world.Scheme()
@@ -106,12 +106,12 @@ func (o *operator) errorLines() int {
 
 const patience = 2 * time.Minute
 
-// until waits until something holds, by the wall clock.
+// until waits until a condition holds, by the wall clock.
 func until(t *testing.T, holds func() bool, otherwise func() string) {
 	t.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for begun := time.Now(); time.Since(begun) < patience; <-tick.C {
+	for started := time.Now(); time.Since(started) < patience; <-tick.C {
 		if holds() {
 			return
 		}
@@ -119,7 +119,7 @@ func until(t *testing.T, holds func() bool, otherwise func() string) {
 	t.Fatal(otherwise())
 }
 
-// untilHealthy waits until the objects are in order; what cannot be read now is read again.
+// untilHealthy waits until the objects are in order; it retries failed reads.
 func untilHealthy(t *testing.T, c client.Client, objects ...client.Object) {
 	t.Helper()
 	for _, o := range objects {

@@ -21,8 +21,8 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// expressions say in CEL, as an admission policy does, which request a write of writesOfRekey is. Whoever deletes an object is no
-// part of them: that is a person.
+// expressions select the writes in writesOfRekey, in the CEL of an admission policy. They do not match the deletion of an
+// object, which is a user's request.
 var expressions = map[string]string{
 	"create the key pair of an authority":    inCEL("CREATE", "secrets", "internal-ca"),
 	"create the record of an authority":      inCEL("CREATE", "configmaps", ""),
@@ -44,7 +44,7 @@ var expressions = map[string]string{
 	"every write of anything but the status": `!(` + ofStatus + `) && !(request.operation == "DELETE" && request.resource.group == "rekey.dev")`,
 }
 
-// ofStatus: a request for the object itself has no such key, and an expression that fails refuses.
+// ofStatus checks that the key exists: a request for the object itself has no such key, and an expression that fails refuses.
 const ofStatus = `has(request.subResource) && request.subResource == "status"`
 
 func inCEL(verb, resource, prefix string) string {
@@ -55,7 +55,7 @@ func statusInCEL(resource string) string {
 	return fmt.Sprintf(`request.operation == "UPDATE" && request.resource.resource == %q && %s`, resource, ofStatus)
 }
 
-// admissionPolicy is a real ValidatingAdmissionPolicy of the life's namespace that refuses what the expression says.
+// admissionPolicy creates a real ValidatingAdmissionPolicy for the life's namespace that refuses what the expression matches.
 func admissionPolicy(l *admissionLife, expression string) {
 	l.t.Helper()
 	name := l.Namespace
@@ -88,8 +88,8 @@ func admissionPolicy(l *admissionLife, expression string) {
 	}
 }
 
-// quota is a real ResourceQuota that is used up. Nobody counts here, so what is used is written down by the test; without it the
-// API server does not know, and refuses as well.
+// quota creates a real, exhausted ResourceQuota. No controller counts here, so the test records the usage; without it the API
+// server does not know the usage, and refuses as well.
 func quota(l *admissionLife, known bool) {
 	l.words = []string{"QuotaExceeded", `ResourceQuota "team"`}
 	most := corev1.ResourceList{"count/secrets": resource.MustParse("1"), "count/configmaps": resource.MustParse("1")}
@@ -135,7 +135,7 @@ func immutable(l *admissionLife, name string) {
 	}
 }
 
-// change creates an object, or deletes it.
+// change creates or deletes an object.
 func (l *admissionLife) change(create bool, object client.Object) {
 	l.t.Helper()
 	err := client.IgnoreAlreadyExists(l.Client.Create(l.Ctx, object))
@@ -147,7 +147,7 @@ func (l *admissionLife) change(create bool, object client.Object) {
 	}
 }
 
-// probed waits until the API server refuses the object, or admits it.
+// probed waits until the API server refuses, or admits, the object.
 func (l *admissionLife) probed(refused bool, object client.Object) {
 	l.t.Helper()
 	until(l.t, func() bool {
@@ -156,7 +156,7 @@ func (l *admissionLife) probed(refused bool, object client.Object) {
 	}, func() string { return fmt.Sprintf("the API server does not refuse: %t", refused) })
 }
 
-// gatedLife is a life of everything behind a gate, which is shut from the start or in the middle of it.
+// gatedLife is a life of every kind behind a gate, which shuts at the start or in the middle.
 func gatedLife(t *testing.T, midway bool, gate func(*admissionLife)) int {
 	t.Helper()
 	l := &admissionLife{scene: newScene(t), identity: anIdentity("app"), login: aCredential("orders")}
@@ -181,22 +181,22 @@ func gatedLife(t *testing.T, midway bool, gate func(*admissionLife)) int {
 	}
 	l.Step(interval + time.Minute)
 	l.phase("rotate")
-	// A person deletes what is published: it is put back, if it may be.
+	// A user deletes the published Secret: rekey recreates it, if it is allowed to.
 	for _, name := range []string{"app-mtls", "orders-db"} {
 		if secret := l.find(name); secret != nil {
-			_ = l.Client.Delete(l.Ctx, secret) // may be refused as well
+			_ = l.Client.Delete(l.Ctx, secret) // this can be refused as well
 		}
 	}
-	l.phase("put back")
+	l.phase("recreated")
 	l.Step(overlap)
 	l.phase("retire")
-	l.mended()
+	l.repaired()
 	l.end()
 	return l.refused
 }
 
 // T2: a real ValidatingAdmissionPolicy refuses each write of rekey.
-func TestAPolicyThatRefusesAnyWriteIsNamedAndHarmsNothing(t *testing.T) {
+func TestAPolicyThatRefusesAWriteIsReportedAndHarmsNothing(t *testing.T) {
 	random, met := seeded(t), map[string]int{}
 	names := slices.Sorted(maps.Keys(writesOfRekey))
 	for _, name := range names {
@@ -205,7 +205,7 @@ func TestAPolicyThatRefusesAnyWriteIsNamedAndHarmsNothing(t *testing.T) {
 		}
 	}
 	random.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
-	// Some writes are made in few lives; of all of them some are made in every life.
+	// Some writes occur in few lives; every life makes some of the writes in the broad groups.
 	const always = "every write of anything but the status"
 	names = append([]string{always}, slices.DeleteFunc(names, func(name string) bool { return name == always })...)
 	total := 0
@@ -223,11 +223,11 @@ func TestAPolicyThatRefusesAnyWriteIsNamedAndHarmsNothing(t *testing.T) {
 	if total == 0 {
 		t.Error("nothing was ever refused")
 	}
-	t.Logf("requests that were refused, by write: %v", met)
+	t.Logf("refused requests, by write: %v", met)
 }
 
-// T2: a real ResourceQuota that is used up, or of which nobody has counted what is used.
-func TestAQuotaThatIsUsedUpIsNamedAndHarmsNothing(t *testing.T) {
+// T2: a real ResourceQuota is exhausted, or its usage has not been counted.
+func TestAnExhaustedQuotaIsReportedAndHarmsNothing(t *testing.T) {
 	for _, midway := range []bool{false, true} {
 		for _, known := range []bool{false, true} {
 			t.Run(fmt.Sprintf("midway %t, counted %t", midway, known), func(t *testing.T) {
@@ -239,8 +239,8 @@ func TestAQuotaThatIsUsedUpIsNamedAndHarmsNothing(t *testing.T) {
 	}
 }
 
-// T2: each Secret that rekey writes is made immutable by a person, on the real API server.
-func TestASecretThatIsMadeImmutableIsNamedAndHarmsNothing(t *testing.T) {
+// T2: a user makes each Secret that rekey writes immutable, on the real API server.
+func TestAnImmutableSecretIsReportedAndHarmsNothing(t *testing.T) {
 	ledger := ledgerName(aCredential("orders"))
 	for _, name := range []string{"app-mtls", "orders-db", ledger} {
 		t.Run(name, func(t *testing.T) { gatedLife(t, true, func(l *admissionLife) { immutable(l, name) }) })

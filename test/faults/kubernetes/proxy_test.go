@@ -27,30 +27,31 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// bad is what stands between rekey and the API server: it may answer itself, and then the request goes no further. next
-// lets it through. chance gives a number from 0 to 1.
-type bad func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64)
+// interference sits between rekey and the API server. It can respond itself, and then the request goes no further; next lets
+// the request through. chance returns a random number from 0 to 1.
+type interference func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64)
 
-// proxy stands before the API server, with TLS and HTTP/2 like it.
+// proxy sits in front of the API server, with TLS and HTTP/2 like the server.
 type proxy struct {
-	mu     sync.Mutex
-	bad    bad
-	random *rand.Rand
-	server *httptest.Server
-	met    int // requests that did not go through as they were, at once, with the whole answer
+	mu           sync.Mutex
+	interference interference
+	random       *rand.Rand
+	server       *httptest.Server
+	met          int // requests that did not go through unchanged, immediately, with the whole response
 }
 
-// set begins a trouble, or ends it (nil). Connections are closed when it begins: watches that were open before would be spared.
-func (p *proxy) set(b bad) {
+// set starts an interference, or ends it (nil). It closes all connections at the start, because it would not affect watches
+// that are already open.
+func (p *proxy) set(b interference) {
 	p.mu.Lock()
-	p.bad = b
+	p.interference = b
 	p.mu.Unlock()
 	if b != nil {
 		p.server.CloseClientConnections()
 	}
 }
 
-// startProxy gives a configuration that leads through the proxy.
+// startProxy returns a configuration that connects through the proxy.
 func startProxy(t *testing.T, config *rest.Config, random *rand.Rand) (*proxy, *rest.Config) {
 	t.Helper()
 	transport, err := rest.TransportFor(config)
@@ -68,16 +69,16 @@ func startProxy(t *testing.T, config *rest.Config, random *rand.Rand) (*proxy, *
 	}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
-		b, chance := p.bad, p.random.Float64()
+		b, chance := p.interference, p.random.Float64()
 		p.mu.Unlock()
 		if b == nil {
 			forward.ServeHTTP(w, r)
 			return
 		}
-		begun, through, asked := time.Now(), time.Time{}, r.URL.RawQuery
+		started, through, asked := time.Now(), time.Time{}, r.URL.RawQuery
 		defer func() {
 			caught := recover()
-			if caught != nil || through.IsZero() || through.Sub(begun) > time.Second || r.URL.RawQuery != asked {
+			if caught != nil || through.IsZero() || through.Sub(started) > time.Second || r.URL.RawQuery != asked {
 				p.mu.Lock()
 				p.met++
 				p.mu.Unlock()
@@ -105,7 +106,7 @@ func answer(w http.ResponseWriter, code int, reason metav1.StatusReason) {
 	_, _ = fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":%q,"code":%d,"message":"injected fault"}`, reason, code)
 }
 
-// cut sends the beginning of the real answer, and breaks the connection.
+// cut sends the start of the real response, and breaks the connection.
 func cut(w http.ResponseWriter, r *http.Request, next http.Handler, keep bool) {
 	recorder := httptest.NewRecorder()
 	next.ServeHTTP(recorder, r)
@@ -122,7 +123,7 @@ func cut(w http.ResponseWriter, r *http.Request, next http.Handler, keep bool) {
 
 func after(d time.Duration) { <-time.After(d) }
 
-var surroundings = map[string]bad{
+var interferences = map[string]interference{
 	"answers everything two seconds late": func(w http.ResponseWriter, r *http.Request, next http.Handler, _ float64) {
 		after(2 * time.Second)
 		next.ServeHTTP(w, r)
@@ -141,7 +142,7 @@ var surroundings = map[string]bad{
 		}
 		next.ServeHTTP(w, r)
 	},
-	"fails a third of the requests in its own ways": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
+	"fails a third of the requests in various ways": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
 		codes := []int{http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusBadGateway}
 		if chance < 0.33 {
 			answer(w, codes[int(chance*1000)%len(codes)], metav1.StatusReasonInternalError)
@@ -149,27 +150,27 @@ var surroundings = map[string]bad{
 		}
 		next.ServeHTTP(w, r)
 	},
-	"refuses most writes of a status": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
+	"refuses most status writes": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
 		if chance < 0.75 && strings.HasSuffix(r.URL.Path, "/status") {
 			answer(w, http.StatusInternalServerError, metav1.StatusReasonInternalError)
 			return
 		}
 		next.ServeHTTP(w, r)
 	},
-	"says 404 to a third of the writes": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
+	"returns 404 for a third of the writes": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
 		if chance < 0.33 && writes(r) {
 			http.Error(w, "404 page not found", http.StatusNotFound)
 			return
 		}
 		next.ServeHTTP(w, r)
 	},
-	"cuts a third of its answers in the middle": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
+	"cuts off a third of its responses": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
 		if chance < 0.33 && !watches(r) {
 			cut(w, r, next, true)
 		}
 		next.ServeHTTP(w, r)
 	},
-	"loses the answers to half of the writes": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
+	"loses the responses to half of the writes": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
 		if chance < 0.5 && writes(r) {
 			cut(w, r, next, false)
 		}
@@ -183,7 +184,7 @@ var surroundings = map[string]bad{
 		}
 		next.ServeHTTP(w, r)
 	},
-	"says that every second watch begins too long ago": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
+	"reports that every second watch starts too long ago": func(w http.ResponseWriter, r *http.Request, next http.Handler, chance float64) {
 		if watches(r) && chance < 0.5 {
 			answer(w, http.StatusGone, metav1.StatusReasonExpired)
 			return
@@ -198,16 +199,16 @@ var surroundings = map[string]bad{
 	"breaks every connection": func(http.ResponseWriter, *http.Request, http.Handler, float64) { panic(http.ErrAbortHandler) },
 }
 
-// I8, I1, I3, R9, R26, R27: an API server that is slow, overloaded, broken or cut off in whatever way, in the middle of
-// issuing and of rotating: when it is well again, everything is as it should be, and nothing was done twice.
-func TestEverythingConvergesBehindAnAPIServerThat(t *testing.T) {
+// I8, I1, I3, R9, R26, R27: an API server is slow, overloaded, broken or cut off in various ways, during issues and rotations.
+// Once it is well again, everything is as it should be, and nothing was done twice.
+func TestEverythingConvergesWithAnAPIServerThat(t *testing.T) {
 	random := seeded(t)
-	for name, what := range surroundings {
+	for name, what := range interferences {
 		t.Run(name, func(t *testing.T) { converges(t, what, rand.New(rand.NewPCG(random.Uint64(), 0))) })
 	}
 }
 
-func converges(t *testing.T, what bad, random *rand.Rand) {
+func converges(t *testing.T, what interference, random *rand.Rand) {
 	t.Helper()
 	t.Parallel()
 	s := newScene(t)
@@ -221,7 +222,7 @@ func converges(t *testing.T, what bad, random *rand.Rand) {
 		identities = append(identities, anIdentity(fmt.Sprintf("app-%d", i)))
 		objects = append(objects, logins[i], identities[i])
 	}
-	// Half of them are there before the trouble; the others come in the middle of it.
+	// Half of them exist before the interference; the others are created during it.
 	s.Create(aPolicy(), anAdmin())
 	s.Create(objects[:6]...)
 	untilHealthy(t, s.Client, objects[:6]...)
@@ -230,10 +231,10 @@ func converges(t *testing.T, what bad, random *rand.Rand) {
 		s.Edit(l, func() { metav1.SetMetaDataAnnotation(&l.ObjectMeta, v1alpha1.AnnotationRotate, "now") })
 	}
 	s.Create(objects[6:]...)
-	for begun := time.Now(); time.Since(begun) < time.Duration(sized(6, 10))*time.Second; after(200 * time.Millisecond) {
+	for started := time.Now(); time.Since(started) < time.Duration(sized(6, 10))*time.Second; after(200 * time.Millisecond) {
 		for _, l := range logins[:2] {
 			if !s.accepted(s.secret(string(l.Spec.SecretName))) {
-				t.Fatalf("the login that %s shows is refused", l.Name)
+				t.Fatalf("the login that %s shows is rejected", l.Name)
 			}
 		}
 	}
@@ -245,12 +246,12 @@ func converges(t *testing.T, what bad, random *rand.Rand) {
 			return fmt.Sprintf("%s is at revision %d, want %d:%s", l.Name, l.Status.Revision, want, describe(l))
 		})
 		if !s.accepted(s.secret(string(l.Spec.SecretName))) || len(s.open(l)) != int(want) {
-			t.Errorf("%s: what is published is refused, or other logins are open: %v", l.Name, s.open(l))
+			t.Errorf("%s: the published credential is rejected, or other logins are open: %v", l.Name, s.open(l))
 		}
 	}
 	for _, i := range identities {
 		if s.Get(i); i.Status.Revision != 1 {
-			t.Errorf("%s is at revision %d: it was issued again", i.Name, i.Status.Revision)
+			t.Errorf("%s is at revision %d: it was reissued", i.Name, i.Status.Revision)
 		}
 	}
 	if lines := o.errorLines(); lines > 1000 {
@@ -259,7 +260,7 @@ func converges(t *testing.T, what bad, random *rand.Rand) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.met == 0 {
-		t.Error("no request met the trouble: nothing was shown")
+		t.Error("no request was affected: this proves nothing")
 	}
-	t.Logf("%d requests were not let through as they should be, %d errors in the log", p.met, o.errorLines())
+	t.Logf("%d requests did not go through unchanged, %d errors in the log", p.met, o.errorLines())
 }

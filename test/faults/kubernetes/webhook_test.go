@@ -23,12 +23,13 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// webhook is a real one: the API server asks it, with TLS, about every write in one namespace.
+// webhook is a real webhook: the API server calls it, over TLS, for every write in one namespace.
 type webhook struct {
 	name string
 
 	mu sync.Mutex
-	// deny answers with this status; nil admits. patch is a JSON patch of what is admitted; it is only for the webhook that mutates.
+	// deny returns the status of a refusal; nil admits. patch returns the JSON patch for an admitted request; only the mutating
+	// webhook uses it.
 	deny  func(*admissionv1.AdmissionRequest) *metav1.Status
 	patch func(*admissionv1.AdmissionRequest, map[string]any) []map[string]any
 	asked int
@@ -39,7 +40,7 @@ const (
 	mutatorName = "mutate.example.com"
 )
 
-// startWebhook registers a webhook for the world's namespace, and waits until the API server asks it.
+// startWebhook registers a webhook for the world's namespace, and waits until the API server calls it.
 func startWebhook(t *testing.T, w *world.World, name string) *webhook {
 	t.Helper()
 	h := &webhook{name: name}
@@ -75,7 +76,7 @@ func startWebhook(t *testing.T, w *world.World, name string) *webhook {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		return h.asked > 0
-	}, func() string { return "the API server does not ask the webhook" })
+	}, func() string { return "the API server does not call the webhook" })
 	return h
 }
 
@@ -125,22 +126,23 @@ func (h *webhook) answerWithPatch(request *admissionv1.AdmissionRequest, respons
 	return nil
 }
 
-// set says what the webhook does from now on.
+// set sets what the webhook does from now on.
 func (h *webhook) set(deny func(*admissionv1.AdmissionRequest) *metav1.Status, patch func(*admissionv1.AdmissionRequest, map[string]any) []map[string]any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.deny, h.patch = deny, patch
 }
 
-// isOurSecret reports whether a request is about a Secret that rekey keeps for an object.
+// isOurSecret reports whether a request is about a Secret that rekey manages for an object.
 func isOurSecret(request *admissionv1.AdmissionRequest, object map[string]any) bool {
 	metadata, _ := object["metadata"].(map[string]any)
 	annotations, _ := metadata["annotations"].(map[string]any)
 	return request.Resource.Resource == "secrets" && annotations["rekey.dev/owner"] != nil
 }
 
-// A Secret whose label a webhook rewrites is in no cache of ours, and the watch never tells of it: nobody waits for that.
-func TestASecretThatTheCacheNeverSeesHoldsUpNoReconcile(t *testing.T) {
+// A Secret whose label a webhook rewrites is in no cache of rekey, and the watch never reports it: no reconcile may wait for
+// that.
+func TestASecretThatTheCacheNeverSeesBlocksNoReconcile(t *testing.T) {
 	s := newScene(t)
 	h := startWebhook(t, s.World, mutatorName)
 	h.set(nil, func(request *admissionv1.AdmissionRequest, object map[string]any) []map[string]any {
@@ -156,10 +158,10 @@ func TestASecretThatTheCacheNeverSeesHoldsUpNoReconcile(t *testing.T) {
 	until(t, published, func() string { return "nothing is published:" + describe(identity) })
 	for n := range 3 {
 		s.Edit(identity, func() { identity.Spec.SecretTemplate = templateWith("round", fmt.Sprint(n)) })
-		begun := time.Now()
+		started := time.Now()
 		until(t, func() bool { s.Get(identity); return identity.Status.ObservedGeneration == identity.Generation },
-			func() string { return "it is not looked at again:" + describe(identity) })
-		if took := time.Since(begun); took > 20*time.Second {
+			func() string { return "it is not requeued:" + describe(identity) })
+		if took := time.Since(started); took > 20*time.Second {
 			t.Errorf("a change was seen only after %s", took)
 		}
 	}
@@ -167,7 +169,7 @@ func TestASecretThatTheCacheNeverSeesHoldsUpNoReconcile(t *testing.T) {
 		s.Get(identity)
 		return with([]string{describe(identity)}, "AdmissionDenied", "label app.kubernetes.io/managed-by")
 	},
-		func() string { return "nobody says that a webhook rewrites the label:" + describe(identity) })
+		func() string { return "nothing reports that a webhook rewrites the label:" + describe(identity) })
 	h.set(nil, nil)
 	untilHealthy(t, s.Client, identity)
 }
