@@ -79,20 +79,20 @@ var held = map[string]map[string][]string{
 		"or listed # at a time (up to # if they are small)": {"controllers.secretsPage", "controllers.largestSecretsPage"},
 	},
 	"docs/runbooks/README.md": {
-		"is tried again after #, then after twice as long each time, up to a bound: # where nothing valid is published, # where there is no deadline or it is near, # where": {
+		"retries a failed step of a credential after #, then doubles the wait each time, up to a limit: # if nothing valid is published, # if there is no deadline or it is near, # if": {
 			"internal/rotation.backoffFirst", "internal/rotation.backoffUrgent", "internal/rotation.backoffMost", "internal/rotation.backoffLazy"},
-		"is looked at every # while it is not Ready, and every # while it is": {"internal/lifecycle.LookAgainBroken", "internal/lifecycle.LookAgainHealthy"},
+		"checks a `DatabaseServer` or an authority every # while it is not Ready, and every # while it is": {"internal/lifecycle.LookAgainBroken", "internal/lifecycle.LookAgainHealthy"},
 	},
 	"docs/runbooks/ClockSkew.md": {
-		"disagree by # or more":               {"internal/rotation.trustedClock"},
-		"that lies more than # in the future": {"internal/rotation.futureTolerance"},
+		"disagree by # or more":             {"internal/rotation.trustedClock"},
+		"that is more than # in the future": {"internal/rotation.futureTolerance"},
 	},
 	"docs/runbooks/CredentialRejected.md": {
-		"credentials are proven within # after a start":                                           {"internal/rotation.startPace"},
-		"tries the published credential every #, # after a first refusal, and every # after that": {"controllers.probeInterval as one", "internal/rotation.secondLook", "internal/rotation.rejectedLook"},
+		"credentials are proven within # after a start":                                            {"internal/rotation.startPace"},
+		"proves the published credential every #, # after a first refusal, and every # after that": {"controllers.probeInterval as one", "internal/rotation.secondLook", "internal/rotation.rejectedLook"},
 	},
 	"docs/runbooks/Expired.md": {
-		"goes on trying at least every #": {"internal/rotation.backoffUrgent"},
+		"retries at least every #": {"internal/rotation.backoffUrgent"},
 	},
 	"docs/runbooks/AuthorityExpired.md": {
 		"issues as long as # is left": {"internal/issuer/ca.minimumLeft"},
@@ -101,7 +101,7 @@ var held = map[string]map[string][]string{
 		"- after # by the API server's clock": {"internal/lifecycle.WithdrawPatience"},
 	},
 	"docs/runbooks/RotationOverdue.md": {
-		"begins # of the credential's age after the due time, at least # and at most #": {"internal/rotation.overdueShare as a part", "internal/rotation.leastOverdue", "internal/rotation.mostOverdue"},
+		"starts # of the credential's age after the due time, at least # and at most #": {"internal/rotation.overdueShare as a part", "internal/rotation.leastOverdue", "internal/rotation.mostOverdue"},
 	},
 	"docs/runbooks/restore-from-backup.md": {
 		"a credential is proven every #, within # after rekey starts, and # after a first": {"controllers.probeInterval as one", "internal/rotation.startPace", "internal/rotation.secondLook"},

@@ -86,7 +86,7 @@ func TestEveryRunbookAnswersTheSameQuestions(t *testing.T) {
 			continue
 		}
 		at := 0
-		for _, heading := range []string{"# " + name + "\n", "\n**What it means.** ", "\n**Who is affected now.** ", "\n## Find the cause\n\n", "\n## Mend it\n\n", "\n## What rekey does meanwhile, and afterwards\n\n"} {
+		for _, heading := range []string{"# " + name + "\n", "\n**What it means.** ", "\n**Who is affected now.** ", "\n## Find the cause\n\n", "\n## Fix it\n\n", "\n## What rekey does\n\n"} {
 			found := strings.Index(text[at:], heading)
 			if found < 0 {
 				t.Errorf("%s.md lacks %q, or has it in the wrong place", name, strings.TrimSpace(heading))
