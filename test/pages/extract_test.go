@@ -30,7 +30,7 @@ var (
 // generated pages quote others.
 var generated = []string{"docs/api.md", "docs/conditions.md", "docs/reliability.md"}
 
-// snippets are those of every page. What is indented or stands in a line of text counts as shell.
+// snippets returns the snippets of every page. Indented code and commands in a line of text count as shell.
 func snippets(t *testing.T) []snippet {
 	t.Helper()
 	var out []snippet
@@ -75,13 +75,15 @@ func snippetsOf(page, text string) []snippet {
 	for _, found := range fenced.FindAllStringSubmatch(text, -1) {
 		out = append(out, snippet{page, found[1], found[2]})
 	}
-	text = fenced.ReplaceAllString(text, "")
+		text = fenced.ReplaceAllString(text, "")
 	var indented []string
+	paragraph := false // indented lines cannot interrupt a paragraph (CommonMark): they continue a list item
 	for line := range strings.SplitSeq(text, "\n") {
-		if code, ok := strings.CutPrefix(line, "    "); ok {
+		if code, ok := strings.CutPrefix(line, "    "); ok && !paragraph {
 			indented = append(indented, code)
 			continue
 		}
+		paragraph = strings.TrimSpace(line) != ""
 		for _, found := range inline.FindAllStringSubmatch(line, -1) {
 			out = append(out, snippet{page, "sh", found[1]})
 		}
