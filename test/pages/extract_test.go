@@ -75,7 +75,7 @@ func snippetsOf(page, text string) []snippet {
 	for _, found := range fenced.FindAllStringSubmatch(text, -1) {
 		out = append(out, snippet{page, found[1], found[2]})
 	}
-		text = fenced.ReplaceAllString(text, "")
+	text = fenced.ReplaceAllString(text, "")
 	var indented []string
 	paragraph := false // indented lines cannot interrupt a paragraph (CommonMark): they continue a list item
 	for line := range strings.SplitSeq(text, "\n") {
