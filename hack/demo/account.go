@@ -16,13 +16,13 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 )
 
-// accountKubeconfig writes a kubeconfig with the rights of the operator's service account, and no others.
+// accountKubeconfig writes a kubeconfig with exactly the rights of the operator's service account.
 func (p *processes) accountKubeconfig(ctx context.Context, account string) (string, error) {
 	hours := int64(4 * 3600)
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &hours}}
 	token, err := p.clientset.CoreV1().ServiceAccounts(operatorNamespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
 	if err != nil {
-		return "", fmt.Errorf("asking for a token of the operator's service account: %w", err)
+		return "", fmt.Errorf("requesting a token for the operator's service account: %w", err)
 	}
 	config := rest.AnonymousClientConfig(p.config)
 	if err := rest.LoadTLSFiles(config); err != nil {

@@ -16,16 +16,16 @@ import (
 	"time"
 )
 
-// child is a program that we started and that we end.
+// child is a program that the demo started and stops.
 type child struct {
 	name string
 	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-	err  error         // how it ended; to be read after done
+	done chan struct{} // closed when it has exited
+	err  error         // how it exited; read only after done
 }
 
-// launch starts a program in a process group of its own, so that Ctrl-C reaches us alone and we end it in order. The
-// kernel tells it to end when we die: it ties that to the thread that forks, so that one is kept.
+// launch starts a program in its own process group, so that Ctrl-C reaches only the demo, which stops its children in
+// order. If the demo dies, the kernel sends SIGTERM: it ties that to the forking thread, so that thread is kept.
 func launch(name string, cmd *exec.Cmd) (*child, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	c := &child{name: name, cmd: cmd, done: make(chan struct{})}
@@ -46,7 +46,7 @@ func launch(name string, cmd *exec.Cmd) (*child, error) {
 	return c, nil
 }
 
-// program makes a command whose words go to the transcripts.
+// program returns a command whose output goes to the transcripts.
 func program(dir string, env []string, stdout, stderr io.Writer, name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, stdout, stderr
@@ -54,9 +54,9 @@ func program(dir string, env []string, stdout, stderr io.Writer, name string, ar
 	return cmd
 }
 
-// stop asks the program to end, and makes it after the patience.
+// stop asks the program to exit, and kills it once the patience is over.
 func (c *child) stop(patience time.Duration) {
-	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have exited already
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
@@ -67,7 +67,7 @@ func (c *child) stop(patience time.Duration) {
 	}
 }
 
-// ended tells whether the program has ended by itself.
+// ended reports whether the program has exited.
 func (c *child) ended() bool {
 	select {
 	case <-c.done:
@@ -77,7 +77,7 @@ func (c *child) ended() bool {
 	}
 }
 
-// work runs a program to its end, or ends it with the context.
+// work runs a program until it exits, or stops it with the context.
 func work(ctx context.Context, dir string, env []string, stdout, stderr io.Writer, name string, args ...string) error {
 	said := &transcript{}
 	c, err := launch(name, program(dir, env, stdout, io.MultiWriter(said, stderr), name, args...))
@@ -96,7 +96,7 @@ func work(ctx context.Context, dir string, env []string, stdout, stderr io.Write
 	return nil
 }
 
-// poll asks until the answer is nil, and gives the last answer when the patience is at its end. A final answer ends it at once.
+// poll calls ask until it returns nil, and returns the last error once the patience is over, or a finalError immediately.
 func poll(ctx context.Context, every, patience time.Duration, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -115,7 +115,7 @@ func poll(ctx context.Context, every, patience time.Duration, ask func(context.C
 	}
 }
 
-// finalError is one that waiting does not mend.
+// finalError is one that waiting does not fix.
 type finalError struct{ error }
 
 func (e finalError) Unwrap() error { return e.error }

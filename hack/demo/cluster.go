@@ -30,11 +30,11 @@ type cluster struct {
 	config     *rest.Config
 	kube       client.Client
 	clientset  *kubernetes.Clientset
-	// hostIP is this machine as pods see it; empty where there is no node of ours.
+	// hostIP is this machine's address as pods see it; empty without a local node.
 	hostIP string
-	// kubectl is how a person calls it.
+	// kubectl is the command line that a user types.
 	kubectl string
-	// local is the launcher of our own cluster; nil for somebody else's.
+	// local is the launcher of a local cluster; nil for an existing one.
 	local *child
 }
 
@@ -51,10 +51,10 @@ func (l launcher) args(command string, more ...string) []string {
 	return append(args, more...)
 }
 
-// impossible is what the launcher says where this machine cannot run a node.
+// impossible is what the launcher prints if this machine cannot run a node.
 const impossible = "the node level does not work here"
 
-// noNodeError says that this machine cannot run a node, and why.
+// noNodeError reports why this machine cannot run a node.
 type noNodeError struct{ why string }
 
 func (e noNodeError) Error() string { return e.why }
@@ -92,7 +92,7 @@ func (l launcher) start(ctx context.Context, level string, progress *transcript)
 	return c, nil
 }
 
-// status asks for the lines KEY=value of a ready cluster.
+// status returns the KEY=value lines of a ready cluster as a map.
 func (l launcher) status(ctx context.Context) (map[string]string, error) {
 	var out bytes.Buffer
 	var mute transcript
@@ -111,7 +111,7 @@ func (l launcher) status(ctx context.Context) (map[string]string, error) {
 	return state, nil
 }
 
-// connect makes clients for the cluster of a kubeconfig.
+// connect creates clients for the cluster of a kubeconfig.
 func connect(kubeconfig string) (*cluster, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
@@ -129,7 +129,7 @@ func connect(kubeconfig string) (*cluster, error) {
 	return c, nil
 }
 
-// stop ends our own cluster.
+// stop stops a local cluster.
 func (c *cluster) stop() {
 	if c.local != nil {
 		c.local.stop(time.Minute)

@@ -18,7 +18,7 @@ import (
 	"github.com/rekey/rekey/test/workload/login"
 )
 
-// Names in the database. The samples speak of them.
+// Names in the database, as the samples use them.
 const (
 	adminRole    = "rekey"
 	ownerRole    = "orders_owner"
@@ -31,7 +31,7 @@ type database struct {
 	admin credential.Sensitive // password of adminRole
 }
 
-// startDatabase starts PostgreSQL on the address and makes what the sample asks for: an admin, an owner, a database. Its
+// startDatabase starts PostgreSQL on the address and creates what the sample needs: an admin, an owner, a database. Its
 // log holds every statement, so no statement carries a password.
 func startDatabase(ctx context.Context, listen string) (*database, error) {
 	server, err := pgtest.Start(ctx, pgtest.Options{Listen: listen})
@@ -49,11 +49,11 @@ func startDatabase(ctx context.Context, listen string) (*database, error) {
 func (d *database) prepare(ctx context.Context) error {
 	var err error
 	if d.admin, err = material.Password(32, material.Alphanumeric); err != nil {
-		return fmt.Errorf("making the admin's password: %w", err)
+		return fmt.Errorf("generating the admin's password: %w", err)
 	}
 	verifier, err := material.SCRAMVerifier(d.admin)
 	if err != nil {
-		return fmt.Errorf("making the admin's password: %w", err)
+		return fmt.Errorf("generating the admin's password: %w", err)
 	}
 	if err := d.Exec(ctx, "postgres",
 		"CREATE ROLE "+ownerRole+" NOLOGIN",
@@ -72,8 +72,8 @@ func (d *database) prepare(ctx context.Context) error {
 	return nil
 }
 
-// try logs in as an independent client would, with what a Secret said once. accepted and the server's own words are
-// final; an error means that nobody answered.
+// try logs in as an independent client would, with what a Secret once held. It returns the server's verdict in its own
+// words, or an error if the server did not answer.
 func try(ctx context.Context, secret map[string][]byte) (accepted bool, words string, err error) {
 	config, err := login.Config(secret, "demo-client")
 	if err != nil {

@@ -32,7 +32,7 @@ type demo struct {
 func newDemo(opts options, out *printer) (*demo, error) {
 	dir, err := os.MkdirTemp("", "rekey-demo-") // short: paths of sockets have a limit
 	if err != nil {
-		return nil, fmt.Errorf("making a scratch folder: %w", err)
+		return nil, fmt.Errorf("creating a scratch folder: %w", err)
 	}
 	d := &demo{options: opts, out: out, dir: dir, past: newPast()}
 	d.programs = programs{source: opts.source, dir: dir}
@@ -41,13 +41,13 @@ func newDemo(opts options, out *printer) (*demo, error) {
 	return d, nil
 }
 
-// step is one line of the preparation.
+// step is one step of the preparation.
 type step struct {
 	name string
 	run  func(ctx context.Context, progress *transcript) error
 }
 
-// prepare starts everything, up to an operator that leads.
+// prepare starts everything and waits until the operator leads.
 func (d *demo) prepare(ctx context.Context) error {
 	steps := d.steps()
 	d.out.printf("%s: the whole life of a client certificate and a PostgreSQL password, in about four minutes.", d.out.paint(bold, "rekey demo"))
@@ -73,9 +73,9 @@ func (d *demo) steps() []step {
 		return append(append(build, step{"connect to the cluster of KUBECONFIG", d.useExisting}), rest...)
 	}
 	local := []step{
-		{"build the launcher of the local cluster", d.programs.buildLauncher},
+		{"build the local cluster's launcher", d.programs.buildLauncher},
 		{"build Kubernetes (5 to 8 minutes the first time)", d.buildKubernetes},
-		{"start Kubernetes, bring the images to its node", d.startLocal},
+		{"start Kubernetes, load the images into its node", d.startLocal},
 	}
 	return append(append(build, local...), rest...)
 }
@@ -86,14 +86,14 @@ func (d *demo) readShipped(ctx context.Context, progress *transcript) error {
 	return err
 }
 
-// buildKubernetes builds what the local cluster consists of, unless that was done before.
+// buildKubernetes builds the parts of the local cluster, unless they are cached.
 func (d *demo) buildKubernetes(ctx context.Context, progress *transcript) error {
 	var folder transcript
 	return work(ctx, d.options.source, nil, &folder, progress, d.launcher.binary, "assets",
 		"--source", filepath.Join(d.options.source, "hack", "localcluster"), "--cache", filepath.Join(d.options.source, ".cache", "kube"))
 }
 
-// startLocal starts a cluster with a node, or one without where this machine cannot run a node.
+// startLocal starts a cluster with a node, or without one if this machine cannot run it.
 func (d *demo) startLocal(ctx context.Context, progress *transcript) error {
 	started, err := d.launcher.start(ctx, d.options.level, progress)
 	reason, none := errors.AsType[noNodeError](err)
@@ -116,7 +116,7 @@ func (d *demo) startLocal(ctx context.Context, progress *transcript) error {
 	return nil
 }
 
-// startPostgreSQL starts it where the programs can reach it.
+// startPostgreSQL starts PostgreSQL on an address that the programs can reach.
 func (d *demo) startPostgreSQL(ctx context.Context, _ *transcript) error {
 	listen := d.hostIP
 	if listen == "" {
@@ -127,7 +127,7 @@ func (d *demo) startPostgreSQL(ctx context.Context, _ *transcript) error {
 	return err
 }
 
-// cleanUp ends what was started, in the opposite order.
+// cleanUp stops everything that was started, in reverse order.
 func (d *demo) cleanUp() {
 	d.past.mu.Lock()
 	d.past.over = true

@@ -9,20 +9,20 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// dueFields of a status hold a time at which something will happen.
+// dueFields are the status fields that hold the time of a coming event.
 var dueFields = [][]string{
 	{"renewalTime"}, {"nextRotationTime"}, {"nextAttemptTime"}, {"notAfter"}, {"previous", "retireAfter"},
 }
 
-// Distances of what a status does not show from what it does, for an identity that is not renewed: its warnings (0.7 of
-// the time between renewal and end, the alarm in the proportion of 4h to 24h) and when its renewal counts as overdue.
+// Times that a status does not show, as fractions of those that it does, for an identity that is not renewed: its warnings
+// (0.7 of the time between renewal and expiry, the alarm scaled as 4h to 24h) and when its renewal counts as overdue.
 var (
 	warned  = forgottenRenewal * 7 / 10
 	alarmed = warned * 4 / 24
 	overdue = 30 * time.Second
 )
 
-// nextDue is the next instant at which the operator will have something to write; an hour from now where none is known.
+// nextDue returns when the operator will next have something to write; an hour from now if no time is known.
 func nextDue(objects []unstructured.Unstructured, now time.Time) time.Time {
 	next := now.Add(time.Hour)
 	consider := func(at time.Time) {

@@ -21,8 +21,8 @@ func TestTheNextDueTimeIsTheEarliestThatIsStillToCome(t *testing.T) {
 		objects []unstructured.Unstructured
 		want    time.Duration
 	}{
-		"nothing is known: an hour": {want: time.Hour},
-		"a time that is past does not count": {
+		"nothing is due: an hour": {want: time.Hour},
+		"past times do not count": {
 			objects: []unstructured.Unstructured{object("a", map[string]any{"renewalTime": at(-1), "notAfter": at(90)})}, want: 90 * time.Second,
 		},
 		"the end of an overlap counts": {

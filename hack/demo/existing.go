@@ -18,7 +18,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// useExisting takes the cluster of KUBECONFIG. Nothing that is there may be in the way: what the demo makes it also removes.
+// useExisting uses the cluster of KUBECONFIG. The demo removes the namespaces that it creates, so they must not exist yet.
 func (d *demo) useExisting(ctx context.Context, _ *transcript) error {
 	found, err := connect(d.options.kubeconfig)
 	if err != nil {
@@ -28,7 +28,7 @@ func (d *demo) useExisting(ctx context.Context, _ *transcript) error {
 		var namespace corev1.Namespace
 		err := found.kube.Get(ctx, client.ObjectKey{Name: name}, &namespace)
 		if err == nil {
-			return fmt.Errorf("the cluster has a namespace %s already: the demo removes what it makes, so it does not touch one that is there", name)
+			return fmt.Errorf("namespace %s already exists: the demo deletes the namespaces it uses at the end, so delete this one or use another cluster", name)
 		}
 		if !apierrors.IsNotFound(err) {
 			return fmt.Errorf("looking for the namespace %s: %w", name, err)
@@ -36,19 +36,19 @@ func (d *demo) useExisting(ctx context.Context, _ *transcript) error {
 	}
 	d.cluster = found
 	d.place = newProcesses(found, d.programs, &d.said)
-	d.noNode("Images cannot be brought to the nodes of this cluster without a registry.")
+	d.noNode("Without a registry, images cannot be loaded into the nodes of this cluster.")
 	return nil
 }
 
-// leaveExisting removes everything that the demo made in somebody else's cluster: the credentials first, while the
-// operator is there to drop their logins.
+// leaveExisting removes everything that the demo created in an existing cluster: the credentials first, while the
+// operator still runs and can drop their logins.
 func (d *demo) leaveExisting() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	d.out.printf("Removing what the demo made in the cluster ...")
+	d.out.printf("Removing what the demo created in the cluster ...")
 	for _, namespace := range []string{appNamespace, serverNamespace} {
 		if err := d.kube.DeleteAllOf(ctx, &v1alpha1.DatabaseCredential{}, client.InNamespace(namespace)); err != nil {
-			continue // the kinds were not installed yet
+			continue // the kinds are not installed yet
 		}
 		err := poll(ctx, 300*time.Millisecond, 30*time.Second, func(ctx context.Context) error {
 			var left v1alpha1.DatabaseCredentialList

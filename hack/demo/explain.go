@@ -17,11 +17,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// lines of a log that explain a failure.
+// lines is how many lines of a log explain a failure.
 const explaining = 40
 
-// explain prints what a person would look at first when something went wrong: it may be all that continuous integration
-// leaves behind. It does what it can: the cluster may be what is broken.
+// explain prints what an engineer would check first after a failure; in continuous integration nothing else may be left.
+// It is best effort, as the cluster itself may be broken.
 func (d *demo) explain(ctx context.Context) {
 	if d.cluster == nil {
 		return
@@ -32,13 +32,13 @@ func (d *demo) explain(ctx context.Context) {
 	d.explainPods(ctx)
 	d.explainEvents(ctx)
 	for name, log := range map[string]*transcript{"operator": &d.said.operator, "application": &d.said.app, "server": &d.said.server} {
-		d.out.heading("The last lines of the " + name)
+		d.out.heading("Last lines of the " + name)
 		for _, line := range log.tail(explaining) {
 			d.out.printf("  %s", line)
 		}
 	}
 	if d.db != nil {
-		d.out.heading("The last lines of PostgreSQL")
+		d.out.heading("Last lines of PostgreSQL")
 		lines := strings.Split(strings.TrimSpace(d.db.LogText()), "\n")
 		for _, line := range lines[max(0, len(lines)-explaining):] {
 			d.out.printf("  %s", line)
@@ -87,13 +87,13 @@ func stateOf(state corev1.ContainerState) string {
 	case state.Waiting != nil:
 		return "waiting: " + state.Waiting.Reason + " " + state.Waiting.Message
 	case state.Terminated != nil:
-		return fmt.Sprintf("ended with %d: %s %s", state.Terminated.ExitCode, state.Terminated.Reason, state.Terminated.Message)
+		return fmt.Sprintf("exited with %d: %s %s", state.Terminated.ExitCode, state.Terminated.Reason, state.Terminated.Message)
 	}
 	return "running"
 }
 
 func (d *demo) explainEvents(ctx context.Context) {
-	d.out.heading("The last Events")
+	d.out.heading("Last Events")
 	var events eventsv1.EventList
 	if err := d.kube.List(ctx, &events); err != nil {
 		d.out.printf("  %v", err)

@@ -18,10 +18,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// followers read the logs of pods as they are written, as `kubectl logs --follow` does.
+// followers stream the logs of pods, as `kubectl logs --follow` does.
 type followers struct {
 	clientset *kubernetes.Clientset
-	ctx       context.Context //nolint:containedctx // it ends all followers together
+	ctx       context.Context //nolint:containedctx // it stops all followers together
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
 }
@@ -31,12 +31,12 @@ func newFollowers(clientset *kubernetes.Clientset) *followers {
 	return &followers{clientset: clientset, ctx: ctx, cancel: cancel}
 }
 
-// follow brings every line of a pod's log to the transcript, from the first one.
+// follow copies every line of a pod's log to the transcript, from the first one on.
 func (f *followers) follow(namespace, name string, to *transcript) {
 	f.running.Go(func() {
 		tick := time.NewTicker(300 * time.Millisecond)
 		defer tick.Stop()
-		lines := 0 // already brought: a stream that breaks is taken up where it ended
+		lines := 0 // already copied: a broken stream resumes where it stopped
 		for {
 			ended := f.stream(namespace, name, &lines, to)
 			select {
@@ -51,7 +51,7 @@ func (f *followers) follow(namespace, name string, to *transcript) {
 	})
 }
 
-// stream reads one log to its end, but for the lines that were brought already. It tells whether there was a log.
+// stream reads one log to its end, without the lines that were copied before. It reports whether there was a log.
 func (f *followers) stream(namespace, name string, lines *int, to *transcript) bool {
 	stream, err := f.clientset.CoreV1().Pods(namespace).GetLogs(name, &corev1.PodLogOptions{Follow: true}).Stream(f.ctx)
 	if err != nil {
@@ -71,13 +71,13 @@ func (f *followers) stream(namespace, name string, lines *int, to *transcript) b
 	}
 }
 
-// alive tells whether the pod may still say something.
+// alive reports whether the pod may still write to its log.
 func (f *followers) alive(namespace, name string) bool {
 	pod, err := f.clientset.CoreV1().Pods(namespace).Get(f.ctx, name, metav1.GetOptions{})
 	return err == nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
 }
 
-// followAll follows every pod with the labels, also those that come later.
+// followAll follows every pod with the labels, including those created later.
 func (f *followers) followAll(namespace string, with client.MatchingLabels, to *transcript) {
 	f.running.Go(func() {
 		known := map[string]bool{}
@@ -94,12 +94,12 @@ func (f *followers) followAll(namespace string, with client.MatchingLabels, to *
 	})
 }
 
-// followNew follows the pods that are not known yet.
+// followNew follows the pods that are not followed yet.
 func (f *followers) followNew(namespace string, with client.MatchingLabels, known map[string]bool, to *transcript) {
 	selector := labels.SelectorFromSet(labels.Set(with)).String()
 	pods, err := f.clientset.CoreV1().Pods(namespace).List(f.ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
-		return // the next look may find them
+		return // the next poll may find them
 	}
 	for _, pod := range pods.Items {
 		if !known[pod.Name] {
@@ -109,7 +109,7 @@ func (f *followers) followNew(namespace string, with client.MatchingLabels, know
 	}
 }
 
-// stop ends all followers.
+// stop stops all followers.
 func (f *followers) stop() {
 	f.cancel()
 	f.running.Wait()

@@ -16,42 +16,42 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// tryOverlapping tries a login that was just replaced: pods that have not followed yet still use it.
+// tryOverlapping tests a login that was just replaced: pods that have not picked up the new one still use it.
 func (o *observer) tryOverlapping(ctx context.Context, old *version) error {
 	accepted, words, err := try(ctx, old.secret)
 	if err != nil {
 		return err
 	}
 	old.inOverlap = &attempt{at: time.Now(), accepted: accepted, words: words}
-	kind, verb := "accepted", "still lets it in"
+	kind, verb := "accepted", "still accepts it"
 	if !accepted {
-		kind, verb = "broken", "refuses it already"
+		kind, verb = "broken", "already rejects it"
 	}
-	o.out.tellf(time.Now(), kind, "independent client", "old login %s of revision %d during the overlap: PostgreSQL %s: %s", old.login, old.revision, verb, words)
+	o.out.tellf(time.Now(), kind, "independent client", "old login %s (revision %d), during the overlap: PostgreSQL %s: %s", old.login, old.revision, verb, words)
 	return nil
 }
 
-// tryRetired tries a login after the operator said that it is gone.
+// tryRetired tests a login after the operator reported its retirement.
 func (o *observer) tryRetired(ctx context.Context, old *version) error {
 	accepted, words, err := try(ctx, old.secret)
 	if err != nil {
 		return err
 	}
 	old.afterRetirement = &attempt{at: time.Now(), accepted: accepted, words: words}
-	kind, verb := "refused", "refuses it"
+	kind, verb := "refused", "rejects it"
 	if accepted {
-		kind, verb = "broken", "still lets it in"
+		kind, verb = "broken", "still accepts it"
 	}
-	o.out.tellf(time.Now(), kind, "independent client", "old login %s of revision %d after its retirement: PostgreSQL %s: %s", old.login, old.revision, verb, words)
+	o.out.tellf(time.Now(), kind, "independent client", "old login %s (revision %d), after its retirement: PostgreSQL %s: %s", old.login, old.revision, verb, words)
 	return nil
 }
 
-// seeLogin looks at the DatabaseCredential: was the published login proven, and is the one before retired?
+// seeLogin checks the DatabaseCredential: was the published login proven, and is the previous one retired?
 func (o *observer) seeLogin(ctx context.Context) error {
 	var credential v1alpha1.DatabaseCredential
 	err := o.kube.Get(ctx, client.ObjectKey{Namespace: appNamespace, Name: "orders"}, &credential)
 	if err != nil {
-		return fmt.Errorf("looking at the DatabaseCredential: %w", err)
+		return fmt.Errorf("reading the DatabaseCredential: %w", err)
 	}
 	versions := o.past.versions[loginSecret]
 	if len(versions) == 0 {
@@ -84,11 +84,11 @@ func (o *observer) seeProof(credential *v1alpha1.DatabaseCredential, current *ve
 		return
 	}
 	current.proven = proof.Time.Time
-	o.out.tellf(time.Now(), "verified", appNamespace+"/"+loginSecret, "database login revision %d: proven by a login of %s to %s at %s",
+	o.out.tellf(time.Now(), "verified", appNamespace+"/"+loginSecret, "database login revision %d: proven by logging in as %s to %s at %s",
 		current.revision, proof.Login, proof.Endpoint, proof.Time.UTC().Format(stamp))
 }
 
-// seeForgotten looks at the identity that nobody renews.
+// seeForgotten checks the identity that is not renewed.
 func (o *observer) seeForgotten(ctx context.Context) error {
 	if o.past.expired != nil {
 		return nil
@@ -96,10 +96,10 @@ func (o *observer) seeForgotten(ctx context.Context) error {
 	var identity v1alpha1.ClientIdentity
 	err := o.kube.Get(ctx, client.ObjectKey{Namespace: appNamespace, Name: forgottenName}, &identity)
 	if apierrors.IsNotFound(err) {
-		return nil // it has not been made yet
+		return nil // not created yet
 	}
 	if err != nil {
-		return fmt.Errorf("looking at the forgotten identity: %w", err)
+		return fmt.Errorf("reading the forgotten identity: %w", err)
 	}
 	ready := meta.FindStatusCondition(identity.Status.Conditions, v1alpha1.ConditionReady)
 	if ready == nil || ready.Status != metav1.ConditionFalse || ready.Reason != v1alpha1.ReasonExpired || identity.Status.NotAfter == nil {
@@ -107,7 +107,7 @@ func (o *observer) seeForgotten(ctx context.Context) error {
 	}
 	end := &expiry{notAfter: identity.Status.NotAfter.Time, transition: ready.LastTransitionTime.Time, seen: time.Now()}
 	o.past.expired = end
-	o.out.tellf(end.transition, "expired", appNamespace+"/"+forgottenName, "Ready is False since %s; notAfter was %s",
+	o.out.tellf(end.transition, "expired", appNamespace+"/"+forgottenName, "Ready turned False at %s; notAfter was %s",
 		end.transition.UTC().Format(stamp), end.notAfter.UTC().Format(stamp))
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// oneWish is how long signals count as the same.
+// oneWish is how long repeated signals count as one.
 const oneWish = 2 * time.Second
 
 // Exit statuses.
@@ -26,7 +26,7 @@ const (
 )
 
 func main() {
-	log.SetLogger(logr.Discard()) // the client has nothing to tell that belongs into a story
+	log.SetLogger(logr.Discard()) // the client's log is not part of the story
 	opts, err := readOptions()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -35,14 +35,14 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		<-ctx.Done()
-		// One wish to end may arrive as several signals. A second wish ends us at once, and the kernel ends what we started.
+		// One Ctrl-C may arrive as several signals. A second one ends the demo immediately, and the kernel stops its children.
 		wait(context.Background(), oneWish)
 		stop()
 	}()
 	os.Exit(run(ctx, opts, newPrinter(os.Stdout)))
 }
 
-// run does everything, and cleans up after it.
+// run runs the demo, cleans up, and returns the exit status.
 func run(ctx context.Context, opts options, out *printer) int {
 	d, err := newDemo(opts, out)
 	if err != nil {
@@ -57,11 +57,11 @@ func run(ctx context.Context, opts options, out *printer) int {
 		out.printf("\nInterrupted.")
 		return interrupted
 	case err != nil:
-		out.printf("\n%s %v", out.paint(red, "The demo could not go on:"), err)
+		out.printf("\n%s %v", out.paint(red, "The demo could not continue:"), err)
 		d.explain(ctx)
 	case !kept:
 		d.explain(ctx)
-		out.printf("\n%s", out.paint(red, "A promise was broken: see the table above, and what follows it."))
+		out.printf("\n%s", out.paint(red, "A promise was broken: see the table and the details above."))
 	default:
 		out.printf("\n%s It took %s.", out.paint(green, "Every promise was kept."), time.Since(started).Round(time.Second))
 	}
@@ -75,7 +75,7 @@ func run(ctx context.Context, opts options, out *printer) int {
 	return allKept
 }
 
-// show goes from the first step to the summary.
+// show runs from the first step to the summary and reports whether every promise was kept.
 func (d *demo) show(ctx context.Context) (bool, error) {
 	if err := d.prepare(ctx); err != nil {
 		return false, err
@@ -98,9 +98,9 @@ func (d *demo) show(ctx context.Context) (bool, error) {
 	return summarize(d.out, promises), nil
 }
 
-// noNode is printed where the demo goes on without a node.
+// noNode explains that the demo continues without a node.
 func (d *demo) noNode(why string) {
-	d.out.printf("      No node: the operator and the programs run as processes on this machine, the story is the same.")
+	d.out.printf("      No node: the operator and the programs run as processes on this machine. The story is the same.")
 	if why != "" {
 		d.out.printf("      %s", why)
 	}

@@ -32,10 +32,10 @@ const (
 	operatorName      = "rekey"
 )
 
-// fieldOwner is who the demo is for the API server.
+// fieldOwner is the demo's name in server-side apply.
 const fieldOwner = client.FieldOwner("rekey-demo")
 
-// objectKinds are the kinds that we read and write as Go values.
+// objectKinds are the kinds that the demo reads and writes as Go values.
 var objectKinds = scheme()
 
 func scheme() *runtime.Scheme {
@@ -45,7 +45,7 @@ func scheme() *runtime.Scheme {
 	return s
 }
 
-// shipped gives the objects of config/default, as they are delivered.
+// shipped returns the objects of config/default, unchanged.
 func shipped(ctx context.Context, source string, progress *transcript) ([]*unstructured.Unstructured, error) {
 	var out bytes.Buffer
 	err := work(ctx, filepath.Join(source, "hack", "tools"), nil, &out, progress,
@@ -75,7 +75,7 @@ func decode(from io.Reader) ([]*unstructured.Unstructured, error) {
 	}
 }
 
-// before says which kinds others need.
+// before ranks the kinds that other kinds need.
 func before(kind string) int {
 	switch kind {
 	case "Namespace":
@@ -86,7 +86,7 @@ func before(kind string) int {
 	return 2
 }
 
-// apply creates or changes the objects, those first that others need, and waits until the API server serves our kinds.
+// apply creates or updates the objects, in the order of their dependencies, and waits until the API server serves our kinds.
 func apply(ctx context.Context, kube client.Client, objects ...*unstructured.Unstructured) error {
 	ordered := slices.Clone(objects)
 	slices.SortStableFunc(ordered, func(a, b *unstructured.Unstructured) int { return before(a.GetKind()) - before(b.GetKind()) })
@@ -96,7 +96,7 @@ func apply(ctx context.Context, kube client.Client, objects ...*unstructured.Uns
 			if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
 				return finalError{err}
 			}
-			return err // a kind that is not served yet, a namespace that is not seen yet
+			return err // the kind may not be served yet, or the namespace not known yet
 		})
 		if err != nil {
 			return fmt.Errorf("applying %s %s: %w", object.GetKind(), object.GetName(), err)
@@ -105,7 +105,7 @@ func apply(ctx context.Context, kube client.Client, objects ...*unstructured.Uns
 	return nil
 }
 
-// applyTyped is apply for an object that we have as a Go value.
+// applyTyped is apply for a Go value.
 func applyTyped(ctx context.Context, kube client.Client, object client.Object) error {
 	raw, err := toUnstructured(object)
 	if err != nil {
@@ -141,10 +141,10 @@ func operatorDeployment(objects []*unstructured.Unstructured) (*appsv1.Deploymen
 		}
 		return &deployment, i, nil
 	}
-	return nil, 0, errors.New("config/default holds no Deployment")
+	return nil, 0, errors.New("config/default has no Deployment")
 }
 
-// withImage gives the shipped objects with the image that we built, which is never pulled. Nothing else is changed.
+// withImage returns the shipped objects with the image that was built here, which is never pulled. Nothing else changes.
 func withImage(objects []*unstructured.Unstructured, image string) ([]*unstructured.Unstructured, error) {
 	deployment, at, err := operatorDeployment(objects)
 	if err != nil {

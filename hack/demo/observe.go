@@ -22,10 +22,10 @@ import (
 	"github.com/rekey/rekey/test/workload/report"
 )
 
-// look is how often the cluster is looked at.
+// look is the interval at which the cluster is polled.
 const look = 400 * time.Millisecond
 
-// tracked says whose life the story tells: the Secret, and how it is called in the story.
+// tracked maps the Secrets that the story follows to their names in it.
 var tracked = map[types.NamespacedName]string{
 	{Namespace: appNamespace, Name: appSecret}:       "client certificate",
 	{Namespace: serverNamespace, Name: serverSecret}: "server certificate",
@@ -33,20 +33,20 @@ var tracked = map[types.NamespacedName]string{
 	{Namespace: appNamespace, Name: forgottenSecret}: "forgotten certificate",
 }
 
-// observer turns what the cluster shows into past and story.
+// observer turns the state of the cluster into past and story.
 type observer struct {
 	*demo
 	events map[types.UID]int // how often each Event was counted
-	// previous is the login whose overlap was seen to run; empty where none does.
+	// previous is the login in its overlap; empty if there is none.
 	previous string
-	said     time.Time // when the calls were told last
+	said     time.Time // when the calls were last printed
 }
 
-// observe looks at everything once.
+// observe reads everything once.
 func (o *observer) observe(ctx context.Context) error {
 	var secrets corev1.SecretList
 	if err := o.kube.List(ctx, &secrets, client.MatchingLabels{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy}); err != nil {
-		return fmt.Errorf("looking at the Secrets: %w", err)
+		return fmt.Errorf("reading the Secrets: %w", err)
 	}
 	o.past.mu.Lock()
 	defer o.past.mu.Unlock()
@@ -60,7 +60,7 @@ func (o *observer) observe(ctx context.Context) error {
 	return errors.Join(o.seeLogin(ctx), o.seeForgotten(ctx), o.seeEvents(ctx))
 }
 
-// keepCanaries remembers what must not turn up anywhere else.
+// keepCanaries records the secrets that must not turn up anywhere else.
 func (o *observer) keepCanaries(secret *corev1.Secret) {
 	for _, key := range []string{"password", corev1.TLSPrivateKeyKey} {
 		if value := secret.Data[key]; len(value) > 0 {
@@ -69,7 +69,7 @@ func (o *observer) keepCanaries(secret *corev1.Secret) {
 	}
 }
 
-// seeSecret tells of a new version, and tries the one before.
+// seeSecret prints a new version and tests the previous one.
 func (o *observer) seeSecret(ctx context.Context, secret *corev1.Secret) error {
 	what, ours := tracked[client.ObjectKeyFromObject(secret)]
 	if !ours {
@@ -113,7 +113,7 @@ func readVersion(secret *corev1.Secret) (*version, error) {
 	}
 	block, _ := pem.Decode(secret.Data[corev1.TLSCertKey])
 	if block == nil {
-		return nil, errors.New("tls.crt is no PEM")
+		return nil, errors.New("tls.crt is not PEM")
 	}
 	leaf, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
@@ -123,7 +123,7 @@ func readVersion(secret *corev1.Secret) (*version, error) {
 	return v, nil
 }
 
-// tellMounted joins what the application worked with to the versions, and tells of it once.
+// tellMounted matches what the application used with the versions, and prints each match once.
 func (o *observer) tellMounted() {
 	for _, secret := range []string{appSecret, serverSecret, loginSecret} {
 		for _, v := range o.past.versions[secret] {
@@ -131,7 +131,7 @@ func (o *observer) tellMounted() {
 				continue
 			}
 			if v.mounted = o.past.firstUse(v); !v.mounted.IsZero() {
-				o.out.tellf(v.mounted, "mounted", appNamespace+"/orders", "the application uses %s revision %d, %.1f s after it was published",
+				o.out.tellf(v.mounted, "mounted", appNamespace+"/orders", "the application uses %s revision %d, %.1f s after publication",
 					secret, v.revision, max(0, v.mounted.Sub(v.at).Seconds()))
 			}
 		}
@@ -143,8 +143,8 @@ func (o *observer) tellMounted() {
 	}
 }
 
-// firstUse finds when the application worked with a version first. A login's password is not in its lines; the two logins
-// take turns, so the first new password of that login since publication is the one.
+// firstUse returns when the application first used a version. Its log does not show a login's password, but the two logins
+// take turns: the first new password of that login since publication is the one.
 func (p *past) firstUse(v *version) time.Time {
 	if v.login == "" {
 		return p.serials[v.serial]
@@ -157,12 +157,12 @@ func (p *past) firstUse(v *version) time.Time {
 	return time.Time{}
 }
 
-// seeEvents tells of new Warning Events.
+// seeEvents prints new Warning Events.
 func (o *observer) seeEvents(ctx context.Context) error {
 	for _, namespace := range []string{appNamespace, serverNamespace} {
 		var events eventsv1.EventList
 		if err := o.kube.List(ctx, &events, client.InNamespace(namespace)); err != nil {
-			return fmt.Errorf("looking at the Events: %w", err)
+			return fmt.Errorf("reading the Events: %w", err)
 		}
 		for i := range events.Items {
 			o.seeEvent(&events.Items[i])
@@ -188,7 +188,7 @@ func (o *observer) seeEvent(event *eventsv1.Event) {
 	o.out.tellf(time.Now(), "warned", event.Regarding.Namespace+"/"+event.Regarding.Name, "%s: %s", event.Reason, firstSentence(event.Note))
 }
 
-// firstSentence leaves out the advice: `kubectl describe` shows it.
+// firstSentence drops the advice, which `kubectl describe` shows.
 func firstSentence(note string) string {
 	first, _, found := strings.Cut(note, ". ")
 	if found {

@@ -10,15 +10,15 @@ import (
 	"strings"
 )
 
-// options are what the environment asks for: `make demo` has no other way to hand them on.
+// options come from the environment: `make demo` has no other way to pass them.
 type options struct {
 	// keep leaves everything running after the summary, until Ctrl-C.
 	keep bool
-	// kubeconfig names a cluster that is there already; empty means a local one.
+	// kubeconfig names an existing cluster; empty means a local one.
 	kubeconfig string
-	// level of the local cluster: node, or control for operator and programs as processes.
+	// level of the local cluster: node, or control, with the operator and the programs as processes.
 	level string
-	// source is the project's folder.
+	// source is the root of the repository.
 	source string
 }
 
@@ -29,14 +29,14 @@ func readOptions() (options, error) {
 		o.level = levelNode
 	case levelNode, levelControl:
 	default:
-		return o, fmt.Errorf("LEVEL=%s: the demo knows node (operator and programs as pods) and control (as processes)", o.level)
+		return o, fmt.Errorf("LEVEL=%s: must be node (operator and programs as pods) or control (as processes)", o.level)
 	}
 	var err error
 	o.source, err = findSource()
 	return o, err
 }
 
-// findSource looks for the project's folder from the working folder upwards.
+// findSource returns the root of the repository that contains the working folder.
 func findSource() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -49,7 +49,7 @@ func findSource() (string, error) {
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return "", fmt.Errorf("no go.mod of rekey from the working folder upwards: run this in the repository")
+			return "", fmt.Errorf("neither the working folder nor its parents have rekey's go.mod: run the demo in the repository")
 		}
 		dir = parent
 	}

@@ -10,36 +10,36 @@ import (
 	"github.com/rekey/rekey/test/workload/report"
 )
 
-// version is one version of a credential, as its Secret showed it.
+// version is one version of a credential as its Secret showed it.
 type version struct {
 	revision int64
-	at       time.Time // when it was seen first
+	at       time.Time // when it was first seen
 	serial   string    // of a certificate, hexadecimal
 	notAfter time.Time // of a certificate
 	login    string    // of a login
 	secret   map[string][]byte
-	// mounted is when the application worked with it first; zero where it has not.
+	// mounted is when the application first used it; zero if it has not.
 	mounted time.Time
-	// proven is when the operator logged in with it; zero where that is not known.
+	// proven is when the operator logged in with it; zero if unknown.
 	proven time.Time
-	// inOverlap and afterRetirement are what an independent client met with it when it was no longer published.
+	// inOverlap and afterRetirement are what an independent client got with it once it was no longer published.
 	inOverlap, afterRetirement *attempt
 }
 
-// attempt is one try of the independent client.
+// attempt is one login attempt of the independent client.
 type attempt struct {
 	at       time.Time
 	accepted bool
 	words    string // the server's own
 }
 
-// use is the first time that the application worked with something new.
+// use is the first time that the application used something new.
 type use struct {
 	at    time.Time
 	login string
 }
 
-// expiry is how the forgotten identity ended.
+// expiry is how the forgotten identity expired.
 type expiry struct {
 	notAfter   time.Time
 	transition time.Time // lastTransitionTime of Ready=False
@@ -49,17 +49,17 @@ type expiry struct {
 // restart is one restart of the operator while nothing was due.
 type restart struct {
 	back    time.Duration // until a new process led
-	quiet   time.Duration // how long it was watched afterwards
+	quiet   time.Duration // how long it was watched after that
 	watched int           // Secrets and objects that were compared
 	changed []string      // those that were written
 }
 
-// past is everything that was seen so far. The programs' lines and the observer write to it at the same time.
+// past is everything observed so far. The observer and the readers of the programs' logs write to it concurrently.
 type past struct {
 	mu sync.Mutex
-	// over is true once the story has ended: what is taken down afterwards may fail.
+	// over is true once the story has ended: failures while everything stops do not count.
 	over bool
-	// versions by the name of their Secret, in order.
+	// versions by the name of their Secret, oldest first.
 	versions map[string][]*version
 	// first use of a certificate by serial number, and of passwords in order.
 	serials   map[string]time.Time
@@ -74,7 +74,7 @@ type past struct {
 	warnings map[warning]int
 	expired  *expiry
 	restart  *restart
-	// canaries are secrets that no log, Event or status may show, by what they are.
+	// canaries maps descriptions to secrets that no log, Event or status may show.
 	canaries map[string][]byte
 }
 
@@ -88,10 +88,10 @@ func newPast() *past {
 	}
 }
 
-// rotations counts how often the Secret got a new version.
+// rotations returns how often the Secret got a new version.
 func (p *past) rotations(secret string) int { return max(0, len(p.versions[secret])-1) }
 
-// used counts the versions of a Secret that the application worked with.
+// used returns how many versions of a Secret the application used.
 func (p *past) used(secret string) int {
 	count := 0
 	for _, v := range p.versions[secret] {
@@ -102,7 +102,7 @@ func (p *past) used(secret string) int {
 	return count
 }
 
-// refused counts the logins that were tried after their retirement and refused.
+// refused returns how many logins were rejected after their retirement.
 func (p *past) refused() int {
 	count := 0
 	for _, v := range p.versions[loginSecret] {
@@ -113,10 +113,10 @@ func (p *past) refused() int {
 	return count
 }
 
-// enough is how many rotations of each credential make the story.
+// enough is how many rotations of each credential the story needs.
 const enough = 3
 
-// complete tells whether the story has shown everything that it promised to show.
+// complete reports whether the story has shown everything it promised.
 func (p *past) complete() bool {
 	for _, secret := range []string{appSecret, serverSecret, loginSecret} {
 		if p.rotations(secret) < enough || p.used(secret) <= enough {

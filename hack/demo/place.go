@@ -18,22 +18,22 @@ import (
 type place interface {
 	// installOperator applies the shipped objects and waits until the operator leads.
 	installOperator(ctx context.Context, shipped []*unstructured.Unstructured) error
-	// startServer starts the mTLS server and gives the address at which it answers.
+	// startServer starts the mTLS server and returns its address.
 	startServer(ctx context.Context) (string, error)
-	// startApp starts the application, which calls the server at the address.
+	// startApp starts the application, which calls the server at that address.
 	startApp(ctx context.Context, server string) error
-	// restartOperator ends every process of the operator, and waits until a new one leads.
+	// restartOperator stops every process of the operator and waits until a new one leads.
 	restartOperator(ctx context.Context) error
-	// stop ends what the place started on this machine.
+	// stop stops what the place started on this machine.
 	stop()
 }
 
-// said is what everything that we run has said.
+// said holds the output of the programs.
 type said struct {
 	operator, app, server transcript
 }
 
-// leader asks whom the operator's lease names, which is not one of those before.
+// leader returns the holder of the operator's lease unless it is one of those before.
 func leader(ctx context.Context, kube client.Client, before map[string]bool) (string, error) {
 	var leases coordinationv1.LeaseList
 	if err := kube.List(ctx, &leases, client.InNamespace(operatorNamespace)); err != nil {
@@ -47,7 +47,7 @@ func leader(ctx context.Context, kube client.Client, before map[string]bool) (st
 	return "", fmt.Errorf("no operator holds the lease in %s yet", operatorNamespace)
 }
 
-// leaders gives everybody who holds a lease now.
+// leaders returns the current holders of the leases.
 func leaders(ctx context.Context, kube client.Client) (map[string]bool, error) {
 	var leases coordinationv1.LeaseList
 	if err := kube.List(ctx, &leases, client.InNamespace(operatorNamespace)); err != nil {
@@ -62,7 +62,7 @@ func leaders(ctx context.Context, kube client.Client) (map[string]bool, error) {
 	return holders, nil
 }
 
-// awaitLeader waits until somebody new leads.
+// awaitLeader waits until a new process leads.
 func awaitLeader(ctx context.Context, kube client.Client, before map[string]bool, patience time.Duration) error {
 	return poll(ctx, 200*time.Millisecond, patience, func(ctx context.Context) error {
 		_, err := leader(ctx, kube, before)
@@ -70,7 +70,7 @@ func awaitLeader(ctx context.Context, kube client.Client, before map[string]bool
 	})
 }
 
-// runsOnNode tells whether an object is of use only where the operator runs as a pod.
+// runsOnNode reports whether an object is useful only if the operator runs as a pod.
 func runsOnNode(object *unstructured.Unstructured) bool {
 	switch object.GetKind() {
 	case "Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "PriorityClass":

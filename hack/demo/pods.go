@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// pods is the place on a node: everything runs as it would in earnest.
+// pods is the place on a node: everything runs as it would in production.
 type pods struct {
 	*cluster
 	said *said
@@ -87,27 +87,27 @@ func (p *pods) startServer(ctx context.Context) (string, error) {
 	if err := p.kube.Get(ctx, client.ObjectKeyFromObject(serverService()), &service); err != nil {
 		return "", fmt.Errorf("reading the server's Service: %w", err)
 	}
-	// Pods of one node reach a Service as we do. The first call must not meet a Service that is not set up yet.
+	// The node's pods reach a Service as the demo does. The application's first call must find it set up.
 	health := "http://" + net.JoinHostPort(service.Spec.ClusterIP, "8080") + "/"
 	err := poll(ctx, 200*time.Millisecond, podPatience, func(ctx context.Context) error { return answers(ctx, health) })
 	return net.JoinHostPort(service.Spec.ClusterIP, "8443"), err
 }
 
-// answers asks a health endpoint.
+// answers returns nil if a health endpoint answers 200.
 func answers(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return fmt.Errorf("asking %s: %w", address, err)
+		return fmt.Errorf("requesting %s: %w", address, err)
 	}
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {
-		return fmt.Errorf("asking %s: %w", address, err)
+		return fmt.Errorf("requesting %s: %w", address, err)
 	}
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("asking %s: status %d", address, response.StatusCode)
+		return fmt.Errorf("requesting %s: status %d", address, response.StatusCode)
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func (p *pods) running(ctx context.Context, pod *corev1.Pod) error {
 			return fmt.Errorf("reading the pod %s: %w", pod.Name, err)
 		}
 		if now.Status.Phase == corev1.PodFailed {
-			return finalError{fmt.Errorf("the pod %s has ended: %s %s", pod.Name, now.Status.Reason, now.Status.Message)}
+			return finalError{fmt.Errorf("pod %s has exited: %s %s", pod.Name, now.Status.Reason, now.Status.Message)}
 		}
 		for _, condition := range now.Status.Conditions {
 			if condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue {

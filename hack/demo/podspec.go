@@ -15,8 +15,8 @@ import (
 // programUser is the user of the images.
 const programUser int64 = 65532
 
-// programPod makes a pod of one of our programs, as restricted Pod Security wants it. Each Secret is mounted as a volume
-// at /etc/<key>.
+// programPod returns a pod that runs one of our programs and satisfies the restricted Pod Security standard. Each Secret
+// is mounted at /etc/<key>.
 func programPod(namespace, name, image string, args []string, secrets map[string]string) *corev1.Pod {
 	container := corev1.Container{
 		Name: name, Image: image, ImagePullPolicy: corev1.PullNever, Args: args,
@@ -37,7 +37,7 @@ func programPod(namespace, name, image string, args []string, secrets map[string
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"app.kubernetes.io/name": name}},
 		Spec: corev1.PodSpec{
 			Containers: []corev1.Container{container}, Volumes: volumes,
-			RestartPolicy:                 corev1.RestartPolicyNever, // a restart would hide an end, and forget the counts
+			RestartPolicy:                 corev1.RestartPolicyNever, // a restart would hide a crash and reset the counts
 			AutomountServiceAccountToken:  new(false),
 			TerminationGracePeriodSeconds: new(int64(3)),
 			SecurityContext: &corev1.PodSecurityContext{
@@ -48,7 +48,7 @@ func programPod(namespace, name, image string, args []string, secrets map[string
 	}
 }
 
-// serverService leads to the mTLS server.
+// serverService returns the Service of the mTLS server.
 func serverService() *corev1.Service {
 	port := func(name string, number int32) corev1.ServicePort {
 		return corev1.ServicePort{Name: name, Port: number, TargetPort: intstr.FromInt32(number), Protocol: corev1.ProtocolTCP}

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Colours of a terminal.
+// Escape codes for colors.
 const (
 	plain  = ""
 	green  = "\x1b[32m"
@@ -21,18 +21,18 @@ const (
 	bold   = "\x1b[1m"
 	faint  = "\x1b[2m"
 	reset  = "\x1b[0m"
-	wipe   = "\r\x1b[K" // the line
+	wipe   = "\r\x1b[K" // clears the line
 )
 
 const (
 	stamp = "15:04:05Z"
-	// silence is how long a step may say nothing where no terminal shows that it runs.
+	// silence is how long a step may print nothing if the output is not a terminal.
 	silence = 20 * time.Second
-	// terminalWidth that a line which is written over may not exceed.
+	// terminalWidth is the maximum length of a line that is overwritten.
 	terminalWidth = 110
 )
 
-// printer writes steps and story. It keeps what it wrote, so that it can be searched for secrets too.
+// printer prints the steps and the story. It keeps what it printed, so that it can be searched for secrets too.
 type printer struct {
 	to       io.Writer
 	terminal bool
@@ -41,14 +41,14 @@ type printer struct {
 	wrote transcript
 }
 
-// newPrinter writes to the file, with colours where it is a terminal that wants them.
+// newPrinter returns a printer for the file, with colors if it is a terminal and NO_COLOR is not set.
 func newPrinter(file *os.File) *printer {
 	info, err := file.Stat()
 	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	return &printer{to: file, terminal: terminal}
 }
 
-// printf writes one line.
+// printf prints one line.
 func (p *printer) printf(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,31 +57,31 @@ func (p *printer) printf(format string, args ...any) {
 	if p.terminal {
 		line = wipe + line // a step may be shown there
 	}
-	_, _ = io.WriteString(p.to, line) // nobody is left to be told that standard output is gone
+	_, _ = io.WriteString(p.to, line) // nothing can report that standard output is closed
 }
 
-func (p *printer) paint(colour, text string) string {
-	if !p.terminal || colour == plain {
+func (p *printer) paint(color, text string) string {
+	if !p.terminal || color == plain {
 		return text
 	}
-	return colour + text + reset
+	return color + text + reset
 }
 
-// heading begins a part.
+// heading starts a part.
 func (p *printer) heading(text string) { p.printf("\n%s\n", p.paint(bold, text)) }
 
-// colours of happenings.
-var colours = map[string]string{
+// colors of the kinds of lines.
+var colors = map[string]string{
 	"issued": green, "verified": green, "rotated": green, "mounted": green, "accepted": green, "refused": green,
 	"warned": yellow, "expired": yellow, "restart": bold, "calls": faint, "broken": red,
 }
 
-// tellf writes one happening of the story: when, what kind, whose, what.
+// tellf prints one line of the story: when, what kind, which object, what.
 func (p *printer) tellf(at time.Time, kind, whose, format string, args ...any) {
-	p.printf("%s  %s  %-30s  %s", at.UTC().Format(stamp), p.paint(colours[kind], fmt.Sprintf("%-8s", kind)), whose, fmt.Sprintf(format, args...))
+	p.printf("%s  %s  %-30s  %s", at.UTC().Format(stamp), p.paint(colors[kind], fmt.Sprintf("%-8s", kind)), whose, fmt.Sprintf(format, args...))
 }
 
-// step runs one step with progress. The transcript that it hands over is what the step has to say meanwhile.
+// step runs one step and shows its progress: the last line that the step writes to the transcript.
 func (p *printer) step(number, total int, name string, run func(progress *transcript) error) error {
 	progress := &transcript{}
 	label := fmt.Sprintf("[%d/%d] %s", number, total, name)
@@ -97,11 +97,11 @@ func (p *printer) step(number, total int, name string, run func(progress *transc
 	for {
 		select {
 		case err := <-ended:
-			mark, colour := "done", green
+			mark, color := "done", green
 			if err != nil {
-				mark, colour = "failed", red
+				mark, color = "failed", red
 			}
-			p.printf("%-58s %s %7s", label, p.paint(colour, mark), elapsed(started))
+			p.printf("%-58s %s %7s", label, p.paint(color, mark), elapsed(started))
 			return err
 		case <-tick.C:
 			p.beat(label, started, progress.last())
@@ -109,10 +109,10 @@ func (p *printer) step(number, total int, name string, run func(progress *transc
 	}
 }
 
-// beat shows that a step goes on: over the same line on a terminal, as a line of its own elsewhere.
+// beat shows that a step is still running: it overwrites the line on a terminal, and prints a new one elsewhere.
 func (p *printer) beat(label string, started time.Time, saying string) {
 	if !p.terminal {
-		p.printf("%-58s still at it after %s  %s", label, elapsed(started), saying)
+		p.printf("%-58s still running after %s  %s", label, elapsed(started), saying)
 		return
 	}
 	line := fmt.Sprintf("%-58s %12s  %s", label, elapsed(started), strings.TrimSpace(saying))

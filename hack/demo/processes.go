@@ -16,14 +16,14 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// processes is the place beside the cluster: operator and programs run on this machine. The operator has the rights of its
-// service account, as a pod would, and the programs read folders of the shape of a Secret volume.
+// processes is the place outside the cluster: operator and programs run on this machine. The operator has the rights of its
+// service account, as a pod would, and the programs read folders with the layout of a Secret volume.
 type processes struct {
 	*cluster
 	programs programs
 	said     *said
 	volumes  *volumes
-	health   string // where the operator says that it is ready
+	health   string // address of the operator's readiness endpoint
 	command  []string
 	operator *child
 	others   []*child
@@ -49,7 +49,7 @@ func (p *processes) installOperator(ctx context.Context, shipped []*unstructured
 	if p.health, err = freeAddress(); err != nil {
 		return err
 	}
-	// The flags that are shipped, but for addresses that are one pod's own; the database listens on loopback here.
+	// The shipped flags, except for addresses that only a pod has; here the database listens on loopback.
 	p.command = []string{"KUBECONFIG=" + kubeconfig, "POD_NAMESPACE=" + operatorNamespace, p.programs.binary("rekey")}
 	for _, arg := range deployment.Spec.Template.Spec.Containers[0].Args {
 		if !strings.Contains(arg, "bind-address") {
@@ -68,7 +68,7 @@ func (p *processes) startOperator(ctx context.Context, before map[string]bool) e
 	}
 	err = poll(ctx, 100*time.Millisecond, podPatience, func(ctx context.Context) error {
 		if p.operator.ended() {
-			return finalError{fmt.Errorf("the operator has ended: %w", p.operator.err)}
+			return finalError{fmt.Errorf("the operator has exited: %w", p.operator.err)}
 		}
 		return answers(ctx, "http://"+p.health+"/readyz")
 	})
@@ -138,7 +138,7 @@ func (p *processes) stop() {
 	p.volumes.stop()
 }
 
-// freeAddress finds a free port of the loopback interface.
+// freeAddress returns an address with a free port of the loopback interface.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

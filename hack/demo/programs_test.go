@@ -37,7 +37,7 @@ func buildAndRun(m *testing.M) int {
 	}
 	dir, err := os.MkdirTemp("", "rekey-demo-test-")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "making a folder for the programs:", err)
+		fmt.Fprintln(os.Stderr, "creating a folder for the programs:", err)
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
@@ -49,7 +49,7 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-// issuer is a small authority: the programs are tested without the operator.
+// issuer is a small CA: the programs are tested without the operator.
 type issuer struct {
 	cert   *x509.Certificate
 	key    *ecdsa.PrivateKey
@@ -86,7 +86,7 @@ func (i *issuer) sign(t *testing.T, template *x509.Certificate, parent *x509.Cer
 	return key, cert
 }
 
-// secret makes the data of a Secret with a new certificate.
+// secret returns the data of a Secret with a new certificate.
 func (i *issuer) secret(t *testing.T, name string, usage x509.ExtKeyUsage) map[string][]byte {
 	t.Helper()
 	i.serial++
@@ -104,7 +104,7 @@ func (i *issuer) secret(t *testing.T, name string, usage x509.ExtKeyUsage) map[s
 	}
 }
 
-// login gives the data of a Secret with a login that was just given this password.
+// loginWith sets the password of a login and returns the data of its Secret.
 func loginWith(t *testing.T, db *database, user, password string) map[string][]byte {
 	t.Helper()
 	if err := db.Exec(t.Context(), "postgres",
@@ -119,7 +119,7 @@ func loginWith(t *testing.T, db *database, user, password string) map[string][]b
 	}
 }
 
-// calls gives the lines of the application.
+// calls returns the application's lines.
 func calls(t *testing.T, said *transcript) []report.Call {
 	t.Helper()
 	var all []report.Call
@@ -133,7 +133,7 @@ func calls(t *testing.T, said *transcript) []report.Call {
 	return all
 }
 
-// stage is a server and an application that run, and the volumes that they read.
+// stage is a running server and application, with the volumes that they read.
 type stage struct {
 	issuer                  *issuer
 	db                      *database
@@ -182,7 +182,7 @@ func (s *stage) write(t *testing.T, dir string, files map[string][]byte) {
 	}
 }
 
-// until waits until something is so.
+// until waits until the condition holds.
 func (s *stage) until(t *testing.T, what string, so func() bool) {
 	t.Helper()
 	deadline := time.After(time.Minute)
@@ -191,13 +191,13 @@ func (s *stage) until(t *testing.T, what string, so func() bool) {
 	for !so() {
 		select {
 		case <-deadline:
-			t.Fatalf("a minute has passed until %s; the application: %s; the server: %s", what, s.said.app.String(), s.said.server.String())
+			t.Fatalf("after a minute, still waiting until %s; the application: %s; the server: %s", what, s.said.app.String(), s.said.server.String())
 		case <-tick.C:
 		}
 	}
 }
 
-// last gives the application's last line, once it has made that many calls.
+// last returns the application's last line once it has made that many calls.
 func (s *stage) last(t *testing.T, atLeast int) report.Call {
 	t.Helper()
 	s.until(t, fmt.Sprintf("%d calls were made", atLeast), func() bool { return strings.Count(s.said.app.String(), "\n") >= atLeast })
@@ -221,7 +221,7 @@ func TestTheApplicationFollowsEveryVolumeWithoutAFailedCallAndReportsARefusedLog
 	if err := s.db.Exec(t.Context(), "postgres", "ALTER ROLE orders_app_b NOLOGIN PASSWORD NULL"); err != nil {
 		t.Fatal(err)
 	}
-	s.until(t, "the refused login is a failed call", func() bool { call = s.last(t, call.Call+1); return call.Failed > 0 })
+	s.until(t, "the rejected login is a failed call", func() bool { call = s.last(t, call.Call+1); return call.Failed > 0 })
 	if !strings.Contains(call.Error, "28P01") && !strings.Contains(call.Error, "28000") {
 		t.Errorf("the failed call says %q, want PostgreSQL's answer", call.Error)
 	}
@@ -241,7 +241,7 @@ func TestTheServerRefusesAClientOfAnotherAuthorityAndBothSidesCountIt(t *testing
 	call := s.last(t, 1)
 	s.until(t, "a call fails", func() bool { call = s.last(t, call.Call+1); return call.Failed > 0 })
 	d := &demo{past: newPast(), out: &printer{to: &transcript{}}}
-	s.until(t, "the server says so", func() bool { return strings.Contains(s.said.server.String(), `"error"`) })
+	s.until(t, "the server reports it", func() bool { return strings.Contains(s.said.server.String(), `"error"`) })
 	for line := range strings.Lines(s.said.server.String()) {
 		d.serverSaid(line)
 	}

@@ -12,16 +12,16 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// promise is one line of the summary.
+// promise is one row of the summary.
 type promise struct {
 	text, expected, seen string
 	kept                 bool
 }
 
-// onTime is how far Ready may turn False from the end of the certificate.
+// onTime is how far from the certificate's notAfter Ready may turn False.
 const onTime = time.Second
 
-// promises judges what was seen until now.
+// promises judges what was observed so far.
 func (p *past) promises(now time.Time) []promise {
 	all := []promise{
 		p.rotated("client certificate rotated", appSecret),
@@ -29,8 +29,8 @@ func (p *past) promises(now time.Time) []promise {
 		p.rotated("database password rotated", loginSecret),
 		p.provenLogins(),
 		p.followed(now),
-		{"calls of the application that failed", "0", fmt.Sprintf("%d of %d", p.calls.Failed, p.calls.Call), p.calls.Call > 0 && p.calls.Failed == 0},
-		{"handshakes that the server refused", "0", fmt.Sprintf("%d of %d", len(p.refusals), p.handshakes+len(p.refusals)), p.handshakes > 0 && len(p.refusals) == 0},
+		{"failed calls of the application", "0", fmt.Sprintf("%d of %d", p.calls.Failed, p.calls.Call), p.calls.Call > 0 && p.calls.Failed == 0},
+		{"handshakes rejected by the server", "0", fmt.Sprintf("%d of %d", len(p.refusals), p.handshakes+len(p.refusals)), p.handshakes > 0 && len(p.refusals) == 0},
 	}
 	all = append(all, p.oldLogins()...)
 	return append(all, p.levels(), p.unready(), p.healthy(), p.undisturbed())
@@ -41,11 +41,11 @@ func (p *past) rotated(text, secret string) promise {
 	return promise{text, fmt.Sprintf("at least %d times", enough), fmt.Sprintf("%d times", count), count >= enough}
 }
 
-// provenLogins: every published login was used by the operator itself.
+// provenLogins: the operator logged in with every login before it published it.
 func (p *past) provenLogins() promise {
 	versions, count := p.versions[loginSecret], 0
 	for _, v := range versions {
-		// The proof has seconds only; it is older than the publication.
+		// The proof's time has whole seconds only; it is before the publication.
 		if !v.proven.IsZero() && !v.proven.After(v.at.Add(time.Second)) {
 			count++
 		}
@@ -53,14 +53,14 @@ func (p *past) provenLogins() promise {
 	return promise{"logins proven before they were published", "all", fmt.Sprintf("%d of %d", count, len(versions)), count > 0 && count == len(versions)}
 }
 
-// followed: the application worked with every version soon after its publication.
+// followed: the application used every version soon after its publication.
 func (p *past) followed(now time.Time) promise {
 	slowest, late, count := time.Duration(0), 0, 0
 	for _, secret := range []string{appSecret, serverSecret, loginSecret} {
 		for i, v := range p.versions[secret] {
 			switch after := v.mounted.Sub(v.at); {
 			case i == 0: // it was published before the application started
-			case v.mounted.IsZero() && now.Sub(v.at) < overlap: // there is still time
+			case v.mounted.IsZero() && now.Sub(v.at) < overlap: // it still has time
 			case v.mounted.IsZero() || after > overlap:
 				late++
 				count++
@@ -76,9 +76,9 @@ func (p *past) followed(now time.Time) promise {
 	}
 }
 
-// oldLogins: the login before is accepted in the overlap, lives as long as was promised, and is refused afterwards.
+// oldLogins: a replaced login is accepted during the overlap, lives as long as promised, and is rejected after that.
 func (p *past) oldLogins() []promise {
-	return []promise{p.overlapping(), p.livedLongEnough(), p.retiredForGood()}
+	return []promise{p.overlapping(), p.livedLongEnough(), p.retiredPermanently()}
 }
 
 func (p *past) overlapping() promise {
@@ -94,7 +94,7 @@ func (p *past) overlapping() promise {
 	return promise{"old logins accepted during the overlap", "all", fmt.Sprintf("%d of %d", accepted, tried), tried >= enough && accepted == tried}
 }
 
-// livedLongEnough: the overlap counts from the publication of the next login. We saw that up to a look late.
+// livedLongEnough: the overlap starts with the publication of the next login, which is seen up to one poll late.
 func (p *past) livedLongEnough() promise {
 	var early, retired int
 	versions := p.versions[loginSecret]
@@ -109,7 +109,7 @@ func (p *past) livedLongEnough() promise {
 	return promise{"old logins retired before the overlap ended", "0", fmt.Sprintf("%d of %d", early, retired), retired >= enough && early == 0}
 }
 
-func (p *past) retiredForGood() promise {
+func (p *past) retiredPermanently() promise {
 	var retired int
 	var words []string
 	for _, v := range p.versions[loginSecret] {
@@ -121,10 +121,10 @@ func (p *past) retiredForGood() promise {
 		}
 	}
 	seen := fmt.Sprintf("%d of %d, SQLSTATE %s", len(words), retired, sqlstates(words))
-	return promise{"old logins refused after retirement", "all", seen, retired >= enough && len(words) == retired}
+	return promise{"old logins rejected after retirement", "all", seen, retired >= enough && len(words) == retired}
 }
 
-// sqlstates names the different answers, without their text.
+// sqlstates returns the SQLSTATEs of the rejections.
 func sqlstates(words []string) string {
 	var states []string
 	for _, w := range words {
@@ -136,10 +136,10 @@ func sqlstates(words []string) string {
 	return strings.Join(slices.Compact(states), ", ")
 }
 
-// expiryReasons in their order.
+// expiryReasons in the order of their levels.
 var expiryReasons = []string{v1alpha1.ReasonExpiresSoon, v1alpha1.ReasonExpiresImminently, v1alpha1.ReasonExpired}
 
-// levels: the identity that was not renewed has warned at each level, once.
+// levels: the identity that was not renewed warned once at each level.
 func (p *past) levels() promise {
 	var seen []string
 	kept := true
@@ -152,7 +152,7 @@ func (p *past) levels() promise {
 }
 
 func (p *past) unready() promise {
-	made := promise{text: "Ready is False at the second of expiry", expected: "within " + onTime.String(), seen: "never"}
+	made := promise{text: "Ready turns False at the second of expiry", expected: "within " + onTime.String(), seen: "never"}
 	if p.expired != nil {
 		after := p.expired.transition.Sub(p.expired.notAfter)
 		made.seen, made.kept = fmt.Sprintf("%.0f s after notAfter", after.Seconds()), after.Abs() <= onTime
@@ -160,7 +160,7 @@ func (p *past) unready() promise {
 	return made
 }
 
-// healthy: whatever rotates has not warned about its age.
+// healthy: no rotating credential warned about its age.
 func (p *past) healthy() promise {
 	about := append([]string{v1alpha1.ReasonRotationOverdue}, expiryReasons...)
 	count := 0
@@ -169,11 +169,11 @@ func (p *past) healthy() promise {
 			count += times
 		}
 	}
-	return promise{"expiry warnings about what rotates", "0", fmt.Sprintf("%d", count), count == 0}
+	return promise{"expiry warnings about rotating credentials", "0", fmt.Sprintf("%d", count), count == 0}
 }
 
 func (p *past) undisturbed() promise {
-	made := promise{text: "writes that a restart of the operator caused", expected: "0", seen: "no restart"}
+	made := promise{text: "writes caused by an operator restart", expected: "0", seen: "no restart"}
 	if p.restart != nil {
 		made.seen = fmt.Sprintf("%d of %d objects, in %.0f s", len(p.restart.changed), p.restart.watched, p.restart.quiet.Seconds())
 		made.kept = len(p.restart.changed) == 0

@@ -15,7 +15,7 @@ import (
 	"github.com/rekey/rekey/test/workload/report"
 )
 
-// good is a past in which every promise was kept.
+// good returns a past in which every promise was kept.
 func good(start time.Time) *past {
 	p := newPast()
 	for i := range enough + 1 {
@@ -49,18 +49,18 @@ func TestAPromiseIsBrokenByWhatBreaksItAndByNothingElse(t *testing.T) {
 		want  []string
 	}{
 		"nothing went wrong": {spoil: func(*past) {}},
-		"a call failed":      {spoil: func(p *past) { p.calls.Failed = 1 }, want: []string{"calls of the application that failed"}},
-		"no call was made":   {spoil: func(p *past) { p.calls.Call = 0 }, want: []string{"calls of the application that failed"}},
-		"the server refused a handshake": {
-			spoil: func(p *past) { p.refusals = []string{"bad certificate"} }, want: []string{"handshakes that the server refused"},
+		"a call failed":      {spoil: func(p *past) { p.calls.Failed = 1 }, want: []string{"failed calls of the application"}},
+		"no call was made":   {spoil: func(p *past) { p.calls.Call = 0 }, want: []string{"failed calls of the application"}},
+		"the server rejected a handshake": {
+			spoil: func(p *past) { p.refusals = []string{"bad certificate"} }, want: []string{"handshakes rejected by the server"},
 		},
-		"an old login goes on working": {
-			spoil: func(p *past) { p.versions[loginSecret][1].afterRetirement.accepted = true }, want: []string{"old logins refused after retirement"},
+		"an old login keeps working": {
+			spoil: func(p *past) { p.versions[loginSecret][1].afterRetirement.accepted = true }, want: []string{"old logins rejected after retirement"},
 		},
-		"an old login is refused during the overlap": {
+		"an old login is rejected during the overlap": {
 			spoil: func(p *past) { p.versions[loginSecret][1].inOverlap.accepted = false }, want: []string{"old logins accepted during the overlap"},
 		},
-		"an old login goes before the overlap ends": {
+		"an old login is retired before the overlap ends": {
 			spoil: func(p *past) { p.versions[loginSecret][1].afterRetirement.at = start.Add(2*interval + overlap/2) },
 			want:  []string{"old logins retired before the overlap ended"},
 		},
@@ -80,14 +80,14 @@ func TestAPromiseIsBrokenByWhatBreaksItAndByNothingElse(t *testing.T) {
 		},
 		"Ready turned False too late": {
 			spoil: func(p *past) { p.expired.transition = p.expired.notAfter.Add(2 * time.Second) },
-			want:  []string{"Ready is False at the second of expiry"},
+			want:  []string{"Ready turns False at the second of expiry"},
 		},
 		"a healthy credential warned": {
 			spoil: func(p *past) { p.warnings[warning{object: "orders", reason: expiryReasons[0]}] = 1 },
-			want:  []string{"expiry warnings about what rotates"},
+			want:  []string{"expiry warnings about rotating credentials"},
 		},
 		"the restart wrote something": {
-			spoil: func(p *past) { p.restart.changed = []string{"Secret a/b"} }, want: []string{"writes that a restart of the operator caused"},
+			spoil: func(p *past) { p.restart.changed = []string{"Secret a/b"} }, want: []string{"writes caused by an operator restart"},
 		},
 	}
 	for name, tc := range tests {
@@ -114,7 +114,7 @@ func TestTheSummarySaysBrokenOfOnePromiseAndFails(t *testing.T) {
 		t.Errorf("kept = %v:\n%s", kept, text.String())
 	}
 	if !summarize(&printer{to: &text}, []promise{{"one", "0", "0", true}}) {
-		t.Error("a kept promise is said to be broken")
+		t.Error("a kept promise is reported as broken")
 	}
 }
 

@@ -18,31 +18,31 @@ import (
 )
 
 const (
-	// roomForRestart is how long nothing may be due, so that a restart fits into it and is watched for a while.
+	// roomForRestart is how long nothing may be due, so that a restart fits in and can be watched for a while.
 	roomForRestart = 18 * time.Second
-	// settled is how long nothing may have changed before. The count of a policy's users follows up to 5 s late, and is
-	// not to be taken for something that the restart caused.
+	// settled is how long nothing may have changed before. The count of a policy's users is updated up to 5 s late, and must
+	// not look like a write caused by the restart.
 	settled = 6 * time.Second
 	// watchedAtLeast is how long the new operator is watched.
 	watchedAtLeast = 3 * time.Second
-	// margin before what is due: a status shows whole seconds, and a look takes a while on a busy machine.
+	// margin before the next due time: a status shows whole seconds, and polling takes a while on a busy machine.
 	margin = 2 * time.Second
-	// pause after a try that came to nothing.
+	// pause after an attempt without a result.
 	pause = 3 * time.Second
 )
 
-// kinds of ours, in the plural.
+// kinds of rekey, in the plural.
 var kinds = []string{
 	"CertificateAuthority", "ClusterCertificateAuthority", "ClientIdentity", "ServerIdentity",
 	"RotationPolicy", "DatabaseServer", "DatabaseCredential",
 }
 
-// restarter restarts the operator in the first quiet moment, beside the story.
+// restarter restarts the operator at the first quiet moment, while the story runs.
 type restarter struct {
 	*demo
 }
 
-// run tries until one restart fits into a quiet moment, and keeps what was seen.
+// run retries until a restart fits into a quiet moment, and records what it observed.
 func (r *restarter) run(ctx context.Context) error {
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
@@ -59,7 +59,7 @@ func (r *restarter) run(ctx context.Context) error {
 	}
 }
 
-// try restarts the operator if nothing is due for a while. It tells whether that came to a result.
+// try restarts the operator if nothing is due for a while. It reports whether there is a result.
 func (r *restarter) try(ctx context.Context) (bool, error) {
 	objects, err := r.objects(ctx)
 	if err != nil {
@@ -80,13 +80,13 @@ func (r *restarter) try(ctx context.Context) (bool, error) {
 	if err != nil || !maps.Equal(early, before) {
 		return false, err
 	}
-	r.out.tellf(time.Now(), "restart", operatorNamespace+"/"+operatorName, "ending every process of the operator; nothing is due before %s", due.UTC().Format(stamp))
+	r.out.tellf(time.Now(), "restart", operatorNamespace+"/"+operatorName, "stopping every operator process; nothing is due before %s", due.UTC().Format(stamp))
 	started := time.Now()
 	if err := r.place.restartOperator(ctx); err != nil {
 		return false, fmt.Errorf("restarting the operator: %w", err)
 	}
 	back := time.Since(started)
-	r.out.tellf(time.Now(), "restart", operatorNamespace+"/"+operatorName, "a new one leads after %.1f s", back.Seconds())
+	r.out.tellf(time.Now(), "restart", operatorNamespace+"/"+operatorName, "a new process became the leader after %.1f s", back.Seconds())
 	quiet := time.Until(due) - margin
 	if quiet < watchedAtLeast || !wait(ctx, quiet) {
 		return false, nil
@@ -96,7 +96,7 @@ func (r *restarter) try(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	result := &restart{back: back, quiet: quiet, watched: len(before), changed: differences(before, after)}
-	r.out.tellf(time.Now(), "restart", operatorNamespace+"/"+operatorName, "%.0f s later: %d of %d Secrets and objects were written", quiet.Seconds(), len(result.changed), result.watched)
+	r.out.tellf(time.Now(), "restart", operatorNamespace+"/"+operatorName, "after %.0f s: %d of %d Secrets and objects were written", quiet.Seconds(), len(result.changed), result.watched)
 	for _, name := range result.changed {
 		r.out.tellf(time.Now(), "broken", operatorNamespace+"/"+operatorName, "written after the restart: %s", name)
 	}
@@ -118,7 +118,7 @@ func wait(ctx context.Context, long time.Duration) bool {
 	}
 }
 
-// objects reads every object of ours.
+// objects returns every object of rekey's kinds.
 func (r *restarter) objects(ctx context.Context) ([]unstructured.Unstructured, error) {
 	var objects []unstructured.Unstructured
 	for _, kind := range kinds {
@@ -132,8 +132,8 @@ func (r *restarter) objects(ctx context.Context) ([]unstructured.Unstructured, e
 	return objects, nil
 }
 
-// snapshot gives the resource version of every object of ours and of every Secret that the operator wrote. The lease is
-// none of them: whoever leads renews it.
+// snapshot returns the resource versions of rekey's objects and of the Secrets that the operator wrote, without the lease,
+// which every leader renews.
 func (r *restarter) snapshot(ctx context.Context) (map[string]string, error) {
 	objects, err := r.objects(ctx)
 	if err != nil {
@@ -153,7 +153,7 @@ func (r *restarter) snapshot(ctx context.Context) (map[string]string, error) {
 	return versions, nil
 }
 
-// differences names what was written, made or removed between two snapshots.
+// differences returns what was written, created or removed between two snapshots.
 func differences(before, after map[string]string) []string {
 	var names []string
 	for name, version := range before {

@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// What config/samples calls things.
+// Names in config/samples.
 const (
 	appNamespace    = "rekey-samples"
 	serverNamespace = "rekey-samples-api"
@@ -31,21 +31,21 @@ const (
 	sampleIdentity  = "orders"
 )
 
-// What the demo makes of them: the same life in seconds instead of hours.
+// The demo's settings: the same life in seconds instead of hours.
 const (
 	hurriedPolicy = "every-40s"
 	interval      = 40 * time.Second
 	overlap       = 20 * time.Second // a pod sees a new Secret within about 15 s
 	lifetime      = 3 * time.Minute
-	// The identity that is not renewed, so that its expiry is seen: warned from 0.7 x 40 s before its end.
+	// The identity that is not renewed, so that it expires: the warnings start 0.7 x 40 s before that.
 	forgottenName     = "forgotten"
 	forgottenSecret   = "forgotten-mtls"
 	forgottenLifetime = 2 * time.Minute
 	forgottenRenewal  = 40 * time.Second
 )
 
-// samples reads config/samples and hurries it: other times, the address and the authority of the database that runs here,
-// and nothing else. The quickstart is a story of its own.
+// samples returns config/samples with shorter times and with the address and CA of the local database; nothing else
+// changes. The quickstart is left out.
 func samples(source string, db *database) ([]client.Object, error) {
 	files, err := filepath.Glob(filepath.Join(source, "config", "samples", "*.yaml"))
 	if err != nil {
@@ -68,8 +68,8 @@ func samples(source string, db *database) ([]client.Object, error) {
 	return withPolicy(objects), nil
 }
 
-// withPolicy adds the policy of the server's namespace, which has none in the samples, beside the one that is there: what is
-// applied first is not missed by what is applied next.
+// withPolicy adds a policy for the server's namespace, which has none in the samples, next to the existing one: it is
+// applied before the objects that refer to it.
 func withPolicy(objects []client.Object) []client.Object {
 	for i, object := range objects {
 		if _, ok := object.(*v1alpha1.RotationPolicy); ok {
@@ -110,12 +110,12 @@ func typed(raw *unstructured.Unstructured) (client.Object, error) {
 	}
 	object, ok := made.(client.Object)
 	if !ok {
-		return nil, fmt.Errorf("reading the %s %s: it is no object", raw.GetKind(), raw.GetName())
+		return nil, fmt.Errorf("reading the %s %s: it is not an object", raw.GetKind(), raw.GetName())
 	}
 	return object, nil
 }
 
-// hurry changes one object of the samples.
+// hurry shortens the times of one object of the samples.
 func hurry(object client.Object, db *database) {
 	switch o := object.(type) {
 	case *v1alpha1.RotationPolicy:
@@ -123,7 +123,7 @@ func hurry(object client.Object, db *database) {
 	case *v1alpha1.ClientIdentity:
 		hurryIdentity(&o.Spec.IdentitySpec)
 	case *v1alpha1.ServerIdentity:
-		if o.Spec.SecretName == serverSecret { // its peers go on as slowly as they are
+		if o.Spec.SecretName == serverSecret { // its peers keep their times
 			hurryIdentity(&o.Spec.IdentitySpec)
 		}
 	case *v1alpha1.DatabaseCredential:
@@ -140,11 +140,11 @@ func hurry(object client.Object, db *database) {
 
 func hurryIdentity(spec *v1alpha1.IdentitySpec) {
 	spec.Lifetime = metav1.Duration{Duration: lifetime}
-	spec.RenewBefore = nil // a third of the lifetime: the policy is earlier, and held back to a minute
+	spec.RenewBefore = nil // a third of the lifetime: the policy asks for an earlier time, but not before a minute
 	spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: hurriedPolicy}
 }
 
-// policyOf makes the policy of one namespace. Without jitter, so that the story has quiet moments.
+// policyOf returns the policy of one namespace, without jitter, so that the story has quiet moments.
 func policyOf(namespace string) *v1alpha1.RotationPolicy {
 	var none int32
 	return &v1alpha1.RotationPolicy{
@@ -160,7 +160,7 @@ func policyOf(namespace string) *v1alpha1.RotationPolicy {
 	}
 }
 
-// forgotten makes an identity like that of the application which somebody will suspend and forget.
+// forgotten returns an identity like the application's, to be suspended and forgotten.
 func forgotten(objects []client.Object) (*v1alpha1.ClientIdentity, error) {
 	for _, object := range objects {
 		like, ok := object.(*v1alpha1.ClientIdentity)
@@ -177,5 +177,5 @@ func forgotten(objects []client.Object) (*v1alpha1.ClientIdentity, error) {
 		made.Spec.RenewBefore = &metav1.Duration{Duration: forgottenRenewal}
 		return made, nil
 	}
-	return nil, fmt.Errorf("config/samples has no ClientIdentity named %s", sampleIdentity)
+	return nil, fmt.Errorf("ClientIdentity %s not found in config/samples", sampleIdentity)
 }

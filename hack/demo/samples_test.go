@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 )
 
-func TestTheSamplesHoldWhatTheStoryTellsOf(t *testing.T) {
+func TestTheSamplesHaveEverythingThatTheStoryNeeds(t *testing.T) {
 	authority, err := pgtest.NewAuthority()
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestTheSamplesHoldWhatTheStoryTellsOf(t *testing.T) {
 	secrets[client.ObjectKey{Namespace: lost.Namespace, Name: string(lost.Spec.SecretName)}] = lost.Spec.Lifetime.Duration == forgottenLifetime
 	for key := range tracked {
 		if !secrets[key] {
-			t.Errorf("no sample makes the Secret %s in a hurry", key)
+			t.Errorf("no sample publishes the Secret %s with short times", key)
 		}
 	}
 }

@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	// patience with the whole story; it takes about two and a half minutes.
+	// patience is the limit of the whole story, which takes about two and a half minutes.
 	storyPatience = 6 * time.Minute
-	// patience with the first issue of everything.
+	// patience until everything is issued for the first time.
 	issuePatience = 90 * time.Second
-	// blind is how often in a row the cluster may fail to answer.
+	// blind is how many consecutive times the cluster may fail to answer.
 	blind = 20
 )
 
-// story lets everything happen while it looks on, until everything was seen.
+// story starts everything and observes it until every promise can be judged.
 func (d *demo) story(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storyPatience)
 	defer cancel()
@@ -39,9 +39,9 @@ func (d *demo) story(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			acted = nil // nothing more comes
+			acted = nil // nothing more will happen
 		case <-ctx.Done():
-			return nil // what is missing shows in the table
+			return nil // the table shows what is missing
 		case <-tick.C:
 		}
 		err := o.observe(ctx)
@@ -62,7 +62,7 @@ func (d *demo) finished() bool {
 	return d.past.complete()
 }
 
-// act does what a person would do: apply the samples, start the programs, forget an identity, restart the operator.
+// act does what a user would do: apply the samples, start the programs, forget an identity, restart the operator.
 func (d *demo) act(ctx context.Context) error {
 	if err := d.applySamples(ctx); err != nil {
 		return err
@@ -77,14 +77,14 @@ func (d *demo) act(ctx context.Context) error {
 		return err
 	}
 	d.out.tellf(time.Now(), "started", serverNamespace+"/api", "mTLS server at %s", server)
-	d.out.tellf(time.Now(), "started", appNamespace+"/orders", "application: every second a new handshake and a new login")
+	d.out.tellf(time.Now(), "started", appNamespace+"/orders", "application: a new handshake and a new login every second")
 	if err := d.place.startApp(ctx, server); err != nil {
 		return err
 	}
 	return (&restarter{d}).run(ctx)
 }
 
-// applySamples applies config/samples, and one identity that is suspended as soon as it was issued.
+// applySamples applies config/samples and one more identity, which is suspended as soon as it is issued.
 func (d *demo) applySamples(ctx context.Context) error {
 	objects, err := samples(d.options.source, d.db)
 	if err != nil {
@@ -119,7 +119,7 @@ func (d *demo) applySamples(ctx context.Context) error {
 	if err := applyTyped(ctx, d.kube, lost); err != nil {
 		return err
 	}
-	d.out.tellf(time.Now(), "applied", appNamespace+"/"+forgottenName, "suspend: true, so that nothing renews it and its expiry is seen")
+	d.out.tellf(time.Now(), "applied", appNamespace+"/"+forgottenName, "suspend: true, so that it is not renewed and expires")
 	return nil
 }
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// summarize prints the table, and tells whether every promise was kept.
+// summarize prints the table and reports whether every promise was kept.
 func summarize(out *printer, promises []promise) bool {
 	columns := [3]int{len("Promise"), len("Expected"), len("Seen")}
 	for _, p := range promises {
@@ -19,7 +19,7 @@ func summarize(out *printer, promises []promise) bool {
 	line := func(a, b, c, d string) {
 		out.printf("  %-*s  %-*s  %-*s  %s", columns[0], a, columns[1], b, columns[2], c, d)
 	}
-	out.heading("What was promised")
+	out.heading("The promises")
 	line("Promise", "Expected", "Seen", "")
 	line(strings.Repeat("-", columns[0]), strings.Repeat("-", columns[1]), strings.Repeat("-", columns[2]), "------")
 	kept := true
@@ -33,7 +33,7 @@ func summarize(out *printer, promises []promise) bool {
 	return kept
 }
 
-// lookAround prints the commands for a look at what was left running.
+// lookAround prints commands that show what was left running.
 func lookAround(out *printer, c *cluster) {
 	out.heading("Look around (in another terminal)")
 	if c.local != nil {
@@ -51,5 +51,5 @@ func lookAround(out *printer, c *cluster) {
 	} {
 		out.printf("  %s", command)
 	}
-	out.printf("\nIt stays until you press Ctrl-C here; then everything is removed.")
+	out.printf("\nEverything keeps running until you press Ctrl-C here; then it is removed.")
 }

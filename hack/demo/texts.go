@@ -14,7 +14,7 @@ import (
 	"github.com/rekey/rekey/test/canary"
 )
 
-// texts are everything that a person could read: logs, Events, our objects, and what the demo itself has written.
+// texts returns everything that a user could read: logs, Events, rekey's objects, and the demo's own output.
 func (d *demo) texts(ctx context.Context) (map[string]string, error) {
 	var events eventsv1.EventList
 	if err := d.kube.List(ctx, &events); err != nil {
@@ -38,7 +38,7 @@ func (d *demo) texts(ctx context.Context) (map[string]string, error) {
 	}, nil
 }
 
-// search looks for every secret that was seen in everything that can be read.
+// search searches these texts for every secret that was observed.
 func (d *demo) search(ctx context.Context) (promise, error) {
 	texts, err := d.texts(ctx)
 	if err != nil {
@@ -59,7 +59,7 @@ func (d *demo) search(ctx context.Context) (promise, error) {
 		d.out.tellf(time.Now(), "broken", "secrets", "%s", line)
 	}
 	return promise{
-		text: "no password or key in logs, Events, objects", expected: "0",
-		seen: fmt.Sprintf("%d: %d secrets in %d kB", len(found), len(d.past.canaries), size/1000), kept: len(found) == 0,
+		text: "passwords or keys in logs, Events, objects", expected: "0",
+		seen: fmt.Sprintf("%d (%d secrets, %d kB)", len(found), len(d.past.canaries), size/1000), kept: len(found) == 0,
 	}, nil
 }

@@ -9,13 +9,13 @@ import (
 	"sync"
 )
 
-// transcript keeps everything that is written to it, and hands on every whole line.
+// transcript keeps everything that is written to it and passes on every whole line.
 type transcript struct {
-	line func(string) // nil where nobody listens
+	line func(string) // may be nil
 
 	mu   sync.Mutex
 	text []byte
-	done int // how much of text was handed on
+	done int // how much of text was passed on
 }
 
 // Write implements io.Writer. Several writers may share a transcript, each with whole lines.
@@ -40,18 +40,18 @@ func (t *transcript) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String gives everything so far.
+// String returns everything so far.
 func (t *transcript) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return string(t.text)
 }
 
-// tail gives the last lines.
+// tail returns the last lines.
 func (t *transcript) tail(most int) []string {
 	lines := strings.Split(strings.TrimRight(t.String(), "\n"), "\n")
 	return lines[max(0, len(lines)-most):]
 }
 
-// last gives the last line.
+// last returns the last line.
 func (t *transcript) last() string { return t.tail(1)[0] }

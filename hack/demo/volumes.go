@@ -17,11 +17,11 @@ import (
 	"github.com/rekey/rekey/test/workload/mount"
 )
 
-// volumes shows Secrets as folders, in place of a kubelet, and follows their changes.
+// volumes writes Secrets to folders as a kubelet does, and follows their changes.
 type volumes struct {
 	kube   client.Client
 	dir    string
-	ctx    context.Context //nolint:containedctx // it ends all volumes together
+	ctx    context.Context //nolint:containedctx // it stops all volumes together
 	cancel context.CancelFunc
 	follow sync.WaitGroup
 }
@@ -31,7 +31,7 @@ func newVolumes(kube client.Client, dir string) *volumes {
 	return &volumes{kube: kube, dir: dir, ctx: ctx, cancel: cancel}
 }
 
-// mount makes the folder of a Secret, which is there, and goes on bringing it up to date.
+// mount creates the folder of an existing Secret and keeps it up to date.
 func (v *volumes) mount(ctx context.Context, namespace, name string) (string, error) {
 	dir := filepath.Join(v.dir, namespace, name)
 	key := client.ObjectKey{Namespace: namespace, Name: name}
@@ -56,7 +56,7 @@ func (v *volumes) mount(ctx context.Context, namespace, name string) (string, er
 	return dir, nil
 }
 
-// show writes the Secret to its folder unless that shows this resource version.
+// show writes the Secret to its folder unless the folder already has this resource version.
 func (v *volumes) show(ctx context.Context, key client.ObjectKey, dir, shown string) (string, error) {
 	var secret corev1.Secret
 	if err := v.kube.Get(ctx, key, &secret); err != nil {
@@ -66,14 +66,14 @@ func (v *volumes) show(ctx context.Context, key client.ObjectKey, dir, shown str
 		return shown, nil
 	}
 	if err := mount.Write(dir, secret.Data); err != nil {
-		return "", fmt.Errorf("showing the Secret %s: %w", key, err)
+		return "", fmt.Errorf("writing the Secret %s to its folder: %w", key, err)
 	}
 	return secret.ResourceVersion, nil
 }
 
-// stop ends the following and removes the folders.
+// stop stops following the Secrets and removes the folders.
 func (v *volumes) stop() {
 	v.cancel()
 	v.follow.Wait()
-	_ = os.RemoveAll(v.dir) // the scratch folder goes next
+	_ = os.RemoveAll(v.dir) // the scratch folder is removed next
 }

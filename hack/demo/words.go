@@ -10,7 +10,7 @@ import (
 	"github.com/rekey/rekey/test/workload/report"
 )
 
-// appSaid takes in one line of the application.
+// appSaid records one line of the application.
 func (d *demo) appSaid(line string) {
 	d.past.mu.Lock()
 	defer d.past.mu.Unlock()
@@ -19,7 +19,7 @@ func (d *demo) appSaid(line string) {
 	}
 	var call report.Call
 	if err := json.Unmarshal([]byte(line), &call); err != nil || call.Call == 0 {
-		d.out.tellf(time.Now(), "broken", "application", "it said: %s", line)
+		d.out.tellf(time.Now(), "broken", "application", "it printed: %s", line)
 		return
 	}
 	if call.Error != "" {
@@ -37,7 +37,7 @@ func (d *demo) appSaid(line string) {
 	d.past.calls = call
 }
 
-// serverSaid takes in one line of the server.
+// serverSaid records one line of the server.
 func (d *demo) serverSaid(line string) {
 	d.past.mu.Lock()
 	defer d.past.mu.Unlock()
@@ -46,7 +46,7 @@ func (d *demo) serverSaid(line string) {
 	}
 	var handshake report.Handshake
 	if err := json.Unmarshal([]byte(line), &handshake); err != nil || handshake.Time.IsZero() {
-		d.out.tellf(time.Now(), "broken", "server", "it said: %s", line)
+		d.out.tellf(time.Now(), "broken", "server", "it printed: %s", line)
 		return
 	}
 	if handshake.Error != "" {

@@ -22,7 +22,7 @@ import (
 	"github.com/rekey/rekey/test/workload/report"
 )
 
-// patience with one call. A healthy one takes milliseconds.
+// patience is the limit of one call. A healthy one takes milliseconds.
 const patience = 5 * time.Second
 
 // caller makes calls.
@@ -31,7 +31,7 @@ type caller struct {
 	server, serverName string
 }
 
-// call does everything anew, once.
+// call makes one call with new connections.
 func (c *caller) call(ctx context.Context) outcome {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -60,7 +60,7 @@ func (c *caller) request(ctx context.Context, o *outcome) error {
 	defer transport.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+c.server+"/", nil)
 	if err != nil {
-		return fmt.Errorf("making a request: %w", err)
+		return fmt.Errorf("creating a request: %w", err)
 	}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
@@ -79,7 +79,7 @@ func (c *caller) request(ctx context.Context, o *outcome) error {
 	return nil
 }
 
-// query logs in anew and runs one statement.
+// query logs in and runs one statement.
 func (c *caller) query(ctx context.Context, o *outcome) error {
 	files, err := mount.Read(c.database, login.Keys...)
 	if err != nil {
@@ -94,7 +94,7 @@ func (c *caller) query(ctx context.Context, o *outcome) error {
 		return fmt.Errorf("logging in: %w", err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	// The statement writes: a login that may only look would not do.
+	// The statement writes, so a read-only login fails.
 	if err := conn.QueryRow(ctx, "INSERT INTO calls DEFAULT VALUES RETURNING session_user, current_user").Scan(&o.login, &o.owner); err != nil {
 		return fmt.Errorf("running a query as %s: %w", config.User, err)
 	}

@@ -10,13 +10,13 @@ import (
 	"github.com/rekey/rekey/test/workload/report"
 )
 
-// outcome is what one call did.
+// outcome is the result of one call.
 type outcome struct {
 	at             time.Time
 	err            error
 	client, server string // serial numbers
 	login, owner   string
-	password       [sha256.Size]byte // never shown: only told apart from the others
+	password       [sha256.Size]byte // never printed, only compared
 }
 
 // counter counts calls, failures and different credentials.
@@ -26,7 +26,7 @@ type counter struct {
 	passwords        map[[sha256.Size]byte]int
 }
 
-// add counts one call and gives the line to write about it. A credential counts as seen when it worked.
+// add counts one call and returns the line to print. A credential counts as seen once it worked.
 func (c *counter) add(o outcome) report.Call {
 	if c.clients == nil {
 		c.clients, c.servers, c.passwords = map[string]bool{}, map[string]bool{}, map[[sha256.Size]byte]int{}

@@ -24,7 +24,7 @@ func main() {
 	every := flag.Duration("every", time.Second, "time between two calls")
 	flag.Parse()
 	if c.server == "" || c.serverName == "" || flag.NArg() > 0 || *every <= 0 {
-		fmt.Fprintln(os.Stderr, "app: give --server and --server-name, and nothing but flags")
+		fmt.Fprintln(os.Stderr, "app: --server and --server-name are required, and only flags are accepted")
 		os.Exit(2)
 	}
 	if err := run(&c, *every, report.NewLines(os.Stdout)); err != nil {
@@ -33,8 +33,8 @@ func main() {
 	}
 }
 
-// run makes calls until it is told to end. A call that has begun is brought to its end: giving it up would look like a
-// failure, or hide one.
+// run makes calls until it is asked to stop. It finishes a call that has started: aborting it would look like a failure,
+// or hide one.
 func run(c *caller, every time.Duration, lines *report.Lines) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

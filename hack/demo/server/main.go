@@ -20,10 +20,10 @@ import (
 func main() {
 	identity := flag.String("identity", "/etc/identity", "folder of the mounted Secret with the server's certificate")
 	listen := flag.String("listen", ":8443", "address to serve on, with mutual TLS")
-	health := flag.String("health", "", "address that says, without TLS, that the server runs; empty for none")
+	health := flag.String("health", "", "address of the health endpoint, without TLS; empty for none")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "server: give nothing but flags")
+		fmt.Fprintln(os.Stderr, "server: only flags are accepted")
 		os.Exit(2)
 	}
 	if err := run(*identity, *listen, *health); err != nil {
@@ -50,11 +50,11 @@ func run(identity, listen, health string) error {
 		return fmt.Errorf("serving: %w", err)
 	case <-ctx.Done():
 	}
-	// A request that is on its way gets its answer.
+	// A request in flight still gets its answer.
 	graceful, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if err := s.Shutdown(graceful); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("ending: %w", err)
+		return fmt.Errorf("shutting down: %w", err)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/rekey/rekey/test/workload/report"
 )
 
-// newServer makes a server whose certificate and authority are read from the folder at every handshake.
+// newServer returns a server that reads its certificate and CA from the folder at every handshake.
 func newServer(identity string, lines *report.Lines) *http.Server {
 	return &http.Server{
 		Handler:           greet(lines),
@@ -27,12 +27,12 @@ func newServer(identity string, lines *report.Lines) *http.Server {
 			MinVersion:         tls.VersionTLS13,
 			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return load(identity) },
 		},
-		// HTTP/2 would bring its own rules about certificates and does nothing for single requests.
+		// HTTP/2 has its own rules about certificates and no use for single requests.
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
 }
 
-// load makes the configuration of one handshake.
+// load returns the configuration of one handshake.
 func load(identity string) (*tls.Config, error) {
 	files, err := mount.Read(identity, "tls.crt", "tls.key", "ca.crt")
 	if err != nil {
@@ -49,7 +49,7 @@ func load(identity string) (*tls.Config, error) {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair},
 		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients,
-		SessionTicketsDisabled: true, // a resumed session would not look at the certificates
+		SessionTicketsDisabled: true, // a resumed session would skip the certificates
 	}, nil
 }
 
@@ -61,11 +61,11 @@ func greet(lines *report.Lines) http.Handler {
 			http.Error(w, "the request could not be recorded", http.StatusInternalServerError)
 			return
 		}
-		_, _ = fmt.Fprintln(w, said.Serial) // a client that has gone finds out by itself
+		_, _ = fmt.Fprintln(w, said.Serial) // a client that has gone needs no error
 	})
 }
 
-// failures turns what the HTTP server logs, which is failed handshakes, into lines.
+// failures turns the HTTP server's log, which holds failed handshakes, into lines.
 type failures struct{ lines *report.Lines }
 
 func (f failures) Write(text []byte) (int, error) {

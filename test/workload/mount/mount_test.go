@@ -73,7 +73,7 @@ func TestFilesReadByTheirNamesAreThoseOfTheCurrentVersion(t *testing.T) {
 	}
 	folders, err := filepath.Glob(filepath.Join(dir, "..version-*"))
 	if err != nil || len(folders) != 1 {
-		t.Errorf("old versions stay: %q, %v", folders, err)
+		t.Errorf("old versions remain: %q, %v", folders, err)
 	}
 }
 
@@ -83,9 +83,9 @@ func TestAFileThatTheSecretDoesNotHaveIsAnErrorAndNotAnEndlessLoop(t *testing.T)
 		t.Fatal(err)
 	}
 	if _, err := mount.Read(dir, "password"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("error %v, want that the file is not there", err)
+		t.Errorf("error %v, want fs.ErrNotExist for the file", err)
 	}
 	if _, err := mount.Read(t.TempDir(), "password"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("error %v, want that there is no volume", err)
+		t.Errorf("error %v, want fs.ErrNotExist for the volume", err)
 	}
 }

@@ -14,13 +14,13 @@ import (
 // data is the link that an update of a Secret volume swaps.
 const data = "..data"
 
-// moves is how often the link may move during one Read. A volume changes once in seconds: more is a broken volume.
+// moves is how often the link may change during one Read. A volume changes every few seconds at most.
 const moves = 10
 
-// Read gives the named files of one version of the Secret that is mounted at dir.
+// Read returns the named files of one version of the Secret that is mounted at dir.
 //
-// The folder of an old version is removed after the swap. A file that is gone because the link has moved on meanwhile
-// makes Read start again with the new folder; a file that is gone for another reason is an error.
+// The folder of an old version is removed after the swap. If a file is missing because the link has changed meanwhile,
+// Read starts over with the new folder; a file that is missing for another reason is an error.
 func Read(dir string, names ...string) (map[string][]byte, error) {
 	for range moves {
 		target, err := os.Readlink(filepath.Join(dir, data))

@@ -11,15 +11,15 @@ import (
 	"path/filepath"
 )
 
-// Write makes dir show the files as a Secret volume does: a new folder, then one swap of the link ..data, then the end of
-// the old folder. One writer at a time.
+// Write updates dir as a kubelet updates a Secret volume: it creates a new folder, swaps the link ..data, and removes the
+// old folder. It must not be called concurrently for one dir.
 func Write(dir string, files map[string][]byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("making the volume's folder: %w", err)
+		return fmt.Errorf("creating the volume's folder: %w", err)
 	}
 	version, err := os.MkdirTemp(dir, "..version-")
 	if err != nil {
-		return fmt.Errorf("making the folder of a version: %w", err)
+		return fmt.Errorf("creating the folder of a version: %w", err)
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(version, name), text, 0o400); err != nil {
@@ -28,7 +28,7 @@ func Write(dir string, files map[string][]byte) error {
 	}
 	old, err := os.Readlink(filepath.Join(dir, data))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("finding the version before: %w", err)
+		return fmt.Errorf("finding the previous version: %w", err)
 	}
 	if err := swap(dir, filepath.Base(version)); err != nil {
 		return err
@@ -42,12 +42,12 @@ func Write(dir string, files map[string][]byte) error {
 		return nil
 	}
 	if err := os.RemoveAll(filepath.Join(dir, old)); err != nil {
-		return fmt.Errorf("removing the version before: %w", err)
+		return fmt.Errorf("removing the previous version: %w", err)
 	}
 	return nil
 }
 
-// swap points ..data to the version in one step.
+// swap points ..data to the version atomically.
 func swap(dir, version string) error {
 	next := filepath.Join(dir, data+"_next")
 	if err := os.Symlink(version, next); err != nil {

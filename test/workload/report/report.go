@@ -1,8 +1,8 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package report is what the application and the server of the demo say: one JSON object per line on standard output,
-// without any secret.
+// Package report defines what the application and the server of the demo print: one JSON object per line, without any
+// secret.
 package report
 
 import (
@@ -14,56 +14,56 @@ import (
 	"time"
 )
 
-// Call is what the application says after every call.
+// Call is what the application prints after every call.
 type Call struct {
 	Time time.Time `json:"time"`
-	// Call counts from 1. Failed counts the calls so far that failed, this one included.
+	// Call counts from 1. Failed is the number of failed calls so far, including this one.
 	Call   int `json:"call"`
 	Failed int `json:"failed"`
-	// Error says why this call failed; empty where it did not.
+	// Error is why this call failed; empty if it succeeded.
 	Error string `json:"error,omitempty"`
 	// Client and Server are the serial numbers of the certificates of this call, hexadecimal.
 	Client string `json:"client,omitempty"`
 	Server string `json:"server,omitempty"`
-	// Login is the session's user, Owner the role that it acted as.
+	// Login is the session's user, Owner the role it acted as.
 	Login string `json:"login,omitempty"`
 	Owner string `json:"owner,omitempty"`
-	// Password counts the different passwords that were used so far: 1 for the first.
+	// Password numbers the different passwords in the order of their first use, from 1.
 	Password int `json:"password,omitempty"`
 	// Seen counts the different client certificates, server certificates and passwords so far.
 	Seen Seen `json:"seen"`
 }
 
-// Seen counts what was different from all before.
+// Seen counts distinct values.
 type Seen struct {
 	Clients   int `json:"clients"`
 	Servers   int `json:"servers"`
 	Passwords int `json:"passwords"`
 }
 
-// Handshake is what the server says after every request, and after every handshake that failed.
+// Handshake is what the server prints after every request and every failed handshake.
 type Handshake struct {
 	Time time.Time `json:"time"`
 	// Client is the common name of the client's certificate, Serial its serial number, hexadecimal.
 	Client string `json:"client,omitempty"`
 	Serial string `json:"serial,omitempty"`
-	// Error says why a handshake failed.
+	// Error is why a handshake failed.
 	Error string `json:"error,omitempty"`
 }
 
-// Serial writes a certificate's serial number as the operator's status does: hexadecimal, lower case.
+// Serial formats a certificate's serial number as the operator's status does: lower-case hexadecimal.
 func Serial(number *big.Int) string { return fmt.Sprintf("%x", number) }
 
-// Lines writes objects as lines. It may be used by several goroutines.
+// Lines writes objects as JSON lines. It is safe for concurrent use.
 type Lines struct {
 	mu sync.Mutex
 	to *json.Encoder
 }
 
-// NewLines writes to w.
+// NewLines returns Lines that write to w.
 func NewLines(w io.Writer) *Lines { return &Lines{to: json.NewEncoder(w)} }
 
-// Write one line.
+// Write writes one line.
 func (l *Lines) Write(line any) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
