@@ -32,7 +32,7 @@ type request struct {
 	} `json:"responseStatus"`
 }
 
-// forbidden tells whether the user lacked the right. A refusal by admission is something else.
+// forbidden reports whether the user lacked the right. A refusal by admission is something else.
 func (r request) forbidden() bool { return r.Annotations["authorization.k8s.io/decision"] == "forbid" }
 
 func (r request) resource() string {

@@ -31,18 +31,18 @@ import (
 const (
 	operatorNamespace = "rekey-system"
 	operatorAccount   = "system:serviceaccount:rekey-system:rekey"
-	// tenant is the namespace that config/namespaced names.
+	// tenant is the namespace in config/namespaced.
 	tenant   = "web"
 	patience = 90 * time.Second
 )
 
-// auditPolicy writes down everything that is said, but for what Secrets and tokens hold.
+// auditPolicy records every request in full, except the contents of Secrets and tokens.
 const auditPolicy = `{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"], "rules": [
   {"level": "Metadata", "resources": [{"group": "", "resources": ["secrets", "serviceaccounts/token"]}]},
   {"level": "Metadata", "resources": [{"group": "authentication.k8s.io", "resources": ["tokenreviews"]}]},
   {"level": "RequestResponse"}]}`
 
-// cluster is a real API server with rekey installed from a folder of config/. Nothing runs in it.
+// cluster is a real API server with rekey installed from a folder of config/. No controller of Kubernetes runs in it.
 type cluster struct {
 	t      *testing.T
 	folder string
@@ -50,12 +50,11 @@ type cluster struct {
 	audit  string
 	config *rest.Config
 	client client.WithWatch
-	// kubeconfig of a person who may do everything.
+	// kubeconfig of a cluster admin.
 	kubeconfig string
 }
 
-// strict is the installation that is tried with the admission plugin OwnerReferencesPermissionEnforcement, as some clusters
-// have it.
+// strict is the installation that runs with the admission plugin OwnerReferencesPermissionEnforcement, as some clusters do.
 const strict = "namespaced"
 
 // install renders and applies config/<folder>.
@@ -105,7 +104,7 @@ func kubeconfigOf(t *testing.T, environment *envtest.Environment) []byte {
 
 var renderings sync.Map
 
-// rendered is what `kubectl apply -k config/<folder>` would apply.
+// rendered returns what `kubectl apply -k config/<folder>` would apply.
 func rendered(t *testing.T, folder string) []byte {
 	t.Helper()
 	once, _ := renderings.LoadOrStore(folder, sync.OnceValues(func() ([]byte, error) {
@@ -125,7 +124,7 @@ func rendered(t *testing.T, folder string) []byte {
 	return out
 }
 
-// file puts a text into the scratch folder.
+// file writes a text into the scratch folder.
 func (c *cluster) file(name, text string) string {
 	c.t.Helper()
 	path := filepath.Join(c.dir, name)
@@ -135,7 +134,7 @@ func (c *cluster) file(name, text string) string {
 	return path
 }
 
-// apply does what a person does with kubectl, so that the annotation last-applied-configuration comes into being.
+// apply runs kubectl apply, as a user does, so that the last-applied-configuration annotation exists.
 func (c *cluster) apply(manifests string, flags ...string) {
 	c.t.Helper()
 	arguments := append([]string{"--kubeconfig", c.kubeconfig, "apply", "-f", c.file("manifests.yaml", manifests)}, flags...)
@@ -159,7 +158,7 @@ func (c *cluster) create(objects ...client.Object) {
 	}
 }
 
-// edit changes an object as a person does.
+// edit changes an object as a user does.
 func (c *cluster) edit(o client.Object, change func()) {
 	c.t.Helper()
 	c.until("editing "+o.GetName(), func() error {
@@ -178,7 +177,7 @@ func (c *cluster) remove(o client.Object) {
 	}
 }
 
-// until asks again and again until the answer is nil.
+// until polls until check returns nil.
 func (c *cluster) until(what string, ask func() error) {
 	c.t.Helper()
 	if err := poll(c.t.Context(), ask); err != nil {
@@ -198,24 +197,24 @@ func poll(ctx context.Context, ask func() error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not within %s: %w", patience, err)
+			return fmt.Errorf("condition not met within %s: %w", patience, err)
 		case <-tick.C:
 		}
 	}
 }
 
-// token of a service account, as a pod gets one.
+// token returns a token of a service account, as a pod gets one.
 func (c *cluster) token(namespace, name string) string {
 	c.t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	request := &authenticationv1.TokenRequest{}
 	if err := c.client.SubResource("token").Create(c.t.Context(), account, request); err != nil {
-		c.t.Fatalf("asking for a token of %s/%s: %v", namespace, name, err)
+		c.t.Fatalf("requesting a token of %s/%s: %v", namespace, name, err)
 	}
 	return request.Status.Token
 }
 
-// accountConfig writes a kubeconfig of the operator's service account, and gives its path.
+// accountConfig writes a kubeconfig of the operator's service account, and returns its path.
 func (c *cluster) accountConfig() string {
 	c.t.Helper()
 	config := clientcmdapi.NewConfig()

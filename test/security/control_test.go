@@ -16,8 +16,8 @@ import (
 	"github.com/rekey/rekey/test/canary"
 )
 
-// leaks are changes after which rekey tells its secrets in every place that it can reach. They are built into a binary of
-// their own, to see that the search would have found them.
+// leaks are changes that make rekey reveal its secrets in every place that it can reach. They are built into a separate
+// binary, to show that the search would find them.
 var leaks = []change{
 	// The password itself in the statement: the server's log, pg_stat_statements, pg_stat_activity.
 	{"internal/database/postgres/stage.go", `s.stage(ctx, tx, ref, login, proposed.String(credential.KeyVerifier))`,
@@ -28,8 +28,8 @@ var leaks = []change{
 	}
 	member, err := isMember(ctx, tx, version(tx.Conn()), s.target.Owner, login)
 `},
-	// Both outputs, a file, the metrics, an annotation (which kubectl shows, and which becomes a name in the managed fields), a
-	// label, a status and with it an Event and the audit log.
+	// Both outputs, a file, the metrics, an annotation (which kubectl shows, and which becomes a name in the managed
+	// fields), a label, a status, and with it an Event and the audit log.
 	{"internal/lifecycle/perform.go", `	material, err := p.Propose(ref)
 	if err != nil {
 		return fault.During(err, "making version %d", v.Seq)
@@ -81,8 +81,8 @@ var Leaked string
 `},
 }
 
-// TestTheSearchFindsASecretInEveryPlace is the counter-proof: a rekey that tells everything is caught in every place that
-// the search looks through.
+// TestTheSearchFindsASecretInEveryPlace is the counter-proof: the search catches a rekey that reveals everything in every
+// place.
 func TestTheSearchFindsASecretInEveryPlace(t *testing.T) {
 	l := &life{cluster: install(t, "default")}
 	l.witness = l.watch()
@@ -93,7 +93,7 @@ func TestTheSearchFindsASecretInEveryPlace(t *testing.T) {
 	l.create(adminSecret("plain-admin", "plain", d.passwords["plain"], d.Address()))
 	l.apply(authorities + serverManifest("plain", d.Address(), "plain-admin", "") + strings.Replace(credentialManifest("plain", "plain", "plain_app", ""), "WithSymbols", "Alphanumeric", 1))
 	l.has("DatabaseCredential", "plain", "Published")
-	// What a person does to himself.
+	// Not rekey's doing: the user's own annotation.
 	l.apply(fmt.Sprintf(`
 apiVersion: rekey.dev/v1alpha1
 kind: RotationPolicy
@@ -116,10 +116,10 @@ spec: {interval: 30s, overlap: {minimum: 1s}, warnBefore: 10s, alarmBefore: 5s}
 		where[strings.TrimPrefix(found, "it is in ")] = true
 	}
 	want := wantPlaces(l)
-	// The specs are those of a person; no right of rekey's reaches them.
+	// Users write the specs; rekey has no right to change them.
 	want = slices.DeleteFunc(want, func(place string) bool { return place == "specs and data" })
 	delete(where, "specs and data")
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(where))); diff != "" {
-		t.Errorf("places in which the search found something (-want +got):\n%s", diff)
+		t.Errorf("places where the search found a secret (-want +got):\n%s", diff)
 	}
 }

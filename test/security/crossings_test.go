@@ -22,17 +22,17 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// crossing is a field of an object in one namespace, and what lies in another one under the name that it holds.
+// crossing is a field of an object in one namespace, and an object in another namespace with the name that the field holds.
 type crossing struct {
 	field string
-	// name tells crossings of one field apart.
+	// name distinguishes crossings of one field.
 	name string
-	// from makes the objects that refer to "target"; the first is looked at. They lie in the namespace of the one who asks.
+	// from returns the objects that refer to "target"; the first one is observed. They are in the asking namespace.
 	from func() []client.Object
-	// to makes what would do, if it were reachable. It lies in the namespace of the other.
+	// to returns objects that would satisfy the reference if they were reachable. They are in the other namespace.
 	to func(t *testing.T, other string) []client.Object
-	// here is true where the same thing in one's own namespace changes what the object says. A name that is only written to
-	// is free in one's own namespace, whatever others have.
+	// here is true if the same object in the asking namespace changes what the first object reports. A name that is only
+	// written to is free in the asking namespace, whatever other namespaces hold.
 	here bool
 }
 
@@ -84,7 +84,7 @@ func aLogin(server, policy, secret string) *v1alpha1.DatabaseCredential {
 }
 
 func aPolicy(name string) *v1alpha1.RotationPolicy {
-	// Without jitter, which is a hash of the UID: two objects would be due at two times.
+	// No jitter: it is a hash of the UID, so two objects would be due at different times.
 	return &v1alpha1.RotationPolicy{ObjectMeta: meta(name), Spec: v1alpha1.RotationPolicySpec{Interval: hours(24), JitterPercent: new(int32(0))}}
 }
 
@@ -99,7 +99,7 @@ func ownAuthority() client.Object {
 }
 
 func foreignSecret(*testing.T, string) []client.Object {
-	return []client.Object{&corev1.Secret{ObjectMeta: meta("target"), Data: map[string][]byte{"tls.key": []byte("of the other one")}}}
+	return []client.Object{&corev1.Secret{ObjectMeta: meta("target"), Data: map[string][]byte{"tls.key": []byte("of another object")}}}
 }
 
 func foreignKeyPair(t *testing.T, _ string) []client.Object {
@@ -113,7 +113,7 @@ func foreignAuthority(*testing.T, string) []client.Object {
 
 func foreignPolicy(*testing.T, string) []client.Object { return []client.Object{aPolicy("target")} }
 
-// clusterAuthority admits the other namespace only.
+// clusterAuthority admits only the other namespace.
 func clusterAuthority(managed bool) func(t *testing.T, other string) []client.Object {
 	return func(_ *testing.T, other string) []client.Object {
 		return []client.Object{&v1alpha1.ClusterCertificateAuthority{ObjectMeta: meta("target"), Spec: v1alpha1.ClusterAuthoritySpec{
@@ -123,7 +123,7 @@ func clusterAuthority(managed bool) func(t *testing.T, other string) []client.Ob
 	}
 }
 
-// identityCrossings are those of both kinds of identities.
+// identityCrossings returns those of both kinds of identities.
 func identityCrossings(kind string, with func(v1alpha1.IdentitySpec) client.Object) []crossing {
 	withPolicy := identitySpec(own, "asking-mtls")
 	withPolicy.RotationPolicyRef = &v1alpha1.LocalReference{Name: "target"}
@@ -147,13 +147,13 @@ func crossings() []crossing {
 		crossing{"CertificateAuthority spec.secretName", "of a key pair", func() []client.Object {
 			return []client.Object{&v1alpha1.CertificateAuthority{ObjectMeta: meta("asking"), Spec: authoritySpec("target", false)}}
 		}, foreignKeyPair, true},
-		crossing{"CertificateAuthority spec.secretName", "of a key that is to be made", func() []client.Object {
+		crossing{"CertificateAuthority spec.secretName", "of a key that is not created yet", func() []client.Object {
 			return []client.Object{&v1alpha1.CertificateAuthority{ObjectMeta: meta("asking"), Spec: authoritySpec("target", true)}}
 		}, foreignSecret, true},
 		crossing{"ClusterCertificateAuthority spec.secretName", "of a key pair in a namespace that is not the operator's", func() []client.Object {
 			return []client.Object{&v1alpha1.ClusterCertificateAuthority{ObjectMeta: meta("asking"), Spec: v1alpha1.ClusterAuthoritySpec{AuthoritySpec: authoritySpec("target", false)}}}
 		}, foreignKeyPair, false},
-		crossing{"ClusterCertificateAuthority spec.namespaceSelector", "that admits nobody, for one who asks", func() []client.Object {
+		crossing{"ClusterCertificateAuthority spec.namespaceSelector", "that admits no namespace", func() []client.Object {
 			return []client.Object{&v1alpha1.ClientIdentity{ObjectMeta: meta("asking"), Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: identitySpec(clusterRef, "asking-mtls")}}}
 		}, func(*testing.T, string) []client.Object {
 			return []client.Object{&v1alpha1.ClusterCertificateAuthority{ObjectMeta: meta("target"), Spec: v1alpha1.ClusterAuthoritySpec{AuthoritySpec: authoritySpec("target-ca", true)}}}
@@ -182,7 +182,8 @@ func crossings() []crossing {
 	)
 }
 
-// sight is all that the one who asks can see of an object: what it says, what is told, and when it is looked at again.
+// sight is everything that the asking tenant can see of an object: its status, its Events, and the time of its next
+// reconcile.
 type sight struct {
 	Status   string
 	Events   []string
@@ -192,7 +193,7 @@ type sight struct {
 
 var chance = regexp.MustCompile(`[0-9a-f]{16,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
-// observer runs one crossing in one situation, with one process: when a new one first proves what it finds is chance.
+// observer runs one crossing in one situation, with one process: when a new process first proves what it finds is random.
 type observer struct {
 	*world.World
 	process       *world.Process
@@ -214,8 +215,8 @@ func (o *observer) put(namespace string, objects ...client.Object) {
 	}
 }
 
-// look makes three passes over everything in the namespace of the one who asks, and writes down what can be seen of the
-// first object. Nothing that happens may touch the other namespace.
+// look reconciles everything in the asking namespace three times, and returns what can be seen of the first object. None of
+// it may touch the other namespace.
 func (o *observer) look(t *testing.T, objects []client.Object) sight {
 	t.Helper()
 	var out sight
@@ -226,7 +227,7 @@ func (o *observer) look(t *testing.T, objects []client.Object) sight {
 		if r.Namespace == o.other {
 			t.Errorf("an object in another namespace caused: %s in %s", r, r.Namespace)
 		}
-		if r.Live || r.Writes() { // other reads are of the cache, and nobody sees them
+		if r.Live || r.Writes() { // Other reads come from the cache, and tenants cannot see them.
 			out.Requests = append(out.Requests, o.plain(fmt.Sprintf("%s in %s", r, r.Namespace)))
 		}
 		return do()
@@ -265,7 +266,7 @@ func (o *observer) look(t *testing.T, objects []client.Object) sight {
 	return out
 }
 
-// when is how long a pass waits for the next one. The hourly proof of a login that is in order comes earlier by chance.
+// when returns how long a reconcile waits for the next one. The hourly proof of a healthy login comes earlier at random.
 func when(after time.Duration) string {
 	if after > time.Hour/2 {
 		return "within the hour"
@@ -273,7 +274,7 @@ func when(after time.Duration) string {
 	return after.String()
 }
 
-// plain takes names and chance out of a text.
+// plain removes names and random values from a text.
 func (o *observer) plain(text string) string {
 	return chance.ReplaceAllString(strings.ReplaceAll(strings.ReplaceAll(text, o.asking, "<asking>"), o.Namespace, "<operator>"), "<chance>")
 }
@@ -302,20 +303,20 @@ func observe(t *testing.T, at time.Time, c crossing, there, here bool) sight {
 	return out
 }
 
-func TestWhatLiesInAnotherNamespaceLooksAsIfItWereNotThere(t *testing.T) {
+func TestAnObjectInAnotherNamespaceLooksLikeAMissingOne(t *testing.T) {
 	at := time.Now().UTC().Truncate(time.Second)
 	for _, c := range crossings() {
 		t.Run(strings.TrimSpace(c.field+" "+c.name), func(t *testing.T) {
 			absent := observe(t, at, c, false, false)
 			if diff := cmp.Diff(absent, observe(t, at, c, true, false)); diff != "" {
-				t.Errorf("what can be seen where nothing of that name exists, and where another namespace has it (-absent +foreign):\n%s", diff)
+				t.Errorf("visible difference between no object of that name, and one in another namespace (-absent +foreign):\n%s", diff)
 			}
 			if absent.Status == "" || len(absent.Requests) < 3 {
-				t.Errorf("nothing was seen: %+v", absent)
+				t.Errorf("no output was seen: %+v", absent)
 			}
 			// A comparison that never differs would prove nothing.
 			if c.here && absent.Status == observe(t, at, c, false, true).Status {
-				t.Errorf("the same thing in its own namespace makes no difference: %s", absent.Status)
+				t.Errorf("the same object in its own namespace makes no difference: %s", absent.Status)
 			}
 		})
 	}

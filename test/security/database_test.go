@@ -23,11 +23,11 @@ import (
 	"github.com/rekey/rekey/internal/material"
 )
 
-// admins are the logins that a server gives rekey, from the least to the most powerful, and what each may keep out of the
-// server's own records.
+// admins are the logins that a server gives rekey, from the least to the most powerful, and what each one can keep out of
+// the server's own records.
 var admins = []string{"plain", "granted", "super"}
 
-// database is a PostgreSQL that tells everything that it hears.
+// database is a PostgreSQL that logs everything it receives.
 type database struct {
 	*pgtest.Server
 	t *testing.T
@@ -36,7 +36,7 @@ type database struct {
 	activity  *book
 }
 
-// settings make a server talk. passwordcheck judges passwords, and would refuse a bad one in clear.
+// settings make a server log everything. passwordcheck checks passwords, and would refuse a weak one sent in clear text.
 var settings = map[string]string{
 	"shared_preload_libraries": "pg_stat_statements,passwordcheck", "pg_stat_statements.track": "all", "pg_stat_statements.max": "10000",
 	"track_activity_query_size": "16384", "log_min_messages": "debug2", "log_min_error_statement": "debug5", "log_min_duration_statement": "0",
@@ -83,7 +83,7 @@ func startDatabase(t *testing.T, version int) *database {
 	return d
 }
 
-// sample looks at pg_stat_activity all the time, as a monitor does.
+// sample reads pg_stat_activity continuously, as a monitor does.
 func (d *database) sample() {
 	conn, err := d.Connect(d.t.Context(), "postgres")
 	if err != nil {
@@ -115,7 +115,7 @@ func (d *database) sample() {
 	d.t.Cleanup(sync.OnceFunc(func() { cancel(); <-done }))
 }
 
-// statements is what pg_stat_statements holds.
+// statements returns the contents of pg_stat_statements.
 func (d *database) statements() string {
 	d.t.Helper()
 	conn, err := d.Connect(d.t.Context(), "postgres")
@@ -135,7 +135,7 @@ func (d *database) statements() string {
 	return strings.Join(lines, "\n")
 }
 
-// lock holds a login, so that nobody else can change it, until it is called.
+// lock locks a login, so that no other session can change it, until the returned function is called.
 func (d *database) lock(login string) (release func()) {
 	d.t.Helper()
 	conn, err := d.Connect(d.t.Context(), "postgres")
@@ -150,7 +150,7 @@ func (d *database) lock(login string) (release func()) {
 	return sync.OnceFunc(func() { _ = conn.Close(context.WithoutCancel(d.t.Context())) })
 }
 
-// adminSecret is one that a person makes for a server.
+// adminSecret is the admin Secret that a user creates for a server.
 func adminSecret(name, username, password, host string) *corev1.Secret {
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: name, Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
@@ -158,7 +158,7 @@ func adminSecret(name, username, password, host string) *corev1.Secret {
 	}
 }
 
-// serverManifest is a DatabaseServer whose CA is in the Secret or ConfigMap ca.
+// serverManifest is a DatabaseServer with its CA in the Secret or ConfigMap ca.
 func serverManifest(name, address, secret, ca string) string {
 	tls := "{mode: Require}"
 	if ca != "" {

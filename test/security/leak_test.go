@@ -17,9 +17,9 @@ import (
 
 // A life under the rights of each installation, and the questions about it.
 
-func TestALifeUnderTheRightsOfConfigDefault(t *testing.T) { ask(t, liveOn(t, "default")) }
+func TestALifeUnderTheRightsOfConfigDefault(t *testing.T) { ask(t, runLife(t, "default")) }
 
-func TestALifeUnderTheRightsOfConfigNamespaced(t *testing.T) { ask(t, liveOn(t, "namespaced")) }
+func TestALifeUnderTheRightsOfConfigNamespaced(t *testing.T) { ask(t, runLife(t, "namespaced")) }
 
 func ask(t *testing.T, l *life) {
 	t.Helper()
@@ -27,16 +27,16 @@ func ask(t *testing.T, l *life) {
 	last.scrape()
 	last.stop()
 	l.witness.stop()
-	t.Run("no password and no private key stands anywhere but in Secrets", func(t *testing.T) { noPlainSecret(t, l) })
-	t.Run("every reason to warn was given while secrets were searched for, or its text is known otherwise", func(t *testing.T) { everyReason(t, l) })
-	t.Run("every condition and Event has the form of a sentence that helps", func(t *testing.T) { everySentence(t, l) })
-	t.Run("verifiers are seen where the admin cannot prevent it, and nowhere else", func(t *testing.T) { verifiersAsDocumented(t, l) })
-	t.Run("nothing was forbidden to the operator", func(t *testing.T) { nothingForbidden(t, l) })
-	t.Run("the operator has no right that it does not use", func(t *testing.T) { noIdleRight(t, l) })
-	t.Run("no Secret is listed where the operator does not work", func(t *testing.T) { listsItsOwnOnly(t, l) })
+	t.Run("no password and no private key appears outside Secrets", func(t *testing.T) { noPlainSecret(t, l) })
+	t.Run("every warning reason was emitted during the search, or another test searches its text", func(t *testing.T) { everyReason(t, l) })
+	t.Run("every condition and Event is a helpful sentence", func(t *testing.T) { everySentence(t, l) })
+	t.Run("verifiers appear only where the admin cannot prevent it", func(t *testing.T) { verifiersAsDocumented(t, l) })
+	t.Run("the operator was refused nothing", func(t *testing.T) { nothingForbidden(t, l) })
+	t.Run("the operator uses every right that it has", func(t *testing.T) { noIdleRight(t, l) })
+	t.Run("no Secret is listed outside the operator's namespaces", func(t *testing.T) { listsItsOwnOnly(t, l) })
 }
 
-// places in which a search must have looked.
+// wantPlaces returns the places that a search must cover.
 func wantPlaces(l *life) []string {
 	out := []string{"annotations of kubectl apply", "annotations", "labels", "managed fields", "statuses", "Events", "specs and data", "metrics",
 		"standard output", "standard error", "arguments, environment and files of the process", "audit log"}
@@ -55,11 +55,11 @@ func noPlainSecret(t *testing.T, l *life) {
 	secrets["superuser of the first server"], secrets["superuser of the last server"] = []byte(l.databases[0].Password), []byte(l.databases[len(l.databases)-1].Password)
 	texts := l.texts()
 	if diff := cmp.Diff(wantPlaces(l), slices.Sorted(maps.Keys(texts))); diff != "" {
-		t.Errorf("places that were searched (-want +got):\n%s", diff)
+		t.Errorf("searched places (-want +got):\n%s", diff)
 	}
 	const fewest = 60
 	if len(secrets) < fewest {
-		t.Errorf("only %d secrets were ever seen; at least %d were expected", len(secrets), fewest)
+		t.Errorf("saw only %d secrets; expected at least %d", len(secrets), fewest)
 	}
 	for _, found := range canary.Search(secrets, texts) {
 		t.Error(found)
@@ -71,8 +71,8 @@ func noPlainSecret(t *testing.T, l *life) {
 	t.Logf("%d secrets, %d places, %.1f MB", len(secrets), len(texts), float64(size)/1e6)
 }
 
-// verifiersAsDocumented wants exactly what docs/threat-model.md says. A verifier is not the password, but it can be guessed
-// from, offline.
+// verifiersAsDocumented compares the places with docs/threat-model.md. A verifier is not the password, but it allows offline
+// guessing.
 func verifiersAsDocumented(t *testing.T, l *life) {
 	t.Helper()
 	_, verifiers := l.witness.secrets()
@@ -82,17 +82,17 @@ func verifiersAsDocumented(t *testing.T, l *life) {
 		object, _, _ := strings.Cut(what, " #")
 		admin, _, known := strings.Cut(object, "-")
 		if !known || !slices.Contains(admins, admin) {
-			admin = "plain" // the troubled ones use its server
+			admin = "plain" // The credentials of the failure tests use its server.
 		}
 		place, _, _ := strings.Cut(where, " of PostgreSQL")
 		seen[admin+": "+place] = true
 	}
-	// How long a statement lasts is chance: whether a look at pg_stat_activity falls into it is too.
+	// How long a statement runs is random, and so is whether a sample of pg_stat_activity sees it.
 	for _, admin := range admins {
 		delete(seen, admin+": pg_stat_activity")
 	}
 	want := []string{"plain: log", "plain: pg_stat_statements"}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(seen))); diff != "" {
-		t.Errorf("admins whose credentials' verifiers are seen, and where (-want +got):\n%s", diff)
+		t.Errorf("admins with credentials that have visible verifiers, and where (-want +got):\n%s", diff)
 	}
 }

@@ -21,18 +21,18 @@ import (
 	"github.com/rekey/rekey/internal/issuer/ca"
 )
 
-// life is one life of every kind, from nothing to deletion, with all the trouble that can be made.
+// life is one life of every kind, from creation to deletion, with every failure that can be provoked.
 type life struct {
 	*cluster
 	witness   *witness
 	databases []*database
 	operators []*operator
-	// seen is what stood in objects after each trouble.
-	seen shelves
+	// seen holds the contents of objects after each failure.
+	seen objectParts
 }
 
-// liveOn lives it. What is left afterwards is for the questions.
-func liveOn(t *testing.T, folder string) *life {
+// runLife runs the life. The questions are about its traces.
+func runLife(t *testing.T, folder string) *life {
 	t.Helper()
 	l := &life{cluster: install(t, folder)}
 	l.witness = l.watch()
@@ -41,11 +41,11 @@ func liveOn(t *testing.T, folder string) *life {
 	}
 	binary := build(t, "rekey")
 	l.operators = append(l.operators, l.run(binary, "rekey"))
-	for _, trouble := range []func(){l.begin, l.rotate, l.suffer, l.refuse, l.failWrites, l.tamper} {
+	for _, trouble := range []func(){l.begin, l.rotate, l.causeFailures, l.refuse, l.failWrites, l.tamper} {
 		trouble()
 		l.snapshot()
 	}
-	// A second process takes over from one that dies, and ends itself in order. What the first one counted dies with it.
+	// A second process takes over from one that dies, and exits cleanly. The counters of the first one die with it.
 	l.operators[0].scrape()
 	l.operators[0].kill()
 	l.operators = append(l.operators, l.run(binary, "rekey"))
@@ -56,7 +56,7 @@ func liveOn(t *testing.T, folder string) *life {
 // has waits until any condition of the object has the reason.
 func (l *life) has(kind, name, reason string) {
 	l.t.Helper()
-	l.until(fmt.Sprintf("waiting for %s %s to say %s", kind, name, reason), func() error {
+	l.until(fmt.Sprintf("waiting until %s %s reports %s", kind, name, reason), func() error {
 		conditions, err := l.conditions(kind, name)
 		if err != nil {
 			return err
@@ -68,7 +68,7 @@ func (l *life) has(kind, name, reason string) {
 			}
 			all = append(all, fmt.Sprintf("%s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message))
 		}
-		return fmt.Errorf("it says %s", strings.Join(all, "; "))
+		return fmt.Errorf("it reports %s", strings.Join(all, "; "))
 	})
 }
 
@@ -139,7 +139,7 @@ metadata: {name: server, namespace: web}
 spec: {authorityRef: {name: brought}, dnsNames: [a.example.internal], keyAlgorithm: RSA-2048, rotationPolicyRef: {name: brisk}, secretName: server-mtls}
 `
 
-// keyPair is one that a person brings.
+// keyPair is a key pair that a user provides.
 func keyPair(t *testing.T, namespace, name string) *corev1.Secret {
 	t.Helper()
 	crt, key, err := ca.NewSelfSigned(issuer.Root{CommonName: name, KeyAlgorithm: "RSA-2048", Lifetime: 1000 * time.Hour}, time.Now())
@@ -150,7 +150,7 @@ func keyPair(t *testing.T, namespace, name string) *corev1.Secret {
 		Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": crt, "tls.key": key.Reveal()}}
 }
 
-// begin makes one of every kind, with kubectl, and waits until all of them are ready.
+// begin creates one of every kind, with kubectl, and waits until all of them are ready.
 func (l *life) begin() {
 	l.t.Helper()
 	manifests := authorities
@@ -205,7 +205,7 @@ func identityNamed(name string) *v1alpha1.ClientIdentity {
 	return &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: name}}
 }
 
-// annotate sets an annotation of a person.
+// annotate sets an annotation as a user does.
 func (c *cluster) annotate(o client.Object, key, value string) {
 	c.t.Helper()
 	c.edit(o, func() {
@@ -218,8 +218,8 @@ func (c *cluster) annotate(o client.Object, key, value string) {
 	})
 }
 
-// rotate lets every credential go through both of its slots, and retires what it leaves. Short certificates renew by
-// themselves meanwhile.
+// rotate moves every credential through both of its slots, and retires the previous versions. Short certificates renew on
+// their own meanwhile.
 func (l *life) rotate() {
 	l.t.Helper()
 	for round := int64(2); round <= 3; round++ {
@@ -241,7 +241,7 @@ func (l *life) rotate() {
 		}
 	}
 	l.annotate(identityNamed("own-client"), v1alpha1.AnnotationRotate, "now")
-	l.until("renewing by itself", func() error {
+	l.until("waiting for a renewal by schedule", func() error {
 		o := identityNamed("client")
 		if err := l.client.Get(l.t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
 			return err
@@ -252,24 +252,24 @@ func (l *life) rotate() {
 		return nil
 	})
 	if l.folder == strict {
-		return // there, to change the owner of a ConfigMap takes the right to delete it, which rekey does not have
+		return // In that installation, changing the owner of a ConfigMap requires the right to delete it, which rekey does not have.
 	}
 	// The Secret and the record of a managed authority follow its deletion policy.
 	own := &v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "own"}}
 	l.edit(own, func() { own.Spec.DeletionPolicy = v1alpha1.DeletionDelete })
-	l.until("letting the record of the authority go with it", func() error {
+	l.until("deleting the authority's record with it", func() error {
 		var records corev1.ConfigMapList
 		if err := l.client.List(l.t.Context(), &records, client.InNamespace(tenant), client.MatchingLabels{v1alpha1.LabelKind: "CertificateAuthority"}); err != nil {
 			return err
 		}
 		if len(records.Items) != 2 || len(records.Items[0].OwnerReferences) != 1 || len(records.Items[1].OwnerReferences) != 1 {
-			return fmt.Errorf("%d records, of which not each has an owner", len(records.Items))
+			return fmt.Errorf("%d records, and not each has an owner", len(records.Items))
 		}
 		return nil
 	})
 }
 
-// end deletes everything, some of it to come again.
+// end deletes everything, and recreates some of it.
 func (l *life) end() {
 	l.t.Helper()
 	for _, o := range []client.Object{identityNamed("client"), credentialNamed(l.credentials()[0])} {
@@ -280,7 +280,7 @@ func (l *life) end() {
 		if err := l.client.Get(l.t.Context(), client.ObjectKeyFromObject(o), o); apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("it is still there: %+v", o.Status.Conditions)
+		return fmt.Errorf("it still exists: %+v", o.Status.Conditions)
 	})
 	name := l.credentials()[0]
 	l.apply(credentialManifest(name, name, fmt.Sprintf("%s_app", admins[0]), ""))
@@ -295,7 +295,7 @@ func (l *life) end() {
 			if apierrors.IsNotFound(err) {
 				return nil
 			}
-			return fmt.Errorf("it is still there: %w", err)
+			return fmt.Errorf("it still exists: %w", err)
 		})
 	}
 }

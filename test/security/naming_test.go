@@ -31,7 +31,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// changing are the verbs with which a tenant lets an object of his own name something else.
+// changing lists the verbs with which a tenant can make one of its objects name another.
 var changing = map[string]func(ctx context.Context, as client.Client, object *unstructured.Unstructured, spec any) error{
 	"update": func(ctx context.Context, as client.Client, object *unstructured.Unstructured, spec any) error {
 		object.Object["spec"] = spec
@@ -54,15 +54,15 @@ var changing = map[string]func(ctx context.Context, as client.Client, object *un
 	},
 }
 
-// answer is what a tenant gets to see of what he asked for: from the API server at once, and from rekey later.
+// answer is what a tenant sees of the request: from the API server at once, and from rekey later.
 type answer struct {
 	Refused string
 	sight
-	// Secrets are those in his namespace, new ones and those that were published before.
+	// Secrets lists those in the tenant's namespace: new ones, and those that were published before.
 	Secrets []string
 }
 
-// tenant is a client that is no more than a service account of the namespace with the shipped roles of an editor.
+// tenant is a client with no more rights than a service account of the namespace with the shipped editor roles.
 func (o *observer) tenant(t *testing.T) client.Client {
 	t.Helper()
 	documents := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(rendered(t, "default")), 4096)
@@ -84,7 +84,7 @@ func (o *observer) tenant(t *testing.T) client.Client {
 			Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: o.asking, Name: "editor"}}})
 	}
 	if bound != 7 {
-		t.Fatalf("config/ ships %d roles of editors, want one for each kind", bound)
+		t.Fatalf("config/ ships %d editor roles, want one for each kind", bound)
 	}
 	config := world.APIServer()
 	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:" + o.asking + ":editor",
@@ -93,7 +93,7 @@ func (o *observer) tenant(t *testing.T) client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A role holds a moment after it was bound.
+	// A role takes effect a moment after it was bound.
 	for _, list := range []client.ObjectList{&v1alpha1.CertificateAuthorityList{}, &v1alpha1.ClientIdentityList{}, &v1alpha1.ServerIdentityList{},
 		&v1alpha1.RotationPolicyList{}, &v1alpha1.DatabaseServerList{}, &v1alpha1.DatabaseCredentialList{}} {
 		if err := poll(t.Context(), func() error { return as.List(t.Context(), list, client.InNamespace(o.asking)) }); err != nil {
@@ -103,7 +103,7 @@ func (o *observer) tenant(t *testing.T) client.Client {
 	return as
 }
 
-// secrets of the tenant, each by its content: its ledgers too, so that no step was begun.
+// secrets returns the tenant's Secrets, each by its content. It includes ledgers, to show that no step started.
 func (o *observer) secrets(t *testing.T) map[string]map[string][]byte {
 	t.Helper()
 	var all corev1.SecretList
@@ -117,7 +117,7 @@ func (o *observer) secrets(t *testing.T) map[string]map[string][]byte {
 	return out
 }
 
-// end lets nothing stay that would be seen from another situation.
+// end removes everything that would be visible in another situation.
 func (o *observer) end(t *testing.T) {
 	t.Helper()
 	var all v1alpha1.ClusterCertificateAuthorityList
@@ -131,7 +131,7 @@ func (o *observer) end(t *testing.T) {
 	}
 }
 
-// before is an object that names "before" instead of "target".
+// before returns an object that names "before" instead of "target".
 func before(t *testing.T, object client.Object) client.Object {
 	t.Helper()
 	text, err := json.Marshal(object)
@@ -145,7 +145,7 @@ func before(t *testing.T, object client.Object) client.Object {
 	return out
 }
 
-// reachable makes, under the name "before", what the object may name, and gives what rekey has to look at for it.
+// reachable creates, under the name "before", what the object may name, and returns what rekey has to reconcile for it.
 func (o *observer) reachable(t *testing.T, c crossing, things []client.Object) []client.Object {
 	t.Helper()
 	if _, everywhere := things[0].(*v1alpha1.ClusterCertificateAuthority); everywhere {
@@ -154,7 +154,7 @@ func (o *observer) reachable(t *testing.T, c crossing, things []client.Object) [
 	var out []client.Object
 	for _, thing := range things {
 		if secret, ok := thing.(*corev1.Secret); ok && secret.Labels[v1alpha1.LabelAllow] == "" {
-			continue // it is only in the way of what would be published
+			continue // This one only blocks the name of the published Secret.
 		}
 		thing = before(t, thing)
 		namespace := o.asking
@@ -167,8 +167,8 @@ func (o *observer) reachable(t *testing.T, c crossing, things []client.Object) [
 	return out
 }
 
-// name lets the tenant name "target" with a verb, and tells what comes of it. With there, another namespace has it. What his
-// object names before, if it is changed, is made like mine.
+// name makes the tenant name "target" with a verb, and returns the outcome. With there, another namespace has the object. A
+// changed object names an object like mine before.
 func name(t *testing.T, at time.Time, c crossing, mine []client.Object, verb string, there bool) answer {
 	t.Helper()
 	o := &observer{World: world.New(t, nil)}
@@ -203,12 +203,12 @@ func name(t *testing.T, at time.Time, c crossing, mine []client.Object, verb str
 	}
 	out.sight = o.look(t, asks)
 	if out.Refused != "" {
-		out.Requeues = nil // it is as it was, and when one in order is looked at again is chance
+		out.Requeues = nil // The Secret is as it was, and when a healthy object is reconciled again is random.
 	}
 	is := o.secrets(t)
 	out.Secrets = slices.Sorted(maps.Keys(is))
 	if verb != "create" && !cmp.Equal(was, is) {
-		t.Errorf("what was published is not what it was: Secrets %q before, %q now", slices.Sorted(maps.Keys(was)), out.Secrets)
+		t.Errorf("the published Secrets changed: %q before, %q now", slices.Sorted(maps.Keys(was)), out.Secrets)
 	}
 	return out
 }
@@ -231,7 +231,7 @@ func (o *observer) unstructured(t *testing.T, object client.Object) *unstructure
 	return out
 }
 
-// wantReady fails where the object was not in order before it was changed: then the change would prove nothing.
+// wantReady fails if the object was not ready before it was changed: the change would then prove nothing.
 func (o *observer) wantReady(t *testing.T, object client.Object) {
 	t.Helper()
 	o.Get(object)
@@ -248,22 +248,22 @@ func (o *observer) wantReady(t *testing.T, object client.Object) {
 	}
 }
 
-// TestNamingWhatAnotherHasLooksLikeNamingNothing lets an impersonated tenant write each field that refers to something, with
-// each verb that can write it.
-func TestNamingWhatAnotherHasLooksLikeNamingNothing(t *testing.T) {
+// TestNamingAnotherTenantsObjectLooksLikeNamingAMissingOne makes an impersonated tenant write each field that refers to an object,
+// with each verb that can write it.
+func TestNamingAnotherTenantsObjectLooksLikeNamingAMissingOne(t *testing.T) {
 	at := time.Now().UTC().Truncate(time.Second)
 	for _, c := range crossings() {
-		mine := c.to(t, "") // once, since the times of a key pair are seen
+		mine := c.to(t, "") // Created once, since the times of a key pair are visible.
 		for _, verb := range append([]string{"create"}, slices.Sorted(maps.Keys(changing))...) {
 			t.Run(verb+" "+strings.TrimSpace(c.field+" "+c.name), func(t *testing.T) {
 				absent := name(t, at, c, mine, verb, false)
 				if diff := cmp.Diff(absent, name(t, at, c, mine, verb, true), cmp.AllowUnexported(answer{})); diff != "" {
-					t.Errorf("what the tenant sees where nothing of that name exists, and where another namespace has it (-absent +foreign):\n%s", diff)
+					t.Errorf("visible difference between no object of that name, and one in another namespace (-absent +foreign):\n%s", diff)
 				}
 				if absent.Refused == "" && (absent.Status == "" || len(absent.Requests) == 0) {
-					t.Errorf("nothing was seen: %+v", absent)
+					t.Errorf("no output was seen: %+v", absent)
 				}
-				// What belongs to all namespaces is not a tenant's to write.
+				// A tenant may not write a cluster-wide object.
 				forbidden := strings.Contains(absent.Refused, "is forbidden")
 				if forbidden != strings.HasPrefix(c.field, "ClusterCertificateAuthority spec.secretName") {
 					t.Errorf("the API server answers %q", absent.Refused)

@@ -27,12 +27,12 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// change is a change of the product that is built into a binary: what stands in a file, and what stands there instead.
+// change is a change of the product that is built into a binary: a text in a file, and its replacement.
 type change struct {
 	file, find, replace string
 }
 
-// build makes the operator's binary, with changes that never reach the working tree.
+// build builds the operator's binary, with changes that never reach the working tree.
 func build(t *testing.T, name string, changes ...change) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -47,7 +47,7 @@ func build(t *testing.T, name string, changes ...change) string {
 			texts[path] = string(text)
 		}
 		if strings.Count(texts[path], c.find) != 1 {
-			t.Fatalf("%s does not hold this exactly once, so that it cannot be changed for the test: %s", c.file, c.find)
+			t.Fatalf("%s does not contain this text exactly once, so the test cannot change it: %s", c.file, c.find)
 		}
 		texts[path] = strings.Replace(texts[path], c.find, c.replace, 1)
 	}
@@ -80,9 +80,9 @@ type operator struct {
 	metrics, probe string
 	ended          chan error
 	stdout, stderr *book
-	// scraped is what its metrics said, each time that somebody asked.
+	// scraped holds its metrics, of each scrape.
 	scraped *book
-	// place collects what /proc and the disk showed while it ran.
+	// place holds what /proc and the disk showed while it ran.
 	place *book
 	stop  func()
 }
@@ -101,7 +101,7 @@ func (b *book) Write(text []byte) (int, error) {
 	return b.text.Write(text)
 }
 
-// note writes a line down that was not there yet.
+// note appends a line unless it is already there.
 func (b *book) note(line string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,7 +114,7 @@ func (b *book) note(line string) {
 	}
 }
 
-// String gives everything.
+// String returns the whole text.
 func (b *book) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -131,8 +131,8 @@ func freePort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// run starts the binary as the operator's service account, with every word that it can say. environment is added to what
-// little the process knows; name is its argv[0].
+// run starts the binary as the operator's service account, with the most verbose log. environment is added to its minimal
+// environment; name is its argv[0].
 func (c *cluster) run(binary, name string, environment ...string) *operator {
 	c.t.Helper()
 	o := &operator{c: c, dir: c.t.TempDir(), metrics: freePort(c.t), probe: freePort(c.t), ended: make(chan error, 1), stdout: &book{}, stderr: &book{}, scraped: &book{}, place: &book{}}
@@ -157,7 +157,7 @@ func (c *cluster) run(binary, name string, environment ...string) *operator {
 		close(watching)
 		_ = o.process.Process.Signal(syscall.SIGTERM)
 		if err := <-o.ended; err != nil {
-			c.t.Errorf("the operator ended with %v", err)
+			c.t.Errorf("the operator exited with %v", err)
 		}
 	})
 	c.t.Cleanup(o.stop)
@@ -170,7 +170,7 @@ func (c *cluster) run(binary, name string, environment ...string) *operator {
 	return o
 }
 
-// complaints are the last errors that the operator has logged, and what it said when it could not.
+// complaints returns the last errors that the operator has logged, and its output if it could not log.
 func (o *operator) complaints() string {
 	var out []string
 	for line := range strings.SplitSeq(o.stdout.String()+o.stderr.String(), "\n") {
@@ -185,7 +185,7 @@ func (o *operator) ready() error {
 	select {
 	case err := <-o.ended:
 		o.ended <- err
-		o.c.t.Fatalf("the operator ended: %v\n%s%s", err, o.stdout, o.stderr)
+		o.c.t.Fatalf("the operator exited: %v\n%s%s", err, o.stdout, o.stderr)
 	default:
 	}
 	answer, err := http.Get("http://" + o.probe + "/readyz")
@@ -194,12 +194,13 @@ func (o *operator) ready() error {
 	}
 	defer func() { _ = answer.Body.Close() }()
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("readyz says %s", answer.Status)
+		return fmt.Errorf("readyz returns %s", answer.Status)
 	}
 	return nil
 }
 
-// look writes down what others on the machine could see: arguments, environment, and the files that it has or makes.
+// look records what other users of the machine could see: arguments, environment, and the files that the process has open or
+// creates.
 func (o *operator) look(until chan struct{}) {
 	tick := time.NewTicker(300 * time.Millisecond)
 	defer tick.Stop()
@@ -239,7 +240,7 @@ func (o *operator) lookOnce() {
 	})
 }
 
-// kill ends the process as a node that fails does.
+// kill kills the process, as a failing node does.
 func (o *operator) kill() {
 	_ = o.process.Process.Kill()
 	<-o.ended
@@ -247,7 +248,7 @@ func (o *operator) kill() {
 	o.stop()
 }
 
-// scrape reads the metrics as Prometheus does: over TLS, with the token of a service account that may.
+// scrape reads the metrics as Prometheus does: over TLS, with the token of an authorized service account.
 func (o *operator) scrape() string {
 	t := o.c.t
 	t.Helper()
@@ -258,7 +259,7 @@ func (o *operator) scrape() string {
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "rekey-metrics-reader"},
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: account.Namespace, Name: account.Name}},
 	})
-	// It makes its own certificate at start.
+	// The operator creates its own certificate at start.
 	scraper := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer scraper.CloseIdleConnections()
 	ask := func(token string) (int, string, error) {
@@ -277,7 +278,7 @@ func (o *operator) scrape() string {
 		text, err := io.ReadAll(answer.Body)
 		return answer.StatusCode, string(text), err
 	}
-	for what, token := range map[string]string{"without a token": "", "with a token that nobody made": "made-up"} {
+	for what, token := range map[string]string{"without a token": "", "with an invalid token": "made-up"} {
 		if code, text, err := ask(token); err != nil || code != http.StatusUnauthorized || strings.Contains(text, "rekey_") {
 			t.Errorf("metrics %s: status %d, %v; want 401", what, code, err)
 		}

@@ -11,7 +11,8 @@ import (
 	"github.com/rekey/rekey/test/canary"
 )
 
-// panics let a pass break off at the worst moments: with the new password, and with an authority's private key, in hand.
+// panics make a reconcile panic at the worst moments: while it holds the new password, and while it holds an authority's
+// private key.
 var panics = []change{
 	{"internal/database/postgres/stage.go", `	doing := fmt.Sprintf("staging login %q", login)
 `, `	doing := fmt.Sprintf("staging login %q", login)
@@ -43,13 +44,13 @@ func TestAPanicShowsNoSecret(t *testing.T) {
 	l.create(adminSecret("plain-admin", "plain", d.passwords["plain"], d.Address()))
 	l.apply(authorities + serverManifest("plain", d.Address(), "plain-admin", "") + identityManifest("broken", "own", "broken-mtls") +
 		credentialManifest("broken", "plain", "broken_app", "") + credentialManifest("plain", "plain", "plain_app", ""))
-	// One that panics takes nobody with it.
+	// A reconcile that panics affects no other.
 	l.has("DatabaseCredential", "plain", "Published")
 	l.has("ClientIdentity", "own-client", "Published")
 	l.until("waiting for the panics to be logged", func() error {
 		for _, word := range []string{"broken on purpose with", "assignment to entry in nil map"} {
 			if !strings.Contains(l.operators[0].stderr.String(), word) {
-				return fmt.Errorf("the log does not say %q", word)
+				return fmt.Errorf("the log does not contain %q", word)
 			}
 		}
 		return nil
@@ -62,7 +63,7 @@ func TestAPanicShowsNoSecret(t *testing.T) {
 	l.witness.stop()
 	secrets, _ := l.witness.secrets()
 	if len(secrets) < 6 {
-		t.Errorf("only %d secrets were seen", len(secrets))
+		t.Errorf("saw only %d secrets", len(secrets))
 	}
 	for _, found := range canary.Search(secrets, l.texts()) {
 		t.Error(found)

@@ -15,7 +15,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// decode turns what was read without a type into a value.
+// decode converts an unstructured object into a value.
 func decode(from *unstructured.Unstructured, into any, _ any) error {
 	text, err := json.Marshal(from.Object)
 	if err != nil {
@@ -27,10 +27,10 @@ func decode(from *unstructured.Unstructured, into any, _ any) error {
 // lastApplied is the annotation that kubectl apply leaves.
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
-// shelves are the parts of objects that are looked through, each one a place of its own.
-type shelves map[string]*strings.Builder
+// objectParts are the parts of objects to search, each one a place of its own.
+type objectParts map[string]*strings.Builder
 
-func (s shelves) put(place, where string, value any) {
+func (s objectParts) put(place, where string, value any) {
 	if value == nil {
 		return
 	}
@@ -57,8 +57,8 @@ var kinds = []schema.GroupVersionKind{
 	v1alpha1.GroupVersion.WithKind("DatabaseServer"), v1alpha1.GroupVersion.WithKind("DatabaseCredential"),
 }
 
-// objects adds what stands in objects: of Secrets everything but their data.
-func (c *cluster) objects(to shelves) {
+// objects adds the contents of objects: of Secrets everything except their data.
+func (c *cluster) objects(to objectParts) {
 	c.t.Helper()
 	for _, kind := range kinds {
 		list := &unstructured.UnstructuredList{}
@@ -90,20 +90,21 @@ func (c *cluster) objects(to shelves) {
 	}
 }
 
-// snapshot keeps what stands in objects now: what somebody deletes later, or a later condition replaces, was readable.
+// snapshot keeps the current contents of objects: something that is deleted later, or a condition that is replaced, was
+// readable.
 func (l *life) snapshot() {
 	l.t.Helper()
 	if l.seen == nil {
-		l.seen = shelves{}
+		l.seen = objectParts{}
 	}
 	l.objects(l.seen)
 }
 
-// texts are all the places, with what stands there. A place in which nothing stands is a mistake of the search.
+// texts returns all the places with their contents. An empty place is a mistake of the search.
 func (l *life) texts() map[string]string {
 	l.t.Helper()
 	l.snapshot()
-	to := shelves{}
+	to := objectParts{}
 	for place, text := range l.seen {
 		to.put(place, "at one time or another", text.String())
 	}
@@ -114,7 +115,7 @@ func (l *life) texts() map[string]string {
 		to.put("arguments, environment and files of the process", "", o.place.String())
 	}
 	for _, r := range l.requests() {
-		// What a policy of the cluster answers is written down by the API server, whoever asked.
+		// The API server records the answer of a policy, whoever made the request.
 		if r.ObjectRef.Resource == "secrets" && strings.Contains(r.ResponseStatus.Message, "policy-quoting") {
 			continue
 		}

@@ -24,8 +24,8 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// elsewhere are the warnings that the life does not wait for, each with where its text is searched, or why it can quote no
-// secret. The life may come by one of them all the same.
+// elsewhere lists the warnings that the life does not wait for, with the test that searches their text, or the reason why it
+// can quote no secret. The life may still emit one of them.
 var elsewhere = map[string]string{
 	"ExpiresSoon":       "made of names and times",
 	"Expired":           "made of names and times, and of the cause, which is another reason",
@@ -37,17 +37,17 @@ var elsewhere = map[string]string{
 	"APIServerFailed":   "an answer of the API server; one that shows a value is withheld: TestAnAnswerThatQuotesASecretIsWithheld",
 	"IdentityInvalid":   "made of the spec and of the request for a certificate, in which no private key is; FuzzPEM",
 	"CertificateInvalid": "made of the findings about a certificate, in which no private key is; " +
-		"a Secret that is no certificate is FuzzParseTLSSecret's",
-	"IssuanceFailed":     "an error of crypto/x509, which is given a signer and not a key's bytes",
+		"FuzzParseTLSSecret covers a Secret that is not a certificate",
+	"IssuanceFailed":     "an error of crypto/x509, which gets a signer and not a key's bytes",
 	"CandidateRejected":  "TestPostgreSQLKeepsTheContract: no password is in any error; TestNoErrorOfDriveHoldsASecret",
-	"CredentialRejected": "made of names and a number; what the server said is not in it",
+	"CredentialRejected": "made of names and a number, without the server's text",
 	"StillAccepted":      "made of names and an address; TestPostgreSQLKeepsTheContract",
 	"Fenced":             "made of names and numbers; TestPostgreSQLKeepsTheContract",
 	"ServerUnsupported":  "our own words for an SQLSTATE, never the server's; TestPostgreSQLKeepsTheContract",
 	"BackendFailed":      "our own words for an SQLSTATE, never the server's; TestPostgreSQLKeepsTheContract",
 }
 
-// warnings are all reasons that warn, as the API lists them.
+// warnings returns all warning reasons, as the API lists them.
 func warnings(t *testing.T) []string {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(world.Root(), "api", "v1alpha1", "conditions.go"), nil, parser.ParseComments)
@@ -85,8 +85,8 @@ type word struct {
 	object, reason, message string
 }
 
-// told returns what the operator has said in conditions and Events, by the audit log, which forgets nothing.
-func (c *cluster) told() []word {
+// reportedTexts returns what the operator has reported in conditions and Events, according to the audit log, which is complete.
+func (c *cluster) reportedTexts() []word {
 	c.t.Helper()
 	var out []word
 	for _, r := range c.requests() {
@@ -96,7 +96,7 @@ func (c *cluster) told() []word {
 		type object struct {
 			Reason string `json:"reason"`
 			Note   string `json:"note"`
-			// A refusal has a status too, which is a word.
+			// A refusal has a status too, which is a string.
 			Status json.RawMessage `json:"status"`
 		}
 		var wrote struct {
@@ -124,56 +124,56 @@ func (c *cluster) told() []word {
 	return out
 }
 
-// everySentence checks the form of what a real manager said in all that trouble. Each text is judged once.
+// everySentence checks the form of every text that a real manager reported during these failures. Each text is checked once.
 func everySentence(t *testing.T, l *life) {
 	t.Helper()
 	judged := map[string]bool{}
-	for _, told := range l.told() {
-		if judged[told.message] {
+	for _, reportedTexts := range l.reportedTexts() {
+		if judged[reportedTexts.message] {
 			continue
 		}
-		judged[told.message] = true
-		if err := said.Message(told.message); err != nil {
-			t.Errorf("%s, %s: %v", told.object, told.reason, err)
+		judged[reportedTexts.message] = true
+		if err := said.Message(reportedTexts.message); err != nil {
+			t.Errorf("%s, %s: %v", reportedTexts.object, reportedTexts.reason, err)
 		}
 	}
 	if len(judged) < 100 {
-		t.Errorf("only %d texts were judged", len(judged))
+		t.Errorf("checked only %d texts", len(judged))
 	}
-	t.Logf("%d texts were judged", len(judged))
+	t.Logf("checked %d texts", len(judged))
 }
 
 func everyReason(t *testing.T, l *life) {
 	t.Helper()
-	all, told := warnings(t), map[string]bool{}
-	for _, each := range l.told() {
-		told[each.reason] = true
+	all, reportedTexts := warnings(t), map[string]bool{}
+	for _, each := range l.reportedTexts() {
+		reportedTexts[each.reason] = true
 	}
 	const fewest = 49
 	if len(all) < fewest {
-		t.Errorf("only %d reasons to warn were found in the API", len(all))
+		t.Errorf("found only %d warning reasons in the API", len(all))
 	}
 	met := 0
 	for _, reason := range all {
-		if told[reason] {
+		if reportedTexts[reason] {
 			met++
 		} else if elsewhere[reason] == "" {
-			t.Errorf("%s was not given in this life: make the trouble, or say where its text is searched for secrets", reason)
+			t.Errorf("%s was not emitted in this life: provoke it, or name the test that searches its text for secrets", reason)
 		}
 	}
 	for reason := range elsewhere {
 		if !slices.Contains(all, reason) {
-			t.Errorf("%s is not a reason to warn", reason)
+			t.Errorf("%s is not a warning reason", reason)
 		}
 	}
 	if 3*len(elsewhere) > len(all) {
-		t.Errorf("%d of %d reasons to warn need not be given while secrets are searched for: that is more than a third", len(elsewhere), len(all))
+		t.Errorf("%d of %d warning reasons need not be emitted during the search: that is more than a third", len(elsewhere), len(all))
 	}
-	t.Logf("%d of %d reasons to warn were given", met, len(all))
+	t.Logf("%d of %d warning reasons were emitted", met, len(all))
 }
 
-// A test that searches a text elsewhere is one that exists.
-func TestWhatSearchesElsewhereExists(t *testing.T) {
+// The named tests exist.
+func TestEveryTestThatSearchesAWarningExists(t *testing.T) {
 	declared := map[string]bool{}
 	for _, folder := range []string{"controllers", "internal", "test"} {
 		err := filepath.WalkDir(filepath.Join(world.Root(), folder), func(path string, _ fs.DirEntry, err error) error {
@@ -193,7 +193,7 @@ func TestWhatSearchesElsewhereExists(t *testing.T) {
 	for reason, where := range elsewhere {
 		for _, name := range regexp.MustCompile(`\b(?:Test|Fuzz)\w+`).FindAllString(where, -1) {
 			if !declared[name] {
-				t.Errorf("%s: there is no test %s", reason, name)
+				t.Errorf("%s: test %s does not exist", reason, name)
 			}
 		}
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// fieldSchema is as much of an OpenAPI fieldSchema as is looked at.
+// fieldSchema is the part of an OpenAPI schema that the test needs.
 type fieldSchema struct {
 	Properties           map[string]fieldSchema `json:"properties"`
 	Items                *fieldSchema           `json:"items"`
@@ -76,7 +76,7 @@ func (s fieldSchema) walk(path string, visit func(path string, s fieldSchema)) {
 	}
 }
 
-// refers tells whether a field of a spec says which other object is meant: by its type, or by its name.
+// refers reports whether a field of a spec names another object, by its type or by its name.
 func refers(path string, s fieldSchema) bool {
 	for _, v := range s.Validations {
 		if strings.HasPrefix(v.Message, "must be the name of an object") {
@@ -90,9 +90,9 @@ func refers(path string, s fieldSchema) bool {
 	return strings.HasSuffix(name, "Ref") || strings.HasSuffix(name, "Name") && name != "commonName"
 }
 
-// TestEveryReferenceOfEveryKindIsTriedAcrossNamespaces fails when somebody adds a field that names another object and does
-// not add it to the table of crossings.
-func TestEveryReferenceOfEveryKindIsTriedAcrossNamespaces(t *testing.T) {
+// TestEveryReferenceOfEveryKindIsTestedAcrossNamespaces fails if a new field names another object and is missing from the
+// table of crossings.
+func TestEveryReferenceOfEveryKindIsTestedAcrossNamespaces(t *testing.T) {
 	found := map[string]bool{}
 	for _, d := range definitions(t) {
 		for _, version := range d.Spec.Versions {
@@ -108,7 +108,7 @@ func TestEveryReferenceOfEveryKindIsTriedAcrossNamespaces(t *testing.T) {
 		tried[c.field] = true
 	}
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(found)), slices.Sorted(maps.Keys(tried))); diff != "" {
-		t.Errorf("fields that refer to other objects, and those that are tried (-in the CRDs +tried):\n%s", diff)
+		t.Errorf("fields that refer to other objects, and the tested ones (-in the CRDs +tested):\n%s", diff)
 	}
 }
 
@@ -125,6 +125,6 @@ func TestNoReferenceNamesANamespace(t *testing.T) {
 		}
 	}
 	if fields < 100 {
-		t.Errorf("only %d fields were looked at", fields)
+		t.Errorf("checked only %d fields", fields)
 	}
 }

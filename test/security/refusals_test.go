@@ -22,7 +22,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer/ca"
 )
 
-// withoutTLS answers whoever asks for TLS that there is none.
+// withoutTLS refuses TLS to every client.
 func withoutTLS(t *testing.T) string {
 	t.Helper()
 	return answering(t, func(conn net.Conn) {
@@ -33,7 +33,7 @@ func withoutTLS(t *testing.T) string {
 	})
 }
 
-// hourPair is a key pair whose certificate is good for an hour, which began so long ago.
+// hourPair is a key pair with a certificate that is valid for an hour, starting at the given time.
 func hourPair(t *testing.T, name string, ago time.Duration) *corev1.Secret {
 	t.Helper()
 	crt, key, err := ca.NewSelfSigned(issuer.Root{CommonName: name, KeyAlgorithm: "ECDSA-P256", Lifetime: time.Hour}, time.Now().Add(-ago))
@@ -43,7 +43,7 @@ func hourPair(t *testing.T, name string, ago time.Duration) *corev1.Secret {
 	return allowed(name+"-ca", map[string][]byte{"tls.crt": crt, "tls.key": key.Reveal()})
 }
 
-// lose takes the key pair of an authority away that rekey made.
+// lose removes the key pair of an authority that rekey created.
 func (l *life) lose() {
 	l.t.Helper()
 	l.apply(strings.ReplaceAll(keyPairAuthorityManifest("lost", "lost-ca"), "keyPair: {}", "managed: {commonName: Lost}"))
@@ -52,7 +52,7 @@ func (l *life) lose() {
 	l.has("CertificateAuthority", "lost", "AuthorityLost")
 }
 
-// unsupportedPair is a key pair on a curve that Go does not have.
+// unsupportedPair is a key pair on a curve that Go does not support.
 func unsupportedPair(t *testing.T) *corev1.Secret {
 	t.Helper()
 	folder := t.TempDir()
@@ -71,8 +71,8 @@ func unsupportedPair(t *testing.T) *corev1.Secret {
 	return allowed("unsupported-ca", data)
 }
 
-// refuse makes what is refused for a reason that each has a name of its own, and waits until each is told. Most
-// have a secret in hand that the text could quote.
+// refuse provokes every refusal with a reason of its own, and waits until each is reported. In most of them rekey holds a
+// secret that the text could quote.
 func (l *life) refuse() {
 	l.t.Helper()
 	d := l.databases[len(l.databases)-1]

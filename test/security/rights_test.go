@@ -18,7 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
-// fewestRequests of a life.
+// fewestRequests is the minimum number of requests in a life.
 const fewestRequests = 500
 
 func nothingForbidden(t *testing.T, l *life) {
@@ -34,16 +34,16 @@ func nothingForbidden(t *testing.T, l *life) {
 		}
 	}
 	if count < fewestRequests {
-		t.Errorf("the operator made %d requests; at least %d were expected: nothing was tried", count, fewestRequests)
+		t.Errorf("the operator made %d requests; expected at least %d: nothing was proven", count, fewestRequests)
 	}
 }
 
-// explained are rights whose use a life need not show, and why they are given.
+// explained lists rights that a life need not use, and why they are granted.
 func explained(folder string) map[string]string {
-	const readable = "who may list may read: without it nothing would be safer, and a live read would be refused"
-	const series = "an Event that comes again within minutes becomes a series: chance decides whether one does"
+	const readable = "a client that may list may also read: without it nothing would be safer, and a live read would be refused"
+	const series = "an Event that recurs within minutes becomes a series: whether one does is random"
 	out := map[string]string{
-		"update rekey.dev/certificateauthorities/finalizers":        "asked for by the admission plugin OwnerReferencesPermissionEnforcement, which is on in the installation for namespaces",
+		"update rekey.dev/certificateauthorities/finalizers":        "required by the admission plugin OwnerReferencesPermissionEnforcement, which is on in the namespaced installation",
 		"update rekey.dev/clustercertificateauthorities/finalizers": "as for certificateauthorities/finalizers",
 		"patch events.k8s.io/events":                                series,
 		"get rekey.dev/certificateauthorities":                      readable,
@@ -56,15 +56,15 @@ func explained(folder string) map[string]string {
 	}
 	for _, resource := range []string{"/namespaces", "/secrets", "rekey.dev/certificateauthorities", "rekey.dev/clustercertificateauthorities", "rekey.dev/clientidentities",
 		"rekey.dev/serveridentities", "rekey.dev/databaseservers", "rekey.dev/databasecredentials", "rekey.dev/rotationpolicies"} {
-		out["list "+resource] = "fills the cache where the API server does not stream lists to a watch, as this one does"
+		out["list "+resource] = "fills the cache if the API server does not stream lists to a watch, as this one does"
 	}
 	if folder == strict {
-		out["update /configmaps"] = "seen in the other installation: with the admission plugin it takes more than that"
+		out["update /configmaps"] = "used in the other installation: with the admission plugin it takes more than that"
 	}
 	return out
 }
 
-// noIdleRight wants every verb of every rule in the audit log, at least once, in the places where the rule holds.
+// noIdleRight requires every verb of every rule to be in the audit log, at least once, in the places where the rule applies.
 func noIdleRight(t *testing.T, l *life) {
 	t.Helper()
 	used := map[string]bool{}
@@ -86,17 +86,17 @@ func noIdleRight(t *testing.T, l *life) {
 	reasons := explained(l.folder)
 	for _, right := range slices.Sorted(maps.Keys(granted)) {
 		if !used[right] && reasons[right] == "" {
-			t.Errorf("the operator may %s and never does: take the right away, or say what it is for", right)
+			t.Errorf("the operator may %s and never does: remove the right, or explain its purpose", right)
 		}
 	}
 	for right := range reasons {
 		if !granted[right] {
-			t.Errorf("the explanation of %s is about a right that is not given", right)
+			t.Errorf("the explanation of %s is about a right that is not granted", right)
 		}
 	}
 }
 
-// rulesOfOperator are those of every role that a binding gives to its service account.
+// rulesOfOperator returns the rules of every role that is bound to the operator's service account.
 func rulesOfOperator(t *testing.T, folder string) []rbacv1.PolicyRule {
 	t.Helper()
 	rules := map[string][]rbacv1.PolicyRule{}
@@ -121,7 +121,7 @@ func rulesOfOperator(t *testing.T, folder string) []rbacv1.PolicyRule {
 	var out []rbacv1.PolicyRule
 	for _, key := range bound {
 		if rules[key] == nil {
-			t.Fatalf("a binding names %s, which is not there", key)
+			t.Fatalf("a binding names %s, which does not exist", key)
 		}
 		out = append(out, rules[key]...)
 	}
@@ -147,8 +147,8 @@ func manifests(t *testing.T, folder string) []*unstructured.Unstructured {
 	}
 }
 
-// listsItsOwnOnly holds whatever RBAC allows: with --namespaces nothing is listed or watched across the cluster that could be
-// listed by namespace, and nothing at all is asked of another namespace.
+// listsItsOwnOnly holds whatever RBAC allows: with --namespaces nothing is listed or watched across the cluster that could
+// be listed by namespace, and no request goes to another namespace.
 func listsItsOwnOnly(t *testing.T, l *life) {
 	t.Helper()
 	lists := 0
@@ -160,11 +160,11 @@ func listsItsOwnOnly(t *testing.T, l *life) {
 		if r.Verb == "list" || r.Verb == "watch" {
 			lists++
 			if !strings.Contains(r.RequestURI, "labelSelector=app.kubernetes.io%2Fmanaged-by%3Drekey") {
-				t.Errorf("Secrets are asked for without a selector: %s", r.RequestURI)
+				t.Errorf("a request for Secrets has no selector: %s", r.RequestURI)
 			}
 		}
 		if l.folder == "namespaced" && where != tenant && where != operatorNamespace {
-			t.Errorf("with --namespaces=%s the operator does %s secrets in namespace %q", tenant, r.Verb, where)
+			t.Errorf("with --namespaces=%s the operator uses %s secrets in namespace %q", tenant, r.Verb, where)
 		}
 	}
 	if lists == 0 {

@@ -27,9 +27,9 @@ import (
 // resource is one that tenants have.
 type resource struct {
 	schema.GroupVersionResource
-	// ours tells our kinds, whose rights our roles give, from what the cluster's own roles are about.
+	// ours reports whether our roles grant the rights on a resource, not those of the cluster.
 	ours, everywhere bool
-	// example is an object in order.
+	// example is a valid object.
 	example func() client.Object
 }
 
@@ -55,7 +55,7 @@ func tenantResources() []resource {
 	}
 }
 
-// verbs are all that can be done with a resource, by verb, on an object of that name in a namespace. Nothing is changed.
+// verbs are all operations on a resource, by verb, for an object with that name in a namespace. They change nothing.
 var verbs = map[string]func(ctx context.Context, c dynamic.ResourceInterface, name string, example *unstructured.Unstructured) error{
 	"get": func(ctx context.Context, c dynamic.ResourceInterface, name string, _ *unstructured.Unstructured) error {
 		_, err := c.Get(ctx, name, metav1.GetOptions{})
@@ -101,8 +101,8 @@ var verbs = map[string]func(ctx context.Context, c dynamic.ResourceInterface, na
 
 var reading = []string{"get", "list", "watch"}
 
-// TestATenantReachesNothingOfAnother lets the service account of one tenant, with every role for people that config/ ships,
-// try every verb on every kind in the namespace of the other.
+// TestATenantReachesNothingOfAnother makes the service account of one tenant, with every user-facing role that config/
+// ships, try every verb on every kind in the namespace of the other.
 func TestATenantReachesNothingOfAnother(t *testing.T) {
 	c := install(t, "default")
 	c.namespace("one", nil)
@@ -138,13 +138,13 @@ func TestATenantReachesNothingOfAnother(t *testing.T) {
 				}
 			}
 			if want := 7*len(verbs) + 2*(len(verbs)-1); tries != want {
-				t.Errorf("%d verbs were tried, want %d", tries, want)
+				t.Errorf("tried %d verbs, want %d", tries, want)
 			}
 		})
 	}
 }
 
-// bind gives every shipped role of that sort to a service account of its name, in namespace one.
+// bind binds every shipped role of that sort to a service account with the sort's name, in namespace one.
 func (c *cluster) bind(sort string) {
 	c.t.Helper()
 	var roles rbacv1.ClusterRoleList
@@ -186,23 +186,23 @@ func tryVerb(t *testing.T, c *cluster, as dynamic.Interface, r resource, role, v
 	}
 	there, absent := try("other", "target"), try("other", "absent")
 	if !apierrors.IsForbidden(there) || !apierrors.IsForbidden(absent) {
-		t.Errorf("%s of another: %v; of what is not there: %v; want both to be forbidden", what, there, absent)
+		t.Errorf("%s of another tenant: %v; of a missing object: %v; want both to be forbidden", what, there, absent)
 	} else if strings.ReplaceAll(there.Error(), `"target"`, "") != strings.ReplaceAll(absent.Error(), `"absent"`, "") {
-		t.Errorf("%s tells what another has from what it has not: %q, %q", what, there, absent)
+		t.Errorf("%s distinguishes another tenant's object from a missing one: %q, %q", what, there, absent)
 	}
 	if verb == "list" || verb == "watch" || verb == "deletecollection" {
 		if err := try("", ""); !apierrors.IsForbidden(err) && !apierrors.IsMethodNotSupported(err) && !apierrors.IsNotFound(err) {
 			t.Errorf("%s in all namespaces: %v, want it to be forbidden", what, err)
 		}
 	}
-	// At home it works, or the refusals would prove nothing.
+	// In its own namespace it works, or the refusals would prove nothing.
 	may := r.ours && (slices.Contains(reading, verb) || role == "editor" && verb != "update status")
 	if err := try("one", "target"); may != (err == nil) || !may && !apierrors.IsForbidden(err) {
-		t.Errorf("%s at home: %v; allowed should be %t", what, err, may)
+		t.Errorf("%s in its own namespace: %v; allowed should be %t", what, err, may)
 	}
 }
 
-// stored is the example as it lies in the namespace, to be sent again.
+// stored returns the example as it is stored in the namespace, to be sent again.
 func (c *cluster) stored(t *testing.T, r resource, namespace string) *unstructured.Unstructured {
 	t.Helper()
 	example := r.example()

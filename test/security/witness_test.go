@@ -21,17 +21,17 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// witness has seen every Secret that ever was.
+// witness has seen every Secret that ever existed.
 type witness struct {
 	mu sync.Mutex
-	// plain are passwords and private keys; verifiers are keys of SCRAM verifiers, from which neither follows.
+	// plain are passwords and private keys; verifiers are keys of SCRAM verifiers, which reveal neither.
 	plain, verifiers map[string][]byte
 	known            map[[32]byte]bool
 	done             chan struct{}
 	stop             func()
 }
 
-// watch begins to look at all Secrets, from before there are any.
+// watch starts to watch all Secrets, before any exists.
 func (c *cluster) watch() *witness {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(c.t.Context())
@@ -56,7 +56,7 @@ func (c *cluster) watch() *witness {
 	return w
 }
 
-// public are keys of Secrets whose values are no secrets, or are made of others that are looked at.
+// public are keys of Secrets with values that are not secret, or that are made of others that are searched for.
 var public = []string{"tls.crt", "ca.crt", "username", "host", "port", "database", "type", "provider", "sslmode", "certificates", "uri", "version", "state", "csr"}
 
 func (w *witness) see(secret *corev1.Secret) {
@@ -116,7 +116,7 @@ func (w *witness) add(to map[string][]byte, what string, value []byte) {
 	to[fmt.Sprintf("%s #%d", what, len(to)+1)] = value
 }
 
-// secrets gives what was seen so far.
+// secrets returns what was seen so far.
 func (w *witness) secrets() (plain, verifiers map[string][]byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

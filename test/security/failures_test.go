@@ -21,7 +21,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// answering listens, and talks with whoever calls until the talk or the caller ends. It gives its address.
+// answering listens, and runs talk with each client until one of them ends. It returns its address.
 func answering(t *testing.T, talk func(net.Conn)) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -44,14 +44,14 @@ func answering(t *testing.T, talk func(net.Conn)) string {
 	return listener.Addr().String()
 }
 
-// hung answers nothing to whoever calls.
+// hung never answers.
 func hung(t *testing.T) string {
 	t.Helper()
 	return answering(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
 }
 
-// babble is a private key in PEM that is none.
-func babble() []byte {
+// invalidKey looks like a private key in PEM, and is not one.
+func invalidKey() []byte {
 	noise := make([]byte, 120)
 	_, _ = rand.Read(noise)
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: noise})
@@ -79,8 +79,8 @@ spec: {authorityRef: {name: %s}, commonName: %s, secretName: %s}
 `, name, tenant, authority, name, secret)
 }
 
-// suffer makes what goes wrong in a spec, a source or a server, all at once, and waits until each is told.
-func (l *life) suffer() {
+// causeFailures breaks specs, sources and servers, all at once, and waits until each failure is reported.
+func (l *life) causeFailures() {
 	l.t.Helper()
 	d := l.databases[len(l.databases)-1]
 	plain := fmt.Sprintf("plain-%d", d.Version)
@@ -96,7 +96,7 @@ func (l *life) suffer() {
 		adminSecret("long-admin", "plain", "Long-"+rand.Text()+strings.Repeat("x", 65<<10), d.Address()),
 		adminSecret("nobody-admin", "plain", "Nobody-"+rand.Text(), nobody), adminSecret("silent-admin", "plain", "Silent-"+rand.Text(), silent),
 		adminSecret("elsewhere-admin", "plain", "Elsewhere-"+rand.Text(), "db.elsewhere:5432"),
-		allowed("key-as-ca", map[string][]byte{"ca.crt": babble()}), allowed("broken-ca", map[string][]byte{"tls.crt": other.Data["tls.crt"], "tls.key": babble()}),
+		allowed("key-as-ca", map[string][]byte{"ca.crt": invalidKey()}), allowed("broken-ca", map[string][]byte{"tls.crt": other.Data["tls.crt"], "tls.key": invalidKey()}),
 		allowed("halved-ca", map[string][]byte{"tls.crt": other.Data["tls.crt"], "tls.key": other.Data["tls.key"][:len(other.Data["tls.key"])/2]}),
 		allowed("swapped-ca", map[string][]byte{"tls.crt": other.Data["tls.key"], "tls.key": other.Data["tls.crt"]}),
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "foreign"}, Data: map[string][]byte{"password": []byte("Foreign-" + rand.Text())}},
@@ -130,7 +130,7 @@ func (l *life) suffer() {
 	}
 }
 
-// failStatement lets the statement that holds a verifier fail, for every admin.
+// failStatement makes the statement that holds a verifier fail, for every admin.
 func (l *life) failStatement(d *database) {
 	l.t.Helper()
 	for _, admin := range admins {
@@ -147,7 +147,7 @@ func (l *life) failStatement(d *database) {
 	}
 }
 
-// quoting refuses Secrets and quotes them in its answer, as a careless webhook may. Statuses it refuses in silence.
+// quoting refuses Secrets and quotes them in its answer, as a careless webhook may. It refuses statuses without a quote.
 const quoting = `
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
@@ -187,11 +187,11 @@ metadata: {name: silencing}
 spec: {policyName: silencing, validationActions: [Deny]}
 `
 
-// failWrites lets the API server refuse what the operator writes: Secrets with a quotation of them, and statuses.
+// failWrites makes the API server refuse what the operator writes: Secrets, which it quotes, and statuses.
 func (l *life) failWrites() {
 	l.t.Helper()
 	l.apply(quoting)
-	// It takes a moment until a new policy holds.
+	// A new policy takes effect after a moment.
 	l.until("waiting for the policy that refuses", func() error {
 		probe := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, GenerateName: "quoted-"}, Data: map[string][]byte{"version": []byte("probe-of-the-policy")}}
 		err := l.client.Create(l.t.Context(), probe, client.DryRunAll)
@@ -218,7 +218,7 @@ func (l *life) failWrites() {
 	}
 }
 
-// terminate lets a namespace go under an identity whose Secret is to be made again.
+// terminate deletes the namespace of an identity that has a Secret to recreate.
 func (l *life) terminate() {
 	l.t.Helper()
 	l.namespace("ending", nil)
@@ -249,7 +249,7 @@ func (l *life) tamper() {
 		s.Data["current"], _ = json.Marshal(record)
 	})
 	l.has("DatabaseCredential", names[2], "LedgerInvalid")
-	// The ledger is gone, and the published password is one that cannot be a password of ours.
+	// The ledger is deleted, and the published password cannot be one of ours.
 	published := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: names[1] + "-db"}}
 	l.edit(published, func() { published.Data["password"] = []byte("By-hand-\u00e9\n" + rand.Text()) })
 	for _, name := range []string{names[1], names[2]} {
@@ -260,7 +260,7 @@ func (l *life) tamper() {
 		l.has("DatabaseCredential", name, "Published")
 	}
 	certificate := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "own-mtls"}}
-	l.edit(certificate, func() { certificate.Data["tls.key"] = babble() })
+	l.edit(certificate, func() { certificate.Data["tls.key"] = invalidKey() })
 }
 
 func (l *life) findLedger(name string) *corev1.Secret {
