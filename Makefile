@@ -142,7 +142,7 @@ dist/install.yaml: $(KUSTOMIZE) ## config/default in one file
 
 .PHONY: alerts
 alerts: ## config/prometheus/prometheus_rule.yaml, from rules.yaml
-	go test ./test/packaging -count=1 -run '^TestPrometheusRuleIsMadeFromTheRules$$' -update
+	go test ./test/packaging -count=1 -run '^TestPrometheusRuleIsGeneratedFromTheRules$$' -update
 
 .PHONY: image
 image: build ## Build the image IMG as dist/rekey.tar, without a container engine

@@ -21,8 +21,8 @@ type acceptedCase struct {
 }
 
 var accepted = map[string]acceptedCase{
-	"authority: the smallest":               {authority, nil},
-	"authority: with a key that is brought": {authority, change{"managed": gone, "keyPair": map[string]any{}}},
+	"authority: the smallest":                {authority, nil},
+	"authority: with a key pair of the user": {authority, change{"managed": gone, "keyPair": map[string]any{}}},
 	"authority: every constraint": {authority, change{"constraints": map[string]any{
 		"maxLifetime": "48h", "commonNames": []string{"*"}, "organizations": []string{"Example", "team-*"},
 		"dnsNames": []string{"*.example.internal", "*", "db.*.svc"}, "uris": []string{"spiffe://example.internal/ns/web/*", "urn:example:a"},
@@ -34,33 +34,33 @@ var accepted = map[string]acceptedCase{
 	"authority: deleted with its object":               {authority, change{"deletionPolicy": "Delete"}},
 	"authority: an RSA key":                            {authority, change{"managed.keyAlgorithm": "RSA-4096"}},
 	"authority: 64 patterns":                           {authority, change{"constraints.dnsNames": many(64, "a%d.example")}},
-	"cluster authority: for nobody":                    {clusterAuthority, nil},
-	"cluster authority: for everybody":                 {clusterAuthority, change{"namespaceSelector": map[string]any{}}},
+	"cluster authority: for no namespace":              {clusterAuthority, nil},
+	"cluster authority: for every namespace":           {clusterAuthority, change{"namespaceSelector": map[string]any{}}},
 	"cluster authority: for namespaces with a label":   {clusterAuthority, change{"namespaceSelector": map[string]any{"matchLabels": map[string]any{"team": "web"}}}},
 	"cluster authority: for namespaces in a set":       {clusterAuthority, change{"namespaceSelector": matching("In", "web", "shop")}},
-	"cluster authority: with a key that is brought":    {clusterAuthority, change{"managed": gone, "keyPair": map[string]any{}}},
+	"cluster authority: with a key pair of the user":   {clusterAuthority, change{"managed": gone, "keyPair": map[string]any{}}},
 	"client: the smallest":                             {clientIdentity, nil},
 	"client: a SPIFFE ID instead of a common name":     {clientIdentity, change{"commonName": gone, "uris": []string{"spiffe://example.internal/ns/web/sa/app"}}},
-	"client: a SPIFFE trust domain by itself":          {clientIdentity, change{"uris": []string{"spiffe://example.internal"}}},
+	"client: only a SPIFFE trust domain":               {clientIdentity, change{"uris": []string{"spiffe://example.internal"}}},
 	"client: only an address":                          {clientIdentity, change{"commonName": gone, "emailAddresses": []string{"ops+app@example.com"}}},
 	"client: only an IP address":                       {clientIdentity, change{"commonName": gone, "ipAddresses": []string{"fd00::1"}}},
 	"client: every name":                               {clientIdentity, everyName()},
 	"client: of a cluster authority":                   {clientIdentity, change{"authorityRef": map[string]any{"group": "rekey.dev", "kind": "ClusterCertificateAuthority", "name": "internal"}}},
 	"client: a common name of 64 characters":           {clientIdentity, change{"commonName": strings.Repeat("a", 64)}},
-	"client: a common name beyond ASCII":               {clientIdentity, change{"commonName": "Zoë & Søn"}},
+	"client: a non-ASCII common name":                  {clientIdentity, change{"commonName": "Zoë & Søn"}},
 	"client: minutes instead of hours":                 {clientIdentity, change{"lifetime": "90m", "renewBefore": "30m"}},
 	"client: the shortest lifetime":                    {clientIdentity, change{"lifetime": "90s"}},
 	"client: the shortest time to renewal":             {clientIdentity, change{"lifetime": "90s", "renewBefore": "30s"}},
 	"client: a tenth of the lifetime to renewal":       {clientIdentity, change{"lifetime": "24h", "renewBefore": "21h36m"}},
 	"client: the longest lifetime, renewed late":       {clientIdentity, change{"lifetime": "876000h", "renewBefore": "788400h"}},
-	"policy: the nearest deadline":                     {policy, change{"interval": "30s", "overlap.minimum": "1s", "maxAge": "90s"}},
-	"policy: a deadline a tenth away":                  {policy, change{"interval": "5h", "maxAge": "5h30m"}},
-	"policy: a deadline an hour away":                  {policy, change{"interval": "720h", "maxAge": "721h"}},
+	"policy: the earliest deadline":                    {policy, change{"interval": "30s", "overlap.minimum": "1s", "maxAge": "90s"}},
+	"policy: a deadline a tenth after the interval":    {policy, change{"interval": "5h", "maxAge": "5h30m"}},
+	"policy: a deadline an hour after the interval":    {policy, change{"interval": "720h", "maxAge": "721h"}},
 	"client: hours, minutes and seconds":               {clientIdentity, change{"lifetime": "24h30m15s"}},
 	"client: fractions of a second, as Go prints them": {clientIdentity, change{"lifetime": "2m0.5s", "renewBefore": "1500ms"}},
 	"client: suspended":                                {clientIdentity, change{"suspend": true}},
 	"client: a policy":                                 {clientIdentity, change{"rotationPolicyRef": map[string]any{"name": "daily"}}},
-	"client: everything in one file too":               {clientIdentity, change{"formats": []string{"CombinedPEM"}}},
+	"client: a combined file too":                      {clientIdentity, change{"formats": []string{"CombinedPEM"}}},
 	"client: labels and annotations":                   {clientIdentity, change{"secretTemplate": map[string]any{"labels": map[string]any{"example.com/team": "web", "empty": "", strings.Repeat("a.", 126) + "b/c": "x"}, "annotations": map[string]any{"note": "Anything: at all\nin two lines"}}}},
 	"client: an annotation of kubectl's domain":        {clientIdentity, change{"secretTemplate": map[string]any{"annotations": map[string]any{"kubectl.kubernetes.io/default-container": "app"}}}},
 	"client: an Ed25519 key":                           {clientIdentity, change{"keyAlgorithm": "Ed25519"}},
@@ -73,18 +73,18 @@ var accepted = map[string]acceptedCase{
 	"server: 64 names":                                 {serverIdentity, change{"dnsNames": many(64, "a%d.example")}},
 	"policy: the smallest":                             {policy, nil},
 	"policy: everything":                               {policy, change{"interval": "24h", "jitterPercent": 0, "maxAge": "72h", "overlap": map[string]any{"minimum": "2h"}, "warnBefore": "12h", "alarmBefore": "1h", "suspend": true}},
-	"policy: as fast as it goes":                       {policy, change{"interval": "30s", "overlap.minimum": "1s", "warnBefore": "2s", "alarmBefore": "1s", "maxAge": "90s", "jitterPercent": 50}},
+	"policy: the shortest interval":                    {policy, change{"interval": "30s", "overlap.minimum": "1s", "warnBefore": "2s", "alarmBefore": "1s", "maxAge": "90s", "jitterPercent": 50}},
 	"policy: an overlap just below the interval":       {policy, change{"interval": "2h", "overlap.minimum": "1h59m59s"}},
 	"policy: an empty overlap gets its default":        {policy, change{"overlap": map[string]any{}}},
 	"server object: the smallest":                      {server, nil},
 	"server object: without TLS":                       {server, change{"tls": map[string]any{"mode": "Disable"}}},
-	"server object: TLS that is not checked":           {server, change{"tls": map[string]any{"mode": "Require"}}},
+	"server object: TLS without verification":          {server, change{"tls": map[string]any{"mode": "Require"}}},
 	"server object: CA certificates in a Secret":       {server, change{"tls.caRef": map[string]any{"kind": "Secret", "name": "ca", "key": "bundle.pem"}}},
 	"server object: an IPv4 address":                   {server, change{"address": "10.0.0.1:5432"}},
 	"server object: an IPv6 address":                   {server, change{"address": "[fd00::1]:65535"}},
 	"server object: any login":                         {server, change{"allowedUsernames": []string{"*"}, "allowedOwners": []string{"*_owner", "App-1$"}}},
 	"server object: its own maintenance database":      {server, change{"maintenanceDatabase": "defaultdb-1"}},
-	"server object: a wrong password at first only":    {server, change{"negativeControl": "AtFirst"}},
+	"server object: negative control only at first":    {server, change{"negativeControl": "AtFirst"}},
 	"login: the smallest":                              {databaseLogin, nil},
 	"login: everything": {databaseLogin, change{"deletionPolicy": "Delete", "suspend": true, "create": "Never",
 		"serverRef": map[string]any{"group": "rekey.dev", "kind": "DatabaseServer", "name": "orders"}, "password": map[string]any{"length": 128, "alphabet": "WithSymbols"},
@@ -108,9 +108,9 @@ func TestTheAPIServerStores(t *testing.T) {
 	}
 }
 
-// A Go client writes durations and empty fields in its own way: reading an object and writing it back must be accepted,
-// or the operator could not even add a finalizer.
-func TestWhatIsStoredCanBeReadAndWrittenBackByAGoClient(t *testing.T) {
+// A Go client writes durations and empty fields in its own way: reading an object and writing it back must be accepted, or
+// the operator could not even add a finalizer.
+func TestAGoClientCanWriteBackWhatIsStored(t *testing.T) {
 	ns := namespace(t)
 	for title, tc := range accepted {
 		t.Run(title, func(t *testing.T) {
@@ -125,10 +125,10 @@ func TestWhatIsStoredCanBeReadAndWrittenBackByAGoClient(t *testing.T) {
 			}
 			before := read.DeepCopyObject()
 			if err := kube.Update(t.Context(), read, client.FieldValidation("Strict")); err != nil {
-				t.Fatalf("what the API server stored it refuses from a Go client: %v", err)
+				t.Fatalf("the API server refuses from a Go client what it stored before: %v", err)
 			}
 			if diff := cmp.Diff(specOf(t, before), specOf(t, read)); diff != "" {
-				t.Errorf("written back, it became something else (-stored +written):\n%s", diff)
+				t.Errorf("written back, it changed (-stored +written):\n%s", diff)
 			}
 		})
 	}
@@ -175,7 +175,7 @@ func TestNoStoredObjectCanStopAnInformer(t *testing.T) {
 				select {
 				case <-tick.C:
 				case <-deadline:
-					t.Fatal("the informer did not get through its first list in 30 seconds")
+					t.Fatal("the informer did not complete its first list within 30 seconds")
 				}
 			}
 			seen := typedList(t, kind)
@@ -183,7 +183,7 @@ func TestNoStoredObjectCanStopAnInformer(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := length(t, seen); got < want {
-				t.Errorf("the informer shows %d objects of at least %d", got, want)
+				t.Errorf("the informer has %d objects, want at least %d", got, want)
 			}
 		})
 	}
@@ -230,14 +230,14 @@ func TestConstantsAreDefaultedInTheStoredObject(t *testing.T) {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(tc.want, made.Object["spec"]); diff != "" {
-				t.Errorf("stored something else (-want +got):\n%s", diff)
+				t.Errorf("the stored object differs (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// An object made in Go, with no field set that has a default, must get the defaults too and not Go's zeros.
-func TestAGoClientThatLeavesFieldsOutGetsTheDefaults(t *testing.T) {
+// An object created in Go, without any field that has a default, must get the defaults too and not Go's zero values.
+func TestAGoClientThatOmitsFieldsGetsTheDefaults(t *testing.T) {
 	ns := namespace(t)
 	for kind := range smallest {
 		t.Run(kind, func(t *testing.T) {
@@ -255,13 +255,13 @@ func TestAGoClientThatLeavesFieldsOutGetsTheDefaults(t *testing.T) {
 			want := typed(t, kind)
 			decode(t, byHand, want)
 			if diff := cmp.Diff(specOf(t, want), specOf(t, byGo)); diff != "" {
-				t.Errorf("a Go client stores something else (-by hand +by Go):\n%s", diff)
+				t.Errorf("a Go client stores something else (-YAML +Go):\n%s", diff)
 			}
 		})
 	}
 }
 
-func TestAFieldThatDoesNotExistIsRefusedWhenTheClientIsStrict(t *testing.T) {
+func TestAStrictClientCannotSetAFieldThatDoesNotExist(t *testing.T) {
 	ns := namespace(t)
 	for kind := range smallest {
 		t.Run(kind, func(t *testing.T) {

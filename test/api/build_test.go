@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// many are n different strings, made with a pattern that holds one %d.
+// many returns n different strings, made from a pattern with one %d.
 func many(n int, pattern string) []string {
 	out := make([]string, n)
 	for i := range out {
@@ -48,7 +48,7 @@ func decode(t *testing.T, from *unstructured.Unstructured, into client.Object) {
 	}
 }
 
-// specOf is the spec that a Go object is written as.
+// specOf returns the spec as which a Go object is serialized.
 func specOf(t *testing.T, object runtime.Object) any {
 	t.Helper()
 	var out map[string]any

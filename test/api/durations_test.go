@@ -13,11 +13,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// poisons are strings that an API server would store in a field of type string, and on which a Go client that lists
-// the kind then fails for every object of it.
+// poisons are strings that an API server would store in a field of type string, and that make every list of the kind by a Go
+// client fail.
 var poisons = []string{"3d", "1h30", "", "-5m", "+5m", "9999999999999h", "999999h999999h99999h", "1.5h", "1h 30m", "h", "5", "1µs", "1e3s", ".5s", "Inf", "null"}
 
-// durationsOf are the dotted paths below spec of every field of type duration, taken from the Go type.
+// durationsOf returns the dotted paths below spec of every field of type duration, taken from the Go type.
 func durationsOf(spec reflect.Type, path string) []string {
 	if spec.Kind() == reflect.Pointer {
 		spec = spec.Elem()
@@ -36,7 +36,7 @@ func durationsOf(spec reflect.Type, path string) []string {
 	return out
 }
 
-func TestADurationThatIsNoneIsRefusedAtCreationAndAtChange(t *testing.T) {
+func TestAnInvalidDurationIsRefusedOnCreateAndUpdate(t *testing.T) {
 	ns := namespace(t)
 	found := 0
 	for kind := range smallest {
@@ -54,7 +54,7 @@ func TestADurationThatIsNoneIsRefusedAtCreationAndAtChange(t *testing.T) {
 		}
 	}
 	if found != 13 {
-		t.Errorf("%d durations were tried of 13: a kind or a duration is missing here", found)
+		t.Errorf("tested %d durations of 13: a kind or a duration is missing here", found)
 	}
 }
 
@@ -72,7 +72,7 @@ func refuseDuration(t *testing.T, namespace, kind, path, poison string) {
 	for _, lines := range [][]string{said, later} {
 		mustName(t, lines, "spec."+path)
 		if len(poison) <= 20 && !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "3d is 72h") }) {
-			t.Errorf("the refusal does not say how to write days:\n%s", strings.Join(lines, "\n"))
+			t.Errorf("the refusal does not explain how to write days:\n%s", strings.Join(lines, "\n"))
 		}
 	}
 }

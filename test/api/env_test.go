@@ -67,7 +67,7 @@ func run(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// namespace makes a new one for a test.
+// namespace creates a new namespace for a test.
 func namespace(t *testing.T) string {
 	t.Helper()
 	object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
@@ -77,11 +77,11 @@ func namespace(t *testing.T) string {
 	return object.Name
 }
 
-// remove deletes what a test stored where no namespace takes it along.
+// remove deletes an object that no namespace deletion would remove.
 func remove(t *testing.T, object client.Object) {
 	t.Helper()
 	t.Cleanup(func() {
-		// The test's own context is done by now.
+		// The test's own context is already done.
 		if err := kube.Delete(context.Background(), object); err != nil && !apierrors.IsNotFound(err) {
 			t.Error(err)
 		}

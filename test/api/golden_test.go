@@ -16,7 +16,7 @@ import (
 
 const goldenFile = "testdata/refusals.golden"
 
-// golden collects the words of refusals under the sentence of their case, and compares each with what the file says.
+// golden collects refusal messages by the title of their case, and compares each with the file.
 type golden struct {
 	mutex sync.Mutex
 	want  map[string]string
@@ -25,7 +25,7 @@ type golden struct {
 
 var refusals = &golden{got: map[string]string{}}
 
-// check compares what was said under title with the golden file.
+// check compares the message for title with the golden file.
 func (g *golden) check(t *testing.T, title string, said []string) {
 	t.Helper()
 	g.mutex.Lock()
@@ -35,7 +35,7 @@ func (g *golden) check(t *testing.T, title string, said []string) {
 	}
 	text := "  " + strings.Join(said, "\n  ")
 	if _, double := g.got[title]; double {
-		t.Fatalf("two cases are called %q", title)
+		t.Fatalf("two cases have the title %q", title)
 	}
 	g.got[title] = text
 	if *update {
@@ -44,7 +44,7 @@ func (g *golden) check(t *testing.T, title string, said []string) {
 		return
 	}
 	if diff := cmp.Diff(g.want[title], text); diff != "" {
-		t.Errorf("refused in other words than %s says (go test ./test/api -update writes it anew) (-want +got):\n%s", goldenFile, diff)
+		t.Errorf("the refusal differs from %s (go test ./test/api -update rewrites it) (-want +got):\n%s", goldenFile, diff)
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// The kinds, by their names.
+// The kinds, by name.
 const (
 	authority        = "CertificateAuthority"
 	clusterAuthority = "ClusterCertificateAuthority"
@@ -31,7 +31,7 @@ const (
 	databaseLogin    = "DatabaseCredential"
 )
 
-// smallest is the least spec that each kind accepts.
+// smallest is the smallest spec that each kind accepts.
 var smallest = map[string]string{
 	authority:        `{managed: {commonName: Example internal CA}, secretName: internal-ca, constraints: {}}`,
 	clusterAuthority: `{managed: {commonName: Example internal CA}, secretName: internal-ca, constraints: {}}`,
@@ -44,7 +44,7 @@ var smallest = map[string]string{
   strategy: AlternatingUsers, secretName: orders-db}`,
 }
 
-// change says what is different from the smallest spec: the value at each dotted path below spec; gone removes it.
+// change lists the differences from the smallest spec: the value at each dotted path below spec; gone removes it.
 type change map[string]any
 
 type absent struct{}
@@ -52,7 +52,7 @@ type absent struct{}
 // gone is the value of a path that is removed.
 var gone = absent{}
 
-// object is the smallest one of its kind, changed.
+// object returns the smallest object of its kind, changed.
 func object(t *testing.T, kind, namespace string, changes change) *unstructured.Unstructured {
 	t.Helper()
 	spec := map[string]any{}
@@ -77,7 +77,7 @@ func apply(t *testing.T, to *unstructured.Unstructured, changes change) {
 			unstructured.RemoveNestedField(to.Object, fields...)
 			continue
 		}
-		// By way of YAML, so that a case may use any Go number or slice.
+		// Converted through YAML, so that a case may use any Go number or slice.
 		var value any
 		text, err := yaml.Marshal(changes[path])
 		if err == nil {
@@ -92,13 +92,13 @@ func apply(t *testing.T, to *unstructured.Unstructured, changes change) {
 	}
 }
 
-// typed is a new Go object of the kind.
+// typed returns a new Go object of the kind.
 func typed(t *testing.T, kind string) client.Object {
 	t.Helper()
 	return create[client.Object](t, kind)
 }
 
-// typedList is a new Go list of the kind.
+// typedList returns a new Go list of the kind.
 func typedList(t *testing.T, kind string) client.ObjectList {
 	t.Helper()
 	return create[client.ObjectList](t, kind+"List")
@@ -113,7 +113,7 @@ func create[T runtime.Object](t *testing.T, kind string) T {
 	return made.(T)
 }
 
-// words are what a refusal says, a line for each cause: the field and the message.
+// words returns the text of a refusal, a line for each cause: the field and the message.
 func words(err error) ([]string, error) {
 	var status *apierrors.StatusError
 	if !errors.As(err, &status) || !apierrors.IsInvalid(err) || status.ErrStatus.Details == nil {
@@ -121,7 +121,7 @@ func words(err error) ([]string, error) {
 	}
 	var out []string
 	for _, cause := range status.ErrStatus.Details.Causes {
-		if cause.Field == "<nil>" { // the API server adds that it stopped there
+		if cause.Field == "<nil>" { // The API server adds that it stopped there.
 			continue
 		}
 		out = append(out, cause.Field+": "+cause.Message)

@@ -17,8 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// unrelated are edits of each kind that have nothing to do with most rules; suspending comes first where a kind can be
-// suspended.
+// unrelated lists edits of each kind that have nothing to do with most rules; suspending comes first where the kind supports
+// it.
 var unrelated = map[string][]change{
 	authority:        {{"constraints.maxLifetime": "1h"}, {"constraints.emailDomains": []string{"example.com"}}},
 	clusterAuthority: {{"constraints.maxLifetime": "1h"}, {"constraints.emailDomains": []string{"example.com"}}},
@@ -29,7 +29,7 @@ var unrelated = map[string][]change{
 	databaseLogin:    {{"suspend": true}, {"deletionPolicy": "Delete"}},
 }
 
-// stillRefused are stored specs that a rule over several fields refuses today, and a change of just these fields that the
+// stillRefused are stored specs that a rule over several fields refuses today, and a change of only these fields that the
 // same rule refuses again.
 var stillRefused = map[string]changedCase{
 	"renewBefore, nearer":                  {clientIdentity, change{"lifetime": "24h", "renewBefore": "23h59m59s"}, change{"renewBefore": "23h59m58s"}, "spec"},
@@ -46,8 +46,8 @@ var stillRefused = map[string]changedCase{
 	"policy, a later warning":              {policy, change{"warnBefore": "1h", "alarmBefore": "2h"}, change{"warnBefore": "30m"}, "spec"},
 }
 
-// cured are stored specs that a rule refuses today, and changes that mend them.
-var cured = map[string]changedCase{
+// fixable are stored specs that a rule refuses today, and changes that fix them.
+var fixable = map[string]changedCase{
 	"renewBefore removed":      {clientIdentity, change{"lifetime": "24h", "renewBefore": "24h"}, change{"renewBefore": gone}, ""},
 	"a longer lifetime":        {serverIdentity, change{"lifetime": "24h", "renewBefore": "23h59m59s"}, change{"lifetime": "48h"}, ""},
 	"maxAge removed":           {policy, change{"maxAge": "24h"}, change{"maxAge": gone}, ""},
@@ -59,9 +59,9 @@ var cured = map[string]changedCase{
 	"CA certificates to use":   {server, change{"tls.mode": "Require"}, change{"tls.mode": "VerifyCA"}, ""},
 }
 
-// TestWhatWasStoredBeforeARuleCanBeEdited stores every object that a rule refuses as a release before that rule would have
-// stored it. With the rule in force, what has nothing to do with it can be edited, among it suspend; the object can be
-// labeled and deleted; a change of the offending fields is judged by the rule.
+// TestWhatWasStoredBeforeARuleCanBeEdited stores every object that a rule refuses as an earlier release without the rule
+// would have stored it. With the rule in force, fields that it does not cover can be edited, including suspend; the object
+// can be labeled and deleted; the rule checks a change of the offending fields.
 func TestWhatWasStoredBeforeARuleCanBeEdited(t *testing.T) {
 	ns := namespace(t)
 	stored := map[string]*unstructured.Unstructured{}
@@ -72,7 +72,7 @@ func TestWhatWasStoredBeforeARuleCanBeEdited(t *testing.T) {
 				remove(t, made.DeepCopy())
 			}
 		}
-		for _, table := range []map[string]changedCase{stillRefused, cured} {
+		for _, table := range []map[string]changedCase{stillRefused, fixable} {
 			for title, tc := range table {
 				stored[title] = object(t, tc.kind, ns, tc.with)
 				if err := kube.Create(t.Context(), stored[title]); err != nil {
@@ -83,7 +83,7 @@ func TestWhatWasStoredBeforeARuleCanBeEdited(t *testing.T) {
 		}
 	})
 	if len(stored) < 90 {
-		t.Errorf("%d objects that rules refuse were stored without these rules; at least 90 were expected", len(stored))
+		t.Errorf("%d objects that rules refuse were stored without these rules; want at least 90", len(stored))
 	}
 	for _, title := range slices.Sorted(maps.Keys(stored)) {
 		t.Run("unrelated: "+title, func(t *testing.T) { editUnrelated(t, stored[title]) })
@@ -101,7 +101,7 @@ func TestWhatWasStoredBeforeARuleCanBeEdited(t *testing.T) {
 			mustName(t, said, tc.field)
 		})
 	}
-	for title, tc := range cured {
+	for title, tc := range fixable {
 		t.Run("mended: "+title, func(t *testing.T) {
 			if err := updated(t, stored[title], tc.to); err != nil {
 				t.Error(err)
@@ -110,7 +110,7 @@ func TestWhatWasStoredBeforeARuleCanBeEdited(t *testing.T) {
 	}
 }
 
-// editUnrelated tries each edit of the kind that leaves alone what the object was refused for.
+// editUnrelated makes each edit of the kind that does not touch the fields for which the object was refused.
 func editUnrelated(t *testing.T, made *unstructured.Unstructured) {
 	t.Helper()
 	spec := specOf(t, made).(map[string]any)
@@ -130,7 +130,7 @@ func editUnrelated(t *testing.T, made *unstructured.Unstructured) {
 	}
 }
 
-// updated asks the API server, without storing it, for the object with the change.
+// updated returns the API server's dry-run answer for the object with the change.
 func updated(t *testing.T, made *unstructured.Unstructured, to change) error {
 	t.Helper()
 	edited := made.DeepCopy()
@@ -156,7 +156,7 @@ func withoutRules(t *testing.T, namespace string, do func()) {
 		for name := range before {
 			err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
 				var crd apiextensionsv1.CustomResourceDefinition
-				// The test's own context may be done by now.
+				// The test's own context may already be done.
 				if err := kube.Get(context.Background(), client.ObjectKey{Name: name}, &crd); err != nil {
 					return err
 				}
@@ -183,14 +183,14 @@ func withoutRules(t *testing.T, namespace string, do func()) {
 	do()
 }
 
-// brokenRule is, for each kind, what only a CEL rule refuses.
+// brokenRule is, for each kind, a change that only a CEL rule refuses.
 var brokenRule = map[string]change{
 	authority: {"constraints.dnsNames": []string{"*.Example"}}, clusterAuthority: {"constraints.dnsNames": []string{"*.Example"}},
 	clientIdentity: {"dnsNames": []string{"*"}}, serverIdentity: {"dnsNames": []string{"*"}}, policy: {"maxAge": "24h"},
 	server: {"address": "orders-db"}, databaseLogin: {"username": "1app"},
 }
 
-// awaitRules waits until the API server serves every kind with its rules, or without.
+// awaitRules waits until the API server serves every kind with its rules, or without them.
 func awaitRules(t *testing.T, namespace string, ruled bool) {
 	t.Helper()
 	for kind, broken := range brokenRule {

@@ -19,7 +19,7 @@ var (
 	dropped = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
-// pages are the Markdown files of the repository, without what was built or downloaded.
+// pages returns the Markdown files of the repository, without build output and downloads.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -42,16 +42,16 @@ func pages(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	if len(out) == 0 {
-		t.Fatal("no Markdown file was found")
+		t.Fatal("found no Markdown file")
 	}
 	return out
 }
 
-func TestEveryRelativeLinkLeadsSomewhere(t *testing.T) {
+func TestEveryRelativeLinkResolves(t *testing.T) {
 	all := pages(t)
 	for page, text := range all {
 		for _, match := range link.FindAllStringSubmatch(text, -1) {
-			if strings.Contains(match[1], ":") { // another site, or mailto
+			if strings.Contains(match[1], ":") { // Another site, or mailto.
 				continue
 			}
 			target, anchor, _ := strings.Cut(match[1], "#")
@@ -60,7 +60,7 @@ func TestEveryRelativeLinkLeadsSomewhere(t *testing.T) {
 				file = filepath.Join(filepath.Dir(page), target)
 			}
 			if _, err := os.Stat(file); err != nil {
-				t.Errorf("%s links to %s, which is not there", page, match[1])
+				t.Errorf("%s links to %s, which does not exist", page, match[1])
 				continue
 			}
 			if anchor != "" && filepath.Ext(file) == ".md" && !hasAnchor(all[file], anchor) {
@@ -70,7 +70,7 @@ func TestEveryRelativeLinkLeadsSomewhere(t *testing.T) {
 	}
 }
 
-// hasAnchor says whether the page marks a place so, or has a heading of which GitHub makes such an anchor.
+// hasAnchor reports whether the page has an explicit anchor of that name, or a heading for which GitHub creates one.
 func hasAnchor(text, anchor string) bool {
 	if strings.Contains(text, `<a id="`+anchor+`">`) {
 		return true

@@ -21,8 +21,8 @@ import (
 	"time"
 )
 
-// held are the sentences of pages that promise an interval or a limit. "#" stands for the number, in figures or in words; of
-// several, each has its constant, which is written folder.name.
+// held lists sentences of pages that promise an interval or a limit. "#" stands for the number, in figures or in words; each
+// number has its constant, written folder.name.
 var held = map[string]map[string][]string{
 	"docs/identity.md": {
 		"not more often than every #": {"internal/lifecycle.issueFloor"},
@@ -108,7 +108,7 @@ var held = map[string]map[string][]string{
 	},
 }
 
-// TestPagesKeepTheNumbersOfTheCode holds each sentence and its constants together: neither changes without the other.
+// TestPagesKeepTheNumbersOfTheCode ties each sentence to its constants: neither changes without the other.
 func TestPagesKeepTheNumbersOfTheCode(t *testing.T) {
 	t.Parallel()
 	code := constants(t)
@@ -134,19 +134,19 @@ func TestPagesKeepTheNumbersOfTheCode(t *testing.T) {
 				pattern += "(?:" + strings.Join(forms, "|") + ")" + regexp.QuoteMeta(parts[i+1])
 			}
 			if !regexp.MustCompile(pattern).MatchString(flat) {
-				t.Errorf("%s does not say %q with the numbers of the code: %s", page, sentence, strings.Join(wants, ", "))
+				t.Errorf("%s does not contain %q with the numbers of the code: %s", page, sentence, strings.Join(wants, ", "))
 			}
 		}
 	}
 }
 
-// spell gives the ways in which a constant may be written.
+// spell returns the ways to write a constant.
 func spell(t *testing.T, code map[string]constant.Value, name string) []string {
 	t.Helper()
 	name, how, _ := strings.Cut(name, " as ")
 	value, ok := code[name]
 	if !ok {
-		t.Fatalf("the code has no constant %s that can be read", name)
+		t.Fatalf("the code has no readable constant %s", name)
 	}
 	number, whole := constant.Int64Val(constant.ToInt(value))
 	switch {
@@ -157,7 +157,7 @@ func spell(t *testing.T, code map[string]constant.Value, name string) []string {
 	case !whole:
 		f, _ := constant.Float64Val(value)
 		return []string{strconv.FormatFloat(f, 'g', -1, 64)}
-	case number < int64(time.Microsecond): // a count
+	case number < int64(time.Microsecond): // A count.
 		return []string{strconv.FormatInt(number, 10), words[number]}
 	}
 	return durationWords(time.Duration(number), how == "one")
@@ -197,7 +197,7 @@ func durationWords(d time.Duration, one bool) []string {
 	return out
 }
 
-// constants are those of the product that can be reckoned without its types, by folder and name.
+// constants returns the product's constants that can be computed without type information, by folder and name.
 func constants(t *testing.T) map[string]constant.Value {
 	t.Helper()
 	out := map[string]constant.Value{}
@@ -224,7 +224,7 @@ func constants(t *testing.T) map[string]constant.Value {
 					continue
 				}
 				for i, name := range values.Names {
-					if value := reckon(values.Values[i]); value != nil && value.Kind() != constant.Unknown {
+					if value := evaluate(values.Values[i]); value != nil && value.Kind() != constant.Unknown {
 						out[filepath.ToSlash(folder)+"."+name.Name] = value
 					}
 				}
@@ -240,19 +240,19 @@ func constants(t *testing.T) map[string]constant.Value {
 
 var units = map[string]time.Duration{"Second": time.Second, "Minute": time.Minute, "Hour": time.Hour, "Millisecond": time.Millisecond}
 
-// reckon gives the value of an expression of literals and units of time; nil where it has anything else.
-func reckon(e ast.Expr) constant.Value {
+// evaluate returns the value of an expression of literals and units of time, or nil if it contains anything else.
+func evaluate(e ast.Expr) constant.Value {
 	switch e := e.(type) {
 	case *ast.BasicLit:
 		return constant.MakeFromLiteral(e.Value, e.Kind, 0)
 	case *ast.ParenExpr:
-		return reckon(e.X)
+		return evaluate(e.X)
 	case *ast.SelectorExpr:
 		if from, ok := e.X.(*ast.Ident); ok && from.Name == "time" && units[e.Sel.Name] > 0 {
 			return constant.MakeInt64(int64(units[e.Sel.Name]))
 		}
 	case *ast.BinaryExpr:
-		x, y := reckon(e.X), reckon(e.Y)
+		x, y := evaluate(e.X), evaluate(e.Y)
 		if x == nil || y == nil {
 			return nil
 		}

@@ -23,8 +23,8 @@ const (
 	runbooks = root + "/docs/runbooks"
 )
 
-// Pages beside those of the reasons: an index, pages about a task (lower case), and pages of alerts that are about rekey
-// itself (Rekey...).
+// Pages besides those of the reasons: an index, pages about a task (lower case), and pages of alerts about rekey itself
+// (Rekey...).
 var otherPage = regexp.MustCompile(`^(README|[a-z].*|Rekey.*)$`)
 
 func groups(t *testing.T, file string) []conditions.Group {
@@ -36,7 +36,7 @@ func groups(t *testing.T, file string) []conditions.Group {
 	return out
 }
 
-// warnings are the reasons of api/v1alpha1 that warn; fromFault leaves out those that internal/fault does not know.
+// warnings returns the warning reasons of api/v1alpha1; fromFault omits those that internal/fault does not know.
 func warnings(t *testing.T, fromFault bool) []string {
 	t.Helper()
 	var out []string
@@ -46,7 +46,7 @@ func warnings(t *testing.T, fromFault bool) []string {
 		}
 		for _, word := range group.Words {
 			if word.Name != "Reason"+word.Value {
-				t.Errorf("%s is called %q, not %q", word.Name, word.Value, strings.TrimPrefix(word.Name, "Reason"))
+				t.Errorf("%s has the value %q, not %q", word.Name, word.Value, strings.TrimPrefix(word.Name, "Reason"))
 			}
 			out = append(out, word.Value)
 		}
@@ -68,11 +68,11 @@ func TestEveryWarningReasonHasARunbookAndEveryRunbookAReason(t *testing.T) {
 	}
 	slices.Sort(pages)
 	if diff := cmp.Diff(warnings(t, false), pages); diff != "" {
-		t.Errorf("the Warning reasons of api/v1alpha1/conditions.go and the pages of docs/runbooks differ (-reasons +pages):\n%s", diff)
+		t.Errorf("the warning reasons of api/v1alpha1/conditions.go and the pages of docs/runbooks differ (-reasons +pages):\n%s", diff)
 	}
 }
 
-func TestARunbookBeginsWithItsReason(t *testing.T) {
+func TestARunbookStartsWithItsReason(t *testing.T) {
 	for _, reason := range warnings(t, false) {
 		text, err := os.ReadFile(filepath.Join(runbooks, reason+".md"))
 		if err != nil {
@@ -80,7 +80,7 @@ func TestARunbookBeginsWithItsReason(t *testing.T) {
 			continue
 		}
 		if first, _, _ := strings.Cut(string(text), "\n"); first != "# "+reason {
-			t.Errorf("docs/runbooks/%s.md begins with %q, not with %q", reason, first, "# "+reason)
+			t.Errorf("docs/runbooks/%s.md starts with %q, not with %q", reason, first, "# "+reason)
 		}
 	}
 }
@@ -91,7 +91,7 @@ func TestFaultAndTheKindsHaveTheSameReasons(t *testing.T) {
 	for _, group := range groups(t, faults) {
 		for _, word := range group.Words {
 			if word.Name != word.Value {
-				t.Errorf("fault.%s is called %q", word.Name, word.Value)
+				t.Errorf("fault.%s has the value %q", word.Name, word.Value)
 			}
 			known = append(known, word.Value)
 			meanings[word.Value] = word.Meaning
@@ -99,12 +99,12 @@ func TestFaultAndTheKindsHaveTheSameReasons(t *testing.T) {
 	}
 	slices.Sort(known)
 	if diff := cmp.Diff(warnings(t, true), known); diff != "" {
-		t.Errorf("the reasons that engines and issuers give differ (-api/v1alpha1/conditions.go +internal/fault/reasons.go):\n%s", diff)
+		t.Errorf("the reasons of engines and issuers differ (-api/v1alpha1/conditions.go +internal/fault/reasons.go):\n%s", diff)
 	}
 	for _, group := range groups(t, apiFile) {
 		for _, word := range group.Words {
 			if meaning, ok := meanings[word.Value]; ok && group.Warning() && meaning != word.Meaning {
-				t.Errorf("%s means two things (-api +fault):\n%s", word.Value, cmp.Diff(word.Meaning, meaning))
+				t.Errorf("%s has two meanings (-api +fault):\n%s", word.Value, cmp.Diff(word.Meaning, meaning))
 			}
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// ruleFile is what Prometheus reads.
+// ruleFile is the file that Prometheus reads.
 type ruleFile struct {
 	Groups []struct {
 		Name  string `json:"name"`
@@ -44,12 +44,12 @@ func alerts(t *testing.T) []rule {
 		out = append(out, group.Rules...)
 	}
 	if len(out) < 9 {
-		t.Fatalf("there are %d alerts only", len(out))
+		t.Fatalf("there are only %d alerts", len(out))
 	}
 	return out
 }
 
-func TestPrometheusRuleIsMadeFromTheRules(t *testing.T) {
+func TestPrometheusRuleIsGeneratedFromTheRules(t *testing.T) {
 	text := read(t, "config/prometheus/rules.yaml")
 	_, groups, found := strings.Cut(text, "\ngroups:\n")
 	if !found {
@@ -59,7 +59,7 @@ func TestPrometheusRuleIsMadeFromTheRules(t *testing.T) {
 	out.WriteString(`# Copyright The rekey Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Made from rules.yaml: go test ./test/packaging -run TestPrometheusRuleIsMadeFromTheRules -update
+# Made from rules.yaml: go test ./test/packaging -run TestPrometheusRuleIsGeneratedFromTheRules -update
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -89,7 +89,7 @@ spec:
 	}
 }
 
-func TestEveryAlertSaysWhatItIsAndLeadsToARunbook(t *testing.T) {
+func TestEveryAlertExplainsItselfAndLinksToARunbook(t *testing.T) {
 	for _, alert := range alerts(t) {
 		for _, key := range []string{"summary", "description", "runbook_url"} {
 			if alert.Annotations[key] == "" {
@@ -101,7 +101,7 @@ func TestEveryAlertSaysWhatItIsAndLeadsToARunbook(t *testing.T) {
 		}
 		page, ours := strings.CutPrefix(alert.Annotations["runbook_url"], runbooks)
 		if _, err := os.Stat(filepath.Join(root, "docs/runbooks", page)); err != nil || !ours {
-			t.Errorf("the runbook of %s is not there: %v", alert.Alert, err)
+			t.Errorf("the runbook of %s does not exist: %v", alert.Alert, err)
 		}
 	}
 }
@@ -119,12 +119,12 @@ func TestAlertsUseMetricsThatExist(t *testing.T) {
 		for _, metric := range name.FindAllString(expression, -1) {
 			used[metric] = true
 			if !slices.Contains(have, metric) && !slices.Contains(words, metric) {
-				t.Errorf("%s uses %s, which nobody exports", alert.Alert, metric)
+				t.Errorf("%s uses %s, which is not exported", alert.Alert, metric)
 			}
 		}
 	}
 	if !used["rekey_resource_condition"] {
-		t.Error("no alert looks at a condition: the expressions are not read right")
+		t.Error("no alert uses a condition: the test does not parse the expressions correctly")
 	}
 	for _, metric := range queueMetrics {
 		if !used[metric] {
@@ -133,7 +133,7 @@ func TestAlertsUseMetricsThatExist(t *testing.T) {
 	}
 }
 
-// ourMetrics are the names in the source of the program.
+// ourMetrics returns the metric names in the source of the program.
 func ourMetrics(t *testing.T) []string {
 	t.Helper()
 	var files []string
@@ -166,7 +166,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 	for _, alert := range alerts(t) {
 		fires := regexp.MustCompile(`alertname: ` + alert.Alert + `\n    exp_alerts:\n`)
 		if !fires.MatchString(tests) {
-			t.Errorf("no test in rules_test.yaml sees %s fire", alert.Alert)
+			t.Errorf("no test in rules_test.yaml makes %s fire", alert.Alert)
 		}
 	}
 }

@@ -74,21 +74,21 @@ func TestTheContainerIsBoundedProbedAndPinned(t *testing.T) {
 	}
 }
 
-func TestTheReplicasElectALeaderAndSurviveADrain(t *testing.T) {
+func TestReplicasElectALeaderAndSurviveADrain(t *testing.T) {
 	manager := deployment(t, "default")
 	if *manager.Spec.Replicas < 2 || !slices.Contains(manager.Spec.Template.Spec.Containers[0].Args, "--leader-elect") {
 		t.Errorf("want at least two replicas and --leader-elect")
 	}
 	budgets := only[*policyv1.PodDisruptionBudget](objects(t, "default"))
 	if len(budgets) != 1 || budgets[0].Spec.MaxUnavailable.IntValue() != 1 {
-		t.Fatalf("want one budget that lets one pod go, got %v", budgets)
+		t.Fatalf("want one budget that allows one disruption, got %v", budgets)
 	}
 	if diff := cmp.Diff(manager.Spec.Selector, budgets[0].Spec.Selector); diff != "" {
 		t.Errorf("the budget selects other pods than the Deployment (-deployment +budget):\n%s", diff)
 	}
 }
 
-func TestTheMetricsPortIsTheOneOfServiceAndNetworkPolicy(t *testing.T) {
+func TestServiceAndNetworkPolicyUseTheMetricsPort(t *testing.T) {
 	all := objects(t, "default")
 	template := deployment(t, "default").Spec.Template
 	port := ""
@@ -102,7 +102,7 @@ func TestTheMetricsPortIsTheOneOfServiceAndNetworkPolicy(t *testing.T) {
 		t.Errorf("the Service does not lead to port %q: %v", port, services)
 	}
 	if len(policies) != 1 || policies[0].Spec.Ingress[0].Ports[0].Port.StrVal != port {
-		t.Errorf("the NetworkPolicy does not let port %q in: %v", port, policies)
+		t.Errorf("the NetworkPolicy does not admit port %q: %v", port, policies)
 	}
 	for key, value := range services[0].Spec.Selector {
 		if template.Labels[key] != value || policies[0].Spec.PodSelector.MatchLabels[key] != value {
@@ -110,11 +110,11 @@ func TestTheMetricsPortIsTheOneOfServiceAndNetworkPolicy(t *testing.T) {
 		}
 	}
 	if slices.Contains(policies[0].Spec.PolicyTypes, networkingv1.PolicyTypeEgress) {
-		t.Error("the NetworkPolicy restricts egress, but the addresses of databases are not known to it")
+		t.Error("the NetworkPolicy restricts egress, but cannot know the addresses of databases")
 	}
 }
 
-func TestTheDockerfileCopiesWhatIsThereAndRunsAsNobody(t *testing.T) {
+func TestTheDockerfileCopiesExistingFilesAndRunsAsNonRoot(t *testing.T) {
 	dockerfile := read(t, "Dockerfile")
 	ignored := read(t, ".dockerignore")
 	for line := range strings.SplitSeq(dockerfile, "\n") {
@@ -124,7 +124,7 @@ func TestTheDockerfileCopiesWhatIsThereAndRunsAsNobody(t *testing.T) {
 		}
 		for _, source := range fields[1 : len(fields)-1] {
 			if found, err := filepath.Glob(filepath.Join(root, source)); err != nil || len(found) == 0 {
-				t.Errorf("the Dockerfile copies %s, which is not there (%v)", source, err)
+				t.Errorf("the Dockerfile copies %s, which does not exist (%v)", source, err)
 			}
 			if !strings.Contains(ignored, "\n!"+source+"\n") {
 				t.Errorf(".dockerignore hides %s, which the Dockerfile copies", source)
@@ -142,7 +142,7 @@ func TestTheDockerfileCopiesWhatIsThereAndRunsAsNobody(t *testing.T) {
 	}
 }
 
-func TestTheProgramHasTheFlagsThatTheManifestsGiveIt(t *testing.T) {
+func TestTheProgramHasEveryFlagInTheManifests(t *testing.T) {
 	var source strings.Builder
 	files, err := filepath.Glob(filepath.Join(root, "*.go"))
 	if err != nil {
@@ -155,11 +155,11 @@ func TestTheProgramHasTheFlagsThatTheManifestsGiveIt(t *testing.T) {
 		for _, argument := range deployment(t, folder).Spec.Template.Spec.Containers[0].Args {
 			name, _, _ := strings.Cut(strings.TrimPrefix(argument, "--"), "=")
 			if !strings.Contains(source.String(), `, "`+name+`", `) {
-				t.Errorf("config/%s gives %s, which the program does not know", folder, argument)
+				t.Errorf("config/%s sets %s, which the program does not know", folder, argument)
 			}
 		}
 	}
 	if !strings.Contains(read(t, "Dockerfile"), "-X main.version=") || !strings.Contains(source.String(), "\nvar version = ") {
-		t.Error("the Dockerfile and the program do not agree on where the version is")
+		t.Error("the Dockerfile and the program disagree about the location of the version")
 	}
 }

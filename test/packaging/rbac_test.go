@@ -14,13 +14,13 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 )
 
-// grant is one rule, and where it holds: in one namespace, or everywhere ("*").
+// grant is one rule, and where it applies: in one namespace, or everywhere ("*").
 type grant struct {
 	namespace string
 	rule      rbacv1.PolicyRule
 }
 
-// grants are all rights of the operator's ServiceAccount in an installation.
+// grants returns all rights of the operator's ServiceAccount in an installation.
 func grants(t *testing.T, folder string) []grant {
 	t.Helper()
 	all := objects(t, folder)
@@ -32,7 +32,7 @@ func grants(t *testing.T, folder string) []grant {
 		}
 		role := cluster[binding.RoleRef.Name]
 		if role == nil {
-			t.Fatalf("ClusterRoleBinding %s names the role %s, which is not there", binding.Name, binding.RoleRef.Name)
+			t.Fatalf("ClusterRoleBinding %s names the role %s, which does not exist", binding.Name, binding.RoleRef.Name)
 		}
 		for _, rule := range role.Rules {
 			out = append(out, grant{"*", rule})
@@ -62,7 +62,7 @@ func rulesOfRole(t *testing.T, roles map[string]*rbacv1.Role, binding *rbacv1.Ro
 	t.Helper()
 	role := roles[binding.Namespace+"/"+binding.RoleRef.Name]
 	if binding.RoleRef.Kind != "Role" || role == nil {
-		t.Fatalf("RoleBinding %s/%s names %s %s, which is not there", binding.Namespace, binding.Name, binding.RoleRef.Kind, binding.RoleRef.Name)
+		t.Fatalf("RoleBinding %s/%s names %s %s, which does not exist", binding.Namespace, binding.Name, binding.RoleRef.Kind, binding.RoleRef.Name)
 	}
 	return role.Rules
 }
@@ -76,7 +76,7 @@ func bindsOperator(t *testing.T, subjects []rbacv1.Subject) bool {
 	return slices.Equal(subjects, want)
 }
 
-// lines shows grants one by one, for people and for the golden file.
+// lines prints grants one per line, for readers and for the golden file.
 func lines(all []grant) string {
 	var out []string
 	for _, g := range all {
@@ -102,7 +102,7 @@ func TestTheOperatorHasTheseRightsAndNoOthers(t *testing.T) {
 	}
 }
 
-// TestEveryRoleHasTheseRulesAndNoOthers holds also what nobody is bound to yet: the roles for people and for whoever scrapes.
+// TestEveryRoleHasTheseRulesAndNoOthers covers unbound roles too: the user-facing ones and the one for scraping.
 func TestEveryRoleHasTheseRulesAndNoOthers(t *testing.T) {
 	for _, folder := range []string{"default", "namespaced"} {
 		t.Run(folder, func(t *testing.T) {
@@ -119,7 +119,7 @@ func TestEveryRoleHasTheseRulesAndNoOthers(t *testing.T) {
 			}
 			for name, role := range clusterRoles(t, folder) {
 				if role.AggregationRule != nil {
-					t.Errorf("ClusterRole %s takes its rules from others", name)
+					t.Errorf("ClusterRole %s aggregates other roles", name)
 				}
 				add("ClusterRole "+name, role.Labels, role.Rules)
 			}
@@ -138,8 +138,8 @@ func TestEveryRoleHasTheseRulesAndNoOthers(t *testing.T) {
 	}
 }
 
-// TestOnlyWithoutAListOfNamespacesSecretsAreListedEverywhere tells the two installations apart.
-func TestOnlyWithoutAListOfNamespacesSecretsAreListedEverywhere(t *testing.T) {
+// TestSecretsAreListedClusterWideOnlyWithoutNamespaces distinguishes the two installations.
+func TestSecretsAreListedClusterWideOnlyWithoutNamespaces(t *testing.T) {
 	for folder, want := range map[string]bool{"default": true, "namespaced": false} {
 		got := false
 		for _, g := range grants(t, folder) {
@@ -153,7 +153,7 @@ func TestOnlyWithoutAListOfNamespacesSecretsAreListedEverywhere(t *testing.T) {
 	}
 }
 
-func TestNoRoleHasAWildcardOrARightThatLeadsToOthers(t *testing.T) {
+func TestNoRoleHasAWildcardOrARightThatGrantsOthers(t *testing.T) {
 	for _, folder := range []string{"default", "namespaced"} {
 		for _, g := range everyRule(t, folder) {
 			for _, word := range slices.Concat(g.rule.APIGroups, g.rule.Resources, g.rule.Verbs, g.rule.NonResourceURLs) {
@@ -168,7 +168,7 @@ func TestNoRoleHasAWildcardOrARightThatLeadsToOthers(t *testing.T) {
 	}
 }
 
-// everyRule gives the rules of every role, bound or not, with the role's name in place of the namespace.
+// everyRule returns the rules of every role, bound or not, with the role's name in place of the namespace.
 func everyRule(t *testing.T, folder string) []grant {
 	t.Helper()
 	var out []grant
@@ -188,7 +188,7 @@ func everyRule(t *testing.T, folder string) []grant {
 	return out
 }
 
-func TestNamespacedInstallReachesSecretsOnlyInItsNamespaces(t *testing.T) {
+func TestTheNamespacedInstallationReachesSecretsOnlyInItsNamespaces(t *testing.T) {
 	var where []string
 	for _, g := range grants(t, "namespaced") {
 		if !slices.Contains(g.rule.APIGroups, "") {
@@ -220,11 +220,11 @@ func TestNamespacedInstallReachesSecretsOnlyInItsNamespaces(t *testing.T) {
 	slices.Sort(where)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, where); diff != "" {
-		t.Errorf("namespaces with rights are not those of --namespaces and the operator's own (-want +got):\n%s", diff)
+		t.Errorf("namespaces with rights differ from those of --namespaces plus the operator's own (-want +got):\n%s", diff)
 	}
 }
 
-func TestAggregatedRolesHoldWhatAPersonAsksForAndNothingInternal(t *testing.T) {
+func TestAggregatedRolesHoldUserFacingKindsOnly(t *testing.T) {
 	const prefix = "rbac.authorization.k8s.io/aggregate-to-"
 	want := map[string][]string{
 		"view":  {"certificateauthority-viewer", "clientidentity-viewer", "databasecredential-viewer", "databaseserver-viewer", "rotationpolicy-viewer", "serveridentity-viewer"},
@@ -236,7 +236,7 @@ func TestAggregatedRolesHoldWhatAPersonAsksForAndNothingInternal(t *testing.T) {
 		for label, value := range role.Labels {
 			if into, ok := strings.CutPrefix(label, prefix); ok && value == "true" {
 				got[into] = append(got[into], strings.TrimPrefix(name, "rekey-"))
-				checkPersonsRole(t, role)
+				checkUserRole(t, role)
 			}
 		}
 	}
@@ -248,19 +248,19 @@ func TestAggregatedRolesHoldWhatAPersonAsksForAndNothingInternal(t *testing.T) {
 	}
 }
 
-// checkPersonsRole wants our kinds only, of which people never write the status.
-func checkPersonsRole(t *testing.T, role *rbacv1.ClusterRole) {
+// checkUserRole allows our kinds only, without writes of the status.
+func checkUserRole(t *testing.T, role *rbacv1.ClusterRole) {
 	t.Helper()
 	for _, rule := range role.Rules {
 		if !slices.Equal(rule.APIGroups, []string{"rekey.dev"}) {
-			t.Errorf("ClusterRole %s reaches the groups %v", role.Name, rule.APIGroups)
+			t.Errorf("ClusterRole %s covers the groups %v", role.Name, rule.APIGroups)
 		}
 		for _, resource := range rule.Resources {
 			if strings.Contains(resource, "/") && !slices.Equal(rule.Verbs, []string{"get"}) {
 				t.Errorf("ClusterRole %s has %v on %s", role.Name, rule.Verbs, resource)
 			}
 			if strings.HasPrefix(resource, "cluster") {
-				t.Errorf("ClusterRole %s reaches the cluster-scoped %s", role.Name, resource)
+				t.Errorf("ClusterRole %s covers the cluster-scoped %s", role.Name, resource)
 			}
 		}
 		viewer := strings.HasSuffix(role.Name, "-viewer")
@@ -278,18 +278,18 @@ func TestEveryKindHasAViewerAndAnEditorRole(t *testing.T) {
 		for _, suffix := range []string{"viewer", "editor"} {
 			name := "rekey-" + strings.ToLower(kind) + "-" + suffix
 			if roles[name] == nil {
-				t.Errorf("there is no ClusterRole %s", name)
+				t.Errorf("ClusterRole %s does not exist", name)
 			}
 		}
 	}
 }
 
-func TestTheServiceAccountHandsItsTokenToNoOtherPod(t *testing.T) {
+func TestNoOtherPodGetsTheServiceAccountToken(t *testing.T) {
 	accounts := only[*corev1.ServiceAccount](objects(t, "default"))
 	if len(accounts) != 1 || accounts[0].AutomountServiceAccountToken == nil || *accounts[0].AutomountServiceAccountToken {
 		t.Errorf("want one ServiceAccount with automountServiceAccountToken: false, got %v", accounts)
 	}
 	if mount := deployment(t, "default").Spec.Template.Spec.AutomountServiceAccountToken; mount == nil || !*mount {
-		t.Error("the Deployment does not ask for the token itself")
+		t.Error("the Deployment does not mount the token itself")
 	}
 }

@@ -29,11 +29,11 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-var update = flag.Bool("update", false, "write golden and derived files anew")
+var update = flag.Bool("update", false, "rewrite golden and derived files")
 
 const root = "../.."
 
-// strict decodes our kinds and those of Kubernetes, and refuses fields that they do not have.
+// strict decodes our kinds and those of Kubernetes, and refuses unknown fields.
 var strict = func() runtime.Decoder {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
@@ -50,7 +50,7 @@ var rendered sync.Map
 func render(t *testing.T, folder string) []byte {
 	t.Helper()
 	once, _ := rendered.LoadOrStore(folder, sync.OnceValues(func() ([]byte, error) {
-		if err := touch(filepath.Join(root, "config")); err != nil {
+		if err := trackFiles(filepath.Join(root, "config")); err != nil {
 			return nil, err
 		}
 		path, err := filepath.Abs(filepath.Join(root, "config", folder))
@@ -73,9 +73,9 @@ func render(t *testing.T, folder string) []byte {
 	return out
 }
 
-// touch reads every file of a folder: go test only knows what the test itself has read, and would take the result of an
-// earlier run for that of files which kustomize reads and which have changed since.
-func touch(folder string) error {
+// trackFiles reads every file of a folder: go test only tracks files that the test itself reads, and would otherwise reuse a
+// cached result although a file that kustomize reads has changed.
+func trackFiles(folder string) error {
 	return filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -111,7 +111,7 @@ func documents(t *testing.T, stream []byte) [][]byte {
 	}
 }
 
-// objects decodes the manifests of a folder; CRDs, which no scheme here knows, are left out.
+// objects decodes the manifests of a folder, except CRDs, which no scheme here knows.
 func objects(t *testing.T, folder string) []client.Object {
 	t.Helper()
 	var out []client.Object
@@ -133,7 +133,7 @@ func decode(t *testing.T, where string, document []byte) client.Object {
 	return object.(client.Object)
 }
 
-// only gives the objects of one type.
+// only returns the objects of one type.
 func only[T client.Object](all []client.Object) []T {
 	var out []T
 	for _, object := range all {
@@ -162,7 +162,7 @@ func golden(t *testing.T, path, got string) {
 		}
 	}
 	if diff := cmp.Diff(strings.Split(read(t, path), "\n"), strings.Split(got, "\n")); diff != "" {
-		t.Errorf("%s is not up to date (-file +wanted); read the difference, then run: go test ./test/packaging -update\n%s", path, diff)
+		t.Errorf("%s is not up to date (-file +want); read the difference, then run: go test ./test/packaging -update\n%s", path, diff)
 	}
 }
 
@@ -184,6 +184,6 @@ func clusterRoles(t *testing.T, folder string) map[string]*rbacv1.ClusterRole {
 	return out
 }
 
-func TestInstallYAMLIsTheDefaultInstallation(t *testing.T) {
+func TestInstallYAMLMatchesTheDefaultInstallation(t *testing.T) {
 	golden(t, "dist/install.yaml", string(render(t, "default")))
 }

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// warnings are the reasons in the groups of conditions.go whose comment says so.
+// warnings returns the reasons in the groups of conditions.go with a comment that marks them as warnings.
 func warnings(t *testing.T) map[string]bool {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "api/v1alpha1/conditions.go"), nil, parser.ParseComments)
@@ -37,7 +37,7 @@ func warnings(t *testing.T) map[string]bool {
 		}
 	}
 	if len(out) < 40 {
-		t.Fatalf("found %d warning reasons only", len(out))
+		t.Fatalf("found only %d warning reasons", len(out))
 	}
 	return out
 }
@@ -72,7 +72,7 @@ func TestEveryWarningReasonHasARunbookAndEveryRunbookAReason(t *testing.T) {
 	}
 	for page := range have {
 		if !reasons[page] && !named[page] {
-			t.Errorf("docs/runbooks/%s.md is the page of no reason and of no alert", page)
+			t.Errorf("docs/runbooks/%s.md belongs to no reason and no alert", page)
 		}
 		if page != "README" && !strings.Contains(have["README"], "("+page+".md)") {
 			t.Errorf("the index of the runbooks does not name %s", page)
@@ -95,12 +95,12 @@ func TestEveryRunbookAnswersTheSameQuestions(t *testing.T) {
 			at += found + len(heading) - 1
 		}
 		if strings.Count(text, "```")%2 != 0 {
-			t.Errorf("%s.md has a code block that does not end", name)
+			t.Errorf("%s.md has an unclosed code block", name)
 		}
 	}
 }
 
-func TestLinksBetweenRunbooksLeadSomewhere(t *testing.T) {
+func TestLinksBetweenRunbooksResolve(t *testing.T) {
 	have := pages(t)
 	link := regexp.MustCompile(`\]\(([^)]*)\)`)
 	for name, text := range have {
@@ -112,10 +112,10 @@ func TestLinksBetweenRunbooksLeadSomewhere(t *testing.T) {
 			}
 			target, ok := have[page]
 			if !ok {
-				t.Errorf("%s.md leads to %s, which is not there", name, found[1])
+				t.Errorf("%s.md links to %s, which does not exist", name, found[1])
 			}
 			if anchor != "" && !anchors(target)[anchor] {
-				t.Errorf("%s.md leads to %s, which has no such heading", name, found[1])
+				t.Errorf("%s.md links to %s, which has no such heading", name, found[1])
 			}
 		}
 	}

@@ -48,7 +48,7 @@ func samples(t *testing.T, pattern string) []client.Object {
 	return out
 }
 
-func TestThereIsASampleOfEveryKindAndEachHasOnlyFieldsOfItsKind(t *testing.T) {
+func TestEveryKindHasASampleWithKnownFieldsOnly(t *testing.T) {
 	var have []string
 	for _, object := range append(samples(t, "*.yaml"), samples(t, "workload/*.yaml")...) {
 		have = append(have, reflect.TypeOf(object).Elem().Name())
@@ -60,12 +60,12 @@ func TestThereIsASampleOfEveryKindAndEachHasOnlyFieldsOfItsKind(t *testing.T) {
 	}
 	for registered := range v1alphaKinds(t) {
 		if kinds[registered] == nil {
-			t.Errorf("kind %s is not among those that this test knows", registered)
+			t.Errorf("this test does not know kind %s", registered)
 		}
 	}
 }
 
-// v1alphaKinds are the kinds of the CRDs.
+// v1alphaKinds returns the kinds of the CRDs.
 func v1alphaKinds(t *testing.T) map[string]bool {
 	t.Helper()
 	out := map[string]bool{}
@@ -80,11 +80,11 @@ func v1alphaKinds(t *testing.T) map[string]bool {
 	return out
 }
 
-func TestSamplesNeedNothingThatIsAppliedLater(t *testing.T) {
+func TestSamplesReferOnlyToEarlierSamples(t *testing.T) {
 	have := map[string]bool{"Namespace/default": true}
 	need := func(object client.Object, what string) {
 		if !have[what] {
-			t.Errorf("%T %s needs %s, which no sample before it makes", object, object.GetName(), what)
+			t.Errorf("%T %s needs %s, which no earlier sample creates", object, object.GetName(), what)
 		}
 	}
 	for _, object := range samples(t, "*.yaml") {
@@ -101,7 +101,7 @@ func TestSamplesNeedNothingThatIsAppliedLater(t *testing.T) {
 	}
 }
 
-// references are the objects that an object names, as Kind/namespace/name.
+// references returns the objects that an object names, as Kind/namespace/name.
 func references(object client.Object) []string {
 	namespace := object.GetNamespace()
 	switch o := object.(type) {

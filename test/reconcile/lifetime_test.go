@@ -22,15 +22,15 @@ import (
 	"github.com/rekey/rekey/internal/material"
 )
 
-// renewals that are looked at in one life, at most.
+// renewals is the maximum number of renewals in one life that the test checks.
 const renewals = 8
 
-// lifetime is a world in which everything works, with numbers that were drawn.
+// lifetime is a world without faults, with random numbers in its objects.
 type lifetime struct {
 	*run
 	dice   *rand.Rand
 	counts map[string]int
-	// pinned numbers are tried as they are; of those that are drawn, others may be taken.
+	// pinned numbers are used as they are; random ones may be redrawn.
 	pinned, drawn []draw
 
 	authority        *v1alpha1.CertificateAuthority
@@ -46,7 +46,7 @@ type lifetime struct {
 	asleep           time.Time
 }
 
-// issued is a certificate, and since when it may be replaced.
+// issued is a certificate, and the earliest time at which it may be replaced.
 type issued struct {
 	serial string
 	next   time.Time
@@ -57,7 +57,7 @@ func (l *lifetime) bad(format string, args ...any) {
 	l.Errorf("with %v %v: %s", l.pinned, l.drawn, fmt.Sprintf(format, args...))
 }
 
-// play lets them live, unless the API server refuses one of the objects.
+// play runs the life, unless the API server refuses one of the objects.
 func (l *lifetime) play() {
 	l.Helper()
 	l.authority, l.clusterAuthority, l.app, l.web = &v1alpha1.CertificateAuthority{}, &v1alpha1.ClusterCertificateAuthority{}, &v1alpha1.ClientIdentity{}, &v1alpha1.ServerIdentity{}
@@ -80,8 +80,8 @@ func (l *lifetime) play() {
 	l.expire()
 }
 
-// admitted makes the object of a kind with the numbers that were drawn for it. Where the API server would not store it, the
-// numbers that are not pinned are drawn anew, until it does.
+// admitted returns the object of a kind with its numbers. If the API server would not store it, the numbers that are not
+// pinned are redrawn until it does.
 func (l *lifetime) admitted(kind string, object client.Object) bool {
 	l.Helper()
 	for range 60 {
@@ -111,7 +111,7 @@ func (l *lifetime) admitted(kind string, object client.Object) bool {
 	return false
 }
 
-// round makes a pass over every object, and notes until when those that rotate want to sleep.
+// round reconciles every object, and records until when those that rotate want to sleep.
 func (l *lifetime) round() {
 	l.Helper()
 	l.asleep = l.clock.Now().Add(time.Hour)
@@ -119,10 +119,10 @@ func (l *lifetime) round() {
 	for _, object := range l.objects {
 		result, err := l.passes.Reconcile(l.ctx, object, client.ObjectKeyFromObject(object))
 		if err != nil {
-			l.bad("a pass failed: %v", err)
+			l.bad("a reconcile failed: %v", err)
 		}
 		if result.RequeueAfter < 0 || result.RequeueAfter > time.Hour {
-			l.bad("a pass wants to be repeated after %s", result.RequeueAfter)
+			l.bad("a reconcile asks to be repeated after %s", result.RequeueAfter)
 		}
 		if at := l.clock.Now().Add(max(result.RequeueAfter, time.Millisecond)); slices.Contains(rotates, object) && at.Before(l.asleep) {
 			l.asleep = at
@@ -135,7 +135,7 @@ func (l *lifetime) round() {
 	}
 }
 
-// live renews and rotates, from one instant at which something is to be done to the next.
+// live renews and rotates, from one instant with something to do to the next.
 func (l *lifetime) live() {
 	l.Helper()
 	for range 4 * renewals {
@@ -151,7 +151,7 @@ func (l *lifetime) live() {
 				next = at.Time
 			}
 		}
-		// What is due and has not happened, or has never happened, waits for another reason.
+		// Anything that is due and has not happened, or never happened, waits for another reason.
 		if held || next.IsZero() || l.app.Status.RenewalTime == nil || l.orders.Status.NextRotationTime == nil {
 			if next.IsZero() || l.asleep.Before(next) {
 				next = l.asleep
@@ -168,7 +168,7 @@ func retirement(o *v1alpha1.DatabaseCredential) *metav1.Time {
 	return o.Status.Previous.RetireAfter
 }
 
-// noHotLoop holds every change against the last one of its kind.
+// noHotLoop compares every change with the previous one of its kind.
 func (l *lifetime) noHotLoop() {
 	l.Helper()
 	now := l.clock.Now()
@@ -178,10 +178,10 @@ func (l *lifetime) noHotLoop() {
 		}
 		l.counts["certificates"]++
 		if now.Before(last.next) {
-			l.bad("%s is renewed at %s, and not before %s was it allowed", name, now, last.next)
+			l.bad("%s is renewed at %s, before the earliest allowed time %s", name, now, last.next)
 		}
 		lasts := status.NotAfter.Sub(status.NotBefore.Add(material.Backdate))
-		// Only the end of an authority leaves a certificate less than the time in which it could be renewed in order.
+		// Only the end of an authority leaves a certificate less time than an orderly renewal needs.
 		*last = issued{status.SerialNumber, now.Add(min(max(time.Minute, lasts/10), lasts*2/3) - time.Second)}
 		if got, want := status.NotAfter.Time, now; !got.After(want) {
 			l.bad("%s is issued at %s, and ends at %s", name, want, got)
@@ -194,7 +194,7 @@ func (l *lifetime) noHotLoop() {
 		spec := l.policy.Spec
 		least := spec.Interval.Duration / 100 * time.Duration(100-*spec.JitterPercent)
 		if took := now.Sub(l.lastOrders); l.ordersRevision > 0 && took < least-time.Second {
-			l.bad("the password is rotated after %s, and the policy asks for %s at least", took, least)
+			l.bad("the password is rotated after %s, and the policy allows it after %s at the earliest", took, least)
 		}
 		l.lastOrders, l.ordersRevision = now, l.orders.Status.Revision
 	}
@@ -210,7 +210,7 @@ func levelOf(conditions []metav1.Condition) int {
 	return slices.Index(levels, c.Reason)
 }
 
-// expire suspends everything, and comes ever nearer to the end of each.
+// expire suspends everything, and approaches the end of each object step by step.
 func (l *lifetime) expire() {
 	l.Helper()
 	l.app.Spec.Suspend, l.web.Spec.Suspend, l.orders.Spec.Suspend = true, true, true
@@ -230,7 +230,7 @@ func (l *lifetime) expire() {
 		"ClusterCertificateAuthority": {l.clusterAuthority.Status.NotAfter, func() []metav1.Condition { return l.clusterAuthority.Status.Conditions }},
 	}
 	if age := l.policy.Spec.MaxAge; age != nil && l.orders.Status.LastRotationTime != nil {
-		end := metav1.NewTime(l.orders.Status.LastRotationTime.Add(age.Duration + time.Second)) // a status has whole seconds
+		end := metav1.NewTime(l.orders.Status.LastRotationTime.Add(age.Duration + time.Second)) // A status has whole seconds.
 		ends["DatabaseCredential"] = struct {
 			at         *metav1.Time
 			conditions func() []metav1.Condition
@@ -245,7 +245,7 @@ func (l *lifetime) expire() {
 		times = append(times, at)
 	}
 	if end, ok := ends["DatabaseCredential"]; ok {
-		// Its end is known to the second only, and a level may be half as long.
+		// The end is known to the second only, and a level may be half as long.
 		for back := 4 * time.Second; back > 0; back -= 400 * time.Millisecond {
 			times = append(times, instantOf(end.at).Add(-back))
 		}
@@ -265,7 +265,7 @@ func (l *lifetime) expire() {
 		}
 	}
 	for name, end := range ends {
-		// Where nothing was ever published, the conditions say so.
+		// If nothing was ever published, the conditions say so.
 		if got := seen[name]; !instantOf(end.at).IsZero() && (!slices.IsSorted(got) || got[len(got)-1] != 3 || len(got) > 1 && got[len(got)-2] == 0) {
 			l.bad("%s, which ends at %s, goes through the levels %q", name, end.at, spelled(got))
 		}
@@ -273,7 +273,7 @@ func (l *lifetime) expire() {
 	l.overdue()
 }
 
-// overdue wants everything that is still suspended to be told of.
+// overdue requires a report about everything that is still suspended.
 func (l *lifetime) overdue() {
 	l.Helper()
 	for name, one := range map[string]struct {
@@ -282,7 +282,7 @@ func (l *lifetime) overdue() {
 	}{"ClientIdentity": {l.app.Status.RenewalTime, l.app.Status.Conditions}, "ServerIdentity": {l.web.Status.RenewalTime, l.web.Status.Conditions},
 		"DatabaseCredential": {l.orders.Status.NextRotationTime, l.orders.Status.Conditions}} {
 		if one.due != nil && l.clock.Now().After(one.due.Add(2*time.Hour)) && !apimeta.IsStatusConditionTrue(one.conditions, v1alpha1.ConditionRotationOverdue) {
-			l.bad("%s was due at %s, and nothing says so at %s", name, one.due, l.clock.Now())
+			l.bad("%s was due at %s, and no condition says so at %s", name, one.due, l.clock.Now())
 		}
 	}
 }

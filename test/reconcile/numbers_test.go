@@ -25,8 +25,8 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// bases are objects that work, by kind: those that a life with numbers needs. A field with a number joins by itself; a kind
-// with one is asked for.
+// bases are working objects, by kind: the ones that a life needs. A new field with a number is included automatically; a new
+// kind with one must be added.
 var bases = map[string]string{
 	"CertificateAuthority": `
 metadata: {name: own, namespace: tenant}
@@ -59,7 +59,7 @@ type number struct {
 
 var bound = regexp.MustCompile(`duration\(self\) ([<>])= duration\('([^']+)'\)`)
 
-// numbers finds every one of them in the schemas, and its values.
+// numbers returns all of them from the schemas, with their values.
 func numbers(t *testing.T, all map[string]checker) []number {
 	t.Helper()
 	var out []number
@@ -72,7 +72,7 @@ func numbers(t *testing.T, all map[string]checker) []number {
 				out = append(out, number{kind, path, values})
 			}
 		})
-		// What the Go type has, the schema has, with bounds.
+		// The schema has every number of the Go type, with bounds.
 		inType := map[string]bool{}
 		field, ok := typeOf(t, kind).FieldByName("Spec")
 		if !ok {
@@ -94,7 +94,7 @@ func typeOf(t *testing.T, kind string) reflect.Type {
 			return of
 		}
 	}
-	t.Fatalf("the type of %s is not known here", kind)
+	t.Fatalf("the test does not know the type of %s", kind)
 	return nil
 }
 
@@ -122,7 +122,7 @@ func eachLeaf(path string, s *structuralschema.Structural, visit func(string, *s
 	}
 }
 
-// valuesOf gives the values of a field that is a number; nil is no value, which stands for the default.
+// valuesOf returns the values of a number field; nil is no value, which stands for the default.
 func valuesOf(t *testing.T, what string, s *structuralschema.Structural) []any {
 	t.Helper()
 	if s.Type == "integer" {
@@ -159,7 +159,7 @@ func valuesOf(t *testing.T, what string, s *structuralschema.Structural) []any {
 	return out
 }
 
-// draw gives a number one of its values, and says so.
+// draw picks one of a number's values, and records it.
 type draw struct {
 	number
 	value any
@@ -167,7 +167,7 @@ type draw struct {
 
 func (d draw) String() string { return fmt.Sprintf("%s %s=%v", d.kind, d.path, d.value) }
 
-// content is the object of a kind with what was drawn for it; the first that was drawn for a field counts.
+// content returns the object of a kind with the picked values; the first one picked for a field counts.
 func (r *run) content(kind string, drawn []draw) map[string]any {
 	r.Helper()
 	content, set := map[string]any{}, map[string]bool{}
@@ -195,19 +195,19 @@ func (r *run) content(kind string, drawn []draw) map[string]any {
 	return content
 }
 
-// TestNumbersAtTheirBounds lets credentials of every kind live with numbers at the bounds of every field that has one, two at a
-// time and all at once, as far as the API server stores them. Nothing overflows, nothing is renewed all the time, the levels
-// come in order, and nobody expires without a word.
+// TestNumbersAtTheirBounds runs credentials of every kind with numbers at the bounds of every field that has one, two at a
+// time and all at once, as far as the API server stores them. Nothing overflows, nothing is renewed constantly, the levels
+// come in order, and nothing expires silently.
 func TestNumbersAtTheirBounds(t *testing.T) {
 	lab := newLaboratory(t)
 	all := numbers(t, lab.checkers)
 	for _, n := range all {
 		if bases[n.kind] == "" {
-			t.Fatalf("%s has a number, and no object here", n.kind)
+			t.Fatalf("%s has a number, and no object in this test", n.kind)
 		}
 	}
 	if len(all) < 15 {
-		t.Fatalf("only %d numbers were found", len(all))
+		t.Fatalf("found only %d numbers", len(all))
 	}
 	seed, err := strconv.ParseUint(os.Getenv("REKEY_SEED"), 10, 64)
 	if err != nil {
@@ -224,7 +224,7 @@ func TestNumbersAtTheirBounds(t *testing.T) {
 		for _, n := range all {
 			drawn = append(drawn, draw{n, n.values[dice.IntN(len(n.values))]})
 			if n.path == "constraints.maxLifetime" && dice.IntN(4) > 0 {
-				drawn[len(drawn)-1].value = n.values[len(n.values)-1] // otherwise most lifetimes are longer than that
+				drawn[len(drawn)-1].value = n.values[len(n.values)-1] // Otherwise most lifetimes are longer than that.
 			}
 		}
 		l := &lifetime{run: &run{T: t, laboratory: lab, ctx: t.Context()}, dice: dice, pinned: pinned, drawn: drawn, counts: counts}
@@ -235,7 +235,7 @@ func TestNumbersAtTheirBounds(t *testing.T) {
 			if a.kind != b.kind && !full {
 				continue
 			}
-			// Their outermost values against one another; everything else is drawn.
+			// Extreme values against one another; everything else is random.
 			for _, x := range outermost(a.values) {
 				for _, y := range outermost(b.values) {
 					if full || dice.IntN(3) == 0 {
@@ -251,7 +251,7 @@ func TestNumbersAtTheirBounds(t *testing.T) {
 	told, err := json.Marshal(counts)
 	t.Logf("%d numbers of %d kinds, seed %d: %s (%v)", len(all), len(bases), seed, told, err)
 	if counts["lives"] < plays || counts["certificates"] < 5*counts["lives"] || counts["passwords"] < 2*counts["lives"] {
-		t.Errorf("too little was tried: %v", counts)
+		t.Errorf("too little was tested: %v", counts)
 	}
 }
 

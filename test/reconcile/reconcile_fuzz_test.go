@@ -39,10 +39,10 @@ import (
 
 const namespace = "tenant"
 
-// begun is when every run begins: what a run does depends on the bytes, and on keys that are drawn.
+// begun is the start time of every run: what a run does depends on the bytes, and on random keys.
 var begun = time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// laboratory is what all runs of a process share.
+// laboratory is shared by all runs of a process.
 type laboratory struct {
 	scheme   *runtime.Scheme
 	checkers map[string]checker
@@ -83,7 +83,7 @@ func newLaboratory(tb testing.TB) *laboratory {
 	return l
 }
 
-// run is one world of chance.
+// run is one random world.
 type run struct {
 	*testing.T
 	*laboratory
@@ -120,7 +120,7 @@ func (r *run) begin(c *chance) {
 	r.open(stored)
 }
 
-// open begins the world with what is stored.
+// open starts the world with what is stored.
 func (r *run) open(stored []client.Object) {
 	r.clock = clocktesting.NewFakePassiveClock(begun)
 	r.objects = nil
@@ -133,11 +133,11 @@ func (r *run) open(stored []client.Object) {
 		WithIndex(&v1alpha1.ClientIdentity{}, "rekey.policy", none).WithIndex(&v1alpha1.ServerIdentity{}, "rekey.policy", none).WithIndex(&v1alpha1.DatabaseCredential{}, "rekey.policy", none).Build()
 	r.client = interceptor.NewClient(base, interceptor.Funcs{
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-			r.judge(o)
+			r.checkWrite(o)
 			return c.Create(ctx, o, opts...)
 		},
 		Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
-			r.judge(o)
+			r.checkWrite(o)
 			return c.Update(ctx, o, opts...)
 		},
 		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
@@ -145,7 +145,7 @@ func (r *run) open(stored []client.Object) {
 			return c.Delete(ctx, o, opts...)
 		},
 		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
-			r.judge(o)
+			r.checkWrite(o)
 			return c.SubResource(sub).Update(ctx, o, opts...)
 		},
 	})
@@ -188,8 +188,8 @@ func (r *run) makeSecret(c *chance, keep func(client.Object)) {
 	keep(object)
 }
 
-// judge lets a write happen only if the API server would: that something is refused is a mistake of the product.
-func (r *run) judge(object client.Object) {
+// checkWrite lets a write through only if the API server would: a refusal is a bug of the product.
+func (r *run) checkWrite(object client.Object) {
 	r.writes++
 	check, ours := r.checkers[world.KindOf(object)]
 	if !ours {
@@ -205,7 +205,7 @@ func (r *run) judge(object client.Object) {
 	r.consistent(copied)
 }
 
-// consistent holds for every status that is written.
+// consistent checks every status that is written.
 func (r *run) consistent(object client.Object) {
 	var shown struct {
 		Status struct {
@@ -232,40 +232,40 @@ func (r *run) consistent(object client.Object) {
 	}
 	for _, c := range all {
 		if c.Message == "" || strings.Contains(c.Message, "%!") {
-			bad("has an odd message")
+			bad("has a malformed message")
 		}
 	}
 }
 
-// pass lets every object be looked at, as often as rounds says.
-func (r *run) pass(rounds int) {
+// reconcileAll reconciles every object, as often as rounds says.
+func (r *run) reconcileAll(rounds int) {
 	for range rounds {
 		for _, object := range r.objects {
 			result, err := r.passes.Reconcile(r.ctx, object, client.ObjectKeyFromObject(object))
 			if err != nil {
-				r.Errorf("a pass over %s %s failed: %v", world.KindOf(object), object.GetName(), err)
+				r.Errorf("a reconcile of %s %s failed: %v", world.KindOf(object), object.GetName(), err)
 			}
 			if result.RequeueAfter < 0 || result.RequeueAfter > time.Hour {
-				r.Errorf("a pass over %s %s wants to be repeated after %s", world.KindOf(object), object.GetName(), result.RequeueAfter)
+				r.Errorf("a reconcile of %s %s asks to be repeated after %s", world.KindOf(object), object.GetName(), result.RequeueAfter)
 			}
 		}
 	}
 }
 
-// quiet wants nothing to be written any more while nothing changes.
+// quiet requires that nothing is written any more while nothing changes.
 func (r *run) quiet() {
 	const enough = 12
 	for range enough {
 		before := r.writes
-		r.pass(1)
+		r.reconcileAll(1)
 		if r.writes == before {
 			return
 		}
 	}
-	r.Errorf("after %d rounds without a change there are still writes: %d by now", enough, r.writes)
+	r.Errorf("after %d rounds without a change there are still writes: %d so far", enough, r.writes)
 }
 
-// leakFree wants no secret of the world in what was said.
+// leakFree requires that no secret of the world appears in any output.
 func (r *run) leakFree() {
 	var secrets corev1.SecretList
 	if err := r.client.List(r.ctx, &secrets); err != nil {
@@ -294,8 +294,8 @@ func (r *run) leakFree() {
 	}
 }
 
-// FuzzReconcile lets every controller work on a world of chance: no panic, no write that the API server would refuse, no
-// contradiction in a status, no secret in what is said, and quiet in the end, now and after a day.
+// FuzzReconcile runs every controller on a random world: no panic, no write that the API server would refuse, no
+// contradiction in a status, no secret in any output, and no more writes in the end, now and after a day.
 func FuzzReconcile(f *testing.F) {
 	lab := newLaboratory(f)
 	for seed := range 24 {
@@ -311,7 +311,7 @@ func FuzzReconcile(f *testing.F) {
 		r := &run{T: t, laboratory: lab, ctx: t.Context()}
 		c := &chance{rest: bytes}
 		r.begin(c)
-		r.pass(2)
+		r.reconcileAll(2)
 		r.quiet()
 		r.clock.SetTime(begun.Add(time.Duration(c.below(48)) * time.Hour))
 		for _, object := range r.objects {
@@ -319,7 +319,7 @@ func FuzzReconcile(f *testing.F) {
 				_ = r.client.Delete(r.ctx, object)
 			}
 		}
-		r.pass(2)
+		r.reconcileAll(2)
 		r.quiet()
 		r.leakFree()
 	})

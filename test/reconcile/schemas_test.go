@@ -27,14 +27,14 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// checker is what the API server does with an object of a kind before it stores it.
+// checker does what the API server does with an object of a kind before it stores it.
 type checker struct {
 	structural *structuralschema.Structural
 	openAPI    validation.SchemaValidator
 	cel        *cel.Validator
 }
 
-// checkers by kind, from the CRDs.
+// checkers holds them by kind, from the CRDs.
 func checkers(tb testing.TB) map[string]checker {
 	tb.Helper()
 	files, err := filepath.Glob(filepath.Join(world.Root(), "config", "crd", "bases", "*.yaml"))
@@ -68,7 +68,7 @@ func checkers(tb testing.TB) map[string]checker {
 	return out
 }
 
-// admit gives the object the defaults, and says why it would not be stored.
+// admit sets the defaults, and returns an error if the object would not be stored.
 func (c checker) admit(ctx context.Context, object client.Object) error {
 	content, err := contentOf(object)
 	if err != nil {
@@ -91,7 +91,7 @@ func (c checker) admit(ctx context.Context, object client.Object) error {
 	return json.Unmarshal(text, object)
 }
 
-// contentOf is the object as it goes over the wire.
+// contentOf returns the object as it is sent over the wire.
 func contentOf(object client.Object) (map[string]any, error) {
 	text, err := json.Marshal(object)
 	if err != nil {

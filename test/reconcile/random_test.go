@@ -15,7 +15,7 @@ import (
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 )
 
-// chance draws from the bytes of the fuzzer; when they are used up, everything is the first choice.
+// chance makes choices from the fuzzer's bytes; once they are used up, it always takes the first choice.
 type chance struct{ rest []byte }
 
 func (c *chance) next() int {
@@ -37,12 +37,12 @@ func (c *chance) below(n int) int {
 	return c.next() % n
 }
 
-// often is true unless the byte is one of few.
+// often is true unless the byte is one of a few.
 func (c *chance) often() bool { return c.next()%8 != 7 }
 
 func pick[T any](c *chance, from []T) T { return from[c.below(len(from))] }
 
-// raw takes up to n bytes as they are.
+// raw returns up to n unchanged bytes.
 func (c *chance) raw(n int) []byte {
 	n = min(n, c.next())
 	n = min(n, len(c.rest))
@@ -51,7 +51,7 @@ func (c *chance) raw(n int) []byte {
 	return out
 }
 
-// Names are few, so that objects find one another; words are what people and attackers write.
+// There are few names, so that objects refer to one another; words are what users and attackers write.
 var (
 	names = []string{"one", "two", "own", "admin", "x"}
 	words = []string{"app", "*", "orders", "orders_owner", "pg_x", "postgres", "a'; DROP ROLE x; --", `a"b`, "\u00e9\u00e8", strings.Repeat("\u20ac", 63), "${x}", "%s%n", "\x00", "a\nb",
@@ -60,7 +60,7 @@ var (
 	durations = []string{"24h", "1h", "720h", "1m", "30s", "1s", "43800h", "0s", "876000h", "8h", "3d", "-1h", "1ms"}
 )
 
-// value makes one for a schema: most of it is allowed, and most of what is required is there.
+// value returns a value for a schema: mostly an allowed one, with most required fields.
 func (c *chance) value(path string, s *structuralschema.Structural) any {
 	switch s.Type {
 	case "object":
@@ -120,11 +120,11 @@ func (c *chance) text(path string, s *structuralschema.Structural) any {
 
 var durationFields = map[string]bool{"lifetime": true, "maxLifetime": true, "renewBefore": true, "interval": true, "maxAge": true, "minimum": true, "warnBefore": true, "alarmBefore": true}
 
-// usual values let objects come far enough for something to go wrong.
+// usual values let objects get far enough for something to go wrong.
 var usual = map[string]string{"address": "db.data:5432", "database": "orders", "username": "orders_app", "owner": "orders_owner", "allowedUsernames[]": "*", "allowedOwners[]": "*",
 	"commonName": "app", "commonNames[]": "*", "dnsNames[]": "a.example.internal", "key": "ca.crt"}
 
-// manifest is an object of a kind, as a person would send it.
+// manifest returns an object of a kind, as a user would send it.
 func (c *chance) manifest(kind, namespace string, check checker, now time.Time) ([]byte, error) {
 	spec := check.structural.Properties["spec"]
 	metadata := map[string]any{"name": pick(c, names), "namespace": namespace, "uid": fmt.Sprintf("00000000-0000-4000-8000-%012d", c.next()), "creationTimestamp": now.Format(time.RFC3339)}
@@ -137,7 +137,7 @@ func (c *chance) manifest(kind, namespace string, check checker, now time.Time) 
 	return json.Marshal(map[string]any{"apiVersion": "rekey.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": c.value("spec", &spec)})
 }
 
-// secretData is what somebody may have put into a Secret: good values, values of others, half values, noise.
+// secretData returns what a user may have put into a Secret: valid values, another object's values, truncated values, noise.
 func (c *chance) secretData(good map[string][][]byte) map[string][]byte {
 	out := map[string][]byte{}
 	all := slices.Sorted(maps.Keys(good))
@@ -157,7 +157,7 @@ func (c *chance) secretData(good map[string][][]byte) map[string][]byte {
 	return out
 }
 
-// secretMetadata is who a Secret says it belongs to, and what it allows.
+// secretMetadata returns the labels and annotations of a Secret: whose it claims to be, and what it allows.
 func (c *chance) secretMetadata() (labels, annotations map[string]string) {
 	labels, annotations = map[string]string{"rekey.dev/allow": pick(c, []string{"true", "true", "false", ""})}, map[string]string{}
 	if c.next()%2 == 1 {
