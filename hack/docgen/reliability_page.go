@@ -38,7 +38,8 @@ the time they take.
 
 | level | where | what |
 |---|---|---|
-| planner | ` + "`" + `internal/rotation` + "`" + ` | the real planner against a simulated world: crashes before, after and inside every effect, one and two at a time; a test notices every row that is deleted from its table or swapped |
+| planner | ` + "`internal/rotation`" + ` | every row of the planner's table, and every two rows that could both match; a test notices every row that is deleted from it or swapped |
+| simulation | ` + "`internal/lifecycle`" + ` | the real planner and the real driver against a simulated world: crashes before, after and inside every effect, one and two at a time |
 | contract | ` + "`" + `databasetest` + "`" + `, ` + "`" + `issuertest` + "`" + ` | one suite for every engine and issuer: lost answers, late commits, fences |
 | controllers | ` + "`" + `controllers` + "`" + `, ` + "`" + `internal/secretstore` + "`" + ` | a real API server, real PostgreSQL 15 and 18, a clock that the test steps |
 | crash | ` + "`" + `test/crash` + "`" + ` | every effect fails in every way, against a real API server and a real PostgreSQL; two of everything, with a real API server and mostly a simulated database; the real binary is killed while real clients log in and shake hands |

@@ -24,7 +24,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// The whole life, and every crash in it, is simulated in internal/rotation. Here is what one Drive owes its caller.
+// The simulation plays the whole life and every crash in it. Here is what one Drive owes its caller.
 
 const driveCanary = "canary-3f1c"
 

@@ -36,7 +36,7 @@
 // health.go (how near its deadline is), backoff.go (how long a failing step waits), version.go (number and slot of the
 // next version), decision.go (the questions that the rows ask).
 //
-// The proof is in the tests: every row, every pair of rows that could both match, and a simulation that runs this table and the
-// real driver against a simulated world, kills the process before, after and inside every effect, and damages the table to see
-// whether the damage is noticed. testdata/stories holds lives to read.
+// The proof is in the tests: every row, every pair of rows that could both match, and every damage to the table. The simulation
+// in internal/lifecycle runs this table and the real driver against a simulated world and kills the process before, after and
+// inside every effect. internal/lifecycle/testdata/stories holds lives to read.
 package rotation

@@ -43,6 +43,8 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
 // healthy is a password that is published, proven an hour ago, and not due for hours.
 func healthy() rotation.Observation {
 	at := start.Add(-2 * time.Hour)
