@@ -141,7 +141,7 @@ func TestAnOptionalCACrtIsUsedOrRefusedAndNeverTakenForNone(t *testing.T) {
 		"the root alone":                  {root.pem(), ""},
 		"the root and 60 others":          {slices.Concat(root.pem(), crowd(t, 60)), ""},
 		"300 others and the root":         {slices.Concat(crowd(t, 300), root.pem()), ""},
-		"empty":                           {[]byte{}, "its key ca.crt is empty: put the right value there, or remove the key"},
+		"empty":                           {[]byte{}, "its key ca.crt is empty: set it to the right value, or remove the key"},
 		"white space":                     {[]byte(" \n"), "ca.crt is empty"},
 		"longer than is read":             {slices.Concat(bytes.Repeat([]byte("# a comment\n"), 25000), root.pem()), "at most 262144 are read"},
 		"more certificates than are read": {slices.Concat(bytes.Repeat([]byte("-----BEGIN "), 501), root.pem()), "at most 500 certificates are read"},

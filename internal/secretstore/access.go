@@ -22,21 +22,21 @@ import (
 	"github.com/rekey/rekey/internal/refusal"
 )
 
-// read gets a Secret; nil where there is none.
+// read returns a Secret; nil if it does not exist.
 func read(ctx context.Context, reader client.Reader, key client.ObjectKey) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	err := reader.Get(ctx, key, secret)
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, nil //nolint:nilnil // no Secret is an answer, and no error
+		return nil, nil //nolint:nilnil // no Secret is an answer, not an error
 	case err != nil:
 		return nil, apiError("reading", key, nil, err)
 	}
 	return secret, nil
 }
 
-// write creates the Secret where have is nil, and else updates it if it still has have's resourceVersion. It returns what the
-// API server stored, also beside an alteredError.
+// write creates the Secret if have is nil; otherwise it updates the Secret if that still has have's resourceVersion. It returns
+// what the API server stored, also together with an alteredError.
 func write(ctx context.Context, c client.Client, have, want *corev1.Secret) (*corev1.Secret, error) {
 	out, key := want.DeepCopy(), client.ObjectKeyFromObject(want)
 	if err := refusePlaceholders(out); err != nil {
@@ -56,7 +56,7 @@ func write(ctx context.Context, c client.Client, have, want *corev1.Secret) (*co
 	return out, altered("updating", want, out)
 }
 
-// alteredError says that the API server stored a Secret otherwise than it was sent.
+// alteredError reports that the API server stored a Secret that differs from what was sent.
 type alteredError struct {
 	doing    string
 	key      client.ObjectKey
@@ -64,13 +64,13 @@ type alteredError struct {
 	data     []string
 }
 
-// Error implements error. It names keys and no values.
+// Error implements error. It names keys, not values.
 func (a *alteredError) Error() string {
-	return fmt.Sprintf("%s Secret %s: a mutating admission webhook or policy changed what was sent (%s): exempt what has the label %s=%s",
+	return fmt.Sprintf("%s Secret %s: a mutating admission webhook or policy changed it (%s): exempt Secrets with the label %s=%s",
 		a.doing, a.key, strings.Join(append(slices.Clone(a.metadata), a.data...), ", "), v1alpha1.LabelManagedBy, v1alpha1.ManagedBy)
 }
 
-// altered compares what was sent with what was stored. More labels and annotations than were sent are everybody's right.
+// altered compares what was sent with what was stored. Additional labels and annotations are allowed.
 func altered(doing string, sent, stored *corev1.Secret) error {
 	out := &alteredError{doing: doing, key: client.ObjectKeyFromObject(sent)}
 	for kind, maps := range map[string][2]map[string]string{
@@ -100,35 +100,35 @@ func altered(doing string, sent, stored *corev1.Secret) error {
 	return fault.Blocked(fault.AdmissionDenied, out)
 }
 
-// alteredData reports whether a write that went through left other data than was sent. ok is true for any error of altered.
+// alteredData reports whether a successful write stored different data than was sent. ok is true for any error of altered.
 func alteredData(err error) (data, ok bool) {
 	found, ok := errors.AsType[*alteredError](err)
 	return ok && len(found.data) > 0, ok
 }
 
-// remove deletes exactly the Secret that was read, and none that took its place or was changed since.
+// remove deletes exactly the Secret that was read, not one that replaced it or was changed since.
 func remove(ctx context.Context, c client.Client, have *corev1.Secret) error {
 	err := c.Delete(ctx, have.DeepCopy(), client.Preconditions{UID: &have.UID, ResourceVersion: &have.ResourceVersion})
 	if err == nil {
 		return nil
 	}
-	// A namespace that ends refuses no deletion: only a Secret that is not found needs no second try.
+	// A terminating namespace allows deletions: only a Secret that is not found needs no retry.
 	return client.IgnoreNotFound(apiError("deleting", client.ObjectKeyFromObject(have), have.Data, err))
 }
 
-// isGone is an answer that needs no second try: the Secret is not found, or goes with its namespace.
+// isGone reports whether an error needs no retry: the Secret is not found, or its namespace is terminating.
 func isGone(err error) bool {
 	return apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
-// apiError keeps what the API server said, so that apierrors.IsConflict and the like hold, unless that quotes the data or is
-// the word of a webhook, a policy or a quota.
+// apiError wraps the API server's error, so that apierrors.IsConflict and the like keep working, unless its text quotes the
+// data or comes from a webhook, a policy or a quota.
 func apiError(doing string, key client.ObjectKey, data map[string][]byte, err error) error {
 	return refusal.Fault(fmt.Sprintf("%s Secret %s", doing, key), err, func(text string) bool { return quotes(text, secretOf(data, key)) })
 }
 
-// secretOf leaves out what everybody knows who sees the Secret's name, namespace and type: a database that is called like its
-// Secret would otherwise hide every answer, and with it the quota or the policy that refuses.
+// secretOf leaves out values that are visible in the Secret's name, namespace and type: a database named like its Secret would
+// otherwise hide every error, and with it the quota or the policy that refuses.
 func secretOf(data map[string][]byte, key client.ObjectKey) map[string][]byte {
 	known := key.String() + " " + v1alpha1.SecretTypePostgreSQL
 	out := map[string][]byte{}
@@ -140,10 +140,10 @@ func secretOf(data map[string][]byte, key client.ObjectKey) map[string][]byte {
 	return out
 }
 
-// quotes reports whether text shows a value, or a long word of one, plain or as base64. What is too short to be a secret is
-// passed over: it is found in any text. A ledger's value is a text with secrets in it, so words are looked for, too. A webhook
-// sees the data as base64, and may show a piece of it, or of what the Secret held before, which is not known here: whatever
-// looks like a piece of a random value counts as one.
+// quotes reports whether text shows a value, or a long word of one, plain or as base64. Values too short to be a secret are
+// skipped: they occur in any text. A ledger's value is a text that contains secrets, so its words count, too. A webhook sees the
+// data as base64 and may show a piece of it, or of the Secret's earlier data, which is not known here: anything that looks like
+// a piece of a random value counts as one.
 func quotes(text string, data map[string][]byte) bool {
 	const shortest, shortestWord = 6, 16
 	words := wordsOf(text)
@@ -162,7 +162,7 @@ func quotes(text string, data map[string][]byte) bool {
 	return len(data) > 0 && slices.ContainsFunc(words, looksRandom)
 }
 
-// wordsOf splits a text at what is in no base64, and once more at what is in the URL's kind of it only.
+// wordsOf splits a text at characters that are not base64, and once more at those that occur only in URL-safe base64.
 func wordsOf(text string) []string {
 	split := func(in string) []string {
 		return strings.FieldsFunc(text, func(r rune) bool {
@@ -176,7 +176,8 @@ func wordsOf(text string) []string {
 	return out
 }
 
-// looksRandom reports whether a word has capitals, small letters and digits, as passwords and base64 have and names have not.
+// looksRandom reports whether a word has upper-case letters, lower-case letters and digits, as passwords and base64 have and
+// names do not.
 func looksRandom(word string) bool {
 	const shortest = 20
 	return len(word) >= shortest && strings.ContainsFunc(word, unicode.IsUpper) && strings.ContainsFunc(word, unicode.IsLower) && strings.ContainsFunc(word, unicode.IsDigit)

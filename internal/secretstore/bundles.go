@@ -13,26 +13,26 @@ import (
 	"github.com/rekey/rekey/internal/recent"
 )
 
-// bundles are the long values of ca.crt that were read last, by their digest: the bundle of an organization stands in the
-// Secret of every identity. They take between 8 and 16 MiB at most, however many Secrets there are.
+// bundles caches long values of ca.crt by digest: the bundle of an organization is in the Secret of every identity. The cache
+// takes at most 8 to 16 MiB, however many Secrets there are.
 var bundles = recent.New[[]byte](32)
 
 func digestOf(bundle []byte) recent.Digest { return sha256.Sum256(bundle) }
 
-// placeholderOf stands in the cache for a bundle.
+// placeholderOf returns the placeholder for a bundle in the cache.
 func placeholderOf(digest recent.Digest) []byte {
 	return append(bytes.Clone(placeholderWord), digest[:]...)
 }
 
-// noteBundle is for a Secret that was read from the API server.
+// noteBundle remembers the bundle of a Secret that was read from the API server.
 func noteBundle(secret *corev1.Secret) {
 	if value := secret.Data[credential.KeyAuthority]; len(value) > mostAuthority && isBundle(value) {
 		bundles.Put(digestOf(value), value)
 	}
 }
 
-// restore puts the bundle back in place of its digest. It reports false where the cache is not enough to see what is in the
-// Secret, because it was left out, or because its bundle is not held.
+// restore replaces the digest by its bundle. It reports false if the cache does not show what is in the Secret, because the
+// Secret was left out or its bundle is no longer held.
 func restore(secret *corev1.Secret) bool {
 	if LeftOut(secret) {
 		return false
@@ -44,7 +44,7 @@ func restore(secret *corev1.Secret) bool {
 	digest := recent.Digest(name)
 	bundle, ok := bundles.Get(digest)
 	if ok {
-		bundles.Put(digest, bundle) // it is the last one now
+		bundles.Put(digest, bundle) // now the most recently used
 		secret.Data[credential.KeyAuthority] = bundle
 	}
 	return ok

@@ -26,17 +26,17 @@ const (
 )
 
 const (
-	// ledgerVersion of the encoding. It is raised when an older rekey could no longer finish what a newer one began;
-	// a field that may be lost does not raise it.
+	// ledgerVersion is the version of the encoding. It is raised when an older rekey could no longer finish what a newer one
+	// started; a field that may be lost does not raise it.
 	ledgerVersion = "1"
-	// maxLedgerBytes of all values together, before anything is decoded.
+	// maxLedgerBytes is the maximum length of all values together, checked before anything is decoded.
 	maxLedgerBytes = 256 << 10
 	// maxSeq leaves room to count on, and is exact in every JSON reader.
 	maxSeq = 1 << 53
-	// maxClaimed is the highest number that is believed where anybody may write it: at one version in a second it would
+	// maxClaimed is the highest number that is accepted from a place that others can write: at one version per second it would
 	// take 34,000 years to get there. It leaves room to count on.
 	maxClaimed = 1 << 40
-	// maxOverlap is the longest that a RotationPolicy allows.
+	// maxOverlap is the longest overlap that a RotationPolicy allows.
 	maxOverlap = 876_000 * time.Hour
 )
 
@@ -54,8 +54,8 @@ type stateEntry struct {
 	Survivor       Survivor `json:"survivor,omitzero"`
 }
 
-// EncodeLedger gives the data of the Secret that holds the ledger: "version", "state", and "pending", "current" and
-// "previous" where there is one. A ledger that DecodeLedger would refuse is refused here, before it is written.
+// EncodeLedger returns the data of the Secret that holds the ledger: "version", "state", and "pending", "current" and
+// "previous" if there is one. A ledger that DecodeLedger would refuse is refused here, before it is written.
 func EncodeLedger(ledger Ledger) (map[string][]byte, error) {
 	if err := checkLedger(ledger); err != nil {
 		return nil, fmt.Errorf("encoding the ledger: %w", err)
@@ -65,7 +65,7 @@ func EncodeLedger(ledger Ledger) (map[string][]byte, error) {
 		TakeOver: ledger.TakeOver, Survivor: ledger.Survivor,
 	})
 	if err != nil {
-		return nil, errors.New("encoding the ledger: its state cannot become JSON")
+		return nil, errors.New("encoding the ledger: its state cannot be encoded as JSON")
 	}
 	data := map[string][]byte{ledgerKeyVersion: []byte(ledgerVersion), ledgerKeyState: state}
 	for key, record := range records(ledger) {
@@ -74,17 +74,17 @@ func EncodeLedger(ledger Ledger) (map[string][]byte, error) {
 		}
 		// The encoder's own error could quote a value.
 		if data[key], err = json.Marshal(entryOf(*record)); err != nil {
-			return nil, fmt.Errorf("encoding the ledger: the %s version cannot become JSON", key)
+			return nil, fmt.Errorf("encoding the ledger: the %s version cannot be encoded as JSON", key)
 		}
 	}
 	if size := dataSize(data); size > maxLedgerBytes {
-		return nil, fmt.Errorf("encoding the ledger: it would be %d bytes long, more than the %d that are read back", size, maxLedgerBytes)
+		return nil, fmt.Errorf("encoding the ledger: it would be %d bytes long, but at most %d can be read back", size, maxLedgerBytes)
 	}
 	return data, nil
 }
 
-// DecodeLedger reads what EncodeLedger made. Fields that it does not know are passed over: a later release may have added
-// them. Errors are permanent, carry fault.LedgerInvalid, and show nothing of the data.
+// DecodeLedger decodes what EncodeLedger returned. Unknown fields are ignored: a later release may have added them. Errors are
+// permanent, with fault.LedgerInvalid, and show nothing of the data.
 func DecodeLedger(data map[string][]byte) (Ledger, error) {
 	ledger, err := decodeLedger(data)
 	if err != nil {
@@ -95,7 +95,7 @@ func DecodeLedger(data map[string][]byte) (Ledger, error) {
 
 func decodeLedger(data map[string][]byte) (Ledger, error) {
 	if size := dataSize(data); size > maxLedgerBytes {
-		return Ledger{}, fmt.Errorf("it is %d bytes long, and at most %d are read", size, maxLedgerBytes)
+		return Ledger{}, fmt.Errorf("it is %d bytes long, but at most %d can be read", size, maxLedgerBytes)
 	}
 	if err := checkEncoding(string(data[ledgerKeyVersion])); err != nil {
 		return Ledger{}, err
@@ -123,7 +123,7 @@ func decodeLedger(data map[string][]byte) (Ledger, error) {
 		*place = entry.record()
 	}
 	if ledger.LastSeq > maxSeq/2 {
-		return Ledger{}, errors.New("its last version number is out of range: it leaves no number to go on with")
+		return Ledger{}, errors.New("its last version number is out of range: no number is left for the next version")
 	}
 	return ledger, checkLedger(ledger)
 }
@@ -135,29 +135,29 @@ func checkEncoding(version string) error {
 	case version == ledgerVersion:
 		return nil
 	case plainNumber.MatchString(version):
-		return fmt.Errorf("it is written in version %s of the encoding, and this rekey reads version %s: run the release that wrote it, or a later one",
+		return fmt.Errorf("it has version %s of the encoding, and this release of rekey reads version %s: run the release that wrote it, or a later one",
 			version, ledgerVersion)
 	}
 	return fmt.Errorf("its entry %q is missing or damaged", ledgerKeyVersion)
 }
 
-// checkLedger holds for what is written and for what is read.
+// checkLedger checks what is written and what is read.
 func checkLedger(ledger Ledger) error {
 	if ledger.LastSeq < 0 || ledger.LastSeq > maxSeq {
 		return errors.New("its last version number is out of range")
 	}
 	if year := ledger.TakeOver.At.UTC().Year(); year < 1 || year > 9999 {
-		return errors.New("the time of its hand-over lies in a year that cannot be written (RFC 3339)")
+		return errors.New("the time of its handover is in a year that RFC 3339 cannot express")
 	}
 	if survivor := ledger.Survivor.Seq; survivor < 0 || survivor > ledger.LastSeq {
-		return errors.New("the number of its surviving login is negative or above the last number that was given")
+		return errors.New("the number of its surviving login is negative or above the last number that was used")
 	}
 	for key, record := range records(ledger) {
 		if record == nil {
 			continue
 		}
 		if record.Seq < 0 || record.Seq > ledger.LastSeq {
-			return fmt.Errorf("the number of its %s version is negative or above the last number that was given", key)
+			return fmt.Errorf("the number of its %s version is negative or above the last number that was used", key)
 		}
 		if err := checkVersion(record.Version); err != nil {
 			return fmt.Errorf("its %s version has %w", key, err)
@@ -169,17 +169,17 @@ func checkLedger(ledger Ledger) error {
 func checkVersion(version rotation.Version) error {
 	for _, at := range []time.Time{version.ProposedAt, version.CommittedAt, version.PublishedAt, version.NotAfter} {
 		if year := at.UTC().Year(); year < 1 || year > 9999 {
-			return errors.New("a time in a year that cannot be written (RFC 3339)")
+			return errors.New("a time in a year that RFC 3339 cannot express")
 		}
 	}
 	if version.Overlap < 0 || version.Overlap > maxOverlap {
-		return errors.New("an overlap that no policy can ask for")
+		return errors.New("an overlap longer than any policy allows")
 	}
 	switch version.Stage {
 	case rotation.Proposed, rotation.Staged, rotation.Verified, rotation.Current, rotation.Previous, rotation.Discarded:
 		return nil
 	}
-	return errors.New("a stage that rekey does not know")
+	return errors.New("an unknown stage")
 }
 
 func records(ledger Ledger) map[string]*Record {

@@ -15,11 +15,11 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// annotationHelmRelease is on what a Helm release made.
+// annotationHelmRelease is on objects that a Helm release created.
 const annotationHelmRelease = "meta.helm.sh/release-name"
 
-// settle rebuilds a ledger that is gone from the user's Secret. Where that is the former owner's, it is recovered once the marks
-// at the remote end were taken over, which the ledger says.
+// settle rebuilds a lost ledger from the user's Secret. If that Secret is the former owner's, it does so only after the markers
+// at the remote system were taken over, which the ledger records.
 func (s *Ledgered) settle(ctx context.Context) error {
 	owner := &s.opts.Owner
 	switch {
@@ -28,16 +28,16 @@ func (s *Ledgered) settle(ctx context.Context) error {
 		s.content.TakeOver = handoverOf(s.secret)
 		return s.recover(ctx)
 	case s.ledger != nil && owner.isCopy(s.secret) && owner.former(s.secret) == s.content.TakeOver.Honoured:
-		owner.Former = s.content.TakeOver.Honoured // whatever became of the annotation since
+		owner.Former = s.content.TakeOver.Honoured // whatever happened to the annotation since
 		return s.recover(ctx)
 	}
 	return nil
 }
 
-// String is how the user's Secret shows what was taken over last.
+// String returns the form in which the user's Secret shows the last takeover.
 func (h Handover) String() string { return h.Honoured + " " + h.At.UTC().Format(time.RFC3339) }
 
-// handoverOf reads what String wrote; nothing where the Secret does not say it.
+// handoverOf parses what String returned; zero if the Secret does not show it.
 func handoverOf(secret *corev1.Secret) Handover {
 	from, when, _ := strings.Cut(secret.Annotations[v1alpha1.AnnotationTakeOverHonoured], " ")
 	at, err := time.Parse(time.RFC3339, when)
@@ -47,19 +47,20 @@ func handoverOf(secret *corev1.Secret) Handover {
 	return Handover{Seen: from, Honoured: from, At: at.UTC()}
 }
 
-// handover says whose a Secret was that we now wrote, and which of its values went; empty where it was ours or nobody's.
+// handover describes the adoption of a Secret that was just written: its former owner and the values that were removed. It is
+// empty if the Secret was ours or did not exist.
 func (o Options) handover(before, now *corev1.Secret) string {
 	if before == nil || o.Owner.records(before) {
 		return ""
 	}
-	text := "Secret " + o.secretRef() + ", which " + holder(before) + ", was taken over"
+	text := "Secret " + o.secretRef() + ", which " + holder(before) + ", was adopted"
 	if gone := keysBeyond(before, func(key string) bool { _, kept := now.Data[key]; return kept }); gone != "" {
 		text += "; removed from its data: " + gone
 	}
-	return text + helmLabel(before, "; its label %s=Helm is now rekey, so remove the Secret from Helm release %s, whose next upgrade would refuse it")
+	return text + helmLabel(before, "; its label %s=Helm is now rekey, so remove the Secret from Helm release %s, or the next upgrade of that release fails")
 }
 
-// price says what handing a Secret over costs: values that rekey does not write, and the label of Helm.
+// price describes what handing a Secret over costs: values that rekey does not write, and Helm's label.
 func (o Options) price(secret *corev1.Secret) string {
 	text := ""
 	if gone := keysBeyond(secret, func(key string) bool { return len(o.DataKeys) == 0 || slices.Contains(o.DataKeys, key) }); gone != "" {

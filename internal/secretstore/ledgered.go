@@ -27,44 +27,44 @@ import (
 // LedgeredOptions are what a Ledgered store needs besides Options.
 type LedgeredOptions struct {
 	Options
-	// Logins that the spec derives, by slot; the slot is empty where the source has one place. Whatever a ledger or a
-	// Secret says of other slots or logins is refused.
+	// Logins are the logins derived from the spec, by slot; the slot is empty if the source has only one. A ledger or a Secret
+	// that names other slots or logins is refused.
 	Logins map[string]string
-	// Recover tries a candidate for a ledger that is gone: the user's Secret is ours and shows this login. It logs in,
-	// changes nothing, and returns the whole ledger: the candidate completed with what the Secret does not hold
-	// (fingerprint, verifier), and what the remote end knows of the other slots.
-	// Accepted: this is the ledger from now on. Rejected: the credential starts afresh, above the number that the
-	// Secret shows. Unknown: Load fails, because neither is safe.
+	// Recover proves a candidate for a lost ledger: the user's Secret is ours and shows this login. It logs in, changes nothing,
+	// and returns the whole ledger: the candidate completed with what the Secret does not hold (fingerprint, verifier), and what
+	// the remote system knows about the other slots.
+	// Accepted: this is the ledger from now on. Rejected: the credential starts from scratch, above the number that the Secret
+	// shows. Unknown: Load fails, because neither is safe.
 	//
-	// The candidate's times are when the Secret was written last. honoured is the value of rekey.dev/rotate that the
-	// Secret shows as carried out. Nil where nothing is to be recovered (deletion).
-	Recover func(ctx context.Context, candidate Record, honoured string) (Ledger, credential.Answer, error)
+	// The candidate's times are when the Secret was last written. honored is the value of rekey.dev/rotate that the Secret
+	// shows as carried out. Recover is nil if nothing is to be recovered (deletion).
+	Recover func(ctx context.Context, candidate Record, honored string) (Ledger, credential.Answer, error)
 }
 
 // Ledgered keeps a ledger, which is the truth, and the user's Secret, which is its projection. One value serves one
-// object in one pass.
+// reconcile of one object.
 type Ledgered struct {
 	opts   LedgeredOptions
 	loaded bool
-	// As last read or written; nil where there is none.
+	// As last read or written; nil if it does not exist.
 	ledger, secret *corev1.Secret
 	content        Ledger
-	// inherited is true where the ledger is that of the former owner, from which a person handed it over.
+	// inherited is true if the ledger is the former owner's and a user handed it over.
 	inherited bool
 	adopted   string
 }
 
-// NewLedgered makes a store. Nothing is read before Load.
+// NewLedgered returns a store. Nothing is read before Load.
 func NewLedgered(opts LedgeredOptions) *Ledgered { return &Ledgered{opts: opts} }
 
 var errNotLoaded = errors.New("the store was not loaded")
 
-// Load reads the ledger and the user's Secret, live. A ledger that cannot be read or that names what the spec does not
-// derive is a permanent error with fault.LedgerInvalid, and nothing of it is given away.
+// Load reads the ledger and the user's Secret, live. A ledger that cannot be read, or that contains names not derived from the
+// spec, is a permanent error with fault.LedgerInvalid, and nothing of it is returned.
 func (s *Ledgered) Load(ctx context.Context) (Snapshot, error) {
 	s.loaded = false
-	// The Secret first: a ledger that is older than the Secret would be shown over it, by a process that was stopped in
-	// between. The other way round the Secret is the older one, and its resource version refuses the write.
+	// The Secret first: a process that was paused in between would otherwise publish an older ledger over a newer Secret. This
+	// way the Secret is the older one, and its resource version refuses the write.
 	secret, err := read(ctx, s.opts.Live, s.opts.secretKey())
 	if err != nil {
 		return Snapshot{}, err
@@ -94,7 +94,7 @@ func (s *Ledgered) Load(ctx context.Context) (Snapshot, error) {
 	return s.snapshot(), nil
 }
 
-// Save writes the ledger where it differs from what is written, by compare-and-swap on what was last read or written.
+// Save writes the ledger if it differs from what is stored, by compare-and-swap on what was last read or written.
 func (s *Ledgered) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	if !s.loaded {
 		return Snapshot{}, fmt.Errorf("saving the ledger of %s: %w", s.opts.Owner, errNotLoaded)
@@ -108,7 +108,7 @@ func (s *Ledgered) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	}
 	annotations := s.opts.Owner.Annotations()
 	if s.inherited && ledger.TakeOver.Honoured != s.opts.Owner.Former {
-		annotations = nil // it is the former owner's until it is taken over
+		annotations = nil // it stays the former owner's until it is taken over
 	}
 	if err := s.writeLedger(ctx, data, annotations); err != nil {
 		return Snapshot{}, err
@@ -117,8 +117,8 @@ func (s *Ledgered) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	return s.snapshot(), nil
 }
 
-// Publish makes the user's Secret show the current version. One that is not ours is left alone, with a permanent error
-// that carries fault.SecretConflict.
+// Publish makes the user's Secret show the current version. A Secret that is not ours is not changed: the error is permanent,
+// with fault.SecretConflict.
 func (s *Ledgered) Publish(ctx context.Context) (Snapshot, error) {
 	if !s.loaded {
 		return Snapshot{}, fmt.Errorf("publishing to Secret %s: %w", s.opts.secretRef(), errNotLoaded)
@@ -127,8 +127,8 @@ func (s *Ledgered) Publish(ctx context.Context) (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("publishing to Secret %s: the ledger has no current version", s.opts.secretRef())
 	}
 	if s.ledger != nil && (s.secret == nil || s.shown().conflict(s.secret) == "") {
-		// An object that was made again takes its old ledger over together with the Secret, and before it: what is
-		// interrupted here is done again as long as the Secret differs.
+		// A recreated object takes over its old ledger before the Secret: an interruption is repeated as long as the Secret
+		// differs.
 		if err := s.writeLedger(ctx, s.ledger.Data, s.opts.Owner.Annotations()); err != nil {
 			return Snapshot{}, err
 		}
@@ -144,7 +144,7 @@ func (s *Ledgered) Publish(ctx context.Context) (Snapshot, error) {
 	return s.snapshot(), nil
 }
 
-// Confirm tells whether the ledger is still what was last read or written; where it is not, the error is a conflict.
+// Confirm checks that the ledger still is what was last read or written; if it is not, the error is a conflict.
 func (s *Ledgered) Confirm(ctx context.Context) error {
 	now, err := read(ctx, s.opts.Live, s.ledgerKey())
 	if err != nil || s.isLedger(now) {
@@ -153,14 +153,14 @@ func (s *Ledgered) Confirm(ctx context.Context) error {
 	return s.overtaken()
 }
 
-// overtaken is the conflict that a write with the old ledger would be.
+// overtaken returns the conflict that a write with the old ledger would cause.
 func (s *Ledgered) overtaken() error {
 	key := s.ledgerKey()
 	return apiError("confirming", key, nil, apierrors.NewConflict(corev1.Resource("secrets"), key.Name,
-		errors.New("somebody else wrote or deleted it since it was read; what was begun with it is given up")))
+		errors.New("another process wrote or deleted it since it was read; abandoning what was started with it")))
 }
 
-// isLedger tells whether a Secret is exactly the ledger that was last read or written.
+// isLedger reports whether a Secret is exactly the ledger that was last read or written.
 func (s *Ledgered) isLedger(now *corev1.Secret) bool {
 	if now == nil || s.ledger == nil {
 		return now == nil && s.ledger == nil
@@ -168,8 +168,8 @@ func (s *Ledgered) isLedger(now *corev1.Secret) bool {
 	return now.UID == s.ledger.UID && now.ResourceVersion == s.ledger.ResourceVersion
 }
 
-// publish writes the user's Secret where it differs. It returns the Secret as it is now, also beside an error where the API
-// server stored another one than was sent, and who had it before where it changed hands.
+// publish writes the user's Secret if it differs. It returns the Secret as it is now, also together with an error if the API
+// server stored a different one than was sent, and a description of the adoption if the owner changed.
 func (o Options) publish(ctx context.Context, have *corev1.Secret, current Record) (*corev1.Secret, string, error) {
 	seen := o.target(have, &current)
 	switch seen.Target {
@@ -190,8 +190,7 @@ func (o Options) publish(ctx context.Context, have *corev1.Secret, current Recor
 	return written, o.handover(have, written), nil
 }
 
-// writeLedger writes data and the ledger's metadata, if anything differs from what is there. annotations say whose it is; nil
-// leaves that as it is.
+// writeLedger writes data and the ledger's metadata if anything differs. annotations name its owner; nil keeps the owner.
 func (s *Ledgered) writeLedger(ctx context.Context, data map[string][]byte, annotations map[string]string) error {
 	want := &corev1.Secret{Type: v1alpha1.SecretTypeLedger}
 	want.Namespace, want.Name = s.opts.Namespace, s.ledgerKey().Name
@@ -217,7 +216,7 @@ func (s *Ledgered) writeLedger(ctx context.Context, data map[string][]byte, anno
 	if s.ledger != nil && isImmutable(s.ledger) && !showsData(s.ledger.Data, want.Data) {
 		key := s.ledgerKey()
 		return fault.Blocked(fault.APIServerFailed, fmt.Errorf(
-			"writing ledger Secret %s: it is immutable, and its data must change: replace it with: kubectl -n %s get secret %s -o yaml | grep -v '^immutable:' | kubectl replace --force -f -",
+			"writing ledger Secret %s: it is immutable, but its data must change: replace it with: kubectl -n %s get secret %s -o yaml | grep -v '^immutable:' | kubectl replace --force -f -",
 			key, key.Namespace, key.Name))
 	}
 	if annotations != nil {
@@ -229,19 +228,19 @@ func (s *Ledgered) writeLedger(ctx context.Context, data map[string][]byte, anno
 	}
 	s.ledger = written
 	if showsAll(written.Data, data) {
-		return nil // what else is altered about it matters to nobody
+		return nil // other changes do not matter
 	}
 	return err
 }
 
-// decode reads the ledger, and refuses one of which any part is not the spec's.
+// decode returns the ledger, and refuses it if any part is not derived from the spec.
 func (s *Ledgered) decode(secret *corev1.Secret) (Ledger, error) {
 	if copied := s.copiedLedger(secret); copied != "" {
 		return Ledger{}, fault.Permanent(fault.Fenced, errors.New(copied))
 	}
 	if secret.Type != v1alpha1.SecretTypeLedger || !s.opts.Owner.names(secret) {
 		return Ledger{}, s.ledgerInvalid(errors.New("it is not the ledger of " + s.opts.Owner.String() +
-			": its type or its annotation " + v1alpha1.AnnotationOwner + " says so"))
+			" by its type or its annotation " + v1alpha1.AnnotationOwner))
 	}
 	ledger, err := DecodeLedger(secret.Data)
 	if err == nil {
@@ -256,12 +255,12 @@ func (s *Ledgered) decode(secret *corev1.Secret) (Ledger, error) {
 func (s *Ledgered) ledgerInvalid(err error) error {
 	key := s.ledgerKey()
 	return fault.Permanent(fault.LedgerInvalid, fmt.Errorf(
-		"reading ledger Secret %s: %w; restore it from a backup, or delete it with `kubectl -n %s delete secret %s`: it is made again from Secret %s if the login there works",
+		"reading ledger Secret %s: %w; restore it from a backup, or delete it with `kubectl -n %s delete secret %s`: rekey recreates it from Secret %s if the login there works",
 		key, err, key.Namespace, key.Name, s.opts.SecretName))
 }
 
-// checkLogins compares the places and logins of a ledger with those that the spec derives. What the ledger names is not
-// shown: whoever edited it may have put anything there.
+// checkLogins compares the slots and logins of a ledger with those derived from the spec. The error does not quote the ledger:
+// anyone who edited it may have put anything there.
 func (s *Ledgered) checkLogins(ledger Ledger) error {
 	all := records(ledger)
 	all["surviving"] = ledger.Survivor.Version()
@@ -272,7 +271,7 @@ func (s *Ledgered) checkLogins(ledger Ledger) error {
 		login, ok := s.opts.Logins[record.Slot]
 		named := record.Material.String(credential.KeyUsername)
 		if !ok || (named != "" && named != login) {
-			return fmt.Errorf("its %s version names a login or a slot that the spec does not derive (it derives %s), so nothing of it is used",
+			return fmt.Errorf("its %s version names a login or a slot that is not derived from the spec (those are %s), so rekey does not use the ledger",
 				key, strings.Join(slices.Sorted(maps.Values(s.opts.Logins)), " and "))
 		}
 	}
@@ -283,10 +282,10 @@ func (s *Ledgered) ledgerKey() client.ObjectKey {
 	return client.ObjectKey{Namespace: s.opts.Namespace, Name: LedgerName(s.opts.Owner.GVK.Kind, s.opts.Owner.Name)}
 }
 
-// shown are the options of the user's Secret, with what the ledger adds to it.
+// shown returns the options of the user's Secret, with what the ledger adds.
 func (s *Ledgered) shown() Options {
 	out := s.opts.Options
-	out.honoured, out.ledgered = s.content.Rotate.Honoured, s.ledger != nil && s.content.Current != nil
+	out.honored, out.ledgered = s.content.Rotate.Honoured, s.ledger != nil && s.content.Current != nil
 	out.takenOver = s.content.TakeOver
 	return out
 }
@@ -320,7 +319,7 @@ func (s *Ledgered) shownVersion() *rotation.Version {
 	return nil
 }
 
-// lastWritten is when the API server last saw a Secret written.
+// lastWritten returns when a Secret was last written, according to the API server.
 func lastWritten(secret *corev1.Secret) metav1.Time {
 	latest := secret.CreationTimestamp
 	for _, entry := range secret.ManagedFields {

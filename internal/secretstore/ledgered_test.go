@@ -215,7 +215,7 @@ func TestHandMadeSecretIsTakenOverOnlyWhenItSaysSo(t *testing.T) {
 	snapshot := must[Snapshot](t)(store.Load(t.Context()))
 	expectTarget(t, snapshot, rotation.TargetForeign)
 	command := "kubectl -n " + w.namespace + " annotate secret orders-db --overwrite rekey.dev/adopt=DatabaseCredential/orders"
-	if !strings.Contains(snapshot.Conflict, "made by a person or by another controller") || !strings.Contains(snapshot.Conflict, command) {
+	if !strings.Contains(snapshot.Conflict, "was not created by rekey") || !strings.Contains(snapshot.Conflict, command) {
 		t.Errorf("the conflict is %q", snapshot.Conflict)
 	}
 	w.edit(t, shown, func(s *corev1.Secret) {
@@ -225,7 +225,7 @@ func TestHandMadeSecretIsTakenOverOnlyWhenItSaysSo(t *testing.T) {
 	must[Snapshot](t)(store.Save(t.Context(), goodLedger()))
 	snapshot = must[Snapshot](t)(store.Publish(t.Context()))
 	expectTarget(t, snapshot, rotation.TargetShowsCurrent)
-	if !strings.Contains(snapshot.Adopted, "made by a person") {
+	if !strings.Contains(snapshot.Adopted, "was not created by rekey") {
 		t.Errorf("adopted: %q", snapshot.Adopted)
 	}
 	got := w.secret(t, shown)

@@ -15,17 +15,17 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// records reports whether the Secret says that it is ours.
+// records reports whether the Secret's annotations name us as owner, and it is not a copy.
 func (o Owner) records(secret *corev1.Secret) bool { return o.names(secret) && !o.isCopy(secret) }
 
-// wrote reports whether the Secret was written for this object, and not for another one of its name.
+// wrote reports whether the Secret was written for this object, and not for another one with its name.
 func (o Owner) wrote(secret *corev1.Secret) bool {
 	uid := secret.Annotations[v1alpha1.AnnotationOwnerUID]
 	return uid == "" || uid == string(o.UID)
 }
 
-// mayTake reports whether the Secret is ours, or a person handed it over. That a copy carries rekey.dev/adopt may be from
-// the time when the original was handed over.
+// mayTake reports whether the Secret is ours, or a user handed it over. A copy may still have rekey.dev/adopt from the time when
+// the original was handed over.
 func (o Owner) mayTake(secret *corev1.Secret) bool {
 	if o.isCopy(secret) {
 		return o.inherits(secret)
@@ -33,8 +33,8 @@ func (o Owner) mayTake(secret *corev1.Secret) bool {
 	return o.names(secret) || secret.Annotations[v1alpha1.AnnotationAdopt] == o.String()
 }
 
-// overtaken reports whether the Secret was written for a later state of the owner than the one that the caller knows, or
-// nobody can tell. Resource versions of one object compare as numbers (Kubernetes, "Resource versions": since 1.35).
+// overtaken reports whether the Secret was written for a later state of the owner than the caller knows, or whether that cannot
+// be determined. Resource versions of one object compare as numbers (Kubernetes, "Resource versions": since 1.35).
 func (o Owner) overtaken(secret *corev1.Secret) bool {
 	if secret == nil || secret.Annotations[v1alpha1.AnnotationOwnerUID] != string(o.UID) {
 		return true
@@ -43,7 +43,7 @@ func (o Owner) overtaken(secret *corev1.Secret) bool {
 	return err != nil || order < 0
 }
 
-// stamp notes for which state of the owner want is written over have. It never goes back.
+// stamp records in want the state of the owner for which it replaces have. The state never goes back.
 func (o Owner) stamp(have, want *corev1.Secret) {
 	if o.ResourceVersion == "" {
 		return
@@ -57,7 +57,7 @@ func (o Owner) stamp(have, want *corev1.Secret) {
 	want.Annotations[v1alpha1.AnnotationOwnerVersion] = o.ResourceVersion
 }
 
-// conflict says who has the Secret and what to do; it is empty where we may write it.
+// conflict names the Secret's owner and what to do; it is empty if rekey may write the Secret.
 func (o Options) conflict(secret *corev1.Secret) string {
 	if vital := vital(secret); vital != "" {
 		return fmt.Sprintf("Secret %s %s, as its %s, and must not be deleted: choose another secretName in a new object", o.secretRef(), holder(secret), vital)
@@ -66,23 +66,23 @@ func (o Options) conflict(secret *corev1.Secret) string {
 		return copied
 	}
 	if !o.Owner.mayTake(secret) && !o.Owner.isCopy(secret) {
-		return fmt.Sprintf("Secret %s %s and is left alone: choose another secretName, delete the Secret, or hand it over%s with: %s",
+		return fmt.Sprintf("Secret %s %s and is not changed: choose another secretName, delete the Secret, or hand it over%s with: %s",
 			o.secretRef(), holder(secret), o.price(secret), o.kubectl("annotate", "--overwrite", v1alpha1.AnnotationAdopt+"="+o.Owner.String()))
 	}
 	if ref := foreignController(secret); ref != nil {
-		return fmt.Sprintf("Secret %s is controlled by %s, which would write it too: delete that object, or remove its owner reference from the Secret with: kubectl -n %s edit secret %s",
+		return fmt.Sprintf("Secret %s is controlled by %s, which also writes it: delete that object, or remove its owner reference from the Secret with: kubectl -n %s edit secret %s",
 			o.secretRef(), printable(ref.Kind+"/"+ref.Name), o.Namespace, o.SecretName)
 	}
 	if secret.Type != o.SecretType {
-		return fmt.Sprintf("Secret %s has the type %s, and a Secret's type cannot be changed to %s: keep a copy with `kubectl -n %s get secret %s -o yaml > %s-old.yaml`, then delete it with `%s`; it is made again at once",
+		return fmt.Sprintf("Secret %s has the type %s, and a Secret's type cannot be changed to %s: keep a copy with `kubectl -n %s get secret %s -o yaml > %s-old.yaml`, then delete it with `%s`; rekey recreates it immediately",
 			o.secretRef(), printable(string(secret.Type)), o.SecretType, o.Namespace, o.SecretName, o.SecretName, o.kubectl("delete"))
 	}
 	return ""
 }
 
-// immutableConflict is for a Secret of ours whose data must change and cannot.
+// immutableConflict describes our Secret if its data must change and cannot.
 func (o Options) immutableConflict() string {
-	return fmt.Sprintf("Secret %s is immutable, so no new version can be published in it: delete it with `%s`; it is recreated at once, and mutable",
+	return fmt.Sprintf("Secret %s is immutable, so no new version can be published in it: delete it with `%s`; rekey recreates it immediately, and mutable",
 		o.secretRef(), o.kubectl("delete"))
 }
 
@@ -91,7 +91,7 @@ func (o Options) kubectl(verb string, arguments ...string) string {
 	return strings.Join(words, " ")
 }
 
-// holder says in words whose a Secret is that is not ours.
+// holder describes the owner of a Secret that is not ours.
 func holder(secret *corev1.Secret) string {
 	if owner := secret.Annotations[v1alpha1.AnnotationOwner]; owner != "" {
 		if kind, name, ok := strings.Cut(owner, "/"); ok && originOf(secret) != (origin{}) {
@@ -105,11 +105,11 @@ func holder(secret *corev1.Secret) string {
 	if release := secret.Annotations[annotationHelmRelease]; release != "" {
 		return "belongs to Helm release " + printable(release)
 	}
-	return "was made by a person or by another controller"
+	return "was not created by rekey"
 }
 
-// vital is what another object has in the Secret that it could not make again; empty where it could. Such a Secret is never
-// taken over, and nobody is told to delete it.
+// vital returns what another object keeps in the Secret and could not recreate; empty if it could. Such a Secret is never
+// adopted, and no message suggests deleting it.
 func vital(secret *corev1.Secret) string {
 	switch kind, _, _ := OwnerOf(secret); {
 	case secret.Type == v1alpha1.SecretTypeLedger:
@@ -120,7 +120,7 @@ func vital(secret *corev1.Secret) string {
 	return ""
 }
 
-// OtherOwner says whose a Secret is that belongs to an object of ours other than the owner; empty where it belongs to none.
+// OtherOwner describes the rekey object, other than the owner, that a Secret belongs to; empty if it belongs to none.
 func (o Owner) OtherOwner(secret *corev1.Secret) string {
 	if secret.Annotations[v1alpha1.AnnotationOwner] == "" || o.names(secret) {
 		return ""
@@ -128,7 +128,7 @@ func (o Owner) OtherOwner(secret *corev1.Secret) string {
 	return holder(secret)
 }
 
-// foreignController is the controller of the Secret where that is not of our group.
+// foreignController returns the controller of the Secret if it is not of our API group.
 func foreignController(secret *corev1.Secret) *metav1.OwnerReference {
 	if ref := metav1.GetControllerOf(secret); ref != nil && !ofOurGroup(*ref) {
 		return ref
@@ -141,8 +141,8 @@ func ofOurGroup(ref metav1.OwnerReference) bool {
 	return err == nil && gv.Group == v1alpha1.GroupVersion.Group
 }
 
-// ownerReferences are those that the Secret should have: what others put there, and ours where the policy is Delete.
-// A controller of our group that is not the owner (an earlier object of the same name, or whoever had the Secret before) is dropped.
+// ownerReferences returns those that the Secret should have: what others put there, and ours if the policy is Delete. A
+// controller of our group that is not the owner (an earlier object of the same name, or the Secret's former owner) is dropped.
 func (o Options) ownerReferences(have []metav1.OwnerReference) []metav1.OwnerReference {
 	var want []metav1.OwnerReference
 	wanted := o.DeletionPolicy == v1alpha1.DeletionDelete
@@ -161,7 +161,7 @@ func (o Options) ownerReferences(have []metav1.OwnerReference) []metav1.OwnerRef
 	return want
 }
 
-// ownerReference does not block the owner's deletion: that would need the right to update its finalizers.
+// ownerReference returns a reference that does not block the owner's deletion: that would need permission to update finalizers.
 func (o Options) ownerReference() metav1.OwnerReference {
 	controller := true
 	return metav1.OwnerReference{
@@ -173,7 +173,7 @@ func (o Options) ownerReference() metav1.OwnerReference {
 	}
 }
 
-// printable bounds what somebody else wrote before it goes into a message.
+// printable bounds text that others wrote before it goes into a message.
 func printable(s string) string {
 	const most = 128
 	s = strings.Map(func(r rune) rune {

@@ -23,38 +23,38 @@ import (
 // PublishedOptions are what a Published store needs besides Options. SecretType is kubernetes.io/tls.
 type PublishedOptions struct {
 	Options
-	// Reader may be a cache that StripMaterial has emptied of keys. What it does not find is looked up live: a Secret of
-	// somebody else is in no cache of ours. The same as Live where there is no cache.
+	// Reader may be a cache whose keys StripMaterial has removed. What it does not find is looked up live: another owner's Secret
+	// is not in rekey's cache. The same as Live if there is no cache.
 	Reader client.Reader
-	// Fresh says that the object is so new that nobody can have made its Secret: what the Reader does not find is not there.
-	// A Secret that is there all the same is met when it is created, and is AlreadyExists.
+	// Fresh is true if the object is so new that its Secret cannot exist yet: what the Reader does not find is not looked up.
+	// If the Secret exists anyway, creating it returns AlreadyExists.
 	Fresh bool
-	// Parse reads from the certificate what version it is: Fingerprint, ProposedAt, CommittedAt (when it was issued) and
-	// NotAfter. Seq and Stage are not its business. It does not look at the private key, which may be a placeholder; that
-	// the key fits is known already. An error means that the certificate is damaged and is issued again.
+	// Parse returns the version of a certificate: Fingerprint, ProposedAt, CommittedAt (when it was issued) and NotAfter, but
+	// not Seq and Stage. It does not read the private key, which may be a placeholder and is already known to match. An error
+	// means that the certificate is damaged and is issued again.
 	Parse func(material credential.Material) (rotation.Version, error)
 }
 
-// Published keeps a certificate in the user's Secret alone: that is the truth. A pending version lives in memory, there
-// is no previous one, and a Secret that is gone or damaged has no current version. One value serves one object in one pass.
+// Published keeps a certificate in the user's Secret alone: that is the truth. A pending version is kept in memory, there is no
+// previous one, and a missing or damaged Secret has no current version. One value serves one reconcile of one object.
 //
-// Of an annotation's token only that of rekey.dev/rotate is remembered, on the Secret.
+// Of all request tokens, only that of rekey.dev/rotate is recorded, on the Secret.
 type Published struct {
 	opts   PublishedOptions
 	loaded bool
-	// As last read or written; nil where there is none. It may be stripped.
+	// As last read or written; nil if it does not exist. It may be stripped.
 	secret  *corev1.Secret
 	current *Record
 	adopted string
-	// What no Secret holds, and the tokens: those of the Secret, until the caller saves others.
+	// What no Secret holds, and the tokens: the Secret's, until the caller saves others.
 	memory     Ledger
 	remembered bool
 }
 
-// NewPublished makes a store. Nothing is read before Load.
+// NewPublished returns a store. Nothing is read before Load.
 func NewPublished(opts PublishedOptions) *Published { return &Published{opts: opts} }
 
-// Load reads the user's Secret. The private key of the current version may be a placeholder, which no write lets through.
+// Load reads the user's Secret. The private key of the current version may be a placeholder, which is never written.
 func (s *Published) Load(ctx context.Context) (Snapshot, error) {
 	s.loaded = false
 	secret, err := read(ctx, s.opts.Reader, s.opts.secretKey())
@@ -74,8 +74,8 @@ func (s *Published) Load(ctx context.Context) (Snapshot, error) {
 	return s.snapshot(), nil
 }
 
-// Save writes the user's Secret where the current version or the honoured token differs from what it shows, and
-// remembers the rest. A version whose certificate cannot be read back, or whose key does not fit, is not written.
+// Save writes the user's Secret if the current version or the honored token differs from what it shows, and keeps the rest in
+// memory. A version whose certificate cannot be parsed, or whose key does not match, is not written.
 func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	if !s.loaded {
 		return Snapshot{}, fmt.Errorf("saving to Secret %s: %w", s.opts.secretRef(), errNotLoaded)
@@ -115,12 +115,12 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	if !s.showsVersion(&current) {
 		return Snapshot{}, err
 	}
-	// The version is published; what else was altered about its Secret is told by whoever repairs it.
+	// The version is published; other changes to its Secret are reported when they are repaired.
 	s.remember(ledger)
 	return s.snapshot(), nil
 }
 
-// wrote takes what a write left there. Where that is what was sent, it was read already.
+// wrote takes over the result of a write. If that is what was sent, it is already parsed.
 func (s *Published) wrote(secret *corev1.Secret, sent credential.Material, version rotation.Version) {
 	for _, key := range []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority} {
 		if !bytes.Equal(secret.Data[key], sent[key].Reveal()) {
@@ -132,8 +132,8 @@ func (s *Published) wrote(secret *corev1.Secret, sent credential.Material, versi
 	s.secret, s.current = secret, &Record{Version: version, Material: sent.Clone()}
 }
 
-// Publish repairs everything about the user's Secret but its certificate: labels, annotations, owner, authorities, the
-// combined file. It looks at the Secret live first, since a cached copy has no key to write back.
+// Publish repairs everything about the user's Secret except its certificate: labels, annotations, owner, authorities, the
+// combined file. It first reads the Secret live, since a cached copy has no key to write back.
 func (s *Published) Publish(ctx context.Context) (Snapshot, error) {
 	if !s.loaded {
 		return Snapshot{}, fmt.Errorf("publishing to Secret %s: %w", s.opts.secretRef(), errNotLoaded)
@@ -146,7 +146,7 @@ func (s *Published) Publish(ctx context.Context) (Snapshot, error) {
 		s.see(secret)
 	}
 	if s.current == nil {
-		// The copy that the caller saw is out of date: what is there now has to be issued again, not repaired.
+		// The copy that the caller saw is out of date: the certificate must be issued again, not repaired.
 		return s.snapshot(), nil
 	}
 	secret, adopted, err := s.opts.publish(ctx, s.secret, *s.current)
@@ -160,7 +160,7 @@ func (s *Published) Publish(ctx context.Context) (Snapshot, error) {
 	return s.snapshot(), nil
 }
 
-// see takes a Secret as what is there now.
+// see takes a Secret as the present state.
 func (s *Published) see(secret *corev1.Secret) {
 	s.secret, s.current = secret, nil
 	if secret == nil || s.opts.conflict(secret) != "" {
@@ -183,10 +183,10 @@ func (s *Published) see(secret *corev1.Secret) {
 	s.current = &Record{Version: version, Material: material}
 }
 
-// versionOf reads a version from its material, unless that is damaged.
+// versionOf returns the version of its material; an error if that is damaged.
 func (o PublishedOptions) versionOf(material credential.Material) (rotation.Version, error) {
 	if !keyFits(material[credential.KeyCertificate].Reveal(), material[credential.KeyPrivateKey].Reveal()) {
-		return rotation.Version{}, errors.New("the private key and the certificate are not a pair that can be read")
+		return rotation.Version{}, errors.New("the private key and the certificate are not a valid pair")
 	}
 	version, err := o.Parse(material)
 	if err != nil {
@@ -200,8 +200,8 @@ func (o PublishedOptions) versionOf(material credential.Material) (rotation.Vers
 	return version, nil
 }
 
-// complete gives the record with its key, and the Secret with everything that the API server has. Where either is a
-// stripped copy, the Secret is read live, and must not have changed since it was cached.
+// complete returns the record with its key, and the Secret with everything that the API server has. If either is a stripped
+// copy, the Secret is read live, and must not have changed since it was cached.
 func (s *Published) complete(ctx context.Context, current Record) (Record, *corev1.Secret, error) {
 	keyless := isPlaceholder(current.Material[credential.KeyPrivateKey].Reveal())
 	if !keyless && (s.secret == nil || s.secret.Annotations[annotationApplied] == "" || !isStripped(s.secret)) {
@@ -213,7 +213,7 @@ func (s *Published) complete(ctx context.Context, current Record) (Record, *core
 	}
 	if live == nil || s.secret == nil || live.ResourceVersion != s.secret.ResourceVersion {
 		return Record{}, nil, fault.Transient(fault.APIServerFailed, apierrors.NewConflict(
-			corev1.Resource("secrets"), s.opts.SecretName, errors.New("it was changed since it was cached; look again")))
+			corev1.Resource("secrets"), s.opts.SecretName, errors.New("it was changed since it was cached")))
 	}
 	if keyless {
 		current.Material = current.Material.With(credential.KeyPrivateKey, live.Data[credential.KeyPrivateKey])
@@ -221,7 +221,7 @@ func (s *Published) complete(ctx context.Context, current Record) (Record, *core
 	return current, live, nil
 }
 
-// showsVersion reports whether the Secret shows this version already; no version is always shown.
+// showsVersion reports whether the Secret already shows this version; nil counts as shown.
 func (s *Published) showsVersion(version *Record) bool {
 	if version == nil {
 		return true

@@ -396,7 +396,7 @@ func TestForeignSecretIsFoundThoughNoCacheHasIt(t *testing.T) {
 	}
 	snapshot = must[Snapshot](t)(store.Publish(t.Context()))
 	expectTarget(t, snapshot, rotation.TargetShowsCurrent)
-	if !strings.Contains(snapshot.Adopted, "made by a person") {
+	if !strings.Contains(snapshot.Adopted, "was not created by rekey") {
 		t.Errorf("adopted: %q", snapshot.Adopted)
 	}
 	if !bytes.Equal(w.secret(t, "mtls").Data["tls.key"], record.Material[credential.KeyPrivateKey].Reveal()) {

@@ -36,13 +36,13 @@ func (s *Ledgered) recover(ctx context.Context) error {
 	case credential.Unknown:
 	}
 	if err == nil {
-		err = fault.Transient(fault.ServerUnreachable, errors.New("nobody answered"))
+		err = fault.Transient(fault.ServerUnreachable, errors.New("the server did not answer"))
 	}
-	return fmt.Errorf("the ledger of %s is gone, and whether the login in Secret %s still works is not known, so nothing is made anew: %w",
+	return fmt.Errorf("the ledger of %s is missing, and it is unknown whether the login in Secret %s still works, so nothing is recreated: %w",
 		s.opts.Owner, s.opts.secretRef(), err)
 }
 
-// candidate reads a record from the user's Secret, if that names a login which the spec derives.
+// candidate returns a record from the user's Secret, if that names a login derived from the spec.
 func (s *Ledgered) candidate(seq int64) (Record, bool) {
 	username, password := s.secret.Data[credential.KeyUsername], s.secret.Data[credential.KeyPassword]
 	if len(username) == 0 || len(password) == 0 || s.opts.conflict(s.secret) != "" {

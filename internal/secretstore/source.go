@@ -19,27 +19,27 @@ import (
 )
 
 const (
-	// KeyHost of an admin Secret is the address of the server that it is for.
+	// KeyHost is the key of an admin Secret that holds the address of its server.
 	KeyHost = "host"
-	// maxSourceBytes of one value of a source Secret, unless the reader says otherwise.
+	// maxSourceBytes is the maximum length of one value of a source Secret, unless the caller sets another.
 	maxSourceBytes = 64 << 10
 )
 
-// SourceValue says what is read of a source Secret.
+// SourceValue describes one value to read from a source Secret.
 type SourceValue struct {
 	Key string
-	// MaxBytes of the value; 64 KiB where it is 0.
+	// MaxBytes is the maximum length of the value; 0 means 64 KiB.
 	MaxBytes int
-	// Optional values may be absent. One that is present and empty, or too long, is an error: the key is there because
-	// a value was wanted.
+	// Optional values may be absent. A value that is present but empty, or too long, is an error: its key exists because a
+	// value was intended.
 	Optional bool
 }
 
-// ReadSource reads the named values of a Secret that rekey did not make. reader must be live: such Secrets are not cached.
-// The Secret must carry the label rekey.dev/allow: "true", which is checked before anything else of it is looked at.
+// ReadSource returns the named values of a Secret that rekey did not create. reader must be live: such Secrets are not cached.
+// The Secret must have the label rekey.dev/allow: "true", which is checked before anything else.
 //
-// Errors: blocked with fault.SecretNotFound, fault.SecretNotAllowed or fault.SecretInvalid; transient where the API
-// server failed. None shows a value.
+// Errors: blocked with fault.SecretNotFound, fault.SecretNotAllowed or fault.SecretInvalid; transient if the API server failed.
+// None shows a value.
 func ReadSource(ctx context.Context, reader client.Reader, namespace, name string, keys ...string) (credential.Material, error) {
 	values := make([]SourceValue, 0, len(keys))
 	for _, key := range keys {
@@ -48,7 +48,7 @@ func ReadSource(ctx context.Context, reader client.Reader, namespace, name strin
 	return ReadSourceValues(ctx, reader, namespace, name, values...)
 }
 
-// ReadSourceValues is ReadSource for values that differ in length or may be absent. All of them are of one state of the Secret.
+// ReadSourceValues is ReadSource for values that differ in length or may be absent. All of them come from one read.
 func ReadSourceValues(ctx context.Context, reader client.Reader, namespace, name string, values ...SourceValue) (credential.Material, error) {
 	key := client.ObjectKey{Namespace: namespace, Name: name}
 	secret, err := read(ctx, reader, key)
@@ -56,7 +56,7 @@ func ReadSourceValues(ctx context.Context, reader client.Reader, namespace, name
 		return nil, err
 	}
 	if secret == nil {
-		return nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf("secret %s is not there: make it with the keys %s and the label %s=true",
+		return nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf("secret %s not found: create it with the keys %s and the label %s=true",
 			key, strings.Join(requiredKeys(values), ", "), v1alpha1.LabelAllow))
 	}
 	if secret.Labels[v1alpha1.LabelAllow] != "true" {
@@ -86,11 +86,11 @@ func sourceValues(secret *corev1.Secret, values []SourceValue) (credential.Mater
 		case !present && wanted.Optional:
 			continue
 		case len(value) == 0 && wanted.Optional:
-			problem = "is empty: put the right value there, or remove the key"
+			problem = "is empty: set it to the right value, or remove the key"
 		case len(value) == 0:
-			problem = "is missing or empty: put the right value there"
+			problem = "is missing or empty: set it to the right value"
 		case len(value) > limit:
-			problem = fmt.Sprintf("is %d bytes long, and at most %d are read: put a shorter value there", len(value), limit)
+			problem = fmt.Sprintf("is %d bytes long, but at most %d are allowed: set it to a shorter value", len(value), limit)
 		default:
 			out[wanted.Key] = credential.NewSensitive(value)
 			continue
@@ -100,10 +100,10 @@ func sourceValues(secret *corev1.Secret, values []SourceValue) (credential.Mater
 	return out, nil
 }
 
-// ReadAdmin reads the login (keys username and password) that administers the server at address. The Secret says itself
-// which server it is for, in its key host: unless that equals address (but for white space around it), nothing is
-// returned, so that nobody who may make server objects can have the password sent elsewhere. The errors are those of
-// ReadSource, and blocked with fault.HostMismatch.
+// ReadAdmin returns the login (keys username and password) that administers the server at address. The Secret names its server
+// in its key host: unless that equals address (ignoring surrounding white space), nothing is returned, so that a user who can
+// create server objects cannot have the password sent elsewhere. The errors are those of ReadSource, and blocked with
+// fault.HostMismatch.
 func ReadAdmin(ctx context.Context, reader client.Reader, namespace, name, address string) (credential.Material, error) {
 	material, err := ReadSource(ctx, reader, namespace, name, KeyHost, credential.KeyUsername, credential.KeyPassword)
 	if err != nil {
@@ -113,7 +113,7 @@ func ReadAdmin(ctx context.Context, reader client.Reader, namespace, name, addre
 		return nil, errors.New("reading the admin Secret " + namespace + "/" + name + ": no address to compare its host with")
 	}
 	if strings.TrimSpace(material.String(KeyHost)) != address {
-		return nil, fault.Blocked(fault.HostMismatch, fmt.Errorf("secret %s/%s is for another server: its key %s must be exactly %s; whoever may use this login there must set it",
+		return nil, fault.Blocked(fault.HostMismatch, fmt.Errorf("secret %s/%s is for another server: its key %s must be exactly %s; set it only if this login may be used at that server",
 			namespace, name, KeyHost, address))
 	}
 	delete(material, KeyHost)

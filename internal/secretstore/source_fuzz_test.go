@@ -45,7 +45,7 @@ func FuzzSourceSecret(f *testing.F) {
 		}
 		own := apiError("updating", client.ObjectKeyFromObject(secret), nil, errors.New("")).Error()
 		if bytes.Contains([]byte(own), value) {
-			return // words of ours
+			return // our own words
 		}
 		if err != nil && bytes.Contains([]byte(err.Error()), value) && !bytes.Contains([]byte(host+label), value) && !strings.Contains(ownWords, string(value)) {
 			t.Errorf("the error shows the password: %v", err)
@@ -57,6 +57,6 @@ func FuzzSourceSecret(f *testing.F) {
 	})
 }
 
-// ownWords stand in errors anyway.
-const ownWords = "secret shop/admin is for another server: its key host must be exactly db:5432; whoever may use this login there must set it does not allow rekey to use it: if it should, run `kubectl -n shop label secret admin rekey.dev/allow=true --overwrite`" +
-	" its key username password host is missing or empty: put the right value there is bytes long, and at most 65536 are read updating Secret the answer quotes the Secret and is withheld; look for an admission webhook that refuses it"
+// ownWords are in errors anyway.
+const ownWords = "secret shop/admin is for another server: its key host must be exactly db:5432; set it only if this login may be used at that server does not allow rekey to use it: if it should, run `kubectl -n shop label secret admin rekey.dev/allow=true --overwrite`" +
+	" its key username password host is missing or empty: set it to the right value is bytes long, but at most 65536 are allowed updating Secret the answer quotes the Secret and is withheld; look for an admission webhook that refuses it"

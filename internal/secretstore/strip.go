@@ -25,8 +25,8 @@ const keyCombined = "tls-combined.pem"
 // annotationApplied is where kubectl apply keeps a copy of a hand-made Secret, data and all.
 const annotationApplied = corev1.LastAppliedConfigAnnotation
 
-// A placeholder stands in the cache for a value that must not be there, and says what the value was worth. It begins
-// with a word that is made up anew by every process, so that no Secret can pretend to be a stripped one.
+// A placeholder replaces, in the cache, a value that must not be there, and records whether the value was right. It starts with
+// a word that every process generates at random, so that no Secret can pretend to be a stripped one.
 var (
 	placeholderWord  = newPlaceholderWord()
 	placeholderGood  = append(bytes.Clone(placeholderWord), "good"...)
@@ -39,25 +39,26 @@ func newPlaceholderWord() []byte {
 	return []byte("rekey-" + hex.EncodeToString(word) + "-")
 }
 
-// Whoever may create identities too can name any Secret, so that all of these bounds hold for every Secret in the cache.
+// A user who can create identities can name any Secret, so all of these bounds hold for every Secret in the cache.
 const (
-	// mostRead of ca.crt is worth reading: what is longer is no bundle that is parsed (material.ParseCertificates).
+	// mostRead is the longest ca.crt worth reading: a longer one is never parsed (material.ParseCertificates).
 	mostRead = 256 << 10
-	// mostAuthority of ca.crt stays in each Secret. Of a longer one the digest stays, and the bundle is in bundles.
+	// mostAuthority is the longest ca.crt that stays in each cached Secret. A longer one is replaced by its digest, and kept in
+	// bundles.
 	mostAuthority = 8 << 10
-	// mostKept of tls.crt and metadata together stay. A Secret that has more is left out, and is read from the API server.
+	// mostKept is how much tls.crt and metadata may have together. A larger Secret is left out, and read from the API server.
 	mostKept = 16 << 10
-	// entryKept is what an entry of a map or a list takes besides its text, or more.
+	// entryKept is what an entry of a map or a list takes at most besides its text.
 	entryKept = 64
-	// keptKeys of a Secret stay at most, besides those that are read, and keptText of what it says about itself.
+	// keptKeys is how many keys stay, besides those that are read, and keptText the longest metadata text that stays.
 	keptKeys = 16
 	keptText = 512
 )
 
-// keyLeftOut stands in the cache for all data of a Secret of which nothing stays, and for keys that are too many.
+// keyLeftOut replaces, in the cache, all data of a Secret that is left out, and keys beyond the limit.
 const keyLeftOut = "rekey.dev-left-out"
 
-// leftOut is shared by all of them: nothing in the cache is changed in place.
+// leftOut is shared by all these Secrets: nothing in the cache is changed in place.
 var leftOut = map[string][]byte{keyLeftOut: placeholderWrong}
 
 func isPlaceholder(value []byte) bool { return bytes.HasPrefix(value, placeholderWord) }
@@ -70,7 +71,7 @@ func shows(have, want []byte) bool {
 	return bytes.Equal(have, want)
 }
 
-// isStripped reports whether a Secret lacks anything that the API server has.
+// isStripped reports whether a Secret lacks data that the API server has.
 func isStripped(secret *corev1.Secret) bool {
 	for _, value := range secret.Data {
 		if isPlaceholder(value) {
@@ -80,19 +81,18 @@ func isStripped(secret *corev1.Secret) bool {
 	return isPlaceholder([]byte(secret.Annotations[annotationApplied]))
 }
 
-// refusePlaceholders is the last look before a write.
+// refusePlaceholders is the last check before a write.
 func refusePlaceholders(secret *corev1.Secret) error {
 	if isStripped(secret) {
-		return fmt.Errorf("writing Secret %s/%s: refused, it holds a placeholder of the cache", secret.Namespace, secret.Name)
+		return fmt.Errorf("writing Secret %s/%s: refused, because it has a placeholder from the cache", secret.Namespace, secret.Name)
 	}
 	return nil
 }
 
-// StripMaterial is the transform of the Secret cache: it takes out managed fields and everything that is secret. Of a
-// kubernetes.io/tls Secret the public parts stay, and the private key (and the combined file) become placeholders that
-// say whether they fit the certificate, so that the cached copy is enough to see damage. Of every other Secret no data
-// stays, and of one that is too large only what StripAll keeps. It changes the object in place, as the cache expects, and a
-// second time changes nothing.
+// StripMaterial is the transform of the Secret cache: it removes managed fields and everything secret. A kubernetes.io/tls
+// Secret keeps its public parts; its private key (and the combined file) become placeholders that record whether they match the
+// certificate, so that the cached copy is enough to detect damage. Every other Secret keeps no data, and one that is too large
+// only what StripAll keeps. It changes the object in place, as the cache expects, and is idempotent.
 func StripMaterial(obj any) (any, error) {
 	secret, ok := obj.(*corev1.Secret)
 	if !ok {
@@ -114,7 +114,7 @@ func StripMaterial(obj any) (any, error) {
 	return secret, nil
 }
 
-// stripCertificate leaves the public parts, and placeholders of the others.
+// stripCertificate leaves the public parts, and placeholders for the others.
 func stripCertificate(secret *corev1.Secret) {
 	certificate, key := secret.Data[credential.KeyCertificate], secret.Data[credential.KeyPrivateKey]
 	for name, value := range secret.Data {
@@ -145,8 +145,8 @@ func isPublic(value []byte) bool { return !bytes.Contains(value, []byte("PRIVATE
 
 func isBundle(value []byte) bool { return len(value) <= mostRead && isPublic(value) }
 
-// weight is about how much memory the part of a Secret takes that whoever writes it can make as large as they like, and that
-// StripMaterial would keep.
+// weight returns roughly how much memory StripMaterial would keep of the parts of a Secret that its writer can make arbitrarily
+// large.
 func weight(secret *corev1.Secret) int {
 	out := len(secret.GenerateName) + len(secret.Type)
 	for _, all := range []map[string]string{secret.Labels, secret.Annotations} {
@@ -171,8 +171,8 @@ var known = map[string]bool{
 	credential.KeyCertificate: true, credential.KeyPrivateKey: true, credential.KeyAuthority: true, keyCombined: true, keyLeftOut: true,
 }
 
-// StripAll is the transform for a Secret that nobody reads from the cache: what stays is who it says it belongs to, so that its
-// owner is woken. Anyone who can write Secrets can make as many of them as a quota allows, each with up to a MiB of whatever.
+// StripAll is the transform for a Secret that is never read from the cache: only the owner that it names stays, so that the
+// owner is enqueued. Anyone who can write Secrets can create as many as a quota allows, each with up to a MiB of anything.
 func StripAll(secret *corev1.Secret) *corev1.Secret {
 	have := secret.ObjectMeta
 	secret.ObjectMeta = metav1.ObjectMeta{
@@ -187,10 +187,10 @@ func StripAll(secret *corev1.Secret) *corev1.Secret {
 	return secret
 }
 
-// LeftOut reports whether a Secret is one of which the cache kept nothing.
+// LeftOut reports whether the cache kept nothing of a Secret.
 func LeftOut(secret *corev1.Secret) bool { return isPlaceholder(secret.Data[keyLeftOut]) }
 
-// short picks the texts that are ours, if they can be.
+// short returns the given keys, without values that are too long to be ours.
 func short(all map[string]string, keys ...string) map[string]string {
 	var out map[string]string
 	for _, key := range keys {
@@ -206,7 +206,7 @@ func short(all map[string]string, keys ...string) map[string]string {
 	return out
 }
 
-// keyFits reports whether the private key is that of the leaf, which is the first certificate. key may be a placeholder.
+// keyFits reports whether the private key matches the leaf, which is the first certificate. key may be a placeholder.
 func keyFits(certificate, key []byte) bool {
 	if isPlaceholder(key) {
 		return bytes.Equal(key, placeholderGood)
@@ -222,8 +222,8 @@ func keyFits(certificate, key []byte) bool {
 	return true
 }
 
-// pairs are those that were found to fit: each is asked about when it is published, when the API server has answered, and
-// when the watch shows it. What is kept of a key is a digest of it together with its certificate.
+// pairs caches key pairs that match: each is checked when it is published, when the API server has answered, and when the watch
+// shows it. All that is kept of a key is a digest of it together with its certificate.
 var pairs = recent.New[struct{}](256)
 
 func pairOf(certificate, key []byte) recent.Digest {
@@ -231,7 +231,7 @@ func pairOf(certificate, key []byte) recent.Digest {
 	return sha256.Sum256(append(a[:], b[:]...))
 }
 
-// combines reports whether combined is the certificates and the key, in whichever order, and nothing else.
+// combines reports whether combined is the certificates and the key, in either order, and nothing else.
 func combines(combined, certificate, key []byte) bool {
 	return len(certificate) > 0 && len(key) > 0 &&
 		(bytes.Equal(combined, append(bytes.Clone(certificate), key...)) || bytes.Equal(combined, append(bytes.Clone(key), certificate...)))

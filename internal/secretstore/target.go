@@ -26,7 +26,7 @@ type managedMetadata struct {
 	Annotations []string `json:"annotations,omitempty"`
 }
 
-// String is the JSON of the lists.
+// String returns the lists as JSON.
 func (m managedMetadata) String() string {
 	list, err := json.Marshal(m)
 	if err != nil {
@@ -35,25 +35,25 @@ func (m managedMetadata) String() string {
 	return string(list)
 }
 
-// PartialError is what Options.Data answers where a part of the data cannot be told now, or is not proven yet. A Secret that
-// shows the known part is then left as it is.
+// PartialError is what Options.Data returns if a part of the data is not known now or not proven yet. A Secret that shows the
+// known part is then left unchanged.
 type PartialError struct {
-	// Known part of the data.
+	// Known is the known part of the data.
 	Known map[string][]byte
-	// Otherwise is the data for a Secret that does not show the known part; nil where that cannot be told, and then Err
-	// is what stands in the way.
+	// Otherwise is the data for a Secret that does not show the known part; nil if that is not known, and then Err is the
+	// reason.
 	Otherwise map[string][]byte
-	// Err says what is missing.
+	// Err names what is missing.
 	Err error
 }
 
 // Error implements error.
 func (p *PartialError) Error() string { return p.Err.Error() }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (p *PartialError) Unwrap() error { return p.Err }
 
-// wanted gives the user's Secret as it should be: what is there (have; nil where nothing is) with everything of ours in place.
+// wanted returns the user's Secret as it should be: have (nil if it does not exist) with everything that rekey sets.
 func (o Options) wanted(have *corev1.Secret, current Record) (*corev1.Secret, error) {
 	data, err := o.Data(current)
 	if partial := (*PartialError)(nil); errors.As(err, &partial) {
@@ -65,7 +65,7 @@ func (o Options) wanted(have *corev1.Secret, current Record) (*corev1.Secret, er
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("making the data of Secret %s: %w", o.secretRef(), err)
+		return nil, fmt.Errorf("creating the data of Secret %s: %w", o.secretRef(), err)
 	}
 	want := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: o.SecretName},
@@ -83,7 +83,7 @@ func (o Options) wanted(have *corev1.Secret, current Record) (*corev1.Secret, er
 func (o Options) setMetadata(meta *metav1.ObjectMeta, seq int64) {
 	labels := maps.Clone(o.Labels)
 	annotations := maps.Clone(o.Annotations)
-	// A list that somebody damaged only means that nothing is taken away.
+	// A damaged list only means that nothing is removed.
 	var before managedMetadata
 	_ = json.Unmarshal([]byte(meta.Annotations[v1alpha1.AnnotationManagedMetadata]), &before)
 	removeMissing(meta.Labels, before.Labels, labels)
@@ -93,8 +93,8 @@ func (o Options) setMetadata(meta *metav1.ObjectMeta, seq int64) {
 	meta.Labels = merged(meta.Labels, labels, o.Owner.labels())
 	meta.Annotations = merged(meta.Annotations, annotations, o.Owner.Annotations())
 	meta.Annotations[v1alpha1.AnnotationRevision] = strconv.FormatInt(seq, 10)
-	if o.honoured != "" {
-		meta.Annotations[v1alpha1.AnnotationRotateHonoured] = o.honoured
+	if o.honored != "" {
+		meta.Annotations[v1alpha1.AnnotationRotateHonoured] = o.honored
 	}
 	delete(meta.Annotations, v1alpha1.AnnotationTakeOverHonoured)
 	if o.takenOver.Honoured != "" {
@@ -110,7 +110,7 @@ func (o Owner) labels() map[string]string {
 	return map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelKind: o.GVK.Kind}
 }
 
-// Annotations say whose a Secret is.
+// Annotations returns the annotations that name the owner of a Secret.
 func (o Owner) Annotations() map[string]string {
 	out := map[string]string{v1alpha1.AnnotationOwner: o.String(), v1alpha1.AnnotationOwnerUID: string(o.UID)}
 	if o.Namespace != "" {
@@ -122,8 +122,8 @@ func (o Owner) Annotations() map[string]string {
 	return out
 }
 
-// removeMissing takes away what we once set and the template no longer has. The list is written on the Secret, where
-// anybody may edit it, so it is not obeyed about names of our own.
+// removeMissing removes what rekey once set and the template no longer has. The list is on the Secret, where others may edit it,
+// so it is ignored for rekey's own keys.
 func removeMissing(have map[string]string, managed []string, template map[string]string) {
 	for _, key := range managed {
 		if _, ok := template[key]; !ok && !strings.HasPrefix(key, v1alpha1.Prefix) {
@@ -140,8 +140,9 @@ func merged[V any](layers ...map[string]V) map[string]V {
 	return out
 }
 
-// target compares the user's Secret with the current version and with the spec, and returns what a snapshot says of it. Where the data cannot be made, the Secret
-// counts as different: whoever writes it next meets the cause, and whoever only reads (to delete, to retire) goes on.
+// target compares the user's Secret with the current version and with the spec, and returns the snapshot's part about it. If the
+// data cannot be created, the Secret counts as different: the next write reports the cause, and mere readers (to delete, to
+// retire) can continue.
 func (o Options) target(have *corev1.Secret, current *Record) Snapshot {
 	if have == nil {
 		return Snapshot{Target: rotation.TargetMissing}
@@ -178,7 +179,7 @@ func sameMetadata(a, b metav1.ObjectMeta) bool {
 		equality.Semantic.DeepEqual(a.OwnerReferences, b.OwnerReferences)
 }
 
-// showsData compares the data of a Secret, which may have gone through StripMaterial, with what it should hold.
+// showsData compares the data of a Secret, which StripMaterial may have changed, with what it should hold.
 func showsData(have, want map[string][]byte) bool {
 	if len(have) != len(want) {
 		return false
@@ -192,7 +193,7 @@ func showsData(have, want map[string][]byte) bool {
 	return true
 }
 
-// showsAll tells whether every known value is there.
+// showsAll reports whether the Secret has every known value.
 func showsAll(have, known map[string][]byte) bool {
 	for key, value := range known {
 		if theirs, ok := have[key]; !ok || !shows(theirs, value) {
@@ -204,8 +205,8 @@ func showsAll(have, known map[string][]byte) bool {
 
 func isImmutable(secret *corev1.Secret) bool { return secret.Immutable != nil && *secret.Immutable }
 
-// numberOf is the number of the certificate in a Secret: 0 for one that rekey did not issue, which was there when the Secret
-// was handed over.
+// numberOf returns the number of the certificate in a Secret: 0 for one that rekey did not issue, which was in the Secret when
+// that was handed over.
 func (o Options) numberOf(secret *corev1.Secret) int64 {
 	shown := secret.Annotations[v1alpha1.AnnotationRevision]
 	if shown == "0" || shown == "" && !o.Owner.records(secret) {
@@ -214,7 +215,7 @@ func (o Options) numberOf(secret *corev1.Secret) int64 {
 	return max(revision(secret), 1)
 }
 
-// revision is the number that the Secret says it shows; 0 where it says none that can be.
+// revision returns the number in the Secret's annotation; 0 if that is missing or impossible.
 func revision(secret *corev1.Secret) int64 {
 	seq, err := strconv.ParseInt(secret.Annotations[v1alpha1.AnnotationRevision], 10, 64)
 	if err != nil || seq < 0 || seq > maxClaimed {

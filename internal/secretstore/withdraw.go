@@ -12,20 +12,19 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// Withdraw ends what the store keeps. With deletionPolicy Delete the user's Secret and the ledger are deleted; with Retain
-// both stay: the Secret without an owner reference, the ledger with the label rekey.dev/retained. It needs no Load, so
-// that a ledger which cannot be read holds up nobody's deletion; done twice it does nothing the second time. After a Load it
-// gives a conflict where the ledger was written since: a process that was stopped for long may find there what belongs to an
-// object that was made since.
+// Withdraw removes or releases what the store keeps. With deletionPolicy Delete the user's Secret and the ledger are deleted;
+// with Retain both stay: the Secret without an owner reference, the ledger with the label rekey.dev/retained. It needs no Load,
+// so that an unreadable ledger blocks no deletion, and it is idempotent. After a Load it returns a conflict if the ledger was
+// written since: a process that was paused for long may find a ledger that belongs to an object created in the meantime.
 func (s *Ledgered) Withdraw(ctx context.Context) error {
 	loaded, still := s.loaded, func() error { return nil }
 	if loaded {
 		still = func() error { return s.Confirm(ctx) }
 	}
 	s.loaded = false
-	// Load has looked whether the object is there; without it only the UID tells whose the Secrets are.
+	// Load has checked that the object exists; without it, only the UID identifies the owner of the Secrets.
 	ours := func(secret *corev1.Secret) bool { return loaded || s.opts.Owner.wrote(secret) }
-	// The ledger goes last: as long as it is there, an interrupted deletion can be finished.
+	// The ledger is deleted last: as long as it exists, an interrupted deletion can be finished.
 	if err := s.opts.withdrawSecret(ctx, ours, still); err != nil {
 		return err
 	}
@@ -45,13 +44,13 @@ func (s *Ledgered) Withdraw(ctx context.Context) error {
 	return s.opts.updateChanged(ctx, ledger, want)
 }
 
-// Withdraw ends what the store keeps, as the deletion policy says. It needs no Load; done twice it does nothing the second time.
+// Withdraw removes or releases what the store keeps, by the deletion policy. It needs no Load and is idempotent.
 func (s *Published) Withdraw(ctx context.Context) error {
 	s.loaded = false
 	return s.opts.withdrawSecret(ctx, s.opts.Owner.wrote, func() error { return nil })
 }
 
-// withdrawSecret asks whether that is still wanted after it has read the Secret: what is written later is refused.
+// withdrawSecret checks with still, after it has read the Secret, that this is still wanted: a later write is refused.
 func (o Options) withdrawSecret(ctx context.Context, ours func(*corev1.Secret) bool, still func() error) error {
 	secret, err := read(ctx, o.Live, o.secretKey())
 	if err != nil || secret == nil || !o.Owner.records(secret) || !ours(secret) {

@@ -191,7 +191,7 @@ var (
 	rotatedForm = regexp.MustCompile(`^Revision (\d+) with login (\S+) is published in Secret (\S+)\.(?: Login (\S+) stays accepted)?`)
 	retiredForm = regexp.MustCompile(`^Login (\S+) is refused now`)
 	issuedForm  = regexp.MustCompile(`^Revision (\d+) is published in Secret ([^ :]+): serial number ([0-9a-f]+),`)
-	adoptedForm = regexp.MustCompile(`^Secret ([^ /]+)/([^ ,]+), which .* taken over`)
+	adoptedForm = regexp.MustCompile(`^Secret ([^ /]+)/([^ ,]+), which .* was adopted`)
 )
 
 // Event returns which claims of an Event are not so.
@@ -263,7 +263,7 @@ func (c *Checker) issued(ctx context.Context, namespace, note string) error {
 func (c *Checker) adopted(ctx context.Context, regarding client.Object, note string) error {
 	parts := adoptedForm.FindStringSubmatch(note)
 	if parts == nil {
-		return fmt.Errorf("Event Adopted does not name the Secret and who had it: %q", note)
+		return fmt.Errorf("Event Adopted does not name the Secret and its former owner: %q", note)
 	}
 	secret, err := c.secret(ctx, parts[1], parts[2])
 	if err != nil {

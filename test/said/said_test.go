@@ -124,17 +124,17 @@ func TestAnEventThatLiesIsFound(t *testing.T) {
 		reason, note string
 		want         string
 	}{
-		"published, and it is":        {login, "Rotated", "Revision 2 with login app_b is published in Secret db. Login app_a stays accepted until 2026-11-30T12:31:17Z.", ""},
-		"published, and it is not":    {login, "Rotated", "Revision 3 with login app_a is published in Secret db.", "shows revision 2"},
-		"published where nothing is":  {login, "Rotated", "Revision 2 with login app_b is published in Secret none.", "there is none"},
-		"published, in other words":   {login, "Rotated", "It is published.", "does not name"},
-		"refused, and it is not":      {login, "Retired", "Login app_a is refused now.", "it is accepted"},
-		"refused, in other words":     {login, "Retired", "The old one is refused now.", "does not name"},
-		"issued, and it is not":       {login, "Issued", "Revision 1 is published in Secret tls: serial number 1234, valid until 2026-11-30T12:31:17Z.", "it does not"},
-		"taken over, and it was":      {login, "Adopted", "Secret web/db, which was made by a person, was taken over.", ""},
-		"taken over by somebody else": {other, "Adopted", "Secret web/db, which was made by a person, was taken over.", "does not belong"},
-		"left behind while it lives":  {login, "CleanupIncomplete", "DatabaseCredential web/orders is deleted and leaves behind a login.", "not deleted"},
-		"a zero time":                 {login, "Recovered", "It is due at 0001-01-01T00:00:00Z.", "zero time"},
+		"published, and it is":       {login, "Rotated", "Revision 2 with login app_b is published in Secret db. Login app_a stays accepted until 2026-11-30T12:31:17Z.", ""},
+		"published, and it is not":   {login, "Rotated", "Revision 3 with login app_a is published in Secret db.", "shows revision 2"},
+		"published where nothing is": {login, "Rotated", "Revision 2 with login app_b is published in Secret none.", "there is none"},
+		"published, in other words":  {login, "Rotated", "It is published.", "does not name"},
+		"refused, and it is not":     {login, "Retired", "Login app_a is refused now.", "it is accepted"},
+		"refused, in other words":    {login, "Retired", "The old one is refused now.", "does not name"},
+		"issued, and it is not":      {login, "Issued", "Revision 1 is published in Secret tls: serial number 1234, valid until 2026-11-30T12:31:17Z.", "it does not"},
+		"adopted, and it was":        {login, "Adopted", "Secret web/db, which was not created by rekey, was adopted.", ""},
+		"adopted by another object":  {other, "Adopted", "Secret web/db, which was not created by rekey, was adopted.", "does not belong"},
+		"cleaned up while it lives":  {login, "CleanupIncomplete", "DatabaseCredential web/orders is deleted and leaves behind a login.", "not deleted"},
+		"a zero time":                {login, "Recovered", "It is due at 0001-01-01T00:00:00Z.", "zero time"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := aWorld(t)
