@@ -27,6 +27,7 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/gcpace"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/metricsauth"
 	"github.com/rekey/rekey/internal/netguard"
 )
@@ -62,7 +63,7 @@ func run(arguments []string) error {
 	setLogger(flags.logLevel)
 	gcpace.Keep(headroom)
 	wall := clock.RealClock{}
-	apiClock := controllers.NewAPIClock(wall)
+	apiClock := kube.NewAPIClock(wall)
 	config, err := ctrl.GetConfig()
 	if err != nil {
 		return fmt.Errorf("finding the API server: %w", err)
@@ -70,7 +71,7 @@ func run(arguments []string) error {
 	rights := access.New(wall)
 	config.Wrap(apiClock.Wrap)
 	config.Wrap(rights.Wrap)
-	config.Wrap(controllers.BoundAnswers)
+	config.Wrap(kube.BoundAnswers)
 	config.QPS, config.Burst = flags.qps, int(2*flags.qps)
 	config.UserAgent = "rekey/" + version
 	options, err := managerOptions(flags, rights)
@@ -139,7 +140,7 @@ func addProbes(mgr manager.Manager, operatorNamespace string, rights *access.Rig
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("adding the health probe: %w", err)
 	}
-	if err := mgr.AddReadyzCheck("caches", controllers.CachesFilled(mgr.GetCache(), operatorNamespace, rights)); err != nil {
+	if err := mgr.AddReadyzCheck("caches", kube.CachesFilled(mgr.GetCache(), operatorNamespace, rights)); err != nil {
 		return fmt.Errorf("adding the readiness probe: %w", err)
 	}
 	return nil

@@ -21,6 +21,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/secretstore"
@@ -69,7 +70,7 @@ type authorities struct {
 	keyPairs          issuer.KeyPairs
 	clock             clock.PassiveClock
 	operatorNamespace string
-	cluster           *clusterID
+	cluster           *kube.ClusterID
 	// started is when this process began: what it has to make may not be made yet.
 	started time.Time
 
@@ -79,7 +80,7 @@ type authorities struct {
 
 // knownAuthority is read by whoever has the turn.
 type knownAuthority struct {
-	turn turn
+	turn kube.Turn
 	// answers counts how often the key pair was read: whoever waited meanwhile takes that answer, whatever it was.
 	answers   atomic.Int64
 	version   string
@@ -162,10 +163,10 @@ func (a *authorities) load(ctx context.Context, object authorityObject) (*issuer
 	}
 	known := a.entry(object.id)
 	before := known.answers.Load()
-	if err := known.turn.take(ctx); err != nil {
+	if err := known.turn.Take(ctx); err != nil {
 		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("waiting for its key pair: %w", err))
 	}
-	defer known.turn.give()
+	defer known.turn.Give()
 	now := a.clock.Now()
 	version := fmt.Sprintf("%s/%d", object.object.GetUID(), object.object.GetGeneration())
 	age := now.Sub(known.readAt)
@@ -193,7 +194,7 @@ func (a *authorities) entry(id authorityID) *knownAuthority {
 		a.known = map[authorityID]*knownAuthority{}
 	}
 	if a.known[id] == nil {
-		a.known[id] = &knownAuthority{turn: newTurn()}
+		a.known[id] = &knownAuthority{turn: kube.NewTurn()}
 	}
 	return a.known[id]
 }

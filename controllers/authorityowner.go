@@ -29,7 +29,7 @@ const lifetimeSlack = 2 * time.Hour
 // owner is the authority as the owner of the Secret with its key pair. Without the UID of the cluster a copied key cannot be
 // told from its own, so there is none.
 func (a *authorities) owner(ctx context.Context, object authorityObject) (secretstore.Owner, error) {
-	cluster, err := a.cluster.id(ctx)
+	cluster, err := a.cluster.Get(ctx)
 	if err != nil {
 		return secretstore.Owner{}, err
 	}

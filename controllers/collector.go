@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -20,15 +22,16 @@ const collectTimeout = 10 * time.Second
 
 // collector reads gauges off the cached objects at scrape time, so that those of deleted objects vanish. Times are absolute.
 type collector struct {
+	kinds                                           kinds
 	reader                                          client.Reader
 	notAfter, renewal, lastRotation, authorityUntil *prometheus.Desc
 	condition, suspended                            *prometheus.Desc
 }
 
-func newCollector(reader client.Reader) *collector {
+func newCollector(reader client.Reader, of kinds) *collector {
 	object := []string{"kind", "namespace", "name"}
 	return &collector{
-		reader: reader,
+		kinds: of, reader: reader,
 		notAfter: prometheus.NewDesc("rekey_credential_not_after_timestamp_seconds",
 			"When the published certificate ends.", object, nil),
 		renewal: prometheus.NewDesc("rekey_credential_renewal_timestamp_seconds",
@@ -51,94 +54,47 @@ func (c *collector) Describe(descriptions chan<- *prometheus.Desc) {
 	}
 }
 
-// gauges of one object; nil times are left out.
-type gauges struct {
-	labels                                          []string
-	conditions                                      []metav1.Condition
-	notAfter, renewal, lastRotation, authorityUntil *metav1.Time
-	suspended                                       bool
-}
-
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout) //nolint:forbidigo // a scrape has no context
 	defer cancel()
-	for _, list := range []client.ObjectList{
-		&v1alpha1.ClientIdentityList{}, &v1alpha1.ServerIdentityList{}, &v1alpha1.DatabaseCredentialList{}, &v1alpha1.DatabaseServerList{},
-		&v1alpha1.CertificateAuthorityList{}, &v1alpha1.ClusterCertificateAuthorityList{}, &v1alpha1.RotationPolicyList{},
-	} {
+	for _, kind := range c.kinds {
+		list := kind.NewList()
 		// The objects are only read: no copies.
 		if err := c.reader.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 			out <- prometheus.NewInvalidMetric(c.condition, err)
 			continue
 		}
-		for _, g := range gaugesOf(list) {
-			c.send(out, g)
+		err := meta.EachListItem(list, func(item runtime.Object) error {
+			if object, ok := item.(v1alpha1.Object); ok {
+				c.send(out, kind, object)
+			}
+			return nil
+		})
+		if err != nil {
+			out <- prometheus.NewInvalidMetric(c.condition, err)
 		}
 	}
 }
 
-func (c *collector) send(out chan<- prometheus.Metric, g gauges) {
+func (c *collector) send(out chan<- prometheus.Metric, kind kind, object v1alpha1.Object) {
+	labels := []string{kind.Name, object.GetNamespace(), object.GetName()}
+	var g gauges
+	if kind.gauges != nil {
+		kind.gauges(object, &g)
+	}
 	for desc, at := range map[*prometheus.Desc]*metav1.Time{
 		c.notAfter: g.notAfter, c.renewal: g.renewal, c.lastRotation: g.lastRotation, c.authorityUntil: g.authorityUntil,
 	} {
 		if at != nil {
-			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(at.Unix()), g.labels...)
+			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(at.Unix()), labels...)
 		}
 	}
-	for _, condition := range g.conditions {
-		labels := slices.Concat(g.labels, []string{condition.Type, string(condition.Status), condition.Reason})
-		out <- prometheus.MustNewConstMetric(c.condition, prometheus.GaugeValue, 1, labels...)
+	for _, condition := range object.GetConditions() {
+		all := slices.Concat(labels, []string{condition.Type, string(condition.Status), condition.Reason})
+		out <- prometheus.MustNewConstMetric(c.condition, prometheus.GaugeValue, 1, all...)
 	}
-	if g.suspended {
-		out <- prometheus.MustNewConstMetric(c.suspended, prometheus.GaugeValue, 1, g.labels...)
+	if suspendable, ok := object.(v1alpha1.Suspendable); ok && suspendable.GetSuspend() {
+		out <- prometheus.MustNewConstMetric(c.suspended, prometheus.GaugeValue, 1, labels...)
 	}
-}
-
-func gaugesOf(list client.ObjectList) []gauges {
-	switch l := list.(type) {
-	case *v1alpha1.ClientIdentityList:
-		return each(l.Items, func(i *v1alpha1.ClientIdentity) gauges {
-			return identityGauges(kindClientIdentity, i, i.Spec.Suspend, &i.Status)
-		})
-	case *v1alpha1.ServerIdentityList:
-		return each(l.Items, func(i *v1alpha1.ServerIdentity) gauges {
-			return identityGauges(kindServerIdentity, i, i.Spec.Suspend, &i.Status)
-		})
-	case *v1alpha1.DatabaseCredentialList:
-		return each(l.Items, func(i *v1alpha1.DatabaseCredential) gauges {
-			return gauges{labels: []string{kindDatabaseCredential, i.Namespace, i.Name}, conditions: i.Status.Conditions,
-				renewal: i.Status.NextRotationTime, lastRotation: i.Status.LastRotationTime, suspended: i.Spec.Suspend}
-		})
-	case *v1alpha1.DatabaseServerList:
-		return each(l.Items, func(i *v1alpha1.DatabaseServer) gauges {
-			return gauges{labels: []string{"DatabaseServer", i.Namespace, i.Name}, conditions: i.Status.Conditions}
-		})
-	case *v1alpha1.CertificateAuthorityList:
-		return each(l.Items, func(i *v1alpha1.CertificateAuthority) gauges {
-			return gauges{labels: []string{"CertificateAuthority", i.Namespace, i.Name}, conditions: i.Status.Conditions, authorityUntil: i.Status.NotAfter}
-		})
-	case *v1alpha1.ClusterCertificateAuthorityList:
-		return each(l.Items, func(i *v1alpha1.ClusterCertificateAuthority) gauges {
-			return gauges{labels: []string{"ClusterCertificateAuthority", "", i.Name}, conditions: i.Status.Conditions, authorityUntil: i.Status.NotAfter}
-		})
-	case *v1alpha1.RotationPolicyList:
-		return each(l.Items, func(i *v1alpha1.RotationPolicy) gauges {
-			return gauges{labels: []string{"RotationPolicy", i.Namespace, i.Name}, conditions: i.Status.Conditions, suspended: i.Spec.Suspend}
-		})
-	}
-	return nil
-}
-
-func identityGauges(kind string, object client.Object, suspended bool, status *v1alpha1.IdentityStatus) gauges {
-	return gauges{labels: []string{kind, object.GetNamespace(), object.GetName()}, conditions: status.Conditions,
-		notAfter: status.NotAfter, renewal: status.RenewalTime, suspended: suspended}
-}
-
-func each[T any](items []T, read func(*T) gauges) []gauges {
-	out := make([]gauges, 0, len(items))
-	for i := range items {
-		out = append(out, read(&items[i]))
-	}
-	return out
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/refusal"
@@ -28,9 +29,6 @@ import (
 
 // errNotProven is why an address is not shown yet.
 var errNotProven = errors.New("the login was not proven at this address yet")
-
-// kindDatabaseCredential names the kind.
-const kindDatabaseCredential = "DatabaseCredential"
 
 // credentialReconciler rotates database logins.
 type credentialReconciler struct {
@@ -73,7 +71,7 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 		}
 	}
 	before := object.DeepCopy()
-	cluster, err := r.cluster.id(ctx)
+	cluster, err := r.cluster.Get(ctx)
 	login := r.resolve(ctx, object)
 	if login.session != nil {
 		defer login.session.Close()
@@ -243,7 +241,7 @@ func (r *credentialReconciler) store(login *databaseLogin, subject lifecycle.Cre
 	labels, annotations := templateOf(object.Spec.SecretTemplate)
 	options := secretstore.LedgeredOptions{
 		Options: secretstore.Options{
-			Client: secretClient{Client: r.client}, Live: r.live, // all of its Secrets are read live
+			Client: kube.WithoutReadYourWrites(r.client), Live: r.live, // all of its Secrets are read live
 			Owner:          ownerFor(kindDatabaseCredential, object, subject.Ref.Cluster, object.Namespace),
 			DeletionPolicy: object.Spec.DeletionPolicy, Namespace: object.Namespace,
 			SecretName: string(object.Spec.SecretName), SecretType: corev1.SecretType(v1alpha1.SecretTypePostgreSQL),

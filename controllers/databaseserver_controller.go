@@ -104,7 +104,7 @@ func (r *serverReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 
 func (r *serverReconciler) look(ctx context.Context, object *v1alpha1.DatabaseServer) report {
 	found := report{
-		kind:  "DatabaseServer",
+		kind:  kindDatabaseServer,
 		ready: metav1.ConditionTrue, reason: v1alpha1.ReasonServing,
 		wakeAt: r.clock.Now().Add(lifecycle.LookAgainHealthy),
 	}

@@ -14,7 +14,9 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/refusal"
+	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -62,4 +64,24 @@ func handedOver(ctx context.Context, live client.Reader, owner secretstore.Owner
 		owner.Former, owner.Held = "", err.Error()
 	}
 	return owner
+}
+
+// ownerFor is the object as an owner of Secrets in namespace.
+func ownerFor(kind string, object client.Object, cluster, namespace string) secretstore.Owner {
+	return secretstore.Owner{
+		GVK: v1alpha1.GroupVersion.WithKind(kind), Name: object.GetName(), UID: object.GetUID(), ResourceVersion: object.GetResourceVersion(),
+		Cluster: cluster, Namespace: namespace, Former: formerOf(object, namespace),
+	}
+}
+
+// holdUnowned has nothing made or changed as long as unowned, why the UID of the cluster cannot be read, is not nil.
+func holdUnowned(s lifecycle.Credential, unowned error) lifecycle.Credential {
+	if unowned == nil {
+		return s
+	}
+	s.Unowned = unowned
+	unmet := unmetOf(unowned)
+	unmet.Brake = true
+	s.Preconditions = append([]rotation.Unmet{unmet}, s.Preconditions...)
+	return s
 }

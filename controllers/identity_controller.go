@@ -42,12 +42,6 @@ type identityObject struct {
 // may be of any length: one that is too long is left out, or the whole status would be refused.
 const maxSerial = 64
 
-// Kinds of identities.
-const (
-	kindClientIdentity = "ClientIdentity"
-	kindServerIdentity = "ServerIdentity"
-)
-
 func partsOfIdentity(kind string, object v1alpha1.IdentityObject) identityObject {
 	return identityObject{object, kind, object.GetIdentitySpec(), object.GetIdentityStatus(), object.GetUsages()}
 }
@@ -58,7 +52,7 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
 		return ctrl.Result{}, gone(err, func() {
 			r.names.forget(r.rotator.Memory, object, request)
-			r.secrets.release(nameOf(object, request))
+			r.secrets.Release(nameOf(object, request))
 		})
 	}
 	r.names.note(r.rotator.Memory, object, request)
@@ -74,7 +68,7 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	}
 	outcome := r.drive(ctx, r.resolve(ctx, parts))
 	if outcome.Conflict || outcome.Snapshot.Ledger.Current != nil {
-		r.fresh.forget(object.GetUID())
+		r.newObjects.Forget(object.GetUID())
 	}
 	r.metrics.count(parts.kind, outcome)
 	return r.report(ctx, before, object, r.describe(parts, outcome))
@@ -83,7 +77,7 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 // resolve turns spec, policy and authority into plain values and a Source.
 func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) lifecycle.Credential {
 	meta := parts.object
-	cluster, unowned := r.cluster.id(ctx)
+	cluster, unowned := r.cluster.Get(ctx)
 	subject := lifecycle.Credential{
 		Kind:   parts.kind,
 		Ref:    credential.Ref{Cluster: cluster, Namespace: meta.GetNamespace(), Name: meta.GetName()},
@@ -118,7 +112,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version, r.rights.Returns(meta.GetNamespace()))
 	subject.Propose = func(credential.Ref) (credential.Material, error) { return proposeCertificate(wanted) }
 	subject.NotAfter = notAfterOf
-	fresh := r.fresh.is(meta.GetUID())
+	fresh := r.newObjects.Has(meta.GetUID())
 	if !fresh {
 		subject.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, meta, r.newObject()) }
 	}
@@ -143,7 +137,7 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 	for _, format := range parts.spec.Formats {
 		formats = append(formats, material.Format(format))
 	}
-	secrets := r.secrets.client(nameOf(parts.object, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(parts.object)}), r.client, r.live)
+	secrets := r.secrets.Client(nameOf(parts.object, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(parts.object)}), r.client, r.live)
 	return secretstore.NewPublished(secretstore.PublishedOptions{
 		Options: secretstore.Options{
 			Client: secrets, Live: r.live,

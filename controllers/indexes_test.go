@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/kube"
 )
 
 // found starts a cache and gives what its indexes find, sorted, of the namespaces that are asked about.
@@ -26,11 +27,11 @@ func (w *world) found(namespaces []string) func(kind client.Object, index, value
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	by, err := newIndexes(w.ctx, caches, options.Scheme)
+	by, err := kube.NewIndexes(w.ctx, caches, allKinds().kube())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if kept := len(by.keepers) == len(referrers()); kept != (namespaces == nil) {
+	if kept := by.InMemory(); kept != (namespaces == nil) {
 		w.t.Errorf("caches of the namespaces %q keep indexes: %t", namespaces, kept)
 	}
 	ctx, cancel := context.WithCancel(w.ctx)
@@ -42,7 +43,7 @@ func (w *world) found(namespaces []string) func(kind client.Object, index, value
 	}
 	return func(kind client.Object, index, value string) []string {
 		w.t.Helper()
-		keys, err := by.find(w.ctx, kind, index, value)
+		keys, err := by.Find(w.ctx, kind, index, value)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -84,13 +85,13 @@ func TestWhoRefersToWhatIsFoundInEveryKindOfCache(t *testing.T) {
 			index, value string
 			want         []string
 		}{
-			"an authority":                {clients, indexAuthority, indexed(first.namespace, "internal"), []string{key(first, "a"), key(first, "b")}},
-			"an authority, of servers":    {servers, indexAuthority, indexed(second.namespace, "internal"), []string{key(second, "api")}},
-			"an authority of the cluster": {clients, indexClusterAuthority, first.namespace, both},
-			"one without users":           {servers, indexClusterAuthority, first.namespace, []string{}},
-			"a policy":                    {clients, indexPolicy, indexed(second.namespace, "daily"), []string{key(second, "a"), key(second, "b")}},
-			"another policy":              {clients, indexPolicy, indexed(second.namespace, "weekly"), []string{}},
-			"a database server":           {logins, indexServer, indexed(first.namespace, server), []string{key(first, aCredential().Name)}},
+			"an authority":                {clients, "rekey.authority", key(first, "internal"), []string{key(first, "a"), key(first, "b")}},
+			"an authority, of servers":    {servers, "rekey.authority", key(second, "internal"), []string{key(second, "api")}},
+			"an authority of the cluster": {clients, "rekey.clusterauthority", first.namespace, both},
+			"one without users":           {servers, "rekey.clusterauthority", first.namespace, []string{}},
+			"a policy":                    {clients, "rekey.policyof", key(second, "daily"), []string{key(second, "a"), key(second, "b")}},
+			"another policy":              {clients, "rekey.policyof", key(second, "weekly"), []string{}},
+			"a database server":           {logins, "rekey.server", key(first, server), []string{key(first, aCredential().Name)}},
 			"a namespace":                 {clients, toolscache.NamespaceIndex, second.namespace, []string{key(second, "a"), key(second, "across"), key(second, "b")}},
 		} {
 			t.Run(mode+", "+name, func(t *testing.T) {

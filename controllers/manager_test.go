@@ -29,6 +29,7 @@ import (
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/kube"
 )
 
 // managed is a namespace in which the whole manager works, with the real clock, as main.go starts it.
@@ -50,7 +51,7 @@ func startManaged(t *testing.T, log logr.Logger) *managed {
 func startManagedAs(t *testing.T, w *world, log logr.Logger, user rest.ImpersonationConfig, namespaces ...string) *managed {
 	t.Helper()
 	m := &managed{world: w, registry: prometheus.NewRegistry()}
-	apiClock := NewAPIClock(clock.RealClock{})
+	apiClock := kube.NewAPIClock(clock.RealClock{})
 	config := *apiServer
 	config.Impersonate = user
 	rights := access.New(clock.RealClock{})
@@ -67,7 +68,7 @@ func startManagedAs(t *testing.T, w *world, log logr.Logger, user rest.Impersona
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.ready = CachesFilled(mgr.GetCache(), m.namespace, rights)
+	m.ready = kube.CachesFilled(mgr.GetCache(), m.namespace, rights)
 	_, err = Setup(t.Context(), mgr, Options{
 		Namespaces: namespaces, OperatorNamespace: m.namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: m.database}, KeyPairs: ca.KeyPairs{},

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/lifecycle"
 )
 
@@ -18,7 +19,7 @@ type metrics struct {
 }
 
 // newMetrics makes and registers the counters, and a gauge of the clock's offset.
-func newMetrics(registry prometheus.Registerer, apiClock *APIClock, version string) *metrics {
+func newMetrics(registry prometheus.Registerer, apiClock *kube.APIClock, version string) *metrics {
 	m := &metrics{
 		steps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rekey_step_attempts_total",

@@ -14,6 +14,7 @@ import (
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/kube"
 )
 
 // Options are everything that the controllers need of the outside.
@@ -31,7 +32,7 @@ type Options struct {
 	// Clock is the only clock.
 	Clock clock.PassiveClock
 	// APIClock compares our clock with that of the API server.
-	APIClock *APIClock
+	APIClock *kube.APIClock
 	// Rights are what the API server refuses; they stand in the transport, and in the options of the cache. Nil where they
 	// are not watched.
 	Rights *access.Rights

@@ -7,15 +7,11 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-
-	"github.com/rekey/rekey/api/v1alpha1"
 )
 
 // Passes are the controllers without a manager: whoever holds them decides when a pass is made, over which object, and
@@ -28,7 +24,7 @@ type Passes struct {
 
 // NewPasses makes controllers that have seen nothing yet. The cached client may be the live one.
 func NewPasses(cached, live client.Client, recorder events.EventRecorder, options Options) Passes {
-	s := newShared(cached, live, recorder, options)
+	s := newShared(cached, live, recorder, options, allKinds())
 	registry := options.Registry
 	if registry == nil {
 		registry = prometheus.NewRegistry()
@@ -45,32 +41,4 @@ func (p Passes) Reconcile(ctx context.Context, object client.Object, key client.
 	}
 	kept, _ := p.made.LoadOrStore(fmt.Sprintf("%T", object), finishing{reconciler})
 	return kept.(finishing).Reconcile(ctx, ctrl.Request{NamespacedName: key}) //nolint:forcetypeassert // only these are stored
-}
-
-// reconcilerOf gives the controller of a kind, nil where there is none.
-func (s *shared) reconcilerOf(object client.Object) reconcile.Reconciler {
-	switch object.(type) {
-	case *v1alpha1.CertificateAuthority:
-		return &authorityReconciler{*s, v1alpha1.AuthorityKindNamespaced, func() v1alpha1.AuthorityObject { return &v1alpha1.CertificateAuthority{} }}
-	case *v1alpha1.ClusterCertificateAuthority:
-		return &authorityReconciler{*s, v1alpha1.AuthorityKindCluster, func() v1alpha1.AuthorityObject { return &v1alpha1.ClusterCertificateAuthority{} }}
-	case *v1alpha1.ClientIdentity:
-		return &identityReconciler{*s, kindClientIdentity, func() v1alpha1.IdentityObject { return &v1alpha1.ClientIdentity{} }}
-	case *v1alpha1.ServerIdentity:
-		return &identityReconciler{*s, kindServerIdentity, func() v1alpha1.IdentityObject { return &v1alpha1.ServerIdentity{} }}
-	case *v1alpha1.DatabaseServer:
-		return &serverReconciler{shared: *s}
-	case *v1alpha1.DatabaseCredential:
-		return &credentialReconciler{shared: *s}
-	case *v1alpha1.RotationPolicy:
-		return &policyReconciler{shared: *s}
-	}
-	return nil
-}
-
-// Seen notes how far the clock of the API server is ahead of ours, as an answer of it would: for callers whose clock is not
-// that of the wall.
-func (c *APIClock) Seen(ahead time.Duration) {
-	now := c.clock.Now()
-	c.note(now, now, now.Add(ahead))
 }

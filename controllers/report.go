@@ -323,3 +323,14 @@ func earliestOf(times ...time.Time) time.Time {
 type happening struct {
 	eventType, reason, action, message string
 }
+
+// unfollowed says that changes are seen late, because a cache may not be filled. Everything else goes on.
+func (s *shared) unfollowed(object v1alpha1.Object) *trouble {
+	for _, kind := range s.kinds.kube().Watched(object) {
+		if missing, blind := s.rights.Blind(kind, object.GetNamespace()); blind {
+			return &trouble{class: fault.ClassBlocked, reason: string(fault.Forbidden), message: fmt.Sprintf(
+				"changes are seen late, at most five minutes afterwards: %s", missing.Text())}
+		}
+	}
+	return nil
+}

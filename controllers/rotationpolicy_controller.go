@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -42,7 +43,7 @@ func (r *policyReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 		// The policy holds whoever uses it; that the count may be old is said below.
 	}
 	found := report{
-		kind:  "RotationPolicy",
+		kind:  kindRotationPolicy,
 		ready: metav1.ConditionTrue, reason: v1alpha1.ReasonAccepted,
 		message: acceptedMessage(&object.Spec),
 		wakeAt:  r.clock.Now().Add(latest),
@@ -80,24 +81,13 @@ func roomy(left, interval time.Duration) bool {
 // users counts by index, without copying what is counted.
 func (r *policyReconciler) users(ctx context.Context, policy *v1alpha1.RotationPolicy) (int32, error) {
 	total := 0
-	options := []client.ListOption{client.InNamespace(policy.Namespace), client.MatchingFields{indexPolicyName: policy.Name}, client.UnsafeDisableDeepCopy}
-	for _, list := range []client.ObjectList{&v1alpha1.ClientIdentityList{}, &v1alpha1.ServerIdentityList{}, &v1alpha1.DatabaseCredentialList{}} {
-		if err := r.client.List(ctx, list, options...); err != nil {
+	for _, kind := range r.kinds.kube().UsersOf(kindRotationPolicy) {
+		list := kind.NewList()
+		if err := r.client.List(ctx, list, client.InNamespace(policy.Namespace),
+			client.MatchingFields{kind.References[0].NameIndex: policy.Name}, client.UnsafeDisableDeepCopy); err != nil {
 			return 0, err
 		}
-		total += lengthOf(list)
+		total += meta.LenList(list)
 	}
 	return int32(min(total, 1<<30)), nil
-}
-
-func lengthOf(list client.ObjectList) int {
-	switch l := list.(type) {
-	case *v1alpha1.ClientIdentityList:
-		return len(l.Items)
-	case *v1alpha1.ServerIdentityList:
-		return len(l.Items)
-	case *v1alpha1.DatabaseCredentialList:
-		return len(l.Items)
-	}
-	return 0
 }

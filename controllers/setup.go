@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
@@ -18,16 +19,20 @@ import (
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
-	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/eventlog"
+	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/lifecycle"
 )
 
 // Setup adds every controller, index and watch to the manager. flush writes the Events that are left when the manager has
 // ended, as long as its context lasts.
 func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (flush func(context.Context), err error) {
-	found, err := newIndexes(ctx, mgr.GetCache(), mgr.GetScheme())
+	return setup(ctx, mgr, options, allKinds())
+}
+
+func setup(ctx context.Context, mgr ctrl.Manager, options Options, of kinds) (flush func(context.Context), err error) {
+	indexes, err := kube.NewIndexes(ctx, mgr.GetCache(), of.kube())
 	if err != nil {
 		return nil, err
 	}
@@ -39,22 +44,22 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (flush func(c
 	if err := mgr.Add(recorder); err != nil {
 		return nil, fmt.Errorf("adding the recorder of Events: %w", err)
 	}
-	s := newShared(sightedClient{mgr.GetClient(), live, options.Rights}, live, recorder, options)
-	s.fresh = newFresh(options.Rights)
+	s := newShared(kube.RightsClient(mgr.GetClient(), live, options.Rights, of.kube()), live, recorder, options, of)
+	s.newObjects = kube.TrackNewObjects(options.Rights)
 	registry := options.Registry
 	if registry == nil {
 		registry = ctrlmetrics.Registry
 	}
 	s.metrics = newMetrics(registry, options.APIClock, options.Version)
 	// Past the client: it would wait for the cache to show our own last writes, and show no metrics where that takes long.
-	if err := registry.Register(newCollector(mgr.GetCache())); err != nil {
+	if err := registry.Register(newCollector(mgr.GetCache(), of)); err != nil {
 		return nil, fmt.Errorf("registering the collector: %w", err)
 	}
 	if err := addRights(mgr, options.Rights, registry); err != nil {
 		return nil, err
 	}
-	wake := waker{indexes: found, namespaces: options.cached()}
-	return recorder.Flush, addControllers(mgr, s, wake, controller.Options{MaxConcurrentReconciles: options.Workers})
+	enqueuer := kube.Enqueuer{Indexes: indexes, Namespaces: options.cached()}
+	return recorder.Flush, addControllers(mgr, s, enqueuer, controller.Options{MaxConcurrentReconciles: options.Workers})
 }
 
 // addRights has the manager ask about rights that were refused.
@@ -74,64 +79,58 @@ func addRights(mgr ctrl.Manager, rights *access.Rights, registry prometheus.Regi
 	return nil
 }
 
-func newShared(cached, live client.Client, recorder events.EventRecorder, options Options) shared {
-	cluster := newClusterID(live, options.Clock, options.Rights)
+func newShared(cached, live client.Client, recorder events.EventRecorder, options Options, of kinds) shared {
+	cluster := kube.NewClusterID(live, options.Clock, options.Rights)
 	return shared{
-		client: cached, live: live, clock: options.Clock, recorder: recorder,
-		rights: options.Rights, engines: options.Engines, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: newOwnWrites(),
+		kinds: of, client: cached, live: live, clock: options.Clock, recorder: recorder,
+		rights: options.Rights, engines: options.Engines, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: kube.NewSelfWriteFilter(),
 		rotator: &lifecycle.Driver{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &lifecycle.Memory{}, StepTimeout: cmp.Or(options.StepTimeout, lifecycle.DefaultStepTimeout)},
 		authorities: &authorities{reader: cached, live: live, keyPairs: options.KeyPairs, clock: options.Clock,
 			operatorNamespace: options.OperatorNamespace, cluster: cluster, started: options.Clock.Now()},
 	}
 }
 
-// addControllers is the map of the program: what is kept, and what wakes it.
-func addControllers(mgr ctrl.Manager, s shared, wake waker, options controller.Options) error {
-	own := builder.WithPredicates(specOrRequest)
-	named := func(name string, object client.Object, more ...predicate.Predicate) *ctrl.Builder {
-		return ctrl.NewControllerManagedBy(mgr).Named(name).For(object, builder.WithPredicates(append(more, specOrRequest)...)).
-			WatchesRawSource(wake.whenGranted(object, s.rights)).WithOptions(options)
-	}
-	newAuthority := func() client.Object { return &v1alpha1.CertificateAuthority{} }
-	newClusterAuthority := func() client.Object { return &v1alpha1.ClusterCertificateAuthority{} }
-	newClient := func() client.Object { return &v1alpha1.ClientIdentity{} }
-	newServer := func() client.Object { return &v1alpha1.ServerIdentity{} }
-	clients, servers, logins := newClient(), newServer(), &v1alpha1.DatabaseCredential{}
-	for _, err := range []error{
-		named("certificateauthority", newAuthority()).
-			Watches(&corev1.Secret{}, ownerOf("CertificateAuthority")).
-			Complete(finishing{s.reconcilerOf(newAuthority())}),
-		named("clustercertificateauthority", newClusterAuthority()).
-			Watches(&corev1.Secret{}, clusterOwnerOf("ClusterCertificateAuthority")).
-			Complete(finishing{s.reconcilerOf(newClusterAuthority())}),
-		named("clientidentity", newClient(), s.fresh.created()).
-			Watches(&corev1.Secret{}, ownerOf(kindClientIdentity), builder.WithPredicates(s.secrets.others(kindClientIdentity))).
-			Watches(newAuthority(), wake.users(clients, indexAuthority)).
-			Watches(newClusterAuthority(), wake.clusterUsers(clients, indexClusterAuthority)).
-			Watches(&corev1.Namespace{}, wake.inNamespace(clients), builder.WithPredicates(labelsChanged)).
-			Watches(&v1alpha1.RotationPolicy{}, wake.users(clients, indexPolicy), own).
-			Complete(finishing{s.reconcilerOf(newClient())}),
-		named("serveridentity", newServer(), s.fresh.created()).
-			Watches(&corev1.Secret{}, ownerOf(kindServerIdentity), builder.WithPredicates(s.secrets.others(kindServerIdentity))).
-			Watches(newAuthority(), wake.users(servers, indexAuthority)).
-			Watches(newClusterAuthority(), wake.clusterUsers(servers, indexClusterAuthority)).
-			Watches(&corev1.Namespace{}, wake.inNamespace(servers), builder.WithPredicates(labelsChanged)).
-			Watches(&v1alpha1.RotationPolicy{}, wake.users(servers, indexPolicy), own).
-			Complete(finishing{s.reconcilerOf(newServer())}),
-		named("databaseserver", &v1alpha1.DatabaseServer{}).
-			Complete(finishing{s.reconcilerOf(&v1alpha1.DatabaseServer{})}),
-		named("databasecredential", &v1alpha1.DatabaseCredential{}).
-			Watches(&corev1.Secret{}, ownerOf(kindDatabaseCredential)).
-			Watches(&v1alpha1.DatabaseServer{}, wake.users(logins, indexServer)).
-			Watches(&v1alpha1.RotationPolicy{}, wake.users(logins, indexPolicy), own).
-			Complete(finishing{s.reconcilerOf(&v1alpha1.DatabaseCredential{})}),
-		named("rotationpolicy", &v1alpha1.RotationPolicy{}).
-			Watches(newClient(), policyOf{}).Watches(newServer(), policyOf{}).Watches(&v1alpha1.DatabaseCredential{}, policyOf{}).
-			Complete(finishing{s.reconcilerOf(&v1alpha1.RotationPolicy{})}),
-	} {
-		if err != nil {
-			return fmt.Errorf("adding a controller: %w", err)
+// addControllers adds the controller of every kind, and what enqueues its objects.
+func addControllers(mgr ctrl.Manager, s shared, enqueuer kube.Enqueuer, options controller.Options) error {
+	for _, kind := range s.kinds {
+		b := ctrl.NewControllerManagedBy(mgr).Named(strings.ToLower(kind.Name)).WithOptions(options).WatchesRawSource(enqueuer.WhenGranted(kind.Kind, s.rights))
+		addWatches(b, s, enqueuer, kind.Kind)
+		if err := b.Complete(finishing{kind.reconciler(s)}); err != nil {
+			return fmt.Errorf("adding the controller of %s: %w", kind.Name, err)
 		}
 	}
 	return nil
+}
+
+// addWatches adds what enqueues the objects of a kind: the object, its Secrets, what it refers to, and what refers to it.
+func addWatches(b *ctrl.Builder, s shared, enqueuer kube.Enqueuer, kind kube.Kind) {
+	all := s.kinds.kube()
+	own := []predicate.Predicate{kube.SpecOrRequest}
+	var secrets []predicate.Predicate
+	if kind.CachedSecret != nil {
+		own = append([]predicate.Predicate{s.newObjects.Created()}, own...)
+		secrets = append(secrets, s.secrets.Others(kind.Name))
+	}
+	b.For(kind.New(), builder.WithPredicates(own...))
+	if kind.OwnsSecrets {
+		b.Watches(&corev1.Secret{}, kube.EnqueueOwner(kind), builder.WithPredicates(secrets...))
+	}
+	for _, reference := range kind.References {
+		if to, ok := all.Named(reference.To); ok && reference.SpecOnly {
+			b.Watches(to.New(), enqueuer.Users(kind, reference), builder.WithPredicates(kube.SpecOrRequest))
+		} else if ok {
+			b.Watches(to.New(), enqueuer.Users(kind, reference))
+		}
+	}
+	if kind.FollowsNamespace {
+		b.Watches(&corev1.Namespace{}, enqueuer.InNamespace(kind), builder.WithPredicates(kube.LabelsChanged))
+	}
+	if !kind.CountsUsers {
+		return
+	}
+	for _, user := range all.UsersOf(kind.Name) {
+		for _, reference := range user.References {
+			b.Watches(user.New(), kube.EnqueueUsed(reference))
+		}
+	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/refusal"
 )
@@ -43,14 +44,16 @@ type shared struct {
 	names       *uidNames
 	// rights are what the API server refuses.
 	rights *access.Rights
+	// kinds are all that are served.
+	kinds kinds
 	// secrets are the writes of published certificates.
-	secrets *ownWrites
-	// fresh objects are believed to have no Secret yet; nil looks each time.
-	fresh *fresh
+	secrets *kube.SelfWriteFilter
+	// newObjects are believed to have no Secret yet; nil looks each time.
+	newObjects *kube.NewObjects
 	// engines by their name in the API; cluster says which cluster this is.
 	engines       map[v1alpha1.Engine]database.Engine
 	allowLoopback bool
-	cluster       *clusterID
+	cluster       *kube.ClusterID
 }
 
 // errGone and errChanged are why nothing is done for what the cache still shows. They end a pass as a refused write does.

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/kube"
 )
 
 // slowReader answers every Get when it is told to, or never.
@@ -49,12 +50,12 @@ func newSlowReader() *slowReader {
 
 // askers are the places where many passes wait for one answer of the API server: one that asks returns how it ended.
 func askers(reader client.Reader, passing *clocktesting.FakePassiveClock) map[string]func(context.Context) error {
-	cluster := newClusterID(reader, passing, nil)
+	cluster := kube.NewClusterID(reader, passing, nil)
 	keys := &authorities{live: reader, clock: passing, cluster: cluster}
 	object := &v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "ca", UID: "uid"},
 		Spec: v1alpha1.AuthoritySpec{SecretName: "ca"}}
 	return map[string]func(context.Context) error{
-		"which cluster this is": func(ctx context.Context) error { _, err := cluster.id(ctx); return err },
+		"which cluster this is": func(ctx context.Context) error { _, err := cluster.Get(ctx); return err },
 		"the key pair of an authority": func(ctx context.Context) error {
 			_, err := keys.load(ctx, partsOfAuthority(v1alpha1.AuthorityKindNamespaced, object))
 			return err
@@ -106,8 +107,8 @@ func TestWhichClusterThisIsIsAskedOnceAndSeldomAfterAFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		passing, reader := clocktesting.NewFakePassiveClock(time.Now()), newSlowReader()
-		cluster := newClusterID(reader, passing, nil)
-		ask := func(ctx context.Context) (string, error) { return cluster.id(ctx) }
+		cluster := kube.NewClusterID(reader, passing, nil)
+		ask := func(ctx context.Context) (string, error) { return cluster.Get(ctx) }
 		many := func(want string, asks int64) {
 			t.Helper()
 			before := reader.asked.Load()
@@ -130,12 +131,12 @@ func TestWhichClusterThisIsIsAskedOnceAndSeldomAfterAFailure(t *testing.T) {
 		}
 		fails(errors.New("the API server is away"))
 		many("", 1)
-		passing.SetTime(passing.Now().Add(clusterPause))
+		passing.SetTime(passing.Now().Add(kube.ClusterPause))
 		fails(errors.New("the API server is away"))
 		many("", 1)
 
 		// While one asks again, the others go on without an answer.
-		passing.SetTime(passing.Now().Add(clusterPause))
+		passing.SetTime(passing.Now().Add(kube.ClusterPause))
 		go func() { _, _ = ask(t.Context()) }()
 		synctest.Wait()
 		begun := time.Now()
@@ -161,13 +162,13 @@ func TestAFailureToReadTheClusterEndsWhereTheClockIsSetBack(t *testing.T) {
 			}
 			return c.Get(ctx, key, o, options...)
 		}})
-	cluster := newClusterID(reader, passing, nil)
-	if uid, err := cluster.id(t.Context()); err == nil || uid != "" {
+	cluster := kube.NewClusterID(reader, passing, nil)
+	if uid, err := cluster.Get(t.Context()); err == nil || uid != "" {
 		t.Error("it is known before it was read")
 	}
 	fails = false
 	passing.SetTime(passing.Now().Add(-time.Hour))
-	if uid, err := cluster.id(t.Context()); err != nil || uid != "cluster-uid" {
+	if uid, err := cluster.Get(t.Context()); err != nil || uid != "cluster-uid" {
 		t.Errorf("%q (%v) an hour before the failure", uid, err)
 	}
 }

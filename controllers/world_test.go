@@ -37,6 +37,7 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/test/said"
 )
 
@@ -187,11 +188,11 @@ func kindOf(o client.Object) string {
 
 // restart is what is left when the process died and came back: nothing but what is written down.
 func (w *world) restart() {
-	known := NewAPIClock(w.clock)
+	known := kube.NewAPIClock(w.clock)
 	known.Seen(0)
 	w.shared = newShared(w.client, w.client, w, Options{
 		OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, APIClock: known, Engines: w.engines, KeyPairs: ca.KeyPairs{},
-	})
+	}, allKinds())
 	w.shared.metrics = newMetrics(prometheus.NewRegistry(), known, "test")
 }
 

@@ -31,6 +31,7 @@ import (
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/canary"
@@ -149,7 +150,7 @@ func (r *run) open(stored []client.Object) {
 			return c.SubResource(sub).Update(ctx, o, opts...)
 		},
 	})
-	apiClock := controllers.NewAPIClock(r.clock)
+	apiClock := kube.NewAPIClock(r.clock)
 	apiClock.Seen(0)
 	r.passes = controllers.NewPasses(r.client, r.client, r, controllers.Options{
 		OperatorNamespace: namespace, AllowLoopback: true, Clock: r.clock, APIClock: apiClock, KeyPairs: ca.KeyPairs{},

@@ -19,6 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/kube"
 )
 
 // Request is one API request of a process.
@@ -74,7 +75,7 @@ type Options struct {
 type Process struct {
 	Name string
 	// APIClock is what the process knows of the API server's clock.
-	APIClock *controllers.APIClock
+	APIClock *kube.APIClock
 
 	world  *World
 	passes controllers.Passes
@@ -106,7 +107,7 @@ func (w *World) Start(name string, options Options) *Process {
 	if p.racing, p.lie = options.Racing, options.Lie; p.lie == nil {
 		p.lie = func(err error) { w.T.Errorf("process %s: %v", name, err) }
 	}
-	p.APIClock = controllers.NewAPIClock(options.Clock)
+	p.APIClock = kube.NewAPIClock(options.Clock)
 	p.APIClock.Seen(options.Ahead)
 	p.passes = controllers.NewPasses(p.client(options.As, false), p.client(options.As, true), teller{p, options.Recorder}, controllers.Options{
 		OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, APIClock: p.APIClock, StepTimeout: options.StepTimeout,

@@ -27,6 +27,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -111,7 +112,7 @@ func startManager(t *testing.T, w *world.World) *flaky {
 		f.next = next
 		return f
 	})
-	apiClock := controllers.NewAPIClock(clock.RealClock{})
+	apiClock := kube.NewAPIClock(clock.RealClock{})
 	apiClock.Seen(0)
 	scheme, err := world.Scheme()
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -141,7 +142,7 @@ func startManager(t *testing.T, namespaces ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	apiClock := controllers.NewAPIClock(clock.RealClock{})
+	apiClock := kube.NewAPIClock(clock.RealClock{})
 	config := world.APIServer()
 	config.Wrap(apiClock.Wrap)
 	mgr, err := ctrl.NewManager(config, ctrl.Options{

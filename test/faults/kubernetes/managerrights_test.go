@@ -33,6 +33,7 @@ import (
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/metricsauth"
 	"github.com/rekey/rekey/test/world"
 )
@@ -122,7 +123,7 @@ func (k *supervised) once(ctx context.Context) error {
 	}
 	config := world.APIServer()
 	config.Impersonate, config.QPS = k.account.user, -1
-	apiClock, rights, registry := controllers.NewAPIClock(clock.RealClock{}), access.New(clock.RealClock{}), prometheus.NewRegistry()
+	apiClock, rights, registry := kube.NewAPIClock(clock.RealClock{}), access.New(clock.RealClock{}), prometheus.NewRegistry()
 	config.Wrap(apiClock.Wrap)
 	config.Wrap(rights.Wrap)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return cutting{k.cutter, next} })
@@ -146,7 +147,7 @@ func (k *supervised) once(ctx context.Context) error {
 		return err
 	}
 	k.mu.Lock()
-	k.registry, k.ready = registry, controllers.CachesFilled(mgr.GetCache(), k.Namespace, rights)
+	k.registry, k.ready = registry, kube.CachesFilled(mgr.GetCache(), k.Namespace, rights)
 	k.starts++
 	k.mu.Unlock()
 	err = mgr.Start(ctx)

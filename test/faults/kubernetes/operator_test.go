@@ -24,6 +24,7 @@ import (
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -64,7 +65,7 @@ func startOperatorIn(t *testing.T, config *rest.Config, namespaces []string, ope
 		}
 	}, funcr.Options{})
 	config = rest.CopyConfig(config)
-	apiClock := controllers.NewAPIClock(clock.RealClock{})
+	apiClock := kube.NewAPIClock(clock.RealClock{})
 	rights := access.New(clock.RealClock{})
 	config.Wrap(apiClock.Wrap)
 	config.Wrap(rights.Wrap)

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package kube
 
 import (
 	"net/http"
@@ -19,41 +19,41 @@ type APIClock struct {
 	known atomic.Bool
 }
 
-// NewAPIClock has seen no answer yet.
+// NewAPIClock returns a clock that has seen no answer yet.
 func NewAPIClock(clock clock.PassiveClock) *APIClock { return &APIClock{clock: clock} }
 
-// Off is how far the API server's clock is ahead of ours, negative where it is behind, within a second; known is false before
+// Off returns how far the API server's clock is ahead of ours, negative where it is behind, within a second; known is false before
 // the first answer.
 func (c *APIClock) Off() (off time.Duration, known bool) {
 	return time.Duration(c.off.Load()), c.known.Load()
 }
 
-// Wrap makes a transport note the date of every answer.
+// Wrap returns a transport that observes the date of every answer.
 func (c *APIClock) Wrap(next http.RoundTripper) http.RoundTripper {
-	return noting{clock: c, next: next}
+	return dateObserver{clock: c, next: next}
 }
 
-type noting struct {
+type dateObserver struct {
 	clock *APIClock
 	next  http.RoundTripper
 }
 
 // RoundTrip implements http.RoundTripper.
-func (n noting) RoundTrip(request *http.Request) (*http.Response, error) {
-	asked := n.clock.clock.Now()
-	response, err := n.next.RoundTrip(request)
+func (o dateObserver) RoundTrip(request *http.Request) (*http.Response, error) {
+	asked := o.clock.clock.Now()
+	response, err := o.next.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}
 	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
-		n.clock.note(asked, n.clock.clock.Now(), date)
+		o.clock.observe(asked, o.clock.clock.Now(), date)
 	}
 	return response, nil
 }
 
-// note takes the date as the truth for the time between asking and being answered; it is cut to whole seconds, so up to a
+// observe takes the date as the truth for the time between asking and being answered; it is cut to whole seconds, so up to a
 // second more is no difference.
-func (c *APIClock) note(asked, answered, date time.Time) {
+func (c *APIClock) observe(asked, answered, date time.Time) {
 	var off time.Duration
 	switch {
 	case date.After(answered):
@@ -63,4 +63,11 @@ func (c *APIClock) note(asked, answered, date time.Time) {
 	}
 	c.off.Store(int64(off))
 	c.known.Store(true)
+}
+
+// Seen records that the API server's clock is that far ahead of ours, as an answer would: for callers whose clock is not that of
+// the wall.
+func (c *APIClock) Seen(ahead time.Duration) {
+	now := c.clock.Now()
+	c.observe(now, now, now.Add(ahead))
 }

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package kube
 
 import (
 	"context"
@@ -13,13 +13,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
-	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -30,11 +27,11 @@ type leftOutWorld struct {
 	whole    bool
 	lives    int
 	liveFail error
-	writes   *ownWrites
+	writes   *SelfWriteFilter
 }
 
 func newLeftOutWorld() *leftOutWorld {
-	w := &leftOutWorld{writes: newOwnWrites(), api: labelled("shop", "app-mtls")}
+	w := &leftOutWorld{writes: NewSelfWriteFilter(), api: labelled("shop", "app-mtls")}
 	w.api.UID, w.api.ResourceVersion = "uid", "7"
 	w.api.Annotations = map[string]string{"note": "theirs"}
 	return w
@@ -62,7 +59,7 @@ func (w *leftOutWorld) reader(owner string) client.Client {
 		return err
 	})
 	live := get(func(*corev1.Secret) error { w.lives++; return w.liveFail })
-	return w.writes.client(owner, cached, live)
+	return w.writes.Client(owner, cached, live)
 }
 
 func (w *leftOutWorld) read(t *testing.T, owner string) *corev1.Secret {
@@ -105,7 +102,7 @@ func TestASecretThatTheCacheLeftOutIsReadOnce(t *testing.T) {
 	expect("after it was changed", "app", 1)
 	w.api.UID = "another uid"
 	expect("after it was created anew", "app", 1)
-	w.writes.release("app")
+	w.writes.Release("app")
 	expect("after its identity was deleted", "app", 1)
 	w.api.ResourceVersion, w.api.Annotations["large"] = "9", strings.Repeat("x", 200<<10)
 	expect("when it has more in it than is ever held", "app", 20)
@@ -134,31 +131,13 @@ func TestWhatIsReadPastTheCacheIsWhatTheAPIServerHas(t *testing.T) {
 	w.writes.note("app", &corev1.Secret{ObjectMeta: *w.api.ObjectMeta.DeepCopy()})
 	var got corev1.Secret
 	cached := w.reader("app")
-	w.writes.versions[client.ObjectKeyFromObject(w.api)] = ownWrite{"app", "9"}
+	w.writes.versions[client.ObjectKeyFromObject(w.api)] = selfWrite{"app", "9"}
 	got.Data = map[string][]byte{"stale": []byte("from the cache")}
 	if err := cached.Get(t.Context(), client.ObjectKeyFromObject(w.api), &got); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(w.api, &got); diff != "" || w.lives != 1 {
 		t.Errorf("read live %d times:\n%s", w.lives, diff)
-	}
-}
-
-func TestAnIdentityThatIsGoneLeavesNothingHeld(t *testing.T) {
-	w := newWorld(t)
-	held := w.shared.secrets.held
-	request := ctrl.Request{NamespacedName: types.NamespacedName{Namespace: w.namespace, Name: "gone"}}
-	for _, kind := range []client.Object{&v1alpha1.ClientIdentity{}, &v1alpha1.ServerIdentity{}} {
-		if err := held.keep(nameOf(kind, request), labelled(w.namespace, "a")); err != nil {
-			t.Fatal(err)
-		}
-		w.shared.secrets.note(nameOf(kind, request), labelled(w.namespace, "a"))
-		if _, err := w.shared.reconcilerOf(kind).Reconcile(t.Context(), request); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if writes := w.shared.secrets; len(held.byOwner)+len(writes.versions)+len(writes.byOwner) != 0 {
-		t.Errorf("%d Secrets are held, and %d writes remembered, for nobody", len(held.byOwner), len(writes.versions))
 	}
 }
 
@@ -172,7 +151,7 @@ func TestHeldSecretsAreSafeForConcurrentUse(t *testing.T) {
 				owner := fmt.Sprint("app-", (n+i)%4)
 				w.read(t, owner)
 				if i%10 == 0 {
-					w.writes.release(owner)
+					w.writes.Release(owner)
 				}
 			}
 		})

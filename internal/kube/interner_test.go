@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package kube
 
 import (
 	"bytes"
@@ -15,8 +15,8 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 )
 
-// cached gives what the cache would hold of a Secret with this authority and this label.
-func cached(t *testing.T, c *common, authority []byte, label string) *corev1.Secret {
+// cached returns what the cache would hold of a Secret with this authority and this label.
+func cached(t *testing.T, c *transforms, authority []byte, label string) *corev1.Secret {
 	t.Helper()
 	out, err := c.secret(&corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: strings.Clone("shop"), Labels: map[string]string{"team": label}}, Type: corev1.SecretTypeTLS,
@@ -29,9 +29,9 @@ func cached(t *testing.T, c *common, authority []byte, label string) *corev1.Sec
 }
 
 func TestCachedObjectsShareWhatTheyHaveInCommonAndNothingLarge(t *testing.T) {
-	c := newCommon()
+	c := newTransforms(someKinds)
 	c.expected.note(named("shop", ""))
-	small, large := []byte("an authority"), bytes.Repeat([]byte("x"), longestOctets+1)
+	small, large := []byte("an authority"), bytes.Repeat([]byte("x"), longestBytes+1)
 	one, two := cached(t, c, small, "a"), cached(t, c, small, "a")
 	if unsafe.StringData(one.Namespace) != unsafe.StringData(two.Namespace) || &one.Data[credential.KeyAuthority][0] != &two.Data[credential.KeyAuthority][0] {
 		t.Error("two Secrets hold the same namespace and authority twice")
@@ -39,17 +39,17 @@ func TestCachedObjectsShareWhatTheyHaveInCommonAndNothingLarge(t *testing.T) {
 	if string(two.Data[credential.KeyAuthority]) != string(small) || two.Labels["team"] != "a" {
 		t.Errorf("something else is shared: %q, %v", two.Data[credential.KeyAuthority], two.Labels)
 	}
-	for i := range 3 * mostCommon {
+	for i := range 3 * maxInterned {
 		large[0] = byte(i)
 		cached(t, c, append(large, byte(i), byte(i>>8)), strings.Repeat("l", longestLabels)+string(rune(i)))
 		cached(t, c, []byte{byte(i), byte(i >> 8)}, string(rune(i)))
 	}
-	if len(c.octets.held) > mostCommon || len(c.labels.held) > mostCommon || len(c.texts.held) > mostCommon {
-		t.Errorf("held are %d values, %d label maps and %d texts, want at most %d of each", len(c.octets.held), len(c.labels.held), len(c.texts.held), mostCommon)
+	if len(c.interner.bytes.held) > maxInterned || len(c.interner.labels.held) > maxInterned || len(c.interner.texts.held) > maxInterned {
+		t.Errorf("held are %d values, %d label maps and %d texts, want at most %d of each", len(c.interner.bytes.held), len(c.interner.labels.held), len(c.interner.texts.held), maxInterned)
 	}
-	for held := range c.octets.held {
-		if len(held) > longestOctets {
-			t.Errorf("a value of %d octets is held", len(held))
+	for held := range c.interner.bytes.held {
+		if len(held) > longestBytes {
+			t.Errorf("a value of %d bytes is held", len(held))
 		}
 	}
 }

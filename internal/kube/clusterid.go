@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package kube
 
 import (
 	"context"
@@ -13,28 +13,24 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
-	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/refusal"
-	"github.com/rekey/rekey/internal/rotation"
-	"github.com/rekey/rekey/internal/secretstore"
 )
 
 const (
 	// clusterPatience is how long a pass waits for the API server to say which cluster this is.
 	clusterPatience = 5 * time.Second
-	// clusterPause is how long nobody asks again after that failed.
-	clusterPause = 5 * time.Second
+	// ClusterPause is how long nobody asks again after that failed.
+	ClusterPause = 5 * time.Second
 )
 
-// clusterID reads once which cluster this is: the UID of the namespace kube-system, which a restore keeps and a new
+// ClusterID reads once which cluster this is: the UID of the namespace kube-system, which a restore keeps and a new
 // cluster has anew. Only one pass at a time asks. If the last answer was an error, the others do not wait for the next one.
-type clusterID struct {
+type ClusterID struct {
 	live   client.Reader
 	clock  clock.PassiveClock
 	rights *access.Rights
-	turn   turn
+	turn   Turn
 
 	mu  sync.Mutex
 	uid string
@@ -45,18 +41,20 @@ type clusterID struct {
 	asking   bool
 }
 
-func newClusterID(live client.Reader, passing clock.PassiveClock, rights *access.Rights) *clusterID {
-	return &clusterID{live: live, clock: passing, rights: rights, turn: newTurn()}
+// NewClusterID returns one that has not asked yet.
+func NewClusterID(live client.Reader, passing clock.PassiveClock, rights *access.Rights) *ClusterID {
+	return &ClusterID{live: live, clock: passing, rights: rights, turn: NewTurn()}
 }
 
-func (c *clusterID) id(ctx context.Context) (string, error) {
+// Get returns the UID of the cluster, from memory where it is known.
+func (c *ClusterID) Get(ctx context.Context) (string, error) {
 	if uid, err := c.last(); uid != "" || err != nil {
 		return uid, err
 	}
-	if err := c.turn.take(ctx); err != nil {
+	if err := c.turn.Take(ctx); err != nil {
 		return "", clusterFailure(err)
 	}
-	defer c.turn.give()
+	defer c.turn.Give()
 	// Whoever was first has the answer.
 	if uid, err := c.last(); uid != "" || err != nil {
 		return uid, err
@@ -65,14 +63,14 @@ func (c *clusterID) id(ctx context.Context) (string, error) {
 }
 
 // last returns what is known without asking; nothing if it is time to ask.
-func (c *clusterID) last() (string, error) {
+func (c *ClusterID) last() (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.uid != "" || c.failure == nil {
 		return c.uid, nil
 	}
 	age := c.clock.Since(c.failedAt)
-	recent := age >= 0 && age < clusterPause && c.returns == c.rights.Returns("")
+	recent := age >= 0 && age < ClusterPause && c.returns == c.rights.Returns("")
 	if recent || c.asking {
 		return "", c.failure
 	}
@@ -80,7 +78,7 @@ func (c *clusterID) last() (string, error) {
 }
 
 // ask reads the UID. Only the caller whose turn it is asks.
-func (c *clusterID) ask(ctx context.Context) (string, error) {
+func (c *ClusterID) ask(ctx context.Context) (string, error) {
 	returns := c.rights.Returns("")
 	c.set(func() { c.asking = true })
 	defer c.set(func() { c.asking = false })
@@ -98,7 +96,7 @@ func (c *clusterID) ask(ctx context.Context) (string, error) {
 	return string(namespace.UID), nil
 }
 
-func (c *clusterID) set(change func()) {
+func (c *ClusterID) set(change func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	change()
@@ -106,24 +104,4 @@ func (c *clusterID) set(change func()) {
 
 func clusterFailure(err error) error {
 	return refusal.Fault("reading the UID of namespace "+metav1.NamespaceSystem, err, nil)
-}
-
-// ownerFor is the object as an owner of Secrets in namespace.
-func ownerFor(kind string, object client.Object, cluster, namespace string) secretstore.Owner {
-	return secretstore.Owner{
-		GVK: v1alpha1.GroupVersion.WithKind(kind), Name: object.GetName(), UID: object.GetUID(), ResourceVersion: object.GetResourceVersion(),
-		Cluster: cluster, Namespace: namespace, Former: formerOf(object, namespace),
-	}
-}
-
-// holdUnowned has nothing made or changed as long as unowned, why the UID of the cluster cannot be read, is not nil.
-func holdUnowned(s lifecycle.Credential, unowned error) lifecycle.Credential {
-	if unowned == nil {
-		return s
-	}
-	s.Unowned = unowned
-	unmet := unmetOf(unowned)
-	unmet.Brake = true
-	s.Preconditions = append([]rotation.Unmet{unmet}, s.Preconditions...)
-	return s
 }

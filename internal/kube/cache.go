@@ -1,13 +1,15 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package kube
 
 import (
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -22,24 +24,24 @@ import (
 	"github.com/rekey/rekey/internal/access"
 )
 
-// CacheOptions hold in memory what is ours and no more: of Secrets only those that rekey made, and of these nothing that
+// CacheOptions hold in memory what is ours and no more: of Secrets only those that rekey created, and of these nothing that
 // is secret. With namespaces, Secrets are listed in those and in the operator's only. What rights says may not be listed
 // holds nothing up.
-func CacheOptions(namespaces []string, operatorNamespace string, rights *access.Rights) cache.Options {
-	shared := newCommon()
+func CacheOptions(kinds Kinds, namespaces []string, operatorNamespace string, rights *access.Rights) cache.Options {
+	kept := newTransforms(kinds)
 	out := cache.Options{
-		NewInformer:      shared.expected.informers(toolscache.NewSharedIndexInformer),
-		DefaultTransform: shared.object,
+		NewInformer:      kept.expected.informers(toolscache.NewSharedIndexInformer),
+		DefaultTransform: kept.object,
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Secret{}: {
 				Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy}),
-				Transform: shared.secret,
+				Transform: kept.secret,
 			},
 			&corev1.Namespace{}: {Transform: stripNamespace},
 		},
 	}
 	if rights != nil {
-		out.NewInformer = shared.expected.informers(rights.NewInformer)
+		out.NewInformer = kept.expected.informers(rights.NewInformer)
 	}
 	if len(namespaces) == 0 {
 		return out
@@ -49,6 +51,57 @@ func CacheOptions(namespaces []string, operatorNamespace string, rights *access.
 		out.DefaultNamespaces[name] = cache.Config{}
 	}
 	return out
+}
+
+// transforms decide what the cache keeps of each object.
+type transforms struct {
+	interner *Interner
+	expected *expectedSecrets
+	kinds    byType
+}
+
+func newTransforms(kinds Kinds) *transforms {
+	return &transforms{interner: &Interner{}, expected: newExpectedSecrets(kinds), kinds: kinds.byType()}
+}
+
+// secret is the transform of the Secret cache.
+func (t *transforms) secret(object any) (any, error) {
+	out, err := t.expected.strip(object)
+	if secret, ok := out.(*corev1.Secret); ok && err == nil {
+		t.interner.secret(secret)
+	}
+	return out, err
+}
+
+// object is the transform of every other cache.
+func (t *transforms) object(in any) (any, error) {
+	object, ok := in.(client.Object)
+	if !ok {
+		return in, nil
+	}
+	object.SetManagedFields(nil)
+	ours, ok := in.(v1alpha1.Object)
+	if !ok {
+		return object, nil
+	}
+	kind := t.kinds[reflect.TypeOf(ours)]
+	t.expected.note(ours)
+	if kind.StatusOnly {
+		dropUnread(ours)
+	}
+	t.interner.object(kind, ours)
+	return object, nil
+}
+
+// dropUnread takes out of the metadata of our objects what nothing reads: with kubectl apply it holds the whole object once more.
+func dropUnread(object v1alpha1.Object) {
+	object.SetLabels(nil)
+	annotations := object.GetAnnotations()
+	for key := range annotations {
+		if !strings.HasPrefix(key, v1alpha1.Prefix) {
+			delete(annotations, key)
+		}
+	}
 }
 
 // stripNamespace keeps a namespace's name and labels.

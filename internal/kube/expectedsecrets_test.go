@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package kube
 
 import (
 	"bytes"
@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,13 +19,20 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	toolscache "k8s.io/client-go/tools/cache"
-	clocktesting "k8s.io/utils/clock/testing"
-	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/secretstore"
 )
+
+// someKinds are kinds of which the cache keeps a Secret.
+var someKinds = Kinds{
+	{Name: "ClientIdentity", New: func() v1alpha1.Object { return &v1alpha1.ClientIdentity{} }, CachedSecret: namedSecret, StatusOnly: true},
+	{Name: "ServerIdentity", New: func() v1alpha1.Object { return &v1alpha1.ServerIdentity{} }, CachedSecret: namedSecret, StatusOnly: true},
+}
+
+func namedSecret(o v1alpha1.Object) string {
+	return string(o.(v1alpha1.IdentityObject).GetIdentitySpec().SecretName)
+}
 
 // named is an identity that names a Secret, as the cache is shown it.
 func named(namespace, secret string) *v1alpha1.ClientIdentity {
@@ -42,7 +48,7 @@ func labelled(namespace, name string) *corev1.Secret {
 // TestTheCacheHoldsWhatAnIdentityNamesAndNothingElse holds whoever a Secret says it belongs to.
 func TestTheCacheHoldsWhatAnIdentityNamesAndNothingElse(t *testing.T) {
 	t.Parallel()
-	c := newCommon()
+	c := newTransforms(someKinds)
 	held := func(namespace, name, owner string) bool {
 		secret := labelled(namespace, name)
 		secret.Annotations = map[string]string{v1alpha1.AnnotationOwner: owner}
@@ -89,51 +95,51 @@ func TestASecretIsExpectedAsLongAsAnyIdentityNamesIt(t *testing.T) {
 	t.Parallel()
 	// As the cache tells of them: a state of an identity is noted when it arrives, and a deletion is handled some time later.
 	for name, tc := range map[string]struct {
-		happens func(e *expected)
+		happens func(e *expectedSecrets)
 		want    []string
 	}{
-		"one of two identities is deleted": {func(e *expected) {
+		"one of two identities is deleted": {func(e *expectedSecrets) {
 			e.note(namer("1", "a"))
 			e.note(namer("2", "a"))
 			e.forget(namer("1", "a"))
 		}, []string{"a"}},
-		"both are": {func(e *expected) {
+		"both are": {func(e *expectedSecrets) {
 			e.note(namer("1", "a"))
 			e.note(namer("2", "a"))
 			e.forget(namer("1", "a"))
 			e.forget(namer("2", "a"))
 		}, nil},
-		"an identity is created anew before its deletion is handled": {func(e *expected) {
+		"an identity is created anew before its deletion is handled": {func(e *expectedSecrets) {
 			e.note(namer("1", "a"))
 			e.note(namer("1", "a"))
 			e.note(namer("2", "a"))
 			e.forget(namer("1", "a"))
 		}, []string{"a"}},
-		"a deletion is handled twice": {func(e *expected) {
+		"a deletion is handled twice": {func(e *expectedSecrets) {
 			e.note(namer("1", "a"))
 			e.note(namer("2", "a"))
 			e.forget(namer("1", "a"))
 			e.forget(toolscache.DeletedFinalStateUnknown{Key: "shop/app", Obj: namer("1", "a")})
 		}, []string{"a"}},
-		"an identity names another Secret": {func(e *expected) {
+		"an identity names another Secret": {func(e *expectedSecrets) {
 			e.note(namer("1", "a"))
 			e.note(namer("1", "b"))
 		}, []string{"b"}},
-		"an identity names another Secret, and is deleted": {func(e *expected) {
+		"an identity names another Secret, and is deleted": {func(e *expectedSecrets) {
 			e.note(namer("1", "a"))
 			e.note(namer("1", "b"))
 			e.forget(namer("1", "a"))
 		}, nil},
-		"no watch told of a deletion": {func(e *expected) {
+		"no watch told of a deletion": {func(e *expectedSecrets) {
 			e.note(namer("1", "a"))
 			e.note(namer("2", "b"))
 			e.replaced(namer("1", "a"), namer("2", "b"))
 		}, []string{"b"}},
-		"an identity is changed": {func(e *expected) {
+		"an identity is changed": {func(e *expectedSecrets) {
 			e.note(namer("1", "a"))
 			e.replaced(namer("1", "a"), namer("1", "a"))
 		}, []string{"a"}},
-		"something else is deleted": {func(e *expected) {
+		"something else is deleted": {func(e *expectedSecrets) {
 			e.note(namer("1", "a"))
 			e.forget(labelled("shop", "a"))
 			e.forget("shop/a")
@@ -141,7 +147,7 @@ func TestASecretIsExpectedAsLongAsAnyIdentityNamesIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := newExpected()
+			e := newExpectedSecrets(someKinds)
 			tc.happens(e)
 			for _, secret := range []string{"a", "b"} {
 				if got, want := e.is(labelled("shop", secret)), slices.Contains(tc.want, secret); got != want {
@@ -158,7 +164,7 @@ func TestASecretIsExpectedAsLongAsAnyIdentityNamesIt(t *testing.T) {
 // Identities of two kinds come and go while Secrets are looked up, in as many goroutines as there are informers, and more.
 func TestWhatIsExpectedIsExactWhateverHappensAtOnce(t *testing.T) {
 	t.Parallel()
-	e := newExpected()
+	e := newExpectedSecrets(someKinds)
 	var all sync.WaitGroup
 	for n := range 16 {
 		all.Go(func() {
@@ -193,7 +199,7 @@ func TestTheCacheHoldsNothingOfAnIdentityThatIsNotRead(t *testing.T) {
 	identity := named("shop", "app-mtls")
 	identity.Labels = map[string]string{"team": strings.Repeat("x", 63)}
 	identity.Annotations = map[string]string{corev1.LastAppliedConfigAnnotation: strings.Repeat("x", 200<<10), v1alpha1.AnnotationRotate: "now"}
-	out, err := newCommon().object(identity)
+	out, err := newTransforms(someKinds).object(identity)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +212,7 @@ func TestTheCacheHoldsNothingOfAnIdentityThatIsNotRead(t *testing.T) {
 // TestOneBundleOfAllIdentitiesIsHeldOnce is for an authority whose ca.crt is a corporate bundle.
 func TestOneBundleOfAllIdentitiesIsHeldOnce(t *testing.T) {
 	t.Parallel()
-	c := newCommon()
+	c := newTransforms(someKinds)
 	hold := func(i int, bundle []byte) []byte {
 		name := fmt.Sprint("app-", i)
 		c.expected.note(named("shop", name))
@@ -218,7 +224,7 @@ func TestOneBundleOfAllIdentitiesIsHeldOnce(t *testing.T) {
 		}
 		return out.(*corev1.Secret).Data["ca.crt"]
 	}
-	bundle := bytes.Repeat([]byte("b"), longestOctets)
+	bundle := bytes.Repeat([]byte("b"), longestBytes)
 	if one, two := hold(1, bundle), hold(2, bundle); &one[0] != &two[0] || !bytes.Equal(one, bundle) {
 		t.Error("two Secrets hold the same bundle twice")
 	}
@@ -279,7 +285,7 @@ func (p *pagedSecrets) Watch(options metav1.ListOptions) (watch.Interface, error
 func TestSecretsAreNeverListedInOnePiece(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"0", "", "17"} {
-		e, server := newExpected(), &pagedSecrets{n: 10*secretsPage + 1}
+		e, server := newExpectedSecrets(someKinds), &pagedSecrets{n: 10*secretsPage + 1}
 		e.note(named("shop", "secret-100"))
 		// As a reflector asks.
 		answer, err := e.secrets(server).ListWithContext(t.Context(), metav1.ListOptions{ResourceVersion: version, Limit: 500})
@@ -300,46 +306,7 @@ func TestSecretsAreNeverListedInOnePiece(t *testing.T) {
 		}
 	}
 	gone := errors.New("the continue parameter is too old")
-	if _, err := newExpected().secrets(&pagedSecrets{n: 100, fails: gone}).ListWithContext(t.Context(), metav1.ListOptions{}); !errors.Is(err, gone) {
+	if _, err := newExpectedSecrets(someKinds).secrets(&pagedSecrets{n: 100, fails: gone}).ListWithContext(t.Context(), metav1.ListOptions{}); !errors.Is(err, gone) {
 		t.Errorf("a list that broke off: %v", err)
-	}
-}
-
-// awayStore is a store that cannot be read.
-type awayStore struct{ lifecycle.Store }
-
-func (awayStore) Load(context.Context) (secretstore.Snapshot, error) {
-	return secretstore.Snapshot{}, errors.New("away")
-}
-
-// TestAnObjectMadeAgainUnderItsNameLeavesNothingInMemory is for deletions that no pass saw.
-func TestAnObjectMadeAgainUnderItsNameLeavesNothingInMemory(t *testing.T) {
-	t.Parallel()
-	names, memory, now := &uidNames{}, &lifecycle.Memory{}, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	request := ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "shop", Name: "app"}}
-	driver := &lifecycle.Driver{Clock: clocktesting.NewFakePassiveClock(now), Skew: func() (time.Duration, bool) { return 0, true }, Memory: memory}
-	uid := func(i int) string { return fmt.Sprint("uid-", i) }
-	known := func() int {
-		count := 0
-		for i := range 20 {
-			if remembered(memory, uid(i)) {
-				count++
-			}
-		}
-		return count
-	}
-	for i := range 20 {
-		object := named("shop", "app-mtls")
-		object.UID = types.UID(uid(i))
-		names.note(memory, object, request)
-		names.note(memory, object, request)
-		driver.Drive(t.Context(), lifecycle.Credential{UID: uid(i), Store: awayStore{}})
-	}
-	if count := known(); count != 1 {
-		t.Errorf("%d objects are remembered of one name", count)
-	}
-	names.forget(memory, &v1alpha1.ClientIdentity{}, request)
-	if count := known(); count != 0 {
-		t.Errorf("%d objects are remembered of none", count)
 	}
 }

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package kube
 
 import (
 	"sync"
@@ -15,13 +15,13 @@ import (
 // server answered once is held beside the cache, without keys as there, and counts while the cache shows the same state of the
 // Secret. There is at most one for each identity, and none of an identity that is gone.
 type heldSecrets struct {
-	common  *common
-	mu      sync.Mutex
-	byOwner map[string]*corev1.Secret
+	interner *Interner
+	mu       sync.Mutex
+	byOwner  map[string]*corev1.Secret
 }
 
 func newHeldSecrets() *heldSecrets {
-	return &heldSecrets{common: newCommon(), byOwner: map[string]*corev1.Secret{}}
+	return &heldSecrets{interner: &Interner{}, byOwner: map[string]*corev1.Secret{}}
 }
 
 // fill completes what the cache shows of the owner's Secret; it reports whether that state of it is held.
@@ -46,7 +46,7 @@ func (h *heldSecrets) keep(owner string, read *corev1.Secret) error {
 		h.release(owner)
 		return nil
 	}
-	h.common.compact(held)
+	h.interner.secret(held)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.byOwner[owner] = held

@@ -1,11 +1,12 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package kube
 
 import (
 	"context"
 	"hash/maphash"
+	"reflect"
 	"sync"
 	"time"
 
@@ -20,13 +21,14 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// expected knows which Secrets an identity names: the cache holds the certificates of those, and of all others nothing but
+// expectedSecrets knows which Secrets an identity names: the cache holds the certificates of those, and of all others nothing but
 // who they say they belong to. Anyone who can write Secrets can give them our label, as many and as large as a quota allows.
 // A Secret that the cache shows before its identity is read from the API server instead (heldSecrets). It is safe for concurrent
 // use.
-type expected struct {
-	seed maphash.Seed
-	mu   sync.RWMutex
+type expectedSecrets struct {
+	kinds byType
+	seed  maphash.Seed
+	mu    sync.RWMutex
 	// names is which Secret an identity names; held counts the identities that name it.
 	names map[uint64]uint64
 	held  map[uint64]int
@@ -36,23 +38,32 @@ type expected struct {
 // identitiesPatience is how long Secrets wait for the identities to be listed, which may be forbidden.
 const identitiesPatience = 10 * time.Second
 
-func newExpected() *expected {
-	return &expected{seed: maphash.MakeSeed(), names: map[uint64]uint64{}, held: map[uint64]int{}}
+func newExpectedSecrets(kinds Kinds) *expectedSecrets {
+	return &expectedSecrets{kinds: kinds.byType(), seed: maphash.MakeSeed(), names: map[uint64]uint64{}, held: map[uint64]int{}}
 }
 
 // hash may be that of another Secret, too: then that one stays in the cache as well, which does no harm.
-func (e *expected) hash(namespace, secret string) uint64 {
+func (e *expectedSecrets) hash(namespace, secret string) uint64 {
 	return maphash.Comparable(e.seed, [2]string{namespace, secret})
 }
 
 // identity is one object of all that ever were: another one of its name is another identity.
-func (e *expected) identity(object client.Object) uint64 {
+func (e *expectedSecrets) identity(object client.Object) uint64 {
 	return maphash.Comparable(e.seed, [3]string{object.GetNamespace(), object.GetName(), string(object.GetUID())})
 }
 
+// secretOf returns what names the Secret that the cache keeps for an object of this kind; nil where it keeps none.
+func (e *expectedSecrets) secretOf(object any) func(v1alpha1.Object) string {
+	return e.kinds[reflect.TypeOf(object)].CachedSecret
+}
+
 // note is for every state of an identity that the cache is about to show.
-func (e *expected) note(identity v1alpha1.IdentityObject) {
-	of, named := e.identity(identity), e.hash(identity.GetNamespace(), string(identity.GetIdentitySpec().SecretName))
+func (e *expectedSecrets) note(identity v1alpha1.Object) {
+	secretOf := e.secretOf(identity)
+	if secretOf == nil {
+		return
+	}
+	of, named := e.identity(identity), e.hash(identity.GetNamespace(), secretOf(identity))
 	e.mu.RLock()
 	before, known := e.names[of]
 	e.mu.RUnlock()
@@ -67,7 +78,7 @@ func (e *expected) note(identity v1alpha1.IdentityObject) {
 }
 
 // drop forgets what an identity names. The caller holds the mutex.
-func (e *expected) drop(identity uint64) {
+func (e *expectedSecrets) drop(identity uint64) {
 	named, known := e.names[identity]
 	if !known {
 		return
@@ -78,7 +89,7 @@ func (e *expected) drop(identity uint64) {
 	}
 }
 
-func (e *expected) is(secret *corev1.Secret) bool {
+func (e *expectedSecrets) is(secret *corev1.Secret) bool {
 	key := e.hash(secret.Namespace, secret.Name)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -86,7 +97,7 @@ func (e *expected) is(secret *corev1.Secret) bool {
 }
 
 // forget is for an identity that is gone. Another one that names the same Secret still does, also one that has its name.
-func (e *expected) forget(object any) {
+func (e *expectedSecrets) forget(object any) {
 	if gone, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
 		object = gone.Obj
 	}
@@ -100,7 +111,7 @@ func (e *expected) forget(object any) {
 }
 
 // replaced is for an identity in whose place the cache shows another one: no watch told of the deletion between them.
-func (e *expected) replaced(before, after any) {
+func (e *expectedSecrets) replaced(before, after any) {
 	old, isOld := before.(client.Object)
 	now, isNow := after.(client.Object)
 	if isOld && isNow && old.GetUID() != now.GetUID() {
@@ -112,13 +123,13 @@ func (e *expected) replaced(before, after any) {
 type newInformer func(toolscache.ListerWatcher, runtime.Object, time.Duration, toolscache.Indexers) toolscache.SharedIndexInformer
 
 // informers makes the informers of the cache: that of Secrets waits for those of identities.
-func (e *expected) informers(inner newInformer) newInformer {
+func (e *expectedSecrets) informers(inner newInformer) newInformer {
 	return func(lists toolscache.ListerWatcher, object runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
 		if _, ok := object.(*corev1.Secret); ok {
 			lists = e.secrets(toolscache.ToListerWatcherWithContext(lists))
 		}
 		out := inner(lists, object, resync, indexers)
-		if _, ok := object.(v1alpha1.IdentityObject); ok {
+		if e.secretOf(object) != nil {
 			// It fails only where the informer has ended.
 			_, _ = out.AddEventHandler(toolscache.ResourceEventHandlerFuncs{UpdateFunc: e.replaced, DeleteFunc: e.forget})
 			e.mu.Lock()
@@ -130,7 +141,7 @@ func (e *expected) informers(inner newInformer) newInformer {
 }
 
 // secrets lists and watches Secrets once the identities are known, and never asks for many at once.
-func (e *expected) secrets(inner toolscache.ListerWatcherWithContext) *toolscache.ListWatch {
+func (e *expectedSecrets) secrets(inner toolscache.ListerWatcherWithContext) *toolscache.ListWatch {
 	return &toolscache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			e.wait(ctx)
@@ -143,7 +154,7 @@ func (e *expected) secrets(inner toolscache.ListerWatcherWithContext) *toolscach
 	}
 }
 
-func (e *expected) wait(ctx context.Context) {
+func (e *expectedSecrets) wait(ctx context.Context) {
 	e.mu.RLock()
 	done := e.done
 	e.mu.RUnlock()
@@ -154,7 +165,7 @@ func (e *expected) wait(ctx context.Context) {
 
 // pages lists all Secrets, a few at a time, and keeps of each what the cache will keep. An API server that cannot stream a list
 // would answer with all of them in one piece, which may be larger than what this process may hold.
-func (e *expected) pages(ctx context.Context, inner toolscache.ListerWatcherWithContext, options metav1.ListOptions) (runtime.Object, error) {
+func (e *expectedSecrets) pages(ctx context.Context, inner toolscache.ListerWatcherWithContext, options metav1.ListOptions) (runtime.Object, error) {
 	pages := secretPages{inner: inner, limit: secretsPage}
 	return pages.list(ctx, options, func(secret *corev1.Secret) error {
 		_, err := e.strip(secret)
@@ -163,7 +174,7 @@ func (e *expected) pages(ctx context.Context, inner toolscache.ListerWatcherWith
 }
 
 // strip takes out of a Secret what the cache does not keep.
-func (e *expected) strip(object any) (any, error) {
+func (e *expectedSecrets) strip(object any) (any, error) {
 	if secret, ok := object.(*corev1.Secret); ok && !e.is(secret) {
 		return secretstore.StripAll(secret), nil
 	}

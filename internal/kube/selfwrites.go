@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package kube
 
 import (
 	"context"
@@ -18,33 +18,34 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// ownWrites remembers what the API server made of our last write of each Secret, so that the watch which shows us that very
+// SelfWriteFilter remembers what the API server made of our last write of each Secret, so that the watch which shows us that very
 // write wakes nobody: the pass that wrote it has seen it already. Everything else that happens to the Secret has another
 // resourceVersion. Where the event comes before the answer, one pass is made for nothing. A webhook may hide a Secret from the
 // watch, so that its event never comes: of each owner one write is remembered, and none of an owner that is gone.
-type ownWrites struct {
+type SelfWriteFilter struct {
 	mu       sync.Mutex
-	versions map[client.ObjectKey]ownWrite
+	versions map[client.ObjectKey]selfWrite
 	byOwner  map[string]client.ObjectKey
 	// held are the Secrets that the cache left out.
 	held *heldSecrets
 }
 
-// ownWrite is the resourceVersion that a write of the owner's Secret left.
-type ownWrite struct{ owner, version string }
+// selfWrite is the resourceVersion that a write of the owner's Secret left.
+type selfWrite struct{ owner, version string }
 
-func newOwnWrites() *ownWrites {
-	return &ownWrites{versions: map[client.ObjectKey]ownWrite{}, byOwner: map[string]client.ObjectKey{}, held: newHeldSecrets()}
+// NewSelfWriteFilter returns a filter that has seen no write.
+func NewSelfWriteFilter() *SelfWriteFilter {
+	return &SelfWriteFilter{versions: map[client.ObjectKey]selfWrite{}, byOwner: map[string]client.ObjectKey{}, held: newHeldSecrets()}
 }
 
-// client is for the Secret of one owner. It notes every Secret that it creates or updates, and reads past the cache where that
+// Client is for the Secret of one owner. It notes every Secret that it creates or updates, and reads past the cache where that
 // has not seen the note yet, or has kept nothing of the Secret.
-func (w *ownWrites) client(owner string, inner client.Client, live client.Reader) client.Client {
+func (w *SelfWriteFilter) Client(owner string, inner client.Client, live client.Reader) client.Client {
 	return secretClient{inner, live, w, owner}
 }
 
-// others passes every event about a Secret of this kind of owner but that of our own last write, unless it changed hands.
-func (w *ownWrites) others(kind string) predicate.Predicate {
+// Others passes every event about a Secret of this kind of owner but that of our own last write, unless it changed hands.
+func (w *SelfWriteFilter) Others(kind string) predicate.Predicate {
 	own := func(o client.Object) bool {
 		owner, _, ok := secretstore.OwnerOf(o)
 		return ok && owner == kind && w.was(o)
@@ -59,7 +60,7 @@ func (w *ownWrites) others(kind string) predicate.Predicate {
 	}
 }
 
-func (w *ownWrites) note(owner string, o client.Object) {
+func (w *SelfWriteFilter) note(owner string, o client.Object) {
 	if _, ok := o.(*corev1.Secret); !ok {
 		return
 	}
@@ -70,18 +71,18 @@ func (w *ownWrites) note(owner string, o client.Object) {
 	if before, ok := w.byOwner[owner]; ok {
 		w.drop(before)
 	}
-	w.versions[key], w.byOwner[owner] = ownWrite{owner, strings.Clone(o.GetResourceVersion())}, key
+	w.versions[key], w.byOwner[owner] = selfWrite{owner, strings.Clone(o.GetResourceVersion())}, key
 }
 
 // drop forgets the last write of a Secret. The caller holds the mutex.
-func (w *ownWrites) drop(key client.ObjectKey) {
+func (w *SelfWriteFilter) drop(key client.ObjectKey) {
 	delete(w.byOwner, w.versions[key].owner)
 	delete(w.versions, key)
 }
 
 // was tells whether that is what our last write left. It is asked once for each event, and then forgets the write: the same
 // state comes again only when the watch begins anew, and then as an update that changes nothing.
-func (w *ownWrites) was(o client.Object) bool {
+func (w *SelfWriteFilter) was(o client.Object) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	key := client.ObjectKeyFromObject(o)
@@ -92,14 +93,14 @@ func (w *ownWrites) was(o client.Object) bool {
 	return true
 }
 
-func (w *ownWrites) forget(o client.Object) {
+func (w *SelfWriteFilter) forget(o client.Object) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.drop(client.ObjectKeyFromObject(o))
 }
 
-// release is for an owner that is gone.
-func (w *ownWrites) release(owner string) {
+// Release is for an owner that is gone.
+func (w *SelfWriteFilter) Release(owner string) {
 	w.held.release(owner)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -108,8 +109,18 @@ func (w *ownWrites) release(owner string) {
 	}
 }
 
+// Remembered returns how many writes are remembered, and how many Secrets are held beside the cache.
+func (w *SelfWriteFilter) Remembered() (writes, held int) {
+	w.held.mu.Lock()
+	held = len(w.held.byOwner)
+	w.held.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return max(len(w.versions), len(w.byOwner)), held
+}
+
 // newer reports whether our last write of the Secret is newer than the copy that a cache shows.
-func (w *ownWrites) newer(o client.Object) bool {
+func (w *SelfWriteFilter) newer(o client.Object) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	last, ok := w.versions[client.ObjectKeyFromObject(o)]
@@ -120,6 +131,9 @@ func (w *ownWrites) newer(o client.Object) bool {
 	return err != nil || order > 0
 }
 
+// WithoutReadYourWrites returns a client for Secrets that never waits until the cache has seen a write.
+func WithoutReadYourWrites(inner client.Client) client.Client { return secretClient{Client: inner} }
+
 // secretClient is for Secrets. Its cache selects by a label that an admission webhook or a user may take away: a read that waits
 // until the cache has seen our write, or our deletion, may wait for something that never comes. So none of its requests waits
 // or is waited for; where the cache is older than our own last write, the API server is asked.
@@ -127,7 +141,7 @@ type secretClient struct {
 	client.Client
 	live client.Reader
 	// writes are those to note; nil where nobody reads what is written from a cache.
-	writes *ownWrites
+	writes *SelfWriteFilter
 	// owner is who reads; empty beside nil writes.
 	owner string
 }

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package kube
 
 import (
 	"context"
@@ -23,9 +23,9 @@ func TestOnlyOurOwnLastWriteWakesNobody(t *testing.T) {
 		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "app-mtls", ResourceVersion: version,
 			Annotations: map[string]string{v1alpha1.AnnotationOwner: owner}}}
 	}
-	const owner = kindClientIdentity + "/app"
-	w := newOwnWrites()
-	clients, servers := w.others(kindClientIdentity), w.others(kindServerIdentity)
+	const owner = "ClientIdentity/app"
+	w := NewSelfWriteFilter()
+	clients, servers := w.Others("ClientIdentity"), w.Others("ServerIdentity")
 	w.note("app", secret("7", owner))
 	// Both kinds watch Secrets, and either may be asked first.
 	if !servers.Create(event.CreateEvent{Object: secret("7", owner)}) {
@@ -41,7 +41,7 @@ func TestOnlyOurOwnLastWriteWakesNobody(t *testing.T) {
 		t.Error("an update that changes nothing wakes somebody")
 	}
 	w.note("app", secret("9", owner))
-	if !clients.Update(event.UpdateEvent{ObjectOld: secret("8", kindClientIdentity+"/other"), ObjectNew: secret("9", owner)}) {
+	if !clients.Update(event.UpdateEvent{ObjectOld: secret("8", "ClientIdentity"+"/other"), ObjectNew: secret("9", owner)}) {
 		t.Error("whoever lost the Secret to us is not told")
 	}
 }
@@ -75,12 +75,12 @@ func TestACacheOlderThanOurLastWriteIsReadPast(t *testing.T) {
 					return nil
 				},
 			})
-			w := newOwnWrites()
+			w := NewSelfWriteFilter()
 			if tc.written != "" {
 				w.note("app", at(tc.written))
 			}
 			var got corev1.Secret
-			if err := w.client("app", cached, live).Get(t.Context(), client.ObjectKeyFromObject(at("")), &got); err != nil || got.ResourceVersion != tc.want {
+			if err := w.Client("app", cached, live).Get(t.Context(), client.ObjectKeyFromObject(at("")), &got); err != nil || got.ResourceVersion != tc.want {
 				t.Errorf("read %q, %v; want %q", got.ResourceVersion, err, tc.want)
 			}
 		})
@@ -90,7 +90,7 @@ func TestACacheOlderThanOurLastWriteIsReadPast(t *testing.T) {
 // A webhook may hide a Secret from the watch for ever: what was written is remembered once for each owner there is.
 func TestWritesThatNoWatchShowsAreNotRememberedForEver(t *testing.T) {
 	t.Parallel()
-	w := newOwnWrites()
+	w := NewSelfWriteFilter()
 	write := func(owner, name string, version int) {
 		w.note(owner, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, ResourceVersion: fmt.Sprint(version)}})
 	}
@@ -113,12 +113,12 @@ func TestWritesThatNoWatchShowsAreNotRememberedForEver(t *testing.T) {
 	}
 	expect("many owners that named one Secret, and another one", 2)
 	for i := range 1000 {
-		w.release(fmt.Sprint("app-", i))
+		w.Release(fmt.Sprint("app-", i))
 	}
-	w.release("app")
+	w.Release("app")
 	expect("all owners are gone", 0)
 	write("app", "app-mtls", 1)
-	w.release("other")
+	w.Release("other")
 	expect("another owner is gone", 1)
 	w.forget(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "app-mtls"}})
 	expect("the Secret is gone", 0)

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package kube
 
 import (
 	"bytes"
@@ -103,7 +103,7 @@ func TestThePageOfSecretsFitsTheirSize(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := &stock{sizes: tc.sizes}
-			answer, err := newExpected().secrets(s.lists(!tc.unbounded)).ListWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "0", Limit: 500})
+			answer, err := newExpectedSecrets(someKinds).secrets(s.lists(!tc.unbounded)).ListWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "0", Limit: 500})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -151,7 +151,7 @@ func TestAnAnswerThatIsTooLongIsBrokenOff(t *testing.T) {
 	list := func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 		return clients.CoreV1().Secrets("").List(ctx, options)
 	}
-	answer, err := newExpected().secrets(&toolscache.ListWatch{ListWithContextFunc: list}).ListWithContext(t.Context(), metav1.ListOptions{})
+	answer, err := newExpectedSecrets(someKinds).secrets(&toolscache.ListWatch{ListWithContextFunc: list}).ListWithContext(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
