@@ -79,14 +79,14 @@ func (r *run) eventsOnce() {
 			livedThrough++
 		}
 	}
-	for _, told := range r.seen.events {
-		usual := count(r.baseline, told)
+	for _, emitted := range r.seen.events {
+		usual := count(r.baseline, emitted)
 		most := max(usual, livedThrough)
-		if strings.HasPrefix(told, "Warning ") || told == "Normal "+v1alpha1.ReasonRecovered {
+		if strings.HasPrefix(emitted, "Warning ") || emitted == "Normal "+v1alpha1.ReasonRecovered {
 			most = usual + livedThrough
 		}
-		if got := count(r.seen.events, told); got > most {
-			r.fail("Events", "%q was emitted %d times, but at most %d times is right: %q", told, got, most, r.seen.events)
+		if got := count(r.seen.events, emitted); got > most {
+			r.fail("Events", "%q was emitted %d times, but at most %d times is right: %q", emitted, got, most, r.seen.events)
 		}
 	}
 }

@@ -290,7 +290,7 @@ func (r *run) atRest() {
 	last := r.life.story[len(r.life.story)-1].want
 	r.life.kind.always(r)
 	r.life.kind.finally(r, last)
-	told := len(r.seen.events)
+	emitted := len(r.seen.events)
 	for _, who := range []string{"another process", "the same process"} {
 		if who == "another process" {
 			r.start()
@@ -304,8 +304,8 @@ func (r *run) atRest() {
 			r.fail("I4", "with nothing to do, %s changed something %d times", who, changes)
 		}
 	}
-	if len(r.seen.events) > told {
-		r.fail("I4", "with nothing to do, Events were emitted: %q", r.seen.events[told:])
+	if len(r.seen.events) > emitted {
+		r.fail("I4", "with nothing to do, Events were emitted: %q", r.seen.events[emitted:])
 	}
 	if text := r.missing(last); text != "" {
 		r.fail("I8", "after it had settled: %s", text)

@@ -148,9 +148,9 @@ func (d *twoLeaders) deleteAll() {
 
 // interleave lets both processes reconcile objects, one effect at a time. The random source chooses the objects and the order.
 // Now and then a process dies and restarts. more is what can happen meanwhile.
-func (d *twoLeaders) interleave(passes int, more func()) {
+func (d *twoLeaders) interleave(reconciles int, more func()) {
 	for _, a := range d.actors {
-		a.begin(func() { a.reconcileAtRandom(passes) })
+		a.begin(func() { a.reconcileAtRandom(reconciles) })
 	}
 	for d.actors[0].isSuspended() || d.actors[1].isSuspended() {
 		a := d.actors[d.random.IntN(len(d.actors))]
@@ -160,7 +160,7 @@ func (d *twoLeaders) interleave(passes int, more func()) {
 		case d.random.IntN(150) == 0:
 			d.record(a.name + ": dies before " + a.nextEffect)
 			a.restart()
-			a.begin(func() { a.reconcileAtRandom(passes) })
+			a.begin(func() { a.reconcileAtRandom(reconciles) })
 		default:
 			// The processes do not take strict turns: the random source decides how many steps each one makes.
 			for range 1 + d.random.IntN(6) {
@@ -177,8 +177,8 @@ func (d *twoLeaders) interleave(passes int, more func()) {
 }
 
 // reconcileAtRandom reconciles objects that the random source chooses.
-func (a *actor) reconcileAtRandom(passes int) {
-	for range passes {
+func (a *actor) reconcileAtRandom(reconciles int) {
+	for range reconciles {
 		if a.dead {
 			return
 		}
@@ -212,14 +212,14 @@ func policyFor(seed uint64) v1alpha1.DeletionPolicy {
 }
 
 // orderly plays a life in which everything settles before the next event.
-func orderly(d *twoLeaders, events []event, passes int) {
+func orderly(d *twoLeaders, events []event, reconciles int) {
 	allKinds(d)
 	versions, renewals := 0, 0
 	for i, e := range events {
 		d.record("===== " + e.name)
 		e.do(d)
 		before, refused := d.invariants.effective, d.invariants.refused
-		d.interleave(passes, func() {})
+		d.interleave(reconciles, func() {})
 		d.settle()
 		d.checkSettled()
 		if writes, conflicts := d.invariants.effective-before, d.invariants.refused-refused; writes > mostWrites || conflicts > mostConflicts {

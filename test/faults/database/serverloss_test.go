@@ -251,10 +251,10 @@ func TestACopyFromTwoRotationsAgoIsDetected(t *testing.T) {
 	if s.works(published) == nil {
 		t.Fatal("the copy accepts the published password")
 	}
-	told := false
+	reported := false
 	s.until("the published login to work again", 2*recovery, func() bool {
-		told = told || s.condition(v1alpha1.ConditionVerified) == "False/"+v1alpha1.ReasonCredentialRejected
-		return told && s.quiet() && s.works(published) == nil
+		reported = reported || s.condition(v1alpha1.ConditionVerified) == "False/"+v1alpha1.ReasonCredentialRejected
+		return reported && s.quiet() && s.works(published) == nil
 	})
 	if now := s.secret("orders-db"); string(now.Data["password"]) != string(published.Data["password"]) {
 		t.Error("the password changed, but the published one must be restored")

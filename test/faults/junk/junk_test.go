@@ -255,8 +255,8 @@ func (s *scene) flood(n, size int, named bool) {
 	}
 	close(jobs)
 	wait.Wait()
-	told, err := json.Marshal(counts)
-	s.Logf("%d Secrets of about %d bytes: %s (%v)", n, size, told, err)
+	counted, err := json.Marshal(counts)
+	s.Logf("%d Secrets of about %d bytes: %s (%v)", n, size, counted, err)
 }
 
 // TestOtherUsersSecretsDoNotFillTheMemory floods a cluster with Secrets that carry rekey's labels, while the operator runs and

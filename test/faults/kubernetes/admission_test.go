@@ -155,9 +155,9 @@ func (l *admissionLife) phase(name string) {
 	for _, o := range l.all {
 		l.Clock.SetTime(started)
 		l.counted()
-		passes := l.live(o, 30*time.Minute, l.unharmed)
-		if writes, all := l.counted(); passes > 200 || writes > 300 || all > 2500 {
-			l.t.Errorf("%s of %s: %d reconciles, %d writes and %d requests in half an hour", name, o.GetName(), passes, writes, all)
+		reconciles := l.live(o, 30*time.Minute, l.unharmed)
+		if writes, all := l.counted(); reconciles > 200 || writes > 300 || all > 2500 {
+			l.t.Errorf("%s of %s: %d reconciles, %d writes and %d requests in half an hour", name, o.GetName(), reconciles, writes, all)
 		}
 		l.Clock.SetTime(started)
 		l.settle(o)

@@ -33,10 +33,10 @@ func (s *scene) fight(o client.Object, name string, during time.Duration, theirs
 	})
 	defer s.setHook(nil)
 	end := s.Clock.Now().Add(during)
-	for passes := 0; s.Clock.Now().Before(end); passes++ {
+	for reconciles := 0; s.Clock.Now().Before(end); reconciles++ {
 		before := written
 		wait := s.reconcile(o)
-		if secret := s.secret(name); written > before || passes == 0 {
+		if secret := s.secret(name); written > before || reconciles == 0 {
 			theirs(secret)
 			if err := s.Client.Update(s.Ctx, secret); err != nil {
 				s.t.Fatal(err)
@@ -151,9 +151,9 @@ func TestTwoObjectsThatWantTheSameSecretDoNotFight(t *testing.T) {
 	requests := 0
 	for range 10 {
 		for _, o := range []client.Object{second, login} {
-			began := s.Clock.Now()
+			started := s.Clock.Now()
 			s.live(o, time.Hour)
-			s.Clock.SetTime(began)
+			s.Clock.SetTime(started)
 		}
 		s.Step(time.Hour)
 		writes, all := s.counted()

@@ -247,13 +247,13 @@ func TestSecretsDamagedByHandAtEveryStageAreRepaired(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%02d %s: %s", nth, at, name), func(t *testing.T) {
 				l.t, l.T = t, t
-				l.heals(damages[name])
+				l.checkRepaired(damages[name])
 			})
 		}
 	}
 }
 
-func (l *lifeByHand) heals(d damage) {
+func (l *lifeByHand) checkRepaired(d damage) {
 	t, shown := l.t, l.target()
 	t.Helper()
 	worked := l.accepted(shown)

@@ -69,11 +69,11 @@ func (e *estateOfRights) begin() {
 // of reconciles. No reconcile may hang.
 func (e *estateOfRights) together(during time.Duration, after ...func()) int {
 	e.t.Helper()
-	end, next, passes := e.Clock.Now().Add(during), map[client.Object]time.Time{}, 0
+	end, next, reconciles := e.Clock.Now().Add(during), map[client.Object]time.Time{}, 0
 	for _, o := range e.objects {
 		next[o] = e.Clock.Now()
 	}
-	for ; len(next) > 0; passes++ {
+	for ; len(next) > 0; reconciles++ {
 		var first client.Object
 		for _, o := range e.objects {
 			if at, ok := next[o]; ok && (first == nil || at.Before(next[first])) {
@@ -95,12 +95,12 @@ func (e *estateOfRights) together(during time.Duration, after ...func()) int {
 		if delete(next, first); wait > 0 {
 			next[first] = e.Clock.Now().Add(wait)
 		}
-		if passes > 5000 {
+		if reconciles > 5000 {
 			e.t.Fatalf("%s %s never settles:%s", world.KindOf(first), first.GetName(), describe(first))
 		}
 	}
 	e.Clock.SetTime(end)
-	return passes
+	return reconciles
 }
 
 // reported reports whether any object has a condition that reports the missing right and the manifest that grants it.
@@ -225,7 +225,7 @@ func (e *estateOfRights) missing(g grant, works func() string) {
 	e.t.Helper()
 	e.counted()
 	harmed := ""
-	passes := e.together(30*time.Minute, func() {
+	reconciles := e.together(30*time.Minute, func() {
 		if works != nil && harmed == "" {
 			harmed = works()
 		}
@@ -237,7 +237,7 @@ func (e *estateOfRights) missing(g grant, works func() string) {
 	if writes > 250 || all > 2500 {
 		e.t.Errorf("half an hour of seven objects took %d writes and %d requests", writes, all)
 	}
-	e.t.Logf("%d reconciles, %d writes, %d requests, %d refused", passes, writes, all, e.refusals())
+	e.t.Logf("%d reconciles, %d writes, %d requests, %d refused", reconciles, writes, all, e.refusals())
 	if e.refusals() > 0 && !strings.HasSuffix(g.resource, "/status") && !e.reported(g) {
 		e.t.Errorf("%d requests were refused, but no condition reports that rekey may not %s:%s", e.refusals(), g.right(e.Namespace), e.describeAll())
 	}

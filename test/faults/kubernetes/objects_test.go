@@ -209,19 +209,19 @@ func (s *scene) reconcile(o client.Object) time.Duration {
 func (s *scene) live(o client.Object, during time.Duration, after ...func()) int {
 	s.t.Helper()
 	end := s.Clock.Now().Add(during)
-	for passes := 1; ; passes++ {
+	for reconciles := 1; ; reconciles++ {
 		wait := s.reconcile(o)
 		for _, check := range after {
 			check()
 		}
 		if wait == 0 || !s.Clock.Now().Add(wait).Before(end) {
 			s.Clock.SetTime(end)
-			return passes
+			return reconciles
 		}
 		if wait > time.Hour {
 			s.t.Fatalf("%T %s requeues after %s, which is more than an hour", o, o.GetName(), wait)
 		}
-		if passes > 20000 {
+		if reconciles > 20000 {
 			s.t.Fatalf("%T %s never settles:%s", o, o.GetName(), describe(o))
 		}
 		s.Step(wait)
