@@ -7,7 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ManagedAuthority is an authority whose key rekey makes.
+// ManagedAuthority is an authority with a key that rekey creates.
 type ManagedAuthority struct {
 	// commonName of the authority's certificate.
 	// +required
@@ -20,7 +20,7 @@ type ManagedAuthority struct {
 	// +default="ECDSA-P256"
 	KeyAlgorithm KeyAlgorithm `json:"keyAlgorithm,omitempty"`
 	// lifetime of the authority's certificate, at least 1h; 43800h (five years) by default. It is not renewed: the
-	// authority warns long before it ends.
+	// authority warns long before it expires.
 	// +optional
 	// +default="43800h"
 	// +kubebuilder:validation:Type=string
@@ -29,26 +29,26 @@ type ManagedAuthority struct {
 	Lifetime metav1.Duration `json:"lifetime,omitzero"`
 }
 
-// KeyPairAuthority is an authority whose key you bring: the Secret holds tls.crt (the authority's certificate, then its
-// chain) and tls.key, and carries the label rekey.dev/allow: "true". It is never written to.
+// KeyPairAuthority is an authority with a key that you provide: the Secret holds tls.crt (the authority's certificate, then its
+// chain) and tls.key, and has the label rekey.dev/allow: "true". rekey never writes to it.
 type KeyPairAuthority struct{}
 
-// NamePattern is a name in which * stands for any run of characters.
+// NamePattern is a name in which * matches any sequence of characters.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=253
 // +kubebuilder:validation:XValidation:rule="!self.matches('[[:cntrl:]]')",message="must not contain control characters"
 type NamePattern string
 
-// DNSPattern is a DNS name in which * stands for exactly one label.
+// DNSPattern is a DNS name in which * matches exactly one label.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=253
 // +kubebuilder:validation:XValidation:rule="self.matches('^([*]|[a-z0-9]([-a-z0-9]*[a-z0-9])?)([.]([*]|[a-z0-9]([-a-z0-9]*[a-z0-9])?))*$')",message="must be a DNS name in lower case in which a whole label may be *, such as *.example.internal"
 type DNSPattern string
 
-// URIPattern is a URI that may end in /* for the whole rest of the path.
+// URIPattern is a URI that may end in /*, which matches the rest of the path.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=512
-// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z][a-z0-9+.-]*:[!-)+-~]+[*]?$') && (!self.endsWith('*') || self.endsWith('/*'))",message="must be a URI with a scheme, in ASCII; * may only stand for the whole rest of the path, as in spiffe://example.internal/ns/web/*"
+// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z][a-z0-9+.-]*:[!-)+-~]+[*]?$') && (!self.endsWith('*') || self.endsWith('/*'))",message="must be a URI with a scheme, in ASCII; * is only allowed at the end, for the rest of the path, as in spiffe://example.internal/ns/web/*"
 type URIPattern string
 
 // IPRange is a network in CIDR notation.
@@ -57,13 +57,13 @@ type URIPattern string
 // +kubebuilder:validation:XValidation:rule="isCIDR(self)",message="must be a network in CIDR notation, such as 10.0.0.0/8 or fd00::/8"
 type IPRange string
 
-// EmailDomain is the part of an address behind the @.
+// EmailDomain is the part of an email address after the @.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=253
 // +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be the domain of an address in lower case, such as example.com"
 type EmailDomain string
 
-// Constraints says what an authority may sign. A type of name that is not listed is denied.
+// Constraints limit what an authority may sign. A type of name that is not listed is denied.
 type Constraints struct {
 	// maxLifetime of a certificate, at least 1m; 720h by default.
 	// +optional
@@ -72,33 +72,33 @@ type Constraints struct {
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1m') && duration(self) <= duration('876000h')",message="must be a duration from 1m to 876000h in hours, minutes and seconds, such as 720h; days are written in hours (3d is 72h)"
 	MaxLifetime metav1.Duration `json:"maxLifetime,omitzero"`
-	// commonNames that are allowed; * stands for any run of characters.
+	// commonNames that are allowed; * matches any sequence of characters.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	CommonNames []NamePattern `json:"commonNames,omitempty"`
-	// organizations that are allowed; * stands for any run of characters. Servers authorize based on the organization, so list
-	// what is needed and no more.
+	// organizations that are allowed; * matches any sequence of characters. Servers authorize based on the organization, so
+	// list only what is needed.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	Organizations []NamePattern `json:"organizations,omitempty"`
-	// dnsNames that are allowed; * is exactly one label.
+	// dnsNames that are allowed; * matches exactly one label.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	DNSNames []DNSPattern `json:"dnsNames,omitempty"`
-	// uris that are allowed; * only at the end, for the whole rest of the path.
+	// uris that are allowed; * only at the end, where it matches the rest of the path.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	URIs []URIPattern `json:"uris,omitempty"`
-	// ipRanges that addresses must lie in, in CIDR notation.
+	// ipRanges that contain the allowed addresses, in CIDR notation.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	IPRanges []IPRange `json:"ipRanges,omitempty"`
-	// emailDomains that addresses must belong to.
+	// emailDomains of the allowed email addresses.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
@@ -112,7 +112,7 @@ type Constraints struct {
 	Usages []Usage `json:"usages,omitempty"`
 }
 
-// AuthoritySpec says where an authority's key comes from and what it may sign.
+// AuthoritySpec defines where an authority's key comes from and what it may sign.
 // +kubebuilder:validation:XValidation:rule="has(self.managed) != has(self.keyPair) || (oldSelf.hasValue() && has(self.managed) == has(oldSelf.value().managed) && has(self.keyPair) == has(oldSelf.value().keyPair))",optionalOldSelf=true,message="exactly one of managed (rekey creates the key) and keyPair (you provide it) must be set"
 // +kubebuilder:validation:XValidation:rule="!has(self.keyPair) || !has(self.deletionPolicy) || self.deletionPolicy == 'Retain' || (oldSelf.hasValue() && has(oldSelf.value().keyPair) && has(oldSelf.value().deletionPolicy) && self.deletionPolicy == oldSelf.value().deletionPolicy)",optionalOldSelf=true,message="deletionPolicy must be Retain with keyPair: rekey never deletes a key that you provided"
 // +kubebuilder:validation:XValidation:rule="has(self.managed) == has(oldSelf.managed)",message="managed cannot be replaced with keyPair, or keyPair with managed: create an authority with another name"
@@ -138,7 +138,7 @@ type AuthoritySpec struct {
 	Constraints Constraints `json:"constraints"`
 }
 
-// ClusterAuthoritySpec is an AuthoritySpec for all namespaces that are selected.
+// ClusterAuthoritySpec is an AuthoritySpec for all selected namespaces.
 type ClusterAuthoritySpec struct {
 	AuthoritySpec `json:",inline"`
 	// namespaceSelector selects, by label, the namespaces that may use the authority. Absent means none; {} means all.
@@ -148,7 +148,7 @@ type ClusterAuthoritySpec struct {
 	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
 }
 
-// AuthorityStatus is what was seen last. rekey never reads it back.
+// AuthorityStatus is the last observed state. rekey never reads it back.
 type AuthorityStatus struct {
 	// conditions of type Ready, Reconciling, Stalled, ExpiringSoon.
 	// +optional
@@ -156,7 +156,7 @@ type AuthorityStatus struct {
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
-	// observedGeneration is the generation of the spec that the conditions speak of.
+	// observedGeneration is the generation of the spec that the conditions are about.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
@@ -170,14 +170,14 @@ type AuthorityStatus struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	Subject string `json:"subject,omitempty"`
-	// notBefore is when the authority's certificate begins to be valid.
+	// notBefore is when the authority's certificate becomes valid.
 	// +optional
 	NotBefore *metav1.Time `json:"notBefore,omitempty"`
-	// notAfter is when the first certificate of the authority's chain ends.
+	// notAfter is when the first certificate of the authority's chain expires.
 	// +optional
 	NotAfter *metav1.Time `json:"notAfter,omitempty"`
-	// renewalTime is when certificates with the longest lifetime allowed begin to be cut short by notAfter: replace the
-	// authority before. It is notBefore where maxLifetime is longer than the authority's life.
+	// renewalTime is when notAfter starts to shorten certificates with the longest lifetime allowed: replace the authority
+	// before. It is notBefore if maxLifetime is longer than the authority's lifetime.
 	// +optional
 	RenewalTime *metav1.Time `json:"renewalTime,omitempty"`
 }
@@ -199,15 +199,15 @@ type CertificateAuthority struct {
 	// metadata is standard object metadata.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec AuthoritySpec `json:"spec,omitzero"`
-	// status is what was seen last.
+	// status is the last observed state.
 	// +optional
 	Status AuthorityStatus `json:"status,omitzero"`
 }
 
-// CertificateAuthorityList is a list of them.
+// CertificateAuthorityList is a list of authorities.
 //
 // +kubebuilder:object:root=true
 type CertificateAuthorityList struct {
@@ -216,8 +216,8 @@ type CertificateAuthorityList struct {
 	Items           []CertificateAuthority `json:"items"`
 }
 
-// ClusterCertificateAuthority signs the certificates of identities in the namespaces that it selects. Its key lies in
-// the operator's namespace.
+// ClusterCertificateAuthority signs the certificates of identities in the namespaces that it selects. Its key is in the
+// operator's namespace.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -233,15 +233,15 @@ type ClusterCertificateAuthority struct {
 	// metadata is standard object metadata.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec ClusterAuthoritySpec `json:"spec,omitzero"`
-	// status is what was seen last.
+	// status is the last observed state.
 	// +optional
 	Status AuthorityStatus `json:"status,omitzero"`
 }
 
-// ClusterCertificateAuthorityList is a list of them.
+// ClusterCertificateAuthorityList is a list of authorities.
 //
 // +kubebuilder:object:root=true
 type ClusterCertificateAuthorityList struct {

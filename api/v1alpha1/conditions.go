@@ -11,7 +11,7 @@ const (
 	ConditionReady = "Ready"
 	// ConditionReconciling: the first version, a spec change or a recovery is in progress. Only while True (kstatus).
 	ConditionReconciling = "Reconciling"
-	// ConditionStalled: rekey is waiting for external action; the reason says which. Only while True (kstatus).
+	// ConditionStalled: rekey is waiting for external action; the message names it. Only while True (kstatus).
 	ConditionStalled = "Stalled"
 	// ConditionExpiringSoon: the deadline is near and the credential has not been rotated. Only while True. Reasons: ExpiresSoon,
 	// ExpiresImminently, Expired.
@@ -23,7 +23,7 @@ const (
 	ConditionRotating = "Rotating"
 	// ConditionSuspended: the spec or the policy has suspended rotation. Only while True. Reason: Suspended.
 	ConditionSuspended = "Suspended"
-	// ConditionVerified: the published credential has been proven at the server; the message says when and where. True with
+	// ConditionVerified: the published credential has been proven at the server, at the time and place in the message. True with
 	// LoggedIn; False with CredentialRejected; Unknown with NotProven.
 	ConditionVerified = "Verified"
 	// ConditionPreviousInUse: sessions of the previous login are still open. Only while True. Reason: SessionsOpen.

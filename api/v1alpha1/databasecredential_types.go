@@ -30,22 +30,22 @@ type ServerReference struct {
 	Name ObjectName `json:"name,omitempty"`
 }
 
-// Strategy is how a new password comes true while the old one goes on working.
+// Strategy is how a new password takes effect while the old one keeps working.
 // +kubebuilder:validation:Enum=AlternatingUsers
 type Strategy string
 
-// StrategyAlternatingUsers keeps two logins, username_a and username_b, that act as one owner and take turns: the login
-// that is published is never altered during its own reign.
+// StrategyAlternatingUsers keeps two logins, username_a and username_b, that act as one owner and take turns: a login is never
+// altered while it is published.
 const StrategyAlternatingUsers Strategy = "AlternatingUsers"
 
-// CreatePolicy says whether rekey makes logins.
+// CreatePolicy determines whether rekey creates logins.
 // +kubebuilder:validation:Enum=Missing;Never
 type CreatePolicy string
 
 const (
-	// CreateMissing makes logins that are absent.
+	// CreateMissing creates missing logins.
 	CreateMissing CreatePolicy = "Missing"
-	// CreateNever makes none: both logins were made by rekey before, and must still be there.
+	// CreateNever creates none: rekey created both logins before, and they must still exist.
 	CreateNever CreatePolicy = "Never"
 )
 
@@ -60,7 +60,7 @@ const (
 	AlphabetWithSymbols Alphabet = "WithSymbols"
 )
 
-// PasswordSpec says what passwords look like. Another one is made when this changes.
+// PasswordSpec defines what passwords look like. A change rotates the password.
 // +kubebuilder:validation:MinProperties=1
 type PasswordSpec struct {
 	// length in characters, from 16 to 128; 32 by default.
@@ -77,12 +77,12 @@ type PasswordSpec struct {
 
 // DatabaseCredentialSpec is a login that rotates.
 type DatabaseCredentialSpec struct {
-	// deletionPolicy says what becomes of the logins, the Secret and the ledger when this object is deleted: Retain
-	// (default) leaves them all; Delete drops the logins that rekey made, and only those, and deletes the Secrets.
+	// deletionPolicy determines what happens to the logins, the Secret and the ledger when this object is deleted: Retain
+	// (default) keeps them all; Delete drops the logins that rekey created, and only those, and deletes the Secrets.
 	// +optional
 	// +default="Retain"
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
-	// suspend stops rotations while true. Warnings go on.
+	// suspend stops rotations while true. Warnings continue.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 	// serverRef names the server. It is immutable.
@@ -96,37 +96,37 @@ type DatabaseCredentialSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_.$-]+$')",message="must be the name of a database: letters, digits, '_', '.', '$' and '-'"
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="database is immutable: create a new object"
 	Database string `json:"database,omitempty"`
-	// username from which the logins are named: username_a and username_b. At most 61 characters. It is immutable.
+	// username is the base name of the logins username_a and username_b. At most 61 characters. It is immutable.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=61
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_.$-]*$')",message="must be the name of a role: letters, digits, '_', '.', '$' and '-', beginning with a letter or '_'"
-	// +kubebuilder:validation:XValidation:rule="!self.startsWith('pg_') && self != 'postgres'",message="system users are never rotated: postgres and names that begin with pg_ are refused; choose another username"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_.$-]*$')",message="must be the name of a role: letters, digits, '_', '.', '$' and '-', starting with a letter or '_'"
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('pg_') && self != 'postgres'",message="system users are never rotated: postgres and names that start with pg_ are refused; choose another username"
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="username is immutable: create a new object"
 	Username string `json:"username,omitempty"`
 	// strategy is AlternatingUsers. It is immutable.
 	// +required
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="strategy is immutable: create a new object"
 	Strategy Strategy `json:"strategy,omitempty"`
-	// owner is the role that both logins act as, so that what one of them makes belongs to both. It must be there. It
-	// is immutable.
+	// owner is the role that both logins act as, so that what one of them creates belongs to both. It must exist. It is
+	// immutable.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_.$-]*$')",message="must be the name of a role: letters, digits, '_', '.', '$' and '-', beginning with a letter or '_'"
-	// +kubebuilder:validation:XValidation:rule="!self.startsWith('pg_') && self != 'postgres'",message="system roles are never an owner: postgres and names that begin with pg_ are refused; create a role for the application"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_.$-]*$')",message="must be the name of a role: letters, digits, '_', '.', '$' and '-', starting with a letter or '_'"
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('pg_') && self != 'postgres'",message="a system role cannot be the owner: postgres and names that start with pg_ are refused; create a role for the application"
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="owner is immutable: create a new object"
 	Owner string `json:"owner,omitempty"`
-	// create says whether logins that are absent are made: Missing (default) or Never.
+	// create determines whether missing logins are created: Missing (default) or Never.
 	// +optional
 	// +default="Missing"
 	Create CreatePolicy `json:"create,omitempty"`
-	// password says what passwords look like.
+	// password defines what passwords look like.
 	// +optional
 	// +default={"length": 32, "alphabet": "Alphanumeric"}
 	Password PasswordSpec `json:"password,omitzero"`
-	// rotationPolicyRef names a RotationPolicy in the same namespace. Without it the password rotates only when a person
-	// asks, and the previous login goes after an hour.
+	// rotationPolicyRef names a RotationPolicy in the same namespace. Without it, the password rotates only on request, and the
+	// previous login is retired after an hour.
 	// +optional
 	RotationPolicyRef *LocalReference `json:"rotationPolicyRef,omitempty"`
 	// secretName of the Secret to write, of type servicebinding.io/postgresql with the keys type, provider, host, port,
@@ -146,19 +146,19 @@ type PreviousLogin struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	Username string `json:"username,omitempty"`
-	// retireAfter is when it may be made to be refused.
+	// retireAfter is when it may be retired.
 	// +optional
 	RetireAfter *metav1.Time `json:"retireAfter,omitempty"`
-	// sessions that are still open with it, when it was last looked at.
+	// sessions that were still open with it when it was last checked.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Sessions *int32 `json:"sessions,omitempty"`
 }
 
-// LoginProof is when and where the published credential was last proven by a login. It is renewed in status at most once
-// a day while nothing else changes.
+// LoginProof is when and where a login last proved the published credential. The status is updated at most once a day while
+// nothing else changes.
 type LoginProof struct {
-	// endpoint that was logged in to, host:port.
+	// endpoint of the login, host:port.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=259
@@ -173,7 +173,7 @@ type LoginProof struct {
 	Time *metav1.Time `json:"time,omitempty"`
 }
 
-// DatabaseCredentialStatus is what was seen last. rekey never reads it back.
+// DatabaseCredentialStatus is the last observed state. rekey never reads it back.
 type DatabaseCredentialStatus struct {
 	// conditions of type Ready, Reconciling, Stalled, ExpiringSoon, RotationOverdue, Rotating, Suspended, Verified, PreviousInUse.
 	// +optional
@@ -181,7 +181,7 @@ type DatabaseCredentialStatus struct {
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
-	// observedGeneration is the generation of the spec that the conditions speak of.
+	// observedGeneration is the generation of the spec that the conditions are about.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
@@ -200,8 +200,8 @@ type DatabaseCredentialStatus struct {
 	// nextRotationTime is when the next rotation is due.
 	// +optional
 	NextRotationTime *metav1.Time `json:"nextRotationTime,omitempty"`
-	// nextAttemptTime is when something that failed is tried again; absent where nothing failed, and during the first minutes of a
-	// trouble, in which it is tried again within two minutes.
+	// nextAttemptTime is when rekey retries what failed; absent if nothing failed, and during the first minutes of a failure,
+	// when rekey retries within two minutes.
 	// +optional
 	NextAttemptTime *metav1.Time `json:"nextAttemptTime,omitempty"`
 	// binding names the Secret (Service Binding for Kubernetes).
@@ -215,8 +215,8 @@ type DatabaseCredentialStatus struct {
 	Proof *LoginProof `json:"proof,omitempty"`
 }
 
-// DatabaseCredential is a database login whose password rotates: every new one is proven by logging in before it is
-// published, and the old one goes only after the overlap.
+// DatabaseCredential is a database login with a password that rotates: every new password is proven by logging in before it is
+// published, and the old one is retired only after the overlap.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -234,15 +234,15 @@ type DatabaseCredential struct {
 	// metadata is standard object metadata.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec DatabaseCredentialSpec `json:"spec,omitzero"`
-	// status is what was seen last.
+	// status is the last observed state.
 	// +optional
 	Status DatabaseCredentialStatus `json:"status,omitzero"`
 }
 
-// DatabaseCredentialList is a list of them.
+// DatabaseCredentialList is a list of credentials.
 //
 // +kubebuilder:object:root=true
 type DatabaseCredentialList struct {

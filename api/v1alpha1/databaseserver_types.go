@@ -7,14 +7,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Engine is the make of a database server.
+// Engine is the database engine of a server.
 // +kubebuilder:validation:Enum=PostgreSQL
 type Engine string
 
 // EnginePostgreSQL is PostgreSQL, version 15 or later.
 const EnginePostgreSQL Engine = "PostgreSQL"
 
-// TLSMode says how connections are protected.
+// TLSMode is how connections are protected.
 // +kubebuilder:validation:Enum=Disable;Require;VerifyCA;VerifyFull
 type TLSMode string
 
@@ -23,9 +23,9 @@ const (
 	TLSModeDisable TLSMode = "Disable"
 	// TLSModeRequire is TLS; the server's certificate is not checked.
 	TLSModeRequire TLSMode = "Require"
-	// TLSModeVerifyCA is TLS; the certificate must come from the CA.
+	// TLSModeVerifyCA is TLS; the CA must have issued the certificate.
 	TLSModeVerifyCA TLSMode = "VerifyCA"
-	// TLSModeVerifyFull is TLS; the certificate must come from the CA and be for this host.
+	// TLSModeVerifyFull is TLS; the CA must have issued the certificate for this host.
 	TLSModeVerifyFull TLSMode = "VerifyFull"
 )
 
@@ -36,13 +36,13 @@ type CASourceKind string
 const (
 	// CASourceConfigMap reads a ConfigMap.
 	CASourceConfigMap CASourceKind = "ConfigMap"
-	// CASourceSecret reads a Secret, which must carry the label rekey.dev/allow: "true".
+	// CASourceSecret reads a Secret, which must have the label rekey.dev/allow: "true".
 	CASourceSecret CASourceKind = "Secret"
 )
 
-// CAReference names where CA certificates are.
+// CAReference names the object with the CA certificates.
 type CAReference struct {
-	// kind of the object: ConfigMap (default) or Secret. A Secret must carry the label rekey.dev/allow: "true".
+	// kind of the object: ConfigMap (default) or Secret. A Secret must have the label rekey.dev/allow: "true".
 	// +optional
 	// +default="ConfigMap"
 	Kind CASourceKind `json:"kind,omitempty"`
@@ -58,36 +58,36 @@ type CAReference struct {
 	Key string `json:"key,omitempty"`
 }
 
-// ServerTLS says how connections to a server are protected.
+// ServerTLS defines how connections to a server are protected.
 // +kubebuilder:validation:MinProperties=1
 // +kubebuilder:validation:XValidation:rule="!(self.mode in ['VerifyCA', 'VerifyFull']) || has(self.caRef) || (oldSelf.hasValue() && self.mode == oldSelf.value().mode && !has(oldSelf.value().caRef))",optionalOldSelf=true,message="caRef must be set with mode VerifyCA and VerifyFull: it names the ConfigMap or Secret with the CA certificates of the server"
 // +kubebuilder:validation:XValidation:rule="self.mode in ['VerifyCA', 'VerifyFull'] || !has(self.caRef) || (oldSelf.hasValue() && self.mode == oldSelf.value().mode && has(oldSelf.value().caRef))",optionalOldSelf=true,message="caRef is only used with mode VerifyCA and VerifyFull: set one of these, or remove caRef"
 type ServerTLS struct {
-	// mode of every connection: VerifyFull (default), VerifyCA, Require or Disable. The words mean what sslmode
-	// verify-full, verify-ca, require and disable mean for libpq.
+	// mode of every connection: VerifyFull (default), VerifyCA, Require or Disable. They mean the same as verify-full,
+	// verify-ca, require and disable of libpq's sslmode.
 	// +optional
 	// +default="VerifyFull"
 	Mode TLSMode `json:"mode,omitempty"`
-	// caRef names the CA certificates that the server's certificate is checked with.
+	// caRef names the CA certificates that verify the server's certificate.
 	// +optional
 	CARef *CAReference `json:"caRef,omitempty"`
 }
 
-// NegativeControl says when a wrong password is tried, which the server must refuse.
+// NegativeControl determines when rekey tests that the server refuses a wrong password.
 // +kubebuilder:validation:Enum=Always;AtFirst
 type NegativeControl string
 
 const (
-	// NegativeControlAlways tries a wrong password each time that a login is proven.
+	// NegativeControlAlways tests a wrong password each time that a login is proven.
 	NegativeControlAlways NegativeControl = "Always"
-	// NegativeControlAtFirst tries one only before the first version of a credential is published, or its lost ledger is rebuilt.
+	// NegativeControlAtFirst tests one only before the first version of a credential is published, or its lost ledger is rebuilt.
 	NegativeControlAtFirst NegativeControl = "AtFirst"
 )
 
-// RolePattern is the name of a role in which * stands for any run of characters.
+// RolePattern is the name of a role in which * matches any sequence of characters.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=63
-// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_.*$-]+$')",message="must be the name of a role, in which * stands for any run of characters: letters, digits, '_', '.', '$', '-' and '*'"
+// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_.*$-]+$')",message="must be the name of a role, in which * matches any sequence of characters: letters, digits, '_', '.', '$', '-' and '*'"
 type RolePattern string
 
 // DatabaseServerSpec defines where a server is, and what rekey may do there.
@@ -103,34 +103,34 @@ type DatabaseServerSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!self.startsWith('[') || !self.contains(']') || isIP(self.substring(1, self.indexOf(']')))",message="must contain an IPv6 address between the brackets, such as [fd00::1]:5432"
 	// +kubebuilder:validation:XValidation:rule="!self.matches(':[0-9]+$') || self.matches(':([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$')",message="must end in a port from 1 to 65535, such as orders-db.data:5432"
 	Address string `json:"address,omitempty"`
-	// tls says how connections are protected. {mode: Disable} is for networks that are protected otherwise.
+	// tls defines how connections are protected. {mode: Disable} is for networks that are protected by other means.
 	// +required
 	TLS ServerTLS `json:"tls,omitzero"`
-	// adminSecretRef names the Secret with the login that makes and changes the others: keys username, password, and
-	// host, which must equal address. It must carry the label rekey.dev/allow: "true".
+	// adminSecretRef names the Secret with the login that creates and changes the others: keys username, password, and host,
+	// which must equal address. It must have the label rekey.dev/allow: "true".
 	// +required
 	AdminSecretRef LocalReference `json:"adminSecretRef,omitzero"`
 	// maintenanceDatabase is the database that the admin login connects to. By default that is postgres if the admin can
-	// enter it, and else the database of the credential.
+	// connect to it, otherwise the database of the credential.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_.$-]+$')",message="must be the name of a database: letters, digits, '_', '.', '$' and '-'"
 	MaintenanceDatabase string `json:"maintenanceDatabase,omitempty"`
-	// negativeControl says when rekey tries a wrong password, which the server must refuse, since a login proves nothing
-	// where any password is accepted: Always (default), each time that a login is proven, or AtFirst, only before the
-	// first version of a credential is published or its lost ledger is rebuilt. The server logs each try as a failed login.
+	// negativeControl determines when rekey tests that the server refuses a wrong password, since a login proves nothing if any
+	// password is accepted: Always (default), each time that a login is proven, or AtFirst, only before the first version of a
+	// credential is published or its lost ledger is rebuilt. The server logs each test as a failed login.
 	// +optional
 	// +default="Always"
 	NegativeControl NegativeControl `json:"negativeControl,omitempty"`
-	// allowedUsernames that credentials may use on this server, with * for any run of characters. The two logins of a
+	// allowedUsernames that credentials may use on this server, with * for any sequence of characters. The two logins of a
 	// credential (username_a and username_b) must match too. System users are always refused.
 	// +required
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	AllowedUsernames []RolePattern `json:"allowedUsernames,omitempty"`
-	// allowedOwners that the logins of credentials may act as, with * for any run of characters. Roles that are superuser,
+	// allowedOwners that the logins of credentials may act as, with * for any sequence of characters. Roles that are superuser,
 	// CREATEROLE, REPLICATION or BYPASSRLS, predefined roles (pg_*), and members of any of these are always refused.
 	// +required
 	// +listType=set
@@ -139,7 +139,7 @@ type DatabaseServerSpec struct {
 	AllowedOwners []RolePattern `json:"allowedOwners,omitempty"`
 }
 
-// DatabaseServerStatus is what was seen last. rekey never reads it back.
+// DatabaseServerStatus is the last observed state. rekey never reads it back.
 type DatabaseServerStatus struct {
 	// conditions of type Ready, Reconciling, Stalled.
 	// +optional
@@ -147,17 +147,17 @@ type DatabaseServerStatus struct {
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
-	// observedGeneration is the generation of the spec that the conditions speak of.
+	// observedGeneration is the generation of the spec that the conditions are about.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// serverVersion as the server names itself.
+	// serverVersion as reported by the server.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	ServerVersion string `json:"serverVersion,omitempty"`
-	// caSHA256 is the SHA-256 of the CA certificates that caRef named when the server was last checked, hexadecimal; absent without
-	// caRef. A change of it reaches the Secrets of the credentials at once.
+	// caSHA256 is the SHA-256 of the CA certificates that caRef named when the server was last checked, hexadecimal; absent
+	// without caRef. A change reaches the Secrets of the credentials immediately.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
@@ -180,15 +180,15 @@ type DatabaseServer struct {
 	// metadata is standard object metadata.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec DatabaseServerSpec `json:"spec,omitzero"`
-	// status is what was seen last.
+	// status is the last observed state.
 	// +optional
 	Status DatabaseServerStatus `json:"status,omitzero"`
 }
 
-// DatabaseServerList is a list of them.
+// DatabaseServerList is a list of servers.
 //
 // +kubebuilder:object:root=true
 type DatabaseServerList struct {

@@ -53,7 +53,7 @@ type URI string
 // +kubebuilder:validation:XValidation:rule="isIP(self)",message="must be an IP address, such as 10.0.0.1 or fd00::1, without a port or a network mask"
 type IPAddress string
 
-// EmailAddress is an address as in RFC 5321, without a display name.
+// EmailAddress is an email address (RFC 5321), without a display name.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=254
 // +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9.!#$%&*+/=?^_`{|}~-]+@[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be an address such as ops@example.com, its domain in lower case"
@@ -74,7 +74,7 @@ type Format string
 const FormatCombinedPEM Format = "CombinedPEM"
 
 // IdentitySpec holds what client and server identities have in common.
-// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || !self.renewBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || (duration(self.lifetime) - duration(self.renewBefore) >= duration('1m') && (duration(self.lifetime) - duration(self.renewBefore)).getSeconds() * 10 >= duration(self.lifetime).getSeconds()) || (oldSelf.hasValue() && self.lifetime == oldSelf.value().lifetime && has(oldSelf.value().renewBefore) && self.renewBefore == oldSelf.value().renewBefore)",optionalOldSelf=true,message="renewBefore must leave at least a tenth of lifetime (24h by default), and at least 1m, between issue and renewal: set a shorter renewBefore, or omit it for a third of lifetime"
+// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || !self.renewBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || (duration(self.lifetime) - duration(self.renewBefore) >= duration('1m') && (duration(self.lifetime) - duration(self.renewBefore)).getSeconds() * 10 >= duration(self.lifetime).getSeconds()) || (oldSelf.hasValue() && self.lifetime == oldSelf.value().lifetime && has(oldSelf.value().renewBefore) && self.renewBefore == oldSelf.value().renewBefore)",optionalOldSelf=true,message="renewBefore must leave at least a tenth of lifetime (24h by default), and at least 1m, between issuance and renewal: set a shorter renewBefore, or omit it for a third of lifetime"
 type IdentitySpec struct {
 	// deletionPolicy determines what happens to the Secret when this object is deleted: Retain (default) or Delete.
 	// +optional
@@ -129,8 +129,8 @@ type IdentitySpec struct {
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('90s') && duration(self) <= duration('876000h')",message="must be a duration from 90s to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
 	Lifetime metav1.Duration `json:"lifetime,omitzero"`
-	// renewBefore is how long before its end a certificate is renewed; a third of lifetime by default. At least 1s; it must
-	// leave a tenth of lifetime, and at least 1m, between issue and renewal.
+	// renewBefore is how long before its expiry a certificate is renewed; a third of lifetime by default. At least 1s; it must
+	// leave a tenth of lifetime, and at least 1m, between issuance and renewal.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
@@ -155,13 +155,13 @@ type IdentitySpec struct {
 	Formats []Format `json:"formats,omitempty"`
 }
 
-// ClientIdentitySpec is the wanted identity of a client.
+// ClientIdentitySpec is the desired identity of a client.
 // +kubebuilder:validation:XValidation:rule="has(self.commonName) || (has(self.dnsNames) && size(self.dnsNames) > 0) || (has(self.uris) && size(self.uris) > 0) || (has(self.ipAddresses) && size(self.ipAddresses) > 0) || (has(self.emailAddresses) && size(self.emailAddresses) > 0) || (oldSelf.hasValue() && (!has(oldSelf.value().commonName) || size(oldSelf.value().commonName) == 0) && (!has(oldSelf.value().dnsNames) || size(oldSelf.value().dnsNames) == 0) && (!has(oldSelf.value().uris) || size(oldSelf.value().uris) == 0) && (!has(oldSelf.value().ipAddresses) || size(oldSelf.value().ipAddresses) == 0) && (!has(oldSelf.value().emailAddresses) || size(oldSelf.value().emailAddresses) == 0))",optionalOldSelf=true,message="a client needs a name: set commonName, uris, dnsNames, ipAddresses or emailAddresses"
 type ClientIdentitySpec struct {
 	IdentitySpec `json:",inline"`
 }
 
-// ServerIdentitySpec is the wanted identity of a server.
+// ServerIdentitySpec is the desired identity of a server.
 // +kubebuilder:validation:XValidation:rule="(has(self.dnsNames) && size(self.dnsNames) > 0) || (has(self.uris) && size(self.uris) > 0) || (has(self.ipAddresses) && size(self.ipAddresses) > 0) || (oldSelf.hasValue() && (!has(oldSelf.value().dnsNames) || size(oldSelf.value().dnsNames) == 0) && (!has(oldSelf.value().uris) || size(oldSelf.value().uris) == 0) && (!has(oldSelf.value().ipAddresses) || size(oldSelf.value().ipAddresses) == 0))",optionalOldSelf=true,message="a server needs a name that clients check: set dnsNames, ipAddresses or uris; commonName alone is not enough"
 type ServerIdentitySpec struct {
 	IdentitySpec `json:",inline"`
@@ -172,11 +172,11 @@ type ServerIdentitySpec struct {
 	// +default=["ServerAuth"]
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=2
-	// +kubebuilder:validation:XValidation:rule="'ServerAuth' in self",message="usages must hold ServerAuth: an identity that is only a client is a ClientIdentity"
+	// +kubebuilder:validation:XValidation:rule="'ServerAuth' in self",message="usages must contain ServerAuth: for an identity that is only a client, create a ClientIdentity"
 	Usages []Usage `json:"usages,omitempty"`
 }
 
-// IdentityStatus is what was seen last. rekey never reads it back.
+// IdentityStatus is the last observed state. rekey never reads it back.
 type IdentityStatus struct {
 	// conditions of type Ready, Reconciling, Stalled, ExpiringSoon, RotationOverdue, Rotating, Suspended.
 	// +optional
@@ -184,7 +184,7 @@ type IdentityStatus struct {
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
-	// observedGeneration is the generation of the spec that the conditions speak of.
+	// observedGeneration is the generation of the spec that the conditions are about.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
@@ -202,17 +202,17 @@ type IdentityStatus struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	SHA256 string `json:"sha256,omitempty"`
-	// notBefore is when the certificate begins to be valid.
+	// notBefore is when the certificate becomes valid.
 	// +optional
 	NotBefore *metav1.Time `json:"notBefore,omitempty"`
-	// notAfter is when the certificate ends.
+	// notAfter is when the certificate expires.
 	// +optional
 	NotAfter *metav1.Time `json:"notAfter,omitempty"`
 	// renewalTime is when the certificate is due to be renewed.
 	// +optional
 	RenewalTime *metav1.Time `json:"renewalTime,omitempty"`
-	// nextAttemptTime is when something that failed is tried again; absent where nothing failed, and during the first minutes of a
-	// trouble, in which it is tried again within two minutes.
+	// nextAttemptTime is when rekey retries what failed; absent if nothing failed, and during the first minutes of a failure,
+	// when rekey retries within two minutes.
 	// +optional
 	NextAttemptTime *metav1.Time `json:"nextAttemptTime,omitempty"`
 	// binding names the Secret (Service Binding for Kubernetes).
@@ -220,7 +220,7 @@ type IdentityStatus struct {
 	Binding *Binding `json:"binding,omitempty"`
 }
 
-// ClientIdentity is how a client proves itself to servers: a certificate for client authentication, kept fresh in a Secret.
+// ClientIdentity is how a client proves its identity to servers: a certificate for client authentication, kept valid in a Secret.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -237,15 +237,15 @@ type ClientIdentity struct {
 	// metadata is standard object metadata.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec ClientIdentitySpec `json:"spec,omitzero"`
-	// status is what was seen last.
+	// status is the last observed state.
 	// +optional
 	Status IdentityStatus `json:"status,omitzero"`
 }
 
-// ClientIdentityList is a list of them.
+// ClientIdentityList is a list of identities.
 //
 // +kubebuilder:object:root=true
 type ClientIdentityList struct {
@@ -254,7 +254,7 @@ type ClientIdentityList struct {
 	Items           []ClientIdentity `json:"items"`
 }
 
-// ServerIdentity is how a server proves itself to clients: a certificate for server authentication, kept fresh in a Secret.
+// ServerIdentity is how a server proves its identity to clients: a certificate for server authentication, kept valid in a Secret.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -271,15 +271,15 @@ type ServerIdentity struct {
 	// metadata is standard object metadata.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec ServerIdentitySpec `json:"spec,omitzero"`
-	// status is what was seen last.
+	// status is the last observed state.
 	// +optional
 	Status IdentityStatus `json:"status,omitzero"`
 }
 
-// ServerIdentityList is a list of them.
+// ServerIdentityList is a list of identities.
 //
 // +kubebuilder:object:root=true
 type ServerIdentityList struct {

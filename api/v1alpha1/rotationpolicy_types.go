@@ -21,7 +21,7 @@ type Overlap struct {
 
 // RotationPolicySpec defines when credentials rotate, and how carefully.
 // +kubebuilder:validation:XValidation:rule="!has(self.overlap) || !has(self.overlap.minimum) || !self.overlap.minimum.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.interval.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.overlap.minimum) < duration(self.interval) || (oldSelf.hasValue() && self.interval == oldSelf.value().interval && has(oldSelf.value().overlap) && has(oldSelf.value().overlap.minimum) && self.overlap.minimum == oldSelf.value().overlap.minimum)",optionalOldSelf=true,message="overlap.minimum must be shorter than interval: otherwise the next rotation is due before the previous login can be retired. Set a shorter overlap.minimum (1h by default) or a longer interval"
-// +kubebuilder:validation:XValidation:rule="!has(self.maxAge) || !self.maxAge.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.interval.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.maxAge) - duration(self.interval) >= duration('1h') || (duration(self.maxAge) - duration(self.interval) >= duration('1m') && (duration(self.maxAge) - duration(self.interval)).getSeconds() * 10 >= duration(self.interval).getSeconds()) || (oldSelf.hasValue() && self.interval == oldSelf.value().interval && has(oldSelf.value().maxAge) && self.maxAge == oldSelf.value().maxAge)",optionalOldSelf=true,message="maxAge must be longer than interval by a tenth of interval (1m where that is less, 1h where it is more): it is the deadline that a rotation must not miss"
+// +kubebuilder:validation:XValidation:rule="!has(self.maxAge) || !self.maxAge.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.interval.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.maxAge) - duration(self.interval) >= duration('1h') || (duration(self.maxAge) - duration(self.interval) >= duration('1m') && (duration(self.maxAge) - duration(self.interval)).getSeconds() * 10 >= duration(self.interval).getSeconds()) || (oldSelf.hasValue() && self.interval == oldSelf.value().interval && has(oldSelf.value().maxAge) && self.maxAge == oldSelf.value().maxAge)",optionalOldSelf=true,message="maxAge must be longer than interval by a tenth of interval (at least 1m; 1h is always enough): it is the deadline that a rotation must not miss"
 // +kubebuilder:validation:XValidation:rule="!has(self.warnBefore) || !has(self.alarmBefore) || !self.alarmBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.warnBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.alarmBefore) < duration(self.warnBefore) || (oldSelf.hasValue() && has(oldSelf.value().warnBefore) && self.warnBefore == oldSelf.value().warnBefore && has(oldSelf.value().alarmBefore) && self.alarmBefore == oldSelf.value().alarmBefore)",optionalOldSelf=true,message="alarmBefore must be shorter than warnBefore: by default, alarmBefore is 4h and warnBefore 24h"
 type RotationPolicySpec struct {
 	// suspend stops the rotations of every credential that uses this policy while true. Warnings continue.
@@ -48,20 +48,20 @@ type RotationPolicySpec struct {
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1m') && duration(self) <= duration('876000h')",message="must be a duration from 1m to 876000h in hours, minutes and seconds, such as 72h; days are written in hours (3d is 72h)"
 	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
-	// overlap of the previous and the new version of a password. Certificates overlap by themselves.
+	// overlap of the previous and the new version of a password. It is ignored for certificates, which overlap anyway.
 	// +optional
 	// +default={"minimum": "1h"}
 	Overlap Overlap `json:"overlap,omitzero"`
-	// warnBefore the deadline ExpiringSoon says ExpiresSoon; 24h by default. Never earlier than when 7/10 of the time from
-	// the due rotation to the deadline are left, so that a healthy credential does not warn.
+	// warnBefore is how long before the deadline ExpiringSoon turns True with reason ExpiresSoon; 24h by default. At most 7/10
+	// of the time from the due rotation to the deadline, so that a healthy credential does not warn.
 	// +optional
 	// +default="24h"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
 	WarnBefore metav1.Duration `json:"warnBefore,omitzero"`
-	// alarmBefore the deadline ExpiringSoon says ExpiresImminently; 4h by default. Shorter than warnBefore, and brought
-	// nearer to the deadline with it.
+	// alarmBefore is how long before the deadline the reason becomes ExpiresImminently; 4h by default. It must be shorter than
+	// warnBefore, and is scaled down with it.
 	// +optional
 	// +default="4h"
 	// +kubebuilder:validation:Type=string
@@ -70,7 +70,7 @@ type RotationPolicySpec struct {
 	AlarmBefore metav1.Duration `json:"alarmBefore,omitzero"`
 }
 
-// RotationPolicyStatus is what was seen last. rekey never reads it back.
+// RotationPolicyStatus is the last observed state. rekey never reads it back.
 type RotationPolicyStatus struct {
 	// conditions of type Ready.
 	// +optional
@@ -78,7 +78,7 @@ type RotationPolicyStatus struct {
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
-	// observedGeneration is the generation of the spec that the conditions speak of.
+	// observedGeneration is the generation of the spec that the conditions are about.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
@@ -88,7 +88,7 @@ type RotationPolicyStatus struct {
 	Users *int32 `json:"users,omitempty"`
 }
 
-// RotationPolicy defines when credentials rotate, and how carefully; not what they are.
+// RotationPolicy defines when credentials rotate, and how carefully, but not what they are.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -104,15 +104,15 @@ type RotationPolicy struct {
 	// metadata is standard object metadata.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
-	// spec is what is wanted.
+	// spec is the desired state.
 	// +required
 	Spec RotationPolicySpec `json:"spec,omitzero"`
-	// status is what was seen last.
+	// status is the last observed state.
 	// +optional
 	Status RotationPolicyStatus `json:"status,omitzero"`
 }
 
-// RotationPolicyList is a list of them.
+// RotationPolicyList is a list of policies.
 //
 // +kubebuilder:object:root=true
 type RotationPolicyList struct {

@@ -3,12 +3,12 @@
 
 package v1alpha1
 
-// DeletionPolicy says what becomes of what an object made when the object is deleted.
+// DeletionPolicy determines what happens to what rekey created for an object when the object is deleted.
 // +kubebuilder:validation:Enum=Retain;Delete
 type DeletionPolicy string
 
 const (
-	// DeletionRetain keeps it, and its users keep working. An object of the same kind and name takes it over.
+	// DeletionRetain keeps it, and its users keep working. An object of the same kind and name adopts it.
 	DeletionRetain DeletionPolicy = "Retain"
 	// DeletionDelete deletes it with the object.
 	DeletionDelete DeletionPolicy = "Delete"
@@ -17,7 +17,7 @@ const (
 // ObjectName is the name of an object in the same namespace.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=253
-// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be the name of an object: lower case letters, digits, '-' and '.', beginning and ending with a letter or digit"
+// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be the name of an object: lower case letters, digits, '-' and '.', starting and ending with a letter or digit"
 type ObjectName string
 
 // LocalReference names an object in the same namespace.
@@ -29,7 +29,7 @@ type LocalReference struct {
 
 // TemplateLabelValue is the value of a label.
 // +kubebuilder:validation:MaxLength=63
-// +kubebuilder:validation:XValidation:rule="self.matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')",message="must be a label's value: at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit"
+// +kubebuilder:validation:XValidation:rule="self.matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')",message="must be a label's value: at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit"
 type TemplateLabelValue string
 
 // TemplateAnnotationValue is the value of an annotation.
@@ -38,24 +38,24 @@ type TemplateAnnotationValue string
 
 // SecretTemplate is metadata for the Secret that rekey writes. Labels and annotations that others put there are kept.
 type SecretTemplate struct {
-	// labels to set on the Secret, at most 16. Names that begin with rekey.dev/ and app.kubernetes.io/managed-by are
-	// rekey's own.
+	// labels to set on the Secret, at most 16. Names that start with rekey.dev/, and app.kubernetes.io/managed-by, are reserved
+	// for rekey.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=16
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('rekey.dev/') && k != 'app.kubernetes.io/managed-by')",message="labels may not begin with rekey.dev/ or be app.kubernetes.io/managed-by: rekey sets those itself; choose another name"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && k.indexOf('/') <= 253 && k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="each label must have a name as Kubernetes wants it: [prefix/]name, the prefix a DNS name of at most 253 characters, the name at most 63 letters, digits, '-', '_' and '.'"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('rekey.dev/') && k != 'app.kubernetes.io/managed-by')",message="labels must not start with rekey.dev/ or be app.kubernetes.io/managed-by: these are reserved for rekey; choose another name"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && k.indexOf('/') <= 253 && k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="each label must have a valid Kubernetes name: [prefix/]name, the prefix a DNS name of at most 253 characters, the name at most 63 letters, digits, '-', '_' and '.'"
 	Labels map[string]TemplateLabelValue `json:"labels,omitempty"`
-	// annotations to set on the Secret, at most 16. Names that begin with rekey.dev/ are rekey's own, and
-	// kubectl.kubernetes.io/last-applied-configuration is kubectl's.
+	// annotations to set on the Secret, at most 16. Names that start with rekey.dev/ are reserved for rekey, and
+	// kubectl.kubernetes.io/last-applied-configuration for kubectl.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=16
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('rekey.dev/'))",message="annotations may not begin with rekey.dev/: rekey sets those itself; choose another name"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k != 'kubectl.kubernetes.io/last-applied-configuration')",message="annotations may not be kubectl.kubernetes.io/last-applied-configuration: kubectl keeps its own copy of the object there; remove it"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && k.indexOf('/') <= 253 && k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="each annotation must have a name as Kubernetes wants it: [prefix/]name, the prefix a DNS name of at most 253 characters, the name at most 63 letters, digits, '-', '_' and '.'"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('rekey.dev/'))",message="annotations must not start with rekey.dev/: these are reserved for rekey; choose another name"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k != 'kubectl.kubernetes.io/last-applied-configuration')",message="annotations must not contain kubectl.kubernetes.io/last-applied-configuration: kubectl keeps its copy of the object there; remove it"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && k.indexOf('/') <= 253 && k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",message="each annotation must have a valid Kubernetes name: [prefix/]name, the prefix a DNS name of at most 253 characters, the name at most 63 letters, digits, '-', '_' and '.'"
 	Annotations map[string]TemplateAnnotationValue `json:"annotations,omitempty"`
 }
 
-// Binding names the Secret, as Service Binding for Kubernetes wants it of a Provisioned Service.
+// Binding names the Secret, as Service Binding for Kubernetes requires of a Provisioned Service.
 type Binding struct {
 	// name of the Secret, in the same namespace.
 	// +required
@@ -66,13 +66,13 @@ type Binding struct {
 // +kubebuilder:validation:Enum=ECDSA-P256;ECDSA-P384;RSA-2048;RSA-3072;RSA-4096;Ed25519
 type KeyAlgorithm string
 
-// Usage is what a certificate is good for (extended key usage, RFC 5280 section 4.2.1.12).
+// Usage is the purpose of a certificate (extended key usage, RFC 5280 section 4.2.1.12).
 // +kubebuilder:validation:Enum=ClientAuth;ServerAuth
 type Usage string
 
 const (
-	// UsageClientAuth lets a client prove itself.
+	// UsageClientAuth is for client authentication.
 	UsageClientAuth Usage = "ClientAuth"
-	// UsageServerAuth lets a server prove itself.
+	// UsageServerAuth is for server authentication.
 	UsageServerAuth Usage = "ServerAuth"
 )
