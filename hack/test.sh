@@ -2,20 +2,20 @@
 # Copyright The rekey Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# hack/test.sh test|e2e|crash|bench [go test flags]: runs the tests of a stage, prints a line for each package, and ends
-# with "N passed, N failed". What go test said is kept as .cache/test/<stage>-*.json. A test that was skipped is a failure:
-# what cannot be tried here must say so and fail. How much crash and bench do, REKEY_SIZE says: short or full.
+# hack/test.sh test|e2e|crash|bench [go test flags]: runs the tests of a stage, prints a line for each package, and "N passed,
+# N failed" as its last line. The output of go test is kept as .cache/test/<stage>-*.json. A skipped test counts as a failure:
+# a test that cannot run here must fail and report why. REKEY_SIZE (short or full) is the size of crash and bench.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/bin:$PATH"
 
-stage="${1:?which stage: test, e2e, crash or bench}"
+stage="${1:?usage: hack/test.sh test|e2e|crash|bench}"
 shift
 flags=("$@")
 results="$PWD/.cache/test"
 mkdir -p "$results"
 rm -f "$results/$stage"-*.json
-# What was looked at, for make record.
+# The commit under test, for make record.
 { git rev-parse --short HEAD 2>/dev/null || echo unknown; } >"$results/$stage.commit"
 if [ -n "$(git status --porcelain -- . ':!docs' ':!*.md' ':!test/reliability/results.json' 2>/dev/null)" ]; then
   echo "$(cat "$results/$stage.commit") with changes" >"$results/$stage.commit"
@@ -32,8 +32,8 @@ run() {
     ${flags[@]+"${flags[@]}"} "$@") || status=1
 }
 
-# verbose PACKAGES [go test arguments] shows what the tests print: tables and figures. Several packages, with a space between
-# them, run at the same time.
+# verbose PACKAGES [go test arguments] shows what the tests print: tables and figures. Packages separated by spaces run
+# concurrently.
 verbose() {
   local packages begin="$SECONDS"
   read -ra packages <<<"$1"
@@ -66,7 +66,7 @@ case "$stage" in
     for packages in ./test/crash "./test/crash/matrix ./test/faults/kubernetes" "./test/crash/twoleaders ./test/faults/database ./test/oddfiles" ./test/faults/junk; do
       verbose "$packages" -timeout 25m -parallel 6
     done
-    # make test draws a few numbers; all pairs of bounds take longer.
+    # make test samples a few numbers; all pairs of bounds take longer.
     if [ "${REKEY_SIZE:-full}" = full ]; then verbose ./test/reconcile -timeout 40m -run '^TestNumbersAtTheirBounds$'; fi
     ;;
   bench)
@@ -76,7 +76,7 @@ case "$stage" in
     run . -count=1 -timeout 30m -tags e2e ./test/e2e/...
     ;;
   *)
-    echo "hack/test.sh: no stage $stage: it is test, e2e, crash or bench" >&2
+    echo "hack/test.sh: unknown stage $stage: use test, e2e, crash or bench" >&2
     exit 2
     ;;
 esac

@@ -2,9 +2,9 @@
 # Copyright The rekey Authors.
 # SPDX-License-Identifier: Apache-2.0
 
-# Everything that must be so in every commit and that no test says: generated files are what their sources make, licence
-# headers, tidy modules, lengths of files, valid lint configuration, alert rules that do what they say. Every check runs,
-# even after one has failed.
+# What must hold in every commit and that no test checks: generated files match their sources, license headers, tidy modules,
+# file lengths, scripts, the language, the reading path, valid lint configuration, alert rules. Every check runs, even after
+# one has failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/bin:$PATH"
@@ -19,7 +19,7 @@ check() {
   "$@" || failed+=("$name")
 }
 
-# What git knows or would take in, of what is really there.
+# files PATTERN... lists the existing files that git knows or would add.
 files() { git ls-files --cached --others --exclude-standard -- "$@" | sort -u | while read -r file; do [ ! -f "$file" ] || echo "$file"; done; }
 
 generated() {
@@ -28,12 +28,12 @@ generated() {
   make generate >/dev/null || return 1
   after="$(files "${paths[@]}" | xargs sha256sum)"
   if [ "$before" != "$after" ]; then
-    echo "These change with make generate; commit what it makes:"
+    echo "make generate changes these files; commit the result:"
     diff <(echo "$before") <(echo "$after") | sed -n 's/^[<>] [0-9a-f]* */  /p' | sort -u
     git --no-pager diff --stat -- "${paths[@]}"
     return 1
   fi
-  # In a clean checkout nothing may differ from what is committed.
+  # In a clean checkout nothing may differ from the commit.
   if [ -n "${CI:-}" ]; then git --no-pager diff --exit-code; fi
 }
 
@@ -56,7 +56,7 @@ tidy() {
   return "$status"
 }
 
-# A file of more than 400 lines hides two ideas. Tests and generated files aside.
+# A file of more than 400 lines hides two ideas. Tests and generated files are exempt.
 lengths() {
   local file lines status=0
   while read -r file; do
@@ -85,7 +85,7 @@ alerts() { promtool check rules --lint=all --lint-fatal config/prometheus/rules.
 check "generated files" generated
 check "license headers" licenses
 check "tidy modules" tidy
-check "lengths of files" lengths
+check "file lengths" lengths
 check "scripts" scripts
 check "words" go run ./hack/words
 check "lint configuration" lint_configuration
@@ -97,4 +97,4 @@ if [ "${#failed[@]}" -gt 0 ]; then
   printf '  %s\n' "${failed[@]}"
   exit 1
 fi
-printf '\nverify: all is as it should be\n'
+printf '\nverify: all checks passed\n'

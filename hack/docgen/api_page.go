@@ -19,11 +19,11 @@ const apiHead = `# The kinds, field by field
 
 <!-- Written by make docs from the CRDs. Do not edit. -->
 
-Group ` + "`rekey.dev`, version `v1alpha1`" + `. The same text is in ` + "`kubectl explain`" + `. Durations are written in hours, minutes and seconds,
-such as ` + "`24h`, `1h30m` or `90s`" + `; the API server refuses any other form.
+Group ` + "`rekey.dev`, version `v1alpha1`" + `. The same text is in ` + "`kubectl explain`" + `. Durations have hours, minutes and seconds,
+such as ` + "`24h`, `1h30m` or `90s`" + `; the API server rejects any other form.
 `
 
-// apiPage is docs/api.md: for each kind a table of its spec, what is refused, and a table of its status.
+// apiPage returns docs/api.md: for each kind a table of its spec, its validation messages, and a table of its status.
 func apiPage(folder string) (string, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
 	if err != nil || len(files) == 0 {
@@ -57,9 +57,9 @@ func kind(out *strings.Builder, file string) error {
 	for _, part := range []string{"spec", "status"} {
 		var page page
 		page.walk(part, schema.Properties[part])
-		fmt.Fprintf(out, "\n### %s: %s\n\n| Field | Type | What it is |\n|---|---|---|\n%s", names.Kind, part, page.rows.String())
+		fmt.Fprintf(out, "\n### %s: %s\n\n| Field | Type | Description |\n|---|---|---|\n%s", names.Kind, part, page.rows.String())
 		if len(page.rules) > 0 {
-			fmt.Fprintf(out, "\nThe API server refuses, in these words:\n\n%s", strings.Join(page.rules, ""))
+			fmt.Fprintf(out, "\nThe API server rejects invalid objects with these messages:\n\n%s", strings.Join(page.rules, ""))
 		}
 	}
 	return nil
@@ -71,7 +71,7 @@ type page struct {
 	rules []string
 }
 
-// walk adds what lies below a field. Rules are listed under the path of the object that they look at.
+// walk adds the fields below a field. Rules are listed under the path of the object that they validate.
 func (p *page) walk(path string, schema apiextensionsv1.JSONSchemaProps) {
 	for _, rule := range schema.XValidations {
 		line := fmt.Sprintf("- `%s`: %s\n", path, rule.Message)
@@ -84,7 +84,7 @@ func (p *page) walk(path string, schema apiextensionsv1.JSONSchemaProps) {
 		p.row(below, field, slices.Contains(schema.Required, name))
 		switch {
 		case name == "conditions":
-			// A standard type, which docs/conditions.md speaks of.
+			// A standard type, described in docs/conditions.md.
 		case field.Items != nil && field.Items.Schema != nil:
 			p.walk(below+"[]", *field.Items.Schema)
 		case field.AdditionalProperties != nil && field.AdditionalProperties.Schema != nil:
@@ -122,7 +122,7 @@ func typeOf(field apiextensionsv1.JSONSchemaProps) string {
 	return field.Type
 }
 
-// limits are the bounds of a field that the API server keeps, in words.
+// limits returns the bounds that the API server enforces on a field, in words.
 func limits(field apiextensionsv1.JSONSchemaProps) []string {
 	var out []string
 	if field.Default != nil {

@@ -14,11 +14,12 @@ const conditionsHead = `# Conditions, reasons and Events
 
 <!-- Written by make docs from api/v1alpha1/conditions.go. Do not edit. -->
 
-Every object says in its conditions how it is, and in Events what has just become of it. A reason is one word and part of
-the API: alerts may rely on it. Messages are for people, and change.
+For anyone who reads a rekey object's conditions or Events, or alerts on them: every type and reason, with its meaning. Conditions
+describe an object's current state, Events its changes. A reason is one word and part of the API, so alerts may rely on it. Messages
+are for people and may change.
 `
 
-// conditionsPage is docs/conditions.md: one table for each block of constants.
+// conditionsPage returns docs/conditions.md: one table for each block of constants.
 func conditionsPage(file string) (string, error) {
 	groups, err := conditions.Parse(file)
 	if err != nil {
@@ -28,7 +29,7 @@ func conditionsPage(file string) (string, error) {
 	out.WriteString(conditionsHead)
 	for _, group := range groups {
 		fmt.Fprintf(&out, "\n## %s\n\n", group.Title)
-		if group.Rest != "" && !group.Warning() { // what is left of a Warning's title speaks to programmers
+		if group.Rest != "" && !group.Warning() { // the rest of a Warning's comment is for developers
 			fmt.Fprintf(&out, "%s\n\n", group.Rest)
 		}
 		if group.Warning() {
@@ -47,7 +48,7 @@ func conditionsPage(file string) (string, error) {
 	return out.String(), nil
 }
 
-// capital begins a text with a capital letter.
+// capital returns the text with a capital first letter.
 func capital(text string) string {
 	if text == "" {
 		return ""
@@ -55,7 +56,7 @@ func capital(text string) string {
 	return strings.ToUpper(text[:1]) + text[1:]
 }
 
-// cell is a text that may stand in a table of Markdown.
+// cell returns the text, escaped for a Markdown table.
 func cell(text string) string {
 	return strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;", "*", `\*`).Replace(text)
 }

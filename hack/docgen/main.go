@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command docgen writes docs/api.md from the CRDs, docs/conditions.md from the comments of the conditions, and
-// docs/reliability.md from the rows of test/reliability and the crash matrix. It is run from the root of the repository:
-// make docs.
+// docs/reliability.md from the rows of test/reliability and the crash matrix. Run it from the root of the repository: make
+// docs.
 package main
 
 import (
@@ -20,13 +20,13 @@ const (
 	matrixFile     = "test/crash/matrix/testdata/matrix.json"
 )
 
-// generated is one page, and how its text is made.
+// generated is one page and the function that returns its text.
 type generated struct {
 	file  string
 	write func() (string, error)
 }
 
-// pages are those of a repository whose root is given.
+// pages returns the pages of the repository at root.
 func pages(root string) []generated {
 	at := func(file string) string { return filepath.Join(root, filepath.FromSlash(file)) }
 	return []generated{

@@ -28,7 +28,7 @@ that those tests catch.
   login without a record.
 - With nothing due, a restart, an upgrade or a new leader writes nothing.
 - Two processes that both believe they are the leader cannot undo each other's work.
-- A failing rotation leaves the published credential alone, is retried ever less often, and is reported long before expiry, in
+- A failing rotation leaves the published credential alone, is retried at growing intervals, and is reported long before expiry, in
   conditions, Events and metrics.
 
 Not promised: that an application reads its Secret again. rekey does not watch consumers yet, so the overlap must be longer than

@@ -12,11 +12,11 @@ import (
 	"strings"
 )
 
-// assets is the variable that leads tests to the programs of an API server.
+// assets is the variable that names the folder with the programs of an API server.
 const assets = "KUBEBUILDER_ASSETS"
 
-// Environment is what the tests of the repository need: the local Kubernetes, built if it is missing, and the short size
-// of tests that have a long one.
+// Environment returns the variables that the repository's tests need: the local Kubernetes, built if it is missing, and the
+// short size of the tests that have two.
 func Environment(ctx context.Context, root string) ([]string, error) {
 	var out []string
 	if os.Getenv("REKEY_SIZE") == "" {

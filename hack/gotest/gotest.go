@@ -20,40 +20,40 @@ import (
 	"time"
 )
 
-// Run is one call of go test.
+// Run is one invocation of go test.
 type Run struct {
-	// Root is the folder of the repository; Package is seen from there, such as ./controllers.
+	// Root is the root of the repository; Package is relative to it, such as ./controllers.
 	Root, Package string
-	// Select is what -run is given.
+	// Select is the value of -run.
 	Select string
-	// Tags are build tags, divided by commas.
+	// Tags are build tags, separated by commas.
 	Tags string
-	// Overlay is a file as go build -overlay wants it; empty for none. A test that builds a program builds it with it.
+	// Overlay is a file for go build -overlay; empty for none. It also applies to programs that a test builds.
 	Overlay string
-	// Timeout is that of the tests, without building.
+	// Timeout limits the tests, without building.
 	Timeout time.Duration
-	// Again runs the tests although nothing has changed since they passed.
+	// Again runs the tests even if their result is cached.
 	Again bool
-	// Environment is added to that of this process.
+	// Environment is added to this process's environment.
 	Environment []string
 }
 
-// Result is what became of it.
+// Result is the result of a Run.
 type Result struct {
 	// Passed, Failed and Skipped are the full names of tests and subtests.
 	Passed, Failed, Skipped []string
-	// Build is what the compiler said, where the package does not build.
+	// Build is the compiler's output if the package does not build.
 	Build string
-	// TimedOut: the tests did not end in time.
+	// TimedOut: the tests did not finish in time.
 	TimedOut bool
-	// Broken: the package failed, although none of its tests did, and not because of time.
+	// Broken: the package failed although none of its tests did, and not by timeout.
 	Broken bool
 	// Output is what the tests printed.
 	Output string
-	// Took is how long the tests ran, without building. Of a run that go test remembers it is what they took then.
+	// Took is how long the tests ran, without building. For a cached result it is the time of the original run.
 	Took time.Duration
 
-	tests time.Duration // how long all of them took, one after another
+	tests time.Duration // the sum over all of them
 }
 
 // event is a line of go test -json.
@@ -66,7 +66,7 @@ type event struct {
 	Elapsed     float64 `json:"Elapsed"`
 }
 
-// Do runs go test. An error means that it could not be run at all.
+// Do runs go test. An error means that it could not run at all.
 func (r Run) Do(ctx context.Context) (Result, error) {
 	module, folder, err := r.module()
 	if err != nil {
@@ -77,7 +77,7 @@ func (r Run) Do(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	defer func() { _ = os.RemoveAll(scratch) }()
-	if err := os.Chmod(scratch, 0o755); err != nil { // database servers run as somebody else
+	if err := os.Chmod(scratch, 0o755); err != nil { // database servers run as another user
 		return Result{}, err
 	}
 	cmd := exec.CommandContext(ctx, "go", r.arguments(folder)...)
@@ -108,18 +108,18 @@ func (r Run) Do(ctx context.Context) (Result, error) {
 }
 
 func (r Run) arguments(folder string) []string {
-	// What the tests are built for here is to fail or pass, not to be debugged: without symbols they link faster.
+	// These test binaries are not debugged: without symbols they link faster.
 	out := []string{"test", "-json", "-vet=off", "-ldflags=-s -w", "-run", r.Select, "-timeout", r.Timeout.String()}
 	if r.Tags != "" {
 		out = append(out, "-tags", r.Tags)
 	}
-	if r.Again || r.Overlay != "" { // go test does not know what a program is made of that a test builds
+	if r.Again || r.Overlay != "" { // the cache of go test does not cover the sources of programs that a test builds
 		out = append(out, "-count=1")
 	}
 	return append(out, folder)
 }
 
-// overlaid hands the overlay through the environment, so that it also reaches every go build that a test calls.
+// overlaid passes the overlay through the environment, so that it also applies to every go build that a test calls.
 func (r Run) overlaid() []string {
 	if r.Overlay == "" {
 		return nil
@@ -127,7 +127,7 @@ func (r Run) overlaid() []string {
 	return []string{strings.TrimSpace("GOFLAGS="+os.Getenv("GOFLAGS")) + " '-overlay=" + r.Overlay + "'"}
 }
 
-// module is the folder of the module that the package belongs to, and the package seen from there.
+// module returns the folder of the package's module, and the package relative to it.
 func (r Run) module() (module, folder string, err error) {
 	root, err := filepath.Abs(r.Root)
 	if err != nil {
@@ -146,7 +146,7 @@ func (r Run) module() (module, folder string, err error) {
 	return module, "./" + filepath.ToSlash(inside), err
 }
 
-// read takes in what go test -json says.
+// read reads the output of go test -json.
 func read(lines *bufio.Reader) Result {
 	var result Result
 	var output, build strings.Builder
@@ -164,12 +164,12 @@ func read(lines *bufio.Reader) Result {
 			result.Output, result.Build = output.String(), build.String()
 			result.TimedOut = strings.Contains(result.Output, "panic: test timed out after")
 			result.Broken = broken && result.Build == "" && len(result.Failed) == 0 && !result.TimedOut
-			return result // how go test ended is seen by who waits for it
+			return result // the caller checks how go test exited
 		}
 	}
 }
 
-// take takes in one event, and says whether it is that the package failed.
+// take adds one event and reports whether it is the failure of the package.
 func (r *Result) take(e event, output, build *strings.Builder) bool {
 	switch e.Action {
 	case "output":
@@ -209,7 +209,7 @@ func (r *Result) failed() bool {
 	return len(r.Failed) > 0 || r.Build != "" || r.TimedOut || r.Broken
 }
 
-// Verdict is nil if everything that ran passed, and an error that says what did not.
+// Verdict returns nil if everything that ran passed, otherwise an error with what did not.
 func (r *Result) Verdict() error {
 	switch {
 	case r.Build != "":
@@ -217,7 +217,7 @@ func (r *Result) Verdict() error {
 	case len(r.Failed) > 0:
 		return fmt.Errorf("failed: %s", strings.Join(r.Failed, ", "))
 	case r.TimedOut:
-		return errors.New("it did not end in time")
+		return errors.New("it did not finish in time")
 	case r.Broken:
 		return fmt.Errorf("the package failed, although none of its tests did:\n%s", Tail(r.Output, 20))
 	case len(r.Skipped) > 0:
@@ -226,13 +226,13 @@ func (r *Result) Verdict() error {
 	return nil
 }
 
-// Shown says whether what the expression selects ran, and all of it passed.
+// Shown reports whether the tests that the expression selects ran and all passed.
 func (r *Result) Shown(expression string) bool {
 	return r.Build == "" && !r.TimedOut && !r.Broken && Selected(expression, r.Passed) &&
 		!Selected(expression, r.Failed) && !Selected(expression, r.Skipped)
 }
 
-// Selected says whether one of the tests is selected by the expression, down to its last subtest.
+// Selected reports whether the expression, including its subtest, selects one of the tests.
 func Selected(expression string, tests []string) bool {
 	parts := strings.Split(expression, "/")
 	for _, test := range tests {
@@ -252,7 +252,7 @@ func Selected(expression string, tests []string) bool {
 	return false
 }
 
-// Tail is the end of a text.
+// Tail returns the last lines of a text.
 func Tail(text string, lines int) string {
 	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")

@@ -75,6 +75,6 @@ func TestTestsOfAPackageRunTogetherButThoseOfSomeSubtests(t *testing.T) {
 		t.Errorf("selects %s", got)
 	}
 	if err := want[0].Ran([]string{"TestOne", "TestOne/x"}); err == nil {
-		t.Error("a test that did not run was not missed")
+		t.Error("a test that did not run was not reported")
 	}
 }

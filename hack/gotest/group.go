@@ -12,19 +12,19 @@ import (
 	"github.com/rekey/rekey/test/reliability"
 )
 
-// Group is what one run of go test can hold. A test of some subtests has one for itself.
+// Group identifies tests that one run of go test can execute. A test restricted to some subtests has its own group.
 type Group struct {
 	Package, Tags, Alone string
 }
 
-// Grouped are tests of one group.
+// Grouped is a group with its tests.
 type Grouped struct {
 	Group
 
 	Runs []string
 }
 
-// GroupOf is the group that a test belongs to.
+// GroupOf returns the group of a test.
 func GroupOf(test reliability.Test) Group {
 	group := Group{Package: test.Package, Tags: test.Tags}
 	if strings.Contains(test.Run, "/") {
@@ -33,7 +33,7 @@ func GroupOf(test reliability.Test) Group {
 	return group
 }
 
-// Groups puts tests together that one run can hold, in their order; each is named once.
+// Groups groups tests in their order, without duplicates.
 func Groups(tests []reliability.Test) []Grouped {
 	var out []Grouped
 	for _, test := range tests {
@@ -49,7 +49,7 @@ func Groups(tests []reliability.Test) []Grouped {
 	return out
 }
 
-// Select is the expression for all of them.
+// Select returns the expression that selects all of them.
 func (g Grouped) Select() string {
 	if len(g.Runs) == 1 {
 		return g.Runs[0]
@@ -57,7 +57,7 @@ func (g Grouped) Select() string {
 	return "(" + strings.Join(g.Runs, ")|(") + ")"
 }
 
-// Ran is an error for every expression that selected none of the tests.
+// Ran returns an error for every expression that selected none of the tests.
 func (g Grouped) Ran(tests []string) error {
 	var problems []error
 	for _, run := range g.Runs {

@@ -13,8 +13,8 @@ import (
 	"github.com/rekey/rekey/test/reliability"
 )
 
-// Look is today and the commit that is looked at, for what is about to be seen. It says so if the product is another one
-// than was committed; words about it do not matter.
+// Look returns today's date and the current commit, for recording results. It marks a product with uncommitted changes;
+// changes of documentation do not count.
 func Look(ctx context.Context, root string) (reliability.Seen, error) {
 	commit, err := git(ctx, root, "rev-parse", "--short", "HEAD")
 	if err != nil {
@@ -35,7 +35,7 @@ func git(ctx context.Context, root string, args ...string) (string, error) {
 	cmd.Dir = root
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("asking git which commit is looked at (%s): %w", args[0], err)
+		return "", fmt.Errorf("finding the current commit (git %s): %w", args[0], err)
 	}
 	return strings.TrimSpace(string(out)), nil
 }

@@ -12,10 +12,10 @@ import (
 	"syscall"
 )
 
-// endSession kills whatever a run has left: a test that panics leaves its API server or database. Such a server has a
-// process group of its own, but belongs to the session that the run was given.
+// endSession kills every process that a run left behind: a test that panics leaves its API server or database. Such a
+// server has its own process group but belongs to the session of the run.
 func endSession(session int) {
-	for range 3 { // what is killed may just have started another
+	for range 3 { // a killed process may just have started another
 		left := members(session)
 		if len(left) == 0 {
 			return
@@ -26,7 +26,7 @@ func endSession(session int) {
 	}
 }
 
-// members are the living processes of a session. Where there is no /proc, none is known.
+// members returns the live processes of a session, or none on a system without /proc.
 func members(session int) []int {
 	files, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -36,9 +36,9 @@ func members(session int) []int {
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			continue // it has ended meanwhile
+			continue // it has exited meanwhile
 		}
-		// pid (name) state ppid pgrp session; the name may hold anything.
+		// pid (name) state ppid pgrp session; the name may contain anything.
 		_, rest, _ := strings.Cut(string(text[bytes.LastIndexByte(text, ')')+1:]), " ")
 		fields := strings.Fields(rest)
 		if len(fields) < 4 || fields[0] == "Z" || fields[3] != strconv.Itoa(session) {

@@ -17,18 +17,18 @@ import (
 	"github.com/rekey/rekey/test/reliability"
 )
 
-// packages are those of the repository.
+// packages is the prefix of the repository's packages.
 const packages = "github.com/rekey/rekey/"
 
-// Stages reads what hack/test.sh left of the stages that it ran last: by package, seen from the root, what became of its
-// tests; and by stage when that was, and of which commit.
+// Stages reads the files that hack/test.sh left of each stage's last run. It returns the test results by package, relative
+// to the root, and the date and commit by stage.
 func Stages(folder string) (map[string]Result, map[string]reliability.Seen, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*-*.json"))
 	if err != nil {
 		return nil, nil, err
 	}
 	if len(files) == 0 {
-		return nil, nil, fmt.Errorf("nothing was run yet: %s is empty; run make test and make crash", folder)
+		return nil, nil, fmt.Errorf("no results yet: %s is empty; run make test and make crash", folder)
 	}
 	results, seen := map[string]Result{}, map[string]reliability.Seen{}
 	for _, path := range files {
@@ -45,12 +45,12 @@ func Stages(folder string) (map[string]Result, map[string]reliability.Seen, erro
 	return results, seen, nil
 }
 
-// stageSeen reads the commit that hack/test.sh noted at the beginning of the stage; its age is the day.
+// stageSeen reads the commit that hack/test.sh recorded when the stage started; the file's time is the date.
 func stageSeen(folder, stage string) (reliability.Seen, error) {
 	path := filepath.Join(folder, stage+".commit")
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return reliability.Seen{}, fmt.Errorf("of which commit the stage %s is: %w", stage, err)
+		return reliability.Seen{}, fmt.Errorf("finding the commit of stage %s: %w", stage, err)
 	}
 	about, err := os.Stat(path)
 	if err != nil {
@@ -59,7 +59,7 @@ func stageSeen(folder, stage string) (reliability.Seen, error) {
 	return reliability.Seen{Date: about.ModTime().UTC().Format(time.DateOnly), Commit: strings.TrimSpace(string(text))}, nil
 }
 
-// readStage adds what a file of go test -json says of each package.
+// readStage adds the results in a file of go test -json by package.
 func readStage(path string, results map[string]Result) error {
 	file, err := os.Open(path)
 	if err != nil {
@@ -73,7 +73,7 @@ func readStage(path string, results map[string]Result) error {
 		if json.Unmarshal(line, &e) == nil {
 			if inside, ok := strings.CutPrefix(e.Package, packages); ok {
 				one := results["./"+inside]
-				// A package that failed although none of its tests did shows nothing.
+				// A package that failed although none of its tests did proves nothing.
 				one.Broken = one.take(e, &strings.Builder{}, &strings.Builder{}) && len(one.Failed) == 0 || one.Broken
 				results["./"+inside] = one
 			}

@@ -15,7 +15,7 @@ import (
 	"github.com/rekey/rekey/test/reliability"
 )
 
-// overlay writes the broken file, and what tells the compiler to take it, into a folder outside of the repository.
+// overlay writes the broken file and the compiler's overlay file to a folder outside the repository.
 func overlay(root, folder string, one reliability.Break) (string, error) {
 	file, err := filepath.Abs(filepath.Join(root, filepath.FromSlash(one.File)))
 	if err != nil {
@@ -33,7 +33,7 @@ func overlay(root, folder string, one reliability.Break) (string, error) {
 	return name, errors.Join(os.WriteFile(filepath.Join(folder, filepath.Base(file)), text, 0o644), os.WriteFile(name, instead, 0o644))
 }
 
-// changed is the text of the file with the mistake in it.
+// changed returns the file's text with the break applied.
 func changed(root string, one reliability.Break) ([]byte, error) {
 	source, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(one.File)))
 	if err != nil {
@@ -43,11 +43,11 @@ func changed(root string, one reliability.Break) ([]byte, error) {
 	return []byte(text), err
 }
 
-// built are the folders of a repository that hold what was built there. A copy has links to them.
+// built are the folders of the repository with build results. A copy links to them.
 var built = []string{".cache", "bin"}
 
-// replica copies the repository, with the mistake in it: the compiler cannot be handed another version of what it does not
-// read, such as a manifest.
+// replica copies the repository and applies the break: an overlay cannot replace files that the compiler does not read,
+// such as manifests.
 func replica(root, folder string, one reliability.Break) error {
 	root, err := filepath.Abs(root)
 	if err != nil {
@@ -73,7 +73,7 @@ func replica(root, folder string, one reliability.Break) error {
 	return os.WriteFile(filepath.Join(folder, filepath.FromSlash(one.File)), text, 0o644)
 }
 
-// imitate makes one file or folder of the copy. Archives and what git keeps are no part of it.
+// imitate copies one file or folder, without archives and the git folder.
 func imitate(path, copied, name string, entry fs.DirEntry) error {
 	switch {
 	case name == ".git":
@@ -99,7 +99,7 @@ func imitate(path, copied, name string, entry fs.DirEntry) error {
 	return os.WriteFile(copied, text, info.Mode().Perm())
 }
 
-// skip leaves out what is in a folder. Of a file nothing is left out; fs.SkipDir would leave out its neighbours.
+// skip skips the contents of a folder. For a file it returns nil: fs.SkipDir would skip the rest of its folder.
 func skip(entry fs.DirEntry) error {
 	if entry.IsDir() {
 		return fs.SkipDir

@@ -16,7 +16,7 @@ import (
 	"github.com/rekey/rekey/test/reliability"
 )
 
-// program is a product that is seen only from outside: as a program that the test builds, and as a manifest.
+// program is a product that its tests see only from outside: as a program that they build, and as a manifest.
 var program = map[string]string{
 	"heart.yaml":    "beats: 60\n",
 	"bin/tool":      "built\n",

@@ -34,15 +34,15 @@ func main() {
 func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("mutate", flag.ContinueOnError)
 	flags.SetOutput(out)
-	class := flags.String("class", "", "break only what this class names, such as R2; several with commas")
-	name := flags.String("name", "", "break only what has these words in its name")
-	sample := flags.Int("sample", 0, "break only so many, which the seed chooses; 0 is all")
-	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "what -sample is drawn with")
-	record := flags.Bool("record", false, "write what was seen into test/reliability/results.json")
-	list := flags.Bool("list", false, "print the breaks, and do nothing")
-	why := flags.Bool("why", false, "print what the guard said of each break")
-	parallel := flags.Int("parallel", 2, "how many breaks are tried at a time")
-	patience := flags.Duration("patience", time.Minute, "how long a test may take at least, and three times what it takes without the break; then it counts as failed")
+	class := flags.String("class", "", "apply only the breaks of this class, such as R2; several with commas")
+	name := flags.String("name", "", "apply only the breaks with these words in their names")
+	sample := flags.Int("sample", 0, "apply only this many breaks, chosen by the seed; 0 means all")
+	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "seed of -sample")
+	record := flags.Bool("record", false, "record the results in test/reliability/results.json")
+	list := flags.Bool("list", false, "print the breaks without applying them")
+	why := flags.Bool("why", false, "print the guard's output for each break")
+	parallel := flags.Int("parallel", 2, "number of breaks that are tested at a time")
+	patience := flags.Duration("patience", time.Minute, "minimum time for a test, to which three times its time without the break is added; after that it counts as failed")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	}
 	if *sample > 0 {
 		mutants = draw(mutants, *sample, *seed)
-		_, _ = fmt.Fprintf(out, "%d breaks; the same again: go run ./hack/mutate -sample %d -seed %d\n", len(mutants), *sample, *seed)
+		_, _ = fmt.Fprintf(out, "%d breaks; to apply the same ones again: go run ./hack/mutate -sample %d -seed %d\n", len(mutants), *sample, *seed)
 	}
 	if *list {
 		for _, m := range mutants {
@@ -65,7 +65,7 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 		return err
 	}
 	if *record && (*name != "" || *sample > 0) {
-		return errors.New("some breaks of a class say nothing of the class: record without a name and without a sample")
+		return errors.New("-record needs all breaks of a class: it cannot be combined with -name or -sample")
 	}
 	session := session{root: root, parallel: *parallel, environment: environment, out: out, patience: *patience, why: *why}
 	if !*record {
@@ -77,13 +77,13 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 		return err
 	}
 	outcomes, err := session.run(ctx, mutants)
-	if outcomes == nil { // it did not come to its end
+	if outcomes == nil { // it was interrupted
 		return err
 	}
 	return errors.Join(err, reliability.Record(root, count(mutants, outcomes, seen)))
 }
 
-// count says of each class how many of its breaks were caught.
+// count returns how many breaks of each class were caught.
 func count(mutants []mutant, outcomes []outcome, seen reliability.Seen) map[string]reliability.Result {
 	out := map[string]reliability.Result{}
 	for i, m := range mutants {
@@ -99,7 +99,7 @@ func count(mutants []mutant, outcomes []outcome, seen reliability.Seen) map[stri
 	return out
 }
 
-// draw gives so many of the breaks, in the order in which they stand.
+// draw returns a random sample of the breaks in their order.
 func draw(all []mutant, many int, seed uint64) []mutant {
 	random := rand.New(rand.NewPCG(seed, 1))
 	chosen := random.Perm(len(all))[:min(many, len(all))]
@@ -117,7 +117,7 @@ type mutant struct {
 	class string
 }
 
-// choose gives the breaks of the classes with the words in their name.
+// choose returns the breaks of the classes with the words in their names.
 func choose(root, classes, words string) ([]mutant, error) {
 	rows, err := reliability.Select(root, classes)
 	if err != nil {
@@ -132,7 +132,7 @@ func choose(root, classes, words string) ([]mutant, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("there is no break for class %q and name %q", classes, words)
+		return nil, fmt.Errorf("no break found for class %q and name %q", classes, words)
 	}
 	return out, nil
 }

@@ -48,7 +48,7 @@ func TestRest(t *testing.T) { t.Log(Rest()) }
 
 type breaking struct{ find, replace, run string }
 
-// row is the row of a class with one break.
+// row returns the row of a class with one break.
 func row(b breaking) string {
 	return fmt.Sprintf(`class: R1
 title: the heart stops
@@ -82,7 +82,7 @@ func place(t *testing.T, more map[string]string) string {
 	return root
 }
 
-// files are all files below a folder with their texts.
+// files returns the texts of all files below a folder.
 func files(t *testing.T, root string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -112,7 +112,7 @@ func TestABreakIsCaughtOrSurvivesOrSaysNothing(t *testing.T) {
 		"a test hangs":                     {breaking{"60 * minutes", "-minutes", "^TestBeats$"}, "caught ", ""},
 		"nobody notices":                   {breaking{"return 8", "return 9", "^TestRest$"}, "passes although", "1 of 1 breaks were not caught"},
 		"it does not compile":              {breaking{"return 8", "return eight", "^TestRest$"}, "undefined: eight", "1 of 1 breaks were not caught"},
-		"the program ends without a test":  {breaking{"// Rest", "func init() { panic(1) }\n\n// Rest", "^TestRest$"}, "none of its tests did", "1 of 1 breaks were not caught"},
+		"the program exits without a test": {breaking{"// Rest", "func init() { panic(1) }\n\n// Rest", "^TestRest$"}, "none of its tests did", "1 of 1 breaks were not caught"},
 		"the guard selects no subtest":     {breaking{"60 * minutes", "61 * minutes", "^TestBeats$/^a_year$"}, "no test matches ^TestBeats$/^a_year$", "1 of 1 breaks were not caught"},
 		"the guard does not exist":         {breaking{"60 * minutes", "61 * minutes", "^TestPulse$"}, "no test matches ^TestPulse$", "1 of 1 breaks were not caught"},
 		"the product has changed":          {breaking{"70 * minutes", "61 * minutes", "^TestBeats$"}, "occurs 0 times", "1 of 1 breaks were not caught"},
@@ -124,7 +124,7 @@ func TestABreakIsCaughtOrSurvivesOrSaysNothing(t *testing.T) {
 			before := files(t, root)
 			args := []string{"--class", "R1", "--patience", "2s"}
 			if strings.HasPrefix(name, "the class has no break") {
-				args, tc.wantError = append(args, "--name", "lung"), "there is no break"
+				args, tc.wantError = append(args, "--name", "lung"), "no break found"
 			}
 			var out strings.Builder
 			err := run(t.Context(), root, args, &out)
@@ -141,7 +141,7 @@ func TestABreakIsCaughtOrSurvivesOrSaysNothing(t *testing.T) {
 	}
 }
 
-func TestAGuardThatFailsByItselfCatchesNothing(t *testing.T) {
+func TestAGuardThatFailsWithoutABreakCatchesNothing(t *testing.T) {
 	root := place(t, map[string]string{
 		"test/reliability/rows/R1.yaml": row(breaking{"60 * minutes", "61 * minutes", "^TestAlways$"}),
 		"heart/always_test.go":          "package heart\n\nimport \"testing\"\n\nfunc TestAlways(t *testing.T) { t.Error(Beats(1)) }\n",
@@ -153,7 +153,7 @@ func TestAGuardThatFailsByItselfCatchesNothing(t *testing.T) {
 	}
 }
 
-// The tests of rekey start servers with a process group of their own, and a panic leaves them.
+// rekey's tests start servers in their own process groups, and a panic leaves these behind.
 func TestWhatATestLeavesBehindIsEnded(t *testing.T) {
 	note := filepath.Join(t.TempDir(), "pid")
 	root := place(t, map[string]string{
@@ -178,7 +178,7 @@ func TestServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = os.WriteFile(%q, []byte(strconv.Itoa(cmd.Process.Pid)), 0o644)
-	panic("the server stays")
+	panic("the server keeps running")
 }
 `, note),
 	})
@@ -197,7 +197,7 @@ func TestServer(t *testing.T) {
 	state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err == nil && !strings.Contains(string(state), ") Z ") {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
-		t.Errorf("process %d lives on: %s", pid, state)
+		t.Errorf("process %d still runs: %s", pid, state)
 	}
 }
 
@@ -234,6 +234,6 @@ func TestASampleIsTheSameForOneSeed(t *testing.T) {
 		t.Errorf("another seed drew the same: %q", once)
 	}
 	if got := names(draw(all, 100, 1)); !cmp.Equal(got, names(all)) {
-		t.Errorf("of fewer than asked all are broken, once: %q", got)
+		t.Errorf("a sample larger than all breaks must have each once: %q", got)
 	}
 }

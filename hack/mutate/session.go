@@ -17,39 +17,39 @@ import (
 	"github.com/rekey/rekey/test/reliability"
 )
 
-// What became of a break.
+// The verdicts on a break.
 const (
 	caught   = "caught"
 	survived = "SURVIVED"
-	broken   = "ERROR" // it says nothing: it does not compile, its guard fails without it, or no test ran
+	broken   = "ERROR" // it proves nothing: it does not compile, its guard fails without it, or no test ran
 )
 
-// session tries breaks.
+// session applies breaks and runs their guards.
 type session struct {
 	root        string
 	parallel    int
 	environment []string
 	out         io.Writer
-	// patience is the least time that tests of a broken product have; one that hangs is caught by it.
+	// patience is the minimum time for the tests of a broken product; a test that hangs counts as failed.
 	patience time.Duration
-	// why prints the end of what the guard said of each break.
+	// why prints the end of the guard's output for each break.
 	why bool
 
 	mu sync.Mutex
 }
 
-// outcome is what became of one break, and how long building and testing took.
+// outcome is the verdict on one break, with the time that building and testing took.
 type outcome struct {
 	verdict, detail string
-	said            string // by the guard
+	said            string // the guard's output
 	took            time.Duration
 }
 
-// run tries every break whose guard was seen to pass without one. It gives no outcomes if it was ended before.
+// run applies every break whose guard passes without it. It returns no outcomes if it was interrupted.
 func (s *session) run(ctx context.Context, mutants []mutant) ([]outcome, error) {
 	begin := time.Now()
 	guards := s.unbroken(ctx, mutants)
-	s.sayf("%d breaks; their guards were run without them first (%s)\n\n", len(mutants), time.Since(begin).Round(time.Second))
+	s.sayf("%d breaks; their guards first ran without them (%s)\n\n", len(mutants), time.Since(begin).Round(time.Second))
 	outcomes := make([]outcome, len(mutants))
 	s.each(ctx, len(mutants), func(i int) {
 		outcomes[i] = s.try(ctx, mutants[i], guards[gotest.GroupOf(mutants[i].Guard())])
@@ -70,7 +70,7 @@ func (s *session) sayf(format string, args ...any) {
 	_, _ = fmt.Fprintf(s.out, format, args...)
 }
 
-// each calls do for 0 to n-1, some at a time.
+// each calls do for 0 to n-1, several at a time.
 func (s *session) each(ctx context.Context, n int, do func(int)) {
 	next := make(chan int)
 	var workers sync.WaitGroup
@@ -91,13 +91,13 @@ func (s *session) each(ctx context.Context, n int, do func(int)) {
 	workers.Wait()
 }
 
-// guard is what became of a group of guards without any break.
+// guard is the result of a group of guards without any break.
 type guard struct {
 	took time.Duration
 	err  error
 }
 
-// unbroken runs the guards of the product as it is, those of a package together.
+// unbroken runs the guards on the unchanged product, those of a package together.
 func (s *session) unbroken(ctx context.Context, mutants []mutant) map[gotest.Group]guard {
 	var tests []reliability.Test
 	for _, m := range mutants {
@@ -130,7 +130,7 @@ func (s *session) passes(ctx context.Context, group gotest.Grouped) guard {
 
 // try applies one break and runs its guard.
 func (s *session) try(ctx context.Context, m mutant, without guard) outcome {
-	if without.err != nil { // a guard that fails by itself catches nothing
+	if without.err != nil { // a guard that fails anyway catches nothing
 		return outcome{verdict: broken, detail: without.err.Error()}
 	}
 	begin := time.Now()
@@ -158,7 +158,7 @@ func (s *session) broken(ctx context.Context, m mutant, timeout time.Duration) (
 	return run.Do(ctx)
 }
 
-// judge says what a run of the guard on the broken product means. Only a test that failed, or did not end, has caught it.
+// judge returns the verdict for a run of the guard on the broken product. Only a test that failed or timed out caught it.
 func judge(result gotest.Result, err error) (verdict, detail string) {
 	switch {
 	case err != nil:
@@ -173,7 +173,7 @@ func judge(result gotest.Result, err error) (verdict, detail string) {
 	return survived, ""
 }
 
-// summary is the table, and an error if one break was not caught.
+// summary prints the breaks that were not caught, and returns an error if there are any.
 func (s *session) summary(mutants []mutant, outcomes []outcome, took time.Duration) error {
 	counts := map[string]int{}
 	for i, m := range mutants {
@@ -186,9 +186,9 @@ func (s *session) summary(mutants []mutant, outcomes []outcome, took time.Durati
 			s.sayf("%s\n", indent(outcomes[i].detail))
 			continue
 		}
-		s.sayf("    %s %s passes although the product is broken so:\n%s\n    instead of\n%s\n", m.Package, m.Run, indent(m.Replace), indent(m.Find))
+		s.sayf("    %s %s passes although the product has\n%s\n    instead of\n%s\n", m.Package, m.Run, indent(m.Replace), indent(m.Find))
 	}
-	s.sayf("\n%d caught, %d survived, %d say nothing, in %s\n", counts[caught], counts[survived], counts[broken], took.Round(time.Second))
+	s.sayf("\n%d caught, %d survived, %d without a verdict, in %s\n", counts[caught], counts[survived], counts[broken], took.Round(time.Second))
 	if counts[survived]+counts[broken] > 0 {
 		return fmt.Errorf("%d of %d breaks were not caught", counts[survived]+counts[broken], len(mutants))
 	}
@@ -199,7 +199,7 @@ func indent(text string) string {
 	return "    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    ")
 }
 
-// matches says whether all words are in the name.
+// matches reports whether the name contains all words.
 func matches(name, words string) bool {
 	for word := range strings.FieldsSeq(words) {
 		if !strings.Contains(name, word) {

@@ -34,9 +34,9 @@ func main() {
 func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("try", flag.ContinueOnError)
 	flags.SetOutput(out)
-	class := flags.String("class", "", "run the tests of this class, such as R2; several with commas; all without")
-	record := flags.Bool("record", false, "write what was seen into test/reliability/results.json")
-	stages := flags.String("stages", "", "run nothing, and write down what make test, make crash and the others saw last, of which this folder tells")
+	class := flags.String("class", "", "run the tests of this class, such as R2; several with commas; empty means all")
+	record := flags.Bool("record", false, "record the results in test/reliability/results.json")
+	stages := flags.String("stages", "", "run no test; record the results that make test, make crash and the others left in this folder")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	return nil
 }
 
-// noted writes down what the stages saw of each class whose tests have all run in them.
+// noted records the results of each class whose tests have all run in the stages.
 func noted(root, folder string, rows []reliability.Row, out io.Writer) error {
 	results, seen, err := gotest.Stages(filepath.Join(root, folder))
 	if err != nil {
@@ -105,7 +105,7 @@ func noted(root, folder string, rows []reliability.Row, out io.Writer) error {
 	return errors.Join(append(failed, reliability.Record(root, all))...)
 }
 
-// together is what the stages saw of the tests of a row, and which of them did not run. The day is the earliest.
+// together combines the results of a row's tests, with the earliest date, and returns the tests that did not run.
 func together(row reliability.Row, results map[string]gotest.Result, seen map[string]reliability.Seen) (reliability.Seen, []string) {
 	out := reliability.Seen{Of: len(row.Tests)}
 	var missing, commits []string
@@ -131,7 +131,7 @@ func together(row reliability.Row, results map[string]gotest.Result, seen map[st
 	return out, missing
 }
 
-// describe prints what the tests of a row are about to show.
+// describe prints what the tests of a row show.
 func describe(out io.Writer, row reliability.Row) {
 	_, _ = fmt.Fprintf(out, "%s: %s\n", row.Class, row.Title)
 	if row.Absent != "" {
@@ -142,7 +142,7 @@ func describe(out io.Writer, row reliability.Row) {
 	}
 }
 
-// try runs the tests of one group, each anew.
+// try runs the tests of one group, without cached results.
 func try(ctx context.Context, root string, group gotest.Grouped, environment []string, out io.Writer) (gotest.Result, error) {
 	_, _ = fmt.Fprintf(out, "\n== %s %s\n", group.Package, group.Select())
 	result, err := gotest.Run{Root: root, Package: group.Package, Select: group.Select(), Tags: group.Tags, Again: true,
@@ -161,7 +161,7 @@ func try(ctx context.Context, root string, group gotest.Grouped, environment []s
 	return result, nil
 }
 
-// count says of each class how many of its tests passed.
+// count returns how many tests of each class passed.
 func count(rows []reliability.Row, results map[gotest.Group]gotest.Result, seen reliability.Seen) map[string]reliability.Result {
 	out := map[string]reliability.Result{}
 	for _, row := range rows {

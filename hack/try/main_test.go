@@ -26,7 +26,7 @@ func TestFails(t *testing.T) { t.Error("no beat") }
 func TestSkips(t *testing.T) { t.Skip() }
 `
 
-// place writes a module with tests, and a row of class R1 with the test.
+// place writes a module with tests and a row of class R1 with the test.
 func place(t *testing.T, run string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -34,7 +34,7 @@ func place(t *testing.T, run string) string {
 		"go.mod":                        "module example.test/heart\n\ngo 1.26\n",
 		"heart/heart_test.go":           tests,
 		"test/reliability/rows/R1.yaml": fmt.Sprintf("class: R1\ntitle: it stops\nguard: No.\nnobreak: none\ntests:\n- {package: ./heart, run: %s, shows: it beats}\n", run),
-		"test/reliability/rows/R2.yaml": "class: R2\ntitle: it stops for good\nabsent: it has no end.\n",
+		"test/reliability/rows/R2.yaml": "class: R2\ntitle: it stops permanently\nabsent: it has no end.\n",
 	} {
 		path := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -49,14 +49,14 @@ func place(t *testing.T, run string) string {
 
 func TestAClassIsTriedAndOnlyWhatPassedIsSaidToPass(t *testing.T) {
 	cases := map[string]struct{ run, class, want, wantError string }{
-		"a test that passes":         {"^TestBeats$", "R1", "2 passed", ""},
-		"a subtest that passes":      {"^TestBeats$/^once$", "R1,R2", "2 passed", ""},
-		"a class that is absent":     {"^TestBeats$", "R2", "nothing to try: it has no end.", ""},
-		"every class":                {"^TestBeats$", "", "R2: it stops for good", ""},
-		"a test that fails":          {"^TestFails$", "R1", "no beat", "failed: TestFails"},
-		"a test that is skipped":     {"^TestSkips$", "R1", "FAILED", "skipped: TestSkips"},
-		"a subtest that is not here": {"^TestBeats$/^twice$", "R1", "FAILED", "no test matches ^TestBeats$/^twice$"},
-		"a class that is not here":   {"^TestBeats$", "R9", "", `no row for class "R9"`},
+		"a test that passes":     {"^TestBeats$", "R1", "2 passed", ""},
+		"a subtest that passes":  {"^TestBeats$/^once$", "R1,R2", "2 passed", ""},
+		"a class that is absent": {"^TestBeats$", "R2", "nothing to try: it has no end.", ""},
+		"every class":            {"^TestBeats$", "", "R2: it stops permanently", ""},
+		"a test that fails":      {"^TestFails$", "R1", "no beat", "failed: TestFails"},
+		"a test that is skipped": {"^TestSkips$", "R1", "FAILED", "skipped: TestSkips"},
+		"a missing subtest":      {"^TestBeats$/^twice$", "R1", "FAILED", "no test matches ^TestBeats$/^twice$"},
+		"a missing class":        {"^TestBeats$", "R9", "", `no row for class "R9"`},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestAClassIsTriedAndOnlyWhatPassedIsSaidToPass(t *testing.T) {
 	}
 }
 
-func TestWhatATryShowedIsWrittenDownOnPurpose(t *testing.T) {
+func TestResultsAreRecordedOnlyWithTheFlag(t *testing.T) {
 	for test, want := range map[string]string{"^TestBeats$": "1 of 1 tests passed", "^TestFails$": "0 of 1 tests passed"} {
 		root := place(t, test)
 		for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"-c", "user.name=a", "-c", "user.email=a@example.test", "commit", "-qm", "a"}} {
@@ -96,8 +96,8 @@ func TestWhatATryShowedIsWrittenDownOnPurpose(t *testing.T) {
 	}
 }
 
-// What the stages saw is written down for the classes whose tests ran in them.
-func TestWhatTheStagesSawIsWrittenDown(t *testing.T) {
+// Results are recorded for the classes whose tests ran in the stages.
+func TestTheResultsOfTheStagesAreRecorded(t *testing.T) {
 	const module = "github.com/rekey/rekey/heart"
 	pass := func(test string) string { return fmt.Sprintf(`{"Action":"pass","Package":%q,"Test":%q}`, module, test) }
 	fail := func(test string) string { return strings.Replace(pass(test), "pass", "fail", 1) }
@@ -105,16 +105,16 @@ func TestWhatTheStagesSawIsWrittenDown(t *testing.T) {
 		run    string
 		events []string
 		commit string
-		want   string // in what is written down; empty for nothing
+		want   string // in the record; empty for none
 		said   string
 		failed string
 	}{
-		"all of it passed":             {"^TestBeats$", []string{pass("TestBeats/once"), pass("TestBeats")}, "abc123", `"good": 1`, "R1: 1 of 1 tests passed, seen", ""},
-		"a part of it failed":          {"^TestBeats$", []string{fail("TestBeats/once"), pass("TestBeats/twice"), fail("TestBeats")}, "abc123", `"good": 0`, "", "R1: 0 of 1 tests passed"},
-		"the package failed":           {"^TestBeats$", []string{pass("TestBeats"), fmt.Sprintf(`{"Action":"fail","Package":%q}`, module)}, "abc123", `"good": 0`, "", "R1: 0 of 1 tests passed"},
-		"another test failed":          {"^TestBeats$", []string{fail("TestFails"), pass("TestBeats"), fmt.Sprintf(`{"Action":"fail","Package":%q}`, module)}, "abc123", `"good": 1`, "", ""},
-		"it did not run":               {"^TestBeats$", []string{pass("TestFails")}, "abc123", "", "did not run: ./heart ^TestBeats$", ""},
-		"nobody knows of which commit": {"^TestBeats$", []string{pass("TestBeats")}, "", "", "", "of which commit the stage test is"},
+		"all of it passed":      {"^TestBeats$", []string{pass("TestBeats/once"), pass("TestBeats")}, "abc123", `"good": 1`, "R1: 1 of 1 tests passed, seen", ""},
+		"a part of it failed":   {"^TestBeats$", []string{fail("TestBeats/once"), pass("TestBeats/twice"), fail("TestBeats")}, "abc123", `"good": 0`, "", "R1: 0 of 1 tests passed"},
+		"the package failed":    {"^TestBeats$", []string{pass("TestBeats"), fmt.Sprintf(`{"Action":"fail","Package":%q}`, module)}, "abc123", `"good": 0`, "", "R1: 0 of 1 tests passed"},
+		"another test failed":   {"^TestBeats$", []string{fail("TestFails"), pass("TestBeats"), fmt.Sprintf(`{"Action":"fail","Package":%q}`, module)}, "abc123", `"good": 1`, "", ""},
+		"it did not run":        {"^TestBeats$", []string{pass("TestFails")}, "abc123", "", "did not run: ./heart ^TestBeats$", ""},
+		"the commit is unknown": {"^TestBeats$", []string{pass("TestBeats")}, "", "", "", "finding the commit of stage test"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -138,11 +138,11 @@ func TestWhatTheStagesSawIsWrittenDown(t *testing.T) {
 				t.Errorf("the error is %v, want %q", err, tc.failed)
 			}
 			if !strings.Contains(out.String(), tc.said) {
-				t.Errorf("it said %q, want %q", out.String(), tc.said)
+				t.Errorf("it printed %q, want %q", out.String(), tc.said)
 			}
 			text, err := os.ReadFile(filepath.Join(root, "test", "reliability", "results.json"))
 			if wrote := err == nil && strings.Contains(string(text), `"R1"`); wrote != (tc.want != "") || !strings.Contains(string(text), tc.want) {
-				t.Errorf("written down is %q, want %q", text, tc.want)
+				t.Errorf("recorded %q, want %q", text, tc.want)
 			}
 			if tc.want != "" && !strings.Contains(string(text), tc.commit) {
 				t.Errorf("%q does not name the commit %s", text, tc.commit)

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package conditions reads the types and reasons of conditions, with what their comments say, from Go source: from the
+// Package conditions reads the types and reasons of conditions, with their comments, from Go source: from the
 // blocks of constants of api/v1alpha1/conditions.go and internal/fault/reasons.go.
 package conditions
 
@@ -14,13 +14,13 @@ import (
 	"strings"
 )
 
-// Group is one block of constants. Title is the first sentence of the block's comment, Rest what follows it.
+// Group is one block of constants. Title is the first sentence of the block's comment, Rest is the rest.
 type Group struct {
 	Title, Rest string
 	Words       []Word
 }
 
-// Warning says whether the reasons of a group are of type Warning, which the title says.
+// Warning reports whether the reasons of a group are of type Warning, by its title.
 func (g Group) Warning() bool { return strings.HasPrefix(g.Title, "Warning reasons") }
 
 // Word is one constant: its name in Go, its value, and its comment without the name in front.
@@ -68,14 +68,14 @@ func read(block *ast.GenDecl) (Group, error) {
 		}
 		meaning, ok := strings.CutPrefix(sentence(constant.Doc), name+": ")
 		if !ok {
-			return group, fmt.Errorf("the comment of %s does not begin with \"%s: \"", name, name)
+			return group, fmt.Errorf("the comment of %s does not start with \"%s: \"", name, name)
 		}
 		group.Words = append(group.Words, Word{Name: name, Value: value, Meaning: meaning})
 	}
 	return group, nil
 }
 
-// sentence is a comment in one line.
+// sentence returns a comment as one line.
 func sentence(comment *ast.CommentGroup) string {
 	return strings.Join(strings.Fields(comment.Text()), " ")
 }

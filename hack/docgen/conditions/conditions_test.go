@@ -22,7 +22,7 @@ func TestParse(t *testing.T) {
 			source: "// Warning reasons about time. They\n// warn.\nconst (\n// A: one\n// thing.\nA = \"a\"\n)",
 			want:   []Group{{Title: "Warning reasons about time", Rest: "They warn.", Words: []Word{{"A", "a", "one thing."}}}},
 		},
-		"a constant without a comment": {source: "const (\nA = \"a\"\n)", err: `the comment of A does not begin with "A: "`},
+		"a constant without a comment": {source: "const (\nA = \"a\"\n)", err: `the comment of A does not start with "A: "`},
 		"a constant that is computed":  {source: "const (\n// A: x.\nA = B + \"a\"\n)", err: "A is not a literal"},
 	}
 	for title, tc := range tests {
