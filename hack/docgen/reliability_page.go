@@ -92,7 +92,7 @@ func reliabilityPage(rowsFolder, matrixFile string, results map[string]reliabili
 	var out strings.Builder
 	out.WriteString(reliabilityHead)
 	for _, part := range reliability.Parts {
-		fmt.Fprintf(&out, "\n## %s\n\n%s\n\n", part.Title, part.Intro)
+		fmt.Fprintf(&out, "\n## %s\n\n%s\n\n", part.Title, wrap(part.Intro))
 		fmt.Fprintf(&out, "| class | %s | %s | see it hold | see it break |\n|---|---|---|---|---|\n", part.Row, part.Guard)
 		for _, class := range part.Classes() {
 			writeSummary(&out, byClass[class])

@@ -24,14 +24,14 @@ import (
 // connections of the applying client.
 const connections = 20
 
-// applier is a client that costs as little as can be: bodies are made before, answers are thrown away.
+// applier is a client that costs as little as possible: bodies are prepared, answers are discarded.
 type applier struct {
 	base    string
 	http    *http.Client
 	watches []context.CancelFunc
 }
 
-// close ends the watches: the API server would wait for them when it is stopped.
+// close ends the watches: the API server would wait for them when it stops.
 func (a *applier) close() {
 	for _, end := range a.watches {
 		end()
@@ -46,11 +46,11 @@ func newApplier(config *rest.Config) (*applier, error) {
 	}
 	return &applier{base: strings.TrimSuffix(config.Host, "/"), http: &http.Client{Transport: &http.Transport{
 		TLSClientConfig: trust, MaxIdleConnsPerHost: 2 * connections,
-		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/1.1: one connection each
+		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/1.1: one connection each.
 	}}}, nil
 }
 
-// request to the API server.
+// do sends a request to the API server.
 type request struct {
 	method, path, contentType string
 	body                      []byte
@@ -59,12 +59,12 @@ type request struct {
 func (a *applier) do(ctx context.Context, r request) (*http.Response, error) {
 	ask, err := http.NewRequestWithContext(ctx, r.method, a.base+r.path, bytes.NewReader(r.body))
 	if err != nil {
-		return nil, fmt.Errorf("making a request: %w", err)
+		return nil, fmt.Errorf("creating a request: %w", err)
 	}
 	ask.Header.Set("Content-Type", r.contentType)
 	answer, err := a.http.Do(ask)
 	if err != nil {
-		return nil, fmt.Errorf("asking the API server: %w", err)
+		return nil, fmt.Errorf("sending a request to the API server: %w", err)
 	}
 	if answer.StatusCode >= http.StatusMultipleChoices {
 		text, _ := io.ReadAll(io.LimitReader(answer.Body, 1000))
@@ -83,7 +83,7 @@ func (a *applier) get(ctx context.Context, path string) ([]byte, error) {
 	return io.ReadAll(answer.Body)
 }
 
-// stream gives an answer that goes on and on. Whoever reads it closes it.
+// stream returns an endless answer. The caller closes it.
 func (a *applier) stream(ctx context.Context, path string) (io.ReadCloser, error) {
 	answer, err := a.do(ctx, request{method: http.MethodGet, path: path})
 	if err != nil {
@@ -92,7 +92,7 @@ func (a *applier) stream(ctx context.Context, path string) (io.ReadCloser, error
 	return answer.Body, nil
 }
 
-// send sends all requests, over all connections, and returns when the last is answered.
+// send sends all requests, over all connections, and returns once the last is answered.
 func (a *applier) send(ctx context.Context, requests []request) error {
 	next := make(chan request)
 	failed := make(chan error, connections)
@@ -129,12 +129,12 @@ func (a *applier) send(ctx context.Context, requests []request) error {
 	return err
 }
 
-// watcher sees how far the objects are. It decodes nothing: it looks for the few words that matter.
+// watcher tracks the progress of the objects. It decodes nothing: it searches for the few words that matter.
 type watcher struct {
 	mu       sync.Mutex
 	revision []int32
 	reached  map[int32]int
-	at       map[int32]time.Time // when the last identity got there
+	at       map[int32]time.Time // When the last identity got there.
 	news     chan struct{}
 	err      error
 }
@@ -147,10 +147,10 @@ var (
 	versionIs  = []byte(`"resourceVersion":"`)
 )
 
-// anyVersion begins a watch with all that is there.
+// anyVersion starts a watch with everything that exists.
 const anyVersion = "0"
 
-// watch begins to look at n objects of the resource.
+// watch starts to watch n objects of the resource.
 func (a *applier) watch(t *testing.T, resource string, n int) *watcher {
 	t.Helper()
 	w := &watcher{revision: make([]int32, n), reached: map[int32]int{}, at: map[int32]time.Time{}, news: make(chan struct{}, 1)}
@@ -163,9 +163,9 @@ func (a *applier) watch(t *testing.T, resource string, n int) *watcher {
 	}
 	go func() {
 		for seen := anyVersion; err == nil; {
-			// The API server ends watches of a kind that it has just come to know, and those that are slower than its own
-			// patience. A new one goes on where the last one was: to be told of everything anew would cost the API server more
-			// than what is measured.
+			// The API server ends watches of a kind that it has just registered, and those that are slower than its own
+			// patience. A new one continues where the last one ended: receiving everything again would cost the API server
+			// more than what is measured.
 			seen = w.read(body, seen)
 			body, err = a.stream(ctx, path+seen)
 		}
@@ -174,7 +174,7 @@ func (a *applier) watch(t *testing.T, resource string, n int) *watcher {
 	return w
 }
 
-// read looks at a watch until it ends, and gives the last version that was seen.
+// read reads a watch until it ends, and returns the last version seen.
 func (w *watcher) read(body io.ReadCloser, seen string) string {
 	defer func() { _ = body.Close() }()
 	lines := bufio.NewReaderSize(body, 1<<18)
@@ -188,7 +188,7 @@ func (w *watcher) read(body io.ReadCloser, seen string) string {
 	}
 }
 
-// versionOf finds the version of the object that an event shows; one that says that a version is gone shows none.
+// versionOf returns the version of the object in an event; an event that a version has expired has none.
 func versionOf(line []byte) string {
 	_, rest, found := bytes.Cut(line, versionIs)
 	version, _, closed := bytes.Cut(rest, []byte{'"'})
@@ -243,14 +243,14 @@ func (w *watcher) tell() {
 	}
 }
 
-// count tells how many identities are Ready with this revision.
+// count returns the number of identities that are Ready with this revision.
 func (w *watcher) count(revision int32) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.reached[revision]
 }
 
-// all waits until every identity is Ready with this revision, and tells when that came about.
+// all waits until every identity is Ready with this revision, and returns when that was.
 func (w *watcher) all(t *testing.T, revision int32) time.Time {
 	t.Helper()
 	late := time.NewTimer(patience)

@@ -19,7 +19,7 @@ const auditPolicy = `{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitSt
   {"level": "None", "resources": [{"group": "coordination.k8s.io", "resources": ["leases"]}, {"group": "", "resources": ["events"]}]},
   {"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]}, {"level": "None"}]}`
 
-// The lease, and the Event (of the core group) that tells who holds it, are left out: they come whether or not there is work.
+// The lease, and the Event (of the core group) about its holder, are left out: they occur with or without work.
 func TestFiveHundredIssuesAreTwoWritesAndAnEventEach(t *testing.T) {
 	f := fleet{n: 500, namespaces: 1}
 	dir := t.TempDir()
@@ -37,7 +37,7 @@ func TestFiveHundredIssuesAreTwoWritesAndAnEventEach(t *testing.T) {
 
 	written := changedBy(t, audit, "rekey")
 	want := map[string]int{
-		// The authority: its status, for its key pair was brought.
+		// The authority: its status, since its key pair was provided.
 		"update certificateauthorities/status 200": 1,
 		"create secrets 201":                       f.n, "update clientidentities/status 200": f.n,
 		"create events 201": written["create events 201"],
@@ -57,11 +57,11 @@ func TestFiveHundredIssuesAreTwoWritesAndAnEventEach(t *testing.T) {
 	o = startRekey(t, kubeconfig)
 	o.quiet(t)
 	if looked := o.reconciles(t, s, "clientidentity"); looked < f.n {
-		t.Errorf("after a restart %d of %d identities were looked at", looked, f.n)
+		t.Errorf("after a restart %d of %d identities were reconciled", looked, f.n)
 	}
 	s.settled(t)
 	after := less(changedBy(t, audit, "rekey"), written)
-	// We asked for its metrics, and it asked the API server who we are.
+	// The test read its metrics, and it asked the API server about the reader.
 	for _, asked := range []string{"create tokenreviews 201", "create subjectaccessreviews 201"} {
 		delete(after, asked)
 	}
@@ -71,7 +71,7 @@ func TestFiveHundredIssuesAreTwoWritesAndAnEventEach(t *testing.T) {
 	noErrors(t, o)
 }
 
-// noErrors fails where the operator has logged an error.
+// noErrors fails if the operator has logged an error.
 func noErrors(t *testing.T, o *operator) {
 	t.Helper()
 	text, err := os.ReadFile(o.log)
@@ -89,8 +89,8 @@ func noErrors(t *testing.T, o *operator) {
 	}
 }
 
-// changedBy counts the requests of a user that were meant to change something, refused ones included, by
-// "verb resource/subresource code".
+// changedBy counts a user's requests that were meant to change something, including refused ones, by "verb
+// resource/subresource code".
 func changedBy(t *testing.T, audit, user string) map[string]int {
 	t.Helper()
 	file, err := os.Open(audit)
@@ -107,7 +107,7 @@ func changedBy(t *testing.T, audit, user string) map[string]int {
 			User struct {
 				Username string `json:"username"`
 			} `json:"user"`
-			// ObjectRef names what the request was about.
+			// ObjectRef names the object of the request.
 			ObjectRef struct {
 				Resource    string `json:"resource"`
 				Subresource string `json:"subresource"`

@@ -56,7 +56,7 @@ func rotations(t *testing.T, n, rounds int) *results.Database {
 	w.all(t, 1)
 	o.quiet(t)
 	fleet := rotating{s: s, o: o, w: w, path: path, n: n}
-	// The first rotation makes the second login of each, which a later one does not.
+	// The first rotation creates the second login of each credential, which later ones do not.
 	fleet.rotate(t)
 	fleet.retire(t)
 	passwords := map[string]string{}
@@ -74,7 +74,7 @@ func rotations(t *testing.T, n, rounds int) *results.Database {
 	return out
 }
 
-// rotating are credentials that are rotated all at once.
+// rotating holds credentials that are rotated all at once.
 type rotating struct {
 	s     *apiServer
 	o     *operator
@@ -84,7 +84,7 @@ type rotating struct {
 	round int
 }
 
-// rotate asks for new passwords and waits until the last one is published.
+// rotate requests new passwords and waits until the last one is published.
 func (r *rotating) rotate(t *testing.T) time.Duration {
 	t.Helper()
 	r.round++
@@ -163,7 +163,7 @@ func credentials(t *testing.T, path string, n int) []request {
 	return out
 }
 
-// annotations are the requests that give every credential a new value of the annotation.
+// annotations returns the requests that give every credential a new value of the annotation.
 func annotations(path string, n int, annotation string, value int) []request {
 	body := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"%d"}}}`, annotation, value)
 	out := make([]request, 0, n)
@@ -173,7 +173,7 @@ func annotations(path string, n int, annotation string, value int) []request {
 	return out
 }
 
-// passwords adds those that the Secrets show now, by login.
+// passwords adds the current passwords in the Secrets, by login.
 func (s *apiServer) passwords(t *testing.T, out map[string]string) {
 	t.Helper()
 	var list corev1.SecretList
@@ -188,7 +188,7 @@ func (s *apiServer) passwords(t *testing.T, out map[string]string) {
 	out[databaseAdmin] = adminPassword
 }
 
-// retired waits until no credential has a previous login any more.
+// retired waits until no credential has a previous login.
 func (s *apiServer) retired(t *testing.T) {
 	t.Helper()
 	tick := time.NewTicker(200 * time.Millisecond)
@@ -257,7 +257,7 @@ func (s session) replay(ctx context.Context, server *pgtest.Server, trust *tls.C
 	connection, err := pgconn.ConnectConfig(ctx, config)
 	if s.refused {
 		if err == nil {
-			return fmt.Errorf("%s was let in with a wrong password", s.user)
+			return fmt.Errorf("%s could log in with a wrong password", s.user)
 		}
 		return nil
 	}

@@ -26,7 +26,7 @@ import (
 // operatorNamespace is where rekey keeps its lease and the key of the cluster-wide authority.
 const operatorNamespace = "rekey-system"
 
-// keyPairName of the Secret with the key pair of the authority.
+// keyPairName is the name of the Secret with the authority's key pair.
 const keyPairName = "internal-ca"
 
 // fleet is a number of identities in a number of namespaces. In one namespace they use an authority of that namespace, in
@@ -44,7 +44,7 @@ func (f fleet) namespace(i int) string { return fmt.Sprintf("fleet-%03d", i%f.na
 
 func name(i int) string { return fmt.Sprintf("app-%05d", i) }
 
-// exchange is an authority with the key pair that it has first and the one that is to follow.
+// exchange is an authority with its first key pair and the next one.
 type exchange struct {
 	fleet     fleet
 	authority client.Object
@@ -61,7 +61,7 @@ func newKeyPair(t *testing.T, name string) map[string][]byte {
 	return map[string][]byte{corev1.TLSCertKey: crt, corev1.TLSPrivateKeyKey: key.Reveal()}
 }
 
-// prepare makes namespaces and the authority.
+// prepare creates namespaces and the authority.
 func (f fleet) prepare(t *testing.T, s *apiServer) exchange {
 	t.Helper()
 	keyPair := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace(0), Name: keyPairName, Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
@@ -89,7 +89,7 @@ func (f fleet) prepare(t *testing.T, s *apiServer) exchange {
 	return exchange{f, authority, keyPair, newKeyPair(t, "Next Fleet CA")}
 }
 
-// exchanged puts the new key pair in its place. Nobody hears of it: its Secret cannot be watched.
+// exchanged replaces the key pair with the new one. No watch reports it: its Secret cannot be watched.
 func (e exchange) exchanged(t *testing.T, s *apiServer) {
 	t.Helper()
 	e.keyPair.Data = e.next
@@ -98,7 +98,7 @@ func (e exchange) exchanged(t *testing.T, s *apiServer) {
 	}
 }
 
-// check fails where one of the first and the last of n certificates is not of the new key.
+// check fails if the first or the last of n certificates is not of the new key.
 func (e exchange) check(t *testing.T, s *apiServer, n int) {
 	t.Helper()
 	root, _ := pem.Decode(e.next[corev1.TLSCertKey])
@@ -122,7 +122,7 @@ func (e exchange) check(t *testing.T, s *apiServer, n int) {
 	}
 }
 
-// told changes the authority's spec, in nothing that an identity needs, so that its key pair is read at once.
+// told changes the authority's spec, in nothing that an identity needs, so its key pair is read at once.
 var told = client.RawPatch(types.MergePatchType, []byte(`{"spec":{"constraints":{"organizations":["told"]}}}`))
 
 // authorityReady waits until the authority can sign.
@@ -148,7 +148,7 @@ func authorityReady(t *testing.T, s *apiServer, authority client.Object) {
 	t.Fatal("the authority did not become ready")
 }
 
-// creations are the requests that apply the fleet.
+// creations returns the requests that apply the fleet.
 func (f fleet) creations(t *testing.T) []request {
 	t.Helper()
 	kind := v1alpha1.AuthorityKindNamespaced

@@ -20,8 +20,8 @@ import (
 	"github.com/rekey/rekey/test/bench/results"
 )
 
-// part of a run: a fleet, how often it is measured, and what is measured beside the first issue, the first time; in one namespace a
-// renewal each time. Not everything is measured of every fleet: the whole is long enough.
+// part of a run: a fleet, how often it is measured, and what is measured beside the first issue, the first time; in one
+// namespace a renewal each time. Not every fleet is measured completely: the whole is long enough.
 type part struct {
 	fleet
 	pairs int
@@ -46,8 +46,8 @@ var plans = map[string]struct {
 	}, 50, 1},
 }
 
-// TestSpeed measures everything and fails where it is not what is asked. REKEY_SIZE=full takes about 20 minutes on two
-// cores, anything else a few; what it measured is left in .cache/test/bench.
+// TestSpeed measures everything and fails if a bar is missed. REKEY_SIZE=full takes about 20 minutes on two cores, anything
+// else a few; the results are left in .cache/test/bench.
 func TestSpeed(t *testing.T) {
 	size := results.Short
 	if os.Getenv("REKEY_SIZE") == results.Full {
@@ -116,7 +116,7 @@ func versions(t *testing.T) results.Versions {
 	return out
 }
 
-// said gives what a command prints.
+// said returns the output of a command.
 func said(t *testing.T, name string, arguments ...string) string {
 	t.Helper()
 	text, err := exec.CommandContext(context.WithoutCancel(t.Context()), name, arguments...).Output()

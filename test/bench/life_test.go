@@ -59,7 +59,7 @@ func floorLife(t *testing.T, f fleet) results.Life {
 	return life
 }
 
-// rekeyLife is the first issue by rekey, and what else is asked for.
+// rekeyLife is the first issue by rekey, and what else is requested.
 func rekeyLife(t *testing.T, f fleet, more chapters) results.Life {
 	t.Helper()
 	s, stop := startAPIServer(t, nil)
@@ -98,14 +98,14 @@ func rekeyLife(t *testing.T, f fleet, more chapters) results.Life {
 // oldEnough: nothing is renewed before it is ten seconds old, whatever is due.
 const oldEnough = 11 * time.Second
 
-// storm is the renewal of all at one instant: the authority has another key. It takes from the request that tells rekey so
-// until the last one is Ready with a certificate of that key.
+// storm is the renewal of all identities at one instant: the authority has another key. It lasts from the request that
+// reveals this to rekey until the last identity is Ready with a certificate of that key.
 func storm(t *testing.T, s *apiServer, e exchange, o *operator, w *watcher) *results.Phase {
 	t.Helper()
 	e.exchanged(t, s)
 	before, cpu, served := s.settled(t), o.cpu(t), s.cpu(t)
 	if early := w.count(2); early > 0 {
-		t.Fatalf("%d identities were renewed before rekey was told: it has looked at the key pair by itself; measure again", early)
+		t.Fatalf("%d identities were renewed before the request: rekey has read the key pair on its own; measure again", early)
 	}
 	begun := time.Now()
 	if err := s.client.Patch(t.Context(), e.authority, told); err != nil {

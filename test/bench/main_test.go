@@ -21,8 +21,8 @@ import (
 
 // These are measured instead of what is built here.
 var (
-	rekeyBinary = flag.String("rekey", "", "the rekey binary to be measured; by default it is built as `make build` builds it")
-	floorBinary = flag.String("floor", "", "the bare operator to be measured; by default it is built")
+	rekeyBinary = flag.String("rekey", "", "the rekey binary to measure; by default it is built as `make build` builds it")
+	floorBinary = flag.String("floor", "", "the bare operator to measure; by default it is built")
 )
 
 // binaries are the programs under test.

@@ -40,7 +40,7 @@ func (o *operator) scrape(t *testing.T, s *apiServer) string {
 	return string(text)
 }
 
-// reconciles tells how often the controller has looked at an object, and fails where it has not come to the end.
+// reconciles returns how often the controller has reconciled an object, and fails unless it has finished.
 func (o *operator) reconciles(t *testing.T, s *apiServer, controller string) int {
 	t.Helper()
 	total := 0
@@ -66,7 +66,7 @@ func (o *operator) reconciles(t *testing.T, s *apiServer, controller string) int
 	return total
 }
 
-// scraper gives the token of a service account that may read metrics.
+// scraper returns the token of a service account that may read metrics.
 func (s *apiServer) scraper(t *testing.T) string {
 	t.Helper()
 	meta := metav1.ObjectMeta{Name: "scraper"}

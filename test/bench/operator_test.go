@@ -19,10 +19,10 @@ import (
 	"time"
 )
 
-// patience with anything.
+// patience is the limit for everything.
 const patience = 5 * time.Minute
 
-// ticks of a second in /proc (USER_HZ, which is 100 on every architecture that Linux shows to programs).
+// ticks per second in /proc (USER_HZ, which is 100 on every architecture that Linux shows to programs).
 const ticks = 100
 
 // operator is a process under test.
@@ -80,7 +80,7 @@ func startOperator(t *testing.T, binary, probe string, arguments []string) *oper
 	return o
 }
 
-// ready waits until /readyz says so.
+// ready waits until /readyz succeeds.
 func (o *operator) ready(t *testing.T) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -98,7 +98,7 @@ func (o *operator) ready(t *testing.T) {
 			}
 		}
 		if !o.alive() {
-			t.Fatalf("%s ended: %s", o.command.Path, o.said(t))
+			t.Fatalf("%s exited: %s", o.command.Path, o.said(t))
 		}
 	}
 	t.Fatalf("%s does not become ready: %s", o.command.Path, o.said(t))
@@ -113,7 +113,7 @@ func (o *operator) alive() bool {
 	}
 }
 
-// stop ends the process as Kubernetes does.
+// stop stops the process as Kubernetes does.
 func (o *operator) stop(t *testing.T) {
 	t.Helper()
 	if !o.alive() {
@@ -124,11 +124,11 @@ func (o *operator) stop(t *testing.T) {
 	case <-o.ended:
 	case <-time.After(time.Minute):
 		_ = o.command.Process.Kill()
-		t.Errorf("%s did not end within a minute", o.command.Path)
+		t.Errorf("%s did not exit within a minute", o.command.Path)
 	}
 }
 
-// said is the end of its log.
+// said returns the end of its log.
 func (o *operator) said(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(o.log)
@@ -138,16 +138,16 @@ func (o *operator) said(t *testing.T) string {
 	return string(text[max(0, len(text)-2000):])
 }
 
-// cpu gives the seconds of processor time that it has taken.
+// cpu returns its processor time in seconds.
 func (o *operator) cpu(t *testing.T) float64 {
 	t.Helper()
 	return processorTime(t, o.proc(t, "stat"))
 }
 
-// processorTime is what /proc/PID/stat tells of it, in seconds.
+// processorTime returns the processor time in /proc/PID/stat, in seconds.
 func processorTime(t *testing.T, stat string) float64 {
 	t.Helper()
-	// The name of the program stands in parentheses; user and system time are the 14th and 15th field (proc(5)).
+	// The name of the program is in parentheses; user and system time are the 14th and 15th field (proc(5)).
 	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
 	user, errUser := strconv.Atoi(fields[11])
 	system, errSystem := strconv.Atoi(fields[12])
@@ -157,7 +157,7 @@ func processorTime(t *testing.T, stat string) float64 {
 	return float64(user+system) / ticks
 }
 
-// memory reads a line of /proc/PID/status in KiB: VmRSS is what it holds, VmHWM the most that it ever held.
+// memory reads a line of /proc/PID/status in KiB: VmRSS is the resident memory, VmHWM its peak.
 func (o *operator) memory(t *testing.T, name string) int {
 	t.Helper()
 	for line := range strings.Lines(o.proc(t, "status")) {
@@ -182,12 +182,12 @@ func (o *operator) proc(t *testing.T, name string) string {
 	return string(text)
 }
 
-// quiet waits until the process has done next to nothing for a second, and tells when that second began.
+// quiet waits until the process has done next to nothing for a second, and returns when that second started.
 func (o *operator) quiet(t *testing.T) time.Time {
 	t.Helper()
 	const (
 		window = time.Second
-		nearly = 0.05 // seconds of processor time
+		nearly = 0.05 // Seconds of processor time.
 	)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -26,7 +26,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// apiServer is a real one. Everybody who talks to it is of the group that it lets through without counting or queueing.
+// apiServer is a real API server. All its clients are in the group that it serves without counting or queueing.
 type apiServer struct {
 	environment *envtest.Environment
 	config      *rest.Config
@@ -36,7 +36,7 @@ type apiServer struct {
 	processes   []int
 }
 
-// servers that run, with what stops each: they would outlive a test that is ended by a signal.
+// servers holds the running servers with their stop functions: they would outlive a test that is ended by a signal.
 var servers sync.Map
 
 func endServers() {
@@ -46,7 +46,7 @@ func endServers() {
 	})
 }
 
-// startAPIServer starts one with the flags; stop ends it before the test's end.
+// startAPIServer starts one with the flags; stop stops it before the test's end.
 func startAPIServer(t *testing.T, flags map[string]string) (s *apiServer, stop func()) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kube-apiserver")); err != nil {
@@ -91,7 +91,7 @@ func startAPIServer(t *testing.T, flags map[string]string) (s *apiServer, stop f
 	return s, stop
 }
 
-// children are the processes of these names that this one has started and that have not ended.
+// children returns the running children of this process with these names.
 func children(t *testing.T, names ...string) []int {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -102,7 +102,7 @@ func children(t *testing.T, names ...string) []int {
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended since
+			continue // It has exited since.
 		}
 		pid, rest, _ := strings.Cut(string(text), " (")
 		name, rest, _ := strings.Cut(rest, ") ")
@@ -119,7 +119,7 @@ func children(t *testing.T, names ...string) []int {
 	return out
 }
 
-// cpu gives the seconds of processor time that API server and etcd have taken.
+// cpu returns the processor time of API server and etcd in seconds.
 func (s *apiServer) cpu(t *testing.T) float64 {
 	t.Helper()
 	sum := 0.0
@@ -133,7 +133,7 @@ func (s *apiServer) cpu(t *testing.T) float64 {
 	return sum
 }
 
-// serving waits until our kinds are served: a new one may still be unknown for a moment after it was accepted.
+// serving waits until our kinds are served: a new one may be unknown for a moment after it was accepted.
 func (s *apiServer) serving(t *testing.T) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -153,7 +153,7 @@ func (s *apiServer) serving(t *testing.T) {
 	t.Fatal(err)
 }
 
-// kubeconfig writes one for a user of its own, so that an audit log knows its requests.
+// kubeconfig writes one for a user of its own, so an audit log can identify its requests.
 func (s *apiServer) kubeconfig(t *testing.T, name string) string {
 	t.Helper()
 	user, err := s.environment.AddUser(envtest.User{Name: name, Groups: []string{"system:masters"}}, s.config)
@@ -171,8 +171,8 @@ func (s *apiServer) kubeconfig(t *testing.T, name string) string {
 	return path
 }
 
-// requests are what the API server counted so far of whoever asked: by "VERB resource/subresource code", refused ones
-// included, for everything that an operator of this sort may read or write. Watches and lists are left out.
+// requests returns what the API server has counted so far, of all clients: by "VERB resource/subresource code", including
+// refused ones, for everything that an operator of this sort may read or write. Watches and lists are left out.
 func (s *apiServer) requests(t *testing.T) map[string]int {
 	t.Helper()
 	text, err := s.applier.get(t.Context(), "/metrics")
@@ -187,7 +187,7 @@ func (s *apiServer) requests(t *testing.T) map[string]int {
 		}
 		labels, value, _ := strings.Cut(strings.TrimSpace(string(rest)), "} ")
 		of := labelsOf(labels)
-		// Events of the core group are those of the election of a leader; rekey's own are of events.k8s.io.
+		// Events of the core group are those of leader election; rekey's own are of events.k8s.io.
 		ours := of["group"] == v1alpha1.GroupVersion.Group || of["group"] == "events.k8s.io" || of["resource"] == "secrets" || of["resource"] == "configmaps"
 		if !ours || of["verb"] == "WATCH" {
 			continue
@@ -205,7 +205,7 @@ func (s *apiServer) requests(t *testing.T) map[string]int {
 	return out
 }
 
-// labelsOf reads name="value",name="value". No value that we ask for has a quote or a comma in it.
+// labelsOf reads name="value",name="value". None of these values contains a quote or a comma.
 func labelsOf(text string) map[string]string {
 	out := map[string]string{}
 	for pair := range strings.SplitSeq(text, ",") {
@@ -216,7 +216,7 @@ func labelsOf(text string) map[string]string {
 	return out
 }
 
-// settled waits until nobody has asked for anything for a while, and gives the requests counted by then.
+// settled waits until no request has arrived for a while, and returns the requests counted by then.
 func (s *apiServer) settled(t *testing.T) map[string]int {
 	t.Helper()
 	const quiet = 2 * time.Second
@@ -229,7 +229,7 @@ func (s *apiServer) settled(t *testing.T) map[string]int {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatal("requests go on and on")
+			t.Fatal("requests do not stop")
 		}
 		if now := s.requests(t); !cmp.Equal(now, last) {
 			last, since = now, time.Now()
@@ -238,7 +238,7 @@ func (s *apiServer) settled(t *testing.T) map[string]int {
 	return last
 }
 
-// less gives what was counted since.
+// less returns what was counted since.
 func less(now, before map[string]int) map[string]int {
 	out := map[string]int{}
 	for key, count := range now {
@@ -249,7 +249,7 @@ func less(now, before map[string]int) map[string]int {
 	return out
 }
 
-// writesOf counts those requests that were meant to change something.
+// writesOf returns those requests that were meant to change something.
 func writesOf(requests map[string]int) int {
 	sum := 0
 	for key, count := range requests {

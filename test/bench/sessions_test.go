@@ -13,27 +13,27 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// session is one connection to PostgreSQL, as its log tells of it.
+// session is one connection to PostgreSQL, according to its log.
 type session struct {
 	user, database string
 	refused        bool
 	statements     []statement
 }
 
-// statement that a session sent. parameters is nil where it was sent in one piece.
+// statement of a session. parameters is nil if it was sent in one piece.
 type statement struct {
 	sql        string
 	parameters [][]byte
 }
 
-// Lines of the log begin with the prefix that pgtest sets: time, process, application, user and database.
+// Lines of the log start with the prefix that pgtest sets: time, process, application, user and database.
 var (
 	logLine  = regexp.MustCompile(`^\d{4}-\d\d-\d\d [\d:.]+ \w+ \[(\d+)\] .*?(\S*)@(\S*) (LOG|DETAIL|FATAL|ERROR):  `)
 	executed = regexp.MustCompile(`^execute [^:]+: `)
 	parTag   = regexp.MustCompile(`^[Pp]arameters: `)
 )
 
-// sessionsOf reads the sessions out of a part of the log, in the order in which they were let in.
+// sessionsOf reads the sessions from a part of the log, in the order of their logins.
 func sessionsOf(t *testing.T, text string) []session {
 	t.Helper()
 	open, order := map[string]*session{}, []*session{}
@@ -72,7 +72,7 @@ func sessionsOf(t *testing.T, text string) []session {
 	return out
 }
 
-// entries joins the lines of each entry: all but the first begin with a tab.
+// entries joins the lines of each entry: all but the first start with a tab.
 func entries(text string) []string {
 	var out []string
 	for line := range strings.Lines(text) {

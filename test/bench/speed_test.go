@@ -21,17 +21,17 @@ import (
 // One piece can be measured alone: -sizes 1000,2000 -namespaces 1 -repeat 3 -only rekey -renewal -restart -idle 15s.
 var (
 	sizes           = flag.String("sizes", "500", "TestPiece: numbers of identities, separated by commas")
-	namespaces      = flag.Int("namespaces", 1, "TestPiece: number of namespaces that they are in")
+	namespaces      = flag.Int("namespaces", 1, "TestPiece: number of namespaces for them")
 	repeat          = flag.Int("repeat", 1, "TestPiece: how often the pair is measured")
 	only            = flag.String("only", "", "TestPiece: rekey or floor; both by default")
 	renewal         = flag.Bool("renewal", false, "TestPiece: renew all of them, too")
 	restart         = flag.Bool("restart", false, "TestPiece: restart with all of them, too")
 	credentialCount = flag.Int("credentials", 50, "TestDatabasePiece: number of credentials")
 	rounds          = flag.Int("rounds", 1, "TestDatabasePiece: how often they are rotated")
-	idleFor         = flag.Duration("idle", 0, "TestPiece: do nothing for so long, too")
+	idleFor         = flag.Duration("idle", 0, "TestPiece: do nothing for this long, too")
 )
 
-// TestPiece measures what the flags say and prints it. It asks for nothing.
+// TestPiece measures what the flags select and prints it. It has no bars.
 func TestPiece(t *testing.T) {
 	for size := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(size)
@@ -46,7 +46,7 @@ func TestPiece(t *testing.T) {
 	}
 }
 
-// TestDatabasePiece measures rotations of database credentials alone and prints them. It asks for nothing.
+// TestDatabasePiece measures rotations of database credentials alone and prints them. It has no bars.
 func TestDatabasePiece(t *testing.T) {
 	showDatabase(t, rotations(t, *credentialCount, *rounds))
 }
@@ -56,7 +56,7 @@ func showDatabase(t *testing.T, d *results.Database) {
 	tell(t, "%d rotations at once: rekey %.2f s, bare loop %.2f s; %.1f connections and %.1f statements each", d.N, d.Rekey, d.Loop, d.Connections, d.Statements)
 }
 
-// measure lives both lives, the other one first in every second round.
+// measure runs both lives; in every second round the other one goes first.
 func measure(t *testing.T, f fleet, round int, more chapters, only string) results.Pair {
 	t.Helper()
 	var pair results.Pair

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// keyLength is how much of a form is looked up at every place of a text before the rest is compared.
+// keyLength is the length of the prefix of a form that is looked up at every position of a text before the rest is compared.
 const keyLength = 8
 
 // needle is one form of one secret.
@@ -17,14 +17,14 @@ type needle struct {
 	what, form string
 }
 
-// index finds many needles in one walk over a text.
+// index finds many needles in one pass over a text.
 type index struct {
 	byKey map[uint64][]needle
-	// short forms are looked for one by one: they are few.
+	// short forms are searched one by one: there are few.
 	short []needle
 }
 
-// newIndex prepares the forms of the secrets. A secret that is empty has none.
+// newIndex prepares the forms of the secrets. An empty secret has none.
 func newIndex(secrets map[string][]byte) *index {
 	out := &index{byKey: map[uint64][]needle{}}
 	for what, secret := range secrets {
@@ -48,7 +48,7 @@ func keyOf(text string) uint64 {
 	return key
 }
 
-// in gives the names of the secrets that are in the text.
+// in returns the names of the secrets in the text.
 func (x *index) in(text string) map[string]bool {
 	found := map[string]bool{}
 	for _, n := range x.short {
@@ -71,7 +71,7 @@ func (x *index) in(text string) map[string]bool {
 	return found
 }
 
-// Search looks for every secret in every text, and gives a line for each that is found. The secret is not in it.
+// Search searches every text for every secret, and returns a line for each one found. The line does not contain the secret.
 func Search(secrets map[string][]byte, texts map[string]string) []string {
 	search := newIndex(secrets)
 	var found []string

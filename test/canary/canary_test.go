@@ -44,11 +44,11 @@ func document(t *testing.T, value any) string {
 	return string(text)
 }
 
-func TestASecretIsFoundInEveryFormInWhichItCouldLeak(t *testing.T) {
+func TestASecretIsFoundInEveryForm(t *testing.T) {
 	secrets := map[string][]byte{"a password": []byte("hW3kQz81mTnB5sXc7vLpYd2RjF9gAe4U"), "a key": privateKey(t),
 		"a password with symbols": []byte("hW3k\"Qz8'1mTn\\B5s&Xc7<vL/pYd+2RjF")}
 	forms := map[string]func(secret []byte) string{
-		"as it is":           func(s []byte) string { return "log " + string(s) + " log" },
+		"unchanged":          func(s []byte) string { return "log " + string(s) + " log" },
 		"in JSON":            func(s []byte) string { return document(t, map[string]string{"v": string(s)}) },
 		"as data of Secrets": func(s []byte) string { return document(t, map[string][]byte{"v": s}) },
 		"in base64":          base64.StdEncoding.EncodeToString,
@@ -73,7 +73,7 @@ func TestASecretIsFoundInEveryFormInWhichItCouldLeak(t *testing.T) {
 	}
 }
 
-func TestOneKeyIsNotTakenForAnother(t *testing.T) {
+func TestAnotherKeyIsNotReported(t *testing.T) {
 	for range 50 {
 		found := Search(map[string][]byte{"a key": privateKey(t)}, map[string]string{"the log": string(privateKey(t))})
 		if len(found) > 0 {
@@ -82,7 +82,7 @@ func TestOneKeyIsNotTakenForAnother(t *testing.T) {
 	}
 }
 
-// What is secret in a key is a number, and a number can be printed alone.
+// The secret part of a key is a number, and a number can be printed alone.
 func TestTheNumbersInAKeyAreFound(t *testing.T) {
 	curve, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
@@ -119,7 +119,7 @@ func TestTheNumbersInAKeyAreFound(t *testing.T) {
 				continue
 			}
 			if name == "the seed of Ed25519" && form == "in decimal" {
-				continue // it is not used as a number
+				continue // It is not used as a number.
 			}
 			if found := Search(map[string][]byte{"the key": secret}, map[string]string{"the log": "log " + text + " log"}); len(found) != 1 {
 				t.Errorf("%s %s was not found", name, form)

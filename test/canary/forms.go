@@ -20,15 +20,16 @@ import (
 )
 
 const (
-	// shortest line of a key that is looked for: shorter ones could turn up by chance.
+	// shortest is the minimum length of a line of a key to search for: shorter ones could occur by chance.
 	shortest = 24
-	// window of a long secret in an encoding that has no lines. Its middle is taken: its beginning is the same in every key.
+	// window is the searched part of a long secret in an encoding without lines. It is taken from the middle: the start is
+	// the same in every key.
 	window = 24
 )
 
-// forms are the texts in which a secret could turn up: as it is, line by line, escaped for JSON (once, and again as a text
-// within a text) and for URLs, in base64 at every alignment, in hexadecimal, and as Go prints bytes. Of a private key also
-// its DER and the numbers that are the secret.
+// forms returns the texts in which a secret could appear: unchanged, line by line, escaped for JSON (once, and again as a
+// text within a text) and for URLs, in base64 at every alignment, in hexadecimal, and as Go prints bytes. Of a private key
+// also its DER and its secret numbers.
 func forms(secret []byte) []string {
 	if len(secret) == 0 {
 		return nil
@@ -59,7 +60,7 @@ func textForms(secret string) []string {
 	return out
 }
 
-// inJSON is a text as it stands between the quotes.
+// inJSON returns a text as it stands between the quotes.
 func inJSON(text string) string {
 	quoted, err := json.Marshal(text)
 	if err != nil {
@@ -68,12 +69,12 @@ func inJSON(text string) string {
 	return string(quoted[1 : len(quoted)-1])
 }
 
-// binaryForms are encodings of the middle of a long secret, or of the whole of a short one.
+// binaryForms returns encodings of the middle of a long secret, or of the whole of a short one.
 func binaryForms(secret []byte) []string {
 	middle := middleOf(secret)
 	lower := hex.EncodeToString(middle)
 	out := []string{lower, strings.ToUpper(lower), strings.Trim(fmt.Sprintf("%d", middle), "[]"), colons(lower)}
-	// What stands before decides about the alignment, and what follows about the last character.
+	// The preceding bytes decide the alignment, and the following ones the last character.
 	for shift := range 3 {
 		whole := middle[min(shift, len(middle)):]
 		whole = whole[:len(whole)/3*3]
@@ -94,7 +95,7 @@ func middleOf(secret []byte) []byte {
 	return secret[start : start+window]
 }
 
-// colons is hexadecimal as openssl prints it.
+// colons returns hexadecimal as openssl prints it.
 func colons(text string) string {
 	var pairs []string
 	for i := 0; i+1 < len(text); i += 2 {
@@ -103,7 +104,7 @@ func colons(text string) string {
 	return strings.Join(pairs, ":")
 }
 
-// numbers are what is secret in a private key in PEM: its DER, its scalar, seed or primes, without any wrapping.
+// numbers returns the secrets of a private key in PEM: its DER, its scalar, seed or primes, without any wrapping.
 func numbers(secret []byte) [][]byte {
 	block, _ := pem.Decode(secret)
 	if block == nil {

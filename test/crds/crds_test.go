@@ -33,7 +33,7 @@ func read(t *testing.T, file string, into any) {
 	}
 }
 
-// crds are the CRDs by kind.
+// crds returns the CRDs by kind.
 func crds(t *testing.T) map[string]apiextensionsv1.CustomResourceDefinition {
 	t.Helper()
 	files, err := filepath.Glob(root + "/config/crd/bases/*.yaml")
@@ -52,8 +52,8 @@ func crds(t *testing.T) map[string]apiextensionsv1.CustomResourceDefinition {
 	return out
 }
 
-// fields calls visit for every field of our kinds; what visit returns is wrong with it. What belongs to Kubernetes itself
-// (a condition, a label selector) is visited, but not what is in it. An element of a list or map has no name.
+// fields calls visit for every field of our kinds, and reports what visit returns as a problem. It visits what belongs to
+// Kubernetes itself (a condition, a label selector), but not its content. An element of a list or map has no name.
 func fields(t *testing.T, visit func(path, name string, field schema) (wrong string)) {
 	t.Helper()
 	for kind, crd := range crds(t) {
@@ -84,7 +84,7 @@ func walk(path, name string, of schema, visit func(path, name string, field sche
 	}
 }
 
-func TestEveryDescriptionIsASentenceThatBeginsWithTheFieldsName(t *testing.T) {
+func TestEveryDescriptionIsASentenceThatStartsWithTheFieldName(t *testing.T) {
 	fields(t, func(_, name string, field schema) string {
 		if name != "" && !(strings.HasPrefix(field.Description, name+" ") && strings.HasSuffix(field.Description, ".")) {
 			return "the description is " + strconv.Quote(field.Description)
@@ -109,7 +109,7 @@ func TestEveryStringListMapAndNumberIsBounded(t *testing.T) {
 	})
 }
 
-func TestSuspendIsTheOneBoolean(t *testing.T) {
+func TestSuspendIsTheOnlyBoolean(t *testing.T) {
 	fields(t, func(_, name string, field schema) string {
 		if field.Type == "boolean" && name != "suspend" {
 			return "a boolean: make it an enumeration, which can grow"
@@ -118,20 +118,20 @@ func TestSuspendIsTheOneBoolean(t *testing.T) {
 	})
 }
 
-func TestEveryRuleSaysWhatIsWantedInASentence(t *testing.T) {
+func TestEveryRuleHasASentenceThatSaysHowToFixIt(t *testing.T) {
 	fields(t, func(_, _ string, field schema) string {
 		for _, rule := range field.XValidations {
 			if len(rule.Message) < 20 {
-				return fmt.Sprintf("the rule %q says only %q", rule.Rule, rule.Message)
+				return fmt.Sprintf("the rule %q has only the message %q", rule.Rule, rule.Message)
 			}
 		}
 		return ""
 	})
 }
 
-// TestRulesOverSeveralFieldsLeaveStoredObjectsEditable holds for every rule of an object with several fields: Kubernetes
-// itself excuses a stored value only if the whole object that the rule sits on is unchanged, so the rule must compare the
-// fields that it is about with those that are stored. A label selector is one value.
+// TestRulesOverSeveralFieldsLeaveStoredObjectsEditable checks every rule of an object with several fields: Kubernetes itself
+// excuses a stored value only if the whole object that holds the rule is unchanged, so the rule must compare its fields with
+// the stored ones. A label selector is one value.
 func TestRulesOverSeveralFieldsLeaveStoredObjectsEditable(t *testing.T) {
 	rules := 0
 	fields(t, func(_, name string, field schema) string {
@@ -141,16 +141,16 @@ func TestRulesOverSeveralFieldsLeaveStoredObjectsEditable(t *testing.T) {
 		for _, rule := range field.XValidations {
 			rules++
 			if !strings.Contains(rule.Rule, "oldSelf") {
-				return fmt.Sprintf("the rule %q does not look at oldSelf, so that an object that was stored before the rule existed cannot be suspended", rule.Rule)
+				return fmt.Sprintf("the rule %q does not use oldSelf, so an object that was stored before the rule existed cannot be suspended", rule.Rule)
 			}
 			if strings.Contains(rule.Rule, "hasValue") != (rule.OptionalOldSelf != nil && *rule.OptionalOldSelf) {
-				return fmt.Sprintf("the rule %q would not be evaluated at creation, or not compile: optionalOldSelf and hasValue go together", rule.Rule)
+				return fmt.Sprintf("the rule %q would not be evaluated on create, or not compile: optionalOldSelf and hasValue go together", rule.Rule)
 			}
 		}
 		return ""
 	})
 	if rules < 15 {
-		t.Errorf("%d rules over several fields were found; at least 15 were expected", rules)
+		t.Errorf("found %d rules over several fields; want at least 15", rules)
 	}
 }
 
@@ -184,7 +184,7 @@ func TestTheColumnsThatKubectlGetShows(t *testing.T) {
 				got = append(got, name+" "+column.JSONPath)
 			}
 			if diff := cmp.Diff(want[kind], got); diff != "" {
-				t.Errorf("(-want +got; those in parentheses are shown by -o wide):\n%s", diff)
+				t.Errorf("(-want +got; -o wide shows those in parentheses):\n%s", diff)
 			}
 		})
 	}
@@ -199,7 +199,7 @@ func TestEveryKindHasACategoryAShortNameAndAStatus(t *testing.T) {
 		}
 		name := crd.Spec.Names.ShortNames[0]
 		if other, taken := short[name]; taken {
-			t.Errorf("%s and %s are both called %s", kind, other, name)
+			t.Errorf("%s and %s have the same name %s", kind, other, name)
 		}
 		short[name] = kind
 		version := crd.Spec.Versions[0]
@@ -236,7 +236,7 @@ func TestPROJECTAndTheKustomizationNameEveryKind(t *testing.T) {
 		got[resource.Kind] = resource.API.Namespaced
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("PROJECT names other kinds, or says otherwise which are namespaced (-CRDs +PROJECT):\n%s", diff)
+		t.Errorf("PROJECT names other kinds, or differs about which are namespaced (-CRDs +PROJECT):\n%s", diff)
 	}
 	slices.Sort(files)
 	slices.Sort(kustomization.Resources)

@@ -23,14 +23,15 @@ import (
 // cluster is a local Kubernetes with a node, and the launcher that runs it.
 type cluster struct {
 	binary, dir string
-	state       map[string]string // what "localcluster status" says
+	state       map[string]string // The output of "localcluster status".
 	launcher    *exec.Cmd
-	said        *bytes.Buffer // to be read when ended is closed
+	said        *bytes.Buffer // To be read once ended is closed.
 	ended       chan struct{}
 }
 
-// startCluster starts one and waits until it is ready. It ends with us, also when we are killed or time out: the kernel
-// tells the launcher, and the launcher ends the rest. The kernel ties that to the thread that forks, so that one is kept.
+// startCluster starts a cluster and waits until it is ready. It stops with this process, even if that is killed or times
+// out: the kernel notifies the launcher, which stops the rest. The kernel ties the notification to the forking thread, so
+// that thread is kept.
 func startCluster(ctx context.Context, e *environment) (*cluster, error) {
 	c := &cluster{binary: filepath.Join(e.dir, "localcluster"), dir: filepath.Join(e.dir, "c"), said: &bytes.Buffer{}, ended: make(chan struct{})}
 	c.launcher = exec.Command(c.binary, "up", "--level", "node", "--dir", c.dir)
@@ -43,17 +44,17 @@ func startCluster(ctx context.Context, e *environment) (*cluster, error) {
 		err := c.launcher.Start()
 		started <- err
 		if err == nil {
-			_ = c.launcher.Wait() // what it said tells more
+			_ = c.launcher.Wait() // Its output says more.
 			close(c.ended)
 		}
 	}()
 	if err := <-started; err != nil {
 		return nil, err
 	}
-	err := poll(ctx, 20*time.Minute, func() error { // it may have to build Kubernetes
+	err := poll(ctx, 20*time.Minute, func() error { // It may have to build Kubernetes.
 		select {
 		case <-c.ended:
-			return finalError{fmt.Errorf("the launcher has ended: %s", c.said)}
+			return finalError{fmt.Errorf("the launcher has exited: %s", c.said)}
 		default:
 		}
 		out, err := e.run(ctx, c.binary, "status", "--dir", c.dir)
@@ -77,19 +78,19 @@ func startCluster(ctx context.Context, e *environment) (*cluster, error) {
 	return c, nil
 }
 
-// stop ends the cluster and waits until it has ended.
+// stop stops the cluster and waits until it has stopped.
 func (c *cluster) stop() {
-	_ = c.launcher.Process.Signal(syscall.SIGTERM) // it may have ended already
+	_ = c.launcher.Process.Signal(syscall.SIGTERM) // It may already have stopped.
 	select {
 	case <-c.ended:
 	case <-time.After(time.Minute):
-		_ = c.launcher.Process.Kill() // what is left is removed by the next start in that folder; processes die with it
+		_ = c.launcher.Process.Kill() // The next start in that folder removes what is left; processes die with it.
 		<-c.ended
 	}
 }
 
-// run runs a program in the repository and gives what it wrote to standard output. Variables of a make that runs us are
-// kept from it.
+// run runs a program in the repository and returns its standard output. It hides the variables of a make that runs this
+// test.
 func (e *environment) run(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = e.root
@@ -107,10 +108,10 @@ func (e *environment) run(ctx context.Context, name string, args ...string) (str
 	return stdout.String(), nil
 }
 
-// finalError is one that waiting does not mend.
+// finalError is an error that waiting does not cure.
 type finalError struct{ error }
 
-// poll asks until the answer is nil, and gives the last answer when the patience is at its end.
+// poll polls until check returns nil, and returns the last error once patience is exhausted.
 func poll(ctx context.Context, patience time.Duration, ask func() error) error {
 	end := time.NewTimer(patience)
 	defer end.Stop()

@@ -30,7 +30,7 @@ import (
 var internal = v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: "internal"}
 
 // TestForTheWholeCluster runs the operator from config/default. Its subtests build on the samples, not on each other; the
-// last one takes everything away.
+// last one removes everything.
 func TestForTheWholeCluster(t *testing.T) {
 	explainFailure(t)
 	sh(t, "make", "deploy", "KUBECTL="+env.kubectl, "IMG="+operatorImage)
@@ -42,21 +42,21 @@ func TestForTheWholeCluster(t *testing.T) {
 	awaitSamples(t)
 
 	play(t, folder, []story{
-		{"every sample applied a second time changes nothing", appliedTwice},
-		{"pods that mount the Secrets see what was rotated and work with it", podsFollow},
-		{"an identity deleted with Delete takes its Secret along", identityDeleted},
-		{"an identity deleted with Retain leaves its Secret, which one of its name adopts", identityRetained},
-		{"a credential deleted with Delete takes Secret, ledger and logins along", credentialDeleted},
-		{"a credential deleted with Retain leaves everything, which one of its name adopts", credentialRetained},
-		{"an operator that is killed again and again in the middle of rotations refuses no client and leaves nothing behind", killed},
-		{"a namespace that ends in the middle of a rotation goes with all that is in it", namespaceEnds},
-		{"nothing was forbidden to the operator", nothingForbidden},
-		{"no secret stands in logs, Events or statuses", nothingLeaked},
+		{"applying every sample a second time changes nothing", appliedTwice},
+		{"pods that mount the Secrets see the rotations and work with them", podsFollow},
+		{"deleting an identity with Delete removes its Secret", identityDeleted},
+		{"deleting an identity with Retain leaves its Secret, and an identity of that name adopts it", identityRetained},
+		{"deleting a credential with Delete removes Secret, ledger and logins", credentialDeleted},
+		{"deleting a credential with Retain leaves everything, and a credential of that name adopts it", credentialRetained},
+		{"an operator that is killed repeatedly in the middle of rotations refuses no client and leaves nothing behind", killed},
+		{"a namespace that is deleted in the middle of a rotation goes with everything in it", namespaceEnds},
+		{"the operator was refused nothing", nothingForbidden},
+		{"no secret appears in logs, Events or statuses", nothingLeaked},
 		{"undeploy leaves the Secrets with Retain", undeployed},
 	})
 }
 
-// awaitSamples waits as a person does.
+// awaitSamples waits as a user does.
 func awaitSamples(t *testing.T) {
 	t.Helper()
 	for _, kind := range []string{
@@ -65,12 +65,12 @@ func awaitSamples(t *testing.T) {
 	} {
 		said := kubectl(t, "wait", "--for=condition=Ready", kind, "--all", "--all-namespaces", "--timeout=60s")
 		if !strings.Contains(said, "condition met") {
-			t.Errorf("kubectl wait for %s met nothing: %s", kind, said)
+			t.Errorf("kubectl wait for %s found nothing: %s", kind, said)
 		}
 	}
 }
 
-// state gives what may not change: of our objects the generation, of Secrets the resourceVersion.
+// state returns what must not change: the generation of our objects, the resourceVersion of Secrets.
 func state(t *testing.T) map[string]string {
 	t.Helper()
 	state := map[string]string{}
@@ -91,13 +91,13 @@ func appliedTwice(s scene) {
 	t, folder := s.T, s.samples
 	before := state(t)
 	if len(before) < 15 {
-		t.Fatalf("the samples made only %d objects and Secrets: %v", len(before), before)
+		t.Fatalf("the samples created only %d objects and Secrets: %v", len(before), before)
 	}
 	said := kubectl(t, "apply", "-f", folder)
 	for line := range strings.Lines(said) {
-		// kubectl takes stringData, which no Secret gives back, for a change.
+		// kubectl takes stringData, which no Secret returns, for a change.
 		if !strings.HasSuffix(strings.TrimSpace(line), " unchanged") && !strings.HasPrefix(line, "secret/orders-admin ") {
-			t.Errorf("the second apply says: %s", line)
+			t.Errorf("the second apply prints: %s", line)
 		}
 	}
 	kubectl(t, "apply", "--dry-run=server", "-f", folder+"/workload")
@@ -160,7 +160,7 @@ func podsFollow(s scene) {
 		t.Errorf("the first call was %+v, the last one %+v: want new certificates, another login and the second password", first, last)
 	}
 	if last.Failed != first.Failed || last.Error != "" {
-		t.Errorf("%d calls failed while everything was rotated; the last call: %+v", last.Failed-first.Failed, last)
+		t.Errorf("%d calls failed during the rotations; the last call: %+v", last.Failed-first.Failed, last)
 	}
 
 	if _, err := env.database.logIn(t.Context(), old); err != nil {
@@ -175,7 +175,7 @@ func podsFollow(s scene) {
 	})
 }
 
-// awaitCall waits for a call of the application that fits.
+// awaitCall waits for a matching call of the application.
 func awaitCall(t *testing.T, fits func(report.Call) bool) report.Call {
 	t.Helper()
 	var call report.Call
@@ -213,7 +213,7 @@ func identityRetained(s scene) {
 	ready(t, object)
 	was, serial := p.secret("long-mtls"), object.Status.SerialNumber
 	remove(t, object)
-	// Another object's whole life: whatever would take the Secret away had its time.
+	// A whole life of another object: anything that would delete the Secret has had its time.
 	identityDeleted(s)
 	sameData(t, "after the deletion", was, p.secret("long-mtls"))
 	object = p.identity("long", internal, v1alpha1.DeletionRetain)
@@ -247,7 +247,7 @@ func credentialDeleted(s scene) {
 	gone(t, &corev1.Secret{}, p.key("short-login"))
 	gone(t, &corev1.Secret{}, p.key(secretstore.LedgerName("DatabaseCredential", "short")))
 	if logins := env.database.logins(t, "e2e_short_"); len(logins) > 0 {
-		t.Errorf("these logins were left: %v", logins)
+		t.Errorf("these logins were left behind: %v", logins)
 	}
 	if _, err := env.database.logIn(t.Context(), old); !errors.Is(err, errRefused) {
 		t.Errorf("the deleted login: %v", err)
@@ -271,7 +271,7 @@ func credentialRetained(s scene) {
 	}
 	left := p.secret(secretstore.LedgerName("DatabaseCredential", "long"))
 	if left.Labels[v1alpha1.LabelRetained] == "" {
-		t.Errorf("the ledger that was left is not labelled %s: %v", v1alpha1.LabelRetained, left.Labels)
+		t.Errorf("the remaining ledger is not labelled %s: %v", v1alpha1.LabelRetained, left.Labels)
 	}
 	object = p.credential("long", v1alpha1.DeletionRetain)
 	ready(t, object)
@@ -280,7 +280,7 @@ func credentialRetained(s scene) {
 		t.Errorf("the object adopted revision %d, want %d", object.Status.Revision, ledger.Current.Seq)
 	}
 	if logins := env.database.logins(t, "e2e_long_"); len(logins) != 1 {
-		t.Errorf("there are %v, want the one login that was made before", logins)
+		t.Errorf("there are %v, want the one login that was created before", logins)
 	}
 	if _, err := env.database.logIn(t.Context(), was.Data); err != nil {
 		t.Errorf("after the adoption: %v", err)
@@ -293,7 +293,7 @@ func nothingForbidden(s scene) {
 	t := s.T
 	text := env.logs.tail(-1)
 	if strings.Count(text, `"Starting"`) < 2 {
-		t.Fatalf("the logs of the operator do not begin at its start:\n%.2000s", text)
+		t.Fatalf("the logs of the operator do not start at its start:\n%.2000s", text)
 	}
 	for line := range strings.Lines(text) {
 		if forbidden.MatchString(line) {
@@ -313,15 +313,15 @@ func nothingLeaked(s scene) {
 	}
 	for what, text := range texts {
 		if !strings.Contains(text, "rekey") {
-			t.Errorf("%s holds nothing of rekey:\n%.500s", what, text)
+			t.Errorf("%s holds nothing from rekey:\n%.500s", what, text)
 		}
 	}
 	secrets := env.secrets.all()
 	if len(secrets) < 20 {
-		t.Fatalf("only %d secrets were seen", len(secrets))
+		t.Fatalf("saw only %d secrets", len(secrets))
 	}
 	found := canary.Search(secrets, texts)
-	// The admin of the samples may not stop the server from logging statements. These hold verifiers, as the DatabaseServer's
+	// The admin of the samples cannot stop the server from logging statements. These hold verifiers, as the DatabaseServer's
 	// message says, and never a password.
 	maps.DeleteFunc(secrets, func(what string, _ []byte) bool { return strings.Contains(what, credential.KeyVerifier) })
 	found = append(found, canary.Search(secrets, map[string]string{"PostgreSQL's log": env.database.LogText()})...)
@@ -330,7 +330,8 @@ func nothingLeaked(s scene) {
 	}
 }
 
-// isOurs tells whether a cluster-scoped object of this name was deployed by us. The namespaces of the samples are the user's.
+// isOurs reports whether this test deployed the cluster-scoped object of that name. The namespaces of the samples are the
+// user's.
 func isOurs(name string) bool {
 	return name == "rekey" || strings.HasSuffix(name, ".rekey.dev") || strings.HasPrefix(name, "rekey-") && !strings.HasPrefix(name, "rekey-samples")
 }
@@ -344,12 +345,12 @@ func undeployed(s scene) {
 	was, wasLogin := p.secret("kept-mtls"), p.secret("kept-login")
 
 	if out, err := env.run(t.Context(), "make", "undeploy", "KUBECTL="+env.kubectl); err == nil || !strings.Contains(err.Error(), "e2e-undeploy/kept") {
-		t.Errorf("undeploy with a DatabaseCredential left says %v: %s", err, out)
+		t.Errorf("undeploy with a DatabaseCredential left prints %v: %s", err, out)
 	}
 	kubectl(t, "delete", "databasecredentials", "--all", "--all-namespaces", "--timeout=60s")
-	// The keys of the authorities would go with the operator's namespace: that wants a second word.
+	// The keys of the authorities would be deleted with the operator's namespace: that requires confirmation.
 	if out, err := env.run(t.Context(), "make", "undeploy", "KUBECTL="+env.kubectl); err == nil || !strings.Contains(err.Error(), "internal (Secret internal-ca)") {
-		t.Errorf("undeploy with managed authorities left says %v: %s", err, out)
+		t.Errorf("undeploy with managed authorities left prints %v: %s", err, out)
 	}
 	sh(t, "make", "undeploy", "FORCE=1", "KUBECTL="+env.kubectl)
 
@@ -365,8 +366,8 @@ func undeployed(s scene) {
 	if _, err := env.database.logIn(t.Context(), wasLogin.Data); err != nil {
 		t.Errorf("after undeploy: %v", err)
 	}
-	nothingForbidden(s) // also not while it went
-	// Those with Delete went with their objects.
+	nothingForbidden(s) // Nor did it during the removal.
+	// Those with Delete were deleted with their objects.
 	gone(t, &corev1.Secret{}, client.ObjectKey{Namespace: appNamespace, Name: "orders-mtls"})
 	gone(t, &corev1.Secret{}, client.ObjectKey{Namespace: appNamespace, Name: "orders-db"})
 }

@@ -22,22 +22,22 @@ import (
 	"github.com/rekey/rekey/test/workload/login"
 )
 
-// What config/samples says of its database.
+// What config/samples expects of its database.
 const (
 	adminRole    = "rekey"
 	ownerRole    = "orders_owner"
 	databaseName = "orders"
-	databaseHost = "orders-db.rekey-samples" // a Service that leads to our server
+	databaseHost = "orders-db.rekey-samples" // A Service that leads to our server.
 )
 
 // database is a PostgreSQL on this machine that pods reach too.
 type database struct {
 	*pgtest.Server
-	admin credential.Sensitive // password of adminRole
+	admin credential.Sensitive // The password of adminRole.
 }
 
-// startDatabase does what the sample tells the owner of a database to do. The server's log holds every statement, so no
-// statement carries a password.
+// startDatabase follows the sample's instructions to the owner of a database. The server's log holds every statement, so no
+// statement contains a password.
 func (e *environment) startDatabase(ctx context.Context) error {
 	server, err := pgtest.Start(ctx, pgtest.Options{Version: 18, Listen: e.cluster.state["HOST_IP"], Names: []string{databaseHost}})
 	if err != nil {
@@ -66,16 +66,16 @@ func (e *environment) startDatabase(ctx context.Context) error {
 	)
 }
 
-// errRefused is the server's own No to a login.
+// errRefused means that the server itself refused a login.
 var errRefused = errors.New("the server refused the login")
 
-// logIn uses what a Secret shows, once: a new connection, no second try. It gives the session's user.
+// logIn logs in once with the contents of a Secret: a new connection, no retry. It returns the session's user.
 func (d *database) logIn(ctx context.Context, secret map[string][]byte) (string, error) {
 	config, err := login.Config(secret, "e2e")
 	if err != nil {
 		return "", err
 	}
-	// Names of Services are known in the cluster only; the certificate is checked for the name all the same.
+	// Service names resolve in the cluster only; the certificate is verified for the name anyway.
 	config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{d.Host}, nil }
 	config.Port = uint16(d.Port)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -93,12 +93,12 @@ func (d *database) logIn(ctx context.Context, secret map[string][]byte) (string,
 		return "", fmt.Errorf("running a statement as %s: %w", config.User, err)
 	}
 	if session != string(secret["username"]) || current != ownerRole {
-		return "", fmt.Errorf("session_user is %s, current_user %s; the Secret says %s and the owner is %s", session, current, secret["username"], ownerRole)
+		return "", fmt.Errorf("session_user is %s, current_user %s; the Secret has %s and the owner is %s", session, current, secret["username"], ownerRole)
 	}
 	return session, nil
 }
 
-// logins gives the roles whose names begin so, in order.
+// logins returns the roles with the prefix, sorted.
 func (d *database) logins(t *testing.T, prefix string) []string {
 	t.Helper()
 	conn, err := d.Connect(t.Context(), "postgres")

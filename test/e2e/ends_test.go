@@ -17,8 +17,8 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// namespaceEnds has the real namespace controller delete everything in the order that it likes, while a rotation is under
-// way: all of it goes, soon, and nothing is made that would hold the namespace.
+// namespaceEnds makes the real namespace controller delete everything, in any order, while a rotation is under way: all of
+// it is deleted soon, and nothing is created that would block the namespace.
 func namespaceEnds(s scene) {
 	t := s.T
 	p := newPlace(t, "e2e-ends")

@@ -28,7 +28,8 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// moments of a rotation, each as the ledger shows it right after it was written. What dies then has begun the next step.
+// moments of a rotation, each as the ledger shows it right after a write. A process that dies then has started the next
+// step.
 var moments = []struct {
 	name string
 	is   func(secretstore.Ledger) bool
@@ -40,8 +41,8 @@ var moments = []struct {
 	{"published, and the previous one retired", func(l secretstore.Ledger) bool { return l.Pending == nil && l.Previous == nil }},
 }
 
-// killed rotates three credentials without a pause and kills the operator at every moment of a rotation, in turn: once
-// by a signal to its process, once with its whole pod.
+// killed rotates three credentials continuously and kills the operator at every moment of a rotation, in turn: once by a
+// signal to its process, once with its whole pod.
 func killed(s scene) {
 	t := s.T
 	p := newPlace(t, "e2e-kills")
@@ -65,7 +66,7 @@ func killed(s scene) {
 			unfinished++
 		}
 		t.Logf("kill %d: %s, when a new version was %s", i+1, whom, moment.name)
-		if i > 0 { // the first time somebody else leads when the lease has run out; to wait for that each time would prove no more
+		if i > 0 { // The first time another replica leads once the lease has expired; waiting for that each time would prove no more.
 			err := env.kube.Delete(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: operatorLease}})
 			if client.IgnoreNotFound(err) != nil {
 				t.Fatal(err)
@@ -86,7 +87,7 @@ func killed(s scene) {
 	awaitOperator(t)
 }
 
-// isUnfinished tells whether a rotation has begun and not ended.
+// isUnfinished reports whether a rotation has started and not ended.
 func isUnfinished(p place, credentials []*v1alpha1.DatabaseCredential) bool {
 	return slices.ContainsFunc(credentials, func(c *v1alpha1.DatabaseCredential) bool {
 		ledger, err := p.ledger(c.Name)
@@ -94,8 +95,8 @@ func isUnfinished(p place, credentials []*v1alpha1.DatabaseCredential) bool {
 	})
 }
 
-// killAt kills the leader, which is not the one that died last, when it has just written a ledger that fits: its process,
-// or its pod. It says whom, and under which name that led.
+// killAt kills the leader, which is not the one that died last, right after it wrote a matching ledger: its process, or its
+// pod. It returns which, and the leader's identity.
 func killAt(t *testing.T, p place, fits func(secretstore.Ledger) bool, process bool, dead string) (whom, holder string) {
 	t.Helper()
 	for {
@@ -111,17 +112,17 @@ func killAt(t *testing.T, p place, fits func(secretstore.Ledger) bool, process b
 			how = "the process of "
 			err = syscall.Kill(pid, syscall.SIGKILL)
 		} else {
-			err = env.kube.Delete(t.Context(), pod, client.GracePeriodSeconds(0)) // as kubectl delete --force --grace-period=0 does
+			err = env.kube.Delete(t.Context(), pod, client.GracePeriodSeconds(0)) // As kubectl delete --force --grace-period=0 does.
 		}
 		if err == nil {
 			return how + pod.Name, holder
 		}
-		t.Logf("whom it was meant for has gone by itself: %v", err)
+		t.Logf("the target of the kill is already gone: %v", err)
 	}
 }
 
-// awaitLeader waits for a leader that runs, after the one that died last, and gives its pod and its process as this machine
-// numbers it.
+// awaitLeader waits for a running leader after the one that died last, and returns its pod and its process ID on this
+// machine.
 func awaitLeader(t *testing.T, dead string) (pod *corev1.Pod, pid int, holder string) {
 	t.Helper()
 	eventually(t, soon, "waiting for a leader", func() error {
@@ -130,7 +131,7 @@ func awaitLeader(t *testing.T, dead string) (pod *corev1.Pod, pid int, holder st
 			return err
 		}
 		if holder == dead {
-			return errors.New("the lease of the one that was killed has not run out")
+			return errors.New("the lease of the killed leader has not expired")
 		}
 		pid, err = processOf(pod)
 		return err
@@ -138,7 +139,7 @@ func awaitLeader(t *testing.T, dead string) (pod *corev1.Pod, pid int, holder st
 	return pod, pid, holder
 }
 
-// awaitWritten waits until a ledger is written, from now on, that fits.
+// awaitWritten waits until a matching ledger is written, from now on.
 func awaitWritten(ctx context.Context, p place, fits func(secretstore.Ledger) bool) error {
 	ledgers := metav1.ListOptions{FieldSelector: "type=" + v1alpha1.SecretTypeLedger}
 	list, err := env.clientset.CoreV1().Secrets(p.name).List(ctx, ledgers)
@@ -158,14 +159,14 @@ func awaitWritten(ctx context.Context, p place, fits func(secretstore.Ledger) bo
 			}
 		}
 	}
-	return errors.Join(errors.New("no ledger was written that fits"), ctx.Err())
+	return errors.Join(errors.New("no matching ledger was written"), ctx.Err())
 }
 
-// startAsking asks for a rotation of every credential again and again, by annotation. What it returns ends that, and
-// gives the last value for each.
+// startAsking continuously requests a rotation of every credential, by annotation. The returned function stops that, and
+// returns the last value for each.
 func startAsking(ctx context.Context, p place, credentials []*v1alpha1.DatabaseCredential) func() map[string]string {
 	ctx, cancel := context.WithCancel(ctx)
-	brought := context.WithoutCancel(ctx) // to its end: else nobody knows whether the last request was heard
+	brought := context.WithoutCancel(ctx) // To its end: otherwise it is unknown whether the last request arrived.
 	var running sync.WaitGroup
 	tokens := map[string]string{}
 	running.Go(func() {
@@ -187,28 +188,28 @@ func startAsking(ctx context.Context, p place, credentials []*v1alpha1.DatabaseC
 	}
 }
 
-// clients log in all the time with what the Secrets show at that moment.
+// clients log in continuously with the current contents of the Secrets.
 type clients struct {
 	stop     context.CancelFunc
 	running  sync.WaitGroup
 	mu       sync.Mutex
-	logins   int // that worked
-	late     int // refusals that prove nothing: the client took longer than the overlap
+	logins   int // Logins that worked.
+	late     int // Refusals that prove nothing: the client took longer than the overlap.
 	failures []error
-	seen     map[string][]map[string][]byte // everything that was ever published, in order, by credential
+	seen     map[string][]map[string][]byte // Everything that was ever published, in order, by credential.
 }
 
 func startClients(ctx context.Context, p place, credentials []*v1alpha1.DatabaseCredential) *clients {
 	c := &clients{seen: map[string][]map[string][]byte{}}
 	ctx, c.stop = context.WithCancel(ctx)
 	for _, credential := range credentials {
-		credential := credential.DeepCopy() // others read theirs anew meanwhile
+		credential := credential.DeepCopy() // Others read theirs again meanwhile.
 		c.running.Go(func() { until(ctx, 100*time.Millisecond, func() { c.try(ctx, p, credential) }) })
 	}
 	return c
 }
 
-// try reads a Secret and logs in with it. What has begun is brought to its end.
+// try reads a Secret and logs in with it. A login that has started is completed.
 func (c *clients) try(ctx context.Context, p place, credential *v1alpha1.DatabaseCredential) {
 	ctx = context.WithoutCancel(ctx)
 	read := time.Now()
@@ -234,7 +235,7 @@ func (c *clients) try(ctx context.Context, p place, credential *v1alpha1.Databas
 	}
 }
 
-// end waits until every login has ended, and tells of those that failed.
+// end waits until every login has ended, and reports those that failed.
 func (c *clients) end(t *testing.T) {
 	t.Helper()
 	c.stop()
@@ -244,12 +245,12 @@ func (c *clients) end(t *testing.T) {
 	}
 	t.Logf("%d logins worked, %d failed, %d came after the overlap", c.logins, len(c.failures), c.late)
 	if c.logins < 100 || c.late > c.logins/10 {
-		t.Errorf("too few logins to tell: %d worked, %d came after the overlap", c.logins, c.late)
+		t.Errorf("too few logins to judge: %d worked, %d came after the overlap", c.logins, c.late)
 	}
 }
 
-// awaitSettled waits until every ledger has nothing to do: no version on its way, none in its overlap, the last request
-// carried out.
+// awaitSettled waits until every ledger has nothing to do: no candidate, no version in its overlap, the last request carried
+// out.
 func awaitSettled(t *testing.T, p place, credentials []*v1alpha1.DatabaseCredential, tokens map[string]string) map[string]secretstore.Ledger {
 	t.Helper()
 	settled := map[string]secretstore.Ledger{}
@@ -275,13 +276,13 @@ func awaitSettled(t *testing.T, p place, credentials []*v1alpha1.DatabaseCredent
 	return settled
 }
 
-// nothingLeft looks at one credential after the storm: the Secret shows the current version, there are two logins at most,
-// and of all that was ever published only the last one is accepted.
+// nothingLeft checks one credential after the storm: the Secret holds the current version, there are at most two logins, and
+// of everything ever published only the last version is accepted.
 func nothingLeft(t *testing.T, p place, name string, ledger secretstore.Ledger, published []map[string][]byte) {
 	t.Helper()
 	current := p.secret(name + "-login")
 	if string(current.Data["password"]) != ledger.Current.Material.String("password") {
-		t.Errorf("%s: the Secret does not show the current version of the ledger", name)
+		t.Errorf("%s: the Secret does not hold the current version of the ledger", name)
 	}
 	if login, err := env.database.logIn(t.Context(), current.Data); err != nil || login != ledger.Current.Material.String("username") {
 		t.Errorf("%s: the published login: %q, %v", name, login, err)
@@ -290,19 +291,19 @@ func nothingLeft(t *testing.T, p place, name string, ledger secretstore.Ledger, 
 		t.Errorf("%s has the logins %v, want %v", name, logins, want)
 	}
 	if len(published) < 3 {
-		t.Errorf("%s was published %d times only", name, len(published))
+		t.Errorf("%s was published only %d times", name, len(published))
 	}
 	for i, old := range published {
 		if string(old["password"]) == string(current.Data["password"]) {
 			continue
 		}
 		if _, err := env.database.logIn(t.Context(), old); !errors.Is(err, errRefused) {
-			t.Errorf("%s: what was published as number %d of %d: %v, want a refusal", name, i+1, len(published), err)
+			t.Errorf("%s: published version %d of %d: %v, want a refusal", name, i+1, len(published), err)
 		}
 	}
 }
 
-// onlyTheirs looks for Secrets and logins that belong to nobody.
+// onlyTheirs searches for Secrets and logins without an owner.
 func onlyTheirs(t *testing.T, p place, credentials []*v1alpha1.DatabaseCredential) {
 	t.Helper()
 	want := []string{"db-admin"}
@@ -325,8 +326,8 @@ func onlyTheirs(t *testing.T, p place, credentials []*v1alpha1.DatabaseCredentia
 		t.Errorf("the namespace has the Secrets %v, want %v", have, want)
 	}
 	for _, login := range env.database.logins(t, "e2e_") {
-		if !slices.Contains(logins, login) && !strings.HasPrefix(login, "e2e_long_") { // that one was retained
-			t.Errorf("the login %s belongs to nobody", login)
+		if !slices.Contains(logins, login) && !strings.HasPrefix(login, "e2e_long_") { // That one was retained.
+			t.Errorf("the login %s has no owner", login)
 		}
 	}
 }

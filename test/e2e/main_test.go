@@ -32,10 +32,10 @@ const (
 	serverImage   = "rekey.dev/e2e-server:e2e"
 )
 
-// environment is what all tests share.
+// environment is shared by all tests.
 type environment struct {
-	root string // of the repository
-	dir  string // scratch, removed at the end
+	root string // Of the repository.
+	dir  string // Scratch, removed at the end.
 
 	cluster    *cluster
 	kubectl    string
@@ -45,7 +45,7 @@ type environment struct {
 	database   *database
 	logs       *operatorLogs
 	secrets    *seenSecrets
-	explained  bool // a failure, already
+	explained  bool // A failure happened.
 }
 
 // env is set by TestMain.
@@ -73,13 +73,13 @@ func run(m *testing.M) int {
 	}
 }
 
-// start builds everything, starts the cluster and the database, and brings the images to the node.
+// start builds everything, starts the cluster and the database, and loads the images on the node.
 func (e *environment) start(ctx context.Context) error {
 	var err error
 	if e.root, err = filepath.Abs(filepath.Join("..", "..")); err != nil {
 		return err
 	}
-	if e.dir, err = os.MkdirTemp("", "rekey-e2e-"); err != nil { // short: paths of sockets have a limit
+	if e.dir, err = os.MkdirTemp("", "rekey-e2e-"); err != nil { // Short: socket paths have a limit.
 		return err
 	}
 	for _, step := range []struct {
@@ -88,7 +88,7 @@ func (e *environment) start(ctx context.Context) error {
 	}{
 		{"building programs and images", e.build},
 		{"starting a cluster with a node", e.startCluster},
-		{"bringing the images to the node", e.loadImages},
+		{"loading the images on the node", e.loadImages},
 		{"starting PostgreSQL", e.startDatabase},
 	} {
 		begin := time.Now()
@@ -100,7 +100,7 @@ func (e *environment) start(ctx context.Context) error {
 	return nil
 }
 
-// stop ends everything, in the opposite order.
+// stop stops everything, in reverse order.
 func (e *environment) stop() {
 	if e.logs != nil {
 		e.logs.stop()
@@ -121,7 +121,7 @@ func (e *environment) stop() {
 
 func (e *environment) image(name string) string { return filepath.Join(e.dir, name+".tar") }
 
-// build makes the operator's image as a person does, and the others beside it.
+// build builds the operator's image as a user does, and the other images beside it.
 func (e *environment) build(ctx context.Context) error {
 	if _, err := e.run(ctx, "make", "image", "IMG="+operatorImage); err != nil {
 		return err

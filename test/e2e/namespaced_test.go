@@ -23,7 +23,7 @@ func TestForAListOfNamespaces(t *testing.T) {
 	explainFailure(t)
 	for _, kind := range []string{"clusterroles", "clusterrolebindings"} {
 		if out := kubectl(t, "get", kind, "-o", "name"); strings.Contains(out, "/rekey-secrets") {
-			t.Fatal("the roles of config/default are still there: they would prove nothing")
+			t.Fatal("the roles of config/default still exist: the test would prove nothing")
 		}
 	}
 	kubectl(t, "create", "namespace", "web")
@@ -34,19 +34,19 @@ func TestForAListOfNamespaces(t *testing.T) {
 
 	play(t, "", []story{
 		{"Secrets of other namespaces are out of reach", outOfReach},
-		{"in its namespaces it issues as ever, elsewhere nothing", issuesInItsNamespaces},
-		{"nothing was forbidden to the operator", nothingForbidden},
-		{"no secret stands in logs, Events or statuses", nothingLeaked},
+		{"it issues in its namespaces, and nowhere else", issuesInItsNamespaces},
+		{"the operator was refused nothing", nothingForbidden},
+		{"no secret appears in logs, Events or statuses", nothingLeaked},
 	})
 }
 
-// outOfReach asks the API server what the operator's service account may do.
+// outOfReach asks the API server for the rights of the operator's service account.
 func outOfReach(s scene) {
 	t := s.T
 	for _, verb := range []string{"get", "list", "watch", "create", "update", "patch", "delete"} {
 		for _, resource := range []string{"secrets", "configmaps"} {
 			for _, where := range []string{"--namespace=default", "--namespace=kube-system", "--all-namespaces"} {
-				// It exits with 1 when it says no.
+				// It exits with 1 if the answer is no.
 				out, err := env.run(t.Context(), env.kubectl, "auth", "can-i", verb, resource, where, "--as="+operatorAccount)
 				if strings.TrimSpace(out) != "no" || err == nil {
 					t.Errorf("may the operator %s %s in %s? %s%v", verb, resource, where, out, err)
@@ -87,12 +87,12 @@ func issuesInItsNamespaces(s scene) {
 		t.Error(err)
 	}
 
-	// It was made before those that are ready now.
+	// It was created before those that are ready now.
 	if err := env.kube.Get(t.Context(), client.ObjectKeyFromObject(stranger), stranger); err != nil {
 		t.Fatal(err)
 	}
 	if len(stranger.Status.Conditions) > 0 {
-		t.Errorf("the operator looked at an identity of another namespace: %+v", stranger.Status.Conditions)
+		t.Errorf("the operator processed an identity of another namespace: %+v", stranger.Status.Conditions)
 	}
 	if err := env.kube.Get(t.Context(), elsewhere.key("stranger-mtls"), &corev1.Secret{}); !apierrors.IsNotFound(err) {
 		t.Errorf("the Secret of an identity of another namespace: %v", err)

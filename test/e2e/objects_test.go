@@ -21,19 +21,19 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// soon is how long anything may take that is due at once. It is long because tests share a busy machine.
+// soon limits anything that is due at once. It is long because tests share a busy machine.
 const soon = time.Minute
 
-// overlap of the policies that tests make.
+// overlap of the policies that tests create.
 const overlap = 5 * time.Second
 
-// place is a namespace with a database server and a policy whose overlap is short.
+// place is a namespace with a database server and a policy with a short overlap.
 type place struct {
 	t    *testing.T
 	name string
 }
 
-// newPlace makes one, unless the namespace is there already.
+// newPlace creates one, unless the namespace exists.
 func newPlace(t *testing.T, name string) place {
 	t.Helper()
 	p := place{t: t, name: name}
@@ -73,7 +73,7 @@ func (p place) create(object client.Object) {
 	}
 }
 
-// credential makes one whose logins are e2e_<name>_a and _b and whose Secret is <name>-login.
+// credential returns one with the logins e2e_<name>_a and _b and the Secret <name>-login.
 func (p place) credential(name string, policy v1alpha1.DeletionPolicy) *v1alpha1.DatabaseCredential {
 	p.t.Helper()
 	object := &v1alpha1.DatabaseCredential{ObjectMeta: p.meta(name), Spec: v1alpha1.DatabaseCredentialSpec{
@@ -85,7 +85,7 @@ func (p place) credential(name string, policy v1alpha1.DeletionPolicy) *v1alpha1
 	return object
 }
 
-// identity makes one of the authority, whose Secret is <name>-mtls.
+// identity returns one of the authority, with the Secret <name>-mtls.
 func (p place) identity(name string, authority v1alpha1.AuthorityReference, policy v1alpha1.DeletionPolicy) *v1alpha1.ClientIdentity {
 	p.t.Helper()
 	object := &v1alpha1.ClientIdentity{ObjectMeta: p.meta(name)}
@@ -99,7 +99,7 @@ func (p place) key(name string) client.ObjectKey {
 	return client.ObjectKey{Namespace: p.name, Name: name}
 }
 
-// secret reads a Secret that must be there.
+// secret reads a Secret that must exist.
 func (p place) secret(name string) *corev1.Secret {
 	p.t.Helper()
 	secret := &corev1.Secret{}
@@ -109,7 +109,7 @@ func (p place) secret(name string) *corev1.Secret {
 	return secret
 }
 
-// ledger reads what is written down about a credential.
+// ledger reads the ledger of a credential.
 func (p place) ledger(name string) (secretstore.Ledger, error) {
 	secret := &corev1.Secret{}
 	if err := env.kube.Get(p.t.Context(), p.key(secretstore.LedgerName("DatabaseCredential", name)), secret); err != nil {
@@ -150,13 +150,13 @@ func conditionsOf(object client.Object) []metav1.Condition {
 	return nil
 }
 
-// annotate sets an annotation as a person does.
+// annotate sets an annotation as a user does.
 func annotate(t *testing.T, object client.Object, kind, annotation, value string) {
 	t.Helper()
 	kubectl(t, "-n", object.GetNamespace(), "annotate", "--overwrite", kind, object.GetName(), annotation+"="+value)
 }
 
-// gone waits until an object is not there any more.
+// gone waits until an object no longer exists.
 func gone(t *testing.T, object client.Object, key client.ObjectKey) {
 	t.Helper()
 	eventually(t, soon, fmt.Sprintf("waiting until the %T %s is gone", object, key), func() error {
@@ -164,7 +164,7 @@ func gone(t *testing.T, object client.Object, key client.ObjectKey) {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("it is there (%w)", err)
+		return fmt.Errorf("it exists (%w)", err)
 	})
 }
 
@@ -178,7 +178,7 @@ func remove(t *testing.T, object client.Object) {
 	gone(t, object, key)
 }
 
-// sameData tells whether two Secrets show the same, without showing it.
+// sameData reports whether two Secrets hold the same data, without printing it.
 func sameData(t *testing.T, what string, was, is *corev1.Secret) {
 	t.Helper()
 	if !cmp.Equal(was.Data, is.Data) {

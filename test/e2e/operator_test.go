@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// What config/ calls things.
+// The names in config/.
 const (
 	operatorNamespace = "rekey-system"
 	operatorSelector  = "app.kubernetes.io/name=rekey"
@@ -30,7 +30,7 @@ const (
 	operatorLease     = "rekey.rekey.dev"
 )
 
-// sh runs a program that must succeed, and gives what it said.
+// sh runs a program that must succeed, and returns its output.
 func sh(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := env.run(t.Context(), name, args...)
@@ -46,7 +46,7 @@ func kubectl(t *testing.T, args ...string) string {
 	return sh(t, env.kubectl, args...)
 }
 
-// eventually waits until the answer is nil.
+// eventually waits until check returns nil.
 func eventually(t *testing.T, patience time.Duration, what string, ask func() error) {
 	t.Helper()
 	if err := poll(t.Context(), patience, ask); err != nil {
@@ -64,7 +64,7 @@ func awaitOperator(t *testing.T) {
 	})
 }
 
-// leader gives the pod that holds the lease, and the name under which its process does.
+// leader returns the pod that holds the lease, and the identity of its process.
 func leader(t *testing.T) (pod *corev1.Pod, holder string, err error) {
 	t.Helper()
 	var lease coordinationv1.Lease
@@ -72,7 +72,7 @@ func leader(t *testing.T) (pod *corev1.Pod, holder string, err error) {
 		return nil, "", err
 	}
 	if lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "" {
-		return nil, "", errors.New("nobody holds the lease")
+		return nil, "", errors.New("no replica holds the lease")
 	}
 	name, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
 	pod = &corev1.Pod{}
@@ -82,7 +82,7 @@ func leader(t *testing.T) (pod *corev1.Pod, holder string, err error) {
 	return pod, *lease.Spec.HolderIdentity, nil
 }
 
-// processOf finds the operator's process in a pod of our node, as this machine numbers it.
+// processOf finds the operator's process in a pod of our node, by its ID on this machine.
 func processOf(pod *corev1.Pod) (int, error) {
 	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -101,7 +101,7 @@ func processOf(pod *corev1.Pod) (int, error) {
 	return 0, fmt.Errorf("the pod %s has no process of the operator", pod.Name)
 }
 
-// explainFailure prints what a person would look at. A test does not repeat what one of its stories has printed.
+// explainFailure prints what an operator would inspect. A test does not repeat what one of its stories has printed.
 func explainFailure(t *testing.T) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -109,9 +109,9 @@ func explainFailure(t *testing.T) {
 			return
 		}
 		env.explained = true
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // that of the test has ended
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // The test's own context has ended.
 		defer cancel()
-		t.Logf("the operator's last words:\n%s", env.logs.tail(50))
+		t.Logf("the operator's last log lines:\n%s", env.logs.tail(50))
 		for _, look := range [][]string{
 			{"get", "rekey", "-A", "-o", `go-template={{range .items}}{{.kind}} {{.metadata.namespace}}/{{.metadata.name}}{{range .status.conditions}}` +
 				`{{"\n  "}}{{.type}}={{.status}} {{.reason}}: {{.message}}{{end}}{{"\n"}}{{end}}`},
@@ -124,13 +124,13 @@ func explainFailure(t *testing.T) {
 	})
 }
 
-// scene is where a story is told: the test, and the folder with the samples where there is one.
+// scene is the environment of a story: the test, and the folder with the samples if there is one.
 type scene struct {
 	*testing.T
 	samples string
 }
 
-// story is a subtest. Stories that share a cluster are told in their order.
+// story is a subtest. Stories that share a cluster run in order.
 type story struct {
 	name string
 	tell func(scene)

@@ -27,8 +27,8 @@ const (
 
 var samplePEM = regexp.MustCompile(`(?s)( +)-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\n`)
 
-// samples copies config/samples into a folder. Two things in them are examples and become ours: the admin's password and
-// the CA certificates of the database. Everything else is as it is delivered.
+// samples copies config/samples into a folder. It replaces the two examples in them, the admin's password and the CA
+// certificates of the database, with real values. Everything else is as shipped.
 func samples(t *testing.T) string {
 	t.Helper()
 	folder := filepath.Join(t.TempDir(), "samples")
@@ -55,7 +55,7 @@ func samples(t *testing.T) string {
 	return folder
 }
 
-// nameDatabase makes the Service that the samples call the database by: it leads to our server.
+// nameDatabase creates the Service with the database's name in the samples; it leads to our server.
 func nameDatabase(t *testing.T) {
 	t.Helper()
 	name, namespace, _ := strings.Cut(databaseHost, ".")
@@ -73,8 +73,8 @@ func nameDatabase(t *testing.T) {
 	})
 }
 
-// workload is config/samples/workload with our application in place of psql. The rest, above all how it mounts the
-// Secrets, is as it is delivered.
+// workload is config/samples/workload with our application in place of psql. The rest, above all how it mounts the Secrets,
+// is as shipped.
 func workload(t *testing.T, folder, server string) string {
 	t.Helper()
 	path := filepath.Join(folder, "workload", "deployment.yaml")

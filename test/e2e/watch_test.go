@@ -23,7 +23,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// until calls do again and again until the context ends.
+// until calls do repeatedly until the context ends.
 func until(ctx context.Context, every time.Duration, do func()) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -36,7 +36,7 @@ func until(ctx context.Context, every time.Duration, do func()) {
 	}
 }
 
-// operatorLogs holds every line that any process of the operator has written, also of those that were killed.
+// operatorLogs holds every line that any process of the operator has written, including killed ones.
 type operatorLogs struct {
 	clientset *kubernetes.Clientset
 	cancel    context.CancelFunc
@@ -44,7 +44,7 @@ type operatorLogs struct {
 
 	mu         sync.Mutex
 	lines      []string
-	containers map[string]bool // that are followed
+	containers map[string]bool // Those that are followed.
 }
 
 func followOperator(clientset *kubernetes.Clientset) *operatorLogs {
@@ -54,11 +54,11 @@ func followOperator(clientset *kubernetes.Clientset) *operatorLogs {
 	return l
 }
 
-// find starts to follow every container that is new.
+// find starts to follow every new container.
 func (l *operatorLogs) find(ctx context.Context) {
 	pods, err := l.clientset.CoreV1().Pods(operatorNamespace).List(ctx, metav1.ListOptions{LabelSelector: operatorSelector})
 	if err != nil {
-		return // the API server is asked again
+		return // The API server is queried again.
 	}
 	for _, pod := range pods.Items {
 		for _, container := range pod.Status.ContainerStatuses {
@@ -91,7 +91,7 @@ func (l *operatorLogs) add(line string) {
 	l.lines = append(l.lines, line)
 }
 
-// tail gives the last lines; a negative number gives all.
+// tail returns the last lines; a negative number returns all.
 func (l *operatorLogs) tail(number int) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,14 +106,14 @@ func (l *operatorLogs) stop() {
 	l.running.Wait()
 }
 
-// seenSecrets holds everything secret that any Secret of the cluster ever showed.
+// seenSecrets holds every secret value that any Secret of the cluster ever had.
 type seenSecrets struct {
 	clientset *kubernetes.Clientset
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
 
 	mu       sync.Mutex
-	canaries map[string][]byte // by a description
+	canaries map[string][]byte // By a description.
 }
 
 func watchSecrets(clientset *kubernetes.Clientset) *seenSecrets {
@@ -123,11 +123,11 @@ func watchSecrets(clientset *kubernetes.Clientset) *seenSecrets {
 	return s
 }
 
-// watch sees every Secret that is there, and every change from then on.
+// watch sees every existing Secret, and every change from then on.
 func (s *seenSecrets) watch(ctx context.Context) {
 	watcher, err := s.clientset.CoreV1().Secrets("").Watch(ctx, metav1.ListOptions{})
 	if err != nil {
-		return // it is tried again
+		return // It is retried.
 	}
 	defer watcher.Stop()
 	for event := range watcher.ResultChan() {
@@ -137,7 +137,7 @@ func (s *seenSecrets) watch(ctx context.Context) {
 	}
 }
 
-// hidden are the keys that nobody may see outside of a Secret.
+// hidden are the keys that must not appear outside a Secret.
 var hidden = []string{credential.KeyPassword, credential.KeyVerifier, credential.KeyPrivateKey, "uri", "tls-combined.pem"}
 
 func (s *seenSecrets) add(secret *corev1.Secret) {

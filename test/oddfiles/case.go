@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// At is the instant at which every case is judged.
+// At is the instant at which every case is verified.
 var At = time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// What every leaf below an authority is named.
+// The names of every leaf below an authority.
 const (
 	LeafCommonName   = "app"
 	LeafOrganization = "Example"
@@ -28,23 +28,24 @@ const (
 
 // Case is the key pair of one authority as a Secret holds it, and one certificate below it.
 type Case struct {
-	// Name is a sentence about it, and Forms its oddities.
+	// Name describes it in a sentence, and Forms lists its oddities.
 	Name  string
 	Forms []string
-	// Certificate, Key and Anchors are tls.crt, tls.key and ca.crt; the last is empty where there is none.
+	// Certificate, Key and Anchors are tls.crt, tls.key and ca.crt; Anchors may be empty.
 	Certificate, Key, Anchors []byte
 	// Trusted is what peers trust: Anchors, or the root in Certificate.
 	Trusted []byte
-	// Partial says that no trust anchor is self-signed, which OpenSSL must be told.
+	// Partial is true if no trust anchor is self-signed, which OpenSSL needs to know.
 	Partial bool
-	// Leaf is a certificate that the key has signed in the name of the first certificate in Certificate, and LeafKey its key.
+	// Leaf is a certificate that the key has signed in the name of the first certificate in Certificate, and LeafKey is its
+	// key.
 	Leaf    []byte
 	LeafKey []byte
-	// Causes are regular expressions: where rekey refuses the case, its message matches one of them.
+	// Causes are regular expressions: if rekey refuses the case, its message matches one of them.
 	Causes []string
-	// All says that rekey need not accept it unless all three judges do: name constraints that not all of them enforce.
+	// All is true if rekey need accept the case only if all three judges do: name constraints that not all of them enforce.
 	All bool
-	// Policy says why rekey refuses the case whoever accepts it; empty for most.
+	// Policy is the reason why rekey refuses the case even if every judge accepts it; empty for most.
 	Policy string
 }
 
@@ -54,11 +55,11 @@ type twist struct {
 	apply  func(testing.TB, *profile)
 	cause  string
 	policy string
-	// all is that of Case.
+	// all is Case.All.
 	all bool
 }
 
-// plan is a case before it is made: oddities for each of its parts.
+// plan describes a case before it is built: the oddities of each of its parts.
 type plan struct {
 	topology            topology
 	signer, above       []twist
@@ -67,15 +68,15 @@ type plan struct {
 	keyText             keyForm
 }
 
-// files are the certificates of a case in the order in which they stand in its files.
+// files are the certificates of a case in the order of its files.
 type files struct {
 	certificate, anchors []authority
-	// trusted is what peers trust where anchors is empty.
+	// trusted is what peers trust if anchors is empty.
 	trusted []authority
 	partial bool
 }
 
-// maker makes the certificates of one plan.
+// maker creates the certificates of one plan.
 type maker struct {
 	testing.TB
 
@@ -106,28 +107,28 @@ const (
 	keyOfLeaf
 )
 
-// root makes the root above the signer, odd as planned; change may change it further.
+// root creates the root above the signer, odd as planned; change may change it further.
 func (m *maker) root(changes ...func(*profile)) authority {
 	key := m.key(m.plan.aboveKey, keyOfRoot)
 	return m.make("Example Root CA", key, nil, m.plan.above, changes...)
 }
 
-// oldRoot is another root, without oddities.
+// oldRoot returns another root, without oddities.
 func (m *maker) oldRoot(changes ...func(*profile)) authority {
 	return m.make("Old Root CA", m.key(RSA, keyOfOldRoot), nil, nil, changes...)
 }
 
-// middle is an ordinary intermediate.
+// middle returns an ordinary intermediate.
 func (m *maker) middle(above *authority, changes ...func(*profile)) authority {
 	return m.make("Example Middle CA", m.key(P256, keyOfMiddle), above, nil, changes...)
 }
 
-// signer makes the certificate of the authority itself, odd as planned: self-signed where above is nil.
+// signer creates the certificate of the authority itself, odd as planned: self-signed if above is nil.
 func (m *maker) signer(above *authority, changes ...func(*profile)) authority {
 	return m.make("Example Issuing CA", m.key(m.plan.signerKey, keyOfSigner), above, m.plan.signer, changes...)
 }
 
-// other is an authority that has nothing to do with the case.
+// other returns an authority that is unrelated to the case.
 func (m *maker) other(name string, changes ...func(*profile)) authority {
 	return m.make(name, m.key(P256, keyOfOthers), nil, nil, changes...)
 }
@@ -146,7 +147,7 @@ func (m *maker) make(name string, key *Key, above *authority, twists []twist, ch
 	return p.sign(m, above.name, above.key)
 }
 
-// cross has above certify the same key and name as of.
+// cross returns a certificate by above of the same key and name as of.
 func (m *maker) cross(of authority, above authority, changes ...func(*profile)) authority {
 	p := of.profile
 	m.serials++
@@ -172,7 +173,7 @@ var (
 	long    = dates(At.AddDate(-5, 0, 0), At.AddDate(20, 0, 0))
 )
 
-// leaf is an ordinary certificate below signer, with a name of each kind.
+// leaf returns an ordinary certificate below signer, with a name of each kind.
 func (m *maker) leaf(signer authority) authority {
 	p := m.profile("", m.key(P256, keyOfLeaf))
 	p.name = encode(m, []rdnSET{
@@ -192,14 +193,14 @@ func (m *maker) leaf(signer authority) authority {
 	return p.sign(m, signer.name, signer.key)
 }
 
-// build makes the case of a plan.
+// build builds the case of a plan.
 func build(tb testing.TB, ring *Keyring, p plan) Case {
 	tb.Helper()
 	m := &maker{TB: tb, ring: ring, plan: p}
 	f := p.topology.build(m)
 	signer := f.certificate[0]
 	key := m.key(p.signerKey, keyOfSigner)
-	signer.key = key // whoever else the first certificate may be of: rekey signs with this one
+	signer.key = key // Whatever else the first certificate may be: rekey signs with this one.
 	out := Case{
 		Certificate: p.crtText.apply(m, pems(f.certificate...)), Key: p.keyText.apply(m, key),
 		Partial: f.partial, Leaf: m.leaf(signer).pem(), LeafKey: m.key(P256, keyOfLeaf).PEM,
@@ -214,7 +215,7 @@ func build(tb testing.TB, ring *Keyring, p plan) Case {
 	return out
 }
 
-// describe names the case after its oddities, and collects why it may be refused.
+// describe names the case after its oddities, and collects the reasons why it may be refused.
 func (c *Case) describe(p plan) {
 	note := func(form, cause, policy string) {
 		if form == "" {

@@ -13,7 +13,7 @@ import (
 	"unicode/utf16"
 )
 
-// Object identifiers of what crypto/x509 does not write, or not in the odd form.
+// Object identifiers of extensions that crypto/x509 does not write, or not in the odd form.
 var (
 	oidCommonName   = asn1.ObjectIdentifier{2, 5, 4, 3}
 	oidOrganization = asn1.ObjectIdentifier{2, 5, 4, 10}
@@ -46,7 +46,7 @@ type attribute struct {
 	Value asn1.RawValue
 }
 
-// rdnSET is encoded as a SET OF, by its name.
+// rdnSET is encoded as a SET OF, because of its name.
 type rdnSET []attribute
 
 type validity struct{ From, Until time.Time }
@@ -90,7 +90,7 @@ func text(tag int, value string) asn1.RawValue {
 	return asn1.RawValue{Tag: tag, Bytes: data}
 }
 
-// subject is an ordinary name: a common name below an organization.
+// subject returns an ordinary name: a common name below an organization.
 func subject(tb testing.TB, commonName string) []byte {
 	tb.Helper()
 	return encode(tb, []rdnSET{
@@ -99,26 +99,26 @@ func subject(tb testing.TB, commonName string) []byte {
 	})
 }
 
-// profile is everything that a certificate says, however odd.
+// profile is the whole content of a certificate, however odd.
 type profile struct {
-	name        []byte // its subject
+	name        []byte // Its subject.
 	serial      *big.Int
 	from, until time.Time
 	key         *Key
-	version     int // 1 or 3
+	version     int // 1 or 3.
 	// basic is CA:TRUE, FALSE or absent ("").
 	basic         string
 	basicCritical bool
-	pathLength    int // -1: none
-	// usage are the bits of the key usage extension; 0: no such extension.
+	pathLength    int // -1: none.
+	// usage holds the bits of the key usage extension; 0: no such extension.
 	usage      byte
 	noKeyID    bool
 	noAuthKey  bool
 	extensions []pkix.Extension
-	digest     string // SHA256, or an outdated one
+	digest     string // SHA256, or an outdated one.
 }
 
-// authority is a certificate that was made, and who made it.
+// authority is a certificate, and its issuer.
 type authority struct {
 	profile
 
@@ -137,7 +137,7 @@ func pems(of ...authority) []byte {
 	return out
 }
 
-// encodeExtensions writes the extensions of p; issuerKey is the key of whoever signs.
+// encodeExtensions encodes the extensions of p; issuerKey is the signer's key.
 func (p profile) encodeExtensions(tb testing.TB, issuerKey *Key) []pkix.Extension {
 	tb.Helper()
 	if p.version == 1 {
@@ -164,7 +164,7 @@ func (p profile) encodeExtensions(tb testing.TB, issuerKey *Key) []pkix.Extensio
 	return append(out, p.extensions...)
 }
 
-// usageBits leaves out the zero bits at the end, as DER demands.
+// usageBits drops trailing zero bits, as DER requires.
 func usageBits(bits byte) asn1.BitString {
 	length := 8
 	for bits>>(8-length)&1 == 0 {
@@ -173,7 +173,7 @@ func usageBits(bits byte) asn1.BitString {
 	return asn1.BitString{Bytes: []byte{bits}, BitLength: length}
 }
 
-// sign makes the certificate of p, signed by issuerKey in the name of issuer.
+// sign returns the certificate of p, signed by issuerKey in the name of issuer.
 func (p profile) sign(tb testing.TB, issuer []byte, issuerKey *Key) authority {
 	tb.Helper()
 	algorithm := issuerKey.algorithm(p.digest)

@@ -1,14 +1,14 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package oddfiles makes certificates, chains, bundles and keys in the forms that people have, valid and odd, and asks
+// Package oddfiles creates certificates, chains, bundles and keys in the forms that users have, valid and odd, and asks
 // OpenSSL, Go and Java about each. Its tests hold rekey to their verdicts:
 //
-//   - a path that Go and at least one other accept, rekey accepts;
-//   - what Go cannot verify is refused, and the message says that it is not supported;
-//   - what all of them refuse is refused for its true cause;
-//   - what rekey publishes, all three accept.
+//   - rekey accepts a path that Go and at least one other judge accept;
+//   - rekey refuses what Go cannot verify, and the message says that it is not supported;
+//   - rekey refuses what all of them refuse, for its true cause;
+//   - all three accept what rekey publishes.
 //
-// Forms lists the cases with one oddity each, Draw combines several by a seed. It needs the commands openssl and java; a
-// test fails without them (hack/install-deps.sh test java installs both).
+// Forms lists the cases with one oddity each, Draw combines several by a seed. The package needs the commands openssl and
+// java; a test fails without them (hack/install-deps.sh test java installs both).
 package oddfiles

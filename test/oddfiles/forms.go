@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Forms makes every case with a single oddity.
+// Forms returns every case with a single oddity.
 func Forms(tb testing.TB, ring *Keyring) []Case {
 	tb.Helper()
 	var out []Case
@@ -41,7 +41,7 @@ func forms() []plan {
 		add(plain, func(p *plan) { p.aboveKey = algorithm })
 		add(selfSigned, func(p *plan) { p.signerKey = algorithm })
 	}
-	both := topologies()[3] // the intermediate and its root in tls.crt
+	both := topologies()[3] // The intermediate and its root in tls.crt.
 	for _, form := range textForms() {
 		add(plain, func(p *plan) { p.caText = form })
 		add(both, func(p *plan) { p.crtText = form })
@@ -57,12 +57,12 @@ func forms() []plan {
 	return out
 }
 
-// Algorithms are all kinds of keys, in a fixed order.
+// Algorithms returns all kinds of keys, in a fixed order.
 func Algorithms() []Algorithm {
 	return []Algorithm{P256, P384, P521, RSA, RSAPSSSign, Ed25519, RSAPSS, RSA1024, Ed448, Brainpool, Secp256k1, Explicit, DSA}
 }
 
-// Draw makes case number n of a seed: a topology with two to five oddities, most of them such as do no harm alone.
+// Draw returns case number n of a seed: a topology with two to five oddities, most of which do no harm alone.
 func Draw(tb testing.TB, ring *Keyring, seed, n uint64) Case {
 	tb.Helper()
 	return build(tb, ring, draw(rand.New(rand.NewPCG(seed, n))))
@@ -101,7 +101,7 @@ func draw(r *rand.Rand) plan {
 	return p
 }
 
-// pick draws until one is wanted.
+// pick draws until it finds a wanted one.
 func pick[T any](r *rand.Rand, from []T, wanted func(T) bool) T {
 	for {
 		if one := from[r.IntN(len(from))]; wanted(one) {

@@ -6,7 +6,7 @@ package oddfiles
 import (
 	"bufio"
 	"bytes"
-	_ "embed" // the program of the judge
+	_ "embed" // The judge's program.
 	"encoding/base64"
 	"errors"
 	"io"
@@ -28,7 +28,7 @@ type Java struct {
 	mu  sync.Mutex
 	in  io.WriteCloser
 	out *bufio.Reader
-	// said is what it printed as errors.
+	// said is its error output.
 	said *bytes.Buffer
 }
 
@@ -64,7 +64,7 @@ func StartJava(tb testing.TB) *Java {
 	return j
 }
 
-// ask puts one question, and waits for its answer.
+// ask sends one question, and waits for its answer.
 func (j *Java) ask(tb testing.TB, words ...string) error {
 	tb.Helper()
 	j.mu.Lock()
@@ -74,7 +74,7 @@ func (j *Java) ask(tb testing.TB, words ...string) error {
 	}
 	answer, err := j.out.ReadString('\n')
 	if err != nil {
-		tb.Fatalf("Java has ended: %v: %s", err, j.said)
+		tb.Fatalf("Java has exited: %v: %s", err, j.said)
 	}
 	if answer = strings.TrimSpace(answer); answer != "yes" {
 		return errors.New(answer)

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Usage is what a leaf is used for.
+// Usage is the purpose of a leaf.
 type Usage string
 
 // The usages, as openssl verify names them.
@@ -26,19 +26,19 @@ const (
 	Client Usage = "sslclient"
 )
 
-// Question asks whether there is a path from a leaf to what is trusted. The files are as a peer reads them, however odd.
+// Question asks whether there is a path from a leaf to a trust anchor. The files are as a peer reads them, however odd.
 type Question struct {
 	Leaf, Untrusted, Trusted []byte
 	Usage                    Usage
 	At                       time.Time
-	// Partial allows a trust anchor that is not self-signed; Strict adds OpenSSL's checks of the form (-x509_strict).
+	// Partial allows a trust anchor that is not self-signed; Strict adds OpenSSL's format checks (-x509_strict).
 	Partial, Strict bool
 }
 
 // Judge answers questions: nil means yes, an error is the reason for a no.
 type Judge func(testing.TB, Question) error
 
-// Go is crypto/x509. What it cannot read of a file it skips, as crypto/tls and CertPool do.
+// Go is crypto/x509. It skips what it cannot read of a file, as crypto/tls and CertPool do.
 func Go(_ testing.TB, q Question) error {
 	block, _ := pem.Decode(q.Leaf)
 	if block == nil {
@@ -88,14 +88,14 @@ func OpenSSL(tb testing.TB, q Question) error {
 	return nil
 }
 
-// Path asks Java's CertPathBuilder (PKIX). It does not look at extended key usages.
+// Path asks Java's CertPathBuilder (PKIX). It ignores extended key usages.
 func (j *Java) Path(tb testing.TB, q Question) error {
 	tb.Helper()
 	return j.ask(tb, "path", millis(q.At), encoded(q.Trusted), encoded(q.Untrusted), encoded(q.Leaf))
 }
 
-// Talk has a client and a server of Java (JSSE), both with the same identity, shake hands and prove who they are: with TLS
-// version (TLSv1.2, TLSv1.3), host being the name that the client wants.
+// Talk makes a client and a server of Java (JSSE), both with the same identity, shake hands and authenticate each other:
+// with TLS version (TLSv1.2, TLSv1.3), and host as the name that the client expects.
 func (j *Java) Talk(tb testing.TB, at time.Time, version string, chain, key, trusted []byte, host string) error {
 	tb.Helper()
 	block, _ := pem.Decode(key)

@@ -21,10 +21,10 @@ import (
 	"testing"
 )
 
-// Algorithm is a kind of key that openssl can make.
+// Algorithm is a kind of key that openssl can create.
 type Algorithm string
 
-// The kinds of keys. Those up to Ed25519 are the ones that rekey supports.
+// The kinds of keys. rekey supports those up to Ed25519.
 const (
 	P256       Algorithm = "ECDSA P-256"
 	P384       Algorithm = "ECDSA P-384"
@@ -41,7 +41,7 @@ const (
 	DSA        Algorithm = "DSA"
 )
 
-// generate are the arguments of openssl genpkey; DSA first needs parameters.
+// generate holds the arguments of openssl genpkey; DSA first needs parameters.
 var generate = map[Algorithm][]string{
 	P256:       {"-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"},
 	P384:       {"-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"},
@@ -78,12 +78,12 @@ type Key struct {
 	PEM  []byte
 	spki []byte
 	id   []byte
-	// signer is the private key as Go has it; nil where Go does not know its kind, and openssl signs with key.pem in folder.
+	// signer is the private key for Go; nil if Go does not support its kind, and openssl signs with key.pem in folder.
 	signer crypto.Signer
 	folder string
 }
 
-// family is the part of signatures that the key has.
+// family is the part of signature algorithm names that stands for the key.
 func (k *Key) family() string {
 	switch k.Algorithm {
 	case RSA, RSA1024:
@@ -110,7 +110,7 @@ func (k *Key) algorithm(digest string) []byte {
 	return der
 }
 
-// sign signs a message: with Go, or with openssl where Go cannot.
+// sign signs a message: with Go, or with openssl if Go cannot.
 func (k *Key) sign(tb testing.TB, message []byte, digest string) []byte {
 	tb.Helper()
 	if k.signer == nil {
@@ -153,13 +153,13 @@ func (k *Key) signByCommand(tb testing.TB, message []byte, digest string) []byte
 	return openssl(tb, k.folder, append(args, "message")...)
 }
 
-// Keyring makes keys, each once.
+// Keyring creates keys, each once.
 type Keyring struct {
 	owner testing.TB
 	keys  map[string]*Key
 }
 
-// NewKeyring returns one whose keys last as long as the test.
+// NewKeyring returns a keyring with keys that last as long as the test.
 func NewKeyring(tb testing.TB) *Keyring {
 	tb.Helper()
 	return &Keyring{owner: tb, keys: map[string]*Key{}}
@@ -191,7 +191,7 @@ func (r *Keyring) Key(tb testing.TB, algorithm Algorithm, n int) *Key {
 	if _, err := asn1.Unmarshal(public.Bytes, &info); err != nil {
 		tb.Fatal(err)
 	}
-	id := sha1.Sum(info.Key.Bytes) // the usual key identifier (RFC 5280, section 4.2.1.2)
+	id := sha1.Sum(info.Key.Bytes) // The usual key identifier (RFC 5280, section 4.2.1.2).
 	key := &Key{Algorithm: algorithm, PEM: private, spki: public.Bytes, id: id[:], folder: folder}
 	block, _ := pem.Decode(private)
 	if parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil && algorithm != RSA1024 {
@@ -201,7 +201,7 @@ func (r *Keyring) Key(tb testing.TB, algorithm Algorithm, n int) *Key {
 	return key
 }
 
-// openssl runs the command in a folder and returns what it prints.
+// openssl runs the command in a folder and returns its output.
 func openssl(tb testing.TB, folder string, args ...string) []byte {
 	tb.Helper()
 	path, err := exec.LookPath("openssl")

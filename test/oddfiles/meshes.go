@@ -31,7 +31,7 @@ type graph struct {
 	edges []edge
 }
 
-// shapes are the kinds of graphs that are drawn.
+// shapes are the kinds of random graphs.
 var shapes = []struct {
 	name string
 	draw func(*rand.Rand) graph
@@ -89,7 +89,7 @@ func twins(levels, each int) graph {
 	return g
 }
 
-// doubles has, at each level above the signer, several keys of one name, of which the last has signed what is below.
+// doubles has, at each level above the signer, several keys of one name; the last one has signed the level below.
 func doubles(levels, each int) graph {
 	g := numbered(1)
 	below := 0
@@ -111,7 +111,7 @@ func doubles(levels, each int) graph {
 	return g
 }
 
-// deep has that many authorities above the signer in one line; each may be signed by one farther up too.
+// deep has that many authorities above the signer in one line; each may also be signed by one further up.
 func deep(above int, dice *rand.Rand) graph {
 	g := numbered(above + 1)
 	for n := range above {
@@ -124,14 +124,14 @@ func deep(above int, dice *rand.Rand) graph {
 	return g
 }
 
-// oddly changes some certificates of a graph: dates, path length, extended key usage, no authority, no key identifiers, name
-// constraints that permit the leaf and that do not.
+// oddly changes some certificates of a graph: dates, path length, extended key usage, not an authority, no key identifiers,
+// name constraints that permit the leaf and that do not.
 func oddly(tb testing.TB, dice *rand.Rand) func(*profile) {
 	tb.Helper()
 	only := func(usage asn1.ObjectIdentifier) pkix.Extension {
 		return pkix.Extension{Id: oidExtKeyUsage, Value: encode(tb, []asn1.ObjectIdentifier{usage})}
 	}
-	// Go alone judges whether there is a path, and it ignores constraints on directory names.
+	// Only Go judges whether there is a path, and it ignores constraints on directory names.
 	limited := slices.DeleteFunc(nameConstraints(), func(t twist) bool { return t.all })
 	n, limit := dice.IntN(100), limited[dice.IntN(len(limited))]
 	return func(p *profile) {
@@ -158,14 +158,14 @@ func oddly(tb testing.TB, dice *rand.Rand) func(*profile) {
 	}
 }
 
-// issued is a certificate of a graph; rooted tells that it is self-signed.
+// issued is a certificate of a graph; rooted is true if it is self-signed.
 type issued struct {
 	authority
 
 	rooted bool
 }
 
-// certificates makes those of a graph by their subjects, each changed.
+// certificates returns those of a graph by subject, each changed.
 func (m *maker) certificates(g graph, change func() func(*profile)) [][]issued {
 	m.Helper()
 	all := make([][]issued, len(g.nodes))
@@ -178,8 +178,8 @@ func (m *maker) certificates(g graph, change func() func(*profile)) [][]issued {
 	return all
 }
 
-// secretOf puts certificates into the Secret of an authority: one of the signer first, then the rest in any order, of which
-// some are missing; anchors are self-signed ones for the most part.
+// secretOf puts certificates into the Secret of an authority: one of the signer first, then the rest in any order, some of
+// them missing; anchors are mostly self-signed ones.
 func (m *maker) secretOf(all [][]issued, dice *rand.Rand) (Case, bool) {
 	m.Helper()
 	if len(all[0]) == 0 {
@@ -206,7 +206,7 @@ func (m *maker) secretOf(all [][]issued, dice *rand.Rand) (Case, bool) {
 	return m.caseOf(append([]authority{first}, chain...), anchors, partial), true
 }
 
-// caseOf is the Secret of an authority with these files, and a leaf below it.
+// caseOf returns the Secret of an authority with these files, and a leaf below it.
 func (m *maker) caseOf(chain, anchors []authority, partial bool) Case {
 	m.Helper()
 	return Case{

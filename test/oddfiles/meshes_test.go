@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// TestAPathIsFoundInEveryGraphOfCertificates draws graphs of authorities that have signed each other. What Go finds a path in,
-// rekey accepts; what rekey publishes, Go and OpenSSL accept until its last second.
+// TestAPathIsFoundInEveryGraphOfCertificates draws graphs of authorities that have signed each other. If Go finds a path,
+// rekey accepts the case; Go and OpenSSL accept what rekey publishes until its last second.
 func TestAPathIsFoundInEveryGraphOfCertificates(t *testing.T) {
 	keys, judges := NewKeyring(t), panel{judges: map[string]Judge{"Go": Go, "OpenSSL": OpenSSL}}
 	seed, count := drawn(t)
@@ -53,14 +53,15 @@ func TestAPathIsFoundInEveryGraphOfCertificates(t *testing.T) {
 	}
 }
 
-// TestASearchAmongManyCertificatesEnds has hundreds of certificates of the same names. The search ends after 500 signatures, and
-// says so if it has found no path by then; a path that it has found counts.
+// TestASearchAmongManyCertificatesEnds has hundreds of certificates with the same names. The search ends after 500
+// signatures, and says so if it has found no path by then; a path that it has found counts.
 func TestASearchAmongManyCertificatesEnds(t *testing.T) {
 	keys := NewKeyring(t)
 	for _, tc := range []struct {
 		name  string
 		graph graph
-		// unanchored has another root trusted, to which nothing leads; limited says that the limit is met before a path.
+		// unanchored trusts another root, to which no path leads; limited means that the limit is reached before a path is
+		// found.
 		unanchored, limited bool
 	}{
 		{"25 renewed certificates at each of two levels", twins(2, 25), false, false},
@@ -69,9 +70,9 @@ func TestASearchAmongManyCertificatesEnds(t *testing.T) {
 		{"120 at each of three levels, and no way to the anchor", twins(3, 120), true, true},
 		{"60 keys of one name", doubles(1, 60), false, false},
 		{"30 keys of one name at each of four levels", doubles(4, 30), false, false},
-		{"six of which everybody has signed everybody", everybody(6), false, false},
-		{"sixteen of which everybody has signed everybody", everybody(16), false, true},
-		{"everybody has signed everybody, and no way to the anchor", everybody(16), true, true},
+		{"six that have all signed each other", allSigned(6), false, false},
+		{"sixteen that have all signed each other", allSigned(16), false, true},
+		{"all have signed each other, and no way to the anchor", allSigned(16), true, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := &maker{TB: t, ring: keys, plan: base(plain)}
@@ -114,8 +115,8 @@ func TestASearchAmongManyCertificatesEnds(t *testing.T) {
 	}
 }
 
-// everybody has each of count authorities signed by all others.
-func everybody(count int) graph {
+// allSigned makes each of count authorities signed by all others.
+func allSigned(count int) graph {
 	g := numbered(count)
 	for subject := range g.nodes {
 		for issuer := range g.nodes {

@@ -25,7 +25,7 @@ import (
 	"github.com/rekey/rekey/internal/material"
 )
 
-// authorities are the key pairs below which identities are published: managed ones of each algorithm, and brought ones.
+// authorities are the key pairs below which identities are published: managed ones of each algorithm, and those of a user.
 func authorities(t *testing.T, ring *Keyring) map[string]Case {
 	t.Helper()
 	out := map[string]Case{}
@@ -39,7 +39,7 @@ func authorities(t *testing.T, ring *Keyring) map[string]Case {
 	for _, algorithm := range []Algorithm{P521, RSA, RSAPSSSign, Ed25519} {
 		p := base(plain)
 		p.signerKey, p.aboveKey = algorithm, P384
-		out["brought, an intermediate of "+string(algorithm)] = build(t, ring, p)
+		out["of a user, an intermediate of "+string(algorithm)] = build(t, ring, p)
 	}
 	for _, t2 := range topologies() {
 		if strings.Contains(t2.name, "expired cross certificate, and trusted itself") || t2.name == "five intermediates" {
@@ -49,7 +49,7 @@ func authorities(t *testing.T, ring *Keyring) map[string]Case {
 	return out
 }
 
-// identity is what a Secret of a client and server holds.
+// identity is the content of the Secret of a client and server.
 type identity struct{ chain, key, anchors []byte }
 
 // identityOf publishes an identity of one key algorithm for both usages, without a SPIFFE ID.
@@ -95,8 +95,8 @@ func versionName(version uint16) string {
 	return map[uint16]string{tls.VersionTLS12: "TLSv1.2", tls.VersionTLS13: "TLSv1.3"}[version]
 }
 
-// What is published for every key algorithm below every form of authority is used by real clients and servers: of Java with
-// one another, and a client of OpenSSL with a server of Go, both proving who they are, with TLS 1.2 and 1.3.
+// Real clients and servers use what is published for every key algorithm below every form of authority: Java with Java, and
+// a client of OpenSSL with a server of Go, both authenticated, with TLS 1.2 and 1.3.
 func TestWhatIsPublishedTalksWithJavaAndOpenSSLAndGo(t *testing.T) {
 	ring, java := NewKeyring(t), StartJava(t)
 	shaken := 0
@@ -128,7 +128,7 @@ func TestWhatIsPublishedTalksWithJavaAndOpenSSLAndGo(t *testing.T) {
 	t.Logf("%d identities, %d handshakes of Java with Java, as many of OpenSSL with Go as identities", shaken/2, shaken)
 }
 
-// opensslClient has openssl s_client read a line from a server of Go; both prove who they are.
+// opensslClient makes openssl s_client read a line from a server of Go; both authenticate.
 func opensslClient(t *testing.T, own identity, version uint16, host string) error {
 	t.Helper()
 	folder := t.TempDir()
@@ -178,7 +178,7 @@ func opensslClient(t *testing.T, own identity, version uint16, host string) erro
 	return nil
 }
 
-// A control: the real clients refuse what is not for them.
+// A control: the real clients refuse what is not meant for them.
 func TestRealClientsCanSayNo(t *testing.T) {
 	ring, java := NewKeyring(t), StartJava(t)
 	own := identityOf(t, build(t, ring, base(plain)), material.ECDSAP256)
@@ -197,10 +197,10 @@ func TestRealClientsCanSayNo(t *testing.T) {
 	} {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			if err := java.Talk(t, At, versionName(version), tc.own.chain, tc.own.key, tc.own.anchors, tc.host); (err == nil) != tc.want {
-				t.Errorf("%s: Java says %v", name, err)
+				t.Errorf("%s: Java answers %v", name, err)
 			}
 			if err := opensslClient(t, tc.own, version, tc.host); (err == nil) != tc.want {
-				t.Errorf("%s: OpenSSL says %v", name, err)
+				t.Errorf("%s: OpenSSL answers %v", name, err)
 			}
 		}
 	}

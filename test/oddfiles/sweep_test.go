@@ -28,10 +28,10 @@ import (
 	"github.com/rekey/rekey/internal/material"
 )
 
-// lifetime is asked for of every leaf: longer than most authorities live, so that it ends with the path.
+// lifetime is requested for every leaf: longer than most authorities live, so that it ends with the path.
 const lifetime = 30000 * time.Hour
 
-// panel is those who judge.
+// panel is the set of judges.
 type panel struct {
 	judges map[string]Judge
 }
@@ -41,7 +41,7 @@ func newPanel(t *testing.T) panel {
 	return panel{judges: map[string]Judge{"Go": Go, "OpenSSL": OpenSSL, "Java": StartJava(t).Path}}
 }
 
-// ask asks each; its answer is an error for each that says no.
+// ask asks each judge; its answer is an error for each no.
 func (p panel) ask(t *testing.T, q Question) map[string]error {
 	t.Helper()
 	out := map[string]error{}
@@ -55,12 +55,12 @@ func (p panel) ask(t *testing.T, q Question) map[string]error {
 type published struct {
 	chain, anchors []byte
 	leaf           *x509.Certificate
-	// notes are what Ready says of the authority.
+	// notes is what Ready reports about the authority.
 	notes string
 }
 
-// publish does all that rekey does with a case: reads the key pair, looks at its dates, signs a leaf for one usage, and checks
-// the result before it is published.
+// publish does all that rekey does with a case: it reads the key pair, checks its dates, signs a leaf for one usage, and
+// checks the result before publishing it.
 func publish(ctx context.Context, c Case, usage Usage) (*published, error) {
 	authority, err := ca.KeyPairs{}.Parse(c.Certificate, c.Key, c.Anchors, issuer.Constraints{
 		MaxLifetime: lifetime, CommonNames: []string{"*"}, Organizations: []string{"*"}, DNSNames: []string{"*.example.internal"},
@@ -120,7 +120,8 @@ func publish(ctx context.Context, c Case, usage Usage) (*published, error) {
 	return &published{chain: chain.Certificates, anchors: chain.Authorities, leaf: certificates[0], notes: strings.Join(authority.Notes, " ")}, nil
 }
 
-// alone are the peers that refuse what the others accept, and why. Each entry is seen in the sweep, or it is out of date.
+// alone lists the peers that refuse what the others accept, and why. The sweep must encounter each entry, or it is out of
+// date.
 var alone = []struct {
 	judge, form, why string
 }{
@@ -128,9 +129,9 @@ var alone = []struct {
 	{"Java", `has an empty subject`, "refuses a certificate without the name of its issuer (RFC 5280, section 4.1.2.4)"},
 }
 
-// verdict is what came of one case.
+// verdict is the outcome of one case.
 type verdict struct {
-	accepted string // by whom: letters of the judges, and of rekey
+	accepted string // By whom: letters of the judges, and of rekey.
 	problems []string
 }
 
@@ -192,7 +193,7 @@ func (p panel) judge(t *testing.T, c Case, usage Usage, seen *sync.Map) verdict 
 	}
 	v.accepted += "r"
 	if c.Policy != "" {
-		v.problem("rekey accepts what it is to refuse: %s", c.Policy)
+		v.problem("rekey accepts what it must refuse: %s", c.Policy)
 	}
 	partial := c.Partial || topIsLeftOut(c, out)
 	for name, judge := range p.judges {
@@ -208,7 +209,7 @@ func (p panel) judge(t *testing.T, c Case, usage Usage, seen *sync.Map) verdict 
 	return v
 }
 
-// topIsLeftOut reports whether rekey has left a root out of ca.crt that Go cannot read, as it says in the Ready message, and
+// topIsLeftOut reports whether rekey has omitted from ca.crt a root that Go cannot read, as its Ready message says, and
 // nothing self-signed is left: OpenSSL must then be told that it may stop below.
 func topIsLeftOut(c Case, out *published) bool {
 	bundle, err := material.ParseBundle(c.Trusted)
@@ -217,27 +218,27 @@ func topIsLeftOut(c Case, out *published) bool {
 		!slices.ContainsFunc(left, func(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) })
 }
 
-// bundle has rekey read the trusted certificates as those of a database server: nothing that Go needs gets lost.
+// bundle makes rekey read the trusted certificates as those of a database server: nothing that Go needs is lost.
 func (v *verdict) bundle(t *testing.T, c Case, accepted bool, answer error, question Question) {
 	t.Helper()
 	bundle, err := material.ParseBundle(c.Trusted)
 	if err != nil {
 		if accepted {
-			v.problem("Go and another read the bundle, rekey refuses it: %v", err)
+			v.problem("Go and another judge read the bundle, rekey refuses it: %v", err)
 		}
 		return
 	}
 	question.Trusted = material.EncodeCertificates(bundle.Certificates...)
 	if err := Go(t, question); answer == nil && err != nil {
-		v.problem("Go accepts the bundle, and not what rekey takes from it: %v", err)
+		v.problem("Go accepts the bundle, and not what rekey reads from it: %v", err)
 	}
 }
 
-// refused looks at the reason for a refusal.
+// refused checks the reason for a refusal.
 func (v *verdict) refused(c Case, accepted bool, err error) {
 	message := err.Error()
 	if accepted {
-		v.problem("Go and another accept it, rekey refuses it: %s", message)
+		v.problem("Go and another judge accept it, rekey refuses it: %s", message)
 		return
 	}
 	if !slices.ContainsFunc(c.Causes, func(cause string) bool { return regexp.MustCompile(cause).MatchString(message) }) {
@@ -245,7 +246,7 @@ func (v *verdict) refused(c Case, accepted bool, err error) {
 	}
 	damaged := slices.ContainsFunc(c.Causes, func(cause string) bool { return strings.Contains(cause, "damaged") })
 	if strings.Contains(message, "damaged") && !damaged {
-		v.problem("it is called damaged, which it is not: %s", message)
+		v.problem("it is called damaged, which is wrong: %s", message)
 	}
 	for _, secret := range [][]byte{c.Key, c.LeafKey} {
 		for line := range bytes.Lines(secret) {
@@ -270,7 +271,7 @@ func standsAlone(judge string, c Case, answer error, seen *sync.Map) bool {
 	return false
 }
 
-// strict asks OpenSSL for its checks of the form: what rekey publishes passes them where the authority itself does.
+// strict asks OpenSSL for its format checks: what rekey publishes passes them if the authority itself does.
 func (v *verdict) strict(t *testing.T, question Question, out *published) {
 	t.Helper()
 	question.Strict = true
@@ -280,7 +281,7 @@ func (v *verdict) strict(t *testing.T, question Question, out *published) {
 	}
 }
 
-// drawn is how many cases are drawn by the seed: few in make test, many where REKEY_SIZE asks for it.
+// drawn is the number of random cases: few in make test, many if REKEY_SIZE asks for them.
 func drawn(t *testing.T) (seed uint64, count int) {
 	t.Helper()
 	seed = uint64(At.Year())
@@ -298,7 +299,7 @@ func drawn(t *testing.T) (seed uint64, count int) {
 	case "full":
 		return seed, 3000
 	default:
-		t.Fatalf("REKEY_SIZE is %q: it is short or full", size)
+		t.Fatalf("REKEY_SIZE is %q: it must be short or full", size)
 	}
 	return 0, 0
 }
@@ -309,7 +310,7 @@ func TestEveryFormIsJudgedAsOpenSSLAndGoAndJavaDo(t *testing.T) {
 	seed, count := drawn(t)
 	for n := range count {
 		c := Draw(t, ring, seed, uint64(n))
-		c.Name = fmt.Sprintf("drawn %d of seed %d: %s", n, seed, c.Name)
+		c.Name = fmt.Sprintf("case %d of seed %d: %s", n, seed, c.Name)
 		cases = append(cases, c)
 	}
 	var seen sync.Map
@@ -348,10 +349,10 @@ func TestEveryFormIsJudgedAsOpenSSLAndGoAndJavaDo(t *testing.T) {
 		t.Logf("%5d cases: %s (G: Go, O: OpenSSL, J: Java, r: rekey)", counts[letters], letters)
 	}
 	for _, form := range slices.Sorted(maps.Keys(byForm)) {
-		t.Logf("%5d tried, %5d accepted: %s", byForm[form][0], byForm[form][1], form)
+		t.Logf("%5d tested, %5d accepted: %s", byForm[form][0], byForm[form][1], form)
 	}
 	if ran < len(cases) {
-		return // by -run; what follows is about all of them
+		return // Selected by -run; the rest is about all cases.
 	}
 	for n, known := range alone {
 		if _, ok := seen.Load(n); !ok {
@@ -365,7 +366,7 @@ func TestEveryFormIsJudgedAsOpenSSLAndGoAndJavaDo(t *testing.T) {
 
 var errControl = errors.New("no")
 
-// A control: each judge refuses what is plainly wrong, and the rules are seen to be broken where they are.
+// A control: each judge refuses what is plainly wrong, and each broken rule is detected.
 func TestEveryJudgeCanSayNo(t *testing.T) {
 	ring, judges := NewKeyring(t), newPanel(t)
 	good := build(t, ring, base(plain))
@@ -377,19 +378,19 @@ func TestEveryJudgeCanSayNo(t *testing.T) {
 		change func(*Question)
 		want   bool
 	}{
-		"the case as it is":             {func(*Question) {}, true},
-		"other roots":                   {func(q *Question) { q.Trusted = other.Trusted }, false},
-		"no intermediate":               {func(q *Question) { q.Untrusted = nil }, false},
-		"after it has expired":          {func(q *Question) { q.At = At.AddDate(4, 0, 0) }, false},
-		"before it begins":              {func(q *Question) { q.At = At.AddDate(-2, 0, 0) }, false},
-		"a signature of another key":    {func(q *Question) { q.Leaf = forged(t, ring) }, false},
-		"one bit of the leaf is turned": {func(q *Question) { q.Leaf = turned(t, q.Leaf) }, false},
+		"the case unchanged":             {func(*Question) {}, true},
+		"other roots":                    {func(q *Question) { q.Trusted = other.Trusted }, false},
+		"no intermediate":                {func(q *Question) { q.Untrusted = nil }, false},
+		"after it has expired":           {func(q *Question) { q.At = At.AddDate(4, 0, 0) }, false},
+		"before it is valid":             {func(q *Question) { q.At = At.AddDate(-2, 0, 0) }, false},
+		"a signature by another key":     {func(q *Question) { q.Leaf = forged(t, ring) }, false},
+		"one bit of the leaf is flipped": {func(q *Question) { q.Leaf = turned(t, q.Leaf) }, false},
 	} {
 		q := question
 		tc.change(&q)
 		for judge, err := range judges.ask(t, q) {
 			if (err == nil) != tc.want {
-				t.Errorf("%s: %s says %v", name, judge, err)
+				t.Errorf("%s: %s answers %v", name, judge, err)
 			}
 		}
 	}
@@ -399,7 +400,7 @@ func TestEveryJudgeCanSayNo(t *testing.T) {
 	v.refused(Case{Causes: []string{"not supported"}}, false, errors.New("it is damaged and not supported"))
 	v.refused(Case{Key: good.Key, Causes: []string{"M"}}, false, errors.New(string(good.Key)))
 	if len(v.problems) < 4 {
-		t.Errorf("four broken rules are seen as %q", v.problems)
+		t.Errorf("four broken rules are reported as %q", v.problems)
 	}
 }
 

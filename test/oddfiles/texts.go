@@ -14,7 +14,7 @@ import (
 	"unicode/utf16"
 )
 
-// textForm is the way in which certificates stand in a file. The zero value leaves them as they are.
+// textForm is the way in which a file holds certificates. The zero value leaves them as they are.
 type textForm struct {
 	name   string
 	change func(m *maker, data []byte) []byte
@@ -42,7 +42,7 @@ func replacing(pairs ...string) func(*maker, []byte) []byte {
 	return simply(strings.NewReplacer(pairs...).Replace)
 }
 
-// textForms are the ways in which people store certificates.
+// textForms are the ways in which users store certificates.
 func textForms() []textForm {
 	forms := slices.Concat([]textForm{
 		{name: "has CRLF", change: replacing("\n", "\r\n")},
@@ -52,8 +52,8 @@ func textForms() []textForm {
 		{name: "has text at the end", change: simply(func(s string) string { return s + "# end of chain\n" })},
 		{name: "has text between", change: replacing(end, end+"\nsubject=/CN=x\nissuer=/CN=y")},
 		{name: "is a PKCS#12 dump", change: replacing(begin, "Bag Attributes\n    localKeyID: 01 02 \n    friendlyName: ca\nsubject=CN = x\n\nissuer=CN = y\n\n"+begin)},
-		{name: "has blanks behind each line", change: replacing("\n", "  \n")},
-		{name: "has text that begins with dashes", change: replacing(begin, "----- Example -----\n"+begin)},
+		{name: "has trailing spaces on each line", change: replacing("\n", "  \n")},
+		{name: "has text that starts with dashes", change: replacing(begin, "----- Example -----\n"+begin)},
 		{name: "is printed with openssl x509 -text", change: printed},
 		{name: "has its base64 on one line", change: onOneLine},
 		{name: "has many blank lines at the end", change: simply(func(s string) string { return s + strings.Repeat("\n", 200) })},
@@ -61,10 +61,10 @@ func textForms() []textForm {
 	return forms
 }
 
-// mangled are files that a tool or an editor has spoiled.
+// mangled are files that a tool or an editor has broken.
 func mangled() []textForm {
 	return []textForm{
-		{name: "begins with a byte order mark", cause: `(?i)byte order mark`, change: simply(func(s string) string { return "\ufeff" + s })},
+		{name: "starts with a byte order mark", cause: `(?i)byte order mark`, change: simply(func(s string) string { return "\ufeff" + s })},
 		{name: "is UTF-16", cause: `UTF-16`, change: func(_ *maker, data []byte) []byte {
 			out := []byte{0xff, 0xfe}
 			for _, unit := range utf16.Encode([]rune(string(data))) {
@@ -85,7 +85,7 @@ func mangled() []textForm {
 		{name: "has no line break between two certificates", cause: `(?i)line`, change: replacing(end+"\n"+begin, end+begin)},
 		{name: "has an END line of four dashes", cause: `(?i)damaged|PEM`, change: replacing(end, "----END CERTIFICATE----")},
 		{name: "has a bit that is not base64", cause: `(?i)damaged|base64|PEM`, change: replacing(begin+"\nMII", begin+"\nM!I")},
-		{name: "is cut short", cause: `(?i)damaged|cut short|PEM`, policy: "what is cut short may lack what matters", change: simply(func(s string) string { return s[:len(s)-len(s)/4] })},
+		{name: "is cut short", cause: `(?i)damaged|cut short|PEM`, policy: "a truncated file may lack what matters", change: simply(func(s string) string { return s[:len(s)-len(s)/4] })},
 	}
 }
 
@@ -105,10 +105,10 @@ func others() []textForm {
 			}
 			return openssl(m, folder, "crl2pkcs7", "-nocrl", "-certfile", "in.pem")
 		}},
-		{name: "has a private key behind", cause: `PRIVATE KEY`, policy: "a private key has no place among certificates", change: func(m *maker, data []byte) []byte {
+		{name: "has a private key after it", cause: `PRIVATE KEY`, policy: "a private key does not belong among certificates", change: func(m *maker, data []byte) []byte {
 			return append(bytes.Clone(data), m.key(P256, keyOfOthers).PEM...)
 		}},
-		{name: "has parameters behind", cause: `DH PARAMETERS|EC PARAMETERS`, policy: "nothing but certificates may stand among certificates", change: func(_ *maker, data []byte) []byte {
+		{name: "has parameters after it", cause: `DH PARAMETERS|EC PARAMETERS`, policy: "nothing but certificates may stand among certificates", change: func(_ *maker, data []byte) []byte {
 			return append(bytes.Clone(data), "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"...)
 		}},
 	}
@@ -123,7 +123,7 @@ func onOneLine(_ *maker, data []byte) []byte {
 	return out.Bytes()
 }
 
-// eachBlock hands every certificate to openssl x509.
+// eachBlock passes every certificate to openssl x509.
 func eachBlock(m *maker, data []byte, args ...string) []byte {
 	folder := m.TempDir()
 	var out []byte
@@ -145,7 +145,7 @@ func trusting(m *maker, data []byte) []byte {
 // keyForm is the way in which a private key is stored. The zero value is PKCS#8.
 type keyForm struct {
 	name string
-	// algorithm is the kind of key; any where it is empty.
+	// algorithm is the kind of key; any if empty.
 	algorithm Algorithm
 	change    func(m *maker, key *Key) []byte
 	cause     string
@@ -167,13 +167,13 @@ func converted(args ...string) func(*maker, *Key) []byte {
 	return func(m *maker, key *Key) []byte { return openssl(m, key.folder, args...) }
 }
 
-// keyForms are the ways in which people store keys.
+// keyForms are the ways in which users store keys.
 func keyForms() []keyForm {
 	const onlyKey = "tls.key holds the key and nothing else"
 	return []keyForm{
 		{name: "is PKCS#1", algorithm: RSA, change: converted("rsa", "-in", "key.pem", "-traditional")},
 		{name: "is SEC1", algorithm: P256, change: converted("ec", "-in", "key.pem")},
-		{name: "is SEC1 behind its parameters", algorithm: P384, change: func(m *maker, key *Key) []byte {
+		{name: "is SEC1 after its parameters", algorithm: P384, change: func(m *maker, key *Key) []byte {
 			return append([]byte("-----BEGIN EC PARAMETERS-----\nBgUrgQQAIg==\n-----END EC PARAMETERS-----\n"), openssl(m, key.folder, "ec", "-in", "key.pem")...)
 		}},
 		{name: "is SEC1 of P-521", algorithm: P521, change: converted("ec", "-in", "key.pem")},
@@ -184,7 +184,7 @@ func keyForms() []keyForm {
 		{name: "has CRLF", change: ofKey(func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") })},
 		{name: "has no line break at the end", change: ofKey(strings.TrimSpace)},
 		{name: "has text at the end", change: ofKey(func(s string) string { return s + "# end\n" })},
-		{name: "begins with a byte order mark", cause: `(?i)byte order mark`, change: ofKey(func(s string) string { return "\ufeff" + s })},
+		{name: "starts with a byte order mark", cause: `(?i)byte order mark`, change: ofKey(func(s string) string { return "\ufeff" + s })},
 		{name: "is indented", cause: `(?i)indent|white space`, change: ofKey(func(s string) string { return "  " + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n  ") })},
 		{name: "is on one line", cause: `(?i)line`, change: ofKey(func(s string) string { return strings.ReplaceAll(s, "\n", " ") })},
 		{name: "is DER", cause: `DER`, change: func(m *maker, key *Key) []byte {
@@ -196,9 +196,9 @@ func keyForms() []keyForm {
 		{name: "is before its certificate", cause: `another PEM block|CERTIFICATE`, policy: onlyKey, change: func(m *maker, key *Key) []byte {
 			return append(bytes.Clone(key.PEM), m.other("Other CA").pem()...)
 		}},
-		{name: "is there twice", cause: `another PEM block|twice`, policy: onlyKey, change: ofKey(func(s string) string { return s + s })},
+		{name: "is duplicated", cause: `another PEM block|twice`, policy: onlyKey, change: ofKey(func(s string) string { return s + s })},
 		{name: "is empty", cause: `(?i)empty|missing`, change: ofKey(func(string) string { return "" })},
 		{name: "is cut short", cause: `(?i)damaged|cut short|PEM`, change: ofKey(func(s string) string { return s[:len(s)/2] })},
-		{name: "is of another pair", cause: notKeyOf, policy: "the key has to be that of the first certificate", change: func(m *maker, _ *Key) []byte { return m.key(P256, keyOfOthers).PEM }},
+		{name: "is of another pair", cause: notKeyOf, policy: "the key must be that of the first certificate", change: func(m *maker, _ *Key) []byte { return m.key(P256, keyOfOthers).PEM }},
 	}
 }

@@ -12,13 +12,13 @@ import (
 	"strings"
 )
 
-// topology says which certificates there are, who has signed whom, and in which file they stand.
+// topology defines which certificates exist, who has signed whom, and which file holds them.
 type topology struct {
 	name   string
 	build  func(*maker) files
 	cause  string
 	policy string
-	// alone says that there is no certificate above the one that signs.
+	// alone means that there is no certificate above the one that signs.
 	alone bool
 }
 
@@ -34,13 +34,13 @@ var plain = topology{name: "an intermediate, its root in ca.crt", build: func(m 
 	return files{certificate: []authority{m.signer(&root)}, anchors: []authority{root}}
 }}
 
-// selfSigned is a root that signs by itself.
+// selfSigned is a root that signs leaves itself.
 var selfSigned = topology{name: "a root alone", alone: true, build: func(m *maker) files {
 	root := m.signer(nil)
 	return files{certificate: []authority{root}, trusted: []authority{root}}
 }}
 
-// below makes a topology of an intermediate below the root: what else stands in the two files.
+// below makes a topology of an intermediate below the root, with other certificates in the two files.
 func below(name string, change func(*maker, authority, authority) files) topology {
 	return topology{name: name, build: func(m *maker) files {
 		root := m.root()
@@ -116,7 +116,7 @@ func crossSigned() []topology {
 		crossing("a root that is cross-signed, where both roots are trusted", func(root, old authority) []authority { return []authority{old, root} }),
 		crossing("a root with an expired cross certificate, and trusted itself", func(root, _ authority) []authority { return []authority{root} }, expired),
 		crossing("a root with a cross certificate that is not valid yet, and trusted itself", func(root, _ authority) []authority { return []authority{root} }, notYet),
-		crossing("a root with a cross certificate whose path length is 0, and trusted itself", func(root, _ authority) []authority { return []authority{root} },
+		crossing("a root with a cross certificate with path length 0, and trusted itself", func(root, _ authority) []authority { return []authority{root} },
 			func(p *profile) { p.pathLength = 0 }),
 		crossing("a root with an expired cross certificate, and both roots trusted", func(root, old authority) []authority { return []authority{old, root} }, expired),
 		{name: "a root cross-signed by an expired root, and trusted itself", build: func(m *maker) files {
@@ -137,7 +137,7 @@ func crossSigned() []topology {
 			signer := m.signer(&root)
 			return files{certificate: []authority{signer, m.cross(signer, old)}, anchors: []authority{root}}
 		}},
-		{name: "an intermediate that was moved to another root, of which only the second certificate leads to ca.crt", build: func(m *maker) files {
+		{name: "an intermediate that was moved to another root, with only the second certificate leading to ca.crt", build: func(m *maker) files {
 			old, root := m.oldRoot(), m.root()
 			signer := m.signer(&root)
 			return files{certificate: []authority{m.cross(signer, old), signer}, anchors: []authority{root}}
@@ -145,7 +145,7 @@ func crossSigned() []topology {
 	}
 }
 
-// renewed are roots and intermediates that live on with the same key, or with the same name only.
+// renewed are roots and intermediates that continue with the same key, or with the same name only.
 func renewed() []topology {
 	return []topology{
 		{name: "an expired root in tls.crt, the same root renewed in ca.crt", build: func(m *maker) files {
@@ -164,7 +164,7 @@ func renewed() []topology {
 			root := m.root()
 			return files{certificate: []authority{m.signer(&root)}, anchors: []authority{m.again(root, notYet), m.again(root, expired), root}}
 		}},
-		{name: "an expired intermediate of the same key behind the renewed one", build: func(m *maker) files {
+		{name: "an expired intermediate of the same key after the renewed one", build: func(m *maker) files {
 			root := m.root()
 			signer := m.signer(&root)
 			return files{certificate: []authority{signer, m.cross(signer, root, expired)}, anchors: []authority{root}}
@@ -203,7 +203,7 @@ func renewed() []topology {
 	}
 }
 
-// extras are certificates that nobody needs.
+// extras are certificates that no peer needs.
 func extras() []topology {
 	return []topology{
 		below("the intermediate twice", func(_ *maker, signer, root authority) files {
@@ -212,13 +212,13 @@ func extras() []topology {
 		below("the root twice in tls.crt and twice in ca.crt", func(_ *maker, signer, root authority) files {
 			return files{certificate: []authority{signer, root, root}, anchors: []authority{root, root}}
 		}),
-		below("an unrelated root behind the intermediate", func(m *maker, signer, root authority) files {
+		below("an unrelated root after the intermediate", func(m *maker, signer, root authority) files {
 			return files{certificate: []authority{signer, m.other("Other CA")}, anchors: []authority{root}}
 		}),
 		below("an unrelated expired root between intermediate and root", func(m *maker, signer, root authority) files {
 			return files{certificate: []authority{signer, m.other("Other CA", expired), root}, anchors: []authority{root}}
 		}),
-		below("a certificate of an end entity behind the intermediate", func(m *maker, signer, root authority) files {
+		below("a certificate of an end entity after the intermediate", func(m *maker, signer, root authority) files {
 			return files{certificate: []authority{signer, m.leaf(signer)}, anchors: []authority{root}}
 		}),
 		below("unrelated roots around the right one in ca.crt", func(m *maker, signer, root authority) files {
@@ -233,11 +233,11 @@ func extras() []topology {
 		below("a certificate of an end entity in ca.crt", func(m *maker, signer, root authority) files {
 			return files{certificate: []authority{signer}, anchors: []authority{root, m.leaf(signer)}}
 		}),
-		below("an unrelated root with a key that Go does not know in ca.crt", func(m *maker, signer, root authority) files {
+		below("an unrelated root with a key that Go does not support in ca.crt", func(m *maker, signer, root authority) files {
 			odd := m.make("Odd CA", m.key(Ed448, keyOfOthers), nil, nil)
 			return files{certificate: []authority{signer}, anchors: []authority{odd, root}}
 		}),
-		below("an unrelated root on a curve that Go does not know in ca.crt", func(m *maker, signer, root authority) files {
+		below("an unrelated root on a curve that Go does not support in ca.crt", func(m *maker, signer, root authority) files {
 			odd := m.make("Odd CA", m.key(Brainpool, keyOfOthers), nil, nil)
 			return files{certificate: []authority{signer}, anchors: []authority{odd, root}}
 		}),
@@ -276,7 +276,7 @@ func bundles() []topology {
 		bundle("a bundle of 380 small ones in ca.crt", 379, 0, false, ""),
 		bundle("a bundle of 1200 in ca.crt", 1200, 0, true, full),
 		bundle("a bundle of 1 MB in ca.crt", 300, 2400, true, full),
-		below("thirty unrelated certificates behind the intermediate", func(m *maker, signer, root authority) files {
+		below("thirty unrelated certificates after the intermediate", func(m *maker, signer, root authority) files {
 			out := []authority{signer}
 			for n := range 30 {
 				out = append(out, m.other(fmt.Sprintf("Other CA %d", n)))
@@ -309,7 +309,7 @@ func broken() []topology {
 		below("its root in tls.crt, another root in ca.crt", func(m *maker, signer, root authority) files {
 			return files{certificate: []authority{signer, root}, anchors: []authority{m.other("Other CA")}}
 		}).refusedAs(noPath, ""),
-		topology{name: "two intermediates of which the upper one is missing", build: func(m *maker) files {
+		topology{name: "two intermediates, the upper one missing", build: func(m *maker) files {
 			root := m.root()
 			middle := m.middle(&root)
 			return files{certificate: []authority{m.signer(&middle)}, anchors: []authority{root}}
@@ -324,12 +324,12 @@ func broken() []topology {
 			middle := m.middle(&root, func(p *profile) { p.basic = "FALSE" })
 			return files{certificate: []authority{m.signer(&middle), middle}, anchors: []authority{root}}
 		}}.refusedAs(`CA:TRUE`, ""),
-		topology{name: "an upper intermediate whose path length is 0", build: func(m *maker) files {
+		topology{name: "an upper intermediate with path length 0", build: func(m *maker) files {
 			root := m.root()
 			middle := m.middle(&root, func(p *profile) { p.pathLength = 0 })
 			return files{certificate: []authority{m.signer(&middle), middle}, anchors: []authority{root}}
 		}}.refusedAs(`path length`, ""),
-		below("an intermediate with a signature of another key", func(m *maker, _, root authority) files {
+		below("an intermediate with a signature by another key", func(m *maker, _, root authority) files {
 			forged := root
 			forged.key = m.key(P256, keyOfOthers)
 			return files{certificate: []authority{m.signer(&forged)}, anchors: []authority{root}}

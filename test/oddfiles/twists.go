@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// unsupported says with which words a key or signature of a kind is refused that Go does not know.
+// unsupported is the message that refuses a kind of key or signature that Go does not support.
 var unsupported = map[Algorithm]string{
 	RSAPSS:    notSupported,
 	Ed448:     notSupported,
@@ -28,7 +28,7 @@ var unsupported = map[Algorithm]string{
 // weak are kinds of keys with which rekey does not sign, whoever accepts them.
 var weak = map[Algorithm]string{RSA1024: "an RSA key of fewer than 2048 bits is too weak"}
 
-// parts are what a twist is about, by the words of its name: a certificate has one oddity of each.
+// parts are the subjects of twists, by words of their names: a certificate has at most one oddity of each.
 var parts = regexp.MustCompile(`subject(?: key)?|serial|valid|ends|expired|SHA-1|may be used|permits|excludes|polic|key usage|basic constraints|CA:|v1|path length|identifier|extension|comment`)
 
 func (t twist) part() string {
@@ -158,7 +158,7 @@ func extensionTwists() []twist {
 		{name: "may be used for code signing only", cause: usageWords, apply: extendedUsages(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 3})},
 		{name: "has a policy", apply: with(extension(oidPolicies, false, policies))},
 		{name: "has a critical policy", apply: with(extension(oidPolicies, true, policies))},
-		{name: "demands an explicit policy", cause: `(?i)polic`, apply: with(extension(oidPolicyLimits, true, struct {
+		{name: "requires an explicit policy", cause: `(?i)polic`, apply: with(extension(oidPolicyLimits, true, struct {
 			Require int `asn1:"tag:0"`
 		}{0}))},
 		{name: "has an unknown extension", apply: with(extension(oidPrivate, false, "private"))},
@@ -169,7 +169,7 @@ func extensionTwists() []twist {
 
 const usageWords = `(?i)usage`
 
-// subtree is a GeneralSubtree; its base has an implicit tag, but a name of a directory has an explicit one.
+// subtree is a GeneralSubtree; its base has an implicit tag, except that a directory name has an explicit one.
 func subtree(tb testing.TB, tag int, base []byte) asn1.RawValue {
 	tb.Helper()
 	inner := encode(tb, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tag, IsCompound: tag == 4, Bytes: base})
@@ -188,7 +188,7 @@ func limits(excluded, critical bool, tag int, base func(testing.TB) []byte) func
 	}
 }
 
-// nameConstraints are those of each kind of name, that the leaf keeps and that it breaks, critical and not.
+// nameConstraints are those of each kind of name, that the leaf satisfies and that it violates, critical and not.
 func nameConstraints() []twist {
 	bytesOf := func(value string) func(testing.TB) []byte { return func(testing.TB) []byte { return []byte(value) } }
 	directory := func(organization string) func(testing.TB) []byte {
@@ -216,7 +216,7 @@ func nameConstraints() []twist {
 			inside := twist{name: word + "permits " + kind.name + " of the leaf", apply: limits(false, critical, kind.tag, kind.inside)}
 			broken := twist{name: word + "permits other " + kind.name + " than those of the leaf", cause: outside, apply: limits(false, critical, kind.tag, kind.outside)}
 			excluding := twist{name: word + "excludes the " + kind.name + " of the leaf", cause: outside, apply: limits(true, critical, kind.tag, kind.inside)}
-			harmless := twist{name: word + "excludes " + kind.name + " that the leaf has not", apply: limits(true, critical, kind.tag, kind.outside)}
+			harmless := twist{name: word + "excludes " + kind.name + " that the leaf does not have", apply: limits(true, critical, kind.tag, kind.outside)}
 			if kind.tag == 4 && critical {
 				inside.cause, harmless.cause = `(?i)constraints? .*directory names|`+notSupported, `(?i)constraints? .*directory names|`+notSupported
 			}

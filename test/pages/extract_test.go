@@ -15,7 +15,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// snippet is a piece of a page that people copy.
+// snippet is a piece of a page for readers to copy.
 type snippet struct {
 	page     string
 	language string
@@ -27,7 +27,7 @@ var (
 	inline = regexp.MustCompile("`((?:kubectl|openssl|make|go|FORCE=1 make|hack/[a-z-]+\\.sh) [^`]+)`")
 )
 
-// generated pages quote others.
+// Generated pages quote other pages.
 var generated = []string{"docs/api.md", "docs/conditions.md", "docs/reliability.md"}
 
 // snippets returns the snippets of every page. Indented code and commands in a line of text count as shell.
@@ -40,7 +40,7 @@ func snippets(t *testing.T) []snippet {
 	return out
 }
 
-// markdown is every page, whole.
+// markdown returns every whole page.
 func markdown(t *testing.T) []snippet {
 	t.Helper()
 	root := world.Root()
@@ -91,7 +91,7 @@ func snippetsOf(page, text string) []snippet {
 	return append(out, snippet{page, "sh", strings.Join(indented, "\n")})
 }
 
-// commands are the lines of a shell snippet, without their comments.
+// commands returns the lines of a shell snippet, without their comments.
 func (s snippet) commands() []string {
 	var out []string
 	for line := range strings.SplitSeq(strings.ReplaceAll(s.text, "\\\n", " "), "\n") {
@@ -103,7 +103,7 @@ func (s snippet) commands() []string {
 	return out
 }
 
-// trailing is a comment at the end of a command.
+// trailing matches a comment at the end of a command.
 var trailing = regexp.MustCompile(`\s+#\s.*$`)
 
 func shell(t *testing.T) []snippet {
@@ -111,7 +111,7 @@ func shell(t *testing.T) []snippet {
 	return slices.DeleteFunc(snippets(t), func(s snippet) bool { return s.language != "sh" })
 }
 
-func TestSnippetsAreFoundWhereverTheyStand(t *testing.T) {
+func TestSnippetsAreFoundInEveryForm(t *testing.T) {
 	text := "Run `kubectl get pods -A`.\n\n```sh\nmake test   # all\n```\n\n    go test ./x\n\n```sql\nSELECT 1;\n```\n"
 	got := snippetsOf("page.md", text)
 	var all []string

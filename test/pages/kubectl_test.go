@@ -20,19 +20,19 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// needs are commands that this test cannot run, and why.
+// needs are commands that this test cannot run, and the reason.
 var needs = map[string]string{
-	`kubectl .*(rollout status|wait) `:                "waits for pods, which only a node has; test/e2e does",
+	`kubectl .*(rollout status|wait) `:                "waits for pods, which need a node; test/e2e covers it",
 	`kubectl .*\btop `:                                "needs a metrics server",
 	`kubectl .*\b(run|exec|port-forward)\b`:           "needs a node",
 	`kubectl apply -k config/prometheus`:              "needs the kinds of the Prometheus operator",
-	`kustomize edit`:                                  "needs kustomize as a program of its own",
+	`kustomize edit`:                                  "needs the kustomize program",
 	`^(docker|export|unset|cd) `:                      "is the reader's own shell or container engine",
 	`^make .*(&&|deploy|cluster|image|undeploy)`:      "is a target that starts or changes a cluster; its name is checked",
 	`^(kubectl|openssl) [a-z0-9]+( --?[a-z0-9_-]+)*$`: "is a verb with its options, not a command",
 }
 
-// elsewhere returns why a command is not run here, and the pattern that says so.
+// elsewhere returns the reason why a command is not run here, and the pattern that matched it.
 func elsewhere(command string) (reason, pattern string) {
 	for pattern, reason := range needs {
 		if regexp.MustCompile(pattern).MatchString(command) {
@@ -42,7 +42,7 @@ func elsewhere(command string) (reason, pattern string) {
 	return "", ""
 }
 
-// The wrapper turns every change into a dry run on the server: pages are read in no particular order.
+// The wrapper turns every change into a server-side dry run: pages are read in no particular order.
 const wrapper = `#!/usr/bin/env bash
 dry=
 for word in "$@"; do
@@ -55,7 +55,7 @@ for word in "$@"; do case "$word" in --dry-run*) dry= ;; esac; done
 exec "$REAL_KUBECTL" "$@" $dry
 `
 
-// cluster is an API server with what the pages take for granted, and the folder in which the commands run.
+// cluster is an API server with the objects that the pages assume, and the folder in which the commands run.
 type cluster struct {
 	folder      string
 	environment []string
@@ -118,7 +118,7 @@ func (c *cluster) write(t *testing.T, name string, text []byte, mode os.FileMode
 	}
 }
 
-// run has bash run a command, and returns what it wrote to its standard error; failed is whether it ended with an error.
+// run runs a command in bash, and returns its standard error; failed reports whether it exited with an error.
 func (c *cluster) run(t *testing.T, command string) (complaint string, failed bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -131,7 +131,7 @@ func (c *cluster) run(t *testing.T, command string) (complaint string, failed bo
 	return complaints.String(), err != nil
 }
 
-// filled is a world in which the samples were applied and have had their effect.
+// filled is a world in which the samples were applied and took effect.
 func (c *cluster) filled(t *testing.T) {
 	t.Helper()
 	for _, command := range []string{
@@ -155,8 +155,8 @@ func (c *cluster) filled(t *testing.T) {
 	}
 }
 
-// wrong is a complaint about the command or what it names. It is none that what it would create exists, or that openssl was
-// not told whom to trust.
+// wrong matches a complaint about the command or what it names. It does not match if the object to create exists, or if
+// openssl has no trust anchor.
 var (
 	wrong  = regexp.MustCompile(`(?i)error|not found|unknown|usage|no matches|unable to|invalid`)
 	exempt = regexp.MustCompile(`(?i).*(already exists|verify error:num=2[01]).*`)
@@ -188,15 +188,15 @@ func TestEveryKubectlAndOpensslCommandOnAPageRuns(t *testing.T) {
 		}
 	}
 	if len(tried) < 80 {
-		t.Errorf("only %d commands were found", len(tried))
+		t.Errorf("found only %d commands", len(tried))
 	}
 	t.Logf("%d commands", len(tried))
 	for pattern := range needs {
 		if !used[pattern] {
-			t.Errorf("no page has a command that matches %q: take it out", pattern)
+			t.Errorf("no page has a command that matches %q: remove the pattern", pattern)
 		}
 	}
 }
 
-// searches reports whether a command ends with a search, which fails where nothing is found.
+// searches reports whether a command ends with a search, which fails if it finds nothing.
 func searches(command string) bool { return strings.Contains(command, "| grep") }

@@ -60,7 +60,7 @@ func TestEveryMakeTargetAndVariableOnAPageExists(t *testing.T) {
 					switch {
 					case strings.HasPrefix(word, "-") || strings.Trim(word, `"`) != word:
 					case isSetting && setting.MatchString(word) && !slices.Contains(variables, name):
-						t.Errorf("%s: %s: make knows no variable %s", one.page, command, name)
+						t.Errorf("%s: %s: make has no variable %s", one.page, command, name)
 					case !isSetting && !slices.Contains(targets, word):
 						t.Errorf("%s: %s: make has no target %s", one.page, command, word)
 					}
@@ -69,13 +69,13 @@ func TestEveryMakeTargetAndVariableOnAPageExists(t *testing.T) {
 		}
 	}
 	if count < 30 {
-		t.Errorf("only %d calls of make were found", count)
+		t.Errorf("found only %d calls of make", count)
 	}
 }
 
 var path = regexp.MustCompile("`((?:\\.ci|api|config|controllers|dist|docs|hack|internal|test)/[A-Za-z0-9_./-]+)`")
 
-// made are paths of which a page says that a command makes them.
+// made lists paths that a command on a page creates.
 var made = []string{"dist/rekey.tar"}
 
 func TestEveryPathOnAPageExists(t *testing.T) {
@@ -87,7 +87,7 @@ func TestEveryPathOnAPageExists(t *testing.T) {
 			if slices.Contains(made, name) {
 				continue
 			}
-			// A page of another module speaks of its own folders too.
+			// A page of another module names that module's folders too.
 			here, inside := filepath.Join(root, name), filepath.Join(root, "hack/localcluster", name)
 			if _, err := os.Stat(here); err == nil {
 				continue
@@ -98,11 +98,11 @@ func TestEveryPathOnAPageExists(t *testing.T) {
 		}
 	}
 	if count < 50 {
-		t.Errorf("only %d paths were found", count)
+		t.Errorf("found only %d paths", count)
 	}
 }
 
-func TestEveryGoCommandOnAPageNamesPackagesAndTestsThatExist(t *testing.T) {
+func TestEveryGoCommandOnAPageNamesExistingPackagesAndTests(t *testing.T) {
 	packages := regexp.MustCompile(`\./[a-z0-9/_.-]*`)
 	run := regexp.MustCompile(`-run '?(\S+?)'?(?:\s|$)`)
 	count := 0
@@ -122,13 +122,13 @@ func TestEveryGoCommandOnAPageNamesPackagesAndTestsThatExist(t *testing.T) {
 					t.Errorf("%s: %s: %s holds no Go files", one.page, command, name)
 				}
 				if wanted := run.FindStringSubmatch(command); wanted != nil && !declared(t, files, wanted[1]) {
-					t.Errorf("%s: %s: no test in %s is called so", one.page, command, name)
+					t.Errorf("%s: %s: no test in %s has this name", one.page, command, name)
 				}
 			}
 		}
 	}
 	if count < 10 {
-		t.Errorf("only %d go commands were found", count)
+		t.Errorf("found only %d go commands", count)
 	}
 }
 

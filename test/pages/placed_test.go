@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// places are what stands in angle brackets for something of the reader's.
+// places lists the placeholders in angle brackets that readers fill in.
 var places = map[string]string{
 	"<namespace>": "rekey-samples", "<name>": "orders", "<Kind>": "ClientIdentity", "<new>": "internal",
 	"<cluster>": "5f0", "<old cluster>": "5f0", "<new cluster>": "5f1", "<version>": "4",
@@ -23,7 +23,7 @@ func placed(text string) string {
 	return place.ReplaceAllStringFunc(text, func(found string) string { return cmp.Or(places[found], found) })
 }
 
-func TestEveryPlaceholderIsOneThatTheseTestsFill(t *testing.T) {
+func TestTheseTestsFillEveryPlaceholder(t *testing.T) {
 	for _, one := range snippets(t) {
 		if one.language != "sh" && one.language != "sql" {
 			continue
@@ -34,7 +34,7 @@ func TestEveryPlaceholderIsOneThatTheseTestsFill(t *testing.T) {
 			}
 			for _, found := range place.FindAllString(command, -1) {
 				if places[found] == "" && found != "<host>" && found != "<port>" {
-					t.Errorf("%s: %s: no test knows what to put for %s", one.page, command, found)
+					t.Errorf("%s: %s: no test has a value for %s", one.page, command, found)
 				}
 			}
 		}

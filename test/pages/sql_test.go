@@ -17,7 +17,7 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 )
 
-// prepared is a server as the pages assume it: the names of config/samples.
+// prepared is a server as the pages assume it: with the names of config/samples.
 var prepared = []string{
 	"CREATE ROLE orders_owner NOLOGIN", "CREATE DATABASE orders OWNER orders_owner",
 	"CREATE ROLE rekey LOGIN CREATEROLE PASSWORD 'only for this test'",
@@ -25,19 +25,19 @@ var prepared = []string{
 	"COMMENT ON ROLE orders_app_a IS 'rekey 5f0/orders/orders seq=3'",
 }
 
-// alone are statements that no transaction takes.
+// alone are statements that cannot run in a transaction.
 var alone = regexp.MustCompile(`^(CREATE DATABASE|DROP DATABASE|ALTER SYSTEM)`)
 
-// A statement that meets what it would make has been understood.
+// A statement that fails because its object exists has been parsed.
 var exists = []string{"42710", "42P04"}
 
 var (
 	comment = regexp.MustCompile(`--[^\n]*`)
-	// whole is one statement: it ends at a semicolon outside of quotes.
+	// whole matches one statement: it ends at a semicolon outside of quotes.
 	whole = regexp.MustCompile(`(?:'[^']*'|[^';])+`)
 )
 
-// statements are those of a snippet that this version knows.
+// statements returns those of a snippet that this version supports.
 func statements(s snippet, version int) []string {
 	var out []string
 	for _, statement := range whole.FindAllString(comment.ReplaceAllString(placed(s.text), ""), -1) {
@@ -50,7 +50,7 @@ func statements(s snippet, version int) []string {
 	return out
 }
 
-func TestEveryStatementOnAPageIsUnderstoodByThePostgreSQLVersionsThatItIsFor(t *testing.T) {
+func TestEveryStatementOnAPageRunsOnItsPostgreSQLVersions(t *testing.T) {
 	for _, version := range []int{15, 18} {
 		t.Run(fmt.Sprint("PostgreSQL ", version), func(t *testing.T) {
 			server, err := pgtest.Start(t.Context(), pgtest.Options{Version: version})
@@ -74,14 +74,14 @@ func TestEveryStatementOnAPageIsUnderstoodByThePostgreSQLVersionsThatItIsFor(t *
 				_ = conn.Close(t.Context())
 			}
 			if count < 50 {
-				t.Errorf("only %d statements were found", count)
+				t.Errorf("found only %d statements", count)
 			}
 			t.Logf("%d statements", count)
 		})
 	}
 }
 
-// understood runs a snippet from its beginning to its end, then takes back what can be taken back.
+// understood runs a whole snippet, then rolls back what it can.
 func understood(t *testing.T, conn *pgx.Conn, s snippet, version int) int {
 	t.Helper()
 	run := func(statement string) error {
@@ -94,7 +94,7 @@ func understood(t *testing.T, conn *pgx.Conn, s snippet, version int) int {
 		if !wrapped {
 			_ = run("ROLLBACK")
 		} else {
-			_ = run("BEGIN") // one that is open already only warns
+			_ = run("BEGIN") // A transaction that is already open only warns.
 			_ = run("SAVEPOINT one")
 		}
 		err := run(statement)

@@ -17,7 +17,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-// whole objects name their version and kind; what does not is a piece of one.
+// A whole object has a version and a kind; anything else is a fragment.
 var object = regexp.MustCompile(`(?m)^apiVersion: `)
 
 func TestEveryObjectOnAPageIsAccepted(t *testing.T) {
@@ -33,13 +33,13 @@ func TestEveryObjectOnAPageIsAccepted(t *testing.T) {
 		count++
 		file := fmt.Sprintf("object-%d.yaml", count)
 		c.write(t, file, []byte(one.text), 0o600)
-		// Strict: a field that no kind has is an error.
+		// Strict: a field that the kind does not have is an error.
 		if complaint, failed := c.run(t, "kubectl apply --server-side --validate=strict -f "+file); failed {
 			t.Errorf("%s: %s\n%s", one.page, complaint, one.text)
 		}
 	}
 	if count < 6 {
-		t.Errorf("only %d pieces of YAML were found", count)
+		t.Errorf("found only %d fragments of YAML", count)
 	}
 }
 
@@ -71,7 +71,7 @@ func TestTheExampleOfTheReadmeIsTheQuickstart(t *testing.T) {
 
 var name = regexp.MustCompile(`\brekey_[a-z0-9_]+\b`)
 
-// Metrics are declared under their names; a histogram or a counter is asked for under others, too.
+// Metrics are declared under their names; histograms and counters are queried under others, too.
 func TestEveryMetricOnAPageExists(t *testing.T) {
 	list := exec.Command("git", "grep", "-hoE", `"rekey_[a-z0-9_]+"`, "--", "controllers", "internal", "*.go")
 	list.Dir = world.Root()
@@ -93,6 +93,6 @@ func TestEveryMetricOnAPageExists(t *testing.T) {
 		}
 	}
 	if count < 10 {
-		t.Errorf("only %d metrics were found", count)
+		t.Errorf("found only %d metrics", count)
 	}
 }

@@ -25,15 +25,15 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// maxSerial is how many digits of a serial number a status has room for: one that is longer is left out.
+// maxSerial is the maximum number of digits of a serial number in a status; a longer one is omitted.
 const maxSerial = 64
 
-// Checker compares what is said with what is so. It is safe for concurrent use.
+// Checker compares what rekey reports with the facts. It is safe for concurrent use.
 type Checker struct {
-	// Reader reads past every cache and every fault.
+	// Reader bypasses every cache and every fault.
 	Reader client.Reader
-	// Open reports whether the database lets a login in with the right password, and whether it knows the login at all; nil where
-	// nobody can tell.
+	// Open reports whether the database accepts a login with the right password, and whether the login exists at all; nil if
+	// that cannot be determined.
 	Open func(login string) (open, known bool)
 
 	mu     sync.Mutex
@@ -79,7 +79,7 @@ func (c *Checker) Messages(conditions []metav1.Condition) error {
 	return errors.Join(found...)
 }
 
-// Form returns what is wrong with the form of what an object's status says.
+// Form returns what is wrong with the form of an object's status.
 func (c *Checker) Form(o client.Object) error {
 	switch o := o.(type) {
 	case *v1alpha1.DatabaseCredential:
@@ -100,7 +100,7 @@ func (c *Checker) Form(o client.Object) error {
 	return nil
 }
 
-// Status returns which claims of an object's status are not so, and what is wrong with their form.
+// Status returns the false claims of an object's status, and what is wrong with their form.
 func (c *Checker) Status(ctx context.Context, o client.Object) error {
 	err := c.Form(o)
 	switch o := o.(type) {
@@ -114,7 +114,7 @@ func (c *Checker) Status(ctx context.Context, o client.Object) error {
 	return err
 }
 
-// login compares the status of a DatabaseCredential.
+// login checks the status of a DatabaseCredential.
 func (c *Checker) login(ctx context.Context, o *v1alpha1.DatabaseCredential) error {
 	var found []error
 	bad := func(format string, args ...any) { found = append(found, fmt.Errorf(format, args...)) }
@@ -127,9 +127,9 @@ func (c *Checker) login(ctx context.Context, o *v1alpha1.DatabaseCredential) err
 		c.count("published login")
 		switch {
 		case secret == nil:
-			bad("the status says revision %d, login %q, and there is no Secret", s.Revision, s.ActiveUsername)
+			bad("the status reports revision %d, login %q, and there is no Secret", s.Revision, s.ActiveUsername)
 		case string(secret.Data[credential.KeyUsername]) != s.ActiveUsername:
-			bad("status.activeUsername is %q, and the Secret shows %q", s.ActiveUsername, secret.Data[credential.KeyUsername])
+			bad("status.activeUsername is %q, and the Secret holds %q", s.ActiveUsername, secret.Data[credential.KeyUsername])
 		}
 	}
 	if ready := meta.FindStatusCondition(s.Conditions, v1alpha1.ConditionReady); ready != nil && ready.Status == metav1.ConditionTrue {
@@ -148,7 +148,7 @@ func (c *Checker) login(ctx context.Context, o *v1alpha1.DatabaseCredential) err
 		return errors.Join(append(found, err)...)
 	}
 	for _, record := range []*secretstore.Record{ledger.Current, ledger.Previous} {
-		// A ledger of other logins was put there by hand.
+		// A user replaced the ledger with one of other logins.
 		if record == nil || record.Seq != s.Revision {
 			continue
 		}
@@ -157,13 +157,13 @@ func (c *Checker) login(ctx context.Context, o *v1alpha1.DatabaseCredential) err
 		}
 		c.count("revision by the ledger")
 		if record.Material.String(credential.KeyPassword) != string(secret.Data[credential.KeyPassword]) {
-			bad("status.revision is %d, and the Secret shows another password than the ledger has for it", s.Revision)
+			bad("status.revision is %d, and the Secret holds another password than the ledger has for it", s.Revision)
 		}
 	}
 	return errors.Join(found...)
 }
 
-// certificate compares the status of an identity.
+// certificate checks the status of an identity.
 func (c *Checker) certificate(ctx context.Context, namespace, name string, s *v1alpha1.IdentityStatus) error {
 	secret, err := c.secret(ctx, namespace, name)
 	if err != nil {
@@ -176,13 +176,13 @@ func (c *Checker) certificate(ctx context.Context, namespace, name string, s *v1
 	c.count("published certificate")
 	leaf := leafOf(secret)
 	if leaf == nil {
-		return fmt.Errorf("the status says Ready %t and serial number %q, and the Secret shows no certificate", ready, s.SerialNumber)
+		return fmt.Errorf("the status reports Ready %t and serial number %q, and the Secret holds no certificate", ready, s.SerialNumber)
 	}
 	if serial := fmt.Sprintf("%x", leaf.SerialNumber); !sameSerial(serial, s.SerialNumber) && (s.SerialNumber != "" || len(serial) <= maxSerial) {
-		return fmt.Errorf("status.serialNumber is %q, and the Secret shows %q", s.SerialNumber, serial)
+		return fmt.Errorf("status.serialNumber is %q, and the Secret holds %q", s.SerialNumber, serial)
 	}
 	if s.NotAfter == nil || !s.NotAfter.Time.Equal(leaf.NotAfter) {
-		return fmt.Errorf("status.notAfter is %v, and the Secret shows %s", s.NotAfter, leaf.NotAfter)
+		return fmt.Errorf("status.notAfter is %v, and the Secret holds %s", s.NotAfter, leaf.NotAfter)
 	}
 	return nil
 }
@@ -194,7 +194,7 @@ var (
 	adoptedForm = regexp.MustCompile(`^Secret ([^ /]+)/([^ ,]+), which .* was adopted`)
 )
 
-// Event returns which claims of an Event are not so.
+// Event returns the false claims of an Event.
 func (c *Checker) Event(ctx context.Context, regarding client.Object, reason, note string) error {
 	c.count("Event " + reason)
 	err := Message(note)
@@ -210,7 +210,7 @@ func (c *Checker) Event(ctx context.Context, regarding client.Object, reason, no
 			return errors.Join(err, fmt.Errorf("Event %s does not name the login: %q", reason, note))
 		}
 		if open, known := c.open(parts[1]); known && open {
-			err = errors.Join(err, fmt.Errorf("Event %s says that login %s is refused, and it is accepted", reason, parts[1]))
+			err = errors.Join(err, fmt.Errorf("Event %s reports that login %s is refused, and it is accepted", reason, parts[1]))
 		}
 	case v1alpha1.ReasonIssued:
 		return errors.Join(err, c.issued(ctx, regarding.GetNamespace(), note))
@@ -218,7 +218,7 @@ func (c *Checker) Event(ctx context.Context, regarding client.Object, reason, no
 		return errors.Join(err, c.adopted(ctx, regarding, note))
 	case v1alpha1.ReasonCleanupIncomplete:
 		if regarding.GetDeletionTimestamp().IsZero() {
-			err = errors.Join(err, fmt.Errorf("Event %s is told of an object that is not deleted", reason))
+			err = errors.Join(err, fmt.Errorf("Event %s is emitted for an object that is not deleted", reason))
 		}
 	}
 	return err
@@ -235,12 +235,12 @@ func (c *Checker) rotated(ctx context.Context, namespace, note string) error {
 	case err != nil:
 		return err
 	case secret == nil:
-		return fmt.Errorf("Event Rotated says that Secret %s shows login %s, and there is none", parts[3], parts[2])
+		return fmt.Errorf("Event Rotated reports that Secret %s holds login %s, and the Secret does not exist", parts[3], parts[2])
 	case string(secret.Data[credential.KeyUsername]) != parts[2] || secret.Annotations[v1alpha1.AnnotationRevision] != parts[1]:
-		return fmt.Errorf("Event Rotated says revision %s with login %s, and Secret %s shows revision %s with login %s", parts[1], parts[2], parts[3],
+		return fmt.Errorf("Event Rotated reports revision %s with login %s, and Secret %s holds revision %s with login %s", parts[1], parts[2], parts[3],
 			secret.Annotations[v1alpha1.AnnotationRevision], secret.Data[credential.KeyUsername])
 	case known && !open:
-		return fmt.Errorf("Event Rotated says that login %s stays accepted, and it is refused", parts[4])
+		return fmt.Errorf("Event Rotated reports that login %s stays accepted, and it is refused", parts[4])
 	}
 	return nil
 }
@@ -255,7 +255,7 @@ func (c *Checker) issued(ctx context.Context, namespace, note string) error {
 		return err
 	}
 	if leaf := leafOf(secret); leaf == nil || !sameSerial(fmt.Sprintf("%x", leaf.SerialNumber), parts[3]) {
-		return fmt.Errorf("Event Issued says that Secret %s shows serial number %s, and it does not", parts[2], parts[3])
+		return fmt.Errorf("Event Issued reports that Secret %s holds serial number %s, and it does not", parts[2], parts[3])
 	}
 	return nil
 }
@@ -270,7 +270,7 @@ func (c *Checker) adopted(ctx context.Context, regarding client.Object, note str
 		return err
 	}
 	if kind, name, ok := ownerOf(secret); !ok || name != regarding.GetName() || !strings.HasSuffix(fmt.Sprintf("%T", regarding), "."+kind) {
-		return fmt.Errorf("Event Adopted is told, and Secret %s/%s does not belong to %T %s", parts[1], parts[2], regarding, regarding.GetName())
+		return fmt.Errorf("Event Adopted is emitted, and Secret %s/%s does not belong to %T %s", parts[1], parts[2], regarding, regarding.GetName())
 	}
 	return nil
 }
@@ -282,7 +282,7 @@ func ownerOf(secret *corev1.Secret) (kind, name string, ok bool) {
 	return secretstore.OwnerOf(secret)
 }
 
-// secret reads a Secret; nil where there is none.
+// secret reads a Secret; nil if it does not exist.
 func (c *Checker) secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
 	var secret corev1.Secret
 	err := c.Reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &secret)
@@ -292,7 +292,7 @@ func (c *Checker) secret(ctx context.Context, namespace, name string) (*corev1.S
 	return &secret, err
 }
 
-// ledger reads the ledger of a DatabaseCredential; nil where there is none that can be read.
+// ledger reads the ledger of a DatabaseCredential; nil if there is no readable one.
 func (c *Checker) ledger(ctx context.Context, namespace, name string) (*secretstore.Ledger, error) {
 	secret, err := c.secret(ctx, namespace, secretstore.LedgerName("DatabaseCredential", name))
 	if err != nil || secret == nil {

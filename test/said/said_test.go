@@ -22,14 +22,14 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// The checker is only worth what it finds: each of these is a lie, or a sentence that nobody should have to read.
+// The checker is only worth what it finds: each of these is false, or a sentence that no user should have to read.
 
-func TestMessagesThatNobodyShouldReadAreFound(t *testing.T) {
+func TestMalformedMessagesAreFound(t *testing.T) {
 	for text, want := range map[string]string{
 		"Login a stays accepted until 0001-01-01T00:00:00Z.":                                       "zero time",
-		" expires at 2031-11-28T10:54:51Z.":                                                        "begins with",
+		" expires at 2031-11-28T10:54:51Z.":                                                        "starts with",
 		"It expires. Why it was not replaced: no reason is known; look at the log of the operator": "unknown",
-		"The login  is published.":                                                                 "double blank",
+		"The login  is published.":                                                                 "double space",
 		"reading Secret web/x: ":                                                                   "ends with",
 		"reading Secret web/x:":                                                                    "ends with",
 		"":                                                                                         "empty",
@@ -38,7 +38,7 @@ func TestMessagesThatNobodyShouldReadAreFound(t *testing.T) {
 		"Login is refused now.":                                                                    "empty subject",
 		"The login in Secret /orders expires at 2031-11-28T10:54:51Z.":                             "empty subject",
 		"The certificate of CertificateAuthority web/internal () expires at 2031-11-28T10:54:51Z.": "empty subject",
-		"it failed: %!s(<nil>)":   "wrong word",
+		"it failed: %!s(<nil>)":   "broken format verb",
 		"first line\nsecond line": "line break",
 		"The certificate was due to be replaced at an unknown time. Nothing renews it automatically: x.": "zero time",
 	} {
@@ -85,17 +85,17 @@ func aWorld(t *testing.T) (*Checker, map[string]bool) {
 	}, open
 }
 
-func TestAStatusThatLiesIsFound(t *testing.T) {
+func TestAFalseStatusIsFound(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(o *v1alpha1.DatabaseCredential, open map[string]bool)
 		want   string
 	}{
-		"the truth":                       {func(*v1alpha1.DatabaseCredential, map[string]bool) {}, ""},
-		"a login that is not in it":       {func(o *v1alpha1.DatabaseCredential, _ map[string]bool) { o.Status.ActiveUsername = "app_a" }, "activeUsername"},
-		"a revision that is not in it":    {func(o *v1alpha1.DatabaseCredential, _ map[string]bool) { o.Status.Revision = 1 }, "status.revision is 1"},
-		"a Secret that does not exist":    {func(o *v1alpha1.DatabaseCredential, _ map[string]bool) { o.Spec.SecretName = "other" }, "there is no Secret"},
-		"a previous login that is closed": {func(_ *v1alpha1.DatabaseCredential, open map[string]bool) { open["app_a"] = false }, "is refused"},
-		"a message that is empty":         {func(o *v1alpha1.DatabaseCredential, _ map[string]bool) { o.Status.Conditions[0].Message = "" }, "empty"},
+		"the truth":                                {func(*v1alpha1.DatabaseCredential, map[string]bool) {}, ""},
+		"a login that the Secret does not hold":    {func(o *v1alpha1.DatabaseCredential, _ map[string]bool) { o.Status.ActiveUsername = "app_a" }, "activeUsername"},
+		"a revision that the Secret does not hold": {func(o *v1alpha1.DatabaseCredential, _ map[string]bool) { o.Status.Revision = 1 }, "status.revision is 1"},
+		"a Secret that does not exist":             {func(o *v1alpha1.DatabaseCredential, _ map[string]bool) { o.Spec.SecretName = "other" }, "there is no Secret"},
+		"a previous login that is closed":          {func(_ *v1alpha1.DatabaseCredential, open map[string]bool) { open["app_a"] = false }, "is refused"},
+		"an empty message":                         {func(o *v1alpha1.DatabaseCredential, _ map[string]bool) { o.Status.Conditions[0].Message = "" }, "empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, open := aWorld(t)
@@ -113,10 +113,10 @@ func TestAStatusThatLiesIsFound(t *testing.T) {
 	identity.Spec.SecretName, identity.Status.SerialNumber = "tls", "1234"
 	found(t, c.Status(context.Background(), identity), "status.serialNumber")
 	identity.Spec.SecretName = "none"
-	found(t, c.Status(context.Background(), identity), "shows no certificate")
+	found(t, c.Status(context.Background(), identity), "holds no certificate")
 }
 
-func TestAnEventThatLiesIsFound(t *testing.T) {
+func TestAFalseEventIsFound(t *testing.T) {
 	login := &v1alpha1.DatabaseCredential{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "orders"}}
 	other := &v1alpha1.DatabaseCredential{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "other"}}
 	for name, tc := range map[string]struct {
@@ -124,17 +124,17 @@ func TestAnEventThatLiesIsFound(t *testing.T) {
 		reason, note string
 		want         string
 	}{
-		"published, and it is":       {login, "Rotated", "Revision 2 with login app_b is published in Secret db. Login app_a stays accepted until 2026-11-30T12:31:17Z.", ""},
-		"published, and it is not":   {login, "Rotated", "Revision 3 with login app_a is published in Secret db.", "shows revision 2"},
-		"published where nothing is": {login, "Rotated", "Revision 2 with login app_b is published in Secret none.", "there is none"},
-		"published, in other words":  {login, "Rotated", "It is published.", "does not name"},
-		"refused, and it is not":     {login, "Retired", "Login app_a is refused now.", "it is accepted"},
-		"refused, in other words":    {login, "Retired", "The old one is refused now.", "does not name"},
-		"issued, and it is not":      {login, "Issued", "Revision 1 is published in Secret tls: serial number 1234, valid until 2026-11-30T12:31:17Z.", "it does not"},
-		"adopted, and it was":        {login, "Adopted", "Secret web/db, which was not created by rekey, was adopted.", ""},
-		"adopted by another object":  {other, "Adopted", "Secret web/db, which was not created by rekey, was adopted.", "does not belong"},
-		"cleaned up while it lives":  {login, "CleanupIncomplete", "DatabaseCredential web/orders is deleted and leaves behind a login.", "not deleted"},
-		"a zero time":                {login, "Recovered", "It is due at 0001-01-01T00:00:00Z.", "zero time"},
+		"published, and it is":               {login, "Rotated", "Revision 2 with login app_b is published in Secret db. Login app_a stays accepted until 2026-11-30T12:31:17Z.", ""},
+		"published, and it is not":           {login, "Rotated", "Revision 3 with login app_a is published in Secret db.", "holds revision 2"},
+		"published where there is no Secret": {login, "Rotated", "Revision 2 with login app_b is published in Secret none.", "does not exist"},
+		"published, in other words":          {login, "Rotated", "It is published.", "does not name"},
+		"refused, and it is not":             {login, "Retired", "Login app_a is refused now.", "it is accepted"},
+		"refused, in other words":            {login, "Retired", "The old one is refused now.", "does not name"},
+		"issued, and it is not":              {login, "Issued", "Revision 1 is published in Secret tls: serial number 1234, valid until 2026-11-30T12:31:17Z.", "it does not"},
+		"adopted, and it was":                {login, "Adopted", "Secret web/db, which was not created by rekey, was adopted.", ""},
+		"adopted by another object":          {other, "Adopted", "Secret web/db, which was not created by rekey, was adopted.", "does not belong"},
+		"cleaned up while it lives":          {login, "CleanupIncomplete", "DatabaseCredential web/orders is deleted and leaves behind a login.", "not deleted"},
+		"a zero time":                        {login, "Recovered", "It is due at 0001-01-01T00:00:00Z.", "zero time"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := aWorld(t)

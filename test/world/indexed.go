@@ -14,10 +14,10 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// policyIndex is the one index of the manager's cache that a controller asks itself. The API server has no indexes.
+// policyIndex is the only index of the manager's cache that a controller queries itself. The API server has no indexes.
 const policyIndex = "rekey.policy"
 
-// listed lists as the manager's cache does, which knows its indexes.
+// listed lists as the manager's cache does, which has indexes.
 func listed(ctx context.Context, c client.Client, list client.ObjectList, opts []client.ListOption) error {
 	wanted := (&client.ListOptions{}).ApplyOptions(opts)
 	if wanted.FieldSelector == nil {
@@ -25,7 +25,7 @@ func listed(ctx context.Context, c client.Client, list client.ObjectList, opts [
 	}
 	name, found := wanted.FieldSelector.RequiresExactMatch(policyIndex)
 	if !found {
-		return fmt.Errorf("listing %T by %s: the world knows no such index", list, wanted.FieldSelector)
+		return fmt.Errorf("listing %T by %s: the world has no such index", list, wanted.FieldSelector)
 	}
 	wanted.FieldSelector = nil
 	if err := c.List(ctx, list, wanted); err != nil {
@@ -33,7 +33,7 @@ func listed(ctx context.Context, c client.Client, list client.ObjectList, opts [
 	}
 	all, err := meta.ExtractList(list)
 	if err != nil {
-		return fmt.Errorf("taking apart a %T: %w", list, err)
+		return fmt.Errorf("extracting the items of a %T: %w", list, err)
 	}
 	var kept []runtime.Object
 	for _, o := range all {
@@ -42,7 +42,7 @@ func listed(ctx context.Context, c client.Client, list client.ObjectList, opts [
 		}
 	}
 	if err := meta.SetList(list, kept); err != nil {
-		return fmt.Errorf("putting together a %T: %w", list, err)
+		return fmt.Errorf("setting the items of a %T: %w", list, err)
 	}
 	return nil
 }

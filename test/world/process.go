@@ -28,53 +28,53 @@ type Request struct {
 	Process string
 	// Verb is get, list, create, update, patch, delete, or "update status".
 	Verb string
-	// Kind, Namespace and Name of the object; of a list only its kind.
+	// Kind, Namespace and Name are those of the object; a list has only a kind.
 	Kind, Namespace, Name string
-	// Live is true where the request goes to the API server even in a process whose reads are cached.
+	// Live is true if the request goes to the API server even in a process with cached reads.
 	Live bool
-	// Object is what is written, or read into; nil for a list. List is nil for anything else.
+	// Object is what is written, or read into; nil for a list. List is nil for everything else.
 	Object client.Object
 	List   client.ObjectList
-	// ListOptions are what a list asks for.
+	// ListOptions are the options of a list.
 	ListOptions client.ListOptions
 }
 
-// Writes tells whether the request is meant to change something.
+// Writes reports whether the request is meant to change something.
 func (r Request) Writes() bool { return r.Verb != "get" && r.Verb != "list" }
 
-// String is "verb Kind name".
+// String returns "verb Kind name".
 func (r Request) String() string { return r.Verb + " " + r.Kind + " " + r.Name }
 
-// Hook stands between a process and the API server. It calls do to let the request happen, or does not.
+// Hook sits between a process and the API server. It calls do to let the request through, or drops it.
 type Hook func(ctx context.Context, r Request, do func() error) error
 
 // Options of a process; each has a default.
 type Options struct {
-	// Clock of the process; the world's by default.
+	// Clock is the clock of the process; the world's by default.
 	Clock clock.PassiveClock
-	// Ahead is how far the API server's clock is ahead of that of the process.
+	// Ahead is how far the API server's clock is ahead of the process's.
 	Ahead time.Duration
-	// Engine of PostgreSQL servers; the world's by default.
+	// Engine serves PostgreSQL servers; the world's by default.
 	Engine database.Engine
-	// KeyPairs makes authorities; the built-in one by default.
+	// KeyPairs opens authorities; the built-in one by default.
 	KeyPairs issuer.KeyPairs
-	// StepTimeout of one step of a rotation; 0 for the default.
+	// StepTimeout limits one step of a rotation; 0 for the default.
 	StepTimeout time.Duration
-	// Recorder is told the Events; the world by default.
+	// Recorder receives the Events; the world by default.
 	Recorder events.EventRecorder
-	// As makes every request but reads of a cache: the client of somebody with fewer rights. The world's by default.
+	// As sends every request except cached reads: a client with fewer rights. The world's by default.
 	As client.WithWatch
-	// Racing is true where another process changes the same objects at the same time: what is said of them may be overtaken while
-	// it is said, so only its form is checked.
+	// Racing is true if another process changes the same objects concurrently: a report may be outdated as soon as it is
+	// made, so only its form is checked.
 	Racing bool
-	// Lie is told what was said that is not so; a failure of the test by default.
+	// Lie is called with every false report; it fails the test by default.
 	Lie func(error)
 }
 
-// Process is rekey with nothing in its memory. It has no manager: Pass is all that ever wakes it.
+// Process is rekey with empty memory. It has no manager: only Pass wakes it.
 type Process struct {
 	Name string
-	// APIClock is what the process knows of the API server's clock.
+	// APIClock is the process's estimate of the API server's clock.
 	APIClock *kube.APIClock
 
 	world  *World
@@ -85,7 +85,7 @@ type Process struct {
 	lie    func(error)
 }
 
-// Start makes a process.
+// Start starts a process.
 func (w *World) Start(name string, options Options) *Process {
 	w.T.Helper()
 	p := &Process{Name: name, world: w}
@@ -116,20 +116,19 @@ func (w *World) Start(name string, options Options) *Process {
 	return p
 }
 
-// Hook puts a hook between the process and the API server; nil takes it away.
+// Hook puts a hook between the process and the API server; nil removes it.
 func (p *Process) Hook(hook Hook) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.hook = hook
 }
 
-// Pass makes one pass over the object, which is not read.
+// Pass reconciles the object once, without reading it first.
 func (p *Process) Pass(o client.Object) (ctrl.Result, error) {
 	return p.passes.Reconcile(p.world.Ctx, o, client.ObjectKeyFromObject(o))
 }
 
-// Settle makes passes until the object wants to be left alone for more than a second, at most n of them; it tells whether
-// that came about.
+// Settle reconciles at most n times, until the object asks to wait for more than a second, and reports whether it did.
 func (p *Process) Settle(o client.Object, n int) (bool, error) {
 	var last error
 	for range n {

@@ -14,18 +14,18 @@ import (
 	"github.com/rekey/rekey/test/said"
 )
 
-// checkStatus compares a status with what is so, before anything can happen to the write.
+// checkStatus compares a status with the facts, before anything can happen to the write.
 func (p *Process) checkStatus(ctx context.Context, o client.Object) {
 	err := p.world.Said.Status(ctx, o)
 	if p.racing {
 		err = p.world.Said.Form(o)
 	}
 	if err != nil && ctx.Err() == nil {
-		p.lie(fmt.Errorf("the status of %s %s says what is not so: %w", KindOf(o), o.GetName(), err))
+		p.lie(fmt.Errorf("the status of %s %s makes a false claim: %w", KindOf(o), o.GetName(), err))
 	}
 }
 
-// teller compares an Event with what is so when it is told.
+// teller compares an Event with the facts when it is emitted.
 type teller struct {
 	process  *Process
 	recorder events.EventRecorder
@@ -40,7 +40,7 @@ func (t teller) Eventf(regarding, related runtime.Object, kind, reason, action, 
 			err = t.process.world.Said.Event(t.process.world.Ctx, object, reason, text)
 		}
 		if err != nil && t.process.world.Ctx.Err() == nil {
-			t.process.lie(fmt.Errorf("the Event %s of %s %s says what is not so: %w", reason, KindOf(object), object.GetName(), err))
+			t.process.lie(fmt.Errorf("the Event %s of %s %s makes a false claim: %w", reason, KindOf(object), object.GetName(), err))
 		}
 	}
 	t.recorder.Eventf(regarding, related, kind, reason, action, "%s", text)

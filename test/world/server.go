@@ -40,16 +40,16 @@ func Main(m *testing.M, after ...func()) int {
 	return m.Run()
 }
 
-// APIServer gives the configuration of the server that Main started, for clients of a test's own.
+// APIServer returns the configuration of the server that Main started, for clients of a test's own.
 func APIServer() *rest.Config { return rest.CopyConfig(apiServer) }
 
-// StartAPIServer starts an API server with our CRDs. Whoever calls it stops it.
+// StartAPIServer starts an API server with our CRDs. The caller stops it.
 func StartAPIServer() (*envtest.Environment, error) {
 	if _, err := os.Stat(filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kube-apiserver")); err != nil {
 		return nil, errors.New("these tests need a real API server: run `make assets` and set KUBEBUILDER_ASSETS to the folder that it prints, or run `make test`")
 	}
 	environment := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(Root(), "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
-	// As some clusters have it: whoever names an owner that blocks needs the right to set its finalizers.
+	// As in some clusters: naming an owner that blocks deletion requires the right to set its finalizers.
 	environment.ControlPlane.GetAPIServer().Configure().Set("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
 	defer collectLess()()
 	if _, err := environment.Start(); err != nil {
@@ -59,14 +59,14 @@ func StartAPIServer() (*envtest.Environment, error) {
 	return environment, nil
 }
 
-// collectLess lets the programs that are started from here on collect their garbage less often, until they hold much: tests
-// that keep an API server busy are faster by a seventh. What it gives ends that.
+// collectLess makes programs that start from now on collect their garbage less often, up to a limit: tests that keep an API
+// server busy get a seventh faster. The returned function undoes that.
 func collectLess() (end func()) {
 	before := map[string]string{"GOGC": os.Getenv("GOGC"), "GOMEMLIMIT": os.Getenv("GOMEMLIMIT")}
 	set := func(values map[string]string) {
 		for name, value := range values {
 			if err := os.Setenv(name, value); err != nil {
-				panic(err) // a name without '=' is always taken
+				panic(err) // A name without '=' is always accepted.
 			}
 		}
 	}
@@ -74,16 +74,16 @@ func collectLess() (end func()) {
 	return func() { set(before) }
 }
 
-// Root is the folder of the module.
+// Root returns the folder of the module.
 func Root() string {
 	_, file, _, ok := runtime.Caller(0)
 	if !ok {
-		panic("finding the module: the binary does not know where its sources were")
+		panic("finding the module: the binary does not record where its sources were")
 	}
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
 
-// Scheme knows the kinds of Kubernetes and ours.
+// Scheme has the kinds of Kubernetes and ours.
 func Scheme() (*apiruntime.Scheme, error) {
 	scheme := apiruntime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {

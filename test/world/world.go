@@ -31,17 +31,17 @@ type World struct {
 	// Client is the user's: no hook sees it.
 	Client client.WithWatch
 	Clock  *clocktesting.FakePassiveClock
-	// Fake is the database server, unless New was given another engine.
+	// Fake is the database server, unless New got another engine.
 	Fake   *databasetest.Fake
 	Engine database.Engine
-	// Said compares every status and every Event with what is so when it is written or told.
+	// Said compares every status and every Event with the facts when it is written or emitted.
 	Said *said.Checker
 
 	mu       sync.Mutex
 	messages []string
 }
 
-// New makes a namespace. The engine is that of PostgreSQL servers; nil for a fake one.
+// New creates a namespace. The engine serves PostgreSQL servers; nil for a fake one.
 func New(tb testing.TB, engine database.Engine) *World {
 	tb.Helper()
 	w := &World{T: tb, Ctx: tb.Context(), Engine: engine, Clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
@@ -71,7 +71,7 @@ func New(tb testing.TB, engine database.Engine) *World {
 	return w
 }
 
-// Step moves the clock.
+// Step moves the clock forward.
 func (w *World) Step(by time.Duration) { w.Clock.SetTime(w.Clock.Now().Add(by)) }
 
 // Eventf implements events.EventRecorder.
@@ -82,7 +82,7 @@ func (w *World) Eventf(regarding, _ runtime.Object, kind, reason, _, note string
 	w.messages = append(w.messages, fmt.Sprintf("%s %s %s/%s: %s", kind, reason, KindOf(object), object.GetName(), fmt.Sprintf(note, args...)))
 }
 
-// Events gives what was told since the last call, as "Type Reason Kind/name: note".
+// Events returns the Events since the last call, as "Type Reason Kind/name: note".
 func (w *World) Events() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -108,7 +108,7 @@ func (w *World) Create(objects ...client.Object) {
 	}
 }
 
-// Get reads an object anew.
+// Get reads an object again.
 func (w *World) Get(o client.Object) {
 	w.T.Helper()
 	if err := w.Client.Get(w.Ctx, client.ObjectKeyFromObject(o), o); err != nil {
@@ -134,7 +134,7 @@ func (w *World) Delete(o client.Object) {
 	}
 }
 
-// KindOf is the kind of an object or of a list, from its Go type.
+// KindOf returns the kind of an object or of a list, from its Go type.
 func KindOf(o runtime.Object) string {
 	name := fmt.Sprintf("%T", o)
 	return name[strings.LastIndex(name, ".")+1:]

@@ -45,6 +45,6 @@ func TestAHookSeesEveryRequestAndTheProcessHasNoOtherWay(t *testing.T) {
 	closed := errors.New("closed")
 	p.Hook(func(context.Context, world.Request, func() error) error { return closed })
 	if _, err := p.Pass(authority); err == nil {
-		t.Error("a pass came to its end although no request went through")
+		t.Error("a reconcile completed although no request went through")
 	}
 }

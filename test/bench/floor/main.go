@@ -79,7 +79,7 @@ func run(probe string) error {
 	return mgr.Start(ctrl.SetupSignalHandler())
 }
 
-// bare makes the writes and nothing else.
+// bare writes and does nothing else.
 type bare struct {
 	client   client.Client
 	recorder events.EventRecorder

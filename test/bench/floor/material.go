@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// material is one certificate and its key, for every Secret the same.
+// material is one certificate and its key, the same for every Secret.
 type material struct {
 	data           map[string][]byte
 	serial, sha256 string
@@ -69,7 +69,7 @@ func newMaterial() (*material, error) {
 
 func serial() *big.Int {
 	bytes := make([]byte, 16)
-	_, _ = rand.Read(bytes) // it never fails
+	_, _ = rand.Read(bytes) // It never fails.
 	bytes[0] |= 1
 	return new(big.Int).SetBytes(bytes)
 }

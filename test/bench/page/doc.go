@@ -1,6 +1,6 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command page makes docs/benchmarks.md, docs/benchmarks.svg and docs/benchmarks.json out of what a full run of the
-// benchmarks has left in .cache/test/bench, or of the file that is named: docs/benchmarks.json writes the page anew.
+// Command page generates docs/benchmarks.md, docs/benchmarks.svg and docs/benchmarks.json from the results of a full run in
+// .cache/test/bench, or from the named file: docs/benchmarks.json regenerates the page.
 package main

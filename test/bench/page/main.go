@@ -25,7 +25,7 @@ func run() error {
 	}
 	measured, err := results.Read(path)
 	if err != nil {
-		return fmt.Errorf("reading what a full run has measured (make bench): %w", err)
+		return fmt.Errorf("reading the results of a full run (make bench): %w", err)
 	}
 	return results.Publish(measured, "docs")
 }

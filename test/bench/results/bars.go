@@ -8,24 +8,24 @@ import (
 	"slices"
 )
 
-// Full and Short are the sizes of a run. A short one is smaller and noisier, and asks less where that matters.
+// Full and Short are the sizes of a run. A short one is smaller and noisier, and has lower bars where that matters.
 const (
 	Full  = "full"
 	Short = "short"
 )
 
-// Bar is something that is asked of a run.
+// Bar is a requirement on a run.
 type Bar struct {
 	Name string
-	// Got must be at least Want, or at most, where AtMost is true.
+	// Got must be at least Want, or at most if AtMost is true.
 	Got, Want float64
 	AtMost    bool
 	Unit      string
-	// Measured is what the numbers were before they were corrected; empty where nothing is.
+	// Measured holds the numbers before they were corrected; empty if nothing is.
 	Measured string
 }
 
-// Met tells whether it was reached.
+// Met reports whether it was reached.
 func (b Bar) Met() bool {
 	if b.AtMost {
 		return b.Got <= b.Want
@@ -38,7 +38,7 @@ func (b Bar) String() string {
 	if b.AtMost {
 		than = "at most"
 	}
-	return fmt.Sprintf("%s: %s, asked is %s %s%s", b.Name, b.got(), than, digits(b.Want), b.Unit)
+	return fmt.Sprintf("%s: %s, required is %s %s%s", b.Name, b.got(), than, digits(b.Want), b.Unit)
 }
 
 func (b Bar) got() string {
@@ -48,27 +48,27 @@ func (b Bar) got() string {
 	return fmt.Sprintf("%s%s (%s as measured)", digits(b.Got), b.Unit, b.Measured)
 }
 
-// limits are what is asked of a size.
+// limits are the requirements of a size.
 type limits struct {
 	ratio, growth, storm float64
-	// server is by how much more the share of the API server may grow from the smallest fleet to the largest. Two numbers of
-	// one run are compared that machines change by a third: this finds what is clearly worse.
+	// server is the maximum growth of the API server's share from the smallest fleet to the largest. It compares two numbers
+	// of one run that machines change by a third: this finds only a clear regression.
 	server float64
-	// reads for each certificate that the floor does not need.
+	// reads per certificate that the floor does not need.
 	reads       float64
-	peak, slope float64 // MB, kB for each identity
-	// A restart is asked about in seconds, or where a machine is not to be judged, by the time of the first issue.
+	peak, slope float64 // MB, kB per identity.
+	// A restart is judged in seconds, or if the machine must not be judged, by the time of the first issue.
 	restart, restartShare float64
 	idle, writes          float64
 }
 
 var asked = map[string]limits{
 	Full: {ratio: 0.8, growth: 0.85, storm: 1, server: 1.4, reads: 0.01, peak: 150, slope: 10, restart: 10, idle: 1, writes: 1},
-	// The margins are what a busy machine of two cores makes of the same program.
+	// The margins cover how much a busy machine with two cores varies with the same program.
 	Short: {ratio: 0.65, growth: 0.7, storm: 1.4, server: 1.6, reads: 0.02, peak: 120, slope: 14, restartShare: 0.75, idle: 2, writes: 1},
 }
 
-// Bars are everything that is asked of the run, for what it measured.
+// Bars returns all requirements on the run, for what it measured.
 func (r Run) Bars() []Bar {
 	want, known := asked[r.Size]
 	if !known {
@@ -82,17 +82,17 @@ func (r Run) Bars() []Bar {
 		}
 		if len(fleets) > 1 {
 			first, last := fleets[0], fleets[len(fleets)-1]
-			out = append(out, Bar{Name: fmt.Sprintf("ratio with %s by that with %s, at equal speed", last, first),
+			out = append(out, Bar{Name: fmt.Sprintf("ratio with %s relative to that with %s, at equal speed", last, first),
 				Got: Median(r.even(last)) / Median(r.even(first)), Want: want.growth, Measured: digits(Median(last.Ratios()) / Median(first.Ratios()))})
 			few, many := costs([]Fleet{first}, issuePhase, floorPhase), costs([]Fleet{last}, issuePhase, floorPhase)
 			if few > 0 && many > 0 {
-				out = append(out, Bar{Name: fmt.Sprintf("what rekey costs the API server by what the floor does, with %s by that with %s", last, first),
+				out = append(out, Bar{Name: fmt.Sprintf("rekey's cost for the API server relative to the floor's, with %s relative to that with %s", last, first),
 					Got: many / few, Want: want.server, AtMost: true})
 			}
 		}
 	}
 	if len(r.in(true)) > 1 {
-		out = append(out, Bar{Name: "peak memory of rekey for each identity more", Got: r.slope(rekeyPeak), Want: want.slope, AtMost: true, Unit: " kB"})
+		out = append(out, Bar{Name: "peak memory of rekey per additional identity", Got: r.slope(rekeyPeak), Want: want.slope, AtMost: true, Unit: " kB"})
 	}
 	return out
 }
@@ -111,9 +111,9 @@ func (r Run) bars(f Fleet, want limits) []Bar {
 			out = append(out, Bar{Name: f.String() + ": " + name, Got: slices.Max(got), Want: want, AtMost: true, Unit: unit})
 		}
 	}
-	out = append(out, Bar{Name: f.String() + ": throughput of rekey by that of the floor, at equal speed", Got: Median(r.even(f)), Want: want.ratio, Measured: digits(Median(f.Ratios()))})
+	out = append(out, Bar{Name: f.String() + ": throughput of rekey relative to the floor, at equal speed", Got: Median(r.even(f)), Want: want.ratio, Measured: digits(Median(f.Ratios()))})
 	if storms := f.each(storm); len(storms) > 0 {
-		out = append(out, Bar{Name: f.String() + ": time of the renewal of all by that of the first issue, at equal speed", Got: Median(r.evenStorms(f)), Want: want.storm,
+		out = append(out, Bar{Name: f.String() + ": time of the renewal of all relative to the first issue, at equal speed", Got: Median(r.evenStorms(f)), Want: want.storm,
 			AtMost: true, Measured: digits(Median(storms))})
 	}
 	most("peak memory of rekey", f.each(rekeyPeak), want.peak, " MB")
@@ -128,10 +128,10 @@ func (r Run) bars(f Fleet, want limits) []Bar {
 	if want.restart > 0 {
 		most("time from a restart to quiet", restart(func(r Restart) float64 { return r.Seconds }), want.restart, " s")
 	} else {
-		most("time from a restart to quiet by that of the first issue", f.each(restartShare), want.restartShare, "")
+		most("time from a restart to quiet relative to the first issue", f.each(restartShare), want.restartShare, "")
 	}
 	most("writes of a restart", restart(func(r Restart) float64 { return float64(r.Writes) }), 0, "")
-	most("identities that a restart did not look at", restart(func(r Restart) float64 { return float64(max(0, f.N-r.Reconciles)) }), 0, "")
+	most("identities that a restart did not reconcile", restart(func(r Restart) float64 { return float64(max(0, f.N-r.Reconciles)) }), 0, "")
 	idle := func(take func(Idle) float64) []float64 {
 		return f.each(func(p Pair) (float64, bool) {
 			if p.Rekey.Idle == nil {
@@ -146,7 +146,7 @@ func (r Run) bars(f Fleet, want limits) []Bar {
 	return out
 }
 
-// requests are the bars about what was asked of the API server.
+// requests are the bars on requests to the API server.
 func (f Fleet) requests(want limits, most func(name string, got []float64, want float64, unit string)) {
 	for _, of := range []struct {
 		name  string
@@ -162,16 +162,16 @@ func (f Fleet) requests(want limits, most func(name string, got []float64, want 
 			})
 		}
 		for _, writes := range [][2]string{{"to Secrets", "secrets"}, {"of status", "clientidentities/status"}, {"of Events", "events"}} {
-			most(fmt.Sprintf("writes %s for each %s", writes[0], of.name), each(func(p Phase) int { return p.Writes(writes[1]) }), want.writes, "")
+			most(fmt.Sprintf("writes %s per %s", writes[0], of.name), each(func(p Phase) int { return p.Writes(writes[1]) }), want.writes, "")
 		}
-		most("reads for each "+of.name, each(Phase.Reads), want.reads, "")
+		most("reads per "+of.name, each(Phase.Reads), want.reads, "")
 	}
 	most("other writes of the first issue", f.each(func(p Pair) (float64, bool) {
 		return float64(p.Rekey.Issue.Others("secrets", "clientidentities/status", "events")), true
 	}), 0, "")
 }
 
-// digits shows a number with as many digits as mean something.
+// digits formats a number with its significant digits.
 func digits(value float64) string {
 	switch {
 	case value == float64(int64(value)):

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Median of the values; 0 where there are none.
+// Median returns the median of the values; 0 if there are none.
 func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
@@ -23,7 +23,7 @@ func Median(values []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
-// Slope of the line that fits the points best (least squares); 0 where fewer than two x differ.
+// Slope returns the slope of the line that fits the points best (least squares); 0 if fewer than two x differ.
 func Slope(x, y []float64) float64 {
 	var sumX, sumY float64
 	for i := range x {
@@ -54,7 +54,7 @@ func (f Fleet) each(take func(Pair) (float64, bool)) []float64 {
 	return out
 }
 
-// Ratios of the throughput of rekey by that of the floor, one for each pair.
+// Ratios returns the throughput of rekey relative to the floor, one for each pair.
 func (f Fleet) Ratios() []float64 {
 	return f.each(func(p Pair) (float64, bool) { return p.Ratio(), true })
 }
@@ -63,7 +63,7 @@ func floorPhase(p Pair) *Phase   { return &p.Floor.Issue }
 func issuePhase(p Pair) *Phase   { return &p.Rekey.Issue }
 func renewalPhase(p Pair) *Phase { return p.Rekey.Renewal }
 
-// processor shows the medians of processor time for each identity: of the operator, and of API server with etcd.
+// processor formats the medians of processor time per identity: of the operator, and of API server with etcd.
 func (f Fleet) processor(phase func(Pair) *Phase) string {
 	each := func(take func(*Phase) float64) float64 {
 		return Median(f.each(func(p Pair) (float64, bool) {
@@ -77,7 +77,7 @@ func (f Fleet) processor(phase func(Pair) *Phase) string {
 	return fmt.Sprintf("%.1f + %.1f ms", each(func(p *Phase) float64 { return p.CPU }), each(func(p *Phase) float64 { return p.ServerCPU }))
 }
 
-// rate is how many identities a second are ready.
+// rate is the number of identities per second that become ready.
 func (f Fleet) rate(take func(Pair) (float64, bool)) float64 {
 	seconds := Median(f.each(take))
 	if seconds == 0 {
@@ -96,7 +96,7 @@ func rekeyRenewal(p Pair) (float64, bool) {
 	return p.Rekey.Renewal.Seconds, true
 }
 
-// storm is how long the renewal of all took, by how long their first issue took.
+// storm is the duration of the renewal of all, relative to their first issue.
 func storm(p Pair) (float64, bool) {
 	if p.Rekey.Renewal == nil {
 		return 0, false
@@ -104,7 +104,7 @@ func storm(p Pair) (float64, bool) {
 	return p.Rekey.Renewal.Seconds / p.Rekey.Issue.Seconds, true
 }
 
-// restartShare is how long a restart took until all was quiet, by how long the first issue took.
+// restartShare is the duration of a restart until all was quiet, relative to the first issue.
 func restartShare(p Pair) (float64, bool) {
 	if p.Rekey.Restart == nil {
 		return 0, false
@@ -112,7 +112,7 @@ func restartShare(p Pair) (float64, bool) {
 	return p.Rekey.Restart.Seconds / p.Rekey.Issue.Seconds, true
 }
 
-// rekeyPeak is the highest of the whole life.
+// rekeyPeak is the peak of the whole life.
 func rekeyPeak(p Pair) (float64, bool) {
 	peak := p.Rekey.PeakRSS
 	if p.Rekey.Restart != nil {
@@ -130,10 +130,10 @@ func rekeySettled(p Pair) (float64, bool) {
 	return mega(p.Rekey.Idle.SettledRSS), true
 }
 
-// mega turns KiB into MB (1000 times 1000 bytes).
+// mega converts KiB to MB (1000 times 1000 bytes).
 func mega(kibi int) float64 { return float64(kibi) * 1024 / 1e6 }
 
-// in gives the fleets of so many namespaces that are one, or more than one, by number.
+// in returns the fleets in one namespace, or in more than one, by number.
 func (r Run) in(one bool) []Fleet {
 	var out []Fleet
 	for _, f := range r.Fleets {
@@ -145,7 +145,7 @@ func (r Run) in(one bool) []Fleet {
 	return out
 }
 
-// slope is how much a value grows with each identity, over all fleets in one namespace, in kB.
+// slope returns how much a value grows per identity, over all fleets in one namespace, in kB.
 func (r Run) slope(take func(Pair) (float64, bool)) float64 {
 	var x, y []float64
 	for _, f := range r.in(true) {
@@ -156,7 +156,7 @@ func (r Run) slope(take func(Pair) (float64, bool)) float64 {
 	return Slope(x, y)
 }
 
-// Writes of one kind in a phase: of the resource, by all verbs that change something and with all answers.
+// Writes returns those of one kind in a phase: of the resource, by all verbs that change something and with all answers.
 func (p Phase) Writes(resource string) int {
 	sum := 0
 	for key, count := range p.Requests {
@@ -171,7 +171,7 @@ func (p Phase) Writes(resource string) int {
 
 func reads(verb string) bool { return verb == "GET" || verb == "LIST" }
 
-// Reads of a phase, one by one or in lists; watches are not counted.
+// Reads returns those of a phase, single or in lists; watches are not counted.
 func (p Phase) Reads() int {
 	sum := 0
 	for key, count := range p.Requests {
@@ -182,7 +182,7 @@ func (p Phase) Reads() int {
 	return sum
 }
 
-// Others are the writes of a phase that are not to the named resources.
+// Others returns the writes of a phase to other resources than the named ones.
 func (p Phase) Others(resources ...string) int {
 	sum := 0
 	for key, count := range p.Requests {

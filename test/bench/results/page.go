@@ -13,10 +13,10 @@ import (
 // PictureFile is the name of the picture beside the page.
 const PictureFile = "benchmarks.svg"
 
-// Page writes docs/benchmarks.md.
+// Page returns docs/benchmarks.md.
 func Page(r Run) []byte {
 	var b strings.Builder
-	b.WriteString("<!-- Made by `make bench`; do not edit. -->\n\n# Benchmarks\n\n")
+	b.WriteString("<!-- Written by make bench. Do not edit. -->\n\n# Benchmarks\n\n")
 	b.WriteString(introduction)
 	fmt.Fprintf(&b, "Measured %s with rekey at %s, %s, Kubernetes %s and PostgreSQL %s, on %d cores of %s with %d MiB of memory, %s.\nOperator, API server, etcd and the applying client share these cores.\n\n",
 		r.Date, r.Versions.Rekey, r.Versions.Go, r.Versions.Kubernetes, r.Versions.PostgreSQL, r.Machine.Cores, r.Machine.CPU, r.Machine.Memory, r.Machine.System)
@@ -25,27 +25,57 @@ func Page(r Run) []byte {
 		section(r, &b)
 	}
 	b.WriteString(again)
-	return []byte(b.String())
+	return []byte(wrapProse(b.String()))
 }
 
-const introduction = `What rekey costs, beside the least that any operator could cost. On the same machine and in the same run, each against an API server of its own that is new:
+// lineWidth is the maximum length of a line of prose.
+const lineWidth = 130
 
-- **rekey** is the binary that ` + "`make build`" + ` makes, with the flags of the shipped Deployment.
-- **The floor** is a bare operator ([test/bench/floor](../test/bench/floor)): one informer, twenty workers, no limit on its requests, no checks. For each identity it writes a
-  Secret, a status and an Event as rekey does, of the same size, with one key and one certificate that it made at its start. It makes no keys, signs nothing and proves nothing.
+// wrapProse wraps the long lines of a page that are neither a table nor a picture. List items continue with an indentation.
+func wrapProse(page string) string {
+	lines := strings.Split(page, "\n")
+	for i, line := range lines {
+		if len(line) <= lineWidth || strings.HasPrefix(line, "|") || strings.HasPrefix(line, "!") {
+			continue
+		}
+		indent := ""
+		if strings.HasPrefix(line, "- ") {
+			indent = "  "
+		}
+		var wrapped strings.Builder
+		length := 0
+		for word := range strings.FieldsSeq(line) {
+			switch {
+			case length == 0:
+			case length+1+len(word) > lineWidth:
+				wrapped.WriteString("\n" + indent)
+				length = len(indent)
+			default:
+				wrapped.WriteString(" ")
+				length++
+			}
+			wrapped.WriteString(word)
+			length += len(word)
+		}
+		lines[i] = wrapped.String()
+	}
+	return strings.Join(lines, "\n")
+}
 
-A client that costs next to nothing applies N ClientIdentities at once over twenty connections. The time runs from its first request until a watch has shown the last
-identity Ready. **Read the ratios**: 1.00 would be as fast as the floor. Rates in identities per second are those of this machine and of nothing else.
+const introduction = `For anyone who asks what rekey costs, compared with the minimum that any operator could cost. On the same machine and in the same run, each against its own new API server:
 
-Machines that others use too are faster now and slower then, and what is compared comes one after the other. Both sides ask the same of the API server, which is counted below: the same writes, and next to no reads. So the processor
-time that this took it says how fast the machine was, and ratios *at equal speed* are corrected by it ([how](../test/bench/results/speed.go)). What one side costs the API server more in the mean of
-the whole run is not corrected, and how far that cost may grow with the number of identities is asked about by itself (two readings of one run, so that the limit is wide). *As measured* is without any correction. What is asked below is asked at equal speed; what was measured stands beside it.
+- **rekey** is the binary that ` + "`make build`" + ` builds, with the flags of the shipped Deployment.
+- **The floor** is a bare operator ([test/bench/floor](../test/bench/floor)): one informer, twenty workers, no limit on its requests, no checks. For each identity it writes a Secret, a status and an Event as rekey does, of the same size, with one key and one certificate that it created at its start. It creates no keys, signs nothing and proves nothing.
 
-Renewal, restart and rest are measured with some of the fleets only, since a run is long enough.
+A client that costs next to nothing applies N ClientIdentities at once over twenty connections. The time runs from its first request until a watch has shown the last identity Ready. **Read the ratios**: 1.00 would be as fast as the floor. Identities per second are those of this machine only.
+
+The speed of a shared machine varies, and the two runs that are compared follow one another. Both send the API server the same requests, which are counted below: the same writes, and next to no reads. So the API server's processor time shows how fast the machine was, and ratios *at equal speed* are corrected by it ([how](../test/bench/results/speed.go)). The mean difference in what the two sides cost the API server is not corrected, and a bar of its own limits how far that cost may grow with the number of identities (two readings of one run, so the limit is wide). *As measured* is without any correction. The bars below apply at equal speed; the measured value stands beside each.
+
+Renewal, restart and rest are measured with some of the fleets only, to keep the run short.
 
 `
 
-const again = "## Measure it yourself\n\n```sh\nmake bench      # about 20 minutes on two cores; it fails where something asked is missed, and writes this page anew\n```\n\n" +
+const again = "## Measure it yourself\n\n```sh\nmake bench      # about 20 minutes on two cores; it fails if a bar is missed, and rewrites this page\n```\n\n" +
 	"The numbers behind this page are in [benchmarks.json](benchmarks.json).\n"
 
 // table writes a header and rows in Markdown.
@@ -66,7 +96,7 @@ func (f Fleet) where() string {
 	return fmt.Sprintf("%s in %d namespaces", number(float64(f.N)), f.Namespaces)
 }
 
-// spread shows the median and, of several values, the least and the greatest.
+// spread formats the median and, of several values, the minimum and the maximum.
 func spread(values []float64, form string) string {
 	switch len(values) {
 	case 0:
@@ -80,7 +110,7 @@ func spread(values []float64, form string) string {
 func (r Run) ordered() []Fleet { return append(r.in(true), r.in(false)...) }
 
 func issueSection(r Run, b *strings.Builder) {
-	b.WriteString("## First issue\n\nThe ratio is the median of the pairs, with the least and the greatest: as measured, and at equal speed of the machine. Processor time is that for each identity, of the operator and of API server with etcd.\n\n")
+	b.WriteString("## First issue\n\nThe ratio is the median of the pairs, with minimum and maximum: as measured, and at equal speed of the machine. Processor time is per identity, of the operator and of the API server with etcd.\n\n")
 	var rows [][]string
 	for _, f := range r.ordered() {
 		rows = append(rows, []string{f.where(), fmt.Sprint(len(f.Pairs)), fmt.Sprintf("%.0f/s", f.rate(floorIssue)), fmt.Sprintf("%.0f/s", f.rate(rekeyIssue)),
@@ -90,29 +120,29 @@ func issueSection(r Run, b *strings.Builder) {
 }
 
 func renewalSection(r Run, b *strings.Builder) {
-	b.WriteString("## Renewal of all at once\n\nThe authority gets another key pair, so that every identity needs a new certificate at the same instant, with a new key as always. rekey runs meanwhile. The time is from the one request that tells rekey of it until the last identity is Ready with a certificate of the new authority. At equal speed: corrected as above by the API server's processor time, and what a renewal costs it more or less in the mean of the run is kept.\n\n")
+	b.WriteString("## Renewal of all at once\n\nThe authority gets another key pair, so every identity needs a new certificate at the same instant, with a new key as always. rekey runs meanwhile. The time runs from the request that reveals this to rekey until the last identity is Ready with a certificate of the new authority. Equal speed corrects by the API server's processor time, as above; the mean difference in what a renewal costs the API server is kept.\n\n")
 	var rows [][]string
 	for _, f := range r.ordered() {
 		if storms := f.each(storm); len(storms) > 0 {
 			rows = append(rows, []string{f.where(), fmt.Sprintf("%.0f/s", f.rate(rekeyIssue)), fmt.Sprintf("%.0f/s", f.rate(rekeyRenewal)), spread(storms, "%.2f"), "**" + spread(r.evenStorms(f), "%.2f") + "**", f.processor(issuePhase), f.processor(renewalPhase)})
 		}
 	}
-	table(b, []string{"identities", "first issue", "renewal", "time by that of the first issue, as measured", "at equal speed", "processor time of the first issue", "of the renewal"}, rows)
+	table(b, []string{"identities", "first issue", "renewal", "time relative to the first issue, as measured", "at equal speed", "processor time of the first issue", "of the renewal"}, rows)
 }
 
 func memorySection(r Run, b *strings.Builder) {
-	b.WriteString("## Memory\n\nResident memory of the process (`VmHWM` and `VmRSS` of Linux) in MB, with `GOMEMLIMIT` as in the shipped Deployment. The peak of rekey is that of all that was measured of the fleet: first issue, renewal, restart.\n\n")
+	b.WriteString("## Memory\n\nResident memory of the process (`VmHWM` and `VmRSS` of Linux) in MB, with `GOMEMLIMIT` as in the shipped Deployment. The peak of rekey covers everything measured for the fleet: first issue, renewal, restart.\n\n")
 	var rows [][]string
 	for _, f := range r.ordered() {
 		rows = append(rows, []string{f.where(), spread(f.each(floorPeak), "%.0f"), spread(f.each(rekeyIssuePeak), "%.0f"), spread(f.each(rekeyPeak), "%.0f"), spread(f.each(rekeySettled), "%.0f")})
 	}
 	table(b, []string{"identities", "peak of the floor", "peak of the first issue", "peak of rekey", "settled"}, rows)
-	fmt.Fprintf(b, "For each identity more in one namespace the peak of rekey grows by %.1f kB, the settled memory by %.1f kB, and the peak of the floor by %.1f kB.\n\n",
+	fmt.Fprintf(b, "With each additional identity in one namespace the peak of rekey grows by %.1f kB, the settled memory by %.1f kB, and the peak of the floor by %.1f kB.\n\n",
 		r.slope(rekeyPeak), r.slope(rekeySettled), r.slope(floorPeak))
 }
 
 func restartSection(r Run, b *strings.Builder) {
-	b.WriteString("## Restart and rest\n\nA restart ends when the new process has looked at every identity and does nothing any more. At rest nothing is due.\n\n")
+	b.WriteString("## Restart and rest\n\nA restart ends when the new process has reconciled every identity and is quiet. At rest nothing is due.\n\n")
 	var rows [][]string
 	for _, f := range r.ordered() {
 		row := []string{f.where(), "", "", "", "", ""}
@@ -132,8 +162,8 @@ func restartSection(r Run, b *strings.Builder) {
 }
 
 func writesSection(r Run, b *strings.Builder) {
-	b.WriteString("## Requests for each certificate\n\nAs the API server counted them (`apiserver_request_total`), with conflicts and refusals, without those of the applying client and the watches. " +
-		"The lease, which is renewed whether or not there is work, is left out.\n\n")
+	b.WriteString("## Requests per certificate\n\nAs the API server counts them (`apiserver_request_total`), including conflicts and refusals, without those of the applying client and the watches. " +
+		"The lease, which is renewed with or without work, is left out.\n\n")
 	fleets := r.in(true)
 	if len(fleets) == 0 || len(fleets[len(fleets)-1].Pairs) == 0 {
 		return
@@ -171,10 +201,10 @@ func databaseSection(r Run, b *strings.Builder) {
 	for i := range d.Rekey {
 		ratios[i] = d.Loop[i] / d.Rekey[i]
 	}
-	fmt.Fprintf(b, "## Database passwords\n\n%d DatabaseCredentials on one PostgreSQL are rotated at once. Beside them a bare loop logs in and sends the same statements, taken from the server's log, "+
-		"over as many connections at once, and touches no Kubernetes. A rotation is %.1f connections and %.1f statements, with the login that proves the new password and the one that must be refused.\n\n",
+	fmt.Fprintf(b, "## Database passwords\n\n%d DatabaseCredentials on one PostgreSQL rotate at once. Beside them a bare loop logs in and sends the same statements, taken from the server's log, "+
+		"over as many concurrent connections, without Kubernetes. A rotation takes %.1f connections and %.1f statements, including the login that proves the new password and the one that must be refused.\n\n",
 		d.N, d.Connections, d.Statements)
-	table(b, []string{"", "seconds", "rotations a second"}, [][]string{
+	table(b, []string{"", "seconds", "rotations per second"}, [][]string{
 		{"bare loop", spread(d.Loop, "%.1f"), fmt.Sprintf("%.0f", float64(d.N)/Median(d.Loop))},
 		{"rekey", spread(d.Rekey, "%.1f"), fmt.Sprintf("%.0f", float64(d.N)/Median(d.Rekey))},
 		{"ratio", spread(ratios, "%.2f"), ""},
@@ -182,7 +212,7 @@ func databaseSection(r Run, b *strings.Builder) {
 }
 
 func barsSection(r Run, b *strings.Builder) {
-	b.WriteString("## What is asked\n\n`make bench` fails where one of these is missed.\n\n")
+	b.WriteString("## Bars\n\n`make bench` fails if one of these is missed.\n\n")
 	var rows [][]string
 	for _, bar := range r.Bars() {
 		than, met := "at least ", "yes"
@@ -197,7 +227,7 @@ func barsSection(r Run, b *strings.Builder) {
 	table(b, []string{"what", "asked", "measured", "met"}, rows)
 }
 
-// Charts are the picture of a run.
+// Charts returns the picture of a run.
 func Charts(r Run) []Chart {
 	speed := Chart{Title: "First issue and renewal of N identities", X: "identities", Y: "identities per second"}
 	memory := Chart{Title: "Memory with N identities in one namespace", X: "identities", Y: "resident memory, MB", Limit: asked[Full].peak, LimitLabel: "at most, with 10,000"}

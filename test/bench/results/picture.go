@@ -13,7 +13,7 @@ import (
 // Point of a line.
 type Point struct{ X, Y float64 }
 
-// Line of a chart. Its label stands at its end.
+// Line of a chart, with a label at its end.
 type Line struct {
 	Label  string
 	Colour string
@@ -21,11 +21,11 @@ type Line struct {
 	Points []Point
 }
 
-// Chart has both axes from 0 on.
+// Chart has both axes from 0.
 type Chart struct {
 	Title, X, Y string
 	Lines       []Line
-	// Limit is a line that is not to be crossed, with its label; none where it is 0.
+	// Limit is a line that must not be crossed, with its label; none if it is 0.
 	Limit      float64
 	LimitLabel string
 }
@@ -35,10 +35,10 @@ const (
 	chartWidth, chartHeight = 640.0, 340.0
 	left, right             = 64.0, 190.0
 	top, bottom             = 48.0, 52.0
-	lineGap                 = 15.0 // between labels
+	lineGap                 = 15.0 // Between labels.
 )
 
-// Colours that can be told apart on white and on black, also by those who see few colours, and the grey of text.
+// Colors that can be distinguished on white and on black, including by the color-blind, and the gray of text.
 const (
 	Blue   = "#3a86d8"
 	Orange = "#d9822b"
@@ -46,7 +46,7 @@ const (
 	grey   = "#768390"
 )
 
-// Picture draws the charts below one another as SVG. The ground is left transparent.
+// Picture draws the charts below one another as SVG, with a transparent background.
 func Picture(charts ...Chart) []byte {
 	var b strings.Builder
 	height := chartHeight * float64(len(charts))
@@ -61,7 +61,7 @@ func Picture(charts ...Chart) []byte {
 	return []byte(b.String())
 }
 
-// frame turns values into pixels.
+// frame converts values to pixels.
 type frame struct{ maxX, maxY float64 }
 
 func (f frame) x(value float64) float64 { return left + value/f.maxX*(chartWidth-left-right) }
@@ -82,7 +82,7 @@ func (c Chart) frame() (f frame, stepX, stepY float64) {
 	return f, stepX, stepY
 }
 
-// step is a round distance of the marks on an axis: four to ten of them.
+// step is a round distance between the ticks of an axis: four to ten of them.
 func step(most float64) float64 {
 	if most <= 0 {
 		return 1
@@ -139,7 +139,7 @@ func (l Line) draw(b *strings.Builder, f frame) {
 	}
 }
 
-// labels gives the height of each line's label: near its end, and not on another one.
+// labels returns the height of each line's label: near its end, without overlap.
 func (c Chart) labels(f frame) []float64 {
 	out := make([]float64, len(c.Lines))
 	for i, line := range c.Lines {
@@ -150,7 +150,7 @@ func (c Chart) labels(f frame) []float64 {
 	for range len(out) * len(out) {
 		for i := range out {
 			for j := range out {
-				// The lower one gives way.
+				// The lower one moves.
 				if i != j && math.Abs(out[i]-out[j]) < lineGap && (out[i] > out[j] || out[i] == out[j] && i > j) {
 					out[i] = out[j] + lineGap
 				}
@@ -191,6 +191,6 @@ func text(b *strings.Builder, x, y float64, anchor, weight, colour, words string
 		fill = ` fill="` + colour + `"`
 	}
 	fmt.Fprintf(b, `<text x="%.1f" y="%.1f" text-anchor="%s" font-weight="%s"%s>`, x, y, anchor, weight, fill)
-	_ = xml.EscapeText(b, []byte(words)) // a strings.Builder never fails
+	_ = xml.EscapeText(b, []byte(words)) // A strings.Builder never fails.
 	b.WriteString("</text>\n")
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The page in docs is what its numbers make, and nobody has mended it by hand.
+// The page in docs matches its numbers, without manual edits.
 func TestThePublishedPageIsMadeOfItsNumbers(t *testing.T) {
 	docs := filepath.Join("..", "..", "..", "docs")
 	run, err := Read(filepath.Join(docs, "benchmarks.json"))
@@ -24,7 +24,7 @@ func TestThePublishedPageIsMadeOfItsNumbers(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("docs/%s is not what docs/benchmarks.json makes; run: go run ./test/bench/page docs/benchmarks.json (-want +got):\n%s", name, diff)
+			t.Errorf("docs/%s differs from what docs/benchmarks.json generates; run: go run ./test/bench/page docs/benchmarks.json (-want +got):\n%s", name, diff)
 		}
 	}
 }

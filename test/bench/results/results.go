@@ -13,7 +13,7 @@ type Run struct {
 	Database *Database `json:"database,omitempty"`
 }
 
-// Machine that it ran on.
+// Machine on which it ran.
 type Machine struct {
 	CPU    string `json:"cpu"`
 	Cores  int    `json:"cores"`
@@ -21,7 +21,7 @@ type Machine struct {
 	System string `json:"system"`
 }
 
-// Versions of what took part.
+// Versions of the components.
 type Versions struct {
 	Rekey      string `json:"rekey"`
 	Go         string `json:"go"`
@@ -36,18 +36,18 @@ type Fleet struct {
 	Pairs      []Pair `json:"pairs"`
 }
 
-// Pair is the floor and rekey, one after the other, each against an API server of its own.
+// Pair is the floor and rekey, one after the other, each against its own API server.
 type Pair struct {
 	Floor Life `json:"floor"`
 	Rekey Life `json:"rekey"`
 }
 
-// Ratio is the throughput of rekey by that of the floor.
+// Ratio returns the throughput of rekey relative to the floor.
 func (p Pair) Ratio() float64 { return p.Floor.Issue.Seconds / p.Rekey.Issue.Seconds }
 
 // Life is what one operator went through with its identities. What was not measured is nil.
 type Life struct {
-	// StartRSS is what the process holds before there is an identity. RSS is in KiB everywhere.
+	// StartRSS is the memory of the process before the first identity. RSS is in KiB everywhere.
 	StartRSS int      `json:"startRSS"`
 	Issue    Phase    `json:"issue"`
 	Idle     *Idle    `json:"idle,omitempty"`
@@ -57,7 +57,7 @@ type Life struct {
 	PeakRSS int `json:"peakRSS"`
 }
 
-// Phase is all identities going through the same at once.
+// Phase is the same change of all identities at once.
 type Phase struct {
 	// Seconds from the first request of the applying client until the last identity is Ready as it should be.
 	Seconds float64 `json:"seconds"`
@@ -71,7 +71,7 @@ type Phase struct {
 	Requests map[string]int `json:"requests"`
 }
 
-// Idle is a while in which nothing was due.
+// Idle is a period in which nothing was due.
 type Idle struct {
 	Seconds    float64 `json:"seconds"`
 	CPU        float64 `json:"cpu"`
@@ -79,13 +79,13 @@ type Idle struct {
 	Writes     int     `json:"writes"`
 }
 
-// Restart of the process with all identities there.
+// Restart of the process with all identities.
 type Restart struct {
-	// Seconds from the start of the process until it has looked at everything and is quiet.
+	// Seconds from the start of the process until it has reconciled everything and is quiet.
 	Seconds float64 `json:"seconds"`
 	CPU     float64 `json:"cpu"`
 	PeakRSS int     `json:"peakRSS"`
-	// Reconciles of identities that it took, and Writes, which are none.
+	// Reconciles of identities, and Writes, which must be zero.
 	Reconciles int `json:"reconciles"`
 	Writes     int `json:"writes"`
 }

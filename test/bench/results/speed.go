@@ -3,10 +3,10 @@
 
 package results
 
-// times gives how long one phase took by how long another did, at equal speed of the machine, for each pair of a fleet that has
-// both. Machines that others use too are faster now and slower then, by a third and more, and the two phases come one after the
-// other. So the API server's processor time in the one, by that in the other, says how fast the machine was, and the times are
-// corrected by that. What one phase costs the API server more in the mean of the run is kept.
+// times returns how long one phase took relative to another, at equal speed of the machine, for each pair of a fleet that
+// has both. The speed of shared machines varies by a third and more, and the two phases run one after the other. So the
+// ratio of the API server's processor times in the two shows how fast the machine was, and corrects the times. The mean
+// difference in what the phases cost the API server is kept.
 func (r Run) times(f Fleet, phase, by func(Pair) *Phase) []float64 {
 	cost := costs(r.Fleets, phase, by)
 	return f.each(func(p Pair) (float64, bool) {
@@ -22,8 +22,8 @@ func (r Run) times(f Fleet, phase, by func(Pair) *Phase) []float64 {
 	})
 }
 
-// costs is what a phase costs the API server in processor time for each identity by what another does, over all pairs that
-// have both; 0 where it was not measured.
+// costs returns what a phase costs the API server in processor time per identity, relative to another, over all pairs that
+// have both; 0 if it was not measured.
 func costs(fleets []Fleet, phase, by func(Pair) *Phase) float64 {
 	var sum, sumBy float64
 	for _, f := range fleets {
@@ -40,8 +40,8 @@ func costs(fleets []Fleet, phase, by func(Pair) *Phase) float64 {
 	return sum / sumBy
 }
 
-// even gives the ratios of a fleet at equal speed. Both sides ask the same of the API server: bars hold that, about writes and
-// reads. That its cost does not grow with the number of identities is a bar of its own.
+// even returns the ratios of a fleet at equal speed. Both sides send the API server the same requests: bars on writes and
+// reads ensure that. That its cost does not grow with the number of identities is a bar of its own.
 func (r Run) even(f Fleet) []float64 {
 	out := r.times(f, issuePhase, floorPhase)
 	for i, took := range out {
@@ -50,6 +50,6 @@ func (r Run) even(f Fleet) []float64 {
 	return out
 }
 
-// evenStorms is how long the renewals of a fleet took by the first issues, at equal speed. The two ask different things of the
-// API server, a create here and an update there.
+// evenStorms returns how long the renewals of a fleet took relative to the first issues, at equal speed. The two request
+// different things of the API server, a create here and an update there.
 func (r Run) evenStorms(f Fleet) []float64 { return r.times(f, renewalPhase, issuePhase) }
