@@ -62,7 +62,7 @@ var held = map[string]map[string][]string{
 		"never sooner than # of its lifetime, or #, after it was issued":            {"internal/rotation.leastShare as a part", "internal/rotation.leastLife"},
 	},
 	"docs/metrics.md": {
-		"A yes holds for #, a no for #": {"internal/metricsauth.allowedFor", "internal/metricsauth.refusedFor"},
+		"caches a positive answer of the API server for #, a negative one for #": {"internal/metricsauth.allowedFor", "internal/metricsauth.refusedFor"},
 	},
 	"docs/architecture.md": {
 		"the published logins are proven within #":             {"internal/rotation.startPace"},
