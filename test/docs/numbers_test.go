@@ -75,8 +75,8 @@ var held = map[string]map[string][]string{
 	"docs/design/0006-cached-secrets-without-keys.md": {
 		"whose certificate and metadata exceed # is left":   {"internal/secretstore.mostKept as bytes"},
 		"a `ca.crt` of more than # is replaced":             {"internal/secretstore.mostAuthority as bytes"},
-		"when the identities are known, or after #":         {"controllers.identitiesPatience"},
-		"or listed # at a time (up to # if they are small)": {"controllers.secretsPage", "controllers.largestSecretsPage"},
+		"when the identities are known, or after #":         {"internal/kube.identitiesPatience"},
+		"or listed # at a time (up to # if they are small)": {"internal/kube.secretsPage", "internal/kube.largestSecretsPage"},
 	},
 	"docs/runbooks/README.md": {
 		"retries a failed step of a credential after #, then doubles the wait each time, up to a limit: # if nothing valid is published, # if there is no deadline or it is near, # if": {
