@@ -18,7 +18,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // adversary is an authority that signs, and not what it was asked for.
@@ -61,13 +61,13 @@ func (t twisted) Issue(ctx context.Context, request issuer.Request) (issuer.Chai
 }
 
 // request is one for a key of somebody else.
-func foreignRequest(t *testing.T, algorithm material.KeyAlgorithm) []byte {
+func foreignRequest(t *testing.T, algorithm pki.KeyAlgorithm) []byte {
 	t.Helper()
-	key, err := material.NewKey(algorithm)
+	key, err := pki.NewKey(algorithm)
 	if err != nil {
 		t.Fatal(err)
 	}
-	csr, err := material.NewRequest(key, material.Names{CommonName: "app"})
+	csr, err := pki.NewRequest(key, pki.Names{CommonName: "app"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestAnIssuerThatGivesSomethingElseIsNeitherBelievedNorPestered(t *testing.T
 		}},
 		"a certificate of tomorrow": {request: func(r issuer.Request) issuer.Request { r.Now = r.Now.Add(24 * time.Hour); return r }},
 		"a certificate for another key": {request: func(r issuer.Request) issuer.Request {
-			r.CSR = foreignRequest(t, material.KeyAlgorithm(issuer.ECDSAP256))
+			r.CSR = foreignRequest(t, pki.KeyAlgorithm(issuer.ECDSAP256))
 			return r
 		}},
 		"another name": {request: func(r issuer.Request) issuer.Request { r.Names.CommonName = "root"; return r }},

@@ -22,7 +22,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/kube"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -221,9 +221,9 @@ func (a *authorities) keyPair(ctx context.Context, object authorityObject) (crt 
 		// Trust anchors above the chain are optional. All three are of one state of the Secret, and anchors that cannot be
 		// used are not the same as none.
 		pair, err := secretstore.ReadSourceValues(ctx, a.live, at.Namespace, at.Name,
-			secretstore.SourceValue{Key: credential.KeyCertificate, MaxBytes: material.MaxCertificateBytes},
+			secretstore.SourceValue{Key: credential.KeyCertificate, MaxBytes: pki.MaxCertificateBytes},
 			secretstore.SourceValue{Key: credential.KeyPrivateKey},
-			secretstore.SourceValue{Key: credential.KeyAuthority, MaxBytes: material.MaxCertificateBytes, Optional: true})
+			secretstore.SourceValue{Key: credential.KeyAuthority, MaxBytes: pki.MaxCertificateBytes, Optional: true})
 		if err != nil {
 			return nil, key, nil, err
 		}

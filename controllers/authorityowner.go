@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -127,7 +127,7 @@ func certificateHash(text string) string {
 	if leaf == nil {
 		return "unknown"
 	}
-	return material.SHA256(leaf)
+	return pki.SHA256(leaf)
 }
 
 func isPair(secret *corev1.Secret) bool {
@@ -150,7 +150,7 @@ func earlierSpec(parts authorityObject, authority *issuer.Authority) string {
 		}
 	}
 	differ("commonName", certificate.Subject.CommonName, managed.CommonName)
-	differ("keyAlgorithm", string(material.AlgorithmOf(certificate.PublicKey)), string(managed.KeyAlgorithm))
+	differ("keyAlgorithm", string(pki.AlgorithmOf(certificate.PublicKey)), string(managed.KeyAlgorithm))
 	// The certificate begins a little earlier than the instant at which it was made.
 	if lifetime := certificate.NotAfter.Sub(certificate.NotBefore); (lifetime - managed.Lifetime.Duration).Abs() > lifetimeSlack {
 		differ("lifetime", lifetime.Truncate(time.Hour).String(), managed.Lifetime.Duration.String())

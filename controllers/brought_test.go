@@ -27,7 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // brought is an authority that a person makes: a key, with one certificate for it or several.
@@ -61,7 +61,7 @@ func bring(t *testing.T, name string, above *brought, change func(*x509.Certific
 
 func (b brought) again(t *testing.T, above *brought, change func(*x509.Certificate)) brought {
 	t.Helper()
-	id, err := material.SubjectKeyID(b.key.Public())
+	id, err := pki.SubjectKeyID(b.key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func bringAuthority(t *testing.T, signing brought, crt, anchors []byte) (*corev1
 // wantVerified fails unless the Secret's certificate verifies with nothing but what lies beside it.
 func wantVerified(t *testing.T, secret *corev1.Secret) {
 	t.Helper()
-	published, err := material.ParseTLSSecret(secret.Data)
+	published, err := pki.ParseTLSSecret(secret.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +297,7 @@ func TestACACrtOfLongLinesIsReadAsItIsPublished(t *testing.T) {
 	file := line(root)
 	for {
 		next := line(bring(t, "Another", nil, large))
-		if len(file)+len(next) > material.MaxCertificateBytes {
+		if len(file)+len(next) > pki.MaxCertificateBytes {
 			break
 		}
 		file = append(file, next...)

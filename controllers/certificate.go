@@ -16,7 +16,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
@@ -24,7 +24,7 @@ import (
 // version: there is nothing to retire, and nothing to write down ahead.
 type certificateSource struct {
 	authority *issuer.Authority
-	wanted    material.Identity
+	wanted    pki.Identity
 	uid       string
 	clock     clock.PassiveClock
 }
@@ -57,11 +57,11 @@ func (s *certificateSource) Stage(ctx context.Context, ref credential.Ref, propo
 // Verify checks the certificate as far as that can be done without its peers: the last check is a handshake in memory. A
 // finding is an error and no rejection, since another certificate of the same authority would be the same.
 func (s *certificateSource) Verify(ctx context.Context, _ credential.Ref, m credential.Material) (credential.Answer, error) {
-	candidate := material.Candidate{Material: m, Identity: s.wanted, Now: s.clock.Now().UTC()}
+	candidate := pki.Candidate{Material: m, Identity: s.wanted, Now: s.clock.Now().UTC()}
 	if permitter, ok := s.authority.Issuer.(issuer.Permitter); ok {
 		candidate.Permit = permitter.Permit
 	}
-	if err := material.Lint(ctx, candidate); err != nil {
+	if err := pki.Lint(ctx, candidate); err != nil {
 		return credential.Unknown, err
 	}
 	return credential.Accepted, nil
@@ -71,13 +71,13 @@ func (s *certificateSource) Verify(ctx context.Context, _ credential.Ref, m cred
 func (s *certificateSource) Retire(context.Context, credential.Ref) error { return nil }
 
 // wantedIdentity is what the spec asks of a certificate, but for the authority.
-func wantedIdentity(parts identityObject) (material.Identity, error) {
+func wantedIdentity(parts identityObject) (pki.Identity, error) {
 	spec := parts.spec
-	out := material.Identity{KeyAlgorithm: material.KeyAlgorithm(spec.KeyAlgorithm), Lifetime: spec.Lifetime.Duration}
+	out := pki.Identity{KeyAlgorithm: pki.KeyAlgorithm(spec.KeyAlgorithm), Lifetime: spec.Lifetime.Duration}
 	for _, usage := range parts.usages {
-		out.Usages = append(out.Usages, material.Usage(usage))
+		out.Usages = append(out.Usages, pki.Usage(usage))
 	}
-	names, err := material.ParseNames(spec.CommonName, texts(spec.Organizations), texts(spec.DNSNames), texts(spec.URIs),
+	names, err := pki.ParseNames(spec.CommonName, texts(spec.Organizations), texts(spec.DNSNames), texts(spec.URIs),
 		texts(spec.IPAddresses), texts(spec.EmailAddresses))
 	if err != nil {
 		return out, err
@@ -95,8 +95,8 @@ func texts[T ~string](in []T) []string {
 }
 
 // proposeCertificate makes a new key and the request for it. A key is never used twice.
-func proposeCertificate(wanted material.Identity) (credential.Material, error) {
-	key, request, err := material.NewKeyAndRequest(wanted.KeyAlgorithm, wanted.Names)
+func proposeCertificate(wanted pki.Identity) (credential.Material, error) {
+	key, request, err := pki.NewKeyAndRequest(wanted.KeyAlgorithm, wanted.Names)
 	if err != nil {
 		return nil, err
 	}
@@ -108,22 +108,22 @@ func proposeCertificate(wanted material.Identity) (credential.Material, error) {
 // ca.crt beside it does not vouch for is a version all the same, and one that differs from what is wanted: its expiry is
 // watched also where none can be issued now. So is one whose issuer has another name than the authority has by now, though the
 // key is the same: whoever trusts the authority's new certificate does not find the issuer.
-func certificateVersion(m credential.Material, wanted material.Identity, authority *issuer.Authority, fingerprint string, now time.Time) (rotation.Version, error) {
+func certificateVersion(m credential.Material, wanted pki.Identity, authority *issuer.Authority, fingerprint string, now time.Time) (rotation.Version, error) {
 	published, err := readPublished(m)
 	if err != nil {
 		return rotation.Version{}, err
 	}
 	leaf := published.Leaf
 	version := rotation.Version{
-		ProposedAt: material.IssuedAt(leaf), CommittedAt: material.IssuedAt(leaf), NotAfter: leaf.NotAfter.UTC(), Fingerprint: fingerprint,
+		ProposedAt: pki.IssuedAt(leaf), CommittedAt: pki.IssuedAt(leaf), NotAfter: leaf.NotAfter.UTC(), Fingerprint: fingerprint,
 	}
 	if wanted.AuthorityKeyID == nil {
 		wanted.AuthorityKeyID = leaf.AuthorityKeyId
 	}
 	// Without a path there is no ceiling, and the certificate outlives every one.
 	ceiling, _ := published.Ceiling(now)
-	if len(material.Diff(leaf, wanted, ceiling)) > 0 {
-		version.Fingerprint = material.CertificateFingerprint(leaf, wanted, ceiling)
+	if len(pki.Diff(leaf, wanted, ceiling)) > 0 {
+		version.Fingerprint = pki.CertificateFingerprint(leaf, wanted, ceiling)
 	}
 	if authority != nil && !bytes.Equal(leaf.RawIssuer, authority.RawSubject) {
 		version.Fingerprint += "/another issuer"
@@ -132,16 +132,16 @@ func certificateVersion(m credential.Material, wanted material.Identity, authori
 }
 
 // readPublished reads the certificates of a user's Secret. A ca.crt that is missing or damaged counts as empty.
-func readPublished(m credential.Material) (*material.TLSSecret, error) {
-	chain, err := material.ParseCertificates(m[credential.KeyCertificate].Reveal())
+func readPublished(m credential.Material) (*pki.TLSSecret, error) {
+	chain, err := pki.ParseCertificates(m[credential.KeyCertificate].Reveal())
 	if err != nil {
 		return nil, fmt.Errorf("its certificate: %w", err)
 	}
-	anchors, err := material.ParseCertificates(m[credential.KeyAuthority].Reveal())
+	anchors, err := pki.ParseCertificates(m[credential.KeyAuthority].Reveal())
 	if err != nil {
 		anchors = nil
 	}
-	return &material.TLSSecret{Leaf: chain[0], Intermediates: chain[1:], Authorities: anchors}, nil
+	return &pki.TLSSecret{Leaf: chain[0], Intermediates: chain[1:], Authorities: anchors}, nil
 }
 
 // vouched reports whether ca.crt in the user's Secret holds an anchor that the certificate in it leads to.
@@ -156,7 +156,7 @@ func vouched(m credential.Material, now time.Time) bool {
 
 // notAfterOf reads when staged material ends.
 func notAfterOf(m credential.Material) (time.Time, error) {
-	chain, err := material.ParseCertificates(m[credential.KeyCertificate].Reveal())
+	chain, err := pki.ParseCertificates(m[credential.KeyCertificate].Reveal())
 	if err != nil {
 		return time.Time{}, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("the issued certificate: %w", err))
 	}
@@ -165,7 +165,7 @@ func notAfterOf(m credential.Material) (time.Time, error) {
 
 // leafOf gives the certificate that is published, nil where it cannot be read.
 func leafOf(m credential.Material) *x509.Certificate {
-	chain, err := material.ParseCertificates(m[credential.KeyCertificate].Reveal())
+	chain, err := pki.ParseCertificates(m[credential.KeyCertificate].Reveal())
 	if err != nil || len(chain) == 0 {
 		return nil
 	}
@@ -187,7 +187,7 @@ func refreshed(m credential.Material, authority *issuer.Authority, now time.Time
 		return m
 	}
 	anchored := m.With(credential.KeyAuthority, authority.Anchors)
-	chained := anchored.With(credential.KeyCertificate, slices.Concat(material.EncodeCertificates(leaf), authority.ChainFor(leaf)))
+	chained := anchored.With(credential.KeyCertificate, slices.Concat(pki.EncodeCertificates(leaf), authority.ChainFor(leaf)))
 	for _, candidate := range []credential.Material{anchored, chained} {
 		if published, err := readPublished(candidate); err == nil && published.Verify(now) == nil {
 			return candidate

@@ -19,12 +19,14 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/scram"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/lifecycle"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/password"
 	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/internal/servicebinding"
 )
 
 // errNotProven is why an address is not shown yet.
@@ -202,7 +204,7 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) lif
 		}
 	}
 	out.Propose = func(ref credential.Ref) (credential.Material, error) {
-		return material.Login(loginName(object, ref.Slot), int(spec.Password.Length), material.Alphabet(spec.Password.Alphabet))
+		return scram.Login(loginName(object, ref.Slot), int(spec.Password.Length), password.Alphabet(spec.Password.Alphabet))
 	}
 	if ledger := secretstore.LedgerName(kindDatabaseCredential, object.Name); string(spec.SecretName) == ledger {
 		out.Preconditions = append(out.Preconditions, unmetOf(fault.Permanent(fault.SecretConflict, fmt.Errorf(
@@ -291,7 +293,7 @@ func bindingOf(login *databaseLogin, m credential.Material, proven bool) (map[st
 	if !reachable {
 		return nil, &secretstore.PartialError{Err: login.resolveErr, Known: known}
 	}
-	data := material.ServiceBinding(m, material.Binding{
+	data := servicebinding.PostgreSQL(m, servicebinding.Endpoint{
 		Host: login.resolved.Host, Port: login.resolved.Port, Database: login.object.Spec.Database,
 		SSLMode: sslModes[login.server.Spec.TLS.Mode], Certificates: login.resolved.CA,
 	})

@@ -17,7 +17,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/lifecycle"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -130,12 +130,12 @@ func certificatePolicy(policy rotation.Policy, spec *v1alpha1.IdentitySpec) rota
 	return policy
 }
 
-func (r *identityReconciler) store(ctx context.Context, parts identityObject, wanted material.Identity, authority *issuer.Authority, cluster string, fresh bool) lifecycle.Store {
+func (r *identityReconciler) store(ctx context.Context, parts identityObject, wanted pki.Identity, authority *issuer.Authority, cluster string, fresh bool) lifecycle.Store {
 	fingerprint := wanted.Fingerprint()
 	labels, annotations := templateOf(parts.spec.SecretTemplate)
-	formats := make([]material.Format, 0, len(parts.spec.Formats))
+	formats := make([]pki.Format, 0, len(parts.spec.Formats))
 	for _, format := range parts.spec.Formats {
-		formats = append(formats, material.Format(format))
+		formats = append(formats, pki.Format(format))
 	}
 	secrets := r.secrets.Client(nameOf(parts.object, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(parts.object)}), r.client, r.live)
 	return secretstore.NewPublished(secretstore.PublishedOptions{
@@ -145,10 +145,10 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 			DeletionPolicy: parts.spec.DeletionPolicy, Namespace: parts.object.GetNamespace(),
 			SecretName: string(parts.spec.SecretName), SecretType: corev1.SecretTypeTLS,
 			Labels: labels, Annotations: annotations,
-			DataKeys: []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority, material.KeyCombined},
+			DataKeys: []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority, pki.KeyCombined},
 			Present:  func(ctx context.Context) error { return r.present(ctx, parts.object, r.newObject()) },
 			Data: func(current secretstore.Record) (map[string][]byte, error) {
-				return material.TLSSecretData(refreshed(current.Material, authority, r.clock.Now().UTC()), formats), nil
+				return pki.TLSSecretData(refreshed(current.Material, authority, r.clock.Now().UTC()), formats), nil
 			},
 		},
 		Reader: secrets,
@@ -182,7 +182,7 @@ func (r *identityReconciler) describe(parts identityObject, outcome lifecycle.Ou
 	status.Revision = current.Seq
 	status.Binding = &v1alpha1.Binding{Name: parts.spec.SecretName}
 	if leaf := leafOf(current.Material); leaf != nil {
-		status.SerialNumber, status.SHA256 = material.SerialNumber(leaf.SerialNumber), material.SHA256(leaf)
+		status.SerialNumber, status.SHA256 = pki.SerialNumber(leaf.SerialNumber), pki.SHA256(leaf)
 		if len(status.SerialNumber) > maxSerial {
 			status.SerialNumber = ""
 		}

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // R29: a pass that finds nothing new writes nothing, however often it is made, whatever the object waits for, and also
@@ -100,7 +100,7 @@ func TestTheCombinedFileNeverMixesTwoVersions(t *testing.T) {
 	const renewals = 12
 	w := newWorld(t)
 	identity := aClientIdentity()
-	identity.Spec.Formats = []v1alpha1.Format{v1alpha1.Format(material.CombinedPEM)}
+	identity.Spec.Formats = []v1alpha1.Format{v1alpha1.Format(pki.CombinedPEM)}
 	ready(w, anAuthority(), identity)
 	reader, err := w.client.Watch(w.ctx, &corev1.SecretList{}, client.InNamespace(w.namespace))
 	if err != nil {
@@ -116,7 +116,7 @@ func TestTheCombinedFileNeverMixesTwoVersions(t *testing.T) {
 			if !ok || secret.Name != "app-mtls" || event.Type == watch.Deleted {
 				continue
 			}
-			combined := secret.Data[material.KeyCombined]
+			combined := secret.Data[pki.KeyCombined]
 			pair, err := tls.X509KeyPair(combined, combined)
 			if err != nil {
 				t.Errorf("revision %s: what is in the combined file does not belong together", secret.Annotations[v1alpha1.AnnotationRevision])

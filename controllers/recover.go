@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database/scram"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/lifecycle"
-	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -22,7 +22,7 @@ func recoverLedger(ctx context.Context, subject lifecycle.Credential, candidate 
 	if subject.Source == nil {
 		return secretstore.Ledger{}, credential.Unknown, subject.SourceErr
 	}
-	verifier, err := material.SCRAMVerifier(candidate.Material[credential.KeyPassword])
+	verifier, err := scram.Verifier(candidate.Material[credential.KeyPassword])
 	if err != nil {
 		return secretstore.Ledger{}, credential.Rejected, nil // what cannot be a password of ours is no candidate
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -84,7 +84,7 @@ func (s *shared) readBundle(ctx context.Context, namespace string, ref *v1alpha1
 	at := client.ObjectKey{Namespace: namespace, Name: string(ref.Name)}
 	var data []byte
 	if ref.Kind == v1alpha1.CASourceSecret {
-		found, err := secretstore.ReadSourceValues(ctx, s.live, at.Namespace, at.Name, secretstore.SourceValue{Key: ref.Key, MaxBytes: material.MaxCertificateBytes})
+		found, err := secretstore.ReadSourceValues(ctx, s.live, at.Namespace, at.Name, secretstore.SourceValue{Key: ref.Key, MaxBytes: pki.MaxCertificateBytes})
 		if err != nil {
 			return nil, err
 		}
@@ -95,11 +95,11 @@ func (s *shared) readBundle(ctx context.Context, namespace string, ref *v1alpha1
 			return nil, err
 		}
 	}
-	bundle, err := material.ParseBundle(data)
+	bundle, err := pki.ParseBundle(data)
 	if err != nil {
 		return nil, fault.Blocked(fault.ReasonOf(err, fault.SecretInvalid), fmt.Errorf("%s %s: its key %s %w", ref.Kind, at, ref.Key, err))
 	}
-	return material.EncodeCertificates(bundle.Certificates...), nil
+	return pki.EncodeCertificates(bundle.Certificates...), nil
 }
 
 // readConfigMap reads one value. kubectl puts what is not UTF-8 under binaryData.

@@ -14,7 +14,8 @@ import (
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/database/scram"
+	"github.com/rekey/rekey/internal/password"
 	"github.com/rekey/rekey/test/workload/login"
 )
 
@@ -48,10 +49,10 @@ func startDatabase(ctx context.Context, listen string) (*database, error) {
 
 func (d *database) prepare(ctx context.Context) error {
 	var err error
-	if d.admin, err = material.Password(32, material.Alphanumeric); err != nil {
+	if d.admin, err = password.New(32, password.Alphanumeric); err != nil {
 		return fmt.Errorf("generating the admin's password: %w", err)
 	}
-	verifier, err := material.SCRAMVerifier(d.admin)
+	verifier, err := scram.Verifier(d.admin)
 	if err != nil {
 		return fmt.Errorf("generating the admin's password: %w", err)
 	}

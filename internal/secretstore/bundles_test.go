@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
@@ -24,7 +24,7 @@ func (w world) withBundle(who string, bundle []byte, lives *int) PublishedOption
 	opts := w.publishedOptions(who)
 	opts.SecretName = who + "-mtls"
 	opts.Data = func(current Record) (map[string][]byte, error) {
-		return material.TLSSecretData(current.Material.With(credential.KeyAuthority, bundle), nil), nil
+		return pki.TLSSecretData(current.Material.With(credential.KeyAuthority, bundle), nil), nil
 	}
 	opts.Reader = stripping(w)
 	opts.Live = readerFunc(func(ctx context.Context, key client.ObjectKey, obj client.Object) error {

@@ -26,7 +26,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
@@ -34,7 +34,7 @@ const backdate = 5 * time.Minute
 
 // parse is how the identities' controller reads a version from its certificate.
 func parse(m credential.Material) (rotation.Version, error) {
-	chain, err := material.ParseCertificates(m[credential.KeyCertificate].Reveal())
+	chain, err := pki.ParseCertificates(m[credential.KeyCertificate].Reveal())
 	if err != nil {
 		return rotation.Version{}, err
 	}
@@ -52,7 +52,7 @@ func (w world) publishedOptions(who string) PublishedOptions {
 			Namespace: w.namespace, SecretName: "mtls", SecretType: corev1.SecretTypeTLS,
 			Data: func(current Record) (map[string][]byte, error) {
 				with := current.Material.With(credential.KeyAuthority, authorities)
-				return material.TLSSecretData(with, []material.Format{material.CombinedPEM}), nil
+				return pki.TLSSecretData(with, []pki.Format{pki.CombinedPEM}), nil
 			},
 		},
 		Reader: w.Client, Parse: parse,

@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/recent"
 )
 
-// keyCombined of a user's Secret holds key and certificates in one value (material.KeyCombined).
+// keyCombined of a user's Secret holds key and certificates in one value (pki.KeyCombined).
 const keyCombined = "tls-combined.pem"
 
 // annotationApplied is where kubectl apply keeps a copy of a hand-made Secret, data and all.
@@ -41,7 +41,7 @@ func newPlaceholderWord() []byte {
 
 // A user who can create identities can name any Secret, so all of these bounds hold for every Secret in the cache.
 const (
-	// mostRead is the longest ca.crt worth reading: a longer one is never parsed (material.ParseCertificates).
+	// mostRead is the longest ca.crt worth reading: a longer one is never parsed (pki.ParseCertificates).
 	mostRead = 256 << 10
 	// mostAuthority is the longest ca.crt that stays in each cached Secret. A longer one is replaced by its digest, and kept in
 	// bundles.

@@ -30,7 +30,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 var issuedAt = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
@@ -104,9 +104,9 @@ func TestCachedSecretHoldsNoKeyAndStillShowsDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	edCertificate, edPrivate := pair(t, edKey, "ed")
-	combined := material.TLSSecretData(credential.Material{
+	combined := pki.TLSSecretData(credential.Material{
 		credential.KeyCertificate: credential.NewSensitive(certificate), credential.KeyPrivateKey: credential.NewSensitive(key),
-	}, []material.Format{material.CombinedPEM})[material.KeyCombined]
+	}, []pki.Format{pki.CombinedPEM})[pki.KeyCombined]
 
 	good, wrong := placeholderGood, placeholderWrong
 	cases := map[string]struct{ data, want map[string][]byte }{
@@ -117,12 +117,12 @@ func TestCachedSecretHoldsNoKeyAndStillShowsDamage(t *testing.T) {
 		"an RSA pair":     {map[string][]byte{"tls.crt": rsaCertificate, "tls.key": rsaPrivate}, map[string][]byte{"tls.crt": rsaCertificate, "tls.key": good}},
 		"an Ed25519 pair": {map[string][]byte{"tls.crt": edCertificate, "tls.key": edPrivate}, map[string][]byte{"tls.crt": edCertificate, "tls.key": good}},
 		"a combined file": {
-			map[string][]byte{"tls.crt": certificate, "tls.key": key, material.KeyCombined: combined},
-			map[string][]byte{"tls.crt": certificate, "tls.key": good, material.KeyCombined: good},
+			map[string][]byte{"tls.crt": certificate, "tls.key": key, pki.KeyCombined: combined},
+			map[string][]byte{"tls.crt": certificate, "tls.key": good, pki.KeyCombined: good},
 		},
 		"a combined file with another key": {
-			map[string][]byte{"tls.crt": certificate, "tls.key": key, material.KeyCombined: slices.Concat(otherKey, certificate)},
-			map[string][]byte{"tls.crt": certificate, "tls.key": good, material.KeyCombined: wrong},
+			map[string][]byte{"tls.crt": certificate, "tls.key": key, pki.KeyCombined: slices.Concat(otherKey, certificate)},
+			map[string][]byte{"tls.crt": certificate, "tls.key": good, pki.KeyCombined: wrong},
 		},
 		"another key":       {map[string][]byte{"tls.crt": certificate, "tls.key": otherKey}, map[string][]byte{"tls.crt": certificate, "tls.key": wrong}},
 		"half a key":        {map[string][]byte{"tls.crt": certificate, "tls.key": key[:len(key)/2]}, map[string][]byte{"tls.crt": certificate, "tls.key": wrong}},

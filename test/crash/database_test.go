@@ -14,7 +14,8 @@ import (
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/database/scram"
+	"github.com/rekey/rekey/internal/password"
 	"github.com/rekey/rekey/test/workload/login"
 )
 
@@ -42,10 +43,10 @@ func startDatabase(ctx context.Context, version int) (*database, error) {
 		return nil, err
 	}
 	d := &database{Server: server}
-	if d.password, err = material.Password(32, material.Alphanumeric); err != nil {
+	if d.password, err = password.New(32, password.Alphanumeric); err != nil {
 		return d, err
 	}
-	verifier, err := material.SCRAMVerifier(d.password)
+	verifier, err := scram.Verifier(d.password)
 	if err != nil {
 		return d, err
 	}

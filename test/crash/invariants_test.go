@@ -25,7 +25,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/canary"
 )
@@ -248,7 +248,7 @@ func (s *scene) checkNothingEarly(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		issued := leaf.NotBefore.Add(material.Backdate)
+		issued := leaf.NotBefore.Add(pki.Backdate)
 		if !last.IsZero() && issued.Before(last.Add(renewal-time.Second)) { // certificates have whole seconds
 			t.Errorf("brief: one certificate was issued at %s, and the next one at %s", last, issued)
 		}

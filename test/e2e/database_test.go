@@ -18,7 +18,8 @@ import (
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/database/scram"
+	"github.com/rekey/rekey/internal/password"
 	"github.com/rekey/rekey/test/workload/login"
 )
 
@@ -44,10 +45,10 @@ func (e *environment) startDatabase(ctx context.Context) error {
 		return err
 	}
 	e.database = &database{Server: server}
-	if e.database.admin, err = material.Password(32, material.Alphanumeric); err != nil {
+	if e.database.admin, err = password.New(32, password.Alphanumeric); err != nil {
 		return err
 	}
-	verifier, err := material.SCRAMVerifier(e.database.admin)
+	verifier, err := scram.Verifier(e.database.admin)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/issuer/issuertest"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // authorities are the key pairs below which identities are published: managed ones of each algorithm, and those of a user.
@@ -53,13 +53,13 @@ func authorities(t *testing.T, ring *Keyring) map[string]Case {
 type identity struct{ chain, key, anchors []byte }
 
 // identityOf publishes an identity of one key algorithm for both usages, without a SPIFFE ID.
-func identityOf(t *testing.T, c Case, algorithm material.KeyAlgorithm) identity {
+func identityOf(t *testing.T, c Case, algorithm pki.KeyAlgorithm) identity {
 	t.Helper()
 	web, err := url.Parse("https://example.internal/app")
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := material.Names{CommonName: LeafCommonName, DNSNames: []string{LeafDNSName}, IPAddresses: []net.IP{net.ParseIP(LeafIP)}, URIs: []*url.URL{web}}
+	names := pki.Names{CommonName: LeafCommonName, DNSNames: []string{LeafDNSName}, IPAddresses: []net.IP{net.ParseIP(LeafIP)}, URIs: []*url.URL{web}}
 	usages := []issuer.Usage{issuer.ClientAuth, issuer.ServerAuth}
 	authority, err := ca.KeyPairs{}.Parse(c.Certificate, c.Key, c.Anchors, issuer.Constraints{
 		MaxLifetime: time.Hour, CommonNames: []string{"*"}, DNSNames: []string{"*.example.internal"}, IPRanges: []string{"10.0.0.0/8"},
@@ -69,7 +69,7 @@ func identityOf(t *testing.T, c Case, algorithm material.KeyAlgorithm) identity 
 		t.Fatal(err)
 	}
 	key := issuertest.Key(t, algorithm)
-	csr, err := material.NewRequest(key, names)
+	csr, err := pki.NewRequest(key, names)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,15 +77,15 @@ func identityOf(t *testing.T, c Case, algorithm material.KeyAlgorithm) identity 
 	if err != nil {
 		t.Fatal(err)
 	}
-	candidate := material.Candidate{
+	candidate := pki.Candidate{
 		Material: credential.Material{
 			credential.KeyPrivateKey: key, credential.KeyCertificate: credential.NewSensitive(chain.Certificates),
 			credential.KeyAuthority: credential.NewSensitive(chain.Authorities),
 		},
-		Identity: material.Identity{Names: names, Usages: []material.Usage{material.ClientAuth, material.ServerAuth}, KeyAlgorithm: algorithm, Lifetime: time.Hour},
+		Identity: pki.Identity{Names: names, Usages: []pki.Usage{pki.ClientAuth, pki.ServerAuth}, KeyAlgorithm: algorithm, Lifetime: time.Hour},
 		Now:      At,
 	}
-	if err := material.Lint(t.Context(), candidate); err != nil {
+	if err := pki.Lint(t.Context(), candidate); err != nil {
 		t.Fatal(err)
 	}
 	return identity{chain: chain.Certificates, key: key.Reveal(), anchors: chain.Authorities}
@@ -101,7 +101,7 @@ func TestWhatIsPublishedTalksWithJavaAndOpenSSLAndGo(t *testing.T) {
 	ring, java := NewKeyring(t), StartJava(t)
 	shaken := 0
 	for name, c := range authorities(t, ring) {
-		for _, algorithm := range material.KeyAlgorithms() {
+		for _, algorithm := range pki.KeyAlgorithms() {
 			t.Run(name+"; "+string(algorithm), func(t *testing.T) {
 				own := identityOf(t, c, algorithm)
 				for _, usage := range []Usage{Server, Client} {
@@ -181,10 +181,10 @@ func opensslClient(t *testing.T, own identity, version uint16, host string) erro
 // A control: the real clients refuse what is not meant for them.
 func TestRealClientsCanSayNo(t *testing.T) {
 	ring, java := NewKeyring(t), StartJava(t)
-	own := identityOf(t, build(t, ring, base(plain)), material.ECDSAP256)
+	own := identityOf(t, build(t, ring, base(plain)), pki.ECDSAP256)
 	foreign := base(plain)
 	foreign.aboveKey = P384
-	other := identityOf(t, build(t, ring, foreign), material.ECDSAP384)
+	other := identityOf(t, build(t, ring, foreign), pki.ECDSAP384)
 	for name, tc := range map[string]struct {
 		own  identity
 		host string

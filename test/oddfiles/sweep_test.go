@@ -25,7 +25,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // lifetime is requested for every leaf: longer than most authorities live, so that it ends with the path.
@@ -77,11 +77,11 @@ func publish(ctx context.Context, c Case, usage Usage) (*published, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := material.Names{
+	names := pki.Names{
 		CommonName: LeafCommonName, Organizations: []string{LeafOrganization}, DNSNames: []string{LeafDNSName},
 		URIs: []*url.URL{uri}, IPAddresses: []net.IP{net.ParseIP(LeafIP)}, EmailAddresses: []string{LeafEmail},
 	}
-	key, csr, err := material.NewKeyAndRequest(material.ECDSAP256, names)
+	key, csr, err := pki.NewKeyAndRequest(pki.ECDSAP256, names)
 	if err != nil {
 		return nil, err
 	}
@@ -92,28 +92,28 @@ func publish(ctx context.Context, c Case, usage Usage) (*published, error) {
 	if err != nil {
 		return nil, err
 	}
-	candidate := material.Candidate{
+	candidate := pki.Candidate{
 		Material: credential.Material{
 			credential.KeyPrivateKey: key, credential.KeyCertificate: credential.NewSensitive(chain.Certificates),
 			credential.KeyAuthority: credential.NewSensitive(chain.Authorities),
 		},
-		Identity: material.Identity{Names: names, Usages: []material.Usage{material.Usage(word)}, KeyAlgorithm: material.ECDSAP256, Lifetime: lifetime},
+		Identity: pki.Identity{Names: names, Usages: []pki.Usage{pki.Usage(word)}, KeyAlgorithm: pki.ECDSAP256, Lifetime: lifetime},
 		Now:      At,
 	}
 	if permitter, ok := authority.Issuer.(issuer.Permitter); ok {
 		candidate.Permit = permitter.Permit
 	}
-	if err := material.Lint(ctx, candidate); err != nil {
+	if err := pki.Lint(ctx, candidate); err != nil {
 		return nil, err
 	}
-	secret, err := material.ParseTLSSecret(material.TLSSecretData(candidate.Material, nil))
+	secret, err := pki.ParseTLSSecret(pki.TLSSecretData(candidate.Material, nil))
 	if err != nil {
 		return nil, fmt.Errorf("reading back what is published: %w", err)
 	}
 	if err := secret.Verify(At); err != nil {
 		return nil, fmt.Errorf("verifying what was read back: %w", err)
 	}
-	certificates, err := material.ParseCertificates(chain.Certificates)
+	certificates, err := pki.ParseCertificates(chain.Certificates)
 	if err != nil {
 		return nil, err
 	}
@@ -212,8 +212,8 @@ func (p panel) judge(t *testing.T, c Case, usage Usage, seen *sync.Map) verdict 
 // topIsLeftOut reports whether rekey has omitted from ca.crt a root that Go cannot read, as its Ready message says, and
 // nothing self-signed is left: OpenSSL must then be told that it may stop below.
 func topIsLeftOut(c Case, out *published) bool {
-	bundle, err := material.ParseBundle(c.Trusted)
-	left, err2 := material.ParseCertificates(out.anchors)
+	bundle, err := pki.ParseBundle(c.Trusted)
+	left, err2 := pki.ParseCertificates(out.anchors)
 	return err == nil && err2 == nil && len(left) < len(bundle.Certificates)+len(bundle.Unreadable) &&
 		!slices.ContainsFunc(left, func(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) })
 }
@@ -221,14 +221,14 @@ func topIsLeftOut(c Case, out *published) bool {
 // bundle makes rekey read the trusted certificates as those of a database server: nothing that Go needs is lost.
 func (v *verdict) bundle(t *testing.T, c Case, accepted bool, answer error, question Question) {
 	t.Helper()
-	bundle, err := material.ParseBundle(c.Trusted)
+	bundle, err := pki.ParseBundle(c.Trusted)
 	if err != nil {
 		if accepted {
 			v.problem("Go and another judge read the bundle, rekey refuses it: %v", err)
 		}
 		return
 	}
-	question.Trusted = material.EncodeCertificates(bundle.Certificates...)
+	question.Trusted = pki.EncodeCertificates(bundle.Certificates...)
 	if err := Go(t, question); answer == nil && err != nil {
 		v.problem("Go accepts the bundle, and not what rekey reads from it: %v", err)
 	}

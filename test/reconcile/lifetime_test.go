@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // renewals is the maximum number of renewals in one life that the test checks.
@@ -180,7 +180,7 @@ func (l *lifetime) noHotLoop() {
 		if now.Before(last.next) {
 			l.bad("%s is renewed at %s, before the earliest allowed time %s", name, now, last.next)
 		}
-		lasts := status.NotAfter.Sub(status.NotBefore.Add(material.Backdate))
+		lasts := status.NotAfter.Sub(status.NotBefore.Add(pki.Backdate))
 		// Only the end of an authority leaves a certificate less time than an orderly renewal needs.
 		*last = issued{status.SerialNumber, now.Add(min(max(time.Minute, lasts/10), lasts*2/3) - time.Second)}
 		if got, want := status.NotAfter.Time, now; !got.After(want) {

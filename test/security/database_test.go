@@ -20,7 +20,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/database/scram"
 )
 
 // admins are the logins that a server gives rekey, from the least to the most powerful, and what each one can keep out of
@@ -55,7 +55,7 @@ func startDatabase(t *testing.T, version int) *database {
 	d := &database{Server: server, t: t, passwords: map[string]string{}, activity: &book{}}
 	verifier := func(name string) string {
 		d.passwords[name] = "Admin-" + name + "-" + rand.Text()
-		text, err := material.SCRAMVerifier(credential.SensitiveString(d.passwords[name]))
+		text, err := scram.Verifier(credential.SensitiveString(d.passwords[name]))
 		if err != nil {
 			t.Fatal(err)
 		}

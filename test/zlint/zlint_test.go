@@ -23,7 +23,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/issuer/issuertest"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 var now = time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -109,7 +109,7 @@ func TestCertificatesKeepRFC5280(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		roots, err := material.ParseCertificates(crt)
+		roots, err := pki.ParseCertificates(crt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,17 +118,17 @@ func TestCertificatesKeepRFC5280(t *testing.T) {
 		}
 		h := newIssuer(t, crt, key.Reveal())
 		for name, identity := range identities() {
-			for _, algorithm := range material.KeyAlgorithms() {
+			for _, algorithm := range pki.KeyAlgorithms() {
 				t.Run(fmt.Sprintf("%s/%s/%s", authority, algorithm, name), func(t *testing.T) {
 					request := h.Request(t, algorithm, identity.Names, identity.Usages...)
 					chain, err := h.Issuer.Issue(t.Context(), request)
 					if err != nil {
 						t.Fatal(err)
 					}
-					if err := material.Lint(t.Context(), h.Candidate(t, algorithm, request, chain)); err != nil {
+					if err := pki.Lint(t.Context(), h.Candidate(t, algorithm, request, chain)); err != nil {
 						t.Error(err)
 					}
-					certificates, err := material.ParseCertificates(chain.Certificates)
+					certificates, err := pki.ParseCertificates(chain.Certificates)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -156,8 +156,8 @@ func TestZlintFindsBrokenRules(t *testing.T) {
 		}, "e_serial_number_longer_than_20_octets"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sensitive := issuertest.Key(t, material.ECDSAP256)
-			key, err := material.ParseKey(sensitive.Reveal())
+			sensitive := issuertest.Key(t, pki.ECDSAP256)
+			key, err := pki.ParseKey(sensitive.Reveal())
 			if err != nil {
 				t.Fatal(err)
 			}

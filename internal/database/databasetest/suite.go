@@ -13,8 +13,9 @@ import (
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/scram"
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/password"
 )
 
 // Harness is an engine under test, with a server behind it that the suite may ill-treat. Every function fails the test
@@ -124,7 +125,7 @@ func foreign(seq int64, slot string) credential.Ref {
 // propose makes the material of a login, and remembers the password.
 func (s *suite) propose(t *testing.T, target database.Target, slot string) credential.Material {
 	t.Helper()
-	login, err := material.Login(target.Username+"_"+slot, 32, material.WithSymbols)
+	login, err := scram.Login(target.Username+"_"+slot, 32, password.WithSymbols)
 	if err != nil {
 		t.Fatal(err)
 	}

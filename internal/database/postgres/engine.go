@@ -13,8 +13,8 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/netguard"
+	"github.com/rekey/rekey/internal/password"
 )
 
 // Bounds of everything that could wait. The server's own are shorter than a call's, so that it gives up first and says
@@ -62,7 +62,7 @@ func New(options Options) database.Engine {
 func (e *engine) Traits() credential.Traits {
 	return credential.Traits{
 		Remote: true, Overlap: true, Slots: []string{slotA, slotB},
-		MaxPasswordLength: material.MaxPasswordLength, MaxUsernameLength: maxIdentifier,
+		MaxPasswordLength: password.MaxLength, MaxUsernameLength: maxIdentifier,
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/netguard"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // This file is the only one that knows SQLSTATEs (PostgreSQL, "Error Codes") and the errors of TLS and net. What the
@@ -237,7 +237,7 @@ func certificateProblem(err error) string {
 		return hostname.Error()
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
 		// The library says what time it is now: a message that changes at each look is a write at each look.
-		return fmt.Sprintf("%s is valid from %s to %s", material.Describe(invalid.Cert), material.Instant(invalid.Cert.NotBefore), material.Instant(invalid.Cert.NotAfter))
+		return fmt.Sprintf("%s is valid from %s to %s", pki.Describe(invalid.Cert), pki.Instant(invalid.Cert.NotBefore), pki.Instant(invalid.Cert.NotAfter))
 	case errors.As(err, &invalid):
 		return invalid.Error()
 	case errors.As(err, &authority):

@@ -135,7 +135,7 @@ func tryMark(t *testing.T, r credential.Ref) {
 		t.Errorf("%q was read as %q, %d", markText(r), owner, got)
 	}
 	if owner == "" && len(markText(r)) <= maxMark && r.Seq > 0 && r.Seq < 1e17 && !strings.ContainsAny(r.Owner(), " \t\n\v\f\r") && r.Owner() != "" {
-		t.Errorf("%q was not recognised", markText(r))
+		t.Errorf("%q was not recognized", markText(r))
 	}
 }
 

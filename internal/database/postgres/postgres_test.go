@@ -20,9 +20,10 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
+	"github.com/rekey/rekey/internal/database/scram"
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/material"
 	"github.com/rekey/rekey/internal/netguard"
+	"github.com/rekey/rekey/internal/password"
 )
 
 const (
@@ -83,7 +84,7 @@ func newLab(ctx context.Context, options pgtest.Options) (*lab, error) {
 }
 
 func (l *lab) furnish(ctx context.Context) error {
-	verifier, err := material.SCRAMVerifier(credential.SensitiveString(testAdminPassword))
+	verifier, err := scram.Verifier(credential.SensitiveString(testAdminPassword))
 	if err != nil {
 		return err
 	}
@@ -173,7 +174,7 @@ func testRef(seq int64, slot string) credential.Ref {
 
 func propose(t *testing.T, target database.Target, slot string) credential.Material {
 	t.Helper()
-	login, err := material.Login(loginName(target, slot), 32, material.WithSymbols)
+	login, err := scram.Login(loginName(target, slot), 32, password.WithSymbols)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +238,7 @@ func harness(l *lab) databasetest.Harness {
 		Fresh:  func(*testing.T) database.Target { return l.target() },
 		Foreign: func(t *testing.T, target database.Target, login, password string) {
 			t.Helper()
-			verifier, err := material.SCRAMVerifier(credential.SensitiveString(password))
+			verifier, err := scram.Verifier(credential.SensitiveString(password))
 			if err != nil {
 				t.Fatal(err)
 			}

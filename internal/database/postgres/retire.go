@@ -12,7 +12,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/password"
 )
 
 // Retire implements credential.Source: the login of ref's slot is closed unless a later version has taken it over, and its
@@ -94,7 +94,7 @@ func (s *session) checkRetired(ctx context.Context, ref credential.Ref, login st
 	if s.target.Server.NegativeControl == database.ControlAtFirst {
 		return nil // the catalog says so; a login would be one that the server logs as failed
 	}
-	wrong, err := material.Password(32, material.Alphanumeric)
+	wrong, err := password.New(32, password.Alphanumeric)
 	if err != nil {
 		return fmt.Errorf("checking that login %q is closed: %w", login, err)
 	}

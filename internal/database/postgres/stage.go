@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database/scram"
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/material"
 )
 
 // Stage implements credential.Source: afterwards the login of ref's slot exists, acts as the owner, has the proposed
@@ -43,7 +43,7 @@ func checkProposed(login string, proposed credential.Material) error {
 		return fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material is for another login", login))
 	case proposed[credential.KeyPassword].IsEmpty():
 		return fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material has no password", login))
-	case !material.IsSCRAMVerifier(proposed.String(credential.KeyVerifier)):
+	case !scram.IsVerifier(proposed.String(credential.KeyVerifier)):
 		// The server would take it as the password itself, without a word.
 		return fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material has no well-formed SCRAM-SHA-256 verifier", login))
 	}

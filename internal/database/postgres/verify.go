@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/password"
 )
 
 // Verify implements credential.Source: a login as the application makes it. The answer is Accepted only when the login
@@ -93,7 +93,7 @@ func actingAs(ctx context.Context, conn *pgx.Conn) (session, current string, err
 // tryWrong is the negative control: a password that nobody knows must be refused, or a login would prove nothing. It is
 // tried once, for the sake of servers that lock out.
 func (s *session) tryWrong(ctx context.Context, ref credential.Ref, login string) error {
-	wrong, err := material.Password(32, material.Alphanumeric)
+	wrong, err := password.New(32, password.Alphanumeric)
 	if err != nil {
 		return fmt.Errorf("verifying login %q: %w", login, err)
 	}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // minimumLeft is the least that a path must still live for a certificate to be worth issuing.
@@ -30,7 +30,7 @@ type Authority struct {
 	keyID []byte
 	// paths lead from it, or from another certificate of its name and key, to the trust anchors. Which one counts depends
 	// on the instant.
-	paths material.Paths
+	paths pki.Paths
 	// anchors is what is trusted; none where the Secret has no ca.crt, and the path ends at what is.
 	anchors []*x509.Certificate
 	// notes are about what was read and is not used.
@@ -58,7 +58,7 @@ func (a *Authority) Info(now time.Time) Info {
 	path := a.path(now)
 	signing := path.Certificates[0]
 	return Info{
-		SHA256:        material.SHA256(signing),
+		SHA256:        pki.SHA256(signing),
 		Subject:       signing.Subject.String(),
 		NotBefore:     signing.NotBefore.UTC(),
 		NotAfter:      signing.NotAfter.UTC(),
@@ -74,11 +74,11 @@ func (a *Authority) Info(now time.Time) Info {
 // Check looks at. An error has class Permanent and reason AuthorityInvalid or UnsupportedAlgorithm, and shows nothing of
 // the key.
 func Parse(crt, key, anchors []byte) (*Authority, error) {
-	chain, err := material.ParseBundle(crt)
+	chain, err := pki.ParseBundle(crt)
 	if err != nil {
 		return nil, invalid("tls.crt %w", err)
 	}
-	signer, err := material.ParseKey(key)
+	signer, err := pki.ParseKey(key)
 	if err != nil {
 		return nil, invalid("tls.key: %w", err)
 	}
@@ -89,18 +89,18 @@ func Parse(crt, key, anchors []byte) (*Authority, error) {
 	if err := a.checkKey(chain.Certificates); err != nil {
 		return nil, err
 	}
-	var trusted material.Bundle
+	var trusted pki.Bundle
 	if len(anchors) > 0 {
-		if trusted, err = material.ParseBundle(anchors); err != nil {
+		if trusted, err = pki.ParseBundle(anchors); err != nil {
 			return nil, invalid("ca.crt %w", err)
 		}
 	}
-	if a.paths, err = material.SearchPaths(a.certificate, chain, trusted); err != nil {
+	if a.paths, err = pki.SearchPaths(a.certificate, chain, trusted); err != nil {
 		return nil, invalid("%w", err)
 	}
 	a.trust(trusted)
-	if written := len(material.EncodeCertificates(a.anchors...)); written > material.MaxCertificateBytes {
-		return nil, invalid("ca.crt is %d bytes long once its lines have 64 characters each, as they are published; at most %d are read: remove certificates", written, material.MaxCertificateBytes)
+	if written := len(pki.EncodeCertificates(a.anchors...)); written > pki.MaxCertificateBytes {
+		return nil, invalid("ca.crt is %d bytes long once its lines have 64 characters each, as they are published; at most %d are read: remove certificates", written, pki.MaxCertificateBytes)
 	}
 	return a, nil
 }
@@ -115,22 +115,22 @@ func (a *Authority) checkKey(certificates []*x509.Certificate) error {
 			continue
 		}
 		if i > 0 {
-			return invalid("tls.key is not the key of the first certificate in tls.crt (%s), but of %s: put that one first", material.Describe(a.certificate), material.Describe(certificate))
+			return invalid("tls.key is not the key of the first certificate in tls.crt (%s), but of %s: put that one first", pki.Describe(a.certificate), pki.Describe(certificate))
 		}
 		if a.keyID = certificate.SubjectKeyId; len(a.keyID) > 0 {
 			return nil
 		}
 		var err error
-		if a.keyID, err = material.ClassicKeyID(certificate.PublicKey); err != nil {
+		if a.keyID, err = pki.ClassicKeyID(certificate.PublicKey); err != nil {
 			return invalid("%w", err)
 		}
 		return nil
 	}
-	return invalid("tls.key is not the key of the first certificate in tls.crt (%s)", material.Describe(a.certificate))
+	return invalid("tls.key is not the key of the first certificate in tls.crt (%s)", pki.Describe(a.certificate))
 }
 
 // trust takes the trust anchors that the Secret has. What is no authority cannot be one, and is left out.
-func (a *Authority) trust(given material.Bundle) {
+func (a *Authority) trust(given pki.Bundle) {
 	left := len(given.Unreadable)
 	for _, certificate := range given.Certificates {
 		if certificate.Version >= 3 && !certificate.IsCA {
@@ -146,26 +146,26 @@ func (a *Authority) trust(given material.Bundle) {
 }
 
 // path is the one that counts at an instant. Parse has found at least one.
-func (a *Authority) path(now time.Time) material.Path {
+func (a *Authority) path(now time.Time) pki.Path {
 	path, _ := a.paths.At(now)
 	return path
 }
 
 // pathFor returns the path that counts for the names and usages of one leaf, and cuts the leaf short where the path ends first.
 // It refuses what Check and leaves refuse.
-func (a *Authority) pathFor(leaf *x509.Certificate, request issuer.Request) (material.Path, error) {
+func (a *Authority) pathFor(leaf *x509.Certificate, request issuer.Request) (pki.Path, error) {
 	subject, err := asn1.Marshal(leaf.Subject.ToRDNSequence())
 	if err != nil {
-		return material.Path{}, fault.Permanent(fault.IdentityInvalid, fmt.Errorf("encoding the subject: %w", err))
+		return pki.Path{}, fault.Permanent(fault.IdentityInvalid, fmt.Errorf("encoding the subject: %w", err))
 	}
 	named := *leaf
 	named.RawSubject = subject
 	path, _ := a.paths.For(&named, request.Now)
 	if err := checkPath(path, request.Now); err != nil {
-		return material.Path{}, err
+		return pki.Path{}, err
 	}
 	if err := leaves(path, request.Usages); err != nil {
-		return material.Path{}, err
+		return pki.Path{}, err
 	}
 	if leaf.NotAfter.After(path.NotAfter) {
 		leaf.NotAfter = path.NotAfter
@@ -176,33 +176,33 @@ func (a *Authority) pathFor(leaf *x509.Certificate, request issuer.Request) (mat
 // chainFor returns what is published behind a leaf at an instant, PEM.
 func (a *Authority) chainFor(leaf *x509.Certificate, now time.Time) []byte {
 	path, _ := a.paths.For(leaf, now)
-	return material.EncodeCertificates(path.Published()...)
+	return pki.EncodeCertificates(path.Published()...)
 }
 
-func (a *Authority) anchorsPEM(path material.Path) []byte {
+func (a *Authority) anchorsPEM(path pki.Path) []byte {
 	if len(a.anchors) == 0 {
-		return material.EncodeCertificates(path.Anchor())
+		return pki.EncodeCertificates(path.Anchor())
 	}
-	return material.EncodeCertificates(a.anchors...)
+	return pki.EncodeCertificates(a.anchors...)
 }
 
 // usageNotes say which of the usages the extended key usages along every path take away. It is an error where none is left.
 func (a *Authority) usageNotes(usages []issuer.Usage, now time.Time) ([]string, error) {
 	var out []string
 	for _, usage := range usages {
-		if limiting := a.paths.Limiting(material.Usage(usage), now); limiting != nil {
-			out = append(out, fmt.Sprintf("It cannot issue certificates for %s: the extended key usage of %s does not include it.", usage, material.Describe(limiting)))
+		if limiting := a.paths.Limiting(pki.Usage(usage), now); limiting != nil {
+			out = append(out, fmt.Sprintf("It cannot issue certificates for %s: the extended key usage of %s does not include it.", usage, pki.Describe(limiting)))
 		}
 	}
 	if len(out) > 0 && len(out) == len(usages) {
 		return nil, invalid("the extended key usage of %s includes none of constraints.usages, %s: change constraints.usages, or have the certificate signed again",
-			material.Describe(a.paths.Limiting(material.Usage(usages[0]), now)), allowed(usages))
+			pki.Describe(a.paths.Limiting(pki.Usage(usages[0]), now)), allowed(usages))
 	}
 	return out, nil
 }
 
 // strictNotes say what strict peers refuse.
-func strictNotes(path material.Path) []string {
+func strictNotes(path pki.Path) []string {
 	findings := path.Strict()
 	if len(findings) == 0 {
 		return nil
@@ -216,17 +216,17 @@ func strictNotes(path material.Path) []string {
 // one of them is not valid yet.
 func (a *Authority) Check(now time.Time) error { return checkPath(a.path(now), now) }
 
-func checkPath(path material.Path, now time.Time) error {
+func checkPath(path pki.Path, now time.Time) error {
 	if now.Before(path.NotBefore) {
 		// The instant now is not said: a message that changes at each look is a write at each look.
-		return invalid("the certificate %s is not valid before %s; check the clocks", material.Describe(path.First), material.Instant(path.NotBefore))
+		return invalid("the certificate %s is not valid before %s; check the clocks", pki.Describe(path.First), pki.Instant(path.NotBefore))
 	}
 	if left := path.NotAfter.Sub(now); left < minimumLeft {
 		word := "expires"
 		if left < 0 {
 			word = "has expired"
 		}
-		return fault.Permanent(fault.AuthorityExpired, fmt.Errorf("the certificate %s %s at %s; renew the authority", material.Describe(path.Last), word, material.Instant(path.NotAfter)))
+		return fault.Permanent(fault.AuthorityExpired, fmt.Errorf("the certificate %s %s at %s; renew the authority", pki.Describe(path.Last), word, pki.Instant(path.NotAfter)))
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/issuer/issuertest"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 func wantFault(t *testing.T, err error, reason fault.Reason, text string) {
@@ -36,18 +36,18 @@ func wantFault(t *testing.T, err error, reason fault.Reason, text string) {
 }
 
 func TestParseRefusesWhatCannotSign(t *testing.T) {
-	root := makeAuthority(t, "root", nil, material.ECDSAP256, nil)
-	short := makeAuthority(t, "root", nil, material.Ed25519, nil)
-	twin := makeAuthority(t, "root", nil, material.ECDSAP256, nil)
-	middle := makeAuthority(t, "middle", &root, material.ECDSAP256, nil)
-	low := makeAuthority(t, "low", &middle, material.ECDSAP256, nil)
-	leafOnly := makeAuthority(t, "leaf", &root, material.ECDSAP256, func(c *x509.Certificate) { c.IsCA, c.MaxPathLen = false, 0 })
-	noSign := makeAuthority(t, "no sign", &root, material.ECDSAP256, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign })
-	odd := makeAuthority(t, "odd", nil, material.ECDSAP256, func(c *x509.Certificate) {
+	root := makeAuthority(t, "root", nil, pki.ECDSAP256, nil)
+	short := makeAuthority(t, "root", nil, pki.Ed25519, nil)
+	twin := makeAuthority(t, "root", nil, pki.ECDSAP256, nil)
+	middle := makeAuthority(t, "middle", &root, pki.ECDSAP256, nil)
+	low := makeAuthority(t, "low", &middle, pki.ECDSAP256, nil)
+	leafOnly := makeAuthority(t, "leaf", &root, pki.ECDSAP256, func(c *x509.Certificate) { c.IsCA, c.MaxPathLen = false, 0 })
+	noSign := makeAuthority(t, "no sign", &root, pki.ECDSAP256, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign })
+	odd := makeAuthority(t, "odd", nil, pki.ECDSAP256, func(c *x509.Certificate) {
 		c.ExtraExtensions = []pkix.Extension{{Id: []int{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
 	})
-	zero := makeAuthority(t, "zero", nil, material.ECDSAP256, func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true })
-	underZero := makeAuthority(t, "under zero", &zero, material.ECDSAP256, nil)
+	zero := makeAuthority(t, "zero", nil, pki.ECDSAP256, func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true })
+	underZero := makeAuthority(t, "under zero", &zero, pki.ECDSAP256, nil)
 	broken := slices.Clone(root.certificate.Raw)
 	broken[len(broken)-1] ^= 1
 	for name, tc := range map[string]struct {
@@ -83,19 +83,19 @@ func TestParseRefusesWhatCannotSign(t *testing.T) {
 }
 
 func encode(der []byte) []byte {
-	return material.EncodeCertificates(&x509.Certificate{Raw: der})
+	return pki.EncodeCertificates(&x509.Certificate{Raw: der})
 }
 
 func TestWhatIsPublishedOfAnAuthority(t *testing.T) {
 	for name, s := range shapes(t) {
 		t.Run(name, func(t *testing.T) {
 			h := harness(t, s)
-			request := h.Request(t, material.ECDSAP256, h.Client, issuer.ClientAuth)
+			request := h.Request(t, pki.ECDSAP256, h.Client, issuer.ClientAuth)
 			chain, err := h.Issuer.Issue(t.Context(), request)
 			if err != nil {
 				t.Fatal(err)
 			}
-			certificates, err := material.ParseCertificates(chain.Certificates)
+			certificates, err := pki.ParseCertificates(chain.Certificates)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -122,14 +122,14 @@ func TestWhatIsPublishedOfAnAuthority(t *testing.T) {
 }
 
 func TestInfoIsWhatAStatusShows(t *testing.T) {
-	root := makeAuthority(t, "root", nil, material.ECDSAP256, until(now.Add(10*time.Hour).Truncate(time.Second)))
-	middle := makeAuthority(t, "middle", &root, material.ECDSAP256, nil)
+	root := makeAuthority(t, "root", nil, pki.ECDSAP256, until(now.Add(10*time.Hour).Truncate(time.Second)))
+	middle := makeAuthority(t, "middle", &root, pki.ECDSAP256, nil)
 	authority, err := ca.Parse(slices.Concat(middle.pem(), root.pem()), middle.keyPEM, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := ca.Info{
-		SHA256: material.SHA256(middle.certificate), Subject: "CN=middle",
+		SHA256: pki.SHA256(middle.certificate), Subject: "CN=middle",
 		NotBefore: middle.certificate.NotBefore, NotAfter: middle.certificate.NotAfter, ChainNotAfter: root.certificate.NotAfter,
 		KeyID: middle.certificate.SubjectKeyId, Anchors: root.pem(),
 	}
@@ -139,8 +139,8 @@ func TestInfoIsWhatAStatusShows(t *testing.T) {
 }
 
 func TestCheckLooksAtEveryCertificateOfTheChain(t *testing.T) {
-	root := makeAuthority(t, "root", nil, material.ECDSAP256, until(now.Add(10*time.Hour).Truncate(time.Second)))
-	middle := makeAuthority(t, "middle", &root, material.ECDSAP256, func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour).Truncate(time.Second) })
+	root := makeAuthority(t, "root", nil, pki.ECDSAP256, until(now.Add(10*time.Hour).Truncate(time.Second)))
+	middle := makeAuthority(t, "middle", &root, pki.ECDSAP256, func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour).Truncate(time.Second) })
 	authority, err := ca.Parse(slices.Concat(middle.pem(), root.pem()), middle.keyPEM, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +186,7 @@ func TestManagedAuthorityIsAProperRoot(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			certificates, err := material.ParseCertificates(crt)
+			certificates, err := pki.ParseCertificates(crt)
 			if err != nil || len(certificates) != 1 {
 				t.Fatalf("%d certificates, %v", len(certificates), err)
 			}
@@ -201,7 +201,7 @@ func TestManagedAuthorityIsAProperRoot(t *testing.T) {
 			if root.SerialNumber.BitLen() != 128 || len(root.SubjectKeyId) != 20 || !bytes.Equal(root.SubjectKeyId, root.AuthorityKeyId) {
 				t.Errorf("serial number of %d bits, key identifiers %x and %x", root.SerialNumber.BitLen(), root.SubjectKeyId, root.AuthorityKeyId)
 			}
-			if got := string(material.AlgorithmOf(root.PublicKey)); got != string(algorithm) {
+			if got := string(pki.AlgorithmOf(root.PublicKey)); got != string(algorithm) {
 				t.Errorf("its key is %s", got)
 			}
 			if _, err := ca.Parse(crt, key.Reveal(), nil); err != nil {
@@ -241,24 +241,24 @@ func TestLeavesHaveTheRightExtensions(t *testing.T) {
 	nameless.CommonName, nameless.Organizations = "", nil
 	for name, tc := range map[string]struct {
 		names     issuer.Names
-		algorithm material.KeyAlgorithm
+		algorithm pki.KeyAlgorithm
 		usages    []issuer.Usage
 		critical  bool
 		keyUsage  x509.KeyUsage
 		extended  []x509.ExtKeyUsage
 	}{
-		"a client":                     {h.Client, material.ECDSAP256, []issuer.Usage{issuer.ClientAuth}, false, x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
-		"a client with an RSA key":     {h.Client, material.RSA2048, []issuer.Usage{issuer.ClientAuth}, false, x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
-		"a server with an RSA key":     {h.Server, material.RSA2048, []issuer.Usage{issuer.ServerAuth}, false, x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}},
-		"both, asked for twice":        {h.Server, material.Ed25519, []issuer.Usage{issuer.ServerAuth, issuer.ClientAuth, issuer.ServerAuth}, false, x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}},
-		"a client without any subject": {nameless, material.ECDSAP256, []issuer.Usage{issuer.ClientAuth}, true, x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
+		"a client":                     {h.Client, pki.ECDSAP256, []issuer.Usage{issuer.ClientAuth}, false, x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
+		"a client with an RSA key":     {h.Client, pki.RSA2048, []issuer.Usage{issuer.ClientAuth}, false, x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
+		"a server with an RSA key":     {h.Server, pki.RSA2048, []issuer.Usage{issuer.ServerAuth}, false, x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}},
+		"both, asked for twice":        {h.Server, pki.Ed25519, []issuer.Usage{issuer.ServerAuth, issuer.ClientAuth, issuer.ServerAuth}, false, x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}},
+		"a client without any subject": {nameless, pki.ECDSAP256, []issuer.Usage{issuer.ClientAuth}, true, x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			chain, err := h.Issuer.Issue(t.Context(), h.Request(t, tc.algorithm, tc.names, tc.usages...))
 			if err != nil {
 				t.Fatal(err)
 			}
-			certificates, err := material.ParseCertificates(chain.Certificates)
+			certificates, err := pki.ParseCertificates(chain.Certificates)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -272,7 +272,7 @@ func TestLeavesHaveTheRightExtensions(t *testing.T) {
 			if leaf.IsCA || !leaf.BasicConstraintsValid {
 				t.Error("it is an authority, or does not say that it is none")
 			}
-			id, err := material.SubjectKeyID(leaf.PublicKey)
+			id, err := pki.SubjectKeyID(leaf.PublicKey)
 			if err != nil || !bytes.Equal(leaf.SubjectKeyId, id) {
 				t.Errorf("its subject key identifier is %s, want %s (%v)", hex.EncodeToString(leaf.SubjectKeyId), hex.EncodeToString(id), err)
 			}
@@ -301,7 +301,7 @@ func BenchmarkIssue(b *testing.B) {
 				b.Fatal(err)
 			}
 			h := issuertest.Harness{Issuer: signer, Now: now}
-			request := h.Request(b, material.ECDSAP256, issuer.Names{CommonName: "app-a", DNSNames: []string{"a.example.internal"}}, issuer.ClientAuth)
+			request := h.Request(b, pki.ECDSAP256, issuer.Names{CommonName: "app-a", DNSNames: []string{"a.example.internal"}}, issuer.ClientAuth)
 			for b.Loop() {
 				if _, err := signer.Issue(b.Context(), request); err != nil {
 					b.Fatal(err)

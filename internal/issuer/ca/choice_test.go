@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/issuer/issuertest"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // TestThePathIsOneThatPermitsTheIdentity has two paths from one key: the one that lasts longer, and is preferred otherwise, does
@@ -76,7 +76,7 @@ func TestWhatNoPathPermitsNamesTheConstraints(t *testing.T) {
 	file := crossed{onA: limit, onB: limit}
 	wantAnchor(t, file.published(t, issuer.Names{DNSNames: []string{"api.example.internal"}}, issuer.ServerAuth), "Root A")
 	candidate, _ := file.issue(t, issuer.Names{DNSNames: []string{"api.bank.example"}}, issuer.ServerAuth)
-	wantFault(t, material.Lint(t.Context(), candidate), fault.CertificateInvalid, `"api.bank.example" is not permitted`)
+	wantFault(t, pki.Lint(t.Context(), candidate), fault.CertificateInvalid, `"api.bank.example" is not permitted`)
 }
 
 // crossed is the key pair of an authority below an intermediate and root A, and below an intermediate and root B, which end
@@ -89,7 +89,7 @@ type crossed struct {
 // files makes tls.crt, tls.key and ca.crt.
 func (c crossed) files(t *testing.T) (crt, key, anchors []byte) {
 	t.Helper()
-	signer := makeAuthority(t, "Issuing CA", nil, material.ECDSAP256, nil)
+	signer := makeAuthority(t, "Issuing CA", nil, pki.ECDSAP256, nil)
 	for _, side := range []struct {
 		name   string
 		hours  int
@@ -104,8 +104,8 @@ func (c crossed) files(t *testing.T) (crt, key, anchors []byte) {
 				}
 			}
 		}
-		root := makeAuthority(t, "Root "+side.name, nil, material.ECDSAP256, at(2))
-		middle := makeAuthority(t, "Middle "+side.name, &root, material.ECDSAP256, at(1))
+		root := makeAuthority(t, "Root "+side.name, nil, pki.ECDSAP256, at(2))
+		middle := makeAuthority(t, "Middle "+side.name, &root, pki.ECDSAP256, at(1))
 		crt = slices.Concat(crt, signer.again(t, &middle, at(0)).pem(), middle.pem())
 		anchors = append(anchors, root.pem()...)
 	}
@@ -113,7 +113,7 @@ func (c crossed) files(t *testing.T) (crt, key, anchors []byte) {
 }
 
 // issue signs a certificate with those names.
-func (c crossed) issue(t *testing.T, names issuer.Names, usage issuer.Usage) (material.Candidate, issuer.Chain) {
+func (c crossed) issue(t *testing.T, names issuer.Names, usage issuer.Usage) (pki.Candidate, issuer.Chain) {
 	t.Helper()
 	open := ca.Constraints{CommonNames: []string{"*"}, Organizations: []string{"*"}, DNSNames: []string{"*.bank.example", "*.*.bank.example", "*.example.internal"}, IPRanges: []string{"10.0.0.0/8"},
 		URIs: []string{"spiffe://bank.example/*"}, EmailDomains: []string{"bank.example"}, Usages: []issuer.Usage{usage}}
@@ -122,7 +122,7 @@ func (c crossed) issue(t *testing.T, names issuer.Names, usage issuer.Usage) (ma
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, csr, err := material.NewKeyAndRequest(material.ECDSAP256, material.Names(names))
+	own, csr, err := pki.NewKeyAndRequest(pki.ECDSAP256, pki.Names(names))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,24 +138,24 @@ func (c crossed) issue(t *testing.T, names issuer.Names, usage issuer.Usage) (ma
 	if !bytes.Equal(authority.ChainFor(certificate), above) {
 		t.Error("ChainFor is not what was published behind the leaf")
 	}
-	return material.Candidate{
+	return pki.Candidate{
 		Material: credential.Material{credential.KeyPrivateKey: own, credential.KeyCertificate: credential.NewSensitive(chain.Certificates), credential.KeyAuthority: credential.NewSensitive(chain.Authorities)},
-		Identity: material.Identity{Names: material.Names(names), Usages: []material.Usage{material.Usage(usage)}, KeyAlgorithm: material.ECDSAP256, Lifetime: time.Hour},
+		Identity: pki.Identity{Names: pki.Names(names), Usages: []pki.Usage{pki.Usage(usage)}, KeyAlgorithm: pki.ECDSAP256, Lifetime: time.Hour},
 		Now:      now,
 	}, chain
 }
 
 // published issues a certificate that is fit to be published, and that Go and OpenSSL accept.
-func (c crossed) published(t *testing.T, names issuer.Names, usage issuer.Usage) *material.TLSSecret {
+func (c crossed) published(t *testing.T, names issuer.Names, usage issuer.Usage) *pki.TLSSecret {
 	t.Helper()
 	candidate, chain := c.issue(t, names, usage)
-	if err := material.Lint(t.Context(), candidate); err != nil {
+	if err := pki.Lint(t.Context(), candidate); err != nil {
 		t.Fatalf("it is not published: %v", err)
 	}
 	if err := issuertest.OpenSSLVerify(t, chain, usage, now, false); err != nil {
 		t.Errorf("OpenSSL refuses it: %v", err)
 	}
-	secret, err := material.ParseTLSSecret(material.TLSSecretData(candidate.Material, nil))
+	secret, err := pki.ParseTLSSecret(pki.TLSSecretData(candidate.Material, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func (c crossed) published(t *testing.T, names issuer.Names, usage issuer.Usage)
 	return secret
 }
 
-func wantAnchor(t *testing.T, secret *material.TLSSecret, want string) {
+func wantAnchor(t *testing.T, secret *pki.TLSSecret, want string) {
 	t.Helper()
 	path, ok := secret.Path(now)
 	if !ok || path.Anchor().Subject.CommonName != want {

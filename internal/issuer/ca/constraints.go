@@ -17,7 +17,7 @@ import (
 
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // Constraints say what an authority may sign.
@@ -68,7 +68,7 @@ func (r *rules) compileHosts() error {
 		}
 	}
 	for _, domain := range r.EmailDomains {
-		if err := material.CheckDNSName(domain); err != nil || strings.Contains(domain, "*") {
+		if err := pki.CheckDNSName(domain); err != nil || strings.Contains(domain, "*") {
 			return invalid("constraints.emailDomains: %q is not an exact domain, such as example.com", domain)
 		}
 	}
@@ -102,7 +102,7 @@ func (r *rules) compileNetworks() error {
 
 // check refuses, with class Permanent and reason ConstraintViolated, the first name or usage outside of the constraints.
 // The names are normalized.
-func (r *rules) check(names material.Names, usages []issuer.Usage) error {
+func (r *rules) check(names pki.Names, usages []issuer.Usage) error {
 	if err := r.checkUsages(usages); err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (r *rules) checkUsages(usages []issuer.Usage) error {
 }
 
 // checkSubject looks at the common name and the organizations.
-func (r *rules) checkSubject(names material.Names, usages []issuer.Usage) error {
+func (r *rules) checkSubject(names pki.Names, usages []issuer.Usage) error {
 	if cn := names.CommonName; cn != "" {
 		if !slices.ContainsFunc(r.CommonNames, func(pattern string) bool { return glob(pattern, cn) }) {
 			return refused("the common name %q is outside of constraints.commonNames, which allows %s", cn, allowed(r.CommonNames))
@@ -161,7 +161,7 @@ func (r *rules) checkSubject(names material.Names, usages []issuer.Usage) error 
 // checkServerName looks at the common name of a server as clients do that take it for a host name or an address. It must then
 // pass as one too, or commonNames would be a way around dnsNames and ipRanges. OpenSSL and Node.js look at it where there is
 // no DNS name; libpq, where there is none of the kind of the host that it was given, a DNS name or an IP address.
-func (r *rules) checkServerName(names material.Names) error {
+func (r *rules) checkServerName(names pki.Names) error {
 	cn := strings.ToLower(names.CommonName)
 	switch {
 	case readsAsAddress(cn):

@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/issuer/issuertest"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 func TestValidateConstraintsNamesTheBadPattern(t *testing.T) {
@@ -71,7 +71,7 @@ func verdict(t *testing.T, authority *ca.Authority, c ca.Constraints, names issu
 	if len(usages) == 0 {
 		usages = []issuer.Usage{issuer.ClientAuth}
 	}
-	csr, err := material.NewRequest(clientKey(t), material.Names{CommonName: "whoever"})
+	csr, err := pki.NewRequest(clientKey(t), pki.Names{CommonName: "whoever"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func verdict(t *testing.T, authority *ca.Authority, c ca.Constraints, names issu
 
 func clientKey(tb testing.TB) credential.Sensitive {
 	tb.Helper()
-	return issuertest.Key(tb, material.ECDSAP256)
+	return issuertest.Key(tb, pki.ECDSAP256)
 }
 
 func managed(tb testing.TB) *ca.Authority {
@@ -242,7 +242,7 @@ func TestPermitJudgesTheResult(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	csr, err := material.NewRequest(clientKey(t), material.Names{CommonName: "app"})
+	csr, err := pki.NewRequest(clientKey(t), pki.Names{CommonName: "app"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func TestPermitJudgesTheResult(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	certificates, err := material.ParseCertificates(chain.Certificates)
+	certificates, err := pki.ParseCertificates(chain.Certificates)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func TestConstraintsAreNotSharedWithTheCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.CommonNames[0] = "*"
-	csr, err := material.NewRequest(clientKey(t), material.Names{CommonName: "root"})
+	csr, err := pki.NewRequest(clientKey(t), pki.Names{CommonName: "root"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/issuer/issuertest"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // forgedNames are common names by which some client finds the host in a certificate, one for each way of writing it.
@@ -46,7 +46,7 @@ func signedServer(t *testing.T, authority *ca.Authority, c ca.Constraints, names
 	if err != nil {
 		t.Fatal(err)
 	}
-	csr, err := material.NewRequest(clientKey(t), material.Names{CommonName: "whoever"})
+	csr, err := pki.NewRequest(clientKey(t), pki.Names{CommonName: "whoever"})
 	if err != nil {
 		t.Fatal(err)
 	}

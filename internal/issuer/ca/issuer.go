@@ -15,7 +15,7 @@ import (
 
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // New makes an issuer of an authority and its constraints. It refuses constraints as ValidateConstraints does. The issuer
@@ -55,7 +55,7 @@ func (i *Issuer) Issue(ctx context.Context, request issuer.Request) (issuer.Chai
 	if err != nil {
 		return issuer.Chain{}, err
 	}
-	csr, err := material.ParseRequest(request.CSR)
+	csr, err := pki.ParseRequest(request.CSR)
 	if err != nil {
 		return issuer.Chain{}, err
 	}
@@ -71,14 +71,14 @@ func (i *Issuer) Issue(ctx context.Context, request issuer.Request) (issuer.Chai
 		return issuer.Chain{}, fmt.Errorf("checking the constraints on the result: %w", err)
 	}
 	return issuer.Chain{
-		Certificates: slices.Concat(material.EncodeCertificates(leaf), material.EncodeCertificates(path.Published()...)),
+		Certificates: slices.Concat(pki.EncodeCertificates(leaf), pki.EncodeCertificates(path.Published()...)),
 		Authorities:  i.authority.anchorsPEM(path),
 	}, nil
 }
 
-// Permit checks a finished certificate against the constraints. material.Lint takes it as Candidate.Permit.
+// Permit checks a finished certificate against the constraints. pki.Lint takes it as Candidate.Permit.
 func (i *Issuer) Permit(leaf *x509.Certificate) error {
-	shown := material.IdentityOf(leaf)
+	shown := pki.IdentityOf(leaf)
 	usages := make([]issuer.Usage, 0, len(shown.Usages))
 	for _, usage := range shown.Usages {
 		usages = append(usages, issuer.Usage(usage))
@@ -88,14 +88,14 @@ func (i *Issuer) Permit(leaf *x509.Certificate) error {
 	}
 	if until := i.authority.paths.Until(); leaf.NotAfter.After(until) {
 		return refused("the certificate ends at %s, after its authority %s at %s",
-			material.Instant(leaf.NotAfter), material.Describe(i.authority.certificate), material.Instant(until))
+			pki.Instant(leaf.NotAfter), pki.Describe(i.authority.certificate), pki.Instant(until))
 	}
 	return i.rules.checkLifetime(shown.Lifetime)
 }
 
 // template decides everything except the key and what depends on the path, and refuses what the constraints do not allow.
 func (i *Issuer) template(request issuer.Request) (*x509.Certificate, error) {
-	names := material.Names(request.Names)
+	names := pki.Names(request.Names)
 	if err := names.Validate(); err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (i *Issuer) template(request issuer.Request) (*x509.Certificate, error) {
 	return &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               names.Subject(),
-		NotBefore:             now.Add(-material.Backdate),
+		NotBefore:             now.Add(-pki.Backdate),
 		NotAfter:              now.Add(lifetime),
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
@@ -136,7 +136,7 @@ func (i *Issuer) template(request issuer.Request) (*x509.Certificate, error) {
 
 // sign takes the public key out of the request, and nothing else.
 func (i *Issuer) sign(template *x509.Certificate, csr *x509.CertificateRequest, parent *x509.Certificate) (*x509.Certificate, error) {
-	keyID, err := material.SubjectKeyID(csr.PublicKey)
+	keyID, err := pki.SubjectKeyID(csr.PublicKey)
 	if err != nil {
 		return nil, err
 	}
@@ -154,15 +154,15 @@ func (i *Issuer) sign(template *x509.Certificate, csr *x509.CertificateRequest, 
 	if err != nil {
 		return nil, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("reading back the signed certificate: %w", err))
 	}
-	material.Signed(leaf, parent)
+	pki.Signed(leaf, parent)
 	return leaf, nil
 }
 
 // leaves refuses a usage that the extended key usages along the path take away: every peer would refuse the certificate.
-func leaves(path material.Path, usages []issuer.Usage) error {
+func leaves(path pki.Path, usages []issuer.Usage) error {
 	for _, usage := range usages {
-		if limiting := path.Limiting(material.Usage(usage)); limiting != nil {
-			return refused("the usage %q cannot be issued: the extended key usage of the authority's certificate %s does not include it; choose another authority, or have that certificate signed again", usage, material.Describe(limiting))
+		if limiting := path.Limiting(pki.Usage(usage)); limiting != nil {
+			return refused("the usage %q cannot be issued: the extended key usage of the authority's certificate %s does not include it; choose another authority, or have that certificate signed again", usage, pki.Describe(limiting))
 		}
 	}
 	return nil

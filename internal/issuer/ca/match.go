@@ -9,7 +9,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // glob matches s against a pattern in which "*" stands for any run of characters, in time linear in both for each "*".
@@ -59,7 +59,7 @@ func checkDNSPattern(pattern string) error {
 		if strings.Contains(label, "*") {
 			return fmt.Errorf("has the label %q; * stands for exactly one whole label", label)
 		}
-		if err := material.CheckDNSLabel(label); err != nil {
+		if err := pki.CheckDNSLabel(label); err != nil {
 			return err
 		}
 	}
@@ -86,7 +86,7 @@ func parseURIRule(pattern string) (uriRule, error) {
 	if err != nil {
 		return uriRule{}, fmt.Errorf("%q cannot be parsed", pattern)
 	}
-	if err := material.CheckURI(uri); err != nil {
+	if err := pki.CheckURI(uri); err != nil {
 		return uriRule{}, err
 	}
 	if prefix && (uri.Host == "" || uri.RawQuery != "" || uri.Fragment != "") {

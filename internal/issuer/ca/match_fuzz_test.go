@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // FuzzConstraints holds every sort of pattern against a slow and simple way to say the same.
@@ -49,11 +49,11 @@ func tryURIRule(t *testing.T, pattern, text string) {
 		return
 	}
 	uri, err := url.Parse(text)
-	if err != nil || material.CheckURI(uri) != nil || !rule.matches(uri) {
+	if err != nil || pki.CheckURI(uri) != nil || !rule.matches(uri) {
 		return
 	}
 	// Whoever only looks at the text must come to the same end.
-	names := material.Names{URIs: []*url.URL{uri}}.Normalize()
+	names := pki.Names{URIs: []*url.URL{uri}}.Normalize()
 	got, prefix := names.URIs[0].String(), strings.TrimSuffix(pattern, "*")
 	scheme, rest, _ := strings.Cut(prefix, "://")
 	host, path, _ := strings.Cut(rest, "/")

@@ -16,7 +16,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/issuer/issuertest"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // directoryConstraint is an extension with one permitted or excluded directory name, which is not critical.
@@ -40,7 +40,7 @@ func directoryConstraint(t *testing.T, tag int, name pkix.Name) pkix.Extension {
 // What the name constraints of an authority do not permit is not published, by the reading of OpenSSL as by that of Go; and
 // what both permit is. Every kind of name is tried with every kind of constraint, critical and not.
 func TestNameConstraintsHoldAsOpenSSLReadsThem(t *testing.T) {
-	root := makeAuthority(t, "Root", nil, material.ECDSAP256, nil)
+	root := makeAuthority(t, "Root", nil, pki.ECDSAP256, nil)
 	_, network, err := net.ParseCIDR("10.0.0.0/8")
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestNameConstraintsHoldAsOpenSSLReadsThem(t *testing.T) {
 			if critical && strings.Contains(kind, "directory") {
 				continue // refused as an authority: TestOddFilesWithoutAPathSayWhatStandsInTheWay
 			}
-			signing := makeAuthority(t, "Issuing CA", &root, material.ECDSAP256, func(c *x509.Certificate) {
+			signing := makeAuthority(t, "Issuing CA", &root, pki.ECDSAP256, func(c *x509.Certificate) {
 				change(c)
 				c.PermittedDNSDomainsCritical = critical
 			})
@@ -102,7 +102,7 @@ func TestNameConstraintsHoldAsOpenSSLReadsThem(t *testing.T) {
 			}
 			for what, names := range identities {
 				key := clientKey(t)
-				csr, err := material.NewRequest(key, material.Names(names))
+				csr, err := pki.NewRequest(key, pki.Names(names))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -110,9 +110,9 @@ func TestNameConstraintsHoldAsOpenSSLReadsThem(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s, %s: %v", kind, what, err)
 				}
-				lint := material.Lint(t.Context(), material.Candidate{
+				lint := pki.Lint(t.Context(), pki.Candidate{
 					Material: credential.Material{credential.KeyPrivateKey: key, credential.KeyCertificate: credential.NewSensitive(chain.Certificates), credential.KeyAuthority: credential.NewSensitive(chain.Authorities)},
-					Identity: material.Identity{Names: material.Names(names), Usages: []material.Usage{material.ClientAuth}, KeyAlgorithm: material.ECDSAP256, Lifetime: time.Hour},
+					Identity: pki.Identity{Names: pki.Names(names), Usages: []pki.Usage{pki.ClientAuth}, KeyAlgorithm: pki.ECDSAP256, Lifetime: time.Hour},
 					Now:      now,
 				})
 				judged := issuertest.OpenSSLVerify(t, chain, issuer.ClientAuth, now, false)
@@ -135,7 +135,7 @@ func TestNameConstraintsHoldAsOpenSSLReadsThem(t *testing.T) {
 
 func verifiesInGo(t *testing.T, chain issuer.Chain) bool {
 	t.Helper()
-	certificates, err := material.ParseCertificates(chain.Certificates)
+	certificates, err := pki.ParseCertificates(chain.Certificates)
 	if err != nil {
 		t.Fatal(err)
 	}

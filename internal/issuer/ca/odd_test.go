@@ -18,7 +18,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/issuer/issuertest"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // again signs another certificate for the key and name of m, under above or itself.
@@ -79,17 +79,17 @@ type family struct {
 func newFamily(tb testing.TB) family {
 	tb.Helper()
 	var f family
-	f.old = makeAuthority(tb, "Old Root", nil, material.ECDSAP256, expired)
-	f.root = makeAuthority(tb, "Root", nil, material.ECDSAP256, nil)
+	f.old = makeAuthority(tb, "Old Root", nil, pki.ECDSAP256, expired)
+	f.root = makeAuthority(tb, "Root", nil, pki.ECDSAP256, nil)
 	f.renewed = f.root.again(tb, nil, lasting(900))
 	f.cross = f.root.again(tb, &f.old, nil)
-	f.other = makeAuthority(tb, "Other Root", nil, material.ECDSAP384, nil)
+	f.other = makeAuthority(tb, "Other Root", nil, pki.ECDSAP384, nil)
 	f.crossLate = f.root.again(tb, &f.other, lasting(100))
-	f.twin = makeAuthority(tb, "Root", nil, material.ECDSAP256, nil)
-	f.middle = makeAuthority(tb, "Middle", &f.root, material.ECDSAP256, lasting(800))
-	f.low = makeAuthority(tb, "Low", &f.middle, material.ECDSAP256, nil)
+	f.twin = makeAuthority(tb, "Root", nil, pki.ECDSAP256, nil)
+	f.middle = makeAuthority(tb, "Middle", &f.root, pki.ECDSAP256, lasting(800))
+	f.low = makeAuthority(tb, "Low", &f.middle, pki.ECDSAP256, nil)
 	for i := range 60 {
-		f.crowd = append(f.crowd, makeAuthority(tb, fmt.Sprintf("Crowd %d", i), nil, material.Ed25519, nil).pem()...)
+		f.crowd = append(f.crowd, makeAuthority(tb, fmt.Sprintf("Crowd %d", i), nil, pki.Ed25519, nil).pem()...)
 	}
 	return f
 }
@@ -111,12 +111,12 @@ func oddFiles(tb testing.TB) map[string]oddFile {
 	expiredRoot := f.root.again(tb, nil, expired)
 	futureRoot := f.root.again(tb, nil, future)
 	futureMiddle := f.middle.again(tb, &f.root, future)
-	bare := makeAuthority(tb, "Bare", nil, material.ECDSAP256, withoutKeyUsage)
-	underBare := makeAuthority(tb, "Under bare", &bare, material.ECDSAP256, nil)
-	soft := makeAuthority(tb, "Soft", nil, material.ECDSAP256, loose)
-	zero := makeAuthority(tb, "Zero", &f.root, material.ECDSAP256, func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true })
-	nameless := makeAuthority(tb, "", nil, material.ECDSAP256, func(c *x509.Certificate) { c.Subject = pkix.Name{} })
-	identity := makeAuthority(tb, "leaf", &f.root, material.ECDSAP256, func(c *x509.Certificate) { c.IsCA, c.MaxPathLen, c.KeyUsage = false, 0, x509.KeyUsageDigitalSignature })
+	bare := makeAuthority(tb, "Bare", nil, pki.ECDSAP256, withoutKeyUsage)
+	underBare := makeAuthority(tb, "Under bare", &bare, pki.ECDSAP256, nil)
+	soft := makeAuthority(tb, "Soft", nil, pki.ECDSAP256, loose)
+	zero := makeAuthority(tb, "Zero", &f.root, pki.ECDSAP256, func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true })
+	nameless := makeAuthority(tb, "", nil, pki.ECDSAP256, func(c *x509.Certificate) { c.Subject = pkix.Name{} })
+	identity := makeAuthority(tb, "leaf", &f.root, pki.ECDSAP256, func(c *x509.Certificate) { c.IsCA, c.MaxPathLen, c.KeyUsage = false, 0, x509.KeyUsageDigitalSignature })
 	loop := f.other.again(tb, &f.root, nil)
 	text := []byte("# chain of Example\n")
 	mark := []byte("\xef\xbb\xbf")
@@ -186,7 +186,7 @@ func TestOddFilesThatPeersAcceptAreAccepted(t *testing.T) {
 			if (notes == "") != (file.note == "") || !strings.Contains(notes, file.note) {
 				t.Errorf("it says %q, want %q", notes, file.note)
 			}
-			request := issuertest.Harness{Now: now}.Request(t, material.ECDSAP256, issuer.Names{CommonName: "app-a", DNSNames: []string{"a.example.internal"}}, issuer.ClientAuth, issuer.ServerAuth)
+			request := issuertest.Harness{Now: now}.Request(t, pki.ECDSAP256, issuer.Names{CommonName: "app-a", DNSNames: []string{"a.example.internal"}}, issuer.ClientAuth, issuer.ServerAuth)
 			request.Lifetime = 720 * time.Hour
 			chain, err := authority.Issue(t.Context(), request)
 			if err != nil {
@@ -199,7 +199,7 @@ func TestOddFilesThatPeersAcceptAreAccepted(t *testing.T) {
 
 func judge(t *testing.T, chain issuer.Chain, file oddFile, hours int) {
 	t.Helper()
-	certificates, err := material.ParseCertificates(chain.Certificates)
+	certificates, err := pki.ParseCertificates(chain.Certificates)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,13 +241,13 @@ func TestOddFilesWithoutAPathSayWhatStandsInTheWay(t *testing.T) {
 	long := []member{f.root}
 	var chain []byte
 	for i := range 10 {
-		long = append(long, makeAuthority(t, fmt.Sprintf("Step %d", i), &long[i], material.ECDSAP256, nil))
+		long = append(long, makeAuthority(t, fmt.Sprintf("Step %d", i), &long[i], pki.ECDSAP256, nil))
 		chain = append(long[i+1].pem(), chain...)
 	}
-	short := makeAuthority(t, "Short", nil, material.Ed25519, nil) // 501 of it stay below 256 KiB
-	coder := makeAuthority(t, "Coder", &f.root, material.ECDSAP256, withUsages(x509.ExtKeyUsageCodeSigning))
-	crl := makeAuthority(t, "CRL", &f.root, material.ECDSAP256, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign })
-	directory := makeAuthority(t, "Directory", &f.root, material.ECDSAP256, func(c *x509.Certificate) {
+	short := makeAuthority(t, "Short", nil, pki.Ed25519, nil) // 501 of it stay below 256 KiB
+	coder := makeAuthority(t, "Coder", &f.root, pki.ECDSAP256, withUsages(x509.ExtKeyUsageCodeSigning))
+	crl := makeAuthority(t, "CRL", &f.root, pki.ECDSAP256, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign })
+	directory := makeAuthority(t, "Directory", &f.root, pki.ECDSAP256, func(c *x509.Certificate) {
 		c.ExtraExtensions = []pkix.Extension{{Id: []int{2, 5, 29, 30}, Critical: true, Value: []byte{0x30, 0x17, 0xa0, 0x15, 0x30, 0x13, 0xa4, 0x11, 0x30, 0x0f, 0x31, 0x0d, 0x30, 0x0b, 6, 3, 0x55, 4, 3, 0x0c, 4, 'r', 'o', 'o', 't'}}}
 	})
 	for name, tc := range map[string]struct {
@@ -281,7 +281,7 @@ func TestOddFilesWithoutAPathSayWhatStandsInTheWay(t *testing.T) {
 // An authority whose extended key usage leaves out a usage says so at once, and refuses that usage alone.
 func TestAnAuthorityForServersOnlySaysSo(t *testing.T) {
 	f := newFamily(t)
-	servers := makeAuthority(t, "Servers", &f.root, material.ECDSAP256, withUsages(x509.ExtKeyUsageServerAuth))
+	servers := makeAuthority(t, "Servers", &f.root, pki.ECDSAP256, withUsages(x509.ExtKeyUsageServerAuth))
 	authority, err := ca.KeyPairs{}.Parse(servers.pem(), servers.keyPEM, f.root.pem(), constraints(), now)
 	if err != nil {
 		t.Fatal(err)
@@ -290,10 +290,10 @@ func TestAnAuthorityForServersOnlySaysSo(t *testing.T) {
 		t.Errorf("it says %q", authority.Notes)
 	}
 	names := issuer.Names{CommonName: "app-a", DNSNames: []string{"a.example.internal"}}
-	if _, err := authority.Issue(t.Context(), issuertest.Harness{Now: now}.Request(t, material.ECDSAP256, names, issuer.ServerAuth)); err != nil {
+	if _, err := authority.Issue(t.Context(), issuertest.Harness{Now: now}.Request(t, pki.ECDSAP256, names, issuer.ServerAuth)); err != nil {
 		t.Error(err)
 	}
-	_, err = authority.Issue(t.Context(), issuertest.Harness{Now: now}.Request(t, material.ECDSAP256, names, issuer.ClientAuth))
+	_, err = authority.Issue(t.Context(), issuertest.Harness{Now: now}.Request(t, pki.ECDSAP256, names, issuer.ClientAuth))
 	wantFault(t, err, fault.ConstraintViolated, `the extended key usage of the authority's certificate "CN=Servers" does not include it`)
 	clients := constraints()
 	clients.Usages = []issuer.Usage{issuer.ClientAuth}

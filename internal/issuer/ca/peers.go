@@ -12,17 +12,17 @@ import (
 	"time"
 
 	"github.com/rekey/rekey/internal/issuer"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // peerNotes say which peers refuse what the authority issues, though Go and rekey accept it.
-func (a *Authority) peerNotes(path material.Path, now time.Time) []string {
+func (a *Authority) peerNotes(path pki.Path, now time.Time) []string {
 	out := strictNotes(path)
 	for _, one := range a.choices(path, now) {
 		for depth := range one.Certificates {
 			if rival, why := a.rival(one, depth, now); rival != nil {
 				return append(out, fmt.Sprintf("OpenSSL may use %s in ca.crt rather than another certificate of its name, and it %s: remove it from ca.crt, or peers that use OpenSSL may refuse the path.",
-					material.Describe(rival), why))
+					pki.Describe(rival), why))
 			}
 		}
 	}
@@ -30,8 +30,8 @@ func (a *Authority) peerNotes(path material.Path, now time.Time) []string {
 }
 
 // choices returns the path that counts and, where that one does not suit every leaf, the others that are valid.
-func (a *Authority) choices(path material.Path, now time.Time) []material.Path {
-	out := []material.Path{path}
+func (a *Authority) choices(path pki.Path, now time.Time) []pki.Path {
+	out := []pki.Path{path}
 	if len(path.Usages) > 1 && !path.Constrained() {
 		return out
 	}
@@ -45,7 +45,7 @@ func (a *Authority) choices(path material.Path, now time.Time) []material.Path {
 
 // rival is a trust anchor that OpenSSL may take for the certificate at that place of the path, because it has the same name,
 // and why that leads nowhere. OpenSSL prefers what is trusted and valid, and does not come back to try another.
-func (a *Authority) rival(path material.Path, depth int, now time.Time) (rival *x509.Certificate, why string) {
+func (a *Authority) rival(path pki.Path, depth int, now time.Time) (rival *x509.Certificate, why string) {
 	above := path.Certificates[depth]
 	trusted, last := false, (*x509.Certificate)(nil)
 	for _, anchor := range a.anchors {
@@ -84,14 +84,14 @@ func (a *Authority) rival(path material.Path, depth int, now time.Time) (rival *
 
 // limitsNames reports whether a certificate has name constraints that another one of its name and key does not have.
 func limitsNames(certificate, other *x509.Certificate) bool {
-	constraints := material.NameConstraints(certificate)
-	return len(constraints) > 0 && !bytes.Equal(constraints, material.NameConstraints(other))
+	constraints := pki.NameConstraints(certificate)
+	return len(constraints) > 0 && !bytes.Equal(constraints, pki.NameConstraints(other))
 }
 
 // limits reports whether the extended key usage of a certificate takes one of the usages away.
-func limits(certificate *x509.Certificate, usages []material.Usage) bool {
-	return slices.ContainsFunc(usages, func(usage material.Usage) bool {
-		return (material.Path{Certificates: []*x509.Certificate{certificate}}).Limiting(usage) != nil
+func limits(certificate *x509.Certificate, usages []pki.Usage) bool {
+	return slices.ContainsFunc(usages, func(usage pki.Usage) bool {
+		return (pki.Path{Certificates: []*x509.Certificate{certificate}}).Limiting(usage) != nil
 	})
 }
 

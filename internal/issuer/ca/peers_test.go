@@ -11,16 +11,16 @@ import (
 
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // PostgreSQL clients refuse a server certificate that is signed with Ed25519. The authority says so before a server has one;
 // the key of what is above it does not matter, nor does it for an authority that signs clients only.
 func TestAnAuthorityWhoseCertificatesServersCannotUseSaysSo(t *testing.T) {
-	root := makeAuthority(t, "Root", nil, material.ECDSAP256, nil)
-	edwards := makeAuthority(t, "Edwards", &root, material.Ed25519, nil)
-	above := makeAuthority(t, "Edwards Root", nil, material.Ed25519, nil)
-	below := makeAuthority(t, "Below", &above, material.RSA2048, nil)
+	root := makeAuthority(t, "Root", nil, pki.ECDSAP256, nil)
+	edwards := makeAuthority(t, "Edwards", &root, pki.Ed25519, nil)
+	above := makeAuthority(t, "Edwards Root", nil, pki.Ed25519, nil)
+	below := makeAuthority(t, "Below", &above, pki.RSA2048, nil)
 	clients := constraints()
 	clients.Usages = []issuer.Usage{issuer.ClientAuth}
 	for name, tc := range map[string]struct {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/issuer"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // serialBytes is the length of a serial number: 128 bits.
@@ -28,15 +28,15 @@ func NewSelfSigned(root Root, now time.Time) (crt []byte, key credential.Sensiti
 	if root.Lifetime < minimumLeft {
 		return nil, key, invalid("the lifetime %s of the authority is shorter than %s", root.Lifetime, minimumLeft)
 	}
-	names := material.Names{CommonName: root.CommonName}
+	names := pki.Names{CommonName: root.CommonName}
 	if err := names.Validate(); err != nil {
 		return nil, key, invalid("the authority's %w", err)
 	}
-	key, err = material.NewKey(material.KeyAlgorithm(root.KeyAlgorithm))
+	key, err = pki.NewKey(pki.KeyAlgorithm(root.KeyAlgorithm))
 	if err != nil {
 		return nil, key, invalid("making the key of the authority: %w", err)
 	}
-	signer, err := material.ParseKey(key.Reveal())
+	signer, err := pki.ParseKey(key.Reveal())
 	if err != nil {
 		return nil, key, err
 	}
@@ -44,7 +44,7 @@ func NewSelfSigned(root Root, now time.Time) (crt []byte, key credential.Sensiti
 	if err != nil {
 		return nil, key, err
 	}
-	keyID, err := material.SubjectKeyID(signer.Public())
+	keyID, err := pki.SubjectKeyID(signer.Public())
 	if err != nil {
 		return nil, key, err
 	}
@@ -52,7 +52,7 @@ func NewSelfSigned(root Root, now time.Time) (crt []byte, key credential.Sensiti
 	template := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: root.CommonName},
-		NotBefore:             now.Add(-material.Backdate),
+		NotBefore:             now.Add(-pki.Backdate),
 		NotAfter:              now.Add(root.Lifetime),
 		BasicConstraintsValid: true,
 		IsCA:                  true,
@@ -69,7 +69,7 @@ func NewSelfSigned(root Root, now time.Time) (crt []byte, key credential.Sensiti
 	if err != nil {
 		return nil, key, fmt.Errorf("reading back the certificate of the authority: %w", err)
 	}
-	return material.EncodeCertificates(certificate), key, nil
+	return pki.EncodeCertificates(certificate), key, nil
 }
 
 // newSerial draws a serial number of 128 bits. The highest bit is set, so that each has the same length, and the lowest 127

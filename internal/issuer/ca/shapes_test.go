@@ -17,7 +17,7 @@ import (
 
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // member is one authority of a chain that a person made.
@@ -32,17 +32,17 @@ func (m member) pem() []byte {
 }
 
 // makeAuthority makes an authority under another one, or a root, as openssl would; change edits the template.
-func makeAuthority(tb testing.TB, name string, above *member, algorithm material.KeyAlgorithm, change func(*x509.Certificate)) member {
+func makeAuthority(tb testing.TB, name string, above *member, algorithm pki.KeyAlgorithm, change func(*x509.Certificate)) member {
 	tb.Helper()
-	sensitive, err := material.NewKey(algorithm)
+	sensitive, err := pki.NewKey(algorithm)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	key, err := material.ParseKey(sensitive.Reveal())
+	key, err := pki.ParseKey(sensitive.Reveal())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	id, err := material.SubjectKeyID(key.Public())
+	id, err := pki.SubjectKeyID(key.Public())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -102,10 +102,10 @@ func shapes(tb testing.TB) map[string]shape {
 		}
 		out[name] = shape{crt: crt, key: key.Reveal(), expires: now.Truncate(time.Second).Add(1000 * time.Hour)}
 	}
-	root := makeAuthority(tb, "root", nil, material.ECDSAP384, nil)
-	middle := makeAuthority(tb, "middle", &root, material.ECDSAP256, until(end))
-	low := makeAuthority(tb, "low", &middle, material.RSA2048, nil)
-	later := makeAuthority(tb, "other root", nil, material.ECDSAP256, until(end.Add(100*time.Hour)))
+	root := makeAuthority(tb, "root", nil, pki.ECDSAP384, nil)
+	middle := makeAuthority(tb, "middle", &root, pki.ECDSAP256, until(end))
+	low := makeAuthority(tb, "low", &middle, pki.RSA2048, nil)
+	later := makeAuthority(tb, "other root", nil, pki.ECDSAP256, until(end.Add(100*time.Hour)))
 	chain := slices.Concat(low.pem(), middle.pem())
 	out["an intermediate with its root"] = shape{crt: slices.Concat(middle.pem(), root.pem()), key: middle.keyPEM, expires: end, published: 1}
 	out["two intermediates with their root, the upper ends first"] = shape{crt: slices.Concat(chain, root.pem()), key: low.keyPEM, expires: end, published: 2}

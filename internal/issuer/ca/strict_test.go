@@ -16,7 +16,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/issuer/issuertest"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // strictCommands are those of the runbook that sign a key again for strict peers.
@@ -50,8 +50,8 @@ func TestTheRunbookMakesARootThatStrictPeersAccept(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			// openssl signs today, whatever the day of the other tests is.
 			today := time.Now().UTC()
-			root := makeAuthority(t, "Root CA", nil, material.ECDSAP256, nil)
-			classic, err := material.ClassicKeyID(root.certificate.PublicKey)
+			root := makeAuthority(t, "Root CA", nil, pki.ECDSAP256, nil)
+			classic, err := pki.ClassicKeyID(root.certificate.PublicKey)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +63,7 @@ func TestTheRunbookMakesARootThatStrictPeersAccept(t *testing.T) {
 			if err != nil || len(before.Notes) == 0 {
 				t.Fatalf("it says %q, %v", before.Notes, err)
 			}
-			chain, err := before.Issue(t.Context(), issuertest.Harness{Now: today}.Request(t, material.ECDSAP256, issuer.Names{CommonName: "app-a"}, issuer.ClientAuth))
+			chain, err := before.Issue(t.Context(), issuertest.Harness{Now: today}.Request(t, pki.ECDSAP256, issuer.Names{CommonName: "app-a"}, issuer.ClientAuth))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -17,7 +17,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // Harness is an issuer, and what the suite must know of it.
@@ -52,9 +52,9 @@ func Run(t *testing.T, h Harness) {
 }
 
 // Key makes a private key of the algorithm, once per process: what RSA keys cost is not what is tested.
-func Key(tb testing.TB, algorithm material.KeyAlgorithm) credential.Sensitive {
+func Key(tb testing.TB, algorithm pki.KeyAlgorithm) credential.Sensitive {
 	tb.Helper()
-	once, _ := keys.LoadOrStore(algorithm, sync.OnceValues(func() (credential.Sensitive, error) { return material.NewKey(algorithm) }))
+	once, _ := keys.LoadOrStore(algorithm, sync.OnceValues(func() (credential.Sensitive, error) { return pki.NewKey(algorithm) }))
 	key, err := once.(func() (credential.Sensitive, error))()
 	if err != nil {
 		tb.Fatalf("making a key: %v", err)
@@ -65,9 +65,9 @@ func Key(tb testing.TB, algorithm material.KeyAlgorithm) credential.Sensitive {
 var keys sync.Map
 
 // Request makes a request for the names with a key of the algorithm.
-func (h Harness) Request(tb testing.TB, algorithm material.KeyAlgorithm, names issuer.Names, usages ...issuer.Usage) issuer.Request {
+func (h Harness) Request(tb testing.TB, algorithm pki.KeyAlgorithm, names issuer.Names, usages ...issuer.Usage) issuer.Request {
 	tb.Helper()
-	csr, err := material.NewRequest(Key(tb, algorithm), material.Names(names))
+	csr, err := pki.NewRequest(Key(tb, algorithm), pki.Names(names))
 	if err != nil {
 		tb.Fatalf("making a request: %v", err)
 	}
@@ -75,19 +75,19 @@ func (h Harness) Request(tb testing.TB, algorithm material.KeyAlgorithm, names i
 }
 
 // Candidate is what a controller would publish of an answer.
-func (h Harness) Candidate(tb testing.TB, algorithm material.KeyAlgorithm, request issuer.Request, chain issuer.Chain) material.Candidate {
+func (h Harness) Candidate(tb testing.TB, algorithm pki.KeyAlgorithm, request issuer.Request, chain issuer.Chain) pki.Candidate {
 	tb.Helper()
-	usages := make([]material.Usage, 0, len(request.Usages))
+	usages := make([]pki.Usage, 0, len(request.Usages))
 	for _, usage := range request.Usages {
-		usages = append(usages, material.Usage(usage))
+		usages = append(usages, pki.Usage(usage))
 	}
-	return material.Candidate{
+	return pki.Candidate{
 		Material: credential.Material{
 			credential.KeyPrivateKey:  Key(tb, algorithm),
 			credential.KeyCertificate: credential.NewSensitive(chain.Certificates),
 			credential.KeyAuthority:   credential.NewSensitive(chain.Authorities),
 		},
-		Identity: material.Identity{Names: material.Names(request.Names), Usages: usages, KeyAlgorithm: algorithm, Lifetime: request.Lifetime},
+		Identity: pki.Identity{Names: pki.Names(request.Names), Usages: usages, KeyAlgorithm: algorithm, Lifetime: request.Lifetime},
 		Permit:   h.Permit,
 		Now:      request.Now,
 	}
@@ -99,7 +99,7 @@ func (h Harness) issue(t *testing.T, request issuer.Request) (issuer.Chain, []*x
 	if err != nil {
 		t.Fatalf("Issue: %v", err)
 	}
-	certificates, err := material.ParseCertificates(chain.Certificates)
+	certificates, err := pki.ParseCertificates(chain.Certificates)
 	if err != nil {
 		t.Fatalf("the answer %v", err)
 	}
@@ -117,15 +117,15 @@ func (h Harness) roles() map[string]issuer.Request {
 
 func (h Harness) issues(t *testing.T) {
 	for name, role := range h.roles() {
-		for _, algorithm := range material.KeyAlgorithms() {
+		for _, algorithm := range pki.KeyAlgorithms() {
 			t.Run(fmt.Sprintf("%s with %s", name, algorithm), func(t *testing.T) {
 				request := h.Request(t, algorithm, role.Names, role.Usages...)
 				chain, certificates := h.issue(t, request)
-				if err := material.Lint(t.Context(), h.Candidate(t, algorithm, request, chain)); err != nil {
+				if err := pki.Lint(t.Context(), h.Candidate(t, algorithm, request, chain)); err != nil {
 					t.Errorf("Lint: %v", err)
 				}
 				leaf := certificates[0]
-				if want := request.Now.Truncate(time.Second).Add(-material.Backdate); !leaf.NotBefore.Equal(want) {
+				if want := request.Now.Truncate(time.Second).Add(-pki.Backdate); !leaf.NotBefore.Equal(want) {
 					t.Errorf("notBefore is %s, want %s", leaf.NotBefore, want)
 				}
 				if want := request.Now.Truncate(time.Second).Add(time.Hour); !leaf.NotAfter.Equal(want) {
@@ -152,7 +152,7 @@ func (h Harness) separatesUsages(t *testing.T) {
 		"a server certificate does not log in": {h.Server, issuer.ServerAuth, issuer.ClientAuth},
 	} {
 		t.Run(name, func(t *testing.T) {
-			chain, _ := h.issue(t, h.Request(t, material.ECDSAP256, tc.names, tc.has))
+			chain, _ := h.issue(t, h.Request(t, pki.ECDSAP256, tc.names, tc.has))
 			if err := OpenSSLVerify(t, chain, tc.want, h.Now, h.PartialChain); err == nil {
 				t.Errorf("openssl accepts it for %s", tc.want)
 			}
@@ -161,28 +161,28 @@ func (h Harness) separatesUsages(t *testing.T) {
 }
 
 func (h Harness) takesOnlyTheKey(t *testing.T) {
-	request := h.Request(t, material.ECDSAP256, h.Denied, issuer.ClientAuth)
+	request := h.Request(t, pki.ECDSAP256, h.Denied, issuer.ClientAuth)
 	request.Names = h.Client
 	chain, _ := h.issue(t, request)
-	if err := material.Lint(t.Context(), h.Candidate(t, material.ECDSAP256, request, chain)); err != nil {
+	if err := pki.Lint(t.Context(), h.Candidate(t, pki.ECDSAP256, request, chain)); err != nil {
 		t.Errorf("Lint: %v", err)
 	}
 }
 
 func (h Harness) clamps(t *testing.T) {
-	request := h.Request(t, material.ECDSAP256, h.Client, issuer.ClientAuth)
+	request := h.Request(t, pki.ECDSAP256, h.Client, issuer.ClientAuth)
 	request.Now = h.Expires.Add(-30 * time.Minute)
 	chain, certificates := h.issue(t, request)
 	leaf := certificates[0]
 	if !leaf.NotAfter.Equal(h.Expires) {
 		t.Errorf("notAfter is %s, want that of the chain, %s", leaf.NotAfter, h.Expires)
 	}
-	candidate := h.Candidate(t, material.ECDSAP256, request, chain)
-	if err := material.Lint(t.Context(), candidate); err != nil {
+	candidate := h.Candidate(t, pki.ECDSAP256, request, chain)
+	if err := pki.Lint(t.Context(), candidate); err != nil {
 		t.Errorf("Lint: %v", err)
 	}
 	candidate.Identity.AuthorityKeyID = leaf.AuthorityKeyId
-	if differences := material.Diff(leaf, candidate.Identity, h.Expires); len(differences) > 0 {
+	if differences := pki.Diff(leaf, candidate.Identity, h.Expires); len(differences) > 0 {
 		t.Errorf("a certificate that was cut short differs from its spec and would be issued again for ever: %v", differences)
 	}
 }
@@ -195,7 +195,7 @@ func (h Harness) refusesWhenExpired(t *testing.T) {
 		if err := h.Issuer.Check(t.Context(), now); fault.ReasonOf(err, "") != fault.AuthorityExpired {
 			t.Errorf("Check at %s: %v, want the reason %s", now, err, fault.AuthorityExpired)
 		}
-		request := h.Request(t, material.ECDSAP256, h.Client, issuer.ClientAuth)
+		request := h.Request(t, pki.ECDSAP256, h.Client, issuer.ClientAuth)
 		request.Now = now
 		_, err := h.Issuer.Issue(t.Context(), request)
 		wantRefusal(t, err, fault.AuthorityExpired)
@@ -203,7 +203,7 @@ func (h Harness) refusesWhenExpired(t *testing.T) {
 }
 
 func (h Harness) refuses(t *testing.T) {
-	good := h.Request(t, material.ECDSAP256, h.Client, issuer.ClientAuth)
+	good := h.Request(t, pki.ECDSAP256, h.Client, issuer.ClientAuth)
 	for name, tc := range map[string]struct {
 		change func(*issuer.Request)
 		want   fault.Reason
@@ -257,11 +257,11 @@ func wantRefusal(t *testing.T, err error, reason fault.Reason) {
 }
 
 func (h Harness) repeats(t *testing.T) {
-	request := h.Request(t, material.ECDSAP256, h.Client, issuer.ClientAuth)
+	request := h.Request(t, pki.ECDSAP256, h.Client, issuer.ClientAuth)
 	first, firstCertificates := h.issue(t, request)
 	second, secondCertificates := h.issue(t, request)
 	for _, chain := range []issuer.Chain{first, second} {
-		if err := material.Lint(t.Context(), h.Candidate(t, material.ECDSAP256, request, chain)); err != nil {
+		if err := pki.Lint(t.Context(), h.Candidate(t, pki.ECDSAP256, request, chain)); err != nil {
 			t.Errorf("Lint: %v", err)
 		}
 	}
@@ -273,7 +273,7 @@ func (h Harness) repeats(t *testing.T) {
 
 func (h Harness) concurrent(t *testing.T) {
 	const workers, each = 8, 10
-	request := h.Request(t, material.ECDSAP256, h.Client, issuer.ClientAuth)
+	request := h.Request(t, pki.ECDSAP256, h.Client, issuer.ClientAuth)
 	serials := make(chan string, workers*each)
 	var wait sync.WaitGroup
 	for worker := range workers {
@@ -286,12 +286,12 @@ func (h Harness) concurrent(t *testing.T) {
 					t.Errorf("Issue: %v", err)
 					return
 				}
-				certificates, err := material.ParseCertificates(chain.Certificates)
+				certificates, err := pki.ParseCertificates(chain.Certificates)
 				if err != nil {
 					t.Errorf("the answer %v", err)
 					return
 				}
-				serials <- material.SerialNumber(certificates[0].SerialNumber)
+				serials <- pki.SerialNumber(certificates[0].SerialNumber)
 			}
 		})
 	}
@@ -309,7 +309,7 @@ func (h Harness) concurrent(t *testing.T) {
 func (h Harness) cancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := h.Issuer.Issue(ctx, h.Request(t, material.ECDSAP256, h.Client, issuer.ClientAuth))
+	_, err := h.Issuer.Issue(ctx, h.Request(t, pki.ECDSAP256, h.Client, issuer.ClientAuth))
 	if err == nil {
 		return // an issuer that needs nobody may answer all the same
 	}

@@ -23,7 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/material"
+	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -190,10 +190,10 @@ func certificateFinally(r *run, w want) {
 	if w.gone {
 		return
 	}
-	chain, err := material.ParseCertificates(secret.Data["tls.crt"])
+	chain, err := pki.ParseCertificates(secret.Data["tls.crt"])
 	r.must(err)
 	leaf := chain[0]
-	if status.SerialNumber != material.SerialNumber(leaf.SerialNumber) {
+	if status.SerialNumber != pki.SerialNumber(leaf.SerialNumber) {
 		r.fail("I8", "the status describes another certificate than the Secret")
 	}
 	for _, name := range spec.DNSNames {

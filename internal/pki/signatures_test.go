@@ -1,0 +1,58 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package pki
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"testing"
+)
+
+func TestAGoodSignatureIsRememberedForTheSameTwoCertificatesOnly(t *testing.T) {
+	one, other := anAuthority(t), anAuthority(t)
+	for range 2 {
+		if err := checkSignature(one, one); err != nil {
+			t.Fatal("a certificate that signed itself:", err)
+		}
+		if checkSignature(one, other) == nil || checkSignature(other, one) == nil {
+			t.Fatal("a certificate that signed nothing counts as a signer")
+		}
+	}
+	damaged := *one
+	damaged.Raw = append([]byte(nil), one.Raw...)
+	damaged.Raw[len(damaged.Raw)-1] ^= 1
+	damaged.Signature = append([]byte(nil), one.Signature...)
+	damaged.Signature[len(damaged.Signature)-1] ^= 1
+	if checkSignature(&damaged, one) == nil {
+		t.Error("a damaged signature counts as good, since that of the whole certificate is")
+	}
+}
+
+func anAuthority(t *testing.T) *x509.Certificate {
+	t.Helper()
+	_, certificate := selfSign(t, &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, nil)
+	return certificate
+}
+
+func TestARequestThatWasNotMadeHereIsCheckedAlways(t *testing.T) {
+	key, err := NewKey(ECDSAP256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := NewRequest(key, Names{CommonName: "orders"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseRequest(request); err != nil {
+		t.Fatalf("one that was made here: %v", err)
+	}
+	block, _ := pem.Decode(request)
+	block.Bytes[len(block.Bytes)-1] ^= 1 // the signature is last
+	for range 2 {
+		if _, err := ParseRequest(pem.EncodeToMemory(block)); err == nil {
+			t.Error("a request with another signature is taken")
+		}
+	}
+}

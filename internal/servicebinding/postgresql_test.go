@@ -1,0 +1,32 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package servicebinding
+
+import (
+	"net/url"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rekey/rekey/internal/credential"
+)
+
+func TestServiceBindingHoldsEveryKey(t *testing.T) {
+	login := credential.Material{credential.KeyUsername: credential.SensitiveString("orders_app_a"), credential.KeyPassword: credential.SensitiveString("S3cret@x")}
+	got := map[string]string{}
+	for key, value := range PostgreSQL(login, Endpoint{Host: "db.data", Port: 5432, Database: "orders", SSLMode: "verify-full", Certificates: []byte("PEM")}) {
+		got[key] = string(value)
+	}
+	want := map[string]string{
+		"type": "postgresql", "provider": "rekey", "host": "db.data", "port": "5432", "database": "orders", "username": "orders_app_a",
+		"password": "S3cret@x", "sslmode": "verify-full", "certificates": "PEM",
+		"uri": "postgresql://orders_app_a:S3cret%40x@db.data:5432/orders?sslmode=verify-full",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := url.Parse(got["uri"]); err != nil {
+		t.Error(err)
+	}
+}
