@@ -69,6 +69,19 @@ lengths() {
   return "$status"
 }
 
+# The reading path of CONTRIBUTING must stay short enough for a newcomer's first hour.
+reading_path() {
+  local most=1200 paths total
+  mapfile -t paths < <(sed -n '/^## Where to start reading$/,/^## /s/^[0-9]*\. //p' CONTRIBUTING.md | grep -oE '\]\([^)#]+' | cut -c3-)
+  if [ "${#paths[@]}" -lt 6 ]; then
+    echo "CONTRIBUTING.md lists ${#paths[@]} files under 'Where to start reading': the numbered list must link the whole path"
+    return 1
+  fi
+  wc -l "${paths[@]}" || return 1
+  total="$(cat "${paths[@]}" | wc -l)"
+  [ "$total" -le "$most" ] || { echo "the reading path has $total lines, more than $most: split a file by concern, or link a shorter one"; return 1; }
+}
+
 scripts() {
   local file status=0
   while read -r file; do
@@ -86,6 +99,7 @@ check "generated files" generated
 check "license headers" licenses
 check "tidy modules" tidy
 check "file lengths" lengths
+check "reading path" reading_path
 check "scripts" scripts
 check "words" go run ./hack/words
 check "lint configuration" lint_configuration
