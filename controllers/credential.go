@@ -30,7 +30,7 @@ func tokenOf(object client.Object, annotation string) string {
 
 // drive takes a credential as far as it goes now.
 func (s *shared) drive(ctx context.Context, subject lifecycle.Credential) lifecycle.Outcome {
-	return s.rotator.Drive(ctx, subject)
+	return s.driver.Drive(ctx, subject)
 }
 
 // reportOf says in facts what a pass over a credential found. What is particular to a kind is added by its controller.

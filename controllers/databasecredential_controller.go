@@ -57,12 +57,12 @@ type databaseLogin struct {
 func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	object := &v1alpha1.DatabaseCredential{}
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
-		return ctrl.Result{}, gone(err, func() { r.names.forget(r.rotator.Memory, object, request) })
+		return ctrl.Result{}, gone(err, func() { r.names.forgetUID(r.driver.Attempts, object, request) })
 	}
-	r.names.note(r.rotator.Memory, object, request)
+	r.names.noteUID(r.driver.Attempts, object, request)
 	deleting := !object.DeletionTimestamp.IsZero()
 	if deleting && !controllerutil.ContainsFinalizer(object, v1alpha1.Finalizer) {
-		r.rotator.Memory.Forget(string(object.UID))
+		r.driver.Attempts.Forget(string(object.UID))
 		return ctrl.Result{}, nil
 	}
 	if !deleting && controllerutil.AddFinalizer(object, v1alpha1.Finalizer) {
@@ -98,7 +98,7 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 func (r *credentialReconciler) rotate(ctx context.Context, login *databaseLogin, subject lifecycle.Credential) lifecycle.Outcome {
 	proven := func(outcome lifecycle.Outcome) bool {
 		current := outcome.Observation.Current
-		return current != nil && r.rotator.Memory.Proven(subject.UID, current.Seq, subject.Endpoint)
+		return current != nil && r.driver.Attempts.Proven(subject.UID, current.Seq, subject.Endpoint)
 	}
 	outcome := r.drive(ctx, subject)
 	r.metrics.count(kindDatabaseCredential, outcome)
@@ -251,7 +251,7 @@ func (r *credentialReconciler) store(login *databaseLogin, subject lifecycle.Cre
 			DataKeys: []string{"type", "provider", "host", "port", "database", "username", "password", "sslmode", "uri", "certificates"},
 			Present:  func(ctx context.Context) error { return r.present(ctx, object, &v1alpha1.DatabaseCredential{}) },
 			Data: func(current secretstore.Record) (map[string][]byte, error) {
-				proven := r.rotator.Memory.Proven(subject.UID, current.Seq, subject.Endpoint)
+				proven := r.driver.Attempts.Proven(subject.UID, current.Seq, subject.Endpoint)
 				login.shown = proven
 				return bindingOf(login, current.Material, proven)
 			},

@@ -124,11 +124,11 @@ func TestAReadThatFailsForgetsNothing(t *testing.T) {
 }
 
 func (w *world) remembers(o client.Object) bool {
-	return remembered(w.shared.rotator.Memory, string(o.GetUID()))
+	return remembered(w.shared.driver.Attempts, string(o.GetUID()))
 }
 
 // remembered reports whether anything is known of an object: the waits of one that is known grow.
-func remembered(memory *lifecycle.Memory, uid string) bool {
+func remembered(memory *lifecycle.Attempts, uid string) bool {
 	begun := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	memory.Pace(uid, "Asked", begun)
 	return memory.Pace(uid, "Asked", begun.Add(time.Hour)) > lifecycle.LookAgainBroken

@@ -51,11 +51,11 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	object := r.newObject()
 	if err := r.client.Get(ctx, request.NamespacedName, object); err != nil {
 		return ctrl.Result{}, gone(err, func() {
-			r.names.forget(r.rotator.Memory, object, request)
+			r.names.forgetUID(r.driver.Attempts, object, request)
 			r.secrets.Release(nameOf(object, request))
 		})
 	}
-	r.names.note(r.rotator.Memory, object, request)
+	r.names.noteUID(r.driver.Attempts, object, request)
 	parts := partsOfIdentity(r.kind, object)
 	before, ok := object.DeepCopyObject().(v1alpha1.Object)
 	if !ok {
@@ -63,7 +63,7 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	}
 	if !object.GetDeletionTimestamp().IsZero() {
 		// Retain has no owner reference and Delete has one: there is nothing left to do.
-		r.rotator.Memory.Forget(string(object.GetUID()))
+		r.driver.Attempts.Forget(string(object.GetUID()))
 		return ctrl.Result{}, nil
 	}
 	outcome := r.drive(ctx, r.resolve(ctx, parts))

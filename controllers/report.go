@@ -116,7 +116,7 @@ func (s *shared) report(ctx context.Context, before, after v1alpha1.Object, foun
 	result := ctrl.Result{RequeueAfter: min(max(found.wakeAt.Sub(now), soonest), latest)}
 	if found.cause != nil {
 		// Not everything that may mend it can be watched. Remote ends have a pace of their own.
-		result.RequeueAfter = min(result.RequeueAfter, s.rotator.Memory.Pace(string(after.GetUID()), found.cause.reason, now))
+		result.RequeueAfter = min(result.RequeueAfter, s.driver.Attempts.Pace(string(after.GetUID()), found.cause.reason, now))
 	}
 	s.logTrouble(ctx, found)
 	if found.unseen {

@@ -84,7 +84,7 @@ func newShared(cached, live client.Client, recorder events.EventRecorder, option
 	return shared{
 		kinds: of, client: cached, live: live, clock: options.Clock, recorder: recorder,
 		rights: options.Rights, engines: options.Engines, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: kube.NewSelfWriteFilter(),
-		rotator: &lifecycle.Driver{Clock: options.Clock, Skew: options.APIClock.Off, Memory: &lifecycle.Memory{}, StepTimeout: cmp.Or(options.StepTimeout, lifecycle.DefaultStepTimeout)},
+		driver: &lifecycle.Driver{Clock: options.Clock, Skew: options.APIClock.Off, Attempts: &lifecycle.Attempts{}, StepTimeout: cmp.Or(options.StepTimeout, lifecycle.DefaultStepTimeout)},
 		authorities: &authorities{reader: cached, live: live, keyPairs: options.KeyPairs, clock: options.Clock,
 			operatorNamespace: options.OperatorNamespace, cluster: cluster, started: options.Clock.Now()},
 	}
@@ -95,7 +95,7 @@ func addControllers(mgr ctrl.Manager, s shared, enqueuer kube.Enqueuer, options 
 	for _, kind := range s.kinds {
 		b := ctrl.NewControllerManagedBy(mgr).Named(strings.ToLower(kind.Name)).WithOptions(options).WatchesRawSource(enqueuer.WhenGranted(kind.Kind, s.rights))
 		addWatches(b, s, enqueuer, kind.Kind)
-		if err := b.Complete(finishing{kind.reconciler(s)}); err != nil {
+		if err := b.Complete(uninterrupted{kind.reconciler(s)}); err != nil {
 			return fmt.Errorf("adding the controller of %s: %w", kind.Name, err)
 		}
 	}

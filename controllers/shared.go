@@ -38,7 +38,7 @@ type shared struct {
 	clock  clock.PassiveClock
 	// recorder tells Events.
 	recorder    events.EventRecorder
-	rotator     *lifecycle.Driver
+	driver      *lifecycle.Driver
 	authorities *authorities
 	metrics     *metrics
 	names       *uidNames
@@ -110,15 +110,15 @@ func (s *shared) unchanged(ctx context.Context, object, now client.Object) error
 	return nil
 }
 
-// finishing lets a pass that has begun come to its end when the manager stops or loses its lease: what was begun is not
+// uninterrupted lets a pass that has begun come to its end when the manager stops or loses its lease: what was begun is not
 // broken off in the middle, and nobody is told of a failure that is none. The manager waits for it, within bounds; what is
 // cut off all the same is taken up again by the next process.
-type finishing struct {
+type uninterrupted struct {
 	reconcile.Reconciler
 }
 
 // Reconcile implements reconcile.Reconciler.
-func (f finishing) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+func (f uninterrupted) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), passTimeout)
 	defer cancel()
 	return f.Reconciler.Reconcile(ctx, request)
@@ -134,7 +134,7 @@ func nameOf(object client.Object, request ctrl.Request) string {
 }
 
 // note forgets what is remembered of an earlier object of that name, whose deletion no pass saw.
-func (n *uidNames) note(memory *lifecycle.Memory, object client.Object, request ctrl.Request) {
+func (n *uidNames) noteUID(memory *lifecycle.Attempts, object client.Object, request ctrl.Request) {
 	uid := string(object.GetUID())
 	if before, ok := n.known.Swap(nameOf(object, request), uid); ok && before != uid {
 		memory.Forget(before.(string)) //nolint:forcetypeassert // only strings are stored
@@ -142,7 +142,7 @@ func (n *uidNames) note(memory *lifecycle.Memory, object client.Object, request 
 }
 
 // forget forgets what is remembered of an object that is gone.
-func (n *uidNames) forget(memory *lifecycle.Memory, object client.Object, request ctrl.Request) {
+func (n *uidNames) forgetUID(memory *lifecycle.Attempts, object client.Object, request ctrl.Request) {
 	if known, ok := n.known.LoadAndDelete(nameOf(object, request)); ok {
 		memory.Forget(known.(string)) //nolint:forcetypeassert // only strings are stored
 	}

@@ -29,9 +29,9 @@ func (awayStore) Load(context.Context) (secretstore.Snapshot, error) {
 // TestAnObjectMadeAgainUnderItsNameLeavesNothingInMemory is for deletions that no pass saw.
 func TestAnObjectMadeAgainUnderItsNameLeavesNothingInMemory(t *testing.T) {
 	t.Parallel()
-	names, memory, now := &uidNames{}, &lifecycle.Memory{}, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	names, memory, now := &uidNames{}, &lifecycle.Attempts{}, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	request := ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "shop", Name: "app"}}
-	driver := &lifecycle.Driver{Clock: clocktesting.NewFakePassiveClock(now), Skew: func() (time.Duration, bool) { return 0, true }, Memory: memory}
+	driver := &lifecycle.Driver{Clock: clocktesting.NewFakePassiveClock(now), Skew: func() (time.Duration, bool) { return 0, true }, Attempts: memory}
 	uid := func(i int) string { return fmt.Sprint("uid-", i) }
 	known := func() int {
 		count := 0
@@ -45,14 +45,14 @@ func TestAnObjectMadeAgainUnderItsNameLeavesNothingInMemory(t *testing.T) {
 	for i := range 20 {
 		object := &v1alpha1.ClientIdentity{}
 		object.UID = types.UID(uid(i))
-		names.note(memory, object, request)
-		names.note(memory, object, request)
+		names.noteUID(memory, object, request)
+		names.noteUID(memory, object, request)
 		driver.Drive(t.Context(), lifecycle.Credential{UID: uid(i), Store: awayStore{}})
 	}
 	if count := known(); count != 1 {
 		t.Errorf("%d objects are remembered of one name", count)
 	}
-	names.forget(memory, &v1alpha1.ClientIdentity{}, request)
+	names.forgetUID(memory, &v1alpha1.ClientIdentity{}, request)
 	if count := known(); count != 0 {
 		t.Errorf("%d objects are remembered of none", count)
 	}

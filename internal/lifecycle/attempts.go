@@ -23,21 +23,21 @@ const finalRejections = 2
 // the remote end and nothing else; nothing in it is needed to finish what was begun.
 //
 // The zero value is ready. It is safe for concurrent use.
-type Memory struct {
+type Attempts struct {
 	mu    sync.Mutex
-	byUID map[string]memo
+	byUID map[string]entry
 }
 
 // memo is what is remembered of one object. It is copied in and out; attempts is never shared.
-type memo struct {
+type entry struct {
 	firstSeen time.Time
 	proof     rotation.Proof
-	base      int64
+	baseSeq   int64
 	inputs    inputs
 	// issued is when this process published a version of a source without a ledger last.
-	issued time.Time
+	lastIssued time.Time
 	// What most objects have nothing of. It is there while the memo is open, and is not kept where it is empty.
-	*seldom
+	*transientState
 }
 
 // inputs are a digest of all that may mend a failing step.
@@ -49,42 +49,42 @@ func inputsOf(parts ...string) inputs {
 }
 
 // seldom is the part of a memo that is about trouble, other ends and what is under way.
-type seldom struct {
-	mark      rotation.Mark
+type transientState struct {
+	marker    rotation.Mark
 	candidate candidate
 	// attempts that failed, of the rotation away from version base, with the same inputs.
 	attempts map[rotation.Step]attempt
 	// endpoint is where the proof was made.
 	endpoint string
 	// heals are the times that the user's Secret had to be written again.
-	heals heals
+	rewrites rewrites
 	// waits is what the object waits for, since when.
-	waits waits
+	stuckSince stuckSince
 	// withdrawing is since when this process has known that the object is being deleted; withdrawn is true where only the
 	// finalizer is left, left is what could not be cleaned by then, and told is true where that was told.
-	withdrawing     time.Time
-	withdrawn, told bool
-	left            Remains
+	deletingSince       time.Time
+	withdrawn, reported bool
+	leftBehind          Remains
 	// retired is the number of the previous version, where it is refused by now and the ledger does not say so yet.
-	retired int64
+	retiredSeq int64
 	// stuck is how often Secret and ledger could not be withdrawn.
-	stuck int
+	withdrawFailures int
 	// refusal is what the remote end said when it refused the current version last, or why that cannot do its work; nil
 	// where it said nothing.
 	refusal error
 }
 
-func (s *seldom) empty() bool {
-	return len(s.attempts) == 0 && s.mark == rotation.Mark{} && s.candidate == candidate{} && s.endpoint == "" && s.heals == heals{} && s.waits == waits{} &&
-		s.withdrawing.IsZero() && s.refusal == nil && s.retired == 0
+func (s *transientState) empty() bool {
+	return len(s.attempts) == 0 && s.marker == rotation.Mark{} && s.candidate == candidate{} && s.endpoint == "" && s.rewrites == rewrites{} && s.stuckSince == stuckSince{} &&
+		s.deletingSince.IsZero() && s.refusal == nil && s.retiredSeq == 0
 }
 
 // issueFloor is the least time between two versions of a source without a ledger. Its Secret is all there is: somebody who
 // writes something else there again and again would otherwise have a new key made each time. Once that counts as a fight,
 // fightFloor is.
 const (
-	issueFloor = 10 * time.Second
-	fightFloor = time.Minute
+	issueFloor          = 10 * time.Second
+	contendedIssueFloor = time.Minute
 )
 
 // candidate is what this process heard of the pending version.
@@ -93,7 +93,7 @@ type candidate struct {
 	answer     credential.Answer
 	rejections int
 	// above is the highest mark of ours that was met in its slot.
-	above int64
+	highestMarker int64
 }
 
 // attempt is how often a step failed in a row, when it may be tried again, and why it failed last.
@@ -104,82 +104,82 @@ type attempt struct {
 }
 
 // Forget drops what is remembered of an object that is gone.
-func (m *Memory) Forget(uid string) {
+func (m *Attempts) Forget(uid string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.byUID, uid)
 }
 
 // Proven tells whether a finished pass saw version seq of the object accepted at the endpoint.
-func (m *Memory) Proven(uid string, seq int64, endpoint string) bool {
+func (m *Attempts) Proven(uid string, seq int64, endpoint string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	known := m.byUID[uid]
-	return known.place() == endpoint && known.proof.Seq == seq && known.proof.Answer == credential.Accepted
+	return known.proofEndpoint() == endpoint && known.proof.Seq == seq && known.proof.Answer == credential.Accepted
 }
 
 // open gives what is remembered, from now on for these inputs: other inputs begin with no failed attempts.
-func (m *Memory) open(uid string, inputs inputs, now time.Time) memo {
+func (m *Attempts) openEntry(uid string, inputs inputs, now time.Time) entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	known, ok := m.byUID[uid]
 	if !ok {
-		known = memo{firstSeen: now}
+		known = entry{firstSeen: now}
 	}
 	known.proof.InThisPass = false
-	part := seldom{}
-	if known.seldom != nil {
-		part = *known.seldom
+	part := transientState{}
+	if known.transientState != nil {
+		part = *known.transientState
 	}
 	attempts := map[rotation.Step]attempt{}
 	if known.inputs == inputs {
 		maps.Copy(attempts, part.attempts)
 	} else {
-		part.heals = heals{}
+		part.rewrites = rewrites{}
 	}
 	part.attempts = attempts
-	known.inputs, known.seldom = inputs, &part
+	known.inputs, known.transientState = inputs, &part
 	return known
 }
 
 // keep remembers what a pass found out.
-func (m *Memory) keep(uid string, what memo) {
+func (m *Attempts) keepEntry(uid string, what entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.byUID == nil {
-		m.byUID = map[string]memo{}
+		m.byUID = map[string]entry{}
 	}
-	if what.seldom != nil && what.empty() {
-		what.seldom = nil
+	if what.transientState != nil && what.empty() {
+		what.transientState = nil
 	}
 	m.byUID[uid] = what
 }
 
 // place is where the proof was made; empty where that was nowhere in particular.
-func (m *memo) place() string {
-	if m.seldom == nil {
+func (m *entry) proofEndpoint() string {
+	if m.transientState == nil {
 		return ""
 	}
 	return m.endpoint
 }
 
 // at notes where the remote end is. A proof of another place is forgotten, so that the version is proven anew.
-func (m *memo) at(endpoint string) {
+func (m *entry) forEndpoint(endpoint string) {
 	if m.endpoint != endpoint {
-		m.endpoint, m.proof, m.mark, m.refusal = endpoint, rotation.Proof{}, rotation.Mark{}, nil
+		m.endpoint, m.proof, m.marker, m.refusal = endpoint, rotation.Proof{}, rotation.Mark{}, nil
 	}
 }
 
 // away notes from which version the rotation leads away: the attempts of another rotation do not count. The number of
 // the candidate does not matter, so that a remote end which refuses one candidate after the other is asked ever less.
-func (m *memo) away(base int64) {
-	if m.base != base {
-		m.base, m.attempts = base, map[rotation.Step]attempt{}
+func (m *entry) forBaseVersion(base int64) {
+	if m.baseSeq != base {
+		m.baseSeq, m.attempts = base, map[rotation.Step]attempt{}
 	}
 }
 
 // about gives what was heard of the candidate of this number.
-func (m *memo) about(seq int64) *candidate {
+func (m *entry) candidateFor(seq int64) *candidate {
 	if m.candidate.seq != seq {
 		m.candidate = candidate{seq: seq}
 	}
@@ -189,7 +189,7 @@ func (m *memo) about(seq int64) *candidate {
 // prove notes an answer about the current version, and why it was refused. Unknown changes nothing: not having asked is not
 // news. A version that cannot do its work until somebody acts is never rejected for the second time: that would have it
 // staged again, which does not help.
-func (m *memo) prove(seq int64, answer credential.Answer, why error, now time.Time) {
+func (m *entry) recordAnswer(seq int64, answer credential.Answer, why error, now time.Time) {
 	if answer == credential.Unknown {
 		return
 	}
@@ -203,15 +203,15 @@ func (m *memo) prove(seq int64, answer credential.Answer, why error, now time.Ti
 			rejections = 1
 		}
 	}
-	if m.seldom != nil {
+	if m.transientState != nil {
 		m.refusal = why
 	}
 	m.proof = rotation.Proof{Seq: seq, At: now, Answer: answer, Rejections: rejections, InThisPass: true}
-	m.mark = rotation.Mark{}
+	m.marker = rotation.Mark{}
 }
 
 // failed notes a failed attempt.
-func (m *memo) failed(step rotation.Step, err error, next func(count int) time.Time) attempt {
+func (m *entry) recordFailure(step rotation.Step, err error, next func(count int) time.Time) attempt {
 	a := attempt{count: m.attempts[step].count + 1, err: err}
 	a.next = next(a.count)
 	m.attempts[step] = a
@@ -219,4 +219,4 @@ func (m *memo) failed(step rotation.Step, err error, next func(count int) time.T
 }
 
 // worked forgets the failed attempts of a step.
-func (m *memo) worked(step rotation.Step) { delete(m.attempts, step) }
+func (m *entry) clearFailure(step rotation.Step) { delete(m.attempts, step) }

@@ -14,8 +14,8 @@ func TestWhatCannotBeWatchedIsLookedAtWithinFiveMinutes(t *testing.T) {
 	t.Parallel()
 	begun := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for _, age := range []time.Duration{0, time.Minute, 2 * time.Minute, 6 * time.Minute, 20 * time.Minute, 24 * time.Hour, 876_600 * time.Hour, math.MaxInt64} {
-		memory := &Memory{}
-		memory.keep("uid", memory.open("uid", inputs{}, begun))
+		memory := &Attempts{}
+		memory.keepEntry("uid", memory.openEntry("uid", inputs{}, begun))
 		memory.Pace("uid", "SecretConflict", begun)
 		wait := memory.Pace("uid", "SecretConflict", begun.Add(age))
 		if wait < LookAgainBroken || wait > LookAgainHealthy || age <= 2*time.Minute && wait != LookAgainBroken || age >= 20*time.Minute && wait != LookAgainHealthy {

@@ -48,7 +48,7 @@ type Driver struct {
 	// Skew reads how far the API server's clock is ahead of this one; known is false where that was not seen yet.
 	Skew func() (off time.Duration, known bool)
 	// Memory of this process.
-	Memory *Memory
+	Attempts *Attempts
 	// StepTimeout of one remote call, shorter than the reconcile's, so that a hung server leaves time to report.
 	StepTimeout time.Duration
 	// Next is the planner; nil for rotation.Next.
@@ -56,10 +56,10 @@ type Driver struct {
 }
 
 // pass is one run of Drive.
-type pass struct {
+type run struct {
 	*Driver
 	Credential
-	memo     memo
+	entry    entry
 	snapshot secretstore.Snapshot
 	out      Outcome
 	// disowned is true where a deleted object's ledger is a copy, and there is no snapshot to go by.
@@ -67,104 +67,104 @@ type pass struct {
 }
 
 // Drive takes the credential as far as it can go now.
-func (r *Driver) Drive(ctx context.Context, s Credential) Outcome {
-	p := &pass{Driver: r, Credential: s}
-	p.memo = r.Memory.open(s.UID, inputsOf(s.InputHash, s.Fingerprint, s.Rotate, s.RetirePrevious), p.now())
-	p.memo.at(s.Endpoint)
-	if s.Deleting && p.memo.withdrawing.IsZero() {
-		p.memo.withdrawing = p.now()
+func (d *Driver) Drive(ctx context.Context, s Credential) Outcome {
+	r := &run{Driver: d, Credential: s}
+	r.entry = d.Attempts.openEntry(s.UID, inputsOf(s.InputHash, s.Fingerprint, s.Rotate, s.RetirePrevious), r.now())
+	r.entry.forEndpoint(s.Endpoint)
+	if s.Deleting && r.entry.deletingSince.IsZero() {
+		r.entry.deletingSince = r.now()
 	}
-	p.run(ctx)
-	p.out.Refusal, p.out.Snapshot, p.out.PreviousRefused = p.memo.refusal, p.snapshot, p.previousRefused()
-	if p.snapshot.Ledger.Pending == nil {
-		p.memo.candidate = candidate{}
+	r.loop(ctx)
+	r.out.Refusal, r.out.Snapshot, r.out.PreviousRefused = r.entry.refusal, r.snapshot, r.previousRefused()
+	if r.snapshot.Ledger.Pending == nil {
+		r.entry.candidate = candidate{}
 	}
-	if p.out.Withdrawn {
-		r.Memory.Forget(s.UID)
+	if r.out.Withdrawn {
+		d.Attempts.Forget(s.UID)
 	} else {
-		r.Memory.keep(s.UID, p.memo)
+		d.Attempts.keepEntry(s.UID, r.entry)
 	}
-	return p.out
+	return r.out
 }
 
-func (p *pass) run(ctx context.Context) {
-	snapshot, err := p.Store.Load(ctx)
+func (r *run) loop(ctx context.Context) {
+	snapshot, err := r.Store.Load(ctx)
 	if err != nil {
-		p.unreadable(ctx, err)
+		r.handleUnreadable(ctx, err)
 		return
 	}
-	p.snapshot = snapshot
-	p.memo.worked(StepObserve)
+	r.snapshot = snapshot
+	r.entry.clearFailure(StepObserve)
 	done := map[situation]bool{}
 	for range maxSteps {
-		p.decide()
-		step := p.out.Decision.Step
+		r.decide()
+		step := r.out.Decision.Step
 		if step == rotation.StepNone {
-			p.count(ctx)
-			p.stillFighting()
-			p.out.Decision.WakeAt = earlier(p.out.Decision.WakeAt, p.recordsAt())
+			r.countSessions(ctx)
+			r.reportContention()
+			r.out.Decision.WakeAt = earlier(r.out.Decision.WakeAt, r.recordsDueAt())
 			return
 		}
-		if p.waiting(step) || p.waiting(p.out.Decision.For) || p.waitingForMore(step) {
-			p.keepRequest(ctx)
+		if r.isWaiting(step) || r.isWaiting(r.out.Decision.For) || r.mustWaitToPropose(step) {
+			r.recordRequestEarly(ctx)
 			return
 		}
-		here := p.situation(step)
+		here := r.situation(step)
 		if done[here] {
-			p.fail(step, fmt.Errorf("performing %s once more: it succeeded and changed nothing", step))
+			r.endWithFailure(step, fmt.Errorf("performing %s once more: it succeeded and changed nothing", step))
 			return
 		}
 		done[here] = true
-		if err := p.perform(ctx, step); err != nil {
-			p.fail(step, err)
-			p.keepRequest(ctx)
+		if err := r.perform(ctx, step); err != nil {
+			r.endWithFailure(step, err)
+			r.recordRequestEarly(ctx)
 			return
 		}
-		p.memo.worked(step)
-		p.out.Performed = append(p.out.Performed, step)
-		if p.out.Withdrawn {
+		r.entry.clearFailure(step)
+		r.out.Performed = append(r.out.Performed, step)
+		if r.out.Withdrawn {
 			return
 		}
 	}
 	// Nothing is wrong with a long way; the next pass goes on.
-	p.out.NextAttempt = p.now().Add(ConflictWait)
+	r.out.NextAttempt = r.now().Add(ConflictWait)
 }
 
 // decide observes and asks the planner.
-func (p *pass) decide() {
-	o := p.observe()
+func (r *run) decide() {
+	o := r.observe()
 	if o.Current != nil {
-		p.memo.away(o.Current.Seq)
+		r.entry.forBaseVersion(o.Current.Seq)
 	}
-	next := p.Next
+	next := r.Next
 	if next == nil {
 		next = rotation.Next
 	}
-	p.out.Observation, p.out.Decision, p.out.Health = o, next(o), rotation.HealthOf(o)
+	r.out.Observation, r.out.Decision, r.out.Health = o, next(o), rotation.HealthOf(o)
 }
 
-func (p *pass) observe() rotation.Observation {
-	l := p.snapshot.Ledger
+func (r *run) observe() rotation.Observation {
+	l := r.snapshot.Ledger
 	o := rotation.Observation{
-		Now: p.now(), UID: p.UID, FirstSeen: p.memo.firstSeen, Policy: p.Policy, Traits: p.Traits, Fingerprint: p.Fingerprint,
+		Now: r.now(), UID: r.UID, FirstSeen: r.entry.firstSeen, Policy: r.Policy, Traits: r.Traits, Fingerprint: r.Fingerprint,
 		Pending: version(l.Pending), Current: version(l.Current), Previous: version(l.Previous), LastSeq: l.LastSeq,
-		Target: p.target(), Proof: p.memo.proof, Marker: p.memo.mark,
-		Rotate: request(p.Rotate, l.Rotate), RetirePrevious: request(p.RetirePrevious, l.RetirePrevious),
-		TakeOver:      handover(p.Former, p.snapshot),
-		Preconditions: p.Preconditions, Deleting: p.Deleting, Suspended: p.Suspended,
+		Target: r.targetState(), Proof: r.entry.proof, Marker: r.entry.marker,
+		Rotate: requestState(r.Rotate, l.Rotate), RetirePrevious: requestState(r.RetirePrevious, l.RetirePrevious),
+		TakeOver:      handoverState(r.Former, r.snapshot),
+		Preconditions: r.Preconditions, Deleting: r.Deleting, Suspended: r.Suspended,
 	}
-	off, known := p.Skew()
+	off, known := r.Skew()
 	o.ClockOff, o.ClockKnown = off.Abs(), known
 	if o.Target == rotation.TargetForeign {
-		conflict := rotation.Unmet{Reason: string(fault.SecretConflict), Message: p.snapshot.Conflict, Permanent: true}
+		conflict := rotation.Unmet{Reason: string(fault.SecretConflict), Message: r.snapshot.Conflict, Permanent: true}
 		o.Preconditions = append([]rotation.Unmet{conflict}, o.Preconditions...)
-	} else if p.snapshot.Immutable != "" {
+	} else if r.snapshot.Immutable != "" {
 		// Known before a version is made that could not be published.
-		held := rotation.Unmet{Reason: string(fault.SecretConflict), Message: p.snapshot.Immutable, Permanent: true}
+		held := rotation.Unmet{Reason: string(fault.SecretConflict), Message: r.snapshot.Immutable, Permanent: true}
 		o.Preconditions = append([]rotation.Unmet{held}, o.Preconditions...)
 	}
 	if o.Pending != nil {
-		if c := p.memo.about(o.Pending.Seq); c.answer == credential.Accepted || c.rejections >= finalRejections {
+		if c := r.entry.candidateFor(o.Pending.Seq); c.answer == credential.Accepted || c.rejections >= finalRejections {
 			o.PendingAnswer = c.answer
 		}
 	}
@@ -180,7 +180,7 @@ func version(r *secretstore.Record) *rotation.Version {
 }
 
 // request merges an annotation with what is written down: the annotation may have vanished since.
-func request(annotation string, t secretstore.Tokens) rotation.Request {
+func requestState(annotation string, t secretstore.Tokens) rotation.Request {
 	token := annotation
 	if token == "" {
 		token = t.Seen
@@ -195,14 +195,14 @@ type situation struct {
 	lastSeq                    int64
 	target                     rotation.TargetState
 	proof                      rotation.Proof
-	mark                       rotation.Mark
+	marker                     rotation.Mark
 	rotate, retirePrevious     rotation.Request
 	takeOver                   rotation.Handover
 }
 
-func (p *pass) situation(step rotation.Step) situation {
-	o := p.out.Observation
-	return situation{step: step, lastSeq: o.LastSeq, target: o.Target, proof: o.Proof, mark: o.Marker,
+func (r *run) situation(step rotation.Step) situation {
+	o := r.out.Observation
+	return situation{step: step, lastSeq: o.LastSeq, target: o.Target, proof: o.Proof, marker: o.Marker,
 		pending: deref(o.Pending), current: deref(o.Current), previous: deref(o.Previous),
 		rotate: o.Rotate, retirePrevious: o.RetirePrevious, takeOver: o.TakeOver}
 }
@@ -215,83 +215,83 @@ func deref(v *rotation.Version) rotation.Version {
 }
 
 // waiting tells whether the step failed before and is to be left alone for a while; then the pass reports that failure.
-func (p *pass) waiting(step rotation.Step) bool {
-	a, failed := p.memo.attempts[step]
-	wait := a.next.Sub(p.now())
+func (r *run) isWaiting(step rotation.Step) bool {
+	a, failed := r.entry.attempts[step]
+	wait := a.next.Sub(r.now())
 	if !failed || wait <= 0 || wait > maxBackoff {
 		return false
 	}
-	p.out.Err, p.out.FailedStep, p.out.NextAttempt, p.out.Failures = a.err, step, a.next, a.count
+	r.out.Err, r.out.FailedStep, r.out.NextAttempt, r.out.Failures = a.err, step, a.next, a.count
 	return true
 }
 
 // waitingForMore is for a source whose candidate is nowhere but in this pass: one that could not be staged, verified
 // or published is gone with it, and making another would only meet the same again.
-func (p *pass) waitingForMore(step rotation.Step) bool {
-	return step == rotation.StepPropose && !p.Traits.Remote &&
-		(p.waiting(rotation.StepCommit) || p.waiting(rotation.StepVerify) || p.waiting(rotation.StepStage))
+func (r *run) mustWaitToPropose(step rotation.Step) bool {
+	return step == rotation.StepPropose && !r.Traits.Remote &&
+		(r.isWaiting(rotation.StepCommit) || r.isWaiting(rotation.StepVerify) || r.isWaiting(rotation.StepStage))
 }
 
 // fail ends the pass. Nothing is undone and no candidate is thrown away. What the failed step heard of the current version is
 // part of what the pass found.
-func (p *pass) fail(step rotation.Step, err error) {
-	if !p.out.Observation.Now.IsZero() {
-		p.out.Observation.Proof = p.memo.proof
+func (r *run) endWithFailure(step rotation.Step, err error) {
+	if !r.out.Observation.Now.IsZero() {
+		r.out.Observation.Proof = r.entry.proof
 	}
 	if IsConflict(err) {
-		p.out.Conflict, p.out.NextAttempt = true, p.now().Add(ConflictWait)
+		r.out.Conflict, r.out.NextAttempt = true, r.now().Add(ConflictWait)
 		return
 	}
-	a := p.memo.failed(step, err, func(count int) time.Time {
-		wait := rotation.Backoff(count, rotation.UrgencyOf(p.out.Observation))
+	a := r.entry.recordFailure(step, err, func(count int) time.Time {
+		wait := rotation.Backoff(count, rotation.UrgencyOf(r.out.Observation))
 		if after := fault.RetryAfter(err); after > 0 {
 			wait = min(after, maxBackoff)
 		}
-		if p.Deleting {
+		if r.Deleting {
 			wait = min(wait, withdrawRetry)
 		}
 		switch {
-		case step == rotation.StepCommit && !p.Traits.Remote:
+		case step == rotation.StepCommit && !r.Traits.Remote:
 			// The next attempt makes a new key: no sooner than one that succeeded would.
 			wait = max(wait, issueFloor)
 		case step == rotation.StepPropose:
-			wait = max(wait, p.untilIssue(p.now()))
+			wait = max(wait, r.issueWait(r.now()))
 		}
-		return p.now().Add(wait)
+		return r.now().Add(wait)
 	})
-	p.out.Err, p.out.FailedStep, p.out.NextAttempt, p.out.Tried, p.out.Failures = err, step, a.next, true, a.count
+	r.out.Err, r.out.FailedStep, r.out.NextAttempt, r.out.Tried, r.out.Failures = err, step, a.next, true, a.count
 }
 
 // written takes over what the store gave back, and marks a refused compare-and-swap.
-func (p *pass) written(snapshot secretstore.Snapshot, err error) error {
+func (r *run) applyWrite(snapshot secretstore.Snapshot, err error) error {
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
 		return Conflict(err)
 	case err != nil:
 		return err
 	}
-	p.snapshot = snapshot
+	r.snapshot = snapshot
 	return nil
 }
 
 // count asks who still uses the previous version. Not being told is no trouble.
-func (p *pass) count(ctx context.Context) {
-	counter, ok := p.Source.(credential.Counter)
-	previous := p.snapshot.Ledger.Previous
+func (r *run) countSessions(ctx context.Context) {
+	counter, ok := r.Source.(credential.Counter)
+	previous := r.snapshot.Ledger.Previous
 	if !ok || previous == nil {
 		return
 	}
-	ctx, cancel := p.deadline(ctx)
+	ctx, cancel := r.deadline(ctx)
 	defer cancel()
-	if sessions, err := counter.Sessions(ctx, p.ref(previous.Version)); err == nil {
-		p.out.Sessions = &sessions
+	if sessions, err := counter.Sessions(ctx, r.ref(previous.Version)); err == nil {
+		r.out.Sessions = &sessions
 	}
 }
 
-func (p *pass) now() time.Time { return p.Clock.Now().UTC() }
+func (r *run) now() time.Time { return r.Clock.Now().UTC() }
 
-func (p *pass) ref(v rotation.Version) credential.Ref {
-	ref := p.Ref
+func (r *run) ref(v rotation.Version) credential.Ref {
+	ref := r.Ref
 	ref.Seq, ref.Slot = v.Seq, v.Slot
 	return ref
 }

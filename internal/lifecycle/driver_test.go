@@ -122,7 +122,7 @@ func newDrive() *drive {
 		source: &driveSource{answer: credential.Accepted},
 	}
 	d.Driver = &Driver{
-		Clock: d.clock, Skew: func() (time.Duration, bool) { return 0, true }, Memory: &Memory{}, StepTimeout: 50 * time.Millisecond,
+		Clock: d.clock, Skew: func() (time.Duration, bool) { return 0, true }, Attempts: &Attempts{}, StepTimeout: 50 * time.Millisecond,
 	}
 	d.subject = Credential{
 		Ref: credential.Ref{Cluster: "c", Namespace: "web", Name: "orders"}, UID: "uid-1",
@@ -536,12 +536,12 @@ func TestARejectedCredentialIsJudgedByItsMark(t *testing.T) {
 
 func TestMemoryIsSafeForManyAndForgets(t *testing.T) {
 	t.Parallel()
-	memory := &Memory{}
+	memory := &Attempts{}
 	var group sync.WaitGroup
 	for i := range 50 {
 		group.Go(func() {
 			d := newDrive()
-			d.Memory = memory
+			d.Attempts = memory
 			d.subject.UID = fmt.Sprint("uid-", i%10, "-", i)
 			d.source.stageErr = errors.New("no")
 			d.pass()
@@ -562,7 +562,7 @@ func TestAWithdrawnObjectIsForgotten(t *testing.T) {
 	d := published(t)
 	d.subject.Deleting = true
 	d.pass()
-	if len(d.Memory.byUID) != 0 {
+	if len(d.Attempts.byUID) != 0 {
 		t.Error("a deleted object is remembered")
 	}
 }

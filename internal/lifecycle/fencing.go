@@ -14,41 +14,41 @@ import (
 
 // meetNewerMark settles a fenced candidate: where the mark is ours and not older, the ledger was restored from an older
 // state or the candidate was discarded already. It can never be staged; another one, with a number above the mark, can.
-func (p *pass) meetNewerMark(ctx context.Context, ref credential.Ref, err error) {
+func (r *run) handleFencedCandidate(ctx context.Context, ref credential.Ref, err error) {
 	if fault.ReasonOf(err, "") != fault.Fenced {
 		return
 	}
-	mark, err := p.mark(ctx, ref)
+	mark, err := r.observeMarker(ctx, ref)
 	if err != nil || mark.State != rotation.MarkerOurs || mark.Seq < ref.Seq {
 		return
 	}
-	about := p.memo.about(ref.Seq)
-	about.answer, about.rejections, about.above = credential.Rejected, finalRejections, mark.Seq
+	about := r.entry.candidateFor(ref.Seq)
+	about.answer, about.rejections, about.highestMarker = credential.Rejected, finalRejections, mark.Seq
 }
 
 // meetOwnMark is the same for the current version: a mark of ours that fences it stands above it, whatever its number. It
 // is the mark of its own retirement where the ledger was restored from before that.
-func (p *pass) meetOwnMark(ctx context.Context, ref credential.Ref, err error) {
+func (r *run) handleFencedCurrent(ctx context.Context, ref credential.Ref, err error) {
 	if fault.ReasonOf(err, "") != fault.Fenced {
 		return
 	}
-	mark, err := p.mark(ctx, ref)
+	mark, err := r.observeMarker(ctx, ref)
 	if err != nil || mark.State == rotation.MarkerUnread {
 		return
 	}
 	if mark.State == rotation.MarkerOurs {
 		mark.Seq = max(mark.Seq, ref.Seq+1)
 	}
-	p.memo.mark = mark
+	r.entry.marker = mark
 }
 
 // mark reads whom the remote end says the slot belongs to; unread where it cannot hold a mark.
-func (p *pass) mark(ctx context.Context, ref credential.Ref) (rotation.Mark, error) {
-	marked, ok := p.Source.(credential.Marked)
+func (r *run) observeMarker(ctx context.Context, ref credential.Ref) (rotation.Mark, error) {
+	marked, ok := r.Source.(credential.Marked)
 	if !ok {
 		return rotation.Mark{}, nil
 	}
-	ctx, cancel := p.deadline(ctx)
+	ctx, cancel := r.deadline(ctx)
 	defer cancel()
 	m, err := marked.Marker(ctx, ref)
 	switch {

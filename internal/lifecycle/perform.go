@@ -18,45 +18,45 @@ import (
 )
 
 // perform does exactly one step. It decides nothing.
-func (p *pass) perform(ctx context.Context, step rotation.Step) error {
-	if p.Unowned != nil && step != rotation.StepProbe && step != rotation.StepWithdraw {
-		return p.Unowned
+func (r *run) perform(ctx context.Context, step rotation.Step) error {
+	if r.Unowned != nil && step != rotation.StepProbe && step != rotation.StepWithdraw {
+		return r.Unowned
 	}
-	if err := p.stillAsked(ctx, step); err != nil {
+	if err := r.checkStillRequested(ctx, step); err != nil {
 		return err
 	}
 	switch step {
 	case rotation.StepRecord:
-		return p.save(ctx, "recording a request", func(l *secretstore.Ledger) {
-			p.noteRequests(l)
-			if p.Former == "" {
+		return r.saveLedger(ctx, "recording a request", func(l *secretstore.Ledger) {
+			r.recordRequests(l)
+			if r.Former == "" {
 				l.TakeOver = secretstore.Handover{}
 			}
 		})
 	case rotation.StepTakeOver:
-		return p.takeOver(ctx)
+		return r.takeOver(ctx)
 	case rotation.StepPropose:
-		return p.propose(ctx)
+		return r.propose(ctx)
 	case rotation.StepStage:
-		return p.stage(ctx)
+		return r.stage(ctx)
 	case rotation.StepVerify:
-		return p.verify(ctx)
+		return r.verify(ctx)
 	case rotation.StepCommit:
-		return p.commit(ctx)
+		return r.commit(ctx)
 	case rotation.StepPublish:
-		return p.publish(ctx)
+		return r.publish(ctx)
 	case rotation.StepProbe:
-		return p.probe(ctx)
+		return r.probe(ctx)
 	case rotation.StepRetire:
-		return p.retire(ctx)
+		return r.retire(ctx)
 	case rotation.StepDiscard:
-		return p.discard(ctx)
+		return r.discard(ctx)
 	case rotation.StepRenumber:
-		return p.renumber(ctx)
+		return r.renumber(ctx)
 	case rotation.StepReassert:
-		return p.reassert(ctx)
+		return r.reassert(ctx)
 	case rotation.StepWithdraw:
-		return p.withdraw(ctx)
+		return r.withdraw(ctx)
 	case rotation.StepNone:
 	}
 	return fmt.Errorf("performing %q: no such step", step)
@@ -64,90 +64,90 @@ func (p *pass) perform(ctx context.Context, step rotation.Step) error {
 
 // stillAsked asks whether the object still says what the step obeys. Two processes of which one has an old cache would
 // otherwise make versions in turn, and an old one would honour a request again that was honoured long ago.
-func (p *pass) stillAsked(ctx context.Context, step rotation.Step) error {
+func (r *run) checkStillRequested(ctx context.Context, step rotation.Step) error {
 	obeys := step == rotation.StepRecord || step == rotation.StepDiscard || step == rotation.StepPropose
-	asked := obeys && p.snapshot.Overtaken && p.out.Decision.Reason != rotation.ReasonDue
-	handover := step == rotation.StepTakeOver || step == rotation.StepRecord && p.out.Observation.TakeOver.Lapsed
-	if p.Unchanged == nil || !asked && !handover {
+	asked := obeys && r.snapshot.Overtaken && r.out.Decision.Reason != rotation.ReasonDue
+	handover := step == rotation.StepTakeOver || step == rotation.StepRecord && r.out.Observation.TakeOver.Lapsed
+	if r.Unchanged == nil || !asked && !handover {
 		return nil
 	}
-	ctx, cancel := p.deadline(ctx)
+	ctx, cancel := r.deadline(ctx)
 	defer cancel()
-	return p.Unchanged(ctx)
+	return r.Unchanged(ctx)
 }
 
 // save writes a changed copy of the ledger, by compare-and-swap on what this pass read or wrote last.
-func (p *pass) save(ctx context.Context, doing string, change func(*secretstore.Ledger)) error {
-	ledger := p.snapshot.Ledger.Clone()
+func (r *run) saveLedger(ctx context.Context, doing string, change func(*secretstore.Ledger)) error {
+	ledger := r.snapshot.Ledger.Clone()
 	change(&ledger)
-	snapshot, err := p.Store.Save(ctx, ledger)
-	if err := p.written(snapshot, err); err != nil {
+	snapshot, err := r.Store.Save(ctx, ledger)
+	if err := r.applyWrite(snapshot, err); err != nil {
 		return fault.During(err, "%s", doing)
 	}
 	return nil
 }
 
-func (p *pass) propose(ctx context.Context) error {
-	o := p.out.Observation
+func (r *run) propose(ctx context.Context) error {
+	o := r.out.Observation
 	v := rotation.Version{
-		Seq: rotation.NextSeq(o), Slot: rotation.NextSlot(o), Stage: rotation.Proposed, Fingerprint: p.Fingerprint, ProposedAt: o.Now,
+		Seq: rotation.NextSeq(o), Slot: rotation.NextSlot(o), Stage: rotation.Proposed, Fingerprint: r.Fingerprint, ProposedAt: o.Now,
 	}
-	if wait := p.untilIssue(o.Now); wait > 0 {
-		if err := p.fight(); err != nil {
+	if wait := r.issueWait(o.Now); wait > 0 {
+		if err := r.contended(); err != nil {
 			return err
 		}
 		return fault.Pending(wait, fmt.Errorf("the last certificate was issued at %s; the next one is issued no sooner than %s later",
-			fault.FormatTime(p.memo.issued), p.issueFloor(o.Now)))
+			fault.FormatTime(r.entry.lastIssued), r.currentIssueFloor(o.Now)))
 	}
-	marks, err := p.owned(ctx)
+	marks, err := r.ownMarkers(ctx)
 	if err != nil {
 		return fault.During(err, "making version %d", v.Seq)
 	}
 	var survivor secretstore.Survivor
 	if o.Current == nil {
-		v, survivor = beginAmong(v, p.Traits, marks)
+		v, survivor = placeAmongMarkers(v, r.Traits, marks)
 	}
-	ref := p.ref(v)
-	if p.Preflight != nil && o.Current == nil {
-		step, cancel := p.deadline(ctx)
+	ref := r.ref(v)
+	if r.Preflight != nil && o.Current == nil {
+		step, cancel := r.deadline(ctx)
 		defer cancel()
-		if err := p.Preflight(step, ref); err != nil {
+		if err := r.Preflight(step, ref); err != nil {
 			return fault.During(err, "checking the remote end before anything is made")
 		}
 	}
-	material, err := p.Propose(ref)
+	material, err := r.Propose(ref)
 	if err != nil {
 		return fault.During(err, "making version %d", v.Seq)
 	}
-	return p.save(ctx, "writing down the new version", func(l *secretstore.Ledger) {
+	return r.saveLedger(ctx, "writing down the new version", func(l *secretstore.Ledger) {
 		l.Pending, l.LastSeq, l.Survivor = &secretstore.Record{Version: v, Material: material}, v.Seq, survivor
-		if p.Traits.Remote {
-			p.noteRequests(l)
+		if r.Traits.Remote {
+			r.recordRequests(l)
 		}
 	})
 }
 
 // stage tells the remote end, which is allowed because the version is written down: it was read from the ledger.
-func (p *pass) stage(ctx context.Context) error {
-	pending := p.snapshot.Ledger.Pending
-	ref := p.ref(pending.Version)
-	material, err := p.tell(ctx, ref, pending.Material)
+func (r *run) stage(ctx context.Context) error {
+	pending := r.snapshot.Ledger.Pending
+	ref := r.ref(pending.Version)
+	material, err := r.callStage(ctx, ref, pending.Material)
 	if err != nil {
-		p.meetNewerMark(ctx, ref, err)
+		r.handleFencedCandidate(ctx, ref, err)
 		return fault.During(err, "staging version %d", ref.Seq)
 	}
 	version := pending.Version
 	version.Stage = rotation.Staged
-	if p.NotAfter != nil {
-		if version.NotAfter, err = p.NotAfter(material); err != nil {
+	if r.NotAfter != nil {
+		if version.NotAfter, err = r.NotAfter(material); err != nil {
 			return fault.During(err, "reading the expiry of version %d", ref.Seq)
 		}
 	}
-	err = p.save(ctx, "writing down that the version is staged", func(l *secretstore.Ledger) {
+	err = r.saveLedger(ctx, "writing down that the version is staged", func(l *secretstore.Ledger) {
 		l.Pending = &secretstore.Record{Version: version, Material: material}
 	})
 	if IsConflict(err) || apierrors.IsNotFound(err) {
-		p.takeBack(ctx, ref)
+		r.revokeOrphan(ctx, ref)
 	}
 	return err
 }
@@ -155,29 +155,29 @@ func (p *pass) stage(ctx context.Context) error {
 // takeBack is for a process that was stopped between reading the ledger and speaking to the remote end, while another one
 // went on: if the ledger does not know the version any more, what was just opened for it is closed again. What went on
 // in the same slot since then has a newer mark, and is left alone.
-func (p *pass) takeBack(ctx context.Context, ref credential.Ref) {
-	now, err := p.Store.Load(ctx)
+func (r *run) revokeOrphan(ctx context.Context, ref credential.Ref) {
+	now, err := r.Store.Load(ctx)
 	if err != nil {
 		logr.FromContextOrDiscard(ctx).Error(err, "Whether a login that was just opened is recorded is not known; it stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
 		return
 	}
-	for _, r := range []*secretstore.Record{now.Ledger.Pending, now.Ledger.Current, now.Ledger.Previous} {
-		if r != nil && r.Seq == ref.Seq && r.Stage != rotation.Discarded {
+	for _, record := range []*secretstore.Record{now.Ledger.Pending, now.Ledger.Current, now.Ledger.Previous} {
+		if record != nil && record.Seq == ref.Seq && record.Stage != rotation.Discarded {
 			return
 		}
 	}
-	if err := p.refuse(ctx, ref); err != nil {
+	if err := r.callRetire(ctx, ref); err != nil {
 		logr.FromContextOrDiscard(ctx).Error(err, "A login that no ledger records stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
 	}
 }
 
-func (p *pass) tell(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Material, error) {
-	if p.Source == nil {
-		return nil, p.noSource()
+func (r *run) callStage(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Material, error) {
+	if r.Source == nil {
+		return nil, r.noSource()
 	}
-	ctx, cancel := p.deadline(ctx)
+	ctx, cancel := r.deadline(ctx)
 	defer cancel()
-	return p.Source.Stage(p.confirming(ctx), ref, material)
+	return r.Source.Stage(r.withConfirmation(ctx), ref, material)
 }
 
 func (s Credential) noSource() error {
@@ -189,26 +189,26 @@ func (s Credential) noSource() error {
 
 // ask uses a version as a client would. It may take two calls' time: a remote end may delay a refusal on purpose, and a
 // refusal is confirmed before it counts.
-func (p *pass) ask(ctx context.Context, record *secretstore.Record) (credential.Answer, error) {
-	if p.Source == nil {
-		return credential.Unknown, p.noSource()
+func (r *run) callVerify(ctx context.Context, record *secretstore.Record) (credential.Answer, error) {
+	if r.Source == nil {
+		return credential.Unknown, r.noSource()
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*p.stepTimeout())
+	ctx, cancel := context.WithTimeout(ctx, 2*r.stepTimeout())
 	defer cancel()
-	if p.snapshot.Ledger.Current == nil {
+	if r.snapshot.Ledger.Current == nil {
 		ctx = credential.First(ctx)
 	}
-	answer, err := p.Source.Verify(ctx, p.ref(record.Version), record.Material)
+	answer, err := r.Source.Verify(ctx, r.ref(record.Version), record.Material)
 	if answer == credential.Unknown && err == nil {
 		err = errors.New("the remote end gave no clear answer")
 	}
 	return answer, err
 }
 
-func (p *pass) verify(ctx context.Context) error {
-	pending := p.snapshot.Ledger.Pending
-	answer, err := p.ask(ctx, pending)
-	about := p.memo.about(pending.Seq)
+func (r *run) verify(ctx context.Context) error {
+	pending := r.snapshot.Ledger.Pending
+	answer, err := r.callVerify(ctx, pending)
+	about := r.entry.candidateFor(pending.Seq)
 	switch answer {
 	case credential.Unknown:
 		return fault.During(err, "verifying version %d", pending.Seq)
@@ -229,15 +229,15 @@ func (p *pass) verify(ctx context.Context) error {
 	case credential.Accepted:
 	}
 	*about = candidate{seq: pending.Seq, answer: answer}
-	return p.save(ctx, "writing down that the version is verified", func(l *secretstore.Ledger) { l.Pending.Stage = rotation.Verified })
+	return r.saveLedger(ctx, "writing down that the version is verified", func(l *secretstore.Ledger) { l.Pending.Stage = rotation.Verified })
 }
 
 // commit makes the pending version the current one. All of it is one write.
-func (p *pass) commit(ctx context.Context) error {
-	now, seq := p.out.Observation.Now, p.snapshot.Ledger.Pending.Seq
-	err := p.save(ctx, "committing the new version", func(l *secretstore.Ledger) {
+func (r *run) commit(ctx context.Context) error {
+	now, seq := r.out.Observation.Now, r.snapshot.Ledger.Pending.Seq
+	err := r.saveLedger(ctx, "committing the new version", func(l *secretstore.Ledger) {
 		switch {
-		case !p.Traits.Remote || !p.Traits.Overlap:
+		case !r.Traits.Remote || !r.Traits.Overlap:
 		case l.Current != nil:
 			l.Previous = l.Current
 			l.Previous.Stage = rotation.Previous
@@ -246,146 +246,146 @@ func (p *pass) commit(ctx context.Context) error {
 		}
 		l.Current, l.Pending = l.Pending, nil
 		l.Current.Stage, l.Current.CommittedAt = rotation.Current, now
-		if p.Traits.Remote {
-			l.Current.Overlap = p.Policy.Overlap
+		if r.Traits.Remote {
+			l.Current.Overlap = r.Policy.Overlap
 		} else {
 			// The commit is the write of the user's Secret.
 			l.Current.PublishedAt = now
-			p.noteRequests(l)
+			r.recordRequests(l)
 		}
 		l.Rotate.Honoured = l.Rotate.Seen
 		if l.Previous == nil {
-			retireHonoured(l)
+			markRetireHonored(l)
 		}
 	})
-	if !p.Traits.Remote && (err == nil || IsConflict(err)) {
-		p.issuedAgain(now)
+	if !r.Traits.Remote && (err == nil || IsConflict(err)) {
+		r.noteIssue(now)
 	}
-	if err == nil && p.memo.about(seq).answer == credential.Accepted {
-		p.memo.prove(seq, credential.Accepted, nil, now)
+	if err == nil && r.entry.candidateFor(seq).answer == credential.Accepted {
+		r.entry.recordAnswer(seq, credential.Accepted, nil, now)
 	}
 	return err
 }
 
 // publish writes the user's Secret, then when that was. Interrupted in between, it is entered again and does the second.
-func (p *pass) publish(ctx context.Context) error {
-	if p.snapshot.Target != rotation.TargetShowsCurrent {
-		if err := p.again(); err != nil {
+func (r *run) publish(ctx context.Context) error {
+	if r.snapshot.Target != rotation.TargetShowsCurrent {
+		if err := r.noteRewrite(); err != nil {
 			return err
 		}
-		if err := p.written(p.Store.Publish(ctx)); err != nil {
+		if err := r.applyWrite(r.Store.Publish(ctx)); err != nil {
 			return fault.During(err, "writing the Secret")
 		}
 	}
-	if p.snapshot.Target != rotation.TargetShowsCurrent || !p.snapshot.Ledger.Current.PublishedAt.IsZero() {
+	if r.snapshot.Target != rotation.TargetShowsCurrent || !r.snapshot.Ledger.Current.PublishedAt.IsZero() {
 		return nil
 	}
-	return p.save(ctx, "writing down when the Secret was written", func(l *secretstore.Ledger) { l.Current.PublishedAt = p.now() })
+	return r.saveLedger(ctx, "writing down when the Secret was written", func(l *secretstore.Ledger) { l.Current.PublishedAt = r.now() })
 }
 
 // probe uses the current version. A second rejection in a row asks whose the login is; it counts only where that is answered,
 // since what is known to be refused is left alone for minutes.
-func (p *pass) probe(ctx context.Context) error {
-	current := p.snapshot.Ledger.Current
-	answer, err := p.ask(ctx, current)
+func (r *run) probe(ctx context.Context) error {
+	current := r.snapshot.Ledger.Current
+	answer, err := r.callVerify(ctx, current)
 	if answer == credential.Unknown {
 		return fault.During(err, "proving version %d", current.Seq)
 	}
-	proof, mark := p.memo.proof, p.memo.mark
-	p.memo.prove(current.Seq, answer, err, p.now())
+	proof, mark := r.entry.proof, r.entry.marker
+	r.entry.recordAnswer(current.Seq, answer, err, r.now())
 	if answer == credential.Rejected && fault.NeedsHelp(err) {
 		return fmt.Errorf("proving version %d: %w", current.Seq, err)
 	}
-	if p.memo.proof.Rejections < finalRejections {
+	if r.entry.proof.Rejections < finalRejections {
 		return nil
 	}
-	if p.memo.mark, err = p.mark(ctx, p.ref(current.Version)); err != nil {
-		p.memo.proof, p.memo.mark = proof, mark
+	if r.entry.marker, err = r.observeMarker(ctx, r.ref(current.Version)); err != nil {
+		r.entry.proof, r.entry.marker = proof, mark
 		return fmt.Errorf("version %d was refused again: %w", current.Seq, err)
 	}
 	return nil
 }
 
 // retire has the previous version refused, then forgets it.
-func (p *pass) retire(ctx context.Context) error {
-	previous := p.snapshot.Ledger.Previous
-	if err := p.refuse(ctx, p.ref(previous.Version)); err != nil {
+func (r *run) retire(ctx context.Context) error {
+	previous := r.snapshot.Ledger.Previous
+	if err := r.callRetire(ctx, r.ref(previous.Version)); err != nil {
 		return fault.During(err, "retiring version %d", previous.Seq)
 	}
-	p.memo.retired = previous.Seq
-	return p.save(ctx, "writing down that the previous version is retired", func(l *secretstore.Ledger) {
+	r.entry.retiredSeq = previous.Seq
+	return r.saveLedger(ctx, "writing down that the previous version is retired", func(l *secretstore.Ledger) {
 		l.Previous = nil
 		if previous.Seq >= l.RetireThrough {
-			retireHonoured(l)
+			markRetireHonored(l)
 		}
 	})
 }
 
-func (p *pass) refuse(ctx context.Context, ref credential.Ref) error {
-	if p.Source == nil {
-		return p.noSource()
+func (r *run) callRetire(ctx context.Context, ref credential.Ref) error {
+	if r.Source == nil {
+		return r.noSource()
 	}
-	ctx, cancel := p.deadline(ctx)
+	ctx, cancel := r.deadline(ctx)
 	defer cancel()
-	return p.Source.Retire(p.confirming(ctx), ref)
+	return r.Source.Retire(r.withConfirmation(ctx), ref)
 }
 
 // discard first writes down that the pending version will never be published: whoever still means to commit it fails at
 // the ledger. Only then the remote end is told.
-func (p *pass) discard(ctx context.Context) error {
-	pending := p.snapshot.Ledger.Pending
+func (r *run) discard(ctx context.Context) error {
+	pending := r.snapshot.Ledger.Pending
 	forget := func(l *secretstore.Ledger) { l.Pending = nil }
-	if !p.Traits.Remote {
-		return p.save(ctx, "dropping the candidate", forget)
+	if !r.Traits.Remote {
+		return r.saveLedger(ctx, "dropping the candidate", forget)
 	}
 	if pending.Stage != rotation.Discarded {
-		above := p.memo.about(pending.Seq).above
-		return p.save(ctx, "writing down that the candidate is discarded", func(l *secretstore.Ledger) {
+		above := r.entry.candidateFor(pending.Seq).highestMarker
+		return r.saveLedger(ctx, "writing down that the candidate is discarded", func(l *secretstore.Ledger) {
 			l.Pending.Stage, l.LastSeq = rotation.Discarded, max(l.LastSeq, above)
 		})
 	}
-	if err := p.refuse(ctx, p.ref(pending.Version)); err != nil {
+	if err := r.callRetire(ctx, r.ref(pending.Version)); err != nil {
 		return fault.During(err, "retiring the discarded version %d", pending.Seq)
 	}
-	return p.save(ctx, "dropping the candidate", forget)
+	return r.saveLedger(ctx, "dropping the candidate", forget)
 }
 
 // renumber gives the current version a number above the mark at the remote end. What was heard of it goes with it.
-func (p *pass) renumber(ctx context.Context) error {
-	mark := p.memo.mark
-	seq := max(mark.Seq, p.snapshot.Ledger.LastSeq) + 1
-	err := p.save(ctx, "giving the current version a number above the mark", func(l *secretstore.Ledger) {
+func (r *run) renumber(ctx context.Context) error {
+	mark := r.entry.marker
+	seq := max(mark.Seq, r.snapshot.Ledger.LastSeq) + 1
+	err := r.saveLedger(ctx, "giving the current version a number above the mark", func(l *secretstore.Ledger) {
 		l.Current.Seq, l.LastSeq = seq, seq
 	})
 	if err == nil {
-		p.memo.proof.Seq = seq
+		r.entry.proof.Seq = seq
 	}
 	return err
 }
 
 // reassert makes the remote end accept the current version again, and sees that it does.
-func (p *pass) reassert(ctx context.Context) error {
-	current := p.snapshot.Ledger.Current
-	if _, err := p.owned(ctx); err != nil {
+func (r *run) reassert(ctx context.Context) error {
+	current := r.snapshot.Ledger.Current
+	if _, err := r.ownMarkers(ctx); err != nil {
 		return fmt.Errorf("restoring version %d at the remote end: %w", current.Seq, err)
 	}
-	if _, err := p.tell(ctx, p.ref(current.Version), current.Material); err != nil {
-		p.meetOwnMark(ctx, p.ref(current.Version), err)
+	if _, err := r.callStage(ctx, r.ref(current.Version), current.Material); err != nil {
+		r.handleFencedCurrent(ctx, r.ref(current.Version), err)
 		return fault.During(err, "restoring version %d at the remote end", current.Seq)
 	}
-	answer, err := p.ask(ctx, current)
+	answer, err := r.callVerify(ctx, current)
 	if answer == credential.Unknown {
 		return fault.During(err, "proving version %d after it was restored", current.Seq)
 	}
-	mark := p.memo.mark
-	p.memo.prove(current.Seq, answer, err, p.now())
+	mark := r.entry.marker
+	r.entry.recordAnswer(current.Seq, answer, err, r.now())
 	switch {
 	case answer != credential.Rejected:
 		return nil
 	case fault.NeedsHelp(err):
 		return fmt.Errorf("proving version %d after it was restored: %w", current.Seq, err)
 	}
-	p.memo.mark = mark
+	r.entry.marker = mark
 	if err == nil {
 		err = errors.New("the remote end still refuses it")
 	}

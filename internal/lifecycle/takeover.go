@@ -17,22 +17,22 @@ import (
 
 // owned looks whether the credential is ours as a whole, before anything of it is made or changed: no slot may carry the
 // mark of another owner, also not one that this step does not touch. It returns our marks by slot.
-func (p *pass) owned(ctx context.Context) (map[string]credential.Marker, error) {
+func (r *run) ownMarkers(ctx context.Context) (map[string]credential.Marker, error) {
 	marks := map[string]credential.Marker{}
-	if !p.Traits.Remote {
+	if !r.Traits.Remote {
 		return marks, nil
 	}
-	found, err := p.holders(ctx)
+	found, err := r.readMarkers(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for i, mark := range found {
-		if mark.Owner != "" && mark.Owner != p.Ref.Owner() {
-			return nil, p.fenced(mark.Owner)
+		if mark.Owner != "" && mark.Owner != r.Ref.Owner() {
+			return nil, r.fenced(mark.Owner)
 		}
 		slot := ""
-		if len(p.Traits.Slots) > 0 {
-			slot = p.Traits.Slots[i]
+		if len(r.Traits.Slots) > 0 {
+			slot = r.Traits.Slots[i]
 		}
 		if mark.Owner != "" {
 			marks[slot] = mark
@@ -42,20 +42,20 @@ func (p *pass) owned(ctx context.Context) (map[string]credential.Marker, error) 
 }
 
 // holders reads the marks of all slots; none where the remote end cannot hold a mark.
-func (p *pass) holders(ctx context.Context) ([]credential.Marker, error) {
-	marked, ok := p.Source.(credential.Marked)
+func (r *run) readMarkers(ctx context.Context) ([]credential.Marker, error) {
+	marked, ok := r.Source.(credential.Marked)
 	if !ok {
 		return nil, nil
 	}
-	slots := p.Traits.Slots
+	slots := r.Traits.Slots
 	if len(slots) == 0 {
 		slots = []string{""}
 	}
 	var out []credential.Marker
 	for _, slot := range slots {
-		ref := p.Ref
-		ref.Seq, ref.Slot = max(p.snapshot.Ledger.LastSeq, 1), slot
-		mark, err := p.readMark(ctx, marked, ref)
+		ref := r.Ref
+		ref.Seq, ref.Slot = max(r.snapshot.Ledger.LastSeq, 1), slot
+		mark, err := r.readMarker(ctx, marked, ref)
 		if err != nil {
 			return nil, err
 		}
@@ -64,21 +64,21 @@ func (p *pass) holders(ctx context.Context) ([]credential.Marker, error) {
 	return out, nil
 }
 
-func (p *pass) readMark(ctx context.Context, marked credential.Marked, ref credential.Ref) (credential.Marker, error) {
-	ctx, cancel := p.deadline(ctx)
+func (r *run) readMarker(ctx context.Context, marked credential.Marked, ref credential.Ref) (credential.Marker, error) {
+	ctx, cancel := r.deadline(ctx)
 	defer cancel()
 	return ReadMarker(ctx, marked, ref)
 }
 
 // fenced says whose the logins are, and what to do.
-func (p *pass) fenced(owner string) error {
-	if done := p.snapshot.Ledger.TakeOver; p.Former == owner && done.Honoured == owner {
+func (r *run) fenced(owner string) error {
+	if done := r.snapshot.Ledger.TakeOver; r.Former == owner && done.Honoured == owner {
 		return fault.Permanent(fault.Fenced, fmt.Errorf(
 			"the logins at the server are those of %s, so nothing is made or changed: the annotation %s was honoured at %s, and they went back since. To hand them over again, remove the annotation, and once this message no longer speaks of it, run: %s",
-			secretstore.Elsewhere(p.Kind, owner), secretstore.TakeOverAnnotation, fault.FormatTime(done.At),
-			secretstore.TakeOverCommand(p.Kind, p.Ref.Namespace, p.Ref.Name, owner)))
+			secretstore.Elsewhere(r.Kind, owner), secretstore.TakeOverAnnotation, fault.FormatTime(done.At),
+			secretstore.TakeOverCommand(r.Kind, r.Ref.Namespace, r.Ref.Name, owner)))
 	}
-	return p.Credential.Fenced(owner)
+	return r.Credential.Fenced(owner)
 }
 
 func (s Credential) Fenced(owner string) error {
@@ -90,78 +90,78 @@ func (s Credential) Fenced(owner string) error {
 // takeOver makes ours what the former owner has. That it is about to is written down first: whoever goes by an older ledger
 // changes no mark after that. The next time the marks are changed, then it is written down that they were; from then on the
 // annotation takes over nothing more. Interrupted anywhere, it is done again.
-func (p *pass) takeOver(ctx context.Context) error {
-	former, doing := p.Former, "taking over from "+secretstore.Elsewhere(p.Kind, p.Former)
-	if p.Source == nil {
-		return fault.During(p.noSource(), "%s", doing)
+func (r *run) takeOver(ctx context.Context) error {
+	former, doing := r.Former, "taking over from "+secretstore.Elsewhere(r.Kind, r.Former)
+	if r.Source == nil {
+		return fault.During(r.noSource(), "%s", doing)
 	}
-	marks, err := p.holders(ctx)
+	marks, err := r.readMarkers(ctx)
 	if err != nil {
 		return fault.During(err, "%s", doing)
 	}
-	theirs, last, err := p.handed(marks)
+	theirs, last, err := r.formerHolds(marks)
 	if err != nil {
 		return err
 	}
-	ref := p.Ref
-	ref.Seq = max(p.snapshot.Ledger.LastSeq, 1)
-	if len(p.Traits.Slots) > 0 {
-		ref.Slot = p.Traits.Slots[0]
+	ref := r.Ref
+	ref.Seq = max(r.snapshot.Ledger.LastSeq, 1)
+	if len(r.Traits.Slots) > 0 {
+		ref.Slot = r.Traits.Slots[0]
 	}
 	if theirs {
-		if err := p.mayInherit(ctx, ref, former); err != nil {
+		if err := r.checkInheritable(ctx, ref, former); err != nil {
 			return fault.During(err, "%s", doing)
 		}
 	}
-	if !p.out.Observation.TakeOver.Recorded {
-		return p.save(ctx, "writing down from whom is taken over", func(l *secretstore.Ledger) {
+	if !r.out.Observation.TakeOver.Recorded {
+		return r.saveLedger(ctx, "writing down from whom is taken over", func(l *secretstore.Ledger) {
 			l.TakeOver, l.LastSeq = secretstore.Handover{Seen: former}, max(l.LastSeq, last)
 		})
 	}
-	if heir, ok := p.Source.(credential.Heir); ok && theirs {
-		ctx, cancel := p.deadline(ctx)
+	if heir, ok := r.Source.(credential.Heir); ok && theirs {
+		ctx, cancel := r.deadline(ctx)
 		defer cancel()
-		if err := heir.TakeOver(p.confirming(ctx), ref, former); err != nil {
+		if err := heir.TakeOver(r.withConfirmation(ctx), ref, former); err != nil {
 			return fault.During(err, "%s", doing)
 		}
 	}
-	if err := p.save(ctx, "writing down that it was taken over", func(l *secretstore.Ledger) {
-		l.TakeOver.Honoured, l.TakeOver.At = former, p.now()
+	if err := r.saveLedger(ctx, "writing down that it was taken over", func(l *secretstore.Ledger) {
+		l.TakeOver.Honoured, l.TakeOver.At = former, r.now()
 	}); err != nil {
 		return err
 	}
 	// What was heard of the published version before says nothing about now.
-	p.memo.proof, p.memo.mark, p.memo.refusal = rotation.Proof{}, rotation.Mark{}, nil
-	return p.reload(ctx)
+	r.entry.proof, r.entry.marker, r.entry.refusal = rotation.Proof{}, rotation.Mark{}, nil
+	return r.reloadInherited(ctx)
 }
 
 // handed reports whether anything is the former owner's still: a mark, or, where no mark is ours yet, what is written down. The
 // mark of a third owner is an error. last is the highest number of a mark.
-func (p *pass) handed(marks []credential.Marker) (theirs bool, last int64, err error) {
+func (r *run) formerHolds(marks []credential.Marker) (theirs bool, last int64, err error) {
 	ours := false
 	for _, mark := range marks {
 		switch mark.Owner {
 		case "":
 			continue
-		case p.Ref.Owner():
+		case r.Ref.Owner():
 			ours = true
-		case p.Former:
+		case r.Former:
 			theirs = true
 		default:
-			return false, 0, p.fenced(mark.Owner)
+			return false, 0, r.fenced(mark.Owner)
 		}
 		last = max(last, mark.Seq)
 	}
-	return theirs || p.snapshot.Inherited && !ours, last, nil
+	return theirs || r.snapshot.Inherited && !ours, last, nil
 }
 
 // reload reads the store anew where nothing but the former owner's Secret says which login is published: now that the marks are
 // ours, the ledger is rebuilt from it.
-func (p *pass) reload(ctx context.Context) error {
-	if l := p.snapshot.Ledger; l.Pending != nil || l.Current != nil || l.Previous != nil {
+func (r *run) reloadInherited(ctx context.Context) error {
+	if l := r.snapshot.Ledger; l.Pending != nil || l.Current != nil || l.Previous != nil {
 		return nil
 	}
-	if err := p.written(p.Store.Load(ctx)); err != nil {
+	if err := r.applyWrite(r.Store.Load(ctx)); err != nil {
 		return fault.During(err, "reading what was taken over")
 	}
 	return nil
@@ -169,7 +169,7 @@ func (p *pass) reload(ctx context.Context) error {
 
 // mayInherit checks what a new credential has to pass, and last that the former owner is gone: whoever may create an object
 // in one namespace may otherwise take the logins of another.
-func (s Credential) mayInherit(ctx context.Context, ref credential.Ref, former string) error {
+func (s Credential) checkInheritable(ctx context.Context, ref credential.Ref, former string) error {
 	ctx, cancel := context.WithTimeout(ctx, DefaultStepTimeout)
 	defer cancel()
 	if s.Preflight != nil {
@@ -186,7 +186,7 @@ func (s Credential) mayInherit(ctx context.Context, ref credential.Ref, former s
 // beginAmong places a version that has no recorded predecessor among our marks, by slot: above all their numbers, and in a
 // slot whose login is closed, or, if none is, in the one with the lowest number. A login that is open in another slot may be
 // in use: it survives, and becomes the previous version.
-func beginAmong(v rotation.Version, traits credential.Traits, marks map[string]credential.Marker) (rotation.Version, secretstore.Survivor) {
+func placeAmongMarkers(v rotation.Version, traits credential.Traits, marks map[string]credential.Marker) (rotation.Version, secretstore.Survivor) {
 	for _, mark := range marks {
 		v.Seq = max(v.Seq, mark.Seq+1)
 	}
@@ -215,7 +215,7 @@ func openSeq(mark credential.Marker) int64 {
 
 // handover merges the annotation with what is written down. An annotation that was removed is no request any more, whatever is
 // written down.
-func handover(former string, snapshot secretstore.Snapshot) rotation.Handover {
+func handoverState(former string, snapshot secretstore.Snapshot) rotation.Handover {
 	done := snapshot.Ledger.TakeOver
 	out := rotation.Handover{From: former, Recorded: former != "" && former == done.Seen, Lapsed: former == "" && done != secretstore.Handover{},
 		Inherited: snapshot.Inherited}

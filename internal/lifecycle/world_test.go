@@ -298,7 +298,7 @@ func (w *world) boot() *process {
 		w.swap.queued = nil // the dead process had it in mind only
 	}
 	r := &lifecycle.Driver{
-		Clock: w, Skew: func() (time.Duration, bool) { return 0, true }, Memory: &lifecycle.Memory{},
+		Clock: w, Skew: func() (time.Duration, bool) { return 0, true }, Attempts: &lifecycle.Attempts{},
 	}
 	if w.rows != nil {
 		rows := w.rows

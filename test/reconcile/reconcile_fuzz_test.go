@@ -92,7 +92,7 @@ type run struct {
 	client  client.WithWatch
 	objects []client.Object
 	clock   *clocktesting.FakePassiveClock
-	passes  controllers.Passes
+	passes  controllers.Harness
 	writes  int
 	said    []string
 }
@@ -152,7 +152,7 @@ func (r *run) open(stored []client.Object) {
 	})
 	apiClock := kube.NewAPIClock(r.clock)
 	apiClock.Seen(0)
-	r.passes = controllers.NewPasses(r.client, r.client, r, controllers.Options{
+	r.passes = controllers.NewHarness(r.client, r.client, r, controllers.Options{
 		OperatorNamespace: namespace, AllowLoopback: true, Clock: r.clock, APIClock: apiClock, KeyPairs: ca.KeyPairs{},
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: databasetest.NewFake()},
 	})

@@ -24,10 +24,10 @@ var panics = []change{
 `, `	"fmt"
 	"strings"
 `},
-	{"internal/lifecycle/perform.go", `	material, err := p.Propose(ref)
+	{"internal/lifecycle/perform.go", `	material, err := r.Propose(ref)
 	if err != nil {
-`, `	material, err := p.Propose(ref)
-	if ref.Name == "broken" && !p.Traits.Remote {
+`, `	material, err := r.Propose(ref)
+	if ref.Name == "broken" && !r.Traits.Remote {
 		var nothing map[string]credential.Material
 		nothing[ref.Name] = material
 	}

@@ -78,7 +78,7 @@ type Process struct {
 	APIClock *kube.APIClock
 
 	world  *World
-	passes controllers.Passes
+	passes controllers.Harness
 	mu     sync.Mutex
 	hook   Hook
 	racing bool
@@ -109,7 +109,7 @@ func (w *World) Start(name string, options Options) *Process {
 	}
 	p.APIClock = kube.NewAPIClock(options.Clock)
 	p.APIClock.Seen(options.Ahead)
-	p.passes = controllers.NewPasses(p.client(options.As, false), p.client(options.As, true), teller{p, options.Recorder}, controllers.Options{
+	p.passes = controllers.NewHarness(p.client(options.As, false), p.client(options.As, true), teller{p, options.Recorder}, controllers.Options{
 		OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, APIClock: p.APIClock, StepTimeout: options.StepTimeout,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: options.Engine}, KeyPairs: options.KeyPairs,
 	})

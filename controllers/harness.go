@@ -14,31 +14,31 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Passes are the controllers without a manager: whoever holds them decides when a pass is made, over which object, and
-// through which clients. The proofs under test/ use them; throwing them away is what the death of a process leaves.
-type Passes struct {
+// Harness runs the controllers without a manager: its owner decides when an object is reconciled, and
+// through which clients. The tests under test/ use it; a Harness that is dropped is a process that died.
+type Harness struct {
 	shared shared
 	// made are the reconcilers by kind: like a manager's, they remember from pass to pass.
 	made *sync.Map
 }
 
-// NewPasses makes controllers that have seen nothing yet. The cached client may be the live one.
-func NewPasses(cached, live client.Client, recorder events.EventRecorder, options Options) Passes {
+// NewHarness returns controllers that have seen nothing yet. The cached client may be the live one.
+func NewHarness(cached, live client.Client, recorder events.EventRecorder, options Options) Harness {
 	s := newShared(cached, live, recorder, options, allKinds())
 	registry := options.Registry
 	if registry == nil {
 		registry = prometheus.NewRegistry()
 	}
 	s.metrics = newMetrics(registry, options.APIClock, options.Version)
-	return Passes{shared: s, made: &sync.Map{}}
+	return Harness{shared: s, made: &sync.Map{}}
 }
 
 // Reconcile makes one pass over the object of that type and name. The object is only read for its type.
-func (p Passes) Reconcile(ctx context.Context, object client.Object, key client.ObjectKey) (ctrl.Result, error) {
+func (p Harness) Reconcile(ctx context.Context, object client.Object, key client.ObjectKey) (ctrl.Result, error) {
 	reconciler := p.shared.reconcilerOf(object)
 	if reconciler == nil {
 		return ctrl.Result{}, fmt.Errorf("making a pass over %s: no controller is for %T", key, object)
 	}
-	kept, _ := p.made.LoadOrStore(fmt.Sprintf("%T", object), finishing{reconciler})
-	return kept.(finishing).Reconcile(ctx, ctrl.Request{NamespacedName: key}) //nolint:forcetypeassert // only these are stored
+	kept, _ := p.made.LoadOrStore(fmt.Sprintf("%T", object), uninterrupted{reconciler})
+	return kept.(uninterrupted).Reconcile(ctx, ctrl.Request{NamespacedName: key}) //nolint:forcetypeassert // only these are stored
 }
