@@ -1,12 +1,13 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command rekey is the operator: it issues and renews certificates, rotates database passwords, proves each of them before
-// it is published, and warns before anything expires.
+// Command rekey is the operator: it issues and renews certificates, rotates database passwords, proves each new
+// credential before it is published, and warns before anything expires.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -17,6 +18,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -25,7 +27,9 @@ import (
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/postgres"
+	"github.com/rekey/rekey/internal/flags"
 	"github.com/rekey/rekey/internal/gcpace"
+	"github.com/rekey/rekey/internal/instrument"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/metricsauth"
@@ -35,13 +39,13 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// headroom is how much is allocated between two collections of garbage (docs/design/0008).
+// headroom is how much is allocated between two garbage collections (docs/design/0008).
 const headroom = 32 << 20
 
-// gracefulStop is how long running reconciles may take to end.
+// gracefulStop bounds how long running reconciles may take to finish.
 const gracefulStop = 25 * time.Second
 
-// flushTime is how long Events are still written when everything else has ended.
+// flushTime bounds how long Events are still written after everything else has stopped.
 const flushTime = 3 * time.Second
 
 func main() {
@@ -52,15 +56,15 @@ func main() {
 }
 
 func run(arguments []string) error {
-	flags, err := parseFlags(arguments)
+	set, err := flags.Parse(arguments)
 	if err != nil {
 		return err
 	}
-	if flags.showVersion {
+	if set.ShowVersion {
 		fmt.Println("rekey", version)
 		return nil
 	}
-	setLogger(flags.logLevel)
+	ctrl.SetLogger(zap.New(zap.UseDevMode(false), zap.Level(set.LogLevel))) // JSON lines, client-go's too
 	gcpace.Keep(headroom)
 	wall := clock.RealClock{}
 	apiClock := kube.NewAPIClock(wall)
@@ -72,34 +76,37 @@ func run(arguments []string) error {
 	config.Wrap(apiClock.Wrap)
 	config.Wrap(rights.Wrap)
 	config.Wrap(kube.BoundAnswers)
-	config.QPS, config.Burst = flags.qps, int(2*flags.qps)
+	config.QPS, config.Burst = set.QPS, int(2*set.QPS)
 	config.UserAgent = "rekey/" + version
-	options, err := managerOptions(flags, rights)
+	hooks, err := instrument.Install(config)
+	if err != nil {
+		return err
+	}
+	options, err := managerOptions(set, rights)
 	if err != nil {
 		return err
 	}
 	setup := controllers.Options{
-		Namespaces: flags.namespaces, OperatorNamespace: flags.operatorNamespace, Workers: flags.workers, Clock: wall, APIClock: apiClock, AllowLoopback: flags.allowLoopback,
+		Namespaces: set.Namespaces, OperatorNamespace: set.OperatorNamespace, Workers: set.Workers, Clock: wall, APIClock: apiClock, AllowLoopback: set.AllowLoopback,
 		Version: version, Rights: rights,
-		Engines:  map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{Dialer: &netguard.Dialer{}})},
-		KeyPairs: ca.KeyPairs{},
-	}
-	if err := instrument(config, &setup); err != nil {
-		return err
+		Engines: map[v1alpha1.Engine]database.Engine{
+			v1alpha1.EnginePostgreSQL: hooks.Engine(postgres.New(postgres.Options{Dialer: &netguard.Dialer{}, Tracer: hooks.Tracer})),
+		},
+		KeyPairs: hooks.KeyPairs(ca.KeyPairs{}),
 	}
 	mgr, err := ctrl.NewManager(config, options)
 	if err != nil {
-		return fmt.Errorf("making the manager: %w", err)
+		return fmt.Errorf("creating the manager: %w", err)
 	}
 	ctx := ctrl.SetupSignalHandler()
 	flush, err := controllers.Setup(ctx, mgr, setup)
 	if err != nil {
 		return err
 	}
-	if err := addProbes(mgr, flags.operatorNamespace, rights); err != nil {
+	if err := addProbes(mgr, set.OperatorNamespace, rights); err != nil {
 		return err
 	}
-	ctrl.Log.Info("Starting", "version", version, "namespaces", flags.namespaces, "operatorNamespace", flags.operatorNamespace)
+	ctrl.Log.Info("Starting", "version", version, "namespaces", set.Namespaces, "operatorNamespace", set.OperatorNamespace)
 	err = mgr.Start(ctx)
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
 	defer cancel()
@@ -107,35 +114,27 @@ func run(arguments []string) error {
 	return err
 }
 
-func newScheme() (*runtime.Scheme, error) {
+func managerOptions(set flags.Values, rights *access.Rights) (ctrl.Options, error) {
 	scheme := runtime.NewScheme()
-	if err := clientgoscheme.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	return scheme, v1alpha1.AddToScheme(scheme)
-}
-
-func managerOptions(flags options, rights *access.Rights) (ctrl.Options, error) {
-	scheme, err := newScheme()
-	if err != nil {
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return ctrl.Options{}, fmt.Errorf("registering the kinds: %w", err)
 	}
 	return ctrl.Options{
 		Scheme:  scheme,
-		Cache:   controllers.CacheOptions(flags.namespaces, flags.operatorNamespace, rights),
+		Cache:   controllers.CacheOptions(set.Namespaces, set.OperatorNamespace, rights),
 		Client:  client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}, FieldOwner: "rekey"},
-		Metrics: metricsserver.Options{BindAddress: flags.metricsAddress, SecureServing: true, FilterProvider: metricsauth.New(clock.RealClock{})},
+		Metrics: metricsserver.Options{BindAddress: set.MetricsAddress, SecureServing: true, FilterProvider: metricsauth.New(clock.RealClock{})},
 
-		HealthProbeBindAddress:        flags.probeAddress,
-		LeaderElection:                flags.leaderElect,
+		HealthProbeBindAddress:        set.ProbeAddress,
+		LeaderElection:                set.LeaderElect,
 		LeaderElectionID:              "rekey.rekey.dev",
-		LeaderElectionNamespace:       flags.operatorNamespace,
+		LeaderElectionNamespace:       set.OperatorNamespace,
 		LeaderElectionReleaseOnCancel: true,
 		GracefulShutdownTimeout:       new(gracefulStop),
 	}, nil
 }
 
-// addProbes says that the process lives, and that its caches are filled.
+// addProbes adds a liveness probe, and a readiness probe that passes once the caches are filled.
 func addProbes(mgr manager.Manager, operatorNamespace string, rights *access.Rights) error {
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("adding the health probe: %w", err)

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package flags
 
 import (
 	"flag"
@@ -40,7 +40,7 @@ func TestFlagsAreReadOrRefusedByName(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("POD_NAMESPACE", "")
-			_, err := parseFlags(tc.arguments)
+			_, err := Parse(tc.arguments)
 			switch {
 			case tc.refused == "" && err != nil:
 				t.Errorf("refused: %v", err)
@@ -53,21 +53,21 @@ func TestFlagsAreReadOrRefusedByName(t *testing.T) {
 
 func TestNamespacesAndLevelsAreRead(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "rekey-system")
-	got, err := parseFlags([]string{"--namespaces=web, shop,,web", "--log-level=trace"})
+	got, err := Parse([]string{"--namespaces=web, shop,,web", "--log-level=trace"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"web", "shop"}, got.namespaces); diff != "" {
+	if diff := cmp.Diff([]string{"web", "shop"}, got.Namespaces); diff != "" {
 		t.Error(diff)
 	}
-	if got.operatorNamespace != "rekey-system" || got.logLevel != zapcore.Level(-2) {
-		t.Errorf("got namespace %q and level %d", got.operatorNamespace, got.logLevel)
+	if got.OperatorNamespace != "rekey-system" || got.LogLevel != zapcore.Level(-2) {
+		t.Errorf("got namespace %q and level %d", got.OperatorNamespace, got.LogLevel)
 	}
 }
 
 // The table of docs/install.md has every flag with its default, and no other.
 func TestThePageHasEveryFlagAndItsDefault(t *testing.T) {
-	page, err := os.ReadFile("docs/install.md")
+	page, err := os.ReadFile("../../docs/install.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,9 +75,9 @@ func TestThePageHasEveryFlagAndItsDefault(t *testing.T) {
 	for _, row := range regexp.MustCompile(`(?m)^\| `+"`"+`--([a-z-]+)`+"`"+` \|([^|]*)\|`).FindAllStringSubmatch(string(page), -1) {
 		written[row[1]] = strings.Trim(strings.TrimSpace(row[2]), "`")
 	}
-	var o options
+	var v Values
 	var text texts
-	o.flags(&text).VisitAll(func(f *flag.Flag) {
+	v.declare(&text).VisitAll(func(f *flag.Flag) {
 		words, ok := written[f.Name]
 		delete(written, f.Name)
 		switch {
