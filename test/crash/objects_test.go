@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 const (
@@ -82,62 +83,63 @@ func (p place) create(object client.Object) {
 }
 
 func (p place) server(name string, version int) *v1alpha1.DatabaseServer {
-	return &v1alpha1.DatabaseServer{ObjectMeta: p.meta(name), Spec: v1alpha1.DatabaseServerSpec{
-		Engine: v1alpha1.EnginePostgreSQL, Address: env.databases[version].Address(),
-		TLS:              v1alpha1.ServerTLS{CARef: &v1alpha1.CAReference{Name: v1alpha1.ObjectName(caOf(version))}},
-		AdminSecretRef:   v1alpha1.LocalReference{Name: v1alpha1.ObjectName(adminOf(version))},
-		AllowedUsernames: []v1alpha1.RolePattern{anything}, AllowedOwners: []v1alpha1.RolePattern{owner, guests},
-	}}
+	return fixture.Server(func(s *v1alpha1.DatabaseServer) {
+		s.ObjectMeta, s.Spec.Address = p.meta(name), env.databases[version].Address()
+		s.Spec.TLS = v1alpha1.ServerTLS{CARef: &v1alpha1.CAReference{Name: v1alpha1.ObjectName(caOf(version))}}
+		s.Spec.AdminSecretRef.Name = v1alpha1.ObjectName(adminOf(version))
+		s.Spec.AllowedUsernames, s.Spec.AllowedOwners = []v1alpha1.RolePattern{anything}, []v1alpha1.RolePattern{owner, guests}
+	})
 }
 
 func (p place) policy(name string, interval time.Duration) *v1alpha1.RotationPolicy {
-	none := int32(0)
-	return &v1alpha1.RotationPolicy{ObjectMeta: p.meta(name), Spec: v1alpha1.RotationPolicySpec{
-		Interval: metav1.Duration{Duration: interval}, JitterPercent: &none, Overlap: v1alpha1.Overlap{Minimum: metav1.Duration{Duration: overlap}},
-		WarnBefore: metav1.Duration{Duration: 2 * time.Second}, AlarmBefore: metav1.Duration{Duration: time.Second},
-	}}
+	return fixture.Policy(func(o *v1alpha1.RotationPolicy) {
+		o.ObjectMeta, o.Spec.MaxAge, o.Spec.JitterPercent = p.meta(name), nil, new(int32(0))
+		o.Spec.Interval, o.Spec.Overlap.Minimum = fixture.Duration(interval), fixture.Duration(overlap)
+		o.Spec.WarnBefore, o.Spec.AlarmBefore = fixture.Duration(2*time.Second), fixture.Duration(time.Second)
+	})
 }
 
 func (p place) managed(name string) v1alpha1.AuthoritySpec {
-	return v1alpha1.AuthoritySpec{
-		DeletionPolicy: v1alpha1.DeletionDelete,
-		Managed: &v1alpha1.ManagedAuthority{CommonName: "Crash " + name, KeyAlgorithm: "ECDSA-P256",
-			Lifetime: metav1.Duration{Duration: 8760 * time.Hour}},
-		SecretName: v1alpha1.ObjectName(name + "-ca"),
-		Constraints: v1alpha1.Constraints{MaxLifetime: metav1.Duration{Duration: 2 * time.Hour}, CommonNames: []v1alpha1.NamePattern{"*"},
-			DNSNames: []v1alpha1.DNSPattern{"*.crash.example"}, Usages: []v1alpha1.Usage{v1alpha1.UsageClientAuth, v1alpha1.UsageServerAuth}},
-	}
+	spec := fixture.AuthoritySpec(name + "-ca")
+	spec.DeletionPolicy, spec.Managed.CommonName, spec.Managed.Lifetime = v1alpha1.DeletionDelete, "Crash "+name, fixture.Duration(8760*time.Hour)
+	spec.Constraints = v1alpha1.Constraints{MaxLifetime: fixture.Duration(2 * time.Hour), CommonNames: []v1alpha1.NamePattern{"*"},
+		DNSNames: []v1alpha1.DNSPattern{"*.crash.example"}, Usages: []v1alpha1.Usage{v1alpha1.UsageClientAuth, v1alpha1.UsageServerAuth}}
+	return spec
 }
 
 func (p place) authority(name string) *v1alpha1.CertificateAuthority {
-	return &v1alpha1.CertificateAuthority{ObjectMeta: p.meta(name), Spec: p.managed(name)}
+	return fixture.Authority(func(a *v1alpha1.CertificateAuthority) { a.ObjectMeta, a.Spec = p.meta(name), p.managed(name) })
 }
 
-// identity returns the fields that both kinds have in common.
-func (p place) identity(name string, kind v1alpha1.AuthorityKind, authority string) v1alpha1.IdentitySpec {
-	return v1alpha1.IdentitySpec{
-		DeletionPolicy: v1alpha1.DeletionDelete,
-		AuthorityRef:   v1alpha1.AuthorityReference{Kind: kind, Name: v1alpha1.ObjectName(authority)},
-		CommonName:     name, DNSNames: []v1alpha1.DNSName{v1alpha1.DNSName(name + ".crash.example")},
-		Lifetime: metav1.Duration{Duration: time.Hour}, SecretName: v1alpha1.ObjectName(name + "-mtls"),
-	}
+// configureIdentity sets the fields that both kinds have in common.
+func configureIdentity(name string, spec *v1alpha1.IdentitySpec, kind v1alpha1.AuthorityKind, authority string) {
+	spec.DeletionPolicy, spec.Lifetime, spec.CommonName = v1alpha1.DeletionDelete, fixture.Duration(time.Hour), name
+	spec.AuthorityRef = v1alpha1.AuthorityReference{Kind: kind, Name: v1alpha1.ObjectName(authority)}
+	spec.DNSNames = []v1alpha1.DNSName{v1alpha1.DNSName(name + ".crash.example")}
 }
 
 func (p place) clientIdentity(name string, kind v1alpha1.AuthorityKind, authority string) *v1alpha1.ClientIdentity {
-	return &v1alpha1.ClientIdentity{ObjectMeta: p.meta(name), Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: p.identity(name, kind, authority)}}
+	return fixture.ClientIdentity(name, func(i *v1alpha1.ClientIdentity) {
+		i.Namespace = p.name
+		configureIdentity(name, &i.Spec.IdentitySpec, kind, authority)
+	})
 }
 
 func (p place) serverIdentity(name string, kind v1alpha1.AuthorityKind, authority string) *v1alpha1.ServerIdentity {
-	return &v1alpha1.ServerIdentity{ObjectMeta: p.meta(name), Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: p.identity(name, kind, authority)}}
+	return fixture.ServerIdentity(name, func(i *v1alpha1.ServerIdentity) {
+		i.Namespace = p.name
+		configureIdentity(name, &i.Spec.IdentitySpec, kind, authority)
+	})
 }
 
 // credential returns a credential with the logins crash_<place>_<name>_a and _b and the Secret <name>-login.
 func (p place) credential(name, server, policy string) *v1alpha1.DatabaseCredential {
-	return &v1alpha1.DatabaseCredential{ObjectMeta: p.meta(name), Spec: v1alpha1.DatabaseCredentialSpec{
-		DeletionPolicy: v1alpha1.DeletionDelete, ServerRef: v1alpha1.ServerReference{Name: v1alpha1.ObjectName(server)}, Database: databaseName,
-		Username: p.userOf(name), Strategy: v1alpha1.StrategyAlternatingUsers, Owner: owner,
-		RotationPolicyRef: &v1alpha1.LocalReference{Name: v1alpha1.ObjectName(policy)}, SecretName: v1alpha1.ObjectName(name + "-login"),
-	}}
+	return fixture.Credential(name, func(c *v1alpha1.DatabaseCredential) {
+		c.Namespace, c.Spec.DeletionPolicy = p.name, v1alpha1.DeletionDelete
+		c.Spec.ServerRef.Name, c.Spec.RotationPolicyRef.Name = v1alpha1.ObjectName(server), v1alpha1.ObjectName(policy)
+		c.Spec.Database, c.Spec.Username, c.Spec.Owner = databaseName, p.userOf(name), owner
+		c.Spec.SecretName = v1alpha1.ObjectName(name + "-login")
+	})
 }
 
 // userOf returns the username of a credential. Places share the databases, so each has its own names.

@@ -11,27 +11,23 @@ import (
 	"slices"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // databaseCredential is the kind that rotates logins of a real PostgreSQL server.
 var databaseCredential = kind{
 	name: "DatabaseCredential", database: true, sampled: true,
 	object: func(r *run) client.Object {
-		return &v1alpha1.DatabaseCredential{
-			ObjectMeta: metav1.ObjectMeta{Name: r.id},
-			Spec: v1alpha1.DatabaseCredentialSpec{
-				ServerRef: v1alpha1.ServerReference{Name: sharedServer}, Database: "postgres", Username: r.base,
-				Strategy: v1alpha1.StrategyAlternatingUsers, Owner: ownerRole,
-				RotationPolicyRef: &v1alpha1.LocalReference{Name: sharedPolicy}, SecretName: v1alpha1.ObjectName(r.id + "-secret"),
-			},
-		}
+		return fixture.Credential(r.id, func(c *v1alpha1.DatabaseCredential) {
+			c.Spec.ServerRef.Name, c.Spec.RotationPolicyRef.Name, c.Spec.Database = sharedServer, sharedPolicy, "postgres"
+			c.Spec.Username, c.Spec.Owner, c.Spec.SecretName = r.base, ownerRole, v1alpha1.ObjectName(r.id+"-secret")
+		})
 	},
 	always: loginsKnown, reached: loginReached, finally: loginFinally, clean: dropLogins,
 }

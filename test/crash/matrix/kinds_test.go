@@ -25,6 +25,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // kind is what the matrix needs to know about a kind.
@@ -117,9 +118,10 @@ func specOf(o client.Object) *v1alpha1.AuthoritySpec {
 var clientIdentity = kind{
 	name: "ClientIdentity",
 	object: func(r *run) client.Object {
-		spec := identitySpec(r.id)
-		spec.CommonName = "app"
-		return &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Name: r.id}, Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: spec}}
+		return fixture.ClientIdentity(r.id, func(i *v1alpha1.ClientIdentity) {
+			configureIdentity(r.id, &i.Spec.IdentitySpec)
+			i.Spec.CommonName = "app"
+		})
 	},
 	always: certificateWorks, reached: certificateReached, finally: certificateFinally, clean: nothing,
 }
@@ -127,9 +129,10 @@ var clientIdentity = kind{
 var serverIdentity = kind{
 	name: "ServerIdentity",
 	object: func(r *run) client.Object {
-		spec := identitySpec(r.id)
-		spec.DNSNames = []v1alpha1.DNSName{"api.example.internal"}
-		return &v1alpha1.ServerIdentity{ObjectMeta: metav1.ObjectMeta{Name: r.id}, Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: spec}}
+		return fixture.ServerIdentity(r.id, func(i *v1alpha1.ServerIdentity) {
+			configureIdentity(r.id, &i.Spec.IdentitySpec)
+			i.Spec.DNSNames = []v1alpha1.DNSName{"api.example.internal"}
+		})
 	},
 	always: certificateWorks, reached: certificateReached, finally: certificateFinally, clean: nothing,
 }

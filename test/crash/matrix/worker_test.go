@@ -15,13 +15,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -124,10 +124,10 @@ func newWorker(t *testing.T, server *pgtest.Server) *worker {
 	authority := anAuthority(sharedAuthority, sharedAuthority+"-secret")
 	database := aServer(sharedServer, server.Address())
 	policy := aPolicy(sharedPolicy)
-	w.Create(&corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: sharedAdmin, Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
-		StringData: map[string]string{"username": adminLogin, "password": adminPassword, "host": server.Address()},
-	}, authority, database, policy)
+	w.Create(fixture.AdminSecret(func(s *corev1.Secret) {
+		s.Name = sharedAdmin
+		s.StringData = map[string]string{"username": adminLogin, "password": adminPassword, "host": server.Address()}
+	}), authority, database, policy)
 	p := w.Start("beginning", world.Options{})
 	for _, o := range []client.Object{authority, database, policy} {
 		if settled, err := p.Settle(o, 10); !settled {

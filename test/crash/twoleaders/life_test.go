@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // event is something that happens in a life from outside.
@@ -36,7 +37,7 @@ func (d *twoLeaders) advance(by time.Duration) {
 
 // surroundings creates what a credential needs.
 func (d *twoLeaders) surroundings() []client.Object {
-	admin, server := anAdminSecret(), aServer()
+	admin, server := fixture.AdminSecret(), aServer()
 	d.database.configure(admin, server)
 	d.create(admin, aPolicy(), server)
 	return []client.Object{server}
@@ -103,7 +104,7 @@ func authorities(events []event) []event {
 	return slices.Insert(events, 6,
 		event{name: "edit of the authorities", do: func(d *twoLeaders) {
 			each(d, func(o client.Object, spec *v1alpha1.AuthoritySpec) {
-				d.edit(o, func() { spec.Constraints.MaxLifetime = lasting(700 * time.Hour) })
+				d.edit(o, func() { spec.Constraints.MaxLifetime = fixture.Duration(700 * time.Hour) })
 			})
 		}},
 		event{name: "recreation of the authorities", do: func(d *twoLeaders) {

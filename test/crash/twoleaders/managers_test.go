@@ -28,6 +28,7 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -210,11 +211,8 @@ func twoManagers(t *testing.T) (user, []*flaky) {
 	t.Helper()
 	w := world.New(t, nil)
 	ways := []*flaky{startManager(t, w), startManager(t, w)}
-	login := &v1alpha1.DatabaseCredential{ObjectMeta: named("orders"), Spec: v1alpha1.DatabaseCredentialSpec{
-		ServerRef: v1alpha1.ServerReference{Name: "orders"}, Database: "orders", Username: "orders_app", Owner: "orders_owner",
-		Strategy: v1alpha1.StrategyAlternatingUsers, RotationPolicyRef: &v1alpha1.LocalReference{Name: "daily"}, SecretName: "orders-db",
-	}}
-	w.Create(anAdminSecret(), aPolicy(), aServer(), login)
+	login := fixture.Credential("orders")
+	w.Create(fixture.AdminSecret(), aPolicy(), aServer(), login)
 	return user{w, t, login}, ways
 }
 

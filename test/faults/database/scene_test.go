@@ -25,6 +25,7 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -60,8 +61,6 @@ type scene struct {
 	after func()
 }
 
-func duration(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
-
 // newScene creates everything except the server object and the credential.
 func newScene(t *testing.T, server *pgtest.Server, options postgres.Options) *scene {
 	t.Helper()
@@ -74,24 +73,21 @@ func newScene(t *testing.T, server *pgtest.Server, options postgres.Options) *sc
 		s.sql(fmt.Sprintf("GRANT %s TO %s WITH ADMIN OPTION", s.owner, s.admin))
 	}
 	s.Create(
-		&v1alpha1.RotationPolicy{ObjectMeta: metav1.ObjectMeta{Name: "daily"}, Spec: v1alpha1.RotationPolicySpec{
-			Interval: duration(interval), MaxAge: &metav1.Duration{Duration: 3 * interval}, Overlap: v1alpha1.Overlap{Minimum: duration(overlap)},
-			WarnBefore: duration(24 * time.Hour), AlarmBefore: duration(4 * time.Hour),
-		}},
-		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "orders-admin", Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
-			StringData: map[string]string{"username": s.admin, "password": adminPassword, "host": s.proxy.address()}},
+		fixture.Policy(func(p *v1alpha1.RotationPolicy) { p.Spec.Overlap.Minimum = fixture.Duration(overlap) }),
+		fixture.AdminSecret(func(o *corev1.Secret) {
+			o.StringData = map[string]string{"username": s.admin, "password": adminPassword, "host": s.proxy.address()}
+		}),
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "orders-ca"}, Data: map[string]string{"ca.crt": string(server.Authority.PEM)}},
 	)
-	s.database = &v1alpha1.DatabaseServer{ObjectMeta: metav1.ObjectMeta{Name: "orders"}, Spec: v1alpha1.DatabaseServerSpec{
-		Engine: v1alpha1.EnginePostgreSQL, Address: s.proxy.address(), AdminSecretRef: v1alpha1.LocalReference{Name: "orders-admin"},
-		TLS:              v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: &v1alpha1.CAReference{Name: "orders-ca"}},
-		AllowedUsernames: []v1alpha1.RolePattern{v1alpha1.RolePattern(s.base + "_*")}, AllowedOwners: []v1alpha1.RolePattern{v1alpha1.RolePattern(s.owner)},
-	}}
-	s.credential = &v1alpha1.DatabaseCredential{ObjectMeta: metav1.ObjectMeta{Name: "orders"}, Spec: v1alpha1.DatabaseCredentialSpec{
-		ServerRef: v1alpha1.ServerReference{Name: "orders"}, Database: "postgres", Username: s.base + "_app", Owner: s.owner,
-		Strategy: v1alpha1.StrategyAlternatingUsers, RotationPolicyRef: &v1alpha1.LocalReference{Name: "daily"}, SecretName: "orders-db",
-		DeletionPolicy: v1alpha1.DeletionDelete,
-	}}
+	s.database = fixture.Server(func(o *v1alpha1.DatabaseServer) {
+		o.Spec.Address = s.proxy.address()
+		o.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: &v1alpha1.CAReference{Name: "orders-ca"}}
+		o.Spec.AllowedUsernames = []v1alpha1.RolePattern{v1alpha1.RolePattern(s.base + "_*")}
+		o.Spec.AllowedOwners = []v1alpha1.RolePattern{v1alpha1.RolePattern(s.owner)}
+	})
+	s.credential = fixture.Credential("orders", func(o *v1alpha1.DatabaseCredential) {
+		o.Spec.Database, o.Spec.Username, o.Spec.Owner, o.Spec.DeletionPolicy = "postgres", s.base+"_app", s.owner, v1alpha1.DeletionDelete
+	})
 	return s
 }
 

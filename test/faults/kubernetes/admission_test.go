@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -115,7 +116,7 @@ func (l *admissionLife) shut(refuse bool) {
 
 func refusedLife(t *testing.T, target func(world.Request) bool, from int, answer metav1.Status, policy v1alpha1.DeletionPolicy) int {
 	t.Helper()
-	l := &admissionLife{scene: newScene(t), identity: anIdentity("app"), login: aCredential("orders"), refuse: true, words: []string{`"` + denierName + `"`}}
+	l := &admissionLife{scene: newScene(t), identity: fixture.ClientIdentity("app"), login: aCredential("orders"), refuse: true, words: []string{`"` + denierName + `"`}}
 	l.identity.Spec.DeletionPolicy, l.login.Spec.DeletionPolicy = policy, policy
 	l.h = startWebhook(t, l.World, denierName)
 	l.h.set(func(*admissionv1.AdmissionRequest) *metav1.Status {
@@ -136,7 +137,7 @@ func refusedLife(t *testing.T, target func(world.Request) bool, from int, answer
 	})
 	authority, server := anAuthority(), aServer()
 	l.all = []client.Object{authority, server, l.identity, l.login}
-	l.Create(aPolicy(), anAdmin(), authority, server, l.identity, l.login)
+	l.Create(aPolicy(), fixture.AdminSecret(), authority, server, l.identity, l.login)
 	l.phase("issue")
 	l.Step(interval + time.Minute)
 	l.phase("rotate")
@@ -282,8 +283,8 @@ func altered(t *testing.T, patch []map[string]any, reported string) {
 	s := newScene(t)
 	// rekey cannot know what the webhook stores: only the form of its statements is checked.
 	s.restart(world.Options{Racing: true})
-	authority, identity, login := anAuthority(), anIdentity("app"), aCredential("orders")
-	s.ready(authority, aPolicy(), anAdmin(), aServer())
+	authority, identity, login := anAuthority(), fixture.ClientIdentity("app"), aCredential("orders")
+	s.ready(authority, aPolicy(), fixture.AdminSecret(), aServer())
 	h := startWebhook(t, s.World, mutatorName)
 	h.set(nil, func(request *admissionv1.AdmissionRequest, object map[string]any) []map[string]any {
 		// No consumer reads the ledger: another test covers a webhook that rewrites it.

@@ -15,6 +15,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // keyPairEdit is a manual edit of a managed authority's key pair.
@@ -51,7 +52,7 @@ func recordOf(s *scene) *corev1.ConfigMap {
 
 func anotherPair(s *scene) (crt, key []byte) {
 	s.t.Helper()
-	crt, sensitive, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "Faults CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, s.Clock.Now())
+	crt, sensitive, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "Test CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, s.Clock.Now())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -100,7 +101,7 @@ func TestAnAuthorityWithADamagedKeyPairIsNeverReplacedSilently(t *testing.T) {
 	for name, tc := range keyPairEdits {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			authority, identity := anAuthority(), anIdentity("app")
+			authority, identity := anAuthority(), fixture.ClientIdentity("app")
 			s.ready(authority, identity)
 			kept, serial, sha := s.secret("internal-ca"), identity.Status.SerialNumber, authority.Status.SHA256
 			tc.do(s, kept)
@@ -112,7 +113,7 @@ func TestAnAuthorityWithADamagedKeyPairIsNeverReplacedSilently(t *testing.T) {
 				if events := s.Events(); !with(events, "Warning "+tc.reason) {
 					t.Errorf("Events: %q", events)
 				}
-				late := anIdentity("late")
+				late := fixture.ClientIdentity("late")
 				s.Create(late)
 				s.live(late, 10*time.Minute)
 				if isReady(late) || s.find("late-mtls") != nil {

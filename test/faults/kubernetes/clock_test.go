@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -44,7 +45,7 @@ func jumpIn(t *testing.T, jump time.Duration, phase int) {
 	t.Helper()
 	s := newScene(t)
 	login := aCredential("orders")
-	s.ready(aPolicy(), anAdmin(), aServer(), login)
+	s.ready(aPolicy(), fixture.AdminSecret(), aServer(), login)
 	s.Step(interval + time.Second)
 	// The API server's clock continues as before.
 	right := s.Clock.Now().Sub
@@ -124,7 +125,7 @@ func TestAReadyCertificateIsValidAfterAnyClockJump(t *testing.T) {
 	for name, jump := range jumps {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			authority, identity := anAuthority(), anIdentity("app")
+			authority, identity := anAuthority(), fixture.ClientIdentity("app")
 			s.ready(authority, identity)
 			check := func() {
 				leaf, now := leafIn(t, s.secret("app-mtls")), s.Clock.Now()
@@ -154,9 +155,9 @@ func TestAReadyCertificateIsValidAfterAnyClockJump(t *testing.T) {
 // it waits for.
 func TestNoReconcileRequeuesAfterMoreThanAnHour(t *testing.T) {
 	s := newScene(t)
-	authority, identity, login, policy, server := anAuthority(), anIdentity("app"), aCredential("orders"), aPolicy(), aServer()
-	identity.Spec.Lifetime = duration(700 * time.Hour)
-	s.ready(authority, policy, anAdmin(), server, identity, login)
+	authority, identity, login, policy, server := anAuthority(), fixture.ClientIdentity("app"), aCredential("orders"), aPolicy(), aServer()
+	identity.Spec.Lifetime = fixture.Duration(700 * time.Hour)
+	s.ready(authority, policy, fixture.AdminSecret(), server, identity, login)
 	for range 30 {
 		for _, wait := range []time.Duration{s.reconcile(authority), s.reconcile(identity), s.reconcile(login), s.reconcile(server)} {
 			if wait <= 0 || wait > time.Hour {
@@ -171,7 +172,7 @@ func TestNoReconcileRequeuesAfterMoreThanAnHour(t *testing.T) {
 func TestClockSkewIsReportedAndDelaysOnlyRetirement(t *testing.T) {
 	s := newScene(t)
 	login := aCredential("orders")
-	s.ready(aPolicy(), anAdmin(), aServer(), login)
+	s.ready(aPolicy(), fixture.AdminSecret(), aServer(), login)
 	s.p.APIClock.Seen(2 * time.Hour)
 	s.live(login, interval+overlap+time.Hour)
 	if login.Status.Revision != 2 || len(s.open(login)) != 2 {

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -63,7 +64,7 @@ func TestRekeyBacksOffFromAControllerThatRevertsItsSecret(t *testing.T) {
 		t.Run("login: "+what, func(t *testing.T) {
 			s := newScene(t)
 			login := aCredential("orders")
-			s.ready(aPolicy(), anAdmin(), aServer(), login)
+			s.ready(aPolicy(), fixture.AdminSecret(), aServer(), login)
 			before := s.secret("orders-db").Data["password"]
 			written := s.fight(login, "orders-db", time.Hour, theirs)
 			// Waits of one, two, four seconds ... ten minutes: about ten writes, then six per hour.
@@ -86,7 +87,7 @@ func TestRekeyBacksOffFromAControllerThatRevertsItsSecret(t *testing.T) {
 	}
 	t.Run("certificate: one of our labels", func(t *testing.T) {
 		s := newScene(t)
-		identity := anIdentity("app")
+		identity := fixture.ClientIdentity("app")
 		s.ready(anAuthority(), identity)
 		serial := identity.Status.SerialNumber
 		if written := s.fight(identity, "app-mtls", time.Hour, fights["one of our labels"]); written < 2 || written > 40 {
@@ -99,7 +100,7 @@ func TestRekeyBacksOffFromAControllerThatRevertsItsSecret(t *testing.T) {
 	})
 	t.Run("certificate: its key", func(t *testing.T) {
 		s := newScene(t)
-		identity := anIdentity("app")
+		identity := fixture.ClientIdentity("app")
 		s.ready(anAuthority(), identity)
 		// A key is lost each time, so each write creates a new one.
 		written := s.fight(identity, "app-mtls", time.Hour, func(secret *corev1.Secret) { secret.Data["tls.key"] = []byte("theirs") })
@@ -117,7 +118,7 @@ func TestRekeyBacksOffFromAControllerThatRevertsItsSecret(t *testing.T) {
 func TestAnOccasionalEditOfASecretIsRepairedImmediately(t *testing.T) {
 	s := newScene(t)
 	login := aCredential("orders")
-	s.ready(aPolicy(), anAdmin(), aServer(), login)
+	s.ready(aPolicy(), fixture.AdminSecret(), aServer(), login)
 	before := s.secret("orders-db").Data["password"]
 	for range 12 {
 		secret := s.secret("orders-db")
@@ -139,11 +140,11 @@ func TestAnOccasionalEditOfASecretIsRepairedImmediately(t *testing.T) {
 // R8: of two objects that want one Secret, one has it; the other one asks less and less often and writes nothing.
 func TestTwoObjectsThatWantTheSameSecretDoNotFight(t *testing.T) {
 	s := newScene(t)
-	first, second, login := anIdentity("first"), anIdentity("second"), aCredential("third")
+	first, second, login := fixture.ClientIdentity("first"), fixture.ClientIdentity("second"), aCredential("third")
 	for _, spec := range []*v1alpha1.ObjectName{&first.Spec.SecretName, &second.Spec.SecretName, &login.Spec.SecretName} {
 		*spec = "shared"
 	}
-	s.ready(anAuthority(), aPolicy(), anAdmin(), aServer(), first)
+	s.ready(anAuthority(), aPolicy(), fixture.AdminSecret(), aServer(), first)
 	s.Create(second, login)
 	s.settle(second, login)
 	s.counted()
@@ -181,8 +182,8 @@ func TestTwoObjectsThatWantTheSameSecretDoNotFight(t *testing.T) {
 // R13: prune and apply repeatedly: the same certificate, the same password, no additional login.
 func TestObjectsPrunedAndReappliedFiftyTimesKeepTheirCredentials(t *testing.T) {
 	s := newScene(t)
-	s.ready(anAuthority(), aPolicy(), anAdmin(), aServer())
-	identity, login := anIdentity("app"), aCredential("orders")
+	s.ready(anAuthority(), aPolicy(), fixture.AdminSecret(), aServer())
+	identity, login := fixture.ClientIdentity("app"), aCredential("orders")
 	apply := func(o client.Object) {
 		t.Helper()
 		content := o.DeepCopyObject().(client.Object)
@@ -198,7 +199,7 @@ func TestObjectsPrunedAndReappliedFiftyTimesKeepTheirCredentials(t *testing.T) {
 		o.SetNamespace(s.Namespace)
 	}
 	random := seeded(t)
-	apply(anIdentity("app"))
+	apply(fixture.ClientIdentity("app"))
 	apply(aCredential("orders"))
 	identity.Namespace, login.Namespace = s.Namespace, s.Namespace
 	s.settle(identity, login)
@@ -207,7 +208,7 @@ func TestObjectsPrunedAndReappliedFiftyTimesKeepTheirCredentials(t *testing.T) {
 	}
 	serial, password := identity.Status.SerialNumber, s.secret("orders-db").Data["password"]
 	for round := range 50 {
-		for _, o := range []client.Object{anIdentity("app"), aCredential("orders")} {
+		for _, o := range []client.Object{fixture.ClientIdentity("app"), aCredential("orders")} {
 			o.SetNamespace(s.Namespace)
 			if err := s.Client.Delete(s.Ctx, o); err != nil {
 				t.Fatal(err)
@@ -217,7 +218,7 @@ func TestObjectsPrunedAndReappliedFiftyTimesKeepTheirCredentials(t *testing.T) {
 				s.reconcile(o)
 			}
 		}
-		apply(anIdentity("app"))
+		apply(fixture.ClientIdentity("app"))
 		apply(aCredential("orders"))
 		for range random.IntN(3) {
 			s.reconcile(identity)
@@ -246,8 +247,8 @@ func TestObjectsPrunedAndReappliedFiftyTimesKeepTheirCredentials(t *testing.T) {
 // R26: a "not found" from something between rekey and the API server does not prove that an object is gone: rekey checks again.
 func TestANotFoundFromAStatusWriteIsRetried(t *testing.T) {
 	s := newScene(t)
-	s.ready(anAuthority(), aPolicy(), anAdmin(), aServer())
-	for _, o := range []client.Object{anIdentity("app"), aCredential("orders")} {
+	s.ready(anAuthority(), aPolicy(), fixture.AdminSecret(), aServer())
+	for _, o := range []client.Object{fixture.ClientIdentity("app"), aCredential("orders")} {
 		s.Create(o)
 		s.setHook(func(_ context.Context, r world.Request, do func() error) error {
 			if r.Verb == "update status" {
@@ -281,8 +282,8 @@ func TestALostResponseToAnyWriteRotatesNothingTwice(t *testing.T) {
 		s := newScene(t)
 		// A process that lost the response does not know the real state: only the form of its statements is checked.
 		s.restart(world.Options{Racing: true})
-		identity, login := anIdentity("app"), aCredential("orders")
-		s.ready(anAuthority(), aPolicy(), anAdmin(), aServer())
+		identity, login := fixture.ClientIdentity("app"), aCredential("orders")
+		s.ready(anAuthority(), aPolicy(), fixture.AdminSecret(), aServer())
 		s.Create(identity, login)
 		count, what := 0, ""
 		s.setHook(func(_ context.Context, r world.Request, do func() error) error {

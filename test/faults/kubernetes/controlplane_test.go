@@ -25,6 +25,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database/databasetest"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -168,11 +169,11 @@ type estate struct {
 
 func (p *controlPlane) settle() *estate {
 	p.t.Helper()
-	e := &estate{controlPlane: p, fake: databasetest.NewFake(), authority: anAuthority(), identity: anIdentity("app"), login: aCredential("orders")}
+	e := &estate{controlPlane: p, fake: databasetest.NewFake(), authority: anAuthority(), identity: fixture.ClientIdentity("app"), login: aCredential("orders")}
 	server := aServer()
 	e.everything = []client.Object{e.authority, server, e.identity, e.login}
 	e.start()
-	p.create(append([]client.Object{aPolicy(), anAdmin()}, e.everything...)...)
+	p.create(append([]client.Object{aPolicy(), fixture.AdminSecret()}, e.everything...)...)
 	untilHealthy(p.t, p.client, e.everything...)
 	return e
 }
@@ -248,7 +249,7 @@ func TestAControlPlaneKilledDuringARotationLosesNothing(t *testing.T) {
 		stages := e.fake.Calls("Stage")
 		e.rotate(fmt.Sprintf("round %d", turn))
 		until(t, func() bool { return e.fake.Calls("Stage") > stages }, func() string { return "nothing was staged" })
-		late := anIdentity(fmt.Sprintf("late-%d", turn))
+		late := fixture.ClientIdentity(fmt.Sprintf("late-%d", turn))
 		late.Namespace = "default"
 		if killed == "both, and the operator" {
 			e.stop()
@@ -303,7 +304,7 @@ func TestAnEtcdRestoredFromAnOldBackupIsRepairedAutomatically(t *testing.T) {
 		other := map[string]string{"orders_a": "orders_b", "orders_b": "orders_a"}[e.login.Status.ActiveUsername]
 		until(t, func() bool { login, _ := e.fake.Login(other); return !login.CanLogin }, func() string { return "the previous login is not retired" })
 	}
-	newest := anIdentity("newest")
+	newest := fixture.ClientIdentity("newest")
 	e.create(newest)
 	untilHealthy(t, e.client, newest)
 	e.stop()

@@ -16,38 +16,39 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
 // invalidObjects are objects that the API server accepts but that can never become ready, each for a different reason.
 var invalidObjects = map[string]func(name string) client.Object{
 	"a missing authority": func(name string) client.Object {
-		o := anIdentity(name)
+		o := fixture.ClientIdentity(name)
 		o.Spec.AuthorityRef.Name = "nowhere"
 		return o
 	},
 	"a missing cluster authority": func(name string) client.Object {
-		o := anIdentity(name)
+		o := fixture.ClientIdentity(name)
 		o.Spec.AuthorityRef = v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: "nowhere"}
 		return o
 	},
 	"a lifetime that the authority denies": func(name string) client.Object {
-		o := anIdentity(name)
-		o.Spec.Lifetime = duration(100000 * time.Hour)
+		o := fixture.ClientIdentity(name)
+		o.Spec.Lifetime = fixture.Duration(100000 * time.Hour)
 		return o
 	},
 	"a name that the authority denies": func(name string) client.Object {
-		o := anIdentity(name)
+		o := fixture.ClientIdentity(name)
 		o.Spec.DNSNames = []v1alpha1.DNSName{"www.example.com"}
 		return o
 	},
 	"a Secret of another owner": func(name string) client.Object {
-		o := anIdentity(name)
+		o := fixture.ClientIdentity(name)
 		o.Spec.SecretName = "foreign"
 		return o
 	},
 	"a missing policy": func(name string) client.Object {
-		o := anIdentity(name)
+		o := fixture.ClientIdentity(name)
 		o.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: "nowhere"}
 		return o
 	},
@@ -84,7 +85,7 @@ func TestAnInvalidObjectCostsLessAndLess(t *testing.T) {
 	for what, anObject := range invalidObjects {
 		t.Run(what, func(t *testing.T) {
 			s := newScene(t)
-			s.ready(anAuthority(), aPolicy(), anAdmin(), aServer(), aForeignSecret())
+			s.ready(anAuthority(), aPolicy(), fixture.AdminSecret(), aServer(), aForeignSecret())
 			s.Create(aHeadlessServer())
 			o := anObject("nonsense")
 			s.Create(o)
@@ -170,7 +171,7 @@ func TestAValidObjectAmongAThousandInvalidOnesIsReadyImmediately(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	s.Create(anAuthority(), aPolicy(), anAdmin(), aServer(), aForeignSecret(), aHeadlessServer())
+	s.Create(anAuthority(), aPolicy(), fixture.AdminSecret(), aServer(), aForeignSecret(), aHeadlessServer())
 	inParallel(foreign, put)
 	start := heap()
 	o := startOperator(t, world.APIServer(), s.Namespace, s.Fake)
@@ -181,7 +182,7 @@ func TestAValidObjectAmongAThousandInvalidOnesIsReadyImmediately(t *testing.T) {
 		t.Errorf("%d Secrets of other users made the heap grow by %d bytes: they are cached", len(foreign), grown)
 	}
 	inParallel(bad, put)
-	good, login := anIdentity("good"), aCredential("good")
+	good, login := fixture.ClientIdentity("good"), aCredential("good")
 	good.Annotations = map[string]string{}
 	for i := range 2000 {
 		good.Annotations[fmt.Sprintf("example.com/annotation-%04d", i)] = strings.Repeat("x", 50)
@@ -230,10 +231,10 @@ func TestAValidObjectAmongAThousandInvalidOnesIsReadyImmediately(t *testing.T) {
 // R5, I4: a restart with nothing due writes nothing; with every status deleted it writes the statuses and nothing else.
 func TestARestartWritesNothingExceptDeletedStatuses(t *testing.T) {
 	s := newScene(t)
-	s.ready(anAuthority(), aPolicy(), anAdmin(), aServer())
+	s.ready(anAuthority(), aPolicy(), fixture.AdminSecret(), aServer())
 	var objects []client.Object
 	for i := range sized(10, 200) {
-		objects = append(objects, anIdentity(fmt.Sprintf("app-%03d", i)), aCredential(fmt.Sprintf("login-%03d", i)))
+		objects = append(objects, fixture.ClientIdentity(fmt.Sprintf("app-%03d", i)), aCredential(fmt.Sprintf("login-%03d", i)))
 	}
 	s.ready(objects...)
 	versions := func() map[string]string {

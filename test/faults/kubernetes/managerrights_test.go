@@ -35,6 +35,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/metricsauth"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -89,7 +90,7 @@ type supervised struct {
 
 func newSupervised(t *testing.T) *supervised {
 	t.Helper()
-	k := &supervised{World: world.New(t, nil), t: t, cutter: &cutter{}, login: aCredential("orders"), identity: anIdentity("app")}
+	k := &supervised{World: world.New(t, nil), t: t, cutter: &cutter{}, login: aCredential("orders"), identity: fixture.ClientIdentity("app")}
 	k.account = newAccount(t, k.Client, k.Namespace, roleOfKinds, roleOfTenant, roleOfElection)
 	k.objects = []client.Object{anAuthority(), aPolicy(), aServer(), k.identity, k.login}
 	return k
@@ -221,7 +222,7 @@ func (k *supervised) served(clean bool, but ...string) {
 
 func (k *supervised) begin() {
 	k.t.Helper()
-	k.Create(append([]client.Object{anAdmin()}, k.objects...)...)
+	k.Create(append([]client.Object{fixture.AdminSecret()}, k.objects...)...)
 }
 
 func (k *supervised) rotates(revision int64) {

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -168,12 +169,12 @@ var damages = map[string]damage{
 	},
 	"the admin Secret is deleted": {
 		do:       func(l *lifeByHand) { l.remove(l.find("orders-admin")) },
-		reported: "SecretNotFound", repair: func(l *lifeByHand) { l.Create(anAdmin()) },
+		reported: "SecretNotFound", repair: func(l *lifeByHand) { l.Create(fixture.AdminSecret()) },
 	},
 	"the admin Secret is emptied": {
 		do:       func(l *lifeByHand) { l.edit(l.find("orders-admin"), func(s *corev1.Secret) { s.Data = nil }) },
 		reported: "SecretInvalid", repair: func(l *lifeByHand) {
-			l.edit(l.find("orders-admin"), func(s *corev1.Secret) { s.StringData = anAdmin().StringData })
+			l.edit(l.find("orders-admin"), func(s *corev1.Secret) { s.StringData = fixture.AdminSecret().StringData })
 		},
 	},
 	"the Secret and the ledger are deleted": {gap: true, do: func(l *lifeByHand) { removeTarget(l); removeLedger(l) }},
@@ -189,7 +190,7 @@ func interrupted(t *testing.T, nth int) (l *lifeByHand, at string) {
 	// rekey cannot know what was cut off or damaged by hand: only the form of its statements is checked.
 	l.restart(world.Options{Racing: true})
 	l.login.Spec.DeletionPolicy = v1alpha1.DeletionDelete
-	l.ready(aPolicy(), anAdmin(), aServer())
+	l.ready(aPolicy(), fixture.AdminSecret(), aServer())
 	l.Create(l.login)
 	count, dead := 0, false
 	l.setHook(func(_ context.Context, r world.Request, do func() error) error {

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -32,9 +33,9 @@ func TestANamespaceDeletionRemovesEverything(t *testing.T) {
 func ends(t *testing.T, nth int, policy v1alpha1.DeletionPolicy) {
 	t.Helper()
 	s := newScene(t)
-	authority, identity, login := anAuthority(), anIdentity("app"), aCredential("orders")
+	authority, identity, login := anAuthority(), fixture.ClientIdentity("app"), aCredential("orders")
 	identity.Spec.DeletionPolicy, login.Spec.DeletionPolicy = policy, policy
-	s.ready(authority, aPolicy(), anAdmin(), aServer())
+	s.ready(authority, aPolicy(), fixture.AdminSecret(), aServer())
 	s.Create(identity, login)
 	count := 0
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.Namespace}}

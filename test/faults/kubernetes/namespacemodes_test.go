@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -163,9 +164,9 @@ func endOfNamespace(t *testing.T, mode string, policy v1alpha1.DeletionPolicy, s
 		Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + operatorNamespace, "system:authenticated"}}
 	operator := startOperatorIn(t, config, namespaces, operatorNamespace, s.Fake)
 
-	identity, login, policyObject := anIdentity("app"), aCredential("orders"), aPolicy()
+	identity, login, policyObject := fixture.ClientIdentity("app"), aCredential("orders"), aPolicy()
 	identity.Spec.DeletionPolicy, login.Spec.DeletionPolicy = policy, policy
-	authority, admin, server := anAuthority(), anAdmin(), aServer()
+	authority, admin, server := anAuthority(), fixture.AdminSecret(), aServer()
 	s.Create(policyObject, admin, authority, server, identity, login)
 	if stage != "at the start" {
 		untilHealthy(t, s.Client, authority, server, identity, login)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -37,7 +38,7 @@ func newEstateOfRights(t *testing.T, secrets string) *estateOfRights {
 	t.Helper()
 	s := &scene{World: world.New(t, nil), t: t, requests: map[string]int{}}
 	e := &estateOfRights{scene: s, account: newAccount(t, s.Client, s.Namespace, roleOfKinds, secrets), refused: map[access.Right]int{},
-		login: aCredential("orders"), identity: anIdentity("app")}
+		login: aCredential("orders"), identity: fixture.ClientIdentity("app")}
 	s.restart(world.Options{As: e.account.client()})
 	s.setHook(func(_ context.Context, _ world.Request, do func() error) error {
 		err := do()
@@ -52,7 +53,7 @@ func newEstateOfRights(t *testing.T, secrets string) *estateOfRights {
 	everywhere.Spec.Constraints.DNSNames = []v1alpha1.DNSPattern{"*.example.internal"}
 	e.server = &v1alpha1.ServerIdentity{ObjectMeta: metav1.ObjectMeta{Name: "api"}, Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
 		AuthorityRef: v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: v1alpha1.ObjectName(everywhere.Name)},
-		DNSNames:     []v1alpha1.DNSName{"api.example.internal"}, Lifetime: duration(24 * time.Hour), SecretName: "api-mtls"}}}
+		DNSNames:     []v1alpha1.DNSName{"api.example.internal"}, Lifetime: fixture.Duration(24 * time.Hour), SecretName: "api-mtls"}}}
 	// Both own their Secrets, which requires the right to set their finalizers.
 	own := anAuthority()
 	own.Spec.DeletionPolicy, everywhere.Spec.DeletionPolicy = v1alpha1.DeletionDelete, v1alpha1.DeletionDelete
@@ -62,7 +63,7 @@ func newEstateOfRights(t *testing.T, secrets string) *estateOfRights {
 
 func (e *estateOfRights) begin() {
 	e.t.Helper()
-	e.Create(append([]client.Object{anAdmin()}, e.objects...)...)
+	e.Create(append([]client.Object{fixture.AdminSecret()}, e.objects...)...)
 }
 
 // together plays all objects in parallel for a while, each reconcile when the previous one requested it. It returns the number

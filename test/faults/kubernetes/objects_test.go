@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -28,67 +29,22 @@ const (
 	overlap  = 10 * time.Minute
 )
 
-func duration(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
-
 func anAuthority() *v1alpha1.CertificateAuthority {
-	return &v1alpha1.CertificateAuthority{
-		ObjectMeta: metav1.ObjectMeta{Name: "internal"},
-		Spec: v1alpha1.AuthoritySpec{
-			Managed:    &v1alpha1.ManagedAuthority{CommonName: "Faults CA", KeyAlgorithm: "ECDSA-P256", Lifetime: duration(43800 * time.Hour)},
-			SecretName: "internal-ca",
-			Constraints: v1alpha1.Constraints{
-				MaxLifetime: duration(720 * time.Hour), CommonNames: []v1alpha1.NamePattern{"*"}},
-		},
-	}
-}
-
-func anIdentity(name string) *v1alpha1.ClientIdentity {
-	return &v1alpha1.ClientIdentity{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
-			AuthorityRef: v1alpha1.AuthorityReference{Name: "internal"}, CommonName: name,
-			Lifetime: duration(24 * time.Hour), SecretName: v1alpha1.ObjectName(name + "-mtls"),
-		}},
-	}
+	return fixture.Authority(func(a *v1alpha1.CertificateAuthority) {
+		a.Spec.Constraints.DNSNames, a.Spec.Constraints.URIs = nil, nil
+	})
 }
 
 func aPolicy() *v1alpha1.RotationPolicy {
-	return &v1alpha1.RotationPolicy{
-		ObjectMeta: metav1.ObjectMeta{Name: "daily"},
-		Spec: v1alpha1.RotationPolicySpec{
-			Interval: duration(interval), MaxAge: &metav1.Duration{Duration: 3 * interval},
-			Overlap: v1alpha1.Overlap{Minimum: duration(overlap)}, WarnBefore: duration(24 * time.Hour), AlarmBefore: duration(4 * time.Hour),
-		},
-	}
-}
-
-func anAdmin() *corev1.Secret {
-	return &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: "orders-admin", Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
-		StringData: map[string]string{"username": "rotator", "password": "admin-password-of-the-test", "host": "orders-db.data:5432"},
-	}
+	return fixture.Policy(func(p *v1alpha1.RotationPolicy) { p.Spec.Overlap.Minimum = fixture.Duration(overlap) })
 }
 
 func aServer() *v1alpha1.DatabaseServer {
-	return &v1alpha1.DatabaseServer{
-		ObjectMeta: metav1.ObjectMeta{Name: "orders"},
-		Spec: v1alpha1.DatabaseServerSpec{
-			Engine: v1alpha1.EnginePostgreSQL, Address: "orders-db.data:5432", TLS: v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeDisable},
-			AdminSecretRef:   v1alpha1.LocalReference{Name: "orders-admin"},
-			AllowedUsernames: []v1alpha1.RolePattern{"*"}, AllowedOwners: []v1alpha1.RolePattern{"orders_owner"},
-		},
-	}
+	return fixture.Server(func(s *v1alpha1.DatabaseServer) { s.Spec.AllowedUsernames = []v1alpha1.RolePattern{"*"} })
 }
 
 func aCredential(name string) *v1alpha1.DatabaseCredential {
-	return &v1alpha1.DatabaseCredential{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: v1alpha1.DatabaseCredentialSpec{
-			ServerRef: v1alpha1.ServerReference{Name: "orders"}, Database: "orders", Username: strings.ReplaceAll(name, "-", "_"),
-			Strategy: v1alpha1.StrategyAlternatingUsers, Owner: "orders_owner",
-			RotationPolicyRef: &v1alpha1.LocalReference{Name: "daily"}, SecretName: v1alpha1.ObjectName(name + "-db"),
-		},
-	}
+	return fixture.Credential(name, func(c *v1alpha1.DatabaseCredential) { c.Spec.Username = strings.ReplaceAll(name, "-", "_") })
 }
 
 func conditionsOf(o client.Object) []metav1.Condition {

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -159,7 +160,7 @@ func (l *admissionLife) probed(refused bool, object client.Object) {
 // gatedLife is a life of every kind behind a gate, which shuts at the start or in the middle.
 func gatedLife(t *testing.T, midway bool, gate func(*admissionLife)) int {
 	t.Helper()
-	l := &admissionLife{scene: newScene(t), identity: anIdentity("app"), login: aCredential("orders")}
+	l := &admissionLife{scene: newScene(t), identity: fixture.ClientIdentity("app"), login: aCredential("orders")}
 	gate(l)
 	l.setHook(func(_ context.Context, r world.Request, do func() error) error {
 		err := do()
@@ -170,7 +171,7 @@ func gatedLife(t *testing.T, midway bool, gate func(*admissionLife)) int {
 	})
 	authority, server := anAuthority(), aServer()
 	l.all = []client.Object{authority, server, l.identity, l.login}
-	l.Create(aPolicy(), anAdmin(), authority, server, l.identity, l.login)
+	l.Create(aPolicy(), fixture.AdminSecret(), authority, server, l.identity, l.login)
 	if !midway {
 		l.shut(true)
 	}

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -219,11 +220,11 @@ func converges(t *testing.T, what interference, random *rand.Rand) {
 	var identities []*v1alpha1.ClientIdentity
 	for i := range 4 {
 		logins = append(logins, aCredential(fmt.Sprintf("login-%d", i)))
-		identities = append(identities, anIdentity(fmt.Sprintf("app-%d", i)))
+		identities = append(identities, fixture.ClientIdentity(fmt.Sprintf("app-%d", i)))
 		objects = append(objects, logins[i], identities[i])
 	}
 	// Half of them exist before the interference; the others are created during it.
-	s.Create(aPolicy(), anAdmin())
+	s.Create(aPolicy(), fixture.AdminSecret())
 	s.Create(objects[:6]...)
 	untilHealthy(t, s.Client, objects[:6]...)
 	p.set(what)

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -152,7 +153,7 @@ func TestASecretThatTheCacheNeverSeesBlocksNoReconcile(t *testing.T) {
 		return []map[string]any{{"op": "add", "path": "/metadata/labels/app.kubernetes.io~1managed-by", "value": "platform"}}
 	})
 	startOperator(t, world.APIServer(), s.Namespace, s.Fake)
-	authority, identity := anAuthority(), anIdentity("app")
+	authority, identity := anAuthority(), fixture.ClientIdentity("app")
 	s.Create(authority, identity)
 	published := func() bool { s.Get(identity); return identity.Status.Revision > 0 }
 	until(t, published, func() string { return "nothing is published:" + describe(identity) })
