@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestRunGivesTheCommandAClusterAndReturnsItsExitStatus(t *testing.T) {
+func TestRunProvidesAClusterAndReturnsTheCommandsExitStatus(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "c")
 	got := run(t, "run", "--level", "api", "--dir", dir, "--apiserver-arg", "service-account-issuer=https://issuer.example",
@@ -34,10 +34,10 @@ func TestRunGivesTheCommandAClusterAndReturnsItsExitStatus(t *testing.T) {
 		t.Errorf("%d processes were recorded, want etcd and kube-apiserver", len(state.Processes))
 	}
 	if left := running(state); len(left) > 0 {
-		t.Errorf("still running after the end: %v", left)
+		t.Errorf("still running after the command: %v", left)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "etcd")); !os.IsNotExist(err) {
-		t.Errorf("the data of etcd are still there: %v", err)
+		t.Errorf("etcd's data still exist: %v", err)
 	}
 }
 
@@ -51,7 +51,7 @@ func TestASecondStartReplacesWhatAKilledLauncherLeft(t *testing.T) {
 	}
 
 	kill(t, first)
-	eventually(t, 10*time.Second, "the kernel ends the killed launcher's children", func() bool { return len(running(first)) == 0 })
+	eventually(t, 10*time.Second, "the kernel kills the killed launcher's children", func() bool { return len(running(first)) == 0 })
 	if got := run(t, "status", "--dir", dir); got.code == 0 || !strings.Contains(got.log, "interrupted") {
 		t.Errorf("status of a cluster whose launcher was killed: exit status %d, %q", got.code, got.log)
 	}
@@ -75,14 +75,14 @@ func TestASecondStartReplacesWhatAKilledLauncherLeft(t *testing.T) {
 	}
 }
 
-func TestAStartThatFailsSaysWhyAndLeavesNothing(t *testing.T) {
+func TestAFailedStartReportsTheCauseAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "c")
 	temp := t.TempDir()
 	cmd := launcher(t.Context(), t, "up", "--level", "api", "--dir", dir, "--apiserver-arg", "no-such-flag=1")
 	cmd.Env = append(cmd.Env, "TMPDIR="+temp)
 	got := finish(t, cmd)
-	if got.code == 0 || !strings.Contains(got.log, "kube-apiserver: it ended") || !strings.Contains(got.log, "no-such-flag") {
+	if got.code == 0 || !strings.Contains(got.log, "kube-apiserver: it exited") || !strings.Contains(got.log, "no-such-flag") {
 		t.Errorf("exit status %d, want an error that shows the end of the log:\n%s", got.code, got.log)
 	}
 	if kept, err := filepath.Glob(filepath.Join(temp, "*", "logs", "kube-apiserver.log")); err != nil || len(kept) != 1 {
@@ -94,12 +94,12 @@ func TestAStartThatFailsSaysWhyAndLeavesNothing(t *testing.T) {
 	}
 	for _, entry := range entries {
 		if entry.Name() != "lock" {
-			t.Errorf("%s is still there", entry.Name())
+			t.Errorf("%s still exists", entry.Name())
 		}
 	}
 }
 
-func TestAFolderOfSomebodyElseIsRefused(t *testing.T) {
+func TestAFolderWithOtherFilesIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	mine := filepath.Join(dir, "thesis.txt")
@@ -108,22 +108,22 @@ func TestAFolderOfSomebodyElseIsRefused(t *testing.T) {
 	}
 	got := run(t, "up", "--dir", dir)
 	if got.code == 0 || !strings.Contains(got.log, "thesis.txt") {
-		t.Errorf("exit status %d, %q; want a refusal that names the file", got.code, got.log)
+		t.Errorf("exit status %d, %q; want an error that names the file", got.code, got.log)
 	}
 	if _, err := os.Stat(mine); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestAPartThatEndsBringsTheClusterDownAndSaysSo(t *testing.T) {
+func TestAPartThatExitsStopsTheClusterAndIsReported(t *testing.T) {
 	t.Parallel()
 	dir, temp := filepath.Join(t.TempDir(), "c"), t.TempDir()
 	cmd := launcher(t.Context(), t, "run", "--level", "api", "--dir", dir, "--", "sh", "-c",
 		`kill -KILL $(sed -n 's/.*"pid": \([0-9]*\),/\1/p' "$LOCALCLUSTER_DIR/state.json" | tail -1); exec sleep 300`)
 	cmd.Env = append(cmd.Env, "TMPDIR="+temp)
 	got := finish(t, cmd)
-	if got.code == 0 || !strings.Contains(got.log, "the cluster broke: kube-apiserver ended: signal: killed") {
-		t.Errorf("exit status %d, want that the API server's end is reported:\n%s", got.code, got.log)
+	if got.code == 0 || !strings.Contains(got.log, "the cluster broke: kube-apiserver exited: signal: killed") {
+		t.Errorf("exit status %d, want a report that the API server exited:\n%s", got.code, got.log)
 	}
 	if kept, err := filepath.Glob(filepath.Join(temp, "*", "logs", "etcd.log")); err != nil || len(kept) != 1 {
 		t.Errorf("logs kept for a look: %v (%v), want those of etcd", kept, err)

@@ -18,8 +18,8 @@ import (
 	"github.com/rekey/rekey/hack/localcluster/internal/cluster"
 )
 
-// asLauncher makes the test binary be the launcher, so that the launcher under
-// test is always the one of these sources.
+// asLauncher makes the test binary act as the launcher, so that the launcher under
+// test is always built from these sources.
 const asLauncher = "LOCALCLUSTER_TEST_AS_LAUNCHER"
 
 func TestMain(m *testing.M) {
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// launcher is a command of the launcher.
+// launcher returns a command of the launcher.
 func launcher(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -41,13 +41,13 @@ func launcher(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// result is what a command left behind.
+// result is the output and exit status of a command.
 type result struct {
 	out, log string
 	code     int
 }
 
-// run waits for a command of the launcher.
+// run runs a command of the launcher until it exits.
 func run(t *testing.T, args ...string) result {
 	t.Helper()
 	return finish(t, launcher(t.Context(), t, args...))
@@ -74,14 +74,14 @@ func mustRun(t *testing.T, args ...string) string {
 	return got.out
 }
 
-// up starts a cluster in the background that the test ends in any case.
+// up starts a cluster in the background; the test always stops it.
 func up(t *testing.T, dir string, args ...string) cluster.State {
 	t.Helper()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if got := finish(t, launcher(ctx, t, "down", "--dir", dir)); got.code != 0 {
-			t.Errorf("ending the cluster: exit status %d\n%s", got.code, got.log)
+			t.Errorf("stopping the cluster: exit status %d\n%s", got.code, got.log)
 		}
 	})
 	mustRun(t, append([]string{"up", "--detach", "--dir", dir}, args...)...)
@@ -110,7 +110,7 @@ func kubectl(t *testing.T, state cluster.State, stdin string, args ...string) st
 	return got.out
 }
 
-// kill ends the launcher the hard way.
+// kill kills the launcher.
 func kill(t *testing.T, state cluster.State) {
 	t.Helper()
 	if err := state.Launcher.Signal(syscall.SIGKILL); err != nil {
@@ -118,7 +118,7 @@ func kill(t *testing.T, state cluster.State) {
 	}
 }
 
-// eventually asks until the answer is good.
+// eventually polls until the condition holds.
 func eventually(t *testing.T, within time.Duration, what string, ok func() bool) time.Duration {
 	t.Helper()
 	started := time.Now()

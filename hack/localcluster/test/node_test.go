@@ -22,11 +22,11 @@ import (
 	"github.com/rekey/rekey/hack/localcluster/internal/image"
 )
 
-// TestNode runs pods where that can be done. Where it cannot, the launcher must
-// say at once what is missing and what still works.
+// TestNode runs pods if this machine can. If not, the launcher must report
+// immediately what is missing and what still works.
 func TestNode(t *testing.T) {
 	t.Parallel()
-	// The name is longer than a path of a socket may be.
+	// The name is longer than a socket's path may be.
 	dir := filepath.Join(t.TempDir(), "a-folder-whose-name-leaves-no-room-for-the-sockets-of-a-node")
 	if missing := doctor.Missing(doctor.Node()); len(missing) > 0 {
 		refusal(t, dir, missing)
@@ -59,23 +59,23 @@ func TestNode(t *testing.T) {
 			last := ""
 			t.Cleanup(func() {
 				if t.Failed() {
-					t.Logf("from the pod, %s last gave %s", target, last)
+					t.Logf("from the pod, %s last returned %s", target, last)
 				}
 			})
-			eventually(t, 20*time.Second, fmt.Sprintf("%s gives the pod %q", target, want), func() bool {
+			eventually(t, 20*time.Second, fmt.Sprintf("from the pod, %s returns %q", target, want), func() bool {
 				got, err := ask("http://" + pod + "/fetch?url=" + url.QueryEscape(target))
 				last = fmt.Sprintf("%q (%v)", got, err)
 				return err == nil && strings.Contains(got, want)
 			})
 		}
 		if got, _ := ask("http://" + pod + "/fetch?url=" + url.QueryEscape("http://nobody.default.svc/")); !strings.Contains(got, "no such host") {
-			t.Errorf("a Service that does not exist gives %q, want that its name is unknown", got)
+			t.Errorf("a Service that does not exist returns %q, want an unknown name", got)
 		}
 	})
 	t.Run("this machine reaches Services", func(t *testing.T) {
 		ip := kubectl(t, state, "", "get", "service", "probe", "--output=jsonpath={.spec.clusterIP}")
 		if got, err := ask("http://" + ip + "/value"); got != "two" {
-			t.Errorf("the Service gives %q (%v)", got, err)
+			t.Errorf("the Service returns %q (%v)", got, err)
 		}
 	})
 	t.Run("logs and exec work", func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestNode(t *testing.T) {
 			t.Errorf("the pod's log is %q", got)
 		}
 		if got := kubectl(t, state, "", "exec", "deployment/probe", "--", "/probe", "echo", "hello"); got != "hello\n" {
-			t.Errorf("a command in the pod says %q", got)
+			t.Errorf("a command in the pod prints %q", got)
 		}
 	})
 	t.Run("a second start replaces what a killed launcher left", func(t *testing.T) {
@@ -95,11 +95,11 @@ func refusal(t *testing.T, dir string, missing []doctor.Check) {
 	t.Helper()
 	got := run(t, "up", "--level", "node", "--dir", dir)
 	if got.code == 0 || !strings.Contains(got.log, "what still works: --level control") {
-		t.Fatalf("exit status %d, want a refusal that says what still works:\n%s", got.code, got.log)
+		t.Fatalf("exit status %d, want an error that names what still works:\n%s", got.code, got.log)
 	}
 	for _, check := range missing {
 		if !strings.Contains(got.log, check.Name) {
-			t.Errorf("the refusal does not name %q:\n%s", check.Name, got.log)
+			t.Errorf("the error does not name %q:\n%s", check.Name, got.log)
 		}
 	}
 }
@@ -107,7 +107,7 @@ func refusal(t *testing.T, dir string, missing []doctor.Check) {
 func survivesKill(t *testing.T, dir string, first cluster.State, pod string) {
 	t.Helper()
 	kill(t, first)
-	eventually(t, 20*time.Second, "the kernel ends the node and its pods", func() bool {
+	eventually(t, 20*time.Second, "the kernel kills the node and its pods", func() bool {
 		_, err := ask("http://" + pod + "/value")
 		return err != nil && len(running(first)) == 0
 	})
@@ -122,11 +122,11 @@ func survivesKill(t *testing.T, dir string, first cluster.State, pod string) {
 		t.Errorf("still running after down: %v", left)
 	}
 	if got := leftovers(t, dir, second); len(got) > 0 {
-		t.Errorf("still there after down: %v", got)
+		t.Errorf("left after down: %v", got)
 	}
 }
 
-// leftovers finds what a node can leave on a machine.
+// leftovers returns what a node left on the machine.
 func leftovers(t *testing.T, dir string, state cluster.State) []string {
 	t.Helper()
 	var found []string
@@ -206,7 +206,7 @@ func hostServer(t *testing.T, ip string) string {
 	return server.URL
 }
 
-// direct talks to pods without any proxy that the environment names.
+// direct is a client that ignores the environment's proxies.
 var direct = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
 func ask(address string) (string, error) {

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command image makes a container image of one static binary.
+// Command image builds a container image from one static binary.
 package main
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/hack/localcluster/internal/image"
 )
 
-// hostCerts are the places of the authorities that distributions trust.
+// hostCerts are the files where distributions keep trusted CAs.
 var hostCerts = []string{
 	"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem",
 }
@@ -25,7 +25,7 @@ func main() {
 	flag.StringVar(&spec.Binary, "binary", "", "the static Linux binary that the image runs")
 	flag.StringVar(&spec.Entrypoint, "entrypoint", "/rekey", "path of the binary in the image")
 	flag.StringVar(&spec.User, "user", "65532:65532", "uid:gid that the image runs as")
-	certs := flag.Bool("ca-certs", false, "put the authorities that this machine trusts into the image")
+	certs := flag.Bool("ca-certs", false, "add the CAs that this machine trusts to the image")
 	flag.Parse()
 	if err := run(spec, *out, *certs); err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
@@ -35,7 +35,7 @@ func main() {
 
 func run(spec image.Spec, out string, certs bool) error {
 	if out == "" || spec.Binary == "" || flag.NArg() > 0 {
-		return errors.New("give --out FILE.tar and --binary PATH, and nothing but flags")
+		return errors.New("--out FILE.tar and --binary PATH are required, and only flags are accepted")
 	}
 	if certs {
 		for _, file := range hostCerts {
@@ -45,7 +45,7 @@ func run(spec image.Spec, out string, certs bool) error {
 			}
 		}
 		if spec.CACerts == "" {
-			return fmt.Errorf("no bundle of trusted authorities in any of %v; install ca-certificates", hostCerts)
+			return fmt.Errorf("no bundle of trusted CAs in any of %v; install ca-certificates", hostCerts)
 		}
 	}
 	return image.Write(spec, out)

@@ -1,8 +1,8 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command pause holds a pod's namespaces: it does nothing until it is told to
-// end, and reaps what is orphaned in a shared pid namespace.
+// Command pause holds a pod's namespaces: it does nothing until it is asked to
+// exit, and reaps orphans in a shared pid namespace.
 package main
 
 import (
@@ -23,7 +23,7 @@ func main() {
 	}
 }
 
-// reap collects every child that has ended; one signal may stand for several.
+// reap collects every child that has exited; one signal may mean several.
 func reap() {
 	for {
 		pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)

@@ -20,32 +20,31 @@ import (
 	"time"
 )
 
-// EnvDir is the variable by which envtest is told where the programs are.
+// EnvDir is the variable that names the folder of the programs for envtest.
 const EnvDir = "KUBEBUILDER_ASSETS"
 
-// ForAPI are the programs that the api level needs, which are also those that
-// envtest needs.
+// ForAPI are the programs that the api level needs; envtest needs the same.
 var ForAPI = []string{"etcd", "kube-apiserver", "kubectl"}
 
-// All are the programs that the binary of cmd/kube can be.
+// All are the programs in the binary of cmd/kube.
 var All = []string{
 	"etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy",
 	"kube-scheduler", "kubectl", "kubelet",
 }
 
-// Builder knows where the sources are and where the result goes.
+// Builder builds the programs from Source into Cache.
 type Builder struct {
-	// Source is the folder of the module that holds cmd/kube.
+	// Source is the folder of the module with cmd/kube.
 	Source string
-	// Cache is the folder below which one folder per build is kept.
+	// Cache is the folder that keeps one folder per build.
 	Cache string
 	// Log receives the progress.
 	Log io.Writer
 }
 
-// Ensure returns a folder that holds the named programs. A folder that the
-// environment names is used when it has them all; else the binary is built,
-// unless that was done before for the same sources.
+// Ensure returns a folder with the named programs: the one that the environment
+// names if it has them all, otherwise a build, which is cached for the same
+// sources.
 func (b Builder) Ensure(ctx context.Context, programs []string) (string, error) {
 	if dir := os.Getenv(EnvDir); dir != "" {
 		missing := absent(dir, programs)
@@ -58,12 +57,12 @@ func (b Builder) Ensure(ctx context.Context, programs []string) (string, error) 
 	return b.build(ctx)
 }
 
-// sayf reports progress. Nothing can be done about a reader that went away.
+// sayf reports progress. A closed reader is ignored.
 func (b Builder) sayf(format string, args ...any) {
 	_, _ = fmt.Fprintf(b.Log, format+"\n", args...)
 }
 
-// Current is the path that always leads to the latest build.
+// Current is the path that always points to the latest build.
 func (b Builder) Current() string { return filepath.Join(b.Cache, "current") }
 
 func (b Builder) build(ctx context.Context) (string, error) {
@@ -80,7 +79,7 @@ func (b Builder) build(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	if len(absent(dir, All)) == 0 { // somebody else built it while we waited
+	if len(absent(dir, All)) == 0 { // another process built it while this one waited
 		return dir, b.pointCurrent(key)
 	}
 	if err := b.compile(ctx, dir); err != nil {
@@ -91,7 +90,7 @@ func (b Builder) build(ctx context.Context) (string, error) {
 
 const keyLength = 16
 
-// key names a build: whatever can change the binary is part of it.
+// key names a build: everything that can change the binary is part of it.
 func (b Builder) key(ctx context.Context) (string, error) {
 	version, err := goEnv(ctx, b.Source, "GOVERSION", "GOOS", "GOARCH")
 	if err != nil {
@@ -102,10 +101,10 @@ func (b Builder) key(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("listing the sources of cmd/kube: %w", err)
 	}
 	if len(sources) == 0 {
-		return "", fmt.Errorf("no sources of cmd/kube below %s; give the module's folder with --source", b.Source)
+		return "", fmt.Errorf("no sources of cmd/kube below %s; set the module's folder with --source", b.Source)
 	}
 	sum := sha256.New()
-	_, _ = fmt.Fprintln(sum, version) // a hash takes everything
+	_, _ = fmt.Fprintln(sum, version) // writing to a hash never fails
 	for _, file := range append([]string{filepath.Join(b.Source, "go.mod"), filepath.Join(b.Source, "go.sum")}, sources...) {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -126,14 +125,14 @@ func (b Builder) compile(ctx context.Context, dir string) error {
 	}
 	temp, err := os.MkdirTemp(b.Cache, ".building-")
 	if err != nil {
-		return fmt.Errorf("making a folder for the build: %w", err)
+		return fmt.Errorf("creating a folder for the build: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(temp) }()
 	if err := os.Chmod(temp, 0o755); err != nil {
 		return fmt.Errorf("opening the build folder to other users: %w", err)
 	}
 	started := time.Now()
-	b.sayf("Building Kubernetes %s from its Go modules: usually about 5 to 8 minutes on 2 cores, once.", version)
+	b.sayf("Building Kubernetes %s from its Go modules, once: usually 5 to 8 minutes on 2 cores.", version)
 	if err := b.goBuild(ctx, version, filepath.Join(temp, "kube"), started); err != nil {
 		return err
 	}
@@ -152,12 +151,12 @@ func (b Builder) compile(ctx context.Context, dir string) error {
 	return b.prune(dir)
 }
 
-// unused is how long a build is kept after another took its place: somebody
-// may have been told its folder and start programs from it later.
+// unused is how long a build is kept after another replaced it: a process may
+// have got its folder and start programs from it later.
 const unused = 24 * time.Hour
 
-// dropInterrupted removes what killed builds left. Whoever calls holds the
-// lock, so no other build is at work.
+// dropInterrupted removes what killed builds left. The caller holds the lock, so
+// no other build is running.
 func (b Builder) dropInterrupted() error {
 	left, err := filepath.Glob(filepath.Join(b.Cache, ".building-*"))
 	if err != nil {
@@ -198,7 +197,7 @@ func (b Builder) goBuild(ctx context.Context, version, out string, started time.
 	cmd.Dir = b.Source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	cmd.Stdout, cmd.Stderr = b.Log, b.Log
-	// The compiler's children end with it on a signal to its group only.
+	// The compiler's children stop with it only on a signal to its group.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	if err := cmd.Start(); err != nil {
@@ -223,7 +222,7 @@ func (b Builder) goBuild(ctx context.Context, version, out string, started time.
 
 var requirement = regexp.MustCompile(`(?m)^\s*k8s\.io/kubernetes (v[0-9]+\.[0-9]+\.\S+)`)
 
-// kubernetesVersion reads the release from go.mod, its only home.
+// kubernetesVersion reads the release from go.mod, the only place that has it.
 func (b Builder) kubernetesVersion() (string, error) {
 	data, err := os.ReadFile(filepath.Join(b.Source, "go.mod"))
 	if err != nil {
@@ -236,8 +235,8 @@ func (b Builder) kubernetesVersion() (string, error) {
 	return string(match[1]), nil
 }
 
-// pointCurrent makes the stable path lead to one build. It is replaced by
-// rename, so that nobody ever finds it missing.
+// pointCurrent points the stable path to one build. It replaces the link by
+// rename, so that the path always exists.
 func (b Builder) pointCurrent(key string) error {
 	if now, err := os.Readlink(b.Current()); err == nil && now == key {
 		return nil
@@ -252,11 +251,10 @@ func (b Builder) pointCurrent(key string) error {
 	return nil
 }
 
-// lock keeps two callers from building twice. The kernel gives it up when its
-// holder dies.
+// lock prevents concurrent builds. The kernel releases it when its holder dies.
 func (b Builder) lock(ctx context.Context) (func(), error) {
 	if err := os.MkdirAll(b.Cache, 0o755); err != nil {
-		return nil, fmt.Errorf("making the cache folder: %w", err)
+		return nil, fmt.Errorf("creating the cache folder: %w", err)
 	}
 	file, err := os.OpenFile(filepath.Join(b.Cache, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -274,7 +272,7 @@ func (b Builder) lock(ctx context.Context) (func(), error) {
 			return nil, fmt.Errorf("taking the build lock: %w", err)
 		}
 		if waits%15 == 0 {
-			b.sayf("Somebody else is building Kubernetes; waiting, %d s so far", waits)
+			b.sayf("Another process is building Kubernetes; waiting, %d s so far", waits)
 		}
 		select {
 		case <-ctx.Done():

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// fakeGo stands in for the Go command: it notes each build and makes the file,
+// fakeGo replaces the Go command: it records each build and creates the file,
 // after a moment in which a second caller could start.
 const fakeGo = `#!/bin/sh
 case "$1" in
@@ -30,7 +30,7 @@ build)
 esac
 `
 
-// newBuilder makes a source tree and a Go command of its own for a test.
+// newBuilder returns a builder with its own source tree and Go command.
 func newBuilder(t *testing.T) (Builder, string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -84,7 +84,7 @@ func TestCallersAtTheSameTimeBuildOnce(t *testing.T) {
 	}
 }
 
-func TestAChangeOfASourceBuildsAnew(t *testing.T) {
+func TestAChangedSourceIsBuiltAgain(t *testing.T) {
 	b, dir := newBuilder(t)
 	seen := map[string]bool{}
 	for _, file := range []string{"go.mod", "go.sum", "cmd/kube/main.go"} {
@@ -146,7 +146,7 @@ func TestOnlyBuildsOfYesterdayAreRemoved(t *testing.T) {
 	}
 	for dir, want := range map[string]bool{old: false, recent: true, other: true} {
 		if _, err := os.Stat(dir); (err == nil) != want {
-			t.Errorf("%s is there: %t, want %t", filepath.Base(dir), err == nil, want)
+			t.Errorf("%s exists: %t, want %t", filepath.Base(dir), err == nil, want)
 		}
 	}
 }

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package assets builds the Kubernetes programs from Go modules, once, into a
-// cache folder, and finds them there afterwards. The folder has the layout
-// that controller-runtime's envtest expects of KUBEBUILDER_ASSETS.
+// Package assets builds the Kubernetes programs from Go modules into a cache
+// folder, once. The folder has the layout that controller-runtime's envtest
+// expects of KUBEBUILDER_ASSETS.
 package assets

@@ -14,15 +14,15 @@ import (
 	"github.com/rekey/rekey/hack/localcluster/internal/node"
 )
 
-// PauseImage makes the archive of the pause image. It is made on every call:
+// PauseImage builds the archive of the pause image. It does so on every call:
 // that takes well under a second once Go has compiled it, and is never stale.
 func (b Builder) PauseImage(ctx context.Context) (string, error) {
 	if err := os.MkdirAll(b.Cache, 0o755); err != nil {
-		return "", fmt.Errorf("making the cache folder: %w", err)
+		return "", fmt.Errorf("creating the cache folder: %w", err)
 	}
 	temp, err := os.MkdirTemp(b.Cache, ".pause-")
 	if err != nil {
-		return "", fmt.Errorf("making a folder for the pause program: %w", err)
+		return "", fmt.Errorf("creating a folder for the pause program: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(temp) }()
 	binary := filepath.Join(temp, "pause")

@@ -20,17 +20,17 @@ const usage = `usage: localcluster COMMAND [flags]
 
   assets                      build the Kubernetes programs once; print their folder
   up      [--level L] [...]   start a cluster; stay until interrupted, or --detach
-  down    [--dir DIR]         end the cluster in DIR
-  status  [--dir DIR]         say what runs in DIR, as KEY=value lines
-  run     [--level L] -- CMD  start a cluster, run CMD with its KUBECONFIG, end it
+  down    [--dir DIR]         stop the cluster in DIR
+  status  [--dir DIR]         print what runs in DIR, as KEY=value lines
+  run     [--level L] -- CMD  start a cluster, run CMD with its KUBECONFIG, stop it
   load    [--dir DIR] TAR...  import images into the node of the cluster in DIR
-  doctor                      say what each level needs and what is missing here
+  doctor                      print what each level needs and what is missing here
 
-Levels: api (etcd, API server), control (and controllers, scheduler), node (and
+Levels: api (etcd, API server), control (adds controllers, scheduler), node (adds
 a node that runs pods; needs root). "localcluster COMMAND -h" lists the flags.
 `
 
-// errUsage says that the command line was wrong and that it has been explained.
+// errUsage reports a wrong command line that was already explained.
 var errUsage = errors.New("wrong usage")
 
 // Main runs one command and returns the exit status.
@@ -39,7 +39,7 @@ func Main(args []string) int {
 		fmt.Fprint(os.Stderr, usage)
 		return 2
 	}
-	if args[0] == node.InitArg { // we are the first process of a node
+	if args[0] == node.InitArg { // this is the first process of a node
 		return nodeMain(args[1:])
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -47,10 +47,10 @@ func Main(args []string) int {
 	return exitCode(dispatch(ctx, args[0], args[1:]))
 }
 
-// nodeMain is the life of a node's first process.
+// nodeMain runs a node's first process.
 func nodeMain(args []string) int {
 	if len(args) != 1 || os.Getpid() != 1 {
-		fmt.Fprintln(os.Stderr, "localcluster: this command is the launcher's own; use `localcluster up --level node`")
+		fmt.Fprintln(os.Stderr, "localcluster: this command is internal; use `localcluster up --level node`")
 		return 2
 	}
 	if err := node.First(args[0]); err != nil {
@@ -73,7 +73,7 @@ func dispatch(ctx context.Context, name string, args []string) error {
 	return command(ctx, args)
 }
 
-// exitCode is the child's own where a command ran one.
+// exitCode returns the child's exit status if the command ran one.
 func exitCode(err error) int {
 	var exit *exec.ExitError
 	switch {

@@ -23,21 +23,21 @@ func TestCommandsThatCannotWorkSayWhatToDo(t *testing.T) {
 		"load without a cluster":               {[]string{"load", "--dir", empty, "image.tar"}, "no cluster there"},
 		"run without a command":                {[]string{"run"}, "command to run after --"},
 		"a level that does not exist":          {[]string{"up", "--level", "moon"}, "use api, control or node"},
-		"an argument where none belongs":       {[]string{"up", "node"}, "takes no argument"},
-		"sources that are not there":           {[]string{"assets", "--source", empty}, "give the module's folder with --source"},
+		"an unexpected argument":               {[]string{"up", "node"}, "takes no argument"},
+		"missing sources":                      {[]string{"assets", "--source", empty}, "set the module's folder with --source"},
 	}
 	t.Setenv("KUBEBUILDER_ASSETS", "")
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			err := dispatch(t.Context(), tc.args[0], tc.args[1:])
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("error %v, want one that says %q", err, tc.want)
+				t.Errorf("error %v, want one with %q", err, tc.want)
 			}
 		})
 	}
 }
 
-func TestEndingAClusterThatIsNotThereIsNoError(t *testing.T) {
+func TestStoppingAMissingClusterIsNotAnError(t *testing.T) {
 	if err := dispatch(t.Context(), "down", []string{"--dir", t.TempDir()}); err != nil {
 		t.Error(err)
 	}
@@ -50,9 +50,9 @@ func TestTheExitStatusIsThatOfTheCommand(t *testing.T) {
 	}{
 		"success":                        {nil, 0},
 		"a wrong command line":           {errUsage, 2},
-		"an error of our own":            {errors.New("broken"), 1},
+		"an error of the launcher":       {errors.New("broken"), 1},
 		"a command that failed":          {exec.Command("sh", "-c", "exit 7").Run(), 7},
-		"a command ended by a signal":    {exec.Command("sh", "-c", "kill -TERM $$").Run(), 143},
+		"a command killed by a signal":   {exec.Command("sh", "-c", "kill -TERM $$").Run(), 143},
 		"a command that failed, wrapped": {errors.Join(exec.Command("sh", "-c", "exit 7").Run(), nil), 7},
 	}
 	for name, tc := range tests {

@@ -32,8 +32,8 @@ func assetsCommand(ctx context.Context, args []string) error {
 	return nil
 }
 
-// clusterOptions builds what the level needs, after a look at whether the
-// level can work here at all.
+// clusterOptions checks whether the level can work here, and builds what it
+// needs.
 func (o *options) clusterOptions(ctx context.Context) (cluster.Options, error) {
 	opts := cluster.Options{Dir: o.dir, Level: cluster.Level(o.level), APIServerArgs: o.apiServerArgs, Log: os.Stderr}
 	programs := assets.ForAPI
@@ -66,7 +66,7 @@ func statusCommand(_ context.Context, args []string) error {
 	}
 	printState(o.dir, state)
 	if !state.Launcher.Alive() {
-		return errors.New("its launcher was interrupted; `localcluster down` or the next `up` clears what it left")
+		return errors.New("its launcher was interrupted; `localcluster down` or the next `up` cleans up what it left")
 	}
 	if !state.Ready {
 		return errors.New("it is not ready")
@@ -90,7 +90,7 @@ func loadCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	if len(archives) == 0 {
-		return errors.New("give at least one image archive to load")
+		return errors.New("load needs at least one image archive")
 	}
 	state, err := cluster.Load(o.dir)
 	if err != nil {

@@ -22,7 +22,7 @@ type options struct {
 	apiServerArgs             list
 }
 
-// list is a flag that may be given several times.
+// list is a flag that may be repeated.
 type list []string
 
 func (l *list) String() string { return fmt.Sprint([]string(*l)) }
@@ -37,12 +37,12 @@ const (
 	withDetach
 )
 
-// parse reads the flags that the command has and returns the rest.
+// parse parses the command's flags and returns the remaining arguments.
 func (o *options) parse(name string, args []string, wanted int) ([]string, error) {
 	set := flag.NewFlagSet("localcluster "+name, flag.ContinueOnError)
-	set.StringVar(&o.source, "source", "", "the folder of the localcluster module (default: found from here upwards)")
+	set.StringVar(&o.source, "source", "", "the folder of the localcluster module (default: found in the parents of the working folder)")
 	if wanted&withBuild != 0 {
-		set.StringVar(&o.cache, "cache", "", "where the built programs are kept (default: .cache/kube of the repository)")
+		set.StringVar(&o.cache, "cache", "", "the folder for the built programs (default: .cache/kube of the repository)")
 	}
 	if wanted&withDir != 0 {
 		set.StringVar(&o.dir, "dir", "", "the cluster's scratch folder (default: .cache/cluster of the repository; for run: a new one)")
@@ -62,7 +62,7 @@ func (o *options) parse(name string, args []string, wanted int) ([]string, error
 	}
 	levels := []string{"", string(cluster.LevelAPI), string(cluster.LevelControl), string(cluster.LevelNode)}
 	if !slices.Contains(levels, o.level) {
-		return nil, fmt.Errorf("there is no level %q; use api, control or node", o.level)
+		return nil, fmt.Errorf("unknown level %q; use api, control or node", o.level)
 	}
 	return set.Args(), o.findFolders(wanted)
 }
@@ -93,7 +93,7 @@ func (o *options) findFolders(wanted int) error {
 	return nil
 }
 
-// findSource looks for the module from the working folder upwards.
+// findSource finds the module in the parents of the working folder.
 func findSource(given string) (string, error) {
 	if given != "" {
 		return filepath.Abs(given)
@@ -109,7 +109,7 @@ func findSource(given string) (string, error) {
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return "", errors.New("no hack/localcluster from the working folder upwards; run this in the repository or give --source and --dir")
+			return "", errors.New("no hack/localcluster in the working folder or its parents; run this in the repository or set --source and --dir")
 		}
 		dir = parent
 	}

@@ -52,12 +52,12 @@ func upCommand(ctx context.Context, args []string) error {
 // cluster is ready.
 func detach(ctx context.Context, o *options) error {
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {
-		return fmt.Errorf("making the cluster's folder: %w", err)
+		return fmt.Errorf("creating the cluster's folder: %w", err)
 	}
 	logFile := filepath.Join(o.dir, "launcher.log")
 	out, err := os.Create(logFile)
 	if err != nil {
-		return fmt.Errorf("making the launcher's log: %w", err)
+		return fmt.Errorf("creating the launcher's log: %w", err)
 	}
 	defer func() { _ = out.Close() }()
 	args := []string{"localcluster", "up", "--source", o.source, "--cache", o.cache, "--dir", o.dir, "--level", o.level}
@@ -77,8 +77,8 @@ func detach(ctx context.Context, o *options) error {
 		select {
 		case err := <-ended:
 			text, _ := os.ReadFile(logFile)
-			// The launcher's exit code is not ours: its words are what counts.
-			return fmt.Errorf("the launcher ended early (%s):\n%s", err.Error(), text)
+			// The launcher's exit code is not passed on; its output explains the failure.
+			return fmt.Errorf("the launcher exited early (%s):\n%s", err.Error(), text)
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), cmd.Process.Signal(syscall.SIGTERM), <-ended)
 		case <-tick.C:
@@ -99,7 +99,7 @@ func downCommand(_ context.Context, args []string) error {
 	if err := cluster.Down(o.dir, os.Stderr); err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stderr, "ended: no cluster runs any more in", o.dir)
+	fmt.Fprintln(os.Stderr, "stopped: no cluster runs any more in", o.dir)
 	return nil
 }
 
@@ -110,11 +110,11 @@ func runCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	if len(command) == 0 {
-		return errors.New("give the command to run after --")
+		return errors.New("run needs a command to run after --")
 	}
 	if !o.dirGiven {
 		if o.dir, err = os.MkdirTemp("", "rk-"); err != nil {
-			return fmt.Errorf("making a scratch folder: %w", err)
+			return fmt.Errorf("creating a scratch folder: %w", err)
 		}
 		defer func() { _ = os.RemoveAll(o.dir) }()
 	}
@@ -129,8 +129,8 @@ func runCommand(ctx context.Context, args []string) error {
 	return errors.Join(runIn(c, o.dir, command), c.Stop())
 }
 
-// runIn runs the command and passes signals on to it: it decides when to end,
-// and the cluster outlives it.
+// runIn runs the command and passes signals on to it: the command decides when to
+// exit, and the cluster outlives it.
 func runIn(c *cluster.Cluster, dir string, command []string) error {
 	state := c.State()
 	cmd := exec.Command(command[0], command[1:]...)
@@ -154,7 +154,7 @@ func runIn(c *cluster.Cluster, dir string, command []string) error {
 		case err := <-ended:
 			return err
 		case sig := <-signals:
-			// Ended in the meantime is no error: the loop sees it next.
+			// If it has exited meanwhile, the loop sees that next.
 			_ = cmd.Process.Signal(sig)
 		case err := <-failed:
 			fmt.Fprintln(os.Stderr, "localcluster: the cluster broke:", err)

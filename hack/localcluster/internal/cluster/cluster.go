@@ -19,17 +19,17 @@ import (
 	"github.com/rekey/rekey/hack/localcluster/internal/process"
 )
 
-// Level says how much of a cluster is wanted.
+// Level is how much of a cluster to start.
 type Level string
 
-// The levels, each with all of the one before it.
+// The levels; each includes the one before.
 const (
 	LevelAPI     Level = "api"     // etcd and the API server
-	LevelControl Level = "control" // controller manager and scheduler too
-	LevelNode    Level = "node"    // and a node that runs pods
+	LevelControl Level = "control" // adds controller manager and scheduler
+	LevelNode    Level = "node"    // adds a node that runs pods
 )
 
-// Options describe the cluster that is wanted.
+// Options describe the cluster to start.
 type Options struct {
 	Dir   string
 	Level Level
@@ -37,7 +37,7 @@ type Options struct {
 	Assets string
 	// PauseImage is an archive of the image that holds a pod's namespaces.
 	PauseImage string
-	// APIServerArgs are `key=value`; a key that has a default replaces it.
+	// APIServerArgs are `key=value`; a key that has a default overrides it.
 	APIServerArgs []string
 	// Log receives the progress.
 	Log io.Writer
@@ -58,13 +58,13 @@ type Cluster struct {
 
 const (
 	startLimit = 3 * time.Minute
-	// grace is short because nothing is worth saving. An API server whose node
-	// is gone would wait for the node's connections until its own limit.
+	// grace is short because there is nothing to save. An API server without its
+	// node would wait for the node's connections until its own limit.
 	grace = time.Second
 )
 
-// Start clears what an interrupted launcher left in the folder and starts a
-// cluster there. When it fails nothing of the cluster is left running.
+// Start removes what an interrupted launcher left in the folder and starts a
+// cluster there. If it fails, nothing of the cluster is left running.
 func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	dir, err := filepath.Abs(opts.Dir)
 	if err != nil {
@@ -85,7 +85,7 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	return c, nil
 }
 
-// claim takes the folder and empties it.
+// claim locks the folder and empties it.
 func (c *Cluster) claim() error {
 	if err := c.layout.prepare(); err != nil {
 		return err
@@ -104,7 +104,7 @@ func (c *Cluster) claim() error {
 
 func (c *Cluster) bringUp(ctx context.Context) error {
 	if err := os.MkdirAll(c.layout.path(logsDir), 0o755); err != nil {
-		return fmt.Errorf("making the folder for logs: %w", err)
+		return fmt.Errorf("creating the folder for logs: %w", err)
 	}
 	self, err := process.RecordOf("launcher", os.Getpid())
 	if err != nil {
@@ -132,7 +132,7 @@ type step struct {
 func (c *Cluster) steps() []step {
 	steps := []step{}
 	if c.opts.Level == LevelNode {
-		steps = append(steps, step{"place for the node", c.placeNode})
+		steps = append(steps, step{"choose the node's addresses", c.placeNode})
 	}
 	steps = append(steps,
 		step{"certificates", c.certificates},
@@ -148,13 +148,13 @@ func (c *Cluster) steps() []step {
 	return steps
 }
 
-// State is what `status` shows.
+// State returns what `status` shows.
 func (c *Cluster) State() State { return c.state }
 
-// Failed yields an error when a part of the cluster ends by itself.
+// Failed yields an error when a part of the cluster exits unexpectedly.
 func (c *Cluster) Failed() <-chan error { return c.group.Failed() }
 
-// Stop ends everything and empties the folder.
+// Stop stops everything and empties the folder.
 func (c *Cluster) Stop() error {
 	err := c.group.Stop(grace)
 	c.group.Close()
@@ -162,7 +162,7 @@ func (c *Cluster) Stop() error {
 	return err
 }
 
-// KeepLogs saves the logs of a cluster that failed from the cleaning.
+// KeepLogs copies the logs of a failed cluster before they are removed.
 func (c *Cluster) KeepLogs() {
 	kept, err := os.MkdirTemp("", "localcluster-logs-")
 	if err != nil {
@@ -176,12 +176,12 @@ func (c *Cluster) KeepLogs() {
 	sayf(c.opts.Log, "the logs of the failed cluster are in %s", kept)
 }
 
-// sayf reports progress. Nothing can be done about a reader that went away.
+// sayf reports progress. A closed reader is ignored.
 func sayf(to io.Writer, format string, args ...any) {
 	_, _ = fmt.Fprintf(to, format+"\n", args...)
 }
 
-// launch starts a program and writes down that it runs.
+// launch starts a program and records it.
 func (c *Cluster) launch(name string, cmd *exec.Cmd) (*process.Child, error) {
 	if cmd.Env == nil {
 		cmd.Env = withoutProxy()
@@ -194,34 +194,34 @@ func (c *Cluster) launch(name string, cmd *exec.Cmd) (*process.Child, error) {
 	return child, c.state.save(c.layout)
 }
 
-// program is a command of the assets folder.
+// program returns a command from the assets folder.
 func (c *Cluster) program(name string, args ...string) *exec.Cmd {
 	return exec.Command(filepath.Join(c.opts.Assets, name), args...)
 }
 
-// clean ends and removes what the state file of the folder names. The caller
-// holds the lock, so no launcher is at work there.
+// clean stops and removes what the folder's state file names. The caller holds
+// the lock, so no launcher is running there.
 func clean(l layout, log io.Writer) error {
 	state, err := Load(l.dir)
 	if errors.Is(err, ErrNone) {
 		return l.wipe()
 	}
 	if err != nil {
-		return fmt.Errorf("%w; what it started cannot be told from other processes", err)
+		return fmt.Errorf("%w; its processes cannot be distinguished from others", err)
 	}
 	var errs []error
 	for _, left := range slices.Backward(state.Processes) {
 		if !left.Alive() {
 			continue
 		}
-		sayf(log, "ending %s (pid %d), which an interrupted launcher left", left.Name, left.PID)
+		sayf(log, "stopping %s (pid %d), which an interrupted launcher left", left.Name, left.PID)
 		errs = append(errs, left.End(grace))
 	}
 	if state.Node != nil {
 		errs = append(errs, node.Remove(*state.Node))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return err // the state file stays, so that the next start tries again
+		return err // the state file stays, so that the next start retries
 	}
 	return l.wipe()
 }

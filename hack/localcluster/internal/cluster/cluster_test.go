@@ -22,7 +22,7 @@ func TestArgumentsOfTheCallerReplaceDefaults(t *testing.T) {
 		"a new key is added":                     {[]string{"d=4"}, []string{"--a=1", "--ab=2", "--c=3", "--d=4"}},
 		"a known key is replaced, by whole name": {[]string{"a=9"}, []string{"--ab=2", "--c=3", "--a=9"}},
 		"dashes are optional":                    {[]string{"--c=9"}, []string{"--a=1", "--ab=2", "--c=9"}},
-		"a key given twice is there twice":       {[]string{"c=8", "c=9"}, []string{"--a=1", "--ab=2", "--c=8", "--c=9"}},
+		"a key given twice appears twice":        {[]string{"c=8", "c=9"}, []string{"--a=1", "--ab=2", "--c=8", "--c=9"}},
 		"a value may hold an equals sign":        {[]string{"c=x=y"}, []string{"--a=1", "--ab=2", "--c=x=y"}},
 	}
 	for name, tc := range tests {
@@ -43,13 +43,13 @@ func TestArgumentsOfTheCallerReplaceDefaults(t *testing.T) {
 	}
 }
 
-// TestCleaningEndsWhatTheStateNamesAndNothingElse stands for the case that the
-// kernel does not end the children of a killed launcher.
+// TestCleaningEndsWhatTheStateNamesAndNothingElse covers a kernel that does not
+// kill the children of a killed launcher.
 func TestCleaningEndsWhatTheStateNamesAndNothingElse(t *testing.T) {
 	l := layout{dir: t.TempDir()}
 	left, other := sleeper(t), sleeper(t)
 	reused := other
-	reused.Start-- // a process of that pid was ours once
+	reused.Start-- // a process with this pid was once the cluster's
 	state := State{Level: LevelAPI, Processes: []process.Record{left, reused}}
 	if err := state.save(l); err != nil {
 		t.Fatal(err)
@@ -61,10 +61,10 @@ func TestCleaningEndsWhatTheStateNamesAndNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if left.Alive() {
-		t.Error("the process that was left behind still runs")
+		t.Error("the leftover process still runs")
 	}
 	if !other.Alive() {
-		t.Error("a process that got the pid of one of ours was ended")
+		t.Error("a process that reused the pid of a part was killed")
 	}
 	entries, err := os.ReadDir(l.dir)
 	if err != nil || len(entries) > 0 {
@@ -94,7 +94,7 @@ func TestAStateThatCannotBeReadStopsTheCleaning(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := clean(l, io.Discard); err == nil {
-		t.Error("no error, although what runs is unknown")
+		t.Error("no error although the running processes are unknown")
 	}
 	if _, err := os.Stat(l.path(stateFile)); err != nil {
 		t.Errorf("the state was removed: %v", err)

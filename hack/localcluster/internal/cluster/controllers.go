@@ -9,10 +9,10 @@ import (
 	"github.com/rekey/rekey/hack/localcluster/internal/pki"
 )
 
-// controllers starts the controller manager and the scheduler. Where a node
-// follows, it starts meanwhile; else the first service account shows that the
-// controllers are at work. The scheduler has nothing to show before the first
-// pod; if it ends the launcher notices.
+// controllers starts the controller manager and the scheduler. At the node level
+// the node starts meanwhile; otherwise the first service account shows that the
+// controllers work. The scheduler shows nothing before the first pod; the launcher
+// notices if it exits.
 func (c *Cluster) controllers(ctx context.Context) error {
 	manager, err := c.kubeconfigFor("kube-controller-manager")
 	if err != nil {
@@ -21,7 +21,7 @@ func (c *Cluster) controllers(ctx context.Context) error {
 	child, err := c.launch("kube-controller-manager", c.program("kube-controller-manager",
 		"--kubeconfig="+manager,
 		"--leader-elect=false",
-		"--secure-port=0", // nobody asks for its metrics
+		"--secure-port=0", // its metrics are not used
 		"--use-service-account-credentials=true",
 		"--kube-api-qps=300", "--kube-api-burst=300", // with the default the start takes seconds longer
 		"--service-account-private-key-file="+c.keys().serviceAccounts.Key,
@@ -49,7 +49,7 @@ func (c *Cluster) hasDefaultAccount(ctx context.Context) error {
 	return err
 }
 
-// kubeconfigFor writes the kubeconfig of a part that RBAC knows by its name.
+// kubeconfigFor writes the kubeconfig of a part, whose name RBAC knows.
 func (c *Cluster) kubeconfigFor(name string) (string, error) {
 	path := c.layout.path(pkiDir, name+".kubeconfig")
 	_, err := c.ca.Kubeconfig(path, c.state.Server, pki.Subject{Name: "system:" + name})

@@ -15,7 +15,7 @@ import (
 	"github.com/rekey/rekey/hack/localcluster/internal/pki"
 )
 
-// network is where the parts of the control plane find each other.
+// network holds the addresses at which the parts of the control plane listen.
 type network struct {
 	bindIP       net.IP
 	serviceCIDR  string
@@ -24,14 +24,14 @@ type network struct {
 	etcdPort     int
 }
 
-// loopbackServices are addresses that no packet is ever sent to: without a
-// node nobody serves a Service.
+// loopbackServices are addresses that receive no packet: without a node there
+// are no Services.
 const loopbackServices = "10.96.0.0/16"
 
-// masters is the group that RBAC lets do everything.
+// masters is the group with all rights in RBAC.
 var masters = []string{"system:masters"}
 
-// keys are the pairs that the programs are given by file.
+// keys are the key pairs that the programs read from files.
 type keys struct{ server, etcd, etcdClient, kubeletClient, serviceAccounts pki.Pair }
 
 func (c *Cluster) keys() keys {
@@ -84,8 +84,8 @@ func (c *Cluster) certificates(context.Context) error {
 	return errors.Join(err, c.state.save(c.layout))
 }
 
-// chooseAddresses settles where to listen: on the loopback, or, where pods must
-// reach the API server, on the address that the node has for this host.
+// chooseAddresses chooses where to listen: on loopback, or, if pods must reach
+// the API server, on the address that the node has for this host.
 func (c *Cluster) chooseAddresses() error {
 	c.net.bindIP, c.net.serviceCIDR = net.IPv4(127, 0, 0, 1), loopbackServices
 	if place := c.state.Node; place != nil {
@@ -100,7 +100,7 @@ func (c *Cluster) chooseAddresses() error {
 	return err
 }
 
-// freePorts asks the kernel for two ports, held together so that they differ.
+// freePorts returns two free ports, held at the same time so that they differ.
 func freePorts(api net.IP) (int, int, error) {
 	first, err := net.Listen("tcp", net.JoinHostPort(api.String(), "0"))
 	if err != nil {
@@ -133,7 +133,7 @@ func (c *Cluster) etcd(ctx context.Context) error {
 		"--listen-peer-urls=http://127.0.0.1:0",
 		"--cert-file="+keys.etcd.Cert, "--key-file="+keys.etcd.Key,
 		"--client-cert-auth", "--trusted-ca-file="+c.ca.CertFile(),
-		"--unsafe-no-fsync", // the data die with the cluster anyway
+		"--unsafe-no-fsync", // the data do not outlive the cluster anyway
 		"--logger=zap", "--log-level=warn",
 	))
 	if err != nil {
@@ -192,8 +192,8 @@ func (c *Cluster) apiServerArgs() []string {
 	}
 }
 
-// override puts the caller's `key=value` in place of the defaults of that key.
-// The same key twice gives both, as the programs allow for some flags.
+// override replaces the defaults of a key by the caller's `key=value`. A repeated
+// key keeps all its values, as the programs allow for some flags.
 func override(args, wanted []string) ([]string, error) {
 	for _, entry := range wanted {
 		key, _, ok := strings.Cut(strings.TrimPrefix(entry, "--"), "=")

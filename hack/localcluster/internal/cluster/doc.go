@@ -4,7 +4,7 @@
 // Package cluster runs one Kubernetes cluster in one scratch folder.
 //
 // A launcher process holds the folder's lock and is the parent of everything;
-// the state file says what was started. Whoever takes the lock next finds in
-// that file what an interrupted launcher left, ends it, and starts anew: a
-// cluster's data never survive its launcher.
+// the state file records what it started. The next launcher finds in that file
+// what an interrupted one left, stops it, and starts from scratch: a cluster's
+// data never outlive its launcher.
 package cluster

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Down ends the cluster in dir, whether its launcher still runs or was
-// interrupted. That there is none is no error.
+// Down stops the cluster in dir, whether its launcher still runs or was
+// interrupted. It is not an error if there is none.
 func Down(dir string, log io.Writer) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -41,7 +41,7 @@ func Down(dir string, log io.Writer) error {
 	return removeEmptied(l)
 }
 
-// removeEmptied takes the folder itself away if nothing else is in it.
+// removeEmptied removes the folder itself if it is empty.
 func removeEmptied(l layout) error {
 	for _, name := range []string{launcherLog, lockFile} {
 		if err := os.RemoveAll(l.path(name)); err != nil {

@@ -23,8 +23,8 @@ const (
 	nodeDir        = "node"
 )
 
-// made lists everything that a start makes and that the next one removes. The
-// lock stays: removing a locked file would let two launchers in.
+// made lists everything that a start creates and the next one removes. The lock
+// stays: removing a locked file would allow two launchers.
 var made = []string{stateFile, kubeconfigFile, logsDir, pkiDir, etcdDir, nodeDir}
 
 // layout is a cluster's folder.
@@ -36,11 +36,11 @@ func (l layout) path(parts ...string) string {
 
 func (l layout) log(name string) string { return l.path(logsDir, name+".log") }
 
-// prepare makes the folder, or accepts one that a cluster had before. Any other
-// folder that holds something is refused: a start deletes what it finds.
+// prepare creates the folder, or accepts one that a cluster used before. It
+// refuses any other folder with content, since a start deletes what it finds.
 func (l layout) prepare() error {
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
-		return fmt.Errorf("making the cluster's folder: %w", err)
+		return fmt.Errorf("creating the cluster's folder: %w", err)
 	}
 	entries, err := os.ReadDir(l.dir)
 	if err != nil {
@@ -49,13 +49,13 @@ func (l layout) prepare() error {
 	ours := append([]string{lockFile, launcherLog, stateFile + ".new"}, made...)
 	for _, entry := range entries {
 		if !slices.Contains(ours, entry.Name()) {
-			return fmt.Errorf("%s holds %q, which no local cluster makes; give an empty folder or a new name", l.dir, entry.Name())
+			return fmt.Errorf("%s contains %q, which no local cluster creates; use an empty folder or a new name", l.dir, entry.Name())
 		}
 	}
 	return nil
 }
 
-// wipe removes what a start makes.
+// wipe removes what a start creates.
 func (l layout) wipe() error {
 	var errs []error
 	for _, name := range made {

@@ -13,8 +13,8 @@ import (
 	"github.com/rekey/rekey/hack/localcluster/internal/pki"
 )
 
-// placeNode settles where the node will be. It is written down before it is
-// made, so that whoever comes next can remove it.
+// placeNode chooses the node's place. It records it before creating anything, so
+// that the next launcher can remove it.
 func (c *Cluster) placeNode(ctx context.Context) error {
 	lock, err := node.LockMachine()
 	if err != nil {
@@ -52,7 +52,7 @@ func (c *Cluster) node(ctx context.Context) error {
 	if err := c.state.Node.Connect(ctx, child.PID); err != nil {
 		return err
 	}
-	// Pods also need the service account that the controllers make.
+	// Pods also need the service account that the controllers create.
 	return await(ctx, child, func(ctx context.Context) error {
 		return errors.Join(c.admin.nodeReady(ctx, node.Name), c.hasDefaultAccount(ctx))
 	})

@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/hack/localcluster/internal/process"
 )
 
-// client asks one server with one client certificate.
+// client queries one server with one client certificate.
 type client struct {
 	server string
 	http   *http.Client
@@ -34,24 +34,24 @@ func newClient(server string, ca *pki.Authority, pair pki.Pair) (client, error) 
 func (c client) get(ctx context.Context, path string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server+path, nil)
 	if err != nil {
-		return nil, fmt.Errorf("asking %s: %w", path, err)
+		return nil, fmt.Errorf("requesting %s: %w", path, err)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("asking %s: %w", path, err)
+		return nil, fmt.Errorf("requesting %s: %w", path, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
-		return nil, fmt.Errorf("asking %s: %w", path, err)
+		return nil, fmt.Errorf("requesting %s: %w", path, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("asking %s: %s: %s", path, resp.Status, strings.TrimSpace(string(body)))
+		return nil, fmt.Errorf("requesting %s: %s: %s", path, resp.Status, strings.TrimSpace(string(body)))
 	}
 	return body, nil
 }
 
-// nodeReady says whether the API server knows the node as Ready.
+// nodeReady returns nil once the API server reports the node as Ready.
 func (c client) nodeReady(ctx context.Context, name string) error {
 	body, err := c.get(ctx, "/api/v1/nodes/"+name)
 	if err != nil {
@@ -89,7 +89,7 @@ func (c client) nodeReady(ctx context.Context, name string) error {
 	return errors.New("the node has not reported yet")
 }
 
-// await asks until the answer is good, the child ends or the time is over.
+// await polls until the answer is good, the child exits, or the time is over.
 func await(ctx context.Context, child *process.Child, ask func(context.Context) error) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -100,7 +100,7 @@ func await(ctx context.Context, child *process.Child, ask func(context.Context) 
 		}
 		select {
 		case <-child.Done():
-			return fmt.Errorf("it ended\n%s", process.Tail(child.LogFile, 20))
+			return fmt.Errorf("it exited\n%s", process.Tail(child.LogFile, 20))
 		case <-ctx.Done():
 			return fmt.Errorf("it was not ready in time: %w (%w)\n%s", err, context.Cause(ctx), process.Tail(child.LogFile, 20))
 		case <-tick.C:
@@ -108,8 +108,8 @@ func await(ctx context.Context, child *process.Child, ask func(context.Context) 
 	}
 }
 
-// withoutProxy is the environment without proxy settings: every program talks
-// to this machine only.
+// withoutProxy returns the environment without proxy settings: every program
+// connects only to this machine.
 func withoutProxy() []string {
 	names := []string{"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 	return slices.DeleteFunc(os.Environ(), func(entry string) bool {

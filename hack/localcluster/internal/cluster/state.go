@@ -16,7 +16,7 @@ import (
 	"github.com/rekey/rekey/hack/localcluster/internal/process"
 )
 
-// State is what a launcher writes down about its cluster.
+// State is what a launcher records about its cluster.
 type State struct {
 	Level      Level            `json:"level"`
 	Ready      bool             `json:"ready"`
@@ -28,7 +28,7 @@ type State struct {
 	Node       *node.Place      `json:"node,omitempty"`
 }
 
-// ErrNone says that a folder holds no cluster.
+// ErrNone reports that a folder has no cluster.
 var ErrNone = errors.New("no cluster there")
 
 // Load reads the state of the cluster in dir.
@@ -47,7 +47,7 @@ func Load(dir string) (State, error) {
 	return state, nil
 }
 
-// save replaces the state file in one step.
+// save replaces the state file atomically.
 func (s State) save(l layout) error {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
@@ -63,8 +63,8 @@ func (s State) save(l layout) error {
 	return nil
 }
 
-// lock takes the folder for this process. The kernel gives it back when the
-// process dies in whatever way.
+// lock locks the folder for this process. The kernel releases the lock when the
+// process dies.
 func (l layout) lock() (*os.File, error) {
 	file, err := os.OpenFile(l.path(lockFile), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -80,5 +80,5 @@ func (l layout) lock() (*os.File, error) {
 	return file, nil
 }
 
-// ErrRunning says that a launcher holds the folder.
-var ErrRunning = errors.New("a cluster runs there already; end it with `localcluster down`, or use another folder")
+// ErrRunning reports that a launcher holds the folder.
+var ErrRunning = errors.New("a cluster runs there already; stop it with `localcluster down`, or use another folder")

@@ -1,8 +1,8 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package doctor says what this machine lacks for each level of a cluster, and
-// how to get it.
+// Package doctor reports what this machine lacks for each level of a cluster, and
+// how to fix it.
 package doctor
 
 import (
@@ -18,24 +18,24 @@ import (
 // Check is one thing that a level needs.
 type Check struct {
 	Name string
-	// Err is nil where the machine has it.
+	// Err is nil if the machine has it.
 	Err error
-	// Fix says how to get it.
+	// Fix is how to get it.
 	Fix string
 }
 
 const install = "run hack/install-deps.sh node as root"
 
-// Build lists what building the programs needs.
+// Build returns the checks for building the programs.
 func Build() []Check {
 	_, err := exec.LookPath("go")
 	return []Check{
 		{Name: "Linux on amd64 or arm64", Err: platform(), Fix: "use a Linux machine"},
-		{Name: "Go", Err: err, Fix: "install the Go version that go.mod names"},
+		{Name: "Go", Err: err, Fix: "install the Go version in go.mod"},
 	}
 }
 
-// Node lists what the node level needs beyond the programs.
+// Node returns the checks for what the node level needs besides the programs.
 func Node() []Check {
 	checks := []Check{{Name: "root", Err: root(), Fix: "run as root, for example with sudo -E"}}
 	for _, program := range []string{"containerd", "containerd-shim-runc-v2", "ctr", "runc", "ip", "iptables", "iptables-save", "mount"} {
@@ -49,7 +49,7 @@ func Node() []Check {
 	)
 }
 
-// Missing keeps the checks that failed.
+// Missing returns the checks that failed.
 func Missing(checks []Check) []Check {
 	var missing []Check
 	for _, check := range checks {
@@ -60,7 +60,7 @@ func Missing(checks []Check) []Check {
 	return missing
 }
 
-// Text shows checks one per line.
+// Text formats checks, one per line.
 func Text(checks []Check) string {
 	var out strings.Builder
 	for _, check := range checks {
@@ -73,22 +73,22 @@ func Text(checks []Check) string {
 	return strings.TrimRight(out.String(), "\n")
 }
 
-// Report is the whole story: what each level needs and what still works.
+// Report returns the full report: what each level needs and what works here.
 func Report(current string) string {
 	var out strings.Builder
 	build, atNode := Build(), Node()
-	built := "not built yet; the first use takes about 5 to 8 minutes on 2 cores"
+	built := "not built yet; the first use takes 5 to 8 minutes on 2 cores"
 	if _, err := os.Stat(current); err == nil {
 		built = "built, at " + current
 	}
 	fmt.Fprintf(&out, "Levels api and control (make test):\n%s\n  Kubernetes programs: %s\n", Text(build), built)
-	fmt.Fprintf(&out, "Level node (make cluster, make demo, make e2e), besides that:\n%s\n", Text(atNode))
-	fmt.Fprintf(&out, "  images are laid over each other by %s\n", node.Snapshotter(os.TempDir()))
+	fmt.Fprintf(&out, "Level node (make cluster, make demo, make e2e), in addition:\n%s\n", Text(atNode))
+	fmt.Fprintf(&out, "  image layers are combined by: %s\n", node.Snapshotter(os.TempDir()))
 	switch {
 	case len(Missing(build)) > 0:
-		out.WriteString("Nothing works before the first list is complete.\n")
+		out.WriteString("No level works until the first list is complete.\n")
 	case len(Missing(atNode)) > 0:
-		out.WriteString("What works here: levels api and control. An existing cluster can be used with KUBECONFIG.\n")
+		out.WriteString("Levels api and control work here. Set KUBECONFIG to use an existing cluster instead.\n")
 	default:
 		out.WriteString("Every level works here.\n")
 	}

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package image makes a container image of one static binary, without a
-// registry and without a container runtime. The same input gives the same
-// image, byte by byte.
+// Package image builds a container image from one static binary, without a
+// registry or a container runtime. The same input produces the same image, byte
+// for byte.
 package image

@@ -33,15 +33,15 @@ type Spec struct {
 	Entrypoint string
 	// User is `uid:gid`.
 	User string
-	// CACerts, if set, is a bundle that becomes the image's trusted authorities.
+	// CACerts, if set, is the bundle of CAs that the image trusts.
 	CACerts string
 }
 
-// caPath is where Go and OpenSSL look on Debian.
+// caPath is where Go and OpenSSL find trusted CAs on Debian.
 const caPath = "/etc/ssl/certs/ca-certificates.crt"
 
-// Write makes the image and writes it as an archive that `ctr images import`
-// and `docker load` understand.
+// Write writes the image as an archive that `ctr images import` and `docker
+// load` understand.
 func Write(spec Spec, out string) error {
 	tag, err := name.NewTag(spec.Name, name.StrictValidation)
 	if err != nil {
@@ -52,10 +52,10 @@ func Write(spec Spec, out string) error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
-		return fmt.Errorf("making the archive's folder: %w", err)
+		return fmt.Errorf("creating the archive's folder: %w", err)
 	}
 	temp := fmt.Sprintf("%s.%d", out, os.Getpid())
-	defer func() { _ = os.Remove(temp) }() // in vain once it was renamed
+	defer func() { _ = os.Remove(temp) }() // fails once it is renamed
 	if err := tarball.WriteToFile(temp, tag, img); err != nil {
 		return fmt.Errorf("writing the archive: %w", err)
 	}
@@ -77,7 +77,7 @@ func build(spec Spec) (v1.Image, error) {
 	opened := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
 	files, err := tarball.LayerFromOpener(opened)
 	if err != nil {
-		return nil, fmt.Errorf("making the layer: %w", err)
+		return nil, fmt.Errorf("creating the layer: %w", err)
 	}
 	img, err := mutate.AppendLayers(empty.Image, files)
 	if err != nil {
@@ -104,7 +104,7 @@ func build(spec Spec) (v1.Image, error) {
 // epoch is the time of everything in an image.
 var epoch = time.Unix(0, 0).UTC()
 
-// layer is the content of the image as a tar archive.
+// layer returns the content of the image as a tar archive.
 func layer(spec Spec) ([]byte, error) {
 	if !path.IsAbs(spec.Entrypoint) || path.Clean(spec.Entrypoint) != spec.Entrypoint {
 		return nil, fmt.Errorf("the entrypoint %q is not a clean absolute path", spec.Entrypoint)
@@ -137,7 +137,7 @@ func layer(spec Spec) ([]byte, error) {
 		}
 	}
 	if err := archive.Close(); err != nil {
-		return nil, fmt.Errorf("ending the layer: %w", err)
+		return nil, fmt.Errorf("finishing the layer: %w", err)
 	}
 	return out.Bytes(), nil
 }
@@ -162,13 +162,13 @@ func write(to io.Writer, data []byte) error {
 	return err
 }
 
-// staticFor refuses a binary that would need a loader or libraries, as the
-// image has none: in a pod that only shows as "no such file or directory". It
-// returns the architecture as Go calls it.
+// staticFor rejects a binary that needs a loader or libraries, as the image has
+// none: in a pod that shows only as "no such file or directory". It returns the
+// architecture by its Go name.
 func staticFor(binary string) (string, error) {
 	file, err := elf.Open(binary)
 	if err != nil {
-		return "", fmt.Errorf("%s is no Linux binary: %w", binary, err)
+		return "", fmt.Errorf("%s is not a Linux binary: %w", binary, err)
 	}
 	defer func() { _ = file.Close() }()
 	for _, prog := range file.Progs {

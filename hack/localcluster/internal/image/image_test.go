@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// compile makes a small binary; the variable decides how it is linked.
+// compile builds a small binary; the variable decides how it is linked.
 func compile(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	source := filepath.Join(dir, "main.go")
@@ -48,7 +48,7 @@ func TestAnImageHoldsTheBinaryAndNothingElse(t *testing.T) {
 		}
 	}
 	if !bytes.Equal(read(t, first), read(t, second)) {
-		t.Error("the same input gave two different archives")
+		t.Error("the same input produced two different archives")
 	}
 
 	tag, err := name.NewTag(spec.Name)
@@ -95,21 +95,21 @@ func TestWhatCannotRunInAnImageIsRefused(t *testing.T) {
 		want string
 	}{
 		"a binary that needs a loader":    {Spec{Name: "rekey.dev/it:dev", Binary: compile(t, t.TempDir(), "-buildmode=pie"), Entrypoint: "/it"}, "CGO_ENABLED=0"},
-		"a script":                        {Spec{Name: "rekey.dev/it:dev", Binary: text, Entrypoint: "/it"}, "no Linux binary"},
+		"a script":                        {Spec{Name: "rekey.dev/it:dev", Binary: text, Entrypoint: "/it"}, "not a Linux binary"},
 		"a relative entrypoint":           {Spec{Name: "rekey.dev/it:dev", Binary: static, Entrypoint: "it"}, "absolute path"},
-		"an entrypoint that leads away":   {Spec{Name: "rekey.dev/it:dev", Binary: static, Entrypoint: "/a/../it"}, "clean"},
-		"a name that is none":             {Spec{Name: "Rekey Dev", Binary: static, Entrypoint: "/it"}, "name"},
-		"a name that leaves out its tag":  {Spec{Name: "rekey.dev/it", Binary: static, Entrypoint: "/it"}, "name"},
-		"a bundle of authorities missing": {Spec{Name: "rekey.dev/it:dev", Binary: static, Entrypoint: "/it", CACerts: "/none"}, "/none"},
+		"an entrypoint outside the image": {Spec{Name: "rekey.dev/it:dev", Binary: static, Entrypoint: "/a/../it"}, "clean"},
+		"an invalid name":                 {Spec{Name: "Rekey Dev", Binary: static, Entrypoint: "/it"}, "name"},
+		"a name without a tag":            {Spec{Name: "rekey.dev/it", Binary: static, Entrypoint: "/it"}, "name"},
+		"a missing bundle of CAs":         {Spec{Name: "rekey.dev/it:dev", Binary: static, Entrypoint: "/it", CACerts: "/none"}, "/none"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "image.tar")
 			if err := Write(tc.spec, out); err == nil || !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("error %v, want one that says %q", err, tc.want)
+				t.Errorf("error %v, want one with %q", err, tc.want)
 			}
 			if _, err := os.Stat(out); !os.IsNotExist(err) {
-				t.Errorf("an archive was written all the same: %v", err)
+				t.Errorf("an archive was written anyway: %v", err)
 			}
 		})
 	}

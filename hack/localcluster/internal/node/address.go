@@ -15,8 +15,8 @@ import (
 	"syscall"
 )
 
-// LockMachine keeps two launchers from choosing the same addresses. Closing
-// the file gives the lock back.
+// LockMachine keeps two launchers from choosing the same addresses. Closing the
+// file releases the lock.
 func LockMachine() (*os.File, error) {
 	path := filepath.Join(os.TempDir(), "rekey-localcluster.lock")
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
@@ -30,8 +30,8 @@ func LockMachine() (*os.File, error) {
 	return file, nil
 }
 
-// freeNetwork finds an n for which this machine has no address in, and no
-// route to, 10.n.0.0/16.
+// freeNetwork returns an n such that this machine has no address in and no route
+// to 10.n.0.0/16.
 func freeNetwork() (int, error) {
 	taken, err := takenNetworks()
 	if err != nil {
@@ -73,8 +73,8 @@ func takenNetworks() ([]*net.IPNet, error) {
 	return append(taken, parseRoutes(string(routes))...), nil
 }
 
-// parseRoutes reads the kernel's table, where addresses are in hexadecimal and
-// little-endian. The default route leads everywhere and takes nothing.
+// parseRoutes parses the kernel's table, whose addresses are hexadecimal and
+// little-endian. It ignores the default route.
 func parseRoutes(table string) []*net.IPNet {
 	var networks []*net.IPNet
 	for line := range strings.Lines(table) {
@@ -84,7 +84,7 @@ func parseRoutes(table string) []*net.IPNet {
 		}
 		destination, err := hex.DecodeString(fields[1])
 		if err != nil {
-			continue // the heading
+			continue // the header
 		}
 		mask, err := hex.DecodeString(fields[7])
 		if err != nil || len(mask) != 4 || len(destination) != 4 || binary.LittleEndian.Uint32(mask) == 0 {

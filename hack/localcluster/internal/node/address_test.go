@@ -18,11 +18,11 @@ func TestRoutesTakeTheNetworksThatTheyLeadTo(t *testing.T) {
 		network string
 		want    bool
 	}{
-		"the very network of a route":            {"10.200.0.0/16", true},
-		"a network that holds that of a route":   {"10.211.0.0/16", true},
-		"a network beside that of a route":       {"10.201.0.0/16", false},
-		"the default route takes no network":     {"10.254.0.0/16", false},
-		"a network within that of a wider route": {"10.200.7.0/24", true},
+		"the network of a route":                  {"10.200.0.0/16", true},
+		"a network that contains that of a route": {"10.211.0.0/16", true},
+		"a network next to that of a route":       {"10.201.0.0/16", false},
+		"the default route occupies no network":   {"10.254.0.0/16", false},
+		"a network within that of a wider route":  {"10.200.7.0/24", true},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -17,11 +17,11 @@ import (
 
 const cgroupMount = "/sys/fs/cgroup"
 
-// controllers are those that the kubelet wants below its root in version 2.
+// controllers are those that the kubelet needs below its root in version 2.
 var controllers = []string{"cpuset", "cpu", "io", "memory", "pids", "hugetlb"}
 
-// makeCgroups makes the group above every pod, in each hierarchy of version 1
-// or in the one of version 2.
+// makeCgroups creates the group above all pods, in each hierarchy of version 1
+// or in the single one of version 2.
 func makeCgroups(name string) error {
 	roots, err := hierarchies("/proc/self/mountinfo")
 	if err != nil {
@@ -29,7 +29,7 @@ func makeCgroups(name string) error {
 	}
 	for _, root := range roots {
 		if err := os.MkdirAll(filepath.Join(root, name), 0o755); err != nil {
-			return fmt.Errorf("making a control group: %w", err)
+			return fmt.Errorf("creating a control group: %w", err)
 		}
 	}
 	if unified() {
@@ -40,8 +40,8 @@ func makeCgroups(name string) error {
 	return nil
 }
 
-// delegate opens to the groups below what the kernel has. What it lacks the
-// kubelet will name.
+// delegate enables the kernel's controllers for the groups below. The kubelet
+// reports missing ones.
 func delegate(dir string) {
 	for _, controller := range controllers {
 		_ = os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+controller), 0o644)
@@ -49,7 +49,7 @@ func delegate(dir string) {
 }
 
 // removeCgroups removes the group in every hierarchy, from the leaves up. A
-// group is busy for a moment after its last process ended.
+// group is busy for a moment after its last process exits.
 func removeCgroups(name string) error {
 	roots, err := hierarchies("/proc/self/mountinfo")
 	if err != nil {
@@ -93,15 +93,15 @@ func removeTree(top string) error {
 	return nil
 }
 
-// hierarchies lists where control groups are mounted: one place in version 2,
-// several in version 1 (where a version 2 tree without controllers may be one).
+// hierarchies returns where control groups are mounted: one place in version 2,
+// several in version 1 (one of which may be a version 2 tree without controllers).
 func hierarchies(mountinfo string) ([]string, error) {
 	if unified() {
 		return []string{cgroupMount}, nil
 	}
 	data, err := os.ReadFile(mountinfo)
 	if err != nil {
-		return nil, fmt.Errorf("looking for control groups: %w", err)
+		return nil, fmt.Errorf("finding control groups: %w", err)
 	}
 	var roots []string
 	for line := range strings.Lines(string(data)) {

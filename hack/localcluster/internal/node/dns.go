@@ -19,24 +19,24 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// domain is the end of every name that the server knows.
+// domain is the suffix of every name that the server knows.
 const domain = "svc.cluster.local."
 
-// nameServer answers pods that ask for a Service. It asks the API server each
-// time, so it has nothing to keep up to date. Other names do not exist: a node
-// has no way out of the machine.
+// nameServer resolves Services for pods. It queries the API server each time, so
+// it has no state. Other names do not exist: a node has no route out of the
+// machine.
 type nameServer struct {
 	server string
 	http   *http.Client
 }
 
-// serve answers until the connection fails.
+// serve answers queries until the connection fails.
 func (n nameServer) serve(conn net.PacketConn) error {
 	buffer := make([]byte, 1500)
 	for {
 		size, from, err := conn.ReadFrom(buffer)
 		if err != nil {
-			return fmt.Errorf("reading a question: %w", err)
+			return fmt.Errorf("reading a query: %w", err)
 		}
 		question := append([]byte(nil), buffer[:size]...)
 		go func() {
@@ -45,7 +45,7 @@ func (n nameServer) serve(conn net.PacketConn) error {
 				log.Printf("name server: %v", err)
 				return
 			}
-			// A lost answer is asked for again.
+			// Clients retry if an answer is lost.
 			_, _ = conn.WriteTo(answer, from)
 		}()
 	}
@@ -55,11 +55,11 @@ func (n nameServer) answer(question []byte) ([]byte, error) {
 	var parser dnsmessage.Parser
 	header, err := parser.Start(question)
 	if err != nil {
-		return nil, fmt.Errorf("reading a question: %w", err)
+		return nil, fmt.Errorf("reading a query: %w", err)
 	}
 	asked, err := parser.Question()
 	if err != nil {
-		return nil, fmt.Errorf("reading a question: %w", err)
+		return nil, fmt.Errorf("reading a query: %w", err)
 	}
 	reply := dnsmessage.Message{
 		Header: dnsmessage.Header{ID: header.ID, Response: true, Authoritative: true,
@@ -90,8 +90,8 @@ func (n nameServer) answer(question []byte) ([]byte, error) {
 
 var errNoName = errors.New("no such name")
 
-// lookup finds the address of a Service, or those of the pods behind it where
-// it has none of its own.
+// lookup returns the address of a Service, or its pods' addresses if it is
+// headless.
 func (n nameServer) lookup(name string) ([][4]byte, error) {
 	service, ok := strings.CutSuffix(name, "."+domain)
 	if !ok {
@@ -140,7 +140,7 @@ func (n nameServer) endpoints(service, namespace string) ([][4]byte, error) {
 	return found, nil
 }
 
-// addresses keeps those of version 4, the only ones that a node has.
+// addresses returns the IPv4 addresses; a node has no others.
 func addresses(texts ...string) [][4]byte {
 	var found [][4]byte
 	for _, text := range texts {

@@ -40,14 +40,14 @@ func TestPodsFindServicesByName(t *testing.T) {
 		rcode dnsmessage.RCode
 		want  []string
 	}{
-		"a Service has its own address":                        {"web.shop.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeSuccess, []string{"10.1.2.3"}},
-		"names are the same in capitals":                       {"WEB.Shop.svc.CLUSTER.local.", dnsmessage.TypeA, dnsmessage.RCodeSuccess, []string{"10.1.2.3"}},
-		"a headless Service has those of its ready pods":       {"db.shop.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeSuccess, []string{"10.1.0.5", "10.1.0.7"}},
-		"a Service has no address of version 6, but it exists": {"web.shop.svc.cluster.local.", dnsmessage.TypeAAAA, dnsmessage.RCodeSuccess, nil},
-		"a Service that is not there":                          {"nobody.shop.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeNameError, nil},
-		"a name with too many parts, as search lists make":     {"web.shop.shop.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeNameError, nil},
-		"a name of the wide world":                             {"example.com.", dnsmessage.TypeA, dnsmessage.RCodeNameError, nil},
-		"an API server that cannot answer denies nothing":      {"web.broken.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeServerFailure, nil},
+		"a Service has its own address":                                    {"web.shop.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeSuccess, []string{"10.1.2.3"}},
+		"names ignore case":                                                {"WEB.Shop.svc.CLUSTER.local.", dnsmessage.TypeA, dnsmessage.RCodeSuccess, []string{"10.1.2.3"}},
+		"a headless Service has those of its ready pods":                   {"db.shop.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeSuccess, []string{"10.1.0.5", "10.1.0.7"}},
+		"a Service has no IPv6 address, but it exists":                     {"web.shop.svc.cluster.local.", dnsmessage.TypeAAAA, dnsmessage.RCodeSuccess, nil},
+		"a missing Service":                                                {"nobody.shop.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeNameError, nil},
+		"a name with too many parts, as search lists produce":              {"web.shop.shop.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeNameError, nil},
+		"a name of the Internet":                                           {"example.com.", dnsmessage.TypeA, dnsmessage.RCodeNameError, nil},
+		"a failing API server is not an answer that a name does not exist": {"web.broken.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeServerFailure, nil},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

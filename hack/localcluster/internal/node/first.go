@@ -23,16 +23,16 @@ import (
 // Namespaces are those that the node's first process must be started in.
 const Namespaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 
-// InitArg is the first argument by which a program knows that it is to call First.
+// InitArg is the first argument that makes a program call First.
 const InitArg = "node-init"
 
-// FirstProcess is this very program, as the first process of a node.
+// FirstProcess returns this program as the first process of a node.
 func FirstProcess(settings string) *exec.Cmd {
 	return &exec.Cmd{Path: "/proc/self/exe", Args: []string{"localcluster", InitArg, settings}}
 }
 
-// First is the life of the node's first process. It ends when a part of the
-// node ends, and then the kernel ends the rest.
+// First runs the node's first process. It returns when a part of the node exits,
+// and then the kernel kills the rest.
 func First(settingsFile string) error {
 	data, err := os.ReadFile(settingsFile)
 	if err != nil {
@@ -68,7 +68,7 @@ func First(settingsFile string) error {
 	}
 }
 
-// serveNames answers pods that ask for a Service by name.
+// serveNames resolves Services for pods.
 func serveNames(s Settings) error {
 	asker, err := pki.Client(s.CA, s.Names)
 	if err != nil {
@@ -76,17 +76,17 @@ func serveNames(s Settings) error {
 	}
 	conn, err := net.ListenPacket("udp4", net.JoinHostPort(s.NodeIP, "53"))
 	if err != nil {
-		return fmt.Errorf("listening for questions about names: %w", err)
+		return fmt.Errorf("listening for DNS queries: %w", err)
 	}
 	return nameServer{server: s.Server, http: asker}.serve(conn)
 }
 
-// hidden are folders whose paths programs of a node have built in. The node
-// gets empty ones of its own in their place.
+// hidden are folders whose paths are compiled into programs of a node. The node
+// gets its own empty ones instead.
 var hidden = []string{"/run/containerd", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers"}
 
-// ownMounts cuts this mount namespace off from the machine's. Inside it mounts
-// spread, as the kubelet's must reach the containers.
+// ownMounts separates this mount namespace from the machine's. Inside it mounts
+// propagate, since the kubelet's must reach the containers.
 func ownMounts(Settings) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("separating the node's mounts: %w", err)
@@ -99,7 +99,7 @@ func ownMounts(Settings) error {
 	}
 	for _, dir := range hidden {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("making %s: %w", dir, err)
+			return fmt.Errorf("creating %s: %w", dir, err)
 		}
 		if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "mode=755"); err != nil {
 			return fmt.Errorf("hiding %s: %w", dir, err)
@@ -111,7 +111,7 @@ func ownMounts(Settings) error {
 	return nil
 }
 
-// ownNetwork waits for the cable and sets up the node's end.
+// ownNetwork waits for the cable and configures the node's side.
 func ownNetwork(s Settings) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -132,7 +132,7 @@ func ownNetwork(s Settings) error {
 		}
 	}
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
-		return fmt.Errorf("letting the node forward packets: %w", err)
+		return fmt.Errorf("enabling forwarding on the node: %w", err)
 	}
 	return nil
 }
@@ -141,7 +141,7 @@ func startPrograms(s Settings, running map[int]string) error {
 	start := func(name, path string, args ...string) error {
 		out, err := os.Create(filepath.Join(s.Logs, name+".log"))
 		if err != nil {
-			return fmt.Errorf("making the log of %s: %w", name, err)
+			return fmt.Errorf("creating the log of %s: %w", name, err)
 		}
 		defer func() { _ = out.Close() }()
 		cmd := exec.Command(path, args...)
@@ -170,7 +170,7 @@ func startPrograms(s Settings, running map[int]string) error {
 }
 
 // reap waits for every process of the namespace, as its first process must,
-// until one of ours ends. Nobody else waits for children here.
+// until a part of the node exits. Nothing else waits for children here.
 func reap(running map[int]string) error {
 	for {
 		var status syscall.WaitStatus
@@ -182,12 +182,12 @@ func reap(running map[int]string) error {
 			return fmt.Errorf("waiting for the node's programs: %w", err)
 		}
 		if name, ours := running[pid]; ours {
-			return fmt.Errorf("%s ended with status %d, signal %d", name, status.ExitStatus(), status.Signal())
+			return fmt.Errorf("%s exited with status %d, signal %d", name, status.ExitStatus(), status.Signal())
 		}
 	}
 }
 
-// until asks again and again; what is waited for names itself in the error.
+// until polls until there is no error, which describes what it waits for.
 func until(ctx context.Context, what string, ok func() bool) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -198,11 +198,11 @@ func until(ctx context.Context, what string, ok func() bool) error {
 		case <-tick.C:
 		}
 	}
-	log.Printf("%s is there", what)
+	log.Printf("%s exists", what)
 	return nil
 }
 
-// Import puts images into the node's containerd, where pods find them.
+// Import loads images into the node's containerd, where pods find them.
 func Import(ctx context.Context, p Place, archive string) error {
 	cmd := exec.CommandContext(ctx, "ctr", "--address", p.Socket(), "--namespace", "k8s.io", "images", "import", archive)
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// Snapshotter picks how images are laid over each other: by the kernel, or by
-// copying where the file system of dir does not allow that.
+// Snapshotter returns how image layers are combined: by the kernel, or by copying
+// if the file system of dir does not allow that.
 func Snapshotter(dir string) string {
 	if OverlayWorks(dir) == nil {
 		return "overlayfs"
@@ -20,22 +20,22 @@ func Snapshotter(dir string) string {
 	return "native"
 }
 
-// OverlayWorks tries an overlay mount in dir. It does so in a mount namespace
-// of one thread, which ends with the thread, and the mount with it.
+// OverlayWorks tests an overlay mount in dir, in the mount namespace of one
+// thread, which disappears with the thread and its mount.
 func OverlayWorks(dir string) error {
 	temp, err := os.MkdirTemp(dir, "overlay-")
 	if err != nil {
-		return fmt.Errorf("trying an overlay mount: %w", err)
+		return fmt.Errorf("testing an overlay mount: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(temp) }()
 	for _, name := range []string{"lower", "upper", "work", "merged"} {
 		if err := os.Mkdir(filepath.Join(temp, name), 0o755); err != nil {
-			return fmt.Errorf("trying an overlay mount: %w", err)
+			return fmt.Errorf("testing an overlay mount: %w", err)
 		}
 	}
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlock: the thread must not serve anybody else
+		runtime.LockOSThread() // never unlocked: the thread must not run other goroutines
 		done <- mountOverlay(temp)
 	}()
 	return <-done
@@ -43,7 +43,7 @@ func OverlayWorks(dir string) error {
 
 func mountOverlay(temp string) error {
 	if err := syscall.Unshare(syscall.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("making a mount namespace: %w", err)
+		return fmt.Errorf("creating a mount namespace: %w", err)
 	}
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("separating mounts: %w", err)

@@ -18,18 +18,18 @@ import (
 	"strings"
 )
 
-// Name is what the node is called in its cluster.
+// Name is the node's name in its cluster.
 const Name = "rekey-node"
 
-// Place is where one node lives: its folders, its cable and its addresses.
+// Place holds the folders, the cable and the addresses of one node.
 type Place struct {
 	// Dir holds the node's files.
 	Dir string `json:"dir"`
-	// Run holds sockets, whose paths must be short. It is Dir where that will do.
+	// Run holds sockets, whose paths must be short. It is Dir if that is short enough.
 	Run string `json:"run"`
-	// Link is the host's end of the cable to the node.
+	// Link is the host's side of the cable to the node.
 	Link string `json:"link"`
-	// Cgroup is the name of the control group above every pod.
+	// Cgroup is the name of the control group above all pods.
 	Cgroup string `json:"cgroup"`
 	// HostIP is the host as the node and its pods see it.
 	HostIP string `json:"hostIP"`
@@ -40,11 +40,11 @@ type Place struct {
 	ServiceCIDR string `json:"serviceCIDR"`
 }
 
-// longestDir leaves room for the longest socket path that the kubelet makes
-// below its root; a path of a socket has at most 107 characters.
+// longestDir leaves room for the longest socket path that the kubelet creates
+// below its root; a socket's path has at most 107 characters.
 const longestDir = 50
 
-// Choose finds a name and free addresses for a node whose files go to dir. The
+// Choose chooses a name and free addresses for a node with its files in dir. The
 // caller must hold the machine's lock (see LockMachine) until Build is done.
 func Choose(dir string) (Place, error) {
 	sum := sha256.Sum256([]byte(dir))
@@ -63,17 +63,17 @@ func Choose(dir string) (Place, error) {
 	return place, nil
 }
 
-// peer is the node's end of the cable before it moves to the node.
+// peer is the node's side of the cable before it moves to the node.
 func (p Place) peer() string { return p.Link + "p" }
 
-// Socket is containerd's.
+// Socket returns the path of containerd's socket.
 func (p Place) Socket() string { return filepath.Join(p.Run, "containerd.sock") }
 
-// Build makes folders, control groups and the cable.
+// Build creates the folders, the control groups and the cable.
 func (p Place) Build(ctx context.Context) error {
 	for _, dir := range []string{p.Dir, p.Run} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("making the node's folders: %w", err)
+			return fmt.Errorf("creating the node's folders: %w", err)
 		}
 	}
 	if err := makeCgroups(p.Cgroup); err != nil {
@@ -93,17 +93,17 @@ func (p Place) Build(ctx context.Context) error {
 	return nil
 }
 
-// Connect hands the far end of the cable to the node's first process.
+// Connect moves the node's side of the cable to its first process.
 func (p Place) Connect(ctx context.Context, pid int) error {
 	return ip(ctx, "link", "set", p.peer(), "netns", strconv.Itoa(pid), "name", "eth0")
 }
 
-// Remove takes away what Build made. The node's processes must have ended.
+// Remove removes what Build created. The node's processes must have exited.
 func Remove(p Place) error {
 	var errs []error
 	if _, err := os.Stat("/sys/class/net/" + p.Link); err == nil {
 		err := ip(context.Background(), "link", "delete", p.Link)
-		// The kernel removes the cable by itself soon after the node's end.
+		// The kernel removes the cable soon after the node has stopped.
 		if _, still := os.Stat("/sys/class/net/" + p.Link); still == nil {
 			errs = append(errs, err)
 		}

@@ -9,24 +9,24 @@ import (
 	"syscall"
 )
 
-// PluginsInstalled says whether the network plugins are there.
+// PluginsInstalled returns nil if the network plugins are installed.
 func PluginsInstalled() error {
 	_, err := pluginDir()
 	return err
 }
 
-// CgroupsMounted says whether there are control groups.
+// CgroupsMounted returns nil if control groups are mounted.
 func CgroupsMounted() error {
 	_, err := hierarchies("/proc/self/mountinfo")
 	return err
 }
 
-// NamespacesWork starts a program in namespaces like the node's.
+// NamespacesWork returns nil if a program can start in namespaces like the node's.
 func NamespacesWork() error {
 	cmd := exec.Command("true")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: Namespaces}
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("starting a program in namespaces of its own: %w", err)
+		return fmt.Errorf("starting a program in new namespaces: %w", err)
 	}
 	return nil
 }

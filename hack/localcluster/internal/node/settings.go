@@ -16,7 +16,7 @@ import (
 // PauseImage is the name of the image that holds a pod's namespaces.
 const PauseImage = "rekey.dev/pause:local"
 
-// Settings is everything that the node's first process must know.
+// Settings is everything that the node's first process needs.
 type Settings struct {
 	Place `json:"place"`
 	// Assets is the folder with kubelet and kube-proxy.
@@ -25,24 +25,23 @@ type Settings struct {
 	PauseImage string `json:"pauseImage"`
 	// Logs is the folder for the logs of the node's programs.
 	Logs string `json:"logs"`
-	// CA is the certificate of the cluster's authority.
+	// CA is the certificate of the cluster's CA.
 	CA string `json:"ca"`
-	// Kubelet is what the kubelet serves with.
+	// Kubelet is the kubelet's serving certificate.
 	Kubelet pki.Pair `json:"kubelet"`
 	// KubeletConfig and ProxyConfig are kubeconfigs.
 	KubeletConfig string `json:"kubeletConfig"`
 	ProxyConfig   string `json:"proxyConfig"`
 	// Server is the API server's URL.
 	Server string `json:"server"`
-	// Names is the client certificate of the name server, which needs to see no
-	// more than kube-proxy does.
+	// Names is the client certificate of the name server, with kube-proxy's rights.
 	Names pki.Pair `json:"names"`
 }
 
 func (s Settings) file(name string) string { return filepath.Join(s.Dir, name) }
 
-// Write puts the settings into a file, and the configuration of every program
-// of the node beside it.
+// Write writes the settings to a file, and the configuration of each of the
+// node's programs next to it.
 func (s Settings) Write() (string, error) {
 	plugins, err := pluginDir()
 	if err != nil {
@@ -67,7 +66,7 @@ func (s Settings) Write() (string, error) {
 	}
 	for name, text := range texts {
 		if err := os.MkdirAll(filepath.Dir(s.file(name)), 0o755); err != nil {
-			return "", fmt.Errorf("making the folder of %s: %w", name, err)
+			return "", fmt.Errorf("creating the folder of %s: %w", name, err)
 		}
 		if err := os.WriteFile(s.file(name), []byte(text), 0o644); err != nil {
 			return "", fmt.Errorf("writing %s: %w", name, err)
@@ -117,11 +116,11 @@ func (s Settings) kubeletConfig() object {
 		"failSwapOn":               false,
 		"oomScoreAdj":              0, // lowering it needs a capability that not every root has
 		"enforceNodeAllocatable":   []string{},
-		// The disk is the developer's: the node neither counts it nor cleans it.
+		// The disk is the developer's: the node neither measures nor cleans it.
 		"localStorageCapacityIsolation": false,
 		"imageGCHighThresholdPercent":   100,
 		"evictionHard":                  object{"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-		"syncFrequency":                 "5s", // a changed Secret is in the pods within about this time
+		"syncFrequency":                 "5s", // pods see a changed Secret within about this time
 		"nodeStatusUpdateFrequency":     "5s",
 	}
 }
@@ -134,7 +133,7 @@ func (s Settings) proxyConfig() object {
 		"clusterCIDR":      s.PodCIDR,
 		"mode":             "iptables",
 		"oomScoreAdj":      0,
-		// These limits belong to the machine, not to a namespace.
+		// These limits are the machine's, not a namespace's.
 		"conntrack": object{"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
 	}
 }
@@ -176,7 +175,7 @@ state = %q
 		runc, runc, filepath.Join(s.Run, "runc"))
 }
 
-// pluginDir is where the distribution keeps the network plugins.
+// pluginDir returns the folder of the distribution's network plugins.
 func pluginDir() (string, error) {
 	for _, dir := range []string{"/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"} {
 		if missingPlugin(dir) == "" {

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Client makes an HTTP client that trusts one authority and shows one
-// certificate. It uses no proxy: every server is on this machine.
+// Client returns an HTTP client that trusts one CA and presents one certificate.
+// It uses no proxy: every server is on this machine.
 func Client(caFile string, pair Pair) (*http.Client, error) {
 	cert, err := tls.LoadX509KeyPair(pair.Cert, pair.Key)
 	if err != nil {
@@ -21,11 +21,11 @@ func Client(caFile string, pair Pair) (*http.Client, error) {
 	}
 	ca, err := os.ReadFile(caFile)
 	if err != nil {
-		return nil, fmt.Errorf("loading the authority: %w", err)
+		return nil, fmt.Errorf("loading the CA: %w", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("loading the authority: %s holds no certificate", caFile)
+		return nil, fmt.Errorf("loading the CA: %s has no certificate", caFile)
 	}
 	return &http.Client{
 		Timeout: 5 * time.Second,

@@ -30,7 +30,7 @@ type Authority struct {
 	pem  []byte
 }
 
-// Subject says for whom a certificate is.
+// Subject is the subject of a certificate.
 type Subject struct {
 	Name   string
 	Groups []string
@@ -38,20 +38,20 @@ type Subject struct {
 	IPs    []net.IP
 }
 
-// Pair is where a certificate and its key were written.
+// Pair is the files of a certificate and its key.
 type Pair struct {
 	Cert string `json:"cert"`
 	Key  string `json:"key"`
 }
 
-// New makes an authority and writes its certificate to ca.crt in dir.
+// New creates a CA and writes its certificate to ca.crt in dir.
 func New(dir string) (*Authority, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the folder for certificates: %w", err)
+		return nil, fmt.Errorf("creating the folder for certificates: %w", err)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("making the authority's key: %w", err)
+		return nil, fmt.Errorf("generating the CA's key: %w", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
@@ -63,32 +63,32 @@ func New(dir string) (*Authority, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return nil, fmt.Errorf("signing the authority: %w", err)
+		return nil, fmt.Errorf("signing the CA: %w", err)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("reading the authority back: %w", err)
+		return nil, fmt.Errorf("parsing the CA's certificate: %w", err)
 	}
 	a := &Authority{dir: dir, cert: cert, key: key, pem: encode("CERTIFICATE", der)}
 	if err := os.WriteFile(a.CertFile(), a.pem, 0o644); err != nil {
-		return nil, fmt.Errorf("writing the authority: %w", err)
+		return nil, fmt.Errorf("writing the CA's certificate: %w", err)
 	}
 	return a, nil
 }
 
-// CertFile is the file that holds the authority's certificate.
+// CertFile returns the file with the CA's certificate.
 func (a *Authority) CertFile() string { return filepath.Join(a.dir, "ca.crt") }
 
-// Issue makes a key and a certificate that serves on both sides of TLS, and
-// writes them to <file>.crt and <file>.key.
+// Issue creates a key and a certificate for both sides of TLS, and writes them to
+// <file>.crt and <file>.key.
 func (a *Authority) Issue(file string, subject Subject) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return Pair{}, fmt.Errorf("making the key of %s: %w", file, err)
+		return Pair{}, fmt.Errorf("generating the key of %s: %w", file, err)
 	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
-		return Pair{}, fmt.Errorf("making a serial number: %w", err)
+		return Pair{}, fmt.Errorf("generating a serial number: %w", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial,
@@ -111,12 +111,12 @@ func (a *Authority) Issue(file string, subject Subject) (Pair, error) {
 	return pair, writeKey(pair.Key, key)
 }
 
-// SigningKey makes a key pair without certificate, for service account tokens.
-// Both halves go into <file>.pub and <file>.key.
+// SigningKey creates a key pair without a certificate, for service account tokens,
+// and writes it to <file>.pub and <file>.key.
 func (a *Authority) SigningKey(file string) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return Pair{}, fmt.Errorf("making the key of %s: %w", file, err)
+		return Pair{}, fmt.Errorf("generating the key of %s: %w", file, err)
 	}
 	public, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package process starts programs that must not outlive their launcher, and
-// ends exactly those and no others. A program is known by its pid together with
-// its start time, so a pid that the kernel gave to somebody else is never hit.
+// Package process starts programs that must not outlive their launcher, and stops
+// exactly those. It identifies a program by its pid and its start time, so it never
+// signals another process that reuses the pid.
 package process

@@ -16,7 +16,7 @@ import (
 )
 
 // Group is a set of children of this process. The kernel kills them when this
-// process dies in whatever way.
+// process dies.
 type Group struct {
 	spawn chan func()
 	quit  chan struct{}
@@ -36,14 +36,14 @@ type Child struct {
 	err     error // readable once done is closed
 }
 
-// Done is closed when the program has ended.
+// Done is closed when the program has exited.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
-// NewGroup makes an empty group.
+// NewGroup returns an empty group.
 func NewGroup() *Group {
 	g := &Group{spawn: make(chan func()), quit: make(chan struct{}), failed: make(chan error, 1)}
-	// The kernel's "signal at the parent's death" means the death of the thread
-	// that forked, so every child is forked from one thread that never ends.
+	// The kernel's parent-death signal follows the thread that forked, so one thread,
+	// which never exits, forks every child.
 	go func() {
 		runtime.LockOSThread()
 		for {
@@ -58,10 +58,10 @@ func NewGroup() *Group {
 	return g
 }
 
-// Failed yields an error when a child ends that nobody asked to end.
+// Failed yields an error when a child exits that was not asked to stop.
 func (g *Group) Failed() <-chan error { return g.failed }
 
-// Children lists what was started, in order.
+// Children returns the started programs, in order.
 func (g *Group) Children() []*Child {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -72,7 +72,7 @@ func (g *Group) Children() []*Child {
 func (g *Group) Start(name, logFile string, cmd *exec.Cmd) (*Child, error) {
 	out, err := os.Create(logFile)
 	if err != nil {
-		return nil, fmt.Errorf("making the log of %s: %w", name, err)
+		return nil, fmt.Errorf("creating the log of %s: %w", name, err)
 	}
 	defer func() { _ = out.Close() }()
 	cmd.Stdout, cmd.Stderr = out, out
@@ -107,13 +107,13 @@ func (g *Group) watch(child *Child, cmd *exec.Cmd) {
 		return
 	}
 	select {
-	case g.failed <- fmt.Errorf("%s ended: %w\n%s", child.Name, orExited(child.err), Tail(child.LogFile, 20)):
-	default: // somebody was told already
+	case g.failed <- fmt.Errorf("%s exited: %w\n%s", child.Name, orExited(child.err), Tail(child.LogFile, 20)):
+	default: // a failure is already reported
 	}
 }
 
-// Stop ends every child, the last started first, and waits for each. Nothing
-// can be started afterwards without being reported as stopped on purpose.
+// Stop stops every child, the last one first, and waits for each. The exit of a
+// child that is started later is not reported as a failure.
 func (g *Group) Stop(grace time.Duration) error {
 	g.mu.Lock()
 	g.stopping = true
@@ -131,7 +131,7 @@ func (g *Group) Stop(grace time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// Close lets the group's thread go. The group must be stopped.
+// Close releases the group's thread. The group must be stopped.
 func (g *Group) Close() { close(g.quit) }
 
 func orExited(err error) error {

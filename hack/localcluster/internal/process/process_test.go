@@ -67,7 +67,7 @@ func TestChildrenDieWithAParentThatIsKilled(t *testing.T) {
 	_ = cmd.Wait() // it was killed
 }
 
-func TestAPidThatSomebodyElseGotIsLeftAlone(t *testing.T) {
+func TestAReusedPidIsLeftAlone(t *testing.T) {
 	cmd := exec.Command("sleep", "300")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -82,20 +82,20 @@ func TestAPidThatSomebodyElseGotIsLeftAlone(t *testing.T) {
 	otherBoot.Boot = "another"
 	for name, record := range map[string]Record{"an earlier process": earlier, "a process of another boot": otherBoot} {
 		if record.Alive() {
-			t.Errorf("%s counts as alive", name)
+			t.Errorf("%s is reported as alive", name)
 		}
 		if err := record.End(0); err != nil {
-			t.Errorf("ending %s: %v", name, err)
+			t.Errorf("stopping %s: %v", name, err)
 		}
 	}
 	if !now.Alive() {
-		t.Fatal("the process that has the pid now was ended")
+		t.Fatal("the process that has the pid now was stopped")
 	}
 	if err := now.End(time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if now.Alive() {
-		t.Error("the recorded process was not ended")
+		t.Error("the recorded process was not stopped")
 	}
 }
 
@@ -109,7 +109,7 @@ func TestEndKillsWhatDoesNotStopWhenAsked(t *testing.T) {
 	}
 	for !strings.Contains(Tail(log, 5), "trapped") {
 		if !child.Alive() {
-			t.Fatalf("it ended early\n%s", Tail(log, 5))
+			t.Fatalf("it exited early\n%s", Tail(log, 5))
 		}
 	}
 	if err := group.Stop(100 * time.Millisecond); err != nil {
@@ -120,12 +120,12 @@ func TestEndKillsWhatDoesNotStopWhenAsked(t *testing.T) {
 	}
 	select {
 	case err := <-group.Failed():
-		t.Errorf("an end that was asked for is reported as a failure: %v", err)
+		t.Errorf("a requested stop is reported as a failure: %v", err)
 	default:
 	}
 }
 
-func TestAChildThatEndsByItselfIsReportedWithItsLog(t *testing.T) {
+func TestAChildThatExitsUnexpectedlyIsReportedWithItsLog(t *testing.T) {
 	group := NewGroup()
 	defer group.Close()
 	if _, err := group.Start("broken", filepath.Join(t.TempDir(), "log"), exec.Command("sh", "-c", "echo why it broke; exit 3")); err != nil {

@@ -14,17 +14,17 @@ import (
 	"time"
 )
 
-// Record names one process for as long as the machine is up.
+// Record identifies one process until the machine reboots.
 type Record struct {
 	Name string `json:"name"`
 	PID  int    `json:"pid"`
 	// Start is the start time in clock ticks since boot, from /proc.
 	Start uint64 `json:"start"`
-	// Boot tells one boot from the next, where ticks start again.
+	// Boot identifies the boot, since the ticks restart with each.
 	Boot string `json:"boot"`
 }
 
-// RecordOf describes a running process.
+// RecordOf returns the record of a running process.
 func RecordOf(name string, pid int) (Record, error) {
 	start, _, err := stat(pid)
 	if err != nil {
@@ -37,7 +37,7 @@ func RecordOf(name string, pid int) (Record, error) {
 	return Record{Name: name, PID: pid, Start: start, Boot: boot}, nil
 }
 
-// Alive says whether this very process still runs. A zombie does not.
+// Alive reports whether exactly this process still runs. A zombie does not.
 func (r Record) Alive() bool {
 	boot, err := bootID()
 	if err != nil || boot != r.Boot || r.PID <= 0 {
@@ -47,13 +47,13 @@ func (r Record) Alive() bool {
 	return err == nil && start == r.Start && state != "Z" && state != "X"
 }
 
-// Signal sends a signal to this very process. FindProcess pins the process
-// before the start time is compared, so there is no moment at which a
-// successor with the same pid could be hit.
+// Signal sends a signal to exactly this process. FindProcess pins the process
+// before the start time is compared, so a successor with the same pid is never
+// signaled.
 func (r Record) Signal(sig syscall.Signal) error {
 	proc, err := os.FindProcess(r.PID)
 	if err != nil {
-		return nil // it is gone, which is what every caller wants
+		return nil // it has exited, which is what every caller wants
 	}
 	defer func() { _ = proc.Release() }()
 	if !r.Alive() {
@@ -65,7 +65,7 @@ func (r Record) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// End asks the process to stop, and after the grace period makes it.
+// End asks the process to stop, and kills it after the grace period.
 func (r Record) End(grace time.Duration) error {
 	if err := r.Signal(syscall.SIGTERM); err != nil {
 		return err
@@ -77,7 +77,7 @@ func (r Record) End(grace time.Duration) error {
 		return err
 	}
 	if !r.gone(10 * time.Second) {
-		return fmt.Errorf("%s (pid %d) did not end after SIGKILL", r.Name, r.PID)
+		return fmt.Errorf("%s (pid %d) did not exit after SIGKILL", r.Name, r.PID)
 	}
 	return nil
 }
@@ -93,25 +93,25 @@ func (r Record) gone(within time.Duration) bool {
 	return true
 }
 
-// stat reads start time and state of a process.
+// stat returns the start time and the state of a process.
 func stat(pid int) (start uint64, state string, err error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, "", fmt.Errorf("looking at pid %d: %w", pid, err)
+		return 0, "", fmt.Errorf("reading the stat file of pid %d: %w", pid, err)
 	}
-	// The second field is the program's name in parentheses and may hold anything.
+	// The second field is the program's name in parentheses and may contain anything.
 	end := bytes.LastIndexByte(data, ')')
 	if end < 0 {
-		return 0, "", fmt.Errorf("looking at pid %d: unknown form of its stat file", pid)
+		return 0, "", fmt.Errorf("reading the stat file of pid %d: unknown format", pid)
 	}
 	fields := strings.Fields(string(data[end+1:]))
 	const startTime = 22 - 3 // field 22, counted from the third
 	if len(fields) <= startTime {
-		return 0, "", fmt.Errorf("looking at pid %d: its stat file has too few fields", pid)
+		return 0, "", fmt.Errorf("reading the stat file of pid %d: too few fields", pid)
 	}
 	start, err = strconv.ParseUint(fields[startTime], 10, 64)
 	if err != nil {
-		return 0, "", fmt.Errorf("looking at pid %d: %w", pid, err)
+		return 0, "", fmt.Errorf("reading the stat file of pid %d: %w", pid, err)
 	}
 	return start, fields[0], nil
 }

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command probe runs in a pod of the test: it shows what a pod sees.
+// Command probe runs in a pod of the test and reports what the pod sees.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	log.Fatal(http.ListenAndServe(":8080", nil)) //nolint:gosec // a test's server in a test's pod
 }
 
-// fetch asks a URL from within the pod. It does not check certificates: the
+// fetch requests a URL from within the pod. It does not verify certificates: the
 // test is about packets.
 func fetch(w http.ResponseWriter, r *http.Request) {
 	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{
