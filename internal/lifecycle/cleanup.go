@@ -18,14 +18,14 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// Remains are what a deleted object leaves behind, as the errors that kept it: its logins, and its Secret and ledger.
+// Remains is what a deleted object leaves behind, as the errors that kept it: its logins, and its Secret and ledger.
 type Remains struct {
 	Remote, Kept error
-	// Copied is true where the ledger is a copy, or may be one: the logins of these names may be those of another owner.
+	// Copied is true if the ledger is a copy, or may be one: logins with these names may belong to another owner.
 	Copied bool
 }
 
-// String is empty where nothing is left behind.
+// String returns the errors in one line; empty if nothing is left behind.
 func (r Remains) String() string {
 	if err := errors.Join(r.Remote, r.Kept); err != nil {
 		return strings.ReplaceAll(err.Error(), "\n", "; ")
@@ -33,7 +33,8 @@ func (r Remains) String() string {
 	return ""
 }
 
-// withdraw ends the credential's life with the object's. What cannot be cleaned in bounded time is left behind, and said.
+// withdraw ends the credential's life together with the object's. What cannot be cleaned up in bounded time is left behind and
+// reported.
 func (r *run) withdraw(ctx context.Context) error {
 	if r.entry.withdrawn {
 		return r.release(ctx) // only the finalizer is left
@@ -53,8 +54,8 @@ func (r *run) withdraw(ctx context.Context) error {
 	return r.release(ctx)
 }
 
-// withdrawKept ends Secret and ledger. left is why they stay, where that is not waited for any longer. They come after the
-// logins, perhaps only when the time is over, and a single failure is not the reason to leave them.
+// withdrawSecrets withdraws the Secret and the ledger. left is why they stay, if they are not waited for any longer. Their turn comes
+// after the logins, perhaps only after the deadline, so a single failure is no reason to leave them.
 func (r *run) withdrawSecrets(ctx context.Context) (left, err error) {
 	err = r.applyWrite(r.snapshot, r.Store.Withdraw(ctx))
 	if err == nil {
@@ -83,7 +84,7 @@ func (r *run) withdrawSecrets(ctx context.Context) (left, err error) {
 	return nil, err
 }
 
-// release removes the finalizer. What is left behind is told first, once: the object is gone afterwards.
+// release removes the finalizer. It first reports what is left behind, once: the object is gone afterwards.
 func (r *run) release(ctx context.Context) error {
 	r.out.LeftBehind = r.entry.leftBehind.String()
 	if r.LeaveBehind != nil && r.out.LeftBehind != "" && !r.entry.reported {
@@ -101,8 +102,8 @@ func (r *run) release(ctx context.Context) error {
 	return nil
 }
 
-// remove drops what we made in every slot: the markers say what that is, also where the ledger is gone. left is why some of
-// it stays, where that is not waited for any longer; one slot does not keep the other one.
+// removeLogins drops what we created in every slot: the markers identify that, even if the ledger is gone. left is why some of it stays,
+// if it is not waited for any longer; one slot does not hold up the other.
 func (r *run) removeLogins(ctx context.Context) (left, err error) {
 	if r.Source == nil {
 		err := fmt.Errorf("removing the logins: %w", r.noSource())
@@ -142,8 +143,8 @@ func (r *run) removeLogin(ctx context.Context, remover credential.Remover, slot 
 	return nil
 }
 
-// letGo reports whether a deleted object is released although err kept its logins: at once where what they would be removed
-// from is gone, else when its time is over.
+// giveUpCleanup reports whether a deleted object is released although err kept its logins: at once if the system that holds them is
+// gone, otherwise after the deadline.
 func (r *run) giveUpCleanup(ctx context.Context, err error) bool {
 	if IsConflict(err) {
 		return r.pastDeadline(err)
@@ -159,8 +160,8 @@ func (r *run) giveUpCleanup(ctx context.Context, err error) bool {
 	return r.endsWithNamespace(ctx, err) || r.pastDeadline(err)
 }
 
-// takenAway reports whether a right is missing because the namespace is being deleted, and its RoleBinding before the rest:
-// nobody can put it back.
+// endsWithNamespace reports whether a right is missing because the namespace is being deleted and its RoleBinding went first: nobody can
+// grant it again.
 func (r *run) endsWithNamespace(ctx context.Context, err error) bool {
 	if r.NamespaceEnds == nil {
 		return false
@@ -170,8 +171,8 @@ func (r *run) endsWithNamespace(ctx context.Context, err error) bool {
 	return r.NamespaceEnds(ctx, err)
 }
 
-// overdue reports whether a deletion has waited long enough. Where another process wrote first, a second look nearly always
-// helps, so that has as much time again.
+// pastDeadline reports whether a deletion has waited long enough. After a conflict it waits as long again: the next attempt nearly
+// always succeeds.
 func (r *run) pastDeadline(err error) bool {
 	deadline := r.WithdrawDeadline
 	if IsConflict(err) {
@@ -180,8 +181,8 @@ func (r *run) pastDeadline(err error) bool {
 	return r.deadlinePassed(deadline, r.entry.deletingSince)
 }
 
-// over reports whether the API server's clock has reached a deadline that counts from a time of the API server. Where our
-// clock does not agree with that one, or nothing is known of it, this process must also have waited so long itself.
+// deadlinePassed reports whether the API server's clock has passed a deadline that counts from a time of the API server. If our clock
+// does not agree with it, or its time is unknown, this process must also have waited that long itself.
 func (d *Driver) deadlinePassed(deadline, since time.Time) bool {
 	now := d.Clock.Now()
 	off, known := d.Skew()
@@ -195,8 +196,8 @@ func (d *Driver) deadlinePassed(deadline, since time.Time) bool {
 	return waited && !now.Add(off).Before(deadline)
 }
 
-// unreadable reports that the store could not be read. Without the ledger nothing is known that could be removed: a
-// deleted object is released where reading will not help later either, or when its time is over.
+// handleUnreadable ends a run whose store could not be read. Without the ledger nothing is known that could be removed: a deleted
+// object is released if reading will not help later either, or after the deadline.
 func (r *run) handleUnreadable(ctx context.Context, err error) {
 	if r.Deleting && fault.ReasonOf(err, "") == fault.Fenced {
 		r.releaseDisowned(ctx)
@@ -221,7 +222,7 @@ func (r *run) handleUnreadable(ctx context.Context, err error) {
 	r.endWithFailure(StepObserve, err)
 }
 
-// abandon releases a deleted object whose ledger cannot be read, with what can be withdrawn without it.
+// releaseUnread releases a deleted object whose ledger cannot be read, and withdraws what it can without the ledger.
 func (r *run) releaseUnread(ctx context.Context, err error) {
 	if r.isWaiting(rotation.StepWithdraw) {
 		return
@@ -247,8 +248,8 @@ func (r *run) releaseUnread(ctx context.Context, err error) {
 	}
 }
 
-// disown releases a deleted object whose ledger is a copy of somebody else's, which stays. Ours is only what our mark says:
-// that is removed as in any deletion, and nobody is told to drop the rest.
+// releaseDisowned releases a deleted object whose ledger is a copy of another owner's, which stays. Only what carries our marker is
+// ours: that is removed as in any deletion, and nobody is advised to drop the rest.
 func (r *run) releaseDisowned(ctx context.Context) {
 	if r.isWaiting(rotation.StepWithdraw) {
 		return
@@ -268,7 +269,7 @@ func (r *run) releaseDisowned(ctx context.Context) {
 	}
 }
 
-// stillDisowned asks whether the ledger is a copy still, before something is removed on that account.
+// checkStillDisowned returns an error unless the ledger is still a copy, before anything is removed for that reason.
 func (r *run) checkStillDisowned(ctx context.Context) error {
 	_, err := r.Store.Load(ctx)
 	switch {
@@ -280,8 +281,8 @@ func (r *run) checkStillDisowned(ctx context.Context) error {
 	return Conflict(errors.New("the ledger is not a copy any more"))
 }
 
-// confirming has the source ask, at the last moment before it changes anything, whether the ledger that this pass goes by is
-// still the one that is written down. Whoever was stopped in between, and overtaken, then changes nothing.
+// withConfirmation has the source check, right before it changes anything, that the ledger of this run is still the recorded one. A
+// process that was paused and overtaken in between then changes nothing.
 func (r *run) withConfirmation(ctx context.Context) context.Context {
 	if r.disowned {
 		return credential.Confirming(ctx, r.checkStillDisowned)
@@ -301,7 +302,7 @@ func (r *run) withConfirmation(ctx context.Context) context.Context {
 	})
 }
 
-// previousRefused reports whether this process has had the previous version refused, and could not write that down yet.
+// previousRefused reports whether this process had the previous version refused and could not record that yet.
 func (r *run) previousRefused() bool {
 	if previous := r.snapshot.Ledger.Previous; previous != nil && previous.Seq == r.entry.retiredSeq {
 		return true

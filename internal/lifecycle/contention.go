@@ -12,19 +12,19 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// waits is a trouble that goes on: its reason, and the inputs that it came up with.
+// stuckSince is a problem that lasts: its reason, the inputs at which it came up, and when.
 type stuckSince struct {
 	reason string
 	inputs inputs
 	since  time.Time
 }
 
-// pace is when to look again at what cannot be watched: soon where the trouble is new, ever less often while it goes on, so
-// that a thousand objects which wait for something that never comes cost next to nothing.
-func (m *Attempts) Pace(uid, reason string, now time.Time) time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	known, ok := m.byUID[uid]
+// Pace returns the time until the next check of what cannot be watched: short while the problem is new, and longer the longer it
+// lasts, so that a thousand objects that wait for something that never comes cost next to nothing.
+func (a *Attempts) Pace(uid, reason string, now time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known, ok := a.byUID[uid]
 	if !ok {
 		return LookAgainBroken
 	}
@@ -34,47 +34,47 @@ func (m *Attempts) Pace(uid, reason string, now time.Time) time.Duration {
 	age := now.Sub(known.stuckSince.since)
 	if known.stuckSince.reason != reason || known.stuckSince.inputs != known.inputs || age < 0 {
 		known.stuckSince, age = stuckSince{reason: reason, inputs: known.inputs, since: now}, 0
-		m.byUID[uid] = known
+		a.byUID[uid] = known
 	}
 	return min(max(age/4, LookAgainBroken), LookAgainHealthy)
 }
 
-// heals counts how often the user's Secret was written again, each time soon after the time before.
+// rewrites counts how often the user's Secret was written again, each time soon after the time before.
 type rewrites struct {
 	count int
 	last  time.Time
 }
 
 const (
-	// freeHeals are done at once: a person may edit twice.
+	// freeRewrites are done at once: a user may edit a Secret twice.
 	freeRewrites = 3
-	// mostHeal is the longest wait before a Secret is healed once more.
+	// maxRewriteWait is the longest wait before a Secret is written once more.
 	maxRewriteWait = 10 * time.Minute
 )
 
-// next is when the Secret may be written again.
-func (h rewrites) nextAllowed() time.Time {
-	if h.count < freeRewrites {
-		return h.last
+// nextAllowed returns when the Secret may be written again.
+func (w rewrites) nextAllowed() time.Time {
+	if w.count < freeRewrites {
+		return w.last
 	}
-	return h.last.Add(min(time.Second<<min(h.count-freeRewrites, 20), maxRewriteWait))
+	return w.last.Add(min(time.Second<<min(w.count-freeRewrites, 20), maxRewriteWait))
 }
 
-// calm is when the fight counts as over.
-func (h rewrites) settledAt() time.Time {
-	return h.nextAllowed().Add(h.nextAllowed().Sub(h.last) + 2*contendedIssueFloor)
+// settledAt returns when the contention counts as over.
+func (w rewrites) settledAt() time.Time {
+	return w.nextAllowed().Add(w.nextAllowed().Sub(w.last) + 2*contendedIssueFloor)
 }
 
-// at forgets a fight that is over, or that a clock has run away from.
-func (h rewrites) asOf(now time.Time) rewrites {
-	if h.last.Sub(now) > 0 || !now.Before(h.settledAt()) {
+// asOf returns no rewrites if the contention is over, or if the clock was set back since.
+func (w rewrites) asOf(now time.Time) rewrites {
+	if w.last.Sub(now) > 0 || !now.Before(w.settledAt()) {
 		return rewrites{}
 	}
-	return h
+	return w
 }
 
-// again counts a version that is written once more, and holds it back where somebody else changes it each time: two who
-// write the same object as fast as they can take an API server down.
+// noteRewrite counts a version that is written again, and refuses the write while another writer keeps reverting it: two writers
+// that overwrite one object as fast as they can are able to overload an API server.
 func (r *run) noteRewrite() error {
 	now, current := r.now(), r.snapshot.Ledger.Current
 	if current.PublishedAt.IsZero() {
@@ -88,7 +88,7 @@ func (r *run) noteRewrite() error {
 	return nil
 }
 
-// fight tells of somebody who changes the user's Secret again and again; nil where nobody does.
+// contended returns an error if another writer changes the user's Secret again and again.
 func (r *run) contended() error {
 	h := r.entry.rewrites.asOf(r.now())
 	if h.count < freeRewrites {
@@ -102,7 +102,7 @@ func (r *run) contended() error {
 		"find out who, with `kubectl get secret -o yaml --show-managed-fields`. Until that ends, "+until))
 }
 
-// untilIssue is how long it is until a source without a ledger may make another version; 0 or less where it may.
+// issueWait returns the time until a source without a ledger may create another version; 0 or less if it may now.
 func (r *run) issueWait(now time.Time) time.Duration {
 	floor := r.currentIssueFloor(now)
 	wait := floor - now.Sub(r.entry.lastIssued)
@@ -119,8 +119,8 @@ func (r *run) currentIssueFloor(now time.Time) time.Duration {
 	return issueFloor
 }
 
-// issuedAgain notes when a certificate was published. Where this process published one before, and it was gone or damaged
-// since, another one changes the Secret, which is told as for a Secret that only had to be written again.
+// noteIssue records when a certificate was published. If this process published one before and it is gone or damaged, another writer
+// changed the Secret, which counts like a Secret that had to be written again.
 func (r *run) noteIssue(now time.Time) {
 	if r.out.Observation.Current == nil && !r.entry.lastIssued.IsZero() {
 		r.entry.rewrites = rewrites{count: r.entry.rewrites.asOf(now).count + 1, last: now}
@@ -128,15 +128,15 @@ func (r *run) noteIssue(now time.Time) {
 	r.entry.lastIssued = now
 }
 
-// stillFighting reports a fight over the Secret until it is over, so that what is reported does not change with each turn.
+// reportContention reports contention until it is over, so that the report does not change with each write.
 func (r *run) reportContention() {
 	if err := r.contended(); err != nil && r.out.Decision.Unmet == nil {
 		r.out.Err, r.out.FailedStep, r.out.NextAttempt = err, rotation.StepPublish, r.entry.rewrites.settledAt()
 	}
 }
 
-// target is what the user's Secret shows. One that lacks only what an earlier release did not record counts as current until
-// recordsAt: an upgrade writes every Secret once, and not all of them in one minute.
+// targetState returns what the user's Secret shows. A Secret that lacks only what an earlier release did not record counts as current
+// until recordsDueAt: an upgrade writes each Secret once, but not all of them in one minute.
 func (r *run) targetState() rotation.TargetState {
 	if r.recordsDueAt().After(r.now()) {
 		return rotation.TargetShowsCurrent
@@ -144,8 +144,8 @@ func (r *run) targetState() rotation.TargetState {
 	return r.snapshot.Target
 }
 
-// recordsAt is when what an earlier release did not record is added to the user's Secret and the ledger; zero where nothing
-// is missing.
+// recordsDueAt returns when to add what an earlier release did not record to the user's Secret and the ledger; zero if nothing is
+// missing.
 func (r *run) recordsDueAt() time.Time {
 	if !r.snapshot.LacksRecords {
 		return time.Time{}

@@ -11,63 +11,63 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// Credential is one credential, resolved: everything that its kind knows and that the drive needs.
+// Credential is one credential, resolved: everything that its kind knows and the driver needs.
 type Credential struct {
-	// Kind of the object. Ref without Seq and Slot.
+	// Kind of the object. Ref has no Seq and no Slot.
 	Kind string
 	Ref  credential.Ref
-	// Former is the owner from which a person lets the object take over, in the form of Ref.Owner; empty for none.
+	// Former is the owner from which a user lets the object take over, in the form of Ref.Owner; empty for none.
 	Former string
-	// FormerGone returns an error unless the object that Former names is gone, as far as that can be known: one of another
-	// cluster cannot be looked up. It reads live. Nil where there is nothing to look up.
+	// FormerGone returns an error unless the object that Former names is gone, as far as that can be known: one of another cluster
+	// cannot be looked up. It reads live. Nil if there is nothing to look up.
 	FormerGone func(ctx context.Context, former string) error
 	// UID of the object.
 	UID string
-	// Policy, resolved; Traits of the source, known even where the source could not be opened.
+	// Policy is resolved. Traits are those of the source, known even if the source could not be opened.
 	Policy rotation.Policy
 	Traits credential.Traits
 	// Fingerprint of the fields of the spec that demand new material.
 	Fingerprint string
-	// Store of the versions.
+	// Store records and publishes the versions.
 	Store Store
-	// Source that makes them come true; nil where it could not be opened, and then SourceErr says why. A step that needs
-	// it fails with that error.
+	// Source puts the versions into effect. It is nil if it could not be opened; SourceErr then holds the reason, and every step that
+	// needs the source fails with it.
 	Source    credential.Source
 	SourceErr error
-	// Propose makes up the material of a new version. It touches nothing outside.
+	// Propose creates the material of a new version. It has no effect outside of this process.
 	Propose func(ref credential.Ref) (credential.Material, error)
-	// NotAfter reads from staged material when it expires by itself; nil where it does not.
+	// NotAfter reads from staged material when it expires on its own; nil if it does not.
 	NotAfter func(credential.Material) (time.Time, error)
-	// Preconditions that are known not to hold. A foreign target Secret is added by Drive.
+	// Preconditions are those known not to hold. Drive adds a target Secret of another owner.
 	Preconditions []rotation.Unmet
-	// Unowned is why it cannot be told whether the Secrets are the object's or copies of another cluster's; nil where it can.
-	// Meanwhile nothing is made or changed, other than by a deletion; what is published stays.
+	// Unowned is the reason why it cannot be decided whether the Secrets belong to the object or are copies from another cluster; nil
+	// if it can. Until then nothing is created or changed, except by a deletion; what is published stays.
 	Unowned error
-	// Preflight asks the remote end whether the credential can be served at all, before anything is written down or
-	// touched; it is asked only while there is no version. Nil where there is nothing to ask.
+	// Preflight asks the remote system whether it can serve the credential at all, before anything is recorded or changed. It is
+	// called only while there is no version. Nil if there is nothing to ask.
 	Preflight func(ctx context.Context, ref credential.Ref) error
-	// Unchanged looks live whether the object still says what this pass goes by, since a cache may be old; its error ends the
-	// pass. It is asked where the store does not rule that out, before words of the object are obeyed that the time alone
-	// does not bring about: a first version, a changed spec, a request. Nil where the object cannot have changed.
+	// Unchanged returns an error, which ends the run, if the object no longer says what this run relies on. It reads live, because a
+	// cache may be old. It is called if the store does not rule that out, before the driver obeys what the object says and time alone
+	// does not cause: a first version, a changed spec, a request. Nil if the object cannot have changed.
 	Unchanged func(ctx context.Context) error
 	// Rotate and RetirePrevious are the values of the annotations.
 	Rotate, RetirePrevious string
-	// Deleting and Suspended are what the object says. Delete is true where its deletion policy is Delete.
+	// Deleting and Suspended are what the object says. Delete is true if its deletion policy is Delete.
 	Deleting, Suspended, Delete bool
-	// Served reports whether the status says that a version was published once: then something may be left to remove, also where
-	// the ledger is lost.
+	// Served reports whether the status says that a version was ever published: then something may be left to remove, even if the
+	// ledger is lost.
 	Served bool
-	// WithdrawDeadline is when a deleted object is released although it could not be cleaned, by the API server's clock.
+	// WithdrawDeadline is when a deleted object is released even if it could not be cleaned up, by the API server's clock.
 	WithdrawDeadline time.Time
-	// NamespaceEnds reports whether err is a right that is missing because the object's namespace is being deleted. It looks live.
-	// Nil where nobody can tell.
+	// NamespaceEnds reports whether err is a right that is missing because the object's namespace is being deleted. It reads live. Nil
+	// if that cannot be known.
 	NamespaceEnds func(ctx context.Context, err error) bool
-	// LeaveBehind tells what is left behind, before Release removes the finalizer; nil where there is nobody to tell and nothing
+	// LeaveBehind reports what is left behind, before Release removes the finalizer; nil if there is nobody to report to and nothing
 	// to remove.
 	LeaveBehind func(ctx context.Context, left Remains) error
 	Release     func(ctx context.Context) error
-	// Endpoint tells apart where the remote end is: a proof holds for one place.
+	// Endpoint identifies where the remote system is: a proof holds for one endpoint.
 	Endpoint string
-	// InputHash changes with everything that may mend a failing step; then the backoff begins anew.
+	// InputHash changes with everything that can make a failing step succeed; the backoff then starts over.
 	InputHash string
 }

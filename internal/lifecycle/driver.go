@@ -18,51 +18,51 @@ import (
 )
 
 const (
-	// maxSteps of one pass. A whole life, from nothing to a retired predecessor, is shorter.
+	// maxSteps bounds the steps of one run. A whole life, from nothing to a retired predecessor, takes fewer.
 	maxSteps = 16
-	// ConflictWait is when to look again after somebody else wrote first.
+	// ConflictWait is the time until the next reconcile after another process wrote first.
 	ConflictWait = time.Second
-	// DefaultStepTimeout of one remote call.
+	// DefaultStepTimeout is the timeout of one remote call.
 	DefaultStepTimeout = 20 * time.Second
-	// withdrawRetry is the longest wait while an object is being deleted: somebody waits for it to be gone.
+	// withdrawRetry is the longest wait between two attempts to delete an object: a user is waiting for it to be gone.
 	withdrawRetry = time.Minute
-	// LookAgainBroken and LookAgainHealthy are when to look again at what cannot be watched: soon while it is broken, now and then
-	// while it is not.
+	// LookAgainBroken and LookAgainHealthy are the intervals at which to check what cannot be watched, while it is broken and while
+	// it is healthy.
 	LookAgainBroken  = 30 * time.Second
 	LookAgainHealthy = 5 * time.Minute
-	// WithdrawPatience is how long a deleted object waits for a remote end that cannot be reached.
+	// WithdrawPatience is how long a deleted object waits for a remote system that cannot be reached.
 	WithdrawPatience = 10 * time.Minute
-	// PatientReads is how often reading may fail before people are told.
+	// PatientReads is how often reading may fail before the failure is reported.
 	PatientReads = 3
-	// maxBackoff that is believed: a wait that is longer was reckoned with a clock that has gone back since.
+	// maxBackoff caps a stored wait: a longer one was computed before the clock was set back.
 	maxBackoff = time.Hour
 )
 
-// StepObserve is the name under which failing reads are counted. It is no step of the table.
+// StepObserve is the name under which failed reads are counted. The table has no such step.
 const StepObserve rotation.Step = "Observe"
 
-// Driver drives credentials of every kind: it observes, asks the planner, performs one step, and looks again.
+// Driver drives credentials of every kind: it observes, asks the planner, performs one step, and observes again.
 type Driver struct {
 	// Clock is the wall clock.
 	Clock clock.PassiveClock
-	// Skew reads how far the API server's clock is ahead of this one; known is false where that was not seen yet.
+	// Skew returns how far the API server's clock is ahead of this one; known is false if it has not been seen yet.
 	Skew func() (off time.Duration, known bool)
-	// Memory of this process.
+	// Attempts is the memory of this process.
 	Attempts *Attempts
-	// StepTimeout of one remote call, shorter than the reconcile's, so that a hung server leaves time to report.
+	// StepTimeout is the timeout of one remote call, shorter than the reconcile's, so that a hung server leaves time to report.
 	StepTimeout time.Duration
-	// Next is the planner; nil for rotation.Next.
+	// Next is the planner; nil means rotation.Next.
 	Next func(rotation.Observation) rotation.Decision
 }
 
-// pass is one run of Drive.
+// run is one call of Drive.
 type run struct {
 	*Driver
 	Credential
 	entry    entry
 	snapshot secretstore.Snapshot
 	out      Outcome
-	// disowned is true where a deleted object's ledger is a copy, and there is no snapshot to go by.
+	// disowned is true if a deleted object's ledger is a copy, so that there is no snapshot to rely on.
 	disowned bool
 }
 
@@ -126,7 +126,7 @@ func (r *run) loop(ctx context.Context) {
 			return
 		}
 	}
-	// Nothing is wrong with a long way; the next pass goes on.
+	// Hitting the bound is not an error; the next reconcile continues.
 	r.out.NextAttempt = r.now().Add(ConflictWait)
 }
 
@@ -159,7 +159,7 @@ func (r *run) observe() rotation.Observation {
 		conflict := rotation.Unmet{Reason: string(fault.SecretConflict), Message: r.snapshot.Conflict, Permanent: true}
 		o.Preconditions = append([]rotation.Unmet{conflict}, o.Preconditions...)
 	} else if r.snapshot.Immutable != "" {
-		// Known before a version is made that could not be published.
+		// Known before a version is created that could not be published.
 		held := rotation.Unmet{Reason: string(fault.SecretConflict), Message: r.snapshot.Immutable, Permanent: true}
 		o.Preconditions = append([]rotation.Unmet{held}, o.Preconditions...)
 	}
@@ -179,7 +179,7 @@ func version(r *secretstore.Record) *rotation.Version {
 	return &v
 }
 
-// request merges an annotation with what is written down: the annotation may have vanished since.
+// requestState merges an annotation with what is recorded: the annotation may have vanished since.
 func requestState(annotation string, t secretstore.Tokens) rotation.Request {
 	token := annotation
 	if token == "" {
@@ -214,7 +214,7 @@ func deref(v *rotation.Version) rotation.Version {
 	return *v
 }
 
-// waiting tells whether the step failed before and is to be left alone for a while; then the pass reports that failure.
+// isWaiting reports whether the step failed before and is not to be retried yet; the outcome then holds that failure.
 func (r *run) isWaiting(step rotation.Step) bool {
 	a, failed := r.entry.attempts[step]
 	wait := a.next.Sub(r.now())
@@ -225,15 +225,15 @@ func (r *run) isWaiting(step rotation.Step) bool {
 	return true
 }
 
-// waitingForMore is for a source whose candidate is nowhere but in this pass: one that could not be staged, verified
-// or published is gone with it, and making another would only meet the same again.
+// mustWaitToPropose reports whether a new candidate has to wait because the last one could not be staged, verified or published: a
+// source that is not remote keeps its candidate in memory only, and another candidate would only fail in the same way.
 func (r *run) mustWaitToPropose(step rotation.Step) bool {
 	return step == rotation.StepPropose && !r.Traits.Remote &&
 		(r.isWaiting(rotation.StepCommit) || r.isWaiting(rotation.StepVerify) || r.isWaiting(rotation.StepStage))
 }
 
-// fail ends the pass. Nothing is undone and no candidate is thrown away. What the failed step heard of the current version is
-// part of what the pass found.
+// endWithFailure ends the run. Nothing is undone, and no candidate is dropped. What the failed step learned about the current version
+// is part of the outcome.
 func (r *run) endWithFailure(step rotation.Step, err error) {
 	if !r.out.Observation.Now.IsZero() {
 		r.out.Observation.Proof = r.entry.proof
@@ -252,7 +252,7 @@ func (r *run) endWithFailure(step rotation.Step, err error) {
 		}
 		switch {
 		case step == rotation.StepCommit && !r.Traits.Remote:
-			// The next attempt makes a new key: no sooner than one that succeeded would.
+			// The next attempt creates a new key: it waits as long as after a success.
 			wait = max(wait, issueFloor)
 		case step == rotation.StepPropose:
 			wait = max(wait, r.issueWait(r.now()))
@@ -262,7 +262,7 @@ func (r *run) endWithFailure(step rotation.Step, err error) {
 	r.out.Err, r.out.FailedStep, r.out.NextAttempt, r.out.Tried, r.out.Failures = err, step, a.next, true, a.count
 }
 
-// written takes over what the store gave back, and marks a refused compare-and-swap.
+// applyWrite keeps the snapshot that the store returned, and marks a refused compare-and-swap.
 func (r *run) applyWrite(snapshot secretstore.Snapshot, err error) error {
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
@@ -274,7 +274,7 @@ func (r *run) applyWrite(snapshot secretstore.Snapshot, err error) error {
 	return nil
 }
 
-// count asks who still uses the previous version. Not being told is no trouble.
+// countSessions asks who still uses the previous version. A failure to count is ignored.
 func (r *run) countSessions(ctx context.Context) {
 	counter, ok := r.Source.(credential.Counter)
 	previous := r.snapshot.Ledger.Previous
@@ -296,7 +296,7 @@ func (r *run) ref(v rotation.Version) credential.Ref {
 	return ref
 }
 
-// earlier of two times of which zero means never.
+// earlier returns the earlier of two times; zero means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

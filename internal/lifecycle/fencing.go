@@ -12,8 +12,8 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// meetNewerMark settles a fenced candidate: where the mark is ours and not older, the ledger was restored from an older
-// state or the candidate was discarded already. It can never be staged; another one, with a number above the mark, can.
+// handleFencedCandidate gives up a fenced candidate if the marker is ours and not older: the ledger was restored from an older state, or
+// the candidate was discarded already. It can never be staged; a candidate with a number above the marker can.
 func (r *run) handleFencedCandidate(ctx context.Context, ref credential.Ref, err error) {
 	if fault.ReasonOf(err, "") != fault.Fenced {
 		return
@@ -26,8 +26,8 @@ func (r *run) handleFencedCandidate(ctx context.Context, ref credential.Ref, err
 	about.answer, about.rejections, about.highestMarker = credential.Rejected, finalRejections, mark.Seq
 }
 
-// meetOwnMark is the same for the current version: a mark of ours that fences it stands above it, whatever its number. It
-// is the mark of its own retirement where the ledger was restored from before that.
+// handleFencedCurrent records the marker that fences the current version. A marker of ours stands above that version, whatever its
+// number: it is the marker of the version's own retirement if the ledger was restored from before that.
 func (r *run) handleFencedCurrent(ctx context.Context, ref credential.Ref, err error) {
 	if fault.ReasonOf(err, "") != fault.Fenced {
 		return
@@ -42,7 +42,7 @@ func (r *run) handleFencedCurrent(ctx context.Context, ref credential.Ref, err e
 	r.entry.marker = mark
 }
 
-// mark reads whom the remote end says the slot belongs to; unread where it cannot hold a mark.
+// observeMarker reads to whom the slot belongs at the remote system; unread if that cannot hold a marker.
 func (r *run) observeMarker(ctx context.Context, ref credential.Ref) (rotation.Mark, error) {
 	marked, ok := r.Source.(credential.Marked)
 	if !ok {
@@ -64,7 +64,7 @@ func (r *run) observeMarker(ctx context.Context, ref credential.Ref) (rotation.M
 	return rotation.Mark{State: rotation.MarkerOurs, Seq: m.Seq}, nil
 }
 
-// ReadMarker reads the marker of a slot, in bounded time.
+// ReadMarker returns the marker of a slot, or an error after DefaultStepTimeout.
 func ReadMarker(ctx context.Context, marked credential.Marked, ref credential.Ref) (credential.Marker, error) {
 	ctx, cancel := context.WithTimeout(ctx, DefaultStepTimeout)
 	defer cancel()

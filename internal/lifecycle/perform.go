@@ -62,8 +62,8 @@ func (r *run) perform(ctx context.Context, step rotation.Step) error {
 	return fmt.Errorf("performing %q: no such step", step)
 }
 
-// stillAsked asks whether the object still says what the step obeys. Two processes of which one has an old cache would
-// otherwise make versions in turn, and an old one would honour a request again that was honoured long ago.
+// checkStillRequested returns an error if the object no longer says what the step obeys. Otherwise two processes, one with an old cache,
+// would create versions in turn, and an old one would honor a request a second time.
 func (r *run) checkStillRequested(ctx context.Context, step rotation.Step) error {
 	obeys := step == rotation.StepRecord || step == rotation.StepDiscard || step == rotation.StepPropose
 	asked := obeys && r.snapshot.Overtaken && r.out.Decision.Reason != rotation.ReasonDue
@@ -76,7 +76,7 @@ func (r *run) checkStillRequested(ctx context.Context, step rotation.Step) error
 	return r.Unchanged(ctx)
 }
 
-// save writes a changed copy of the ledger, by compare-and-swap on what this pass read or wrote last.
+// saveLedger writes a changed copy of the ledger, by compare-and-swap on what this run last read or wrote.
 func (r *run) saveLedger(ctx context.Context, doing string, change func(*secretstore.Ledger)) error {
 	ledger := r.snapshot.Ledger.Clone()
 	change(&ledger)
@@ -127,7 +127,7 @@ func (r *run) propose(ctx context.Context) error {
 	})
 }
 
-// stage tells the remote end, which is allowed because the version is written down: it was read from the ledger.
+// stage has the remote system accept the pending version. It may: the version is recorded, since it was read from the ledger.
 func (r *run) stage(ctx context.Context) error {
 	pending := r.snapshot.Ledger.Pending
 	ref := r.ref(pending.Version)
@@ -152,9 +152,9 @@ func (r *run) stage(ctx context.Context) error {
 	return err
 }
 
-// takeBack is for a process that was stopped between reading the ledger and speaking to the remote end, while another one
-// went on: if the ledger does not know the version any more, what was just opened for it is closed again. What went on
-// in the same slot since then has a newer mark, and is left alone.
+// revokeOrphan is for a process that was paused between reading the ledger and calling the remote system while another one continued:
+// if the ledger no longer knows the version, the login that was just opened for it is closed again. A newer version in the same slot
+// has a newer marker and is left alone.
 func (r *run) revokeOrphan(ctx context.Context, ref credential.Ref) {
 	now, err := r.Store.Load(ctx)
 	if err != nil {
@@ -187,8 +187,8 @@ func (s Credential) noSource() error {
 	return errors.New("the source of the credential could not be opened")
 }
 
-// ask uses a version as a client would. It may take two calls' time: a remote end may delay a refusal on purpose, and a
-// refusal is confirmed before it counts.
+// callVerify uses a version as a client would. It may take twice the timeout of a call: a remote system may delay a refusal on purpose,
+// and a refusal is confirmed before it counts.
 func (r *run) callVerify(ctx context.Context, record *secretstore.Record) (credential.Answer, error) {
 	if r.Source == nil {
 		return credential.Unknown, r.noSource()
@@ -232,7 +232,7 @@ func (r *run) verify(ctx context.Context) error {
 	return r.saveLedger(ctx, "writing down that the version is verified", func(l *secretstore.Ledger) { l.Pending.Stage = rotation.Verified })
 }
 
-// commit makes the pending version the current one. All of it is one write.
+// commit makes the pending version the current one, in one write.
 func (r *run) commit(ctx context.Context) error {
 	now, seq := r.out.Observation.Now, r.snapshot.Ledger.Pending.Seq
 	err := r.saveLedger(ctx, "committing the new version", func(l *secretstore.Ledger) {
@@ -267,7 +267,7 @@ func (r *run) commit(ctx context.Context) error {
 	return err
 }
 
-// publish writes the user's Secret, then when that was. Interrupted in between, it is entered again and does the second.
+// publish writes the user's Secret, then records when. If it was interrupted in between, the next call does the second part.
 func (r *run) publish(ctx context.Context) error {
 	if r.snapshot.Target != rotation.TargetShowsCurrent {
 		if err := r.noteRewrite(); err != nil {
@@ -283,8 +283,8 @@ func (r *run) publish(ctx context.Context) error {
 	return r.saveLedger(ctx, "writing down when the Secret was written", func(l *secretstore.Ledger) { l.Current.PublishedAt = r.now() })
 }
 
-// probe uses the current version. A second rejection in a row asks whose the login is; it counts only where that is answered,
-// since what is known to be refused is left alone for minutes.
+// probe uses the current version. After a second rejection in a row it reads whose the login is; the rejection counts only if that
+// succeeds, because a version that is known to be refused is not checked again for minutes.
 func (r *run) probe(ctx context.Context) error {
 	current := r.snapshot.Ledger.Current
 	answer, err := r.callVerify(ctx, current)
@@ -306,7 +306,7 @@ func (r *run) probe(ctx context.Context) error {
 	return nil
 }
 
-// retire has the previous version refused, then forgets it.
+// retire has the remote system refuse the previous version, then drops that version from the ledger.
 func (r *run) retire(ctx context.Context) error {
 	previous := r.snapshot.Ledger.Previous
 	if err := r.callRetire(ctx, r.ref(previous.Version)); err != nil {
@@ -330,8 +330,8 @@ func (r *run) callRetire(ctx context.Context, ref credential.Ref) error {
 	return r.Source.Retire(r.withConfirmation(ctx), ref)
 }
 
-// discard first writes down that the pending version will never be published: whoever still means to commit it fails at
-// the ledger. Only then the remote end is told.
+// discard first records that the pending version will never be published, so that a process that still means to commit it fails at the
+// ledger. Only then is the remote system called.
 func (r *run) discard(ctx context.Context) error {
 	pending := r.snapshot.Ledger.Pending
 	forget := func(l *secretstore.Ledger) { l.Pending = nil }
@@ -350,7 +350,7 @@ func (r *run) discard(ctx context.Context) error {
 	return r.saveLedger(ctx, "dropping the candidate", forget)
 }
 
-// renumber gives the current version a number above the mark at the remote end. What was heard of it goes with it.
+// renumber gives the current version a number above the marker at the remote system. What is known of the version carries over.
 func (r *run) renumber(ctx context.Context) error {
 	mark := r.entry.marker
 	seq := max(mark.Seq, r.snapshot.Ledger.LastSeq) + 1
@@ -363,7 +363,7 @@ func (r *run) renumber(ctx context.Context) error {
 	return err
 }
 
-// reassert makes the remote end accept the current version again, and sees that it does.
+// reassert has the remote system accept the current version again, and proves that it does.
 func (r *run) reassert(ctx context.Context) error {
 	current := r.snapshot.Ledger.Current
 	if _, err := r.ownMarkers(ctx); err != nil {

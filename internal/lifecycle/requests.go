@@ -10,9 +10,9 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// noteRequests records what the annotations ask for. To retire a previous version that does not exist is done already, or it
-// would end an overlap that nobody spoke of. Asked for together with a rotation it means the version that is published now:
-// whoever answers a leak in one command wants that one refused as soon as its successor is published and proven.
+// recordRequests records what the annotations ask for. A request to retire a previous version that does not exist is carried out
+// already; otherwise it would end a later overlap. Together with a request to rotate, it means the version that is published now: a user
+// who answers a leak in one command wants that version refused as soon as its successor is published and proven.
 func (r *run) recordRequests(l *secretstore.Ledger) {
 	rotate := r.Rotate != "" && r.Rotate != l.Rotate.Seen
 	if rotate {
@@ -29,13 +29,13 @@ func (r *run) recordRequests(l *secretstore.Ledger) {
 	}
 }
 
-// retireHonoured records that the request to retire the previous version is carried out.
+// markRetireHonored records that the request to retire the previous version is carried out.
 func markRetireHonored(l *secretstore.Ledger) {
 	l.RetirePrevious.Honoured, l.RetireThrough = l.RetirePrevious.Seen, 0
 }
 
-// keepRequest records a request where the pass ends before its Record: the annotation may be gone when the step succeeds that
-// fails now. What is reported is that failure; whether this write succeeds shows in the next pass.
+// recordRequestEarly records a request if the run ends before its Record step: the annotation may be gone by the time that the failing
+// step succeeds. The outcome reports that failure; whether this write succeeds shows in the next run.
 func (r *run) recordRequestEarly(ctx context.Context) {
 	if r.out.Conflict || !rotation.Unrecorded(r.out.Observation) || r.out.FailedStep == rotation.StepRecord || r.out.Decision.Step == rotation.StepRecord {
 		return

@@ -15,8 +15,8 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// owned looks whether the credential is ours as a whole, before anything of it is made or changed: no slot may carry the
-// mark of another owner, also not one that this step does not touch. It returns our marks by slot.
+// ownMarkers returns our markers by slot, or an error if the credential is not ours as a whole, before anything of it is created or
+// changed: no slot may carry the marker of another owner, not even one that this step does not touch.
 func (r *run) ownMarkers(ctx context.Context) (map[string]credential.Marker, error) {
 	marks := map[string]credential.Marker{}
 	if !r.Traits.Remote {
@@ -41,7 +41,7 @@ func (r *run) ownMarkers(ctx context.Context) (map[string]credential.Marker, err
 	return marks, nil
 }
 
-// holders reads the marks of all slots; none where the remote end cannot hold a mark.
+// readMarkers returns the markers of all slots; none if the remote system cannot hold a marker.
 func (r *run) readMarkers(ctx context.Context) ([]credential.Marker, error) {
 	marked, ok := r.Source.(credential.Marked)
 	if !ok {
@@ -70,7 +70,7 @@ func (r *run) readMarker(ctx context.Context, marked credential.Marked, ref cred
 	return ReadMarker(ctx, marked, ref)
 }
 
-// fenced says whose the logins are, and what to do.
+// fenced returns an error that names the owner of the logins and the next step.
 func (r *run) fenced(owner string) error {
 	if done := r.snapshot.Ledger.TakeOver; r.Former == owner && done.Honoured == owner {
 		return fault.Permanent(fault.Fenced, fmt.Errorf(
@@ -87,9 +87,9 @@ func (s Credential) Fenced(owner string) error {
 		secretstore.Elsewhere(s.Kind, owner), secretstore.TakeOverCommand(s.Kind, s.Ref.Namespace, s.Ref.Name, owner)))
 }
 
-// takeOver makes ours what the former owner has. That it is about to is written down first: whoever goes by an older ledger
-// changes no mark after that. The next time the marks are changed, then it is written down that they were; from then on the
-// annotation takes over nothing more. Interrupted anywhere, it is done again.
+// takeOver takes over what the former owner has. It records its intention first: a process with an older ledger changes no marker after
+// that. Next it changes the markers, and then records that it did; from then on the annotation takes over nothing more. If it is
+// interrupted anywhere, it is done again.
 func (r *run) takeOver(ctx context.Context) error {
 	former, doing := r.Former, "taking over from "+secretstore.Elsewhere(r.Kind, r.Former)
 	if r.Source == nil {
@@ -130,13 +130,13 @@ func (r *run) takeOver(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	// What was heard of the published version before says nothing about now.
+	// What was learned about the published version before says nothing about now.
 	r.entry.proof, r.entry.marker, r.entry.refusal = rotation.Proof{}, rotation.Mark{}, nil
 	return r.reloadInherited(ctx)
 }
 
-// handed reports whether anything is the former owner's still: a mark, or, where no mark is ours yet, what is written down. The
-// mark of a third owner is an error. last is the highest number of a mark.
+// formerHolds reports whether anything still belongs to the former owner: a marker or, if no marker is ours yet, what is recorded. The
+// marker of a third owner is an error. last is the highest number of a marker.
 func (r *run) formerHolds(marks []credential.Marker) (theirs bool, last int64, err error) {
 	ours := false
 	for _, mark := range marks {
@@ -155,8 +155,8 @@ func (r *run) formerHolds(marks []credential.Marker) (theirs bool, last int64, e
 	return theirs || r.snapshot.Inherited && !ours, last, nil
 }
 
-// reload reads the store anew where nothing but the former owner's Secret says which login is published: now that the marks are
-// ours, the ledger is rebuilt from it.
+// reloadInherited reads the store again if only the former owner's Secret says which login is published: now that the markers are ours,
+// the ledger is rebuilt from it.
 func (r *run) reloadInherited(ctx context.Context) error {
 	if l := r.snapshot.Ledger; l.Pending != nil || l.Current != nil || l.Previous != nil {
 		return nil
@@ -167,8 +167,8 @@ func (r *run) reloadInherited(ctx context.Context) error {
 	return nil
 }
 
-// mayInherit checks what a new credential has to pass, and last that the former owner is gone: whoever may create an object
-// in one namespace may otherwise take the logins of another.
+// checkInheritable checks what a new credential has to pass, and last that the former owner is gone: otherwise a user who may create an
+// object in one namespace could take the logins of another.
 func (s Credential) checkInheritable(ctx context.Context, ref credential.Ref, former string) error {
 	ctx, cancel := context.WithTimeout(ctx, DefaultStepTimeout)
 	defer cancel()
@@ -183,9 +183,9 @@ func (s Credential) checkInheritable(ctx context.Context, ref credential.Ref, fo
 	return s.FormerGone(ctx, former)
 }
 
-// beginAmong places a version that has no recorded predecessor among our marks, by slot: above all their numbers, and in a
-// slot whose login is closed, or, if none is, in the one with the lowest number. A login that is open in another slot may be
-// in use: it survives, and becomes the previous version.
+// placeAmongMarkers places a version without a recorded predecessor among our markers, by slot: above all their numbers, and in a slot
+// whose login is closed or, if none is, in the one with the lowest number. A login that is open in another slot may be in use: it
+// survives and becomes the previous version.
 func placeAmongMarkers(v rotation.Version, traits credential.Traits, marks map[string]credential.Marker) (rotation.Version, secretstore.Survivor) {
 	for _, mark := range marks {
 		v.Seq = max(v.Seq, mark.Seq+1)
@@ -205,7 +205,7 @@ func placeAmongMarkers(v rotation.Version, traits credential.Traits, marks map[s
 	return v, survivor
 }
 
-// openSeq is the number of a login that is open, and -1 for one that is not.
+// openSeq returns the number of an open login, and -1 for a closed one.
 func openSeq(mark credential.Marker) int64 {
 	if !mark.Open {
 		return -1
@@ -213,8 +213,7 @@ func openSeq(mark credential.Marker) int64 {
 	return mark.Seq
 }
 
-// handover merges the annotation with what is written down. An annotation that was removed is no request any more, whatever is
-// written down.
+// handoverState merges the annotation with what is recorded. A removed annotation is no request, whatever is recorded.
 func handoverState(former string, snapshot secretstore.Snapshot) rotation.Handover {
 	done := snapshot.Ledger.TakeOver
 	out := rotation.Handover{From: former, Recorded: former != "" && former == done.Seen, Lapsed: former == "" && done != secretstore.Handover{},
