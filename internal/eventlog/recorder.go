@@ -25,7 +25,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/rekey/rekey/internal/recent"
+	"github.com/rekey/rekey/internal/cache"
 )
 
 const (
@@ -64,7 +64,7 @@ type Recorder struct {
 	stop     chan struct{}
 
 	mu   sync.Mutex
-	seen *recent.Answers[*series]
+	seen *cache.Bounded[*series]
 }
 
 // series is an Event that was told, perhaps more than once. It is changed behind the mutex.
@@ -84,7 +84,7 @@ type told struct {
 // New makes a recorder that writes with the client, in the name of a controller.
 func New(writes client.Client, clock clock.PassiveClock, log logr.Logger, name string) *Recorder {
 	host, _ := os.Hostname() // without one the name alone says who it was
-	r := &Recorder{client: writes, scheme: writes.Scheme(), clock: clock, log: log, name: name, seen: recent.New[*series](remembered), stop: make(chan struct{})}
+	r := &Recorder{client: writes, scheme: writes.Scheme(), clock: clock, log: log, name: name, seen: cache.New[*series](remembered), stop: make(chan struct{})}
 	r.instance = strings.TrimSuffix(name+"-"+host, "-")
 	r.instance = r.instance[:min(len(r.instance), maxInstance)]
 	for i := range r.lanes {
@@ -153,7 +153,7 @@ func (r *Recorder) tell(event *eventsv1.Event, related runtime.Object) *told {
 	return &told{event, known, known.count}
 }
 
-func digest(e *eventsv1.Event) recent.Digest {
+func digest(e *eventsv1.Event) cache.Key {
 	return sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%s\x00%s\x00%v", e.Regarding.UID, e.Type, e.Reason, e.Action, e.Note, e.Related))
 }
 

@@ -25,7 +25,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/rekey/rekey/internal/access"
-	"github.com/rekey/rekey/internal/recent"
+	"github.com/rekey/rekey/internal/cache"
 )
 
 const (
@@ -66,12 +66,12 @@ type answer struct {
 
 // memory of answers, and turns to ask for new ones.
 type memory struct {
-	answers *recent.Answers[answer]
+	answers *cache.Bounded[answer]
 	turns   chan struct{}
 }
 
 func newMemory() memory {
-	return memory{answers: recent.New[answer](remembered), turns: make(chan struct{}, atOnce)}
+	return memory{answers: cache.New[answer](remembered), turns: make(chan struct{}, atOnce)}
 }
 
 // guard keeps apart who was let in before and all others, so that these can neither be in the way of those nor have them

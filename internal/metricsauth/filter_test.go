@@ -23,7 +23,7 @@ import (
 	"k8s.io/client-go/rest"
 	clocktesting "k8s.io/utils/clock/testing"
 
-	"github.com/rekey/rekey/internal/recent"
+	"github.com/rekey/rekey/internal/cache"
 )
 
 const token = "canary-token-0123456789"
@@ -97,7 +97,7 @@ type world struct {
 	handler http.Handler
 	log     strings.Builder
 	logging sync.Mutex
-	others  *recent.Answers[answer]
+	others  *cache.Bounded[answer]
 }
 
 func newWorld(t *testing.T) *world {
@@ -236,7 +236,7 @@ func TestStrangersNeitherFloodTheAPIServerNorKeepReadersOut(t *testing.T) {
 		t.Fatalf("status %d", code)
 	}
 	for i := range 4 * remembered {
-		w.others.Put(recent.Digest{byte(i), byte(i >> 8)}, answer{status: http.StatusUnauthorized})
+		w.others.Put(cache.Key{byte(i), byte(i >> 8)}, answer{status: http.StatusUnauthorized})
 	}
 	w.clock.SetTime(w.clock.Now().Add(allowedFor)) // the answer is old
 	w.known, w.block = false, make(chan struct{})

@@ -14,7 +14,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rekey/rekey/internal/recent"
+	"github.com/rekey/rekey/internal/cache"
 )
 
 const (
@@ -43,13 +43,13 @@ const (
 )
 
 // remembered are what was read last of small files and of large ones.
-type remembered[V any] struct{ small, large *recent.Answers[V] }
+type remembered[V any] struct{ small, large *cache.Bounded[V] }
 
 func remember[V any](small int) remembered[V] {
-	return remembered[V]{recent.New[V](small), recent.New[V](largeFiles)}
+	return remembered[V]{cache.New[V](small), cache.New[V](largeFiles)}
 }
 
-func (r remembered[V]) get(key recent.Digest) (V, bool) {
+func (r remembered[V]) get(key cache.Key) (V, bool) {
 	if value, ok := r.small.Get(key); ok {
 		return value, true
 	}
@@ -57,7 +57,7 @@ func (r remembered[V]) get(key recent.Digest) (V, bool) {
 }
 
 // put remembers a file of so many certificates.
-func (r remembered[V]) put(key recent.Digest, value V, certificates int) {
+func (r remembered[V]) put(key cache.Key, value V, certificates int) {
 	if certificates <= maxRemembered {
 		r.small.Put(key, value)
 		return

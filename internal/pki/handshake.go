@@ -18,8 +18,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rekey/rekey/internal/cache"
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/recent"
 )
 
 const (
@@ -74,11 +74,11 @@ func (s *TLSSecret) pair() tls.Certificate {
 }
 
 // shapes are those of which a certificate got through TLS 1.2 in this process, as far as it remembers.
-var shapes = recent.New[struct{}](256)
+var shapes = cache.New[struct{}](256)
 
 // shapeOf names what TLS 1.2 looks at and TLS 1.3 does not: algorithms and usages. That this key and this chain can be used,
 // TLS 1.3 shows for every certificate anew; TLS 1.2 is tried with the first of each shape.
-func shapeOf(secret *TLSSecret, c Candidate) recent.Digest {
+func shapeOf(secret *TLSSecret, c Candidate) cache.Key {
 	out := fmt.Appendf(nil, "%s %d %v %v %x", AlgorithmOf(secret.Leaf.PublicKey), secret.Leaf.KeyUsage, c.Identity.Usages,
 		secret.Leaf.ExtKeyUsage, secret.Leaf.AuthorityKeyId)
 	for _, certificate := range append([]*x509.Certificate{secret.Leaf}, secret.Intermediates...) {

@@ -7,13 +7,13 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 
-	"github.com/rekey/rekey/internal/recent"
+	"github.com/rekey/rekey/internal/cache"
 )
 
 // signatures remembers which signatures were found to be good: of one certificate the same question is asked many times
 // while it is issued, and checking a signature is most of the cost of reading a certificate. A bad one is not remembered. There
 // is room for a fleet that is renewed at once: each is asked about again when its turn comes.
-var signatures = recent.New[struct{}](8192)
+var signatures = cache.New[struct{}](8192)
 
 // checkSignature is child.CheckSignatureFrom(parent), asked once for the same two certificates.
 func checkSignature(child, parent *x509.Certificate) error {
@@ -29,7 +29,7 @@ func checkSignature(child, parent *x509.Certificate) error {
 }
 
 // bothOf names two certificates by every octet of both.
-func bothOf(child, parent *x509.Certificate) recent.Digest {
+func bothOf(child, parent *x509.Certificate) cache.Key {
 	a, b := sha256.Sum256(child.Raw), sha256.Sum256(parent.Raw)
 	return sha256.Sum256(append(a[:], b[:]...))
 }
@@ -39,7 +39,7 @@ func bothOf(child, parent *x509.Certificate) recent.Digest {
 func Signed(child, parent *x509.Certificate) { signatures.Put(bothOf(child, parent), struct{}{}) }
 
 // requests are those that were made here: x509.CreateCertificateRequest checks the signature that it makes.
-var requests = recent.New[struct{}](128)
+var requests = cache.New[struct{}](128)
 
 func signedRequest(der []byte) { requests.Put(sha256.Sum256(der), struct{}{}) }
 

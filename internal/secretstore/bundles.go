@@ -9,18 +9,18 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/rekey/rekey/internal/cache"
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/recent"
 )
 
 // bundles caches long values of ca.crt by digest: the bundle of an organization is in the Secret of every identity. The cache
 // takes at most 8 to 16 MiB, however many Secrets there are.
-var bundles = recent.New[[]byte](32)
+var bundles = cache.New[[]byte](32)
 
-func digestOf(bundle []byte) recent.Digest { return sha256.Sum256(bundle) }
+func digestOf(bundle []byte) cache.Key { return sha256.Sum256(bundle) }
 
 // placeholderOf returns the placeholder for a bundle in the cache.
-func placeholderOf(digest recent.Digest) []byte {
+func placeholderOf(digest cache.Key) []byte {
 	return append(bytes.Clone(placeholderWord), digest[:]...)
 }
 
@@ -41,7 +41,7 @@ func restore(secret *corev1.Secret) bool {
 	if !ok || len(name) != sha256.Size {
 		return true
 	}
-	digest := recent.Digest(name)
+	digest := cache.Key(name)
 	bundle, ok := bundles.Get(digest)
 	if ok {
 		bundles.Put(digest, bundle) // now the most recently used

@@ -15,8 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/cache"
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/recent"
 )
 
 // keyCombined of a user's Secret holds key and certificates in one value (pki.KeyCombined).
@@ -224,9 +224,9 @@ func keyFits(certificate, key []byte) bool {
 
 // pairs caches key pairs that match: each is checked when it is published, when the API server has answered, and when the watch
 // shows it. All that is kept of a key is a digest of it together with its certificate.
-var pairs = recent.New[struct{}](256)
+var pairs = cache.New[struct{}](256)
 
-func pairOf(certificate, key []byte) recent.Digest {
+func pairOf(certificate, key []byte) cache.Key {
 	a, b := sha256.Sum256(certificate), sha256.Sum256(key)
 	return sha256.Sum256(append(a[:], b[:]...))
 }
