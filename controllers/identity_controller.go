@@ -145,7 +145,7 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 			DeletionPolicy: parts.spec.DeletionPolicy, Namespace: parts.object.GetNamespace(),
 			SecretName: string(parts.spec.SecretName), SecretType: corev1.SecretTypeTLS,
 			Labels: labels, Annotations: annotations,
-			DataKeys: []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority, pki.KeyCombined},
+			DataKeys: []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority, credential.KeyCombined},
 			Present:  func(ctx context.Context) error { return r.present(ctx, parts.object, r.newObject()) },
 			Data: func(current secretstore.Record) (map[string][]byte, error) {
 				return pki.TLSSecretData(refreshed(current.Material, authority, r.clock.Now().UTC()), formats), nil

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/pki"
+	"github.com/rekey/rekey/internal/credential"
 )
 
 // R29: a pass that finds nothing new writes nothing, however often it is made, whatever the object waits for, and also
@@ -116,7 +116,7 @@ func TestTheCombinedFileNeverMixesTwoVersions(t *testing.T) {
 			if !ok || secret.Name != "app-mtls" || event.Type == watch.Deleted {
 				continue
 			}
-			combined := secret.Data[pki.KeyCombined]
+			combined := secret.Data[credential.KeyCombined]
 			pair, err := tls.X509KeyPair(combined, combined)
 			if err != nil {
 				t.Errorf("revision %s: what is in the combined file does not belong together", secret.Annotations[v1alpha1.AnnotationRevision])

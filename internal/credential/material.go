@@ -21,6 +21,8 @@ const (
 	KeyCertificate = "tls.crt" // leaf first, then the chain without the root
 	KeyAuthority   = "ca.crt"  // the trust anchors
 	KeyRequest     = "csr"     // PKCS#10, PEM
+	// KeyCombined holds private key and certificates in one value, in a user's Secret only.
+	KeyCombined = "tls-combined.pem"
 )
 
 // Material is what one version of a credential is made of: named secrets. It cannot be printed.

@@ -21,9 +21,6 @@ type Format string
 // belong to two rotations.
 const CombinedPEM Format = "CombinedPEM"
 
-// KeyCombined is the key of the user's Secret that holds CombinedPEM.
-const KeyCombined = "tls-combined.pem"
-
 // TLSSecretData makes the data of the user's Secret (type kubernetes.io/tls) out of the keys tls.crt, tls.key and ca.crt
 // of the material, and of the formats asked for. It checks nothing: that is what Lint is for.
 func TLSSecretData(material credential.Material, formats []Format) map[string][]byte {
@@ -32,7 +29,7 @@ func TLSSecretData(material credential.Material, formats []Format) map[string][]
 		data[key] = slices.Clone(material[key].Reveal())
 	}
 	if slices.Contains(formats, CombinedPEM) {
-		data[KeyCombined] = slices.Concat(data[credential.KeyPrivateKey], data[credential.KeyCertificate])
+		data[credential.KeyCombined] = slices.Concat(data[credential.KeyPrivateKey], data[credential.KeyCertificate])
 	}
 	return data
 }

@@ -19,9 +19,6 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 )
 
-// keyCombined of a user's Secret holds key and certificates in one value (pki.KeyCombined).
-const keyCombined = "tls-combined.pem"
-
 // annotationApplied is where kubectl apply keeps a copy of a hand-made Secret, data and all.
 const annotationApplied = corev1.LastAppliedConfigAnnotation
 
@@ -128,7 +125,7 @@ func stripCertificate(secret *corev1.Secret) {
 		}
 		stays := name == credential.KeyCertificate && isPublic(value) || name == credential.KeyAuthority && isBundle(value)
 		fits := (name == credential.KeyPrivateKey && keyFits(certificate, key)) ||
-			(name == keyCombined && combines(value, certificate, key))
+			(name == credential.KeyCombined && combines(value, certificate, key))
 		switch {
 		case stays && name == credential.KeyAuthority && len(value) > mostAuthority:
 			secret.Data[name] = placeholderOf(digestOf(value))
@@ -168,7 +165,7 @@ func weight(secret *corev1.Secret) int {
 
 // known are the keys that a Secret of type kubernetes.io/tls may have.
 var known = map[string]bool{
-	credential.KeyCertificate: true, credential.KeyPrivateKey: true, credential.KeyAuthority: true, keyCombined: true, keyLeftOut: true,
+	credential.KeyCertificate: true, credential.KeyPrivateKey: true, credential.KeyAuthority: true, credential.KeyCombined: true, keyLeftOut: true,
 }
 
 // StripAll is the transform for a Secret that is never read from the cache: only the owner that it names stays, so that the

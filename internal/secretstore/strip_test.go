@@ -106,7 +106,7 @@ func TestCachedSecretHoldsNoKeyAndStillShowsDamage(t *testing.T) {
 	edCertificate, edPrivate := pair(t, edKey, "ed")
 	combined := pki.TLSSecretData(credential.Material{
 		credential.KeyCertificate: credential.NewSensitive(certificate), credential.KeyPrivateKey: credential.NewSensitive(key),
-	}, []pki.Format{pki.CombinedPEM})[pki.KeyCombined]
+	}, []pki.Format{pki.CombinedPEM})[credential.KeyCombined]
 
 	good, wrong := placeholderGood, placeholderWrong
 	cases := map[string]struct{ data, want map[string][]byte }{
@@ -117,12 +117,12 @@ func TestCachedSecretHoldsNoKeyAndStillShowsDamage(t *testing.T) {
 		"an RSA pair":     {map[string][]byte{"tls.crt": rsaCertificate, "tls.key": rsaPrivate}, map[string][]byte{"tls.crt": rsaCertificate, "tls.key": good}},
 		"an Ed25519 pair": {map[string][]byte{"tls.crt": edCertificate, "tls.key": edPrivate}, map[string][]byte{"tls.crt": edCertificate, "tls.key": good}},
 		"a combined file": {
-			map[string][]byte{"tls.crt": certificate, "tls.key": key, pki.KeyCombined: combined},
-			map[string][]byte{"tls.crt": certificate, "tls.key": good, pki.KeyCombined: good},
+			map[string][]byte{"tls.crt": certificate, "tls.key": key, credential.KeyCombined: combined},
+			map[string][]byte{"tls.crt": certificate, "tls.key": good, credential.KeyCombined: good},
 		},
 		"a combined file with another key": {
-			map[string][]byte{"tls.crt": certificate, "tls.key": key, pki.KeyCombined: slices.Concat(otherKey, certificate)},
-			map[string][]byte{"tls.crt": certificate, "tls.key": good, pki.KeyCombined: wrong},
+			map[string][]byte{"tls.crt": certificate, "tls.key": key, credential.KeyCombined: slices.Concat(otherKey, certificate)},
+			map[string][]byte{"tls.crt": certificate, "tls.key": good, credential.KeyCombined: wrong},
 		},
 		"another key":       {map[string][]byte{"tls.crt": certificate, "tls.key": otherKey}, map[string][]byte{"tls.crt": certificate, "tls.key": wrong}},
 		"half a key":        {map[string][]byte{"tls.crt": certificate, "tls.key": key[:len(key)/2]}, map[string][]byte{"tls.crt": certificate, "tls.key": wrong}},
