@@ -16,6 +16,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // R29: a pass that finds nothing new writes nothing, however often it is made, whatever the object waits for, and also
