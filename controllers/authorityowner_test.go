@@ -18,13 +18,13 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// A key pair that was restored is judged by what it is, not by how it is written.
+// A restored key pair is compared by its content, not by its encoding.
 func TestARestoredAuthorityIsComparedByItsCertificate(t *testing.T) {
 	text := func(before string) func([]byte) []byte {
 		return func(b []byte) []byte { return append([]byte(before), b...) }
 	}
 	for name, written := range map[string]func([]byte) []byte{
-		"as it was":                   bytes.Clone,
+		"unchanged":                   bytes.Clone,
 		"without the last line break": func(b []byte) []byte { return bytes.TrimRight(b, "\n") },
 		"with CRLF":                   func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n")) },
 		"with text in front":          text("subject=CN = Test CA\n"),
@@ -71,8 +71,8 @@ func leafOfSecret(t *testing.T, secret *corev1.Secret) *x509.Certificate {
 	return leaf
 }
 
-// What `kubectl create secret tls` makes of a backup carries nothing of rekey: it is told how to hand it over, and serves
-// where it is the certificate of the record and its key. The message shows one hash, which is that of the status.
+// What `kubectl create secret tls` makes of a backup carries nothing from rekey: the message explains how to hand it over,
+// and it is used if it is the recorded certificate with its key. The message contains one hash, the one in the status.
 func TestAnAuthorityIsRestoredByHand(t *testing.T) {
 	otherWorld := newWorld(t)
 	ready(otherWorld, anAuthority())
@@ -87,7 +87,7 @@ func TestAnAuthorityIsRestoredByHand(t *testing.T) {
 		"not handed over yet":      {want: "False/SecretConflict", says: "rekey.dev/adopt=CertificateAuthority/internal"},
 		"with another certificate": {adopt: true, change: func(s *corev1.Secret) { s.Data = other.Data }, want: "False/AuthorityLost", says: "restore the Secret from a backup"},
 		"with another key":         {adopt: true, change: func(s *corev1.Secret) { s.Data["tls.key"] = other.Data["tls.key"] }, want: "False/AuthorityLost", says: "tls.key"},
-		"handed over to another one": {change: func(s *corev1.Secret) {
+		"handed over to another owner": {change: func(s *corev1.Secret) {
 			s.Annotations = map[string]string{v1alpha1.AnnotationAdopt: "CertificateAuthority/x"}
 		}, want: "False/SecretConflict", says: "rekey.dev/adopt=CertificateAuthority/internal"},
 	} {
@@ -117,8 +117,8 @@ func TestAnAuthorityIsRestoredByHand(t *testing.T) {
 	}
 }
 
-// An authority that is made again under its name keeps the key that was kept for it: what its spec says is not what it is,
-// and that is said.
+// An authority that is recreated under its name keeps the key that was kept for it: if its spec differs from the key pair,
+// the message says so.
 func TestAnAuthorityThatKeptAnEarlierKeySaysSo(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*v1alpha1.ManagedAuthority)
@@ -143,7 +143,7 @@ func TestAnAuthorityThatKeptAnEarlierKeySaysSo(t *testing.T) {
 			w.wantCondition(again, v1alpha1.ConditionReady, "True/Serving")
 			message := meta.FindStatusCondition(again.Status.Conditions, v1alpha1.ConditionReady).Message
 			if said := strings.Contains(message, "earlier authority of this name"); said != (tc.says != "") || !strings.Contains(message, tc.says) {
-				t.Errorf("the message says: %s", message)
+				t.Errorf("the message is: %s", message)
 			}
 		})
 	}

@@ -21,28 +21,29 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// incapacity is what takes a published login's work away. %[1]s is the login, %[2]s its owner, %[3]s its database.
+// incapacity is a change after which a published login cannot do its work. %[1]s is the login, %[2]s its owner, %[3]s its
+// database.
 type incapacity struct {
 	do []string
-	// undo is what people do; empty where rekey mends it.
+	// undo is what an administrator does; empty if rekey repairs it.
 	undo []string
-	// reason of Ready and words of its message meanwhile.
+	// The reason of Ready and words of its message meanwhile.
 	reason string
 	words  []string
 }
 
 var incapacities = map[string]incapacity{
-	"NOLOGIN":               {do: []string{"ALTER ROLE %[1]s NOLOGIN"}, reason: "CredentialRejected", words: []string{"NOLOGIN"}},
-	"a limit of 0":          {do: []string{"ALTER ROLE %[1]s CONNECTION LIMIT 0"}, reason: "CredentialRejected", words: []string{"connection limit is 0"}},
-	"a lost membership":     {do: []string{"REVOKE %[2]s FROM %[1]s%[4]s"}, reason: "CredentialRejected", words: []string{`GRANT "%[2]s" TO "%[1]s"`}},
-	"another role":          {do: []string{"ALTER ROLE %[1]s IN DATABASE %[3]s SET role = 'none'"}, reason: "CredentialRejected", words: []string{"RESET role"}},
-	"a dropped database":    {do: []string{"DROP DATABASE %[3]s"}, undo: []string{"CREATE DATABASE %[3]s OWNER %[2]s"}, reason: "DatabaseNotFound", words: []string{`CREATE DATABASE "%[3]s"`}},
-	"a closed database":     {do: []string{"ALTER DATABASE %[3]s ALLOW_CONNECTIONS false"}, undo: []string{"ALTER DATABASE %[3]s ALLOW_CONNECTIONS true"}, reason: "LoginForbidden", words: []string{"ALLOW_CONNECTIONS"}},
-	"CONNECT that is taken": {do: []string{"REVOKE CONNECT ON DATABASE %[3]s FROM PUBLIC, %[2]s"}, undo: []string{"GRANT CONNECT ON DATABASE %[3]s TO %[2]s"}, reason: "LoginForbidden", words: []string{`GRANT CONNECT ON DATABASE "%[3]s" TO "%[2]s"`}},
+	"NOLOGIN":                 {do: []string{"ALTER ROLE %[1]s NOLOGIN"}, reason: "CredentialRejected", words: []string{"NOLOGIN"}},
+	"a limit of 0":            {do: []string{"ALTER ROLE %[1]s CONNECTION LIMIT 0"}, reason: "CredentialRejected", words: []string{"connection limit is 0"}},
+	"a lost membership":       {do: []string{"REVOKE %[2]s FROM %[1]s%[4]s"}, reason: "CredentialRejected", words: []string{`GRANT "%[2]s" TO "%[1]s"`}},
+	"another role":            {do: []string{"ALTER ROLE %[1]s IN DATABASE %[3]s SET role = 'none'"}, reason: "CredentialRejected", words: []string{"RESET role"}},
+	"a dropped database":      {do: []string{"DROP DATABASE %[3]s"}, undo: []string{"CREATE DATABASE %[3]s OWNER %[2]s"}, reason: "DatabaseNotFound", words: []string{`CREATE DATABASE "%[3]s"`}},
+	"a closed database":       {do: []string{"ALTER DATABASE %[3]s ALLOW_CONNECTIONS false"}, undo: []string{"ALTER DATABASE %[3]s ALLOW_CONNECTIONS true"}, reason: "LoginForbidden", words: []string{"ALLOW_CONNECTIONS"}},
+	"CONNECT that is revoked": {do: []string{"REVOKE CONNECT ON DATABASE %[3]s FROM PUBLIC, %[2]s"}, undo: []string{"GRANT CONNECT ON DATABASE %[3]s TO %[2]s"}, reason: "LoginForbidden", words: []string{`GRANT CONNECT ON DATABASE "%[3]s" TO "%[2]s"`}},
 }
 
-// A login that cannot do its work is not Ready, whatever took its work away; the cause is told once, and with it what helps.
-// What rekey gave it, it gives again.
+// A login that cannot do its work is not Ready, whatever the cause; the cause is reported once, with the fix. rekey restores
+// what it had granted.
 func TestALoginThatCannotDoItsWorkIsNotReady(t *testing.T) {
 	for _, version := range versions {
 		server := sharedServer(t, version)
@@ -70,7 +71,7 @@ func TestALoginThatCannotDoItsWorkIsNotReady(t *testing.T) {
 				w.wantCondition(w.credential, v1alpha1.ConditionVerified, "False/"+tc.reason)
 				for _, word := range tc.words {
 					if said := describeConditions(w.credential); !strings.Contains(said, names.Replace(word)) {
-						t.Errorf("nothing says %q: %s", names.Replace(word), said)
+						t.Errorf("no condition contains %q: %s", names.Replace(word), said)
 					}
 				}
 				if len(tc.undo) > 0 {
@@ -80,7 +81,7 @@ func TestALoginThatCannotDoItsWorkIsNotReady(t *testing.T) {
 						w.wantCondition(w.credential, v1alpha1.ConditionReady, "False/"+tc.reason)
 					}
 					if count := strings.Count(strings.Join(w.events(), "\n"), "Warning "+tc.reason); count != 1 {
-						t.Errorf("told %d times, want once", count)
+						t.Errorf("reported %d times, want once", count)
 					}
 					run(tc.undo)
 				}
@@ -95,26 +96,26 @@ func TestALoginThatCannotDoItsWorkIsNotReady(t *testing.T) {
 				w.wantCondition(w.credential, v1alpha1.ConditionReady, "True/Published")
 				w.wantCondition(w.credential, v1alpha1.ConditionVerified, "True/LoggedIn")
 				if !w.accepted(published) {
-					t.Error("the login that was published does not work again")
+					t.Error("the published login does not work again")
 				}
 			})
 		}
 	}
 }
 
-func TestWhatIsTriedOfAWrongPasswordIsSaid(t *testing.T) {
+func TestVerifiedReportsTheNegativeControl(t *testing.T) {
 	w := newWorld(t)
 	server, object := aServer(), aCredential()
 	server.Spec.NegativeControl = v1alpha1.NegativeControlAtFirst
 	ready(w, aPolicy(), anAdminSecret(), server, object)
 	said := describeConditions(object)
 	if !strings.Contains(said, "negativeControl") || strings.Contains(said, "and a wrong password was refused") {
-		t.Errorf("Verified does not say that no wrong password is tried any more: %s", said)
+		t.Errorf("Verified does not say that no wrong password is tested any more: %s", said)
 	}
 }
 
-// A ledger that is gone has forgotten that a wrong password was ever refused: that is tried before it is rebuilt.
-func TestALostLedgerIsRebuiltOnlyWhereAWrongPasswordIsRefused(t *testing.T) {
+// A lost ledger has forgotten whether a wrong password was ever refused: that is tested before the ledger is rebuilt.
+func TestALostLedgerIsRebuiltOnlyIfAWrongPasswordIsRefused(t *testing.T) {
 	for _, control := range []v1alpha1.NegativeControl{v1alpha1.NegativeControlAtFirst, v1alpha1.NegativeControlAlways} {
 		t.Run(string(control), func(t *testing.T) {
 			w := newWorld(t)
@@ -134,14 +135,14 @@ func TestALostLedgerIsRebuiltOnlyWhereAWrongPasswordIsRefused(t *testing.T) {
 			w.settle(object, 5)
 			w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
 			if object.Status.Revision != 1 {
-				t.Errorf("revision %d, want the login that was published%s", object.Status.Revision, describeConditions(object))
+				t.Errorf("revision %d, want the published login%s", object.Status.Revision, describeConditions(object))
 			}
 		})
 	}
 }
 
-// The pages say how often a server is looked at.
-func TestAServerIsLookedAtAsOftenAsThePagesSay(t *testing.T) {
+// The pages document how often a server is checked.
+func TestAServerIsCheckedAsOftenAsThePagesSay(t *testing.T) {
 	spoken := map[time.Duration]string{30 * time.Second: "every 30 seconds", 5 * time.Minute: "every five minutes"}
 	for _, path := range []string{"../docs/databaseserver.md", "../docs/runbooks/README.md"} {
 		page, err := os.ReadFile(path)

@@ -12,7 +12,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// R12: a virtual clock that goes from wake to wake for weeks. No rotation is doubled and none is skipped.
+// R12: a virtual clock that moves from wake-up to wake-up for weeks. No rotation is doubled and none is skipped.
 func TestInTwoWeeksThereAreTwoWeeksOfRotations(t *testing.T) {
 	const days = 14
 	w := newWorld(t)
@@ -31,7 +31,7 @@ func TestInTwoWeeksThereAreTwoWeeksOfRotations(t *testing.T) {
 			}
 			if now := revisionOf(o); now != revision {
 				gap := w.clock.Now().Sub(changed)
-				// An interval of a day, a tenth earlier at most; late by no more than the tick of a clock.
+				// An interval of a day, at most a tenth earlier; late by no more than the tick of a clock.
 				if now != revision+1 || gap < 21*time.Hour+36*time.Minute || gap > 24*time.Hour+time.Minute {
 					t.Errorf("%s went from revision %d to %d after %s", kindOf(o), revision, now, gap)
 				}
@@ -55,8 +55,8 @@ func revisionOf(o client.Object) int64 {
 	return 0
 }
 
-// R10: a machine that slept, or whose clock was set. One rotation is made up for, not one for every day; and while the
-// clock is behind what is written down, nothing is rotated and nothing taken away.
+// R10: a machine that slept, or a clock that was changed. One rotation makes up for it, not one per day; and while the clock
+// is behind recorded times, nothing is rotated and nothing retired.
 func TestAClockThatJumpsNeitherRepeatsNorLosesARotation(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
@@ -69,7 +69,7 @@ func TestAClockThatJumpsNeitherRepeatsNorLosesARotation(t *testing.T) {
 		t.Fatalf("revision %d after thirty days asleep, want 2", object.Status.Revision)
 	}
 
-	// Back to where it was: all that is written down lies in the future.
+	// Back to where it was: everything recorded lies in the future.
 	w.step(-30 * 24 * time.Hour)
 	w.written()
 	for range 20 {
@@ -81,10 +81,10 @@ func TestAClockThatJumpsNeitherRepeatsNorLosesARotation(t *testing.T) {
 	second := w.secret("orders-db")
 	if object.Status.Revision != 2 || !w.database.Accepts(string(first.Data["username"]), string(first.Data["password"])) ||
 		!w.database.Accepts(string(second.Data["username"]), string(second.Data["password"])) {
-		t.Errorf("with a clock that went back, revision %d, and a login was taken away", object.Status.Revision)
+		t.Errorf("with a clock that went back, revision %d, and a login was retired", object.Status.Revision)
 	}
 
-	// And forward again: life goes on where it was.
+	// And forward again: life continues where it was.
 	w.step(30*24*time.Hour + 2*time.Hour)
 	w.settle(object, 5)
 	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
@@ -98,7 +98,7 @@ func TestAClockThatJumpsNeitherRepeatsNorLosesARotation(t *testing.T) {
 	}
 }
 
-// R11: a process that starts right after an issue knows when the next one is due, without anything but what is stored.
+// R11: a process that starts right after an issue knows when the next one is due, from stored state alone.
 func TestARestartRightAfterAnIssueKeepsTheSchedule(t *testing.T) {
 	w := newWorld(t)
 	identity := aClientIdentity()

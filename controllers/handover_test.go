@@ -23,7 +23,7 @@ import (
 	"github.com/rekey/rekey/internal/lifecycle"
 )
 
-// aForeignSecret is a certificate of somebody else's, with files beside it that rekey does not write.
+// aForeignSecret is another owner's certificate, beside files that rekey does not write.
 func aForeignSecret(w *world, name string) *corev1.Secret {
 	w.t.Helper()
 	elsewhere := newWorld(w.t)
@@ -33,9 +33,9 @@ func aForeignSecret(w *world, name string) *corev1.Secret {
 	return &corev1.Secret{Type: corev1.SecretTypeTLS, Data: data, ObjectMeta: metav1.ObjectMeta{Name: name}}
 }
 
-// What a hand-over takes away is said before, and told afterwards; a certificate of somebody else's is never said to be
-// issued by rekey. Before and after the object is made, with and without an issue in the same pass.
-func TestAHandoverSaysWhatItTakesAway(t *testing.T) {
+// What a handover removes is reported before it and after it; another owner's certificate is never reported as issued by
+// rekey. Before and after the object is created, with and without an issue in the same reconcile.
+func TestAHandoverReportsWhatItRemoves(t *testing.T) {
 	adopt := func(w *world, secret *corev1.Secret) {
 		w.edit(secret, func() {
 			if secret.Annotations == nil {
@@ -44,8 +44,8 @@ func TestAHandoverSaysWhatItTakesAway(t *testing.T) {
 			secret.Annotations[v1alpha1.AnnotationAdopt] = "ClientIdentity/app"
 		})
 	}
-	for name, early := range map[string]bool{"handed over before the identity is made": true, "handed over after a conflict": false} {
-		for label, helm := range map[string]bool{"of a person": false, "of a Helm release": true} {
+	for name, early := range map[string]bool{"handed over before the identity is created": true, "handed over after a conflict": false} {
+		for label, helm := range map[string]bool{"of a user": false, "of a Helm release": true} {
 			t.Run(name+", "+label, func(t *testing.T) {
 				w := newWorld(t)
 				ready(w, anAuthority())
@@ -65,7 +65,7 @@ func TestAHandoverSaysWhatItTakesAway(t *testing.T) {
 					w.wantCondition(identity, v1alpha1.ConditionReady, "False/SecretConflict")
 					message := meta.FindStatusCondition(identity.Status.Conditions, v1alpha1.ConditionReady).Message
 					if !strings.Contains(message, "htpasswd, keystore.jks") || helm != strings.Contains(message, "Helm release shop") {
-						t.Errorf("it is not said before what goes: %s", message)
+						t.Errorf("no message says before the handover what will be removed: %s", message)
 					}
 					adopt(w, secret)
 					w.step(time.Minute)
@@ -74,10 +74,10 @@ func TestAHandoverSaysWhatItTakesAway(t *testing.T) {
 				w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 				told := w.events()
 				if !with(told, "Adopted", "htpasswd, keystore.jks") || helm != with(told, "Adopted", "Helm release shop") {
-					t.Errorf("the take-over was told as %q", told)
+					t.Errorf("the adoption was reported as %q", told)
 				}
 				if leafOfSecret(t, w.secret("app-mtls")).SerialNumber.Cmp(serial) == 0 || identity.Status.Revision != 1 {
-					t.Errorf("revision %d; is it the certificate that was there?", identity.Status.Revision)
+					t.Errorf("revision %d; is it the certificate that existed?", identity.Status.Revision)
 				}
 				issued := 0
 				for _, line := range told {
@@ -93,9 +93,9 @@ func TestAHandoverSaysWhatItTakesAway(t *testing.T) {
 	}
 }
 
-// A cached read that fails for another reason than that the object is gone says nothing about it: what was learned of
-// failures and proofs is still known, for every kind.
-func TestAReadThatFailsForgetsNothing(t *testing.T) {
+// A cached read that fails for another reason than a missing object says nothing about it: what was learned about failures
+// and proofs is kept, for every kind.
+func TestAFailedReadForgetsNothing(t *testing.T) {
 	d := newWorld(t)
 	identity, object := aClientIdentity(), aCredential()
 	ready(d, anAuthority(), identity, aPolicy(), anAdminSecret(), aServer(), object)
@@ -107,7 +107,7 @@ func TestAReadThatFailsForgetsNothing(t *testing.T) {
 	})
 	for _, o := range []client.Object{identity, object} {
 		if !d.remembers(o) {
-			t.Fatalf("nothing is known of %T", o)
+			t.Fatalf("nothing is known about %T", o)
 		}
 		_, err := d.reconcilerOf(o).Reconcile(d.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(o)})
 		if err == nil || !d.remembers(o) {
@@ -118,7 +118,7 @@ func TestAReadThatFailsForgetsNothing(t *testing.T) {
 	for _, o := range []client.Object{identity, object} {
 		_, err := d.reconcilerOf(o).Reconcile(d.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(o)})
 		if err != nil || d.remembers(o) {
-			t.Errorf("%T: error %v, still known though it is gone: %t", o, err, d.remembers(o))
+			t.Errorf("%T: error %v, still known although it is gone: %t", o, err, d.remembers(o))
 		}
 	}
 }
@@ -127,7 +127,7 @@ func (w *world) remembers(o client.Object) bool {
 	return remembered(w.shared.driver.Attempts, string(o.GetUID()))
 }
 
-// remembered reports whether anything is known of an object: the waits of one that is known grow.
+// remembered reports whether anything is known about an object: the waits of a known one grow.
 func remembered(memory *lifecycle.Attempts, uid string) bool {
 	begun := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	memory.Pace(uid, "Asked", begun)

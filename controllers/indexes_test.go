@@ -18,7 +18,7 @@ import (
 	"github.com/rekey/rekey/internal/kube"
 )
 
-// found starts a cache and gives what its indexes find, sorted, of the namespaces that are asked about.
+// found starts a cache and returns what its indexes find, sorted, in the given namespaces.
 func (w *world) found(namespaces []string) func(kind client.Object, index, value string) []string {
 	w.t.Helper()
 	options := CacheOptions(namespaces, w.namespace, nil)
@@ -56,7 +56,7 @@ func (w *world) found(namespaces []string) func(kind client.Object, index, value
 	}
 }
 
-func TestWhoRefersToWhatIsFoundInEveryKindOfCache(t *testing.T) {
+func TestReferrersAreFoundInEveryKindOfCache(t *testing.T) {
 	first, second := newWorld(t), newWorld(t)
 	for _, w := range []*world{first, second} {
 		for _, name := range []string{"a", "b"} {
@@ -78,7 +78,7 @@ func TestWhoRefersToWhatIsFoundInEveryKindOfCache(t *testing.T) {
 	slices.Sort(both)
 	server := string(aCredential().Spec.ServerRef.Name)
 	for mode, find := range map[string]func(client.Object, string, string) []string{
-		"one cache for all": first.found(nil), "one for each namespace": first.found([]string{first.namespace, second.namespace}),
+		"one cache for all": first.found(nil), "one per namespace": first.found([]string{first.namespace, second.namespace}),
 	} {
 		for name, tc := range map[string]struct {
 			kind         client.Object

@@ -32,12 +32,12 @@ import (
 	"github.com/rekey/rekey/internal/kube"
 )
 
-// managed is a namespace in which the whole manager works, with the real clock, as main.go starts it.
+// managed is a namespace served by the whole manager, with the real clock, as main.go starts it.
 type managed struct {
 	*world
 	registry *prometheus.Registry
 	ready    healthz.Checker
-	// stop ends the manager, and waits until it has ended.
+	// stop stops the manager, and waits until it has stopped.
 	stop func()
 }
 
@@ -47,7 +47,7 @@ func startManaged(t *testing.T, log logr.Logger) *managed {
 	return startManagedAs(t, w, log, rest.ImpersonationConfig{}, w.namespace)
 }
 
-// startManagedAs runs the manager as somebody, for a list of namespaces. The operator's own is that of the world.
+// startManagedAs runs the manager as an account, for a list of namespaces. The operator's own is that of the world.
 func startManagedAs(t *testing.T, w *world, log logr.Logger, user rest.ImpersonationConfig, namespaces ...string) *managed {
 	t.Helper()
 	m := &managed{world: w, registry: prometheus.NewRegistry()}
@@ -58,7 +58,7 @@ func startManagedAs(t *testing.T, w *world, log logr.Logger, user rest.Impersona
 	config.Wrap(apiClock.Wrap)
 	config.Wrap(rights.Wrap)
 	config.QPS = -1
-	// Only this test's namespaces: other tests work beside it.
+	// Only this test's namespaces: other tests run in parallel.
 	mgr, err := ctrl.NewManager(&config, ctrl.Options{
 		Scheme: testScheme(t), Logger: log, Cache: CacheOptions(namespaces, m.namespace, rights),
 		Client:     client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}},
@@ -110,7 +110,7 @@ func (m *managed) until(holds func() bool, otherwise func() string) {
 	m.t.Fatal(otherwise())
 }
 
-func TestWhatChangesWakesWhoeverWaitsForIt(t *testing.T) {
+func TestAChangeWakesTheObjectsThatWaitForIt(t *testing.T) {
 	m := startManaged(t, logr.Discard())
 	identity, policy := aClientIdentity(), aPolicy()
 	identity.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: "daily"}
@@ -121,7 +121,7 @@ func TestWhatChangesWakesWhoeverWaitsForIt(t *testing.T) {
 	m.create(anAuthority())
 	m.becomes(identity, v1alpha1.ConditionReady, "True/Published")
 
-	// A deleted Secret is issued again, at once.
+	// A deleted Secret is reissued at once.
 	before := m.secret("app-mtls")
 	if err := m.client.Delete(m.ctx, before); err != nil {
 		t.Fatal(err)
@@ -129,20 +129,20 @@ func TestWhatChangesWakesWhoeverWaitsForIt(t *testing.T) {
 	m.until(func() bool {
 		now := &corev1.Secret{}
 		return m.client.Get(m.ctx, client.ObjectKeyFromObject(before), now) == nil && now.UID != before.UID
-	}, func() string { return "the deleted Secret was not made again" })
+	}, func() string { return "the deleted Secret was not recreated" })
 
-	// The policy knows who uses it.
+	// The policy counts its users.
 	m.until(func() bool { m.get(policy); return ptr.Deref(policy.Status.Users, 0) == 1 }, func() string { return "the policy does not count its user" })
 	m.becomes(policy, v1alpha1.ConditionReady, "True/Accepted")
 
-	// A server that comes up wakes the credentials that wait for it.
+	// A server that becomes available wakes the credentials that wait for it.
 	credential := aCredential()
 	m.create(credential)
 	m.becomes(credential, v1alpha1.ConditionReady, "False/ServerNotFound")
 	m.create(anAdminSecret(), aServer())
 	m.becomes(credential, v1alpha1.ConditionReady, "True/Published")
 
-	// An edited Secret is healed, and nothing rotates.
+	// An edited Secret is repaired, and nothing rotates.
 	login := m.secret("orders-db")
 	edited := login.DeepCopy()
 	edited.Data["password"] = []byte("edited-by-hand")
@@ -150,10 +150,10 @@ func TestWhatChangesWakesWhoeverWaitsForIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.until(func() bool { return string(m.secret("orders-db").Data["password"]) == string(login.Data["password"]) },
-		func() string { return "the edited Secret was not healed" })
+		func() string { return "the edited Secret was not repaired" })
 }
 
-func TestACountOfRequestsWithoutAnythingDueIsZero(t *testing.T) {
+func TestWithNothingDueThereAreNoWrites(t *testing.T) {
 	m := startManaged(t, logr.Discard())
 	identity, credential := aClientIdentity(), aCredential()
 	m.create(anAuthority(), identity, aPolicy(), anAdminSecret(), aServer(), credential)
@@ -166,7 +166,7 @@ func TestACountOfRequestsWithoutAnythingDueIsZero(t *testing.T) {
 			m.secret("app-mtls").ResourceVersion, m.secret("orders-db").ResourceVersion}, " ")
 	}
 	before := versions()
-	// A new process beside the first one looks at everything anew, and finds nothing to write.
+	// A new process beside the first one reconciles everything, and finds nothing to write.
 	startBeside(t, m)
 	if writes := m.written(); len(writes) > 0 {
 		t.Errorf("a second process wrote %v", writes)
@@ -176,7 +176,7 @@ func TestACountOfRequestsWithoutAnythingDueIsZero(t *testing.T) {
 	}
 }
 
-// startBeside has a second set of controllers look once at every object.
+// startBeside makes a second set of controllers reconcile every object once.
 func startBeside(t *testing.T, m *managed) {
 	t.Helper()
 	m.clock.SetTime(time.Now())
@@ -226,13 +226,13 @@ func TestMetricsAreCleanAndVanishWithTheirObjects(t *testing.T) {
 	m.until(func() bool { return !has(`"app"`) }, func() string { return "the metrics of a deleted object stay" })
 }
 
-func TestAStopLetsAPassComeToItsEnd(t *testing.T) {
+func TestAStopLetsAReconcileFinish(t *testing.T) {
 	logged := &lines{}
 	m := startManaged(t, funcr.New(logged.add, funcr.Options{}))
 	credential := aCredential()
 	m.create(aPolicy(), anAdminSecret(), aServer(), credential)
 	m.becomes(credential, v1alpha1.ConditionReady, "True/Published")
-	// The server takes its time, and the manager is stopped in the middle.
+	// The server is slow, and the manager is stopped in the middle.
 	entered, leave := make(chan struct{}), make(chan struct{})
 	m.database.Before("Stage", func() { close(entered); <-leave })
 	m.edit(credential, func() { credential.Annotations = map[string]string{v1alpha1.AnnotationRotate: "now"} })
@@ -241,16 +241,16 @@ func TestAStopLetsAPassComeToItsEnd(t *testing.T) {
 	go func() { m.stop(); close(stopped) }()
 	select {
 	case <-stopped:
-		t.Fatal("the manager did not wait for the pass")
+		t.Fatal("the manager did not wait for the reconcile")
 	case <-time.After(500 * time.Millisecond):
 	}
 	close(leave)
 	<-stopped
 	m.get(credential)
 	if credential.Status.Revision != 2 {
-		t.Errorf("revision %d after the stop, want 2: the pass was broken off:%s", credential.Status.Revision, describeConditions(credential))
+		t.Errorf("revision %d after the stop, want 2: the reconcile was interrupted:%s", credential.Status.Revision, describeConditions(credential))
 	}
 	if text := logged.String(); strings.Contains(text, "Reconciling failed") {
-		t.Errorf("the log tells of a failure that is none: %s", text)
+		t.Errorf("the log reports a failure that did not happen: %s", text)
 	}
 }

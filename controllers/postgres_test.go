@@ -25,12 +25,12 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// versions of PostgreSQL that everything is tried on.
+// versions of PostgreSQL that every test runs on.
 var versions = []int{15, 18}
 
 const adminPassword = "admin-password-of-the-test"
 
-// servers are real ones, started at first use and shared; every test has logins of its own.
+// servers are real ones, started on first use and shared; every test has its own logins.
 var servers = struct {
 	sync.Mutex
 	byVersion map[int]*pgtest.Server
@@ -62,7 +62,7 @@ func startServer(t *testing.T, options pgtest.Options) *pgtest.Server {
 	return server
 }
 
-// pgWorld is a world with a real server in it, an admin and an owner of this world's own.
+// pgWorld is a world with a real server in it, and an admin and an owner of its own.
 type pgWorld struct {
 	*world
 	server       *pgtest.Server
@@ -104,7 +104,7 @@ func (w *pgWorld) sql(statements ...string) {
 	}
 }
 
-// accepted tells whether the server lets a client in with what the Secret holds.
+// accepted reports whether the server accepts a client with the Secret's contents.
 func (w *pgWorld) accepted(secret *corev1.Secret) bool {
 	w.t.Helper()
 	config, err := pgconn.ParseConfig(string(secret.Data["uri"]) + "&sslrootcert=" + w.authorityFile())
@@ -137,7 +137,7 @@ func databaseTroubles(version int) map[string]func(w *pgWorld) aTrouble {
 					w.edit(secret, func() { secret.Data["password"] = []byte(adminPassword) })
 				}}
 		},
-		"the admin may not make roles": func(w *pgWorld) aTrouble {
+		"the admin may not create roles": func(w *pgWorld) aTrouble {
 			return aTrouble{reason: "PrivilegeMissing", stalled: true, words: []string{"ALTER ROLE", w.admin, "CREATEROLE"},
 				arrange: func(*world) client.Object {
 					w.sql(fmt.Sprintf("ALTER ROLE %s NOCREATEROLE", w.admin))
@@ -155,7 +155,7 @@ func databaseTroubles(version int) map[string]func(w *pgWorld) aTrouble {
 				},
 				mend: func(*world, client.Object) { w.sql(fmt.Sprintf("REVOKE pg_execute_server_program FROM %s", w.owner)) }}
 		},
-		"somebody else made the login": func(w *pgWorld) aTrouble {
+		"another user created the login": func(w *pgWorld) aTrouble {
 			login := w.base + "_app_b"
 			return aTrouble{reason: "LoginExists", stalled: true, words: []string{login},
 				arrange: func(*world) client.Object {
@@ -224,7 +224,7 @@ func TestEveryTroubleWithARealServerIsToldOnceAndMendsItself(t *testing.T) {
 	}
 }
 
-func TestAServerOfAnotherSortIsRefusedWithAReason(t *testing.T) {
+func TestAnUnsuitableServerIsRefusedWithAReason(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(ctx context.Context, s *pgtest.Server) (*pgtest.Server, error)
 		reason string
@@ -264,7 +264,7 @@ func TestAServerOfAnotherSortIsRefusedWithAReason(t *testing.T) {
 	}
 }
 
-// rotated gives a world in which a credential was rotated once, and the Secrets before and after.
+// rotated returns a world with a credential that was rotated once, and the Secrets before and after.
 func rotated(t *testing.T, server *pgtest.Server) (w *pgWorld, first, second *corev1.Secret) {
 	t.Helper()
 	w = newPGWorld(t, server)
@@ -297,7 +297,7 @@ func TestALoginRotatesOnARealServer(t *testing.T) {
 	}
 }
 
-func TestADeletedLedgerIsMadeAgainFromTheSecret(t *testing.T) {
+func TestADeletedLedgerIsRebuiltFromTheSecret(t *testing.T) {
 	w := newPGWorld(t, sharedServer(t, 15))
 	ready(w.world, w.object, w.credential)
 	published := w.secret("orders-db")
@@ -340,7 +340,7 @@ func TestALedgerThatNamesAForeignLoginIsNotObeyed(t *testing.T) {
 func TestADatabaseFromBeforeTheRotationGetsThePublishedLoginBack(t *testing.T) {
 	w, _, second := rotated(t, sharedServer(t, 15))
 	login := string(second.Data["username"])
-	// As the backup had it: the login of before, with the mark of before.
+	// As in the backup: the login before the rotation, with its marker.
 	w.sql("DROP ROLE " + login)
 	if w.accepted(second) {
 		t.Fatal("the login is still accepted")
@@ -359,7 +359,7 @@ func TestADatabaseFromBeforeTheRotationGetsThePublishedLoginBack(t *testing.T) {
 	}
 }
 
-func TestAServerThatTrustsEverybodyProvesNothing(t *testing.T) {
+func TestAServerThatAcceptsAnyPasswordProvesNothing(t *testing.T) {
 	server := startServer(t, pgtest.Options{})
 	defer server.Stop()
 	w := newPGWorld(t, server)
@@ -385,7 +385,7 @@ func TestAServerThatTrustsEverybodyProvesNothing(t *testing.T) {
 	w.wantCondition(w.credential, v1alpha1.ConditionReady, "True/Published")
 }
 
-func TestAnAddressIsShownOnlyAfterTheLoginWasProvenThere(t *testing.T) {
+func TestAnAddressIsPublishedOnlyAfterTheLoginWasProvenThere(t *testing.T) {
 	w := newPGWorld(t, sharedServer(t, 15))
 	ready(w.world, w.object, w.credential)
 	before := w.secret("orders-db")
@@ -400,12 +400,12 @@ func TestAnAddressIsShownOnlyAfterTheLoginWasProvenThere(t *testing.T) {
 	}
 	move("127.0.0.1:1")
 	if now := w.secret("orders-db"); string(now.Data["port"]) != string(before.Data["port"]) || now.ResourceVersion != before.ResourceVersion {
-		t.Errorf("the Secret shows port %s, where nobody answers", now.Data["port"])
+		t.Errorf("the Secret has port %s, where nothing listens", now.Data["port"])
 	}
 	w.wantCondition(w.credential, v1alpha1.ConditionVerified, "Unknown/ServerUnreachable")
 	w.wantCondition(w.credential, v1alpha1.ConditionReady, "True/Published")
 	move(fmt.Sprintf("localhost:%d", w.server.Port))
 	if now := w.secret("orders-db"); string(now.Data["host"]) != "localhost" || !w.accepted(now) {
-		t.Errorf("the Secret shows host %s after the login was proven at localhost:%s", now.Data["host"], describeConditions(w.credential))
+		t.Errorf("the Secret has host %s after the login was proven at localhost:%s", now.Data["host"], describeConditions(w.credential))
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// Requests of every length that an annotation can have are carried out once for each value, and hold nothing up.
+// Requests of every length that an annotation can have are carried out once for each value, and block nothing.
 func TestRequestsOfAnyLength(t *testing.T) {
 	for _, length := range []int{1, 1024, 1025, 100_000} {
 		t.Run(fmt.Sprint(length), func(t *testing.T) {
@@ -46,7 +46,7 @@ func TestRequestsOfAnyLength(t *testing.T) {
 	}
 }
 
-// An earlier release recorded the whole value of a request. It is the same request still.
+// An earlier release recorded the whole value of a request. It is still the same request.
 func TestALongRequestThatWasCarriedOutIsNotCarriedOutAgain(t *testing.T) {
 	w := newWorld(t)
 	authority, identity, login := anAuthority(), aClientIdentity(), aCredential()
@@ -76,13 +76,13 @@ func TestALongRequestThatWasCarriedOutIsNotCarriedOutAgain(t *testing.T) {
 		}
 	}
 	if identity.Status.Revision != 1 || login.Status.Revision != 1 {
-		t.Errorf("revisions %d and %d: what was carried out was carried out again", identity.Status.Revision, login.Status.Revision)
+		t.Errorf("revisions %d and %d: a request was carried out again", identity.Status.Revision, login.Status.Revision)
 	}
 }
 
-// A ledger is nobody's Secret to publish in: neither the object's own, before anything is made, nor that of another object. Nobody
-// is told to delete one.
-func TestALedgerIsNoSecretToPublishIn(t *testing.T) {
+// A ledger is not a Secret to publish in: neither the object's own, before anything is created, nor another object's. No
+// message advises deleting one.
+func TestALedgerIsNeverUsedAsTheTargetSecret(t *testing.T) {
 	w := newWorld(t)
 	login := aCredential()
 	ready(w, anAuthority(), aPolicy(), anAdminSecret(), aServer(), login)
@@ -107,7 +107,7 @@ func TestALedgerIsNoSecretToPublishIn(t *testing.T) {
 	}
 	for _, name := range []string{"orders_own_a", "orders_other_a"} {
 		if _, ok := w.database.Login(name); ok {
-			t.Errorf("login %s was made, and can be published nowhere", name)
+			t.Errorf("login %s was created, and cannot be published", name)
 		}
 	}
 	if now := w.secret(ledger); now.ResourceVersion != before.ResourceVersion {
@@ -115,9 +115,9 @@ func TestALedgerIsNoSecretToPublishIn(t *testing.T) {
 	}
 }
 
-// The Secret with the key pair of an authority is nobody else's, not even by hand, and one that belongs to another object is no
-// place for a key pair: nobody is told to delete or rename it.
-func TestTheKeyPairOfAnAuthorityIsNobodyElses(t *testing.T) {
+// The Secret with an authority's key pair belongs to no other object, not even by hand, and another object's Secret is no
+// place for a key pair: no message advises deleting or renaming it.
+func TestTheKeyPairOfAnAuthorityBelongsToNoOtherObject(t *testing.T) {
 	w := newWorld(t)
 	authority, identity := anAuthority(), aClientIdentity()
 	ready(w, authority, identity)
@@ -147,12 +147,12 @@ func TestTheKeyPairOfAnAuthorityIsNobodyElses(t *testing.T) {
 	}
 }
 
-// A certificate that was handed over may have a serial number of any length: the status is written all the same.
+// A certificate that was handed over may have a serial number of any length: the status is written anyway.
 func TestASerialNumberOfAnyLengthFitsTheStatus(t *testing.T) {
 	for _, bits := range []uint{1, 20*8 - 1, maxSerial*4 - 1, maxSerial * 4, 100 * 8} {
 		t.Run(fmt.Sprint(bits), func(t *testing.T) {
 			w := newWorld(t)
-			foreign := bring(t, "Foreign", nil, func(c *x509.Certificate) { c.SerialNumber = new(big.Int).Lsh(big.NewInt(1), bits) })
+			foreign := providePair(t, "Foreign", nil, func(c *x509.Certificate) { c.SerialNumber = new(big.Int).Lsh(big.NewInt(1), bits) })
 			identity, secret := aClientIdentity(), keyPairSecret(t, nil)
 			identity.Spec.Suspend = true
 			secret.Name, secret.Annotations = "app-mtls", map[string]string{v1alpha1.AnnotationAdopt: "ClientIdentity/app"}
@@ -166,8 +166,8 @@ func TestASerialNumberOfAnyLengthFitsTheStatus(t *testing.T) {
 	}
 }
 
-// A selector that is not well formed passes the API server, and selects nothing: the authority says so.
-func TestASelectorThatCannotBeReadIsTold(t *testing.T) {
+// A malformed selector passes the API server, and selects nothing: the authority reports that.
+func TestAMalformedSelectorIsReported(t *testing.T) {
 	for name, selector := range map[string]*metav1.LabelSelector{
 		"a key with a blank":                {MatchLabels: map[string]string{"a key": "x"}},
 		"a value with a blank":              {MatchLabels: map[string]string{"team": "a value"}},

@@ -25,13 +25,13 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// account is somebody with the rights of the shipped roles, as config/namespaced binds them.
+// account has the rights of the shipped roles, as config/namespaced binds them.
 type account struct {
 	*world
 	user rest.ImpersonationConfig
 }
 
-// newAccount may do cluster-wide what the ClusterRole rekey says, and nothing with Secrets.
+// newAccount may do cluster-wide what the ClusterRole rekey grants, and nothing with Secrets.
 func newAccount(w *world) *account {
 	w.t.Helper()
 	a := &account{w, rest.ImpersonationConfig{UserName: "system:serviceaccount:" + w.namespace + ":rekey", Groups: []string{"system:serviceaccounts", "system:authenticated"}}}
@@ -51,7 +51,7 @@ func (a *account) subjects() []rbacv1.Subject {
 	return []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: a.user.UserName}}
 }
 
-// shippedRules are those of a role in config/.
+// shippedRules returns those of a role in config/.
 func shippedRules(t *testing.T, file string) []rbacv1.PolicyRule {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "config", filepath.FromSlash(file)))
@@ -79,7 +79,7 @@ func (a *account) grant(namespace string) {
 	}
 }
 
-// take takes the binding away, as an admin of the namespace may.
+// take removes the binding, as an admin of the namespace may.
 func (a *account) take(namespace string) {
 	a.t.Helper()
 	if err := a.client.Delete(a.ctx, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "rekey-secrets"}}); err != nil {
@@ -96,7 +96,7 @@ func (a *account) newNamespace(name string) string {
 	return namespace.Name
 }
 
-// tenant is everything that a namespace asks for.
+// tenant is everything that a namespace requests.
 type tenant struct {
 	authority *v1alpha1.CertificateAuthority
 	identity  *v1alpha1.ClientIdentity
@@ -105,7 +105,7 @@ type tenant struct {
 
 func (a *account) tenant(namespace string) tenant {
 	out := tenant{anAuthority(), aClientIdentity(), aCredential()}
-	// The fake has one server, so that every namespace has logins of its own.
+	// The fake has one server, so every namespace has its own logins.
 	out.login.Spec.Username = "orders_" + strings.ReplaceAll(namespace, "-", "_")
 	for _, o := range []client.Object{out.authority, out.identity, aPolicy(), anAdminSecret(), aServer(), out.login} {
 		o.SetNamespace(namespace)
@@ -118,7 +118,7 @@ func (a *account) tenant(namespace string) tenant {
 
 func (x tenant) objects() []client.Object { return []client.Object{x.authority, x.identity, x.login} }
 
-// served waits until everything of a tenant is ready, and no condition speaks of a right.
+// served waits until every object of a tenant is ready, and no condition mentions a right.
 func (m *managed) served(x tenant) {
 	m.t.Helper()
 	for _, o := range x.objects() {
@@ -131,7 +131,7 @@ func (m *managed) served(x tenant) {
 	}
 }
 
-// refused waits until an object says which right is missing, and what grants it.
+// refused waits until an object names the missing right, and what grants it.
 func (m *managed) refused(o client.Object, words ...string) {
 	m.t.Helper()
 	m.until(func() bool {
@@ -164,9 +164,9 @@ func (m *managed) missing(namespace string) bool {
 	return false
 }
 
-// Whoever administers one of the listed namespaces can take rekey's rights there away, or end it. Nobody else may notice,
-// neither at the start nor later, and when the right is back the namespace is served without a restart.
-func TestANamespaceWithoutItsRoleStopsNobodyElse(t *testing.T) {
+// An admin of a listed namespace can remove rekey's rights there, or delete it. No other namespace may notice, neither at
+// the start nor later, and once the right is back the namespace is served without a restart.
+func TestANamespaceWithoutItsRoleStopsNoOther(t *testing.T) {
 	w := newWorld(t)
 	a := newAccount(w)
 	bare, absent := a.newNamespace(w.namespace+"-bare"), w.namespace+"-absent"
@@ -194,7 +194,7 @@ func TestANamespaceWithoutItsRoleStopsNobodyElse(t *testing.T) {
 	a.grant(absent)
 	m.served(a.tenant(absent))
 
-	// In the middle: what is published stays, and the others go on.
+	// In the middle: what is published stays, and the others continue.
 	a.take(bare)
 	before := &corev1.Secret{}
 	if err := w.client.Get(w.ctx, client.ObjectKey{Namespace: bare, Name: "orders-db"}, before); err != nil {
@@ -219,16 +219,16 @@ func TestANamespaceWithoutItsRoleStopsNobodyElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !w.database.Accepts(string(after.Data["username"]), string(after.Data["password"])) || after.ResourceVersion != before.ResourceVersion {
-		t.Error("what was published was changed, or works no longer")
+		t.Error("what was published was changed, or no longer works")
 	}
 	a.grant(bare)
 	m.until(func() bool { m.get(other.login); return other.login.Status.Revision == 2 }, func() string { return "the right is back and nothing rotates" })
 	m.served(other)
 }
 
-// A cache that may not be filled is empty, and says nothing of what is there: a certificate that is published, and a server that
-// serves, are found anyway, and nothing is made again.
-func TestReadsGoPastACacheThatMayNotBeFilled(t *testing.T) {
+// A cache that may not be filled is empty, and says nothing about what exists: a published certificate, and a working
+// server, are found anyway, and nothing is recreated.
+func TestReadsBypassACacheThatMayNotBeFilled(t *testing.T) {
 	w := newWorld(t)
 	a := newAccount(w)
 	a.grant(w.namespace)
@@ -258,7 +258,7 @@ func TestReadsGoPastACacheThatMayNotBeFilled(t *testing.T) {
 	m.refused(own.login, "databaseservers.rekey.dev in namespace "+w.namespace, "config/rbac/role.yaml")
 	m.refused(own.identity, "certificateauthorities.rekey.dev in namespace "+w.namespace, "config/rbac/role.yaml")
 	if err := m.ready(&http.Request{}); err == nil || !strings.Contains(err.Error(), "config/rbac/role.yaml") {
-		t.Errorf("readiness does not name the right that is missing: %v", err)
+		t.Errorf("readiness does not name the missing right: %v", err)
 	}
 	for _, o := range []client.Object{own.login, own.identity} {
 		if got := condition(o, v1alpha1.ConditionReady); got != "True/Published" {
@@ -266,6 +266,6 @@ func TestReadsGoPastACacheThatMayNotBeFilled(t *testing.T) {
 		}
 	}
 	if own.login.Status.Revision != revision || own.identity.Status.SerialNumber != serial {
-		t.Error("what was published was made again")
+		t.Error("what was published was recreated")
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer/ca"
 )
 
-// handshake is one of a client and a server that read their Secrets as they are now.
+// handshake is one between a client and a server that read their Secrets now.
 func (w *world) handshake(client, server *corev1.Secret) error {
 	now := func() time.Time { return w.clock.Now() }
 	pair := func(secret *corev1.Secret) tls.Certificate {
@@ -42,15 +42,15 @@ func (w *world) handshake(client, server *corev1.Secret) error {
 		answer <- tls.Server(far, &tls.Config{Certificates: []tls.Certificate{pair(server)}, ClientCAs: pool(server),
 			ClientAuth: tls.RequireAndVerifyClientCert, Time: now, MinVersion: tls.VersionTLS12}).HandshakeContext(w.ctx)
 	}()
-	// With TLS 1.2 the client hears of a refusal within the handshake.
+	// With TLS 1.2 the client learns of a refusal within the handshake.
 	err := tls.Client(near, &tls.Config{Certificates: []tls.Certificate{pair(client)}, RootCAs: pool(client),
 		ServerName: "api.example.internal", Time: now, MaxVersion: tls.VersionTLS12, MinVersion: tls.VersionTLS12}).HandshakeContext(w.ctx)
 	_ = near.Close()
 	return errors.Join(err, <-answer)
 }
 
-// R22: an authority is replaced in three steps: the new root beside the old one, then the new key pair, then the old root
-// goes. At every moment, whichever Secret was written last and whichever is still mounted, every handshake succeeds.
+// R22: an authority is replaced in three steps: the new root beside the old one, then the new key pair, then the old root is
+// removed. At every moment, whichever Secret was written last and whichever is still mounted, every handshake succeeds.
 func TestARolloverOfAnAuthorityNeverBreaksAHandshake(t *testing.T) {
 	w := newWorld(t)
 	old, oldKey, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "Old CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, w.clock.Now())
@@ -70,7 +70,7 @@ func TestARolloverOfAnAuthorityNeverBreaksAHandshake(t *testing.T) {
 	mounted := map[string][]*corev1.Secret{"app-mtls": {w.secret("app-mtls")}, "api-mtls": {w.secret("api-mtls")}}
 	shake := func(when string) {
 		t.Helper()
-		// A pod may still have the Secret of before.
+		// A pod may still have the previous Secret.
 		for name := range mounted {
 			mounted[name] = append(mounted[name], w.secret(name))
 			mounted[name] = mounted[name][max(0, len(mounted[name])-2):]
@@ -84,16 +84,16 @@ func TestARolloverOfAnAuthorityNeverBreaksAHandshake(t *testing.T) {
 			}
 		}
 	}
-	// everybody lets both identities take notice of a step, with a look in between and one after.
+	// everybody reconciles both identities after a step, with a check in between and one after.
 	everybody := func(step string) {
 		t.Helper()
-		w.step(time.Minute) // key pairs are read again after half a minute
+		w.step(time.Minute) // Key pairs are read again after half a minute.
 		w.reconcile(authority)
 		w.reconcile(clientSide)
 		shake(step + ", the client first")
 		w.reconcile(serverSide)
 		shake(step + ", both")
-		shake(step + ", everybody has read it")
+		shake(step + ", both have read it")
 	}
 	shake("before")
 	key := string(w.secret("app-mtls").Data["tls.key"])
@@ -101,7 +101,7 @@ func TestARolloverOfAnAuthorityNeverBreaksAHandshake(t *testing.T) {
 	w.edit(secret, func() { secret.Data["ca.crt"] = slices.Concat(old, next) })
 	everybody("both roots are trusted")
 	if string(w.secret("app-mtls").Data["tls.key"]) != key {
-		t.Error("a new trust anchor made a new key")
+		t.Error("a new trust anchor led to a new key")
 	}
 	w.edit(secret, func() { secret.Data["tls.crt"], secret.Data["tls.key"] = next, nextKey.Reveal() })
 	everybody("the new authority signs")

@@ -88,21 +88,22 @@ type world struct {
 	clock     *clocktesting.FakePassiveClock
 	database  *databasetest.Fake
 	engines   map[v1alpha1.Engine]database.Engine
-	// cluster is the UID of kube-system as this world sees it; empty for the real one. Worlds with two of them are two clusters.
+	// cluster is the UID of kube-system as this world sees it; empty for the real one. Worlds with two of them are two
+	// clusters.
 	cluster types.UID
 
 	shared   shared
 	mu       sync.Mutex
 	writes   []write
 	messages []string
-	// unread, where set, is asked before every read of one object.
+	// unread, if set, is called before every read of one object.
 	unread func(key client.ObjectKey, o client.Object) error
-	// fail, where set, is asked before every write.
+	// fail, if set, is called before every write.
 	fail func(write) error
-	// said compares every status and every Event with what is so when it is written or told.
+	// said compares every status and every Event with the facts when it is written or emitted.
 	said said.Checker
-	// cut is true where the process died between an effect at the server and its record, or goes by the records of another
-	// who did: until the next effect it cannot know better, and only the form of what it says is checked.
+	// cut is true if the process died between an effect at the server and its record, or uses the records of another one
+	// that did: until the next effect it cannot know better, and only the form of its reports is checked.
 	cut bool
 }
 
@@ -111,7 +112,7 @@ func newWorld(t *testing.T) *world {
 	return newWorldOn(t, apiServer, metav1.ObjectMeta{GenerateName: "world-"})
 }
 
-// newWorldOn makes a world in a namespace of an API server.
+// newWorldOn creates a world in a namespace of an API server.
 func newWorldOn(t *testing.T, server *rest.Config, name metav1.ObjectMeta) *world {
 	t.Helper()
 	w := &world{t: t, ctx: t.Context(), database: databasetest.NewFake(),
@@ -158,7 +159,7 @@ func newWorldOn(t *testing.T, server *rest.Config, name metav1.ObjectMeta) *worl
 				check = func(_ context.Context, o client.Object) error { return w.said.Form(o) }
 			}
 			if err := check(ctx, o); err != nil {
-				t.Errorf("the status of %T %s says what is not so: %v", o, o.GetName(), err)
+				t.Errorf("the status of %T %s makes a false claim: %v", o, o.GetName(), err)
 			}
 			return w.through("update "+sub, o, func() error { return c.SubResource(sub).Update(ctx, o, opts...) })
 		},
@@ -186,7 +187,7 @@ func kindOf(o client.Object) string {
 	return name[strings.LastIndex(name, ".")+1:]
 }
 
-// restart is what is left when the process died and came back: nothing but what is written down.
+// restart keeps what a process finds after it died and came back: only what is recorded.
 func (w *world) restart() {
 	known := kube.NewAPIClock(w.clock)
 	known.Seen(0)
@@ -204,14 +205,14 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, note string
 		check = func(_ context.Context, _ client.Object, _, text string) error { return said.Message(text) }
 	}
 	if err := check(w.ctx, object, reason, fmt.Sprintf(note, args...)); err != nil {
-		w.t.Errorf("an Event of %T %s says what is not so: %v", object, object.GetName(), err)
+		w.t.Errorf("an Event of %T %s makes a false claim: %v", object, object.GetName(), err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.messages = append(w.messages, fmt.Sprintf("%s %s %s/%s: %s", kind, reason, kindOf(object), object.GetName(), fmt.Sprintf(note, args...)))
 }
 
-// events gives the Events that were told since the last call.
+// events returns the Events since the last call.
 func (w *world) events() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -220,7 +221,7 @@ func (w *world) events() []string {
 	return out
 }
 
-// written gives the writes since the last call.
+// written returns the writes since the last call.
 func (w *world) written() []write {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -251,7 +252,7 @@ func clusterScoped(o client.Object) bool {
 	return ok
 }
 
-// get reads an object anew.
+// get reads an object again.
 func (w *world) get(o client.Object) {
 	w.t.Helper()
 	if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(o), o); err != nil {
@@ -287,7 +288,7 @@ func (w *world) reconcilerOf(o client.Object) reconcile.Reconciler {
 	return nil
 }
 
-// reconcile runs one pass over the object and reads it anew; then it must be in a state that people and tools can trust.
+// reconcile reconciles the object once and reads it again; it must then be in a state that users and tools can trust.
 func (w *world) reconcile(o client.Object) ctrl.Result {
 	w.t.Helper()
 	result, err := w.reconcilerOf(o).Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(o)})
@@ -302,7 +303,7 @@ func (w *world) reconcile(o client.Object) ctrl.Result {
 	return result
 }
 
-// settle reconciles until the object wants to be left alone for a while, at most n times.
+// settle reconciles at most n times, until the object asks to wait for a while.
 func (w *world) settle(o client.Object, n int) {
 	w.t.Helper()
 	for range n {
@@ -335,7 +336,7 @@ func conditionsOfObject(o client.Object) []metav1.Condition {
 	return nil
 }
 
-// condition gives "Status/Reason" of a condition, empty where it is absent.
+// condition returns "Status/Reason" of a condition, empty if it is absent.
 func condition(o client.Object, kind string) string {
 	if c := meta.FindStatusCondition(conditionsOfObject(o), kind); c != nil {
 		return string(c.Status) + "/" + c.Reason
@@ -359,11 +360,11 @@ func describeConditions(o client.Object) string {
 	return strings.Join(out, "")
 }
 
-// onlyWhileTrue are the conditions that are absent when they do not hold.
+// onlyWhileTrue are the conditions that are absent unless they are True.
 var onlyWhileTrue = []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionExpiringSoon,
 	v1alpha1.ConditionRotationOverdue, v1alpha1.ConditionRotating, v1alpha1.ConditionSuspended, v1alpha1.ConditionPreviousInUse}
 
-// checkStatus holds after every pass, whatever happened.
+// checkStatus checks what holds after every reconcile, whatever happened.
 func (w *world) checkStatus(o client.Object) {
 	w.t.Helper()
 	conditions := conditionsOfObject(o)
@@ -383,7 +384,7 @@ func (w *world) checkStatus(o client.Object) {
 	}
 	for _, c := range conditions {
 		if slices.Contains(onlyWhileTrue, c.Type) && c.Status != metav1.ConditionTrue {
-			bad("%s is there although it is not True", c.Type)
+			bad("%s is present although it is not True", c.Type)
 		}
 		if c.ObservedGeneration > o.GetGeneration() || c.Message == "" || strings.Contains(c.Message, "%!") {
 			bad("%s has a wrong generation or message", c.Type)
@@ -409,7 +410,7 @@ func wantKstatus(conditions []metav1.Condition, stalled, reconciling bool) statu
 	return status.InProgressStatus
 }
 
-// kstatus is what GitOps tools make of the object.
+// kstatus is how GitOps tools see the object.
 func (w *world) kstatus(o client.Object) status.Status {
 	w.t.Helper()
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
@@ -425,7 +426,7 @@ func (w *world) kstatus(o client.Object) status.Status {
 	return result.Status
 }
 
-// with tells whether any line holds all the words.
+// with reports whether any line contains all the words.
 func with(lines []string, words ...string) bool {
 	return slices.ContainsFunc(lines, func(line string) bool {
 		for _, word := range words {

@@ -15,7 +15,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// logins are those of the credential of objects_test.go, as the server has them now.
+// logins returns the server's current logins of the credential of objects_test.go.
 func (w *world) logins() map[string]databasetest.FakeLogin {
 	out := map[string]databasetest.FakeLogin{}
 	for _, name := range []string{"orders_app_a", "orders_app_b"} {
@@ -26,7 +26,7 @@ func (w *world) logins() map[string]databasetest.FakeLogin {
 	return out
 }
 
-// restore puts the server back to what it was.
+// restore restores the server to its earlier state.
 func (w *world) restore(logins map[string]databasetest.FakeLogin) {
 	for _, name := range []string{"orders_app_a", "orders_app_b"} {
 		w.database.Drop(name)
@@ -36,14 +36,14 @@ func (w *world) restore(logins map[string]databasetest.FakeLogin) {
 	}
 }
 
-// accepted tells whether the server takes what the Secret holds.
+// accepted reports whether the server accepts the Secret's contents.
 func (w *world) accepted(name string) bool {
 	w.t.Helper()
 	secret := w.secret(name)
 	return w.database.Accepts(string(secret.Data["username"]), string(secret.Data["password"]))
 }
 
-// R19: the database comes back from a backup, of any age. The published login is made to work again, unchanged.
+// R19: the database is restored from a backup, of any age. The published login works again, unchanged.
 func TestADatabaseFromABackupGetsThePublishedLoginBack(t *testing.T) {
 	for name, tc := range map[string]struct{ rotations, backupAfter int }{
 		"from before everything":        {rotations: 2, backupAfter: 0},
@@ -69,7 +69,7 @@ func TestADatabaseFromABackupGetsThePublishedLoginBack(t *testing.T) {
 			}
 			published := w.secret("orders-db")
 			w.restore(backup)
-			w.restart() // the operator may well come from the same power cut
+			w.restart() // The operator may well have had the same power cut.
 			for range 12 {
 				w.step(time.Minute)
 				w.reconcile(object)
@@ -79,9 +79,9 @@ func TestADatabaseFromABackupGetsThePublishedLoginBack(t *testing.T) {
 				t.Errorf("the published login is refused:%s", describeConditions(object))
 			}
 			if now := w.secret("orders-db"); string(now.Data["password"]) != string(published.Data["password"]) {
-				t.Error("the Secret was changed, and whoever has read it was locked out")
+				t.Error("the Secret was changed, and clients that have read it were locked out")
 			}
-			// And it goes on rotating.
+			// And it keeps rotating.
 			revision := object.Status.Revision
 			w.step(25 * time.Hour)
 			w.settle(object, 5)
@@ -105,14 +105,14 @@ func (w *world) request(o client.Object, annotation, value string) {
 	})
 }
 
-// The ledger is deleted by hand, in each state of a rotation, and the process dies too. It is made again from the Secret;
-// nothing that is published changes, numbers go on, and nothing of ours is left accepted that nobody knows.
-func TestALedgerIsMadeAgainInEveryStateOfARotation(t *testing.T) {
+// The ledger is deleted by hand, in each state of a rotation, and the process dies too. It is rebuilt from the Secret;
+// nothing that is published changes, numbers continue, and no unknown login of ours stays accepted.
+func TestALedgerIsRebuiltInEveryStateOfARotation(t *testing.T) {
 	ask := func(w *world, object *v1alpha1.DatabaseCredential, annotation, value string) {
 		w.request(object, annotation, value)
 		w.settle(object, 5)
 	}
-	// The clock stays where it is: when a Secret was written is what the API server says.
+	// The clock does not move: the API server decides when a Secret was written.
 	for name, arrange := range map[string]func(w *world, object *v1alpha1.DatabaseCredential){
 		"quiet": func(*world, *v1alpha1.DatabaseCredential) {},
 		"in the overlap": func(w *world, object *v1alpha1.DatabaseCredential) {
@@ -168,9 +168,9 @@ func TestALedgerIsMadeAgainInEveryStateOfARotation(t *testing.T) {
 	}
 }
 
-// R23: with policy Delete, the marks in the database say what is ours, also where the ledger is gone; and what is not
-// ours stays.
-func TestWithoutALedgerTheMarksSayWhatIsDropped(t *testing.T) {
+// R23: with policy Delete, the markers in the database show what is ours, even without the ledger; and what is not ours
+// stays.
+func TestWithoutALedgerTheMarkersDecideWhatIsDropped(t *testing.T) {
 	ledger := secretstore.LedgerName(kindDatabaseCredential, "orders")
 	for name, lost := range map[string][]string{"the ledger is lost": {ledger}, "the ledger and the Secret are lost": {ledger, "orders-db"}} {
 		t.Run(name, func(t *testing.T) { marksSayWhatIsDropped(t, lost) })
@@ -202,17 +202,17 @@ func marksSayWhatIsDropped(t *testing.T, lost []string) {
 	}
 	w.reconcile(object)
 	if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
-		t.Errorf("the object is still there (error %v)", err)
+		t.Errorf("the object still exists (error %v)", err)
 	}
 	if _, ok := w.database.Login("orders_app_b"); ok {
 		t.Error("our login was left behind")
 	}
 	if login, ok := w.database.Login("orders_app_a"); !ok || !login.CanLogin {
-		t.Error("the login with somebody else's mark was touched")
+		t.Error("the login with another owner's marker was touched")
 	}
 }
 
-// The same while the server does not answer for a minute: what is not known from the ledger is waited for too.
+// The same while the server does not answer for a minute: logins that the ledger does not list are waited for too.
 func TestWithoutALedgerADeletionWaitsForTheServer(t *testing.T) {
 	for _, lost := range [][]string{{secretstore.LedgerName(kindDatabaseCredential, "orders")}, {secretstore.LedgerName(kindDatabaseCredential, "orders"), "orders-db"}} {
 		w := newWorld(t)
@@ -237,18 +237,18 @@ func TestWithoutALedgerADeletionWaitsForTheServer(t *testing.T) {
 			w.reconcile(object)
 		}
 		if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
-			t.Errorf("without %v the object is still there (error %v)", lost, err)
+			t.Errorf("without %v the object still exists (error %v)", lost, err)
 		}
 		if logins := w.logins(); len(logins) != 0 {
 			t.Errorf("without %v %d logins were left behind, although the server answered after a minute", lost, len(logins))
 		}
 		if told := w.events(); with(told, "CleanupIncomplete") {
-			t.Errorf("without %v it is said that something is left: %q", lost, told)
+			t.Errorf("without %v something is reported as left behind: %q", lost, told)
 		}
 	}
 }
 
-// R13: an object that is deleted and applied again (a prune, a restore) takes over what is published.
+// R13: an object that is deleted and applied again (a prune, a restore) adopts what is published.
 func TestAnObjectThatIsAppliedAgainKeepsWhatIsPublished(t *testing.T) {
 	w := newWorld(t)
 	identity, object := aClientIdentity(), aCredential()
@@ -269,9 +269,9 @@ func TestAnObjectThatIsAppliedAgainKeepsWhatIsPublished(t *testing.T) {
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
 	if string(w.secret("app-mtls").Data["tls.key"]) != string(certificate.Data["tls.key"]) {
-		t.Error("the certificate was issued again")
+		t.Error("the certificate was reissued")
 	}
 	if string(w.secret("orders-db").Data["password"]) != string(login.Data["password"]) || w.database.Calls("Stage") != stages {
-		t.Error("the login was made again")
+		t.Error("the login was created again")
 	}
 }

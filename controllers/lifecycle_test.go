@@ -49,7 +49,7 @@ func TestACertificateIsIssuedRenewedAndExpiresInTheOpen(t *testing.T) {
 		t.Errorf("Events of the renewal: %q", events)
 	}
 
-	// The authority is gone: every level is told once, and Ready turns False at the second of expiry.
+	// The authority is deleted: every level is reported once, and Ready turns False at the second of expiry.
 	if err := w.client.Delete(w.ctx, w.secret("internal-ca")); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestACertificateIsIssuedRenewedAndExpiresInTheOpen(t *testing.T) {
 		if left := identity.Status.NotAfter.Sub(w.clock.Now()); left <= 0 {
 			t.Fatalf("expired at %s, and at %s Ready is still %s", identity.Status.NotAfter, w.clock.Now(), condition(identity, v1alpha1.ConditionReady))
 		}
-		// Far from the end a test has no patience; near it the wait is what the controller asked for.
+		// Far from the end the test takes long steps; near it the wait is what the controller asked for.
 		by := result.RequeueAfter
 		if identity.Status.NotAfter.Sub(w.clock.Now()) > time.Hour {
 			by = 10 * time.Minute
@@ -84,12 +84,12 @@ func TestACertificateIsIssuedRenewedAndExpiresInTheOpen(t *testing.T) {
 			}
 		}
 		if count != 1 {
-			t.Errorf("%s was told %d times, want once; all: %q", reason, count, seen)
+			t.Errorf("%s was reported %d times, want once; all: %q", reason, count, seen)
 		}
 	}
 }
 
-func TestALoginIsMadeRotatedAndTheOldOneRefused(t *testing.T) {
+func TestALoginIsCreatedAndRotatedAndTheOldOneRefused(t *testing.T) {
 	w := newWorld(t)
 	credential := aCredential()
 	w.create(aPolicy(), anAdminSecret(), aServer(), credential)
@@ -136,7 +136,7 @@ func TestALoginIsMadeRotatedAndTheOldOneRefused(t *testing.T) {
 	}
 }
 
-func TestDeletingWithDeleteDropsWhatWasMade(t *testing.T) {
+func TestDeletingWithDeleteDropsWhatWasCreated(t *testing.T) {
 	w := newWorld(t)
 	credential := aCredential()
 	credential.Spec.DeletionPolicy = v1alpha1.DeletionDelete
@@ -147,9 +147,9 @@ func TestDeletingWithDeleteDropsWhatWasMade(t *testing.T) {
 	}
 	w.reconcile(credential)
 	if _, ok := w.database.Login("orders_app_a"); ok {
-		t.Error("the login is still there")
+		t.Error("the login still exists")
 	}
 	if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(credential), credential); client.IgnoreNotFound(err) != nil || err == nil {
-		t.Errorf("the object is still there (error %v)", err)
+		t.Errorf("the object still exists (error %v)", err)
 	}
 }

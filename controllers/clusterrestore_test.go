@@ -21,7 +21,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// restored makes the object of a backup ready to be applied elsewhere.
+// restored prepares the object of a backup to be applied in another cluster.
 func restored[T client.Object](object T) T {
 	object.SetResourceVersion("")
 	object.SetUID("")
@@ -30,7 +30,7 @@ func restored[T client.Object](object T) T {
 	return object
 }
 
-// handOverCommands are those of docs/runbooks/restore-from-backup.md.
+// handOverCommands returns those of docs/runbooks/restore-from-backup.md.
 func handOverCommands(t *testing.T) []string {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "docs", "runbooks", "restore-from-backup.md"))
@@ -44,9 +44,10 @@ func handOverCommands(t *testing.T) []string {
 	return out
 }
 
-// A whole cluster is restored elsewhere: other API server, other UID of kube-system, all objects and Secrets, and the same
-// PostgreSQL. Nothing is made or changed before the documented commands are run; then everything goes on, unchanged.
-func TestAClusterThatIsRestoredElsewhereIsHandedOver(t *testing.T) {
+// A whole cluster is restored elsewhere: another API server, another UID of kube-system, all objects and Secrets, and the
+// same PostgreSQL. Nothing is created or changed before the documented commands are run; then everything continues,
+// unchanged.
+func TestAClusterRestoredElsewhereIsHandedOver(t *testing.T) {
 	w := newPGWorld(t, sharedServer(t, 15))
 	authority, clientIdentity, serverIdentity := anAuthority(), aClientIdentity(), aServerIdentity()
 	ready(w.world, authority, clientIdentity, serverIdentity, w.object, w.credential)
@@ -64,7 +65,7 @@ func TestAClusterThatIsRestoredElsewhereIsHandedOver(t *testing.T) {
 	other.engines, other.clock = w.engines, w.clock
 	other.restart()
 	if other.clusterUID() == w.clusterUID() {
-		t.Fatal("both clusters have one UID")
+		t.Fatal("both clusters have the same UID")
 	}
 
 	w.copySecrets(other, func(*corev1.Secret) bool { return true })
@@ -84,7 +85,7 @@ func TestAClusterThatIsRestoredElsewhereIsHandedOver(t *testing.T) {
 		other.wantFenced(o, w.world, "Fenced", "SecretConflict")
 	}
 	if !cmp.Equal(before, other.data()) || !cmp.Equal(logins, w.marks()) {
-		t.Error("something was made or changed before it was handed over")
+		t.Error("something was created or changed before the handover")
 	}
 
 	user, err := environment.AddUser(envtest.User{Name: "admin", Groups: []string{"system:masters"}}, nil)
@@ -118,15 +119,15 @@ func TestAClusterThatIsRestoredElsewhereIsHandedOver(t *testing.T) {
 	}
 	for name, data := range before {
 		if name != "orders-db" && !strings.Contains(name, "-databasecredential-") && !cmp.Equal(data, other.data()[name]) {
-			t.Errorf("the hand-over changed Secret %s", name)
+			t.Errorf("the handover changed Secret %s", name)
 		}
 	}
 	if string(before["orders-db"]["password"]) != string(other.secret("orders-db").Data["password"]) {
-		t.Error("the hand-over changed the password")
+		t.Error("the handover changed the password")
 	}
 	for login, mark := range w.marks() {
 		if !strings.HasPrefix(mark, "rekey "+other.clusterUID()+"/") {
-			t.Errorf("the mark of %s is %q", login, mark)
+			t.Errorf("the marker of %s is %q", login, mark)
 		}
 	}
 	other.request(credential, v1alpha1.AnnotationRotate, "here")
@@ -136,7 +137,7 @@ func TestAClusterThatIsRestoredElsewhereIsHandedOver(t *testing.T) {
 	}
 }
 
-// marks are the comments on the logins of this world.
+// marks returns the comments on the logins of this world.
 func (w *pgWorld) marks() map[string]string {
 	w.t.Helper()
 	connection, err := w.server.Connect(w.ctx, "postgres")

@@ -23,7 +23,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// earlierCRDs are ours without the rules over several fields, as an earlier release may have had them.
+// earlierCRDs returns our CRDs without the rules over several fields, as an earlier release may have had them.
 func earlierCRDs(t *testing.T) []*apiextensionsv1.CustomResourceDefinition {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("..", "config", "crd", "bases", "*.yaml"))
@@ -52,8 +52,8 @@ func earlierCRDs(t *testing.T) []*apiextensionsv1.CustomResourceDefinition {
 	return out
 }
 
-// Specs that the API server refuses today may have been stored by an earlier release, and stay. They cause no loop, harm
-// nothing, and what they lead to is said.
+// Specs that the API server refuses today may have been stored by an earlier release, and stay. They cause no loop, do no
+// harm, and their effect is reported.
 func TestSpecsThatWereStoredBeforeTheirRuleAreServedSafely(t *testing.T) {
 	environment := &envtest.Environment{CRDs: earlierCRDs(t), ControlPlaneStartTimeout: 2 * time.Minute}
 	config, err := environment.Start()
@@ -72,8 +72,8 @@ func TestSpecsThatWereStoredBeforeTheirRuleAreServedSafely(t *testing.T) {
 		t.Run("policy: "+title, func(t *testing.T) { contradicts(world(t), title, spec) })
 	}
 	t.Run("identities without a name", func(t *testing.T) { hasNoName(world(t)) })
-	t.Run("a key that is brought, with deletionPolicy Delete", func(t *testing.T) { keepsABroughtKey(world(t)) })
-	t.Run("a server whose certificate nothing can check", func(t *testing.T) { checksNothing(world(t)) })
+	t.Run("a key pair of the user, with deletionPolicy Delete", func(t *testing.T) { keepsABroughtKey(world(t)) })
+	t.Run("a server with a certificate that nothing can verify", func(t *testing.T) { checksNothing(world(t)) })
 }
 
 func renewsTooEarly(w *world, renewBefore time.Duration) {
@@ -82,7 +82,7 @@ func renewsTooEarly(w *world, renewBefore time.Duration) {
 	identity.Spec.RenewBefore = &metav1.Duration{Duration: renewBefore}
 	ready(w, anAuthority(), identity)
 	if said := messageOfReady(identity); !strings.Contains(said, "later than spec.renewBefore") {
-		w.t.Errorf("nothing says that it is renewed later than renewBefore asks for: %s", said)
+		w.t.Errorf("no message says that it is renewed later than renewBefore requests: %s", said)
 	}
 	first := identity.Status.SerialNumber
 	for range 14 {
@@ -99,7 +99,7 @@ func renewsTooEarly(w *world, renewBefore time.Duration) {
 	}
 }
 
-// contradictions are policies whose durations do not agree, by the field that the policy's Ready must name.
+// contradictions are policies with durations that contradict each other, by the field that the policy's Ready must name.
 func contradictions() map[string]v1alpha1.RotationPolicySpec {
 	spec := func(change func(*v1alpha1.RotationPolicySpec)) v1alpha1.RotationPolicySpec {
 		out := aPolicy().Spec
@@ -130,7 +130,7 @@ func contradicts(w *world, field string, spec v1alpha1.RotationPolicySpec) {
 		levels[condition(credential, v1alpha1.ConditionExpiringSoon)] = true
 	}
 	if made := credential.Status.Revision - revision; made < 1 || made > 4 {
-		w.t.Errorf("%d rotations in three days; at least one, and at most four, were expected", made)
+		w.t.Errorf("%d rotations in three days; want at least one and at most four", made)
 	}
 	if field == "spec.maxAge" && !levels["True/Expired"] {
 		w.t.Errorf("a password older than maxAge was not reported as expired: %v", levels)
@@ -146,14 +146,14 @@ func hasNoName(w *world) {
 		w.settle(o, 20)
 		w.written()
 		if wait := w.reconcile(o).RequeueAfter; wait != 0 && wait < 10*time.Second {
-			w.t.Errorf("%T is tried again after %s", o, wait)
+			w.t.Errorf("%T is retried after %s", o, wait)
 		}
 		if wrote := w.written(); len(wrote) > 0 {
 			w.t.Errorf("%T: writes that change nothing: %v", o, wrote)
 		}
 		ready := meta.FindStatusCondition(conditionsOfObject(o), v1alpha1.ConditionReady)
 		if ready == nil || ready.Status != metav1.ConditionFalse || !strings.Contains(ready.Message, "name") {
-			w.t.Errorf("%T: nothing says that a name is missing: %s", o, describeConditions(o))
+			w.t.Errorf("%T: no message says that a name is missing: %s", o, describeConditions(o))
 		}
 	}
 	for _, name := range []string{"app-mtls", "api-mtls"} {
@@ -166,7 +166,7 @@ func hasNoName(w *world) {
 
 func keepsABroughtKey(w *world) {
 	w.t.Helper()
-	mine := bring(w.t, "Brought", nil, nil)
+	mine := providePair(w.t, "Brought", nil, nil)
 	authority, identity := anAuthority(), aClientIdentity()
 	authority.Spec.Managed, authority.Spec.KeyPair = nil, &v1alpha1.KeyPairAuthority{}
 	authority.Spec.DeletionPolicy = v1alpha1.DeletionDelete
@@ -181,11 +181,11 @@ func keepsABroughtKey(w *world) {
 	}
 	w.reconcile(authority)
 	if now := w.secret(secret.Name); now.ResourceVersion != before.ResourceVersion || len(now.OwnerReferences) > 0 {
-		w.t.Errorf("the Secret that was brought was changed: owners %v", now.OwnerReferences)
+		w.t.Errorf("the user's Secret was changed: owners %v", now.OwnerReferences)
 	}
 }
 
-// checksNothing is VerifyFull without CA certificates, which must not be a connection that checks nothing.
+// checksNothing is VerifyFull without CA certificates, which must not become a connection without verification.
 func checksNothing(w *world) {
 	w.t.Helper()
 	server, credential := aServer(), aCredential()
@@ -197,7 +197,7 @@ func checksNothing(w *world) {
 	ready(w, admin, server, aPolicy(), credential)
 	for _, o := range []client.Object{server, credential} {
 		if said := describeConditions(o); condition(o, v1alpha1.ConditionReady) == "True/Published" || !strings.Contains(said, "caRef") {
-			w.t.Errorf("%T does not say that spec.tls.caRef is missing: %s", o, said)
+			w.t.Errorf("%T does not report that spec.tls.caRef is missing: %s", o, said)
 		}
 	}
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// R26: nobody heard of a change; there are no watches here at all. It is found when the object wakes by itself: within the
-// hour where all was well, within half a minute where something was missing.
-func TestWhatNobodyHeardOfIsFoundAllTheSame(t *testing.T) {
+// R26: no watch reports a change; there are no watches here at all. It is found when the object wakes on its own: within the
+// hour if all was well, within half a minute if something was missing.
+func TestAChangeIsFoundWithoutAnyWatch(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
 	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
@@ -35,7 +35,7 @@ func TestWhatNobodyHeardOfIsFoundAllTheSame(t *testing.T) {
 	w.step(result.RequeueAfter)
 	w.settle(object, 3)
 	if string(w.secret("orders-db").Data["password"]) != string(login.Data["password"]) {
-		t.Error("the edited Secret was not healed")
+		t.Error("the edited Secret was not repaired")
 	}
 
 	server := aServer()
@@ -54,8 +54,8 @@ func TestWhatNobodyHeardOfIsFoundAllTheSame(t *testing.T) {
 	w.wantCondition(server, v1alpha1.ConditionReady, "True/Serving")
 }
 
-// R27: every write of a life in turn is answered with a conflict, as if somebody else had been faster. It is never taken
-// for a failure of the rotation, and nothing is made twice.
+// R27: every write of a life in turn is answered with a conflict, as if another writer had been faster. It never counts as a
+// failure of the rotation, and nothing is created twice.
 func TestAConflictOnAnyWriteRotatesNothingTwice(t *testing.T) {
 	for nth := 1; ; nth++ {
 		w := newWorld(t)
@@ -65,7 +65,7 @@ func TestAConflictOnAnyWriteRotatesNothingTwice(t *testing.T) {
 		w.fail = func(of write) error {
 			if seen++; seen == nth {
 				hit = of
-				return apierrors.NewConflict(schema.GroupResource{Resource: of.kind}, of.name, errors.New("somebody else was faster"))
+				return apierrors.NewConflict(schema.GroupResource{Resource: of.kind}, of.name, errors.New("another writer was faster"))
 			}
 			return nil
 		}
@@ -91,19 +91,19 @@ func TestAConflictOnAnyWriteRotatesNothingTwice(t *testing.T) {
 			t.Errorf("%s: revision %d, want 2:%s", where, object.Status.Revision, describeConditions(object))
 		}
 		if stages := w.database.Calls("Stage"); stages > 3 {
-			t.Errorf("%s: the database was told of a login %d times", where, stages)
+			t.Errorf("%s: the database got a login %d times", where, stages)
 		}
 		if events := w.events(); with(events, "Warning ") {
-			t.Errorf("%s: it was told as a failure: %q", where, events)
+			t.Errorf("%s: it was reported as a failure: %q", where, events)
 		}
 		w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
 		w.wantCondition(object, v1alpha1.ConditionRotating, "")
 	}
 }
 
-// R20: somebody writes a wrong password into the admin Secret while a rotation is due. The published login goes on
-// working, the reason is said, and the rotation comes when the Secret is right again.
-func TestAnAdminSecretThatWasEditedWronglyLocksNobodyOut(t *testing.T) {
+// R20: a user writes a wrong password into the admin Secret while a rotation is due. The published login keeps working, the
+// reason is reported, and the rotation happens once the Secret is right again.
+func TestABrokenAdminSecretLocksNoClientOut(t *testing.T) {
 	w := newPGWorld(t, sharedServer(t, 15))
 	ready(w.world, w.object, w.credential)
 	published := w.secret("orders-db")
@@ -127,12 +127,12 @@ func TestAnAdminSecretThatWasEditedWronglyLocksNobodyOut(t *testing.T) {
 	}
 }
 
-// R24: more credentials than there are workers hang at a server that says nothing, and an identity misses its authority.
-// Everybody else goes on.
-func TestWhatHangsHoldsUpNobodyElse(t *testing.T) {
+// R24: more credentials than there are workers hang at a silent server, and an identity misses its authority. Everything
+// else continues.
+func TestAHangingServerHoldsUpNoOtherObject(t *testing.T) {
 	m := startManaged(t, logr.Discard())
 	m.create(aPolicy(), anAdminSecret(), aServer(), anAuthority())
-	for n := range 8 { // of four workers
+	for n := range 8 { // Of four workers.
 		object := aCredential()
 		object.Name, object.Spec.SecretName = fmt.Sprint("hangs-", n), v1alpha1.ObjectName(fmt.Sprint("hangs-", n))
 		object.Spec.Username = fmt.Sprint("orders_", n)

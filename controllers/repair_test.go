@@ -11,7 +11,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-func TestAnAdminSecretThatCannotBeReadForAMomentIsNoNews(t *testing.T) {
+func TestABriefFailureToReadTheAdminSecretIsNotReported(t *testing.T) {
 	w := newWorld(t)
 	credential := aCredential()
 	ready(w, aPolicy(), anAdminSecret(), aServer(), credential)
@@ -29,7 +29,7 @@ func TestAnAdminSecretThatCannotBeReadForAMomentIsNoNews(t *testing.T) {
 	}
 }
 
-func TestADeletedSecretIsHealedWithoutTheAdmin(t *testing.T) {
+func TestADeletedSecretIsRepairedWithoutTheAdmin(t *testing.T) {
 	w := newWorld(t)
 	credential := aCredential()
 	ready(w, aPolicy(), anAdminSecret(), aServer(), credential)
@@ -41,11 +41,11 @@ func TestADeletedSecretIsHealedWithoutTheAdmin(t *testing.T) {
 	}
 	w.settle(credential, 3)
 	if now := w.secret("orders-db"); string(now.Data["uri"]) != string(before.Data["uri"]) {
-		t.Error("the Secret that was healed differs from the one that was deleted")
+		t.Error("the repaired Secret differs from the deleted one")
 	}
 }
 
-func TestEveryNewCertificateIsTold(t *testing.T) {
+func TestEveryNewCertificateIsReported(t *testing.T) {
 	w := newWorld(t)
 	identity := aClientIdentity()
 	ready(w, anAuthority(), identity)
@@ -55,6 +55,6 @@ func TestEveryNewCertificateIsTold(t *testing.T) {
 	w.step(time.Minute)
 	w.reconcile(identity)
 	if events := w.events(); !with(events, "Normal Issued") {
-		t.Errorf("Events after the Secret was deleted and issued again: %q", events)
+		t.Errorf("Events after the Secret was deleted and reissued: %q", events)
 	}
 }

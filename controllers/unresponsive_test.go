@@ -26,7 +26,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// breakReads makes every read of the named Secrets fail from now on; an empty answer mends it.
+// breakReads makes every read of the named Secrets fail from now on; an empty answer ends that.
 func (w *world) breakReads(t *testing.T, failing func(name string) error) {
 	t.Helper()
 	broken := interceptor.NewClient(w.client, interceptor.Funcs{
@@ -43,7 +43,7 @@ func (w *world) breakReads(t *testing.T, failing func(name string) error) {
 	w.shared.authorities.live = broken
 }
 
-func TestNotBeingAbleToReadIsTold(t *testing.T) {
+func TestAFailedReadIsReported(t *testing.T) {
 	w := newWorld(t)
 	broken := aCredential()
 	w.create(aPolicy(), anAdminSecret(), aServer(), broken)
@@ -64,7 +64,7 @@ func TestNotBeingAbleToReadIsTold(t *testing.T) {
 	}
 }
 
-func TestALostLedgerBesideAServerThatIsDownIsTold(t *testing.T) {
+func TestALostLedgerBesideAnUnreachableServerIsReported(t *testing.T) {
 	w := newWorld(t)
 	credential := aCredential()
 	ready(w, aPolicy(), anAdminSecret(), aServer(), credential)
@@ -88,7 +88,7 @@ func TestALostLedgerBesideAServerThatIsDownIsTold(t *testing.T) {
 	w.wantCondition(credential, v1alpha1.ConditionReady, "True/Published")
 }
 
-func TestTrustAnchorsSurviveAReadThatFails(t *testing.T) {
+func TestTrustAnchorsSurviveAFailedRead(t *testing.T) {
 	w := newWorld(t)
 	secret := keyPairSecret(t, map[string]string{v1alpha1.LabelAllow: "true"})
 	other, _, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "Next CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, time.Now())
@@ -125,7 +125,7 @@ func TestTrustAnchorsSurviveAReadThatFails(t *testing.T) {
 	}
 }
 
-func TestACertificateIsRenewedWithoutThePolicyThatItNames(t *testing.T) {
+func TestACertificateIsRenewedWithoutItsPolicy(t *testing.T) {
 	w := newWorld(t)
 	identity, policy := aClientIdentity(), aPolicy()
 	identity.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: "daily"}
@@ -153,7 +153,7 @@ func TestPasswordsCountDownToTheirDeadlineInTheOpen(t *testing.T) {
 	}
 	w.wantCondition(credential, v1alpha1.ConditionExpiringSoon, "True/Expired")
 	w.wantCondition(credential, v1alpha1.ConditionRotationOverdue, "True/RotationOverdue")
-	// It logs in as far as anybody knows: Ready stays True.
+	// It works as far as rekey knows: Ready stays True.
 	w.wantCondition(credential, v1alpha1.ConditionReady, "True/Published")
 	seen := w.events()
 	for _, reason := range []string{"ExpiresSoon", "ExpiresImminently", "Expired", "RotationOverdue", "ServerUnreachable"} {
@@ -164,7 +164,7 @@ func TestPasswordsCountDownToTheirDeadlineInTheOpen(t *testing.T) {
 			}
 		}
 		if count != 1 {
-			t.Errorf("%s was told %d times; all: %q", reason, count, seen)
+			t.Errorf("%s was reported %d times; all: %q", reason, count, seen)
 		}
 	}
 }
@@ -178,7 +178,7 @@ func TestSuspensionIsShownAndEnds(t *testing.T) {
 	w.reconcile(identity)
 	w.wantCondition(identity, v1alpha1.ConditionSuspended, "True/Suspended")
 	if identity.Status.Revision != 1 {
-		t.Error("it was renewed though suspended")
+		t.Error("it was renewed although suspended")
 	}
 	w.step(8 * time.Hour)
 	w.reconcile(identity)
@@ -195,7 +195,7 @@ func TestSuspensionIsShownAndEnds(t *testing.T) {
 	}
 }
 
-func TestWhatCouldNotBeCleanedIsSaid(t *testing.T) {
+func TestWhatCouldNotBeCleanedUpIsReported(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
 	object.Spec.DeletionPolicy = v1alpha1.DeletionDelete
@@ -206,7 +206,7 @@ func TestWhatCouldNotBeCleanedIsSaid(t *testing.T) {
 	}
 	w.reconcile(object)
 	if object.DeletionTimestamp.IsZero() {
-		t.Fatal("the object was let go at once, though its server may come back")
+		t.Fatal("the finalizer was removed at once, although its server may come back")
 	}
 	w.step(lifecycle.WithdrawPatience + time.Minute)
 	w.reconcile(object)
@@ -274,7 +274,7 @@ func TestAFightOverACertificateIsBounded(t *testing.T) {
 			made++
 		}
 	}
-	// At once, then twice after ten seconds each, as a person may edit twice; then one a minute.
+	// At once, then twice after ten seconds each, as a user may edit twice; then once a minute.
 	if made < 15 || made > 18 {
 		t.Errorf("%d certificates in 15 minutes of a fight, want one a minute", made)
 	}

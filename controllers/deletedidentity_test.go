@@ -18,7 +18,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-func TestAnIdentityThatIsGoneLeavesNothingHeld(t *testing.T) {
+func TestADeletedIdentityLeavesNothingInMemory(t *testing.T) {
 	w := newWorld(t)
 	// A cache that kept nothing of the Secret.
 	cache := interceptor.NewClient(w.client, interceptor.Funcs{
@@ -40,13 +40,13 @@ func TestAnIdentityThatIsGoneLeavesNothingHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 		if writes, held := w.shared.secrets.Remembered(); writes != 1 || held != 1 {
-			t.Fatalf("%d writes are remembered and %d Secrets are held of an identity", writes, held)
+			t.Fatalf("%d writes are remembered and %d Secrets are held for an identity", writes, held)
 		}
 		if _, err := w.shared.reconcilerOf(kind).Reconcile(t.Context(), request); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if writes, held := w.shared.secrets.Remembered(); writes+held != 0 {
-		t.Errorf("%d Secrets are held, and %d writes remembered, for nobody", held, writes)
+		t.Errorf("%d Secrets are held, and %d writes remembered, without an owner", held, writes)
 	}
 }

@@ -29,7 +29,7 @@ func (w *world) former() string {
 	return strings.Join([]string{w.clusterUID(), w.namespace, "orders"}, "/")
 }
 
-// claim makes the credential in a world, and hands over to it what belongs to the one in another world.
+// claim creates the credential in a world, and hands over to it what belongs to the one in another world.
 func (w *world) claim(from *world) *v1alpha1.DatabaseCredential {
 	w.t.Helper()
 	object := aCredential()
@@ -38,12 +38,12 @@ func (w *world) claim(from *world) *v1alpha1.DatabaseCredential {
 	return object
 }
 
-// wantOwner fails the test unless every login carries the mark of the credential in this world.
+// wantOwner fails the test unless every login carries the marker of the credential in this world.
 func (w *world) wantOwner(logins map[string]databasetest.FakeLogin) {
 	w.t.Helper()
 	for name, login := range logins {
 		if login.Owner != w.former() {
-			w.t.Errorf("the mark of %s names %s, want %s", name, login.Owner, w.former())
+			w.t.Errorf("the marker of %s names %s, want %s", name, login.Owner, w.former())
 		}
 	}
 	if len(logins) == 0 {
@@ -51,7 +51,7 @@ func (w *world) wantOwner(logins map[string]databasetest.FakeLogin) {
 	}
 }
 
-// stalledBy returns the message of an object that is stalled for a reason; the test fails where it is not.
+// stalledBy returns the message of an object that is stalled for a reason; it fails the test otherwise.
 func (w *world) stalledBy(o client.Object, reason string) string {
 	w.t.Helper()
 	stalled := meta.FindStatusCondition(conditionsOfObject(o), v1alpha1.ConditionStalled)
@@ -62,8 +62,9 @@ func (w *world) stalledBy(o client.Object, reason string) string {
 	return stalled.Message
 }
 
-// Two namespaces may use the same server. Whoever may create an object in one of them cannot have the logins of an object
-// that exists in the other, whatever was copied, at whatever stage, and whoever looks; when that one is gone, it can.
+// Two namespaces may use the same server. A user who may create an object in one of them cannot get the logins of an object
+// that exists in the other, whatever was copied, at whatever stage, and whichever process reconciles; once that one is
+// deleted, it can.
 func TestALiveOwnerLosesNothingToAnotherNamespace(t *testing.T) {
 	for name, copied := range map[string]func(*corev1.Secret) bool{
 		"the object alone": func(*corev1.Secret) bool { return false }, "the ledger": ledgers, "the user's Secret": usersSecrets,
@@ -77,7 +78,7 @@ func TestALiveOwnerLosesNothingToAnotherNamespace(t *testing.T) {
 			w.settle(object, 5)
 			other := w.beside(t)
 			w.copySecrets(other, copied)
-			other.cut = true // what is copied is older than what is handed over in the end
+			other.cut = true // What is copied is older than what is handed over in the end.
 			thief := other.claim(w)
 			before, logins := other.data(), w.logins()
 			for range 4 {
@@ -98,7 +99,7 @@ func TestALiveOwnerLosesNothingToAnotherNamespace(t *testing.T) {
 				t.Error("the copied Secrets changed")
 			}
 			w.settle(object, 5)
-			w.request(object, v1alpha1.AnnotationRotate, "it goes on")
+			w.request(object, v1alpha1.AnnotationRotate, "it continues")
 			w.settle(object, 5)
 			w.wantCondition(object, v1alpha1.ConditionStalled, "")
 			w.wantOwner(w.logins())
@@ -126,7 +127,7 @@ func ledgersOf(data map[string]map[string][]byte) (out []string) {
 	return out
 }
 
-// Where the former owner cannot be looked up, nothing is taken over, and the missing right is named.
+// If the former owner cannot be looked up, nothing is adopted, and the missing right is named.
 func TestAFormerOwnerThatCannotBeReadKeepsItsLogins(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
@@ -148,7 +149,7 @@ func TestAFormerOwnerThatCannotBeReadKeepsItsLogins(t *testing.T) {
 				t.Errorf("the logins changed: %s", diff)
 			}
 			if text := describeConditions(thief); !strings.Contains(text, "reading DatabaseCredential "+w.namespace+"/orders") {
-				t.Errorf("it is not said what could not be read:%s", text)
+				t.Errorf("no message says what could not be read:%s", text)
 			}
 			if name == "403" {
 				if text := describeConditions(thief); !strings.Contains(text, "get") || !strings.Contains(text, "databasecredentials") {
@@ -159,16 +160,16 @@ func TestAFormerOwnerThatCannotBeReadKeepsItsLogins(t *testing.T) {
 	}
 }
 
-// wantKept fails the test unless the object says that the one in another world has what it was told to take over.
+// wantKept fails the test unless the object reports that the one in another world still has what it was told to adopt.
 func (w *world) wantKept(o client.Object, owner *world, kind string) {
 	w.t.Helper()
 	if message := w.stalledBy(o, "SecretConflict"); !strings.Contains(message, kind+" "+owner.namespace+"/"+o.GetName()+" still exists") {
-		w.t.Errorf("it is not said who has the key still: %s", message)
+		w.t.Errorf("no message says who still has the key: %s", message)
 	}
 }
 
-// A private key is not taken over while the object that publishes it exists in this cluster.
-func TestALivePrivateKeyIsNotTakenOver(t *testing.T) {
+// A private key is not adopted while the object that publishes it exists in this cluster.
+func TestALivePrivateKeyIsNotAdopted(t *testing.T) {
 	for kind, object := range map[string]func() client.Object{
 		kindClientIdentity: func() client.Object { return aClientIdentity() },
 		kindServerIdentity: func() client.Object { return aServerIdentity() },
@@ -203,7 +204,7 @@ func TestALivePrivateKeyIsNotTakenOver(t *testing.T) {
 	}
 }
 
-// A hand-over passes the same checks as a new credential before it changes a mark.
+// A handover passes the same checks as a new credential before it changes a marker.
 func TestAHandoverPassesTheChecksOfANewCredential(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
@@ -221,22 +222,23 @@ func TestAHandoverPassesTheChecksOfANewCredential(t *testing.T) {
 			other.settle(heir, 5)
 			other.stalledBy(heir, "OwnerForbidden")
 			if diff := cmp.Diff(logins, w.logins()); diff != "" {
-				t.Errorf("a credential that the server does not allow took over: %s", diff)
+				t.Errorf("a credential that the server does not allow adopted: %s", diff)
 			}
 		})
 	}
 }
 
-// The annotation is a request, and is honoured once: after a failover and a failback both clusters have one, naming the other.
-// The one that was told last has the logins; nothing moves any more, whoever looks, restarts, or loses its ledger.
-func TestAHandoverIsHonouredOnce(t *testing.T) {
+// The annotation is a request, and is honored once: after a failover and a failback both clusters have one, naming the
+// other. The one that was annotated last has the logins; nothing moves any more, whichever process reconciles, restarts, or
+// loses its ledger.
+func TestAHandoverIsHonoredOnce(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
 	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
 	other := w.elsewhere(t)
 	w.copySecrets(other, func(*corev1.Secret) bool { return true })
 	published := w.secret("orders-db").Data
-	w.cut, other.cut = true, true // each goes by records of the other
+	w.cut, other.cut = true, true // Each has records of the other.
 	heir := other.claim(w)
 	other.settle(heir, 5)
 	other.wantCondition(heir, v1alpha1.ConditionReady, "True/Published")
@@ -247,7 +249,7 @@ func TestAHandoverIsHonouredOnce(t *testing.T) {
 	w.request(object, v1alpha1.AnnotationRotate, "not any more")
 	w.settle(object, 5)
 	if message := w.stalledBy(object, "Fenced"); strings.Contains(message, "honoured") {
-		t.Errorf("nobody asked the former owner for anything: %s", message)
+		t.Errorf("no request was made to the former owner: %s", message)
 	}
 
 	w.request(object, v1alpha1.AnnotationTakeOverFrom, other.former())
@@ -281,11 +283,11 @@ func TestAHandoverIsHonouredOnce(t *testing.T) {
 	}
 	at := other.takenOverAt(heir, w)
 
-	// Removed and set anew it is another request, and the other one stays fenced.
+	// Removed and set again, it is another request, and the other one stays fenced.
 	other.request(heir, v1alpha1.AnnotationRotate, "once more")
 	other.settle(heir, 5)
 	if message := other.stalledBy(heir, "Fenced"); !strings.Contains(message, "was honoured at "+at) || !strings.Contains(message, "remove the annotation") {
-		t.Errorf("it is not said that the annotation was honoured at %s: %s", at, message)
+		t.Errorf("no message says that the annotation was honored at %s: %s", at, message)
 	}
 	other.edit(heir, func() { delete(heir.Annotations, v1alpha1.AnnotationTakeOverFrom) })
 	other.settle(heir, 5)
@@ -302,19 +304,20 @@ func TestAHandoverIsHonouredOnce(t *testing.T) {
 	other.wantCondition(heir, v1alpha1.ConditionReady, "True/Published")
 }
 
-// takenOverAt returns when the Secret says that its credential was taken over; the test fails where it does not name from.
+// takenOverAt returns when, according to the Secret, its credential was adopted; it fails the test unless the Secret names
+// from.
 func (w *world) takenOverAt(o *v1alpha1.DatabaseCredential, from *world) string {
 	w.t.Helper()
 	former, at, _ := strings.Cut(w.secret(string(o.Spec.SecretName)).Annotations[v1alpha1.AnnotationTakeOverHonoured], " ")
 	if former != from.former() || at == "" {
-		w.t.Errorf("the Secret says that its credential was taken over from %q at %q", former, at)
+		w.t.Errorf("the Secret says that its credential was adopted from %q at %q", former, at)
 	}
 	return at
 }
 
-// Nothing is taken over, and nothing is written, while the object is suspended or being deleted, or what it refers to is missing;
-// afterwards it is.
-func TestNothingIsTakenOverThatHasToWait(t *testing.T) {
+// Nothing is adopted, and nothing is written, while the object is suspended or being deleted, or something it refers to is
+// missing; afterwards it is.
+func TestNothingIsAdoptedThatHasToWait(t *testing.T) {
 	type arrangement struct {
 		before, after func(w *world, o *v1alpha1.DatabaseCredential)
 		goes          bool
@@ -362,16 +365,16 @@ func TestNothingIsTakenOverThatHasToWait(t *testing.T) {
 					}
 				}
 				if calls := w.database.Calls("TakeOver"); calls > 0 || !cmp.Equal(logins, w.logins()) {
-					t.Errorf("it was taken over, in %d calls", calls)
+					t.Errorf("it was adopted, in %d calls", calls)
 				}
 				if !cmp.Equal(secrets, other.data()) {
-					t.Error("Secrets changed before it was taken over")
+					t.Error("Secrets changed before it was adopted")
 				}
 				if arrange.goes {
 					return
 				}
 				if ready := condition(heir, v1alpha1.ConditionReady); strings.HasPrefix(ready, "True") {
-					t.Errorf("Ready is %s before it was taken over", ready)
+					t.Errorf("Ready is %s before it was adopted", ready)
 				}
 				arrange.after(other, heir)
 				other.step(time.Minute)
@@ -386,9 +389,9 @@ func TestNothingIsTakenOverThatHasToWait(t *testing.T) {
 	}
 }
 
-// Before a mark changes, the ledger says from whom is taken over, and still names the former owner where it is a copy. Whoever
-// goes by an older ledger changes nothing; nor does whoever goes by an older annotation.
-func TestAHandoverIsWrittenDownBeforeAMarkChanges(t *testing.T) {
+// Before a marker changes, the ledger records the former owner, and still names it if it is a copy. A process with an older
+// ledger changes nothing; nor does one with an older annotation.
+func TestAHandoverIsRecordedBeforeAMarkerChanges(t *testing.T) {
 	for name, copied := range map[string]func(*corev1.Secret) bool{
 		"the object alone": func(*corev1.Secret) bool { return false }, "everything": func(*corev1.Secret) bool { return true },
 	} {
@@ -406,13 +409,13 @@ func TestAHandoverIsWrittenDownBeforeAMarkChanges(t *testing.T) {
 					t.Errorf("the ledger says %+v (%v)", content.TakeOver, err)
 				}
 				if owner := ledger.Annotations[v1alpha1.AnnotationOwnerNamespace]; name == "everything" && owner != w.namespace {
-					t.Errorf("the ledger names namespace %s before anything was taken over", owner)
+					t.Errorf("the ledger names namespace %s before anything was adopted", owner)
 				}
 				if diff := cmp.Diff(logins, w.logins()); diff != "" {
-					t.Error("a mark changed before that was written down")
+					t.Error("a marker changed before that was recorded")
 				}
 			})
-			// Another process writes the ledger after this one has read it, and before it speaks to the server.
+			// Another process writes the ledger after this one has read it, and before it contacts the server.
 			other.database.Before("Preflight", func() {
 				other.database.Before("Preflight", func() {
 					ledger := other.secret(secretstore.LedgerName(kindDatabaseCredential, heir.Name))
@@ -421,26 +424,26 @@ func TestAHandoverIsWrittenDownBeforeAMarkChanges(t *testing.T) {
 			})
 			other.reconcile(heir)
 			if looked || !cmp.Equal(logins, w.logins()) {
-				t.Error("a process that was overtaken changed marks")
+				t.Error("a process that was overtaken changed markers")
 			}
 			other.settle(heir, 5)
 			if !looked {
-				t.Error("nothing was taken over")
+				t.Error("nothing was adopted")
 			}
 			other.wantOwner(w.logins())
 		})
 	}
 }
 
-// A cache that still shows the annotation, or does not show it yet, is not obeyed: neither is anything taken over that is not
-// asked for any more, nor is it forgotten that something was.
+// A cache that still has the annotation, or does not have it yet, is not obeyed: nothing is adopted that is no longer
+// requested, and an adoption is not forgotten.
 func TestAnOldCacheHandsNothingOver(t *testing.T) {
 	w := newWorld(t)
 	ready(w, aPolicy(), anAdminSecret(), aServer(), aCredential())
 	other := w.elsewhere(t)
 	w.copySecrets(other, func(*corev1.Secret) bool { return true })
 	heir := other.claim(w)
-	other.edit(heir, func() { heir.Finalizers = []string{v1alpha1.Finalizer} }) // an old copy cannot add it, and would get no further
+	other.edit(heir, func() { heir.Finalizers = []string{v1alpha1.Finalizer} }) // An old copy cannot add it, and would get no further.
 	asked := heir.DeepCopy()
 	other.edit(heir, func() { delete(heir.Annotations, v1alpha1.AnnotationTakeOverFrom) })
 	unasked := heir.DeepCopy()
@@ -450,7 +453,7 @@ func TestAnOldCacheHandsNothingOver(t *testing.T) {
 		_, _ = other.reconcilerOf(heir).Reconcile(other.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(heir)})
 	}
 	if diff := cmp.Diff(logins, w.logins()); diff != "" {
-		t.Errorf("an annotation that was removed took over: %s", diff)
+		t.Errorf("an annotation that was removed caused an adoption: %s", diff)
 	}
 	other.shows(nil)
 	other.request(heir, v1alpha1.AnnotationTakeOverFrom, w.former())
@@ -465,11 +468,11 @@ func TestAnOldCacheHandsNothingOver(t *testing.T) {
 		_, _ = other.reconcilerOf(heir).Reconcile(other.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(heir)})
 	}
 	if diff := cmp.Diff(before, other.secret(ledger).Data); diff != "" {
-		t.Error("an old cache had it forgotten what was taken over")
+		t.Error("an old cache made rekey forget an adoption")
 	}
 }
 
-// shows has the cache of the controllers show the credential as it was; nil lets it show what is there.
+// shows makes the controllers' cache return the credential as it was; nil makes it return what exists.
 func (w *world) shows(old *v1alpha1.DatabaseCredential) {
 	w.restart()
 	if old == nil {
@@ -486,7 +489,7 @@ func (w *world) shows(old *v1alpha1.DatabaseCredential) {
 	})
 }
 
-// Where only the former owner's Secret was copied, and the login in it does not work any more, what was taken over goes on with
+// If only the former owner's Secret was copied, and the login in it no longer works, the adopted credential continues with
 // another one.
 func TestAnInheritedSecretThatNoLongerWorksIsReplaced(t *testing.T) {
 	w := newWorld(t)

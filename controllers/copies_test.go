@@ -33,7 +33,7 @@ func (w *world) beside(t *testing.T) *world {
 	return out
 }
 
-// elsewhere is a world in another cluster, as far as it can tell, that reaches the same database.
+// elsewhere is a world that appears to be another cluster and reaches the same database.
 func (w *world) elsewhere(t *testing.T) *world {
 	t.Helper()
 	out := w.beside(t)
@@ -42,7 +42,7 @@ func (w *world) elsewhere(t *testing.T) *world {
 	return out
 }
 
-// copySecrets copies the Secrets of rekey to another world as a backup tool does: what the API server set is left out.
+// copySecrets copies rekey's Secrets to another world as a backup tool does: without what the API server set.
 func (w *world) copySecrets(to *world, wanted func(*corev1.Secret) bool) {
 	w.t.Helper()
 	var list corev1.SecretList
@@ -57,7 +57,7 @@ func (w *world) copySecrets(to *world, wanted func(*corev1.Secret) bool) {
 	}
 }
 
-// put creates a Secret in place of whatever has its name.
+// put creates a Secret in place of any Secret with its name.
 func (w *world) put(secret *corev1.Secret) {
 	w.t.Helper()
 	secret.Namespace = w.namespace
@@ -76,7 +76,7 @@ func (w *world) clusterUID() string {
 	return string(namespace.UID)
 }
 
-// withoutOrigin selects every Secret, as a release wrote it that did not record where a Secret belongs.
+// withoutOrigin selects every Secret, as written by a release that did not record where a Secret belongs.
 func withoutOrigin(s *corev1.Secret) bool {
 	delete(s.Annotations, v1alpha1.AnnotationOwnerNamespace)
 	delete(s.Annotations, v1alpha1.AnnotationOwnerCluster)
@@ -87,7 +87,7 @@ func withoutOrigin(s *corev1.Secret) bool {
 func ledgers(s *corev1.Secret) bool      { return s.Type == v1alpha1.SecretTypeLedger }
 func usersSecrets(s *corev1.Secret) bool { return s.Type != v1alpha1.SecretTypeLedger }
 
-// data is what the Secrets of the namespace hold.
+// data returns the contents of the namespace's Secrets.
 func (w *world) data() map[string]map[string][]byte {
 	w.t.Helper()
 	var list corev1.SecretList
@@ -101,21 +101,21 @@ func (w *world) data() map[string]map[string][]byte {
 	return out
 }
 
-// wantFenced fails the test unless the object says, with one of the reasons, whose the credential is.
+// wantFenced fails the test unless the object reports, with one of the reasons, the owner of the credential.
 func (w *world) wantFenced(o client.Object, owner *world, reasons ...string) {
 	w.t.Helper()
 	stalled := meta.FindStatusCondition(conditionsOfObject(o), v1alpha1.ConditionStalled)
 	if stalled == nil || !strings.Contains(strings.Join(reasons, " "), stalled.Reason) ||
 		!strings.Contains(stalled.Message, owner.namespace+"/"+o.GetName()) || !strings.Contains(stalled.Message, owner.clusterUID()) {
-		w.t.Errorf("the copy does not say that it is one of %s/%s:%s", owner.namespace, o.GetName(), describeConditions(o))
+		w.t.Errorf("the copy does not report that it is one of %s/%s:%s", owner.namespace, o.GetName(), describeConditions(o))
 	}
 	if ready := meta.FindStatusCondition(conditionsOfObject(o), v1alpha1.ConditionReady); ready == nil || ready.Status == metav1.ConditionTrue {
 		w.t.Errorf("the copy is Ready:%s", describeConditions(o))
 	}
 }
 
-// stopped is a world whose process died at the nth write of a life: made, rotated by hand, its spec changed while the next
-// candidate is under way. It reports whether the life was longer than that.
+// stopped is a world with a process that died at the nth write of a life: created, rotated by hand, its spec changed while
+// the next candidate is under way. It reports whether the life was longer than that.
 func stopped(t *testing.T, nth int) (w *world, object *v1alpha1.DatabaseCredential, more bool) {
 	t.Helper()
 	w, object = newWorld(t), aCredential()
@@ -146,7 +146,7 @@ func stopped(t *testing.T, nth int) (w *world, object *v1alpha1.DatabaseCredenti
 	live()
 	w.step(2 * time.Hour)
 	live()
-	// The third version gets stuck, and then does not fit the spec any more.
+	// The third version gets stuck, and then no longer matches the spec.
 	w.database.Before("Stage", func() { w.database.Before("Verify", func() { w.database.SetDown(true) }) })
 	mine(func(o *v1alpha1.DatabaseCredential) { o.Annotations[v1alpha1.AnnotationRotate] = "2" })
 	live()
@@ -160,8 +160,8 @@ func stopped(t *testing.T, nth int) (w *world, object *v1alpha1.DatabaseCredenti
 	return w, object, count > nth
 }
 
-// The whole of a life, copied to another namespace after each of its writes: the copy makes and changes nothing, says
-// whose it is, and the first owner goes on.
+// A whole life, copied to another namespace after each of its writes: the copy creates and changes nothing and reports the
+// owner, and the first owner continues.
 func TestACopiedCredentialIsFencedAtEveryStageOfALife(t *testing.T) {
 	tried := map[string]int{}
 	copies := map[string]func(*corev1.Secret) bool{
@@ -174,7 +174,7 @@ func TestACopiedCredentialIsFencedAtEveryStageOfALife(t *testing.T) {
 		var object *v1alpha1.DatabaseCredential
 		w, object, more = stopped(t, nth)
 		if len(w.logins()) == 0 {
-			continue // nobody owns anything yet
+			continue // No owner exists yet.
 		}
 		// Everything each time, and a part in turn.
 		for _, name := range []string{"everything", parts[nth%len(parts)]} {
@@ -212,10 +212,10 @@ func copyIsFenced(t *testing.T, w, other *world, where string, copied func(*core
 	}
 	for _, told := range other.events() {
 		if strings.Contains(told, "drop ") || strings.Contains(told, " published") || strings.Contains(told, "Retired") {
-			t.Errorf("%s: told %q", where, told)
+			t.Errorf("%s: reported %q", where, told)
 		}
 	}
-	// Its deletion takes nothing with it, and advises nothing.
+	// Its deletion removes nothing else, and advises nothing.
 	if err := other.client.Delete(other.ctx, object); err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func copyIsFenced(t *testing.T, w, other *world, where string, copied func(*core
 		t.Errorf("%s: the copy cannot be deleted (%v):%s", where, err, describeConditions(object))
 	}
 	if told := other.events(); len(told) > 0 || !cmp.Equal(logins, w.logins()) {
-		t.Errorf("%s: after the deletion of the copy: logins changed, or told %q", where, told)
+		t.Errorf("%s: after the deletion of the copy: logins changed, or reported %q", where, told)
 	}
 }
 
@@ -243,8 +243,8 @@ func firstGoesOn(t *testing.T, w *world, object *v1alpha1.DatabaseCredential, nt
 	}
 }
 
-// Identities: the Secret is all there is, and the private key must not exist twice without a word.
-func TestACopiedPrivateKeyIsTold(t *testing.T) {
+// Identities: the Secret is all there is, and the private key must not exist twice unreported.
+func TestACopiedPrivateKeyIsReported(t *testing.T) {
 	for kind, object := range map[string]func() client.Object{
 		kindClientIdentity: func() client.Object { return aClientIdentity() },
 		kindServerIdentity: func() client.Object { return aServerIdentity() },
@@ -269,7 +269,7 @@ func TestACopiedPrivateKeyIsTold(t *testing.T) {
 			other.wantFenced(copied, w, "SecretConflict")
 			message := meta.FindStatusCondition(conditionsOfObject(copied), v1alpha1.ConditionStalled).Message
 			if !strings.Contains(message, "private key") || !strings.Contains(message, "kubectl -n "+other.namespace+" delete secret "+name) {
-				t.Errorf("it is not said that the key exists twice, and what to do: %s", message)
+				t.Errorf("no message says that the key exists twice, and what to do: %s", message)
 			}
 			if diff := cmp.Diff(before, other.data()); diff != "" {
 				t.Error("Secrets of the copy changed")
@@ -301,7 +301,7 @@ func secretNameOf(o client.Object) string {
 	return ""
 }
 
-// A key that signs is copied with its record: nothing is signed with it.
+// A signing key is copied with its record: nothing is signed with it.
 func TestACopiedAuthoritySignsNothing(t *testing.T) {
 	w := newWorld(t)
 	first := anAuthority()
@@ -328,8 +328,8 @@ func TestACopiedAuthoritySignsNothing(t *testing.T) {
 	other.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 }
 
-// What a person hands over is taken over in one go, from whatever stage it was copied at, also where the process dies
-// after each write; a hand-over that names another owner does nothing.
+// What a user hands over is adopted in one go, from whatever stage it was copied at, even if the process dies after each
+// write; a handover that names another owner does nothing.
 func TestACopyIsHandedOverByOneCommand(t *testing.T) {
 	for nth := 4; ; nth += 3 {
 		w, object, more := stopped(t, nth)
@@ -349,7 +349,7 @@ func TestACopyIsHandedOverByOneCommand(t *testing.T) {
 		other.settle(copied, 3)
 		other.wantFenced(copied, w, "Fenced", "SecretConflict")
 		other.request(copied, v1alpha1.AnnotationTakeOverFrom, w.clusterUID()+"/"+w.namespace)
-		for died := 1; died < 6; died++ { // it dies after its first, second, ... write
+		for died := 1; died < 6; died++ { // It dies after its first, second, ... write.
 			count := 0
 			other.fail = func(write) error {
 				if count++; count > died {
@@ -365,7 +365,7 @@ func TestACopyIsHandedOverByOneCommand(t *testing.T) {
 		firstGoesOn(t, other, copied, nth)
 		for name, login := range other.logins() {
 			if want := strings.Join([]string{other.clusterUID(), other.namespace, "orders"}, "/"); login.Owner != want {
-				t.Errorf("after write %d: the mark of %s names %s, want %s", nth, name, login.Owner, want)
+				t.Errorf("after write %d: the marker of %s names %s, want %s", nth, name, login.Owner, want)
 			}
 		}
 		// The former owner sees that it has nothing left, and leaves it alone.
@@ -382,9 +382,9 @@ func TestACopyIsHandedOverByOneCommand(t *testing.T) {
 	}
 }
 
-// Secrets of the release before do not say where they come from: they are taken for what they are, nothing rotates, and
-// after one write each they do say it.
-func TestSecretsOfTheReleaseBeforeAreUpgradedSilently(t *testing.T) {
+// Secrets of the previous release do not record their origin: they are accepted as they are, nothing rotates, and after one
+// write each they record it.
+func TestSecretsOfThePreviousReleaseAreUpgradedSilently(t *testing.T) {
 	w := newWorld(t)
 	authority, identity, object := anAuthority(), aClientIdentity(), aCredential()
 	ready(w, authority, identity, aPolicy(), anAdminSecret(), aServer(), object)
@@ -423,7 +423,7 @@ func TestSecretsOfTheReleaseBeforeAreUpgradedSilently(t *testing.T) {
 	}
 	for _, o := range objects[1:] {
 		if wake := w.reconcile(o).RequeueAfter; wake > 5*time.Minute {
-			t.Errorf("%T is looked at only after %s, and its Secret is to be written within five minutes", o, wake)
+			t.Errorf("%T is reconciled only after %s, and its Secret must be written within five minutes", o, wake)
 		}
 	}
 	settleAll(5 * time.Minute)
@@ -433,7 +433,7 @@ func TestSecretsOfTheReleaseBeforeAreUpgradedSilently(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(before, w.data()); diff != "" {
-		t.Error("something was made anew")
+		t.Error("something was recreated")
 	}
 	if told := w.events(); len(told) > 0 {
 		t.Errorf("told %q", told)
@@ -450,13 +450,13 @@ func TestSecretsOfTheReleaseBeforeAreUpgradedSilently(t *testing.T) {
 	for name := range before {
 		annotations := w.secret(name).Annotations
 		if annotations[v1alpha1.AnnotationOwnerNamespace] != w.namespace || annotations[v1alpha1.AnnotationOwnerCluster] != w.clusterUID() {
-			t.Errorf("Secret %s does not say where it belongs: %v", name, annotations)
+			t.Errorf("Secret %s does not record where it belongs: %v", name, annotations)
 		}
 	}
 }
 
-// A ledger that the release before wrote is copied: nothing on it says so, but the marks do, of both logins.
-func TestACopyWithoutOriginIsFencedByTheMarks(t *testing.T) {
+// A ledger of the previous release is copied: nothing on it shows that, but the markers of both logins do.
+func TestACopyWithoutOriginIsFencedByTheMarkers(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
 	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
@@ -470,14 +470,14 @@ func TestACopyWithoutOriginIsFencedByTheMarks(t *testing.T) {
 	other.settle(copied, 5)
 	ledger, err := secretstore.DecodeLedger(other.secret(secretstore.LedgerName(kindDatabaseCredential, copied.Name)).Data)
 	if err != nil || ledger.LastSeq != 1 {
-		t.Errorf("the copy wrote version %d down before it was fenced (%v)", ledger.LastSeq, err)
+		t.Errorf("the copy recorded version %d before it was fenced (%v)", ledger.LastSeq, err)
 	}
 	if stalled := condition(copied, v1alpha1.ConditionStalled); stalled != "True/Fenced" {
 		t.Errorf("the copy rotates:%s", describeConditions(copied))
 	}
 	written, err := secretstore.DecodeLedger(other.secret(secretstore.LedgerName(kindDatabaseCredential, copied.Name)).Data)
 	if err != nil || written.Pending != nil || written.LastSeq != 1 {
-		t.Errorf("the copy has begun a version (error %v)", err)
+		t.Errorf("the copy has started a version (error %v)", err)
 	}
 	if logins := w.logins(); len(logins) != 1 {
 		t.Errorf("%d logins, want the one of the first owner", len(logins))
@@ -490,8 +490,8 @@ func TestACopyWithoutOriginIsFencedByTheMarks(t *testing.T) {
 	}
 }
 
-// The same without its ledger: the Secret alone would have one made, by the login of the first owner.
-func TestACopiedSecretWithoutOriginAndLedgerIsFencedByTheMarks(t *testing.T) {
+// The same without its ledger: the Secret alone would lead to a new one, by the login of the first owner.
+func TestACopiedSecretWithoutOriginAndLedgerIsFencedByTheMarkers(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
 	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
@@ -504,7 +504,7 @@ func TestACopiedSecretWithoutOriginAndLedgerIsFencedByTheMarks(t *testing.T) {
 	other.settle(copied, 3)
 	other.wantFenced(copied, w, "Fenced")
 	if diff := cmp.Diff(before, other.data()); diff != "" {
-		t.Error("Secrets of the copy changed, or a ledger was made")
+		t.Error("Secrets of the copy changed, or a ledger was created")
 	}
 	if err := w.client.Delete(w.ctx, object); err != nil {
 		t.Fatal(err)
@@ -517,12 +517,12 @@ func TestACopiedSecretWithoutOriginAndLedgerIsFencedByTheMarks(t *testing.T) {
 	}
 	other.wantCondition(copied, v1alpha1.ConditionReady, "True/Published")
 	if login, _ := w.database.Login("orders_app_a"); !strings.Contains(login.Owner, other.namespace) {
-		t.Errorf("the login was handed over, and its mark names %s:%s", login.Owner, describeConditions(copied))
+		t.Errorf("the login was handed over, and its marker names %s:%s", login.Owner, describeConditions(copied))
 	}
 }
 
-// Another one's Secret that is put in the place of ours is damage: the ledger is ours, and is shown again.
-func TestACopyInThePlaceOfOurSecretIsRepaired(t *testing.T) {
+// Another owner's Secret in the place of ours is damage: the ledger is ours, and is published again.
+func TestACopyInPlaceOfOurSecretIsRepaired(t *testing.T) {
 	w := newWorld(t)
 	ready(w, aPolicy(), anAdminSecret(), aServer(), aCredential())
 	other := newWorld(t)

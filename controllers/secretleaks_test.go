@@ -20,7 +20,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// lines collects what is logged.
+// lines collects log lines.
 type lines struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -38,7 +38,7 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// canaries are the secrets in the Secrets of a namespace, as texts that must be nowhere else.
+// canaries are the secrets in the Secrets of a namespace, as texts that must not appear anywhere else.
 func canaries(t *testing.T, m *managed) map[string]string {
 	t.Helper()
 	var secrets corev1.SecretList
@@ -52,7 +52,7 @@ func canaries(t *testing.T, m *managed) map[string]string {
 	}
 	for _, secret := range secrets.Items {
 		if key := secret.Data["tls.key"]; len(key) > 0 {
-			// The second line of the PEM text: the first is the same for all.
+			// The second line of the PEM text: the first is always the same.
 			add(secret.Name+"/tls.key", bytes.Split(key, []byte("\n"))[1])
 		}
 		if password := secret.Data["password"]; len(password) > 0 {
@@ -62,7 +62,7 @@ func canaries(t *testing.T, m *managed) map[string]string {
 	return out
 }
 
-func TestNoSecretIsSeenAnywhereButInSecrets(t *testing.T) {
+func TestNoSecretAppearsOutsideSecrets(t *testing.T) {
 	logged := &lines{}
 	m := startManaged(t, funcr.New(logged.add, funcr.Options{Verbosity: 10, LogCaller: funcr.All}))
 	identity, credential, admin := aClientIdentity(), aCredential(), anAdminSecret()
@@ -70,14 +70,14 @@ func TestNoSecretIsSeenAnywhereButInSecrets(t *testing.T) {
 	m.becomes(identity, v1alpha1.ConditionReady, "True/Published")
 	m.becomes(credential, v1alpha1.ConditionReady, "True/Published")
 	known := canaries(t, m)
-	// Some trouble, which is when things are written down.
+	// Some failures, since most text is written then.
 	m.database.SetDown(true)
 	m.edit(credential, func() { credential.Annotations = map[string]string{v1alpha1.AnnotationRotate: "now"} })
 	m.becomes(credential, v1alpha1.ConditionRotating, "True/ServerUnreachable")
 	m.database.SetDown(false)
 	m.edit(credential, func() { credential.Annotations[v1alpha1.AnnotationRotate] = "once more" })
 	m.until(func() bool { m.get(credential); return credential.Status.Revision > 1 }, func() string {
-		return "the rotation did not go on:" + describeConditions(credential)
+		return "the rotation did not continue:" + describeConditions(credential)
 	})
 	for where, value := range canaries(t, m) {
 		known[where+", later"] = value
@@ -108,7 +108,7 @@ func TestNoSecretIsSeenAnywhereButInSecrets(t *testing.T) {
 		}
 		for where, value := range known {
 			if strings.Contains(text, value) {
-				t.Errorf("%s shows %s", place, where)
+				t.Errorf("%s contains %s", place, where)
 			}
 		}
 	}

@@ -19,9 +19,9 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// R29: a pass that finds nothing new writes nothing, however often it is made, whatever the object waits for, and also
+// R29: a reconcile that finds nothing new writes nothing, however often it runs, whatever the object waits for, including
 // right after a start.
-func TestAPassThatFindsNothingNewWritesNothing(t *testing.T) {
+func TestAReconcileThatFindsNothingNewWritesNothing(t *testing.T) {
 	cases := map[string]func(w *world) []client.Object{
 		"all is well": func(w *world) []client.Object {
 			authority, identity, server, object := anAuthority(), aServerIdentity(), aServer(), aCredential()
@@ -54,12 +54,12 @@ func TestAPassThatFindsNothingNewWritesNothing(t *testing.T) {
 			w.wantCondition(identity, v1alpha1.ConditionExpiringSoon, "True/ExpiresSoon")
 			return []client.Object{identity}
 		},
-		"what it names is not there": func(w *world) []client.Object {
+		"what it names does not exist": func(w *world) []client.Object {
 			identity, object := aClientIdentity(), aCredential()
 			w.create(identity, object)
 			return []client.Object{identity, object}
 		},
-		"its Secret belongs to somebody else": func(w *world) []client.Object {
+		"its Secret belongs to another owner": func(w *world) []client.Object {
 			identity := aClientIdentity()
 			ready(w, anAuthority())
 			w.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "app-mtls"}, StringData: map[string]string{"precious": "yes"}}, identity)
@@ -89,13 +89,13 @@ func TestAPassThatFindsNothingNewWritesNothing(t *testing.T) {
 				t.Errorf("it wrote %v", writes)
 			}
 			if events := w.events(); len(events) > 0 {
-				t.Errorf("it told %q", events)
+				t.Errorf("it reported %q", events)
 			}
 		})
 	}
 }
 
-// R21: whoever reads the combined key of the Secret at any moment of many renewals has a key and a certificate that
+// R21: a client that reads the combined key of the Secret at any moment of many renewals gets a key and a certificate that
 // belong together.
 func TestTheCombinedFileNeverMixesTwoVersions(t *testing.T) {
 	const renewals = 12
@@ -120,7 +120,7 @@ func TestTheCombinedFileNeverMixesTwoVersions(t *testing.T) {
 			combined := secret.Data[credential.KeyCombined]
 			pair, err := tls.X509KeyPair(combined, combined)
 			if err != nil {
-				t.Errorf("revision %s: what is in the combined file does not belong together", secret.Annotations[v1alpha1.AnnotationRevision])
+				t.Errorf("revision %s: key and certificate in the combined file do not belong together", secret.Annotations[v1alpha1.AnnotationRevision])
 				continue
 			}
 			if !bytes.Contains(combined, secret.Data["tls.crt"]) || !bytes.Contains(combined, secret.Data["tls.key"]) {
@@ -139,6 +139,6 @@ func TestTheCombinedFileNeverMixesTwoVersions(t *testing.T) {
 	select {
 	case <-done:
 	case <-time.After(time.Minute):
-		t.Fatalf("%d versions were seen, want %d", len(serials), renewals+1)
+		t.Fatalf("saw %d versions, want %d", len(serials), renewals+1)
 	}
 }

@@ -30,17 +30,17 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// brought is an authority that a person makes: a key, with one certificate for it or several.
-type brought struct {
+// providedPair is an authority that a user provides: a key, with one certificate for it or several.
+type providedPair struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
 }
 
-func (b brought) pem() []byte {
+func (b providedPair) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.certificate.Raw})
 }
 
-func (b brought) keyPEM(t *testing.T) []byte {
+func (b providedPair) keyPEM(t *testing.T) []byte {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(b.key)
 	if err != nil {
@@ -49,17 +49,17 @@ func (b brought) keyPEM(t *testing.T) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
-// bring makes a new key with a certificate; again one more certificate for the key of b.
-func bring(t *testing.T, name string, above *brought, change func(*x509.Certificate)) brought {
+// providePair creates a new key with a certificate; again creates one more certificate for the key of b.
+func providePair(t *testing.T, name string, above *providedPair, change func(*x509.Certificate)) providedPair {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return brought{&x509.Certificate{Subject: pkix.Name{CommonName: name}}, key}.again(t, above, change)
+	return providedPair{&x509.Certificate{Subject: pkix.Name{CommonName: name}}, key}.again(t, above, change)
 }
 
-func (b brought) again(t *testing.T, above *brought, change func(*x509.Certificate)) brought {
+func (b providedPair) again(t *testing.T, above *providedPair, change func(*x509.Certificate)) providedPair {
 	t.Helper()
 	id, err := pki.SubjectKeyID(b.key.Public())
 	if err != nil {
@@ -84,21 +84,21 @@ func (b brought) again(t *testing.T, above *brought, change func(*x509.Certifica
 	if err != nil {
 		t.Fatal(err)
 	}
-	return brought{certificate, b.key}
+	return providedPair{certificate, b.key}
 }
 
-// crowd is a bundle of roots that nobody needs.
-func crowd(t *testing.T, n int) []byte {
+// unrelatedRoots is a bundle of unrelated roots.
+func unrelatedRoots(t *testing.T, n int) []byte {
 	t.Helper()
 	var out []byte
 	for i := range n {
-		out = append(out, bring(t, fmt.Sprintf("Regional Root %d of the Example Organization", i), nil, nil).pem()...)
+		out = append(out, providePair(t, fmt.Sprintf("Regional Root %d of the Example Organization", i), nil, nil).pem()...)
 	}
 	return out
 }
 
-// bringAuthority stores a key pair and the authority that uses it.
-func bringAuthority(t *testing.T, signing brought, crt, anchors []byte) (*corev1.Secret, *v1alpha1.CertificateAuthority) {
+// createProvidedAuthority stores a key pair and the authority that uses it.
+func createProvidedAuthority(t *testing.T, signing providedPair, crt, anchors []byte) (*corev1.Secret, *v1alpha1.CertificateAuthority) {
 	t.Helper()
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "brought-ca", Labels: map[string]string{v1alpha1.LabelAllow: "true"}}, Type: corev1.SecretTypeTLS,
 		Data: map[string][]byte{"tls.crt": crt, "tls.key": signing.keyPEM(t)}}
@@ -110,7 +110,7 @@ func bringAuthority(t *testing.T, signing brought, crt, anchors []byte) (*corev1
 	return secret, authority
 }
 
-// wantVerified fails unless the Secret's certificate verifies with nothing but what lies beside it.
+// wantVerified fails unless the Secret's certificate verifies with only the other data of the Secret.
 func wantVerified(t *testing.T, secret *corev1.Secret) {
 	t.Helper()
 	published, err := pki.ParseTLSSecret(secret.Data)
@@ -129,18 +129,18 @@ func message(o client.Object, kind string) string {
 	return ""
 }
 
-// An optional ca.crt is absent, or it is used, or it is an error that changes nothing that is published: one that is empty, too
-// long or unreadable is never taken for none.
-func TestAnOptionalCACrtIsUsedOrRefusedAndNeverTakenForNone(t *testing.T) {
-	root := bring(t, "Root", nil, nil)
-	middle := bring(t, "Issuing CA", &root, nil)
+// An optional ca.crt is absent, or it is used, or it is an error that changes nothing that is published: one that is empty,
+// too long or unreadable never counts as absent.
+func TestAnOptionalCACrtIsUsedOrRefusedButNeverIgnored(t *testing.T) {
+	root := providePair(t, "Root", nil, nil)
+	middle := providePair(t, "Issuing CA", &root, nil)
 	for name, tc := range map[string]struct {
 		anchors []byte
-		want    string // empty: it is used
+		want    string // Empty: it is used.
 	}{
 		"the root alone":                  {root.pem(), ""},
-		"the root and 60 others":          {slices.Concat(root.pem(), crowd(t, 60)), ""},
-		"300 others and the root":         {slices.Concat(crowd(t, 300), root.pem()), ""},
+		"the root and 60 others":          {slices.Concat(root.pem(), unrelatedRoots(t, 60)), ""},
+		"300 others and the root":         {slices.Concat(unrelatedRoots(t, 300), root.pem()), ""},
 		"empty":                           {[]byte{}, "its key ca.crt is empty: set it to the right value, or remove the key"},
 		"white space":                     {[]byte(" \n"), "ca.crt is empty"},
 		"longer than is read":             {slices.Concat(bytes.Repeat([]byte("# a comment\n"), 25000), root.pem()), "at most 262144 are read"},
@@ -151,7 +151,7 @@ func TestAnOptionalCACrtIsUsedOrRefusedAndNeverTakenForNone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			secret, authority := bringAuthority(t, middle, middle.pem(), root.pem())
+			secret, authority := createProvidedAuthority(t, middle, middle.pem(), root.pem())
 			identity := aClientIdentity()
 			ready(w, secret, authority, identity)
 			before := w.secret("app-mtls").Data
@@ -181,27 +181,27 @@ func TestAnOptionalCACrtIsUsedOrRefusedAndNeverTakenForNone(t *testing.T) {
 	}
 }
 
-// The certificate of an authority changes, and its key does not: what is published follows in one write that verifies, or stays
-// as it is. No certificate is issued again, and its expiry is watched, also where none can be issued.
-func TestANewCertificateOfTheSameKeyNeverSpoilsWhatIsPublished(t *testing.T) {
-	root, other := bring(t, "Root", nil, nil), bring(t, "Other Root", nil, nil)
-	middle := bring(t, "Issuing CA", &root, nil)
+// The certificate of an authority changes, and its key does not: what is published follows in one write that verifies, or
+// stays as it is. No certificate is reissued, and its expiry is watched even if none can be issued.
+func TestANewCertificateOfTheSameKeyNeverBreaksWhatIsPublished(t *testing.T) {
+	root, other := providePair(t, "Root", nil, nil), providePair(t, "Other Root", nil, nil)
+	middle := providePair(t, "Issuing CA", &root, nil)
 	later := func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(1000 * time.Hour) }
-	stranger := bring(t, "Stranger", nil, nil)
+	stranger := providePair(t, "Stranger", nil, nil)
 	for name, tc := range map[string]struct {
 		crt, anchors       []byte
 		newCrt, newAnchors []byte
-		// follows says that chain or anchors are to change.
+		// follows is true if chain or anchors must change.
 		follows bool
 	}{
 		"the intermediate alone, renewed":              {middle.pem(), nil, middle.again(t, &root, later).pem(), nil, true},
 		"another root has signed it":                   {middle.pem(), root.pem(), middle.again(t, &other, nil).pem(), other.pem(), true},
 		"another root has signed it, both are trusted": {middle.pem(), root.pem(), middle.again(t, &other, nil).pem(), slices.Concat(root.pem(), other.pem()), true},
 		"the root is renewed with its key":             {middle.pem(), root.pem(), middle.pem(), root.again(t, nil, later).pem(), true},
-		"a stranger is trusted beside the root":        {middle.pem(), root.pem(), middle.pem(), slices.Concat(stranger.pem(), root.pem()), true},
+		"an unrelated root is trusted beside the root": {middle.pem(), root.pem(), middle.pem(), slices.Concat(stranger.pem(), root.pem()), true},
 		"the order of the anchors changes":             {middle.pem(), slices.Concat(stranger.pem(), root.pem()), middle.pem(), slices.Concat(root.pem(), stranger.pem()), true},
 		"renewed by the same root":                     {middle.pem(), root.pem(), middle.again(t, &root, later).pem(), root.pem(), false},
-		"a stranger alone is trusted":                  {middle.pem(), root.pem(), middle.pem(), stranger.pem(), false},
+		"only an unrelated root is trusted":            {middle.pem(), root.pem(), middle.pem(), stranger.pem(), false},
 		"name constraints now exclude what was published": {middle.pem(), root.pem(), middle.again(t, &other, func(c *x509.Certificate) {
 			c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = []string{"elsewhere.internal"}, true
 		}).pem(), other.pem(), false},
@@ -209,7 +209,7 @@ func TestANewCertificateOfTheSameKeyNeverSpoilsWhatIsPublished(t *testing.T) {
 		for _, suspended := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, suspended %t", name, suspended), func(t *testing.T) {
 				w := newWorld(t)
-				secret, authority := bringAuthority(t, middle, tc.crt, tc.anchors)
+				secret, authority := createProvidedAuthority(t, middle, tc.crt, tc.anchors)
 				identity := aServerIdentity()
 				ready(w, secret, authority, identity)
 				w.edit(identity, func() { identity.Spec.Suspend = suspended })
@@ -228,7 +228,7 @@ func TestANewCertificateOfTheSameKeyNeverSpoilsWhatIsPublished(t *testing.T) {
 				after := w.secret("api-mtls")
 				wantVerified(t, after)
 				if !bytes.Equal(after.Data["tls.key"], before.Data["tls.key"]) || identity.Status.Revision != 1 || identity.Status.SerialNumber == "" || identity.Status.NotAfter == nil {
-					t.Errorf("revision %d, serial number %q: the certificate was issued again, or is not shown", identity.Status.Revision, identity.Status.SerialNumber)
+					t.Errorf("revision %d, serial number %q: the certificate was reissued, or is not reported", identity.Status.Revision, identity.Status.SerialNumber)
 				}
 				changed := !bytes.Equal(after.Data["tls.crt"], before.Data["tls.crt"]) || !bytes.Equal(after.Data["ca.crt"], before.Data["ca.crt"])
 				if changed != tc.follows {
@@ -248,16 +248,16 @@ func TestANewCertificateOfTheSameKeyNeverSpoilsWhatIsPublished(t *testing.T) {
 	}
 }
 
-// An authority that keeps its key and gets another name signs anew, as with a new key: whoever trusts its new certificate alone
-// finds no issuer of the old ones.
-func TestAnAuthorityThatIsRenamedSignsAnew(t *testing.T) {
-	root := bring(t, "Root", nil, nil)
-	middle := bring(t, "Issuing CA", &root, nil)
+// An authority that keeps its key and gets another name reissues everything, as with a new key: a peer that trusts only its
+// new certificate finds no issuer of the old ones.
+func TestARenamedAuthorityReissuesEveryCertificate(t *testing.T) {
+	root := providePair(t, "Root", nil, nil)
+	middle := providePair(t, "Issuing CA", &root, nil)
 	rename := func(c *x509.Certificate) {
 		c.Subject = pkix.Name{CommonName: "Renamed", Organization: []string{"Example"}}
 	}
 	for name, tc := range map[string]struct {
-		before, after brought
+		before, after providedPair
 		anchors       []byte
 	}{
 		"a root":          {root, root.again(t, nil, rename), nil},
@@ -265,7 +265,7 @@ func TestAnAuthorityThatIsRenamedSignsAnew(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			secret, authority := bringAuthority(t, tc.before, tc.before.pem(), tc.anchors)
+			secret, authority := createProvidedAuthority(t, tc.before, tc.before.pem(), tc.anchors)
 			clientSide, serverSide := aClientIdentity(), aServerIdentity()
 			ready(w, secret, authority, clientSide, serverSide)
 			w.edit(secret, func() { secret.Data["tls.crt"] = tc.after.pem() })
@@ -286,39 +286,39 @@ func TestAnAuthorityThatIsRenamedSignsAnew(t *testing.T) {
 	}
 }
 
-// What is published has lines of 64 characters. A ca.crt of longer lines becomes longer by that, and must not become one that is
-// too long to be read.
+// What is published has lines of 64 characters. A ca.crt with longer lines gets longer by that, and must not become too long
+// to be read.
 func TestACACrtOfLongLinesIsReadAsItIsPublished(t *testing.T) {
-	root := bring(t, "Root", nil, nil)
-	line := func(b brought) []byte {
+	root := providePair(t, "Root", nil, nil)
+	line := func(b providedPair) []byte {
 		return []byte("-----BEGIN CERTIFICATE-----\n" + base64.StdEncoding.EncodeToString(b.certificate.Raw) + "\n-----END CERTIFICATE-----\n")
 	}
 	large := func(c *x509.Certificate) { c.DNSNames = slices.Repeat([]string{strings.Repeat("y", 60)}, 20) }
 	file := line(root)
 	for {
-		next := line(bring(t, "Another", nil, large))
+		next := line(providePair(t, "Another", nil, large))
 		if len(file)+len(next) > pki.MaxCertificateBytes {
 			break
 		}
 		file = append(file, next...)
 	}
 	w := newWorld(t)
-	secret, authority := bringAuthority(t, root, root.pem(), file)
+	secret, authority := createProvidedAuthority(t, root, root.pem(), file)
 	identity := aServerIdentity()
 	w.create(secret, authority, identity)
 	w.settle(authority, 3)
 	w.settle(identity, 5)
 	w.wantCondition(authority, v1alpha1.ConditionReady, "False/AuthorityInvalid")
 	if text := message(authority, v1alpha1.ConditionReady); !strings.Contains(text, "ca.crt is ") || !strings.Contains(text, "at most 262144 are read") {
-		t.Errorf("the authority says: %s", text)
+		t.Errorf("the authority reports: %s", text)
 	}
 	w.wantCondition(identity, v1alpha1.ConditionReady, "False/AuthorityNotReady")
 }
 
-// A Secret whose ca.crt was edited by hand is repaired with its certificate where its authority is known; where it is not, the
-// certificate is still the one that is watched, and Ready says that it does not verify.
+// A Secret with a manually edited ca.crt is repaired, with its certificate, if its authority is available; if not, the
+// certificate is still watched, and Ready says that it does not verify.
 func TestACACrtThatWasEditedByHand(t *testing.T) {
-	stranger := bring(t, "Stranger", nil, nil)
+	stranger := providePair(t, "Stranger", nil, nil)
 	for name, value := range map[string][]byte{"a stranger": stranger.pem(), "nothing": nil, "junk": []byte("junk")} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -342,7 +342,7 @@ func TestACACrtThatWasEditedByHand(t *testing.T) {
 			w.restart()
 			w.reconcile(identity)
 			if identity.Status.Revision != 1 || identity.Status.NotAfter == nil {
-				t.Errorf("the certificate is not shown any more: %+v", identity.Status)
+				t.Errorf("the certificate is no longer reported: %+v", identity.Status)
 			}
 			w.wantCondition(identity, v1alpha1.ConditionReady, "False/CertificateInvalid")
 			w.clock.SetTime(identity.Status.NotAfter.Add(-time.Minute))
@@ -352,27 +352,27 @@ func TestACACrtThatWasEditedByHand(t *testing.T) {
 	}
 }
 
-// The CA certificates of a database server are read the same from a ConfigMap and from a Secret, as large as those of clouds and
-// distributions; what is refused is refused with its cause, and never with a word that denies what lies there.
-func TestBundlesOfServersAreReadTheSameFromEitherKind(t *testing.T) {
-	root := bring(t, "Root", nil, nil)
-	many := crowd(t, 400)
+// The CA certificates of a database server are read alike from a ConfigMap and from a Secret, up to the size of those of
+// clouds and distributions; a refusal names its cause, and never denies what the object holds.
+func TestServerBundlesAreReadAlikeFromSecretAndConfigMap(t *testing.T) {
+	root := providePair(t, "Root", nil, nil)
+	many := unrelatedRoots(t, 400)
 	text := []byte("# the bundle of the region\n")
 	der := root.certificate.Raw
 	for name, tc := range map[string]struct {
 		value []byte
-		want  string // empty: it is read
+		want  string // Empty: it is read.
 		count int
 	}{
-		"the root":                   {root.pem(), "", 1},
-		"110 regional roots":         {slices.Concat(root.pem(), many[:len(many)*109/400]), "", 0},
-		"400 and the root":           {slices.Concat(many, root.pem()), "", 401},
-		"text around, a mark before": {slices.Concat([]byte("\xef\xbb\xbf"), text, root.pem(), text), "", 1},
-		"more than 500":              {bytes.Repeat([]byte("-----BEGIN "), 501), "at most 500 certificates are read", 0},
-		"longer than 256 KiB":        {append(bytes.Repeat(text, 11000), root.pem()...), "at most 262144 are read", 0},
-		"empty":                      {[]byte{}, "empty", 0},
-		"DER":                        {der, "a certificate in DER: convert it with", 0},
-		"cut short":                  {root.pem()[:200], "its END line is missing", 0},
+		"the root":                  {root.pem(), "", 1},
+		"110 regional roots":        {slices.Concat(root.pem(), many[:len(many)*109/400]), "", 0},
+		"400 and the root":          {slices.Concat(many, root.pem()), "", 401},
+		"text around, a BOM before": {slices.Concat([]byte("\xef\xbb\xbf"), text, root.pem(), text), "", 1},
+		"more than 500":             {bytes.Repeat([]byte("-----BEGIN "), 501), "at most 500 certificates are read", 0},
+		"longer than 256 KiB":       {append(bytes.Repeat(text, 11000), root.pem()...), "at most 262144 are read", 0},
+		"empty":                     {[]byte{}, "empty", 0},
+		"DER":                       {der, "a certificate in DER: convert it with", 0},
+		"cut short":                 {root.pem()[:200], "its END line is missing", 0},
 	} {
 		for _, kind := range []v1alpha1.CASourceKind{v1alpha1.CASourceConfigMap, v1alpha1.CASourceSecret} {
 			t.Run(fmt.Sprintf("%s in a %s", name, kind), func(t *testing.T) {

@@ -19,8 +19,8 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// R23: whatever goes first, and whether it can still be told by an Event or not, logins that stay are told in log and metric.
-func TestLoginsThatStayAreTold(t *testing.T) {
+// R23: whatever is deleted first, and whether an Event can still report it or not, log and metric report logins that stay.
+func TestLoginsThatStayAreReported(t *testing.T) {
 	gone := map[string]func(*world, *v1alpha1.DatabaseCredential){
 		"the ledger": func(w *world, o *v1alpha1.DatabaseCredential) {
 			w.remove(w.secret(secretstore.LedgerName(kindDatabaseCredential, o.Name)))
@@ -63,12 +63,12 @@ func TestLoginsThatStayAreTold(t *testing.T) {
 				w.reconcile(object)
 			}
 			if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
-				t.Fatalf("the object is still there: %v", err)
+				t.Fatalf("the object still exists: %v", err)
 			}
 			login, _ := w.database.Login("orders_app_a")
 			stays := login.CanLogin
 			if told := with(w.events(), "Warning CleanupIncomplete", "orders_app_a", "orders_app_b", "runbooks/CleanupIncomplete.md"); told != stays {
-				t.Errorf("a login stays: %t; told by an Event: %t", stays, told)
+				t.Errorf("a login stays: %t; reported by an Event: %t", stays, told)
 			}
 			if counted := testutil.CollectAndCount(w.shared.metrics.errors) > 0; counted != stays {
 				t.Errorf("a login stays: %t; counted: %t", stays, counted)
@@ -94,8 +94,8 @@ func (w *world) remove(o client.Object) {
 	w.must(w.client.Delete(w.ctx, o))
 }
 
-// A deletion that is refused says so, while what is published is as it was.
-func TestADeletionThatIsKeptUpSaysByWhom(t *testing.T) {
+// A deletion that is refused is reported, while what is published is unchanged.
+func TestABlockedDeletionNamesWhatBlocksIt(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
 	object.Spec.DeletionPolicy = v1alpha1.DeletionDelete
@@ -117,15 +117,15 @@ func TestADeletionThatIsKeptUpSaysByWhom(t *testing.T) {
 		w.reconcile(object)
 	}
 	if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
-		t.Fatalf("the object is still there: %v%s", err, describeConditions(object))
+		t.Fatalf("the object still exists: %v%s", err, describeConditions(object))
 	}
 	if events := w.events(); !with(events, "Warning CleanupIncomplete", "Secret orders-db and ledger Secret rekey-databasecredential-orders", "kubectl -n "+w.namespace+" delete secret") {
 		t.Errorf("Events: %q", events)
 	}
 }
 
-// Logins whose mark names the deleted object are dropped although its ledger was replaced by a copy; those of the copy's
-// owner stay, and are never advised to be dropped.
+// Logins with a marker that names the deleted object are dropped although a copy replaced its ledger; those of the copy's
+// owner stay, and no message advises dropping them.
 func TestACopiedLedgerKeepsNoLoginOfTheDeletedObject(t *testing.T) {
 	for name, tc := range map[string]struct {
 		meanwhile func(w *world, object *v1alpha1.DatabaseCredential)
@@ -154,14 +154,14 @@ func TestACopiedLedgerKeepsNoLoginOfTheDeletedObject(t *testing.T) {
 				}
 			}
 			if err := other.client.Get(other.ctx, client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
-				t.Fatalf("the object is still there: %v%s", err, describeConditions(object))
+				t.Fatalf("the object still exists: %v%s", err, describeConditions(object))
 			}
 			if other.open("shop_app_a") != tc.stays || !w.open("orders_app_a") {
 				t.Errorf("its own login is open: %t, that of the other owner: %t", other.open("shop_app_a"), w.open("orders_app_a"))
 			}
 			told := other.events()
 			if with(told, "Warning CleanupIncomplete", "shop_app_a", "if their marks name this object", "drop only those whose mark names it") != tc.stays || !tc.stays && with(told, "CleanupIncomplete") {
-				t.Errorf("told %q, and a login stays: %t", told, tc.stays)
+				t.Errorf("reported %q, and a login stays: %t", told, tc.stays)
 			}
 		})
 	}

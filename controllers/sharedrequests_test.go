@@ -48,14 +48,14 @@ func newSlowReader() *slowReader {
 	return r
 }
 
-// askers are the places where many passes wait for one answer of the API server: one that asks returns how it ended.
+// askers are the places where many reconciles wait for one answer of the API server: calling one returns how it ended.
 func askers(reader client.Reader, passing *clocktesting.FakePassiveClock) map[string]func(context.Context) error {
 	cluster := kube.NewClusterID(reader, passing, nil)
 	keys := &authorities{live: reader, clock: passing, cluster: cluster}
 	object := &v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "ca", UID: "uid"},
 		Spec: v1alpha1.AuthoritySpec{SecretName: "ca"}}
 	return map[string]func(context.Context) error{
-		"which cluster this is": func(ctx context.Context) error { _, err := cluster.Get(ctx); return err },
+		"the cluster's UID": func(ctx context.Context) error { _, err := cluster.Get(ctx); return err },
 		"the key pair of an authority": func(ctx context.Context) error {
 			_, err := keys.load(ctx, partsOfAuthority(v1alpha1.AuthorityKindNamespaced, object))
 			return err
@@ -63,8 +63,8 @@ func askers(reader client.Reader, passing *clocktesting.FakePassiveClock) map[st
 	}
 }
 
-// One answer that does not come holds up nobody longer than the patience of whoever waits, and the failure is everybody's.
-func TestAnAnswerThatDoesNotComeStopsNobodyElse(t *testing.T) {
+// A missing answer holds up each caller only for its own patience, and all share the failure.
+func TestAMissingAnswerStopsNoOtherReconcile(t *testing.T) {
 	t.Parallel()
 	for name := range askers(nil, nil) {
 		t.Run(name, func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestAnAnswerThatDoesNotComeStopsNobodyElse(t *testing.T) {
 				var passes sync.WaitGroup
 				for i := range 20 {
 					passes.Go(func() {
-						// Every other one has less time than the answer is given.
+						// Every other one has less time than the answer gets.
 						patience := passTimeout
 						if i%2 == 1 {
 							patience = time.Second
@@ -84,26 +84,26 @@ func TestAnAnswerThatDoesNotComeStopsNobodyElse(t *testing.T) {
 						ctx, cancel := context.WithTimeout(t.Context(), patience)
 						defer cancel()
 						if err := ask(ctx); err == nil {
-							t.Error("there is an answer that never came")
+							t.Error("an answer came that was never given")
 						}
 						if took := time.Since(begun); i%2 == 1 && took > time.Second {
-							t.Errorf("a pass that had one second waited for %s", took)
+							t.Errorf("a reconcile that had one second waited for %s", took)
 						}
 					})
 				}
 				passes.Wait()
 				if took := time.Since(begun); took > keyPairPatience+2*time.Second {
-					t.Errorf("the last pass waited for %s", took)
+					t.Errorf("the last reconcile waited for %s", took)
 				}
 				if asked := reader.asked.Load(); asked > 3 {
-					t.Errorf("20 passes asked %d times", asked)
+					t.Errorf("20 reconciles sent %d requests", asked)
 				}
 			})
 		})
 	}
 }
 
-func TestWhichClusterThisIsIsAskedOnceAndSeldomAfterAFailure(t *testing.T) {
+func TestTheClusterUIDIsRequestedOnceAndRarelyAfterAFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		passing, reader := clocktesting.NewFakePassiveClock(time.Now()), newSlowReader()
@@ -118,16 +118,16 @@ func TestWhichClusterThisIsIsAskedOnceAndSeldomAfterAFailure(t *testing.T) {
 				}
 			}
 			if asked := reader.asked.Load() - before; asked != asks {
-				t.Errorf("it was asked for %d times, want %d", asked, asks)
+				t.Errorf("%d requests were sent, want %d", asked, asks)
 			}
 		}
 		fails := func(err error) { go func() { reader.answer <- err }() }
 
-		// A pass that ends while it asks says nothing about the API server.
+		// A reconcile that ends while it asks says nothing about the API server.
 		ended, end := context.WithTimeout(t.Context(), time.Second)
 		defer end()
 		if _, err := ask(ended); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a pass that ended: %v", err)
+			t.Errorf("a reconcile that ended: %v", err)
 		}
 		fails(errors.New("the API server is away"))
 		many("", 1)
@@ -135,14 +135,14 @@ func TestWhichClusterThisIsIsAskedOnceAndSeldomAfterAFailure(t *testing.T) {
 		fails(errors.New("the API server is away"))
 		many("", 1)
 
-		// While one asks again, the others go on without an answer.
+		// While one asks again, the others continue without an answer.
 		passing.SetTime(passing.Now().Add(kube.ClusterPause))
 		go func() { _, _ = ask(t.Context()) }()
 		synctest.Wait()
 		begun := time.Now()
 		many("", 0)
 		if took := time.Since(begun); took > 0 {
-			t.Errorf("passes waited for %s", took)
+			t.Errorf("reconciles waited for %s", took)
 		}
 		reader.answer <- nil
 		synctest.Wait()
@@ -151,7 +151,7 @@ func TestWhichClusterThisIsIsAskedOnceAndSeldomAfterAFailure(t *testing.T) {
 }
 
 // A clock that was set back does not make a failure last.
-func TestAFailureToReadTheClusterEndsWhereTheClockIsSetBack(t *testing.T) {
+func TestAFailureToReadTheClusterEndsWhenTheClockIsSetBack(t *testing.T) {
 	t.Parallel()
 	passing := clocktesting.NewFakePassiveClock(time.Now())
 	fails := true

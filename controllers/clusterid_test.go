@@ -29,7 +29,7 @@ func (w *world) hideCluster(err error) {
 	}
 }
 
-// unreadable are the answers to reading the namespace kube-system, and what conditions then say.
+// unreadable lists the answers to reading the namespace kube-system, and what conditions then report.
 var unreadable = map[string]struct {
 	err    error
 	reason string
@@ -43,7 +43,7 @@ var unreadable = map[string]struct {
 	"the API server fails": {err: apierrors.NewInternalError(errors.New("etcd is away")), reason: v1alpha1.ReasonAPIServerFailed, words: []string{"kube-system"}},
 }
 
-// everyOwner is one object of each kind that owns Secrets.
+// everyOwner returns one object of each kind that owns Secrets.
 func everyOwner() (dependencies, owners []client.Object) {
 	return []client.Object{aPolicy(), anAdminSecret(), aServer()},
 		[]client.Object{anAuthority(), aClusterAuthority(), aClientIdentity(), aServerIdentity(), aCredential()}
@@ -61,8 +61,8 @@ func isAuthority(o client.Object) bool {
 	return ok
 }
 
-// labelled are the Secrets of rekey as they are, metadata included.
-func (w *world) labelled() map[string]corev1.Secret {
+// labeledSecrets returns rekey's Secrets unchanged, metadata included.
+func (w *world) labeledSecrets() map[string]corev1.Secret {
 	w.t.Helper()
 	var list corev1.SecretList
 	w.must(w.client.List(w.ctx, &list, client.InNamespace(w.namespace), client.HasLabels{v1alpha1.LabelKind}))
@@ -73,21 +73,22 @@ func (w *world) labelled() map[string]corev1.Secret {
 	return out
 }
 
-// wantNothingDone reconciles for a while, and fails the test if anything was made or changed, or an object does not say why.
+// wantNothingDone reconciles for a while, and fails the test if anything was created or changed, or an object does not
+// report the reason.
 func (w *world) wantNothingDone(objects []client.Object, reason string, words []string) {
 	w.t.Helper()
-	secrets, logins := w.labelled(), w.logins()
+	secrets, logins := w.labeledSecrets(), w.logins()
 	for range 4 {
 		for _, o := range objects {
 			w.reconcile(o)
 		}
 		w.step(30 * time.Second)
 	}
-	if diff := cmp.Diff(secrets, w.labelled()); diff != "" {
-		w.t.Errorf("Secrets were made or changed: %v became %v", keysOf(secrets), keysOf(w.labelled()))
+	if diff := cmp.Diff(secrets, w.labeledSecrets()); diff != "" {
+		w.t.Errorf("Secrets were created or changed: %v became %v", keysOf(secrets), keysOf(w.labeledSecrets()))
 	}
 	if diff := cmp.Diff(logins, w.logins()); diff != "" {
-		w.t.Error("logins were made or changed")
+		w.t.Error("logins were created or changed")
 	}
 	for _, o := range objects {
 		said := false
@@ -95,7 +96,7 @@ func (w *world) wantNothingDone(objects []client.Object, reason string, words []
 			said = said || c.Reason == reason && with([]string{c.Message}, words...)
 		}
 		if !said {
-			w.t.Errorf("%s does not say %s with %q:%s", kindOf(o), reason, words, describeConditions(o))
+			w.t.Errorf("%s does not report %s with %q:%s", kindOf(o), reason, words, describeConditions(o))
 		}
 	}
 }
@@ -108,9 +109,9 @@ func keysOf[V any](in map[string]V) []string {
 	return out
 }
 
-// As long as it cannot be read which cluster this is, a copy cannot be told from the original: nothing is made and nothing
-// is changed, by no kind, and what is published goes on being served.
-func TestNothingIsMadeBeforeTheClusterIsKnown(t *testing.T) {
+// As long as the cluster's UID cannot be read, a copy cannot be distinguished from the original: no kind creates or changes
+// anything, and what is published continues to be served.
+func TestNothingIsCreatedBeforeTheClusterIsKnown(t *testing.T) {
 	for name, tc := range unreadable {
 		t.Run(name+", nothing was made yet", func(t *testing.T) {
 			w := newWorld(t)
@@ -119,8 +120,8 @@ func TestNothingIsMadeBeforeTheClusterIsKnown(t *testing.T) {
 			w.hideCluster(tc.err)
 			w.wantNothingDone(owners, tc.reason, tc.words)
 			w.hideCluster(nil)
-			w.healed(owners)
-			for _, secret := range w.labelled() {
+			w.waitUntilReady(owners)
+			for _, secret := range w.labeledSecrets() {
 				if got := secret.Annotations[v1alpha1.AnnotationOwnerCluster]; got != w.clusterUID() {
 					t.Errorf("Secret %s names cluster %q", secret.Name, got)
 				}
@@ -137,14 +138,14 @@ func TestNothingIsMadeBeforeTheClusterIsKnown(t *testing.T) {
 			w.wantNothingDone(owners, tc.reason, tc.words)
 			for _, o := range owners {
 				if !isAuthority(o) && !strings.HasPrefix(condition(o, v1alpha1.ConditionReady), "True/") {
-					t.Errorf("what %s published is served no more:%s", kindOf(o), describeConditions(o))
+					t.Errorf("what %s published is no longer served:%s", kindOf(o), describeConditions(o))
 				}
 			}
 			if diff := cmp.Diff(before, w.data()); diff != "" || !w.accepted("orders-db") {
 				t.Error("what was published is not served")
 			}
 			w.hideCluster(nil)
-			w.healed(owners)
+			w.waitUntilReady(owners)
 			for key, secret := range w.data() {
 				if kind := w.secret(key).Labels[v1alpha1.LabelKind]; strings.HasSuffix(kind, "Authority") && !cmp.Equal(secret, before[key]) {
 					t.Errorf("Secret %s has another key", key)
@@ -155,7 +156,7 @@ func TestNothingIsMadeBeforeTheClusterIsKnown(t *testing.T) {
 			w := newWorld(t)
 			dependencies, owners := everyOwner()
 			ready(w, append(dependencies, owners...)...)
-			for key := range w.labelled() {
+			for key := range w.labeledSecrets() {
 				secret := w.secret(key)
 				w.edit(secret, func() { secret.Annotations[v1alpha1.AnnotationOwnerCluster] = "another-cluster" })
 			}
@@ -164,7 +165,7 @@ func TestNothingIsMadeBeforeTheClusterIsKnown(t *testing.T) {
 			w.hideCluster(tc.err)
 			w.wantNothingDone(owners, tc.reason, tc.words)
 			w.hideCluster(nil)
-			secrets := w.labelled()
+			secrets := w.labeledSecrets()
 			for _, o := range owners {
 				w.step(time.Hour)
 				w.settle(o, 3)
@@ -172,32 +173,32 @@ func TestNothingIsMadeBeforeTheClusterIsKnown(t *testing.T) {
 					t.Errorf("%s is not fenced:%s", kindOf(o), describeConditions(o))
 				}
 			}
-			if diff := cmp.Diff(secrets, w.labelled()); diff != "" {
+			if diff := cmp.Diff(secrets, w.labeledSecrets()); diff != "" {
 				t.Error("a copy was changed after the cluster was known")
 			}
 		})
 	}
 }
 
-// disturb gives every object something to do: a rotation is asked for, and a label is missing.
+// disturb gives every object something to do: it requests a rotation and removes a label.
 func (w *world) disturb(owners []client.Object) {
 	w.t.Helper()
 	for _, o := range owners {
 		w.request(o, v1alpha1.AnnotationRotate, "now")
 	}
-	for key, secret := range w.labelled() {
+	for key, secret := range w.labeledSecrets() {
 		if secret.Type == v1alpha1.SecretTypeLedger {
 			continue
 		}
 		w.edit(&secret, func() { delete(secret.Labels, v1alpha1.LabelManagedBy) })
 		if w.secret(key).Labels[v1alpha1.LabelManagedBy] != "" {
-			w.t.Fatalf("the label of Secret %s is there", key)
+			w.t.Fatalf("the label of Secret %s exists", key)
 		}
 	}
 }
 
-// healed waits, by the test's clock, until every object is Ready.
-func (w *world) healed(owners []client.Object) {
+// waitUntilReady waits, by the test's clock, until every object is Ready.
+func (w *world) waitUntilReady(owners []client.Object) {
 	w.t.Helper()
 	for range 3 {
 		w.step(15 * time.Minute)

@@ -34,7 +34,7 @@ func (w *world) backup() backup {
 	return backup{secrets: list.Items, logins: w.logins()}
 }
 
-// rewind puts the selected Secrets back to what they were; what did not exist then is deleted.
+// rewind restores the selected Secrets; Secrets that did not exist then are deleted.
 func (w *world) rewind(to backup, selected func(*corev1.Secret) bool) {
 	w.t.Helper()
 	for _, secret := range w.backup().secrets {
@@ -55,7 +55,7 @@ func (w *world) rewind(to backup, selected func(*corev1.Secret) bool) {
 }
 
 // replaced is the object as a restore of the whole cluster creates it: with another UID, and without status. The first one
-// goes as it does with a lost etcd: without a deletion that the operator sees.
+// disappears as it does with a lost etcd: without a deletion that the operator sees.
 func (w *world) replaced(object *v1alpha1.DatabaseCredential) *v1alpha1.DatabaseCredential {
 	w.t.Helper()
 	w.edit(object, func() { object.Finalizers = nil })
@@ -69,9 +69,9 @@ func (w *world) replaced(object *v1alpha1.DatabaseCredential) *v1alpha1.Database
 }
 
 // Yesterday's Secrets, yesterday's database, or both come back, a whole life later, from every stage of a life, with the
-// object or without it. Nobody is asked for help: the published login is accepted, the next rotation comes, exactly one
-// login is open after its overlap, and no number is used twice.
-func TestWhatIsRestoredFromYesterdayAtEveryStageOfALifeIsServed(t *testing.T) {
+// object or without it. No help is needed: the published login is accepted, the next rotation comes, exactly one login is
+// open after its overlap, and no number is used twice.
+func TestARestoreFromYesterdayAtEveryStageOfALifeIsServed(t *testing.T) {
 	everything := func(*corev1.Secret) bool { return true }
 	ways := []struct {
 		name               string
@@ -87,7 +87,7 @@ func TestWhatIsRestoredFromYesterdayAtEveryStageOfALifeIsServed(t *testing.T) {
 		{name: "everything", secrets: everything, database: true, replaced: true},
 	}
 	tried := map[string]int{}
-	for nth, more := 2, true; more; nth++ { // nothing exists before the second write
+	for nth, more := 2, true; more; nth++ { // Nothing exists before the second write.
 		way := ways[nth%len(ways)]
 		var w *world
 		var object *v1alpha1.DatabaseCredential
@@ -127,7 +127,7 @@ func servedAgain(t *testing.T, w *world, object *v1alpha1.DatabaseCredential, to
 		}
 		w.step(2 * time.Hour)
 		w.settle(object, 8)
-		w.cut = false // yesterday's previous login is over: from now on all that is said must be so
+		w.cut = false // Yesterday's previous login is over: from now on every report must be true.
 	}
 	open := 0
 	for _, login := range w.logins() {
@@ -140,8 +140,8 @@ func servedAgain(t *testing.T, w *world, object *v1alpha1.DatabaseCredential, to
 	}
 }
 
-// Certificates come back from every step of the replacement of an authority, and are by then long expired: the
-// authority's Secret, the identities' or both. Each side has a certificate that the other one accepts, without help.
+// Certificates come back from every step of the replacement of an authority, and have long expired by then: the authority's
+// Secret, the identities' or both. Each side has a certificate that the other one accepts, without help.
 func TestCertificatesFromYesterdayAreReplaced(t *testing.T) {
 	for step := range 4 {
 		for name, selected := range map[string]func(*corev1.Secret) bool{
@@ -168,13 +168,13 @@ func certificatesFromYesterday(t *testing.T, backedUp int, selected func(*corev1
 	}
 	old, oldKey := root("Old CA")
 	next, nextKey := root("Next CA")
-	brought := keyPairSecret(t, map[string]string{v1alpha1.LabelAllow: "true"})
-	brought.Data = map[string][]byte{"tls.crt": old, "tls.key": oldKey}
+	providedPair := keyPairSecret(t, map[string]string{v1alpha1.LabelAllow: "true"})
+	providedPair.Data = map[string][]byte{"tls.crt": old, "tls.key": oldKey}
 	authority, clientSide, serverSide := anAuthority(), aClientIdentity(), aServerIdentity()
 	authority.Spec.Managed, authority.Spec.KeyPair, authority.Spec.SecretName = nil, &v1alpha1.KeyPairAuthority{}, "brought-ca"
-	ready(w, brought, authority, clientSide, serverSide)
+	ready(w, providedPair, authority, clientSide, serverSide)
 	everybody := func() {
-		w.step(time.Minute) // key pairs are read again after half a minute
+		w.step(time.Minute) // Key pairs are read again after half a minute.
 		for _, o := range []client.Object{authority, clientSide, serverSide} {
 			w.settle(o, 3)
 		}
@@ -182,11 +182,11 @@ func certificatesFromYesterday(t *testing.T, backedUp int, selected func(*corev1
 	var yesterday backup
 	for step, change := range []func(){
 		func() {},
-		func() { brought.Data["ca.crt"] = append(append([]byte{}, old...), next...) },
-		func() { brought.Data["tls.crt"], brought.Data["tls.key"] = next, nextKey },
-		func() { brought.Data["ca.crt"] = next },
+		func() { providedPair.Data["ca.crt"] = append(append([]byte{}, old...), next...) },
+		func() { providedPair.Data["tls.crt"], providedPair.Data["tls.key"] = next, nextKey },
+		func() { providedPair.Data["ca.crt"] = next },
 	} {
-		w.edit(brought, change)
+		w.edit(providedPair, change)
 		everybody()
 		if step == backedUp {
 			yesterday = w.backup()

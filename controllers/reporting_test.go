@@ -23,7 +23,7 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// refuse makes the API server refuse these writes, as a webhook, a policy or a quota does. The words name it.
+// refuse makes the API server refuse these writes, as a webhook, a policy or a quota does. The text names it.
 func (w *world) refuse(these func(write) bool) {
 	w.fail = func(of write) error {
 		if !these(of) {
@@ -37,15 +37,15 @@ func writesOf(verb, name string) func(write) bool {
 	return func(of write) bool { return of.kind == "Secret" && of.name == name && strings.Contains(verb, of.verb) }
 }
 
-// T4: until the Secret shows a version, no Event and no field of the status says that it is published.
-func TestNothingIsCalledPublishedBeforeTheSecretShowsIt(t *testing.T) {
+// T4: until the Secret holds a version, no Event and no status field calls it published.
+func TestNothingIsCalledPublishedBeforeTheSecretHoldsIt(t *testing.T) {
 	for name, tc := range map[string]struct {
 		first    bool
 		hold     func(w *world)
 		mend     func(w *world)
 		revision int64
 		login    string
-		// made is whether the next login is made at all.
+		// made is whether the next login is created at all.
 		made bool
 	}{
 		"the first Secret may not be created": {
@@ -87,13 +87,13 @@ func TestNothingIsCalledPublishedBeforeTheSecretShowsIt(t *testing.T) {
 				w.step(30 * time.Second)
 			}
 			if events := w.events(); with(events, "Rotated") || with(events, "is published") {
-				t.Errorf("told before it is so: %q", events)
+				t.Errorf("reported before it is true: %q", events)
 			}
 			if s := object.Status; s.Revision != tc.revision || s.ActiveUsername != tc.login || (s.Binding != nil) != (tc.revision > 0) || s.Previous != nil {
-				t.Errorf("status says revision %d, login %q, binding %v, previous %v", s.Revision, s.ActiveUsername, s.Binding, s.Previous)
+				t.Errorf("the status has revision %d, login %q, binding %v, previous %v", s.Revision, s.ActiveUsername, s.Binding, s.Previous)
 			}
 			if _, made := w.database.Login(next); made != tc.made {
-				t.Errorf("login %s made: %t, want %t", next, made, tc.made)
+				t.Errorf("login %s created: %t, want %t", next, made, tc.made)
 			}
 			if !tc.first && !w.database.Accepts("orders_app_a", string(w.secret("orders-db").Data["password"])) {
 				t.Error("the login in the Secret is refused")
@@ -102,17 +102,17 @@ func TestNothingIsCalledPublishedBeforeTheSecretShowsIt(t *testing.T) {
 			w.step(11 * time.Minute)
 			w.settle(object, 8)
 			if events := w.events(); !with(events, "Normal Rotated", next) {
-				t.Errorf("Events after it was mended: %q", events)
+				t.Errorf("Events after the fix: %q", events)
 			}
 			if s := object.Status; s.Revision != want || s.ActiveUsername != next || s.Binding == nil {
-				t.Errorf("status says revision %d, login %q, binding %v after it was mended", s.Revision, s.ActiveUsername, s.Binding)
+				t.Errorf("the status has revision %d, login %q, binding %v after the fix", s.Revision, s.ActiveUsername, s.Binding)
 			}
 		})
 	}
 }
 
-// T4: a Secret that was gone for a while and shows the same version again is no rotation.
-func TestASecretThatComesBackIsNoRotation(t *testing.T) {
+// T4: a Secret that was missing for a while and holds the same version again is not a rotation.
+func TestASecretThatComesBackIsNotARotation(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
 	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
@@ -138,7 +138,7 @@ func TestASecretThatComesBackIsNoRotation(t *testing.T) {
 	}
 }
 
-// T4: Ready judges the data. A label that may not be written is told, and keeps nobody from using what is published.
+// T4: Ready judges the data. A label that may not be written is reported, and keeps no client from using what is published.
 func TestMetadataThatCannotBeWrittenLeavesReadyTrue(t *testing.T) {
 	template := &v1alpha1.SecretTemplate{Labels: map[string]v1alpha1.TemplateLabelValue{"team": "orders"}}
 	login, identity := aCredential(), aClientIdentity()
@@ -161,9 +161,9 @@ func TestMetadataThatCannotBeWrittenLeavesReadyTrue(t *testing.T) {
 			w.wantCondition(tc.object, v1alpha1.ConditionReady, "True/Published")
 			w.wantCondition(tc.object, v1alpha1.ConditionReconciling, "True/QuotaExceeded")
 			if said := describeConditions(tc.object); !strings.Contains(said, "team-quota") {
-				t.Errorf("nothing says what refuses it:%s", said)
+				t.Errorf("no message names what refuses it:%s", said)
 			}
-			// Data that are wrong are another matter.
+			// Wrong data are another matter.
 			w.fail = nil
 			held := w.secret(secret)
 			w.edit(held, func() {
@@ -187,8 +187,9 @@ func TestMetadataThatCannotBeWrittenLeavesReadyTrue(t *testing.T) {
 	}
 }
 
-// T4: while the API server refuses the Secret of an identity, one reason stands, one Event tells it, and few keys are made.
-func TestARefusalStandsUntilItIsOver(t *testing.T) {
+// T4: while the API server refuses the Secret of an identity, one reason stands, one Event reports it, and few keys are
+// created.
+func TestARefusalIsReportedUntilItIsOver(t *testing.T) {
 	w := newWorld(t)
 	identity := aClientIdentity()
 	ready(w, anAuthority())
@@ -213,7 +214,7 @@ func TestARefusalStandsUntilItIsOver(t *testing.T) {
 	}
 	made := testutil.ToFloat64(w.shared.metrics.steps.WithLabelValues(kindClientIdentity, string(rotation.StepPropose), "success", ""))
 	if tries < 3 || tries > 10 || int(made) > tries {
-		t.Errorf("in ten minutes %v keys were made for %d attempts to write them", made, tries)
+		t.Errorf("in ten minutes %v keys were created for %d attempts to write them", made, tries)
 	}
 	w.fail = nil
 	w.step(5 * time.Minute)
@@ -221,8 +222,8 @@ func TestARefusalStandsUntilItIsOver(t *testing.T) {
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 }
 
-// T4: another tool that overwrites a certificate again and again is told, as for a login.
-func TestAFightOverACertificateIsTold(t *testing.T) {
+// T4: another tool that overwrites a certificate repeatedly is reported, as for a login.
+func TestAFightOverACertificateIsReported(t *testing.T) {
 	w := newWorld(t)
 	identity := aClientIdentity()
 	ready(w, anAuthority(), identity)
@@ -236,15 +237,15 @@ func TestAFightOverACertificateIsTold(t *testing.T) {
 	if events := w.events(); !with(events, "Warning SecretConflict", "--show-managed-fields") {
 		t.Errorf("Events: %q", events)
 	} else if conflicts := strings.Count(strings.Join(events, "\n"), "SecretConflict"); conflicts > 1 {
-		t.Errorf("told %d times", conflicts)
+		t.Errorf("reported %d times", conflicts)
 	}
 	w.step(30 * time.Minute)
 	w.settle(identity, 3)
 	w.wantCondition(identity, v1alpha1.ConditionReconciling, "")
 }
 
-// T4: a person's request is recorded also where what it asks for fails, so that the annotation may vanish.
-func TestARequestIsRecordedWhereItsRotationFails(t *testing.T) {
+// T4: a user's request is recorded even if what it asks for fails, so the annotation may vanish.
+func TestARequestIsRecordedEvenIfItsRotationFails(t *testing.T) {
 	ask := func(o client.Object, value string) func() {
 		return func() {
 			annotations := map[string]string{}
@@ -298,8 +299,8 @@ func TestARequestIsRecordedWhereItsRotationFails(t *testing.T) {
 	}
 }
 
-// T4: a policy that is missing is a brake, and what was said of the deadline stays said.
-func TestAMissingPolicyTakesNothingAwayAndSilencesNoWarning(t *testing.T) {
+// T4: a missing policy is a brake, and what was reported about the deadline stays.
+func TestAMissingPolicyRetiresNothingAndSilencesNoWarning(t *testing.T) {
 	w := newWorld(t)
 	object, policy := aCredential(), aPolicy()
 	ready(w, policy, anAdminSecret(), aServer(), object)
@@ -350,8 +351,9 @@ func TestAMissingPolicyTakesNothingAwayAndSilencesNoWarning(t *testing.T) {
 	w.wantCondition(object, v1alpha1.ConditionSuspended, "")
 }
 
-// That rotation goes on is told when it does: not when the policy that suspends is gone, but when it is back without that.
-func TestAPolicyThatIsGoneResumesNothing(t *testing.T) {
+// The resumed rotation is reported when it happens: not when the suspending policy is deleted, but when it is back without
+// suspend.
+func TestADeletedPolicyResumesNothing(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
 	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
@@ -375,8 +377,8 @@ func TestAPolicyThatIsGoneResumesNothing(t *testing.T) {
 	w.wantCondition(object, v1alpha1.ConditionSuspended, "")
 }
 
-// T4: that the policy is missing shows also while a step fails for another reason.
-func TestAMissingPolicyShowsBesideAFailingStep(t *testing.T) {
+// T4: a missing policy is also reported while a step fails for another reason.
+func TestAMissingPolicyIsReportedBesideAFailingStep(t *testing.T) {
 	for reason, refusal := range map[string]error{
 		"APIServerFailed": apierrors.NewInternalError(errors.New("etcdserver: request timed out")),
 		"QuotaExceeded":   apierrors.NewForbidden(corev1.Resource("secrets"), "app-mtls", errors.New("exceeded quota: team-quota")),
@@ -403,14 +405,14 @@ func TestAMissingPolicyShowsBesideAFailingStep(t *testing.T) {
 			w.wantCondition(identity, v1alpha1.ConditionRotating, "True/"+reason)
 			said := meta.FindStatusCondition(identity.Status.Conditions, v1alpha1.ConditionReconciling)
 			if said == nil || said.Reason != "PolicyNotFound" && !strings.Contains(said.Message, "PolicyNotFound: RotationPolicy "+w.namespace+"/daily") {
-				t.Errorf("the missing policy is not told:%s", describeConditions(identity))
+				t.Errorf("the missing policy is not reported:%s", describeConditions(identity))
 			}
 		})
 	}
 }
 
-// T4: what is suspended before anything was issued is not called under way.
-func TestWhatIsSuspendedIsNotCalledUnderWay(t *testing.T) {
+// T4: an object that is suspended before its first issue is not called in progress.
+func TestASuspendedObjectIsNotInProgress(t *testing.T) {
 	identity, login := aClientIdentity(), aCredential()
 	identity.Spec.Suspend, login.Spec.Suspend = true, true
 	for _, object := range []client.Object{identity, login} {
@@ -420,7 +422,7 @@ func TestWhatIsSuspendedIsNotCalledUnderWay(t *testing.T) {
 		w.wantCondition(object, v1alpha1.ConditionReconciling, "")
 		w.wantCondition(object, v1alpha1.ConditionStalled, "True/Suspended")
 		if got := w.kstatus(object); got != status.FailedStatus {
-			t.Errorf("kstatus says %s of what nobody works on", got)
+			t.Errorf("kstatus is %s for an object that is suspended", got)
 		}
 	}
 	w := newWorld(t)
@@ -439,7 +441,7 @@ func TestWhatIsSuspendedIsNotCalledUnderWay(t *testing.T) {
 	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
 }
 
-// T4: every warning about time names what it is about and why it was not replaced.
+// T4: every warning about time names its subject and why it was not replaced.
 func TestEveryWarningAboutTimeNamesItsSubjectAndItsCause(t *testing.T) {
 	w := newWorld(t)
 	authority, login, identity := anAuthority(), aCredential(), aClientIdentity()
@@ -466,13 +468,13 @@ func TestEveryWarningAboutTimeNamesItsSubjectAndItsCause(t *testing.T) {
 		{"Expires", "The certificate of ClusterCertificateAuthority " + w.namespace + " (CN=Test CA) expires at ", "Nothing renews it automatically"},
 	} {
 		if !with(events, words...) {
-			t.Errorf("no Event says %q:\n%s", words, strings.Join(events, "\n"))
+			t.Errorf("no Event contains %q:\n%s", words, strings.Join(events, "\n"))
 		}
 	}
 }
 
-// T4: a status that cannot be written is counted as what it is.
-func TestAStatusThatCannotBeWrittenIsCountedAsThat(t *testing.T) {
+// T4: a status that cannot be written is counted as such.
+func TestAStatusThatCannotBeWrittenIsCountedAsSuch(t *testing.T) {
 	w := newWorld(t)
 	identity := aClientIdentity()
 	ready(w, anAuthority())
@@ -486,8 +488,8 @@ func TestAStatusThatCannotBeWrittenIsCountedAsThat(t *testing.T) {
 	}
 }
 
-// T4: a leak is answered in one command: what leaked is refused as soon as its successor is published and proven. A request to
-// end an overlap alone ends that one only.
+// T4: a leak is answered with one command: the leaked login is refused as soon as its successor is published and proven. A
+// request to end an overlap alone ends only that.
 func TestALeakIsAnsweredInOneCommand(t *testing.T) {
 	now := func(w *world, o *v1alpha1.DatabaseCredential, requests ...string) {
 		w.edit(o, func() {
@@ -516,7 +518,7 @@ func TestALeakIsAnsweredInOneCommand(t *testing.T) {
 		revision int64
 		open     string
 	}{
-		"outside of an overlap": {func(w *world, o *v1alpha1.DatabaseCredential) { now(w, o, both...) }, 2, "b"},
+		"outside an overlap": {func(w *world, o *v1alpha1.DatabaseCredential) { now(w, o, both...) }, 2, "b"},
 		"within an overlap": {func(w *world, o *v1alpha1.DatabaseCredential) {
 			w.step(24*time.Hour + time.Minute)
 			w.settle(o, 8)
@@ -536,7 +538,7 @@ func TestALeakIsAnsweredInOneCommand(t *testing.T) {
 			now(w, o, v1alpha1.AnnotationRotate)
 			now(w, o, v1alpha1.AnnotationRetirePrevious)
 		}, 3, "ab"},
-		"where there is no previous login and no rotation": {func(w *world, o *v1alpha1.DatabaseCredential) {
+		"without a previous login or a rotation": {func(w *world, o *v1alpha1.DatabaseCredential) {
 			now(w, o, v1alpha1.AnnotationRetirePrevious)
 			w.step(24*time.Hour + time.Minute)
 			w.settle(o, 8)
@@ -561,8 +563,8 @@ func TestALeakIsAnsweredInOneCommand(t *testing.T) {
 	}
 }
 
-// T4: a changed bundle of CA certificates reaches the application's Secret with the next look at the server.
-func TestAChangedBundleReachesTheSecretWithTheNextLookAtTheServer(t *testing.T) {
+// T4: a changed bundle of CA certificates reaches the application's Secret with the next check of the server.
+func TestAChangedBundleReachesTheSecretWithTheNextCheckOfTheServer(t *testing.T) {
 	w := newWorld(t)
 	object, server := aCredential(), aServer()
 	server.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: &v1alpha1.CAReference{Kind: v1alpha1.CASourceConfigMap, Name: "db-ca", Key: "ca.crt"}}
@@ -574,16 +576,16 @@ func TestAChangedBundleReachesTheSecretWithTheNextLookAtTheServer(t *testing.T) 
 	w.step(lifecycle.LookAgainHealthy)
 	w.reconcile(server)
 	if before == "" || server.Status.CASHA256 == before {
-		t.Fatalf("the status of the server says %q before and %q after: nobody is woken", before, server.Status.CASHA256)
+		t.Fatalf("the status of the server is %q before and %q after: nothing is woken", before, server.Status.CASHA256)
 	}
 	w.settle(object, 5)
 	if got := string(w.secret("orders-db").Data["certificates"]); got != renewed {
-		t.Error("the Secret does not show the new bundle")
+		t.Error("the Secret does not hold the new bundle")
 	}
 }
 
-// T4: a server that never answers costs few writes: what is said of it does not change with every attempt, nor with every word
-// that the server's own status says.
+// T4: a server that never answers costs few writes: what is reported about it changes neither with every attempt, nor with
+// every change of the server's own status.
 func TestAServerThatNeverAnswersCostsFewWrites(t *testing.T) {
 	w := newWorld(t)
 	object, server := aCredential(), aServer()
@@ -593,7 +595,7 @@ func TestAServerThatNeverAnswersCostsFewWrites(t *testing.T) {
 	var written []write
 	for second := range 300 {
 		if second%20 == 19 {
-			// Another tool keeps a time on the server; that is no reason to believe that it answers now.
+			// Another tool updates a time on the server; that is no reason to believe that it answers now.
 			written = append(written, w.written()...)
 			w.request(server, "example.org/seen", w.clock.Now().String())
 			next[object] = w.clock.Now()
@@ -618,19 +620,19 @@ func TestAServerThatNeverAnswersCostsFewWrites(t *testing.T) {
 	}
 	asked := w.database.Calls("Marker")
 	if writes == 0 || writes > 3 || asked < 4 || asked > 12 {
-		t.Errorf("%d writes of the status in five minutes, and %d questions to the server", writes, asked)
+		t.Errorf("%d writes of the status in five minutes, and %d requests to the server", writes, asked)
 	}
 	if events := w.events(); strings.Count(strings.Join(events, "\n"), "DatabaseCredential/orders") != 1 {
 		t.Errorf("Events: %q", events)
 	}
 }
 
-// T4: with --namespaces, what lies in the operator's own namespace is served, so it is woken too.
-func TestTheOperatorsNamespaceIsWokenWithTheOthers(t *testing.T) {
+// T4: with --namespaces, objects in the operator's own namespace are served, so they are woken too.
+func TestObjectsInTheOperatorsNamespaceAreWokenToo(t *testing.T) {
 	if got := (Options{Namespaces: []string{"web"}, OperatorNamespace: "rekey-system"}).cached(); !slices.Equal(got, []string{"web", "rekey-system"}) {
-		t.Errorf("labels of %q wake somebody", got)
+		t.Errorf("labels of %q wake an object", got)
 	}
 	if got := (Options{OperatorNamespace: "rekey-system"}).cached(); len(got) != 0 {
-		t.Errorf("labels of %q alone wake somebody, and all namespaces are served", got)
+		t.Errorf("labels of %q alone wake an object, and all namespaces are served", got)
 	}
 }

@@ -21,18 +21,18 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// adversary is an authority that signs, and not what it was asked for.
-type adversary struct {
+// misbehavingIssuer is an authority that signs something other than was requested.
+type misbehavingIssuer struct {
 	ca.KeyPairs
 
-	// request and chain change what is asked and what is answered; asked counts.
+	// request and chain change the request and the answer; asked counts the requests.
 	request func(issuer.Request) issuer.Request
 	chain   func(issuer.Chain) (issuer.Chain, error)
 	asked   int
 }
 
 // Parse implements issuer.KeyPairs.
-func (a *adversary) Parse(crt, key, anchors []byte, constraints issuer.Constraints, now time.Time) (*issuer.Authority, error) {
+func (a *misbehavingIssuer) Parse(crt, key, anchors []byte, constraints issuer.Constraints, now time.Time) (*issuer.Authority, error) {
 	authority, err := a.KeyPairs.Parse(crt, key, anchors, constraints, now)
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func (a *adversary) Parse(crt, key, anchors []byte, constraints issuer.Constrain
 type twisted struct {
 	issuer.Issuer
 
-	by *adversary
+	by *misbehavingIssuer
 }
 
 // Issue implements issuer.Issuer.
@@ -60,7 +60,7 @@ func (t twisted) Issue(ctx context.Context, request issuer.Request) (issuer.Chai
 	return chain, err
 }
 
-// request is one for a key of somebody else.
+// foreignRequest returns a request for another key.
 func foreignRequest(t *testing.T, algorithm pki.KeyAlgorithm) []byte {
 	t.Helper()
 	key, err := pki.NewKey(algorithm)
@@ -74,9 +74,9 @@ func foreignRequest(t *testing.T, algorithm pki.KeyAlgorithm) []byte {
 	return csr
 }
 
-// R7: whatever an issuer gives instead, it is neither published nor asked for without end, and what is published stays.
-func TestAnIssuerThatGivesSomethingElseIsNeitherBelievedNorPestered(t *testing.T) {
-	cases := map[string]*adversary{
+// R7: whatever an issuer returns instead, it is neither published nor requested endlessly, and what is published stays.
+func TestAMisbehavingIssuerIsNeitherTrustedNorFlooded(t *testing.T) {
+	cases := map[string]*misbehavingIssuer{
 		"a shorter lifetime": {request: func(r issuer.Request) issuer.Request { r.Lifetime /= 24; return r }},
 		"a longer lifetime":  {request: func(r issuer.Request) issuer.Request { r.Lifetime *= 2; return r }},
 		"a certificate that expired already": {request: func(r issuer.Request) issuer.Request {
@@ -104,12 +104,12 @@ func TestAnIssuerThatGivesSomethingElseIsNeitherBelievedNorPestered(t *testing.T
 	for name, by := range cases {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			// One that has nothing yet, and one that has something to lose.
+			// One that has no certificate yet, and one that has something to lose.
 			fresh, published := aClientIdentity(), aClientIdentity()
 			published.Name, published.Spec.SecretName = "published", "published-mtls"
 			ready(w, anAuthority(), published)
 			before := w.secret("published-mtls")
-			w.step(3 * time.Hour) // so that the authority is older than what is asked of it
+			w.step(3 * time.Hour) // So the authority is older than the certificates requested of it.
 			w.shared.authorities.keyPairs = by
 			w.shared.authorities.forget(authorityID{v1alpha1.AuthorityKindNamespaced, w.namespace, "internal"})
 			w.create(fresh)
@@ -121,9 +121,9 @@ func TestAnIssuerThatGivesSomethingElseIsNeitherBelievedNorPestered(t *testing.T
 				for w.clock.Now().Before(begun.Add(length)) {
 					w.step(w.reconcile(o).RequeueAfter)
 				}
-				// Waits double up to five minutes where nothing is published.
+				// Waits double up to five minutes if nothing is published.
 				if most := 33; by.asked == 0 || by.asked > most {
-					t.Errorf("%s: the issuer was asked %d times in %s, want at most %d", o.GetName(), by.asked, length, most)
+					t.Errorf("%s: the issuer got %d requests in %s, want at most %d", o.GetName(), by.asked, length, most)
 				}
 			}
 			var nothing corev1.Secret
@@ -138,7 +138,7 @@ func TestAnIssuerThatGivesSomethingElseIsNeitherBelievedNorPestered(t *testing.T
 				t.Errorf("Ready is %s:%s", got, describeConditions(fresh))
 			}
 
-			// The issuer comes to its senses.
+			// The issuer recovers.
 			by.request, by.chain = nil, nil
 			w.step(time.Hour)
 			w.settle(fresh, 3)

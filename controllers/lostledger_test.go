@@ -31,7 +31,7 @@ func overlapping(t *testing.T) (*world, *v1alpha1.DatabaseCredential) {
 	w.request(object, v1alpha1.AnnotationRotate, "first")
 	w.settle(object, 5)
 	if object.Status.Revision != 2 || object.Status.Previous == nil {
-		t.Fatalf("revision %d, previous %v: no overlap to try anything in", object.Status.Revision, object.Status.Previous)
+		t.Fatalf("revision %d, previous %v: there is no overlap to test", object.Status.Revision, object.Status.Previous)
 	}
 	w.events()
 	return w, object
@@ -45,16 +45,16 @@ func (w *world) dropLedger(object *v1alpha1.DatabaseCredential) {
 	}
 }
 
-// open tells whether the server lets the login in.
+// open reports whether the server accepts the login.
 func (w *world) open(login string) bool {
 	now, ok := w.database.Login(login)
 	return ok && now.CanLogin
 }
 
-// The ledger is deleted while two logins are accepted: nothing is said to be refused that is not, the previous login is
-// refused at the end of the overlap and not before, and a request that was carried out is not carried out again.
+// The ledger is deleted while two logins are accepted: no login is reported as refused that is not, the previous login is
+// refused at the end of the overlap and not before, and a request that was carried out is not repeated.
 func TestALedgerThatIsLostInAnOverlapLosesNoLogin(t *testing.T) {
-	for name, restart := range map[string]bool{"and rekey goes on": false, "and rekey dies too": true} {
+	for name, restart := range map[string]bool{"and rekey continues": false, "and rekey dies too": true} {
 		t.Run(name, func(t *testing.T) {
 			w, object := overlapping(t)
 			w.dropLedger(object)
@@ -63,11 +63,11 @@ func TestALedgerThatIsLostInAnOverlapLosesNoLogin(t *testing.T) {
 			}
 			w.settle(object, 5)
 			if told := w.events(); with(told, "Retired") {
-				t.Errorf("told that a login is refused which is accepted: %q", told)
+				t.Errorf("reported as refused, although the login is accepted: %q", told)
 			}
 			w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
 			if object.Status.Previous == nil || object.Status.Previous.Username != "orders_app_a" {
-				t.Errorf("the previous login is not known any more: %+v", object.Status.Previous)
+				t.Errorf("the previous login is no longer known: %+v", object.Status.Previous)
 			}
 			w.step(59 * time.Minute)
 			w.settle(object, 5)
@@ -80,13 +80,13 @@ func TestALedgerThatIsLostInAnOverlapLosesNoLogin(t *testing.T) {
 				t.Errorf("after the overlap: previous login open: %t%s", w.open("orders_app_a"), describeConditions(object))
 			}
 			if told := w.events(); !with(told, "Normal Retired", "Login orders_app_a is refused now.") {
-				t.Errorf("the end of the previous login was not told: %q", told)
+				t.Errorf("the end of the previous login was not reported: %q", told)
 			}
 		})
 	}
 }
 
-// A request outlives the ledger in which its fate was written down.
+// A request outlives the ledger that recorded its outcome.
 func TestRequestsOutliveALostLedger(t *testing.T) {
 	for name, tc := range map[string]struct {
 		during       func(w *world, object *v1alpha1.DatabaseCredential)
@@ -97,7 +97,7 @@ func TestRequestsOutliveALostLedger(t *testing.T) {
 		"a rotation that still waits": {during: func(w *world, object *v1alpha1.DatabaseCredential) {
 			w.request(object, v1alpha1.AnnotationRotate, "second")
 		}, wantRevision: 2, wantOpen: true},
-		"an end of the overlap, asked for afterwards": {during: func(w *world, object *v1alpha1.DatabaseCredential) {
+		"an end of the overlap, requested afterwards": {during: func(w *world, object *v1alpha1.DatabaseCredential) {
 			w.settle(object, 5)
 			w.request(object, v1alpha1.AnnotationRetirePrevious, "now")
 		}, wantRevision: 2},
@@ -125,8 +125,8 @@ func TestRequestsOutliveALostLedger(t *testing.T) {
 	}
 }
 
-// A process that dies between retiring a login and saying so leaves the news to the next one.
-func TestARetirementIsToldByTheNextProcess(t *testing.T) {
+// If a process dies between retiring a login and reporting it, the next one reports it.
+func TestTheNextProcessReportsARetirement(t *testing.T) {
 	w, object := overlapping(t)
 	w.step(2 * time.Hour)
 	w.fail = func(this write) error {
@@ -148,18 +148,18 @@ func TestARetirementIsToldByTheNextProcess(t *testing.T) {
 	}
 }
 
-// A previous version that somebody took out of the ledger is no login that is refused.
-func TestARetirementIsToldOnlyWhereTheLoginIsClosed(t *testing.T) {
+// A previous version that a user removed from the ledger is not a refused login.
+func TestARetirementIsReportedOnlyIfTheLoginIsClosed(t *testing.T) {
 	w, object := overlapping(t)
 	ledger := w.secret(secretstore.LedgerName(kindDatabaseCredential, object.Name))
 	w.edit(ledger, func() { delete(ledger.Data, "previous") })
 	w.settle(object, 5)
 	if told := w.events(); with(told, "Retired") || !w.open("orders_app_a") {
-		t.Errorf("told %q; the previous login is open: %t", told, w.open("orders_app_a"))
+		t.Errorf("reported %q; the previous login is open: %t", told, w.open("orders_app_a"))
 	}
 }
 
-// unmarked is a server whose marks cannot be read.
+// unmarked is a server with unreadable markers.
 type unmarked struct{ *databasetest.Fake }
 
 // Open implements database.Engine.
@@ -175,12 +175,12 @@ func (unmarkedSession) Marker(context.Context, credential.Ref) (credential.Marke
 	return credential.Marker{}, errors.New("permission denied for table pg_shdescription")
 }
 
-// A process closes the previous login and dies before it can say so. The next one cannot ask the server at first, and may die
-// as well: Retired is told once, by whoever can ask.
-func TestARetirementIsToldLaterWhereTheServerCannotBeAskedAtFirst(t *testing.T) {
+// A process closes the previous login and dies before it can report that. The next one cannot ask the server at first, and
+// may die as well: Retired is reported once, by the first process that can ask.
+func TestARetirementIsReportedOnceTheServerAnswers(t *testing.T) {
 	for name, hinder := range map[string]func(w *world){
-		"the mark cannot be read": func(w *world) { w.engines[v1alpha1.EnginePostgreSQL] = unmarked{w.database} },
-		"there is no session":     func(w *world) { delete(w.engines, v1alpha1.EnginePostgreSQL) },
+		"the marker cannot be read": func(w *world) { w.engines[v1alpha1.EnginePostgreSQL] = unmarked{w.database} },
+		"there is no session":       func(w *world) { delete(w.engines, v1alpha1.EnginePostgreSQL) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, object := overlapping(t)
@@ -196,10 +196,10 @@ func TestARetirementIsToldLaterWhereTheServerCannotBeAskedAtFirst(t *testing.T) 
 			}
 			w.fail = nil
 			if w.open("orders_app_a") || with(w.events(), "Retired") {
-				t.Fatal("the previous login was not closed in silence")
+				t.Fatal("closing the previous login was reported before")
 			}
 			hinder(w)
-			w.cut = true // whoever cannot ask does not know that the login is closed
+			w.cut = true // A process that cannot ask does not know that the login is closed.
 			for range 3 {
 				w.restart()
 				result := w.reconcile(object)
@@ -219,20 +219,20 @@ func TestARetirementIsToldLaterWhereTheServerCannotBeAskedAtFirst(t *testing.T) 
 				}
 			}
 			if told != 1 || object.Status.Previous != nil {
-				t.Errorf("Retired was told %d times, and status.previous is %v", told, object.Status.Previous)
+				t.Errorf("Retired was reported %d times, and status.previous is %v", told, object.Status.Previous)
 			}
 		})
 	}
 }
 
-// losses are the ways in which nothing is left that says which login is the current one.
+// losses are the ways to lose every record of which login is the current one.
 var losses = map[string]func(w *world, object *v1alpha1.DatabaseCredential){
-	"the ledger, and the Secret shows a password that is refused": func(w *world, object *v1alpha1.DatabaseCredential) {
+	"the ledger, and the Secret holds a refused password": func(w *world, object *v1alpha1.DatabaseCredential) {
 		w.dropLedger(object)
 		secret := w.secret("orders-db")
 		w.edit(secret, func() { secret.Data["password"] = []byte("edited by hand") })
 	},
-	"the ledger, and the Secret shows no login": func(w *world, object *v1alpha1.DatabaseCredential) {
+	"the ledger, and the Secret holds no login": func(w *world, object *v1alpha1.DatabaseCredential) {
 		w.dropLedger(object)
 		secret := w.secret("orders-db")
 		w.edit(secret, func() { delete(secret.Data, "username") })
@@ -258,8 +258,8 @@ var losses = map[string]func(w *world, object *v1alpha1.DatabaseCredential){
 	},
 }
 
-// Whatever is lost together with the ledger, a fresh start leaves the login alone that applications may still use, and closes
-// it when a whole overlap is over.
+// Whatever is lost together with the ledger, a fresh start leaves alone the login that applications may still use, and
+// closes it when a whole overlap is over.
 func TestAFreshStartSparesTheLoginThatIsOpen(t *testing.T) {
 	for how, lose := range losses {
 		for _, tc := range []struct {
@@ -301,15 +301,15 @@ func TestAFreshStartSparesTheLoginThatIsOpen(t *testing.T) {
 				}
 				told := w.events()
 				if !with(told, "Normal Rotated", "Login "+tc.wantSpare+" stays accepted until") {
-					t.Errorf("what stays accepted was not told: %q", told)
+					t.Errorf("the login that stays accepted was not reported: %q", told)
 				}
 				if crowded := strings.HasPrefix(tc.name, "both"); with(told, tc.wantLogin+", the older one, got a new password") != crowded {
-					t.Errorf("that an open login got another password: want told %t, was told %q", crowded, told)
+					t.Errorf("an open login got another password: want reported %t, was reported %q", crowded, told)
 				}
 				w.step(59 * time.Minute)
 				w.settle(object, 5)
 				if now, _ := w.database.Login(tc.wantSpare); now.Password != spared.Password || !now.CanLogin {
-					t.Errorf("inside the overlap login %s is not what it was%s", tc.wantSpare, describeConditions(object))
+					t.Errorf("inside the overlap login %s changed%s", tc.wantSpare, describeConditions(object))
 				}
 				w.step(2 * time.Minute)
 				w.settle(object, 5)
@@ -322,13 +322,13 @@ func TestAFreshStartSparesTheLoginThatIsOpen(t *testing.T) {
 }
 
 // The process dies after each write and each change at the server of a fresh start, or the server stops answering there: the
-// same comes out, and nothing is made while a mark cannot be read.
+// outcome is the same, and nothing is created while a marker cannot be read.
 func TestAFreshStartSurvivesEveryInterruption(t *testing.T) {
 	start := func(t *testing.T) (*world, *v1alpha1.DatabaseCredential) {
 		t.Helper()
 		w, object := overlapping(t)
 		w.step(2 * time.Hour)
-		w.settle(object, 5) // b is open, and a closed
+		w.settle(object, 5) // b is open, and a closed.
 		losses["the ledger and the Secret"](w, object)
 		w.restart()
 		w.events()
@@ -376,10 +376,10 @@ func TestAFreshStartSurvivesEveryInterruption(t *testing.T) {
 		w.reconcile(object)
 		if method == "Marker" {
 			if after := w.logins(); !cmp.Equal(before, after) {
-				t.Errorf("logins changed while no mark could be read: %s", cmp.Diff(before, after))
+				t.Errorf("logins changed while no marker could be read: %s", cmp.Diff(before, after))
 			}
 			if _, ok := w.data()[secretstore.LedgerName(kindDatabaseCredential, object.Name)]; ok {
-				t.Error("a version was written down while no mark could be read")
+				t.Error("a version was recorded while no marker could be read")
 			}
 		}
 		w.database.SetDown(false)
@@ -388,8 +388,8 @@ func TestAFreshStartSurvivesEveryInterruption(t *testing.T) {
 	}
 }
 
-// A server that refuses the candidate is tried again with other numbers: the login that is spared stays spared.
-func TestAFreshStartWhoseCandidateIsDiscardedSparesTheSameLogin(t *testing.T) {
+// A server that refuses the candidate gets others with other numbers: the login that is spared stays spared.
+func TestAFreshStartSparesTheSameLoginIfItsCandidateIsDiscarded(t *testing.T) {
 	w, object := overlapping(t)
 	w.step(2 * time.Hour)
 	w.settle(object, 5)
@@ -406,7 +406,7 @@ func TestAFreshStartWhoseCandidateIsDiscardedSparesTheSameLogin(t *testing.T) {
 	}
 }
 
-// The same with PostgreSQL, where the password of the login that is spared goes on working.
+// The same with PostgreSQL: the password of the spared login keeps working.
 func TestAFreshStartSparesTheLoginThatIsOpenOnPostgreSQL(t *testing.T) {
 	for _, version := range versions {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {

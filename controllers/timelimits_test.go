@@ -20,8 +20,8 @@ import (
 
 const year = 8766 * time.Hour
 
-// TestEveryAuthorityWarnsThenAlarms holds for every maxLifetime, also one that people write for "no limit", beside every life
-// that a certificate can have, also one of more years than a Duration holds.
+// TestEveryAuthorityWarnsThenAlarms checks every maxLifetime, including one that users write for "no limit", with every
+// lifetime that a certificate can have, including one of more years than a Duration holds.
 func TestEveryAuthorityWarnsThenAlarms(t *testing.T) {
 	t.Parallel()
 	born := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -45,21 +45,21 @@ func TestEveryAuthorityWarnsThenAlarms(t *testing.T) {
 			var status v1alpha1.AuthorityStatus
 			showAuthority(&status, spec, authority)
 			if at := status.RenewalTime.Time; at.Before(authority.NotBefore) || at.After(authority.NotAfter) {
-				t.Errorf("%s, is to be replaced before %s, outside of its life", what, at)
+				t.Errorf("%s, must be replaced before %s, outside its lifetime", what, at)
 			}
 		}
 	}
-	t.Logf("%d pairs of a life and a maxLifetime", tried)
+	t.Logf("%d pairs of a lifetime and a maxLifetime", tried)
 }
 
-// walk follows the levels from one instant that matters to the next.
+// walk follows the levels from one relevant instant to the next.
 func walk(t *testing.T, what string, spec *v1alpha1.AuthoritySpec, authority *issuer.Authority) []rotation.Level {
 	t.Helper()
 	now := authority.NotBefore
 	health := authorityHealth(now, spec, authority)
 	levels := []rotation.Level{health.Level}
 	if half := now.Add(authority.NotAfter.Sub(now) / 2); health.WarnAt.Before(half) {
-		t.Errorf("%s, warns at %s, when less than half of its life is over", what, health.WarnAt)
+		t.Errorf("%s, warns at %s, when less than half of its lifetime is over", what, health.WarnAt)
 	}
 	for range 10 {
 		if health.NextLevelAt.IsZero() {
@@ -71,11 +71,11 @@ func walk(t *testing.T, what string, spec *v1alpha1.AuthoritySpec, authority *is
 			levels = append(levels, health.Level)
 		}
 	}
-	t.Errorf("%s, still has another level to come after %q", what, levels)
+	t.Errorf("%s, has another level after %q", what, levels)
 	return levels
 }
 
-// TestNoTimeOfAStatusIsRefused holds for every time that a certificate, or a clock that is wrong, can lead to.
+// TestNoTimeOfAStatusIsRefused checks every time that a certificate, or a wrong clock, can lead to.
 func TestNoTimeOfAStatusIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, at := range []time.Time{{}, time.Date(-99, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC), time.Date(1950, 1, 1, 0, 0, 0, 0, time.UTC),
@@ -91,8 +91,8 @@ func TestNoTimeOfAStatusIsRefused(t *testing.T) {
 	}
 }
 
-// TestWhatIsHeldBackIsSaid is for a policy that asks for more certificates than a tenth of their lifetime allows.
-func TestWhatIsHeldBackIsSaid(t *testing.T) {
+// TestARenewalThatIsHeldBackIsReported is for a policy that requests more certificates than a tenth of their lifetime allows.
+func TestARenewalThatIsHeldBackIsReported(t *testing.T) {
 	w := newWorld(t)
 	policy, identity := aPolicy(), aClientIdentity()
 	policy.Spec.Interval, policy.Spec.Overlap.Minimum, policy.Spec.MaxAge = duration(30*time.Second), duration(time.Second), nil
@@ -103,7 +103,7 @@ func TestWhatIsHeldBackIsSaid(t *testing.T) {
 		return meta.FindStatusCondition(identity.Status.Conditions, v1alpha1.ConditionReady).Message
 	}
 	if !strings.Contains(message(), "later than") || !strings.Contains(message(), "a tenth of its lifetime") {
-		t.Errorf("nothing says that renewals are held back: %s", message())
+		t.Errorf("no message says that renewals are held back: %s", message())
 	}
 	for range 10 {
 		w.step(13 * time.Minute)
@@ -112,7 +112,7 @@ func TestWhatIsHeldBackIsSaid(t *testing.T) {
 			t.Fatalf("it is renewed at %s: %s", w.clock.Now(), message())
 		}
 	}
-	w.step(15 * time.Minute) // 2h25m: a tenth of 24h is over
+	w.step(15 * time.Minute) // 2h25m: a tenth of 24h is over.
 	w.settle(identity, 5)
 	if identity.Status.SerialNumber == first {
 		t.Errorf("it is not renewed after a tenth of its lifetime: %s", message())
@@ -120,6 +120,6 @@ func TestWhatIsHeldBackIsSaid(t *testing.T) {
 	w.edit(policy, func() { policy.Spec.Interval = duration(12 * time.Hour) })
 	w.settle(identity, 5)
 	if strings.Contains(message(), "later than") {
-		t.Errorf("nothing is held back, and it says so still: %s", message())
+		t.Errorf("nothing is held back, and it still says so: %s", message())
 	}
 }

@@ -26,8 +26,8 @@ func (awayStore) Load(context.Context) (secretstore.Snapshot, error) {
 	return secretstore.Snapshot{}, errors.New("away")
 }
 
-// TestAnObjectMadeAgainUnderItsNameLeavesNothingInMemory is for deletions that no pass saw.
-func TestAnObjectMadeAgainUnderItsNameLeavesNothingInMemory(t *testing.T) {
+// TestARecreatedObjectLeavesNothingInMemory is for deletions that no reconcile saw.
+func TestARecreatedObjectLeavesNothingInMemory(t *testing.T) {
 	t.Parallel()
 	names, memory, now := &uidNames{}, &lifecycle.Attempts{}, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	request := ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "shop", Name: "app"}}
@@ -50,10 +50,10 @@ func TestAnObjectMadeAgainUnderItsNameLeavesNothingInMemory(t *testing.T) {
 		driver.Drive(t.Context(), lifecycle.Credential{UID: uid(i), Store: awayStore{}})
 	}
 	if count := known(); count != 1 {
-		t.Errorf("%d objects are remembered of one name", count)
+		t.Errorf("%d objects of one name are remembered", count)
 	}
 	names.forgetUID(memory, &v1alpha1.ClientIdentity{}, request)
 	if count := known(); count != 0 {
-		t.Errorf("%d objects are remembered of none", count)
+		t.Errorf("%d deleted objects are remembered", count)
 	}
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// T4: the previous login is refused, and the ledger cannot be written. That it is refused is told once, and the status, which the
-// world compares with the server, does not name it any more.
-func TestARetirementIsToldWhereItsRecordIsRefused(t *testing.T) {
+// T4: the previous login is refused, and the ledger cannot be written. The refusal is reported once, and the status, which
+// the world compares with the server, no longer names the login.
+func TestARetirementIsReportedEvenIfItsRecordIsRefused(t *testing.T) {
 	w, object := overlapping(t)
 	w.refuse(writesOf("update", secretstore.LedgerName(kindDatabaseCredential, object.Name)))
 	w.step(2 * time.Hour)
@@ -39,13 +39,13 @@ func TestARetirementIsToldWhereItsRecordIsRefused(t *testing.T) {
 	w.settle(object, 5)
 	count()
 	if told != 1 {
-		t.Errorf("the retirement was told %d times, want once", told)
+		t.Errorf("the retirement was reported %d times, want once", told)
 	}
 	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
 }
 
-// T4: a deletion has removed the Secret, and may not delete the ledger: nothing is published, and the status says so.
-func TestADeletionThatIsHalfDoneSaysSo(t *testing.T) {
+// T4: a deletion has removed the Secret, and deleting the ledger is refused: nothing is published, and the status says so.
+func TestAnUnfinishedDeletionIsReported(t *testing.T) {
 	w, object := newWorld(t), aCredential()
 	object.Spec.DeletionPolicy = v1alpha1.DeletionDelete
 	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
@@ -55,12 +55,12 @@ func TestADeletionThatIsHalfDoneSaysSo(t *testing.T) {
 	}
 	w.reconcile(object)
 	if got := condition(object, v1alpha1.ConditionReady); got == "True/Published" || object.Status.ActiveUsername != "" {
-		t.Errorf("the Secret is gone, and the status names login %q:%s", object.Status.ActiveUsername, describeConditions(object))
+		t.Errorf("the Secret is deleted, and the status names login %q:%s", object.Status.ActiveUsername, describeConditions(object))
 	}
 	w.fail = nil
 	w.step(time.Minute)
 	w.reconcile(object)
 	if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
-		t.Errorf("the object is still there (error %v):%s", err, describeConditions(object))
+		t.Errorf("the object still exists (error %v):%s", err, describeConditions(object))
 	}
 }
