@@ -62,7 +62,7 @@ var refusedChanges = map[string]changedCase{
 	"login, changed: the Secret removed":              {databaseLogin, nil, change{"secretName": gone}, "spec.secretName"},
 }
 
-func TestWhatMayChange(t *testing.T) {
+func TestAllowedChanges(t *testing.T) {
 	ns := namespace(t)
 	for title, tc := range acceptedChanges {
 		t.Run(title, func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestWhatMayChange(t *testing.T) {
 	}
 }
 
-func TestWhatMayNotChange(t *testing.T) {
+func TestForbiddenChanges(t *testing.T) {
 	ns := namespace(t)
 	for title, tc := range refusedChanges {
 		t.Run(title, func(t *testing.T) {

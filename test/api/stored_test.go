@@ -59,10 +59,10 @@ var fixable = map[string]changedCase{
 	"CA certificates to use":   {server, change{"tls.mode": "Require"}, change{"tls.mode": "VerifyCA"}, ""},
 }
 
-// TestWhatWasStoredBeforeARuleCanBeEdited stores every object that a rule refuses as an earlier release without the rule
+// TestObjectsStoredBeforeARuleCanBeEdited stores every object that a rule refuses as an earlier release without the rule
 // would have stored it. With the rule in force, fields that it does not cover can be edited, including suspend; the object
 // can be labeled and deleted; the rule checks a change of the offending fields.
-func TestWhatWasStoredBeforeARuleCanBeEdited(t *testing.T) {
+func TestObjectsStoredBeforeARuleCanBeEdited(t *testing.T) {
 	ns := namespace(t)
 	stored := map[string]*unstructured.Unstructured{}
 	withoutRules(t, ns, func() {
@@ -102,7 +102,7 @@ func TestWhatWasStoredBeforeARuleCanBeEdited(t *testing.T) {
 		})
 	}
 	for title, tc := range fixable {
-		t.Run("mended: "+title, func(t *testing.T) {
+		t.Run("fixed: "+title, func(t *testing.T) {
 			if err := updated(t, stored[title], tc.to); err != nil {
 				t.Error(err)
 			}

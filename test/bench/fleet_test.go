@@ -122,8 +122,8 @@ func (e exchange) check(t *testing.T, s *apiServer, n int) {
 	}
 }
 
-// told changes the authority's spec, in nothing that an identity needs, so its key pair is read at once.
-var told = client.RawPatch(types.MergePatchType, []byte(`{"spec":{"constraints":{"organizations":["told"]}}}`))
+// touchAuthority changes the authority's spec, in nothing that an identity needs, so its key pair is read at once.
+var touchAuthority = client.RawPatch(types.MergePatchType, []byte(`{"spec":{"constraints":{"organizations":["touched"]}}}`))
 
 // authorityReady waits until the authority can sign.
 func authorityReady(t *testing.T, s *apiServer, authority client.Object) {

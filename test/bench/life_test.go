@@ -108,7 +108,7 @@ func storm(t *testing.T, s *apiServer, e exchange, o *operator, w *watcher) *res
 		t.Fatalf("%d identities were renewed before the request: rekey has read the key pair on its own; measure again", early)
 	}
 	begun := time.Now()
-	if err := s.client.Patch(t.Context(), e.authority, told); err != nil {
+	if err := s.client.Patch(t.Context(), e.authority, touchAuthority); err != nil {
 		t.Fatal(err)
 	}
 	seconds := w.all(t, 2).Sub(begun).Seconds()

@@ -34,7 +34,7 @@ var moments = []struct {
 	name string
 	is   func(secretstore.Ledger) bool
 }{
-	{"written down", func(l secretstore.Ledger) bool { return l.Pending != nil && l.Pending.Stage == rotation.Proposed }},
+	{"recorded", func(l secretstore.Ledger) bool { return l.Pending != nil && l.Pending.Stage == rotation.Proposed }},
 	{"accepted by the server", func(l secretstore.Ledger) bool { return l.Pending != nil && l.Pending.Stage == rotation.Staged }},
 	{"proven", func(l secretstore.Ledger) bool { return l.Pending != nil && l.Pending.Stage == rotation.Verified }},
 	{"current, but not published", func(l secretstore.Ledger) bool { return l.Current != nil && l.Current.PublishedAt.IsZero() }},

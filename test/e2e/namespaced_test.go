@@ -68,7 +68,7 @@ func issuesInItsNamespaces(s scene) {
 	kubectl(t, "apply", "-f", "config/samples/10-clustercertificateauthority.yaml")
 	web, elsewhere := newPlace(t, "web"), place{t: t, name: "e2e-elsewhere"}
 	elsewhere.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: elsewhere.name, Labels: map[string]string{"internal-mtls": "true"}}})
-	stranger := elsewhere.identity("stranger", internal, v1alpha1.DeletionRetain)
+	outsider := elsewhere.identity("outsider", internal, v1alpha1.DeletionRetain)
 
 	authority := &v1alpha1.CertificateAuthority{ObjectMeta: web.meta("own")}
 	authority.Spec.Managed = &v1alpha1.ManagedAuthority{CommonName: "web", Lifetime: metav1.Duration{Duration: 240 * 3600e9}}
@@ -88,13 +88,13 @@ func issuesInItsNamespaces(s scene) {
 	}
 
 	// It was created before those that are ready now.
-	if err := env.kube.Get(t.Context(), client.ObjectKeyFromObject(stranger), stranger); err != nil {
+	if err := env.kube.Get(t.Context(), client.ObjectKeyFromObject(outsider), outsider); err != nil {
 		t.Fatal(err)
 	}
-	if len(stranger.Status.Conditions) > 0 {
-		t.Errorf("the operator processed an identity of another namespace: %+v", stranger.Status.Conditions)
+	if len(outsider.Status.Conditions) > 0 {
+		t.Errorf("the operator processed an identity of another namespace: %+v", outsider.Status.Conditions)
 	}
-	if err := env.kube.Get(t.Context(), elsewhere.key("stranger-mtls"), &corev1.Secret{}); !apierrors.IsNotFound(err) {
+	if err := env.kube.Get(t.Context(), elsewhere.key("outsider-mtls"), &corev1.Secret{}); !apierrors.IsNotFound(err) {
 		t.Errorf("the Secret of an identity of another namespace: %v", err)
 	}
 }

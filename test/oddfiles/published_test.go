@@ -97,7 +97,7 @@ func versionName(version uint16) string {
 
 // Real clients and servers use what is published for every key algorithm below every form of authority: Java with Java, and
 // a client of OpenSSL with a server of Go, both authenticated, with TLS 1.2 and 1.3.
-func TestWhatIsPublishedTalksWithJavaAndOpenSSLAndGo(t *testing.T) {
+func TestJavaOpenSSLAndGoAcceptPublishedIdentities(t *testing.T) {
 	ring, java := NewKeyring(t), StartJava(t)
 	shaken := 0
 	for name, c := range authorities(t, ring) {
@@ -179,7 +179,7 @@ func opensslClient(t *testing.T, own identity, version uint16, host string) erro
 }
 
 // A control: the real clients refuse what is not meant for them.
-func TestRealClientsCanSayNo(t *testing.T) {
+func TestRealClientsRefuseInvalidCertificates(t *testing.T) {
 	ring, java := NewKeyring(t), StartJava(t)
 	own := identityOf(t, build(t, ring, base(plain)), pki.ECDSAP256)
 	foreign := base(plain)

@@ -210,7 +210,7 @@ func (p panel) judge(t *testing.T, c Case, usage Usage, seen *sync.Map) verdict 
 }
 
 // topIsLeftOut reports whether rekey has omitted from ca.crt a root that Go cannot read, as its Ready message says, and
-// nothing self-signed is left: OpenSSL must then be told that it may stop below.
+// nothing self-signed is left: OpenSSL must then get the option to stop below it.
 func topIsLeftOut(c Case, out *published) bool {
 	bundle, err := pki.ParseBundle(c.Trusted)
 	left, err2 := pki.ParseCertificates(out.anchors)
@@ -304,7 +304,7 @@ func drawn(t *testing.T) (seed uint64, count int) {
 	return 0, 0
 }
 
-func TestEveryFormIsJudgedAsOpenSSLAndGoAndJavaDo(t *testing.T) {
+func TestRekeyAgreesWithOpenSSLGoAndJavaOnEveryForm(t *testing.T) {
 	ring, judges := NewKeyring(t), newPanel(t)
 	cases := Forms(t, ring)
 	seed, count := drawn(t)
@@ -367,7 +367,7 @@ func TestEveryFormIsJudgedAsOpenSSLAndGoAndJavaDo(t *testing.T) {
 var errControl = errors.New("no")
 
 // A control: each judge refuses what is plainly wrong, and each broken rule is detected.
-func TestEveryJudgeCanSayNo(t *testing.T) {
+func TestEveryJudgeRefusesInvalidCertificates(t *testing.T) {
 	ring, judges := NewKeyring(t), newPanel(t)
 	good := build(t, ring, base(plain))
 	question := Question{Leaf: good.Leaf, Untrusted: good.Certificate, Trusted: good.Trusted, Usage: Server, At: At}

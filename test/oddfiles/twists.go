@@ -25,7 +25,7 @@ var unsupported = map[Algorithm]string{
 	RSA1024:   `1024 bits`,
 }
 
-// weak are kinds of keys with which rekey does not sign, whoever accepts them.
+// weak are kinds of keys with which rekey does not sign, even if others accept them.
 var weak = map[Algorithm]string{RSA1024: "an RSA key of fewer than 2048 bits is too weak"}
 
 // parts are the subjects of twists, by words of their names: a certificate has at most one oddity of each.

@@ -248,8 +248,8 @@ func TestNumbersAtTheirBounds(t *testing.T) {
 	for range plays {
 		play()
 	}
-	told, err := json.Marshal(counts)
-	t.Logf("%d numbers of %d kinds, seed %d: %s (%v)", len(all), len(bases), seed, told, err)
+	summary, err := json.Marshal(counts)
+	t.Logf("%d numbers of %d kinds, seed %d: %s (%v)", len(all), len(bases), seed, summary, err)
 	if counts["lives"] < plays || counts["certificates"] < 5*counts["lives"] || counts["passwords"] < 2*counts["lives"] {
 		t.Errorf("too little was tested: %v", counts)
 	}

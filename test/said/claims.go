@@ -300,7 +300,7 @@ func (c *Checker) ledger(ctx context.Context, namespace, name string) (*secretst
 	}
 	ledger, err := secretstore.DecodeLedger(secret.Data)
 	if err != nil {
-		return nil, nil //nolint:nilerr // one that somebody damaged says nothing
+		return nil, nil //nolint:nilerr // a damaged one claims nothing
 	}
 	return &ledger, nil
 }

@@ -41,8 +41,8 @@ func runLife(t *testing.T, folder string) *life {
 	}
 	binary := build(t, "rekey")
 	l.operators = append(l.operators, l.run(binary, "rekey"))
-	for _, trouble := range []func(){l.begin, l.rotate, l.causeFailures, l.refuse, l.failWrites, l.tamper} {
-		trouble()
+	for _, provoke := range []func(){l.begin, l.rotate, l.causeFailures, l.refuse, l.failWrites, l.tamper} {
+		provoke()
 		l.snapshot()
 	}
 	// A second process takes over from one that dies, and exits cleanly. The counters of the first one die with it.

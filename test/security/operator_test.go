@@ -253,8 +253,8 @@ func (o *operator) scrape() string {
 	t := o.c.t
 	t.Helper()
 	account := metav1.ObjectMeta{Namespace: operatorNamespace, Name: "prometheus"}
-	stranger := metav1.ObjectMeta{Namespace: operatorNamespace, Name: "stranger"}
-	o.c.create(&corev1.ServiceAccount{ObjectMeta: stranger}, &corev1.ServiceAccount{ObjectMeta: account}, &rbacv1.ClusterRoleBinding{
+	outsider := metav1.ObjectMeta{Namespace: operatorNamespace, Name: "outsider"}
+	o.c.create(&corev1.ServiceAccount{ObjectMeta: outsider}, &corev1.ServiceAccount{ObjectMeta: account}, &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "prometheus-reads-rekey"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "rekey-metrics-reader"},
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: account.Namespace, Name: account.Name}},
@@ -283,7 +283,7 @@ func (o *operator) scrape() string {
 			t.Errorf("metrics %s: status %d, %v; want 401", what, code, err)
 		}
 	}
-	if code, _, err := ask(o.c.token(stranger.Namespace, stranger.Name)); err != nil || code != http.StatusForbidden {
+	if code, _, err := ask(o.c.token(outsider.Namespace, outsider.Name)); err != nil || code != http.StatusForbidden {
 		t.Errorf("metrics for an account without the right: status %d, %v; want 403", code, err)
 	}
 	var out string

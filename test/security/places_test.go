@@ -115,7 +115,7 @@ func (l *life) texts() map[string]string {
 		to.put("arguments, environment and files of the process", "", o.place.String())
 	}
 	for _, r := range l.requests() {
-		// The API server records the answer of a policy, whoever made the request.
+		// The API server records the answer of a policy to any client.
 		if r.ObjectRef.Resource == "secrets" && strings.Contains(r.ResponseStatus.Message, "policy-quoting") {
 			continue
 		}

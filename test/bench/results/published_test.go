@@ -12,7 +12,7 @@ import (
 )
 
 // The page in docs matches its numbers, without manual edits.
-func TestThePublishedPageIsMadeOfItsNumbers(t *testing.T) {
+func TestThePublishedPageMatchesItsNumbers(t *testing.T) {
 	docs := filepath.Join("..", "..", "..", "docs")
 	run, err := Read(filepath.Join(docs, "benchmarks.json"))
 	if err != nil {
