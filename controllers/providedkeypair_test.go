@@ -143,7 +143,7 @@ func TestAnOptionalCACrtIsUsedOrRefusedButNeverIgnored(t *testing.T) {
 		"300 others and the root":         {slices.Concat(unrelatedRoots(t, 300), root.pem()), ""},
 		"empty":                           {[]byte{}, "its key ca.crt is empty: set it to the right value, or remove the key"},
 		"white space":                     {[]byte(" \n"), "ca.crt is empty"},
-		"longer than is read":             {slices.Concat(bytes.Repeat([]byte("# a comment\n"), 25000), root.pem()), "at most 262144 are read"},
+		"longer than is read":             {slices.Concat(bytes.Repeat([]byte("# a comment\n"), 25000), root.pem()), "at most 262144 are allowed"},
 		"more certificates than are read": {slices.Concat(bytes.Repeat([]byte("-----BEGIN "), 501), root.pem()), "at most 500 certificates are read"},
 		"no certificates":                 {[]byte("hunter2"), "ca.crt holds no PEM block"},
 		"damaged":                         {root.pem()[:300], "its END line is missing"},
