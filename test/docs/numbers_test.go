@@ -70,7 +70,7 @@ var held = map[string]map[string][]string{
 	},
 	"docs/threat-model.md": {
 		"they are read again when they are used after #": {"controllers.keyPairAge"},
-		"keeps working for # at most":                         {"internal/metricsauth.allowedFor"},
+		"keeps working for # at most":                    {"internal/metricsauth.allowedFor"},
 	},
 	"docs/design/0006-cached-secrets-without-keys.md": {
 		"whose certificate and metadata exceed # is left":   {"internal/secretstore.mostKept as bytes"},
