@@ -51,8 +51,8 @@ func (l launcher) args(command string, more ...string) []string {
 	return append(args, more...)
 }
 
-// impossible is what the launcher prints if this machine cannot run a node.
-const impossible = "the node level does not work here"
+// nodeUnsupported is what the launcher prints if this machine cannot run a node.
+const nodeUnsupported = "the node level does not work here"
 
 // noNodeError reports why this machine cannot run a node.
 type noNodeError struct{ why string }
@@ -70,7 +70,7 @@ func (l launcher) start(ctx context.Context, level string, progress *transcript)
 	err = poll(ctx, 300*time.Millisecond, 20*time.Minute, func(ctx context.Context) error {
 		if process.ended() {
 			said := progress.String()
-			if _, why, found := strings.Cut(said, impossible); found {
+			if _, why, found := strings.Cut(said, nodeUnsupported); found {
 				return finalError{noNodeError{why: strings.TrimLeft(why, ":\n")}}
 			}
 			return finalError{fmt.Errorf("starting Kubernetes: %w: %s", process.err, strings.Join(progress.tail(30), "\n"))}

@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// oneWish is how long repeated signals count as one.
-const oneWish = 2 * time.Second
+// signalWindow is how long repeated signals count as one.
+const signalWindow = 2 * time.Second
 
 // Exit statuses.
 const (
@@ -36,7 +36,7 @@ func main() {
 	go func() {
 		<-ctx.Done()
 		// One Ctrl-C may arrive as several signals. A second one ends the demo immediately, and the kernel stops its children.
-		wait(context.Background(), oneWish)
+		wait(context.Background(), signalWindow)
 		stop()
 	}()
 	os.Exit(run(ctx, opts, newPrinter(os.Stdout)))

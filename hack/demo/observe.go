@@ -22,8 +22,8 @@ import (
 	"github.com/rekey/rekey/test/workload/report"
 )
 
-// look is the interval at which the cluster is polled.
-const look = 400 * time.Millisecond
+// pollInterval is the interval at which the cluster is polled.
+const pollInterval = 400 * time.Millisecond
 
 // tracked maps the Secrets that the story follows to their names in it.
 var tracked = map[types.NamespacedName]string{

@@ -113,15 +113,15 @@ func (p *past) refused() int {
 	return count
 }
 
-// enough is how many rotations of each credential the story needs.
-const enough = 3
+// wantRotations is how many rotations of each credential the story needs.
+const wantRotations = 3
 
 // complete reports whether the story has shown everything it promised.
 func (p *past) complete() bool {
 	for _, secret := range []string{appSecret, serverSecret, loginSecret} {
-		if p.rotations(secret) < enough || p.used(secret) <= enough {
+		if p.rotations(secret) < wantRotations || p.used(secret) <= wantRotations {
 			return false
 		}
 	}
-	return p.refused() >= enough && p.expired != nil && p.restart != nil
+	return p.refused() >= wantRotations && p.expired != nil && p.restart != nil
 }

@@ -26,8 +26,8 @@ const (
 
 const (
 	stamp = "15:04:05Z"
-	// silence is how long a step may print nothing if the output is not a terminal.
-	silence = 20 * time.Second
+	// progressInterval is how long a step may print nothing if the output is not a terminal.
+	progressInterval = 20 * time.Second
 	// terminalWidth is the maximum length of a line that is overwritten.
 	terminalWidth = 110
 )
@@ -88,7 +88,7 @@ func (p *printer) step(number, total int, name string, run func(progress *transc
 	started := time.Now()
 	ended := make(chan error, 1)
 	go func() { ended <- run(progress) }()
-	beat := silence
+	beat := progressInterval
 	if p.terminal {
 		beat = 200 * time.Millisecond
 	}

@@ -18,8 +18,8 @@ type promise struct {
 	kept                 bool
 }
 
-// onTime is how far from the certificate's notAfter Ready may turn False.
-const onTime = time.Second
+// expiryTolerance is how far from the certificate's notAfter Ready may turn False.
+const expiryTolerance = time.Second
 
 // promises judges what was observed so far.
 func (p *past) promises(now time.Time) []promise {
@@ -38,7 +38,7 @@ func (p *past) promises(now time.Time) []promise {
 
 func (p *past) rotated(text, secret string) promise {
 	count := p.rotations(secret)
-	return promise{text, fmt.Sprintf("at least %d times", enough), fmt.Sprintf("%d times", count), count >= enough}
+	return promise{text, fmt.Sprintf("at least %d times", wantRotations), fmt.Sprintf("%d times", count), count >= wantRotations}
 }
 
 // provenLogins: the operator logged in with every login before it published it.
@@ -72,7 +72,7 @@ func (p *past) followed(now time.Time) promise {
 	}
 	return promise{
 		"new versions in use within the overlap", fmt.Sprintf("all, in %s", overlap),
-		fmt.Sprintf("%d of %d, slowest %.1f s", count-late, count, slowest.Seconds()), count >= 3*enough && late == 0,
+		fmt.Sprintf("%d of %d, slowest %.1f s", count-late, count, slowest.Seconds()), count >= 3*wantRotations && late == 0,
 	}
 }
 
@@ -91,7 +91,7 @@ func (p *past) overlapping() promise {
 			}
 		}
 	}
-	return promise{"old logins accepted during the overlap", "all", fmt.Sprintf("%d of %d", accepted, tried), tried >= enough && accepted == tried}
+	return promise{"old logins accepted during the overlap", "all", fmt.Sprintf("%d of %d", accepted, tried), tried >= wantRotations && accepted == tried}
 }
 
 // livedLongEnough: the overlap starts with the publication of the next login, which is seen up to one poll late.
@@ -106,7 +106,7 @@ func (p *past) livedLongEnough() promise {
 			}
 		}
 	}
-	return promise{"old logins retired before the overlap ended", "0", fmt.Sprintf("%d of %d", early, retired), retired >= enough && early == 0}
+	return promise{"old logins retired before the overlap ended", "0", fmt.Sprintf("%d of %d", early, retired), retired >= wantRotations && early == 0}
 }
 
 func (p *past) retiredPermanently() promise {
@@ -121,7 +121,7 @@ func (p *past) retiredPermanently() promise {
 		}
 	}
 	seen := fmt.Sprintf("%d of %d, SQLSTATE %s", len(words), retired, sqlstates(words))
-	return promise{"old logins rejected after retirement", "all", seen, retired >= enough && len(words) == retired}
+	return promise{"old logins rejected after retirement", "all", seen, retired >= wantRotations && len(words) == retired}
 }
 
 // sqlstates returns the SQLSTATEs of the rejections.
@@ -152,10 +152,10 @@ func (p *past) levels() promise {
 }
 
 func (p *past) unready() promise {
-	made := promise{text: "Ready turns False at the second of expiry", expected: "within " + onTime.String(), seen: "never"}
+	made := promise{text: "Ready turns False at the second of expiry", expected: "within " + expiryTolerance.String(), seen: "never"}
 	if p.expired != nil {
 		after := p.expired.transition.Sub(p.expired.notAfter)
-		made.seen, made.kept = fmt.Sprintf("%.0f s after notAfter", after.Seconds()), after.Abs() <= onTime
+		made.seen, made.kept = fmt.Sprintf("%.0f s after notAfter", after.Seconds()), after.Abs() <= expiryTolerance
 	}
 	return made
 }

@@ -18,13 +18,13 @@ import (
 // good returns a past in which every promise was kept.
 func good(start time.Time) *past {
 	p := newPast()
-	for i := range enough + 1 {
+	for i := range wantRotations + 1 {
 		at := start.Add(time.Duration(i) * interval)
 		for _, secret := range []string{appSecret, serverSecret, loginSecret} {
 			v := &version{revision: int64(i + 1), at: at, mounted: at.Add(7 * time.Second), proven: at.Add(-time.Second).Truncate(time.Second)}
 			if secret == loginSecret {
 				v.login = fmt.Sprintf("orders_app_%c", 'a'+rune(i%2))
-				if i < enough {
+				if i < wantRotations {
 					v.inOverlap = &attempt{at: at.Add(interval), accepted: true}
 					v.afterRetirement = &attempt{at: at.Add(interval + overlap), words: "FATAL: no (SQLSTATE 28P01)"}
 				}
@@ -71,7 +71,7 @@ func TestAPromiseIsBrokenByWhatBreaksItAndByNothingElse(t *testing.T) {
 			spoil: func(p *past) { p.versions[appSecret][2].mounted = time.Time{} }, want: []string{"new versions in use within the overlap"},
 		},
 		"too few rotations": {
-			spoil: func(p *past) { p.versions[serverSecret] = p.versions[serverSecret][:enough] },
+			spoil: func(p *past) { p.versions[serverSecret] = p.versions[serverSecret][:wantRotations] },
 			want:  []string{"server certificate rotated", "new versions in use within the overlap"},
 		},
 		"a level warned twice": {
@@ -126,9 +126,9 @@ func TestTheStoryIsCompleteOnlyWhenEverythingWasSeen(t *testing.T) {
 	for name, spoil := range map[string]func(*past){
 		"restart":    func(p *past) { p.restart = nil },
 		"expiry":     func(p *past) { p.expired = nil },
-		"rotation":   func(p *past) { p.versions[appSecret] = p.versions[appSecret][:enough] },
-		"retirement": func(p *past) { p.versions[loginSecret][enough-1].afterRetirement = nil },
-		"mounted":    func(p *past) { p.versions[serverSecret][enough].mounted = time.Time{} },
+		"rotation":   func(p *past) { p.versions[appSecret] = p.versions[appSecret][:wantRotations] },
+		"retirement": func(p *past) { p.versions[loginSecret][wantRotations-1].afterRetirement = nil },
+		"mounted":    func(p *past) { p.versions[serverSecret][wantRotations].mounted = time.Time{} },
 	} {
 		p := good(start)
 		spoil(p)

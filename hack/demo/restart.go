@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	// roomForRestart is how long nothing may be due, so that a restart fits in and can be watched for a while.
-	roomForRestart = 18 * time.Second
-	// settled is how long nothing may have changed before. The count of a policy's users is updated up to 5 s late, and must
+	// quietAfter is how long nothing may be due, so that a restart fits in and can be watched for a while.
+	quietAfter = 18 * time.Second
+	// quietBefore is how long nothing may have changed before. The count of a policy's users is updated up to 5 s late, and must
 	// not look like a write caused by the restart.
-	settled = 6 * time.Second
+	quietBefore = 6 * time.Second
 	// watchedAtLeast is how long the new operator is watched.
 	watchedAtLeast = 3 * time.Second
 	// margin before the next due time: a status shows whole seconds, and polling takes a while on a busy machine.
@@ -66,14 +66,14 @@ func (r *restarter) try(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	due := nextDue(objects, time.Now())
-	if time.Until(due) < roomForRestart {
+	if time.Until(due) < quietAfter {
 		return false, nil
 	}
 	early, err := r.snapshot(ctx)
 	if err != nil {
 		return false, err
 	}
-	if !wait(ctx, settled) {
+	if !wait(ctx, quietBefore) {
 		return false, nil
 	}
 	before, err := r.snapshot(ctx)

@@ -20,8 +20,8 @@ const (
 	storyPatience = 6 * time.Minute
 	// patience until everything is issued for the first time.
 	issuePatience = 90 * time.Second
-	// blind is how many consecutive times the cluster may fail to answer.
-	blind = 20
+	// maxPollFailures is how many consecutive times the cluster may fail to answer.
+	maxPollFailures = 20
 )
 
 // story starts everything and observes it until every promise can be judged.
@@ -31,7 +31,7 @@ func (d *demo) story(ctx context.Context) error {
 	acted := make(chan error, 1)
 	go func() { acted <- d.act(ctx) }()
 	o := &observer{demo: d, events: map[types.UID]int{}, said: time.Now()}
-	tick := time.NewTicker(look)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for failed := 0; ; {
 		select {
@@ -47,7 +47,7 @@ func (d *demo) story(ctx context.Context) error {
 		err := o.observe(ctx)
 		if err == nil {
 			failed = 0
-		} else if failed++; failed > blind {
+		} else if failed++; failed > maxPollFailures {
 			return err
 		}
 		if d.finished() {

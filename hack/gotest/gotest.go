@@ -32,8 +32,8 @@ type Run struct {
 	Overlay string
 	// Timeout limits the tests, without building.
 	Timeout time.Duration
-	// Again runs the tests even if their result is cached.
-	Again bool
+	// NoCache runs the tests even if their result is cached.
+	NoCache bool
 	// Environment is added to this process's environment.
 	Environment []string
 }
@@ -113,7 +113,7 @@ func (r Run) arguments(folder string) []string {
 	if r.Tags != "" {
 		out = append(out, "-tags", r.Tags)
 	}
-	if r.Again || r.Overlay != "" { // the cache of go test does not cover the sources of programs that a test builds
+	if r.NoCache || r.Overlay != "" { // the cache of go test does not cover the sources of programs that a test builds
 		out = append(out, "-count=1")
 	}
 	return append(out, folder)
@@ -158,7 +158,7 @@ func read(lines *bufio.Reader) Result {
 			if json.Unmarshal(line, &e) != nil {
 				output.Write(line)
 			}
-			broken = result.take(e, &output, &build) || broken
+			broken = result.add(e, &output, &build) || broken
 		}
 		if err != nil {
 			result.Output, result.Build = output.String(), build.String()
@@ -169,8 +169,8 @@ func read(lines *bufio.Reader) Result {
 	}
 }
 
-// take adds one event and reports whether it is the failure of the package.
-func (r *Result) take(e event, output, build *strings.Builder) bool {
+// add adds one event and reports whether it is the failure of the package.
+func (r *Result) add(e event, output, build *strings.Builder) bool {
 	switch e.Action {
 	case "output":
 		output.WriteString(e.Output)

@@ -13,9 +13,9 @@ import (
 	"github.com/rekey/rekey/test/reliability"
 )
 
-// Look returns today's date and the current commit, for recording results. It marks a product with uncommitted changes;
+// CurrentCommit returns today's date and the current commit, for recording results. It marks a product with uncommitted changes;
 // changes of documentation do not count.
-func Look(ctx context.Context, root string) (reliability.Seen, error) {
+func CurrentCommit(ctx context.Context, root string) (reliability.Seen, error) {
 	commit, err := git(ctx, root, "rev-parse", "--short", "HEAD")
 	if err != nil {
 		return reliability.Seen{}, err

@@ -74,7 +74,7 @@ func readStage(path string, results map[string]Result) error {
 			if inside, ok := strings.CutPrefix(e.Package, packages); ok {
 				one := results["./"+inside]
 				// A package that failed although none of its tests did proves nothing.
-				one.Broken = one.take(e, &strings.Builder{}, &strings.Builder{}) && len(one.Failed) == 0 || one.Broken
+				one.Broken = one.add(e, &strings.Builder{}, &strings.Builder{}) && len(one.Failed) == 0 || one.Broken
 				results["./"+inside] = one
 			}
 		}

@@ -61,7 +61,7 @@ func replica(root, folder string, one reliability.Break) error {
 		if err != nil {
 			return err
 		}
-		return imitate(path, filepath.Join(folder, name), name, entry)
+		return copyEntry(path, filepath.Join(folder, name), name, entry)
 	})
 	if err != nil {
 		return err
@@ -73,8 +73,8 @@ func replica(root, folder string, one reliability.Break) error {
 	return os.WriteFile(filepath.Join(folder, filepath.FromSlash(one.File)), text, 0o644)
 }
 
-// imitate copies one file or folder, without archives and the git folder.
-func imitate(path, copied, name string, entry fs.DirEntry) error {
+// copyEntry copies one file or folder, without archives and the git folder.
+func copyEntry(path, copied, name string, entry fs.DirEntry) error {
 	switch {
 	case name == ".git":
 		return skip(entry)

@@ -72,7 +72,7 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 		_, err := session.run(ctx, mutants)
 		return err
 	}
-	seen, err := gotest.Look(ctx, root)
+	seen, err := gotest.CurrentCommit(ctx, root)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 		return err
 	}
 	if *stages != "" {
-		return noted(root, *stages, rows, out)
+		return recordStages(root, *stages, rows, out)
 	}
 	environment, err := gotest.Environment(ctx, root)
 	if err != nil {
@@ -53,7 +53,7 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	}
 	var seen reliability.Seen
 	if *record {
-		if seen, err = gotest.Look(ctx, root); err != nil {
+		if seen, err = gotest.CurrentCommit(ctx, root); err != nil {
 			return err
 		}
 	}
@@ -80,8 +80,8 @@ func run(ctx context.Context, root string, args []string, out io.Writer) error {
 	return nil
 }
 
-// noted records the results of each class whose tests have all run in the stages.
-func noted(root, folder string, rows []reliability.Row, out io.Writer) error {
+// recordStages records the results of each class whose tests have all run in the stages.
+func recordStages(root, folder string, rows []reliability.Row, out io.Writer) error {
 	results, seen, err := gotest.Stages(filepath.Join(root, folder))
 	if err != nil {
 		return err
@@ -89,7 +89,7 @@ func noted(root, folder string, rows []reliability.Row, out io.Writer) error {
 	all := map[string]reliability.Result{}
 	var failed []error
 	for _, row := range rows {
-		one, missing := together(row, results, seen)
+		one, missing := combine(row, results, seen)
 		switch {
 		case row.Absent != "":
 			continue
@@ -105,8 +105,8 @@ func noted(root, folder string, rows []reliability.Row, out io.Writer) error {
 	return errors.Join(append(failed, reliability.Record(root, all))...)
 }
 
-// together combines the results of a row's tests, with the earliest date, and returns the tests that did not run.
-func together(row reliability.Row, results map[string]gotest.Result, seen map[string]reliability.Seen) (reliability.Seen, []string) {
+// combine combines the results of a row's tests, with the earliest date, and returns the tests that did not run.
+func combine(row reliability.Row, results map[string]gotest.Result, seen map[string]reliability.Seen) (reliability.Seen, []string) {
 	out := reliability.Seen{Of: len(row.Tests)}
 	var missing, commits []string
 	for _, test := range row.Tests {
@@ -145,7 +145,7 @@ func describe(out io.Writer, row reliability.Row) {
 // try runs the tests of one group, without cached results.
 func try(ctx context.Context, root string, group gotest.Grouped, environment []string, out io.Writer) (gotest.Result, error) {
 	_, _ = fmt.Fprintf(out, "\n== %s %s\n", group.Package, group.Select())
-	result, err := gotest.Run{Root: root, Package: group.Package, Select: group.Select(), Tags: group.Tags, Again: true,
+	result, err := gotest.Run{Root: root, Package: group.Package, Select: group.Select(), Tags: group.Tags, NoCache: true,
 		Timeout: time.Hour, Environment: environment}.Do(ctx)
 	if err == nil {
 		err = result.Verdict()
