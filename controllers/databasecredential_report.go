@@ -256,7 +256,7 @@ func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLog
 	if login.session == nil {
 		return false, false
 	}
-	marked, ok := login.session.(credential.Marked)
+	marked, ok := login.session.(credential.MarkerReader)
 	if !ok {
 		return false, true
 	}
@@ -271,7 +271,7 @@ func (r *credentialReconciler) retiredNews(ctx context.Context, login *databaseL
 	ref := r.ref(login.object, cluster)
 	ref.Slot = slot
 	text := fmt.Sprintf("Login %s is refused now.", loginName(login.object, ref.Slot))
-	counter, ok := login.session.(credential.Counter)
+	counter, ok := login.session.(credential.SessionCounter)
 	if !ok {
 		return text
 	}

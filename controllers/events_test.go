@@ -107,12 +107,12 @@ func (s spoiledSession) Retire(ctx context.Context, ref credential.Ref) error {
 	return s.Session.Retire(ctx, ref)
 }
 
-// Sessions implements credential.Counter.
+// Sessions implements credential.SessionCounter.
 func (s spoiledSession) Sessions(ctx context.Context, ref credential.Ref) (credential.Sessions, error) {
 	if s.by.sessions != nil {
 		return credential.Sessions{}, s.by.sessions
 	}
-	return s.Session.(credential.Counter).Sessions(ctx, ref)
+	return s.Session.(credential.SessionCounter).Sessions(ctx, ref)
 }
 
 // A server that goes on letting the old login in: that is told, and the rotation is not called finished.

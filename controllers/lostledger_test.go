@@ -170,7 +170,7 @@ func (u unmarked) Open(ctx context.Context, target database.Target) (database.Se
 
 type unmarkedSession struct{ database.Session }
 
-// Marker implements credential.Marked.
+// Marker implements credential.MarkerReader.
 func (unmarkedSession) Marker(context.Context, credential.Ref) (credential.Marker, error) {
 	return credential.Marker{}, errors.New("permission denied for table pg_shdescription")
 }

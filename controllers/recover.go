@@ -67,7 +67,7 @@ func recoverRequest(annotation, honoured string) secretstore.Tokens {
 
 // recoverSlots reads from the marks which numbers were given, and which other login is still open.
 func recoverSlots(ctx context.Context, subject lifecycle.Credential, ledger *secretstore.Ledger, now time.Time) error {
-	marked, ok := subject.Source.(credential.Marked)
+	marked, ok := subject.Source.(credential.MarkerReader)
 	if !ok {
 		return nil
 	}

@@ -1,10 +1,10 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package access is about rights that the operator needs and that the API server's RBAC refuses.
+// Package access handles permissions that the operator needs and the API server's RBAC refuses.
 //
-//   - Missing reads from an error which right was refused, and Failed says it in the same words everywhere: the verb, the
-//     resource, the namespace, and the manifest that grants it.
-//   - Rights remembers what was refused, shows it as a metric, and wakes whoever waits when it is granted again.
-//   - Its informers fill the caches without what may not be listed: one namespace never stops another.
+//   - Missing determines from an error which permission was refused, and Failed reports it in the same words everywhere: the verb,
+//     the resource, the namespace, and the manifest that grants it.
+//   - Rights remembers what was refused, exports it as a metric, and wakes the objects that wait when it is granted again.
+//   - Its informers fill the caches without what may not be listed: one namespace never blocks another.
 package access

@@ -23,9 +23,10 @@ type place struct{ kind, namespace string }
 
 func kindOf(object runtime.Object) string { return fmt.Sprintf("%T", object) }
 
-// NewInformer is what the options of controller-runtime's cache take. Its informers count as filled, with nothing, where the
-// API server does not let them list: a cache of many namespaces is filled when each of them is, and nothing begins before.
-// What was filled once is never emptied for want of a right. They go on trying, at most half a minute apart.
+// NewInformer is a constructor for the options of controller-runtime's cache. If the API server does not allow its informers to
+// list, they count as synced and empty: a cache of many namespaces is synced only when each of them is, and nothing starts
+// before. A cache that was filled once is never emptied because of a missing permission. The informers keep retrying, at most
+// half a minute apart.
 func (r *Rights) NewInformer(from toolscache.ListerWatcher, example runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
 	s := &source{rights: r, kind: kindOf(example), inner: toolscache.ToListerWatcherWithContext(from)}
 	return toolscache.NewSharedIndexInformer(&toolscache.ListWatch{ListWithContextFunc: s.list, WatchFuncWithContext: s.watch}, example, resync, indexers)
@@ -37,12 +38,12 @@ type source struct {
 	kind   string
 	inner  toolscache.ListerWatcherWithContext
 	filled atomic.Bool
-	// at is where it was found to be blind, behind the mutex of the rights.
+	// at is the place for which it is blind; the mutex of the rights guards it.
 	at *place
 }
 
-// settling is how long a cache that was filled again is given until it is believed: what comes from a watch is in the cache a
-// moment later, and whoever is woken before reads what was there before.
+// settling is how long a refilled cache is not trusted yet: what comes from a watch is in the cache a moment later, and a
+// reconcile that is triggered too early reads the old state.
 const settling = time.Second
 
 func (s *source) list(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
@@ -74,9 +75,9 @@ func (s *source) watch(ctx context.Context, options metav1.ListOptions) (watch.I
 	return out, err
 }
 
-// refused notes that the cache does not follow any longer. Who is in it would learn of that when it is looked at next, which
-// may be in an hour, and is woken. A refusal concerns the namespace that was asked about, whatever its words are: not every
-// refusal is RBAC's, and only a request for the whole cluster concerns all namespaces.
+// refused records that the cache no longer follows, and wakes the objects in it, which would otherwise notice at their next
+// reconcile, perhaps in an hour. A refusal concerns the namespace of the request, whatever its text is: not every refusal comes
+// from RBAC, and only a request for the whole cluster concerns all namespaces.
 func (s *source) refused(ctx context.Context, err error, asked *Right, verb string) {
 	right, ok := Missing(err)
 	switch known := asked.Verb != ""; {
@@ -101,7 +102,7 @@ func (s *source) refused(ctx context.Context, err error, asked *Right, verb stri
 	}
 }
 
-// seeing has the cache believed again: once it was listed, or once the watch that lists has told of everything.
+// seeing marks the cache as trusted again: after a list, or after a watch has sent its initial events.
 func (s *source) seeing(ctx context.Context, from watch.Interface, options metav1.ListOptions) watch.Interface {
 	s.rights.mu.Lock()
 	at := s.at
@@ -120,8 +121,8 @@ func (s *source) seeing(ctx context.Context, from watch.Interface, options metav
 	return from
 }
 
-// watched shows every event of a watch to look before it passes it on. Once it is stopped it ends, and ends the watch, also
-// where nobody takes the event that it is about to pass on.
+// watched calls look with every event of a watch before it forwards the event. When stopped, it ends and stops the watch, even if
+// the event that it is forwarding is not received.
 func watched(from watch.Interface, look func(watch.Event)) watch.Interface {
 	events := make(chan watch.Event)
 	out := watch.NewProxyWatcher(events)
@@ -148,7 +149,7 @@ func watched(from watch.Interface, look func(watch.Event)) watch.Interface {
 	return out
 }
 
-// listed reports whether a watch that begins with what is there has told of all of it.
+// listed reports whether an event ends the initial events of a watch.
 func listed(e watch.Event) bool {
 	if e.Type != watch.Bookmark {
 		return false
@@ -157,7 +158,7 @@ func listed(e watch.Event) bool {
 	return err == nil && object.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
 }
 
-// sees ends the blindness that began with at, unless another one began since.
+// sees ends the blindness at, unless a newer one has replaced it.
 func (s *source) sees(ctx context.Context, at *place) {
 	pause(ctx, settling)
 	s.rights.mu.Lock()
@@ -172,8 +173,8 @@ func (s *source) sees(ctx context.Context, at *place) {
 	}
 }
 
-// awaken wakes whoever is in a namespace, beside what the caller does: it may be the one that fills the cache in which they
-// are looked up.
+// awaken wakes the objects in a namespace, in a goroutine: the caller may be the one that fills the cache in which they are
+// looked up.
 func (r *Rights) awaken(ctx context.Context, namespace string) {
 	r.mu.Lock()
 	wake := slices.Clone(r.wake)
@@ -191,7 +192,7 @@ func (r *Rights) pretend(kind string) {
 	r.pretended[kind] = true
 }
 
-// Pretended reports whether a cache of the kind was ever filled with nothing. Then what a watch tells of may be old.
+// Pretended reports whether a cache of the kind ever counted as synced while empty. The events of a watch may then be old.
 func (r *Rights) Pretended(object runtime.Object) bool {
 	if r == nil {
 		return false
@@ -201,7 +202,7 @@ func (r *Rights) Pretended(object runtime.Object) bool {
 	return r.pretended[kindOf(object)]
 }
 
-// Blind reports which right is missing for the cache to follow the kind in the namespace; ok is false where it does.
+// Blind returns the missing permission that keeps the cache from following the kind in the namespace; ok is false if it follows.
 func (r *Rights) Blind(object runtime.Object, namespace string) (missing Right, ok bool) {
 	if r == nil {
 		return Right{}, false
@@ -216,7 +217,8 @@ func (r *Rights) Blind(object runtime.Object, namespace string) (missing Right, 
 	return Right{}, false
 }
 
-// BlindIn are the rights that are missing for the caches to follow whole kinds in the cluster, or in one of the namespaces.
+// BlindIn returns the missing permissions that keep the caches from following whole kinds, in the cluster or in one of the
+// namespaces.
 func (r *Rights) BlindIn(namespaces ...string) []Right {
 	if r == nil {
 		return nil

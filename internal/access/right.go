@@ -16,15 +16,15 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// Right is one verb on one resource. Resource has its subresource behind a slash. Namespace is empty for a right that was
+// Right is one verb on one resource. A subresource follows the resource after a slash. Namespace is empty for a right that is
 // needed for the whole cluster.
 type Right struct {
 	Verb, Group, Resource, Namespace string
-	// answer is what the API server said where it refused and it was not RBAC that did; empty otherwise.
+	// answer is the API server's answer if something other than RBAC refused; empty otherwise.
 	answer string
 }
 
-// Groups whose rights have a manifest of their own.
+// Groups with a manifest of their own.
 const (
 	groupLeases         = "coordination.k8s.io"
 	groupAuthentication = "authentication.k8s.io"
@@ -32,17 +32,17 @@ const (
 	groupRekey          = "rekey.dev"
 )
 
-// forbidden is what RBAC answers, and nobody else: quotas, admission webhooks and namespaces that end have other words. It is
-// anchored, because a webhook may quote anything behind its own words, and takes only names that Kubernetes allows: what is
-// matched is shown to people.
+// forbidden matches RBAC's answer and no other: those of quotas, admission webhooks and terminating namespaces differ. It is
+// anchored, because a webhook may quote anything after its own text, and matches only names that Kubernetes allows, because
+// messages show them.
 var forbidden = regexp.MustCompile(`^\S+(?: "[^"]*")? is forbidden: User "(?:[^"\\]|\\.)*" cannot ([a-z]+) resource "([a-z0-9./-]+)" ` +
 	`in API group "([a-z0-9.-]*)" (?:in the namespace "([a-z0-9-]+)"|at the cluster scope)`)
 
-// ownerForbidden is what the admission plugin OwnerReferencesPermissionEnforcement answers.
+// ownerForbidden matches the answer of the admission plugin OwnerReferencesPermissionEnforcement.
 var ownerForbidden = regexp.MustCompile(`^\S+(?: "[^"]*")? is forbidden: cannot set (blockOwnerDeletion|an ownerRef)\b.* you can't (?:set finalizers on|delete)\b`)
 
-// Owned marks err, the answer to a write of an object whose owner is of this resource: the API server does not say whose finalizers
-// may not be set.
+// Owned wraps err, the answer to a write of an object whose owner is of this resource: the API server does not name the resource
+// whose finalizers may not be set.
 func Owned(resource string, err error) error {
 	if err == nil {
 		return nil
@@ -61,7 +61,7 @@ func (o *owned) Error() string { return o.err.Error() }
 // Unwrap returns the answer itself.
 func (o *owned) Unwrap() error { return o.err }
 
-// Missing reports which right err says is missing; ok is false where err is about something else.
+// Missing returns the right that is missing according to err; ok is false if err is about something else.
 func Missing(err error) (missing Right, ok bool) {
 	var answer apierrors.APIStatus
 	if !apierrors.IsForbidden(err) || !errors.As(err, &answer) {
@@ -71,7 +71,7 @@ func Missing(err error) (missing Right, ok bool) {
 	if m := forbidden.FindStringSubmatch(status.Message); m != nil {
 		missing := Right{Verb: m[1], Resource: m[2], Group: m[3], Namespace: m[4]}
 		if missing.Resource == "namespaces" {
-			missing.Namespace = "" // the API server names the namespace that was asked for
+			missing.Namespace = "" // the API server names the requested namespace
 		}
 		return missing, true
 	}
@@ -91,7 +91,7 @@ func Missing(err error) (missing Right, ok bool) {
 	return Right{Verb: "delete", Resource: "secrets"}, true
 }
 
-// answerOf is the text of a refusal, bounded and on one line: anything may have written it.
+// answerOf returns the text of a refusal, bounded and on one line: its origin is not known.
 func answerOf(err error) string {
 	const most = 200
 	text := strings.Join(strings.Fields(strings.Map(func(r rune) rune {
@@ -106,7 +106,7 @@ func answerOf(err error) string {
 	return cmp.Or(text, "without a reason")
 }
 
-// Name of the resource as roles and `kubectl auth can-i` write it: with the API group behind it, and the subresource last.
+// Name returns the resource as `kubectl auth can-i` writes it: followed by the API group, and the subresource last.
 func (r Right) Name() string {
 	resource, sub, isSub := strings.Cut(r.Resource, "/")
 	if r.Group != "" {
@@ -118,7 +118,7 @@ func (r Right) Name() string {
 	return resource
 }
 
-// String is "update secrets in namespace web".
+// String returns the right in words, such as "update secrets in namespace web".
 func (r Right) String() string {
 	text := r.Verb + " " + r.Name()
 	if r.Namespace != "" {
@@ -127,7 +127,7 @@ func (r Right) String() string {
 	return text
 }
 
-// Grant says which manifest grants the right.
+// Grant returns the manifest that grants the right.
 func (r Right) Grant() string {
 	resource, _, _ := strings.Cut(r.Resource, "/")
 	switch {
@@ -143,16 +143,16 @@ func (r Right) Grant() string {
 	return "the ClusterRole rekey in config/rbac/role.yaml"
 }
 
-// Text is the sentence that conditions, Events and logs show.
+// Text returns the sentence for conditions, Events and logs.
 func (r Right) Text() string {
 	if r.answer != "" {
-		return fmt.Sprintf("the API server refused to %s, and it was not RBAC that refused (%s): "+
-			"allow it in the authorization webhook, the aggregated API server or the proxy that says so", r, r.answer)
+		return fmt.Sprintf("the API server refused to %s, and something other than RBAC refused it (%s): "+
+			"allow it in the authorization webhook, the aggregated API server or the proxy that refuses it", r, r.answer)
 	}
 	return fmt.Sprintf("rekey may not %s: apply and bind %s", r, r.Grant())
 }
 
-// refused is an answer of the API server, said in our words.
+// refused is an answer of the API server, in rekey's words.
 type refused struct {
 	right Right
 	err   error
@@ -164,8 +164,8 @@ func (r *refused) Error() string { return r.right.Text() }
 // Unwrap returns the answer itself.
 func (r *refused) Unwrap() error { return r.err }
 
-// Failed returns an error of the API server with its class and reason: a missing right waits for a person, and anything else may
-// pass by itself. doing is an -ing phrase that names the object.
+// Failed returns an error of the API server with its class and reason: a missing right waits for a user, and anything else may
+// resolve on its own. doing is an -ing phrase that names the object.
 func Failed(doing string, err error) error {
 	if right, ok := Missing(err); ok {
 		return fault.Blocked(fault.Forbidden, fmt.Errorf("%s: %w", doing, &refused{right, err}))

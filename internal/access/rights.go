@@ -26,44 +26,44 @@ import (
 const (
 	// lookEvery is how often the API server is asked whether a right is granted again.
 	lookEvery = 5 * time.Second
-	// looksAtOnce are asked about in one go, those that were asked about longest ago first.
+	// looksAtOnce is how many rights are asked about in a row, those asked about longest ago first.
 	looksAtOnce = 20
-	// remembered rights at most. A right that is missing everywhere is missing in each namespace.
+	// remembered is how many rights are remembered at most: a right that is missing everywhere is missing in each namespace.
 	remembered = 1000
-	// believed is how long a refusal counts where the API server does not say whether the right is missing.
+	// believed is how long a refusal counts if the API server does not answer whether the right is missing.
 	believed = 10 * time.Minute
-	// patience with one question.
+	// patience is the deadline of one request.
 	patience = 5 * time.Second
 )
 
-// Rights are those that the API server has refused, until it grants them. A nil one knows of none.
+// Rights are those that the API server has refused, until it grants them. A nil *Rights has none.
 type Rights struct {
 	clock   clock.PassiveClock
 	reviews authorizationclient.SelfSubjectAccessReviewInterface
 	log     logr.Logger
 	metric  *prometheus.Desc
-	// news is filled when a right was refused that is not known yet.
+	// news signals that a right was refused that was not known yet.
 	news chan struct{}
 
 	mu      sync.Mutex
 	refused map[Right]*refusal
-	// returns count by namespace how often a right came back.
+	// returns counts, by namespace, how often a right was granted again.
 	returns map[string]int64
 	wake    []func(ctx context.Context, namespace string)
 	blind   map[place]Right
-	// pretended are the kinds of which a cache was filled with nothing.
+	// pretended are the kinds with a cache that counted as synced while empty.
 	pretended map[string]bool
 }
 
-// refusal is what is known of one right.
+// refusal is what is known about one right.
 type refusal struct {
-	// missing is true where the API server said so when it was asked; an admission plugin refuses with the same status.
+	// missing is true if the API server confirmed it when asked; an admission plugin refuses with the same status.
 	missing bool
-	// known is when the refusal, or the last answer about the right, came; asked is when it was asked about last.
+	// known is when the refusal, or the last answer about the right, arrived; asked is when it was last asked about.
 	known, asked time.Time
 }
 
-// New makes Rights that know of nothing.
+// New returns empty Rights.
 func New(passing clock.PassiveClock) *Rights {
 	return &Rights{
 		clock: passing, news: make(chan struct{}, 1),
@@ -73,7 +73,7 @@ func New(passing clock.PassiveClock) *Rights {
 	}
 }
 
-// Wrap makes a transport note every refusal.
+// Wrap returns a transport that records every refusal.
 func (r *Rights) Wrap(next http.RoundTripper) http.RoundTripper { return noting{rights: r, next: next} }
 
 type noting struct {
@@ -81,10 +81,10 @@ type noting struct {
 	next   http.RoundTripper
 }
 
-// askedKey is where a context holds the Right that the transport fills with what a refused request asked for.
+// askedKey is the context key of the Right that the transport sets to the right of a refused request.
 type askedKey struct{}
 
-// asking returns a context in which the transport tells what was asked for when it is refused.
+// asking returns a context in which the transport records the right of a refused request.
 func asking(ctx context.Context) (context.Context, *Right) {
 	asked := &Right{}
 	return context.WithValue(ctx, askedKey{}, asked), asked
@@ -104,12 +104,12 @@ func (n noting) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// verbs of methods, for one object.
+// verbs maps HTTP methods to verbs for one object.
 var verbs = map[string]string{
 	http.MethodGet: "get", http.MethodPost: "create", http.MethodPut: "update", http.MethodPatch: "patch", http.MethodDelete: "delete",
 }
 
-// rightOf reads from a request which right it takes; ok is false where it is not about a resource.
+// rightOf returns the right that a request needs; ok is false if it is not about a resource.
 func rightOf(request *http.Request) (right Right, ok bool) {
 	parts := strings.Split(strings.Trim(request.URL.Path, "/"), "/")
 	root := slices.IndexFunc(parts, func(part string) bool { return part == "api" || part == "apis" })
@@ -158,16 +158,16 @@ func (r *Rights) note(right Right) {
 	}
 }
 
-// OnReturn has wake called for a namespace in which a right was granted again, or which a cache does or does not follow any
-// longer; the namespace is empty for a right that is needed for the whole cluster.
+// OnReturn registers wake, which is called for a namespace in which a right was granted again, or which a cache starts or stops
+// following; the namespace is empty for a right that is needed for the whole cluster.
 func (r *Rights) OnReturn(wake func(ctx context.Context, namespace string)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.wake = append(r.wake, wake)
 }
 
-// Returns counts how often a right came back that matters in the namespace. Who waits because of a missing right begins anew
-// when it changes.
+// Returns returns how often a right that matters in the namespace was granted again. An object that waits because of a missing
+// right resets its waits when this changes.
 func (r *Rights) Returns(namespace string) int64 {
 	if r == nil {
 		return 0
@@ -192,7 +192,7 @@ func (r *Rights) Lacks(right Right) bool {
 	return known != nil && known.missing
 }
 
-// MissingIn are the rights of an API group that are known to be missing.
+// MissingIn returns the rights of an API group that are known to be missing.
 func (r *Rights) MissingIn(group string) []Right {
 	if r == nil {
 		return nil
@@ -213,20 +213,20 @@ func compare(a, b Right) int {
 	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name(), b.Name()), strings.Compare(a.Verb, b.Verb))
 }
 
-// Connect says where to ask about rights, and where to tell. It is called before Start.
+// Connect sets the API server to ask about rights, and the log. It is called before Start.
 func (r *Rights) Connect(config *rest.Config, client *http.Client, log logr.Logger) error {
 	found, err := authorizationclient.NewForConfigAndClient(config, client)
 	if err != nil {
-		return fmt.Errorf("making a client for access reviews: %w", err)
+		return fmt.Errorf("creating a client for access reviews: %w", err)
 	}
 	r.reviews, r.log = found.SelfSubjectAccessReviews(), log.WithName("rights")
 	return nil
 }
 
-// NeedLeaderElection implements manager.LeaderElectionRunnable: a process that may not have the lease has to say so.
+// NeedLeaderElection implements manager.LeaderElectionRunnable: a process that is not allowed to get the lease must report it.
 func (r *Rights) NeedLeaderElection() bool { return false }
 
-// Start implements manager.Runnable: it asks about what was refused until ctx ends.
+// Start implements manager.Runnable: it asks about refused rights until ctx ends.
 func (r *Rights) Start(ctx context.Context) error {
 	for ctx.Err() == nil {
 		due := r.due()
@@ -245,14 +245,14 @@ func (r *Rights) Start(ctx context.Context) error {
 	return nil
 }
 
-// pause waits, or until ctx ends.
+// pause waits for the given time, or until ctx ends.
 func pause(ctx context.Context, wait time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	<-ctx.Done()
 }
 
-// due are the rights to ask about next.
+// due returns the rights to ask about next.
 func (r *Rights) due() []Right {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -284,7 +284,7 @@ func (r *Rights) look(ctx context.Context, right Right) {
 	}
 	news := "A right is granted again"
 	if err != nil {
-		news = "Nobody answers whether a right is granted; what needs it is tried again"
+		news = "The API server does not answer whether a right is granted; retrying what needs it"
 	}
 	r.log.Info(news, "verb", right.Verb, "resource", right.Name(), "namespace", right.Namespace)
 	for _, wake := range back {
@@ -292,8 +292,8 @@ func (r *Rights) look(ctx context.Context, right Right) {
 	}
 }
 
-// learn takes an answer in. told is true where a right is known to be missing from now on; back are those to wake where it
-// was, and is granted now, or where nobody has answered for so long that only trying shows it.
+// learn records an answer. told is true if the right is known to be missing from now on; back are the functions to call if it was
+// missing and is granted now, or if there was no answer for so long that only a new attempt shows it.
 func (r *Rights) learn(right Right, allowed, unknown bool) (told bool, back []func(context.Context, string)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -306,7 +306,7 @@ func (r *Rights) learn(right Right, allowed, unknown bool) (told bool, back []fu
 		known.known = now
 	}
 	switch {
-	case unknown && now.Sub(known.known) < believed: // no answer is no news
+	case unknown && now.Sub(known.known) < believed: // no answer changes nothing
 	case unknown || allowed:
 		delete(r.refused, right)
 		if known.missing {

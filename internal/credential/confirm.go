@@ -7,17 +7,17 @@ import "context"
 
 type confirmKey struct{}
 
-// Confirming gives a context in which Confirm asks still.
+// Confirming returns a context in which Confirm calls still.
 func Confirming(ctx context.Context, still func(context.Context) error) context.Context {
 	return context.WithValue(ctx, confirmKey{}, still)
 }
 
-// Confirm asks whoever ordered a change whether it is still wanted; the error says why not. A Source asks it in Stage,
-// TakeOver, Retire and Remove, at a moment from which on nobody else can change the slot until the change is made (inside the transaction,
-// behind the lock), and gives its error back without having changed anything.
+// Confirm checks that a change is still wanted by its caller; the error is the reason if it is not. A Source calls it in Stage,
+// TakeOver, Retire and Remove at a point from which no other process can change the slot until the change is made (inside the
+// transaction, while holding the lock), and returns its error without having changed anything.
 //
-// A number alone does not tell a process that was stopped for long that its time is over: an object that was deleted and
-// made again counts from 1 again.
+// A number alone does not show a process that was paused for long that it is out of date: an object that was deleted and
+// recreated counts from 1 again.
 func Confirm(ctx context.Context) error {
 	still, ok := ctx.Value(confirmKey{}).(func(context.Context) error)
 	if !ok {

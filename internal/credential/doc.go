@@ -1,9 +1,9 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package credential holds the words that every room of rekey shares: what a credential is called (Ref), what it is made
-// of (Material, Sensitive), what a remote end says of it (Answer), what a source can do with it (Traits), and the
-// contract by which one version of it comes true and is taken away again (Source).
+// Package credential has the types that all packages of rekey share: how a credential is named (Ref), what it consists of
+// (Material, Sensitive), how a remote system answers about it (Answer), what a source can do with it (Traits), and the contract
+// by which a version takes effect and is retired again (Source).
 //
-// It knows nothing of Kubernetes, of databases or of time, and imports the standard library only.
+// It knows nothing about Kubernetes, databases or time, and imports only the standard library.
 package credential

@@ -7,13 +7,13 @@ import "context"
 
 type formerKey struct{}
 
-// WithFormer returns a context for a check before the credential takes over from former (a Ref.Owner): then former's marks
-// are no reason to refuse it.
+// WithFormer returns a context for a check before the credential takes over from former (a Ref.Owner): former's markers are then
+// no reason to refuse it.
 func WithFormer(ctx context.Context, former string) context.Context {
 	return context.WithValue(ctx, formerKey{}, former)
 }
 
-// Former returns the owner that WithFormer named; empty where there is none.
+// Former returns the owner passed to WithFormer; empty if there is none.
 func Former(ctx context.Context) string {
 	former, _ := ctx.Value(formerKey{}).(string)
 	return former

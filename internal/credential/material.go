@@ -9,12 +9,12 @@ import (
 	"slices"
 )
 
-// Keys of the material of the kinds that exist. The values of a login are ASCII; those of a certificate are PEM.
+// Keys of the material. The values of a login are ASCII; those of a certificate are PEM.
 const (
 	KeyUsername = "username"
 	KeyPassword = "password"
 	// KeyVerifier is the SCRAM-SHA-256 verifier of the password, in the form in which PostgreSQL stores it (RFC 5803,
-	// PostgreSQL "pg_authid"). It is made once, together with the password: sending the same one twice changes nothing.
+	// PostgreSQL "pg_authid"). It is generated once, together with the password: sending the same one twice changes nothing.
 	KeyVerifier = "verifier"
 
 	KeyPrivateKey  = "tls.key"
@@ -25,16 +25,16 @@ const (
 	KeyCombined = "tls-combined.pem"
 )
 
-// Material is what one version of a credential is made of: named secrets. It cannot be printed.
+// Material is the secrets of one version of a credential, by name. It cannot be printed.
 type Material map[string]Sensitive
 
-// String gives the secret under key as a string, empty where there is none.
+// String returns the secret under key as a string; empty if there is none.
 func (m Material) String(key string) string { return string(m[key].Reveal()) }
 
-// Clone gives an independent copy of the map.
+// Clone returns an independent copy of the map.
 func (m Material) Clone() Material { return maps.Clone(m) }
 
-// With gives a copy with key set to value.
+// With returns a copy with key set to value.
 func (m Material) With(key string, value []byte) Material {
 	out := maps.Clone(m)
 	if out == nil {
@@ -44,10 +44,10 @@ func (m Material) With(key string, value []byte) Material {
 	return out
 }
 
-// Keys gives the names in order.
+// Keys returns the names in order.
 func (m Material) Keys() []string { return slices.Sorted(maps.Keys(m)) }
 
-// Equal compares in constant time per key.
+// Equal reports whether both have the same secrets. It compares each key in constant time.
 func (m Material) Equal(other Material) bool {
 	if len(m) != len(other) {
 		return false

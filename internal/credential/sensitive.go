@@ -12,8 +12,8 @@ import (
 // Redacted is what every attempt to print a Sensitive shows.
 const Redacted = "REDACTED"
 
-// Sensitive holds bytes that must never be printed. Every way in which Go prints or encodes a value shows Redacted;
-// Reveal is the only way to the bytes, so that a search for it is the list of places to audit.
+// Sensitive holds bytes that must never be printed. However Go prints or encodes it, it shows Redacted; Reveal is the only way to
+// the bytes, so a search for Reveal lists the places to audit.
 //
 // The zero value is an empty secret.
 type Sensitive struct {
@@ -30,7 +30,7 @@ func SensitiveString(s string) Sensitive {
 	return Sensitive{bytes: []byte(s)}
 }
 
-// Reveal gives the plain bytes. The caller must not change them, log them, or wrap them into an error.
+// Reveal returns the plain bytes. The caller must not change them, log them, or wrap them into an error.
 func (s Sensitive) Reveal() []byte { return s.bytes }
 
 // IsEmpty reports whether there are no bytes.

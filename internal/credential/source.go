@@ -12,36 +12,35 @@ import (
 
 // Ref names one version of one credential for a Source.
 type Ref struct {
-	// Cluster is the UID of the kube-system namespace: a restored or cloned cluster is told from this one by it.
+	// Cluster is the UID of the kube-system namespace: it distinguishes a restored or cloned cluster from this one.
 	Cluster string
 	// Namespace and Name are those of the custom resource.
 	Namespace, Name string
-	// Seq counts the versions of the credential, from 1. It never goes back.
+	// Seq is the number of the version, from 1. It never goes back.
 	Seq int64
-	// Slot says which of the places of a source with several slots the version lives in: "a" or "b"; empty where
-	// there is one place only.
+	// Slot is the slot that the version uses at a source with several slots: "a" or "b"; empty if there is only one.
 	Slot string
 }
 
-// Owner is the credential's name without a version, in the form that markers hold: cluster/namespace/name.
+// Owner returns the credential's name without a version, in the form of markers: cluster/namespace/name.
 func (r Ref) Owner() string { return strings.Join([]string{r.Cluster, r.Namespace, r.Name}, "/") }
 
-// String shows the version for logs and errors.
+// String returns the version's name for logs and errors.
 func (r Ref) String() string {
 	return fmt.Sprintf("%s/%s version %d (slot %q)", r.Namespace, r.Name, r.Seq, r.Slot)
 }
 
-// Answer is what a remote end says of a credential. The zero value is Unknown: not having asked, not having reached
-// anybody and not having understood the answer are all the same, and are never a refusal.
+// Answer is a remote system's answer about a credential. The zero value is Unknown: not asked, not reached and not understood
+// are the same, and never count as a rejection.
 type Answer int
 
 const (
-	// Unknown means that nobody answered, or not clearly. It justifies nothing but asking again.
+	// Unknown means that there was no answer, or no clear one. It justifies only asking again.
 	Unknown Answer = iota
-	// Accepted means that the credential was used as a client uses it, and worked.
+	// Accepted means that the credential was used as a client would use it, and worked.
 	Accepted
-	// Rejected means that the remote end was reached, judged the credential, and refused it, and that no change of
-	// ours is still under way there.
+	// Rejected means that the remote system was reached, evaluated the credential and refused it, and that none of rekey's
+	// changes is still in progress there.
 	Rejected
 )
 
@@ -57,90 +56,90 @@ func (a Answer) String() string {
 	return "Unknown"
 }
 
-// Traits says what a source can do. The planner reads nothing else about it.
+// Traits describe what a source can do. The planner knows nothing else about it.
 type Traits struct {
-	// Remote is true where a version is known to some other system: a ledger is kept, versions are probed and
-	// retired. False for a certificate that is signed with a key that we hold.
+	// Remote is true if a remote system knows the versions: a ledger is kept, and versions are probed and retired. It is false
+	// for a certificate that is signed with a key that rekey holds.
 	Remote bool
-	// Overlap is true where the previous version goes on being accepted until it is retired.
+	// Overlap is true if the previous version is accepted until it is retired.
 	Overlap bool
-	// Slots are the places that versions take in turn, in order; empty where there is one place.
+	// Slots are the slots that versions use in turn, in order; empty if there is only one.
 	Slots []string
-	// MaxPasswordLength in bytes; 0 where there is no password.
+	// MaxPasswordLength is in bytes; 0 if there is no password.
 	MaxPasswordLength int
-	// MaxUsernameLength in bytes, of the login as the server knows it; 0 where there is none.
+	// MaxUsernameLength is the maximum length of the server's login, in bytes; 0 if there is none.
 	MaxUsernameLength int
 }
 
-// Source makes versions of one credential come true, and takes them away. Every method is called with a deadline, and
-// reports failure as an error of package fault. No method prints or wraps a secret.
+// Source puts versions of one credential into effect and retires them. Every method is called with a deadline, and returns
+// errors of package fault. No method prints or wraps a secret.
 type Source interface {
-	// Stage makes the remote end accept the proposed material as version ref, and gives the material to publish
-	// (proposed, completed with what the remote end adds). It is idempotent on ref.Seq: repeated after a lost
-	// answer it finds the same place and does no harm. It never touches another slot than ref.Slot.
+	// Stage makes the remote system accept the proposed material as version ref, and returns the material to publish (proposed,
+	// completed with what the remote system adds). It is idempotent on ref.Seq: repeated after a lost answer, it finds the same
+	// place and does no harm. It never touches a slot other than ref.Slot.
 	Stage(ctx context.Context, ref Ref, proposed Material) (Material, error)
-	// Verify uses the material the way a client would, over connections of its own, and changes nothing. With
-	// Unknown the error says why; with Rejected it may say what the remote end said.
+	// Verify uses the material as a client would, over its own connections, and changes nothing. With Unknown the error is the
+	// reason; with Rejected it may be the remote system's answer.
 	Verify(ctx context.Context, ref Ref, material Material) (Answer, error)
-	// Retire makes the remote end refuse version ref, and checks that it does. A version that is not there is no error,
-	// and a slot that a newer version lives in is left alone. It is final: a Stage of the same version that arrives
-	// later, from somebody who was stopped in between, is refused as fault.Fenced wherever a mark can be kept.
+	// Retire makes the remote system refuse version ref, and checks that it does. A version that does not exist is no error, and
+	// a slot that a newer version uses is not changed. It is final: a Stage of the same version that arrives later, from a
+	// process that was paused in between, is refused as fault.Fenced wherever a marker can be kept.
 	Retire(ctx context.Context, ref Ref) error
-	// Traits says what the source can do. It never changes during the life of a Source.
+	// Traits returns what the source can do. It never changes during the life of a Source.
 	Traits() Traits
 }
 
-// Remover is a Source that can drop what it made (a login, a key) altogether.
+// Remover is a Source that can drop what it created (a login, a key).
 type Remover interface {
-	// Remove drops what we made for ref.Slot, and only that; what somebody else made is left alone, and no error.
+	// Remove drops what rekey created for ref.Slot, and only that; anything else is not changed, and is no error.
 	Remove(ctx context.Context, ref Ref) error
 }
 
-// Marker is what the remote end has written down about the owner of a slot.
+// Marker is what the remote system has recorded about the owner of a slot.
 type Marker struct {
-	// Exists is true where the login, key or account itself is there.
+	// Exists is true if the login, key or account itself exists.
 	Exists bool
-	// Owner is the Ref.Owner that the mark names; empty where there is no mark of ours.
+	// Owner is the Ref.Owner in the marker; empty if there is no marker of rekey.
 	Owner string
-	// Seq is the version that the mark names; 0 where there is none.
+	// Seq is the version in the marker; 0 if there is none.
 	Seq int64
-	// Open is true where the login may log in, and its version was not retired.
+	// Open is true if the login can log in and its version was not retired.
 	Open bool
 }
 
-// Marked is a Source whose remote end can hold a mark of ours.
-type Marked interface {
-	// Marker reads the mark of ref.Slot. A slot without a login is the zero Marker, and no error.
+// MarkerReader is a Source whose remote system can keep rekey's markers.
+type MarkerReader interface {
+	// Marker returns the marker of ref.Slot. For a slot without a login it returns the zero Marker and no error.
 	Marker(ctx context.Context, ref Ref) (Marker, error)
 }
 
-// Heir is a Source whose marks can be handed over to another owner.
+// Heir is a Source whose markers can be handed over to another owner.
 type Heir interface {
-	// TakeOver makes every mark of former (a Ref.Owner) on the slots of ref that of ref.Owner, and nothing else: versions,
-	// passwords and sessions stay. All of it is one transaction, in which the mark is compared with former. A slot without
-	// a login or without a mark is left alone; where a slot has the mark of a third owner, nothing is changed and the error
-	// is fault.Fenced. Done twice it does nothing the second time.
+	// TakeOver changes every marker of former (a Ref.Owner) on the slots of ref to ref.Owner, and nothing else: versions,
+	// passwords and sessions stay. It is one transaction, in which each marker is compared with former. A slot without a login or
+	// without a marker is not changed; if a slot has the marker of a third owner, nothing is changed and the error is
+	// fault.Fenced. It is idempotent.
 	TakeOver(ctx context.Context, ref Ref, former string) error
 }
 
-// Owned is a Source whose marks can be read and handed over.
+// Owned is a Source whose markers can be read and handed over.
 type Owned interface {
-	Marked
+	MarkerReader
 	Heir
 }
 
-// Sessions is who is still connected with one version of a credential.
+// Sessions are the clients still connected with one version of a credential.
 type Sessions struct {
-	// Count of open connections.
+	// Count is the number of open connections.
 	Count int
-	// Oldest is when the oldest of them began; zero where the server does not say.
+	// Oldest is when the oldest of them started; zero if the server does not report it.
 	Oldest time.Time
 	// Clients are up to five distinct application names or addresses, as the server shows them, sorted.
 	Clients []string
 }
 
-// Counter is a Source that can tell who still uses a version.
-type Counter interface {
-	// Sessions counts the open connections of ref.Slot.
+// SessionCounter is a Source that can report who still uses a version.
+type SessionCounter interface {
+	// Sessions returns the open connections of ref.Slot.
 	Sessions(ctx context.Context, ref Ref) (Sessions, error)
 }

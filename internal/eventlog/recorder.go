@@ -29,29 +29,29 @@ import (
 )
 
 const (
-	// lanes write at the same time. All Events of an object are in one.
+	// lanes is how many goroutines write. All Events of an object are in one lane.
 	lanes = 8
-	// waiting Events of a lane; more are dropped, since whoever tells them must not wait.
+	// waiting is how many Events a lane queues; more are dropped, since callers must not wait.
 	waiting = 256
-	// remembered Events, of which one that is told again is counted instead.
+	// remembered is how many Events are remembered, so that a repeated one is counted instead.
 	remembered = 256
-	// window in which the same is counted instead of told again.
+	// window is the time in which a repeated Event is counted instead of written again.
 	window = 6 * time.Minute
-	// tries to write an Event when the API server does not answer, and how long is waited after the first one.
+	// tries is how often an Event is sent if the API server does not answer, and firstWait the wait after the first time.
 	tries     = 6
 	firstWait = 250 * time.Millisecond
-	// attempt is how long one try takes, and flushLook how often Flush looks whether all is written.
+	// attempt is the deadline of one request, and flushLook how often Flush checks whether everything is written.
 	attempt   = 10 * time.Second
 	flushLook = 10 * time.Millisecond
-	// maxNote and maxName are octets that the API server takes (events.k8s.io/v1, Event.note; DNS subdomain).
+	// maxNote and maxName are the API server's limits, in bytes (events.k8s.io/v1, Event.note; DNS subdomain).
 	maxNote = 1024
 	maxName = 253
-	// maxInstance is that of reportingInstance.
+	// maxInstance is the limit of reportingInstance.
 	maxInstance = 128
 )
 
-// Recorder tells Events. It implements events.EventRecorder of client-go, and manager.Runnable: nothing is written before
-// Start, and Flush ends it.
+// Recorder writes Events. It implements client-go's events.EventRecorder, and manager.Runnable: nothing is written before Start,
+// and Flush stops it.
 type Recorder struct {
 	client   client.Client
 	scheme   *runtime.Scheme
@@ -59,7 +59,7 @@ type Recorder struct {
 	log      logr.Logger
 	name     string
 	instance string
-	lanes    [lanes]chan *told
+	lanes    [lanes]chan *queuedEvent
 	left     atomic.Int64
 	stop     chan struct{}
 
@@ -67,49 +67,49 @@ type Recorder struct {
 	seen *cache.Bounded[*series]
 }
 
-// series is an Event that was told, perhaps more than once. It is changed behind the mutex.
+// series is an Event that was recorded once or more. The mutex guards it.
 type series struct {
 	key   client.ObjectKey
 	since time.Time
 	count int32
 }
 
-// told is what is to be written: the Event, and which one of its series it is.
-type told struct {
+// queuedEvent is an Event to be written, and its number in its series.
+type queuedEvent struct {
 	event  *eventsv1.Event
 	series *series
 	count  int32
 }
 
-// New makes a recorder that writes with the client, in the name of a controller.
+// New returns a recorder that writes with the client, in the name of a controller.
 func New(writes client.Client, clock clock.PassiveClock, log logr.Logger, name string) *Recorder {
-	host, _ := os.Hostname() // without one the name alone says who it was
+	host, _ := os.Hostname() // without a host the name alone identifies the writer
 	r := &Recorder{client: writes, scheme: writes.Scheme(), clock: clock, log: log, name: name, seen: cache.New[*series](remembered), stop: make(chan struct{})}
 	r.instance = strings.TrimSuffix(name+"-"+host, "-")
 	r.instance = r.instance[:min(len(r.instance), maxInstance)]
 	for i := range r.lanes {
-		r.lanes[i] = make(chan *told, waiting)
+		r.lanes[i] = make(chan *queuedEvent, waiting)
 	}
 	return r
 }
 
-// Eventf implements events.EventRecorder. It does not wait: where the API server does not keep up for long, Events are
-// dropped, and the log says so.
+// Eventf implements events.EventRecorder. It does not wait: if the API server cannot keep up for long, Events are dropped and
+// logged.
 func (r *Recorder) Eventf(regarding, related runtime.Object, kind, reason, action, note string, args ...any) {
 	about, err := reference.GetReference(r.scheme, regarding)
 	if err != nil {
-		r.log.Error(err, "An Event was not told: it is about no object", "reason", reason)
+		r.log.Error(err, "Dropped an Event: no object reference", "reason", reason)
 		return
 	}
-	one := r.tell(r.event(about, kind, reason, action, fmt.Sprintf(note, args...)), related)
+	one := r.number(r.event(about, kind, reason, action, fmt.Sprintf(note, args...)), related)
 	lane := fnv.New32a()
-	_, _ = lane.Write([]byte(about.UID)) // a hash takes everything
+	_, _ = lane.Write([]byte(about.UID)) // a hash accepts everything
 	r.left.Add(1)
 	select {
 	case r.lanes[lane.Sum32()%lanes] <- one:
 	default:
 		r.left.Add(-1)
-		r.log.Info("An Event was dropped: the API server does not keep up", "namespace", about.Namespace, "name", about.Name, "reason", reason)
+		r.log.Info("Dropped an Event: the API server cannot keep up", "namespace", about.Namespace, "name", about.Name, "reason", reason)
 	}
 }
 
@@ -126,8 +126,8 @@ func (r *Recorder) event(about *corev1.ObjectReference, kind, reason, action, no
 	}
 }
 
-// Bounded cuts a text between characters, and keeps only what is UTF-8: what the API server would store otherwise differs from
-// what is compared with it, and would be written again and again.
+// Bounded cuts a text between characters and keeps only valid UTF-8: otherwise the API server would store a text that differs
+// from the one it is compared with, and it would be written again and again.
 func Bounded(text string, most int) string {
 	if len(text) > most {
 		text = text[:most-len("...")]
@@ -136,8 +136,8 @@ func Bounded(text string, most int) string {
 	return strings.ToValidUTF8(text, "?")
 }
 
-// tell finds out whether the same was told a short while ago.
-func (r *Recorder) tell(event *eventsv1.Event, related runtime.Object) *told {
+// number counts the Event in its series, or starts a new series.
+func (r *Recorder) number(event *eventsv1.Event, related runtime.Object) *queuedEvent {
 	if related != nil {
 		event.Related, _ = reference.GetReference(r.scheme, related)
 	}
@@ -150,18 +150,18 @@ func (r *Recorder) tell(event *eventsv1.Event, related runtime.Object) *told {
 		r.seen.Put(key, known)
 	}
 	known.count++
-	return &told{event, known, known.count}
+	return &queuedEvent{event, known, known.count}
 }
 
 func digest(e *eventsv1.Event) cache.Key {
 	return sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%s\x00%s\x00%v", e.Regarding.UID, e.Type, e.Reason, e.Action, e.Note, e.Related))
 }
 
-// NeedLeaderElection implements manager.LeaderElectionRunnable: whoever has something to tell tells it.
+// NeedLeaderElection implements manager.LeaderElectionRunnable: every process writes its own Events.
 func (r *Recorder) NeedLeaderElection() bool { return false }
 
-// Start implements manager.Runnable: it writes from now on, and returns when ctx ends. The writing goes on until Flush: a
-// manager ends its passes last, and what they tell counts.
+// Start implements manager.Runnable: it starts to write, and returns when ctx ends. The writing continues until Flush: a manager
+// stops its reconciles last, and their Events count.
 func (r *Recorder) Start(ctx context.Context) error {
 	for _, lane := range r.lanes {
 		go r.work(context.WithoutCancel(ctx), lane)
@@ -170,20 +170,20 @@ func (r *Recorder) Start(ctx context.Context) error {
 	return nil
 }
 
-// Flush waits until everything that was told is written, or until ctx ends; then the log says how much is lost. Nothing may
-// be told any more, and nothing is written afterwards.
+// Flush waits until every recorded Event is written, or until ctx ends, and then logs how many are lost. No Event may be
+// recorded any more, and none is written afterwards.
 func (r *Recorder) Flush(ctx context.Context) {
 	defer close(r.stop)
 	for r.left.Load() > 0 {
 		if ctx.Err() != nil {
-			r.log.Info("Events were not written: the process ends", "count", r.left.Load())
+			r.log.Info("Events were not written: the process is exiting", "count", r.left.Load())
 			return
 		}
 		pause(ctx, flushLook)
 	}
 }
 
-func (r *Recorder) work(ctx context.Context, lane <-chan *told) {
+func (r *Recorder) work(ctx context.Context, lane <-chan *queuedEvent) {
 	for {
 		select {
 		case one := <-lane:
@@ -195,8 +195,8 @@ func (r *Recorder) work(ctx context.Context, lane <-chan *told) {
 	}
 }
 
-// write tries until the API server has answered, or for long enough. One that it refuses is not tried again.
-func (r *Recorder) write(ctx context.Context, one *told) {
+// write retries until the API server answers, or for long enough. A refused Event is not retried.
+func (r *Recorder) write(ctx context.Context, one *queuedEvent) {
 	err := r.once(ctx, one)
 	for n, wait := 1, firstWait; n < tries && err != nil && !refused(err) && ctx.Err() == nil; n, wait = n+1, 2*wait {
 		pause(ctx, wait)
@@ -207,22 +207,22 @@ func (r *Recorder) write(ctx context.Context, one *told) {
 	}
 }
 
-// pause waits, or until ctx ends.
+// pause waits for the given time, or until ctx ends.
 func pause(ctx context.Context, wait time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	<-ctx.Done()
 }
 
-// refused tells whether the API server has answered, and will not answer otherwise soon.
+// refused reports whether the API server has answered and will not soon answer differently.
 func refused(err error) bool {
 	code := apierrors.ReasonForError(err)
 	return code != metav1.StatusReasonUnknown && !apierrors.IsTooManyRequests(err) && !apierrors.IsServerTimeout(err) &&
 		!apierrors.IsTimeout(err) && !apierrors.IsInternalError(err) && !apierrors.IsServiceUnavailable(err)
 }
 
-// once writes the Event, or counts it where it was told before.
-func (r *Recorder) once(ctx context.Context, one *told) error {
+// once writes the Event, or counts it if it was written before.
+func (r *Recorder) once(ctx context.Context, one *queuedEvent) error {
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
 	if one.count > 1 {
@@ -234,12 +234,12 @@ func (r *Recorder) once(ctx context.Context, one *told) error {
 	}
 	err := r.client.Create(ctx, one.event.DeepCopy())
 	if apierrors.IsAlreadyExists(err) {
-		return nil // the answer to an earlier try was lost
+		return nil // the answer to an earlier request was lost
 	}
 	return err
 }
 
-func (r *Recorder) count(ctx context.Context, one *told) error {
+func (r *Recorder) count(ctx context.Context, one *queuedEvent) error {
 	first := &eventsv1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: one.series.key.Namespace, Name: one.series.key.Name}}
 	patch := fmt.Appendf(nil, `{"series":{"count":%d,"lastObservedTime":%q}}`, one.count, one.event.EventTime.UTC().Format(metav1.RFC3339Micro))
 	return r.client.Patch(ctx, first, client.RawPatch("application/merge-patch+json", patch))

@@ -42,7 +42,7 @@ func (b tracked) Check(ctx context.Context, server database.Server) (database.Re
 // abilities are those of a session that must not get lost.
 type abilities interface {
 	database.Session
-	credential.Counter
+	credential.SessionCounter
 	credential.Owned
 	credential.Remover
 	database.Preflighter

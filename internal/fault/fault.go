@@ -8,23 +8,23 @@ import (
 	"time"
 )
 
-// Class says what can be done about an error.
+// Class is what can be done about an error.
 type Class int
 
 const (
 	// ClassNone is the class of nil.
 	ClassNone Class = iota
-	// ClassTransient errors may go away by themselves.
+	// ClassTransient errors may resolve on their own.
 	ClassTransient
-	// ClassPending is not a failure: the other side needs more time.
+	// ClassPending is not a failure: the remote system needs more time.
 	ClassPending
-	// ClassBlocked waits for another object or for a person.
+	// ClassBlocked waits for another object or a user.
 	ClassBlocked
-	// ClassPermanent needs a change of the spec or of the other side.
+	// ClassPermanent needs a change of the spec or of the remote system.
 	ClassPermanent
 )
 
-// String implements fmt.Stringer; the words are label values of metrics.
+// String implements fmt.Stringer. The results are label values of metrics.
 func (c Class) String() string {
 	switch c {
 	case ClassNone:
@@ -48,33 +48,33 @@ type Error struct {
 	err    error
 }
 
-// Error implements error. The reason is not part of the text: reports show it beside the text.
+// Error implements error. The reason is not part of the text: reports show it separately.
 func (e *Error) Error() string { return e.err.Error() }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.err }
 
-// Pending says that the other side needs more time, and when to ask again.
+// Pending returns an error that means that the remote system needs more time; after is when to ask again.
 func Pending(after time.Duration, err error) error {
 	return &Error{class: ClassPending, after: after, err: err}
 }
 
-// Blocked says that another object or a person must act first.
+// Blocked returns an error that means that another object must change or a user must act first.
 func Blocked(reason Reason, err error) error {
 	return &Error{class: ClassBlocked, reason: reason, err: err}
 }
 
-// Permanent says that only a change of the spec or of the other side helps.
+// Permanent returns an error that only a change of the spec or of the remote system resolves.
 func Permanent(reason Reason, err error) error {
 	return &Error{class: ClassPermanent, reason: reason, err: err}
 }
 
-// Transient gives a reason to an error that may go away by itself.
+// Transient returns an error that may resolve on its own, with a reason.
 func Transient(reason Reason, err error) error {
 	return &Error{class: ClassTransient, reason: reason, err: err}
 }
 
-// Classify tells the class of err, through any wrapping. An error that is not of this package is transient.
+// Classify returns the class of err, through any wrapping. An error that is not of this package is transient.
 func Classify(err error) Class {
 	if err == nil {
 		return ClassNone
@@ -85,7 +85,7 @@ func Classify(err error) Class {
 	return ClassTransient
 }
 
-// ReasonOf tells the reason that err carries, or the fallback.
+// ReasonOf returns the reason of err, or the fallback.
 func ReasonOf(err error, fallback Reason) Reason {
 	if e, ok := errors.AsType[*Error](err); ok && e.reason != "" {
 		return e.reason
@@ -93,7 +93,7 @@ func ReasonOf(err error, fallback Reason) Reason {
 	return fallback
 }
 
-// RetryAfter tells the wait that a pending error asks for; 0 for every other.
+// RetryAfter returns the wait that a pending error requests; 0 for every other error.
 func RetryAfter(err error) time.Duration {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.after
@@ -101,7 +101,7 @@ func RetryAfter(err error) time.Duration {
 	return 0
 }
 
-// NeedsHelp reports whether err ends only when something else changes: another object, the spec, or the other side.
+// NeedsHelp reports whether err persists until something else changes: another object, the spec, or the remote system.
 func NeedsHelp(err error) bool {
 	class := Classify(err)
 	return class == ClassBlocked || class == ClassPermanent

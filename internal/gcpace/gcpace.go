@@ -12,17 +12,18 @@ import (
 )
 
 const (
-	// least and most percent that are ever set: a very large heap is not collected all the time, and a small one not never.
+	// least and most are the bounds of the percentage: a very large heap is not collected all the time, and a small one is
+	// collected at all.
 	least, most = 25, 400
-	// step is the difference below which a setting is left alone: each one stops the world for some microseconds.
+	// step is the difference below which the setting is not changed: each change stops the world for some microseconds.
 	step = 5
 )
 
-// liveBytes is what the last collection found alive (runtime/metrics).
+// liveBytes is the metric of the heap that was live at the last collection (runtime/metrics).
 const liveBytes = "/gc/heap/live:bytes"
 
-// Keep sets the pace: a collection each time about headroom bytes were allocated since the one before. It does nothing where
-// the environment says GOGC.
+// Keep sets the pace: a collection each time that about headroom bytes were allocated since the last one. It does nothing if
+// GOGC is set in the environment.
 func Keep(headroom uint64) {
 	if os.Getenv("GOGC") != "" {
 		return
@@ -35,7 +36,7 @@ type pace struct {
 	set      atomic.Int64
 }
 
-// sentinel is garbage at once: its finalizer is run after each collection, and makes the next one.
+// sentinel is immediately garbage: its finalizer runs after each collection and creates the next one.
 type sentinel struct {
 	pace *pace
 	_    [16]byte // not a tiny object: those are collected in blocks
@@ -58,7 +59,7 @@ func live() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// percent of the living heap that the headroom is.
+// percent returns the headroom as a percentage of the live heap.
 func percent(live, headroom uint64) int64 {
 	if live == 0 {
 		return most

@@ -10,35 +10,35 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 )
 
-// Constraints say what an authority may certify. A kind of name that is not listed is denied, and so is every usage.
+// Constraints limit what an authority may certify. A kind of name that is not listed is denied, and so is a usage.
 type Constraints struct {
-	// MaxLifetime of a leaf; 0 leaves it to the lifetime of the chain.
+	// MaxLifetime is the maximum lifetime of a leaf; with 0 only the lifetime of the chain limits it.
 	MaxLifetime time.Duration
-	// CommonNames are patterns in which "*" stands for any run of characters.
+	// CommonNames are patterns in which "*" matches any sequence of characters.
 	CommonNames []string
-	// Organizations are patterns in which "*" stands for any run of characters.
+	// Organizations are patterns in which "*" matches any sequence of characters.
 	Organizations []string
-	// DNSNames are host names in which a label may be "*", which stands for exactly one label.
+	// DNSNames are host names in which a label may be "*", which matches exactly one label.
 	DNSNames []string
-	// URIs are exact, or end in "/*", which stands for any longer path. Scheme and host are always exact.
+	// URIs are exact, or end in "/*", which matches any longer path. Scheme and host are always exact.
 	URIs []string
 	// IPRanges are networks in CIDR notation.
 	IPRanges []string
-	// EmailDomains are the exact domains of mail addresses.
+	// EmailDomains are the exact domains of email addresses.
 	EmailDomains []string
-	// Usages that may be asked for.
+	// Usages are those that may be requested.
 	Usages []Usage
 }
 
-// Root says what a self-signed authority is to be.
+// Root describes a self-signed authority to create.
 type Root struct {
 	CommonName   string
 	KeyAlgorithm KeyAlgorithm
-	// Lifetime counts from the instant of making.
+	// Lifetime counts from the authority's creation.
 	Lifetime time.Duration
 }
 
-// Authority is a certificate authority whose key we hold, and what a status shows of it.
+// Authority is a certificate authority with a key that rekey holds, and what a status shows about it.
 type Authority struct {
 	Issuer
 	// SHA256, Subject and NotBefore are those of the certificate that signs; NotAfter is the earliest of its chain.
@@ -48,7 +48,7 @@ type Authority struct {
 	KeyID []byte
 	// RawSubject is the subject in DER: the issuer of every leaf.
 	RawSubject []byte
-	// ChainFor returns what is published behind a leaf, PEM: which path counts depends on its names and usages.
+	// ChainFor returns what is published after a leaf, PEM: the path depends on the leaf's names and usages.
 	ChainFor func(leaf *x509.Certificate) []byte
 	// Anchors are the trust anchors, PEM.
 	Anchors []byte
@@ -58,9 +58,8 @@ type Authority struct {
 
 // KeyPairs turns key pairs into authorities.
 type KeyPairs interface {
-	// Parse checks a key pair (PEM; anchors may be empty) and returns the authority that it makes, as it is at the instant
-	// now. Every error has class Permanent.
+	// Parse checks a key pair (PEM; anchors may be empty) and returns its authority as of now. Every error has class Permanent.
 	Parse(crt, key, anchors []byte, constraints Constraints, now time.Time) (*Authority, error)
-	// Make makes the key pair of a self-signed authority.
+	// Make creates the key pair of a self-signed authority.
 	Make(root Root, now time.Time) (crt []byte, key credential.Sensitive, err error)
 }

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package issuer is the contract between the controllers and whoever signs certificates.
+// Package issuer is the contract between the controllers and the issuers of certificates.
 //
-// Concrete issuers live in the folders below; issuertest holds the suite that each of them passes.
+// The issuers are in the folders below; issuertest has the suite that each of them passes.
 package issuer

@@ -33,7 +33,7 @@ const (
 	Ed25519   KeyAlgorithm = "Ed25519"
 )
 
-// Names is everything by which a certificate says whose it is.
+// Names are all names in a certificate.
 type Names struct {
 	CommonName     string
 	Organizations  []string
@@ -45,20 +45,20 @@ type Names struct {
 
 // Request asks for one certificate.
 type Request struct {
-	// ID is the same for every repetition of one request: an issuer that is asked twice signs twice at the most where
-	// it keeps nothing, and gives the first answer again where it does.
+	// ID is the same for every repetition of one request: an issuer without state signs once for each repetition, and one that
+	// keeps state returns its first answer again.
 	ID string
-	// CSR is a PKCS#10 request, PEM, signed by the new key. Only its public key is taken from it.
+	// CSR is a PKCS#10 request, PEM, signed by the new key. Only its public key is used.
 	CSR []byte
-	// Names, Usages and Lifetime are what the certificate is to have. The lifetime counts from Now.
+	// Names, Usages and Lifetime are those of the certificate. The lifetime counts from Now.
 	Names    Names
 	Usages   []Usage
 	Lifetime time.Duration
-	// Now is the instant of issue, UTC.
+	// Now is the time of issuance, UTC.
 	Now time.Time
 }
 
-// Chain is what an issuer answers.
+// Chain is what an issuer returns.
 type Chain struct {
 	// Certificates, PEM: the leaf first, then the intermediates, without the root.
 	Certificates []byte
@@ -68,15 +68,15 @@ type Chain struct {
 
 // Issuer signs certificates.
 type Issuer interface {
-	// Check tells whether Issue can work at the instant now. It changes nothing.
+	// Check returns an error if Issue cannot work at the time now. It changes nothing.
 	Check(ctx context.Context, now time.Time) error
-	// Issue signs. It refuses, with class Permanent, what the issuer's constraints do not allow, before it signs, and
-	// checks the result against them again.
+	// Issue signs a certificate. Before it signs, it refuses, with class Permanent, what the issuer's constraints do not allow,
+	// and then checks the result against them again.
 	Issue(ctx context.Context, request Request) (Chain, error)
 }
 
-// Permitter is an Issuer that can tell whether a finished certificate is one that it would sign.
+// Permitter is an Issuer that can check whether it would sign a finished certificate.
 type Permitter interface {
-	// Permit checks the leaf against the issuer's constraints, and names the first that does not hold.
+	// Permit checks the leaf against the issuer's constraints; its error names the first violated one.
 	Permit(leaf *x509.Certificate) error
 }

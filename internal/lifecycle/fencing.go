@@ -44,7 +44,7 @@ func (r *run) handleFencedCurrent(ctx context.Context, ref credential.Ref, err e
 
 // observeMarker reads to whom the slot belongs at the remote system; unread if that cannot hold a marker.
 func (r *run) observeMarker(ctx context.Context, ref credential.Ref) (rotation.Mark, error) {
-	marked, ok := r.Source.(credential.Marked)
+	marked, ok := r.Source.(credential.MarkerReader)
 	if !ok {
 		return rotation.Mark{}, nil
 	}
@@ -65,7 +65,7 @@ func (r *run) observeMarker(ctx context.Context, ref credential.Ref) (rotation.M
 }
 
 // ReadMarker returns the marker of a slot, or an error after DefaultStepTimeout.
-func ReadMarker(ctx context.Context, marked credential.Marked, ref credential.Ref) (credential.Marker, error) {
+func ReadMarker(ctx context.Context, marked credential.MarkerReader, ref credential.Ref) (credential.Marker, error) {
 	ctx, cancel := context.WithTimeout(ctx, DefaultStepTimeout)
 	defer cancel()
 	mark, err := marked.Marker(ctx, ref)

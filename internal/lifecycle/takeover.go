@@ -43,7 +43,7 @@ func (r *run) ownMarkers(ctx context.Context) (map[string]credential.Marker, err
 
 // readMarkers returns the markers of all slots; none if the remote system cannot hold a marker.
 func (r *run) readMarkers(ctx context.Context) ([]credential.Marker, error) {
-	marked, ok := r.Source.(credential.Marked)
+	marked, ok := r.Source.(credential.MarkerReader)
 	if !ok {
 		return nil, nil
 	}
@@ -64,7 +64,7 @@ func (r *run) readMarkers(ctx context.Context) ([]credential.Marker, error) {
 	return out, nil
 }
 
-func (r *run) readMarker(ctx context.Context, marked credential.Marked, ref credential.Ref) (credential.Marker, error) {
+func (r *run) readMarker(ctx context.Context, marked credential.MarkerReader, ref credential.Ref) (credential.Marker, error) {
 	ctx, cancel := r.deadline(ctx)
 	defer cancel()
 	return ReadMarker(ctx, marked, ref)

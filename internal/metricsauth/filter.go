@@ -29,22 +29,23 @@ import (
 )
 
 const (
-	// allowedFor and refusedFor are how long an answer of the API server holds: a token that is revoked reads on for so long,
-	// and a right that is given counts after so long.
+	// allowedFor and refusedFor are how long an answer of the API server is cached: a revoked token keeps working that long, and
+	// a new permission takes effect after that long.
 	allowedFor = time.Minute
 	refusedFor = 10 * time.Second
-	// remembered answers of each sort, at least: strangers who try tokens cannot make them grow.
+	// remembered is how many answers of each kind are cached at least: clients that guess tokens cannot make the cache grow.
 	remembered = 256
-	// patience with the API server, less than that of Prometheus: its default is ten seconds.
+	// patience is the deadline for the API server, less than Prometheus's default of ten seconds.
 	patience = 5 * time.Second
-	// atOnce is asked about, at most, of readers who were let in before, and of all others. Those have to wait their turn.
+	// atOnce is how many requests to the API server may run at once for clients that were allowed before, and for all others.
+	// More have to wait.
 	atOnce = 4
-	// longestToken that is passed on, in octets; those of service accounts have about a thousand.
+	// longestToken is the longest token that is sent to the API server, in bytes; those of service accounts have about a thousand.
 	longestToken = 16 << 10
 )
 
-// New gives what the metrics server of controller-runtime takes as its FilterProvider: a filter that asks the API server
-// before the handler may answer, and tells time by the clock.
+// New returns a FilterProvider for controller-runtime's metrics server: a filter that asks the API server before the handler may
+// answer. passing is the clock for cached answers.
 func New(passing clock.PassiveClock) func(config *rest.Config, client *http.Client) (metricsserver.Filter, error) {
 	return func(config *rest.Config, client *http.Client) (metricsserver.Filter, error) {
 		g, err := newGuard(config, client, passing)
@@ -57,14 +58,14 @@ func New(passing clock.PassiveClock) func(config *rest.Config, client *http.Clie
 	}
 }
 
-// answer of the API server: the status of HTTP, 200 where the reader may go on.
+// answer is the API server's answer as an HTTP status: 200 if the client may read the metrics.
 type answer struct {
 	status int
 	user   string
 	until  time.Time
 }
 
-// memory of answers, and turns to ask for new ones.
+// memory holds cached answers, and the slots for requests to the API server.
 type memory struct {
 	answers *cache.Bounded[answer]
 	turns   chan struct{}
@@ -74,8 +75,8 @@ func newMemory() memory {
 	return memory{answers: cache.New[answer](remembered), turns: make(chan struct{}, atOnce)}
 }
 
-// guard keeps apart who was let in before and all others, so that these can neither be in the way of those nor have them
-// forgotten.
+// guard keeps clients that were allowed before apart from all others, so that the others can neither block them nor evict their
+// answers.
 type guard struct {
 	tokens          authenticationclient.TokenReviewInterface
 	rights          authorizationclient.SubjectAccessReviewInterface
@@ -86,36 +87,36 @@ type guard struct {
 func newGuard(config *rest.Config, client *http.Client, passing clock.PassiveClock) (*guard, error) {
 	tokens, err := authenticationclient.NewForConfigAndClient(config, client)
 	if err != nil {
-		return nil, fmt.Errorf("making a client for token reviews: %w", err)
+		return nil, fmt.Errorf("creating a client for token reviews: %w", err)
 	}
 	rights, err := authorizationclient.NewForConfigAndClient(config, client)
 	if err != nil {
-		return nil, fmt.Errorf("making a client for access reviews: %w", err)
+		return nil, fmt.Errorf("creating a client for access reviews: %w", err)
 	}
 	return &guard{tokens: tokens.TokenReviews(), rights: rights.SubjectAccessReviews(), clock: passing, allowed: newMemory(), others: newMemory()}, nil
 }
 
-// errBusy says that no turn came.
-var errBusy = errors.New("too many ask at once")
+// errBusy means that the request waited too long for its turn.
+var errBusy = errors.New("too many concurrent requests")
 
 func (g *guard) before(log logr.Logger, handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got, err := g.judge(r)
 		switch {
 		case errors.Is(err, errBusy):
-			log.V(1).Info("Too many ask for the metrics at once", "path", r.URL.Path)
-			http.Error(w, "Too many ask at once. Try again.", http.StatusServiceUnavailable)
+			log.V(1).Info("Too many concurrent requests for the metrics", "path", r.URL.Path)
+			http.Error(w, "Too many concurrent requests. Try again.", http.StatusServiceUnavailable)
 		case errors.Is(err, context.Canceled):
-			// Who asked has gone, or the operator ends.
-			http.Error(w, "The request has ended.", http.StatusServiceUnavailable)
+			// The client has disconnected, or the operator is exiting.
+			http.Error(w, "The request was canceled.", http.StatusServiceUnavailable)
 		case err != nil:
-			log.Error(err, "Asking the API server who reads the metrics failed", "path", r.URL.Path)
-			http.Error(w, "The API server could not be asked who you are and what you may. See the operator's log.", http.StatusInternalServerError)
+			log.Error(err, "Authorizing a metrics request with the API server failed", "path", r.URL.Path)
+			http.Error(w, "The request could not be authorized with the API server. See the operator's log.", http.StatusInternalServerError)
 		case got.status == http.StatusUnauthorized:
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			http.Error(w, "A bearer token that the API server knows is needed.", got.status)
+			http.Error(w, "A bearer token that the API server accepts is required.", got.status)
 		case got.status == http.StatusForbidden:
-			log.V(1).Info("Refused to show the metrics", "user", got.user, "path", r.URL.Path)
+			log.V(1).Info("Denied access to the metrics", "user", got.user, "path", r.URL.Path)
 			http.Error(w, fmt.Sprintf("User %s may not %s %s: bind the ClusterRole rekey-metrics-reader.", got.user, verbOf(r), r.URL.Path), got.status)
 		default:
 			handler.ServeHTTP(w, r)
@@ -125,7 +126,7 @@ func (g *guard) before(log logr.Logger, handler http.Handler) http.Handler {
 
 func verbOf(r *http.Request) string { return strings.ToLower(r.Method) }
 
-// judge gives the answer for a request, from memory where it still holds.
+// judge returns the answer for a request, from memory while it is valid.
 func (g *guard) judge(r *http.Request) (answer, error) {
 	token, ok := bearer(r.Header.Get("Authorization"))
 	if !ok {
@@ -164,15 +165,15 @@ func (g *guard) judge(r *http.Request) (answer, error) {
 	return got, nil
 }
 
-// bearer reads the token of RFC 6750, section 2.1.
+// bearer returns the bearer token of an Authorization header (RFC 6750, section 2.1).
 func bearer(header string) (token string, ok bool) {
 	scheme, token, found := strings.Cut(strings.TrimSpace(header), " ")
 	token = strings.TrimSpace(token)
 	return token, found && strings.EqualFold(scheme, "Bearer") && token != "" && len(token) <= longestToken
 }
 
-// ask asks the API server. An error never holds the token, since of an answer only its code and its reason are told: an
-// admission webhook might quote what it was asked about.
+// ask asks the API server. Errors never contain the token, since only the code and the reason of an answer are used: an admission
+// webhook might quote the request.
 func (g *guard) ask(ctx context.Context, token, verb, path string) (answer, error) {
 	review, err := g.tokens.Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
 	if err != nil {
@@ -191,7 +192,7 @@ func (g *guard) ask(ctx context.Context, token, verb, path string) (answer, erro
 		NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: path, Verb: verb},
 	}}, metav1.CreateOptions{})
 	if err != nil {
-		return answer{}, fmt.Errorf("reviewing the rights of %s: %w", user.Username, withoutText(err))
+		return answer{}, fmt.Errorf("reviewing the permissions of %s: %w", user.Username, withoutText(err))
 	}
 	if !access.Status.Allowed || access.Status.Denied {
 		return answer{status: http.StatusForbidden, user: user.Username}, nil
@@ -206,7 +207,7 @@ func withoutText(err error) error {
 	var answered apierrors.APIStatus
 	if errors.As(err, &answered) {
 		status := answered.Status()
-		return fmt.Errorf("the API server answers %d %s", status.Code, status.Reason)
+		return fmt.Errorf("the API server answered %d %s", status.Code, status.Reason)
 	}
 	return err
 }

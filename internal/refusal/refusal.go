@@ -1,9 +1,9 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package refusal reads who refused a request to the API server: an authorizer, an admission webhook or policy, a quota, or
-// the end of the namespace. All of them may answer with the same code, and a webhook with any code at all: an answer of a
-// webhook that looks like 404 or 409 is neither a missing object nor a lost race.
+// Package refusal determines what refused a request to the API server: an authorizer, an admission webhook or policy, a quota, or
+// the termination of the namespace. All of them may answer with the same code, and a webhook with any code: a webhook's answer
+// that looks like 404 or 409 means neither a missing object nor a conflict.
 package refusal
 
 import (
@@ -20,11 +20,11 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// Kind says what refused a request.
+// Kind is what refused a request.
 type Kind int
 
 const (
-	// KindNone is every answer that is not a refusal: a failure, a conflict, an object that is not found.
+	// KindNone is for every error that is not a refusal: a failure, a conflict, an object that is not found.
 	KindNone Kind = iota
 	// KindForbidden is for an authorizer (RBAC), or a built-in admission plugin that has no name of its own here.
 	KindForbidden
@@ -38,14 +38,14 @@ const (
 	KindNamespaceTerminating
 )
 
-// Refusal is what refused a request, and its name where it has one.
+// Refusal is what refused a request, and its name if it has one.
 type Refusal struct {
 	Kind Kind
 	Name string
 }
 
-// The forms in which the API server names who refused (k8s.io/apiserver: admission/plugin/webhook/errors,
-// admission/plugin/policy, admission/plugin/resourcequota). Names are quoted by whoever configured the cluster.
+// forms are the messages in which the API server names what refused (k8s.io/apiserver: admission/plugin/webhook/errors,
+// admission/plugin/policy, admission/plugin/resourcequota). The names come from the cluster's configuration.
 var forms = []struct {
 	kind Kind
 	text *regexp.Regexp
@@ -59,14 +59,14 @@ var forms = []struct {
 	{KindQuota, regexp.MustCompile(`^.{0,600} is forbidden: (?:insufficient quota to|quota usage is negative)()`)},
 }
 
-// Of reads who refused a request. Whoever wraps err does not change the answer.
+// Of returns what refused a request. Wrapping err does not change the result.
 func Of(err error) Refusal {
 	var answer apierrors.APIStatus
 	if !errors.As(err, &answer) {
 		return Refusal{}
 	}
 	status := answer.Status()
-	// The text first: a webhook chooses the causes of its answer too.
+	// The text first: a webhook also chooses the causes in its answer.
 	for _, form := range forms {
 		if found := form.text.FindStringSubmatch(status.Message); found != nil {
 			return Refusal{form.kind, found[1]}
@@ -93,7 +93,7 @@ func hasCause(status metav1.Status, cause metav1.CauseType) bool {
 	return false
 }
 
-// String names who refused, for messages.
+// String names what refused, for messages.
 func (r Refusal) String() string {
 	switch r.Kind {
 	case KindWebhook:
@@ -114,9 +114,9 @@ func (r Refusal) String() string {
 	return "the API server"
 }
 
-// Fault returns err, an answer to a request to the API server, with its class and reason. doing begins the message: "creating
-// Secret a/b". Where admission refused, the answer's code and reason are not kept: a webhook chooses both. Where quotes reports
-// that the text of the answer shows a secret, the text is withheld; nil stands for a request without secrets.
+// Fault returns err, the API server's answer to a request, with its class and reason. doing starts the message: "creating Secret
+// a/b". If admission refused the request, the answer's code and reason are dropped: a webhook chooses both. If quotes reports that
+// the text of the answer shows a secret, the text is withheld; quotes is nil for a request without secrets.
 func Fault(doing string, err error, quotes func(text string) bool) error {
 	by := Of(err)
 	withheld := quotes != nil && quotes(err.Error())
@@ -135,16 +135,16 @@ func Fault(doing string, err error, quotes func(text string) bool) error {
 	return fault.Transient(fault.APIServerFailed, fmt.Errorf("%s: %w", doing, err))
 }
 
-// refused is an error that is no answer of the API server any more.
+// refused returns an error that no longer is an answer of the API server.
 func refused(doing string, by Refusal, why string) error {
-	reason, help := fault.AdmissionDenied, "admit it there, or change what it demands"
+	reason, help := fault.AdmissionDenied, "allow the request there, or change what it requires"
 	if by.Kind == KindQuota {
 		reason, help = fault.QuotaExceeded, "raise the quota, or remove what it counts"
 	}
 	return fault.Blocked(reason, fmt.Errorf("%s: refused by %s%s: %s", doing, by, why, help))
 }
 
-// explanation is what the webhook, the policy or the quota said, in parentheses; empty where it is withheld.
+// explanation returns the message of the webhook, policy or quota in parentheses, or a note that it is withheld.
 func explanation(err error, withheld bool) string {
 	if withheld {
 		return " (its answer may quote the Secret and is withheld)"
@@ -171,7 +171,7 @@ func printable(text string) string {
 	return text
 }
 
-// bare keeps the code and the reason of an answer, so that apierrors.IsConflict and the like hold, and nothing of its text.
+// bare keeps the code and the reason of an answer, so that apierrors.IsConflict and the like keep working, and drops its text.
 func bare(by Refusal, err error) error {
 	status := metav1.Status{Status: metav1.StatusFailure, Reason: apierrors.ReasonForError(err)}
 	var answer apierrors.APIStatus

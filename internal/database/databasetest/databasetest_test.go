@@ -113,9 +113,9 @@ func TestFaultyWithoutAnArmedCallOnlyCounts(t *testing.T) {
 	for name, call := range map[string]func() error{
 		"Retire":   func() error { return session.Retire(t.Context(), r) },
 		"Remove":   func() error { return session.(credential.Remover).Remove(t.Context(), r) },
-		"Marker":   func() error { _, err := session.(credential.Marked).Marker(t.Context(), r); return err },
+		"Marker":   func() error { _, err := session.(credential.MarkerReader).Marker(t.Context(), r); return err },
 		"TakeOver": func() error { return session.(credential.Heir).TakeOver(t.Context(), r, "c/web/orders") },
-		"Count":    func() error { _, err := session.(credential.Counter).Sessions(t.Context(), r); return err },
+		"Count":    func() error { _, err := session.(credential.SessionCounter).Sessions(t.Context(), r); return err },
 	} {
 		if err := call(); err != nil {
 			t.Errorf("%s: %v", name, err)

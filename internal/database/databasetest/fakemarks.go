@@ -34,7 +34,7 @@ func (s *fakeSession) TakeOver(ctx context.Context, ref credential.Ref, former s
 	})
 }
 
-// Marker implements credential.Marked.
+// Marker implements credential.MarkerReader.
 func (s *fakeSession) Marker(ctx context.Context, ref credential.Ref) (credential.Marker, error) {
 	name, err := s.name(ref)
 	if err != nil {
@@ -50,7 +50,7 @@ func (s *fakeSession) Marker(ctx context.Context, ref credential.Ref) (credentia
 	return marker, err
 }
 
-// Sessions implements credential.Counter.
+// Sessions implements credential.SessionCounter.
 func (s *fakeSession) Sessions(ctx context.Context, ref credential.Ref) (credential.Sessions, error) {
 	name, err := s.name(ref)
 	if err != nil {

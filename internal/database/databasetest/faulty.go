@@ -93,7 +93,7 @@ type powers interface {
 	database.Preflighter
 	credential.Remover
 	credential.Owned
-	credential.Counter
+	credential.SessionCounter
 }
 
 type faultySession struct {
@@ -174,12 +174,12 @@ func (s *faultySession) spoil(ctx context.Context, name string, call func() erro
 	return err
 }
 
-// Marker implements credential.Marked.
+// Marker implements credential.MarkerReader.
 func (s *faultySession) Marker(ctx context.Context, ref credential.Ref) (credential.Marker, error) {
 	return spoil(ctx, s.faulty, "Marker", func() (credential.Marker, error) { return s.powers.Marker(ctx, ref) })
 }
 
-// Sessions implements credential.Counter.
+// Sessions implements credential.SessionCounter.
 func (s *faultySession) Sessions(ctx context.Context, ref credential.Ref) (credential.Sessions, error) {
 	return spoil(ctx, s.faulty, "Sessions", func() (credential.Sessions, error) { return s.powers.Sessions(ctx, ref) })
 }

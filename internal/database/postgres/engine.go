@@ -87,12 +87,12 @@ type session struct {
 }
 
 var (
-	_ database.Session     = (*session)(nil)
-	_ database.Preflighter = (*session)(nil)
-	_ credential.Remover   = (*session)(nil)
-	_ credential.Marked    = (*session)(nil)
-	_ credential.Counter   = (*session)(nil)
-	_ credential.Heir      = (*session)(nil)
+	_ database.Session          = (*session)(nil)
+	_ database.Preflighter      = (*session)(nil)
+	_ credential.Remover        = (*session)(nil)
+	_ credential.MarkerReader   = (*session)(nil)
+	_ credential.SessionCounter = (*session)(nil)
+	_ credential.Heir           = (*session)(nil)
 )
 
 // Traits implements credential.Source.

@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 )
 
-// Marker implements credential.Marked.
+// Marker implements credential.MarkerReader.
 func (s *session) Marker(ctx context.Context, ref credential.Ref) (credential.Marker, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -42,7 +42,7 @@ const sessionsQuery = `WITH open AS (
 )
 SELECT count(*), min(backend_start), ARRAY(SELECT DISTINCT client FROM open ORDER BY client LIMIT 5) FROM open`
 
-// Sessions implements credential.Counter.
+// Sessions implements credential.SessionCounter.
 func (s *session) Sessions(ctx context.Context, ref credential.Ref) (credential.Sessions, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

@@ -18,42 +18,42 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// minimumLeft is the least that a path must still live for a certificate to be worth issuing.
+// minimumLeft is the remaining lifetime that a path must have for a certificate to be worth issuing.
 const minimumLeft = time.Minute
 
-// Authority is a certificate authority whose key we hold. It is parsed once and then only read, also concurrently.
+// Authority is a certificate authority with a key that rekey holds. It is immutable, so it may be used concurrently.
 type Authority struct {
 	signer crypto.Signer
-	// certificate is the first of tls.crt: it names the signer of every leaf.
+	// certificate is the first one in tls.crt: every leaf names it as issuer.
 	certificate *x509.Certificate
-	// keyID is its subject key identifier, or what it would be: the authority key identifier of every leaf.
+	// keyID is its subject key identifier, or what that would be: the authority key identifier of every leaf.
 	keyID []byte
-	// paths lead from it, or from another certificate of its name and key, to the trust anchors. Which one counts depends
-	// on the instant.
+	// paths lead from it, or from another certificate with its name and key, to the trust anchors. Which path is used depends on
+	// the time.
 	paths pki.Paths
-	// anchors is what is trusted; none where the Secret has no ca.crt, and the path ends at what is.
+	// anchors are the certificates in ca.crt; without ca.crt there are none, and the end of the path is the trust anchor.
 	anchors []*x509.Certificate
-	// notes are about what was read and is not used.
+	// notes are about certificates that are not used.
 	notes []string
 }
 
-// Info is what a status shows of an authority.
+// Info is what a status shows about an authority.
 type Info struct {
 	// SHA256, Subject, NotBefore and NotAfter are those of the certificate that signs.
 	SHA256              string
 	Subject             string
 	NotBefore, NotAfter time.Time
-	// ChainNotAfter is the first instant at which it or a certificate above it expires: no leaf outlives it.
+	// ChainNotAfter is when the first certificate of the chain expires: no leaf outlives it.
 	ChainNotAfter time.Time
 	// KeyID is the subject key identifier: the authority key identifier of every leaf.
 	KeyID []byte
 	// Anchors are the trust anchors, PEM: ca.crt of every identity.
 	Anchors []byte
-	// Notes say what peers may not accept, and what cannot be issued.
+	// Notes are about what peers may not accept, and what cannot be issued.
 	Notes []string
 }
 
-// Info tells what a status shows at an instant.
+// Info returns what a status shows at the time now.
 func (a *Authority) Info(now time.Time) Info {
 	path := a.path(now)
 	signing := path.Certificates[0]
@@ -69,10 +69,10 @@ func (a *Authority) Info(now time.Time) Info {
 	}
 }
 
-// Parse reads a key pair as a Secret holds it: crt is tls.crt (the certificate that signs first, and those that lead up to
-// a trust anchor, in any order), key is tls.key, anchors is ca.crt and may be empty. It checks everything but the time, which
-// Check looks at. An error has class Permanent and reason AuthorityInvalid or UnsupportedAlgorithm, and shows nothing of
-// the key.
+// Parse returns the authority of a key pair from a Secret: crt is tls.crt (the certificate that signs first, then those that lead
+// to a trust anchor, in any order), key is tls.key, anchors is ca.crt and may be empty. It checks everything except the time,
+// which Check does. An error has class Permanent and reason AuthorityInvalid or UnsupportedAlgorithm, and shows nothing of the
+// key.
 func Parse(crt, key, anchors []byte) (*Authority, error) {
 	chain, err := pki.ParseBundle(crt)
 	if err != nil {
@@ -100,14 +100,14 @@ func Parse(crt, key, anchors []byte) (*Authority, error) {
 	}
 	a.trust(trusted)
 	if written := len(pki.EncodeCertificates(a.anchors...)); written > pki.MaxCertificateBytes {
-		return nil, invalid("ca.crt is %d bytes long once its lines have 64 characters each, as they are published; at most %d are read: remove certificates", written, pki.MaxCertificateBytes)
+		return nil, invalid("ca.crt is %d bytes long when it is published with 64 characters per line, but at most %d are allowed: remove certificates", written, pki.MaxCertificateBytes)
 	}
 	return a, nil
 }
 
-// checkKey checks that the key is that of the first certificate, and sets how leaves name it. A certificate without a subject
-// key identifier is found by its name; its leaves still get the authority key identifier that each must have, which is the one
-// that openssl gives the key when it is signed again.
+// checkKey checks that the key is that of the first certificate, and sets the authority key identifier of leaves. A certificate
+// without a subject key identifier is found by its name; its leaves still get the authority key identifier that each must have,
+// which is the one that openssl computes when the key is signed again.
 func (a *Authority) checkKey(certificates []*x509.Certificate) error {
 	for i, certificate := range certificates {
 		public, ok := certificate.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
@@ -115,7 +115,7 @@ func (a *Authority) checkKey(certificates []*x509.Certificate) error {
 			continue
 		}
 		if i > 0 {
-			return invalid("tls.key is not the key of the first certificate in tls.crt (%s), but of %s: put that one first", pki.Describe(a.certificate), pki.Describe(certificate))
+			return invalid("tls.key is not the key of the first certificate in tls.crt (%s), but of %s: put that certificate first", pki.Describe(a.certificate), pki.Describe(certificate))
 		}
 		if a.keyID = certificate.SubjectKeyId; len(a.keyID) > 0 {
 			return nil
@@ -129,7 +129,7 @@ func (a *Authority) checkKey(certificates []*x509.Certificate) error {
 	return invalid("tls.key is not the key of the first certificate in tls.crt (%s)", pki.Describe(a.certificate))
 }
 
-// trust takes the trust anchors that the Secret has. What is no authority cannot be one, and is left out.
+// trust sets the trust anchors from the Secret. Certificates that are not authorities are left out.
 func (a *Authority) trust(given pki.Bundle) {
 	left := len(given.Unreadable)
 	for _, certificate := range given.Certificates {
@@ -140,19 +140,19 @@ func (a *Authority) trust(given pki.Bundle) {
 		a.anchors = append(a.anchors, certificate)
 	}
 	if left > 0 {
-		a.notes = append(a.notes, fmt.Sprintf("%d of the %d certificates in ca.crt are left out, since they are no authorities or Go cannot read them.",
+		a.notes = append(a.notes, fmt.Sprintf("%d of the %d certificates in ca.crt are left out, because they are not authorities or Go cannot parse them.",
 			left, len(given.Certificates)+len(given.Unreadable)))
 	}
 }
 
-// path is the one that counts at an instant. Parse has found at least one.
+// path returns the path to use at the time now. Parse has found at least one.
 func (a *Authority) path(now time.Time) pki.Path {
 	path, _ := a.paths.At(now)
 	return path
 }
 
-// pathFor returns the path that counts for the names and usages of one leaf, and cuts the leaf short where the path ends first.
-// It refuses what Check and leaves refuse.
+// pathFor returns the path for the names and usages of one leaf, and shortens the leaf if the path expires earlier. It refuses
+// what Check and leaves refuse.
 func (a *Authority) pathFor(leaf *x509.Certificate, request issuer.Request) (pki.Path, error) {
 	subject, err := asn1.Marshal(leaf.Subject.ToRDNSequence())
 	if err != nil {
@@ -173,7 +173,7 @@ func (a *Authority) pathFor(leaf *x509.Certificate, request issuer.Request) (pki
 	return path, nil
 }
 
-// chainFor returns what is published behind a leaf at an instant, PEM.
+// chainFor returns what is published after a leaf at the time now, PEM.
 func (a *Authority) chainFor(leaf *x509.Certificate, now time.Time) []byte {
 	path, _ := a.paths.For(leaf, now)
 	return pki.EncodeCertificates(path.Published()...)
@@ -186,7 +186,8 @@ func (a *Authority) anchorsPEM(path pki.Path) []byte {
 	return pki.EncodeCertificates(a.anchors...)
 }
 
-// usageNotes say which of the usages the extended key usages along every path take away. It is an error where none is left.
+// usageNotes returns a sentence for each usage that the extended key usages on every path exclude. If none is left, it returns an
+// error.
 func (a *Authority) usageNotes(usages []issuer.Usage, now time.Time) ([]string, error) {
 	var out []string
 	for _, usage := range usages {
@@ -201,7 +202,7 @@ func (a *Authority) usageNotes(usages []issuer.Usage, now time.Time) ([]string, 
 	return out, nil
 }
 
-// strictNotes say what strict peers refuse.
+// strictNotes returns a sentence about what strict peers refuse.
 func strictNotes(path pki.Path) []string {
 	findings := path.Strict()
 	if len(findings) == 0 {
@@ -211,14 +212,14 @@ func strictNotes(path pki.Path) []string {
 		strings.Join(findings, ", "))}
 }
 
-// Check tells whether the authority can sign at the instant now, and for at least a minute more. An error has class
-// Permanent, and reason AuthorityExpired if the authority or one above it has expired or is about to, AuthorityInvalid if
-// one of them is not valid yet.
+// Check returns an error unless the authority can sign at the time now and for at least a minute more. The error has class
+// Permanent, and reason AuthorityExpired if the authority or one above it has expired or is about to, AuthorityInvalid if one of
+// them is not valid yet.
 func (a *Authority) Check(now time.Time) error { return checkPath(a.path(now), now) }
 
 func checkPath(path pki.Path, now time.Time) error {
 	if now.Before(path.NotBefore) {
-		// The instant now is not said: a message that changes at each look is a write at each look.
+		// The message omits now: one that changes with each reconcile causes a write with each reconcile.
 		return invalid("the certificate %s is not valid before %s; check the clocks", pki.Describe(path.First), pki.Instant(path.NotBefore))
 	}
 	if left := path.NotAfter.Sub(now); left < minimumLeft {
@@ -231,7 +232,7 @@ func checkPath(path pki.Path, now time.Time) error {
 	return nil
 }
 
-// invalid has the reason AuthorityInvalid, unless the cause is an algorithm that is not supported.
+// invalid returns an error with reason AuthorityInvalid, or UnsupportedAlgorithm if that is the cause.
 func invalid(format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
 	if fault.ReasonOf(err, "") == fault.UnsupportedAlgorithm {

@@ -20,18 +20,18 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// Constraints say what an authority may sign.
+// Constraints limit what an authority may sign.
 type Constraints = issuer.Constraints
 
-// rules are Constraints made ready for matching.
+// rules are Constraints compiled for matching.
 type rules struct {
 	Constraints
 	uris     []uriRule
 	networks []netip.Prefix
 }
 
-// ValidateConstraints refuses constraints that cannot be understood. The error has class Permanent and reason
-// AuthorityInvalid, and names the pattern and what is wrong with it.
+// ValidateConstraints returns an error for malformed constraints, with class Permanent and reason AuthorityInvalid. It names the
+// pattern and what is wrong with it.
 func ValidateConstraints(constraints Constraints) error {
 	_, err := compile(constraints)
 	return err
@@ -93,15 +93,15 @@ func (r *rules) compileNetworks() error {
 			return invalid("constraints.ipRanges: %q is not a network; write it as 10.0.0.0/8 or 2001:db8::/32", text)
 		}
 		if prefix != prefix.Masked() {
-			return invalid("constraints.ipRanges: %q has bits behind its length; write %s", text, prefix.Masked())
+			return invalid("constraints.ipRanges: %q has bits set after its prefix length; write %s", text, prefix.Masked())
 		}
 		r.networks = append(r.networks, prefix)
 	}
 	return nil
 }
 
-// check refuses, with class Permanent and reason ConstraintViolated, the first name or usage outside of the constraints.
-// The names are normalized.
+// check returns an error, with class Permanent and reason ConstraintViolated, for the first name or usage outside the
+// constraints. The names are normalized.
 func (r *rules) check(names pki.Names, usages []issuer.Usage) error {
 	if err := r.checkUsages(usages); err != nil {
 		return err
@@ -117,12 +117,12 @@ func (r *rules) check(names pki.Names, usages []issuer.Usage) error {
 	}
 	for _, uri := range names.URIs {
 		if !r.allowsURI(uri) {
-			return refused("the URI %q is outside of constraints.uris, which allows %s", uri, allowed(r.URIs))
+			return refused("the URI %q is outside constraints.uris, which allows %s", uri, allowed(r.URIs))
 		}
 	}
 	for _, ip := range names.IPAddresses {
 		if !r.allowsIP(ip) {
-			return refused("the IP address %s is outside of constraints.ipRanges, which allows %s", ip, allowed(r.IPRanges))
+			return refused("the IP address %s is outside constraints.ipRanges, which allows %s", ip, allowed(r.IPRanges))
 		}
 	}
 	return each("email address", names.EmailAddresses, r.allowsEmail, "emailDomains", r.EmailDomains)
@@ -130,21 +130,21 @@ func (r *rules) check(names pki.Names, usages []issuer.Usage) error {
 
 func (r *rules) checkUsages(usages []issuer.Usage) error {
 	if len(usages) == 0 {
-		return refused("no usage is asked for; ask for one of %s", allowed(r.Usages))
+		return refused("no usage is requested; request one of %s", allowed(r.Usages))
 	}
 	for _, usage := range usages {
 		if !slices.Contains(r.Usages, usage) {
-			return refused("the usage %q is outside of constraints.usages, which allows %s", usage, allowed(r.Usages))
+			return refused("the usage %q is outside constraints.usages, which allows %s", usage, allowed(r.Usages))
 		}
 	}
 	return nil
 }
 
-// checkSubject looks at the common name and the organizations.
+// checkSubject checks the common name and the organizations.
 func (r *rules) checkSubject(names pki.Names, usages []issuer.Usage) error {
 	if cn := names.CommonName; cn != "" {
 		if !slices.ContainsFunc(r.CommonNames, func(pattern string) bool { return glob(pattern, cn) }) {
-			return refused("the common name %q is outside of constraints.commonNames, which allows %s", cn, allowed(r.CommonNames))
+			return refused("the common name %q is outside constraints.commonNames, which allows %s", cn, allowed(r.CommonNames))
 		}
 		if slices.Contains(usages, issuer.ServerAuth) {
 			if err := r.checkServerName(names); err != nil {
@@ -158,9 +158,9 @@ func (r *rules) checkSubject(names pki.Names, usages []issuer.Usage) error {
 	return each("organization", names.Organizations, organization, "organizations", r.Organizations)
 }
 
-// checkServerName looks at the common name of a server as clients do that take it for a host name or an address. It must then
-// pass as one too, or commonNames would be a way around dnsNames and ipRanges. OpenSSL and Node.js look at it where there is
-// no DNS name; libpq, where there is none of the kind of the host that it was given, a DNS name or an IP address.
+// checkServerName checks the common name of a server as clients do that read it as a host name or an address. It must then be
+// allowed as one too, or commonNames would be a way around dnsNames and ipRanges. OpenSSL and Node.js use the common name if there
+// is no DNS name; libpq does if there is no name of the kind of its host, a DNS name or an IP address.
 func (r *rules) checkServerName(names pki.Names) error {
 	cn := strings.ToLower(names.CommonName)
 	switch {
@@ -169,20 +169,20 @@ func (r *rules) checkServerName(names pki.Names) error {
 		if len(names.DNSNames) > 0 && len(names.IPAddresses) > 0 || err == nil && address.Zone() == "" && r.allowsIP(address.AsSlice()) {
 			return nil
 		}
-		return refused("the common name %q of a server is read as its IP address, and is outside of constraints.ipRanges, which allows %s; leave it out, or choose another", names.CommonName, allowed(r.IPRanges))
+		return refused("the common name %q of a server is read as its IP address, and is outside constraints.ipRanges, which allows %s; leave it out, or choose another", names.CommonName, allowed(r.IPRanges))
 	case len(names.DNSNames) > 0 || !readsAsHost(cn) || r.allowsDNS(bareHost(cn)):
 		return nil
 	}
-	return refused("the common name %q of a server without DNS names is read as its host name, and is outside of constraints.dnsNames, which allows %s; leave it out, or add a DNS name", names.CommonName, allowed(r.DNSNames))
+	return refused("the common name %q of a server without DNS names is read as its host name, and is outside constraints.dnsNames, which allows %s; leave it out, or add a DNS name", names.CommonName, allowed(r.DNSNames))
 }
 
-// bareHost takes away what does not change which host is meant.
+// bareHost removes what does not change the host.
 func bareHost(name string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"), ".")
 }
 
-// readsAsAddress includes every name whose last label is a number: some clients read 127.1 and 2130706433 as 127.0.0.1, and
-// libpq finds 10.0.0.1 in *.0.0.1.
+// readsAsAddress reports whether a client may read a name as an IP address. That includes every name whose last label is a number:
+// some clients read 127.1 and 2130706433 as 127.0.0.1, and libpq matches 10.0.0.1 with *.0.0.1.
 func readsAsAddress(name string) bool {
 	name = bareHost(name)
 	if _, err := netip.ParseAddr(name); err == nil {
@@ -196,8 +196,9 @@ func readsAsAddress(name string) bool {
 	return last != "" && strings.Trim(last, digits) == ""
 }
 
-// readsAsHost holds for whatever has a dot, a wildcard or a colon, and for a single label. A label may have underscores,
-// which no standard allows and resolvers do, and characters outside of ASCII, which Java makes a host name of.
+// readsAsHost reports whether a client may read a name as a host name: anything with a dot, a wildcard or a colon, and a single
+// label. A label may have underscores, which no standard allows but resolvers do, and characters outside ASCII, which Java
+// converts to a host name.
 func readsAsHost(name string) bool {
 	const dots = ".*:\u3002\uff0e\uff61"
 	if strings.ContainsAny(name, dots) {
@@ -211,13 +212,13 @@ func readsAsHost(name string) bool {
 func each(kind string, values []string, ok func(string) bool, constraint string, list []string) error {
 	for _, value := range values {
 		if !ok(value) {
-			return refused("the %s %q is outside of constraints.%s, which allows %s", kind, value, constraint, allowed(list))
+			return refused("the %s %q is outside constraints.%s, which allows %s", kind, value, constraint, allowed(list))
 		}
 	}
 	return nil
 }
 
-// checkLifetime refuses what is longer than allowed.
+// checkLifetime returns an error if the lifetime is longer than allowed.
 func (r *rules) checkLifetime(lifetime time.Duration) error {
 	if r.MaxLifetime > 0 && lifetime > r.MaxLifetime {
 		return fault.Permanent(fault.LifetimeTooLong, fmt.Errorf("the lifetime %s is longer than constraints.maxLifetime of the authority, %s", lifetime, r.MaxLifetime))
@@ -242,8 +243,8 @@ func (r *rules) allowsEmail(address string) bool {
 	return slices.Contains(r.EmailDomains, strings.ToLower(address[strings.LastIndexByte(address, '@')+1:]))
 }
 
-// checkSPIFFE refuses URIs of the scheme spiffe that are no SPIFFE IDs, and more than one of them (X.509-SVID standard,
-// section 2), whatever the constraints say.
+// checkSPIFFE refuses URIs with the scheme spiffe that are not SPIFFE IDs, and more than one of them (X.509-SVID standard, section
+// 2), whatever the constraints allow.
 func checkSPIFFE(uris []*url.URL) error {
 	count := 0
 	for _, uri := range uris {
@@ -256,7 +257,7 @@ func checkSPIFFE(uris []*url.URL) error {
 		count++
 	}
 	if count > 0 && len(uris) > 1 {
-		return fault.Permanent(fault.IdentityInvalid, fmt.Errorf("a certificate with a SPIFFE ID may have no other URI, and %d are asked for", len(uris)))
+		return fault.Permanent(fault.IdentityInvalid, fmt.Errorf("a certificate with a SPIFFE ID must have no other URI, but %d URIs are requested", len(uris)))
 	}
 	return nil
 }
@@ -265,7 +266,7 @@ func refused(format string, args ...any) error {
 	return fault.Permanent(fault.ConstraintViolated, fmt.Errorf(format, args...))
 }
 
-// allowed shows a list of a constraint in a message.
+// allowed formats a list of a constraint for a message.
 func allowed[T ~string](list []T) string {
 	if len(list) == 0 {
 		return "none"

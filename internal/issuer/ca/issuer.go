@@ -18,8 +18,8 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// New makes an issuer of an authority and its constraints. It refuses constraints as ValidateConstraints does. The issuer
-// keeps no state: asked twice with one ID it signs twice, and both certificates are for the same key.
+// New returns an issuer with an authority and its constraints. It refuses constraints as ValidateConstraints does. The issuer
+// keeps no state: asked twice with the same ID it signs twice, and both certificates are for the same key.
 func New(authority *Authority, constraints Constraints) (*Issuer, error) {
 	rules, err := compile(constraints)
 	if err != nil {
@@ -28,7 +28,7 @@ func New(authority *Authority, constraints Constraints) (*Issuer, error) {
 	return &Issuer{authority: authority, rules: rules}, nil
 }
 
-// Issuer signs leaves with an Authority, within Constraints. It may be used concurrently.
+// Issuer signs leaves with an Authority, within Constraints. It is safe for concurrent use.
 type Issuer struct {
 	authority *Authority
 	rules     *rules
@@ -46,7 +46,7 @@ func (i *Issuer) Issue(ctx context.Context, request issuer.Request) (issuer.Chai
 		return issuer.Chain{}, err
 	}
 	if request.Now.IsZero() {
-		return issuer.Chain{}, errors.New("the request has no instant of issue")
+		return issuer.Chain{}, errors.New("the request has no time of issuance")
 	}
 	if err := i.authority.Check(request.Now); err != nil {
 		return issuer.Chain{}, err
@@ -76,7 +76,7 @@ func (i *Issuer) Issue(ctx context.Context, request issuer.Request) (issuer.Chai
 	}, nil
 }
 
-// Permit checks a finished certificate against the constraints. pki.Lint takes it as Candidate.Permit.
+// Permit implements issuer.Permitter. pki.Lint takes it as Candidate.Permit.
 func (i *Issuer) Permit(leaf *x509.Certificate) error {
 	shown := pki.IdentityOf(leaf)
 	usages := make([]issuer.Usage, 0, len(shown.Usages))
@@ -87,13 +87,14 @@ func (i *Issuer) Permit(leaf *x509.Certificate) error {
 		return err
 	}
 	if until := i.authority.paths.Until(); leaf.NotAfter.After(until) {
-		return refused("the certificate ends at %s, after its authority %s at %s",
+		return refused("the certificate expires at %s, after its authority %s at %s",
 			pki.Instant(leaf.NotAfter), pki.Describe(i.authority.certificate), pki.Instant(until))
 	}
 	return i.rules.checkLifetime(shown.Lifetime)
 }
 
-// template decides everything except the key and what depends on the path, and refuses what the constraints do not allow.
+// template returns the certificate without its key and without what depends on the path. It refuses what the constraints do not
+// allow.
 func (i *Issuer) template(request issuer.Request) (*x509.Certificate, error) {
 	names := pki.Names(request.Names)
 	if err := names.Validate(); err != nil {
@@ -134,15 +135,15 @@ func (i *Issuer) template(request issuer.Request) (*x509.Certificate, error) {
 	}, nil
 }
 
-// sign takes the public key out of the request, and nothing else.
+// sign signs the template with the public key of the request; it uses nothing else of the request.
 func (i *Issuer) sign(template *x509.Certificate, csr *x509.CertificateRequest, parent *x509.Certificate) (*x509.Certificate, error) {
 	keyID, err := pki.SubjectKeyID(csr.PublicKey)
 	if err != nil {
 		return nil, err
 	}
 	template.SubjectKeyId = keyID
-	// Only a server is ever sent something encrypted with its key, by TLS 1.2 without forward secrecy; beside clientAuth
-	// alone RFC 5280, section 4.2.1.12 does not allow this usage.
+	// Only a server receives data encrypted with its key, with TLS 1.2 without forward secrecy; with clientAuth alone RFC 5280,
+	// section 4.2.1.12 does not allow this usage.
 	if _, ok := csr.PublicKey.(*rsa.PublicKey); ok && slices.Contains(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
 		template.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}
@@ -158,7 +159,7 @@ func (i *Issuer) sign(template *x509.Certificate, csr *x509.CertificateRequest, 
 	return leaf, nil
 }
 
-// leaves refuses a usage that the extended key usages along the path take away: every peer would refuse the certificate.
+// leaves refuses a usage that the extended key usages on the path exclude: every peer would refuse the certificate.
 func leaves(path pki.Path, usages []issuer.Usage) error {
 	for _, usage := range usages {
 		if limiting := path.Limiting(pki.Usage(usage)); limiting != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 )
 
-// KeyPairs implements issuer.KeyPairs for authorities whose key rekey holds.
+// KeyPairs implements issuer.KeyPairs for authorities with a key that rekey holds.
 type KeyPairs struct{}
 
 // Parse implements issuer.KeyPairs.

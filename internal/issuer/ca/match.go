@@ -12,7 +12,7 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// glob matches s against a pattern in which "*" stands for any run of characters, in time linear in both for each "*".
+// glob reports whether s matches a pattern in which "*" matches any sequence of characters, in time linear in both for each "*".
 func glob(pattern, s string) bool {
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
@@ -33,8 +33,8 @@ func glob(pattern, s string) bool {
 	return true
 }
 
-// matchDNS matches a host name label by label; "*" in the pattern is exactly one label. A wildcard in the name is matched by
-// nothing but "*": each name that it covers is then allowed as well. Both are in lower case.
+// matchDNS reports whether a host name matches a pattern label by label; "*" in the pattern matches exactly one label. Only "*"
+// matches a wildcard in the name: each name that it covers is then allowed, too. Both are in lower case.
 func matchDNS(pattern, name string) bool {
 	patterns, labels := strings.Split(pattern, "."), strings.Split(name, ".")
 	if len(patterns) != len(labels) {
@@ -57,7 +57,7 @@ func checkDNSPattern(pattern string) error {
 			continue
 		}
 		if strings.Contains(label, "*") {
-			return fmt.Errorf("has the label %q; * stands for exactly one whole label", label)
+			return fmt.Errorf("has the label %q, but * matches only a whole label", label)
 		}
 		if err := pki.CheckDNSLabel(label); err != nil {
 			return err
@@ -70,7 +70,7 @@ func checkDNSPattern(pattern string) error {
 type uriRule struct {
 	scheme, host, opaque, query, fragment string
 	path                                  string
-	// prefix says that path, which ends in a slash, is only the beginning.
+	// prefix is true if path, which ends in a slash, is only a prefix.
 	prefix bool
 }
 
@@ -80,7 +80,7 @@ func parseURIRule(pattern string) (uriRule, error) {
 		text += "/"
 	}
 	if strings.Contains(text, "*") {
-		return uriRule{}, fmt.Errorf("%q: * may only be the whole rest of the path, as in spiffe://example.org/ns/web/*", pattern)
+		return uriRule{}, fmt.Errorf("%q: * is only allowed as the rest of the path, as in spiffe://example.org/ns/web/*", pattern)
 	}
 	uri, err := url.Parse(text)
 	if err != nil {
@@ -90,7 +90,7 @@ func parseURIRule(pattern string) (uriRule, error) {
 		return uriRule{}, err
 	}
 	if prefix && (uri.Host == "" || uri.RawQuery != "" || uri.Fragment != "") {
-		return uriRule{}, fmt.Errorf("%q: * may only be the rest of the path of a URI with a host", pattern)
+		return uriRule{}, fmt.Errorf("%q: * is only allowed as the rest of the path of a URI with a host", pattern)
 	}
 	rule := ruleOf(uri)
 	rule.prefix = prefix

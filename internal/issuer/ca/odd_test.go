@@ -262,7 +262,7 @@ func TestOddFilesWithoutAPathSayWhatStandsInTheWay(t *testing.T) {
 		"an authority for code":         {coder.pem(), coder.keyPEM, f.root.pem(), `the extended key usage of "CN=Coder" leaves neither ClientAuth nor ServerAuth`},
 		"a key usage for lists only":    {crl.pem(), crl.keyPEM, f.root.pem(), "its key usage lacks keyCertSign; sign it again, with the same key"},
 		"name constraints on a folder":  {directory.pem(), directory.keyPEM, f.root.pem(), `critical name constraints of a kind that Go, which rekey and many peers verify with, does not support`},
-		"the root first":                {slices.Concat(f.root.pem(), f.middle.pem()), f.middle.keyPEM, nil, `but of "CN=Middle": put that one first`},
+		"the root first":                {slices.Concat(f.root.pem(), f.middle.pem()), f.middle.keyPEM, nil, `but of "CN=Middle": put that certificate first`},
 		"a root that is not connected":  {slices.Concat(f.middle.pem(), f.other.pem()), f.middle.keyPEM, nil, `breaks off at "CN=Middle"`},
 		"the path ends before a usage":  {f.old.pem(), f.middle.keyPEM, nil, "tls.key is not the key of the first certificate"},
 		"ca.crt with more than is read": {f.middle.pem(), f.middle.keyPEM, bytes.Repeat(short.pem(), 501), "ca.crt has 501 PEM blocks; at most 500 certificates are read"},

@@ -15,13 +15,13 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// peerNotes say which peers refuse what the authority issues, though Go and rekey accept it.
+// peerNotes returns sentences about peers that refuse what the authority issues, although Go and rekey accept it.
 func (a *Authority) peerNotes(path pki.Path, now time.Time) []string {
 	out := strictNotes(path)
 	for _, one := range a.choices(path, now) {
 		for depth := range one.Certificates {
 			if rival, why := a.rival(one, depth, now); rival != nil {
-				return append(out, fmt.Sprintf("OpenSSL may use %s in ca.crt rather than another certificate of its name, and it %s: remove it from ca.crt, or peers that use OpenSSL may refuse the path.",
+				return append(out, fmt.Sprintf("OpenSSL may use %s in ca.crt rather than another certificate with the same name, and it %s: remove it from ca.crt, or peers that use OpenSSL may refuse the path.",
 					pki.Describe(rival), why))
 			}
 		}
@@ -29,7 +29,7 @@ func (a *Authority) peerNotes(path pki.Path, now time.Time) []string {
 	return out
 }
 
-// choices returns the path that counts and, where that one does not suit every leaf, the others that are valid.
+// choices returns the given path and, if it does not suit every leaf, the other valid ones.
 func (a *Authority) choices(path pki.Path, now time.Time) []pki.Path {
 	out := []pki.Path{path}
 	if len(path.Usages) > 1 && !path.Constrained() {
@@ -43,8 +43,8 @@ func (a *Authority) choices(path pki.Path, now time.Time) []pki.Path {
 	return out
 }
 
-// rival is a trust anchor that OpenSSL may take for the certificate at that place of the path, because it has the same name,
-// and why that leads nowhere. OpenSSL prefers what is trusted and valid, and does not come back to try another.
+// rival returns a trust anchor that OpenSSL may use instead of the certificate at that depth of the path, because it has the same
+// name, and why that fails. OpenSSL prefers a trusted and valid certificate, and does not backtrack to try another.
 func (a *Authority) rival(path pki.Path, depth int, now time.Time) (rival *x509.Certificate, why string) {
 	above := path.Certificates[depth]
 	trusted, last := false, (*x509.Certificate)(nil)
@@ -57,7 +57,7 @@ func (a *Authority) rival(path pki.Path, depth int, now time.Time) (rival *x509.
 			continue
 		case !bytes.Equal(anchor.RawSubjectPublicKeyInfo, above.RawSubjectPublicKeyInfo):
 			if depth > 0 && (len(path.Certificates[depth-1].AuthorityKeyId) == 0 || len(anchor.SubjectKeyId) == 0) {
-				return anchor, "has another key, which no key identifier tells apart"
+				return anchor, "has another key, which no key identifier distinguishes"
 			}
 			continue
 		case (anchor.MaxPathLen > 0 || anchor.MaxPathLenZero) && anchor.MaxPathLen < depth:
@@ -82,20 +82,20 @@ func (a *Authority) rival(path pki.Path, depth int, now time.Time) (rival *x509.
 	return nil, ""
 }
 
-// limitsNames reports whether a certificate has name constraints that another one of its name and key does not have.
+// limitsNames reports whether a certificate has name constraints that another one with its name and key does not have.
 func limitsNames(certificate, other *x509.Certificate) bool {
 	constraints := pki.NameConstraints(certificate)
 	return len(constraints) > 0 && !bytes.Equal(constraints, pki.NameConstraints(other))
 }
 
-// limits reports whether the extended key usage of a certificate takes one of the usages away.
+// limits reports whether the extended key usage of a certificate excludes one of the usages.
 func limits(certificate *x509.Certificate, usages []pki.Usage) bool {
 	return slices.ContainsFunc(usages, func(usage pki.Usage) bool {
 		return (pki.Path{Certificates: []*x509.Certificate{certificate}}).Limiting(usage) != nil
 	})
 }
 
-// serverNotes say which servers cannot use what the authority issues.
+// serverNotes returns a sentence about servers that cannot use what the authority issues.
 func (a *Authority) serverNotes(usages []issuer.Usage) []string {
 	if _, ok := a.certificate.PublicKey.(ed25519.PublicKey); !ok || !slices.Contains(usages, issuer.ServerAuth) {
 		return nil

@@ -19,10 +19,10 @@ import (
 // serialBytes is the length of a serial number: 128 bits.
 const serialBytes = 16
 
-// Root says what a self-signed authority is to be.
+// Root describes a self-signed authority to create.
 type Root = issuer.Root
 
-// NewSelfSigned makes a root authority that signs leaves only (path length 0): its certificate in PEM, and its key. An
+// NewSelfSigned creates a root authority that signs only leaves (path length 0), and returns its certificate, PEM, and its key. An
 // error about the spec has class Permanent and reason AuthorityInvalid.
 func NewSelfSigned(root Root, now time.Time) (crt []byte, key credential.Sensitive, err error) {
 	if root.Lifetime < minimumLeft {
@@ -34,7 +34,7 @@ func NewSelfSigned(root Root, now time.Time) (crt []byte, key credential.Sensiti
 	}
 	key, err = pki.NewKey(pki.KeyAlgorithm(root.KeyAlgorithm))
 	if err != nil {
-		return nil, key, invalid("making the key of the authority: %w", err)
+		return nil, key, invalid("creating the key of the authority: %w", err)
 	}
 	signer, err := pki.ParseKey(key.Reveal())
 	if err != nil {
@@ -72,12 +72,12 @@ func NewSelfSigned(root Root, now time.Time) (crt []byte, key credential.Sensiti
 	return pki.EncodeCertificates(certificate), key, nil
 }
 
-// newSerial draws a serial number of 128 bits. The highest bit is set, so that each has the same length, and the lowest 127
-// are random; it is positive and 17 octets long in DER (RFC 5280, section 4.1.2.2 allows 20).
+// newSerial returns a serial number of 128 bits. The highest bit is set, so that all have the same length, and the lowest 127 are
+// random; it is positive and 17 bytes long in DER (RFC 5280, section 4.1.2.2 allows 20).
 func newSerial() (*big.Int, error) {
 	var b [serialBytes]byte
 	if _, err := rand.Read(b[:]); err != nil {
-		return nil, fmt.Errorf("drawing a serial number: %w", err)
+		return nil, fmt.Errorf("generating a serial number: %w", err)
 	}
 	b[0] |= 0x80
 	return new(big.Int).SetBytes(b[:]), nil

@@ -20,27 +20,27 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// Harness is an issuer, and what the suite must know of it.
+// Harness is an issuer, and what the suite must know about it.
 type Harness struct {
 	Issuer issuer.Issuer
-	// Permit checks a finished certificate against the issuer's constraints; nil where they cannot be asked.
+	// Permit checks a finished certificate against the issuer's constraints; nil if they cannot be checked.
 	Permit func(*x509.Certificate) error
-	// Now is an instant at which the issuer works, more than a day before Expires.
+	// Now is a time at which the issuer works, more than a day before Expires.
 	Now time.Time
-	// Expires is the end of the issuer's chain.
+	// Expires is when the issuer's chain expires.
 	Expires time.Time
 	// Client and Server are names that the issuer certifies for the usage, Denied ones that it does not.
 	Client, Server, Denied issuer.Names
-	// MaxLifetime is the longest that it certifies, at least two hours.
+	// MaxLifetime is the longest lifetime that it certifies, at least two hours.
 	MaxLifetime time.Duration
-	// PartialChain says that the trust anchor is not self-signed.
+	// PartialChain is true if the trust anchor is not self-signed.
 	PartialChain bool
 }
 
 // Run holds the issuer to its contract.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
-	t.Run("what is issued is what was asked for, and can be used", h.issues)
+	t.Run("what is issued is what was requested, and can be used", h.issues)
 	t.Run("a certificate for one usage is refused for the other", h.separatesUsages)
 	t.Run("only the public key is taken from the request", h.takesOnlyTheKey)
 	t.Run("nothing outlives the chain", h.clamps)
@@ -48,33 +48,33 @@ func Run(t *testing.T, h Harness) {
 	t.Run("what is not allowed is refused with a class and a reason", h.refuses)
 	t.Run("the same request again does no harm", h.repeats)
 	t.Run("many requests at once get many serial numbers", h.concurrent)
-	t.Run("a caller that has gone away is no verdict", h.cancelled)
+	t.Run("a canceled request is no verdict", h.canceled)
 }
 
-// Key makes a private key of the algorithm, once per process: what RSA keys cost is not what is tested.
+// Key returns a private key of the algorithm, created once per process, because RSA keys are expensive.
 func Key(tb testing.TB, algorithm pki.KeyAlgorithm) credential.Sensitive {
 	tb.Helper()
 	once, _ := keys.LoadOrStore(algorithm, sync.OnceValues(func() (credential.Sensitive, error) { return pki.NewKey(algorithm) }))
 	key, err := once.(func() (credential.Sensitive, error))()
 	if err != nil {
-		tb.Fatalf("making a key: %v", err)
+		tb.Fatalf("creating a key: %v", err)
 	}
 	return key
 }
 
 var keys sync.Map
 
-// Request makes a request for the names with a key of the algorithm.
+// Request returns a request for the names with a key of the algorithm.
 func (h Harness) Request(tb testing.TB, algorithm pki.KeyAlgorithm, names issuer.Names, usages ...issuer.Usage) issuer.Request {
 	tb.Helper()
 	csr, err := pki.NewRequest(Key(tb, algorithm), pki.Names(names))
 	if err != nil {
-		tb.Fatalf("making a request: %v", err)
+		tb.Fatalf("creating a request: %v", err)
 	}
 	return issuer.Request{ID: tb.Name(), CSR: csr, Names: names, Usages: usages, Lifetime: time.Hour, Now: h.Now}
 }
 
-// Candidate is what a controller would publish of an answer.
+// Candidate returns what a controller would publish of an answer.
 func (h Harness) Candidate(tb testing.TB, algorithm pki.KeyAlgorithm, request issuer.Request, chain issuer.Chain) pki.Candidate {
 	tb.Helper()
 	usages := make([]pki.Usage, 0, len(request.Usages))
@@ -183,7 +183,7 @@ func (h Harness) clamps(t *testing.T) {
 	}
 	candidate.Identity.AuthorityKeyID = leaf.AuthorityKeyId
 	if differences := pki.Diff(leaf, candidate.Identity, h.Expires); len(differences) > 0 {
-		t.Errorf("a certificate that was cut short differs from its spec and would be issued again for ever: %v", differences)
+		t.Errorf("a shortened certificate differs from its spec and would be issued again forever: %v", differences)
 	}
 }
 
@@ -208,20 +208,20 @@ func (h Harness) refuses(t *testing.T) {
 		change func(*issuer.Request)
 		want   fault.Reason
 	}{
-		"a name outside of the constraints": {func(r *issuer.Request) { r.Names = h.Denied }, fault.ConstraintViolated},
-		"no usage":                          {func(r *issuer.Request) { r.Usages = nil }, fault.ConstraintViolated},
-		"an unknown usage":                  {func(r *issuer.Request) { r.Usages = []issuer.Usage{"CodeSigning"} }, fault.ConstraintViolated},
-		"a lifetime that is too long":       {func(r *issuer.Request) { r.Lifetime = h.MaxLifetime + time.Second }, fault.LifetimeTooLong},
-		"a lifetime of nothing":             {func(r *issuer.Request) { r.Lifetime = 0 }, fault.IdentityInvalid},
-		"a negative lifetime":               {func(r *issuer.Request) { r.Lifetime = -time.Hour }, fault.IdentityInvalid},
-		"no name at all":                    {func(r *issuer.Request) { r.Names = issuer.Names{} }, fault.IdentityInvalid},
-		"a common name that is too long":    {func(r *issuer.Request) { r.Names.CommonName = string(bytes.Repeat([]byte("a"), 65)) }, fault.IdentityInvalid},
-		"no request":                        {func(r *issuer.Request) { r.CSR = nil }, fault.IdentityInvalid},
-		"a request that is too long":        {func(r *issuer.Request) { r.CSR = bytes.Repeat([]byte("A"), 70000) }, fault.IdentityInvalid},
-		"a request cut short":               {func(r *issuer.Request) { r.CSR = r.CSR[:len(r.CSR)/2] }, fault.IdentityInvalid},
-		"two requests in one":               {func(r *issuer.Request) { r.CSR = slices.Concat(r.CSR, r.CSR) }, fault.IdentityInvalid},
-		"a request signed by another key":   {func(r *issuer.Request) { r.CSR = otherSignature(t, r.CSR) }, fault.IdentityInvalid},
-		"a request with a weak key":         {func(r *issuer.Request) { r.CSR = weakRequest(t) }, fault.IdentityInvalid},
+		"a name outside the constraints":  {func(r *issuer.Request) { r.Names = h.Denied }, fault.ConstraintViolated},
+		"no usage":                        {func(r *issuer.Request) { r.Usages = nil }, fault.ConstraintViolated},
+		"an unknown usage":                {func(r *issuer.Request) { r.Usages = []issuer.Usage{"CodeSigning"} }, fault.ConstraintViolated},
+		"a lifetime that is too long":     {func(r *issuer.Request) { r.Lifetime = h.MaxLifetime + time.Second }, fault.LifetimeTooLong},
+		"a lifetime of nothing":           {func(r *issuer.Request) { r.Lifetime = 0 }, fault.IdentityInvalid},
+		"a negative lifetime":             {func(r *issuer.Request) { r.Lifetime = -time.Hour }, fault.IdentityInvalid},
+		"no name at all":                  {func(r *issuer.Request) { r.Names = issuer.Names{} }, fault.IdentityInvalid},
+		"a common name that is too long":  {func(r *issuer.Request) { r.Names.CommonName = string(bytes.Repeat([]byte("a"), 65)) }, fault.IdentityInvalid},
+		"no request":                      {func(r *issuer.Request) { r.CSR = nil }, fault.IdentityInvalid},
+		"a request that is too long":      {func(r *issuer.Request) { r.CSR = bytes.Repeat([]byte("A"), 70000) }, fault.IdentityInvalid},
+		"a request cut short":             {func(r *issuer.Request) { r.CSR = r.CSR[:len(r.CSR)/2] }, fault.IdentityInvalid},
+		"two requests in one":             {func(r *issuer.Request) { r.CSR = slices.Concat(r.CSR, r.CSR) }, fault.IdentityInvalid},
+		"a request signed by another key": {func(r *issuer.Request) { r.CSR = otherSignature(t, r.CSR) }, fault.IdentityInvalid},
+		"a request with a weak key":       {func(r *issuer.Request) { r.CSR = weakRequest(t) }, fault.IdentityInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			request := good
@@ -229,13 +229,13 @@ func (h Harness) refuses(t *testing.T) {
 			chain, err := h.Issuer.Issue(t.Context(), request)
 			wantRefusal(t, err, tc.want)
 			if len(chain.Certificates) > 0 {
-				t.Error("there is a certificate beside the error")
+				t.Error("there is a certificate in addition to the error")
 			}
 		})
 	}
 }
 
-// otherSignature flips a bit in the signature, which ends the request.
+// otherSignature flips a bit in the signature, at the end of the request.
 func otherSignature(t *testing.T, csr []byte) []byte {
 	t.Helper()
 	block, _ := pem.Decode(csr)
@@ -306,12 +306,12 @@ func (h Harness) concurrent(t *testing.T) {
 	}
 }
 
-func (h Harness) cancelled(t *testing.T) {
+func (h Harness) canceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := h.Issuer.Issue(ctx, h.Request(t, pki.ECDSAP256, h.Client, issuer.ClientAuth))
 	if err == nil {
-		return // an issuer that needs nobody may answer all the same
+		return // an issuer that calls no remote system may answer anyway
 	}
 	if class := fault.Classify(err); class != fault.ClassTransient {
 		t.Errorf("the class is %s, want %s (%v)", class, fault.ClassTransient, err)

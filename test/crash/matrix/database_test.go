@@ -179,7 +179,7 @@ type fullSession interface {
 	database.Preflighter
 	credential.Remover
 	credential.Owned
-	credential.Counter
+	credential.SessionCounter
 }
 
 type observedSession struct {

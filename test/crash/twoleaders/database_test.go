@@ -89,7 +89,7 @@ type fullSession interface {
 	database.Preflighter
 	credential.Remover
 	credential.Owned
-	credential.Counter
+	credential.SessionCounter
 }
 
 type observedSession struct {
@@ -167,7 +167,7 @@ func (s *observedSession) Preflight(ctx context.Context, ref credential.Ref) err
 	return s.call("Preflight", ref, false, func() error { return s.fullSession.Preflight(ctx, ref) })
 }
 
-// Marker implements credential.Marked.
+// Marker implements credential.MarkerReader.
 func (s *observedSession) Marker(ctx context.Context, ref credential.Ref) (out credential.Marker, err error) {
 	err = s.call("Marker", ref, false, func() error {
 		out, err = s.fullSession.Marker(ctx, ref)
@@ -176,7 +176,7 @@ func (s *observedSession) Marker(ctx context.Context, ref credential.Ref) (out c
 	return out, err
 }
 
-// Sessions implements credential.Counter.
+// Sessions implements credential.SessionCounter.
 func (s *observedSession) Sessions(ctx context.Context, ref credential.Ref) (out credential.Sessions, err error) {
 	err = s.call("Sessions", ref, false, func() error {
 		out, err = s.fullSession.Sessions(ctx, ref)
