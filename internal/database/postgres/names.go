@@ -17,6 +17,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/wildcard"
 )
 
 const (
@@ -68,7 +69,7 @@ func checkNames(target database.Target) error {
 		return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: system roles and the admin itself are never an owner: choose another role", owner))
 	case owner == loginName(target, slotA) || owner == loginName(target, slotB):
 		return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: a login of the credential cannot be its owner: choose another role", owner))
-	case !matchesAny(server.AllowedOwners, owner):
+	case !wildcard.MatchAny(server.AllowedOwners, owner):
 		return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: allowedOwners of the server does not list it: choose another role, or add it there", owner))
 	}
 	return nil
@@ -80,7 +81,7 @@ func checkUsername(target database.Target, name string) error {
 		return fault.Permanent(fault.UsernameForbidden, fmt.Errorf("checking username %q: with its suffix it must have from 3 to %d bytes and no zero byte", name, maxIdentifier))
 	case system(name, target.Server.Admin.Username):
 		return fault.Permanent(fault.UsernameForbidden, fmt.Errorf("checking username %q: system users and the admin itself are never rotated: choose another name", name))
-	case !matchesAny(target.Server.AllowedUsernames, name):
+	case !wildcard.MatchAny(target.Server.AllowedUsernames, name):
 		return fault.Permanent(fault.UsernameForbidden,
 			fmt.Errorf("checking username %q: allowedUsernames of the server must match %q, %q and %q: choose another name, or add a pattern there", name,
 				target.Username, loginName(target, slotA), loginName(target, slotB)))
@@ -95,36 +96,6 @@ func usable(name string) bool {
 // system tells names that belong to PostgreSQL itself, and the admin's.
 func system(name, admin string) bool {
 	return name == "postgres" || strings.HasPrefix(name, "pg_") || name == admin
-}
-
-// matchesAny tells whether one of the patterns, in which * is any run of characters, matches the whole name.
-func matchesAny(patterns []string, name string) bool {
-	for _, pattern := range patterns {
-		if matches(pattern, name) {
-			return true
-		}
-	}
-	return false
-}
-
-func matches(pattern, name string) bool {
-	parts := strings.Split(pattern, "*")
-	if len(parts) == 1 {
-		return pattern == name
-	}
-	first, last := parts[0], parts[len(parts)-1]
-	if len(name) < len(first)+len(last) || !strings.HasPrefix(name, first) || !strings.HasSuffix(name, last) {
-		return false
-	}
-	rest := name[len(first) : len(name)-len(last)]
-	for _, part := range parts[1 : len(parts)-1] {
-		_, after, found := strings.Cut(rest, part)
-		if !found {
-			return false
-		}
-		rest = after
-	}
-	return true
 }
 
 // applicationName is what pg_stat_activity shows of the admin's connections for one credential. What does not fit ends in

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/wildcard"
 )
 
 const (
@@ -80,7 +81,7 @@ func harmfulOwners(ctx context.Context, conn *pgx.Conn, server database.Server) 
 		return nil, err
 	}
 	names = slices.DeleteFunc(names, func(name string) bool {
-		return system(name, server.Admin.Username) || slices.Contains(server.AllowedOwners, name) || !matchesAny(server.AllowedOwners, name)
+		return system(name, server.Admin.Username) || slices.Contains(server.AllowedOwners, name) || !wildcard.MatchAny(server.AllowedOwners, name)
 	})
 	var out []string
 	for _, name := range names[:min(len(names), maxOwnersLooked)] {

@@ -18,6 +18,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/pki"
+	"github.com/rekey/rekey/internal/wildcard"
 )
 
 // Constraints limit what an authority may sign.
@@ -143,7 +144,7 @@ func (r *rules) checkUsages(usages []issuer.Usage) error {
 // checkSubject checks the common name and the organizations.
 func (r *rules) checkSubject(names pki.Names, usages []issuer.Usage) error {
 	if cn := names.CommonName; cn != "" {
-		if !slices.ContainsFunc(r.CommonNames, func(pattern string) bool { return glob(pattern, cn) }) {
+		if !wildcard.MatchAny(r.CommonNames, cn) {
 			return refused("the common name %q is outside constraints.commonNames, which allows %s", cn, allowed(r.CommonNames))
 		}
 		if slices.Contains(usages, issuer.ServerAuth) {
@@ -153,7 +154,7 @@ func (r *rules) checkSubject(names pki.Names, usages []issuer.Usage) error {
 		}
 	}
 	organization := func(name string) bool {
-		return slices.ContainsFunc(r.Organizations, func(pattern string) bool { return glob(pattern, name) })
+		return wildcard.MatchAny(r.Organizations, name)
 	}
 	return each("organization", names.Organizations, organization, "organizations", r.Organizations)
 }

@@ -12,27 +12,6 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// glob reports whether s matches a pattern in which "*" matches any sequence of characters, in time linear in both for each "*".
-func glob(pattern, s string) bool {
-	parts := strings.Split(pattern, "*")
-	if len(parts) == 1 {
-		return pattern == s
-	}
-	head, tail := parts[0], parts[len(parts)-1]
-	if len(s) < len(head)+len(tail) || !strings.HasPrefix(s, head) || !strings.HasSuffix(s, tail) {
-		return false
-	}
-	s = s[len(head) : len(s)-len(tail)]
-	for _, part := range parts[1 : len(parts)-1] {
-		at := strings.Index(s, part)
-		if at < 0 {
-			return false
-		}
-		s = s[at+len(part):]
-	}
-	return true
-}
-
 // matchDNS reports whether a host name matches a pattern label by label; "*" in the pattern matches exactly one label. Only "*"
 // matches a wildcard in the name: each name that it covers is then allowed, too. Both are in lower case.
 func matchDNS(pattern, name string) bool {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/rekey/rekey/internal/pki"
+	"github.com/rekey/rekey/internal/wildcard"
 )
 
 // FuzzConstraints holds every sort of pattern against a slow and simple way to say the same.
@@ -35,10 +36,10 @@ func tryGlob(t *testing.T, pattern, s string) {
 	}
 	slow, err := regexp.Compile(`\A(?s:` + strings.Join(parts, ".*") + `)\z`)
 	if err != nil || strings.ToValidUTF8(s, "") != s {
-		return // regexp and glob differ about what is no text
+		return // regexp and wildcard differ about what is no text
 	}
-	if want := slow.MatchString(s); glob(pattern, s) != want {
-		t.Errorf("glob(%q, %q) is not %t", pattern, s, want)
+	if want := slow.MatchString(s); wildcard.Match(pattern, s) != want {
+		t.Errorf("Match(%q, %q) is not %t", pattern, s, want)
 	}
 }
 
