@@ -20,8 +20,8 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// R16: who still uses the previous login is said, by name, and is said no longer when nobody does.
-func TestWhoStillUsesThePreviousLoginIsSaid(t *testing.T) {
+// R16: the sessions that still use the previous login are named, and no longer named once there are none.
+func TestSessionsOfThePreviousLoginAreReported(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
 	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
@@ -39,14 +39,14 @@ func TestWhoStillUsesThePreviousLoginIsSaid(t *testing.T) {
 	w.wantCondition(object, v1alpha1.ConditionPreviousInUse, "True/SessionsOpen")
 	for _, word := range []string{"3 sessions", "orders_app_a", "(report, web)"} {
 		if !strings.Contains(describeConditions(object), word) {
-			t.Errorf("the conditions do not say %q:%s", word, describeConditions(object))
+			t.Errorf("the conditions do not contain %q:%s", word, describeConditions(object))
 		}
 	}
 	if previous := object.Status.Previous; previous == nil || previous.Username != "orders_app_a" || previous.Sessions == nil || *previous.Sessions != 3 {
 		t.Errorf("status.previous is %+v", previous)
 	}
 
-	// A server that does not say changes nothing.
+	// A server that does not answer this changes nothing.
 	w.engines[v1alpha1.EnginePostgreSQL] = silent{w.database}
 	w.step(time.Minute)
 	w.reconcile(object)
@@ -59,7 +59,7 @@ func TestWhoStillUsesThePreviousLoginIsSaid(t *testing.T) {
 	w.wantCondition(object, v1alpha1.ConditionPreviousInUse, "")
 	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
 
-	// What is open when the login is closed is told with the news that it is.
+	// Sessions that are open when the login is closed are reported with the retirement.
 	connected("report")
 	w.events()
 	w.step(2 * time.Hour)
@@ -70,7 +70,7 @@ func TestWhoStillUsesThePreviousLoginIsSaid(t *testing.T) {
 	}
 }
 
-// spoiled is the fake server, some of whose calls go wrong.
+// spoiled is the fake server with some failing calls.
 type spoiled struct {
 	*databasetest.Fake
 
@@ -92,7 +92,7 @@ func (s spoiled) Open(ctx context.Context, target database.Target) (database.Ses
 	return spoiledSession{Session: session, by: s}, err
 }
 
-// powers of a session that the tests here do without are left out on purpose: they are optional.
+// The session's powers that these tests do not need are left out on purpose: they are optional.
 type spoiledSession struct {
 	database.Session
 
@@ -115,8 +115,8 @@ func (s spoiledSession) Sessions(ctx context.Context, ref credential.Ref) (crede
 	return s.Session.(credential.SessionCounter).Sessions(ctx, ref)
 }
 
-// A server that goes on letting the old login in: that is told, and the rotation is not called finished.
-func TestALoginThatIsStillAcceptedIsToldUntilItIsRefused(t *testing.T) {
+// A server that keeps accepting the old login: that is reported, and the rotation is not called finished.
+func TestALoginThatIsStillAcceptedIsReportedUntilItIsRefused(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
 	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
@@ -147,8 +147,8 @@ func TestALoginThatIsStillAcceptedIsToldUntilItIsRefused(t *testing.T) {
 	}
 }
 
-// What an admission webhook writes may quote the object: its reason and code reach people, its words do not.
-func TestAnAnswerOfTheAPIServerIsToldWithoutItsWords(t *testing.T) {
+// An admission webhook's text may quote the object: its reason and code are reported, its text is not.
+func TestAnAnswerOfTheAPIServerIsReportedWithoutItsText(t *testing.T) {
 	w := newWorld(t)
 	authority := anAuthority()
 	w.create(authority)
@@ -171,11 +171,11 @@ func TestAnAnswerOfTheAPIServerIsToldWithoutItsWords(t *testing.T) {
 	said := describeConditions(authority) + strings.Join(w.events(), "\n")
 	for _, word := range []string{"creating Secret " + w.namespace + "/internal-ca", "403 Forbidden"} {
 		if !strings.Contains(said, word) {
-			t.Errorf("nothing says %q: %s", word, said)
+			t.Errorf("no condition contains %q: %s", word, said)
 		}
 	}
 	if strings.Contains(said, "PRIVATE KEY") || strings.Contains(said, "webhook") {
-		t.Errorf("the words of the webhook were told: %s", said)
+		t.Errorf("the webhook's text was reported: %s", said)
 	}
 	w.fail = nil
 	w.step(time.Minute)

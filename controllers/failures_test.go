@@ -17,21 +17,21 @@ import (
 	"github.com/rekey/rekey/internal/issuer/ca"
 )
 
-// aTrouble is something that goes wrong for one object, in a way that a stranger must understand: one condition, one
-// Event, nothing harmed, and no help needed once the cause is gone.
-type aTrouble struct {
-	// arrange makes the trouble and gives the object that has it. Everything else is reconciled already.
+// aFailure is a failure of one object, reported so that any user understands it: one condition, one Event, no harm, and no
+// help needed once the cause is gone.
+type aFailure struct {
+	// arrange provokes the failure and returns the affected object. Everything else is already reconciled.
 	arrange func(w *world) client.Object
 	reason  string
-	// words that the message must hold: where it is, and what to do.
+	// words that the message must contain: where it is, and what to do.
 	words []string
-	// stalled is true where only a change of the spec or of the other side helps.
+	// stalled is true if only a change of the spec or of the other side helps.
 	stalled bool
-	// mend takes the cause away.
-	mend func(w *world, o client.Object)
+	// repair removes the cause.
+	repair func(w *world, o client.Object)
 }
 
-// keyPairSecret holds a key pair that a person made.
+// keyPairSecret holds a key pair that a user created.
 func keyPairSecret(t *testing.T, labels map[string]string) *corev1.Secret {
 	t.Helper()
 	crt, key, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "Brought CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, time.Now())
@@ -54,7 +54,7 @@ func ready(w *world, objects ...client.Object) {
 	w.events()
 }
 
-var identityTroubles = map[string]aTrouble{
+var identityTroubles = map[string]aFailure{
 	"no such authority": {
 		arrange: func(w *world) client.Object {
 			identity := aClientIdentity()
@@ -62,7 +62,7 @@ var identityTroubles = map[string]aTrouble{
 			return identity
 		},
 		reason: "AuthorityNotFound", words: []string{"CertificateAuthority", "/internal is not there", "create it"},
-		mend: func(w *world, _ client.Object) { ready(w, anAuthority()) },
+		repair: func(w *world, _ client.Object) { ready(w, anAuthority()) },
 	},
 	"the authority's key pair is missing": {
 		arrange: func(w *world) client.Object {
@@ -76,7 +76,7 @@ var identityTroubles = map[string]aTrouble{
 			return identity
 		},
 		reason: "AuthorityNotReady", words: []string{"CertificateAuthority", "is not ready", "brought-ca is not there"},
-		mend: func(w *world, _ client.Object) {
+		repair: func(w *world, _ client.Object) {
 			w.create(keyPairSecret(w.t, map[string]string{v1alpha1.LabelAllow: "true"}))
 		},
 	},
@@ -89,12 +89,12 @@ var identityTroubles = map[string]aTrouble{
 			return authority
 		},
 		reason: "SecretNotAllowed", words: []string{"brought-ca does not allow", "kubectl -n", "label secret brought-ca rekey.dev/allow=true"},
-		mend: func(w *world, _ client.Object) {
+		repair: func(w *world, _ client.Object) {
 			secret := w.secret("brought-ca")
 			w.edit(secret, func() { secret.Labels = map[string]string{v1alpha1.LabelAllow: "true"} })
 		},
 	},
-	"the Secret belongs to somebody else": {
+	"the Secret belongs to another owner": {
 		arrange: func(w *world) client.Object {
 			identity := aClientIdentity()
 			ready(w, anAuthority())
@@ -102,7 +102,7 @@ var identityTroubles = map[string]aTrouble{
 			return identity
 		},
 		reason: "SecretConflict", words: []string{"app-mtls", "rekey.dev/adopt"}, stalled: true,
-		mend: func(w *world, _ client.Object) {
+		repair: func(w *world, _ client.Object) {
 			secret := w.secret("app-mtls")
 			if string(secret.Data["precious"]) != "yes" {
 				w.t.Errorf("the foreign Secret was written to: %v", secret.Labels)
@@ -121,7 +121,7 @@ var identityTroubles = map[string]aTrouble{
 			return identity
 		},
 		reason: "LifetimeTooLong", words: []string{"24h", "1h"}, stalled: true,
-		mend: func(w *world, o client.Object) {
+		repair: func(w *world, o client.Object) {
 			identity, _ := o.(*v1alpha1.ClientIdentity)
 			w.edit(identity, func() { identity.Spec.Lifetime = duration(time.Hour) })
 		},
@@ -135,12 +135,12 @@ var identityTroubles = map[string]aTrouble{
 			return identity
 		},
 		reason: "ConstraintViolated", words: []string{"api.example.com", "*.example.internal"}, stalled: true,
-		mend: func(w *world, o client.Object) {
+		repair: func(w *world, o client.Object) {
 			identity, _ := o.(*v1alpha1.ServerIdentity)
 			w.edit(identity, func() { identity.Spec.DNSNames = []v1alpha1.DNSName{"api.example.internal"} })
 		},
 	},
-	"the policy is not there": {
+	"the policy does not exist": {
 		arrange: func(w *world) client.Object {
 			identity := aClientIdentity()
 			identity.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: "daily"}
@@ -149,7 +149,7 @@ var identityTroubles = map[string]aTrouble{
 			return identity
 		},
 		reason: "PolicyNotFound", words: []string{"/daily is not there", "spec.rotationPolicyRef"},
-		mend: func(w *world, _ client.Object) { w.create(aPolicy()) },
+		repair: func(w *world, _ client.Object) { w.create(aPolicy()) },
 	},
 	"the admin Secret does not allow its use": {
 		arrange: func(w *world) client.Object {
@@ -159,7 +159,7 @@ var identityTroubles = map[string]aTrouble{
 			return server
 		},
 		reason: "SecretNotAllowed", words: []string{"orders-admin does not allow", "rekey.dev/allow=true"},
-		mend: func(w *world, _ client.Object) {
+		repair: func(w *world, _ client.Object) {
 			secret := w.secret("orders-admin")
 			w.edit(secret, func() { secret.Labels = map[string]string{v1alpha1.LabelAllow: "true"} })
 		},
@@ -172,21 +172,21 @@ var identityTroubles = map[string]aTrouble{
 			return server
 		},
 		reason: "HostMismatch", words: []string{"orders-admin", "key host must be exactly orders-db.data:5432"},
-		mend: func(w *world, _ client.Object) {
+		repair: func(w *world, _ client.Object) {
 			secret := w.secret("orders-admin")
 			w.edit(secret, func() { secret.Data["host"] = []byte("orders-db.data:5432") })
 		},
 	},
-	"the server object is not there": {
+	"the server object does not exist": {
 		arrange: func(w *world) client.Object {
 			credential := aCredential()
 			w.create(aPolicy(), credential)
 			return credential
 		},
 		reason: "ServerNotFound", words: []string{"DatabaseServer", "/orders is not there"},
-		mend: func(w *world, _ client.Object) { ready(w, anAdminSecret(), aServer()) },
+		repair: func(w *world, _ client.Object) { ready(w, anAdminSecret(), aServer()) },
 	},
-	"the published login's Secret belongs to somebody else": {
+	"the published login's Secret belongs to another owner": {
 		arrange: func(w *world) client.Object {
 			credential := aCredential()
 			ready(w, aPolicy(), anAdminSecret(), aServer())
@@ -194,9 +194,9 @@ var identityTroubles = map[string]aTrouble{
 			return credential
 		},
 		reason: "SecretConflict", words: []string{"orders-db", "rekey.dev/adopt"}, stalled: true,
-		mend: func(w *world, _ client.Object) {
+		repair: func(w *world, _ client.Object) {
 			if calls := w.database.Calls("Stage"); calls != 0 {
-				w.t.Errorf("the server was told of a login %d times before the Secret was free", calls)
+				w.t.Errorf("the server got a login %d times before the Secret was free", calls)
 			}
 			if err := w.client.Delete(w.ctx, w.secret("orders-db")); err != nil {
 				w.t.Fatal(err)
@@ -205,13 +205,13 @@ var identityTroubles = map[string]aTrouble{
 	},
 }
 
-func TestEveryTroubleIsToldOnceAndMendsItself(t *testing.T) {
+func TestEveryFailureIsReportedOnceAndRecovers(t *testing.T) {
 	for name, tc := range identityTroubles {
 		t.Run(name, func(t *testing.T) { tc.run(t, newWorld(t)) })
 	}
 }
 
-func (tc aTrouble) run(t *testing.T, w *world) {
+func (tc aFailure) run(t *testing.T, w *world) {
 	t.Helper()
 	o := tc.arrange(w)
 	w.events()
@@ -231,10 +231,10 @@ func (tc aTrouble) run(t *testing.T, w *world) {
 	}
 	for _, word := range tc.words {
 		if !strings.Contains(describeConditions(o), word) {
-			t.Errorf("the conditions do not say %q:%s", word, describeConditions(o))
+			t.Errorf("the conditions do not contain %q:%s", word, describeConditions(o))
 		}
 	}
-	tc.mend(w, o)
+	tc.repair(w, o)
 	for range 20 {
 		w.reconcile(o)
 		if strings.HasPrefix(condition(o, v1alpha1.ConditionReady), "True/") {
@@ -265,7 +265,7 @@ func TestAForeignNamespaceCannotTellWhetherAnAuthorityExists(t *testing.T) {
 		messages = append(messages, strings.ReplaceAll(identity.Status.Conditions[0].Message, name, "NAME"))
 	}
 	if messages[0] != messages[1] {
-		t.Errorf("forbidden and absent differ:\n%s\n%s", messages[0], messages[1])
+		t.Errorf("forbidden and missing differ:\n%s\n%s", messages[0], messages[1])
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}
 	w.edit(namespace, func() { namespace.Labels["team"] = "web" })
@@ -275,7 +275,7 @@ func TestAForeignNamespaceCannotTellWhetherAnAuthorityExists(t *testing.T) {
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 }
 
-func TestASecretThatIsHandedOverIsTakenOverAndSaidSo(t *testing.T) {
+func TestAnAdoptedSecretIsReported(t *testing.T) {
 	w := newWorld(t)
 	identity := aClientIdentity()
 	ready(w, anAuthority())
@@ -290,6 +290,6 @@ func TestASecretThatIsHandedOverIsTakenOverAndSaidSo(t *testing.T) {
 		t.Errorf("Events: %q", events)
 	}
 	if secret := w.secret("app-mtls"); secret.Labels["team"] != "web" {
-		t.Errorf("the label of somebody else was not kept: %v", secret.Labels)
+		t.Errorf("the label of another owner was not kept: %v", secret.Labels)
 	}
 }

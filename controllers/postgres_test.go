@@ -119,55 +119,55 @@ func (w *pgWorld) accepted(secret *corev1.Secret) bool {
 	return true
 }
 
-func databaseTroubles(version int) map[string]func(w *pgWorld) aTrouble {
+func databaseFailures(version int) map[string]func(w *pgWorld) aFailure {
 	grantBack := func(w *pgWorld) func(*world, client.Object) {
 		return func(*world, client.Object) { w.sql(fmt.Sprintf("ALTER ROLE %s CREATEROLE", w.admin)) }
 	}
-	out := map[string]func(w *pgWorld) aTrouble{
-		"the admin's password is wrong": func(w *pgWorld) aTrouble {
-			return aTrouble{reason: "AdminRejected", words: []string{w.server.Address(), "orders-admin", w.admin},
+	out := map[string]func(w *pgWorld) aFailure{
+		"the admin's password is wrong": func(w *pgWorld) aFailure {
+			return aFailure{reason: "AdminRejected", words: []string{w.server.Address(), "orders-admin", w.admin},
 				arrange: func(*world) client.Object {
 					secret := w.secret("orders-admin")
 					w.edit(secret, func() { secret.Data["password"] = []byte("wrong-password-of-the-test") })
 					w.create(w.object)
 					return w.object
 				},
-				mend: func(*world, client.Object) {
+				repair: func(*world, client.Object) {
 					secret := w.secret("orders-admin")
 					w.edit(secret, func() { secret.Data["password"] = []byte(adminPassword) })
 				}}
 		},
-		"the admin may not create roles": func(w *pgWorld) aTrouble {
-			return aTrouble{reason: "PrivilegeMissing", stalled: true, words: []string{"ALTER ROLE", w.admin, "CREATEROLE"},
+		"the admin may not create roles": func(w *pgWorld) aFailure {
+			return aFailure{reason: "PrivilegeMissing", stalled: true, words: []string{"ALTER ROLE", w.admin, "CREATEROLE"},
 				arrange: func(*world) client.Object {
 					w.sql(fmt.Sprintf("ALTER ROLE %s NOCREATEROLE", w.admin))
 					w.create(w.object)
 					return w.object
-				}, mend: grantBack(w)}
+				}, repair: grantBack(w)}
 		},
-		"the owner is too powerful": func(w *pgWorld) aTrouble {
-			return aTrouble{reason: "OwnerForbidden", stalled: true, words: []string{w.owner},
+		"the owner is too powerful": func(w *pgWorld) aFailure {
+			return aFailure{reason: "OwnerForbidden", stalled: true, words: []string{w.owner},
 				arrange: func(*world) client.Object {
 					w.sql(fmt.Sprintf("GRANT pg_execute_server_program TO %s", w.owner))
 					ready(w.world, w.object)
 					w.create(w.credential)
 					return w.credential
 				},
-				mend: func(*world, client.Object) { w.sql(fmt.Sprintf("REVOKE pg_execute_server_program FROM %s", w.owner)) }}
+				repair: func(*world, client.Object) { w.sql(fmt.Sprintf("REVOKE pg_execute_server_program FROM %s", w.owner)) }}
 		},
-		"another user created the login": func(w *pgWorld) aTrouble {
+		"another user created the login": func(w *pgWorld) aFailure {
 			login := w.base + "_app_b"
-			return aTrouble{reason: "LoginExists", stalled: true, words: []string{login},
+			return aFailure{reason: "LoginExists", stalled: true, words: []string{login},
 				arrange: func(*world) client.Object {
 					w.sql(fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD 'theirs'", login))
 					ready(w.world, w.object)
 					w.create(w.credential)
 					return w.credential
 				},
-				mend: func(*world, client.Object) { w.sql("DROP ROLE " + login) }}
+				repair: func(*world, client.Object) { w.sql("DROP ROLE " + login) }}
 		},
-		"the server's certificate is not trusted": func(w *pgWorld) aTrouble {
-			return aTrouble{reason: "ServerCertificateInvalid", stalled: true, words: []string{w.server.Address()},
+		"the server's certificate is not trusted": func(w *pgWorld) aFailure {
+			return aFailure{reason: "ServerCertificateInvalid", stalled: true, words: []string{w.server.Address()},
 				arrange: func(*world) client.Object {
 					other, err := pgtest.NewAuthority()
 					if err != nil {
@@ -177,19 +177,19 @@ func databaseTroubles(version int) map[string]func(w *pgWorld) aTrouble {
 					w.create(w.object)
 					return w.object
 				},
-				mend: func(*world, client.Object) { w.bundle(string(w.server.Authority.PEM)) }}
+				repair: func(*world, client.Object) { w.bundle(string(w.server.Authority.PEM)) }}
 		},
 	}
 	if version >= 16 {
-		out["the admin may not grant the owner"] = func(w *pgWorld) aTrouble {
-			return aTrouble{reason: "PrivilegeMissing", stalled: true, words: []string{"GRANT", w.owner, w.admin, "WITH ADMIN TRUE"},
+		out["the admin may not grant the owner"] = func(w *pgWorld) aFailure {
+			return aFailure{reason: "PrivilegeMissing", stalled: true, words: []string{"GRANT", w.owner, w.admin, "WITH ADMIN TRUE"},
 				arrange: func(*world) client.Object {
 					w.sql(fmt.Sprintf("REVOKE %s FROM %s", w.owner, w.admin))
 					ready(w.world, w.object)
 					w.create(w.credential)
 					return w.credential
 				},
-				mend: func(*world, client.Object) { w.sql(fmt.Sprintf("GRANT %s TO %s WITH ADMIN OPTION", w.owner, w.admin)) }}
+				repair: func(*world, client.Object) { w.sql(fmt.Sprintf("GRANT %s TO %s WITH ADMIN OPTION", w.owner, w.admin)) }}
 		}
 	}
 	return out
@@ -212,13 +212,13 @@ func (w *pgWorld) bundle(text string) {
 	w.edit(object, func() { object.Data["ca.crt"] = text })
 }
 
-func TestEveryTroubleWithARealServerIsToldOnceAndMendsItself(t *testing.T) {
+func TestEveryFailureOfARealServerIsReportedOnceAndRecovers(t *testing.T) {
 	for _, version := range versions {
 		server := sharedServer(t, version)
-		for name, trouble := range databaseTroubles(version) {
+		for name, failure := range databaseFailures(version) {
 			t.Run(fmt.Sprintf("%d/%s", version, name), func(t *testing.T) {
 				w := newPGWorld(t, server)
-				trouble(w).run(t, w.world)
+				failure(w).run(t, w.world)
 			})
 		}
 	}

@@ -48,14 +48,14 @@ func everyReason(t *testing.T) []fault.Reason {
 	return out
 }
 
-// situations are the states in which a trouble can meet an object; each is an Outcome without the trouble.
+// situations are the states in which a failure can hit an object; each is an Outcome without the failure.
 func situations(now time.Time) map[string]lifecycle.Outcome {
-	current := rotation.Version{Seq: 2, Slot: "b", Stage: rotation.Current, Fingerprint: "as asked for", ProposedAt: now.Add(-time.Hour),
+	current := rotation.Version{Seq: 2, Slot: "b", Stage: rotation.Current, Fingerprint: "as requested", ProposedAt: now.Add(-time.Hour),
 		CommittedAt: now.Add(-time.Hour), PublishedAt: now.Add(-time.Hour), NotAfter: now.Add(time.Minute)}
 	previous := rotation.Version{Seq: 1, Slot: "a", Stage: rotation.Previous}
 	out := map[string]lifecycle.Outcome{}
 	add := func(name string, change func(o *rotation.Observation)) {
-		o := rotation.Observation{Now: now, UID: "uid", Fingerprint: "as asked for", Target: rotation.TargetShowsCurrent, Current: &current, LastSeq: 2,
+		o := rotation.Observation{Now: now, UID: "uid", Fingerprint: "as requested", Target: rotation.TargetShowsCurrent, Current: &current, LastSeq: 2,
 			Traits: credential.Traits{Remote: true, Overlap: true, Slots: []string{"a", "b"}}, ClockKnown: true,
 			Policy: rotation.Policy{Interval: 24 * time.Hour, Overlap: time.Hour, WarnBefore: time.Hour, AlarmBefore: time.Hour, ProbeInterval: time.Hour}}
 		change(&o)
@@ -104,8 +104,8 @@ func situations(now time.Time) map[string]lifecycle.Outcome {
 	return out
 }
 
-// T4: every reason, as every class of trouble, in every step and every situation of every kind, reads as a sentence that names
-// its subject: conditions and Events alike.
+// T4: every reason, with every class of failure, in every step and every situation of every kind, reads as a sentence that
+// names its subject: conditions and Events alike.
 func TestEveryReasonReadsWellForEveryKind(t *testing.T) {
 	now := time.Date(2026, 5, 1, 9, 0, 0, 0, time.UTC)
 	reasons := everyReason(t)
@@ -147,7 +147,7 @@ func TestEveryReasonReadsWellForEveryKind(t *testing.T) {
 				t.Errorf("%s: Event %s: %v", where, told.reason, err)
 			}
 			if strings.Contains(told.message, "tried again at") {
-				t.Errorf("%s: Event %s holds the time of an attempt: %q", where, told.reason, told.message)
+				t.Errorf("%s: Event %s contains the time of an attempt: %q", where, told.reason, told.message)
 			}
 		}
 	}
@@ -175,7 +175,7 @@ func TestEveryReasonReadsWellForEveryKind(t *testing.T) {
 	t.Logf("%d messages were read, %d of them different: %d reasons, %d kinds", read, len(seen), len(reasons), len(subjects))
 }
 
-// reportFor makes the report of a kind as its controller does.
+// reportFor builds the report of a kind as its controller does.
 func reportFor(kind, subject string, outcome lifecycle.Outcome) report {
 	switch kind {
 	case "CertificateAuthority", "ClusterCertificateAuthority", "DatabaseServer":

@@ -42,7 +42,7 @@ func TestNothingIsCalledPublishedBeforeTheSecretHoldsIt(t *testing.T) {
 	for name, tc := range map[string]struct {
 		first    bool
 		hold     func(w *world)
-		mend     func(w *world)
+		repair   func(w *world)
 		revision int64
 		login    string
 		// made is whether the next login is created at all.
@@ -50,18 +50,18 @@ func TestNothingIsCalledPublishedBeforeTheSecretHoldsIt(t *testing.T) {
 	}{
 		"the first Secret may not be created": {
 			first: true, hold: func(w *world) { w.refuse(writesOf("create", "orders-db")) },
-			mend: func(w *world) { w.fail = nil }, made: true,
+			repair: func(w *world) { w.fail = nil }, made: true,
 		},
 		"the Secret may not be updated": {
-			hold: func(w *world) { w.refuse(writesOf("update", "orders-db")) },
-			mend: func(w *world) { w.fail = nil }, revision: 1, login: "orders_app_a", made: true,
+			hold:   func(w *world) { w.refuse(writesOf("update", "orders-db")) },
+			repair: func(w *world) { w.fail = nil }, revision: 1, login: "orders_app_a", made: true,
 		},
 		"the Secret is immutable": {
 			hold: func(w *world) {
 				secret := w.secret("orders-db")
 				w.edit(secret, func() { secret.Immutable = new(true) })
 			},
-			mend: func(w *world) {
+			repair: func(w *world) {
 				if err := w.client.Delete(w.ctx, w.secret("orders-db")); err != nil {
 					w.t.Fatal(err)
 				}
@@ -98,7 +98,7 @@ func TestNothingIsCalledPublishedBeforeTheSecretHoldsIt(t *testing.T) {
 			if !tc.first && !w.database.Accepts("orders_app_a", string(w.secret("orders-db").Data["password"])) {
 				t.Error("the login in the Secret is refused")
 			}
-			tc.mend(w)
+			tc.repair(w)
 			w.step(11 * time.Minute)
 			w.settle(object, 8)
 			if events := w.events(); !with(events, "Normal Rotated", next) {
@@ -263,8 +263,8 @@ func TestARequestIsRecordedEvenIfItsRotationFails(t *testing.T) {
 		w.settle(authority, 3)
 	}
 	for name, tc := range map[string]struct {
-		object      client.Object
-		fails, mend func(w *world)
+		object        client.Object
+		fails, repair func(w *world)
 	}{
 		"constraints refuse the certificate": {identity, func(w *world) { narrowed(w, "nobody") }, func(w *world) { narrowed(w, "*") }},
 		"the Secret may not be written": {login, func(w *world) {
@@ -289,7 +289,7 @@ func TestARequestIsRecordedEvenIfItsRotationFails(t *testing.T) {
 			w.fail = refusal
 			w.step(time.Minute)
 			w.reconcile(tc.object)
-			tc.mend(w)
+			tc.repair(w)
 			w.step(time.Hour)
 			w.settle(tc.object, 8)
 			if got := revisionOf(tc.object); got != 2 {
