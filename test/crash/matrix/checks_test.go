@@ -65,11 +65,11 @@ func notReady(o client.Object) string {
 	return ""
 }
 
-// eventsOnce compares the Events with those of the life without faults. An Event that a crash swallowed is not emitted again; a
+// checkEvents compares the Events with those of the life without faults. An Event that a crash swallowed is not emitted again; a
 // process that survives may emit one more for each fault. A process that died and its successor have no reason to warn. If the
 // life itself has a problem, Events about it, or about its end, may be emitted once more for each fault, because the fault
 // interfered.
-func (r *run) eventsOnce() {
+func (r *run) checkEvents() {
 	if r.baseline == nil {
 		return
 	}
@@ -101,8 +101,8 @@ func count(all []string, one string) int {
 	return n
 }
 
-// secretsStaySecret searches all output of the run for its secret values.
-func (r *run) secretsStaySecret() {
+// checkNoLeaks searches all output of the run for its secret values.
+func (r *run) checkNoLeaks() {
 	status, err := json.Marshal(r.object)
 	r.must(err)
 	r.say("the object", string(status))

@@ -76,12 +76,12 @@ func TestTheMatrixFindsDefects(t *testing.T) {
 		"a deleted object never disappears":     {named(t, credentials, "deletion, Delete"), "update DatabaseCredential", 1, forgotten, "update DatabaseCredential", order{fault: before, fate: dies}, "I9"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			without, err := undisturbed(w, tc.of)
+			without, err := playWithoutFaults(w, tc.of)
 			if err != nil {
 				t.Fatal(err)
 			}
 			tc.way.step = stepNamed(t, without, tc.step)
-			if _, err := spoiled(w, tc.of, without, tc.way); err != nil {
+			if _, err := playWithFaults(w, tc.of, without, tc.way); err != nil {
 				t.Fatalf("without the defect: %v", err)
 			}
 			r := w.newRun(tc.of)

@@ -80,11 +80,11 @@ func (o order) String() string {
 	return text
 }
 
-// ways returns all the ways in which an effect can fail. Each fault occurs with a process that loses its memory, at once or
+// waysToFail returns all the ways in which an effect can fail. Each fault occurs with a process that loses its memory, at once or
 // after its reconcile, and with one that lives on and remembers. Indistinguishable ways are listed once: a process that dies
 // never sees the response, so it dies once after each effect; dying before an effect, or at a read, is the same as dying after
 // the previous effect.
-func ways(step int, of sort) []order {
+func waysToFail(step int, of sort) []order {
 	way := func(f fault, fates ...fate) []order {
 		var out []order
 		for _, then := range fates {
@@ -154,7 +154,7 @@ func (b *breaker) next(e effect) (order, bool) {
 			continue
 		}
 		if o.fault == "" {
-			fitting := ways(o.step, e.sort)
+			fitting := waysToFail(o.step, e.sort)
 			o = fitting[o.chance%len(fitting)]
 			b.orders[i] = o
 		}
@@ -195,16 +195,16 @@ func (b *breaker) request(_ context.Context, r world.Request, do func() error) e
 		}
 		return err
 	}
-	o, spoiled := b.next(e)
-	if !spoiled {
+	o, ordered := b.next(e)
+	if !ordered {
 		return really()
 	}
 	b.dead = o.fate == dies
-	return spoil(o, r, really)
+	return inject(o, r, really)
 }
 
-// spoil executes an order on a request. A response that did not arrive is not in the object either.
-func spoil(o order, r world.Request, do func() error) error {
+// inject executes an order on a request. A response that did not arrive is not in the object either.
+func inject(o order, r world.Request, do func() error) error {
 	broken := fmt.Errorf("%s: read tcp: %w", r.Verb, syscall.ECONNRESET)
 	silent := fmt.Errorf("%s: %w", r.Verb, context.DeadlineExceeded)
 	switch o.fault {
@@ -246,8 +246,8 @@ func (b *breaker) call(name string) databasetest.Mode {
 	if changing(name) {
 		b.changes++
 	}
-	o, spoiled := b.next(effect{name: "call " + name, sort: calls})
-	if !spoiled {
+	o, ordered := b.next(effect{name: "call " + name, sort: calls})
+	if !ordered {
 		return 0
 	}
 	if o.fate == dies {

@@ -49,9 +49,9 @@ type kind struct {
 	clean func(*run)
 }
 
-func nothing(*run)             {}
-func noWord(*run, want) string { return "" }
-func nothingMore(*run, want)   {}
+func nothing(*run)                     {}
+func nothingMissing(*run, want) string { return "" }
+func nothingMore(*run, want)           {}
 
 // authority creates a key pair, once.
 func authority(name string, object func(name string, spec v1alpha1.AuthoritySpec) client.Object) kind {
@@ -59,7 +59,7 @@ func authority(name string, object func(name string, spec v1alpha1.AuthoritySpec
 		name: name, sampled: name == "ClusterCertificateAuthority", twin: name == "ClusterCertificateAuthority",
 		object:  func(r *run) client.Object { return object(r.id, authoritySpec(r.id+"-secret")) },
 		always:  keyPairKept,
-		reached: noWord, finally: keyPairFinally, clean: nothing,
+		reached: nothingMissing, finally: keyPairFinally, clean: nothing,
 	}
 }
 

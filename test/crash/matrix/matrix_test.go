@@ -20,15 +20,15 @@ type plain struct {
 	events  []string
 }
 
-// undisturbed plays a life without faults.
-func undisturbed(w *worker, of life) (plain, error) {
+// playWithoutFaults plays a life without faults.
+func playWithoutFaults(w *worker, of life) (plain, error) {
 	r := w.newRun(of)
 	effects, err := r.play()
 	return plain{effects: effects, events: append([]string{}, r.seen.events...)}, err
 }
 
-// spoiled plays a life with faults, and compares its start with the life without faults.
-func spoiled(w *worker, of life, without plain, orders ...order) ([]effect, error) {
+// playWithFaults plays a life with faults, and compares its start with the life without faults.
+func playWithFaults(w *worker, of life, without plain, orders ...order) ([]effect, error) {
 	const tries = 3
 	for try := 1; ; try++ {
 		r := w.newRun(of)
@@ -67,7 +67,7 @@ func chooseOrders(of life, effects []effect, version int) []order {
 	random := rand.New(rand.NewPCG(seed(), uint64(len(effects))))
 	offset := random.IntN(every)
 	for i, e := range effects {
-		all := ways(i+1, e.sort)
+		all := waysToFail(i+1, e.sort)
 		switch {
 		case *only != "":
 			out = append(out, slices.DeleteFunc(all, func(o order) bool { return o.String() != *only })...)
@@ -144,14 +144,14 @@ func TestEveryStepOfALifeSurvivesEveryFault(t *testing.T) {
 
 func everyStep(t *testing.T, all []*worker, of life, version int, found *table) {
 	t.Helper()
-	without, err := undisturbed(all[0], of)
+	without, err := playWithoutFaults(all[0], of)
 	if err != nil {
 		t.Fatalf("without any fault: %v (after %d steps)", err, len(without.effects))
 	}
 	found.steps(t, of, without.effects)
 	var mu sync.Mutex
 	share(all, chooseOrders(of, without.effects, version), func(w *worker, o order) {
-		_, err := spoiled(w, of, without, o)
+		_, err := playWithFaults(w, of, without, o)
 		found.note(of, o, err)
 		if err != nil {
 			mu.Lock()
@@ -193,7 +193,7 @@ func TestALifeSurvivesTwoFaults(t *testing.T) {
 		without, ok := known[of.String()]
 		if !ok {
 			var err error
-			if without, err = undisturbed(all[0], of); err != nil {
+			if without, err = playWithoutFaults(all[0], of); err != nil {
 				t.Fatalf("%s, without any fault: %v", of, err)
 			}
 			known[of.String()] = without
@@ -218,9 +218,9 @@ func twoFaults(w *worker, of life, without plain, random *rand.Rand) ([]order, e
 	const tries = 10
 	for range tries {
 		step := 1 + random.IntN(len(without.effects))
-		fitting := ways(step, without.effects[step-1].sort)
+		fitting := waysToFail(step, without.effects[step-1].sort)
 		first := fitting[random.IntN(len(fitting))]
-		effects, err := spoiled(w, of, without, first)
+		effects, err := playWithFaults(w, of, without, first)
 		if err != nil {
 			return []order{first}, err
 		}
@@ -229,7 +229,7 @@ func twoFaults(w *worker, of life, without plain, random *rand.Rand) ([]order, e
 			continue
 		}
 		orders := []order{first, {step: step + 1 + random.IntN(follow), chance: random.IntN(1 << 20)}}
-		if _, err = spoiled(w, of, without, orders...); !errors.Is(err, errUnmet) {
+		if _, err = playWithFaults(w, of, without, orders...); !errors.Is(err, errUnmet) {
 			return orders, err
 		}
 	}

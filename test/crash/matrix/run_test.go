@@ -310,8 +310,8 @@ func (r *run) atRest() {
 	if text := r.missing(last); text != "" {
 		r.fail("I8", "after it had settled: %s", text)
 	}
-	r.eventsOnce()
-	r.secretsStaySecret()
+	r.checkEvents()
+	r.checkNoLeaks()
 }
 
 // stored records what a write stored in the API server.

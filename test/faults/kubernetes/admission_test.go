@@ -156,7 +156,7 @@ func (l *admissionLife) phase(name string) {
 	for _, o := range l.all {
 		l.Clock.SetTime(started)
 		l.counted()
-		reconciles := l.live(o, 30*time.Minute, l.unharmed)
+		reconciles := l.live(o, 30*time.Minute, l.checkPublished)
 		if writes, all := l.counted(); reconciles > 200 || writes > 300 || all > 2500 {
 			l.t.Errorf("%s of %s: %d reconciles, %d writes and %d requests in half an hour", name, o.GetName(), reconciles, writes, all)
 		}
@@ -165,20 +165,20 @@ func (l *admissionLife) phase(name string) {
 	}
 	l.Clock.SetTime(started.Add(30 * time.Minute))
 	if l.refused > before {
-		l.named(name)
+		l.checkNamed(name)
 	}
 }
 
-// unharmed must hold after every reconcile: the published credential is accepted.
-func (l *admissionLife) unharmed() {
+// checkPublished must hold after every reconcile: the published credential is accepted.
+func (l *admissionLife) checkPublished() {
 	l.t.Helper()
 	if secret := l.find("orders-db"); secret != nil && !l.accepted(secret) {
 		l.t.Errorf("the published login is rejected:%s", describe(l.login))
 	}
 }
 
-// named checks that one condition names the refusing webhook or policy. If all status writes are refused, no condition can.
-func (l *admissionLife) named(phase string) {
+// checkNamed checks that one condition names the refusing webhook or policy. If all status writes are refused, no condition can.
+func (l *admissionLife) checkNamed(phase string) {
 	l.t.Helper()
 	said := ""
 	for _, o := range l.all {
@@ -214,7 +214,7 @@ func (l *admissionLife) repaired() {
 	for range 2 { // objects that waited for others recover in the second round
 		for _, o := range l.all {
 			l.Clock.SetTime(started)
-			l.live(o, 2*time.Hour, l.unharmed)
+			l.live(o, 2*time.Hour, l.checkPublished)
 		}
 		started = l.Clock.Now()
 	}

@@ -203,8 +203,8 @@ var moments = map[string]func(e *estateOfRights, g grant){
 			e.t.Errorf("the right was restored, but %v are still accepted", open)
 		}
 	},
-	"at a deletion with Retain": func(e *estateOfRights, g grant) { e.deletes(g, v1alpha1.DeletionRetain) },
-	"at a deletion with Delete": func(e *estateOfRights, g grant) { e.deletes(g, v1alpha1.DeletionDelete) },
+	"at a deletion with Retain": func(e *estateOfRights, g grant) { e.checkDeletion(g, v1alpha1.DeletionRetain) },
+	"at a deletion with Delete": func(e *estateOfRights, g grant) { e.checkDeletion(g, v1alpha1.DeletionDelete) },
 }
 
 func (e *estateOfRights) settledEstate() {
@@ -244,8 +244,8 @@ func (e *estateOfRights) missing(g grant, works func() string) {
 	}
 }
 
-// deletes checks that a deletion finishes in bounded time, or immediately once the object can be updated again.
-func (e *estateOfRights) deletes(g grant, policy v1alpha1.DeletionPolicy) {
+// checkDeletion checks that a deletion finishes in bounded time, or immediately once the object can be updated again.
+func (e *estateOfRights) checkDeletion(g grant, policy v1alpha1.DeletionPolicy) {
 	e.t.Helper()
 	e.login.Spec.DeletionPolicy, e.identity.Spec.DeletionPolicy = policy, policy
 	e.settledEstate()
