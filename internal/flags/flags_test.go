@@ -36,7 +36,7 @@ func TestFlagsAreReadOrRefusedByName(t *testing.T) {
 		"a path for a namespace":         {[]string{"--operator-namespace=x", "--namespaces=web/secrets"}, "--namespaces"},
 		"an operator's that cannot be":   {[]string{"--operator-namespace=../x"}, "--operator-namespace"},
 		"the version needs nothing else": {[]string{"--version"}, ""},
-		"a flag that is not there":       {[]string{"--no-such-flag"}, "no-such-flag"},
+		"a flag that does not exist":     {[]string{"--no-such-flag"}, "no-such-flag"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("POD_NAMESPACE", "")

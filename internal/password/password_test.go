@@ -14,8 +14,8 @@ func TestPasswordKeepsItsPromises(t *testing.T) {
 		allowed  string
 		classes  []string
 	}{
-		"alphanumeric holds letters and digits only":                          {Alphanumeric, upper + lower + digits, nil},
-		"with symbols holds at least one of each class and nothing but those": {WithSymbols, upper + lower + digits + symbols, []string{upper, lower, digits, symbols}},
+		"alphanumeric holds letters and digits only":                   {Alphanumeric, upper + lower + digits, nil},
+		"with symbols holds at least one of each class and only those": {WithSymbols, upper + lower + digits + symbols, []string{upper, lower, digits, symbols}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

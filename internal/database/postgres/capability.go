@@ -26,7 +26,7 @@ type capability struct {
 	room, inUse      int    // of connections to the database
 }
 
-// roleSetting is whom a login acts as by its own settings: everywhere (database 0), or in one database.
+// roleSetting is the role that a login acts as by its own settings: everywhere (database 0), or in one database.
 const roleSetting = `(SELECT pg_catalog.substr(c.setting, 6) FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) AS c (setting)
 	WHERE s.setrole = r.oid AND pg_catalog.starts_with(c.setting, 'role=') AND s.setdatabase = `
 
@@ -47,7 +47,7 @@ func readCapability(ctx context.Context, conn *pgx.Conn, login, owner, database 
 	return c, err
 }
 
-// lost is what was taken from the login, and what gives it back by hand; empty where it has all that Stage gives.
+// lost returns what was taken from the login, and the statements that restore it; empty if it has all that Stage grants.
 func (c capability) lost(login, owner, database string) string {
 	var out []string
 	name := ident(login)
@@ -70,7 +70,7 @@ func (c capability) lost(login, owner, database string) string {
 	return strings.Join(out, "; ")
 }
 
-// barred is why nobody could use the database as this login, which Stage does not mend; nil where nothing of the kind is wrong.
+// barred returns why no client can use the database as this login, if it is something that Stage does not fix; nil if not.
 func (c capability) barred(login, owner, database string) error {
 	name := ident(database)
 	switch {
@@ -88,7 +88,7 @@ func (c capability) barred(login, owner, database string) error {
 	return nil
 }
 
-// crowded is which limit of connections is used up: as the catalog says, or else as the refusal of the login says.
+// crowded returns which connection limit is exhausted: from the catalog, or else from how the login was refused.
 func (c capability) crowded(refused *failure, login, database string) error {
 	text := refused.crowded(login, database)
 	switch {
@@ -100,10 +100,10 @@ func (c capability) crowded(refused *failure, login, database string) error {
 	return fault.Transient(fault.ServerNotReady, errors.New(text))
 }
 
-// judge decides what a confirmed refusal means. A refused password is Rejected. So is a login that lacks what Stage gives:
-// the error is transient, and staging the version again mends it. A login that cannot work for a reason that Stage does not
-// mend is Rejected with an error that says who must do what. Anything else, such as a line in pg_hba.conf that holds for our
-// address, or connections that are all in use now, says nothing about the login.
+// judge decides what a confirmed refusal means. A refused password is Rejected. So is a login that lacks what Stage grants:
+// the error is transient, and staging the version again fixes it. A login that cannot work for a reason that Stage does not
+// fix is Rejected with an error that names who must do what. Anything else, such as a line in pg_hba.conf for our address, or
+// connections that are all in use now, proves nothing about the login.
 func (s *session) judge(ctx context.Context, ref credential.Ref, login string, found refusal) (credential.Answer, error) {
 	if found.failure != nil && found.failure.refused() {
 		return credential.Rejected, nil

@@ -155,9 +155,9 @@ func (e *endpoint) dialer(watch *authWatch) pgconn.DialFunc {
 			return nil, err
 		}
 		watch.challenged = func() {
-			_ = conn.SetDeadline(deadline.Add(watch.patience)) // a connection that is closed tells so by itself
+			_ = conn.SetDeadline(deadline.Add(watch.patience)) // a closed connection fails on its own
 			if ctx.Err() != nil {
-				_ = conn.SetDeadline(deadline.Add(-e.timeout)) // the driver had ended it meanwhile
+				_ = conn.SetDeadline(deadline.Add(-e.timeout)) // the driver had closed it meanwhile
 			}
 		}
 		if e.tls == nil {

@@ -10,7 +10,7 @@
 // # One transaction
 //
 // Stage and Retire lock the login (an advisory lock, which holds among those that work from one database), alter it, then
-// read the mark that is on it, give up if that is newer or somebody else's, and write ours:
+// read its marker, give up if that is newer or names another owner, and write ours:
 //
 //	COMMENT ON ROLE orders_app_a IS 'rekey <cluster>/<namespace>/<name> seq=7'
 //
@@ -22,7 +22,7 @@
 //
 // A login over the TLS of the spec, as the application does it: SCRAM only, bound to the TLS channel. It must act as the
 // owner, and a wrong password must be refused. The admin's connection decides only whether a refusal is final, and finds
-// out from the catalog why: what Stage gives and the login lacks is Rejected, and staging again mends it (capability.go).
+// out from the catalog why: a login that lacks what Stage grants is Rejected, and staging again fixes it (capability.go).
 //
 // # What the admin needs
 //

@@ -17,15 +17,14 @@ import (
 	"github.com/rekey/rekey/internal/password"
 )
 
-// Bounds of everything that could wait. The server's own are shorter than a call's, so that it gives up first and says
-// why.
+// Bounds of everything that could wait. The server's own are shorter than a call's, so that it gives up first and reports why.
 const (
 	defaultCallTimeout    = 25 * time.Second
 	defaultConnectTimeout = 5 * time.Second
 	lockTimeout           = 5 * time.Second
 	statementTimeout      = 10 * time.Second
 	idleTimeout           = 10 * time.Second // inside a transaction
-	sessionTimeout        = time.Minute      // outside: a connection whose other end vanished
+	sessionTimeout        = time.Minute      // outside: a connection whose client vanished
 	closeTimeout          = 2 * time.Second
 )
 
@@ -44,7 +43,7 @@ type Options struct {
 // engine is a database.Engine.
 type engine struct{ options Options }
 
-// New makes the engine for PostgreSQL.
+// New returns the engine for PostgreSQL.
 func New(options Options) database.Engine {
 	if options.Dialer == nil {
 		options.Dialer = &netguard.Dialer{}
@@ -139,7 +138,7 @@ func (s *session) withAdmin(ctx context.Context, ref credential.Ref, fn func(con
 	return err
 }
 
-// alive tells whether the kept connection still answers, and soon enough for another one to be made if not.
+// alive reports whether the kept connection still answers, soon enough to open another one if not.
 func (s *session) alive(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, s.endpoint.timeout)
 	defer cancel()

@@ -24,14 +24,14 @@ import (
 // server or the driver said is never passed on: a statement that fails may be quoted in its error. What is passed on is
 // the SQLSTATE, the place, and what to do.
 
-// kind says how a call failed.
+// kind is how a call failed.
 type kind int
 
 const (
 	failedNetwork     kind = iota // no connection, or it broke
 	failedTimeout                 // no answer in time
-	failedSilent                  // no answer in time just before, and somebody else is trying again
-	failedServer                  // the server said no; code says why
+	failedSilent                  // no answer in time just before, and another attempt is under way
+	failedServer                  // the server refused; code is the SQLSTATE
 	failedName                    // the host name does not resolve
 	failedAddress                 // the address must not be dialed; text says why
 	failedTLS                     // the server does not offer TLS
@@ -43,7 +43,7 @@ const (
 	failedTrust                   // the server does not ask for a password
 	failedImpostor                // the server does not know the password's verifier
 	failedLocally                 // this process could not even try
-	failedDriver                  // the server was reached, and the driver gave up by itself
+	failedDriver                  // the server was reached, and the driver gave up
 	failedRefusal                 // the password was sent, and the answer took too long; text says how long was waited
 )
 
@@ -124,10 +124,10 @@ func (f *failure) noEntry() bool {
 	return f.kind == failedServer && (f.code == "3D000" || f.code == "42501" || f.code == "55000" || f.code == "28000" && f.stage == stageGreeted)
 }
 
-// barred tells that the server lets nobody in under that name, whatever the password.
+// barred reports whether the server refuses that name, whatever the password.
 func (f *failure) barred() bool { return f.kind == failedServer && f.code == "28000" }
 
-// diagnose tells apart what the driver reports. watch is nil where the login was over before.
+// diagnose classifies what the driver reports. watch is nil where the login was over before.
 func diagnose(err error, watch *authWatch) *failure {
 	if own, ok := errors.AsType[*failure](err); ok {
 		return own
@@ -185,7 +185,7 @@ func fromNetwork(err error) bool {
 		errors.As(err, &network) || errors.As(err, &number) || errors.As(err, &record) || errors.As(err, &alert)
 }
 
-// diagnoseTransport tells what happened below PostgreSQL's protocol; nil where nothing did that has a name.
+// diagnoseTransport returns what failed below PostgreSQL's protocol; nil if it is nothing known.
 func diagnoseTransport(err error) *failure {
 	if forbidden, ok := errors.AsType[*netguard.ForbiddenError](err); ok {
 		return &failure{kind: failedAddress, text: forbidden.Error()}
@@ -225,7 +225,7 @@ func brokenOff(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// certificateProblem says what is wrong with a server's certificate, empty where that is not what failed. The texts of
+// certificateProblem returns what is wrong with a server's certificate, empty if something else failed. The texts of
 // crypto/x509 hold names and times of the certificate, which is public.
 func certificateProblem(err error) string {
 	var verification *tls.CertificateVerificationError
@@ -236,7 +236,7 @@ func certificateProblem(err error) string {
 	case errors.As(err, &hostname):
 		return hostname.Error()
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
-		// The library says what time it is now: a message that changes at each look is a write at each look.
+		// The library reports the current time: a message that changes in each reconcile is a write in each reconcile.
 		return fmt.Sprintf("%s is valid from %s to %s", pki.Describe(invalid.Cert), pki.Instant(invalid.Cert.NotBefore), pki.Instant(invalid.Cert.NotAfter))
 	case errors.As(err, &invalid):
 		return invalid.Error()

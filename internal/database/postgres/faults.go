@@ -11,7 +11,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// This file turns a failure into a class, a reason, and a sentence that says what to do.
+// This file turns a failure into a class, a reason, and a sentence with the next step.
 
 type classed func(fault.Reason, error) error
 
@@ -65,7 +65,7 @@ func byCode(code string) meaning {
 	return meaning{fault.Transient, fault.BackendFailed, "the server answered with an error that has no name here: look into its log"}
 }
 
-// meaning of a failure, whoever it happened to.
+// meaning returns what a failure means, for the admin and for a login.
 func (f *failure) meaning() meaning {
 	switch f.kind {
 	case failedServer:
@@ -166,7 +166,7 @@ func (e *endpoint) adminSecret() string {
 	return "Secret " + e.server.Admin.Secret
 }
 
-// whitespace says which value of the admin's begins or ends in white space, which nobody sees in an editor. It shows none.
+// whitespace names the admin's values that start or end in white space, which is invisible in an editor. It shows no value.
 func (e *endpoint) whitespace() string {
 	var keys []string
 	for key, value := range map[string]string{"username": e.server.Admin.Username, "password": string(e.server.Admin.Password.Reveal())} {
@@ -186,7 +186,7 @@ func (e *endpoint) elsewhere() string {
 	return ", or set spec.maintenanceDatabase of the DatabaseServer to a database that the admin can enter"
 }
 
-// entrance says what lets a login in that was refused as a whole, by how far it had come.
+// entrance returns what admits a login that was refused as a whole, by how far it had come.
 func (f *failure) entrance(login string) string {
 	open := "ALTER ROLE " + ident(login) + " LOGIN"
 	switch {
@@ -200,7 +200,7 @@ func (f *failure) entrance(login string) string {
 	return "check pg_hba.conf, or " + open
 }
 
-// crowded says which limit of connections is reached: by the routine of PostgreSQL that refused, or else by how far the login
+// crowded returns which connection limit is reached: by the routine of PostgreSQL that refused, or else by how far the login
 // had come.
 func (f *failure) crowded(login, database string) string {
 	text := "the server has no connection left (SQLSTATE 53300): "

@@ -34,7 +34,7 @@ func (s *session) Marker(ctx context.Context, ref credential.Ref) (credential.Ma
 }
 
 // The session user is the login, also while it acts as the owner. Addresses and times are NULL for an admin that is not
-// in pg_read_all_stats. Logins of ours that try the credential out are not its users.
+// in pg_read_all_stats. Our own logins that verify the credential are not its users.
 const sessionsQuery = `WITH open AS (
 	SELECT backend_start, coalesce(nullif(application_name, ''), pg_catalog.host(client_addr), 'unnamed') AS client
 	FROM pg_catalog.pg_stat_activity

@@ -27,7 +27,7 @@ type attempt struct {
 	password                        credential.Sensitive
 	// parameters are set at the start of the session.
 	parameters map[string]string
-	// anyMethod gives the password to whatever method the server asks for: only for made-up ones.
+	// anyMethod sends the password by any method that the server requests: only for made-up passwords.
 	anyMethod bool
 }
 
@@ -35,7 +35,7 @@ type attempt struct {
 const neutral = "host=localhost port=5432 user=nobody database=nobody password=none passfile=/dev/null connect_timeout=5 sslmode=disable sslcertmode=disable sslrootcert='' " +
 	"sslnegotiation=postgres target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0 channel_binding=disable require_auth=scram-sha-256"
 
-// connect logs in, unless somebody else finds out just now whether a silent server answers again. The error is a *failure
+// connect logs in, unless another attempt to reach a silent server is under way. The error is a *failure
 // and holds nothing that the server or the driver said.
 func (e *endpoint) connect(ctx context.Context, a attempt) (*pgx.Conn, error) {
 	leave, ok := e.network.Enter(e.address())
@@ -107,7 +107,7 @@ func (e *endpoint) logIn(ctx context.Context, a attempt) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// hangUp ends a connection politely, but not at any price.
+// hangUp closes a connection, politely and within bounds.
 func hangUp(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
@@ -144,7 +144,7 @@ func (e *endpoint) connectAdmin(ctx context.Context, database, application strin
 	return conn, nil
 }
 
-// logInAdmin logs in as the admin, with a session in which nothing waits for ever and no name is looked up outside the
+// logInAdmin logs in as the admin, with a session in which nothing waits forever and no name is looked up outside the
 // catalog.
 func (e *endpoint) logInAdmin(ctx context.Context, database, application string) (*pgx.Conn, error) {
 	return e.connect(ctx, attempt{

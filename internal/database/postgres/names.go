@@ -29,10 +29,10 @@ const (
 	defaultMaintenance = "postgres"
 )
 
-// loginName gives the login of a slot.
+// loginName returns the login of a slot.
 func loginName(target database.Target, slot string) string { return target.Username + "_" + slot }
 
-// login gives the login of ref's slot, or refuses to speak of it.
+// login returns the login of ref's slot, or refuses to speak of it.
 func login(target database.Target, ref credential.Ref) (string, error) {
 	if ref.Slot != slotA && ref.Slot != slotB {
 		return "", fault.Permanent(fault.LedgerInvalid, fmt.Errorf("finding the login of %s: the slot must be %q or %q", ref, slotA, slotB))
@@ -44,7 +44,7 @@ func login(target database.Target, ref credential.Ref) (string, error) {
 	return name, nil
 }
 
-// allowedLogin gives the login of ref's slot where the server object allows it now. What only reads, or takes away what
+// allowedLogin returns the login of ref's slot if the server object allows it now. What only reads, or takes away what
 // carries our mark, asks login: narrowing what is allowed must not keep an old login alive.
 func allowedLogin(target database.Target, ref credential.Ref) (string, error) {
 	if err := checkNames(target); err != nil {
@@ -134,8 +134,8 @@ var markForm = regexp.MustCompile(`^rekey ([^\s]+) seq=([1-9][0-9]{0,17})( retir
 // maxMark bounds a mark, in bytes: a UID, a namespace of 63, a name of 253, a number, and what is between.
 const maxMark = 512
 
-// maxMarkedSeq is the highest number that is believed. No rekey comes near it, and whoever can write a higher one would
-// otherwise leave no number to go on with.
+// maxMarkedSeq is the highest number that is believed. No rekey comes near it, and anyone who can write a higher one would
+// otherwise leave no number to continue with.
 const maxMarkedSeq = 1 << 40
 
 // parseMark reads a comment as a mark. Any other comment is no mark, and a number that no version can have counts as none.

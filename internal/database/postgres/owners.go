@@ -54,7 +54,7 @@ func checkOwners(ctx context.Context, conn *pgx.Conn, f facts, server database.S
 	return notes, statements, nil
 }
 
-// lacksAdminOption gives the statement that lets the admin grant the role, where it may not yet.
+// lacksAdminOption returns the statement that allows the admin to grant the role, if it may not yet.
 func lacksAdminOption(ctx context.Context, conn *pgx.Conn, f facts, admin, name string) ([]string, error) {
 	if f.major < 16 || f.superuser {
 		return nil, nil

@@ -96,7 +96,7 @@ func (e *engine) Check(ctx context.Context, server database.Server) (database.Re
 	return report, lacking(append(f.lacks(server.Admin.Username), statements...))
 }
 
-// lacks says what the admin needs to change any login at all.
+// lacks returns what the admin needs to change any login at all.
 func (f facts) lacks(admin string) []string {
 	if f.superuser || f.createRole {
 		return nil
@@ -167,7 +167,7 @@ const ownerQuery = `WITH RECURSIVE above (oid) AS (
 )
 SELECT r.rolname, r.rolsuper, r.rolcreaterole, r.rolreplication, r.rolbypassrls, pg_catalog.starts_with(r.rolname::pg_catalog.text, 'pg_') FROM above JOIN pg_catalog.pg_roles r USING (oid) ORDER BY 1`
 
-// checkOwner refuses an owner that is not there, or through which a login could do more than use its database: it, and
+// checkOwner refuses an owner that does not exist, or through which a login could do more than use its database: it, and
 // every role that it is a member of, over any number of steps. All predefined roles count: each of them reaches beyond the
 // data of one database, and later versions add more of them.
 func checkOwner(ctx context.Context, from queryer, owner string) error {

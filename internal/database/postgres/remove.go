@@ -80,8 +80,8 @@ func (s *session) judgeDependents(login string, holds map[string]int) error {
 		login, strings.Join(elsewhere, ", "), ident(login), ident(s.target.Owner), ident(login)))
 }
 
-// dropWithObjects gives what the login owns to the owner and drops it, in one transaction in the credential's database.
-// The caller's transaction goes on holding the lock; it has not touched the login.
+// dropWithObjects reassigns what the login owns to the owner and drops it, in one transaction in the credential's database.
+// The caller's transaction still holds the lock; it has not touched the login.
 func (s *session) dropWithObjects(ctx context.Context, ref credential.Ref, login string) error {
 	conn, err := s.endpoint.connectAdmin(ctx, s.target.Database, applicationName(ref))
 	if err != nil {
@@ -122,7 +122,7 @@ func (s *session) revoke(tx pgx.Tx) string {
 	return "REVOKE " + owner + " FROM " + admin
 }
 
-// actsAs tells whether the admin has the privileges of a role.
+// actsAs reports whether the admin has the privileges of a role.
 func actsAs(ctx context.Context, from queryer, name string) (bool, error) {
 	var has bool
 	err := from.QueryRow(ctx, "SELECT pg_catalog.pg_has_role($1, 'USAGE')", name).Scan(&has)

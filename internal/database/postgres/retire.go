@@ -16,7 +16,7 @@ import (
 )
 
 // Retire implements credential.Source: the login of ref's slot is closed unless a later version has taken it over, and its
-// mark says so, so that a Stage of version ref that arrives later is refused. A login that is gone is left alone.
+// marker records that, so that a Stage of version ref that arrives later is refused. A missing login is skipped.
 func (s *session) Retire(ctx context.Context, ref credential.Ref) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -64,7 +64,7 @@ func retire(ctx context.Context, tx pgx.Tx, ref credential.Ref, login string) (c
 	return true, nil
 }
 
-// ours refuses a login without our mark. One that somebody else marked is somebody else's live login.
+// ours refuses a login without our marker. One with another owner's marker is that owner's live login.
 func ours(r role, login string, ref credential.Ref) error {
 	switch {
 	case !r.exists || r.owner == ref.Owner():
@@ -92,7 +92,7 @@ func (s *session) checkRetired(ctx context.Context, ref credential.Ref, login st
 		return still
 	}
 	if s.target.Server.NegativeControl == database.ControlAtFirst {
-		return nil // the catalog says so; a login would be one that the server logs as failed
+		return nil // the catalog shows it; the server would log a login as failed
 	}
 	wrong, err := password.New(32, password.Alphanumeric)
 	if err != nil {

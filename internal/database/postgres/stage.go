@@ -68,7 +68,7 @@ func (s *session) stage(ctx context.Context, tx pgx.Tx, ref credential.Ref, logi
 			return err
 		}
 	}
-	// A first look, so that nothing is even tried on a login that is somebody else's. What counts is the second.
+	// A first check, so that nothing is attempted on another owner's login. The second one counts.
 	if err := fence(before, login, ref); err != nil {
 		return err
 	}
@@ -119,8 +119,8 @@ func (s *session) alter(ctx context.Context, tx pgx.Tx, before role, login, veri
 	if !member {
 		statements = append(statements, "GRANT "+owner+" TO "+name+s.grantOptions(tx))
 	}
-	// A past VALID UNTIL would go on blocking: PASSWORD alone does not touch it. Nor would a connection limit of 0 let
-	// anybody in; any other limit is somebody's decision.
+	// A past VALID UNTIL would go on blocking: PASSWORD alone does not touch it. Nor would a connection limit of 0 admit
+	// a client; any other limit is an administrator's decision.
 	options := " LOGIN PASSWORD " + literal(verifier) + " VALID UNTIL 'infinity'"
 	if before.exists && before.limit == 0 {
 		options += " CONNECTION LIMIT -1"
@@ -144,7 +144,7 @@ JOIN pg_catalog.pg_roles l ON l.oid = m.member WHERE o.rolname = $1 AND l.rolnam
 	return member, err
 }
 
-// isRedirected reports whether a setting for this one database says whom the login acts as, and so outweighs ours.
+// isRedirected reports whether a setting for this one database sets the role that the login acts as, and so outweighs ours.
 func isRedirected(ctx context.Context, from queryer, login, database string) (bool, error) {
 	var found bool
 	err := from.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_roles r, pg_catalog.pg_database d WHERE r.rolname = $1 AND d.datname = $2 AND `+roleSetting+`d.oid) IS NOT NULL)`,
@@ -168,7 +168,7 @@ func exec(ctx context.Context, tx pgx.Tx, statements ...string) error {
 	return nil
 }
 
-// version gives the server's major version; 0 where it does not say.
+// version returns the server's major version; 0 if it does not report it.
 func version(conn *pgx.Conn) int {
 	major := 0
 	for _, c := range conn.PgConn().ParameterStatus("server_version") {
@@ -180,8 +180,8 @@ func version(conn *pgx.Conn) int {
 	return major
 }
 
-// namePrivilege replaces the news that a privilege is missing by its name, where it can be found out. Any other error, and
-// nil, it gives back as it is.
+// namePrivilege names the missing privilege in an error that reports one, if it can be found out. It returns any other error,
+// and nil, unchanged.
 func (s *session) namePrivilege(ctx context.Context, ref credential.Ref, cause error) error {
 	if fault.ReasonOf(cause, "") != fault.PrivilegeMissing {
 		return cause

@@ -51,7 +51,7 @@ func takeOver(ctx context.Context, tx pgx.Tx, ref credential.Ref, login, former 
 	return exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(mark))
 }
 
-// checkSiblings refuses to change a login while the other one of the same username is marked as somebody else's: the two
+// checkSiblings refuses to change a login while the other one of the same username carries another owner's marker: the two
 // are one credential.
 func (s *session) checkSiblings(ctx context.Context, tx pgx.Tx, ref credential.Ref) error {
 	for _, slot := range []string{slotA, slotB} {

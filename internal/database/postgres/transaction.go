@@ -31,7 +31,7 @@ func (s *session) change(ctx context.Context, ref credential.Ref, doing string, 
 }
 
 func (s *session) changeOnce(ctx context.Context, conn *pgx.Conn, fn func(context.Context, pgx.Tx) error) error {
-	// Whether a transaction is a sample for the log is decided when it begins.
+	// Whether a transaction is a sample for the log is decided when it starts.
 	if _, err := conn.Exec(ctx, unsampledStatement); err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (s *session) changeOnce(ctx context.Context, conn *pgx.Conn, fn func(contex
 	})
 }
 
-// disturbed tells that another transaction changed the same row of the catalog. The whole transaction was rolled back, so
+// disturbed reports whether another transaction changed the same row of the catalog. The whole transaction was rolled back, so
 // that it can be done again.
 func disturbed(err error) bool {
 	return err != nil && fault.ReasonOf(err, "") == "" && diagnose(err, nil).code == "XX000"
@@ -95,7 +95,7 @@ type role struct {
 	oid       uint32
 	superuser bool
 	canLogin  bool
-	owner     string // whom the mark names
+	owner     string // named by the marker
 	seq       int64
 	retired   bool // version seq was retired
 	limit     int  // of connections; -1 is none
@@ -104,7 +104,7 @@ type role struct {
 	redirected bool
 }
 
-// marker gives the mark.
+// marker returns the marker.
 func (r role) marker() credential.Marker {
 	return credential.Marker{Exists: r.exists, Owner: r.owner, Seq: r.seq, Open: r.canLogin && !r.retired}
 }

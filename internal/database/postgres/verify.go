@@ -45,7 +45,7 @@ func (s *session) Verify(ctx context.Context, ref credential.Ref, given credenti
 	return credential.Accepted, nil
 }
 
-// refusal is why a login cannot do its work: the server's answer, or, where it got in, whom its session acts as.
+// refusal is why a login cannot do its work: the server's answer, or, if it got in, the role that its session acts as.
 type refusal struct {
 	failure          *failure
 	session, current string
@@ -121,7 +121,7 @@ func (s *session) notEnforced(login string) error {
 		fmt.Errorf("verifying login %q on %s: a wrong password was accepted too, so that a login proves nothing: use scram-sha-256 in pg_hba.conf", login, s.endpoint.address()))
 }
 
-// confirmRefusal decides between Rejected and Unknown. A change of ours whose client died can still come true: so no
+// confirmRefusal decides between Rejected and Unknown. Our change whose client died can still commit: so no
 // connection of the admin for this credential may be left, and then the login must be refused once more. This is the one
 // place where Verify looks through the admin's connection, and it can only turn Rejected into Unknown.
 func (s *session) confirmRefusal(ctx context.Context, ref credential.Ref, login string, given credential.Material) (credential.Answer, error) {
@@ -149,15 +149,15 @@ type unsettled struct {
 	age   time.Duration // of the oldest; zero where the server does not say
 }
 
-// unsettledQuery counts what can still change a login: anybody may use our application_name, but only the admin's sessions
+// unsettledQuery counts what can still change a login: any session may use our application_name, but only the admin's sessions
 // can be ours. It asks as the session's own user, which may see all of its sessions.
 const unsettledQuery = `SELECT count(*), coalesce((array_agg(pid ORDER BY backend_start))[1], 0), coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - min(backend_start)), 0)::float8
 FROM pg_catalog.pg_stat_activity WHERE application_name = $1 AND usename = session_user AND pid <> pg_catalog.pg_backend_pid()`
 
-// longestChange is how long a change of ours can be under way after its client died: the server ends it.
+// longestChange is how long our change can be under way after its client died: the server ends it.
 const longestChange = statementTimeout + sessionTimeout
 
-// A connection of ours that was closed just before is shown a moment longer: the server waits for it to go, this often and this
+// Our connection that was closed just before is shown a moment longer: the server waits for it to go, this often and this
 // long each time, in seconds.
 const (
 	closingTries = 3
@@ -185,7 +185,7 @@ func (s *session) unsettled(ctx context.Context, ref credential.Ref, pause float
 	return left, s.endpoint.statementFault(err, "looking for changes under way")
 }
 
-// fault asks for patience, and for help where a connection is older than any of ours can become.
+// fault asks to wait, or for help if a connection is older than any of our own can become.
 func (u unsettled) fault(login, address string) error {
 	if u.age > longestChange {
 		return fault.Transient(fault.LockTimeout, fmt.Errorf("login %q was refused on %s, but another session of the admin for this credential has been open for more than %s: end it with SELECT pg_terminate_backend(%d)",

@@ -16,7 +16,7 @@ import (
 const minVersion = 15
 
 // minors of a major version. At login, the broken one does not apply ALTER ROLE ... SET role, on which AlternatingUsers
-// rests: a regression of the releases of 14 November 2024, which those of 21 November mended (PostgreSQL 17.2, "Release
+// rests: a regression of the releases of 14 November 2024, which those of 21 November fixed (PostgreSQL 17.2, "Release
 // Notes"). From promised on it works; what is older than broken is not tested.
 var minors = map[int]struct{ broken, promised int }{
 	15: {9, 10},

@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// authWatch listens to what a server asks for during a login, so that a refusal of ours can be explained. The driver
+// authWatch listens to what a server asks for during a login, so that our refusal can be explained. The driver
 // decides; this only watches.
 type authWatch struct {
 	binding bool // channel binding is required
@@ -65,10 +65,10 @@ func (w *authWatch) unbound() bool {
 	return w.binding && len(w.asked) > 0 && w.asked[0] == authSASL && w.offers("SCRAM-SHA-256") && !w.offers("SCRAM-SHA-256-PLUS")
 }
 
-// withoutPassword tells that the server let somebody in without asking for a password.
+// withoutPassword reports whether the server admitted the login without requesting a password.
 func (w *authWatch) withoutPassword() bool { return len(w.asked) > 0 && w.asked[0] == authOK }
 
-// insecure tells that the server asked for something else than SCRAM, or without a binding to the TLS channel.
+// insecure reports whether the server requested anything but SCRAM, or without a binding to the TLS channel.
 func (w *authWatch) insecure() bool {
 	if len(w.asked) == 0 || w.asked[0] == authOK {
 		return false
