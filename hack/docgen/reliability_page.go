@@ -175,7 +175,7 @@ const lineWidth = 130
 func wrap(text string) string {
 	var out strings.Builder
 	length := 0
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		size := utf8.RuneCountInString(word)
 		switch {
 		case length == 0:

@@ -1,13 +1,13 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// The tag keeps this out of ./...: testing or linting it would compile the whole
-// of Kubernetes once more, with other flags than the build of the assets.
+// The tag keeps this out of ./...: testing or linting it would compile all of
+// Kubernetes again, with other flags than the build of the assets.
 //go:build kubernetes
 
 // Command kube is every program of a small Kubernetes in one binary. The name
-// that it is called by says which one it is, so a folder with one file and a
-// few symbolic links is a complete set of Kubernetes programs.
+// it is called by selects the program, so a folder with one file and a few
+// symbolic links is a complete set of Kubernetes programs.
 package main
 
 import (
@@ -32,8 +32,8 @@ import (
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
-// commands maps the name that the binary was called by to its server. etcd and
-// kubectl are missing because they end differently.
+// commands maps the name the binary was called by to its server. etcd and
+// kubectl are not in it because they exit differently.
 var commands = map[string]func() *cobra.Command{
 	"kube-apiserver":          apiserver.NewAPIServerCommand,
 	"kube-controller-manager": controllermanager.NewControllerManagerCommand,
