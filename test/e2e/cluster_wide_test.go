@@ -271,7 +271,7 @@ func credentialRetained(s scene) {
 	}
 	left := p.secret(secretstore.LedgerName("DatabaseCredential", "long"))
 	if left.Labels[v1alpha1.LabelRetained] == "" {
-		t.Errorf("the remaining ledger is not labelled %s: %v", v1alpha1.LabelRetained, left.Labels)
+		t.Errorf("the remaining ledger is not labeled %s: %v", v1alpha1.LabelRetained, left.Labels)
 	}
 	object = p.credential("long", v1alpha1.DeletionRetain)
 	ready(t, object)

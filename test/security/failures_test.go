@@ -88,7 +88,7 @@ func (l *life) causeFailures() {
 	silent := hung(l.t)
 	mixed, other := keyPair(l.t, tenant, "mixed-ca"), keyPair(l.t, tenant, "other-ca")
 	mixed.Data["tls.key"] = other.Data["tls.key"]
-	locked := adminSecret("unlabelled-admin", "plain", "Unlabelled-"+rand.Text(), d.Address())
+	locked := adminSecret("unlabeled-admin", "plain", "Unlabeled-"+rand.Text(), d.Address())
 	locked.Labels = nil
 	l.create(mixed, locked,
 		adminSecret("wrong-admin", "plain", "Wrong-"+rand.Text(), d.Address()),
@@ -104,7 +104,7 @@ func (l *life) causeFailures() {
 	l.apply(strings.Join([]string{
 		serverManifest("wrong", d.Address(), "wrong-admin", ""), serverManifest("odd", d.Address(), "odd-admin", ""), serverManifest("long", d.Address(), "long-admin", ""),
 		serverManifest("nobody", nobody, "nobody-admin", ""), serverManifest("silent", silent, "silent-admin", ""),
-		serverManifest("elsewhere", d.Address(), "elsewhere-admin", ""), serverManifest("unlabelled", d.Address(), "unlabelled-admin", ""),
+		serverManifest("elsewhere", d.Address(), "elsewhere-admin", ""), serverManifest("unlabeled", d.Address(), "unlabeled-admin", ""),
 		serverManifest("key-as-ca", d.Address(), plain+"-admin", "Secret/key-as-ca"),
 		credentialManifest("wrong", "wrong", "wrong_app", ""), credentialManifest("silent", "silent", "silent_app", ""),
 		credentialManifest("taken", plain, "taken_app", ""), credentialManifest("refused", plain, "refused_app", ""),
@@ -114,7 +114,7 @@ func (l *life) causeFailures() {
 	l.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "foreign-db"}, Data: map[string][]byte{"password": []byte("Foreign-" + rand.Text())}})
 	for name, reason := range map[string]string{
 		"wrong": "AdminRejected", "odd": "AdminRejected", "long": "SecretInvalid", "nobody": "ServerUnreachable", "silent": "ServerUnreachable",
-		"elsewhere": "HostMismatch", "unlabelled": "SecretNotAllowed", "key-as-ca": "SecretInvalid", fmt.Sprintf("weak-%d", d.Version): "PrivilegeMissing",
+		"elsewhere": "HostMismatch", "unlabeled": "SecretNotAllowed", "key-as-ca": "SecretInvalid", fmt.Sprintf("weak-%d", d.Version): "PrivilegeMissing",
 	} {
 		l.has("DatabaseServer", name, reason)
 	}

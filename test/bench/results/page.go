@@ -231,8 +231,8 @@ func barsSection(r Run, b *strings.Builder) {
 func Charts(r Run) []Chart {
 	speed := Chart{Title: "First issue and renewal of N identities", X: "identities", Y: "identities per second"}
 	memory := Chart{Title: "Memory with N identities in one namespace", X: "identities", Y: "resident memory, MB", Limit: asked[Full].peak, LimitLabel: "at most, with 10,000"}
-	line := func(one bool, label, colour string, dashed bool, take func(Fleet) float64) Line {
-		out := Line{Label: label, Colour: colour, Dashed: dashed}
+	line := func(one bool, label, color string, dashed bool, take func(Fleet) float64) Line {
+		out := Line{Label: label, Color: color, Dashed: dashed}
 		for _, f := range r.in(one) {
 			if y := take(f); y > 0 {
 				out.Points = append(out.Points, Point{float64(f.N), y})

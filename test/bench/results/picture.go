@@ -16,7 +16,7 @@ type Point struct{ X, Y float64 }
 // Line of a chart, with a label at its end.
 type Line struct {
 	Label  string
-	Colour string
+	Color string
 	Dashed bool
 	Points []Point
 }
@@ -43,7 +43,7 @@ const (
 	Blue   = "#3a86d8"
 	Orange = "#d9822b"
 	Green  = "#2f9e76"
-	grey   = "#768390"
+	gray   = "#768390"
 )
 
 // Picture draws the charts below one another as SVG, with a transparent background.
@@ -51,7 +51,7 @@ func Picture(charts ...Chart) []byte {
 	var b strings.Builder
 	height := chartHeight * float64(len(charts))
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" width="%.0f" height="%.0f" role="img" font-family="system-ui, sans-serif" font-size="12" fill="%s">`+"\n",
-		chartWidth, height, chartWidth, height, grey)
+		chartWidth, height, chartWidth, height, gray)
 	for i, chart := range charts {
 		fmt.Fprintf(&b, `<g transform="translate(0 %.0f)">`+"\n", chartHeight*float64(i))
 		chart.draw(&b)
@@ -103,16 +103,16 @@ func (c Chart) draw(b *strings.Builder) {
 	text(b, f.x(f.maxX), chartHeight-bottom+38, "end", "normal", "", c.X)
 	for i := 0; float64(i)*stepY <= f.maxY*1.0001; i++ {
 		value := float64(i) * stepY
-		stroke(b, left, f.y(value), f.x(f.maxX), f.y(value), grey, 0.35, "")
+		stroke(b, left, f.y(value), f.x(f.maxX), f.y(value), gray, 0.35, "")
 		text(b, left-8, f.y(value)+4, "end", "normal", "", number(value))
 	}
 	for i := 0; float64(i)*stepX <= f.maxX*1.0001; i++ {
 		value := float64(i) * stepX
-		stroke(b, f.x(value), f.y(0), f.x(value), f.y(0)+5, grey, 1, "")
+		stroke(b, f.x(value), f.y(0), f.x(value), f.y(0)+5, gray, 1, "")
 		text(b, f.x(value), f.y(0)+20, "middle", "normal", "", number(value))
 	}
 	if c.Limit > 0 {
-		stroke(b, left, f.y(c.Limit), f.x(f.maxX), f.y(c.Limit), grey, 1.5, "2 4")
+		stroke(b, left, f.y(c.Limit), f.x(f.maxX), f.y(c.Limit), gray, 1.5, "2 4")
 		text(b, left+6, f.y(c.Limit)-6, "start", "normal", "", c.LimitLabel)
 	}
 	for _, line := range c.Lines {
@@ -120,7 +120,7 @@ func (c Chart) draw(b *strings.Builder) {
 	}
 	for i, y := range c.labels(f) {
 		line := c.Lines[i]
-		text(b, f.x(f.maxX)+10, y+4, "start", "bold", line.Colour, line.Label)
+		text(b, f.x(f.maxX)+10, y+4, "start", "bold", line.Color, line.Label)
 	}
 }
 
@@ -133,9 +133,9 @@ func (l Line) draw(b *strings.Builder, f frame) {
 	if l.Dashed {
 		dash = ` stroke-dasharray="6 4"`
 	}
-	fmt.Fprintf(b, `<path d="%s" fill="none" stroke="%s" stroke-width="2.5"%s/>`+"\n", strings.TrimSpace(path.String()), l.Colour, dash)
+	fmt.Fprintf(b, `<path d="%s" fill="none" stroke="%s" stroke-width="2.5"%s/>`+"\n", strings.TrimSpace(path.String()), l.Color, dash)
 	for _, point := range l.Points {
-		fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="4" fill="%s"/>`+"\n", f.x(point.X), f.y(point.Y), l.Colour)
+		fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="4" fill="%s"/>`+"\n", f.x(point.X), f.y(point.Y), l.Color)
 	}
 }
 
@@ -178,17 +178,17 @@ func number(value float64) string {
 	return whole
 }
 
-func stroke(b *strings.Builder, x1, y1, x2, y2 float64, colour string, width float64, dash string) {
+func stroke(b *strings.Builder, x1, y1, x2, y2 float64, color string, width float64, dash string) {
 	if dash != "" {
 		dash = ` stroke-dasharray="` + dash + `"`
 	}
-	fmt.Fprintf(b, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s" stroke-width="%.2f"%s/>`+"\n", x1, y1, x2, y2, colour, width, dash)
+	fmt.Fprintf(b, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s" stroke-width="%.2f"%s/>`+"\n", x1, y1, x2, y2, color, width, dash)
 }
 
-func text(b *strings.Builder, x, y float64, anchor, weight, colour, words string) {
+func text(b *strings.Builder, x, y float64, anchor, weight, color, words string) {
 	fill := ""
-	if colour != "" {
-		fill = ` fill="` + colour + `"`
+	if color != "" {
+		fill = ` fill="` + color + `"`
 	}
 	fmt.Fprintf(b, `<text x="%.1f" y="%.1f" text-anchor="%s" font-weight="%s"%s>`, x, y, anchor, weight, fill)
 	_ = xml.EscapeText(b, []byte(words)) // A strings.Builder never fails.
