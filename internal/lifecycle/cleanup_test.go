@@ -17,7 +17,7 @@ import (
 	"github.com/rekey/rekey/internal/refusal"
 )
 
-// obstacles are what a request of a deletion may be answered with, for as long as it is asked.
+// obstacles are the answers that a request of a deletion may get, however often it is sent.
 var obstacles = map[string]error{
 	"nothing at all":           context.DeadlineExceeded,
 	"transient":                fault.Transient(fault.APIServerFailed, errors.New("away")),
@@ -30,7 +30,7 @@ var obstacles = map[string]error{
 	"an internal server error": apierrors.NewInternalError(errors.New("etcd")),
 }
 
-// places are where a deletion may meet them, with what stays when they never go away.
+// places are where a deletion may meet an obstacle, and what stays if the obstacle never goes away.
 var places = map[string]struct {
 	meet  func(*drive, error)
 	stays func(Remains) bool
@@ -70,7 +70,7 @@ func TestADeletionEndsWhateverNeverAnswers(t *testing.T) {
 	}
 }
 
-// untilWithdrawn makes passes when the object asks for them.
+// untilWithdrawn drives the object whenever it asks for that, until it is released.
 func (d *drive) untilWithdrawn(t *testing.T) (passes int) {
 	t.Helper()
 	for passes = 1; ; passes++ {
@@ -102,7 +102,7 @@ func TestWhereTheNamespaceTookTheRightsAwayADeletionEndsAtOnce(t *testing.T) {
 				if out.Withdrawn != ends {
 					t.Errorf("released at once: %t; %v", out.Withdrawn, out.Err)
 				}
-				// Secret and ledger go with the namespace; logins do not.
+				// Secret and ledger are deleted with the namespace; logins are not.
 				if left := where.stays(Remains{Remote: errors.New("x")}) || where.stays(Remains{Remote: errors.New("x"), Kept: errors.New("x")}); ends && left != (out.LeftBehind != "") {
 					t.Errorf("left behind: %q", out.LeftBehind)
 				}
@@ -111,7 +111,7 @@ func TestWhereTheNamespaceTookTheRightsAwayADeletionEndsAtOnce(t *testing.T) {
 	}
 }
 
-// A deletion counts by the clock that stamped it, the API server's: ours may be wrong in either direction.
+// The time of a deletion is that of the API server's clock: ours may be wrong in either direction.
 func TestAWrongClockNeitherEndsNorHoldsUpADeletion(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -141,7 +141,7 @@ func TestAWrongClockNeitherEndsNorHoldsUpADeletion(t *testing.T) {
 	}
 }
 
-// The finalizer may be refused for long. Nothing is cleaned or told twice meanwhile, and as soon as it is admitted the object goes.
+// Removing the finalizer may be refused for long. Nothing is cleaned up or reported twice meanwhile, and once it is admitted the object is released.
 func TestARefusedFinalizerIsRemovedAsSoonAsThatIsAdmitted(t *testing.T) {
 	t.Parallel()
 	d := published(t)
@@ -175,7 +175,7 @@ func TestARefusedFinalizerIsRemovedAsSoonAsThatIsAdmitted(t *testing.T) {
 	}
 }
 
-// The same where the ledger is a copy of another owner's: what carries the deleted object's own mark is removed, or told.
+// The same if the ledger is a copy of another owner's: what carries the deleted object's own marker is removed or reported.
 func TestADeletionWithACopiedLedgerEndsLikeAnyOther(t *testing.T) {
 	t.Parallel()
 	for place, meet := range map[string]func(*drive, error){

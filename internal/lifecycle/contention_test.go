@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestWhatCannotBeWatchedIsLookedAtWithinFiveMinutes holds however long the trouble lasts: half a minute at first, as the pages say.
+// TestWhatCannotBeWatchedIsLookedAtWithinFiveMinutes holds however long the problem lasts: half a minute at first, as the pages say.
 func TestWhatCannotBeWatchedIsLookedAtWithinFiveMinutes(t *testing.T) {
 	t.Parallel()
 	begun := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

@@ -24,11 +24,11 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// The simulation plays the whole life and every crash in it. Here is what one Drive owes its caller.
+// The simulation plays the whole life and every crash in it. These tests show what one Drive owes its caller.
 
 const driveCanary = "canary-3f1c"
 
-// driveStore keeps a ledger and says that the Secret shows it once it was published.
+// driveStore keeps a ledger, and reports that the Secret shows it once it was published.
 type driveStore struct {
 	now                secretstore.Snapshot
 	loadErr, saveErr   error
@@ -59,7 +59,7 @@ func (s *driveStore) Withdraw(context.Context) error {
 	return s.withdrawErr
 }
 
-// driveSource accepts everything, unless told otherwise.
+// driveSource accepts everything unless it is configured otherwise.
 type driveSource struct {
 	stageErr, retireErr, removeErr, markErr error
 	answer                                  credential.Answer
@@ -171,7 +171,7 @@ func TestDriveGoesFromNothingToPublishedInOnePass(t *testing.T) {
 	}
 }
 
-// probeJitter is by how much the first probe comes before a full interval.
+// probeJitter returns how long before a full interval the first probe comes.
 func probeJitter(out Outcome) time.Duration {
 	return driveStart.Add(time.Hour).Sub(rotation.ProbeAt(out.Observation))
 }
@@ -517,7 +517,7 @@ func TestARejectedCredentialIsJudgedByItsMark(t *testing.T) {
 				if out.FailedStep != rotation.StepProbe || out.Err == nil {
 					t.Errorf("failed step %q with %v", out.FailedStep, out.Err)
 				}
-				// As soon as the mark can be read, the login is set again: nobody waits for the next look at what is refused.
+				// As soon as the marker can be read, the login is set again, without waiting for the next probe of a refused version.
 				d.source.mark, d.source.markErr, seen = credential.Marker{Exists: true, Owner: ours, Seq: 1}, nil, nil
 				tc.want = rotation.MarkerOurs
 				d.wait(10 * time.Second)

@@ -22,14 +22,14 @@ func conflict() error {
 	return apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, "orders", errors.New("somebody else wrote first"))
 }
 
-// ledgered is a store with a ledger and a user's Secret, as secretstore.Ledgered is: two objects, two compare-and-swaps.
+// ledgered is a store with a ledger and a user's Secret, like secretstore.Ledgered: two objects, two compare-and-swaps.
 type ledgered struct {
 	*world
 	ledger, secret object // as last read or written
 	answer         struct{ ledger, secret object }
 }
 
-// Load reads the Secret before the ledger: whoever writes in between has then a Secret that is newer than what we read,
+// Load reads the Secret before the ledger: if another process writes in between, its Secret is newer than what we read,
 // and our own write is refused.
 func (s *ledgered) Load(context.Context) (secretstore.Snapshot, error) {
 	readLedger := func() { s.call(); s.ledger = s.world.ledger }
@@ -71,7 +71,7 @@ func (s *ledgered) Save(_ context.Context, l secretstore.Ledger) (secretstore.Sn
 	return s.snapshot(), nil
 }
 
-// what names a change of the ledger after the step that makes it.
+// what names a change of the ledger after the step that causes it.
 func what(before, after secretstore.Ledger) string {
 	stage := func(r *secretstore.Record) rotation.Stage {
 		if r == nil {
@@ -114,7 +114,7 @@ func (s *ledgered) Publish(context.Context) (secretstore.Snapshot, error) {
 		s.world.secret, s.answer.secret = next, next
 		return nil
 	}, func() {
-		forced, next.version = true, -1 // no version that is there
+		forced, next.version = true, -1 // a version that does not exist
 		s.answer.secret = next
 	})
 	if err != nil {
@@ -155,7 +155,7 @@ func target(secret object, current *secretstore.Record) rotation.TargetState {
 	return rotation.TargetDiffers
 }
 
-// published is a store whose only object is the user's Secret, as secretstore.Published is.
+// published is a store whose only object is the user's Secret, like secretstore.Published.
 type published struct {
 	*world
 	fingerprint string
@@ -216,7 +216,7 @@ func (s *published) snapshot() secretstore.Snapshot {
 	return secretstore.Snapshot{Ledger: s.memory.Clone(), Target: target(s.secret, s.memory.Current), Conflict: "it belongs to somebody else"}
 }
 
-// source is the remote end: two logins with a mark each, which fence by number.
+// source is the remote system: two logins with a marker each, which fence by number.
 type source struct{ *world }
 
 func (s *source) Traits() credential.Traits { return s.traits() }

@@ -11,27 +11,27 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// watch looks at the world after everything that changed it, and keeps the first promise that was broken. The numbers are
+// watch checks the world after every change and keeps the first broken promise. The numbers are
 // those of the project's invariants.
 type watch struct {
 	broken error
 
 	published bool            // something was shown once
 	shown     []shown         // what the Secret showed, latest last
-	proven    map[string]bool // passwords that the remote end accepted, asked the way a client asks
+	proven    map[string]bool // passwords that the remote system accepted from a client
 	changes   map[int64]int   // effective changes of a login by number
 	word      map[int64]string
 	publics   map[int64]string // what was published under each number
 	lastSeq   int64
-	still     bool      // the pass began with a credential that nobody may rotate now
-	refused   time.Time // since when the remote end refuses what is shown
+	still     bool      // the run started with a credential that may not be rotated now
+	refused   time.Time // since when the remote system refuses what is shown
 
 	// Declared exceptions.
-	restored   bool // somebody put an old state of the ledger or of the remote end back: I1, I2 and I3 rest until it is healed
-	noOverlap  bool // a person asked to end the overlap
+	restored   bool // an old state of the ledger or of the remote system was restored: I1, I2 and I3 are not checked until it is repaired
+	noOverlap  bool // a user asked to end the overlap
 	twoDrivers bool // between two drivers a login may be open for a moment that only one of them knows
 	foreign    bool // the Secret is not ours any more
-	leftBehind bool // a deleted object was let go although the remote end could not be cleaned
+	leftBehind bool // a deleted object was released although the remote system could not be cleaned up
 }
 
 type shown struct {
@@ -50,17 +50,17 @@ func (k *watch) breach(w *world, format string, args ...any) {
 	}
 }
 
-// passes notes what a pass begins with.
+// passes records the state at the start of a run.
 func (k *watch) passes(w *world, s spec) { k.still = s.suspended || w.secret.foreign }
 
-// begins looks at an effect before it is done. Suspended, or with a Secret that is somebody else's, nothing new is begun.
+// begins checks an effect before it happens. Nothing new is started while rotation is suspended or the Secret has another owner.
 func (k *watch) begins(w *world, kind string) {
 	if k.still && !k.twoDrivers && (kind == "save Proposed" || kind == "stage") {
 		k.breach(w, "%s, though rotation is suspended or the Secret is somebody else's", kind)
 	}
 }
 
-// healTime is how long what is published may be refused after a restore: a probe, a second look, and a few attempts.
+// healTime is how long what is published may be refused after a restore: a probe, a second probe, and a few attempts.
 const healTime = 4 * time.Hour
 
 // look checks what must hold at every instant.
@@ -112,7 +112,7 @@ func (k *watch) lookAtSecret(w *world) {
 	}
 }
 
-// lookAtConsumers is I1: what is shown is accepted, and so is what was shown until not longer than the overlap ago.
+// lookAtConsumers is I1: what is shown is accepted, and so is what was shown until at most the overlap ago.
 func (k *watch) lookAtConsumers(w *world) {
 	for _, s := range k.shown {
 		if !s.until.IsZero() && (k.noOverlap || w.now.Sub(s.until) >= w.policy.Overlap) {
@@ -131,7 +131,7 @@ func when(t time.Time) string {
 	return t.Sub(start).String()
 }
 
-// lookForOrphans is I2: every login that is open is known by the ledger, with the password that it has.
+// lookForOrphans is I2: the ledger knows every open login, with the password that it has.
 func (k *watch) lookForOrphans(w *world) {
 	for slot, l := range w.slots {
 		if l.enabled && !known(w.ledger.ledger, slot, l.password) {
@@ -149,7 +149,7 @@ func known(l secretstore.Ledger, slot, password string) bool {
 	return false
 }
 
-// staged is I3: one number changes a login once, and always to the same.
+// staged is I3: one number changes a login once, and always to the same password.
 func (k *watch) staged(w *world, before, after login) {
 	if k.restored {
 		return
@@ -160,15 +160,15 @@ func (k *watch) staged(w *world, before, after login) {
 	k.word[after.seq] = after.password
 	if before != after {
 		k.changes[after.seq]++
-		// A remote end that does not remember retirements opens a login again for a process that was stopped before it
-		// staged it and goes on after it was retired; that process closes it again when its write is refused.
+		// A remote system that does not remember retirements opens a login again for a process that was paused before it
+		// staged it and continues after it was retired; that process closes it again when its write is refused.
 		if k.changes[after.seq] > 1 && !(k.twoDrivers && w.locks) {
 			k.breach(w, "I3: version %d changed a login twice", after.seq)
 		}
 	}
 }
 
-// settled checks what must hold when nothing moves any more.
+// settled checks what must hold once nothing changes any more.
 func (k *watch) settled(w *world) {
 	l := w.ledger.ledger
 	if w.kind == certificate {
@@ -216,7 +216,7 @@ func (k *watch) withdrawn(w *world) {
 	}
 }
 
-// withdrawTime is how long a deleted object waits for its remote end.
+// withdrawTime is how long a deleted object waits for its remote system.
 const withdrawTime = 10 * time.Minute
 
 func (k *watch) publications() int { return len(k.publics) }

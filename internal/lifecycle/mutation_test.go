@@ -19,15 +19,15 @@ import (
 // Mutants are generated from the planner's table and from the effects of a rotation. The simulation must notice each, except
 // those in testdata/survivors.txt, which says of each why that is harmless or that internal/rotation notices it.
 
-// mutant is one damage.
+// mutant is one damage to the table or to the order of effects.
 type mutant struct {
 	name string
 	rows []rotation.Row // a damaged table; nil for the real one
-	swap [2]string      // two effects that are turned around; empty for none
+	swap [2]string      // two effects that are swapped; empty for none
 }
 
-// reorder turns two effects around: the first is answered for without being done, and done right after the second, or at
-// the end of the pass.
+// reorder swaps two effects: the first is only pretended, and happens right after the second, or at
+// the end of the run.
 type reorder struct {
 	first, second string
 	queued        func() error
@@ -59,7 +59,7 @@ func (r *reorder) flush(w *world) {
 	}
 }
 
-// effectsOfARotation in the order in which they are done.
+// effectsOfARotation are in the order in which they happen.
 var effectsOfARotation = []string{
 	"save Proposed", "stage", "save Staged", "verify", "save Verified", "save Current", "publish", "save Published", "retire", "save Retired",
 }
@@ -90,7 +90,7 @@ func (m mutant) apply(w *world) {
 	}
 }
 
-// simulated tells what the simulation notices; empty for nothing. The suite is the smallest that is enough: every single
+// simulated returns what the simulation notices; empty for nothing. The suite is the smallest that suffices: every single
 // crash of a rotation, and everything that can happen to it, at every instant.
 func (m mutant) simulated() string {
 	for _, s := range []scenario{rotationScenario, swiftScenario, certificateScenario} {
@@ -130,7 +130,7 @@ func (m mutant) lived() string {
 			}
 		}
 	}
-	// An edit of the spec while the process is dead: what it had told the remote end must not be forgotten.
+	// An edit of the spec while the process is dead: what it had sent to the remote system must not be forgotten.
 	edited := instantsOfLife["the spec is edited"]
 	for k := 1; k <= 20; k++ {
 		for _, f := range deaths {

@@ -36,7 +36,7 @@ func TestAnUnclearAnswerIsAskedForAgainAndDiscardsNothing(t *testing.T) {
 	}
 }
 
-// overtaken is a source during whose Stage another process goes on.
+// overtaken is a source that lets another process continue during Stage.
 type overtaken struct {
 	*driveSource
 

@@ -17,15 +17,15 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// scenario is a stretch of life: a world, what people do in it and when, and how many versions are published by its end.
+// scenario is a stretch of life: a world, what users do in it and when, and how many versions are published by its end.
 type scenario struct {
 	kind  kind
 	setup func(*world)
 	// script happens at times since the start.
 	script []event
-	// until is when the stretch ends; then the world comes to rest.
+	// until is when the stretch ends; after that, the world settles.
 	until time.Duration
-	// publications by the end; 0 where it depends on the instant.
+	// publications by the end; 0 if that depends on the instant.
 	publications int
 }
 
@@ -38,11 +38,11 @@ type event struct {
 const (
 	// maxPasses bounds how often a world is reconciled before it rests. A stretch of hours with hourly probes needs few.
 	maxPasses = 400
-	// restPasses bounds how often a world is reconciled after its last event until nothing moves.
+	// restPasses bounds how often a world is reconciled after its last event until nothing changes.
 	restPasses = 60
 )
 
-// run plays the scenario with these fates and instants, and tells which promise was broken.
+// run plays the scenario with these fates and instants, and returns the first broken promise.
 func (s scenario) run(plan map[int]fate, instants map[int]func(*world), change func(*world)) (w *world, err error) {
 	w = newWorld(s.kind)
 	w.plan, w.instants = plan, instants
@@ -57,7 +57,7 @@ func (s scenario) run(plan map[int]fate, instants map[int]func(*world), change f
 			if w.rows == nil && w.swap == nil {
 				panic(r)
 			}
-			err = fmt.Errorf("panic: %v", r) // a damaged table may fall over; that is one way to notice
+			err = fmt.Errorf("panic: %v", r) // a damaged table may panic, which counts as noticed
 		}
 	}()
 	s.play(w)
@@ -101,7 +101,7 @@ func (s scenario) play(w *world) {
 	w.watch.breach(w, "I8: it did not come to its end within %d passes", maxPasses)
 }
 
-// restart takes a while; but what is still under way at the death is to be done under the eyes of the next process.
+// restart takes a while, unless something is still under way at the death: that is to happen while the next process watches.
 func (w *world) restart() *process {
 	if len(w.late) == 0 {
 		w.sleep(w.now.Add(downTime))
@@ -135,7 +135,7 @@ func (w *world) sleep(until time.Time) {
 	w.watch.look(w)
 }
 
-// rest lets the world come to rest, and then restarts the process: with nothing due, nothing at all may be written.
+// rest lets the world settle, then restarts the process: with nothing due, nothing at all may be written.
 func (s scenario) rest(w *world, p *process) {
 	for range restPasses {
 		out, died := w.reconcile(p)
@@ -183,7 +183,7 @@ func (w *world) atRest(s scenario) {
 	}
 }
 
-// calm plays without any fate and gives the number of effects.
+// calm plays without any fate and returns the number of effects.
 func (s scenario) calm(t *testing.T) int {
 	t.Helper()
 	w, err := s.run(nil, nil, nil)
@@ -193,7 +193,7 @@ func (s scenario) calm(t *testing.T) int {
 	return w.effects
 }
 
-// story plays again and tells it.
+// story plays the scenario again and returns its transcript.
 func (s scenario) story(plan map[int]fate, instants map[int]func(*world), change func(*world)) string {
 	text := &strings.Builder{}
 	_, _ = s.run(plan, instants, func(w *world) {
@@ -260,7 +260,7 @@ func singles(from, effects int, of []fate, instants map[int]func(*world), name s
 	}
 }
 
-// doubles are all pairs of fates of all pairs of effects. A first crash makes the way longer; the second may fall there.
+// doubles are all pairs of fates of all pairs of effects. A first crash adds effects, and the second may hit those.
 func doubles(effects int, of []fate, name string) func(func(trial) bool) {
 	return func(yield func(trial) bool) {
 		for i := 1; i <= effects; i++ {
@@ -285,13 +285,13 @@ var (
 	certificateScenario = scenario{kind: certificate, until: 7 * time.Hour, publications: 2}
 )
 
-// instant is something that people do, or that happens to a cluster, at any moment.
+// instant is something that users do, or that happens to a cluster, at any moment.
 type instant struct {
 	do func(*world)
 	// after so many effects more, then is done.
 	then  func(*world)
 	after int
-	// until when the world needs to come to rest afterwards; 0 for the end of the stretch.
+	// until is when the world must have settled afterwards; 0 for the end of the stretch.
 	until time.Duration
 }
 
@@ -363,7 +363,7 @@ func (w *world) after(d time.Duration, what string, do func(*world)) {
 
 func (w *world) before(effects int) past { return w.history[max(len(w.history)-1-effects, 0)] }
 
-// restoreRemote puts the remote end back to what it was some effects ago.
+// restoreRemote restores the remote system to its state some effects ago.
 func restoreRemote(effects int) func(*world) {
 	return func(w *world) {
 		w.watch.restored = true
@@ -373,7 +373,7 @@ func restoreRemote(effects int) func(*world) {
 	}
 }
 
-// restoreCluster puts the ledger and the Secret back to what they were some effects ago.
+// restoreCluster restores the ledger and the Secret to their state some effects ago.
 func restoreCluster(effects int) func(*world) {
 	return func(w *world) {
 		w.watch.restored = true
@@ -417,7 +417,7 @@ func TestEveryInstantOfLifeWithEveryCrashSettles(t *testing.T) {
 	}
 }
 
-// moments are all things that happen, at times that have nothing to do with what the process is doing.
+// moments are all instants, at times that do not depend on what the process is doing.
 func moments(yield func(name string, s scenario) bool) {
 	for name, in := range instantsOfLife {
 		for at := 10 * time.Minute; at < 9*time.Hour; at += 25 * time.Minute {

@@ -42,7 +42,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// tell writes one pass into the story. A pass that did nothing and says what the one before said is left out.
+// tell adds one run to the story. A run that did nothing and reports what its predecessor reported is left out.
 func (w *world) tell(out lifecycle.Outcome, died bool) {
 	switch {
 	case died:
@@ -169,7 +169,7 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 	}
 }
 
-// I10: what fails for ever is tried ever less, and never again without end.
+// I10: what fails permanently is retried less and less often, and never in a tight loop.
 func TestAFailureForEverIsTriedEverLess(t *testing.T) {
 	t.Parallel()
 	const length = 48 * time.Hour

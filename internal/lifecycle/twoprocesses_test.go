@@ -16,10 +16,10 @@ import (
 	"github.com/rekey/rekey/internal/lifecycle"
 )
 
-// Leader election does not fence: a process can be stopped for any time between any two words with the outside, while
-// another one takes over, and then go on with what it knew.
+// Leader election does not fence: a process can be paused for any time between any two calls, while
+// another one takes over, and then continue with what it knew.
 
-// actor is one of two processes on one world. Its pass is run call by call.
+// actor is one of two processes in one world. It runs call by call.
 type actor struct {
 	*process
 	next  func() (struct{}, bool)
@@ -27,7 +27,7 @@ type actor struct {
 	out   lifecycle.Outcome
 }
 
-// begin starts a pass with the spec as it is now.
+// begin starts a run with the spec as it is now.
 func (a *actor) begin() {
 	s := a.world.spec
 	a.next, _ = iter.Pull(func(yield func(struct{}) bool) {
@@ -40,7 +40,7 @@ func (a *actor) begin() {
 	})
 }
 
-// step lets the pass make its next call and stops it before the one after; false where the pass has ended.
+// step lets the run make its next call and pauses it before the one after; it returns false once the run has ended.
 func (a *actor) step() bool {
 	a.world.yield = a.yield
 	_, more := a.next()
@@ -50,14 +50,14 @@ func (a *actor) step() bool {
 	return more
 }
 
-// finish runs the rest of the pass.
+// finish completes the run.
 func (a *actor) finish() {
 	for a.next != nil {
 		a.step()
 	}
 }
 
-// alone runs whole passes of one process until an instant, and what is in the script.
+// alone lets one process reconcile until an instant, and plays what is in the script.
 func (w *world) alone(p *process, until time.Time) *process {
 	defer func(other func()) { w.yield = other }(w.yield)
 	w.yield = nil
@@ -79,13 +79,13 @@ func (w *world) alone(p *process, until time.Time) *process {
 	return p
 }
 
-// stopped describes how one process is stopped and what goes on meanwhile.
+// stopped describes how one process is paused and what happens meanwhile.
 type stopped struct {
 	call      int           // before which call of its life
-	meanwhile time.Duration // how long the other one goes on alone
+	meanwhile time.Duration // how long the other one continues alone
 	event     string
-	do        func(*world) // what happens at the moment of the stop; only the other one learns of it
-	fate      fate         // of the first effect after it goes on
+	do        func(*world) // what happens at the moment of the pause; only the other one learns of it
+	fate      fate         // of the first effect after it continues
 }
 
 func (d stopped) String() string {
@@ -97,8 +97,8 @@ const (
 	deletion = "it is deleted"
 )
 
-// play runs the first process until it is stopped, then the second one alone, then the first one's pass to its end, then
-// the second one until the world rests. more is false where the life has fewer calls.
+// play runs the first process until it is paused, then the second one alone, then the first one's run to its end, then
+// the second one until the world settles. more is false if the life has fewer calls.
 func (d stopped) play(trace *strings.Builder, change func(*world)) (more bool, err error) {
 	w := newWorld(twoSlots)
 	w.watch.twoDrivers, w.trace = true, trace
@@ -122,7 +122,7 @@ func (d stopped) play(trace *strings.Builder, change func(*world)) (more bool, e
 	}
 	w.say("* the first process is stopped; %s", d.event)
 	if d.event == deletion && w.ledger.version == 0 {
-		return true, nil // what is begun for an object that is gone by then is nobody's: see docs/design/0001-planner.md
+		return true, nil // what is created for an object that is gone by then has no owner: see docs/design/0001-planner.md
 	}
 	if d.do != nil {
 		d.do(w)
@@ -146,7 +146,7 @@ func (d stopped) play(trace *strings.Builder, change func(*world)) (more bool, e
 	return true, w.watch.broken
 }
 
-// gone checks what a deletion left that two processes took part in.
+// gone checks what is left after a deletion in which two processes took part.
 func (w *world) gone() {
 	if w.secret.version != 0 {
 		w.watch.breach(w, "I9: the Secret outlived the object")
@@ -173,7 +173,7 @@ func duoTrials(yield func(stopped) bool) {
 			for _, meanwhile := range []time.Duration{time.Second, 10 * time.Minute, 2 * time.Hour, 7 * time.Hour, 13 * time.Hour} {
 				for _, f := range []fate{asUsual, dieAfter, dieInside} {
 					if e.name == deletion && f != asUsual {
-						continue // what a process opens for a deleted object just before it dies, nobody can know of
+						continue // nothing records what a process opens for a deleted object just before it dies
 					}
 					if !yield(stopped{call: call, meanwhile: meanwhile, event: e.name, do: e.do, fate: f}) {
 						return

@@ -17,20 +17,20 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// The world is everything outside the process: an API server with a ledger and a user's Secret, a remote end with two
+// The world is everything outside the process: an API server with a ledger and a user's Secret, a remote system with two
 // slots, a clock, and the spec. Each call that changes it is an effect with a number, and an effect can have a fate.
 
-// fate is what becomes of one effect and of the process that asked for it.
+// fate is what happens to one effect and to the process that requested it.
 type fate int
 
 const (
 	asUsual    fate = iota
 	dieBefore       // the process dies, nothing was done
-	dieAfter        // it is done, and the process dies before it does anything else
-	dieInside       // the process dies, and it is done a little later, under the eyes of the next process
-	loseAnswer      // it is done, and the answer is lost
-	lateAnswer      // the answer is lost, and it is done a little later
-	refuse          // it is not done, and an error says so
+	dieAfter        // it happens, and the process dies before it does anything else
+	dieInside       // the process dies, and it happens a little later, while the next process watches
+	loseAnswer      // it happens, and the answer is lost
+	lateAnswer      // the answer is lost, and it happens a little later
+	refuse          // it does not happen, and an error says so
 )
 
 var fates = []fate{dieBefore, dieAfter, dieInside, loseAnswer, lateAnswer, refuse}
@@ -40,7 +40,7 @@ func (f fate) String() string {
 }
 
 const (
-	// lateCalls is how many calls later a delayed effect is done.
+	// lateCalls is how many calls later a delayed effect happens.
 	lateCalls = 3
 	// lateMost is how long a transaction whose client died can live: the server's own timeouts end it.
 	lateMost = 30 * time.Second
@@ -56,13 +56,13 @@ var (
 	start   = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 )
 
-// crash is what the death of the process looks like to the code that runs in it.
+// crash is the panic by which the code of a dying process ends.
 type crash struct{}
 
 // spec is what the user wrote.
 type spec struct {
 	fingerprint, rotate, retirePrevious string
-	former                              string // from whom is taken over
+	former                              string // the owner from which the object takes over
 	suspended, deleting, delete         bool
 	deletedAt                           time.Time
 	unmet                               []rotation.Unmet
@@ -70,14 +70,14 @@ type spec struct {
 
 // object is one Secret in the API server.
 type object struct {
-	version int // 0: not there
+	version int // 0: does not exist
 	foreign bool
 	shows   credential.Material
 	seq     int64
 	ledger  secretstore.Ledger
 }
 
-// login is one slot of the remote end.
+// login is one slot of the remote system.
 type login struct {
 	exists, enabled, retired bool
 	password, owner          string
@@ -87,7 +87,7 @@ type login struct {
 type delayed struct {
 	after int
 	until time.Time
-	slot  string // of the remote end; empty for the API server
+	slot  string // of the remote system; empty for the API server
 	apply func() error
 }
 
@@ -101,9 +101,9 @@ type world struct {
 	ledger, secret object
 	lastVersion    int
 	slots          map[string]*login
-	upAt           time.Time // nobody answers before
-	// locks: changes of one login wait for each other, and a retired login keeps its mark as it was.
-	// Without, nothing waits, and retiring leaves a mark that fences the same number.
+	upAt           time.Time // the remote system does not answer before
+	// locks: changes of one login wait for each other, and a retired login keeps its marker as it was.
+	// Otherwise nothing waits, and retiring leaves a marker that fences the same number.
 	locks bool
 	// refuses the password of these sequence numbers, though staging succeeded
 	refuses map[int64]bool
@@ -114,22 +114,22 @@ type world struct {
 	late                                           []delayed
 	swap                                           *reorder
 
-	// yield hands over to the other driver; nil where there is one.
+	// yield hands over to the other driver; nil if there is only one.
 	yield       func()
-	history     []past // before every effect, where it is kept
+	history     []past // before every effect, if it is kept
 	keepsPast   bool
 	script      []event // still to come
-	stirred     bool    // a watch wakes the process; other instants go unnoticed until it wakes by itself
+	stirred     bool    // a watch wakes the process; other instants go unnoticed until it wakes on its own
 	ledgerFirst bool    // Load reads in the wrong order
 
 	watch watch
 	trace *strings.Builder
 	told  string
-	// repeats of a failure that was told already
+	// repeats of a failure that was reported already
 	repeats int
 }
 
-// past is what could be put back from a backup.
+// past is what could be restored from a backup.
 type past struct {
 	ledger, secret object
 	slots          map[string]login
@@ -184,7 +184,7 @@ func (w *world) Now() time.Time { return w.now }
 // Since implements clock.PassiveClock.
 func (w *world) Since(t time.Time) time.Duration { return w.now.Sub(t) }
 
-// call is any word with the outside. Delayed effects get nearer to being done.
+// call is any call to the outside. It brings delayed effects nearer.
 func (w *world) call() {
 	if yield := w.yield; yield != nil {
 		yield()
@@ -194,7 +194,7 @@ func (w *world) call() {
 	w.land(false)
 }
 
-// land does the delayed effects whose time has come, or all.
+// land applies the delayed effects that are due, or all of them.
 func (w *world) land(all bool) {
 	var rest []delayed
 	todo := w.late
@@ -220,8 +220,8 @@ func (w *world) underWay(slot string) bool {
 	return false
 }
 
-// effect does apply, as its fate says. kind names it for mutants; slot is that of the remote end. pretend gives the answer
-// that apply would give, without doing it: a mutant that turns two effects around needs it.
+// effect calls apply as its fate demands. kind names it for mutants; slot is that of the remote system. pretend gives the answer
+// that apply would give, without the effect: a mutant that swaps two effects needs it.
 func (w *world) effect(kind, slot string, apply func() error, pretend ...func()) error {
 	w.call()
 	w.effects++
@@ -278,7 +278,7 @@ func (w *world) say(format string, args ...any) {
 	}
 }
 
-// accepts tells whether the remote end lets this material in now.
+// accepts reports whether the remote system accepts this material now.
 func (w *world) accepts(m credential.Material) bool {
 	if w.kind == certificate {
 		return !m.Equal(nil)
@@ -287,7 +287,7 @@ func (w *world) accepts(m credential.Material) bool {
 	return l != nil && l.exists && l.enabled && l.password == m.String(credential.KeyPassword) && !w.refuses[l.seq]
 }
 
-// process is one run of the operator: everything in it is lost when it dies.
+// process is one operator process: everything in it is lost when it dies.
 type process struct {
 	world   *world
 	rotator *lifecycle.Driver
@@ -295,7 +295,7 @@ type process struct {
 
 func (w *world) boot() *process {
 	if w.swap != nil {
-		w.swap.queued = nil // the dead process had it in mind only
+		w.swap.queued = nil // only the dead process knew of it
 	}
 	r := &lifecycle.Driver{
 		Clock: w, Skew: func() (time.Duration, bool) { return 0, true }, Attempts: &lifecycle.Attempts{},
@@ -315,7 +315,7 @@ func (w *world) subject(s spec) lifecycle.Credential {
 		Rotate: s.rotate, RetirePrevious: s.retirePrevious, Former: s.former,
 		Deleting: s.deleting, Suspended: s.suspended, Delete: s.delete, WithdrawDeadline: s.deletedAt.Add(withdrawTime),
 		Source: &source{w}, Store: &ledgered{world: w},
-		// The controller looks at the object itself, live, before a first version is made.
+		// The controller reads the object live before a first version is created.
 		Preflight: func(context.Context, credential.Ref) error {
 			if w.spec.deleting {
 				return fault.Blocked(fault.BackendFailed, errors.New("the object is gone"))
@@ -337,7 +337,7 @@ func (w *world) subject(s spec) lifecycle.Credential {
 	return subject
 }
 
-// pass runs one reconcile, with the spec as it is now. died is true where the process ended in it.
+// pass runs one reconcile with the spec as it is now. died is true if the process died in it.
 func (p *process) pass(s spec) (out lifecycle.Outcome, died bool) {
 	defer func() {
 		if r := recover(); r != nil {
