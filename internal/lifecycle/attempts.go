@@ -92,7 +92,7 @@ type candidate struct {
 	seq        int64
 	answer     credential.Answer
 	rejections int
-	// highestMarker is the highest marker of ours that was found in its slot.
+	// highestMarker is the highest of our markers that was found in its slot.
 	highestMarker int64
 }
 

@@ -63,7 +63,7 @@ func TestADeletionEndsWhateverNeverAnswers(t *testing.T) {
 					t.Errorf("%d passes", passes)
 				}
 				if len(left) != 1 || !where.stays(left[0]) {
-					t.Errorf("left behind, as it was told: %+v", left)
+					t.Errorf("left behind, as it was reported: %+v", left)
 				}
 			})
 		}
@@ -132,9 +132,9 @@ func TestAWrongClockNeitherEndsNorHoldsUpADeletion(t *testing.T) {
 			d.subject.Deleting, d.subject.Delete = true, true
 			d.subject.WithdrawDeadline = d.clock.Now().Add(tc.off).Add(WithdrawPatience)
 			d.source.removeErr = errors.New("away")
-			begun := d.clock.Now()
+			started := d.clock.Now()
 			d.untilWithdrawn(t)
-			if waited := d.clock.Since(begun); waited < WithdrawPatience-time.Minute || waited > WithdrawPatience+2*withdrawRetry {
+			if waited := d.clock.Since(started); waited < WithdrawPatience-time.Minute || waited > WithdrawPatience+2*withdrawRetry {
 				t.Errorf("it was released after %s", waited)
 			}
 		})
@@ -196,7 +196,7 @@ func TestADeletionWithACopiedLedgerEndsLikeAnyOther(t *testing.T) {
 					t.Errorf("it was released after %s", waited)
 				}
 				if len(left) != 1 || left[0].Remote == nil || left[0].Kept != nil || !left[0].Copied {
-					t.Errorf("left behind, as it was told: %+v", left)
+					t.Errorf("left behind, as it was reported: %+v", left)
 				}
 			})
 		}

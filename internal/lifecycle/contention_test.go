@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// TestWhatCannotBeWatchedIsLookedAtWithinFiveMinutes holds however long the problem lasts: half a minute at first, as the pages say.
-func TestWhatCannotBeWatchedIsLookedAtWithinFiveMinutes(t *testing.T) {
+// TestWhatCannotBeWatchedIsCheckedWithinFiveMinutes holds however long the problem lasts: half a minute at first, according to the pages.
+func TestWhatCannotBeWatchedIsCheckedWithinFiveMinutes(t *testing.T) {
 	t.Parallel()
-	begun := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	started := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for _, age := range []time.Duration{0, time.Minute, 2 * time.Minute, 6 * time.Minute, 20 * time.Minute, 24 * time.Hour, 876_600 * time.Hour, math.MaxInt64} {
 		memory := &Attempts{}
-		memory.keepEntry("uid", memory.openEntry("uid", inputs{}, begun))
-		memory.Pace("uid", "SecretConflict", begun)
-		wait := memory.Pace("uid", "SecretConflict", begun.Add(age))
+		memory.keepEntry("uid", memory.openEntry("uid", inputs{}, started))
+		memory.Pace("uid", "SecretConflict", started)
+		wait := memory.Pace("uid", "SecretConflict", started.Add(age))
 		if wait < LookAgainBroken || wait > LookAgainHealthy || age <= 2*time.Minute && wait != LookAgainBroken || age >= 20*time.Minute && wait != LookAgainHealthy {
 			t.Errorf("after %s the next look is in %s", age, wait)
 		}

@@ -47,8 +47,8 @@ type Credential struct {
 	// called only while there is no version. Nil if there is nothing to ask.
 	Preflight func(ctx context.Context, ref credential.Ref) error
 	// Unchanged returns an error, which ends the run, if the object no longer says what this run relies on. It reads live, because a
-	// cache may be old. It is called if the store does not rule that out, before the driver obeys what the object says and time alone
-	// does not cause: a first version, a changed spec, a request. Nil if the object cannot have changed.
+	// cache may be old. It is called if the store does not rule that out, before the driver obeys a part of the object that time alone
+	// does not bring about: a first version, a changed spec, a request. Nil if the object cannot have changed.
 	Unchanged func(ctx context.Context) error
 	// Rotate and RetirePrevious are the values of the annotations.
 	Rotate, RetirePrevious string

@@ -11,9 +11,9 @@
 //	requests.go    requests by annotation, recorded before they are carried out
 //	cleanup.go     the end: what a deleted object leaves behind, and for how long it may wait
 //	attempts.go    what this process remembers: failed attempts, proofs
-//	contention.go  another writer of the user's Secret, and how often to look again
+//	contention.go  another writer of the user's Secret, and how often to check again
 //	store.go       where the versions are recorded and published; conflicts
 //
 // It knows no kind and no Kubernetes object: a Credential has everything resolved, and an Outcome holds facts that the caller
-// reports. Nothing in memory is needed to finish what another process began.
+// reports. Nothing in memory is needed to finish what another process started.
 package lifecycle

@@ -176,7 +176,7 @@ func probeJitter(out Outcome) time.Duration {
 	return driveStart.Add(time.Hour).Sub(rotation.ProbeAt(out.Observation))
 }
 
-func TestDriveSpeaksOnlyOfWhatIsWrittenDown(t *testing.T) {
+func TestDriveSendsOnlyWhatIsRecorded(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
 	d.store.saveErr = errors.New("etcd is away")
@@ -185,7 +185,7 @@ func TestDriveSpeaksOnlyOfWhatIsWrittenDown(t *testing.T) {
 		t.Errorf("failed step %q: %v", out.FailedStep, out.Err)
 	}
 	if len(d.source.calls) != 0 {
-		t.Errorf("the remote end heard of a version that is not written down: %v", d.source.calls)
+		t.Errorf("the remote system heard of a version that is not recorded: %v", d.source.calls)
 	}
 }
 
@@ -212,7 +212,7 @@ func TestDriveRemembersWhyItWaits(t *testing.T) {
 	}
 	d.subject.InputHash = "2"
 	if out := d.pass(); len(d.source.calls) != calls+1 || !out.Tried {
-		t.Error("a change of the inputs did not begin afresh")
+		t.Error("a change of the inputs did not start over")
 	}
 	d.source.stageErr = nil
 	d.wait(time.Minute)
@@ -244,22 +244,22 @@ func TestDriveOutlivesAHungServer(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
 	d.source.hangs = true
-	begun := time.Now()
+	started := time.Now()
 	out := d.pass()
 	if !errors.Is(out.Err, context.DeadlineExceeded) || out.FailedStep != rotation.StepStage {
 		t.Errorf("failed step %q with %v", out.FailedStep, out.Err)
 	}
-	if took := time.Since(begun); took > 200*d.StepTimeout {
+	if took := time.Since(started); took > 200*d.StepTimeout {
 		t.Errorf("a call whose time is %s was given up after %s", d.StepTimeout, took)
 	}
 }
 
-func TestDriveTellsAConflictFromAnError(t *testing.T) {
+func TestDriveDistinguishesAConflictFromAnError(t *testing.T) {
 	t.Parallel()
 	gr := schema.GroupResource{Resource: "secrets"}
 	for name, err := range map[string]error{
-		"somebody else wrote": apierrors.NewConflict(gr, "x", errors.New("x")),
-		"somebody else made":  apierrors.NewAlreadyExists(gr, "x"),
+		"another process wrote":   apierrors.NewConflict(gr, "x", errors.New("x")),
+		"another process created": apierrors.NewAlreadyExists(gr, "x"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -274,14 +274,14 @@ func TestDriveTellsAConflictFromAnError(t *testing.T) {
 	d := newDrive()
 	d.source.stageErr = apierrors.NewConflict(gr, "x", errors.New("x"))
 	if out := d.pass(); out.Conflict || out.Err == nil {
-		t.Error("an error of the remote end was taken for a conflict")
+		t.Error("an error of the remote system was taken for a conflict")
 	}
 }
 
-func TestDriveWithoutASourceSaysWhy(t *testing.T) {
+func TestDriveWithoutASourceReportsWhy(t *testing.T) {
 	t.Parallel()
 	d := published(t)
-	d.subject.Source, d.subject.SourceErr = nil, fault.Blocked(fault.ServerNotFound, errors.New("DatabaseServer orders is not there"))
+	d.subject.Source, d.subject.SourceErr = nil, fault.Blocked(fault.ServerNotFound, errors.New("DatabaseServer orders not found"))
 	if out := d.pass(); out.Err != nil {
 		t.Errorf("with nothing to do it fails: %v", out.Err)
 	}
@@ -292,7 +292,7 @@ func TestDriveWithoutASourceSaysWhy(t *testing.T) {
 	}
 }
 
-func TestDriveAsksBeforeItBegins(t *testing.T) {
+func TestDriveAsksBeforeItStarts(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
 	asked := 0
@@ -348,7 +348,7 @@ func TestDriveCountsWhoUsesThePreviousVersion(t *testing.T) {
 	}
 }
 
-func TestDriveHonoursARequestOnceAlthoughTheAnnotationVanishes(t *testing.T) {
+func TestDriveHonorsARequestOnceAlthoughTheAnnotationVanishes(t *testing.T) {
 	t.Parallel()
 	d := published(t)
 	d.subject.Rotate = "now"
@@ -432,15 +432,15 @@ func TestWithdraw(t *testing.T) {
 		calls      []string
 		err        fault.Reason
 	}{
-		"retained: nothing remote is touched":           {prepare: func(d *drive) { d.subject.Delete = false }, withdrawn: true},
-		"deleted: both logins go":                       {prepare: func(*drive) {}, withdrawn: true, calls: []string{"remove a", "remove b"}},
-		"no ledger and no server: said":                 {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{}; d.subject.Source = nil }, withdrawn: true, leftBehind: "removing the logins"},
-		"the server object is gone: let go at once":     {prepare: noSource(fault.ServerNotFound), withdrawn: true, leftBehind: "ServerNotFound"},
-		"the admin Secret is gone: let go at once":      {prepare: noSource(fault.SecretNotFound), withdrawn: true, leftBehind: "SecretNotFound"},
-		"the server is away: try again":                 {prepare: func(d *drive) { d.source.removeErr = fault.Transient(fault.ServerUnreachable, errors.New("away")) }, calls: []string{"remove a"}, err: fault.ServerUnreachable},
-		"the server is away for too long: let go":       {prepare: func(d *drive) { d.source.removeErr = errors.New("away"); d.wait(10 * time.Minute) }, withdrawn: true, leftBehind: "away", calls: []string{"remove a", "remove b"}},
-		"a ledger that nobody can read: let go at once": {prepare: func(d *drive) { d.store.loadErr = fault.Permanent(fault.LedgerInvalid, errors.New("damaged")) }, withdrawn: true, leftBehind: "damaged"},
-		"the API server is away: try again":             {prepare: func(d *drive) { d.store.withdrawErr = fault.Transient(fault.APIServerFailed, errors.New("away")) }, calls: []string{"remove a", "remove b"}, err: fault.APIServerFailed},
+		"retained: nothing remote is touched":             {prepare: func(d *drive) { d.subject.Delete = false }, withdrawn: true},
+		"deleted: both logins go":                         {prepare: func(*drive) {}, withdrawn: true, calls: []string{"remove a", "remove b"}},
+		"no ledger and no server: said":                   {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{}; d.subject.Source = nil }, withdrawn: true, leftBehind: "removing the logins"},
+		"the server object is gone: released at once":     {prepare: noSource(fault.ServerNotFound), withdrawn: true, leftBehind: "ServerNotFound"},
+		"the admin Secret is gone: released at once":      {prepare: noSource(fault.SecretNotFound), withdrawn: true, leftBehind: "SecretNotFound"},
+		"the server is away: try again":                   {prepare: func(d *drive) { d.source.removeErr = fault.Transient(fault.ServerUnreachable, errors.New("away")) }, calls: []string{"remove a"}, err: fault.ServerUnreachable},
+		"the server is away for too long: released":       {prepare: func(d *drive) { d.source.removeErr = errors.New("away"); d.wait(10 * time.Minute) }, withdrawn: true, leftBehind: "away", calls: []string{"remove a", "remove b"}},
+		"a ledger that nobody can read: released at once": {prepare: func(d *drive) { d.store.loadErr = fault.Permanent(fault.LedgerInvalid, errors.New("damaged")) }, withdrawn: true, leftBehind: "damaged"},
+		"the API server is away: try again":               {prepare: func(d *drive) { d.store.withdrawErr = fault.Transient(fault.APIServerFailed, errors.New("away")) }, calls: []string{"remove a", "remove b"}, err: fault.APIServerFailed},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -474,7 +474,7 @@ func noSource(reason fault.Reason) func(*drive) {
 	}
 }
 
-func TestARejectedCredentialIsJudgedByItsMark(t *testing.T) {
+func TestARejectedCredentialIsJudgedByItsMarker(t *testing.T) {
 	t.Parallel()
 	ours := credential.Ref{Cluster: "c", Namespace: "web", Name: "orders"}.Owner()
 	cases := map[string]struct {
@@ -487,7 +487,7 @@ func TestARejectedCredentialIsJudgedByItsMark(t *testing.T) {
 		"ours, and newer":  {mark: credential.Marker{Exists: true, Owner: ours, Seq: 9}, want: rotation.MarkerOurs, row: "renumber"},
 		"without a mark":   {mark: credential.Marker{Exists: true}, want: rotation.MarkerMissing, row: "reassert"},
 		"gone":             {want: rotation.MarkerAbsent, row: "reassert"},
-		"somebody else's":  {mark: credential.Marker{Exists: true, Owner: "c/web/other", Seq: 9}, want: rotation.MarkerForeign, row: "refused"},
+		"another owner's":  {mark: credential.Marker{Exists: true, Owner: "c/web/other", Seq: 9}, want: rotation.MarkerForeign, row: "refused"},
 		"a cloned cluster": {mark: credential.Marker{Exists: true, Owner: "d/web/orders", Seq: 1}, want: rotation.MarkerForeign, row: "refused"},
 		"unread":           {markErr: errors.New("away"), want: rotation.MarkerUnread, row: "refused"},
 	}

@@ -19,7 +19,7 @@ import (
 var background = context.Background()
 
 func conflict() error {
-	return apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, "orders", errors.New("somebody else wrote first"))
+	return apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, "orders", errors.New("another process wrote first"))
 }
 
 // ledgered is a store with a ledger and a user's Secret, like secretstore.Ledgered: two objects, two compare-and-swaps.
@@ -100,7 +100,7 @@ func what(before, after secretstore.Ledger) string {
 
 func (s *ledgered) Publish(context.Context) (secretstore.Snapshot, error) {
 	if s.secret.foreign {
-		return secretstore.Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New("the Secret belongs to somebody else"))
+		return secretstore.Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New("the Secret belongs to another owner"))
 	}
 	expected, current := s.secret.version, s.ledger.ledger.Current
 	next := object{shows: current.Material, seq: current.Seq}
@@ -140,7 +140,7 @@ func (s *ledgered) Withdraw(context.Context) error {
 }
 
 func (s *ledgered) snapshot() secretstore.Snapshot {
-	return secretstore.Snapshot{Ledger: s.ledger.ledger.Clone(), Target: target(s.secret, s.ledger.ledger.Current), Conflict: "it belongs to somebody else"}
+	return secretstore.Snapshot{Ledger: s.ledger.ledger.Clone(), Target: target(s.secret, s.ledger.ledger.Current), Conflict: "it belongs to another owner"}
 }
 
 func target(secret object, current *secretstore.Record) rotation.TargetState {
@@ -177,7 +177,7 @@ func (s *published) Save(_ context.Context, l secretstore.Ledger) (secretstore.S
 		return s.snapshot(), nil
 	}
 	if s.secret.foreign {
-		return secretstore.Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New("the Secret belongs to somebody else"))
+		return secretstore.Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New("the Secret belongs to another owner"))
 	}
 	next := object{shows: l.Current.Material, seq: l.Current.Seq, ledger: l.Clone()}
 	next.ledger.Pending = nil
@@ -213,7 +213,7 @@ func (s *published) Withdraw(context.Context) error {
 }
 
 func (s *published) snapshot() secretstore.Snapshot {
-	return secretstore.Snapshot{Ledger: s.memory.Clone(), Target: target(s.secret, s.memory.Current), Conflict: "it belongs to somebody else"}
+	return secretstore.Snapshot{Ledger: s.memory.Clone(), Target: target(s.secret, s.memory.Current), Conflict: "it belongs to another owner"}
 }
 
 // source is the remote system: two logins with a marker each, which fence by number.

@@ -12,7 +12,7 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// handleFencedCandidate gives up a fenced candidate if the marker is ours and not older: the ledger was restored from an older state, or
+// handleFencedCandidate abandons a fenced candidate if the marker is ours and not older: the ledger was restored from an older state, or
 // the candidate was discarded already. It can never be staged; a candidate with a number above the marker can.
 func (r *run) handleFencedCandidate(ctx context.Context, ref credential.Ref, err error) {
 	if fault.ReasonOf(err, "") != fault.Fenced {
@@ -26,7 +26,7 @@ func (r *run) handleFencedCandidate(ctx context.Context, ref credential.Ref, err
 	about.answer, about.rejections, about.highestMarker = credential.Rejected, finalRejections, mark.Seq
 }
 
-// handleFencedCurrent records the marker that fences the current version. A marker of ours stands above that version, whatever its
+// handleFencedCurrent records the marker that fences the current version. Our own marker stands above that version, whatever its
 // number: it is the marker of the version's own retirement if the ledger was restored from before that.
 func (r *run) handleFencedCurrent(ctx context.Context, ref credential.Ref, err error) {
 	if fault.ReasonOf(err, "") != fault.Fenced {
@@ -42,7 +42,7 @@ func (r *run) handleFencedCurrent(ctx context.Context, ref credential.Ref, err e
 	r.entry.marker = mark
 }
 
-// observeMarker reads to whom the slot belongs at the remote system; unread if that cannot hold a marker.
+// observeMarker reads which owner the slot has at the remote system; unread if that cannot hold a marker.
 func (r *run) observeMarker(ctx context.Context, ref credential.Ref) (rotation.Mark, error) {
 	marked, ok := r.Source.(credential.MarkerReader)
 	if !ok {

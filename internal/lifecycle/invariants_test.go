@@ -53,10 +53,10 @@ func (k *watch) breach(w *world, format string, args ...any) {
 // passes records the state at the start of a run.
 func (k *watch) passes(w *world, s spec) { k.still = s.suspended || w.secret.foreign }
 
-// begins checks an effect before it happens. Nothing new is started while rotation is suspended or the Secret has another owner.
-func (k *watch) begins(w *world, kind string) {
+// starts checks an effect before it happens. Nothing new is started while rotation is suspended or the Secret has another owner.
+func (k *watch) starts(w *world, kind string) {
 	if k.still && !k.twoDrivers && (kind == "save Proposed" || kind == "stage") {
-		k.breach(w, "%s, though rotation is suspended or the Secret is somebody else's", kind)
+		k.breach(w, "%s, though rotation is suspended or the Secret has another owner", kind)
 	}
 }
 
@@ -119,7 +119,7 @@ func (k *watch) lookAtConsumers(w *world) {
 			continue
 		}
 		if !w.accepts(s.material) {
-			k.breach(w, "I1: the remote end refuses %q, which was shown until %s", s.material.String(credential.KeyPassword), when(s.until))
+			k.breach(w, "I1: the remote system refuses %q, which was shown until %s", s.material.String(credential.KeyPassword), when(s.until))
 		}
 	}
 }

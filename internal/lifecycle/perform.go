@@ -62,7 +62,7 @@ func (r *run) perform(ctx context.Context, step rotation.Step) error {
 	return fmt.Errorf("performing %q: no such step", step)
 }
 
-// checkStillRequested returns an error if the object no longer says what the step obeys. Otherwise two processes, one with an old cache,
+// checkStillRequested returns an error if the object no longer asks for the step. Otherwise two processes, one with an old cache,
 // would create versions in turn, and an old one would honor a request a second time.
 func (r *run) checkStillRequested(ctx context.Context, step rotation.Step) error {
 	obeys := step == rotation.StepRecord || step == rotation.StepDiscard || step == rotation.StepPropose
@@ -350,7 +350,7 @@ func (r *run) discard(ctx context.Context) error {
 	return r.saveLedger(ctx, "dropping the candidate", forget)
 }
 
-// renumber gives the current version a number above the marker at the remote system. What is known of the version carries over.
+// renumber assigns the current version a number above the marker at the remote system. What is known of the version carries over.
 func (r *run) renumber(ctx context.Context) error {
 	mark := r.entry.marker
 	seq := max(mark.Seq, r.snapshot.Ledger.LastSeq) + 1

@@ -58,7 +58,7 @@ func TestWhatAnOldLeaderOpenedForAForgottenVersionIsClosedAgain(t *testing.T) {
 		want   bool
 	}{
 		"another version is current":     {secretstore.Ledger{Current: version(3, "b", rotation.Current)}, true},
-		"nothing is written down":        {secretstore.Ledger{}, true},
+		"nothing is recorded":            {secretstore.Ledger{}, true},
 		"the version was discarded":      {secretstore.Ledger{Pending: version(1, "a", rotation.Discarded)}, true},
 		"the version is staged already":  {secretstore.Ledger{Pending: version(1, "a", rotation.Staged)}, false},
 		"the version is the current one": {secretstore.Ledger{Current: version(1, "a", rotation.Current)}, false},
@@ -69,11 +69,11 @@ func TestWhatAnOldLeaderOpenedForAForgottenVersionIsClosedAgain(t *testing.T) {
 			d := newDrive()
 			d.subject.Source = overtaken{d.source, func() {
 				d.store.now.Ledger = tc.ledger
-				d.store.saveErr = apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, "x", errors.New("somebody else wrote"))
+				d.store.saveErr = apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, "x", errors.New("another process wrote"))
 			}}
 			d.pass()
 			if got := slices.Contains(d.source.calls, "retire 1 a"); got != tc.want {
-				t.Errorf("closed again: %t, want %t; the remote end heard %v", got, tc.want, d.source.calls)
+				t.Errorf("closed again: %t, want %t; the remote system heard %v", got, tc.want, d.source.calls)
 			}
 		})
 	}

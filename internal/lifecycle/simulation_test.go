@@ -333,19 +333,19 @@ var instantsOfLife = map[string]instant{
 	"it is deleted and its logins are retained": {do: deletes(false)},
 	"the Secret is deleted":                     {do: func(w *world) { w.secret = object{} }},
 	"the Secret is edited":                      {do: func(w *world) { w.lastVersion++; w.secret = object{version: w.lastVersion} }},
-	"the Secret belongs to somebody else for hours": {do: func(w *world) {
+	"the Secret belongs to another owner for hours": {do: func(w *world) {
 		w.lastVersion++
 		w.secret, w.watch.foreign = object{version: w.lastVersion, foreign: true}, true
 		w.after(3*time.Hour, "freed", func(w *world) { w.secret = object{} })
 	}},
-	"the remote end is away for an hour":        {do: func(w *world) { w.upAt = w.now.Add(time.Hour) }},
-	"the remote end is away and it is deleted":  {do: func(w *world) { w.upAt = w.now.Add(time.Hour); deletes(true)(w) }},
-	"the remote end is restored, a little back": {do: restoreRemote(4), until: day},
-	"the remote end is restored, far back":      {do: restoreRemote(11), until: day},
-	"the cluster is restored, a little back":    {do: restoreCluster(4), until: day},
-	"the cluster is restored, far back":         {do: restoreCluster(11), until: day},
-	"the cluster is restored, very far back":    {do: restoreCluster(16), until: day},
-	"the candidate is refused":                  {do: func(w *world) { w.refuses[w.ledger.ledger.LastSeq+1] = true }},
+	"the remote system is away for an hour":        {do: func(w *world) { w.upAt = w.now.Add(time.Hour) }},
+	"the remote system is away and it is deleted":  {do: func(w *world) { w.upAt = w.now.Add(time.Hour); deletes(true)(w) }},
+	"the remote system is restored, a little back": {do: restoreRemote(4), until: day},
+	"the remote system is restored, far back":      {do: restoreRemote(11), until: day},
+	"the cluster is restored, a little back":       {do: restoreCluster(4), until: day},
+	"the cluster is restored, far back":            {do: restoreCluster(11), until: day},
+	"the cluster is restored, very far back":       {do: restoreCluster(16), until: day},
+	"the candidate is refused":                     {do: func(w *world) { w.refuses[w.ledger.ledger.LastSeq+1] = true }},
 	"two candidates in a row are refused": {do: func(w *world) {
 		w.refuses[w.ledger.ledger.LastSeq+1], w.refuses[w.ledger.ledger.LastSeq+2] = true, true
 	}},

@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files")
 
 // golden compares with a file under testdata, or writes it.
 func golden(t *testing.T, name, got string) {
@@ -65,7 +65,7 @@ func (w *world) tell(out lifecycle.Outcome, died bool) {
 		now = fmt.Sprintf("%s fails: %v.", out.FailedStep, out.Err)
 	}
 	if out.Conflict {
-		now = "Somebody else wrote first; it looks again."
+		now = "Another process wrote first; it observes again."
 	}
 	now += health(out.Health)
 	if did == "" && now == w.told {
@@ -114,21 +114,21 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 		"an-answer-is-lost-and-comes-true-later":    {scenario: rotationScenario, plan: map[int]fate{11: dieInside}},
 		"the-spec-is-edited-while-a-candidate-waits": {
 			scenario: scenario{until: 9 * time.Hour, script: []event{
-				at(5*time.Hour, "The remote end is away for an hour.", down(time.Hour)),
+				at(5*time.Hour, "The remote system is away for an hour.", down(time.Hour)),
 				at(5*time.Hour+45*time.Minute, "The spec is edited.", func(w *world) { w.spec.fingerprint = "v2" }),
 			}},
 		},
-		"the-remote-end-is-away-until-the-password-is-too-old": {
-			scenario: scenario{until: 15 * time.Hour, script: []event{at(4*time.Hour, "The remote end is away for ten hours.", down(10*time.Hour))}},
+		"the-remote-system-is-away-until-the-password-is-too-old": {
+			scenario: scenario{until: 15 * time.Hour, script: []event{at(4*time.Hour, "The remote system is away for ten hours.", down(10*time.Hour))}},
 		},
 		"a-leak-ends-the-overlap": {
 			scenario: scenario{until: 7 * time.Hour, script: []event{
-				at(6*time.Hour, "Somebody sets rekey.dev/retire-previous.", func(w *world) { w.spec.retirePrevious, w.watch.noOverlap = "leak", true }),
+				at(6*time.Hour, "A user sets rekey.dev/retire-previous.", func(w *world) { w.spec.retirePrevious, w.watch.noOverlap = "leak", true }),
 			}},
 		},
 		"the-database-is-restored": {
 			scenario: scenario{until: 14 * time.Hour, setup: func(w *world) { w.keepsPast = true }, script: []event{
-				at(9*time.Hour, "The remote end is restored from before the last rotation.", restoreRemote(10)),
+				at(9*time.Hour, "The remote system is restored from before the last rotation.", restoreRemote(10)),
 			}},
 		},
 		"the-cluster-is-restored": {
@@ -136,9 +136,9 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 				at(13*time.Hour, "The ledger and the Secret are restored from long ago.", restoreCluster(14)),
 			}},
 		},
-		"it-is-deleted-while-the-remote-end-is-away": {
+		"it-is-deleted-while-the-remote-system-is-away": {
 			scenario: scenario{until: 7 * time.Hour, script: []event{
-				at(time.Hour, "The remote end is away for an hour.", down(time.Hour)),
+				at(time.Hour, "The remote system is away for an hour.", down(time.Hour)),
 				at(time.Hour+time.Minute, "The object is deleted, with deletionPolicy Delete.", deletes(true)),
 			}},
 		},
@@ -153,7 +153,7 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 		"it-is-suspended": {
 			scenario: scenario{until: 11 * time.Hour, script: []event{
 				at(time.Hour, "It is suspended.", func(w *world) { w.spec.suspended = true }),
-				at(2*time.Hour, "Somebody deletes the Secret.", func(w *world) { w.secret = object{} }),
+				at(2*time.Hour, "A user deletes the Secret.", func(w *world) { w.secret = object{} }),
 				at(10*time.Hour, "It is resumed.", func(w *world) { w.spec.suspended = false }),
 			}},
 		},
@@ -170,14 +170,14 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 }
 
 // I10: what fails permanently is retried less and less often, and never in a tight loop.
-func TestAFailureForEverIsTriedEverLess(t *testing.T) {
+func TestAPermanentFailureIsRetriedLessAndLess(t *testing.T) {
 	t.Parallel()
 	const length = 48 * time.Hour
 	cases := map[string]struct {
 		scenario
 		calls, writes int // at most, in two days
 	}{
-		"the remote end never comes back": {
+		"the remote system never comes back": {
 			scenario: scenario{setup: func(w *world) { w.policy.MaxAge = 0 }, script: []event{
 				at(time.Hour, "away", func(w *world) { w.upAt = w.now.Add(1000 * time.Hour) })}},
 			calls: 330, writes: 20,
@@ -215,7 +215,7 @@ func TestAFailureForEverIsTriedEverLess(t *testing.T) {
 				w.sleep(wake)
 			}
 			if w.remoteCalls > tc.calls || w.writes > tc.writes {
-				t.Errorf("%d calls to the remote end and %d writes in %s, want at most %d and %d", w.remoteCalls, w.writes, length, tc.calls, tc.writes)
+				t.Errorf("%d calls to the remote system and %d writes in %s, want at most %d and %d", w.remoteCalls, w.writes, length, tc.calls, tc.writes)
 			}
 			if w.watch.broken != nil {
 				t.Error(w.watch.broken)

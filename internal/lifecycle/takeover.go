@@ -155,7 +155,7 @@ func (r *run) formerHolds(marks []credential.Marker) (theirs bool, last int64, e
 	return theirs || r.snapshot.Inherited && !ours, last, nil
 }
 
-// reloadInherited reads the store again if only the former owner's Secret says which login is published: now that the markers are ours,
+// reloadInherited reads the store again if only the former owner's Secret shows the published login: now that the markers are ours,
 // the ledger is rebuilt from it.
 func (r *run) reloadInherited(ctx context.Context) error {
 	if l := r.snapshot.Ledger; l.Pending != nil || l.Current != nil || l.Previous != nil {

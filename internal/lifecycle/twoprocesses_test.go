@@ -128,7 +128,7 @@ func (d stopped) play(trace *strings.Builder, change func(*world)) (more bool, e
 		d.do(w)
 	}
 	second := w.alone(w.boot(), w.now.Add(d.meanwhile))
-	w.say("* the first process goes on")
+	w.say("* the first process continues")
 	if d.fate != asUsual {
 		w.plan = map[int]fate{w.effects + 1: d.fate}
 	}
@@ -184,7 +184,7 @@ func duoTrials(yield func(stopped) bool) {
 	}
 }
 
-func TestAProcessThatGoesOnAfterAnotherTookOverDoesNoHarm(t *testing.T) {
+func TestAProcessThatContinuesAfterAnotherTookOverDoesNoHarm(t *testing.T) {
 	t.Parallel()
 	cases := map[string]func(*world){
 		"where retirements are remembered": nil,

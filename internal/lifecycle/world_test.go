@@ -30,7 +30,7 @@ const (
 	dieInside       // the process dies, and it happens a little later, while the next process watches
 	loseAnswer      // it happens, and the answer is lost
 	lateAnswer      // the answer is lost, and it happens a little later
-	refuse          // it does not happen, and an error says so
+	refuse          // it does not happen, and an error is returned
 )
 
 var fates = []fate{dieBefore, dieAfter, dieInside, loseAnswer, lateAnswer, refuse}
@@ -220,7 +220,7 @@ func (w *world) underWay(slot string) bool {
 	return false
 }
 
-// effect calls apply as its fate demands. kind names it for mutants; slot is that of the remote system. pretend gives the answer
+// effect calls apply as its fate demands. kind names it for mutants; slot is that of the remote system. pretend returns the answer
 // that apply would give, without the effect: a mutant that swaps two effects needs it.
 func (w *world) effect(kind, slot string, apply func() error, pretend ...func()) error {
 	w.call()
@@ -231,7 +231,7 @@ func (w *world) effect(kind, slot string, apply func() error, pretend ...func())
 	if w.keepsPast {
 		w.remember()
 	}
-	w.watch.begins(w, kind)
+	w.watch.starts(w, kind)
 	if act := w.instants[w.effects]; act != nil {
 		act(w)
 	}
