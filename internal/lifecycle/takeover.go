@@ -78,9 +78,10 @@ func (r *run) fenced(owner string) error {
 			secretstore.Elsewhere(r.Kind, owner), secretstore.TakeOverAnnotation, fault.FormatTime(done.At),
 			secretstore.TakeOverCommand(r.Kind, r.Ref.Namespace, r.Ref.Name, owner)))
 	}
-	return r.Credential.Fenced(owner)
+	return r.Fenced(owner)
 }
 
+// Fenced returns an error that names the owner of the logins and how to take them over.
 func (s Credential) Fenced(owner string) error {
 	return fault.Permanent(fault.Fenced, fmt.Errorf(
 		"the logins at the server are those of %s, so nothing is made or changed: choose another username in a new object. If that one is gone and this one takes its place, hand them over with: %s",
