@@ -309,7 +309,7 @@ func TestACACrtOfLongLinesIsReadAsItIsPublished(t *testing.T) {
 	w.settle(authority, 3)
 	w.settle(identity, 5)
 	w.wantCondition(authority, v1alpha1.ConditionReady, "False/AuthorityInvalid")
-	if text := message(authority, v1alpha1.ConditionReady); !strings.Contains(text, "ca.crt is ") || !strings.Contains(text, "at most 262144 are read") {
+	if text := message(authority, v1alpha1.ConditionReady); !strings.Contains(text, "ca.crt is ") || !strings.Contains(text, "at most 262144 are allowed") {
 		t.Errorf("the authority reports: %s", text)
 	}
 	w.wantCondition(identity, v1alpha1.ConditionReady, "False/AuthorityNotReady")

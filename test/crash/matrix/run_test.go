@@ -227,7 +227,7 @@ func (r *run) reconcile() (wait time.Duration, changes int, err error) {
 		r.fail("T4", "%v", lies)
 	}
 	if fated == dies || fated == restarts {
-		// A client that was let down calls again.
+		// The next process continues.
 		r.start()
 		changes++
 	}

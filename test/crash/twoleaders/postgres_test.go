@@ -79,7 +79,7 @@ func (r *realDatabase) engine(trace func(string)) database.Engine {
 
 type tracer func(string)
 
-// impatient holds the timeouts of the product's connections, scaled to one fifth: a process that waits for the lock gives up
+// impatient holds the timeouts of the product's connections, scaled to one fifth: a process that waits for the lock aborts
 // several times before the server aborts the idle transaction.
 const impatient = "SET lock_timeout = '1s'; SET idle_in_transaction_session_timeout = '2s'"
 

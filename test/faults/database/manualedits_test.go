@@ -34,8 +34,8 @@ var manualEdits = []manualEdit{
 	{"makes it act as itself in its database", "ALTER ROLE %[1]s IN DATABASE postgres SET role = 'none'", ""},
 	{"revokes its membership", "REVOKE %[2]s FROM %[1]s", ""},
 	{"overwrites its marker", "COMMENT ON ROLE %[1]s IS 'the application of team blue'", ""},
-	{"gives it another credential's marker", "COMMENT ON ROLE %[1]s IS 'rekey 00000000-0000-4000-8000-000000000000/elsewhere/orders seq=9'", ""},
-	{"gives it a marker from the future", "COMMENT ON ROLE %[1]s IS 'rekey %[3]s/orders seq=7'", ""},
+	{"sets another credential's marker", "COMMENT ON ROLE %[1]s IS 'rekey 00000000-0000-4000-8000-000000000000/elsewhere/orders seq=9'", ""},
+	{"sets a marker from the future", "COMMENT ON ROLE %[1]s IS 'rekey %[3]s/orders seq=7'", ""},
 }
 
 // rotationWrites is the number of API server writes in a rotation: proposed, staged, verified, committed, the user's Secret,

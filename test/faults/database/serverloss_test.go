@@ -278,7 +278,7 @@ func TestACopyFromBeforeTheCredentialGetsItsLoginBack(t *testing.T) {
 	s.checkAfter(life[0])
 }
 
-// R18: rekey does not write to a standby: it reports the reason, and begins no transaction. Once promoted, the standby is a
+// R18: rekey does not write to a standby: it reports the reason, and starts no transaction. Once promoted, the standby is a
 // primary like any other.
 func TestAStandbyIsNotWrittenUntilItIsPromoted(t *testing.T) {
 	for i := range life {
@@ -305,7 +305,7 @@ func TestAStandbyIsNotWrittenUntilItIsPromoted(t *testing.T) {
 				seen, _ := s.proxy.takeMoments()
 				for _, m := range seen {
 					if m.is("begin") {
-						t.Errorf("a transaction was begun on a standby: %v", m)
+						t.Errorf("a transaction was started on a standby: %v", m)
 					}
 				}
 			}

@@ -78,7 +78,7 @@ func TestRekeyBacksOffFromAControllerThatRevertsItsSecret(t *testing.T) {
 			if events := s.Events(); !with(events, "Warning SecretConflict") || len(events) > 4 {
 				t.Errorf("Events: %q", events)
 			}
-			// The other controller gives up.
+			// The other controller stops.
 			s.live(login, time.Hour)
 			if got := s.secret("orders-db"); string(got.Data["password"]) != string(before) || !healthy(login) {
 				t.Errorf("after the fight the Secret is not as before, or the credential is not healthy:%s", describe(login))

@@ -285,8 +285,8 @@ func TestAControlPlaneKilledDuringARotationLosesNothing(t *testing.T) {
 	}
 }
 
-// R19: etcd is restored from a copy from two rotations ago, so the markers at the server are ahead of the ledger. As the
-// runbook says, rekey is restarted: the restored password works again, and no valid certificate is replaced.
+// R19: etcd is restored from a copy from two rotations ago, so the markers at the server are ahead of the ledger. rekey is
+// restarted, according to the runbook: the restored password works again, and no valid certificate is replaced.
 func TestAnEtcdRestoredFromAnOldBackupIsRepairedAutomatically(t *testing.T) {
 	e := startControlPlane(t).settle()
 	serial := e.identity.Status.SerialNumber

@@ -110,7 +110,7 @@ func quota(l *admissionLife, known bool) {
 	}
 }
 
-// immutable makes a Secret immutable, and mutable again as the message says.
+// immutable makes a Secret immutable, and then mutable again with the command in the message.
 func immutable(l *admissionLife, name string) {
 	l.words = []string{"immutable", "kubectl"}
 	l.gate = func(shut bool) {
