@@ -14,10 +14,11 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/eventlog"
+	"github.com/rekey/rekey/internal/eventrecorder"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/lifecycle"
+	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
@@ -26,6 +27,8 @@ const (
 	// life is over. It warns when 7/10 of that time are left, and alarms in the last lifetime, in which certificates are cut
 	// short, but not before a third of the warning's time is over.
 	authorityWarnLifetimes = 3
+	// maxSubject bounds a subject in a status, in bytes.
+	maxSubject = 1000
 	// maxNamed bounds a subject within a message, in bytes.
 	maxNamed = 256
 )
@@ -57,14 +60,13 @@ func (r *authorityReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 		r.authorities.forget(parts.id)
 		return ctrl.Result{}, nil
 	}
-	report := r.look(ctx, parts)
-	return r.report(ctx, before, object, report)
+	return r.report(ctx, before, object, r.observe(ctx, parts))
 }
 
-// look makes what is missing and finds out how the authority is.
-func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) report {
+// observe creates a missing key pair and returns the authority's state.
+func (r *authorityReconciler) observe(ctx context.Context, parts authorityObject) report.Facts {
 	now := r.clock.Now().UTC()
-	out := report{kind: string(parts.id.kind)}
+	var out report.Facts
 	kept := r.ensure(ctx, parts)
 	// What identities use is what was just looked at.
 	r.authorities.forget(parts.id)
@@ -77,9 +79,9 @@ func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) r
 	}
 	if authority != nil {
 		showAuthority(parts.status, parts.spec, authority)
-		out.subject = fmt.Sprintf("The certificate of %s (%s)", parts.id, eventlog.Bounded(cmp.Or(authority.Subject, "without a subject"), maxNamed))
-		out.remedy = notRenewed
-		out.health = authorityHealth(now, parts.spec, authority)
+		out.Subject = fmt.Sprintf("The certificate of %s (%s)", parts.id, eventrecorder.Bounded(cmp.Or(authority.Subject, "without a subject"), maxNamed))
+		out.Remedy = notRenewed
+		out.Health = authorityHealth(now, parts.spec, authority)
 		if err == nil {
 			err = authority.Check(ctx, now)
 		}
@@ -87,19 +89,19 @@ func (r *authorityReconciler) look(ctx context.Context, parts authorityObject) r
 			err = checkSelector(parts.selector)
 		}
 	}
-	out.wakeAt = earliestOf(now.Add(lifecycle.LookAgainHealthy), out.health.NextLevelAt)
+	out.WakeAt = earliestOf(now.Add(lifecycle.LookAgainHealthy), out.Health.NextLevelAt)
 	if err != nil {
-		out.ready = metav1.ConditionFalse
-		out.cause = newTrouble(err, "")
-		out.wakeAt = earliestOf(now.Add(lifecycle.LookAgainBroken), out.health.NextLevelAt)
+		out.Ready = metav1.ConditionFalse
+		out.Cause = report.NewFailure(err, "")
+		out.WakeAt = earliestOf(now.Add(lifecycle.LookAgainBroken), out.Health.NextLevelAt)
 		return out
 	}
 	if kept != nil {
 		// It signs, whatever could not be written beside its key pair.
-		out.cause, out.wakeAt = newTrouble(kept, ""), earliestOf(now.Add(lifecycle.LookAgainBroken), out.health.NextLevelAt)
+		out.Cause, out.WakeAt = report.NewFailure(kept, ""), earliestOf(now.Add(lifecycle.LookAgainBroken), out.Health.NextLevelAt)
 	}
-	out.ready, out.reason = metav1.ConditionTrue, v1alpha1.ReasonServing
-	out.message = fmt.Sprintf("%s signs with the key pair in Secret %s until %s.%s", cmp.Or(authority.Subject, "The authority"),
+	out.Ready, out.Reason = metav1.ConditionTrue, v1alpha1.ReasonServing
+	out.Message = fmt.Sprintf("%s signs with the key pair in Secret %s until %s.%s", cmp.Or(authority.Subject, "The authority"),
 		r.authorities.secretKey(parts), fault.FormatTime(authority.NotAfter), readersWarning(parts)+earlierSpec(parts, authority)+notesOf(authority))
 	return out
 }
@@ -130,7 +132,7 @@ func notesOf(authority *issuer.Authority) string {
 }
 
 func showAuthority(status *v1alpha1.AuthorityStatus, spec *v1alpha1.AuthoritySpec, authority *issuer.Authority) {
-	status.SHA256, status.Subject = authority.SHA256, eventlog.Bounded(authority.Subject, maxSubject)
+	status.SHA256, status.Subject = authority.SHA256, eventrecorder.Bounded(authority.Subject, maxSubject)
 	status.NotBefore, status.NotAfter = timeRef(authority.NotBefore), timeRef(authority.NotAfter)
 	status.RenewalTime = timeRef(authority.NotAfter.Add(-longestLifetime(spec, authority)))
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/lifecycle"
+	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -33,27 +34,25 @@ func (s *shared) drive(ctx context.Context, subject lifecycle.Credential) lifecy
 	return s.driver.Drive(ctx, subject)
 }
 
-// reportOf says in facts what a pass over a credential found. What is particular to a kind is added by its controller.
-func reportOf(kind, subject string, outcome lifecycle.Outcome, fallback fault.Reason) report {
+// factsOf returns in facts what a reconcile of a credential found. What is particular to a kind is added by its controller.
+func factsOf(subject string, outcome lifecycle.Outcome, fallback fault.Reason) report.Facts {
 	o := outcome.Observation
-	found := report{
-		kind: kind, subject: subject, health: outcome.Health, wakeAt: outcome.WakeAt(),
-	}
-	found.cause = causeOf(outcome, fallback)
-	found.unread = o.Now.IsZero() && found.cause != nil
-	found.unseen = outcome.Conflict || found.unread && found.cause.class == fault.ClassTransient && outcome.Failures < lifecycle.PatientReads
-	found.standing = standingOf(outcome, found.cause)
-	found.untold = outcome.Err != nil && !rotates(outcome.FailedStep) && outcome.FailedStep != rotation.StepProbe
-	found.doing = outcome.Decision.Message
-	found.ready, found.reason, found.message = readiness(outcome, subject, found.cause)
-	found.progressing = found.cause == nil && !o.Suspended && (o.Current == nil || o.Current.Fingerprint != o.Fingerprint && o.Pending != nil)
-	found.rotating = rotatingOf(outcome, found.cause)
-	found.deleting = o.Deleting
+	found := report.Facts{Subject: subject, Health: outcome.Health, WakeAt: outcome.WakeAt()}
+	found.Cause = causeOf(outcome, fallback)
+	found.ObservationFailed = o.Now.IsZero() && found.Cause != nil
+	found.SkipStatus = outcome.Conflict || found.ObservationFailed && found.Cause.Class == fault.ClassTransient && outcome.Failures < lifecycle.PatientReads
+	found.Standing = standingOf(outcome, found.Cause)
+	found.CauseHidden = outcome.Err != nil && !rotates(outcome.FailedStep) && outcome.FailedStep != rotation.StepProbe
+	found.Doing = outcome.Decision.Message
+	found.Ready, found.Reason, found.Message = readiness(outcome, subject, found.Cause)
+	found.Progressing = found.Cause == nil && !o.Suspended && (o.Current == nil || o.Current.Fingerprint != o.Fingerprint && o.Pending != nil)
+	found.Rotating = rotatingOf(outcome, found.Cause)
+	found.Deleting = o.Deleting
 	if took := outcome.Snapshot.Adopted; took != "" {
-		found.news = append(found.news, news{v1alpha1.ReasonAdopted, actionPublish, took + "."})
+		found.Events = append(found.Events, report.ExtraEvent{Reason: v1alpha1.ReasonAdopted, Action: report.ActionPublish, Message: took + "."})
 	}
 	if o.Suspended {
-		found.suspended = &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSuspended, Message: suspendedMessage(o)}
+		found.Suspended = &report.State{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSuspended, Message: suspendedMessage(o)}
 	}
 	return found
 }
@@ -72,44 +71,44 @@ func suspendedMessage(o rotation.Observation) string {
 
 // causeOf finds what is wrong: a step that failed, what the planner waits for, or a precondition that will stand in the
 // way of the next rotation, which is said at once and not only when it is due.
-func causeOf(outcome lifecycle.Outcome, fallback fault.Reason) *trouble {
+func causeOf(outcome lifecycle.Outcome, fallback fault.Reason) *report.Failure {
 	switch {
 	case outcome.Err != nil:
 		// When it is tried again is in the status, and not in these words: what repeats reads the same, and is counted.
-		return newTrouble(outcome.Err, fallback)
+		return report.NewFailure(outcome.Err, fallback)
 	case outcome.Decision.Unmet != nil:
-		return troubleOf(*outcome.Decision.Unmet)
+		return report.FailureOf(*outcome.Decision.Unmet)
 	case outcome.Observation.Deleting:
 		return nil
 	}
-	return unmetTrouble(outcome.Observation)
+	return firstUnmet(outcome.Observation)
 }
 
-// unmetTrouble returns the first precondition that does not hold. What could not be found out is told when it stands in the way.
-func unmetTrouble(o rotation.Observation) *trouble {
+// firstUnmet returns the first precondition that does not hold. What could not be found out is told when it stands in the way.
+func firstUnmet(o rotation.Observation) *report.Failure {
 	for _, unmet := range o.Preconditions {
 		if !unmet.Transient {
-			return troubleOf(unmet)
+			return report.FailureOf(unmet)
 		}
 	}
 	return nil
 }
 
 // standingOf returns what stands in the way of the next rotation besides the cause.
-func standingOf(outcome lifecycle.Outcome, cause *trouble) *trouble {
-	standing := unmetTrouble(outcome.Observation)
-	if cause == nil || standing == nil || outcome.Observation.Deleting || standing.reason == cause.reason || standing.class == fault.ClassPending {
+func standingOf(outcome lifecycle.Outcome, cause *report.Failure) *report.Failure {
+	standing := firstUnmet(outcome.Observation)
+	if cause == nil || standing == nil || outcome.Observation.Deleting || standing.Reason == cause.Reason || standing.Class == fault.ClassPending {
 		return nil
 	}
 	return standing
 }
 
 // readiness judges what the user's Secret shows, and nothing else: a rotation that fails leaves it as it is.
-func readiness(outcome lifecycle.Outcome, subject string, cause *trouble) (status metav1.ConditionStatus, reason, message string) {
+func readiness(outcome lifecycle.Outcome, subject string, cause *report.Failure) (status metav1.ConditionStatus, reason, message string) {
 	o := outcome.Observation
 	why := ""
 	if cause != nil {
-		why = " " + cause.message
+		why = " " + cause.Message
 	}
 	switch {
 	case o.Now.IsZero():
@@ -162,7 +161,7 @@ func shownOf(outcome lifecycle.Outcome) *rotation.Version {
 
 // refusalOf says that what is published is refused or cannot do its work, and why. Where only a change elsewhere helps, the
 // reason is that of the cause.
-func refusalOf(outcome lifecycle.Outcome, subject string, cause *trouble) (reason, message string) {
+func refusalOf(outcome lifecycle.Outcome, subject string, cause *report.Failure) (reason, message string) {
 	reason, message = v1alpha1.ReasonCredentialRejected, subject+" is refused by the server."
 	if why := outcome.Refusal; why != nil {
 		message = fmt.Sprintf("%s cannot be used: %s.", subject, why)
@@ -171,7 +170,7 @@ func refusalOf(outcome lifecycle.Outcome, subject string, cause *trouble) (reaso
 		}
 	}
 	if cause != nil {
-		message += " " + cause.message
+		message += " " + cause.Message
 	}
 	return reason, message
 }
@@ -193,17 +192,17 @@ func publishedMessage(outcome lifecycle.Outcome, subject string) string {
 }
 
 // rotatingOf says that a rotation is under way, or why it fails, while what is published goes on working.
-func rotatingOf(outcome lifecycle.Outcome, cause *trouble) *metav1.Condition {
+func rotatingOf(outcome lifecycle.Outcome, cause *report.Failure) *report.State {
 	o := outcome.Observation
 	if o.Current == nil {
 		return nil
 	}
-	out := &metav1.Condition{Status: metav1.ConditionTrue}
+	out := &report.State{Status: metav1.ConditionTrue}
 	switch {
-	case outcome.Err != nil && cause != nil && cause.class == fault.ClassPending && rotates(outcome.FailedStep):
-		out.Reason, out.Message = v1alpha1.ReasonScheduled, cause.message
+	case outcome.Err != nil && cause != nil && cause.Class == fault.ClassPending && rotates(outcome.FailedStep):
+		out.Reason, out.Message = v1alpha1.ReasonScheduled, cause.Message
 	case outcome.Err != nil && cause != nil && rotates(outcome.FailedStep):
-		out.Reason, out.Message = cause.reason, fmt.Sprintf("%s failed: %s", outcome.FailedStep, cause.message)
+		out.Reason, out.Message = cause.Reason, fmt.Sprintf("%s failed: %s", outcome.FailedStep, cause.Message)
 	case o.Previous != nil:
 		out.Reason, out.Message = v1alpha1.ReasonOverlapping, outcome.Decision.Message
 	case o.Pending == nil:
@@ -239,4 +238,26 @@ func withdrawDeadline(deleted *metav1.Time) time.Time {
 		return time.Time{}
 	}
 	return deleted.Add(lifecycle.WithdrawPatience)
+}
+
+// timeRef is a time of a status; nil for none. RFC 3339 has four digits for a year: the API server refuses a whole status
+// for a time that has more, or lies before the year 1.
+func timeRef(t time.Time) *metav1.Time {
+	if !t.After(time.Time{}) {
+		return nil
+	}
+	if last := time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC); t.After(last) {
+		t = last
+	}
+	return &metav1.Time{Time: t.UTC().Truncate(time.Second)}
+}
+
+func earliestOf(times ...time.Time) time.Time {
+	var first time.Time
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	return first
 }

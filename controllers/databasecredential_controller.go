@@ -25,6 +25,7 @@ import (
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/password"
 	"github.com/rekey/rekey/internal/refusal"
+	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/internal/servicebinding"
 )
@@ -88,8 +89,8 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 		return ctrl.Result{}, nil
 	}
 	found := r.describe(ctx, login, cluster, outcome)
-	if soon := r.clock.Now().Add(lifecycle.LookAgainBroken); err != nil && found.wakeAt.After(soon) {
-		found.wakeAt = soon // what was published may be fine; whose it is has to be known soon
+	if soon := r.clock.Now().Add(lifecycle.LookAgainBroken); err != nil && found.WakeAt.After(soon) {
+		found.WakeAt = soon // what was published may be fine; whose it is has to be known soon
 	}
 	return r.report(ctx, before, object, found)
 }
@@ -101,12 +102,12 @@ func (r *credentialReconciler) rotate(ctx context.Context, login *databaseLogin,
 		return current != nil && r.driver.Attempts.Proven(subject.UID, current.Seq, subject.Endpoint)
 	}
 	outcome := r.drive(ctx, subject)
-	r.metrics.count(kindDatabaseCredential, outcome)
+	r.count(kindDatabaseCredential, outcome)
 	if !login.shown && proven(outcome) {
 		login.shown = true
 		before := outcome.Performed
 		outcome = r.drive(ctx, subject)
-		r.metrics.count(kindDatabaseCredential, outcome)
+		r.count(kindDatabaseCredential, outcome)
 		outcome.Performed = slices.Concat(before, outcome.Performed)
 	}
 	return outcome
@@ -117,10 +118,10 @@ func (r *credentialReconciler) rotate(ctx context.Context, login *databaseLogin,
 func (r *credentialReconciler) unfinalized(ctx context.Context, object *v1alpha1.DatabaseCredential, err error) (ctrl.Result, error) {
 	failed := refusal.Fault(fmt.Sprintf("adding the finalizer %s to DatabaseCredential %s/%s", v1alpha1.Finalizer, object.Namespace, object.Name), err, nil)
 	if fault.Classify(failed) != fault.ClassBlocked {
-		return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lifecycle.LookAgainBroken}, err)
+		return r.reporter.WriteFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lifecycle.LookAgainBroken}, err)
 	}
-	return r.report(ctx, object.DeepCopy(), object, report{
-		kind: kindDatabaseCredential, ready: metav1.ConditionUnknown, cause: newTrouble(failed, ""), unread: true, wakeAt: r.clock.Now().Add(lifecycle.LookAgainBroken),
+	return r.report(ctx, object.DeepCopy(), object, report.Facts{
+		Ready: metav1.ConditionUnknown, Cause: report.NewFailure(failed, ""), ObservationFailed: true, WakeAt: r.clock.Now().Add(lifecycle.LookAgainBroken),
 	})
 }
 

@@ -12,15 +12,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/eventlog"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/lifecycle"
+	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -29,40 +28,40 @@ import (
 const proofShown = 24 * time.Hour
 
 // describe says what the pass found.
-func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogin, cluster string, outcome lifecycle.Outcome) report {
+func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogin, cluster string, outcome lifecycle.Outcome) report.Facts {
 	object := login.object
 	subject := fmt.Sprintf("The login in Secret %s/%s", object.Namespace, object.Spec.SecretName)
 	status := &object.Status
-	found := reportOf(kindDatabaseCredential, subject, outcome, fault.BackendFailed)
+	found := factsOf(subject, outcome, fault.BackendFailed)
 	status.NextAttemptTime = shownAttempt(outcome)
-	found.verified = meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVerified).DeepCopy()
-	found.previousInUse = meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionPreviousInUse).DeepCopy()
+	found.Verified = report.Verified(object)
+	found.PreviousInUse = report.PreviousInUse(object)
 	if outcome.Observation.Now.IsZero() || outcome.Conflict {
 		return found
 	}
 	before := *status.DeepCopy()
-	found.deadlineUnknown = login.policyErr != nil
-	if !found.deadlineUnknown {
+	found.DeadlineUnknown = login.policyErr != nil
+	if !found.DeadlineUnknown {
 		status.NextRotationTime = timeRef(outcome.Health.Due)
 	}
 	current := outcome.Snapshot.Ledger.Current
 	switch shownCurrent := describeShown(object, outcome); {
 	case shownCurrent:
-		found.verified = verifiedOf(login, outcome, found.cause)
-		found.previousInUse = describePrevious(object, outcome)
+		found.Verified = verifiedOf(login, outcome, found.Cause)
+		found.PreviousInUse = describePrevious(object, outcome)
 	case status.ActiveUsername != "":
 		// The Secret shows the previous login still: what was said of that holds.
-		status.Previous, found.previousInUse = nil, nil
+		status.Previous, found.PreviousInUse = nil, nil
 	default:
-		status.Proof, found.verified = nil, nil
-		found.previousInUse = describePrevious(object, outcome)
+		status.Proof, found.Verified = nil, nil
+		found.PreviousInUse = describePrevious(object, outcome)
 	}
 	if current != nil {
-		found.news = append(found.news, r.newsOf(ctx, login, cluster, before, outcome)...)
+		found.Events = append(found.Events, r.extraEventsOf(ctx, login, cluster, before, outcome)...)
 	}
 	if status.Previous != nil && outcome.Snapshot.Ledger.Previous == nil {
 		// Whether it is refused could not be read.
-		found.wakeAt = earliestOf(found.wakeAt, outcome.Observation.Now.Add(lifecycle.LookAgainBroken))
+		found.WakeAt = earliestOf(found.WakeAt, outcome.Observation.Now.Add(lifecycle.LookAgainBroken))
 	}
 	return found
 }
@@ -85,20 +84,20 @@ func describeShown(object *v1alpha1.DatabaseCredential, outcome lifecycle.Outcom
 }
 
 // verifiedOf says when and where the published login was proven. A process that has not asked yet leaves what is said.
-func verifiedOf(of *databaseLogin, outcome lifecycle.Outcome, cause *trouble) *metav1.Condition {
+func verifiedOf(of *databaseLogin, outcome lifecycle.Outcome, cause *report.Failure) *report.State {
 	status, proof, endpoint, control := &of.object.Status, outcome.Observation.Proof, endpointOf(of), controlOf(of)
 	login := status.ActiveUsername
-	said := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVerified)
+	said := report.Verified(of.object)
 	if outcome.FailedStep == rotation.StepProbe && cause != nil && proof.Answer != credential.Rejected {
-		return &metav1.Condition{Status: metav1.ConditionUnknown, Reason: cause.reason,
-			Message: fmt.Sprintf("The last attempt to prove login %s failed: %s", login, cause.message)}
+		return &report.State{Status: metav1.ConditionUnknown, Reason: cause.Reason,
+			Message: fmt.Sprintf("The last attempt to prove login %s failed: %s", login, cause.Message)}
 	}
 	if proof.Seq != outcome.Observation.Current.Seq || proof.Answer == credential.Unknown {
 		if said != nil && status.Proof != nil && status.Proof.Login == login {
-			return said.DeepCopy()
+			return said
 		}
 		status.Proof = nil
-		return &metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonNotProven,
+		return &report.State{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonNotProven,
 			Message: fmt.Sprintf("Login %s was not tried yet.", login)}
 	}
 	if proof.Answer == credential.Rejected {
@@ -106,14 +105,14 @@ func verifiedOf(of *databaseLogin, outcome lifecycle.Outcome, cause *trouble) *m
 		if outcome.Refusal == nil {
 			message = fmt.Sprintf("The server refuses login %s with the password in the Secret.", login)
 		}
-		return &metav1.Condition{Status: metav1.ConditionFalse, Reason: reason, Message: message}
+		return &report.State{Status: metav1.ConditionFalse, Reason: reason, Message: message}
 	}
 	shown := status.Proof
 	stale := shown == nil || shown.Login != login || shown.Endpoint != endpoint || shown.Time == nil || proof.At.Sub(shown.Time.Time) >= proofShown
 	if stale || said == nil || said.Status != metav1.ConditionTrue {
 		status.Proof = &v1alpha1.LoginProof{Endpoint: endpoint, Login: login, Time: timeRef(proof.At)}
 	}
-	return &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonLoggedIn,
+	return &report.State{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonLoggedIn,
 		Message: fmt.Sprintf("Login %s was accepted at %s, %s", login, endpoint, control)}
 }
 
@@ -134,7 +133,7 @@ func endpointOf(login *databaseLogin) string {
 }
 
 // describePrevious says until when the previous login is accepted, and who still uses it.
-func describePrevious(object *v1alpha1.DatabaseCredential, outcome lifecycle.Outcome) *metav1.Condition {
+func describePrevious(object *v1alpha1.DatabaseCredential, outcome lifecycle.Outcome) *report.State {
 	previous := outcome.Snapshot.Ledger.Previous
 	if previous == nil || outcome.PreviousRefused {
 		object.Status.Previous = nil
@@ -150,12 +149,12 @@ func describePrevious(object *v1alpha1.DatabaseCredential, outcome lifecycle.Out
 	}
 	object.Status.Previous = shown
 	if sessions == nil {
-		return meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionPreviousInUse).DeepCopy()
+		return report.PreviousInUse(object)
 	}
 	if sessions.Count == 0 {
 		return nil
 	}
-	return &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSessionsOpen, Message: fmt.Sprintf(
+	return &report.State{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSessionsOpen, Message: fmt.Sprintf(
 		"%d sessions of the previous login %s are open (%s). They go on after it is refused; restart what holds them so that it uses the Secret.",
 		sessions.Count, shown.Username, clientsOf(sessions))}
 }
@@ -167,17 +166,17 @@ func clientsOf(sessions *credential.Sessions) string {
 	return strings.Join(sessions.Clients, ", ")
 }
 
-// newsOf tells a rotation and a retirement.
-func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin, cluster string, before v1alpha1.DatabaseCredentialStatus, outcome lifecycle.Outcome) []news {
+// extraEventsOf returns the Events of a rotation and a retirement.
+func (r *credentialReconciler) extraEventsOf(ctx context.Context, login *databaseLogin, cluster string, before v1alpha1.DatabaseCredentialStatus, outcome lifecycle.Outcome) []report.ExtraEvent {
 	object, current := login.object, outcome.Snapshot.Ledger.Current
-	var out []news
+	var out []report.ExtraEvent
 	if shownFirst(before, object.Status, current.Version) {
 		text := fmt.Sprintf("Revision %d with login %s is published in Secret %s.", current.Seq, loginName(object, current.Slot), object.Spec.SecretName)
 		if previous := outcome.Snapshot.Ledger.Previous; previous != nil {
-			text += overlapNews(loginName(object, previous.Slot), rotation.RetireAt(outcome.Observation))
+			text += overlapText(loginName(object, previous.Slot), rotation.RetireAt(outcome.Observation))
 		}
-		text += crowdedNews(object, outcome.Snapshot.Ledger)
-		out = append(out, news{v1alpha1.ReasonRotated, actionPublish, text})
+		text += crowdedText(object, outcome.Snapshot.Ledger)
+		out = append(out, report.ExtraEvent{Reason: v1alpha1.ReasonRotated, Action: report.ActionPublish, Message: text})
 	}
 	if before.Previous != nil && (outcome.Snapshot.Ledger.Previous == nil || outcome.PreviousRefused) {
 		slot := slotOf(login, before.Previous.Username)
@@ -187,7 +186,7 @@ func (r *credentialReconciler) newsOf(ctx context.Context, login *databaseLogin,
 		}
 		switch retired, known := r.isRetired(ctx, login, cluster, slot, outcome); {
 		case retired:
-			out = append(out, news{v1alpha1.ReasonRetired, actionRetire, r.retiredNews(ctx, login, cluster, slot)})
+			out = append(out, report.ExtraEvent{Reason: v1alpha1.ReasonRetired, Action: report.ActionRetire, Message: r.retiredText(ctx, login, cluster, slot)})
 		case !known:
 			object.Status.Previous = before.Previous // told as soon as the server says so, also by another process
 		}
@@ -204,18 +203,18 @@ func shownFirst(before, after v1alpha1.DatabaseCredentialStatus, current rotatio
 	return before.Revision > 0 || before.LastRotationTime == nil || !timeRef(current.CommittedAt).Equal(before.LastRotationTime)
 }
 
-// overlapNews says how long the previous login stays accepted; that is not known before it is recorded when its successor was
+// overlapText says how long the previous login stays accepted; that is not known before it is recorded when its successor was
 // published.
-func overlapNews(login string, until time.Time) string {
+func overlapText(login string, until time.Time) string {
 	if until.IsZero() {
 		return fmt.Sprintf(" Login %s stays accepted during the overlap.", login)
 	}
 	return fmt.Sprintf(" Login %s stays accepted until %s.", login, fault.FormatTime(until))
 }
 
-// crowdedNews says that the current version took the slot of a login that was open, because the ledger was lost while every
+// crowdedText says that the current version took the slot of a login that was open, because the ledger was lost while every
 // slot was; empty otherwise.
-func crowdedNews(object *v1alpha1.DatabaseCredential, ledger secretstore.Ledger) string {
+func crowdedText(object *v1alpha1.DatabaseCredential, ledger secretstore.Ledger) string {
 	if ledger.Previous == nil || !ledger.Survivor.Crowded || ledger.Survivor.Slot != ledger.Previous.Slot {
 		return ""
 	}
@@ -266,8 +265,8 @@ func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLog
 	return err == nil && mark.Owner == ref.Owner() && !mark.Open, err == nil
 }
 
-// retiredNews says that the login is refused now, and which of its sessions go on.
-func (r *credentialReconciler) retiredNews(ctx context.Context, login *databaseLogin, cluster, slot string) string {
+// retiredText says that the login is refused now, and which of its sessions go on.
+func (r *credentialReconciler) retiredText(ctx context.Context, login *databaseLogin, cluster, slot string) string {
 	ref := r.ref(login.object, cluster)
 	ref.Slot = slot
 	text := fmt.Sprintf("Login %s is refused now.", loginName(login.object, ref.Slot))
@@ -316,7 +315,7 @@ func (r *credentialReconciler) leaveBehind(ctx context.Context, login *databaseL
 	message := fmt.Sprintf("DatabaseCredential %s/%s is deleted and leaves behind %s: %s. Cause: %s",
 		object.Namespace, object.Name, strings.Join(what, ", and "), strings.Join(todo, "; "), left)
 	log.FromContext(ctx).Info("Deleted without cleaning up everything", "leftBehind", message)
-	r.metrics.errors.WithLabelValues("withdraw", string(fault.ReasonOf(errors.Join(left.Remote, left.Kept), fault.BackendFailed))).Inc()
-	r.recorder.Eventf(object, nil, corev1.EventTypeWarning, v1alpha1.ReasonCleanupIncomplete, actionRetire, "%s", eventlog.Bounded(message, maxMessage))
+	r.reporter.Metrics.Failed("withdraw", fault.ReasonOf(errors.Join(left.Remote, left.Kept), fault.BackendFailed))
+	r.reporter.Emit(object, report.Event{Type: corev1.EventTypeWarning, Reason: v1alpha1.ReasonCleanupIncomplete, Action: report.ActionRetire, Message: message})
 	return nil
 }

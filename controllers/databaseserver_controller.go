@@ -20,9 +20,10 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database"
-	"github.com/rekey/rekey/internal/eventlog"
+	"github.com/rekey/rekey/internal/eventrecorder"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/lifecycle"
+	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/internal/rotation"
 )
 
@@ -99,26 +100,25 @@ func (r *serverReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 		return ctrl.Result{}, nil
 	}
 	before := object.DeepCopy()
-	return r.report(ctx, before, object, r.look(ctx, object))
+	return r.report(ctx, before, object, r.observe(ctx, object))
 }
 
-func (r *serverReconciler) look(ctx context.Context, object *v1alpha1.DatabaseServer) report {
-	found := report{
-		kind:  kindDatabaseServer,
-		ready: metav1.ConditionTrue, reason: v1alpha1.ReasonServing,
-		wakeAt: r.clock.Now().Add(lifecycle.LookAgainHealthy),
+func (r *serverReconciler) observe(ctx context.Context, object *v1alpha1.DatabaseServer) report.Facts {
+	found := report.Facts{
+		Ready: metav1.ConditionTrue, Reason: v1alpha1.ReasonServing,
+		WakeAt: r.clock.Now().Add(lifecycle.LookAgainHealthy),
 	}
 	checked, err := r.check(ctx, object)
 	if err != nil {
-		found.ready, found.reason = metav1.ConditionFalse, ""
-		found.cause = newTrouble(err, fault.ServerUnreachable)
+		found.Ready, found.Reason = metav1.ConditionFalse, ""
+		found.Cause = report.NewFailure(err, fault.ServerUnreachable)
 		return found
 	}
-	object.Status.ServerVersion = eventlog.Bounded(checked.Version, 64)
-	found.message = fmt.Sprintf("PostgreSQL %s at %s is reachable and writable, protected as spec.tls says, and accepts the admin login.",
+	object.Status.ServerVersion = eventrecorder.Bounded(checked.Version, 64)
+	found.Message = fmt.Sprintf("PostgreSQL %s at %s is reachable and writable, protected as spec.tls says, and accepts the admin login.",
 		cmp.Or(checked.Version, "of unknown version"), object.Spec.Address)
 	if len(checked.Notes) > 0 {
-		found.message += " To know: " + strings.Join(checked.Notes, " ")
+		found.Message += " To know: " + strings.Join(checked.Notes, " ")
 	}
 	return found
 }
@@ -144,9 +144,9 @@ func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseS
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	report, err := engine.Check(ctx, server)
+	checked, err := engine.Check(ctx, server)
 	r.failures.note(name, inputs, err, now)
-	return report, err
+	return checked, err
 }
 
 // maxDatabases that are tried in turn where the admin cannot enter the usual one.

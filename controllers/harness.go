@@ -12,6 +12,8 @@ import (
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/internal/report"
 )
 
 // Harness runs the controllers without a manager: its owner decides when an object is reconciled, and
@@ -29,7 +31,7 @@ func NewHarness(cached, live client.Client, recorder events.EventRecorder, optio
 	if registry == nil {
 		registry = prometheus.NewRegistry()
 	}
-	s.metrics = newMetrics(registry, options.APIClock, options.Version)
+	s.reporter.Metrics = report.NewMetrics(registry, options.APIClock.Off, options.Version)
 	return Harness{shared: s, made: &sync.Map{}}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/pki"
+	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -70,7 +71,7 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	if outcome.Conflict || outcome.Snapshot.Ledger.Current != nil {
 		r.newObjects.Forget(object.GetUID())
 	}
-	r.metrics.count(parts.kind, outcome)
+	r.count(parts.kind, outcome)
 	return r.report(ctx, before, object, r.describe(parts, outcome))
 }
 
@@ -160,9 +161,9 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 }
 
 // describe says what the pass found.
-func (r *identityReconciler) describe(parts identityObject, outcome lifecycle.Outcome) report {
+func (r *identityReconciler) describe(parts identityObject, outcome lifecycle.Outcome) report.Facts {
 	subject := fmt.Sprintf("The certificate in Secret %s/%s", parts.object.GetNamespace(), parts.spec.SecretName)
-	found := reportOf(parts.kind, subject, outcome, fault.IssuanceFailed)
+	found := factsOf(subject, outcome, fault.IssuanceFailed)
 	status, current := parts.status, outcome.Snapshot.Ledger.Current
 	published := status.SerialNumber
 	status.NextAttemptTime = shownAttempt(outcome)
@@ -175,9 +176,9 @@ func (r *identityReconciler) describe(parts identityObject, outcome lifecycle.Ou
 		status.NotBefore, status.NotAfter, status.Binding = nil, nil, nil
 		return found
 	}
-	if found.ready == metav1.ConditionTrue && !vouched(current.Material, outcome.Observation.Now) {
-		found.ready, found.reason = metav1.ConditionFalse, v1alpha1.ReasonCertificateInvalid
-		found.message = fmt.Sprintf("%s does not verify: no path leads from it to a certificate in ca.crt beside it. It is issued again as soon as nothing stands in the way.", subject)
+	if found.Ready == metav1.ConditionTrue && !vouched(current.Material, outcome.Observation.Now) {
+		found.Ready, found.Reason = metav1.ConditionFalse, v1alpha1.ReasonCertificateInvalid
+		found.Message = fmt.Sprintf("%s does not verify: no path leads from it to a certificate in ca.crt beside it. It is issued again as soon as nothing stands in the way.", subject)
 	}
 	status.Revision = current.Seq
 	status.Binding = &v1alpha1.Binding{Name: parts.spec.SecretName}
@@ -189,7 +190,7 @@ func (r *identityReconciler) describe(parts identityObject, outcome lifecycle.Ou
 		status.NotBefore, status.NotAfter = timeRef(leaf.NotBefore), timeRef(leaf.NotAfter)
 	}
 	if status.SerialNumber != published && current.Seq > 0 {
-		found.news = append(found.news, news{v1alpha1.ReasonIssued, actionPublish, fmt.Sprintf(
+		found.Events = append(found.Events, report.ExtraEvent{Reason: v1alpha1.ReasonIssued, Action: report.ActionPublish, Message: fmt.Sprintf(
 			"Revision %d is published in Secret %s: serial number %s, valid until %s, due to be renewed at %s.",
 			current.Seq, parts.spec.SecretName, status.SerialNumber, fault.FormatTime(current.NotAfter), fault.FormatTime(outcome.Health.Due))})
 	}

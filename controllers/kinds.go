@@ -4,7 +4,6 @@
 package controllers
 
 import (
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -12,13 +11,14 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/kube"
+	"github.com/rekey/rekey/internal/report"
 )
 
 // kind is one entry of the table: all that there is to say about a kind of object.
 type kind struct {
 	kube.Kind
-	// gauges fills in the times that the metrics show of an object; nil for none.
-	gauges func(v1alpha1.Object, *gauges)
+	// gauges returns the times that the metrics show of an object; nil for none.
+	gauges func(v1alpha1.Object) report.Gauges
 	// reconciler returns the controller of the kind.
 	reconciler func(shared) reconcile.Reconciler
 }
@@ -63,9 +63,9 @@ func allKinds() kinds {
 				// Its Secrets are read live, and their changes are seen.
 				OwnsSecrets: true,
 			},
-			gauges: func(o v1alpha1.Object, g *gauges) {
+			gauges: func(o v1alpha1.Object) report.Gauges {
 				status := o.(*v1alpha1.DatabaseCredential).Status //nolint:forcetypeassert // of this kind
-				g.renewal, g.lastRotation = status.NextRotationTime, status.LastRotationTime
+				return report.Gauges{Renewal: status.NextRotationTime, LastRotation: status.LastRotationTime}
 			},
 			reconciler: func(s shared) reconcile.Reconciler { return &credentialReconciler{s} },
 		},
@@ -85,8 +85,8 @@ func authorityKind(name v1alpha1.AuthorityKind, newObject func() v1alpha1.Author
 			Name: string(name), New: func() v1alpha1.Object { return newObject() }, NewList: newList,
 			ClusterScoped: name == v1alpha1.AuthorityKindCluster, OwnsSecrets: true,
 		},
-		gauges: func(o v1alpha1.Object, g *gauges) {
-			g.authorityUntil = o.(v1alpha1.AuthorityObject).GetAuthorityStatus().NotAfter //nolint:forcetypeassert // of this kind
+		gauges: func(o v1alpha1.Object) report.Gauges {
+			return report.Gauges{AuthorityNotAfter: o.(v1alpha1.AuthorityObject).GetAuthorityStatus().NotAfter} //nolint:forcetypeassert // of this kind
 		},
 		reconciler: func(s shared) reconcile.Reconciler { return &authorityReconciler{s, name, newObject} },
 	}
@@ -106,9 +106,9 @@ func identityKind(name string, newObject func() v1alpha1.IdentityObject, newList
 				return string(o.(v1alpha1.IdentityObject).GetIdentitySpec().SecretName) //nolint:forcetypeassert // of this kind
 			},
 		},
-		gauges: func(o v1alpha1.Object, g *gauges) {
+		gauges: func(o v1alpha1.Object) report.Gauges {
 			status := o.(v1alpha1.IdentityObject).GetIdentityStatus() //nolint:forcetypeassert // of this kind
-			g.notAfter, g.renewal = status.NotAfter, status.RenewalTime
+			return report.Gauges{NotAfter: status.NotAfter, Renewal: status.RenewalTime}
 		},
 		reconciler: func(s shared) reconcile.Reconciler { return &identityReconciler{s, name, newObject} },
 	}
@@ -182,9 +182,13 @@ func (s *shared) reconcilerOf(object client.Object) reconcile.Reconciler {
 	return nil
 }
 
-// gauges of one object; nil times are left out.
-type gauges struct {
-	notAfter, renewal, lastRotation, authorityUntil *metav1.Time
+// report returns the part of the table that the metrics need.
+func (k kinds) report() []report.Kind {
+	out := make([]report.Kind, 0, len(k))
+	for _, one := range k {
+		out = append(out, report.Kind{Name: one.Name, NewList: one.NewList, Gauges: one.gauges})
+	}
+	return out
 }
 
 // CacheOptions return what the manager's cache holds of every kind.

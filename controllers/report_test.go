@@ -21,6 +21,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/lifecycle"
+	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/said"
@@ -132,8 +133,8 @@ func TestEveryReasonReadsWellForEveryKind(t *testing.T) {
 		}
 		return err
 	}
-	check := func(where string, found report) {
-		conditions := slices.DeleteFunc(conditionsOf(found), func(c metav1.Condition) bool { return c.Status == "" })
+	check := func(where string, found report.Facts) {
+		conditions := slices.DeleteFunc(report.Conditions(found), func(c metav1.Condition) bool { return c.Status == "" })
 		for _, c := range conditions {
 			if err := form(c.Message); err != nil {
 				t.Errorf("%s: %s=%s %s: %v", where, c.Type, c.Status, c.Reason, err)
@@ -142,12 +143,12 @@ func TestEveryReasonReadsWellForEveryKind(t *testing.T) {
 				t.Errorf("%s: %s has no reason", where, c.Type)
 			}
 		}
-		for _, told := range eventsOf(nil, conditions, found.news) {
-			if err := form(told.message); err != nil {
-				t.Errorf("%s: Event %s: %v", where, told.reason, err)
+		for _, told := range report.Events(nil, conditions, found.Events) {
+			if err := form(told.Message); err != nil {
+				t.Errorf("%s: Event %s: %v", where, told.Reason, err)
 			}
-			if strings.Contains(told.message, "tried again at") {
-				t.Errorf("%s: Event %s contains the time of an attempt: %q", where, told.reason, told.message)
+			if strings.Contains(told.Message, "tried again at") {
+				t.Errorf("%s: Event %s contains the time of an attempt: %q", where, told.Reason, told.Message)
 			}
 		}
 	}
@@ -176,18 +177,18 @@ func TestEveryReasonReadsWellForEveryKind(t *testing.T) {
 }
 
 // reportFor builds the report of a kind as its controller does.
-func reportFor(kind, subject string, outcome lifecycle.Outcome) report {
+func reportFor(kind, subject string, outcome lifecycle.Outcome) report.Facts {
 	switch kind {
 	case "CertificateAuthority", "ClusterCertificateAuthority", "DatabaseServer":
-		found := report{kind: kind, ready: metav1.ConditionTrue, reason: "Serving", message: "It serves.", health: outcome.Health, subject: subject,
-			remedy: notRenewed}
+		found := report.Facts{Ready: metav1.ConditionTrue, Reason: "Serving", Message: "It serves.", Health: outcome.Health, Subject: subject,
+			Remedy: notRenewed}
 		if kind == "DatabaseServer" {
-			found.health = rotation.Health{}
+			found.Health = rotation.Health{}
 		}
 		if outcome.Err != nil {
-			found.ready, found.reason, found.cause = metav1.ConditionFalse, "", newTrouble(outcome.Err, "")
+			found.Ready, found.Reason, found.Cause = metav1.ConditionFalse, "", report.NewFailure(outcome.Err, "")
 		}
 		return found
 	}
-	return reportOf(kind, subject, outcome, fault.BackendFailed)
+	return factsOf(subject, outcome, fault.BackendFailed)
 }

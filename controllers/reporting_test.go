@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -212,7 +211,7 @@ func TestARefusalIsReportedUntilItIsOver(t *testing.T) {
 			tries++
 		}
 	}
-	made := testutil.ToFloat64(w.shared.metrics.steps.WithLabelValues(kindClientIdentity, string(rotation.StepPropose), "success", ""))
+	made := w.counted("rekey_step_attempts_total", map[string]string{"kind": kindClientIdentity, "step": string(rotation.StepPropose), "result": "success"})
 	if tries < 3 || tries > 10 || int(made) > tries {
 		t.Errorf("in ten minutes %v keys were created for %d attempts to write them", made, tries)
 	}
@@ -482,7 +481,7 @@ func TestAStatusThatCannotBeWrittenIsCountedAsSuch(t *testing.T) {
 	w.refuse(func(of write) bool { return of.verb == "update status" })
 	w.reconcile(identity)
 	for of, want := range map[string]float64{"status": 1, "apiserver": 0} {
-		if got := testutil.ToFloat64(w.shared.metrics.errors.WithLabelValues(of, "APIServerFailed")); got != want {
+		if got := w.counted("rekey_errors_total", map[string]string{"of": of, "reason": "APIServerFailed"}); got != want {
 			t.Errorf("rekey_errors_total{of=%q} is %v, want %v", of, got, want)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/lifecycle"
+	"github.com/rekey/rekey/internal/report"
 )
 
 // policyReconciler says who uses a policy. What it means is read by those.
@@ -38,18 +39,16 @@ func (r *policyReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 	case err == nil:
 		object.Status.Users = new(users)
 	case fault.ReasonOf(err, "") != fault.Forbidden:
-		return r.writeFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lifecycle.LookAgainBroken}, fmt.Errorf("counting the users: %w", err))
+		return r.reporter.WriteFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lifecycle.LookAgainBroken}, fmt.Errorf("counting the users: %w", err))
 	default:
 		// The policy holds whoever uses it; that the count may be old is said below.
 	}
-	found := report{
-		kind:  kindRotationPolicy,
-		ready: metav1.ConditionTrue, reason: v1alpha1.ReasonAccepted,
-		message: acceptedMessage(&object.Spec),
-		wakeAt:  r.clock.Now().Add(latest),
+	found := report.Facts{
+		Ready: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted, Message: acceptedMessage(&object.Spec),
+		WakeAt: r.clock.Now().Add(report.Latest),
 	}
 	if object.Spec.Suspend {
-		found.suspended = &metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSuspended, Message: found.message}
+		found.Suspended = &report.State{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSuspended, Message: found.Message}
 	}
 	return r.report(ctx, before, object, found)
 }

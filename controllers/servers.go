@@ -13,7 +13,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -22,6 +21,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/refusal"
+	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -52,7 +52,7 @@ func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseSer
 // serverState is what of a server may mend a step that failed: its spec, and that it is Ready. Everything else that its status
 // says while it is broken is no reason to try anew.
 func serverState(object *v1alpha1.DatabaseServer) string {
-	return fmt.Sprint(object.Generation, meta.IsStatusConditionTrue(object.Status.Conditions, v1alpha1.ConditionReady))
+	return fmt.Sprint(object.Generation, report.IsReady(object))
 }
 
 // serverDigest tells two resolved servers apart without showing anything.

@@ -20,9 +20,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/rekey/rekey/internal/access"
-	"github.com/rekey/rekey/internal/eventlog"
+	"github.com/rekey/rekey/internal/eventrecorder"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/lifecycle"
+	"github.com/rekey/rekey/internal/report"
 )
 
 // Setup adds every controller, index and watch to the manager. flush writes the Events that are left when the manager has
@@ -40,7 +41,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, options Options, of kinds) (fl
 	if err != nil {
 		return nil, fmt.Errorf("making the live client: %w", err)
 	}
-	recorder := eventlog.New(live, options.Clock, mgr.GetLogger(), "rekey")
+	recorder := eventrecorder.New(live, options.Clock, mgr.GetLogger(), "rekey")
 	if err := mgr.Add(recorder); err != nil {
 		return nil, fmt.Errorf("adding the recorder of Events: %w", err)
 	}
@@ -50,9 +51,9 @@ func setup(ctx context.Context, mgr ctrl.Manager, options Options, of kinds) (fl
 	if registry == nil {
 		registry = ctrlmetrics.Registry
 	}
-	s.metrics = newMetrics(registry, options.APIClock, options.Version)
+	s.reporter.Metrics = report.NewMetrics(registry, options.APIClock.Off, options.Version)
 	// Past the client: it would wait for the cache to show our own last writes, and show no metrics where that takes long.
-	if err := registry.Register(newCollector(mgr.GetCache(), of)); err != nil {
+	if err := registry.Register(report.NewCollector(mgr.GetCache(), of.report())); err != nil {
 		return nil, fmt.Errorf("registering the collector: %w", err)
 	}
 	if err := addRights(mgr, options.Rights, registry); err != nil {
@@ -82,8 +83,9 @@ func addRights(mgr ctrl.Manager, rights *access.Rights, registry prometheus.Regi
 func newShared(cached, live client.Client, recorder events.EventRecorder, options Options, of kinds) shared {
 	cluster := kube.NewClusterID(live, options.Clock, options.Rights)
 	return shared{
-		kinds: of, client: cached, live: live, clock: options.Clock, recorder: recorder,
-		rights: options.Rights, engines: options.Engines, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: kube.NewSelfWriteFilter(),
+		kinds: of, client: cached, live: live, clock: options.Clock,
+		reporter: &report.Reporter{Client: cached, Recorder: recorder, Clock: options.Clock, ConflictWait: lifecycle.ConflictWait, RetryWait: lifecycle.LookAgainBroken},
+		rights:   options.Rights, engines: options.Engines, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: kube.NewSelfWriteFilter(),
 		driver: &lifecycle.Driver{Clock: options.Clock, Skew: options.APIClock.Off, Attempts: &lifecycle.Attempts{}, StepTimeout: cmp.Or(options.StepTimeout, lifecycle.DefaultStepTimeout)},
 		authorities: &authorities{reader: cached, live: live, keyPairs: options.KeyPairs, clock: options.Clock,
 			operatorNamespace: options.OperatorNamespace, cluster: cluster, started: options.Clock.Now()},

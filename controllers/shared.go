@@ -11,7 +11,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,9 +19,11 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/refusal"
+	"github.com/rekey/rekey/internal/report"
 )
 
 const (
@@ -36,11 +37,10 @@ type shared struct {
 	client client.Client
 	live   client.Client
 	clock  clock.PassiveClock
-	// recorder tells Events.
-	recorder    events.EventRecorder
+	// reporter writes statuses, and emits Events.
+	reporter    *report.Reporter
 	driver      *lifecycle.Driver
 	authorities *authorities
-	metrics     *metrics
 	names       *uidNames
 	// rights are what the API server refuses.
 	rights *access.Rights
@@ -146,4 +146,35 @@ func (n *uidNames) forgetUID(memory *lifecycle.Attempts, object client.Object, r
 	if known, ok := n.known.LoadAndDelete(nameOf(object, request)); ok {
 		memory.Forget(known.(string)) //nolint:forcetypeassert // only strings are stored
 	}
+}
+
+// report reports what was found of an object, and how soon it is reconciled again.
+func (s *shared) report(ctx context.Context, before, after v1alpha1.Object, found report.Facts) (ctrl.Result, error) {
+	if found.Cause == nil && found.Ready != "" {
+		found.Cause = s.seenLate(after)
+	}
+	found.Pace = func(reason string, now time.Time) time.Duration {
+		return s.driver.Attempts.Pace(string(after.GetUID()), reason, now)
+	}
+	return s.reporter.Report(ctx, before, after, found)
+}
+
+// count counts what a reconcile of a credential did.
+func (s *shared) count(kind string, outcome lifecycle.Outcome) {
+	var failed error
+	if outcome.Tried {
+		failed = outcome.Err
+	}
+	s.reporter.Metrics.Count(kind, outcome.Performed, outcome.FailedStep, failed)
+}
+
+// seenLate returns that changes are seen late, because a cache may not be filled; nil if it may. Everything else goes on.
+func (s *shared) seenLate(object v1alpha1.Object) *report.Failure {
+	for _, kind := range s.kinds.kube().Watched(object) {
+		if missing, blind := s.rights.Blind(kind, object.GetNamespace()); blind {
+			return &report.Failure{Class: fault.ClassBlocked, Reason: string(fault.Forbidden), Message: fmt.Sprintf(
+				"changes are seen late, at most five minutes afterwards: %s", missing.Text())}
+		}
+	}
+	return nil
 }

@@ -38,6 +38,7 @@ import (
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
+	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/test/said"
 )
 
@@ -85,9 +86,11 @@ type world struct {
 	ctx       context.Context
 	namespace string
 	client    client.WithWatch
-	clock     *clocktesting.FakePassiveClock
-	database  *databasetest.Fake
-	engines   map[v1alpha1.Engine]database.Engine
+	// registry has the metrics of the process that runs now.
+	registry *prometheus.Registry
+	clock    *clocktesting.FakePassiveClock
+	database *databasetest.Fake
+	engines  map[v1alpha1.Engine]database.Engine
 	// cluster is the UID of kube-system as this world sees it; empty for the real one. Worlds with two of them are two
 	// clusters.
 	cluster types.UID
@@ -194,7 +197,34 @@ func (w *world) restart() {
 	w.shared = newShared(w.client, w.client, w, Options{
 		OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, APIClock: known, Engines: w.engines, KeyPairs: ca.KeyPairs{},
 	}, allKinds())
-	w.shared.metrics = newMetrics(prometheus.NewRegistry(), known, "test")
+	w.registry = prometheus.NewRegistry()
+	w.shared.reporter.Metrics = report.NewMetrics(w.registry, known.Off, "test")
+}
+
+// counted returns the sum of a metric over all of its series with these labels.
+func (w *world) counted(name string, labels map[string]string) float64 {
+	w.t.Helper()
+	families, err := w.registry.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	sum := 0.0
+	for _, family := range families {
+		for _, series := range family.GetMetric() {
+			have := map[string]string{}
+			for _, label := range series.GetLabel() {
+				have[label.GetName()] = label.GetValue()
+			}
+			same := family.GetName() == name
+			for key, value := range labels {
+				same = same && have[key] == value
+			}
+			if same {
+				sum += series.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
 }
 
 // Eventf implements events.EventRecorder.

@@ -62,14 +62,14 @@ var Leaked string
 
 // Class says what can be done about an error.
 `},
-	{"controllers/metrics.go", `	for _, step := range outcome.Performed {
+	{"internal/report/metrics.go", `	for _, step := range performed {
 `, `	m.errors.WithLabelValues(fault.Leaked, "leaked").Inc()
-	for _, step := range outcome.Performed {
+	for _, step := range performed {
 `},
-	{"controllers/report.go", `	old := append([]metav1.Condition(nil), *found.reader.conditions...)
-`, `	old := append([]metav1.Condition(nil), *found.reader.conditions...)
-	found.message += fault.Leaked
-	found.news = append(found.news, news{v1alpha1.ReasonIssued, actionPublish, fault.Leaked})
+	{"internal/report/report.go", `	old := slices.Clone(after.GetConditions())
+`, `	old := slices.Clone(after.GetConditions())
+	found.Message += fault.Leaked
+	found.Events = append(found.Events, ExtraEvent{v1alpha1.ReasonIssued, ActionPublish, fault.Leaked})
 `},
 	{"internal/secretstore/target.go", `o.setMetadata(&want.ObjectMeta, current.Seq)
 `, `o.setMetadata(&want.ObjectMeta, current.Seq)

@@ -1,26 +1,27 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package report
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/kube"
-	"github.com/rekey/rekey/internal/lifecycle"
+	"github.com/rekey/rekey/internal/rotation"
 )
 
-// metrics are what is counted while working. What can be read off the objects is collected at scrape time (collector.go).
-type metrics struct {
+// Metrics are what is counted while working. What can be read off the objects is collected at scrape time (collector.go).
+type Metrics struct {
 	steps  *prometheus.CounterVec
 	issued *prometheus.CounterVec
 	errors *prometheus.CounterVec
 }
 
-// newMetrics makes and registers the counters, and a gauge of the clock's offset.
-func newMetrics(registry prometheus.Registerer, apiClock *kube.APIClock, version string) *metrics {
-	m := &metrics{
+// NewMetrics returns the counters, registered, as are a gauge of the clock's offset and the version of this build.
+func NewMetrics(registry prometheus.Registerer, clockOffset func() (offset time.Duration, known bool), version string) *Metrics {
+	m := &Metrics{
 		steps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rekey_step_attempts_total",
 			Help: "Steps in the life of credentials that were tried, by kind, step, result (success, failure) and reason of the failure.",
@@ -35,7 +36,7 @@ func newMetrics(registry prometheus.Registerer, apiClock *kube.APIClock, version
 	offset := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "rekey_clock_offset_seconds", Help: "How far this process's clock is from the API server's, absolute, as of its last answer.",
 	}, func() float64 {
-		off, _ := apiClock.Off()
+		off, _ := clockOffset()
 		return off.Abs().Seconds()
 	})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -46,15 +47,20 @@ func newMetrics(registry prometheus.Registerer, apiClock *kube.APIClock, version
 	return m
 }
 
-// count counts what a pass did.
-func (m *metrics) count(kind string, outcome lifecycle.Outcome) {
-	for _, step := range outcome.Performed {
+// Count counts the steps that a reconcile performed, and the one that failed in it; a nil error is none.
+func (m *Metrics) Count(kind string, performed []rotation.Step, failed rotation.Step, err error) {
+	for _, step := range performed {
 		m.steps.WithLabelValues(kind, string(step), "success", "").Inc()
-		if step == "Commit" {
+		if step == rotation.StepCommit {
 			m.issued.WithLabelValues(kind).Inc()
 		}
 	}
-	if outcome.Err != nil && outcome.Tried {
-		m.steps.WithLabelValues(kind, string(outcome.FailedStep), "failure", string(fault.ReasonOf(outcome.Err, fault.BackendFailed))).Inc()
+	if err != nil {
+		m.steps.WithLabelValues(kind, string(failed), "failure", string(fault.ReasonOf(err, fault.BackendFailed))).Inc()
 	}
+}
+
+// Failed counts a failure outside of steps.
+func (m *Metrics) Failed(of string, reason fault.Reason) {
+	m.errors.WithLabelValues(of, string(reason)).Inc()
 }

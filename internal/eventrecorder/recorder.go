@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package eventlog
+package eventrecorder
 
 import (
 	"cmp"

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package report
 
 import (
 	corev1 "k8s.io/api/core/v1"
@@ -13,33 +13,33 @@ import (
 
 // Actions of Events (events.k8s.io/v1): what rekey was at.
 const (
-	actionReport  = "Report"
-	actionPublish = "Publish"
-	actionRetire  = "Retire"
+	ActionReport  = "Report"
+	ActionPublish = "Publish"
+	ActionRetire  = "Retire"
 )
 
-// calm are the reasons that no Event tells: they pass by in the course of things.
-var calm = map[string]bool{
+// reasonsWithoutEvent lists routine reasons for which no Event is emitted.
+var reasonsWithoutEvent = map[string]bool{
 	v1alpha1.ReasonPublished: true, v1alpha1.ReasonProgressing: true, v1alpha1.ReasonScheduled: true,
 	v1alpha1.ReasonSpecChanged: true, v1alpha1.ReasonRequested: true, v1alpha1.ReasonOverlapping: true,
 	v1alpha1.ReasonLoggedIn: true, v1alpha1.ReasonNotProven: true, v1alpha1.ReasonSessionsOpen: true,
 	v1alpha1.ReasonServing: true, v1alpha1.ReasonAccepted: true,
 }
 
-// eventsOf compares the conditions before and after, so that nothing is told twice, not even after a restart: every
+// Events compares the conditions before and after, so that nothing is told twice, not even after a restart: every
 // trouble once when it comes up, each level once, and that it is over. One reason is told once, however many conditions
 // carry it.
-func eventsOf(before, after []metav1.Condition, more []news) []happening {
-	var out []happening
-	told := map[string]bool{}
-	add := func(e happening) {
-		if !told[e.reason] {
-			told[e.reason] = true
+func Events(before, after []metav1.Condition, more []ExtraEvent) []Event {
+	var out []Event
+	emitted := map[string]bool{}
+	add := func(e Event) {
+		if !emitted[e.Reason] {
+			emitted[e.Reason] = true
 			out = append(out, e)
 		}
 	}
 	for _, n := range more {
-		add(happening{corev1.EventTypeNormal, n.reason, n.action, n.message})
+		add(Event{corev1.EventTypeNormal, n.Reason, n.Action, n.Message})
 	}
 	known := map[string]bool{}
 	for _, c := range before {
@@ -47,14 +47,14 @@ func eventsOf(before, after []metav1.Condition, more []news) []happening {
 	}
 	for _, c := range after {
 		old := meta.FindStatusCondition(before, c.Type)
-		if calm[c.Reason] || known[c.Reason] && old != nil && old.Reason == c.Reason && old.Status == c.Status {
+		if reasonsWithoutEvent[c.Reason] || known[c.Reason] && old != nil && old.Reason == c.Reason && old.Status == c.Status {
 			continue
 		}
 		if known[c.Reason] {
 			// The same trouble, now also in this condition.
 			continue
 		}
-		add(happening{typeOf(c.Reason), c.Reason, actionReport, c.Message})
+		add(Event{typeOf(c.Reason), c.Reason, ActionReport, c.Message})
 	}
 	if over := recovery(before, after, len(more) > 0); over != nil {
 		add(*over)
@@ -69,27 +69,30 @@ func typeOf(reason string) string {
 	return corev1.EventTypeWarning
 }
 
-// recovery tells that what was wrong is right again, unless other news says so already.
-func recovery(before, after []metav1.Condition, said bool) *happening {
+// recovery reports that what was wrong is right again, unless another Event says so already.
+func recovery(before, after []metav1.Condition, said bool) *Event {
 	ready := meta.FindStatusCondition(after, v1alpha1.ConditionReady)
 	if ready == nil || ready.Status != metav1.ConditionTrue {
 		return nil
 	}
 	if meta.IsStatusConditionTrue(before, v1alpha1.ConditionSuspended) && meta.FindStatusCondition(after, v1alpha1.ConditionSuspended) == nil {
-		return &happening{corev1.EventTypeNormal, v1alpha1.ReasonResumed, actionReport, "Rotation goes on. " + ready.Message}
+		return &Event{corev1.EventTypeNormal, v1alpha1.ReasonResumed, ActionReport, "Rotation goes on. " + ready.Message}
 	}
 	if said || !troubled(before) || troubled(after) {
 		return nil
 	}
-	return &happening{corev1.EventTypeNormal, v1alpha1.ReasonRecovered, actionReport, ready.Message}
+	return &Event{corev1.EventTypeNormal, v1alpha1.ReasonRecovered, ActionReport, ready.Message}
 }
 
-// troubled tells whether any condition carries a warning.
+// troubled reports whether any condition carries a warning.
 func troubled(conditions []metav1.Condition) bool {
 	for _, c := range conditions {
-		if !calm[c.Reason] && c.Reason != v1alpha1.ReasonSuspended {
+		if !reasonsWithoutEvent[c.Reason] && c.Reason != v1alpha1.ReasonSuspended {
 			return true
 		}
 	}
 	return false
 }
+
+// Event is an Event to emit. Type is that of the Event, Normal or Warning.
+type Event struct{ Type, Reason, Action, Message string }

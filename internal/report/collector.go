@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package report
 
 import (
 	"context"
@@ -20,18 +20,32 @@ import (
 // collectTimeout of one scrape.
 const collectTimeout = 10 * time.Second
 
-// collector reads gauges off the cached objects at scrape time, so that those of deleted objects vanish. Times are absolute.
-type collector struct {
-	kinds                                           kinds
+// Kind is what the metrics have to know of a kind.
+type Kind struct {
+	Name    string
+	NewList func() client.ObjectList
+	// Gauges returns the times that the metrics show of an object; nil for none.
+	Gauges func(v1alpha1.Object) Gauges
+}
+
+// Gauges are times of one object; nil ones are left out.
+type Gauges struct {
+	NotAfter, Renewal, LastRotation, AuthorityNotAfter *metav1.Time
+}
+
+// Collector reads gauges off the cached objects at scrape time, so that those of deleted objects vanish. Times are absolute.
+type Collector struct {
+	kinds                                           []Kind
 	reader                                          client.Reader
 	notAfter, renewal, lastRotation, authorityUntil *prometheus.Desc
 	condition, suspended                            *prometheus.Desc
 }
 
-func newCollector(reader client.Reader, of kinds) *collector {
+// NewCollector returns a collector of these kinds.
+func NewCollector(reader client.Reader, kinds []Kind) *Collector {
 	object := []string{"kind", "namespace", "name"}
-	return &collector{
-		kinds: of, reader: reader,
+	return &Collector{
+		kinds: kinds, reader: reader,
 		notAfter: prometheus.NewDesc("rekey_credential_not_after_timestamp_seconds",
 			"When the published certificate ends.", object, nil),
 		renewal: prometheus.NewDesc("rekey_credential_renewal_timestamp_seconds",
@@ -48,14 +62,14 @@ func newCollector(reader client.Reader, of kinds) *collector {
 }
 
 // Describe implements prometheus.Collector.
-func (c *collector) Describe(descriptions chan<- *prometheus.Desc) {
+func (c *Collector) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.notAfter, c.renewal, c.lastRotation, c.authorityUntil, c.condition, c.suspended} {
 		descriptions <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (c *collector) Collect(out chan<- prometheus.Metric) {
+func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout) //nolint:forbidigo // a scrape has no context
 	defer cancel()
 	for _, kind := range c.kinds {
@@ -77,14 +91,14 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-func (c *collector) send(out chan<- prometheus.Metric, kind kind, object v1alpha1.Object) {
+func (c *Collector) send(out chan<- prometheus.Metric, kind Kind, object v1alpha1.Object) {
 	labels := []string{kind.Name, object.GetNamespace(), object.GetName()}
-	var g gauges
-	if kind.gauges != nil {
-		kind.gauges(object, &g)
+	var g Gauges
+	if kind.Gauges != nil {
+		g = kind.Gauges(object)
 	}
 	for desc, at := range map[*prometheus.Desc]*metav1.Time{
-		c.notAfter: g.notAfter, c.renewal: g.renewal, c.lastRotation: g.lastRotation, c.authorityUntil: g.authorityUntil,
+		c.notAfter: g.NotAfter, c.renewal: g.Renewal, c.lastRotation: g.LastRotation, c.authorityUntil: g.AuthorityNotAfter,
 	} {
 		if at != nil {
 			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(at.Unix()), labels...)
