@@ -220,7 +220,7 @@ func (w *world) counted(name string, labels map[string]string) float64 {
 				same = same && have[key] == value
 			}
 			if same {
-				sum += series.GetCounter().GetValue()
+				sum += series.GetCounter().GetValue() + series.GetGauge().GetValue()
 			}
 		}
 	}
