@@ -75,7 +75,7 @@ var identityTroubles = map[string]aFailure{
 			w.events()
 			return identity
 		},
-		reason: "AuthorityNotReady", words: []string{"CertificateAuthority", "is not ready", "brought-ca is not there"},
+		reason: "AuthorityNotReady", words: []string{"CertificateAuthority", "is not ready", "brought-ca not found"},
 		repair: func(w *world, _ client.Object) {
 			w.create(keyPairSecret(w.t, map[string]string{v1alpha1.LabelAllow: "true"}))
 		},

@@ -40,7 +40,7 @@ var meanings = map[string]meaning{
 	"42":    {fault.Permanent, fault.ServerUnsupported, "the server does not know a statement or a catalog: PostgreSQL 15 or later is needed"},
 	"42501": {fault.Permanent, fault.PrivilegeMissing, "the admin lacks a privilege"},
 	"42704": {fault.Transient, fault.BackendFailed, "a role vanished meanwhile"},
-	"42710": {fault.Transient, fault.BackendFailed, "a role of that name was made meanwhile"},
+	"42710": {fault.Transient, fault.BackendFailed, "a role of that name was created meanwhile"},
 	"53":    {fault.Transient, fault.ServerNotReady, "the server has no memory or no space on disk left"},
 	"53300": {fault.Transient, fault.ServerNotReady, "the server has no connection left: raise max_connections, or the connection limit of the login or the database"},
 	"55":    {fault.Transient, fault.BackendFailed, "the object is in use, or not in a state to be changed"},

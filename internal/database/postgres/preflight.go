@@ -205,11 +205,11 @@ func (s *session) checkDatabase(ctx context.Context, conn *pgx.Conn) error {
 	err := conn.QueryRow(ctx, "SELECT datallowconn, pg_catalog.has_database_privilege($2, oid, 'CONNECT') FROM pg_catalog.pg_database WHERE datname = $1", database, owner).Scan(&open, &admitted)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return fault.Blocked(fault.DatabaseNotFound, fmt.Errorf("checking database %q: it is not there: CREATE DATABASE %s", database, ident(database)))
+		return fault.Blocked(fault.DatabaseNotFound, fmt.Errorf("checking database %q: it does not exist: CREATE DATABASE %s", database, ident(database)))
 	case err != nil:
 		return err
 	case !open:
-		return fault.Blocked(fault.LoginForbidden, fmt.Errorf("checking database %q: it admits nobody: ALTER DATABASE %s ALLOW_CONNECTIONS true", database, ident(database)))
+		return fault.Blocked(fault.LoginForbidden, fmt.Errorf("checking database %q: it does not admit connections: ALTER DATABASE %s ALLOW_CONNECTIONS true", database, ident(database)))
 	case !admitted:
 		return fault.Blocked(fault.LoginForbidden, fmt.Errorf("checking database %q: the owner may not enter it: GRANT CONNECT ON DATABASE %s TO %s", database, ident(database), ident(owner)))
 	}
@@ -233,7 +233,7 @@ func (s *session) checkLogins(ctx context.Context, conn *pgx.Conn, ref credentia
 			}
 		}
 		if !found.exists && !s.target.Create {
-			return fault.Blocked(fault.LoginNotFound, fmt.Errorf("checking login %q: it is not there, and create is Never: set create to Missing", name))
+			return fault.Blocked(fault.LoginNotFound, fmt.Errorf("checking login %q: it does not exist, and create is Never: set create to Missing", name))
 		}
 	}
 	return nil

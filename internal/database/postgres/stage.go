@@ -105,7 +105,7 @@ func (s *session) alter(ctx context.Context, tx pgx.Tx, before role, login, veri
 	name, owner := ident(login), ident(s.target.Owner)
 	if !before.exists {
 		if !s.target.Create {
-			return fault.Blocked(fault.LoginNotFound, fmt.Errorf("checking login %q: it is not there, and create is Never: set create to Missing", login))
+			return fault.Blocked(fault.LoginNotFound, fmt.Errorf("checking login %q: it does not exist, and create is Never: set create to Missing", login))
 		}
 		if err := exec(ctx, tx, "CREATE ROLE "+name); err != nil {
 			return err

@@ -130,7 +130,7 @@ func (s *session) confirmRefusal(ctx context.Context, ref credential.Ref, login 
 		open, err = s.unsettled(ctx, ref, closingPause)
 	}
 	if err != nil {
-		return credential.Unknown, fmt.Errorf("login %q was refused, but whether a change is still under way cannot be told: %w", login, err)
+		return credential.Unknown, fmt.Errorf("login %q was refused, but rekey cannot determine whether a change is still under way: %w", login, err)
 	}
 	if open.count > 0 {
 		return credential.Unknown, open.fault(login, s.endpoint.address())
