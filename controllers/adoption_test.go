@@ -248,7 +248,7 @@ func TestAHandoverIsHonoredOnce(t *testing.T) {
 	}
 	w.request(object, v1alpha1.AnnotationRotate, "not any more")
 	w.settle(object, 5)
-	if message := w.stalledBy(object, "Fenced"); strings.Contains(message, "honoured") {
+	if message := w.stalledBy(object, "Fenced"); strings.Contains(message, "honored") {
 		t.Errorf("no request was made to the former owner: %s", message)
 	}
 
@@ -286,12 +286,12 @@ func TestAHandoverIsHonoredOnce(t *testing.T) {
 	// Removed and set again, it is another request, and the other one stays fenced.
 	other.request(heir, v1alpha1.AnnotationRotate, "once more")
 	other.settle(heir, 5)
-	if message := other.stalledBy(heir, "Fenced"); !strings.Contains(message, "was honoured at "+at) || !strings.Contains(message, "remove the annotation") {
+	if message := other.stalledBy(heir, "Fenced"); !strings.Contains(message, "was honored at "+at) || !strings.Contains(message, "remove the annotation") {
 		t.Errorf("no message says that the annotation was honored at %s: %s", at, message)
 	}
 	other.edit(heir, func() { delete(heir.Annotations, v1alpha1.AnnotationTakeOverFrom) })
 	other.settle(heir, 5)
-	if message := other.stalledBy(heir, "Fenced"); strings.Contains(message, "honoured") {
+	if message := other.stalledBy(heir, "Fenced"); strings.Contains(message, "honored") {
 		t.Errorf("the annotation was removed: %s", message)
 	}
 	other.request(heir, v1alpha1.AnnotationTakeOverFrom, w.former())
@@ -308,7 +308,7 @@ func TestAHandoverIsHonoredOnce(t *testing.T) {
 // from.
 func (w *world) takenOverAt(o *v1alpha1.DatabaseCredential, from *world) string {
 	w.t.Helper()
-	former, at, _ := strings.Cut(w.secret(string(o.Spec.SecretName)).Annotations[v1alpha1.AnnotationTakeOverHonoured], " ")
+	former, at, _ := strings.Cut(w.secret(string(o.Spec.SecretName)).Annotations[v1alpha1.AnnotationTakeOverHonored], " ")
 	if former != from.former() || at == "" {
 		w.t.Errorf("the Secret says that its credential was adopted from %q at %q", former, at)
 	}
@@ -405,7 +405,7 @@ func TestAHandoverIsRecordedBeforeAMarkerChanges(t *testing.T) {
 			other.database.Before("TakeOver", func() {
 				looked = true
 				ledger := other.secret(secretstore.LedgerName(kindDatabaseCredential, heir.Name))
-				if content, err := secretstore.DecodeLedger(ledger.Data); err != nil || content.TakeOver.Seen != w.former() || content.TakeOver.Honoured != "" {
+				if content, err := secretstore.DecodeLedger(ledger.Data); err != nil || content.TakeOver.Seen != w.former() || content.TakeOver.Honored != "" {
 					t.Errorf("the ledger says %+v (%v)", content.TakeOver, err)
 				}
 				if owner := ledger.Annotations[v1alpha1.AnnotationOwnerNamespace]; name == "everything" && owner != w.namespace {

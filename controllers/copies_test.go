@@ -396,7 +396,7 @@ func TestSecretsOfThePreviousReleaseAreUpgradedSilently(t *testing.T) {
 		w.edit(&secret, func() {
 			delete(secret.Annotations, v1alpha1.AnnotationOwnerNamespace)
 			delete(secret.Annotations, v1alpha1.AnnotationOwnerCluster)
-			delete(secret.Annotations, v1alpha1.AnnotationRotateHonoured)
+			delete(secret.Annotations, v1alpha1.AnnotationRotateHonored)
 		})
 	}
 	before := w.data()

@@ -207,7 +207,7 @@ func rotatingOf(outcome lifecycle.Outcome, cause *report.Failure) *report.State 
 		out.Reason, out.Message = v1alpha1.ReasonOverlapping, outcome.Decision.Message
 	case o.Pending == nil:
 		return nil
-	case o.Rotate.Token != "" && !o.Rotate.Honoured:
+	case o.Rotate.Token != "" && !o.Rotate.Honored:
 		out.Reason, out.Message = v1alpha1.ReasonRequested, outcome.Decision.Message
 	case o.Pending.Fingerprint != o.Current.Fingerprint:
 		out.Reason, out.Message = v1alpha1.ReasonSpecChanged, outcome.Decision.Message

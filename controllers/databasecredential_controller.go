@@ -263,8 +263,8 @@ func (r *credentialReconciler) store(login *databaseLogin, subject lifecycle.Cre
 		options.Logins[slot] = loginName(object, slot)
 	}
 	if !subject.Deleting {
-		options.Recover = func(ctx context.Context, candidate secretstore.Record, honoured string) (secretstore.Ledger, credential.Answer, error) {
-			return recoverLedger(ctx, subject, candidate, honoured, r.clock.Now().UTC())
+		options.Recover = func(ctx context.Context, candidate secretstore.Record, honored string) (secretstore.Ledger, credential.Answer, error) {
+			return recoverLedger(ctx, subject, candidate, honored, r.clock.Now().UTC())
 		}
 	}
 	return secretstore.NewLedgered(options)

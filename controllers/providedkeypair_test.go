@@ -369,7 +369,7 @@ func TestServerBundlesAreReadAlikeFromSecretAndConfigMap(t *testing.T) {
 		"400 and the root":          {slices.Concat(many, root.pem()), "", 401},
 		"text around, a BOM before": {slices.Concat([]byte("\xef\xbb\xbf"), text, root.pem(), text), "", 1},
 		"more than 500":             {bytes.Repeat([]byte("-----BEGIN "), 501), "at most 500 certificates are read", 0},
-		"longer than 256 KiB":       {append(bytes.Repeat(text, 11000), root.pem()...), "at most 262144 are", 0},
+		"longer than 256 KiB":       {append(bytes.Repeat(text, 11000), root.pem()...), "at most 262144 are allowed", 0},
 		"empty":                     {[]byte{}, "empty", 0},
 		"DER":                       {der, "a certificate in DER: convert it with", 0},
 		"cut short":                 {root.pem()[:200], "its END line is missing", 0},

@@ -18,7 +18,7 @@ import (
 // recoverLedger rebuilds a ledger that is gone. The published login is tried, and the marks at the remote end say what
 // the other slots hold: a login of ours that is still open there is the previous version. Nobody knows how much of its
 // overlap has passed, so all of it begins now.
-func recoverLedger(ctx context.Context, subject lifecycle.Credential, candidate secretstore.Record, honoured string, now time.Time) (secretstore.Ledger, credential.Answer, error) {
+func recoverLedger(ctx context.Context, subject lifecycle.Credential, candidate secretstore.Record, honored string, now time.Time) (secretstore.Ledger, credential.Answer, error) {
 	if subject.Source == nil {
 		return secretstore.Ledger{}, credential.Unknown, subject.SourceErr
 	}
@@ -42,7 +42,7 @@ func recoverLedger(ctx context.Context, subject lifecycle.Credential, candidate 
 	}
 	ledger := secretstore.Ledger{
 		Current: &candidate, LastSeq: candidate.Seq,
-		Rotate: recoverRequest(subject.Rotate, honoured), RetirePrevious: recoverRequest(subject.RetirePrevious, ""),
+		Rotate: recoverRequest(subject.Rotate, honored), RetirePrevious: recoverRequest(subject.RetirePrevious, ""),
 	}
 	if err := recoverSlots(ctx, subject, &ledger, now); fault.ReasonOf(err, "") == fault.Fenced {
 		return secretstore.Ledger{}, credential.Accepted, err // by the login of another owner: the Secret is a copy
@@ -54,15 +54,15 @@ func recoverLedger(ctx context.Context, subject lifecycle.Credential, candidate 
 
 // recoverRequest notes a request whose fate was in the ledger. Where the Secret does not say which one was carried out
 // last, the one that is there counts as carried out: a lost ledger is no reason to rotate.
-func recoverRequest(annotation, honoured string) secretstore.Tokens {
-	if honoured == "" {
-		honoured = annotation
+func recoverRequest(annotation, honored string) secretstore.Tokens {
+	if honored == "" {
+		honored = annotation
 	}
 	seen := annotation
 	if seen == "" {
-		seen = honoured
+		seen = honored
 	}
-	return secretstore.Tokens{Seen: seen, Honoured: honoured}
+	return secretstore.Tokens{Seen: seen, Honored: honored}
 }
 
 // recoverSlots reads from the marks which numbers were given, and which other login is still open.

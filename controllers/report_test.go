@@ -96,7 +96,7 @@ func situations(now time.Time) map[string]lifecycle.Outcome {
 	add("it is deleted", func(o *rotation.Observation) { o.Deleting = true })
 	add("it is refused", func(o *rotation.Observation) {
 		o.Proof = rotation.Proof{Seq: 2, At: now, Answer: credential.Rejected, Rejections: 2}
-		o.Marker = rotation.Mark{State: rotation.MarkerForeign}
+		o.Marker = rotation.Marker{State: rotation.MarkerForeign}
 	})
 	add("the spec changed", func(o *rotation.Observation) {
 		o.Fingerprint = "something else"

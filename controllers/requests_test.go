@@ -57,7 +57,7 @@ func TestALongRequestThatWasCarriedOutIsNotCarriedOutAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content.Rotate = secretstore.Tokens{Seen: token, Honoured: token}
+	content.Rotate = secretstore.Tokens{Seen: token, Honored: token}
 	data, err := secretstore.EncodeLedger(content)
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func TestALongRequestThatWasCarriedOutIsNotCarriedOutAgain(t *testing.T) {
 	w.edit(ledger, func() { maps.Copy(ledger.Data, data) })
 	secret := w.secret("app-mtls")
 	w.edit(secret, func() {
-		secret.Annotations[v1alpha1.AnnotationRotateSeen], secret.Annotations[v1alpha1.AnnotationRotateHonoured] = token, token
+		secret.Annotations[v1alpha1.AnnotationRotateSeen], secret.Annotations[v1alpha1.AnnotationRotateHonored] = token, token
 	})
 	w.restart()
 	for _, object := range []client.Object{identity, login} {

@@ -41,15 +41,15 @@ const (
 	// another namespace or cluster: "<cluster>/<namespace>/<name>" of the former owner, "<cluster>/<namespace>" if it had the
 	// same name, "<cluster>" if it was also in the same namespace.
 	AnnotationTakeOverFrom = Prefix + "take-over-from"
-	// AnnotationTakeOverHonoured records on a Secret the last takeover of its credential: the former owner and the time.
-	AnnotationTakeOverHonoured = Prefix + "take-over-honoured"
+	// AnnotationTakeOverHonored records on a Secret the last takeover of its credential: the former owner and the time.
+	AnnotationTakeOverHonored = Prefix + "take-over-honoured"
 	// AnnotationRotate is set by a user on a credential: any new value rotates it now.
 	AnnotationRotate = Prefix + "rotate"
 	// AnnotationRetirePrevious is set by a user on a credential: any new value ends the overlap now.
 	AnnotationRetirePrevious = Prefix + "retire-previous"
-	// AnnotationRotateSeen and AnnotationRotateHonoured record the value of AnnotationRotate on a Secret without a ledger.
-	AnnotationRotateSeen     = Prefix + "rotate-seen"
-	AnnotationRotateHonoured = Prefix + "rotate-honoured"
+	// AnnotationRotateSeen and AnnotationRotateHonored record the value of AnnotationRotate on a Secret without a ledger.
+	AnnotationRotateSeen    = Prefix + "rotate-seen"
+	AnnotationRotateHonored = Prefix + "rotate-honoured"
 
 	// Finalizer of a DatabaseCredential: the ledger and the logins are withdrawn before the object is removed.
 	Finalizer = Prefix + "withdraw"

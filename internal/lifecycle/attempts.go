@@ -50,7 +50,7 @@ func inputsOf(parts ...string) inputs {
 
 // transientState holds the fields that most objects never need: failures, the remote system, and what is under way.
 type transientState struct {
-	marker    rotation.Mark
+	marker    rotation.Marker
 	candidate candidate
 	// attempts are the failed ones of the rotation away from version baseSeq, with the same inputs.
 	attempts map[rotation.Step]attempt
@@ -75,7 +75,7 @@ type transientState struct {
 }
 
 func (s *transientState) empty() bool {
-	return len(s.attempts) == 0 && s.marker == rotation.Mark{} && s.candidate == candidate{} && s.endpoint == "" && s.rewrites == rewrites{} && s.stuckSince == stuckSince{} &&
+	return len(s.attempts) == 0 && s.marker == rotation.Marker{} && s.candidate == candidate{} && s.endpoint == "" && s.rewrites == rewrites{} && s.stuckSince == stuckSince{} &&
 		s.deletingSince.IsZero() && s.refusal == nil && s.retiredSeq == 0
 }
 
@@ -166,7 +166,7 @@ func (e *entry) proofEndpoint() string {
 // forEndpoint drops a proof that was made at another endpoint, so that the version is proven again.
 func (e *entry) forEndpoint(endpoint string) {
 	if e.endpoint != endpoint {
-		e.endpoint, e.proof, e.marker, e.refusal = endpoint, rotation.Proof{}, rotation.Mark{}, nil
+		e.endpoint, e.proof, e.marker, e.refusal = endpoint, rotation.Proof{}, rotation.Marker{}, nil
 	}
 }
 
@@ -206,7 +206,7 @@ func (e *entry) recordAnswer(seq int64, answer credential.Answer, why error, now
 		e.refusal = why
 	}
 	e.proof = rotation.Proof{Seq: seq, At: now, Answer: answer, Rejections: rejections, InThisPass: true}
-	e.marker = rotation.Mark{}
+	e.marker = rotation.Marker{}
 }
 
 // recordFailure records a failed attempt of a step and returns it.

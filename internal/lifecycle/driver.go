@@ -185,7 +185,7 @@ func requestState(annotation string, t secretstore.Tokens) rotation.Request {
 	if token == "" {
 		token = t.Seen
 	}
-	return rotation.Request{Token: token, Recorded: token == t.Seen, Honoured: token == t.Honoured}
+	return rotation.Request{Token: token, Recorded: token == t.Seen, Honored: token == t.Honored}
 }
 
 // situation is what a step was chosen in. The same step in the same situation would do the same again.
@@ -195,7 +195,7 @@ type situation struct {
 	lastSeq                    int64
 	target                     rotation.TargetState
 	proof                      rotation.Proof
-	marker                     rotation.Mark
+	marker                     rotation.Marker
 	rotate, retirePrevious     rotation.Request
 	takeOver                   rotation.Handover
 }

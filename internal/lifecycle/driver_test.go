@@ -357,14 +357,14 @@ func TestDriveHonorsARequestOnceAlthoughTheAnnotationVanishes(t *testing.T) {
 	d.subject.Rotate, d.source.stageErr = "", nil
 	d.wait(time.Minute)
 	out := d.pass()
-	if out.Snapshot.Ledger.Current.Seq != 2 || out.Snapshot.Ledger.Rotate.Honoured != "now" {
-		t.Errorf("version %d, honoured %q", out.Snapshot.Ledger.Current.Seq, out.Snapshot.Ledger.Rotate.Honoured)
+	if out.Snapshot.Ledger.Current.Seq != 2 || out.Snapshot.Ledger.Rotate.Honored != "now" {
+		t.Errorf("version %d, honored %q", out.Snapshot.Ledger.Current.Seq, out.Snapshot.Ledger.Rotate.Honored)
 	}
 	d.subject.Rotate = "now"
 	d.wait(2 * time.Hour)
 	d.pass()
 	if out := d.pass(); out.Snapshot.Ledger.Current.Seq != 2 {
-		t.Error("the same request was honoured twice")
+		t.Error("the same request was honored twice")
 	}
 }
 
@@ -374,7 +374,7 @@ func TestDriveDoesNotLetAnOldRequestEndALaterOverlap(t *testing.T) {
 	d.subject.RetirePrevious = "leak"
 	d.pass()
 	d.subject.Rotate = "now"
-	if out := d.pass(); out.Snapshot.Ledger.Previous == nil || out.Snapshot.Ledger.RetirePrevious.Honoured != "leak" {
+	if out := d.pass(); out.Snapshot.Ledger.Previous == nil || out.Snapshot.Ledger.RetirePrevious.Honored != "leak" {
 		t.Error("a request from before the rotation ended its overlap")
 	}
 }

@@ -43,25 +43,25 @@ func (r *run) handleFencedCurrent(ctx context.Context, ref credential.Ref, err e
 }
 
 // observeMarker reads which owner the slot has at the remote system; unread if that cannot hold a marker.
-func (r *run) observeMarker(ctx context.Context, ref credential.Ref) (rotation.Mark, error) {
+func (r *run) observeMarker(ctx context.Context, ref credential.Ref) (rotation.Marker, error) {
 	marked, ok := r.Source.(credential.MarkerReader)
 	if !ok {
-		return rotation.Mark{}, nil
+		return rotation.Marker{}, nil
 	}
 	ctx, cancel := r.deadline(ctx)
 	defer cancel()
 	m, err := marked.Marker(ctx, ref)
 	switch {
 	case err != nil:
-		return rotation.Mark{}, fmt.Errorf("reading the mark of slot %q: %w", ref.Slot, err)
+		return rotation.Marker{}, fmt.Errorf("reading the mark of slot %q: %w", ref.Slot, err)
 	case !m.Exists:
-		return rotation.Mark{State: rotation.MarkerAbsent}, nil
+		return rotation.Marker{State: rotation.MarkerAbsent}, nil
 	case m.Owner == "":
-		return rotation.Mark{State: rotation.MarkerMissing}, nil
+		return rotation.Marker{State: rotation.MarkerMissing}, nil
 	case m.Owner != ref.Owner():
-		return rotation.Mark{State: rotation.MarkerForeign, Seq: m.Seq, Owner: m.Owner}, nil
+		return rotation.Marker{State: rotation.MarkerForeign, Seq: m.Seq, Owner: m.Owner}, nil
 	}
-	return rotation.Mark{State: rotation.MarkerOurs, Seq: m.Seq}, nil
+	return rotation.Marker{State: rotation.MarkerOurs, Seq: m.Seq}, nil
 }
 
 // ReadMarker returns the marker of a slot, or an error after DefaultStepTimeout.

@@ -181,10 +181,10 @@ func (k *watch) settled(w *world) {
 		k.breach(w, "I8: there is no current version at the end")
 	case l.Current.Fingerprint != w.spec.fingerprint:
 		k.breach(w, "I8: the current version does not fit the spec at the end")
-	case w.spec.rotate != "" && l.Rotate.Honoured != w.spec.rotate:
-		k.breach(w, "I8: the request to rotate was not honoured")
-	case w.kind == twoSlots && w.spec.retirePrevious != "" && l.RetirePrevious.Honoured != w.spec.retirePrevious:
-		k.breach(w, "I8: the request to retire was not honoured")
+	case w.spec.rotate != "" && l.Rotate.Honored != w.spec.rotate:
+		k.breach(w, "I8: the request to rotate was not honored")
+	case w.kind == twoSlots && w.spec.retirePrevious != "" && l.RetirePrevious.Honored != w.spec.retirePrevious:
+		k.breach(w, "I8: the request to retire was not honored")
 	}
 	if w.secret.version == 0 {
 		k.breach(w, "I8: nothing is published at the end")

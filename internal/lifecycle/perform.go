@@ -253,7 +253,7 @@ func (r *run) commit(ctx context.Context) error {
 			l.Current.PublishedAt = now
 			r.recordRequests(l)
 		}
-		l.Rotate.Honoured = l.Rotate.Seen
+		l.Rotate.Honored = l.Rotate.Seen
 		if l.Previous == nil {
 			markRetireHonored(l)
 		}

@@ -20,7 +20,7 @@ func (r *run) recordRequests(l *secretstore.Ledger) {
 	}
 	if r.RetirePrevious != "" && r.RetirePrevious != l.RetirePrevious.Seen {
 		l.RetirePrevious.Seen, l.RetireThrough = r.RetirePrevious, 0
-		if rotating := l.Rotate.Seen != l.Rotate.Honoured; l.Current != nil && rotating && (rotate || l.Previous == nil) {
+		if rotating := l.Rotate.Seen != l.Rotate.Honored; l.Current != nil && rotating && (rotate || l.Previous == nil) {
 			l.RetireThrough = l.Current.Seq
 		}
 	}
@@ -31,7 +31,7 @@ func (r *run) recordRequests(l *secretstore.Ledger) {
 
 // markRetireHonored records that the request to retire the previous version is carried out.
 func markRetireHonored(l *secretstore.Ledger) {
-	l.RetirePrevious.Honoured, l.RetireThrough = l.RetirePrevious.Seen, 0
+	l.RetirePrevious.Honored, l.RetireThrough = l.RetirePrevious.Seen, 0
 }
 
 // recordRequestEarly records a request if the run ends before its Record step: the annotation may be gone by the time that the failing

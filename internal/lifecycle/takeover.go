@@ -72,9 +72,9 @@ func (r *run) readMarker(ctx context.Context, marked credential.MarkerReader, re
 
 // fenced returns an error that names the owner of the logins and the next step.
 func (r *run) fenced(owner string) error {
-	if done := r.snapshot.Ledger.TakeOver; r.Former == owner && done.Honoured == owner {
+	if done := r.snapshot.Ledger.TakeOver; r.Former == owner && done.Honored == owner {
 		return fault.Permanent(fault.Fenced, fmt.Errorf(
-			"the logins at the server are those of %s, so nothing is made or changed: the annotation %s was honoured at %s, and they went back since. To hand them over again, remove the annotation, and once this message no longer speaks of it, run: %s",
+			"the logins at the server are those of %s, so nothing is made or changed: the annotation %s was honored at %s, and they went back since. To hand them over again, remove the annotation, and once this message no longer speaks of it, run: %s",
 			secretstore.Elsewhere(r.Kind, owner), secretstore.TakeOverAnnotation, fault.FormatTime(done.At),
 			secretstore.TakeOverCommand(r.Kind, r.Ref.Namespace, r.Ref.Name, owner)))
 	}
@@ -127,12 +127,12 @@ func (r *run) takeOver(ctx context.Context) error {
 		}
 	}
 	if err := r.saveLedger(ctx, "writing down that it was taken over", func(l *secretstore.Ledger) {
-		l.TakeOver.Honoured, l.TakeOver.At = former, r.now()
+		l.TakeOver.Honored, l.TakeOver.At = former, r.now()
 	}); err != nil {
 		return err
 	}
 	// What was learned about the published version before says nothing about now.
-	r.entry.proof, r.entry.marker, r.entry.refusal = rotation.Proof{}, rotation.Mark{}, nil
+	r.entry.proof, r.entry.marker, r.entry.refusal = rotation.Proof{}, rotation.Marker{}, nil
 	return r.reloadInherited(ctx)
 }
 
@@ -219,8 +219,8 @@ func handoverState(former string, snapshot secretstore.Snapshot) rotation.Handov
 	done := snapshot.Ledger.TakeOver
 	out := rotation.Handover{From: former, Recorded: former != "" && former == done.Seen, Lapsed: former == "" && done != secretstore.Handover{},
 		Inherited: snapshot.Inherited}
-	if former != "" && former == done.Honoured {
-		out.HonouredAt = done.At
+	if former != "" && former == done.Honored {
+		out.HonoredAt = done.At
 	}
 	return out
 }

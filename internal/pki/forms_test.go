@@ -110,7 +110,7 @@ func TestFormsOfCertificateFilesAreReadOrNamed(t *testing.T) {
 		"a damaged line":                   {bytes.Replace(both, []byte("MII"), []byte("M?I"), 1), "its base64 is damaged"},
 		"damaged DER":                      {flipped(root), "has a damaged certificate at place 1"},
 		"too many":                         {bytes.Repeat(two, 501), "has 501 PEM blocks; at most 500 certificates are read"},
-		"too long":                         {append(bytes.Repeat([]byte("#"), 256<<10), both...), "bytes long; at most 262144 are read"},
+		"too long":                         {append(bytes.Repeat([]byte("#"), 256<<10), both...), "bytes long; at most 262144 are allowed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bundle, err := pki.ParseBundle(tc.data)

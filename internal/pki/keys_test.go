@@ -138,7 +138,7 @@ func TestParseKeyRefusesAndSaysWhy(t *testing.T) {
 		"nothing":             {nil, "is empty"},
 		"white space":         {[]byte(" \n"), "is empty"},
 		"no PEM":              {[]byte("hunter2"), "holds no PEM block"},
-		"too long":            {bytes.Repeat(good, 500), "at most 65536 are read"},
+		"too long":            {bytes.Repeat(good, 500), "at most 65536 are allowed"},
 		"a second key":        {slices.Concat(good, good), "followed by another PEM block"},
 		"three blocks":        {slices.Concat(good, good, good), "goes on after 2"},
 		"cut short":           {good[:len(good)/2], "holds no PEM block"},

@@ -41,7 +41,7 @@ type pemRules struct {
 // show nothing of the data, which may be a key.
 func decodePEM(data []byte, rules pemRules) ([]*pem.Block, error) {
 	if len(data) > rules.maxBytes {
-		return nil, fmt.Errorf("is %d bytes long; at most %d are read", len(data), rules.maxBytes)
+		return nil, fmt.Errorf("is %d bytes long; at most %d are allowed", len(data), rules.maxBytes)
 	}
 	rest := data
 	if rules.lenient {

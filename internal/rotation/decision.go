@@ -139,7 +139,7 @@ func Unrecorded(o Observation) bool {
 
 // handed reports whether the user names a former owner that has not been taken over from yet.
 func handed(o Observation) bool {
-	return o.Traits.Remote && o.TakeOver.From != "" && o.TakeOver.HonouredAt.IsZero()
+	return o.Traits.Remote && o.TakeOver.From != "" && o.TakeOver.HonoredAt.IsZero()
 }
 
 // lapsed reports whether a former owner is recorded although the annotation was removed: set again, it is a new request.
@@ -157,7 +157,7 @@ func brake(o Observation) *Unmet {
 
 func fresh(r Request) bool { return r.Token != "" && !r.Recorded }
 
-func open(r Request) bool { return r.Token != "" && !r.Honoured }
+func open(r Request) bool { return r.Token != "" && !r.Honored }
 
 // unpublished reports whether the user's Secret, or the record of when it was written, is behind the ledger.
 func unpublished(o Observation) bool {
@@ -208,7 +208,7 @@ func unfit(o Observation) bool {
 		(o.Pending.Fingerprint != o.Fingerprint || o.PendingAnswer == credential.Rejected)
 }
 
-// markedAbove reports whether the remote system knows a newer version of ours than the ledger does.
+// markedAbove reports whether the remote system has a newer version than the ledger.
 func markedAbove(o Observation) bool {
 	return o.Marker.State == MarkerOurs && o.Marker.Seq > o.Current.Seq
 }

@@ -29,7 +29,7 @@
 // The driver performs exactly that step, observes again and asks again; nothing is remembered between two questions. A crash
 // between any two steps is therefore nothing special: the next process asks the same question.
 //
-// A Decision also says when to reconcile again. WakeAt is never later than the next expiry level or an hour from now, whatever
+// A Decision also has the time of the next reconcile. WakeAt is never later than the next expiry level or an hour from now, whatever
 // row decided, so that no level is missed and the wall clock is read again after a machine has slept.
 //
 // The other files are functions of the same Observation: due.go (when a version is to be replaced, retired, proven),

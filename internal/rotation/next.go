@@ -283,7 +283,7 @@ func candidate(step Step, format string) func(Observation) Decision {
 
 func refused(o Observation) Decision {
 	if again := ProbeAt(o); again.After(o.Now) {
-		if at := o.TakeOver.HonouredAt; !at.IsZero() && o.Marker.Owner == o.TakeOver.From {
+		if at := o.TakeOver.HonoredAt; !at.IsZero() && o.Marker.Owner == o.TakeOver.From {
 			return held(again, Unmet{Reason: reasonFenced, Permanent: true, Message: fmt.Sprintf(
 				"The server refuses version %d, which is published: the login was taken over from %s at %s and belongs to that owner again; nothing is changed. "+
 					"To hand it over again, remove the annotation rekey.dev/take-over-from and set it again.", o.Current.Seq, o.TakeOver.From, stamp(at))})

@@ -90,7 +90,7 @@ func noCurrent(o *rotation.Observation) {
 	o.Current, o.Target, o.Proof = nil, rotation.TargetMissing, rotation.Proof{}
 }
 
-func rejectedTimes(n int, ago time.Duration, mark rotation.Mark) change {
+func rejectedTimes(n int, ago time.Duration, mark rotation.Marker) change {
 	return func(o *rotation.Observation) {
 		o.Proof = rotation.Proof{Seq: 4, At: o.Now.Add(-ago), Answer: credential.Rejected, Rejections: n}
 		o.Marker = mark
@@ -116,7 +116,7 @@ func braked(o *rotation.Observation) {
 func handedOver(o *rotation.Observation) { o.TakeOver = rotation.Handover{From: "c/web/orders"} }
 
 func takenOver(o *rotation.Observation) {
-	o.TakeOver.Recorded, o.TakeOver.HonouredAt = true, o.Now.Add(-time.Hour)
+	o.TakeOver.Recorded, o.TakeOver.HonoredAt = true, o.Now.Add(-time.Hour)
 }
 
 func inherited(o *rotation.Observation) {
@@ -155,35 +155,35 @@ var judgements = map[string]judgement{
 	"an inherited ledger waits for the policy":                  {see: with(handedOver, inherited, braked), row: "inherited", step: rotation.StepNone, reason: "PolicyNotFound"},
 	"an inherited ledger waits for its references":              {see: with(handedOver, inherited, unmet), row: "inherited", step: rotation.StepNone, reason: "ServerNotFound"},
 	"a hand-over that is not asked for any more is forgotten":   {see: with(func(o *rotation.Observation) { o.TakeOver.Lapsed = true }), row: "record", step: rotation.StepRecord},
-	"a login that its former owner took back says so": {see: with(handedOver, takenOver, rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerForeign, Owner: "c/web/orders"})),
+	"a login that its former owner took back is reported": {see: with(handedOver, takenOver, rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerForeign, Owner: "c/web/orders"})),
 		row: "refused", step: rotation.StepNone, reason: "Fenced", wake: start.Add(10 * time.Minute)},
-	"a deleted object is withdrawn":                             {see: with(func(o *rotation.Observation) { o.Deleting = true }), row: "withdraw", step: rotation.StepWithdraw, reason: "Deleting"},
-	"a Secret that somebody deleted is written again":           {see: with(func(o *rotation.Observation) { o.Target = rotation.TargetMissing }), row: "publish", step: rotation.StepPublish, reason: "SecretMissing"},
-	"a Secret that somebody edited is written again":            {see: with(func(o *rotation.Observation) { o.Target = rotation.TargetDiffers }), row: "publish", step: rotation.StepPublish, reason: "SecretDiffers"},
-	"a Secret that is shown but not recorded is recorded":       {see: with(func(o *rotation.Observation) { o.Current.PublishedAt = time.Time{} }), row: "publish", step: rotation.StepPublish, reason: "Published"},
-	"a Secret is healed although rotation is suspended":         {see: with(func(o *rotation.Observation) { o.Target, o.Suspended = rotation.TargetMissing, true }), row: "publish", step: rotation.StepPublish},
-	"a request to rotate is written down first":                 {see: with(func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "record", step: rotation.StepRecord, reason: "RequestSeen"},
-	"a request to retire is written down first":                 {see: with(func(o *rotation.Observation) { o.RetirePrevious.Token = "x" }), row: "record", step: rotation.StepRecord},
-	"a request is written down although rotation is suspended":  {see: with(func(o *rotation.Observation) { o.Rotate.Token, o.Suspended = "x", true }), row: "record", step: rotation.StepRecord},
-	"a request before the first version is honoured by it":      {see: with(noCurrent, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "missing", step: rotation.StepPropose},
-	"a certificate's request is honoured, not written down":     {see: with(local, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "rotate", step: rotation.StepPropose, reason: "RotateRequested"},
-	"a certificate's request is written down if it has to wait": {see: with(local, unmet, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "record", step: rotation.StepRecord},
-	"a suspended credential is left alone":                      {see: with(due, func(o *rotation.Observation) { o.Suspended = true }), row: "suspended", step: rotation.StepNone, reason: "Suspended"},
-	"a candidate of a suspended credential waits":               {see: with(pending(rotation.Verified), func(o *rotation.Observation) { o.Suspended = true }), row: "suspended", step: rotation.StepNone},
-	"a Secret of somebody else holds everything up":             {see: with(due, func(o *rotation.Observation) { o.Target = rotation.TargetForeign }), row: "foreign-secret", step: rotation.StepNone, reason: "SecretConflict"},
-	"a restored ledger is lifted above the mark":                {see: with(rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerOurs, Seq: 7})), row: "renumber", step: rotation.StepRenumber, reason: "Restored"},
-	"a restored login is set again":                             {see: with(rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerOurs, Seq: 2})), row: "reassert", step: rotation.StepReassert, reason: "Restored"},
-	"a login that is gone is made again":                        {see: with(rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerAbsent})), row: "reassert", step: rotation.StepReassert},
-	"a login that lost its mark is set again":                   {see: with(rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerMissing})), row: "reassert", step: rotation.StepReassert},
-	"one rejection is looked at again soon":                     {see: with(rejectedTimes(1, 0, rotation.Mark{})), row: "quiet", step: rotation.StepNone, wake: start.Add(10 * time.Second)},
-	"one rejection is looked at again, now":                     {see: with(rejectedTimes(1, 11*time.Second, rotation.Mark{})), row: "probe", step: rotation.StepProbe},
-	"a login of somebody else is not touched":                   {see: with(rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerForeign, Seq: 9})), row: "refused", step: rotation.StepNone, reason: "CredentialRejected", wake: start.Add(10 * time.Minute)},
-	"a login of somebody else is tried again":                   {see: with(rejectedTimes(2, 10*time.Minute, rotation.Mark{State: rotation.MarkerForeign, Seq: 9})), row: "refused", step: rotation.StepProbe},
-	"a refused login without a readable mark is not touched":    {see: with(rejectedTimes(3, 0, rotation.Mark{})), row: "refused", step: rotation.StepNone, reason: "CredentialRejected"},
-	"a candidate goes on although what is published is refused": {see: with(pending(rotation.Staged), rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerForeign})), row: "verify", step: rotation.StepVerify},
-	"the previous version stays during the overlap":             {see: with(previous, publishedAgo(30*time.Minute)), row: "overlap", step: rotation.StepNone, reason: "Overlap", wake: start.Add(30 * time.Minute)},
-	"after the overlap the current version is proven first":     {see: with(previous, publishedAgo(time.Hour)), row: "retire", step: rotation.StepProbe, reason: "OverlapEnded"},
-	"after the overlap the previous version is retired":         {see: with(previous, publishedAgo(time.Hour), provenNow), row: "retire", step: rotation.StepRetire, reason: "OverlapEnded"},
+	"a deleted object is withdrawn":                               {see: with(func(o *rotation.Observation) { o.Deleting = true }), row: "withdraw", step: rotation.StepWithdraw, reason: "Deleting"},
+	"a Secret that was deleted is written again":                  {see: with(func(o *rotation.Observation) { o.Target = rotation.TargetMissing }), row: "publish", step: rotation.StepPublish, reason: "SecretMissing"},
+	"a Secret that was edited is written again":                   {see: with(func(o *rotation.Observation) { o.Target = rotation.TargetDiffers }), row: "publish", step: rotation.StepPublish, reason: "SecretDiffers"},
+	"a Secret that is shown but not recorded is recorded":         {see: with(func(o *rotation.Observation) { o.Current.PublishedAt = time.Time{} }), row: "publish", step: rotation.StepPublish, reason: "Published"},
+	"a Secret is healed although rotation is suspended":           {see: with(func(o *rotation.Observation) { o.Target, o.Suspended = rotation.TargetMissing, true }), row: "publish", step: rotation.StepPublish},
+	"a request to rotate is written down first":                   {see: with(func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "record", step: rotation.StepRecord, reason: "RequestSeen"},
+	"a request to retire is written down first":                   {see: with(func(o *rotation.Observation) { o.RetirePrevious.Token = "x" }), row: "record", step: rotation.StepRecord},
+	"a request is written down although rotation is suspended":    {see: with(func(o *rotation.Observation) { o.Rotate.Token, o.Suspended = "x", true }), row: "record", step: rotation.StepRecord},
+	"a request before the first version is honored by it":         {see: with(noCurrent, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "missing", step: rotation.StepPropose},
+	"a certificate's request is honored, not recorded":            {see: with(local, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "rotate", step: rotation.StepPropose, reason: "RotateRequested"},
+	"a certificate's request is written down if it has to wait":   {see: with(local, unmet, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "record", step: rotation.StepRecord},
+	"a suspended credential is left alone":                        {see: with(due, func(o *rotation.Observation) { o.Suspended = true }), row: "suspended", step: rotation.StepNone, reason: "Suspended"},
+	"a candidate of a suspended credential waits":                 {see: with(pending(rotation.Verified), func(o *rotation.Observation) { o.Suspended = true }), row: "suspended", step: rotation.StepNone},
+	"a Secret of somebody else holds everything up":               {see: with(due, func(o *rotation.Observation) { o.Target = rotation.TargetForeign }), row: "foreign-secret", step: rotation.StepNone, reason: "SecretConflict"},
+	"a restored ledger is raised above the marker":                {see: with(rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerOurs, Seq: 7})), row: "renumber", step: rotation.StepRenumber, reason: "Restored"},
+	"a restored login is set again":                               {see: with(rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerOurs, Seq: 2})), row: "reassert", step: rotation.StepReassert, reason: "Restored"},
+	"a login that is gone is recreated":                           {see: with(rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerAbsent})), row: "reassert", step: rotation.StepReassert},
+	"a login that lost its marker is set again":                   {see: with(rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerMissing})), row: "reassert", step: rotation.StepReassert},
+	"one rejection is probed again soon":                          {see: with(rejectedTimes(1, 0, rotation.Marker{})), row: "quiet", step: rotation.StepNone, wake: start.Add(10 * time.Second)},
+	"one rejection is probed again, now":                          {see: with(rejectedTimes(1, 11*time.Second, rotation.Marker{})), row: "probe", step: rotation.StepProbe},
+	"a login of another owner is not changed":                     {see: with(rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerForeign, Seq: 9})), row: "refused", step: rotation.StepNone, reason: "CredentialRejected", wake: start.Add(10 * time.Minute)},
+	"a login of another owner is probed again":                    {see: with(rejectedTimes(2, 10*time.Minute, rotation.Marker{State: rotation.MarkerForeign, Seq: 9})), row: "refused", step: rotation.StepProbe},
+	"a refused login without a readable marker is not changed":    {see: with(rejectedTimes(3, 0, rotation.Marker{})), row: "refused", step: rotation.StepNone, reason: "CredentialRejected"},
+	"a candidate continues although what is published is refused": {see: with(pending(rotation.Staged), rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerForeign})), row: "verify", step: rotation.StepVerify},
+	"the previous version stays during the overlap":               {see: with(previous, publishedAgo(30*time.Minute)), row: "overlap", step: rotation.StepNone, reason: "Overlap", wake: start.Add(30 * time.Minute)},
+	"after the overlap the current version is proven first":       {see: with(previous, publishedAgo(time.Hour)), row: "retire", step: rotation.StepProbe, reason: "OverlapEnded"},
+	"after the overlap the previous version is retired":           {see: with(previous, publishedAgo(time.Hour), provenNow), row: "retire", step: rotation.StepRetire, reason: "OverlapEnded"},
 	"a person ends the overlap": {see: with(previous, publishedAgo(time.Minute), provenNow, func(o *rotation.Observation) {
 		o.RetirePrevious = rotation.Request{Token: "x", Recorded: true}
 	}), row: "retire", step: rotation.StepRetire, reason: "RetireRequested"},
@@ -192,7 +192,7 @@ var judgements = map[string]judgement{
 	}), row: "retire", step: rotation.StepRetire},
 	"nothing is retired by an unknown clock":                   {see: with(previous, publishedAgo(2*time.Hour), provenNow, func(o *rotation.Observation) { o.ClockKnown = false }), row: "overlap", step: rotation.StepNone, reason: "ClockSkew", wake: start.Add(time.Minute)},
 	"nothing is retired by a wrong clock":                      {see: with(previous, publishedAgo(2*time.Hour), provenNow, func(o *rotation.Observation) { o.ClockOff = -time.Minute }), row: "overlap", step: rotation.StepNone, reason: "ClockSkew"},
-	"nothing is retired while the current version is refused":  {see: with(previous, publishedAgo(2*time.Hour), rejectedTimes(1, 0, rotation.Mark{})), row: "overlap", step: rotation.StepNone, reason: "Overlap", wake: start.Add(10 * time.Second)},
+	"nothing is retired while the current version is refused":  {see: with(previous, publishedAgo(2*time.Hour), rejectedTimes(1, 0, rotation.Marker{})), row: "overlap", step: rotation.StepNone, reason: "Overlap", wake: start.Add(10 * time.Second)},
 	"the overlap that was fixed counts, not the policy's":      {see: with(previous, publishedAgo(2*time.Hour), func(o *rotation.Observation) { o.Current.Overlap = 3 * time.Hour }), row: "overlap", step: rotation.StepNone},
 	"the current version is proven during a long overlap":      {see: with(previous, publishedAgo(time.Minute), func(o *rotation.Observation) { o.Proof.At = start.Add(-4 * time.Hour) }), row: "overlap", step: rotation.StepProbe},
 	"a due rotation waits for the end of the overlap":          {see: with(previous, publishedAgo(30*time.Minute), due), row: "overlap", step: rotation.StepNone},
@@ -201,7 +201,7 @@ var judgements = map[string]judgement{
 	"a candidate that was refused is discarded":                {see: with(pending(rotation.Staged), refusedCandidate, provenNow), row: "discard", step: rotation.StepDiscard, reason: "CandidateRejected"},
 	"a first candidate that does not fit is discarded":         {see: with(noCurrent, pending(rotation.Proposed), unfitting), row: "discard", step: rotation.StepDiscard},
 	"a certificate's candidate that does not fit is discarded": {see: with(local, pending(rotation.Staged), unfitting), row: "discard", step: rotation.StepDiscard},
-	"a candidate is kept while the current version is refused": {see: with(pending(rotation.Staged), unfitting, rejectedTimes(1, 0, rotation.Mark{})), row: "verify", step: rotation.StepVerify},
+	"a candidate is kept while the current version is refused": {see: with(pending(rotation.Staged), unfitting, rejectedTimes(1, 0, rotation.Marker{})), row: "verify", step: rotation.StepVerify},
 	"a discarded candidate is taken away":                      {see: with(pending(rotation.Discarded)), row: "discarding", step: rotation.StepDiscard},
 	"a discarded candidate never comes back":                   {see: with(pending(rotation.Discarded), unfitting), row: "discarding", step: rotation.StepDiscard},
 	"a candidate beside a previous version waits":              {see: with(pending(rotation.Proposed), previous, publishedAgo(time.Minute)), row: "guard", step: rotation.StepNone, reason: "LedgerInvalid"},
@@ -214,7 +214,7 @@ var judgements = map[string]judgement{
 	"a credential without a version waits for its references":  {see: with(noCurrent, unmet), row: "missing", step: rotation.StepNone, reason: "ServerNotFound"},
 	"a changed spec asks for another version":                  {see: with(func(o *rotation.Observation) { o.Fingerprint = "v2" }), row: "rotate", step: rotation.StepPropose, reason: "SpecChanged"},
 	"a person asks for another version":                        {see: with(func(o *rotation.Observation) { o.Rotate = rotation.Request{Token: "x", Recorded: true} }), row: "rotate", step: rotation.StepPropose, reason: "RotateRequested"},
-	"an old request is not honoured twice":                     {see: with(func(o *rotation.Observation) { o.Rotate = rotation.Request{Token: "x", Recorded: true, Honoured: true} }), row: "quiet", step: rotation.StepNone},
+	"an old request is not honored twice":                      {see: with(func(o *rotation.Observation) { o.Rotate = rotation.Request{Token: "x", Recorded: true, Honored: true} }), row: "quiet", step: rotation.StepNone},
 	"a version that is due is replaced":                        {see: with(due), row: "rotate", step: rotation.StepPropose, reason: "Due"},
 	"a version that is due waits for its references":           {see: with(due, unmet), row: "rotate", step: rotation.StepNone, reason: "ServerNotFound"},
 	"an old proof is renewed":                                  {see: with(func(o *rotation.Observation) { o.Proof.At = start.Add(-3 * time.Hour) }), row: "probe", step: rotation.StepProbe, reason: "ProofOld"},
@@ -300,9 +300,9 @@ func situations(yield func(rotation.Observation) bool) {
 		ways(),
 		{as, previous, func(o *rotation.Observation) { previous(o); publishedAgo(2 * time.Hour)(o) }},
 		{as, func(o *rotation.Observation) { o.Fingerprint = "v2" }, due},
-		{as, provenNow, rejectedTimes(1, time.Minute, rotation.Mark{}),
-			rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerOurs, Seq: 9}), rejectedTimes(2, 0, rotation.Mark{State: rotation.MarkerOurs, Seq: 1}),
-			rejectedTimes(2, time.Hour, rotation.Mark{State: rotation.MarkerForeign}), rejectedTimes(2, time.Hour, rotation.Mark{State: rotation.MarkerAbsent})},
+		{as, provenNow, rejectedTimes(1, time.Minute, rotation.Marker{}),
+			rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerOurs, Seq: 9}), rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerOurs, Seq: 1}),
+			rejectedTimes(2, time.Hour, rotation.Marker{State: rotation.MarkerForeign}), rejectedTimes(2, time.Hour, rotation.Marker{State: rotation.MarkerAbsent})},
 		{as, func(o *rotation.Observation) { o.Target = rotation.TargetDiffers }, func(o *rotation.Observation) { o.Target = rotation.TargetForeign }},
 		{as, func(o *rotation.Observation) { o.Rotate.Token = "x" }},
 		{as, handedOver, func(o *rotation.Observation) { handedOver(o); inherited(o) }},

@@ -74,7 +74,7 @@ type Version struct {
 	ProposedAt time.Time `json:"proposedAt,omitzero"`
 	// CommittedAt is when the version became the current one.
 	CommittedAt time.Time `json:"committedAt,omitzero"`
-	// PublishedAt is when the user's Secret was first seen to show it; zero until then. The overlap counts from here.
+	// PublishedAt is when the user's Secret was first observed to show it; zero until then. The overlap counts from here.
 	PublishedAt time.Time `json:"publishedAt,omitzero"`
 	// NotAfter is when the version expires on its own; zero if it does not.
 	NotAfter time.Time `json:"notAfter,omitzero"`
@@ -140,8 +140,8 @@ const (
 	MarkerAbsent MarkerState = "Absent"
 )
 
-// Mark is a MarkerState and the version that it names.
-type Mark struct {
+// Marker is the state of a marker and the version that it names.
+type Marker struct {
 	State MarkerState
 	Seq   int64
 	// Owner is the owner that a foreign marker names, as cluster/namespace/name; empty if it is not foreign.
@@ -154,8 +154,8 @@ type Handover struct {
 	From string
 	// Recorded is true if the request is already recorded. Lapsed is true if a former owner is recorded and From is empty.
 	Recorded, Lapsed bool
-	// HonouredAt is when the credential was taken over from From; zero if it was not.
-	HonouredAt time.Time
+	// HonoredAt is when the credential was taken over from From; zero if it was not.
+	HonoredAt time.Time
 	// Inherited is true if the ledger is still the former owner's.
 	Inherited bool
 }
@@ -166,8 +166,8 @@ type Request struct {
 	Token string
 	// Recorded is true if the token is already recorded.
 	Recorded bool
-	// Honoured is true if the request was carried out.
-	Honoured bool
+	// Honored is true if the request was carried out.
+	Honored bool
 }
 
 // Unmet is a precondition that does not hold.
@@ -217,7 +217,7 @@ type Observation struct {
 	// PendingAnswer is the remote system's answer about the pending version in this process.
 	PendingAnswer credential.Answer
 	// Marker is the marker on the current version's slot; read when that version was rejected.
-	Marker Mark
+	Marker Marker
 	// Rotate and RetirePrevious are the user's requests.
 	Rotate, RetirePrevious Request
 	// TakeOver is what the user has handed over.

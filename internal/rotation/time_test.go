@@ -297,7 +297,7 @@ func scrambled(raw []byte, x, y, z int64) rotation.Observation {
 	}
 	request := func() rotation.Request {
 		b := next()
-		return rotation.Request{Token: []string{"", "x"}[b%2], Recorded: b&2 != 0, Honoured: b&4 != 0}
+		return rotation.Request{Token: []string{"", "x"}[b%2], Recorded: b&2 != 0, Honored: b&4 != 0}
 	}
 	flags := next()
 	o := rotation.Observation{
@@ -310,7 +310,7 @@ func scrambled(raw []byte, x, y, z int64) rotation.Observation {
 		Fingerprint: "v1", Pending: version(), Current: version(), Previous: version(), LastSeq: int64(next()),
 		Target: []rotation.TargetState{rotation.TargetShowsCurrent, rotation.TargetDiffers, rotation.TargetMissing, rotation.TargetForeign, ""}[next()%5],
 		Proof:  rotation.Proof{Seq: int64(next()) - 3, At: at(), Answer: credential.Answer(next() % 4), Rejections: int(next() % 4), InThisPass: flags&4 != 0},
-		Marker: rotation.Mark{State: []rotation.MarkerState{"", rotation.MarkerOurs, rotation.MarkerForeign, rotation.MarkerMissing, rotation.MarkerAbsent}[next()%5], Seq: int64(next())},
+		Marker: rotation.Marker{State: []rotation.MarkerState{"", rotation.MarkerOurs, rotation.MarkerForeign, rotation.MarkerMissing, rotation.MarkerAbsent}[next()%5], Seq: int64(next())},
 		Rotate: request(), RetirePrevious: request(), Deleting: flags&8 != 0, Suspended: flags&16 != 0, PendingAnswer: credential.Answer(next() % 3),
 	}
 	if flags&32 != 0 {

@@ -61,8 +61,8 @@ func randomLedger(r *rand.Rand) Ledger {
 	token := func() string { return strings.ToValidUTF8(string(randomBytes(r, 12)), "?") }
 	return Ledger{
 		Pending: randomRecord(r, lastSeq), Current: randomRecord(r, lastSeq), Previous: randomRecord(r, lastSeq), LastSeq: lastSeq,
-		Rotate:         Tokens{Seen: token(), Honoured: token()},
-		RetirePrevious: Tokens{Seen: token(), Honoured: token()}, RetireThrough: r.Int64N(lastSeq + 1),
+		Rotate:         Tokens{Seen: token(), Honored: token()},
+		RetirePrevious: Tokens{Seen: token(), Honored: token()}, RetireThrough: r.Int64N(lastSeq + 1),
 		Survivor: Survivor{Seq: r.Int64N(lastSeq + 1), Slot: []string{"", "a", "b"}[r.IntN(3)], Crowded: r.IntN(2) == 0},
 	}
 }

@@ -27,24 +27,24 @@ func (s *Ledgered) settle(ctx context.Context) error {
 	case s.ledger == nil && owner.records(s.secret):
 		s.content.TakeOver = handoverOf(s.secret)
 		return s.recover(ctx)
-	case s.ledger != nil && owner.isCopy(s.secret) && owner.former(s.secret) == s.content.TakeOver.Honoured:
-		owner.Former = s.content.TakeOver.Honoured // whatever happened to the annotation since
+	case s.ledger != nil && owner.isCopy(s.secret) && owner.former(s.secret) == s.content.TakeOver.Honored:
+		owner.Former = s.content.TakeOver.Honored // whatever happened to the annotation since
 		return s.recover(ctx)
 	}
 	return nil
 }
 
 // String returns the form in which the user's Secret shows the last takeover.
-func (h Handover) String() string { return h.Honoured + " " + h.At.UTC().Format(time.RFC3339) }
+func (h Handover) String() string { return h.Honored + " " + h.At.UTC().Format(time.RFC3339) }
 
 // handoverOf parses what String returned; zero if the Secret does not show it.
 func handoverOf(secret *corev1.Secret) Handover {
-	from, when, _ := strings.Cut(secret.Annotations[v1alpha1.AnnotationTakeOverHonoured], " ")
+	from, when, _ := strings.Cut(secret.Annotations[v1alpha1.AnnotationTakeOverHonored], " ")
 	at, err := time.Parse(time.RFC3339, when)
 	if from == "" || err != nil {
 		return Handover{}
 	}
-	return Handover{Seen: from, Honoured: from, At: at.UTC()}
+	return Handover{Seen: from, Honored: from, At: at.UTC()}
 }
 
 // handover describes the adoption of a Secret that was just written: its former owner and the values that were removed. It is

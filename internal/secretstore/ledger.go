@@ -20,8 +20,8 @@ type Record struct {
 
 // Tokens are a user's requests of one kind: the last one seen and the last one carried out.
 type Tokens struct {
-	Seen     string `json:"seen,omitempty"`
-	Honoured string `json:"honoured,omitempty"`
+	Seen    string `json:"seen,omitempty"`
+	Honored string `json:"honoured,omitempty"`
 }
 
 // longestToken is the maximum length of a recorded request, in bytes: both Secrets have room for several of them.
@@ -40,16 +40,16 @@ func Token(value string) string {
 
 // short does the same to what an earlier release recorded, so that it still is the same request.
 func (t Tokens) short() Tokens {
-	t.Seen, t.Honoured = Token(t.Seen), Token(t.Honoured)
+	t.Seen, t.Honored = Token(t.Seen), Token(t.Honored)
 	return t
 }
 
 // Handover is what a user handed over to the owner: the former owner (cluster/namespace/name) that was seen last, and the one
 // of the last takeover, which was at At.
 type Handover struct {
-	Seen     string    `json:"seen,omitempty"`
-	Honoured string    `json:"honoured,omitempty"`
-	At       time.Time `json:"at,omitzero"`
+	Seen    string    `json:"seen,omitempty"`
+	Honored string    `json:"honoured,omitempty"`
+	At      time.Time `json:"at,omitzero"`
 }
 
 // Ledger is everything that is recorded about one credential.

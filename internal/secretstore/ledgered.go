@@ -107,7 +107,7 @@ func (s *Ledgered) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("saving the ledger of %s: %w", s.opts.Owner, err)
 	}
 	annotations := s.opts.Owner.Annotations()
-	if s.inherited && ledger.TakeOver.Honoured != s.opts.Owner.Former {
+	if s.inherited && ledger.TakeOver.Honored != s.opts.Owner.Former {
 		annotations = nil // it stays the former owner's until it is taken over
 	}
 	if err := s.writeLedger(ctx, data, annotations); err != nil {
@@ -285,7 +285,7 @@ func (s *Ledgered) ledgerKey() client.ObjectKey {
 // shown returns the options of the user's Secret, with what the ledger adds.
 func (s *Ledgered) shown() Options {
 	out := s.opts.Options
-	out.honored, out.ledgered = s.content.Rotate.Honoured, s.ledger != nil && s.content.Current != nil
+	out.honored, out.ledgered = s.content.Rotate.Honored, s.ledger != nil && s.content.Current != nil
 	out.takenOver = s.content.TakeOver
 	return out
 }
@@ -294,7 +294,7 @@ func (s *Ledgered) snapshot() Snapshot {
 	out := s.shown().target(s.secret, s.content.Current)
 	out.Ledger, out.Adopted, out.Overtaken, out.Shown = s.content.Clone(), s.adopted, s.opts.Owner.overtaken(s.ledger), s.shownVersion()
 	former := s.opts.Owner.Former
-	out.Inherited = s.inherited || !s.content.versions() && s.secret != nil && s.opts.Owner.inherits(s.secret) && s.content.TakeOver.Honoured != former
+	out.Inherited = s.inherited || !s.content.versions() && s.secret != nil && s.opts.Owner.inherits(s.secret) && s.content.TakeOver.Honored != former
 	return out
 }
 

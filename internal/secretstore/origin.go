@@ -32,7 +32,7 @@ func withRecords(have, want metav1.ObjectMeta) metav1.ObjectMeta {
 		return have
 	}
 	have.Annotations = maps.Clone(have.Annotations)
-	for _, key := range []string{v1alpha1.AnnotationOwnerNamespace, v1alpha1.AnnotationOwnerCluster, v1alpha1.AnnotationRotateHonoured} {
+	for _, key := range []string{v1alpha1.AnnotationOwnerNamespace, v1alpha1.AnnotationOwnerCluster, v1alpha1.AnnotationRotateHonored} {
 		if value, ok := want.Annotations[key]; ok && have.Annotations[key] == "" {
 			have.Annotations[key] = value
 		}

@@ -258,12 +258,12 @@ func tokensOf(secret *corev1.Secret) Tokens {
 	if secret == nil {
 		return Tokens{}
 	}
-	return Tokens{Seen: secret.Annotations[v1alpha1.AnnotationRotateSeen], Honoured: secret.Annotations[v1alpha1.AnnotationRotateHonoured]}.short()
+	return Tokens{Seen: secret.Annotations[v1alpha1.AnnotationRotateSeen], Honored: secret.Annotations[v1alpha1.AnnotationRotateHonored]}.short()
 }
 
 func setTokens(secret *corev1.Secret, tokens Tokens) {
 	for key, token := range map[string]string{
-		v1alpha1.AnnotationRotateSeen: tokens.Seen, v1alpha1.AnnotationRotateHonoured: tokens.Honoured,
+		v1alpha1.AnnotationRotateSeen: tokens.Seen, v1alpha1.AnnotationRotateHonored: tokens.Honored,
 	} {
 		delete(secret.Annotations, key)
 		if token != "" {

@@ -102,7 +102,7 @@ func TestIssuingIsOneWriteAndARestartNone(t *testing.T) {
 			t.Errorf("what lives in memory is lost: %+v", snapshot.Ledger)
 		}
 	})
-	tokens := Tokens{Seen: "now", Honoured: "now"}
+	tokens := Tokens{Seen: "now", Honored: "now"}
 	want := Ledger{Current: stored(t, record), LastSeq: 1, Rotate: tokens}
 	w.expectWrites(t, 1, "issuing", func() {
 		snapshot := must[Snapshot](t)(store.Save(t.Context(), Ledger{Current: &record, LastSeq: 1, Rotate: tokens}))
@@ -124,7 +124,7 @@ func TestIssuingIsOneWriteAndARestartNone(t *testing.T) {
 	got := w.secret(t, "mtls")
 	if diff := cmp.Diff(map[string]string{
 		v1alpha1.AnnotationOwner: "ClientIdentity/app", v1alpha1.AnnotationOwnerUID: "uid-of-app", v1alpha1.AnnotationRevision: "1",
-		v1alpha1.AnnotationRotateSeen: "now", v1alpha1.AnnotationRotateHonoured: "now",
+		v1alpha1.AnnotationRotateSeen: "now", v1alpha1.AnnotationRotateHonored: "now",
 	}, got.Annotations); diff != "" {
 		t.Error(diff)
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// recover makes a ledger again that somebody deleted, from a user's Secret that is ours. Numbers go on from the one that
-// the Secret shows, in any case.
+// recover rebuilds a deleted ledger from a user's Secret that is ours. Numbers always continue from the one that the Secret
+// shows.
 func (s *Ledgered) recover(ctx context.Context) error {
 	seq := revision(s.secret)
 	s.content = Ledger{LastSeq: max(seq, s.content.LastSeq), TakeOver: s.content.TakeOver}
@@ -22,7 +22,7 @@ func (s *Ledgered) recover(ctx context.Context) error {
 	if !ok || s.opts.Recover == nil {
 		return nil
 	}
-	ledger, answer, err := s.opts.Recover(ctx, candidate, tokensOf(s.secret).Honoured)
+	ledger, answer, err := s.opts.Recover(ctx, candidate, tokensOf(s.secret).Honored)
 	switch answer {
 	case credential.Accepted:
 		if err != nil {

@@ -94,11 +94,11 @@ func (o Options) setMetadata(meta *metav1.ObjectMeta, seq int64) {
 	meta.Annotations = merged(meta.Annotations, annotations, o.Owner.Annotations())
 	meta.Annotations[v1alpha1.AnnotationRevision] = strconv.FormatInt(seq, 10)
 	if o.honored != "" {
-		meta.Annotations[v1alpha1.AnnotationRotateHonoured] = o.honored
+		meta.Annotations[v1alpha1.AnnotationRotateHonored] = o.honored
 	}
-	delete(meta.Annotations, v1alpha1.AnnotationTakeOverHonoured)
-	if o.takenOver.Honoured != "" {
-		meta.Annotations[v1alpha1.AnnotationTakeOverHonoured] = o.takenOver.String()
+	delete(meta.Annotations, v1alpha1.AnnotationTakeOverHonored)
+	if o.takenOver.Honored != "" {
+		meta.Annotations[v1alpha1.AnnotationTakeOverHonored] = o.takenOver.String()
 	}
 	delete(meta.Annotations, v1alpha1.AnnotationManagedMetadata)
 	if len(now.Labels)+len(now.Annotations) > 0 {

@@ -109,7 +109,7 @@ func (b *workload) honoredInLedger(credential string) func() string {
 		if err != nil || len(ledgers) == 0 {
 			return ""
 		}
-		return ledgers[len(ledgers)-1].Rotate.Honoured
+		return ledgers[len(ledgers)-1].Rotate.Honored
 	}
 }
 
@@ -117,7 +117,7 @@ func (b *workload) honoredInLedger(credential string) func() string {
 func (b *workload) honoredInSecret(secret string) func() string {
 	return func() string {
 		if now := b.published.last(secret); now != nil {
-			return now.Annotations[v1alpha1.AnnotationRotateHonoured]
+			return now.Annotations[v1alpha1.AnnotationRotateHonored]
 		}
 		return ""
 	}

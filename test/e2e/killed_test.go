@@ -264,8 +264,8 @@ func awaitSettled(t *testing.T, p place, credentials []*v1alpha1.DatabaseCredent
 			switch {
 			case ledger.Pending != nil:
 				return fmt.Errorf("version %d is %s", ledger.Pending.Seq, ledger.Pending.Stage)
-			case ledger.Rotate.Honoured != tokens[credential.Name]:
-				return fmt.Errorf("the last request %s is not carried out, only %s", tokens[credential.Name], ledger.Rotate.Honoured)
+			case ledger.Rotate.Honored != tokens[credential.Name]:
+				return fmt.Errorf("the last request %s is not carried out, only %s", tokens[credential.Name], ledger.Rotate.Honored)
 			case ledger.Previous != nil:
 				return fmt.Errorf("version %d is not retired", ledger.Previous.Seq)
 			}

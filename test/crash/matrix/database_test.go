@@ -115,7 +115,7 @@ func loginReached(r *run, w want) string {
 		return "the login in the Secret is rejected"
 	}
 	if r.object.GetAnnotations()[v1alpha1.AnnotationTakeOverFrom] != "" {
-		if ledger := r.ledger(); ledger == nil || ledger.TakeOver.Honoured == "" {
+		if ledger := r.ledger(); ledger == nil || ledger.TakeOver.Honored == "" {
 			return "it was not adopted"
 		}
 	}
