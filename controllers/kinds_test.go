@@ -68,7 +68,7 @@ func (t *apiToken) DeepCopyObject() runtime.Object                 { return t.co
 
 func (t *apiToken) copied() *apiToken {
 	out := *t
-	t.ObjectMeta.DeepCopyInto(&out.ObjectMeta)
+	t.DeepCopyInto(&out.ObjectMeta)
 	out.Status.Conditions = slices.Clone(t.Status.Conditions)
 	return &out
 }
@@ -107,7 +107,7 @@ var tokenKind = kind{
 		Name: "Token", New: func() v1alpha1.Object { return &apiToken{} }, NewList: func() client.ObjectList { return &tokenList{} },
 		References: []kube.Reference{policyReference},
 	},
-	gauges:     func(o v1alpha1.Object) report.Gauges { return report.Gauges{Renewal: ptr.To(o.GetCreationTimestamp())} },
+	gauges:     func(o v1alpha1.Object) report.Gauges { return report.Gauges{Renewal: new(o.GetCreationTimestamp())} },
 	reconciler: func(s shared) reconcile.Reconciler { return &tokenReconciler{s} },
 }
 

@@ -40,7 +40,7 @@ func named(namespace, secret string) *v1alpha1.ClientIdentity {
 		Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{SecretName: v1alpha1.ObjectName(secret)}}}
 }
 
-func labelled(namespace, name string) *corev1.Secret {
+func labeled(namespace, name string) *corev1.Secret {
 	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy}},
 		Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": []byte("public"), "tls.key": []byte("private"), "ca.crt": bytes.Repeat([]byte("x"), 1000)}}
 }
@@ -50,7 +50,7 @@ func TestTheCacheHoldsWhatAnIdentityNamesAndNothingElse(t *testing.T) {
 	t.Parallel()
 	c := newTransforms(someKinds)
 	held := func(namespace, name, owner string) bool {
-		secret := labelled(namespace, name)
+		secret := labeled(namespace, name)
 		secret.Annotations = map[string]string{v1alpha1.AnnotationOwner: owner}
 		out, err := c.secret(secret)
 		if err != nil {
@@ -141,7 +141,7 @@ func TestASecretIsExpectedAsLongAsAnyIdentityNamesIt(t *testing.T) {
 		}, []string{"a"}},
 		"something else is deleted": {func(e *expectedSecrets) {
 			e.note(namer("1", "a"))
-			e.forget(labelled("shop", "a"))
+			e.forget(labeled("shop", "a"))
 			e.forget("shop/a")
 		}, []string{"a"}},
 	} {
@@ -150,7 +150,7 @@ func TestASecretIsExpectedAsLongAsAnyIdentityNamesIt(t *testing.T) {
 			e := newExpectedSecrets(someKinds)
 			tc.happens(e)
 			for _, secret := range []string{"a", "b"} {
-				if got, want := e.is(labelled("shop", secret)), slices.Contains(tc.want, secret); got != want {
+				if got, want := e.is(labeled("shop", secret)), slices.Contains(tc.want, secret); got != want {
 					t.Errorf("Secret %s is expected: %v, want %v", secret, got, want)
 				}
 			}
@@ -171,7 +171,7 @@ func TestWhatIsExpectedIsExactWhateverHappensAtOnce(t *testing.T) {
 			for i := range 500 {
 				identity := namer(fmt.Sprint(n, "-", i), "shared")
 				e.note(identity)
-				if !e.is(labelled("shop", "shared")) {
+				if !e.is(labeled("shop", "shared")) {
 					t.Error("a Secret is not expected although an identity names it")
 				}
 				if i%2 == 0 || n > 0 {
@@ -189,7 +189,7 @@ func TestWhatIsExpectedIsExactWhateverHappensAtOnce(t *testing.T) {
 			e.forget(namer(fmt.Sprint(0, "-", i), "shared"))
 		}
 	}
-	if len(e.held) != 0 || len(e.names) != 0 || e.is(labelled("shop", "shared")) {
+	if len(e.held) != 0 || len(e.names) != 0 || e.is(labeled("shop", "shared")) {
 		t.Errorf("%d Secrets of %d identities are remembered, want none", len(e.held), len(e.names))
 	}
 }
@@ -216,7 +216,7 @@ func TestOneBundleOfAllIdentitiesIsHeldOnce(t *testing.T) {
 	hold := func(i int, bundle []byte) []byte {
 		name := fmt.Sprint("app-", i)
 		c.expected.note(named("shop", name))
-		secret := labelled("shop", name)
+		secret := labeled("shop", name)
 		secret.Data["ca.crt"] = bytes.Clone(bundle)
 		out, err := c.secret(secret)
 		if err != nil {
@@ -260,7 +260,7 @@ func (p *pagedSecrets) ListWithContext(_ context.Context, options metav1.ListOpt
 	}
 	out := &corev1.SecretList{ListMeta: metav1.ListMeta{ResourceVersion: "42"}}
 	for i := begin; i < p.n && int64(len(out.Items)) < options.Limit; i++ {
-		out.Items = append(out.Items, *labelled("shop", fmt.Sprint("secret-", i)))
+		out.Items = append(out.Items, *labeled("shop", fmt.Sprint("secret-", i)))
 	}
 	if end := begin + len(out.Items); end < p.n {
 		out.Continue = fmt.Sprint(end)

@@ -31,7 +31,7 @@ type leftOutWorld struct {
 }
 
 func newLeftOutWorld() *leftOutWorld {
-	w := &leftOutWorld{writes: NewSelfWriteFilter(), api: labelled("shop", "app-mtls")}
+	w := &leftOutWorld{writes: NewSelfWriteFilter(), api: labeled("shop", "app-mtls")}
 	w.api.UID, w.api.ResourceVersion = "uid", "7"
 	w.api.Annotations = map[string]string{"note": "theirs"}
 	return w

@@ -125,7 +125,7 @@ func (i *Interner) secret(secret *corev1.Secret) {
 // object shares what an object of our kinds has in common with others.
 func (i *Interner) object(kind Kind, object v1alpha1.Object) {
 	// These are the object's own, not copies.
-	if meta, ok := object.(metav1.ObjectMetaAccessor).GetObjectMeta().(*metav1.ObjectMeta); ok { //nolint:forcetypeassert // every Kubernetes object has it
+	if meta, ok := object.(metav1.ObjectMetaAccessor).GetObjectMeta().(*metav1.ObjectMeta); ok {
 		i.meta(meta)
 	}
 	if header, ok := object.GetObjectKind().(*metav1.TypeMeta); ok {

@@ -36,7 +36,7 @@ func (s *stock) answer(limit int64, from string) (*corev1.SecretList, int) {
 	begin, _ := strconv.Atoi(from)
 	out, size := &corev1.SecretList{ListMeta: metav1.ListMeta{ResourceVersion: "42"}}, 0
 	for i := begin; i < len(s.sizes) && int64(len(out.Items)) < limit; i++ {
-		secret := labelled("shop", fmt.Sprint("secret-", i))
+		secret := labeled("shop", fmt.Sprint("secret-", i))
 		secret.Data = map[string][]byte{"x": bytes.Repeat([]byte("x"), s.sizes[i])}
 		out.Items = append(out.Items, *secret)
 		size += s.sizes[i]

@@ -29,9 +29,10 @@ import (
 )
 
 const (
-	// Soonest and Latest bound when an object is reconciled next.
+	// Soonest is the shortest time after which an object is reconciled again.
 	Soonest = 50 * time.Millisecond
-	Latest  = time.Hour
+	// Latest is the longest.
+	Latest = time.Hour
 	// maxMessage of a condition or Event, in bytes.
 	maxMessage = 1000
 )
