@@ -393,7 +393,7 @@ func TestObjectThatIsMadeAgainAdoptsWhatWasRetained(t *testing.T) {
 		}
 	})
 	if w.secret(t, w.ledgerName("orders")).Labels[v1alpha1.LabelRetained] != "true" {
-		t.Error("the ledger is not labelled as retained")
+		t.Error("the ledger is not labeled as retained")
 	}
 	opts.Owner.UID = "another-uid"
 	store := NewLedgered(opts)
@@ -406,7 +406,7 @@ func TestObjectThatIsMadeAgainAdoptsWhatWasRetained(t *testing.T) {
 		expectTarget(t, must[Snapshot](t)(store.Publish(t.Context())), rotation.TargetShowsCurrent)
 	})
 	if _, retained := w.secret(t, w.ledgerName("orders")).Labels[v1alpha1.LabelRetained]; retained {
-		t.Error("the ledger in use is still labelled as retained")
+		t.Error("the ledger in use is still labeled as retained")
 	}
 	w.expectWrites(t, 0, "after the adoption", func() {
 		must[Snapshot](t)(store.Load(t.Context()))
@@ -471,7 +471,7 @@ func TestWithdrawLeavesNothingOrEverythingInEveryState(t *testing.T) {
 					t.Error("something that should be retained is gone")
 				}
 				if leftLedger != nil && leftLedger.Labels[v1alpha1.LabelRetained] != "true" {
-					t.Error("the ledger is not labelled")
+					t.Error("the ledger is not labeled")
 				}
 			})
 		}

@@ -16,7 +16,7 @@ type Point struct{ X, Y float64 }
 // Line of a chart, with a label at its end.
 type Line struct {
 	Label  string
-	Color string
+	Color  string
 	Dashed bool
 	Points []Point
 }
