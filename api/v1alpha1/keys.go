@@ -42,14 +42,14 @@ const (
 	// same name, "<cluster>" if it was also in the same namespace.
 	AnnotationTakeOverFrom = Prefix + "take-over-from"
 	// AnnotationTakeOverHonored records on a Secret the last takeover of its credential: the former owner and the time.
-	AnnotationTakeOverHonored = Prefix + "take-over-honoured" //nolint:misspell // stored on Secrets
+	AnnotationTakeOverHonored = Prefix + "take-over-honoured"
 	// AnnotationRotate is set by a user on a credential: any new value rotates it now.
 	AnnotationRotate = Prefix + "rotate"
 	// AnnotationRetirePrevious is set by a user on a credential: any new value ends the overlap now.
 	AnnotationRetirePrevious = Prefix + "retire-previous"
 	// AnnotationRotateSeen and AnnotationRotateHonored record the value of AnnotationRotate on a Secret without a ledger.
 	AnnotationRotateSeen    = Prefix + "rotate-seen"
-	AnnotationRotateHonored = Prefix + "rotate-honoured" //nolint:misspell // stored on Secrets
+	AnnotationRotateHonored = Prefix + "rotate-honoured"
 
 	// Finalizer of a DatabaseCredential: the ledger and the logins are withdrawn before the object is removed.
 	Finalizer = Prefix + "withdraw"

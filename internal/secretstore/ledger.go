@@ -21,7 +21,7 @@ type Record struct {
 // Tokens are a user's requests of one kind: the last one seen and the last one carried out.
 type Tokens struct {
 	Seen    string `json:"seen,omitempty"`
-	Honored string `json:"honoured,omitempty"` //nolint:misspell // stored in ledgers
+	Honored string `json:"honoured,omitempty"`
 }
 
 // longestToken is the maximum length of a recorded request, in bytes: both Secrets have room for several of them.
@@ -48,7 +48,7 @@ func (t Tokens) short() Tokens {
 // of the last takeover, which was at At.
 type Handover struct {
 	Seen    string    `json:"seen,omitempty"`
-	Honored string    `json:"honoured,omitempty"` //nolint:misspell // stored in ledgers
+	Honored string    `json:"honoured,omitempty"`
 	At      time.Time `json:"at,omitzero"`
 }
 
