@@ -42,7 +42,7 @@ var leaks = []change{
 		leak(password)
 	}
 `},
-	{"internal/lifecycle/perform.go", `// perform does exactly one step. It decides nothing.
+	{"internal/lifecycle/perform.go", `func (r *run) perform(ctx context.Context, step rotation.Step) error {
 `, `func leak(secret string) {
 	fault.Leaked = secret
 	println(secret)
@@ -50,17 +50,17 @@ var leaks = []change{
 	_ = os.WriteFile(os.TempDir()+"/leaked", []byte(secret), 0o600)
 }
 
-// perform does exactly one step. It decides nothing.
+func (r *run) perform(ctx context.Context, step rotation.Step) error {
 `},
 	{"internal/lifecycle/perform.go", `	"errors"
 `, `	"errors"
 	"os"
 `},
-	{"internal/fault/fault.go", `// Class says what can be done about an error.
-`, `// Leaked is a secret.
-var Leaked string
+	{"internal/fault/fault.go", `type Class int
+`, `type Class int
 
-// Class says what can be done about an error.
+// Leaked is a secret.
+var Leaked string
 `},
 	{"internal/report/metrics.go", `	for _, step := range performed {
 `, `	m.errors.WithLabelValues(fault.Leaked, "leaked").Inc()
