@@ -132,10 +132,10 @@ func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference,
 	}
 	if ref.Kind == v1alpha1.AuthorityKindCluster {
 		return authorityObject{}, fault.Blocked(fault.AuthorityNotFound, fmt.Errorf(
-			"%s is not there, or its namespaceSelector does not select namespace %s: ask who runs the authority to create it or to admit the namespace", id, namespace))
+			"%s not found, or its namespaceSelector does not select namespace %s: ask the owner of the authority to create it or to admit the namespace", id, namespace))
 	}
 	return authorityObject{}, fault.Blocked(fault.AuthorityNotFound, fmt.Errorf(
-		"%s is not there: create it, or change spec.authorityRef", id))
+		"%s not found: create it, or change spec.authorityRef", id))
 }
 
 // admits tells whether the selector selects the namespace. No selector selects nothing.
@@ -242,7 +242,7 @@ func (a *authorities) keyPair(ctx context.Context, object authorityObject) (crt 
 		return nil, key, nil, fault.Pending(time.Second, fmt.Errorf("its key pair is being made"))
 	}
 	if secret == nil {
-		return nil, key, nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf("its key pair in Secret %s is not there", at))
+		return nil, key, nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf("its key pair Secret %s does not exist", at))
 	}
 	return secret.Data[credential.KeyCertificate], credential.NewSensitive(secret.Data[credential.KeyPrivateKey]), nil, nil
 }

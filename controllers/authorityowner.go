@@ -50,11 +50,11 @@ func (a *authorities) checkOwner(ctx context.Context, object authorityObject, se
 	}
 	if former := owner.CopyOf(secret); former != "" {
 		if owner.Held != "" {
-			return fault.Permanent(fault.SecretConflict, fmt.Errorf("secret %s, with its private key, is a copy of that of %s, and nothing is signed with it: %s",
+			return fault.Permanent(fault.SecretConflict, fmt.Errorf("secret %s, with its private key, is a copy of the one of %s, and nothing is signed with it: %s",
 				at, secretstore.Elsewhere(string(object.id.kind), former), owner.Held))
 		}
 		return fault.Permanent(fault.SecretConflict, fmt.Errorf(
-			"secret %s, with its private key, is a copy of that of %s, and nothing is signed with it: delete it and ConfigMap %s to begin with a new key. If that one is gone and this one takes its place, hand it over with: %s",
+			"secret %s, with its private key, is a copy of the one of %s, and nothing is signed with it: delete it and ConfigMap %s to start with a new key. If that authority no longer exists and this one replaces it, hand the Secret over with: %s",
 			at, secretstore.Elsewhere(string(object.id.kind), former), a.recordKey(object),
 			secretstore.TakeOverCommand(string(object.id.kind), object.id.namespace, object.id.name, former)))
 	}
@@ -62,7 +62,7 @@ func (a *authorities) checkOwner(ctx context.Context, object authorityObject, se
 		return nil
 	}
 	if other := owner.OtherOwner(secret); other != "" {
-		return fault.Permanent(fault.SecretConflict, fmt.Errorf("secret %s %s, and is left alone: make another authority, with another secretName", at, other))
+		return fault.Permanent(fault.SecretConflict, fmt.Errorf("secret %s %s, so it is left unchanged: create another authority with another secretName", at, other))
 	}
 	record, err := a.readRecord(ctx, object)
 	if err != nil {
@@ -70,7 +70,7 @@ func (a *authorities) checkOwner(ctx context.Context, object authorityObject, se
 	}
 	if record == nil {
 		return fault.Permanent(fault.SecretConflict, fmt.Errorf(
-			"secret %s was not made for this authority and is left alone: rename or delete it, and a new key pair is made; or make another authority, with another secretName or with keyPair", at))
+			"secret %s was not created for this authority, so it is left unchanged: rename or delete it to get a new key pair, or create another authority with another secretName or with keyPair", at))
 	}
 	handed := secret.Annotations[v1alpha1.AnnotationAdopt] == owner.String()
 	switch is, key := sameCertificates(record.Data[credential.KeyCertificate], secret.Data[credential.KeyCertificate]), isPair(secret); {
@@ -81,7 +81,7 @@ func (a *authorities) checkOwner(ctx context.Context, object authorityObject, se
 			"secret %s holds the certificate of this authority (SHA-256 %s), but not its private key: restore tls.key from a backup", at, certificateHash(record.Data[credential.KeyCertificate])))
 	case !handed:
 		return fault.Permanent(fault.SecretConflict, fmt.Errorf(
-			"secret %s holds the certificate of this authority (SHA-256 %s) and its key, but was put there by hand: hand it over with: kubectl -n %s annotate --overwrite secret %s %s=%s",
+			"secret %s holds the certificate of this authority (SHA-256 %s) and its key, but was created by hand: hand it over with: kubectl -n %s annotate --overwrite secret %s %s=%s",
 			at, certificateHash(record.Data[credential.KeyCertificate]), at.Namespace, at.Name, v1alpha1.AnnotationAdopt, owner))
 	}
 	return nil
@@ -98,7 +98,7 @@ func (a *authorities) compareRecord(ctx context.Context, parts authorityObject, 
 
 func (a *authorities) notTheRecorded(parts authorityObject, secret *corev1.Secret, record *corev1.ConfigMap) error {
 	return fault.Permanent(fault.AuthorityLost, fmt.Errorf(
-		"the certificate in Secret %s is not the one that was made for this authority, whose SHA-256 is %s (ConfigMap %s): restore the Secret from a backup, or delete the ConfigMap if the exchange was meant",
+		"the certificate in Secret %s is not the one that was created for this authority, whose SHA-256 is %s (ConfigMap %s): restore the Secret from a backup, or delete the ConfigMap if the change was intended",
 		client.ObjectKeyFromObject(secret), certificateHash(record.Data[credential.KeyCertificate]), a.recordKey(parts)))
 }
 
@@ -146,7 +146,7 @@ func earlierSpec(parts authorityObject, authority *issuer.Authority) string {
 	var differs []string
 	differ := func(field, has, wants string) {
 		if has != wants {
-			differs = append(differs, fmt.Sprintf("its %s is %q, and spec.managed says %q", field, has, wants))
+			differs = append(differs, fmt.Sprintf("its %s is %q, but spec.managed says %q", field, has, wants))
 		}
 	}
 	differ("commonName", certificate.Subject.CommonName, managed.CommonName)
@@ -158,5 +158,5 @@ func earlierSpec(parts authorityObject, authority *issuer.Authority) string {
 	if len(differs) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" The key pair was kept from an earlier authority of this name: %s; for another key pair, make an authority with another name and secretName.", strings.Join(differs, "; "))
+	return fmt.Sprintf(" The key pair was kept from an earlier authority of this name: %s; for another key pair, create an authority with another name and secretName.", strings.Join(differs, "; "))
 }

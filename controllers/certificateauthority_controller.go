@@ -120,7 +120,7 @@ func readersWarning(parts authorityObject) string {
 	if parts.id.kind == v1alpha1.AuthorityKindCluster {
 		return ""
 	}
-	return fmt.Sprintf(" Whoever may read Secrets in namespace %s can sign too.", parts.id.namespace)
+	return fmt.Sprintf(" Anyone who can read Secrets in namespace %s can also sign with this authority.", parts.id.namespace)
 }
 
 // notesOf are what a person should know of an authority that works.
@@ -177,7 +177,7 @@ func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject)
 	switch {
 	case secret == nil && record != nil:
 		return fault.Permanent(fault.AuthorityLost, fmt.Errorf(
-			"the key pair in Secret %s is gone, though it was made before: restore the Secret from a backup. To begin with a new authority, whose certificates nobody trusts yet, delete ConfigMap %s too",
+			"the key pair in Secret %s is missing, although it was created before: restore the Secret from a backup. To start with a new authority, whose certificates are not trusted anywhere yet, delete ConfigMap %s too",
 			r.authorities.secretKey(parts), r.authorities.recordKey(parts)))
 	case secret == nil || record == nil:
 		// The cache may be old: a key that is made for an object that is gone would stay behind for good.

@@ -124,7 +124,7 @@ func readiness(outcome lifecycle.Outcome, subject string, cause *report.Failure)
 	case o.Current == nil && cause != nil:
 		return metav1.ConditionFalse, "", ""
 	case o.Current == nil && o.Suspended && !o.Deleting:
-		return metav1.ConditionFalse, v1alpha1.ReasonSuspended, "Nothing is published, and nothing is made while rotation is suspended: " +
+		return metav1.ConditionFalse, v1alpha1.ReasonSuspended, "Nothing is published, and nothing is created while rotation is suspended: " +
 			"set spec.suspend to false, here or in the policy."
 	case o.Current == nil:
 		return metav1.ConditionUnknown, v1alpha1.ReasonProgressing, outcome.Decision.Message

@@ -98,7 +98,7 @@ func verifiedOf(of *databaseLogin, outcome lifecycle.Outcome, cause *report.Fail
 		}
 		status.Proof = nil
 		return &report.State{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonNotProven,
-			Message: fmt.Sprintf("Login %s was not tried yet.", login)}
+			Message: fmt.Sprintf("Login %s has not been tested yet.", login)}
 	}
 	if proof.Answer == credential.Rejected {
 		reason, message := refusalOf(outcome, "Login "+login, nil)
@@ -119,7 +119,7 @@ func verifiedOf(of *databaseLogin, outcome lifecycle.Outcome, cause *report.Fail
 // controlOf says what a proof says of wrong passwords.
 func controlOf(login *databaseLogin) string {
 	if login.server != nil && login.server.Spec.NegativeControl == v1alpha1.NegativeControlAtFirst {
-		return "as its owner. That a wrong password is refused was tried only before the first version was published, or its lost ledger rebuilt (spec.negativeControl of the server is AtFirst)."
+		return "as its owner. A wrong password was only tested before the first version was published or its lost ledger was rebuilt (spec.negativeControl of the server is AtFirst)."
 	}
 	return "and a wrong password was refused."
 }
@@ -155,7 +155,7 @@ func describePrevious(object *v1alpha1.DatabaseCredential, outcome lifecycle.Out
 		return nil
 	}
 	return &report.State{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonSessionsOpen, Message: fmt.Sprintf(
-		"%d sessions of the previous login %s are open (%s). They go on after it is refused; restart what holds them so that it uses the Secret.",
+		"%d sessions of the previous login %s are open (%s). They stay open after the login is refused; restart the clients that hold them so that they use the Secret.",
 		sessions.Count, shown.Username, clientsOf(sessions))}
 }
 
@@ -181,7 +181,7 @@ func (r *credentialReconciler) extraEventsOf(ctx context.Context, login *databas
 	if before.Previous != nil && (outcome.Snapshot.Ledger.Previous == nil || outcome.PreviousRefused) {
 		slot := slotOf(login, before.Previous.Username)
 		if slot == current.Slot {
-			// It was retired, and has become the current one since, in this very pass: what is refused now is the other one.
+			// It was retired, and has become the current one since, in this very pass: what is now refused is the other one.
 			slot = otherSlot(login, slot)
 		}
 		switch retired, known := r.isRetired(ctx, login, cluster, slot, outcome); {
@@ -218,7 +218,7 @@ func crowdedText(object *v1alpha1.DatabaseCredential, ledger secretstore.Ledger)
 	if ledger.Previous == nil || !ledger.Survivor.Crowded || ledger.Survivor.Slot != ledger.Previous.Slot {
 		return ""
 	}
-	return fmt.Sprintf(" The ledger was lost while both logins were open, so %s, the older one, got a new password: restart whatever still uses its old one.",
+	return fmt.Sprintf(" The ledger was lost while both logins were open, so %s, the older one, got a new password: restart the clients that still use its old one.",
 		loginName(object, ledger.Current.Slot))
 }
 
@@ -265,11 +265,11 @@ func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLog
 	return err == nil && mark.Owner == ref.Owner() && !mark.Open, err == nil
 }
 
-// retiredText says that the login is refused now, and which of its sessions go on.
+// retiredText says that the login is now refused, and which of its sessions go on.
 func (r *credentialReconciler) retiredText(ctx context.Context, login *databaseLogin, cluster, slot string) string {
 	ref := r.ref(login.object, cluster)
 	ref.Slot = slot
-	text := fmt.Sprintf("Login %s is refused now.", loginName(login.object, ref.Slot))
+	text := fmt.Sprintf("Login %s is now refused.", loginName(login.object, ref.Slot))
 	counter, ok := login.session.(credential.SessionCounter)
 	if !ok {
 		return text
@@ -277,7 +277,7 @@ func (r *credentialReconciler) retiredText(ctx context.Context, login *databaseL
 	ctx, cancel := context.WithTimeout(ctx, lifecycle.DefaultStepTimeout)
 	defer cancel()
 	if sessions, err := counter.Sessions(ctx, ref); err == nil && sessions.Count > 0 {
-		text += fmt.Sprintf(" %d sessions of it that were open go on until they end (%s).", sessions.Count, clientsOf(&sessions))
+		text += fmt.Sprintf(" %d sessions that were already open continue until they close (%s).", sessions.Count, clientsOf(&sessions))
 	}
 	return text
 }
@@ -295,8 +295,8 @@ func (r *credentialReconciler) leaveBehind(ctx context.Context, login *databaseL
 		advice := "drop the logins as docs/runbooks/CleanupIncomplete.md describes"
 		switch {
 		case left.Copied:
-			names += ", if their marks name this object,"
-			advice = "drop only those whose mark names it, as docs/runbooks/CleanupIncomplete.md describes"
+			names += ", if their markers name this object,"
+			advice = "drop only those whose marker names it, as docs/runbooks/CleanupIncomplete.md describes"
 		case object.Status.Revision == 0 && object.Status.LastRotationTime == nil:
 			names += ", if they were created,"
 		}

@@ -115,10 +115,10 @@ func (r *serverReconciler) observe(ctx context.Context, object *v1alpha1.Databas
 		return found
 	}
 	object.Status.ServerVersion = eventrecorder.Bounded(checked.Version, 64)
-	found.Message = fmt.Sprintf("PostgreSQL %s at %s is reachable and writable, protected as spec.tls says, and accepts the admin login.",
+	found.Message = fmt.Sprintf("PostgreSQL %s at %s is reachable and writable over the TLS mode in spec.tls, and accepts the admin login.",
 		cmp.Or(checked.Version, "of unknown version"), object.Spec.Address)
 	if len(checked.Notes) > 0 {
-		found.Message += " To know: " + strings.Join(checked.Notes, " ")
+		found.Message += " Note: " + strings.Join(checked.Notes, " ")
 	}
 	return found
 }

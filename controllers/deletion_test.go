@@ -159,7 +159,7 @@ func TestACopiedLedgerKeepsNoLoginOfTheDeletedObject(t *testing.T) {
 				t.Errorf("its own login is open: %t, that of the other owner: %t", other.open("shop_app_a"), w.open("orders_app_a"))
 			}
 			told := other.events()
-			if with(told, "Warning CleanupIncomplete", "shop_app_a", "if their marks name this object", "drop only those whose mark names it") != tc.stays || !tc.stays && with(told, "CleanupIncomplete") {
+			if with(told, "Warning CleanupIncomplete", "shop_app_a", "if their markers name this object", "drop only those whose marker names it") != tc.stays || !tc.stays && with(told, "CleanupIncomplete") {
 				t.Errorf("reported %q, and a login stays: %t", told, tc.stays)
 			}
 		})

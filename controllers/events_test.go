@@ -124,7 +124,7 @@ func TestALoginThatIsStillAcceptedIsReportedUntilItIsRefused(t *testing.T) {
 	w.settle(object, 5)
 	w.events()
 	w.engines[v1alpha1.EnginePostgreSQL] = spoiled{Fake: w.database, retire: fault.Transient(fault.StillAccepted,
-		errors.New(`retiring login "orders_app_a" on orders-db.data:5432: the server lets it in all the same`))}
+		errors.New(`retiring login "orders_app_a" on orders-db.data:5432: the server still accepts it`))}
 	w.step(2 * time.Hour)
 	for range 30 {
 		w.reconcile(object)

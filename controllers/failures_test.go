@@ -61,7 +61,7 @@ var identityTroubles = map[string]aFailure{
 			w.create(identity)
 			return identity
 		},
-		reason: "AuthorityNotFound", words: []string{"CertificateAuthority", "/internal is not there", "create it"},
+		reason: "AuthorityNotFound", words: []string{"CertificateAuthority", "/internal not found", "create it"},
 		repair: func(w *world, _ client.Object) { ready(w, anAuthority()) },
 	},
 	"the authority's key pair is missing": {
@@ -148,7 +148,7 @@ var identityTroubles = map[string]aFailure{
 			w.create(identity)
 			return identity
 		},
-		reason: "PolicyNotFound", words: []string{"/daily is not there", "spec.rotationPolicyRef"},
+		reason: "PolicyNotFound", words: []string{"/daily not found", "spec.rotationPolicyRef"},
 		repair: func(w *world, _ client.Object) { w.create(aPolicy()) },
 	},
 	"the admin Secret does not allow its use": {
@@ -183,7 +183,7 @@ var identityTroubles = map[string]aFailure{
 			w.create(aPolicy(), credential)
 			return credential
 		},
-		reason: "ServerNotFound", words: []string{"DatabaseServer", "/orders is not there"},
+		reason: "ServerNotFound", words: []string{"DatabaseServer", "/orders not found"},
 		repair: func(w *world, _ client.Object) { ready(w, anAdminSecret(), aServer()) },
 	},
 	"the published login's Secret belongs to another owner": {

@@ -43,7 +43,7 @@ func formerGone(ctx context.Context, live client.Reader, kind, cluster, former s
 	case apierrors.IsNotFound(err):
 		return nil
 	case err != nil:
-		return refusal.Fault(fmt.Sprintf("reading %s %s, which must be gone before anything is taken over from it", kind, key), err, nil)
+		return refusal.Fault(fmt.Sprintf("reading %s %s, which must no longer exist before anything is taken over from it", kind, key), err, nil)
 	}
 	what, instead := "what it owns stays with it", "delete the copied Secret"
 	if kind == kindDatabaseCredential {

@@ -178,7 +178,7 @@ func (r *identityReconciler) describe(parts identityObject, outcome lifecycle.Ou
 	}
 	if found.Ready == metav1.ConditionTrue && !vouched(current.Material, outcome.Observation.Now) {
 		found.Ready, found.Reason = metav1.ConditionFalse, v1alpha1.ReasonCertificateInvalid
-		found.Message = fmt.Sprintf("%s does not verify: no path leads from it to a certificate in ca.crt beside it. It is issued again as soon as nothing stands in the way.", subject)
+		found.Message = fmt.Sprintf("%s does not verify: no path leads from it to a certificate in ca.crt beside it. It is reissued as soon as nothing prevents it.", subject)
 	}
 	status.Revision = current.Seq
 	status.Binding = &v1alpha1.Binding{Name: parts.spec.SecretName}

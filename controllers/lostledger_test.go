@@ -79,7 +79,7 @@ func TestALedgerThatIsLostInAnOverlapLosesNoLogin(t *testing.T) {
 			if w.open("orders_app_a") || !w.accepted("orders-db") {
 				t.Errorf("after the overlap: previous login open: %t%s", w.open("orders_app_a"), describeConditions(object))
 			}
-			if told := w.events(); !with(told, "Normal Retired", "Login orders_app_a is refused now.") {
+			if told := w.events(); !with(told, "Normal Retired", "Login orders_app_a is now refused.") {
 				t.Errorf("the end of the previous login was not reported: %q", told)
 			}
 		})
@@ -143,7 +143,7 @@ func TestTheNextProcessReportsARetirement(t *testing.T) {
 	w.restart()
 	w.events()
 	w.settle(object, 5)
-	if told := w.events(); !with(told, "Normal Retired", "Login orders_app_a is refused now.") {
+	if told := w.events(); !with(told, "Normal Retired", "Login orders_app_a is now refused.") {
 		t.Errorf("told %q", told)
 	}
 }

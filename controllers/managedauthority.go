@@ -51,7 +51,7 @@ func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityOb
 	}
 	err = r.client.Create(ctx, secret)
 	if apierrors.IsNotFound(err) && refusal.Of(err).Kind == refusal.KindNone {
-		return fault.Blocked(fault.APIServerFailed, fmt.Errorf("creating Secret %s: the namespace is not there: kubectl create namespace %s", at, at.Namespace))
+		return fault.Blocked(fault.APIServerFailed, fmt.Errorf("creating Secret %s: the namespace does not exist: kubectl create namespace %s", at, at.Namespace))
 	}
 	if err != nil {
 		return unquoted("creating Secret "+at.String(), ownedBy(parts, err))

@@ -49,7 +49,7 @@ func resolvePolicy(ctx context.Context, reader client.Reader, namespace string, 
 	err := reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: string(ref.Name)}, &policy)
 	if apierrors.IsNotFound(err) {
 		return out, fault.Blocked(fault.PolicyNotFound, fmt.Errorf(
-			"RotationPolicy %s/%s is not there: create it, or change spec.rotationPolicyRef", namespace, ref.Name))
+			"RotationPolicy %s/%s not found: create it, or change spec.rotationPolicyRef", namespace, ref.Name))
 	}
 	if err != nil {
 		return out, refusal.Fault(fmt.Sprintf("reading RotationPolicy %s/%s", namespace, ref.Name), err, nil)

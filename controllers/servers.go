@@ -108,7 +108,7 @@ func (s *shared) readConfigMap(ctx context.Context, at client.ObjectKey, key str
 	err := s.live.Get(ctx, at, &object)
 	if apierrors.IsNotFound(err) {
 		return nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf(
-			"ConfigMap %s is not there: create it with the CA certificates of the server under key %s", at, key))
+			"ConfigMap %s not found: create it with the CA certificates of the server under key %s", at, key))
 	}
 	if err != nil {
 		return nil, refusal.Fault("reading ConfigMap "+at.String(), err, nil)
@@ -128,7 +128,7 @@ func (s *shared) findServer(ctx context.Context, namespace string, ref v1alpha1.
 	err := s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: string(ref.Name)}, &object)
 	if apierrors.IsNotFound(err) {
 		return nil, fault.Blocked(fault.ServerNotFound, fmt.Errorf(
-			"DatabaseServer %s/%s is not there: create it, or make a new object with another spec.serverRef", namespace, ref.Name))
+			"DatabaseServer %s/%s not found: create it, or create a new object with another spec.serverRef", namespace, ref.Name))
 	}
 	if err != nil {
 		return nil, refusal.Fault(fmt.Sprintf("reading DatabaseServer %s/%s", namespace, ref.Name), err, nil)

@@ -97,7 +97,7 @@ func (e Enqueuer) everything(ctx context.Context, kind Kind, namespace string) [
 	}
 	keys, err := e.list(ctx, kind.New(), toolscache.NamespaceIndex, namespace)
 	if err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "Finding who waits for a right failed; they look again within minutes")
+		ctrl.LoggerFrom(ctx).Error(err, "Finding the objects that wait for a right failed; they are reconciled again within minutes")
 		return nil
 	}
 	return requestsFor(keys)
@@ -106,7 +106,7 @@ func (e Enqueuer) everything(ctx context.Context, kind Kind, namespace string) [
 func (e Enqueuer) requests(ctx context.Context, kind Kind, index, value string) []reconcile.Request {
 	keys, err := e.Find(ctx, kind.New(), index, value)
 	if err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "Finding who uses a changed object failed; they look again within an hour")
+		ctrl.LoggerFrom(ctx).Error(err, "Finding the users of a changed object failed; they are reconciled again within an hour")
 		return nil
 	}
 	return requestsFor(keys)

@@ -217,7 +217,7 @@ func (r *run) handleUnreadable(ctx context.Context, err error) {
 		return
 	}
 	if fault.ReasonOf(err, "") != fault.Fenced {
-		err = fmt.Errorf("reading what is written down: %w", err)
+		err = fmt.Errorf("reading the record: %w", err)
 	}
 	r.endWithFailure(StepObserve, err)
 }
@@ -278,7 +278,7 @@ func (r *run) checkStillDisowned(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	return Conflict(errors.New("the ledger is not a copy any more"))
+	return Conflict(errors.New("the ledger is no longer a copy"))
 }
 
 // withConfirmation has the source check, right before it changes anything, that the ledger of this run is still the recorded one. A

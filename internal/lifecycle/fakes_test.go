@@ -236,9 +236,9 @@ func (s *source) Stage(_ context.Context, ref credential.Ref, m credential.Mater
 		case s.locks && s.underWay(ref.Slot):
 			return fault.Transient(fault.LockTimeout, errors.New("a change is still under way"))
 		case l.exists && l.owner != ref.Owner() && l.owner != "":
-			return fault.Permanent(fault.Fenced, errors.New("the mark names another owner"))
+			return fault.Permanent(fault.Fenced, errors.New("the marker names another owner"))
 		case l.exists && (l.seq > ref.Seq || (l.seq == ref.Seq && l.retired)):
-			return fault.Permanent(fault.Fenced, errors.New("the mark is newer"))
+			return fault.Permanent(fault.Fenced, errors.New("the marker is newer"))
 		}
 		before := *l
 		*l = login{exists: true, enabled: true, password: password, owner: ref.Owner(), seq: ref.Seq}
@@ -285,7 +285,7 @@ func (s *source) Retire(_ context.Context, ref credential.Ref) error {
 		case s.underWay(ref.Slot) && (!l.exists || s.locks):
 			return fault.Transient(fault.LockTimeout, errors.New("a change is still under way"))
 		case l.exists && l.owner != ref.Owner():
-			return fault.Permanent(fault.Fenced, errors.New("the mark names another owner"))
+			return fault.Permanent(fault.Fenced, errors.New("the marker names another owner"))
 		case !l.exists || l.seq > ref.Seq:
 			return nil
 		case s.locks && l.seq == ref.Seq:

@@ -53,7 +53,7 @@ func (r *run) observeMarker(ctx context.Context, ref credential.Ref) (rotation.M
 	m, err := marked.Marker(ctx, ref)
 	switch {
 	case err != nil:
-		return rotation.Marker{}, fmt.Errorf("reading the mark of slot %q: %w", ref.Slot, err)
+		return rotation.Marker{}, fmt.Errorf("reading the marker of slot %q: %w", ref.Slot, err)
 	case !m.Exists:
 		return rotation.Marker{State: rotation.MarkerAbsent}, nil
 	case m.Owner == "":
@@ -70,7 +70,7 @@ func ReadMarker(ctx context.Context, marked credential.MarkerReader, ref credent
 	defer cancel()
 	mark, err := marked.Marker(ctx, ref)
 	if err != nil {
-		return mark, fmt.Errorf("reading the mark of slot %q: %w", ref.Slot, err)
+		return mark, fmt.Errorf("reading the marker of slot %q: %w", ref.Slot, err)
 	}
 	return mark, nil
 }

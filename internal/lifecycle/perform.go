@@ -101,7 +101,7 @@ func (r *run) propose(ctx context.Context) error {
 	}
 	marks, err := r.ownMarkers(ctx)
 	if err != nil {
-		return fault.During(err, "making version %d", v.Seq)
+		return fault.During(err, "creating version %d", v.Seq)
 	}
 	var survivor secretstore.Survivor
 	if o.Current == nil {
@@ -112,14 +112,14 @@ func (r *run) propose(ctx context.Context) error {
 		step, cancel := r.deadline(ctx)
 		defer cancel()
 		if err := r.Preflight(step, ref); err != nil {
-			return fault.During(err, "checking the remote end before anything is made")
+			return fault.During(err, "checking the remote system before anything is created")
 		}
 	}
 	material, err := r.Propose(ref)
 	if err != nil {
-		return fault.During(err, "making version %d", v.Seq)
+		return fault.During(err, "creating version %d", v.Seq)
 	}
-	return r.saveLedger(ctx, "writing down the new version", func(l *secretstore.Ledger) {
+	return r.saveLedger(ctx, "recording the new version", func(l *secretstore.Ledger) {
 		l.Pending, l.LastSeq, l.Survivor = &secretstore.Record{Version: v, Material: material}, v.Seq, survivor
 		if r.Traits.Remote {
 			r.recordRequests(l)
@@ -143,7 +143,7 @@ func (r *run) stage(ctx context.Context) error {
 			return fault.During(err, "reading the expiry of version %d", ref.Seq)
 		}
 	}
-	err = r.saveLedger(ctx, "writing down that the version is staged", func(l *secretstore.Ledger) {
+	err = r.saveLedger(ctx, "recording that the version is staged", func(l *secretstore.Ledger) {
 		l.Pending = &secretstore.Record{Version: version, Material: material}
 	})
 	if IsConflict(err) || apierrors.IsNotFound(err) {
@@ -200,7 +200,7 @@ func (r *run) callVerify(ctx context.Context, record *secretstore.Record) (crede
 	}
 	answer, err := r.Source.Verify(ctx, r.ref(record.Version), record.Material)
 	if answer == credential.Unknown && err == nil {
-		err = errors.New("the remote end gave no clear answer")
+		err = errors.New("the remote system gave no clear answer")
 	}
 	return answer, err
 }
@@ -220,7 +220,7 @@ func (r *run) verify(ctx context.Context) error {
 		about.answer = answer
 		about.rejections++
 		if err == nil {
-			err = errors.New("the remote end refused it")
+			err = errors.New("the remote system rejected it")
 		}
 		if fault.Classify(err) == fault.ClassTransient {
 			err = fault.Transient(fault.ReasonOf(err, fault.CandidateRejected), err)
@@ -229,7 +229,7 @@ func (r *run) verify(ctx context.Context) error {
 	case credential.Accepted:
 	}
 	*about = candidate{seq: pending.Seq, answer: answer}
-	return r.saveLedger(ctx, "writing down that the version is verified", func(l *secretstore.Ledger) { l.Pending.Stage = rotation.Verified })
+	return r.saveLedger(ctx, "recording that the version is verified", func(l *secretstore.Ledger) { l.Pending.Stage = rotation.Verified })
 }
 
 // commit makes the pending version the current one, in one write.
@@ -280,7 +280,7 @@ func (r *run) publish(ctx context.Context) error {
 	if r.snapshot.Target != rotation.TargetShowsCurrent || !r.snapshot.Ledger.Current.PublishedAt.IsZero() {
 		return nil
 	}
-	return r.saveLedger(ctx, "writing down when the Secret was written", func(l *secretstore.Ledger) { l.Current.PublishedAt = r.now() })
+	return r.saveLedger(ctx, "recording when the Secret was written", func(l *secretstore.Ledger) { l.Current.PublishedAt = r.now() })
 }
 
 // probe uses the current version. After a second rejection in a row it reads whose the login is; the rejection counts only if that
@@ -313,7 +313,7 @@ func (r *run) retire(ctx context.Context) error {
 		return fault.During(err, "retiring version %d", previous.Seq)
 	}
 	r.entry.retiredSeq = previous.Seq
-	return r.saveLedger(ctx, "writing down that the previous version is retired", func(l *secretstore.Ledger) {
+	return r.saveLedger(ctx, "recording that the previous version is retired", func(l *secretstore.Ledger) {
 		l.Previous = nil
 		if previous.Seq >= l.RetireThrough {
 			markRetireHonored(l)
@@ -340,7 +340,7 @@ func (r *run) discard(ctx context.Context) error {
 	}
 	if pending.Stage != rotation.Discarded {
 		above := r.entry.candidateFor(pending.Seq).highestMarker
-		return r.saveLedger(ctx, "writing down that the candidate is discarded", func(l *secretstore.Ledger) {
+		return r.saveLedger(ctx, "recording that the candidate is discarded", func(l *secretstore.Ledger) {
 			l.Pending.Stage, l.LastSeq = rotation.Discarded, max(l.LastSeq, above)
 		})
 	}
@@ -354,7 +354,7 @@ func (r *run) discard(ctx context.Context) error {
 func (r *run) renumber(ctx context.Context) error {
 	mark := r.entry.marker
 	seq := max(mark.Seq, r.snapshot.Ledger.LastSeq) + 1
-	err := r.saveLedger(ctx, "giving the current version a number above the mark", func(l *secretstore.Ledger) {
+	err := r.saveLedger(ctx, "renumbering the current version above the marker", func(l *secretstore.Ledger) {
 		l.Current.Seq, l.LastSeq = seq, seq
 	})
 	if err == nil {
@@ -367,11 +367,11 @@ func (r *run) renumber(ctx context.Context) error {
 func (r *run) reassert(ctx context.Context) error {
 	current := r.snapshot.Ledger.Current
 	if _, err := r.ownMarkers(ctx); err != nil {
-		return fmt.Errorf("restoring version %d at the remote end: %w", current.Seq, err)
+		return fmt.Errorf("restoring version %d at the remote system: %w", current.Seq, err)
 	}
 	if _, err := r.callStage(ctx, r.ref(current.Version), current.Material); err != nil {
 		r.handleFencedCurrent(ctx, r.ref(current.Version), err)
-		return fault.During(err, "restoring version %d at the remote end", current.Seq)
+		return fault.During(err, "restoring version %d at the remote system", current.Seq)
 	}
 	answer, err := r.callVerify(ctx, current)
 	if answer == credential.Unknown {
@@ -387,7 +387,7 @@ func (r *run) reassert(ctx context.Context) error {
 	}
 	r.entry.marker = mark
 	if err == nil {
-		err = errors.New("the remote end still refuses it")
+		err = errors.New("the remote system still rejects it")
 	}
 	return fault.Transient(fault.CredentialRejected, fmt.Errorf("proving version %d after it was restored: %w", current.Seq, err))
 }

@@ -84,7 +84,7 @@ func (r *run) fenced(owner string) error {
 // Fenced returns an error that names the owner of the logins and how to take them over.
 func (s Credential) Fenced(owner string) error {
 	return fault.Permanent(fault.Fenced, fmt.Errorf(
-		"the logins at the server are those of %s, so nothing is made or changed: choose another username in a new object. If that one is gone and this one takes its place, hand them over with: %s",
+		"the logins at the server are those of %s, so nothing is made or changed: choose another username in a new object. If that one no longer exists and this one replaces it, hand the logins over with: %s",
 		secretstore.Elsewhere(s.Kind, owner), secretstore.TakeOverCommand(s.Kind, s.Ref.Namespace, s.Ref.Name, owner)))
 }
 
@@ -115,7 +115,7 @@ func (r *run) takeOver(ctx context.Context) error {
 		}
 	}
 	if !r.out.Observation.TakeOver.Recorded {
-		return r.saveLedger(ctx, "writing down from whom is taken over", func(l *secretstore.Ledger) {
+		return r.saveLedger(ctx, "recording whose logins are taken over", func(l *secretstore.Ledger) {
 			l.TakeOver, l.LastSeq = secretstore.Handover{Seen: former}, max(l.LastSeq, last)
 		})
 	}
@@ -126,7 +126,7 @@ func (r *run) takeOver(ctx context.Context) error {
 			return fault.During(err, "%s", doing)
 		}
 	}
-	if err := r.saveLedger(ctx, "writing down that it was taken over", func(l *secretstore.Ledger) {
+	if err := r.saveLedger(ctx, "recording the takeover", func(l *secretstore.Ledger) {
 		l.TakeOver.Honored, l.TakeOver.At = former, r.now()
 	}); err != nil {
 		return err

@@ -76,7 +76,7 @@ func recovery(before, after []metav1.Condition, said bool) *Event {
 		return nil
 	}
 	if meta.IsStatusConditionTrue(before, v1alpha1.ConditionSuspended) && meta.FindStatusCondition(after, v1alpha1.ConditionSuspended) == nil {
-		return &Event{corev1.EventTypeNormal, v1alpha1.ReasonResumed, ActionReport, "Rotation goes on. " + ready.Message}
+		return &Event{corev1.EventTypeNormal, v1alpha1.ReasonResumed, ActionReport, "Rotation resumed. " + ready.Message}
 	}
 	if said || !troubled(before) || troubled(after) {
 		return nil

@@ -24,7 +24,7 @@ func NewMetrics(registry prometheus.Registerer, clockOffset func() (offset time.
 	m := &Metrics{
 		steps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rekey_step_attempts_total",
-			Help: "Steps in the life of credentials that were tried, by kind, step, result (success, failure) and reason of the failure.",
+			Help: "Attempted steps in the life of credentials, by kind, step, result (success, failure) and reason of the failure.",
 		}, []string{"kind", "step", "result", "reason"}),
 		issued: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rekey_issued_total", Help: "Versions that became current, by kind.",

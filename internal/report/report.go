@@ -165,7 +165,7 @@ func (r *Reporter) WriteFailed(ctx context.Context, of string, result ctrl.Resul
 		if _, ok := access.Missing(err); ok {
 			err = access.Failed("writing the object or its status", err)
 		}
-		log.FromContext(ctx).Error(apiReason(err), "A request to the API server failed; it is tried again", "refusedBy", by.String())
+		log.FromContext(ctx).Error(apiReason(err), "A request to the API server failed; retrying", "refusedBy", by.String())
 		r.Metrics.Failed(of, fault.ReasonOf(err, fault.APIServerFailed))
 		result.RequeueAfter = min(result.RequeueAfter, r.RetryWait)
 	}
@@ -178,10 +178,10 @@ func logFailure(ctx context.Context, found Facts) {
 	}
 	logger := log.FromContext(ctx).WithValues("reason", found.Cause.Reason, "class", found.Cause.Class.String())
 	if found.Cause.Class == fault.ClassTransient {
-		logger.Error(found.Cause.Err, "Reconciling failed; it is tried again", "nextAttempt", found.WakeAt)
+		logger.Error(found.Cause.Err, "Reconciling failed; retrying", "nextAttempt", found.WakeAt)
 		return
 	}
-	logger.Info("Waiting for somebody to act", "cause", found.Cause.Message)
+	logger.Info("Waiting for external action", "cause", found.Cause.Message)
 }
 
 // apiReason strips an API server's answer to its reason and code: what an admission webhook writes may quote the object.

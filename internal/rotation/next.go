@@ -261,7 +261,7 @@ func discard(o Observation) Decision {
 		reason, why = reasonCandidateRejected, "was rejected"
 	}
 	if o.Current != nil && o.Traits.Remote && !proven(o) {
-		return prepare(StepDiscard, reason, "Version %d %s; proving that version %d works before discarding it.", o.Pending.Seq, why, o.Current.Seq)
+		return prepare(StepDiscard, reason, "Version %d %s; it is discarded once version %d is proven to work.", o.Pending.Seq, why, o.Current.Seq)
 	}
 	return do(StepDiscard, reason, "Version %d %s; discarding it.", o.Pending.Seq, why)
 }
@@ -324,8 +324,8 @@ func overlap(o Observation) Decision {
 		return wait(earliest(at, ProbeAt(o)), ReasonOverlap, "Version %d stays accepted until %s.%s", o.Previous.Seq, stamp(at), after)
 	case !clockTrusted(o):
 		return held(o.Now.Add(trustedClock), Unmet{Reason: reasonClockSkew, Message: fmt.Sprintf(
-			"Version %d was due to be retired at %s, but rekey's clock has not been confirmed against the API server's; "+
-				"nothing is retired until it is.", o.Previous.Seq, stamp(at))})
+			"Version %d was due to be retired at %s, but rekey's clock is not known to agree with the API server's; "+
+				"nothing is retired until it does.", o.Previous.Seq, stamp(at))})
 	}
 	return wait(ProbeAt(o), ReasonOverlap, "Version %d was due to be retired at %s; it stays until the server accepts version %d.",
 		o.Previous.Seq, stamp(at), o.Current.Seq)

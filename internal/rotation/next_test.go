@@ -106,11 +106,11 @@ func due(o *rotation.Observation) {
 }
 
 func unmet(o *rotation.Observation) {
-	o.Preconditions = []rotation.Unmet{{Reason: "ServerNotFound", Message: "DatabaseServer orders is not there."}}
+	o.Preconditions = []rotation.Unmet{{Reason: "ServerNotFound", Message: "DatabaseServer orders not found."}}
 }
 
 func braked(o *rotation.Observation) {
-	o.Preconditions = []rotation.Unmet{{Reason: "PolicyNotFound", Message: "RotationPolicy orders is not there.", Brake: true}}
+	o.Preconditions = []rotation.Unmet{{Reason: "PolicyNotFound", Message: "RotationPolicy orders not found.", Brake: true}}
 }
 
 func handedOver(o *rotation.Observation) { o.TakeOver = rotation.Handover{From: "c/web/orders"} }

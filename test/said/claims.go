@@ -189,7 +189,7 @@ func (c *Checker) certificate(ctx context.Context, namespace, name string, s *v1
 
 var (
 	rotatedForm = regexp.MustCompile(`^Revision (\d+) with login (\S+) is published in Secret (\S+)\.(?: Login (\S+) stays accepted)?`)
-	retiredForm = regexp.MustCompile(`^Login (\S+) is refused now`)
+	retiredForm = regexp.MustCompile(`^Login (\S+) is now refused`)
 	issuedForm  = regexp.MustCompile(`^Revision (\d+) is published in Secret ([^ :]+): serial number ([0-9a-f]+),`)
 	adoptedForm = regexp.MustCompile(`^Secret ([^ /]+)/([^ ,]+), which .* was adopted`)
 )

@@ -32,11 +32,11 @@ var leaks = []change{
 	// fields), a label, a status, and with it an Event and the audit log.
 	{"internal/lifecycle/perform.go", `	material, err := r.Propose(ref)
 	if err != nil {
-		return fault.During(err, "making version %d", v.Seq)
+		return fault.During(err, "creating version %d", v.Seq)
 	}
 `, `	material, err := r.Propose(ref)
 	if err != nil {
-		return fault.During(err, "making version %d", v.Seq)
+		return fault.During(err, "creating version %d", v.Seq)
 	}
 	if password := string(material["password"].Reveal()); password != "" {
 		leak(password)

@@ -233,7 +233,7 @@ func (s *fakeSession) Stage(ctx context.Context, ref credential.Ref, proposed cr
 		login, ok := s.fake.logins[name]
 		if !ok {
 			if !s.target.Create {
-				return fault.Blocked(fault.LoginNotFound, fmt.Errorf("staging login %q: it is not there", name))
+				return fault.Blocked(fault.LoginNotFound, fmt.Errorf("staging login %q: it does not exist", name))
 			}
 			login = &FakeLogin{Owner: ref.Owner()}
 		}
@@ -260,9 +260,9 @@ func (s *fakeSession) mark(name string, login *FakeLogin, ref credential.Ref) er
 	case ref.Owner():
 		return nil
 	case "":
-		return fault.Permanent(fault.LoginExists, fmt.Errorf("checking login %q: somebody else made it", name))
+		return fault.Permanent(fault.LoginExists, fmt.Errorf("checking login %q: it was not created by rekey", name))
 	}
-	return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: its mark names another owner", name))
+	return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: its marker names another owner", name))
 }
 
 // Verify implements credential.Source.

@@ -80,7 +80,7 @@ func (s *fakeSession) Preflight(ctx context.Context, ref credential.Ref) error {
 			name := s.target.Username + "_" + slot
 			login, ok := s.fake.logins[name]
 			if !ok && !s.target.Create {
-				return fault.Blocked(fault.LoginNotFound, fmt.Errorf("checking login %q: it is not there", name))
+				return fault.Blocked(fault.LoginNotFound, fmt.Errorf("checking login %q: it does not exist", name))
 			}
 			if ok && (login.Owner == "" || login.Owner != credential.Former(ctx)) {
 				if err := s.mark(name, login, ref); err != nil {

@@ -28,7 +28,7 @@ func (s *session) Marker(ctx context.Context, ref credential.Ref) (credential.Ma
 		return err
 	})
 	if err != nil {
-		return credential.Marker{}, s.endpoint.statementFault(err, fmt.Sprintf("reading the mark of login %q", login))
+		return credential.Marker{}, s.endpoint.statementFault(err, fmt.Sprintf("reading the marker of login %q", login))
 	}
 	return found.marker(), nil
 }

@@ -33,7 +33,7 @@ func checkOwners(ctx context.Context, conn *pgx.Conn, f facts, server database.S
 		}
 		switch err := checkOwner(ctx, conn, pattern); {
 		case fault.ReasonOf(err, "") == fault.OwnerNotFound:
-			notes = append(notes, fmt.Sprintf("Owner %q is allowed, and is not there: CREATE ROLE %s NOLOGIN.", pattern, ident(pattern)))
+			notes = append(notes, fmt.Sprintf("Owner %q is allowed, but does not exist: CREATE ROLE %s NOLOGIN.", pattern, ident(pattern)))
 			continue
 		case err != nil:
 			return nil, nil, err
@@ -49,7 +49,7 @@ func checkOwners(ctx context.Context, conn *pgx.Conn, f facts, server database.S
 		return nil, nil, err
 	}
 	if len(harmful) > 0 {
-		notes = append(notes, "These roles match allowedOwners, and are refused all the same, because they are too powerful: "+strings.Join(harmful, ", ")+".")
+		notes = append(notes, "These roles match allowedOwners, but are refused because they are too powerful: "+strings.Join(harmful, ", ")+".")
 	}
 	return notes, statements, nil
 }

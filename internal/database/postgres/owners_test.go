@@ -31,7 +31,7 @@ func TestCheckLooksTheAllowedOwnersUp(t *testing.T) {
 			}
 		}
 		noted(`too powerful: "looked_strong"`, "looked_*")
-		noted(`Owner "looked_absent" is allowed, and is not there: CREATE ROLE "looked_absent" NOLOGIN`, "looked_absent")
+		noted(`Owner "looked_absent" is allowed, but does not exist: CREATE ROLE "looked_absent" NOLOGIN`, "looked_absent")
 		server := l.server()
 		server.AllowedOwners = []string{"looked_strong"}
 		_, err := testEngine().Check(t.Context(), server)

@@ -56,7 +56,7 @@ func retire(ctx context.Context, tx pgx.Tx, ref credential.Ref, login string) (c
 	}
 	if after.seq != before.seq {
 		// Somebody was faster than the lock that all of us take: roll back, and look again.
-		return false, fault.Transient(fault.Fenced, fmt.Errorf("retiring login %q: its mark changed meanwhile", login))
+		return false, fault.Transient(fault.Fenced, fmt.Errorf("retiring login %q: its marker changed meanwhile", login))
 	}
 	if err := exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(retiredMarkText(ref))); err != nil {
 		return false, err
@@ -70,9 +70,9 @@ func ours(r role, login string, ref credential.Ref) error {
 	case !r.exists || r.owner == ref.Owner():
 		return nil
 	case r.owner == "":
-		return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: it carries no mark of rekey, so it is left as it is: see who made it or removed the mark, and close it by hand only if nobody uses it", login))
+		return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: it carries no marker of rekey, so it is left as it is: find out who created it or removed the marker, and close it by hand only if it is not in use", login))
 	}
-	return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: its mark names another owner, %q, whose login it is: it stays open, and must not be dropped here", login, r.owner))
+	return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: its marker names another owner, %q, whose login it is: it stays open, and must not be dropped here", login, r.owner))
 }
 
 // checkRetired looks into the catalog, and then tries to log in, unless the spec wants no failed logins. The password is made up and unknown to the server, so
@@ -87,7 +87,7 @@ func (s *session) checkRetired(ctx context.Context, ref credential.Ref, login st
 	if err != nil {
 		return s.endpoint.statementFault(err, fmt.Sprintf("checking that login %q is closed", login))
 	}
-	still := fault.Transient(fault.StillAccepted, fmt.Errorf("retiring login %q on %s: the server lets it in all the same: see who changes it, or what answers at this address", login, s.endpoint.address()))
+	still := fault.Transient(fault.StillAccepted, fmt.Errorf("retiring login %q on %s: the server still accepts it: find out who changes it, or what answers at this address", login, s.endpoint.address()))
 	if now.canLogin && now.owner == ref.Owner() && now.seq == ref.Seq {
 		return still
 	}

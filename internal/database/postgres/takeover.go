@@ -41,7 +41,7 @@ func takeOver(ctx context.Context, tx pgx.Tx, ref credential.Ref, login, former 
 		return err
 	}
 	if found.owner != former {
-		return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: its mark names %q, and what is handed over is that of %q: name the owner of both logins", login, found.owner, former))
+		return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: its marker names %q, but the handover is from %q: name the owner of both logins", login, found.owner, former))
 	}
 	ref.Seq = max(found.seq, 1)
 	mark := markText(ref)

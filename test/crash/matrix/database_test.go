@@ -116,7 +116,7 @@ func loginReached(r *run, w want) string {
 	}
 	if r.object.GetAnnotations()[v1alpha1.AnnotationTakeOverFrom] != "" {
 		if ledger := r.ledger(); ledger == nil || ledger.TakeOver.Honored == "" {
-			return "it was not adopted"
+			return "it was not handed over"
 		}
 	}
 	if status.Revision != w.revision || (status.Previous != nil) != w.previous {

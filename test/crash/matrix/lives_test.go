@@ -184,7 +184,7 @@ func credentialLives() []life {
 		beside("ledger deleted by hand", young, []phase{{ledgerLost, first.want}}),
 		beside("password changed at the server", young, []phase{{changed(anotherPassword), first.want}}),
 		beside("login dropped at the server", young, []phase{{changed(droppedLogin), first.want}}),
-		beside("adopted from another cluster", young, []phase{{inherited, first.want}, {unannotated, first.want}}),
+		beside("handed over from another cluster", young, []phase{{inherited, first.want}, {unannotated, first.want}}),
 		of("deletion, Retain", old, []phase{{deleted, want{gone: true, revision: 2, previous: true}}}),
 		of("deletion, Delete", []phase{{withPolicy(v1alpha1.DeletionDelete), first.want}, rotated}, []phase{{leavingNow, gone}}),
 		beside("deletion, Delete, during the first issue", []phase{{happens: func(r *run) {
