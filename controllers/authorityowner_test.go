@@ -127,7 +127,7 @@ func TestAnAuthorityThatKeptAnEarlierKeySaysSo(t *testing.T) {
 		"the same":         {change: func(*v1alpha1.ManagedAuthority) {}},
 		"another name":     {change: func(m *v1alpha1.ManagedAuthority) { m.CommonName = "Another CA" }, says: `its commonName is "Test CA", but spec.managed says "Another CA"`},
 		"another key":      {change: func(m *v1alpha1.ManagedAuthority) { m.KeyAlgorithm = "RSA-2048" }, says: `its keyAlgorithm is "ECDSA-P256", but spec.managed says "RSA-2048"`},
-		"another lifetime": {change: func(m *v1alpha1.ManagedAuthority) { m.Lifetime = duration(87600 * time.Hour) }, says: `and spec.managed says "87600h0m0s"`},
+		"another lifetime": {change: func(m *v1alpha1.ManagedAuthority) { m.Lifetime = duration(87600 * time.Hour) }, says: `but spec.managed says "87600h0m0s"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -277,7 +277,7 @@ func (r *credentialReconciler) retiredText(ctx context.Context, login *databaseL
 	ctx, cancel := context.WithTimeout(ctx, lifecycle.DefaultStepTimeout)
 	defer cancel()
 	if sessions, err := counter.Sessions(ctx, ref); err == nil && sessions.Count > 0 {
-		text += fmt.Sprintf(" %d sessions that were already open continue until they close (%s).", sessions.Count, clientsOf(&sessions))
+		text += fmt.Sprintf(" Sessions that were already open continue until they close: %d (%s).", sessions.Count, clientsOf(&sessions))
 	}
 	return text
 }

@@ -65,7 +65,7 @@ func TestSessionsOfThePreviousLoginAreReported(t *testing.T) {
 	w.step(2 * time.Hour)
 	w.settle(object, 5)
 	w.wantCondition(object, v1alpha1.ConditionPreviousInUse, "")
-	if events := w.events(); !with(events, "Normal Retired", "orders_app_a", "1 sessions of it", "report") {
+	if events := w.events(); !with(events, "Normal Retired", "orders_app_a", "continue until they close: 1 ", "report") {
 		t.Errorf("Events: %q", events)
 	}
 }

@@ -49,7 +49,7 @@ func TestMalformedMessagesAreFound(t *testing.T) {
 	for _, text := range []string{
 		"Revision 2 with login orders_app_b is published in Secret orders-db. Login orders_app_a stays accepted until 2026-11-30T12:31:17Z.",
 		`logging in to orders-db.data:5432 as "orders_app_a" to database "orders": no answer in time: check address, network policies and firewalls`,
-		"3 sessions of the previous login orders_app_a are open (report, web). They go on after it is refused; restart what holds them.",
+		"3 sessions of the previous login orders_app_a are open (report, web). They stay open after the login is refused; restart the clients that hold them.",
 		"updating Secret web/app-mtls: refused by ResourceQuota \"team-quota\" (secrets \"app-mtls\" is forbidden: exceeded quota: team-quota): raise the quota",
 	} {
 		if err := Message(text); err != nil {
