@@ -114,6 +114,9 @@ func loginReached(r *run, w want) string {
 	if r.refused {
 		return "the login in the Secret is rejected"
 	}
+	if w.revision > 0 && r.ledger() == nil {
+		return "the ledger is missing" // rebuilding it may wait for the cluster's UID while nothing else changes
+	}
 	if r.object.GetAnnotations()[v1alpha1.AnnotationTakeOverFrom] != "" {
 		if ledger := r.ledger(); ledger == nil || ledger.TakeOver.Honored == "" {
 			return "it was not handed over"
