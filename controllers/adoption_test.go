@@ -24,7 +24,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// former is how the annotation names the credential of objects_test.go in this world.
+// former returns the annotation's value for the credential of objects_test.go in this world.
 func (w *world) former() string {
 	return strings.Join([]string{w.clusterUID(), w.namespace, "orders"}, "/")
 }
@@ -63,8 +63,8 @@ func (w *world) stalledBy(o client.Object, reason string) string {
 }
 
 // Two namespaces may use the same server. A user who may create an object in one of them cannot get the logins of an object
-// that exists in the other, whatever was copied, at whatever stage, and whichever process reconciles; once that one is
-// deleted, it can.
+// that exists in the other, whatever was copied, at whatever stage, and whichever process reconciles; once that object is
+// deleted, the user can.
 func TestALiveOwnerLosesNothingToAnotherNamespace(t *testing.T) {
 	for name, copied := range map[string]func(*corev1.Secret) bool{
 		"the object alone": func(*corev1.Secret) bool { return false }, "the ledger": ledgers, "the user's Secret": usersSecrets,
@@ -78,7 +78,7 @@ func TestALiveOwnerLosesNothingToAnotherNamespace(t *testing.T) {
 			w.settle(object, 5)
 			other := w.beside(t)
 			w.copySecrets(other, copied)
-			other.cut = true // What is copied is older than what is handed over in the end.
+			other.cut = true // The copy is older than what is handed over in the end.
 			thief := other.claim(w)
 			before, logins := other.data(), w.logins()
 			for range 4 {
@@ -149,7 +149,7 @@ func TestAFormerOwnerThatCannotBeReadKeepsItsLogins(t *testing.T) {
 				t.Errorf("the logins changed: %s", diff)
 			}
 			if text := describeConditions(thief); !strings.Contains(text, "reading DatabaseCredential "+w.namespace+"/orders") {
-				t.Errorf("no message says what could not be read:%s", text)
+				t.Errorf("no message names what could not be read:%s", text)
 			}
 			if name == "403" {
 				if text := describeConditions(thief); !strings.Contains(text, "get") || !strings.Contains(text, "databasecredentials") {
@@ -160,11 +160,11 @@ func TestAFormerOwnerThatCannotBeReadKeepsItsLogins(t *testing.T) {
 	}
 }
 
-// wantKept fails the test unless the object reports that the one in another world still has what it was told to adopt.
+// wantKept fails the test unless the object reports that the one in another world still has what it was to adopt.
 func (w *world) wantKept(o client.Object, owner *world, kind string) {
 	w.t.Helper()
 	if message := w.stalledBy(o, "SecretConflict"); !strings.Contains(message, kind+" "+owner.namespace+"/"+o.GetName()+" still exists") {
-		w.t.Errorf("no message says who still has the key: %s", message)
+		w.t.Errorf("no message names the owner that still has the key: %s", message)
 	}
 }
 

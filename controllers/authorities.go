@@ -27,10 +27,10 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// keyPairAge is how long a key pair that was read is used before it is read again. Its Secret cannot be watched.
+// keyPairAge is how long a key pair is used before it is read again. Its Secret cannot be watched.
 const keyPairAge = 30 * time.Second
 
-// keyPairPatience is how long a pass waits for the API server to send a key pair.
+// keyPairPatience is how long a reconcile waits for the API server to return a key pair.
 const keyPairPatience = 20 * time.Second
 
 // authorityID names an authority of either kind.
@@ -47,13 +47,13 @@ func (id authorityID) String() string {
 	return fmt.Sprintf("%s %s/%s", id.kind, id.namespace, id.name)
 }
 
-// authorityObject is an authority of either kind, taken apart.
+// authorityObject is an authority of either kind with its spec and status.
 type authorityObject struct {
 	object v1alpha1.AuthorityObject
 	id     authorityID
 	spec   *v1alpha1.AuthoritySpec
 	status *v1alpha1.AuthorityStatus
-	// selector of the cluster-wide kind; nil selects nothing.
+	// selector is that of the cluster-wide kind; nil selects nothing.
 	selector *metav1.LabelSelector
 }
 
@@ -64,24 +64,24 @@ func partsOfAuthority(kind v1alpha1.AuthorityKind, object v1alpha1.AuthorityObje
 	}
 }
 
-// authorities finds who signs for an identity, and keeps what was parsed: a key pair is read and parsed once for many.
+// authorities finds the authority of an identity. It caches parsed key pairs: each is read and parsed once for many identities.
 type authorities struct {
 	reader, live      client.Reader
 	keyPairs          issuer.KeyPairs
 	clock             clock.PassiveClock
 	operatorNamespace string
 	cluster           *kube.ClusterID
-	// started is when this process began: what it has to make may not be made yet.
+	// started is when this process started: what it has to create may not exist yet.
 	started time.Time
 
 	mu    sync.Mutex
 	known map[authorityID]*knownAuthority
 }
 
-// knownAuthority is read by whoever has the turn.
+// knownAuthority caches one authority's key pair. Except answers, only the holder of the turn may access its fields.
 type knownAuthority struct {
 	turn kube.Turn
-	// answers counts how often the key pair was read: whoever waited meanwhile takes that answer, whatever it was.
+	// answers counts how often the key pair was read. A caller that waited meanwhile uses that result, even if it is an error.
 	answers   atomic.Int64
 	version   string
 	readAt    time.Time
@@ -89,8 +89,8 @@ type knownAuthority struct {
 	err       error
 }
 
-// resolve gives the authority that ref names for an object in namespace, and the version of the authority's object. One
-// that is absent and one that does not admit the namespace give the same error.
+// resolve returns the authority that ref names for an object in namespace, and the version of the authority's object. An
+// authority that does not exist and one that does not admit the namespace return the same error.
 func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReference, namespace string) (*issuer.Authority, string, error) {
 	object, err := a.find(ctx, ref, namespace)
 	if err != nil {
@@ -138,14 +138,14 @@ func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference,
 		"%s not found: create it, or change spec.authorityRef", id))
 }
 
-// admits tells whether the selector selects the namespace. No selector selects nothing.
+// admits reports whether the selector selects the namespace. A nil selector selects nothing.
 func (a *authorities) admits(ctx context.Context, selector *metav1.LabelSelector, namespace string) (bool, error) {
 	if selector == nil {
 		return false, nil
 	}
 	parsed, err := metav1.LabelSelectorAsSelector(selector)
 	if err != nil {
-		return false, nil //nolint:nilerr // a selector that cannot be parsed selects nothing; the authority says so itself
+		return false, nil //nolint:nilerr // a selector that cannot be parsed selects nothing; the authority itself reports that
 	}
 	var object corev1.Namespace
 	if err := a.reader.Get(ctx, client.ObjectKey{Name: namespace}, &object); err != nil {
@@ -154,11 +154,11 @@ func (a *authorities) admits(ctx context.Context, selector *metav1.LabelSelector
 	return parsed.Matches(labels.Set(object.Labels)), nil
 }
 
-// load gives the parsed authority, from memory where that is fresh enough.
+// load returns the parsed authority, from memory if it was read recently.
 func (a *authorities) load(ctx context.Context, object authorityObject) (*issuer.Authority, error) {
 	if object.spec.Managed != nil {
 		if _, err := a.owner(ctx, object); err != nil {
-			return nil, err // not remembered: it can be read again at any time
+			return nil, err // not cached: it can be read again at any time
 		}
 	}
 	known := a.entry(object.id)
@@ -178,7 +178,7 @@ func (a *authorities) load(ctx context.Context, object authorityObject) (*issuer
 	asking, cancel := context.WithTimeout(ctx, keyPairPatience)
 	defer cancel()
 	authority, err := a.read(asking, object)
-	if err != nil && ctx.Err() != nil { // the pass has ended, which says nothing about the key pair
+	if err != nil && ctx.Err() != nil { // the reconcile has ended, which says nothing about the key pair
 		return nil, err
 	}
 	known.authority, known.err = authority, err
@@ -199,7 +199,7 @@ func (a *authorities) entry(id authorityID) *knownAuthority {
 	return a.known[id]
 }
 
-// forget makes the next use read the key pair again.
+// forget makes the next load read the key pair again.
 func (a *authorities) forget(id authorityID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -218,8 +218,8 @@ func (a *authorities) read(ctx context.Context, object authorityObject) (*issuer
 func (a *authorities) keyPair(ctx context.Context, object authorityObject) (crt []byte, key credential.Sensitive, anchors []byte, err error) {
 	at := a.secretKey(object)
 	if object.spec.KeyPair != nil {
-		// Trust anchors above the chain are optional. All three are of one state of the Secret, and anchors that cannot be
-		// used are not the same as none.
+		// Trust anchors above the chain are optional. All three values come from one state of the Secret. Invalid anchors are an
+		// error; they do not count as absent.
 		pair, err := secretstore.ReadSourceValues(ctx, a.live, at.Namespace, at.Name,
 			secretstore.SourceValue{Key: credential.KeyCertificate, MaxBytes: pki.MaxCertificateBytes},
 			secretstore.SourceValue{Key: credential.KeyPrivateKey},
@@ -247,14 +247,14 @@ func (a *authorities) keyPair(ctx context.Context, object authorityObject) (crt 
 	return secret.Data[credential.KeyCertificate], credential.NewSensitive(secret.Data[credential.KeyPrivateKey]), nil, nil
 }
 
-// managedSecret reads the Secret of a managed authority live; nil where there is none. One that is not the authority's is
-// an error, and nothing of it is used.
+// managedSecret reads the Secret of a managed authority live; nil if it does not exist. A Secret that does not belong to the
+// authority is an error, and nothing in it is used.
 func (a *authorities) managedSecret(ctx context.Context, object authorityObject) (*corev1.Secret, error) {
 	at := a.secretKey(object)
 	var secret corev1.Secret
 	err := a.live.Get(ctx, at, &secret)
 	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // no Secret and no error: it is not there
+		return nil, nil //nolint:nilnil // no Secret and no error: it does not exist
 	}
 	if err != nil {
 		return nil, refusal.Fault(fmt.Sprintf("reading Secret %s", at), err, nil)

@@ -23,11 +23,11 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// lifetimeSlack is how far a certificate's lifetime may be from the one that was asked for.
+// lifetimeSlack is how far a certificate's lifetime may differ from the requested one.
 const lifetimeSlack = 2 * time.Hour
 
-// owner is the authority as the owner of the Secret with its key pair. Without the UID of the cluster a copied key cannot be
-// told from its own, so there is none.
+// owner returns the authority as the owner of its key pair's Secret. It fails if the UID of the cluster is unknown: a copied
+// key could not be distinguished from the authority's own.
 func (a *authorities) owner(ctx context.Context, object authorityObject) (secretstore.Owner, error) {
 	cluster, err := a.cluster.Get(ctx)
 	if err != nil {
@@ -35,13 +35,13 @@ func (a *authorities) owner(ctx context.Context, object authorityObject) (secret
 	}
 	owner := ownerFor(string(object.id.kind), object.object, cluster, a.secretKey(object).Namespace)
 	if object.id.namespace == "" {
-		return owner, nil // a former owner of this kind, name and cluster is the authority itself, in another namespace of the operator
+		return owner, nil // a former owner of this kind, name and cluster is the authority itself, with the operator in another namespace
 	}
 	return handedOver(ctx, a.live, owner), nil
 }
 
-// checkOwner refuses a Secret that is not the authority's. One that a person put back is the authority's where it holds
-// the certificate of the record and its key, and is handed over with rekey.dev/adopt: it proves itself.
+// checkOwner returns an error unless the Secret belongs to the authority. A Secret that a user restored belongs to it if it
+// holds the recorded certificate and its key, and is handed over with rekey.dev/adopt: its content is the proof.
 func (a *authorities) checkOwner(ctx context.Context, object authorityObject, secret *corev1.Secret) error {
 	at := client.ObjectKeyFromObject(secret)
 	owner, err := a.owner(ctx, object)
@@ -87,7 +87,7 @@ func (a *authorities) checkOwner(ctx context.Context, object authorityObject, se
 	return nil
 }
 
-// compareRecord refuses a key pair that is not the one that was made for the authority.
+// compareRecord returns an error unless the key pair is the one that was created for the authority.
 func (a *authorities) compareRecord(ctx context.Context, parts authorityObject, secret *corev1.Secret) error {
 	record, err := a.readRecord(ctx, parts)
 	if err != nil || record == nil || sameCertificates(record.Data[credential.KeyCertificate], secret.Data[credential.KeyCertificate]) {
@@ -102,8 +102,8 @@ func (a *authorities) notTheRecorded(parts authorityObject, secret *corev1.Secre
 		client.ObjectKeyFromObject(secret), certificateHash(record.Data[credential.KeyCertificate]), a.recordKey(parts)))
 }
 
-// sameCertificates compares what two PEM texts hold: line ends, text around and a missing last line break are no
-// difference.
+// sameCertificates compares the contents of two PEM texts. Line endings, text around the blocks and a missing final line break
+// make no difference.
 func sameCertificates(recorded string, have []byte) bool {
 	want, got := certificatesIn([]byte(recorded)), certificatesIn(have)
 	if len(want) == 0 {
@@ -121,7 +121,7 @@ func certificatesIn(text []byte) (out [][]byte) {
 	return out
 }
 
-// certificateHash is the SHA-256 of the first certificate, as status.sha256 shows it.
+// certificateHash returns the SHA-256 of the first certificate, as shown in status.sha256.
 func certificateHash(text string) string {
 	leaf := leafOf(credential.Material{credential.KeyCertificate: credential.SensitiveString(text)})
 	if leaf == nil {
@@ -135,8 +135,8 @@ func isPair(secret *corev1.Secret) bool {
 	return err == nil
 }
 
-// earlierSpec says what a managed authority's key pair has that its spec does not ask for: it was made for an earlier
-// authority of this name, and was kept.
+// earlierSpec describes how a managed authority's key pair differs from its spec, if it was created for an earlier authority of
+// this name and retained.
 func earlierSpec(parts authorityObject, authority *issuer.Authority) string {
 	managed := parts.spec.Managed
 	certificate := leafOf(credential.Material{credential.KeyCertificate: credential.NewSensitive(authority.Anchors)})
@@ -151,7 +151,7 @@ func earlierSpec(parts authorityObject, authority *issuer.Authority) string {
 	}
 	differ("commonName", certificate.Subject.CommonName, managed.CommonName)
 	differ("keyAlgorithm", string(pki.AlgorithmOf(certificate.PublicKey)), string(managed.KeyAlgorithm))
-	// The certificate begins a little earlier than the instant at which it was made.
+	// The certificate is backdated: its validity starts slightly before the instant at which it was created.
 	if lifetime := certificate.NotAfter.Sub(certificate.NotBefore); (lifetime - managed.Lifetime.Duration).Abs() > lifetimeSlack {
 		differ("lifetime", lifetime.Truncate(time.Hour).String(), managed.Lifetime.Duration.String())
 	}

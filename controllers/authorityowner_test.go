@@ -71,8 +71,8 @@ func leafOfSecret(t *testing.T, secret *corev1.Secret) *x509.Certificate {
 	return leaf
 }
 
-// What `kubectl create secret tls` makes of a backup carries nothing from rekey: the message explains how to hand it over,
-// and it is used if it is the recorded certificate with its key. The message contains one hash, the one in the status.
+// A Secret that `kubectl create secret tls` creates from a backup has no metadata from rekey: the message explains how to hand it
+// over, and it is used if it holds the recorded certificate and its key. The message contains one hash, the one in the status.
 func TestAnAuthorityIsRestoredByHand(t *testing.T) {
 	otherWorld := newWorld(t)
 	ready(otherWorld, anAuthority())
@@ -83,7 +83,7 @@ func TestAnAuthorityIsRestoredByHand(t *testing.T) {
 		want   string
 		says   string
 	}{
-		"as the runbook says":      {adopt: true, want: "True/Serving"},
+		"by the runbook":           {adopt: true, want: "True/Serving"},
 		"not handed over yet":      {want: "False/SecretConflict", says: "rekey.dev/adopt=CertificateAuthority/internal"},
 		"with another certificate": {adopt: true, change: func(s *corev1.Secret) { s.Data = other.Data }, want: "False/AuthorityLost", says: "restore the Secret from a backup"},
 		"with another key":         {adopt: true, change: func(s *corev1.Secret) { s.Data["tls.key"] = other.Data["tls.key"] }, want: "False/AuthorityLost", says: "tls.key"},
@@ -117,8 +117,8 @@ func TestAnAuthorityIsRestoredByHand(t *testing.T) {
 	}
 }
 
-// An authority that is recreated under its name keeps the key that was kept for it: if its spec differs from the key pair,
-// the message says so.
+// An authority that is recreated under its name keeps the retained key: if its spec differs from the key pair, the message
+// describes the difference.
 func TestAnAuthorityThatKeptAnEarlierKeySaysSo(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*v1alpha1.ManagedAuthority)

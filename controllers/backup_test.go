@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer/ca"
 )
 
-// backup is what a backup tool and a dump of the database hold of a credential.
+// backup is a credential's state in a backup and in a dump of the database.
 type backup struct {
 	secrets []corev1.Secret
 	logins  map[string]databasetest.FakeLogin
@@ -34,7 +34,7 @@ func (w *world) backup() backup {
 	return backup{secrets: list.Items, logins: w.logins()}
 }
 
-// rewind restores the selected Secrets; Secrets that did not exist then are deleted.
+// rewind restores the selected Secrets, and deletes those that did not exist at the time of the backup.
 func (w *world) rewind(to backup, selected func(*corev1.Secret) bool) {
 	w.t.Helper()
 	for _, secret := range w.backup().secrets {
@@ -54,8 +54,8 @@ func (w *world) rewind(to backup, selected func(*corev1.Secret) bool) {
 	}
 }
 
-// replaced is the object as a restore of the whole cluster creates it: with another UID, and without status. The first one
-// disappears as it does with a lost etcd: without a deletion that the operator sees.
+// replaced returns the object as a restore of the whole cluster creates it: with another UID, and without status. The original
+// disappears as if etcd was lost: the operator sees no deletion.
 func (w *world) replaced(object *v1alpha1.DatabaseCredential) *v1alpha1.DatabaseCredential {
 	w.t.Helper()
 	w.edit(object, func() { object.Finalizers = nil })
@@ -68,9 +68,9 @@ func (w *world) replaced(object *v1alpha1.DatabaseCredential) *v1alpha1.Database
 	return out
 }
 
-// Yesterday's Secrets, yesterday's database, or both come back, a whole life later, from every stage of a life, with the
-// object or without it. No help is needed: the published login is accepted, the next rotation comes, exactly one login is
-// open after its overlap, and no number is used twice.
+// Yesterday's Secrets, yesterday's database, or both come back, a whole life later, from every stage of a life, with the object
+// or without it. No help is needed: the published login is accepted, the next rotation happens, exactly one login is open after
+// its overlap, and no number is used twice.
 func TestARestoreFromYesterdayAtEveryStageOfALifeIsServed(t *testing.T) {
 	everything := func(*corev1.Secret) bool { return true }
 	ways := []struct {

@@ -43,7 +43,7 @@ var incapacities = map[string]incapacity{
 }
 
 // A login that cannot do its work is not Ready, whatever the cause; the cause is reported once, with the fix. rekey restores
-// what it had granted.
+// what it granted.
 func TestALoginThatCannotDoItsWorkIsNotReady(t *testing.T) {
 	for _, version := range versions {
 		server := sharedServer(t, version)
@@ -114,7 +114,7 @@ func TestVerifiedReportsTheNegativeControl(t *testing.T) {
 	}
 }
 
-// A lost ledger has forgotten whether a wrong password was ever refused: that is tested before the ledger is rebuilt.
+// A lost ledger does not show whether a wrong password was ever refused: that is tested before the ledger is rebuilt.
 func TestALostLedgerIsRebuiltOnlyIfAWrongPasswordIsRefused(t *testing.T) {
 	for _, control := range []v1alpha1.NegativeControl{v1alpha1.NegativeControlAtFirst, v1alpha1.NegativeControlAlways} {
 		t.Run(string(control), func(t *testing.T) {

@@ -20,8 +20,8 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// certificateSource is the Source of a certificate that an authority signs. Nobody but the Secret's readers ever knows a
-// version: there is nothing to retire, and nothing to write down ahead.
+// certificateSource is the Source of a certificate that an authority signs. Only readers of the Secret ever know a version, so
+// nothing has to be retired, or recorded ahead.
 type certificateSource struct {
 	authority *issuer.Authority
 	wanted    pki.Identity
@@ -54,8 +54,8 @@ func (s *certificateSource) Stage(ctx context.Context, ref credential.Ref, propo
 	return out.With(credential.KeyCertificate, chain.Certificates).With(credential.KeyAuthority, chain.Authorities), nil
 }
 
-// Verify checks the certificate as far as that can be done without its peers: the last check is a handshake in memory. A
-// finding is an error and no rejection, since another certificate of the same authority would be the same.
+// Verify checks the certificate as far as possible without its peers, up to a handshake in memory. A defect is an error, not a
+// rejection: another certificate of the same authority would have it too.
 func (s *certificateSource) Verify(ctx context.Context, _ credential.Ref, m credential.Material) (credential.Answer, error) {
 	candidate := pki.Candidate{Material: m, Identity: s.wanted, Now: s.clock.Now().UTC()}
 	if permitter, ok := s.authority.Issuer.(issuer.Permitter); ok {
@@ -67,10 +67,10 @@ func (s *certificateSource) Verify(ctx context.Context, _ credential.Ref, m cred
 	return credential.Accepted, nil
 }
 
-// Retire implements credential.Source: nothing remote knows the version.
+// Retire implements credential.Source. It does nothing: no remote system knows the version.
 func (s *certificateSource) Retire(context.Context, credential.Ref) error { return nil }
 
-// wantedIdentity is what the spec asks of a certificate, but for the authority.
+// wantedIdentity returns what the spec requires of a certificate, except the authority.
 func wantedIdentity(parts identityObject) (pki.Identity, error) {
 	spec := parts.spec
 	out := pki.Identity{KeyAlgorithm: pki.KeyAlgorithm(spec.KeyAlgorithm), Lifetime: spec.Lifetime.Duration}
@@ -94,7 +94,7 @@ func texts[T ~string](in []T) []string {
 	return out
 }
 
-// proposeCertificate makes a new key and the request for it. A key is never used twice.
+// proposeCertificate creates a new key and a request for it. A key is never reused.
 func proposeCertificate(wanted pki.Identity) (credential.Material, error) {
 	key, request, err := pki.NewKeyAndRequest(wanted.KeyAlgorithm, wanted.Names)
 	if err != nil {
@@ -103,11 +103,11 @@ func proposeCertificate(wanted pki.Identity) (credential.Material, error) {
 	return credential.Material{credential.KeyPrivateKey: key, credential.KeyRequest: credential.NewSensitive(request)}, nil
 }
 
-// certificateVersion reads a version from a published certificate. fingerprint is that of wanted. Where the authority is
-// not known now, the certificate's own stands for it: a missing authority is no reason to issue again. A certificate that
-// ca.crt beside it does not vouch for is a version all the same, and one that differs from what is wanted: its expiry is
-// watched also where none can be issued now. So is one whose issuer has another name than the authority has by now, though the
-// key is the same: whoever trusts the authority's new certificate does not find the issuer.
+// certificateVersion reads a version from a published certificate. fingerprint is that of wanted. If the authority is unknown,
+// the certificate's own authority key takes its place: a missing authority is no reason to reissue. A certificate that does not
+// verify with the ca.crt beside it is still a version, with a different fingerprint: its expiry is watched even if no
+// certificate can be issued now. The same applies if the authority has changed its name but not its key: a peer that trusts
+// only the authority's new certificate cannot find the issuer of this one.
 func certificateVersion(m credential.Material, wanted pki.Identity, authority *issuer.Authority, fingerprint string, now time.Time) (rotation.Version, error) {
 	published, err := readPublished(m)
 	if err != nil {
@@ -120,7 +120,7 @@ func certificateVersion(m credential.Material, wanted pki.Identity, authority *i
 	if wanted.AuthorityKeyID == nil {
 		wanted.AuthorityKeyID = leaf.AuthorityKeyId
 	}
-	// Without a path there is no ceiling, and the certificate outlives every one.
+	// A certificate without a path has no ceiling, and outlives any.
 	ceiling, _ := published.Ceiling(now)
 	if len(pki.Diff(leaf, wanted, ceiling)) > 0 {
 		version.Fingerprint = pki.CertificateFingerprint(leaf, wanted, ceiling)
@@ -131,7 +131,7 @@ func certificateVersion(m credential.Material, wanted pki.Identity, authority *i
 	return version, nil
 }
 
-// readPublished reads the certificates of a user's Secret. A ca.crt that is missing or damaged counts as empty.
+// readPublished reads the certificates of a user's Secret. A missing or damaged ca.crt counts as empty.
 func readPublished(m credential.Material) (*pki.TLSSecret, error) {
 	chain, err := pki.ParseCertificates(m[credential.KeyCertificate].Reveal())
 	if err != nil {
@@ -144,7 +144,7 @@ func readPublished(m credential.Material) (*pki.TLSSecret, error) {
 	return &pki.TLSSecret{Leaf: chain[0], Intermediates: chain[1:], Authorities: anchors}, nil
 }
 
-// vouched reports whether ca.crt in the user's Secret holds an anchor that the certificate in it leads to.
+// vouched reports whether the certificate in the user's Secret verifies with a trust anchor in its ca.crt.
 func vouched(m credential.Material, now time.Time) bool {
 	published, err := readPublished(m)
 	if err != nil {
@@ -154,7 +154,7 @@ func vouched(m credential.Material, now time.Time) bool {
 	return ok
 }
 
-// notAfterOf reads when staged material ends.
+// notAfterOf returns when staged material expires.
 func notAfterOf(m credential.Material) (time.Time, error) {
 	chain, err := pki.ParseCertificates(m[credential.KeyCertificate].Reveal())
 	if err != nil {
@@ -163,7 +163,7 @@ func notAfterOf(m credential.Material) (time.Time, error) {
 	return chain[0].NotAfter.UTC(), nil
 }
 
-// leafOf gives the certificate that is published, nil where it cannot be read.
+// leafOf returns the published certificate; nil if it cannot be read.
 func leafOf(m credential.Material) *x509.Certificate {
 	chain, err := pki.ParseCertificates(m[credential.KeyCertificate].Reveal())
 	if err != nil || len(chain) == 0 {
@@ -172,9 +172,9 @@ func leafOf(m credential.Material) *x509.Certificate {
 	return chain[0]
 }
 
-// refreshed returns the material with the trust anchors that the authority has now, if it is the one that signed: they may
-// have changed while the certificate stays good. The chain is exchanged with them where the certificate verifies only
-// with the chain that the authority has now. What does not verify is not taken over.
+// refreshed returns the material with the authority's current trust anchors, if that authority signed the certificate: the
+// anchors may change while the certificate stays valid. It also replaces the chain if the certificate verifies only with the
+// authority's current chain. It adopts nothing that does not verify.
 func refreshed(m credential.Material, authority *issuer.Authority, now time.Time) credential.Material {
 	if authority == nil {
 		return m

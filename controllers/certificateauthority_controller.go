@@ -23,20 +23,20 @@ import (
 )
 
 const (
-	// An authority is to be replaced from so many of its longest lifetimes before its end, but not before half of its own
-	// life is over. It warns when 7/10 of that time are left, and alarms in the last lifetime, in which certificates are cut
-	// short, but not before a third of the warning's time is over.
+	// An authority should be replaced this many times its longest certificate lifetime before it expires, but not in the first
+	// half of its own lifetime. It warns when 7/10 of that time are left. It alarms in the last certificate lifetime, when
+	// certificates have to be cut short, but not in the first third of the warning period.
 	authorityWarnLifetimes = 3
-	// maxSubject bounds a subject in a status, in bytes.
+	// maxSubject limits a subject in a status, in bytes.
 	maxSubject = 1000
-	// maxNamed bounds a subject within a message, in bytes.
+	// maxNamed limits a subject in a message, in bytes.
 	maxNamed = 256
 )
 
-// notRenewed is why an authority that nears its end was not replaced.
+// notRenewed explains why an authority that is about to expire was not replaced.
 const notRenewed = "Nothing renews it automatically: replace it as in docs/runbooks/AuthorityExpired.md."
 
-// authorityReconciler keeps authorities of one kind: makes the key of a managed one, once, and watches over every one.
+// authorityReconciler reconciles the authorities of one kind. It creates the key of a managed one, once, and monitors all of them.
 type authorityReconciler struct {
 	shared
 	kind      v1alpha1.AuthorityKind
@@ -68,7 +68,7 @@ func (r *authorityReconciler) observe(ctx context.Context, parts authorityObject
 	now := r.clock.Now().UTC()
 	var out report.Facts
 	kept := r.ensure(ctx, parts)
-	// What identities use is what was just looked at.
+	// Identities then use the key pair that is checked here.
 	r.authorities.forget(parts.id)
 	var authority *issuer.Authority
 	err := kept
@@ -97,7 +97,7 @@ func (r *authorityReconciler) observe(ctx context.Context, parts authorityObject
 		return out
 	}
 	if kept != nil {
-		// It signs, whatever could not be written beside its key pair.
+		// The authority signs even if something beside its key pair could not be written.
 		out.Cause, out.WakeAt = report.NewFailure(kept, ""), earliestOf(now.Add(lifecycle.LookAgainBroken), out.Health.NextLevelAt)
 	}
 	out.Ready, out.Reason = metav1.ConditionTrue, v1alpha1.ReasonServing
@@ -106,7 +106,7 @@ func (r *authorityReconciler) observe(ctx context.Context, parts authorityObject
 	return out
 }
 
-// checkSelector refuses a selector that selects no namespace because it is not well formed, which the API server does not look at.
+// checkSelector rejects a malformed selector, which selects no namespace. The API server does not validate it.
 func checkSelector(selector *metav1.LabelSelector) error {
 	if _, err := metav1.LabelSelectorAsSelector(selector); err != nil {
 		return fault.Permanent(fault.AuthorityInvalid, fmt.Errorf("spec.namespaceSelector selects no namespace, because it is not well formed: %s",
@@ -115,7 +115,7 @@ func checkSelector(selector *metav1.LabelSelector) error {
 	return nil
 }
 
-// readersWarning says who else can sign.
+// readersWarning names who else can sign.
 func readersWarning(parts authorityObject) string {
 	if parts.id.kind == v1alpha1.AuthorityKindCluster {
 		return ""
@@ -123,7 +123,7 @@ func readersWarning(parts authorityObject) string {
 	return fmt.Sprintf(" Anyone who can read Secrets in namespace %s can also sign with this authority.", parts.id.namespace)
 }
 
-// notesOf are what a person should know of an authority that works.
+// notesOf returns the notes that a user should read about an authority that works.
 func notesOf(authority *issuer.Authority) string {
 	if len(authority.Notes) == 0 {
 		return ""
@@ -137,14 +137,14 @@ func showAuthority(status *v1alpha1.AuthorityStatus, spec *v1alpha1.AuthoritySpe
 	status.RenewalTime = timeRef(authority.NotAfter.Add(-longestLifetime(spec, authority)))
 }
 
-// longestLifetime is the longest that a certificate can have: maxLifetime is often written for "no limit".
+// longestLifetime returns the longest lifetime that a certificate can have: maxLifetime is often set to mean "no limit".
 func longestLifetime(spec *v1alpha1.AuthoritySpec, authority *issuer.Authority) time.Duration {
 	return min(spec.Constraints.MaxLifetime.Duration, max(authority.NotAfter.Sub(authority.NotBefore), 0))
 }
 
-// authorityHealth counts down to the end of the chain.
+// authorityHealth counts down to the expiry of the chain.
 func authorityHealth(now time.Time, spec *v1alpha1.AuthoritySpec, authority *issuer.Authority) rotation.Health {
-	// A life may be as long as a Duration can be: nothing is multiplied before it is a small part of that.
+	// A lifetime may be as long as a Duration can hold: divide first, so that no multiplication overflows.
 	half := max(authority.NotAfter.Sub(authority.NotBefore), 0) / 2
 	longest := longestLifetime(spec, authority)
 	lead := authorityWarnLifetimes * min(longest, half/authorityWarnLifetimes)
@@ -153,18 +153,18 @@ func authorityHealth(now time.Time, spec *v1alpha1.AuthoritySpec, authority *iss
 		Policy:  rotation.Policy{RenewBefore: lead, WarnBefore: lead, AlarmBefore: min(longest/7, lead/15) * 10},
 		Current: &rotation.Version{Seq: 1, CommittedAt: authority.NotBefore, NotAfter: authority.NotAfter},
 	})
-	// Nobody renews an authority by itself: that it should be replaced is what the levels say.
+	// An authority is not renewed automatically: the warning levels show that it should be replaced.
 	health.Overdue = false
 	return health
 }
 
-// ensure makes the key pair of a managed authority, once.
+// ensure creates the key pair of a managed authority, once.
 func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject) error {
 	if parts.spec.Managed == nil {
 		return nil
 	}
 	if _, err := r.authorities.owner(ctx, parts); err != nil {
-		return err // before a key is made
+		return err // before a key is created
 	}
 	secret, err := r.authorities.managedSecret(ctx, parts)
 	if err != nil {
@@ -180,7 +180,7 @@ func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject)
 			"the key pair in Secret %s is missing, although it was created before: restore the Secret from a backup. To start with a new authority, whose certificates are not trusted anywhere yet, delete ConfigMap %s too",
 			r.authorities.secretKey(parts), r.authorities.recordKey(parts)))
 	case secret == nil || record == nil:
-		// The cache may be old: a key that is made for an object that is gone would stay behind for good.
+		// The cache may be old: a key created for a deleted object would stay behind permanently.
 		if err := r.stillWanted(ctx, parts.object, r.newObject()); lifecycle.IsConflict(err) {
 			return fault.Pending(lifecycle.ConflictWait, err)
 		} else if err != nil {

@@ -31,7 +31,7 @@ func TestInTwoWeeksThereAreTwoWeeksOfRotations(t *testing.T) {
 			}
 			if now := revisionOf(o); now != revision {
 				gap := w.clock.Now().Sub(changed)
-				// An interval of a day, at most a tenth earlier; late by no more than the tick of a clock.
+				// An interval is a day, at most a tenth shorter, and the delay is at most one tick of the clock.
 				if now != revision+1 || gap < 21*time.Hour+36*time.Minute || gap > 24*time.Hour+time.Minute {
 					t.Errorf("%s went from revision %d to %d after %s", kindOf(o), revision, now, gap)
 				}

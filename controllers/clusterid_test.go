@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// hideCluster makes the UID of the cluster unreadable, for a process that has not read it yet; a nil error ends that.
+// hideCluster makes the UID of the cluster unreadable for a process that has not read it yet; a nil error makes it readable again.
 func (w *world) hideCluster(err error) {
 	w.unread = func(key client.ObjectKey, o client.Object) error {
 		if _, ok := o.(*corev1.Namespace); ok && key.Name == metav1.NamespaceSystem {
@@ -29,7 +29,7 @@ func (w *world) hideCluster(err error) {
 	}
 }
 
-// unreadable lists the answers to reading the namespace kube-system, and what conditions then report.
+// unreadable lists failures of reading the namespace kube-system, and what conditions then report.
 var unreadable = map[string]struct {
 	err    error
 	reason string
@@ -180,7 +180,7 @@ func TestNothingIsCreatedBeforeTheClusterIsKnown(t *testing.T) {
 	}
 }
 
-// disturb gives every object something to do: it requests a rotation and removes a label.
+// disturb creates work for every object: it requests a rotation and removes a label.
 func (w *world) disturb(owners []client.Object) {
 	w.t.Helper()
 	for _, o := range owners {

@@ -30,7 +30,7 @@ func restored[T client.Object](object T) T {
 	return object
 }
 
-// handOverCommands returns those of docs/runbooks/restore-from-backup.md.
+// handOverCommands returns the commands in docs/runbooks/restore-from-backup.md.
 func handOverCommands(t *testing.T) []string {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "docs", "runbooks", "restore-from-backup.md"))
@@ -137,7 +137,7 @@ func TestAClusterRestoredElsewhereIsHandedOver(t *testing.T) {
 	}
 }
 
-// marks returns the comments on the logins of this world.
+// marks returns the markers of the logins in this world.
 func (w *pgWorld) marks() map[string]string {
 	w.t.Helper()
 	connection, err := w.server.Connect(w.ctx, "postgres")

@@ -24,7 +24,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// beside is a world in another namespace that reaches the same database.
+// beside returns a world in another namespace with the same database.
 func (w *world) beside(t *testing.T) *world {
 	t.Helper()
 	out := newWorld(t)
@@ -33,7 +33,7 @@ func (w *world) beside(t *testing.T) *world {
 	return out
 }
 
-// elsewhere is a world that appears to be another cluster and reaches the same database.
+// elsewhere returns a world that appears to be another cluster with the same database.
 func (w *world) elsewhere(t *testing.T) *world {
 	t.Helper()
 	out := w.beside(t)
@@ -57,7 +57,7 @@ func (w *world) copySecrets(to *world, wanted func(*corev1.Secret) bool) {
 	}
 }
 
-// put creates a Secret in place of any Secret with its name.
+// put creates a Secret, and replaces any Secret with its name.
 func (w *world) put(secret *corev1.Secret) {
 	w.t.Helper()
 	secret.Namespace = w.namespace
@@ -76,7 +76,7 @@ func (w *world) clusterUID() string {
 	return string(namespace.UID)
 }
 
-// withoutOrigin selects every Secret, as written by a release that did not record where a Secret belongs.
+// withoutOrigin selects every Secret, as written by a release that did not record the origin of Secrets.
 func withoutOrigin(s *corev1.Secret) bool {
 	delete(s.Annotations, v1alpha1.AnnotationOwnerNamespace)
 	delete(s.Annotations, v1alpha1.AnnotationOwnerCluster)
@@ -114,8 +114,8 @@ func (w *world) wantFenced(o client.Object, owner *world, reasons ...string) {
 	}
 }
 
-// stopped is a world with a process that died at the nth write of a life: created, rotated by hand, its spec changed while
-// the next candidate is under way. It reports whether the life was longer than that.
+// stopped returns a world in which the process died at the nth write of a life: the credential is created, rotated on request,
+// and its spec changed while the next candidate is under way. more reports whether the life has more writes.
 func stopped(t *testing.T, nth int) (w *world, object *v1alpha1.DatabaseCredential, more bool) {
 	t.Helper()
 	w, object = newWorld(t), aCredential()
@@ -368,7 +368,7 @@ func TestACopyIsHandedOverByOneCommand(t *testing.T) {
 				t.Errorf("after write %d: the marker of %s names %s, want %s", nth, name, login.Owner, want)
 			}
 		}
-		// The former owner sees that it has nothing left, and leaves it alone.
+		// The former owner sees that it has nothing left, and changes nothing.
 		logins := w.logins()
 		w.restart()
 		w.step(26 * time.Hour)
@@ -490,7 +490,7 @@ func TestACopyWithoutOriginIsFencedByTheMarkers(t *testing.T) {
 	}
 }
 
-// The same without its ledger: the Secret alone would lead to a new one, by the login of the first owner.
+// The same without its ledger: the Secret alone would lead to a new ledger, through the login of the first owner.
 func TestACopiedSecretWithoutOriginAndLedgerIsFencedByTheMarkers(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
@@ -521,7 +521,7 @@ func TestACopiedSecretWithoutOriginAndLedgerIsFencedByTheMarkers(t *testing.T) {
 	}
 }
 
-// Another owner's Secret in the place of ours is damage: the ledger is ours, and is published again.
+// Another owner's Secret in place of the object's own is damage: the ledger is intact, and is published again.
 func TestACopyInPlaceOfOurSecretIsRepaired(t *testing.T) {
 	w := newWorld(t)
 	ready(w, aPolicy(), anAdminSecret(), aServer(), aCredential())

@@ -21,20 +21,20 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// quickAttempts is the number of attempts after which the next one is two minutes away or more.
+// quickAttempts is the number of failed attempts after which the next one is at least two minutes away.
 const quickAttempts = 8
 
-// tokenOf returns what is recorded of a request.
+// tokenOf returns the token under which a request is recorded.
 func tokenOf(object client.Object, annotation string) string {
 	return secretstore.Token(object.GetAnnotations()[annotation])
 }
 
-// drive takes a credential as far as it goes now.
+// drive takes a credential as far as it can go now.
 func (s *shared) drive(ctx context.Context, subject lifecycle.Credential) lifecycle.Outcome {
 	return s.driver.Drive(ctx, subject)
 }
 
-// factsOf returns in facts what a reconcile of a credential found. What is particular to a kind is added by its controller.
+// factsOf returns what a reconcile of a credential found. The kind's controller adds what is specific to the kind.
 func factsOf(subject string, outcome lifecycle.Outcome, fallback fault.Reason) report.Facts {
 	o := outcome.Observation
 	found := report.Facts{Subject: subject, Health: outcome.Health, WakeAt: outcome.WakeAt()}
@@ -69,12 +69,12 @@ func suspendedMessage(o rotation.Observation) string {
 	return text
 }
 
-// causeOf finds what is wrong: a step that failed, what the planner waits for, or a precondition that will stand in the
-// way of the next rotation, which is said at once and not only when it is due.
+// causeOf returns what is wrong: a step that failed, what the planner waits for, or a precondition that will block the next
+// rotation, which is reported at once and not only when the rotation is due.
 func causeOf(outcome lifecycle.Outcome, fallback fault.Reason) *report.Failure {
 	switch {
 	case outcome.Err != nil:
-		// When it is tried again is in the status, and not in these words: what repeats reads the same, and is counted.
+		// The time of the next attempt is in the status, not in this message: a repeated failure has the same text, so it is counted.
 		return report.NewFailure(outcome.Err, fallback)
 	case outcome.Decision.Unmet != nil:
 		return report.FailureOf(*outcome.Decision.Unmet)
@@ -84,7 +84,7 @@ func causeOf(outcome lifecycle.Outcome, fallback fault.Reason) *report.Failure {
 	return firstUnmet(outcome.Observation)
 }
 
-// firstUnmet returns the first precondition that does not hold. What could not be found out is told when it stands in the way.
+// firstUnmet returns the first precondition that does not hold. One that could not be checked is reported once it blocks a step.
 func firstUnmet(o rotation.Observation) *report.Failure {
 	for _, unmet := range o.Preconditions {
 		if !unmet.Transient {
@@ -94,7 +94,7 @@ func firstUnmet(o rotation.Observation) *report.Failure {
 	return nil
 }
 
-// standingOf returns what stands in the way of the next rotation besides the cause.
+// standingOf returns what else blocks the next rotation, besides the cause.
 func standingOf(outcome lifecycle.Outcome, cause *report.Failure) *report.Failure {
 	standing := firstUnmet(outcome.Observation)
 	if cause == nil || standing == nil || outcome.Observation.Deleting || standing.Reason == cause.Reason || standing.Class == fault.ClassPending {
@@ -103,7 +103,7 @@ func standingOf(outcome lifecycle.Outcome, cause *report.Failure) *report.Failur
 	return standing
 }
 
-// readiness judges what the user's Secret shows, and nothing else: a rotation that fails leaves it as it is.
+// readiness judges only what the user's Secret shows: a failing rotation does not change that.
 func readiness(outcome lifecycle.Outcome, subject string, cause *report.Failure) (status metav1.ConditionStatus, reason, message string) {
 	o := outcome.Observation
 	why := ""
@@ -112,7 +112,7 @@ func readiness(outcome lifecycle.Outcome, subject string, cause *report.Failure)
 	}
 	switch {
 	case o.Now.IsZero():
-		// Nothing could be read. What was published may well be fine.
+		// Nothing could be read. What was published may well work.
 		return metav1.ConditionUnknown, "", ""
 	case outcome.Snapshot.Inherited && !o.Deleting && cause != nil:
 		return metav1.ConditionFalse, "", ""
@@ -144,14 +144,14 @@ func readiness(outcome lifecycle.Outcome, subject string, cause *report.Failure)
 	return metav1.ConditionTrue, v1alpha1.ReasonPublished, publishedMessage(outcome, subject)
 }
 
-// showsCurrent reports whether the data of the user's Secret are those of the current version. Labels and annotations that could
-// not be written do not keep anybody from using it.
+// showsCurrent reports whether the data in the user's Secret are those of the current version. Clients can use it even if
+// labels and annotations could not be written.
 func showsCurrent(outcome lifecycle.Outcome) bool {
 	return outcome.Observation.Target == rotation.TargetShowsCurrent || outcome.Snapshot.Target == rotation.TargetShowsCurrent ||
 		outcome.Snapshot.ShowsData
 }
 
-// shownOf returns the version whose credential the user's Secret holds; nil where it holds none of ours.
+// shownOf returns the version whose credential the user's Secret holds; nil if it holds no credential of this object.
 func shownOf(outcome lifecycle.Outcome) *rotation.Version {
 	if current := outcome.Snapshot.Ledger.Current; outcome.Snapshot.Target == rotation.TargetShowsCurrent && current != nil {
 		return &current.Version
@@ -159,8 +159,8 @@ func shownOf(outcome lifecycle.Outcome) *rotation.Version {
 	return outcome.Snapshot.Shown
 }
 
-// refusalOf says that what is published is refused or cannot do its work, and why. Where only a change elsewhere helps, the
-// reason is that of the cause.
+// refusalOf explains why what is published is refused or cannot do its work. If only a change elsewhere helps, the reason is
+// that of the cause.
 func refusalOf(outcome lifecycle.Outcome, subject string, cause *report.Failure) (reason, message string) {
 	reason, message = v1alpha1.ReasonCredentialRejected, subject+" is refused by the server."
 	if why := outcome.Refusal; why != nil {
@@ -191,7 +191,7 @@ func publishedMessage(outcome lifecycle.Outcome, subject string) string {
 	return text
 }
 
-// rotatingOf says that a rotation is under way, or why it fails, while what is published goes on working.
+// rotatingOf reports that a rotation is under way, or why it fails, while the published credential keeps working.
 func rotatingOf(outcome lifecycle.Outcome, cause *report.Failure) *report.State {
 	o := outcome.Observation
 	if o.Current == nil {
@@ -217,8 +217,8 @@ func rotatingOf(outcome lifecycle.Outcome, cause *report.Failure) *report.State 
 	return out
 }
 
-// shownAttempt is when something that failed is tried again. The first attempts follow each other so fast that it would be over
-// before anybody reads it, and each would be a write of the status.
+// shownAttempt returns when a failed step is retried. The first attempts are not shown: they follow each other so fast that
+// they would be over before a user could read them, and each would cost a write of the status.
 func shownAttempt(outcome lifecycle.Outcome) *metav1.Time {
 	if outcome.Failures > 0 && outcome.Failures < quickAttempts {
 		return nil
@@ -226,13 +226,13 @@ func shownAttempt(outcome lifecycle.Outcome) *metav1.Time {
 	return timeRef(outcome.NextAttempt)
 }
 
-// rotates tells whether a step is part of a rotation.
+// rotates reports whether a step is part of a rotation.
 func rotates(step rotation.Step) bool {
 	return slices.Contains([]rotation.Step{rotation.StepPropose, rotation.StepStage, rotation.StepVerify, rotation.StepCommit,
 		rotation.StepRetire, rotation.StepDiscard}, step)
 }
 
-// withdrawDeadline is how long a deleted object may wait for a remote end that does not answer.
+// withdrawDeadline returns until when a deleted object may wait for a remote system that does not answer.
 func withdrawDeadline(deleted *metav1.Time) time.Time {
 	if deleted == nil {
 		return time.Time{}
@@ -240,8 +240,8 @@ func withdrawDeadline(deleted *metav1.Time) time.Time {
 	return deleted.Add(lifecycle.WithdrawPatience)
 }
 
-// timeRef is a time of a status; nil for none. RFC 3339 has four digits for a year: the API server refuses a whole status
-// for a time that has more, or lies before the year 1.
+// timeRef returns a time for a status; nil if it is zero. RFC 3339 has four digits for the year: the API server rejects the
+// whole status if a time needs more digits, or lies before the year 1.
 func timeRef(t time.Time) *metav1.Time {
 	if !t.After(time.Time{}) {
 		return nil

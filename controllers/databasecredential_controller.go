@@ -38,10 +38,10 @@ type credentialReconciler struct {
 	shared
 }
 
-// databaseLogin is one credential with all that was resolved for it in one pass.
+// databaseLogin is one credential and everything that one reconcile resolved for it.
 type databaseLogin struct {
 	object *v1alpha1.DatabaseCredential
-	// server is nil where it is not there. resolved is what it and its references say, or resolveErr why not.
+	// server is nil if it does not exist. resolved holds the values of the server and its references; otherwise resolveErr is set.
 	server     *v1alpha1.DatabaseServer
 	resolved   database.Server
 	digest     string
@@ -50,7 +50,7 @@ type databaseLogin struct {
 	session    database.Session
 	policy     resolvedPolicy
 	policyErr  error
-	// shown is true where nothing waited for a proof before it could be shown.
+	// shown is true if nothing has to be proven before it can be shown.
 	shown bool
 }
 
@@ -67,7 +67,7 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 		return ctrl.Result{}, nil
 	}
 	if !deleting && controllerutil.AddFinalizer(object, v1alpha1.Finalizer) {
-		// Before anything is made that would have to be withdrawn.
+		// Add it before anything is created that would have to be withdrawn.
 		if err := r.client.Update(ctx, object); err != nil {
 			controllerutil.RemoveFinalizer(object, v1alpha1.Finalizer)
 			return r.unfinalized(ctx, object, err)
@@ -80,7 +80,7 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 		defer login.session.Close()
 	}
 	if err != nil {
-		// Without the name of the cluster nothing at the server can be told to be ours.
+		// Without the UID of the cluster, nothing at the server can be identified as ours.
 		login.session, login.resolveErr = nil, err
 	}
 	subject := holdUnowned(r.subject(login, cluster), err)
@@ -90,12 +90,12 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 	}
 	found := r.describe(ctx, login, cluster, outcome)
 	if soon := r.clock.Now().Add(lifecycle.LookAgainBroken); err != nil && found.WakeAt.After(soon) {
-		found.WakeAt = soon // what was published may be fine; whose it is has to be known soon
+		found.WakeAt = soon // what was published may well work; who owns it has to be known soon
 	}
 	return r.report(ctx, before, object, found)
 }
 
-// rotate drives the login. What was proven on the way may be shown: then it drives once more.
+// rotate drives the login. If that proves a login that may then be shown, it drives once more.
 func (r *credentialReconciler) rotate(ctx context.Context, login *databaseLogin, subject lifecycle.Credential) lifecycle.Outcome {
 	proven := func(outcome lifecycle.Outcome) bool {
 		current := outcome.Observation.Current
@@ -113,8 +113,8 @@ func (r *credentialReconciler) rotate(ctx context.Context, login *databaseLogin,
 	return outcome
 }
 
-// unfinalized reports that the finalizer could not be added, and that nothing begins without it. What waits for a person is told in
-// the status; anything else is tried again soon.
+// unfinalized reports that the finalizer could not be added; nothing starts without it. If that needs a user's action, the
+// status reports it; otherwise it is retried soon.
 func (r *credentialReconciler) unfinalized(ctx context.Context, object *v1alpha1.DatabaseCredential, err error) (ctrl.Result, error) {
 	failed := refusal.Fault(fmt.Sprintf("adding the finalizer %s to DatabaseCredential %s/%s", v1alpha1.Finalizer, object.Namespace, object.Name), err, nil)
 	if fault.Classify(failed) != fault.ClassBlocked {
@@ -140,7 +140,7 @@ func (r *credentialReconciler) release(ctx context.Context, object *v1alpha1.Dat
 	return err
 }
 
-// namespaceEnds reports whether err is a right that is missing because a namespace is being deleted. It looks live.
+// namespaceEnds reports whether err is a right that is missing because the namespace is being deleted. It reads live.
 func (s *shared) namespaceEnds(ctx context.Context, name string, err error) bool {
 	if refusal.Of(err).Kind != refusal.KindForbidden {
 		return false
@@ -149,7 +149,7 @@ func (s *shared) namespaceEnds(ctx context.Context, name string, err error) bool
 	return s.live.Get(ctx, client.ObjectKey{Name: name}, &namespace) == nil && !namespace.DeletionTimestamp.IsZero()
 }
 
-// resolve finds the server and the policy and opens a session. Nothing remote is asked yet.
+// resolve finds the server and the policy and opens a session. It does not contact the server yet.
 func (r *credentialReconciler) resolve(ctx context.Context, object *v1alpha1.DatabaseCredential) *databaseLogin {
 	login := &databaseLogin{object: object}
 	login.policy, login.policyErr = resolvePolicy(ctx, r.client, object.Namespace, object.Spec.RotationPolicyRef)
@@ -173,7 +173,7 @@ func (r *credentialReconciler) resolve(ctx context.Context, object *v1alpha1.Dat
 	return login
 }
 
-// loginName is the login of a slot.
+// loginName returns the name of the login in a slot.
 func loginName(object *v1alpha1.DatabaseCredential, slot string) string {
 	return object.Spec.Username + "_" + slot
 }
@@ -182,7 +182,7 @@ func (r *credentialReconciler) ref(object *v1alpha1.DatabaseCredential, cluster 
 	return credential.Ref{Cluster: cluster, Namespace: object.Namespace, Name: object.Name}
 }
 
-// subject turns what was resolved into what the drive needs.
+// subject converts what was resolved into the driver's input.
 func (r *credentialReconciler) subject(login *databaseLogin, cluster string) lifecycle.Credential {
 	object, spec := login.object, login.object.Spec
 	out := lifecycle.Credential{
@@ -212,7 +212,7 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) lif
 			"spec.secretName %s is the name of the ledger of this object: choose another secretName in a new object", ledger))))
 	}
 	if login.policyErr != nil {
-		// Whether it was suspended cannot be known, so nothing is taken away or repaired as long as it is missing.
+		// It is unknown whether the policy suspends, so nothing is retired or repaired while it is missing.
 		unmet := unmetOf(login.policyErr)
 		unmet.Brake = true
 		out.Preconditions = append(out.Preconditions, unmet)
@@ -234,7 +234,7 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) lif
 	return out
 }
 
-// passwordFingerprint names what the spec demands of a password.
+// passwordFingerprint identifies what the spec requires of a password.
 func passwordFingerprint(spec v1alpha1.PasswordSpec) string {
 	return fmt.Sprintf("password/%d/%s", spec.Length, spec.Alphabet)
 }
@@ -270,13 +270,13 @@ func (r *credentialReconciler) store(login *databaseLogin, subject lifecycle.Cre
 	return secretstore.NewLedgered(options)
 }
 
-// sslModes of libpq, by the words of the API.
+// sslModes are libpq's sslmode values by TLS mode of the API.
 var sslModes = map[v1alpha1.TLSMode]string{
 	v1alpha1.TLSModeDisable: "disable", v1alpha1.TLSModeRequire: "require",
 	v1alpha1.TLSModeVerifyCA: "verify-ca", v1alpha1.TLSModeVerifyFull: "verify-full",
 }
 
-// endpoint tells apart where, and how protected, the server is reached.
+// endpoint identifies the server by its address and how the connection is protected.
 func (l *databaseLogin) endpoint() string {
 	if l.server == nil {
 		return ""
@@ -284,8 +284,8 @@ func (l *databaseLogin) endpoint() string {
 	return fmt.Sprint(l.server.UID, l.server.Spec.Address, l.server.Spec.TLS.Mode, textHash(string(l.resolved.CA)))
 }
 
-// bindingOf is what the user's Secret holds. A login that is shown already keeps the address that is shown with it, until
-// the login was proven at the new one. Where the server or what it refers to is not there, the login alone is known.
+// bindingOf returns the data of the user's Secret. A published login keeps the address beside it until it is proven at a new
+// one. If the server or something it refers to is missing, only the login is known.
 func bindingOf(login *databaseLogin, m credential.Material, proven bool) (map[string][]byte, error) {
 	known := map[string][]byte{
 		credential.KeyUsername: m[credential.KeyUsername].Reveal(), credential.KeyPassword: m[credential.KeyPassword].Reveal(),

@@ -24,10 +24,10 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// proofShown is how old the time of a proof in status may become while nothing else changes: a write per probe would be noise.
+// proofShown is how old the time of a proof in the status may become if nothing else changes: a write per probe is too many.
 const proofShown = 24 * time.Hour
 
-// describe says what the pass found.
+// describe returns what the reconcile found.
 func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogin, cluster string, outcome lifecycle.Outcome) report.Facts {
 	object := login.object
 	subject := fmt.Sprintf("The login in Secret %s/%s", object.Namespace, object.Spec.SecretName)
@@ -50,7 +50,7 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 		found.Verified = verifiedOf(login, outcome, found.Cause)
 		found.PreviousInUse = describePrevious(object, outcome)
 	case status.ActiveUsername != "":
-		// The Secret shows the previous login still: what was said of that holds.
+		// The Secret still shows the previous login, so what was reported about it holds.
 		status.Previous, found.PreviousInUse = nil, nil
 	default:
 		status.Proof, found.Verified = nil, nil
@@ -60,14 +60,14 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 		found.Events = append(found.Events, r.extraEventsOf(ctx, login, cluster, before, outcome)...)
 	}
 	if status.Previous != nil && outcome.Snapshot.Ledger.Previous == nil {
-		// Whether it is refused could not be read.
+		// It could not be read whether the login is refused.
 		found.WakeAt = earliestOf(found.WakeAt, outcome.Observation.Now.Add(lifecycle.LookAgainBroken))
 	}
 	return found
 }
 
-// describeShown says in the status what the Secret shows, and reports whether that is the current version: what the ledger
-// holds beyond it is not published yet. Where the Secret shows nothing of ours, only the time of the last rotation stays.
+// describeShown sets in the status what the Secret shows, and reports whether that is the current version: newer versions in
+// the ledger are not published yet. If the Secret shows no version of this object, only the time of the last rotation stays.
 func describeShown(object *v1alpha1.DatabaseCredential, outcome lifecycle.Outcome) bool {
 	status, current, shown := &object.Status, outcome.Snapshot.Ledger.Current, shownOf(outcome)
 	if current == nil || shown == nil {
@@ -83,7 +83,7 @@ func describeShown(object *v1alpha1.DatabaseCredential, outcome lifecycle.Outcom
 	return shown.Seq == current.Seq
 }
 
-// verifiedOf says when and where the published login was proven. A process that has not asked yet leaves what is said.
+// verifiedOf returns when and where the published login was proven. What this process has not tested yet stays as reported.
 func verifiedOf(of *databaseLogin, outcome lifecycle.Outcome, cause *report.Failure) *report.State {
 	status, proof, endpoint, control := &of.object.Status, outcome.Observation.Proof, endpointOf(of), controlOf(of)
 	login := status.ActiveUsername
@@ -116,7 +116,7 @@ func verifiedOf(of *databaseLogin, outcome lifecycle.Outcome, cause *report.Fail
 		Message: fmt.Sprintf("Login %s was accepted at %s, %s", login, endpoint, control)}
 }
 
-// controlOf says what a proof says of wrong passwords.
+// controlOf describes what a proof shows about wrong passwords.
 func controlOf(login *databaseLogin) string {
 	if login.server != nil && login.server.Spec.NegativeControl == v1alpha1.NegativeControlAtFirst {
 		return "as its owner. A wrong password was only tested before the first version was published or its lost ledger was rebuilt (spec.negativeControl of the server is AtFirst)."
@@ -124,7 +124,7 @@ func controlOf(login *databaseLogin) string {
 	return "and a wrong password was refused."
 }
 
-// endpointOf is where logins are tried.
+// endpointOf returns the address at which logins are tested.
 func endpointOf(login *databaseLogin) string {
 	if login.server == nil {
 		return ""
@@ -132,7 +132,7 @@ func endpointOf(login *databaseLogin) string {
 	return login.server.Spec.Address
 }
 
-// describePrevious says until when the previous login is accepted, and who still uses it.
+// describePrevious reports until when the previous login is accepted, and which clients still use it.
 func describePrevious(object *v1alpha1.DatabaseCredential, outcome lifecycle.Outcome) *report.State {
 	previous := outcome.Snapshot.Ledger.Previous
 	if previous == nil || outcome.PreviousRefused {
@@ -181,21 +181,21 @@ func (r *credentialReconciler) extraEventsOf(ctx context.Context, login *databas
 	if before.Previous != nil && (outcome.Snapshot.Ledger.Previous == nil || outcome.PreviousRefused) {
 		slot := slotOf(login, before.Previous.Username)
 		if slot == current.Slot {
-			// It was retired, and has become the current one since, in this very pass: what is now refused is the other one.
+			// The slot was retired and has become current again within this reconcile: the login that is now refused is the other one.
 			slot = otherSlot(login, slot)
 		}
 		switch retired, known := r.isRetired(ctx, login, cluster, slot, outcome); {
 		case retired:
 			out = append(out, report.ExtraEvent{Reason: v1alpha1.ReasonRetired, Action: report.ActionRetire, Message: r.retiredText(ctx, login, cluster, slot)})
 		case !known:
-			object.Status.Previous = before.Previous // told as soon as the server says so, also by another process
+			object.Status.Previous = before.Previous // reported as soon as the server confirms it, perhaps by another process
 		}
 	}
 	return out
 }
 
-// shownFirst reports whether the Secret shows the current version for the first time. A version that was shown, and whose Secret
-// was gone for a while, is no news.
+// shownFirst reports whether the Secret shows the current version for the first time. It is not the first time if the version
+// was shown before and its Secret was missing for a while.
 func shownFirst(before, after v1alpha1.DatabaseCredentialStatus, current rotation.Version) bool {
 	if after.Revision != current.Seq || current.Seq <= before.Revision {
 		return false
@@ -203,8 +203,7 @@ func shownFirst(before, after v1alpha1.DatabaseCredentialStatus, current rotatio
 	return before.Revision > 0 || before.LastRotationTime == nil || !timeRef(current.CommittedAt).Equal(before.LastRotationTime)
 }
 
-// overlapText says how long the previous login stays accepted; that is not known before it is recorded when its successor was
-// published.
+// overlapText states how long the previous login stays accepted. Until the publication of its successor is recorded, that is unknown.
 func overlapText(login string, until time.Time) string {
 	if until.IsZero() {
 		return fmt.Sprintf(" Login %s stays accepted during the overlap.", login)
@@ -212,8 +211,8 @@ func overlapText(login string, until time.Time) string {
 	return fmt.Sprintf(" Login %s stays accepted until %s.", login, fault.FormatTime(until))
 }
 
-// crowdedText says that the current version took the slot of a login that was open, because the ledger was lost while every
-// slot was; empty otherwise.
+// crowdedText explains that the current version took the slot of an open login, because the ledger was lost while all slots
+// were open; otherwise it is empty.
 func crowdedText(object *v1alpha1.DatabaseCredential, ledger secretstore.Ledger) string {
 	if ledger.Previous == nil || !ledger.Survivor.Crowded || ledger.Survivor.Slot != ledger.Previous.Slot {
 		return ""
@@ -222,7 +221,7 @@ func crowdedText(object *v1alpha1.DatabaseCredential, ledger secretstore.Ledger)
 		loginName(object, ledger.Current.Slot))
 }
 
-// slotOf is the slot of a login; empty where it is in none.
+// slotOf returns the slot of a login; empty if it has none.
 func slotOf(login *databaseLogin, username string) string {
 	for _, slot := range login.traits.Slots {
 		if loginName(login.object, slot) == username {
@@ -232,7 +231,7 @@ func slotOf(login *databaseLogin, username string) string {
 	return ""
 }
 
-// otherSlot is the slot that takes turns with this one; empty where there is none.
+// otherSlot returns the slot that alternates with this one; empty if there is none.
 func otherSlot(login *databaseLogin, slot string) string {
 	for _, other := range login.traits.Slots {
 		if other != slot {
@@ -242,8 +241,8 @@ func otherSlot(login *databaseLogin, slot string) string {
 	return ""
 }
 
-// isRetired reports whether the slot's login was retired: by this pass, or by one that died before it could say so, and
-// then the server tells. A previous version that is missing from the ledger proves nothing. known is false where the server
+// isRetired reports whether the slot's login was retired: by this reconcile or, according to the server, by one that died
+// before it could report that. A previous version that is missing from the ledger proves nothing. known is false if the server
 // could not be asked.
 func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLogin, cluster, slot string, outcome lifecycle.Outcome) (retired, known bool) {
 	if outcome.PreviousRefused || slices.Contains(outcome.Performed, rotation.StepRetire) {
@@ -265,7 +264,7 @@ func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLog
 	return err == nil && mark.Owner == ref.Owner() && !mark.Open, err == nil
 }
 
-// retiredText says that the login is now refused, and which of its sessions go on.
+// retiredText reports that the login is now refused, and which of its sessions continue.
 func (r *credentialReconciler) retiredText(ctx context.Context, login *databaseLogin, cluster, slot string) string {
 	ref := r.ref(login.object, cluster)
 	ref.Slot = slot
@@ -282,8 +281,8 @@ func (r *credentialReconciler) retiredText(ctx context.Context, login *databaseL
 	return text
 }
 
-// leaveBehind tells in the log, in a metric and in an Event what a deleted object leaves behind, and what to do about it. A
-// cache may show an object that is gone already: that is a conflict.
+// leaveBehind reports in the log, in a metric and in an Event what a deleted object leaves behind, and what to do about it. If
+// the object exists only in the cache, it returns a conflict.
 func (r *credentialReconciler) leaveBehind(ctx context.Context, login *databaseLogin, left lifecycle.Remains) error {
 	object := login.object
 	if err := r.present(ctx, object, &v1alpha1.DatabaseCredential{}); lifecycle.IsConflict(err) {

@@ -27,17 +27,17 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// checkTimeout of one look at a server.
+// checkTimeout is the timeout of one check of a server.
 const checkTimeout = 30 * time.Second
 
-// serverReconciler looks at database servers, now and then, and says what they lack. It changes nothing there.
+// serverReconciler checks database servers regularly and reports what they lack. It changes nothing on them.
 type serverReconciler struct {
 	shared
 	failures serverFailures
 }
 
-// serverFailures remember of every server how it failed, and how often in a row it refused the admin's password: asking at
-// the same pace for ever could lock the admin out. Anything else is looked at again every lifecycle.LookAgainBroken.
+// serverFailures records each server's last failure, and how often in a row it rejected the admin's password: retries at an
+// unchanged pace could lock the admin out. After any other failure the server is checked again every lifecycle.LookAgainBroken.
 type serverFailures struct {
 	mu    sync.Mutex
 	known map[types.NamespacedName]serverFailure
@@ -50,7 +50,7 @@ type serverFailure struct {
 	err    error
 }
 
-// waiting gives the failure that is still waited for, nil where the server may be asked.
+// waiting returns the failure whose wait is not over; nil if the server may be checked.
 func (f *serverFailures) waiting(of types.NamespacedName, inputs string, now time.Time) *serverFailure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -61,7 +61,7 @@ func (f *serverFailures) waiting(of types.NamespacedName, inputs string, now tim
 	return &known
 }
 
-// note remembers how asking ended.
+// note records the result of a check.
 func (f *serverFailures) note(of types.NamespacedName, inputs string, err error, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -132,7 +132,7 @@ func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseS
 	if err != nil {
 		return database.Report{}, err
 	}
-	// A ConfigMap cannot be watched: this status is, and wakes whoever shows the certificates.
+	// A ConfigMap cannot be watched. This status can, and wakes the credentials that publish the certificates.
 	object.Status.CASHA256 = ""
 	if server.CA != nil {
 		object.Status.CASHA256 = textHash(string(server.CA))
@@ -149,11 +149,11 @@ func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseS
 	return checked, err
 }
 
-// maxDatabases that are tried in turn where the admin cannot enter the usual one.
+// maxDatabases is how many databases are tried in turn if the admin cannot connect to the maintenance database.
 const maxDatabases = 5
 
-// databases are some of those that credentials on this server are for; none where they cannot be listed, since most servers
-// are looked at without them.
+// databases returns some of the databases that credentials on this server are for. It returns none if they cannot be listed:
+// most servers can be checked without them.
 func (r *serverReconciler) databases(ctx context.Context, object *v1alpha1.DatabaseServer) []string {
 	var list v1alpha1.DatabaseCredentialList
 	if err := r.client.List(ctx, &list, client.InNamespace(object.Namespace), client.UnsafeDisableDeepCopy); err != nil {

@@ -9,11 +9,12 @@
 //	Drive     observe -> rotation.Next -> perform one step, until no step is left (internal/lifecycle)
 //	report    Outcome -> conditions -> status -> Events -> Result (internal/report)
 //
-// Authorities, servers and policies have no life of versions: they are looked at, and reported.
+// Authorities, servers and policies have no versions: they are checked and reported.
 //
 // Where to start reading: README, config/samples, one of api/v1alpha1/*_types.go, internal/rotation/doc.go and next.go, then
-// internal/lifecycle/doc.go and driver.go, then one engine. kinds.go is the table of kinds, from which setup.go sets up every controller, index and watch.
+// internal/lifecycle/doc.go and driver.go, then one engine. kinds.go is the table of kinds, from which setup.go sets up every
+// controller, index and watch.
 //
-// Three laws hold everywhere. What is about to be said to a remote system is written down before. Status is a report and
-// never an input. After every effect the world is looked at again.
+// Three rules hold everywhere. A request to a remote system is recorded before it is sent. Status is a report and never an
+// input. After every effect, the state is observed again.
 package controllers

@@ -92,7 +92,7 @@ func (s spoiled) Open(ctx context.Context, target database.Target) (database.Ses
 	return spoiledSession{Session: session, by: s}, err
 }
 
-// The session's powers that these tests do not need are left out on purpose: they are optional.
+// spoiledSession deliberately lacks the optional interfaces of a session that these tests do not need.
 type spoiledSession struct {
 	database.Session
 

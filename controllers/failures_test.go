@@ -17,8 +17,8 @@ import (
 	"github.com/rekey/rekey/internal/issuer/ca"
 )
 
-// aFailure is a failure of one object, reported so that any user understands it: one condition, one Event, no harm, and no
-// help needed once the cause is gone.
+// aFailure is a failure of one object. It must be reported so that any user understands it: one condition, one Event, no harm,
+// and no help needed once the cause is gone.
 type aFailure struct {
 	// arrange provokes the failure and returns the affected object. Everything else is already reconciled.
 	arrange func(w *world) client.Object

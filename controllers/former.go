@@ -20,7 +20,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// formerOf is the owner from which a person lets the object take over; nobody where the object is on its way out.
+// formerOf returns the owner from which a user lets the object take over; empty if the object is being deleted.
 func formerOf(object client.Object, namespace string) string {
 	if !object.GetDeletionTimestamp().IsZero() {
 		return ""
@@ -33,7 +33,7 @@ func formerOf(object client.Object, namespace string) string {
 func formerGone(ctx context.Context, live client.Reader, kind, cluster, former string) error {
 	parts := strings.SplitN(former, "/", 3)
 	if len(parts) < 3 || parts[0] != cluster || strings.Contains(parts[2], "/") {
-		return nil // it is not of this cluster, or no object can have this name
+		return nil // it is in another cluster, or no object can have this name
 	}
 	object := &metav1.PartialObjectMetadata{}
 	object.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(kind))
@@ -54,8 +54,8 @@ func formerGone(ctx context.Context, live client.Reader, kind, cluster, former s
 		kind, key, what, v1alpha1.AnnotationTakeOverFrom, instead))
 }
 
-// handedOver returns an owner that takes over from nobody who still exists: a private key that exists twice is a conflict,
-// whatever the annotation says.
+// handedOver returns the owner, without its former owner if that one still exists: a private key in two places is a conflict,
+// even with the annotation.
 func handedOver(ctx context.Context, live client.Reader, owner secretstore.Owner) secretstore.Owner {
 	if owner.Former == "" {
 		return owner
@@ -66,7 +66,7 @@ func handedOver(ctx context.Context, live client.Reader, owner secretstore.Owner
 	return owner
 }
 
-// ownerFor is the object as an owner of Secrets in namespace.
+// ownerFor returns the object as an owner of Secrets in namespace.
 func ownerFor(kind string, object client.Object, cluster, namespace string) secretstore.Owner {
 	return secretstore.Owner{
 		GVK: v1alpha1.GroupVersion.WithKind(kind), Name: object.GetName(), UID: object.GetUID(), ResourceVersion: object.GetResourceVersion(),
@@ -74,7 +74,8 @@ func ownerFor(kind string, object client.Object, cluster, namespace string) secr
 	}
 }
 
-// holdUnowned has nothing made or changed as long as unowned, why the UID of the cluster cannot be read, is not nil.
+// holdUnowned prevents anything from being created or changed while the UID of the cluster cannot be read. unowned is the
+// reason; nil if it can be read.
 func holdUnowned(s lifecycle.Credential, unowned error) lifecycle.Credential {
 	if unowned == nil {
 		return s

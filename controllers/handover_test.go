@@ -33,8 +33,8 @@ func aForeignSecret(w *world, name string) *corev1.Secret {
 	return &corev1.Secret{Type: corev1.SecretTypeTLS, Data: data, ObjectMeta: metav1.ObjectMeta{Name: name}}
 }
 
-// What a handover removes is reported before it and after it; another owner's certificate is never reported as issued by
-// rekey. Before and after the object is created, with and without an issue in the same reconcile.
+// What a handover removes is reported before and after it; another owner's certificate is never reported as issued by rekey.
+// This holds before and after the object is created, with and without an issue in the same reconcile.
 func TestAHandoverReportsWhatItRemoves(t *testing.T) {
 	adopt := func(w *world, secret *corev1.Secret) {
 		w.edit(secret, func() {
@@ -93,13 +93,13 @@ func TestAHandoverReportsWhatItRemoves(t *testing.T) {
 	}
 }
 
-// A cached read that fails for another reason than a missing object says nothing about it: what was learned about failures
+// A cached read that fails for any reason except a missing object says nothing about the object: what is known about failures
 // and proofs is kept, for every kind.
 func TestAFailedReadForgetsNothing(t *testing.T) {
 	d := newWorld(t)
 	identity, object := aClientIdentity(), aCredential()
 	ready(d, anAuthority(), identity, aPolicy(), anAdminSecret(), aServer(), object)
-	answer := errors.New("the cache is not there yet")
+	answer := errors.New("the cache does not exist yet")
 	d.shared.client = interceptor.NewClient(d.client, interceptor.Funcs{
 		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
 			return answer
@@ -127,7 +127,7 @@ func (w *world) remembers(o client.Object) bool {
 	return remembered(w.shared.driver.Attempts, string(o.GetUID()))
 }
 
-// remembered reports whether anything is known about an object: the waits of a known one grow.
+// remembered reports whether anything is known about an object: only then do its waits grow.
 func remembered(memory *lifecycle.Attempts, uid string) bool {
 	begun := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	memory.Pace(uid, "Asked", begun)

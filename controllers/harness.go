@@ -20,7 +20,7 @@ import (
 // through which clients. The tests under test/ use it; a Harness that is dropped is a process that died.
 type Harness struct {
 	shared shared
-	// made are the reconcilers by kind: like a manager's, they remember from pass to pass.
+	// made holds the reconcilers by kind: like a manager's, they keep their memory between reconciles.
 	made *sync.Map
 }
 
@@ -35,7 +35,7 @@ func NewHarness(cached, live client.Client, recorder events.EventRecorder, optio
 	return Harness{shared: s, made: &sync.Map{}}
 }
 
-// Reconcile makes one pass over the object of that type and name. The object is only read for its type.
+// Reconcile reconciles the object of that type and name once. Only the type of object is used.
 func (p Harness) Reconcile(ctx context.Context, object client.Object, key client.ObjectKey) (ctrl.Result, error) {
 	reconciler := p.shared.reconcilerOf(object)
 	if reconciler == nil {

@@ -23,14 +23,14 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// identityReconciler keeps the identities of one kind in their Secrets.
+// identityReconciler reconciles the identities of one kind.
 type identityReconciler struct {
 	shared
 	kind      string
 	newObject func() v1alpha1.IdentityObject
 }
 
-// identityObject is an identity of either kind, taken apart.
+// identityObject is an identity of either kind with its spec, status and usages.
 type identityObject struct {
 	object v1alpha1.IdentityObject
 	kind   string
@@ -39,8 +39,8 @@ type identityObject struct {
 	usages []v1alpha1.Usage
 }
 
-// maxSerial is how many digits of a serial number a status has room for. Those that rekey issues have 32; one that was handed over
-// may be of any length: one that is too long is left out, or the whole status would be refused.
+// maxSerial is the longest serial number that fits the status, in digits. Those that rekey issues have 32. One in an adopted
+// Secret may have any length: if it is too long it is omitted, because the API server would reject the whole status.
 const maxSerial = 64
 
 func partsOfIdentity(kind string, object v1alpha1.IdentityObject) identityObject {
@@ -63,7 +63,7 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 		return ctrl.Result{}, fmt.Errorf("copying a %T: not an object", object)
 	}
 	if !object.GetDeletionTimestamp().IsZero() {
-		// Retain has no owner reference and Delete has one: there is nothing left to do.
+		// The Secret has an owner reference with Delete and none with Retain: nothing is left to do.
 		r.driver.Attempts.Forget(string(object.GetUID()))
 		return ctrl.Result{}, nil
 	}
@@ -92,7 +92,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	}
 	policy, err := resolvePolicy(ctx, r.client, meta.GetNamespace(), parts.spec.RotationPolicyRef)
 	if err != nil {
-		// A certificate knows by itself when it is due.
+		// A certificate carries its own due date.
 		unmet := unmetOf(err)
 		unmet.FirstOnly = true
 		subject.Preconditions = append(subject.Preconditions, unmet)
@@ -121,7 +121,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	return subject
 }
 
-// certificatePolicy adds what the identity says itself. A certificate has a deadline of its own, and no overlap to wait for.
+// certificatePolicy adds the identity's own settings. A certificate has its own deadline, and no overlap to wait for.
 func certificatePolicy(policy rotation.Policy, spec *v1alpha1.IdentitySpec) rotation.Policy {
 	policy.MaxAge, policy.Overlap = 0, 0
 	policy.RenewBefore = spec.Lifetime.Duration / renewShare
@@ -160,7 +160,7 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 	})
 }
 
-// describe says what the pass found.
+// describe returns what the reconcile found.
 func (r *identityReconciler) describe(parts identityObject, outcome lifecycle.Outcome) report.Facts {
 	subject := fmt.Sprintf("The certificate in Secret %s/%s", parts.object.GetNamespace(), parts.spec.SecretName)
 	found := factsOf(subject, outcome, fault.IssuanceFailed)
@@ -202,7 +202,8 @@ func templateOf(template *v1alpha1.SecretTemplate) (labels, annotations map[stri
 		return nil, nil
 	}
 	annotations = plain(template.Annotations)
-	// An object that was stored before this was refused: kubectl's copy stays out of the cache, and would differ in each look.
+	// The object may have been stored before the API server rejected this annotation. The cache does not hold kubectl's copy, so
+	// the Secret would differ in every reconcile.
 	delete(annotations, corev1.LastAppliedConfigAnnotation)
 	return plain(template.Labels), annotations
 }

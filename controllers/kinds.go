@@ -14,19 +14,19 @@ import (
 	"github.com/rekey/rekey/internal/report"
 )
 
-// kind is one entry of the table: all that there is to say about a kind of object.
+// kind is one entry of the table: everything the program needs to know of a kind.
 type kind struct {
 	kube.Kind
-	// gauges returns the times that the metrics show of an object; nil for none.
+	// gauges returns the times of an object that the metrics show; nil for none.
 	gauges func(v1alpha1.Object) report.Gauges
 	// reconciler returns the controller of the kind.
 	reconciler func(shared) reconcile.Reconciler
 }
 
-// kinds is the table. What is in it is set up, watched, indexed, interned, counted and shown in metrics without another edit.
+// kinds is the table. Everything in it is set up, watched, indexed, interned, counted and shown in metrics without another edit.
 type kinds []kind
 
-// Names of the kinds.
+// Kind names.
 const (
 	kindCertificateAuthority        = string(v1alpha1.AuthorityKindNamespaced)
 	kindClusterCertificateAuthority = string(v1alpha1.AuthorityKindCluster)
@@ -37,7 +37,7 @@ const (
 	kindRotationPolicy              = "RotationPolicy"
 )
 
-// allKinds returns the kinds of this program.
+// allKinds returns the program's table of kinds.
 func allKinds() kinds {
 	return kinds{
 		authorityKind(v1alpha1.AuthorityKindNamespaced, func() v1alpha1.AuthorityObject { return &v1alpha1.CertificateAuthority{} },
@@ -60,7 +60,7 @@ func allKinds() kinds {
 				Name: kindDatabaseCredential, New: func() v1alpha1.Object { return &v1alpha1.DatabaseCredential{} },
 				NewList:    func() client.ObjectList { return &v1alpha1.DatabaseCredentialList{} },
 				References: []kube.Reference{{To: kindDatabaseServer, Index: "rekey.server", Name: serverNamed}, policyReference},
-				// Its Secrets are read live, and their changes are seen.
+				// Its Secrets are read live; changes to them are watched.
 				OwnsSecrets: true,
 			},
 			gauges: func(o v1alpha1.Object) report.Gauges {
@@ -114,10 +114,10 @@ func identityKind(name string, newObject func() v1alpha1.IdentityObject, newList
 	}
 }
 
-// policyReference is that of every kind with a rotationPolicyRef.
+// policyReference is the reference of every kind with a rotationPolicyRef.
 var policyReference = kube.Reference{To: kindRotationPolicy, Index: "rekey.policyof", NameIndex: "rekey.policy", Name: policyNamed, SpecOnly: true}
 
-// policyNamed returns the policy that an object uses.
+// policyNamed returns the name of the policy that an object uses.
 func policyNamed(object client.Object) string {
 	if user, ok := object.(v1alpha1.PolicyUser); ok && user.GetRotationPolicyRef() != nil {
 		return string(user.GetRotationPolicyRef().Name)
@@ -125,7 +125,7 @@ func policyNamed(object client.Object) string {
 	return ""
 }
 
-// authorityNamed returns the authority of that kind that an identity names.
+// authorityNamed returns a function that returns the name of the authority that an identity uses, if it is of that kind.
 func authorityNamed(of v1alpha1.AuthorityKind) func(client.Object) string {
 	return func(object client.Object) string {
 		identity, ok := object.(v1alpha1.IdentityObject)
@@ -136,7 +136,7 @@ func authorityNamed(of v1alpha1.AuthorityKind) func(client.Object) string {
 	}
 }
 
-// serverNamed returns the server that a credential names.
+// serverNamed returns the name of the server that a credential uses.
 func serverNamed(object client.Object) string {
 	if login, ok := object.(*v1alpha1.DatabaseCredential); ok {
 		return string(login.Spec.ServerRef.Name)
@@ -144,7 +144,7 @@ func serverNamed(object client.Object) string {
 	return ""
 }
 
-// internIdentity shares what thousands of identities have in common.
+// internIdentity shares the texts that thousands of identities have in common.
 func internIdentity(i *kube.Interner, o v1alpha1.Object) {
 	identity, ok := o.(v1alpha1.IdentityObject)
 	if !ok {
@@ -154,7 +154,7 @@ func internIdentity(i *kube.Interner, o v1alpha1.Object) {
 	spec.AuthorityRef.Kind = v1alpha1.AuthorityKind(i.Text(string(spec.AuthorityRef.Kind)))
 	spec.AuthorityRef.Name = v1alpha1.ObjectName(i.Text(string(spec.AuthorityRef.Name)))
 	spec.DeletionPolicy = v1alpha1.DeletionPolicy(i.Text(string(spec.DeletionPolicy)))
-	if status.Binding != nil && status.Binding.Name == spec.SecretName { // equal, but held twice
+	if status.Binding != nil && status.Binding.Name == spec.SecretName { // equal, but stored twice
 		status.Binding.Name = spec.SecretName
 	}
 }
@@ -168,7 +168,7 @@ func (k kinds) kube() kube.Kinds {
 	return out
 }
 
-// reconcilerOf returns a new controller of the object's kind, nil if it is none of ours.
+// reconcilerOf returns a new controller for the object's kind; nil if the table has no such kind.
 func (s *shared) reconcilerOf(object client.Object) reconcile.Reconciler {
 	found, ok := s.kinds.kube().Of(object)
 	if !ok {
@@ -191,7 +191,7 @@ func (k kinds) report() []report.Kind {
 	return out
 }
 
-// CacheOptions return what the manager's cache holds of every kind.
+// CacheOptions returns what the manager's cache holds of every kind.
 func CacheOptions(namespaces []string, operatorNamespace string, rights *access.Rights) cache.Options {
 	return kube.CacheOptions(allKinds().kube(), namespaces, operatorNamespace, rights)
 }

@@ -101,7 +101,7 @@ func (r *tokenReconciler) Reconcile(ctx context.Context, request ctrl.Request) (
 	return r.report(ctx, object.copied(), object, found)
 }
 
-// tokenKind is all that the program is told of the kind.
+// tokenKind is all that the program knows of the kind.
 var tokenKind = kind{
 	Kind: kube.Kind{
 		Name: "Token", New: func() v1alpha1.Object { return &apiToken{} }, NewList: func() client.ObjectList { return &tokenList{} },
@@ -166,7 +166,7 @@ func installTokens() error {
 	return err
 }
 
-// A kind is one entry of the table: nothing else of the program knows this one, and it is set up, indexed, watched, counted,
+// A kind is one entry of the table: nothing else in the program knows this one, and it is set up, indexed, watched, counted,
 // reported and shown in metrics.
 func TestAKindInTheTableNeedsNoOtherEdit(t *testing.T) {
 	m := startWith(t, append(allKinds(), tokenKind))

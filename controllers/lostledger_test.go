@@ -22,7 +22,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// overlapping is a world in which the first login is still accepted beside the second one.
+// overlapping returns a world in which the first login is still accepted beside the second one.
 func overlapping(t *testing.T) (*world, *v1alpha1.DatabaseCredential) {
 	t.Helper()
 	w := newWorld(t)
@@ -86,7 +86,7 @@ func TestALedgerThatIsLostInAnOverlapLosesNoLogin(t *testing.T) {
 	}
 }
 
-// A request outlives the ledger that recorded its outcome.
+// A request outlives a lost ledger that recorded its outcome.
 func TestRequestsOutliveALostLedger(t *testing.T) {
 	for name, tc := range map[string]struct {
 		during       func(w *world, object *v1alpha1.DatabaseCredential)
@@ -258,8 +258,8 @@ var losses = map[string]func(w *world, object *v1alpha1.DatabaseCredential){
 	},
 }
 
-// Whatever is lost together with the ledger, a fresh start leaves alone the login that applications may still use, and
-// closes it when a whole overlap is over.
+// Whatever is lost together with the ledger, a fresh start spares the login that applications may still use, and closes it when
+// a whole overlap has passed.
 func TestAFreshStartSparesTheLoginThatIsOpen(t *testing.T) {
 	for how, lose := range losses {
 		for _, tc := range []struct {

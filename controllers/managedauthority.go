@@ -25,11 +25,11 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// The key of a managed authority is made once. Beside its Secret there is a record of the public certificate: a ConfigMap
-// that cannot be changed and that belongs to nobody. If the Secret is gone and the record is there, the key was lost.
-// The Secret is written first: a record without a key would be a false alarm, a key without a record is recorded next time.
+// The key of a managed authority is created once. Beside its Secret there is a record of the public certificate: an immutable
+// ConfigMap without an owner. If the record exists and the Secret does not, the key was lost. The Secret is written first: a
+// record without a key would be a false alarm, while a key without a record is recorded by the next reconcile.
 
-// makeKeyPair makes the key pair and its record. Two that do so at once meet at the name of the Secret.
+// makeKeyPair creates the key pair and its record. If two processes do so at once, only one can create the Secret.
 func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityObject) error {
 	crt, key, err := r.authorities.keyPairs.Make(issuer.Root{
 		CommonName: parts.spec.Managed.CommonName, KeyAlgorithm: issuer.KeyAlgorithm(parts.spec.Managed.KeyAlgorithm),
@@ -59,7 +59,7 @@ func (r *authorityReconciler) makeKeyPair(ctx context.Context, parts authorityOb
 	return r.keepRecord(ctx, parts, secret, nil)
 }
 
-// dress sets what the Secret says about itself.
+// dress sets rekey's labels, annotations and owner references on the Secret.
 func (r *authorityReconciler) dress(ctx context.Context, parts authorityObject, secret *corev1.Secret) error {
 	owner, err := r.authorities.owner(ctx, parts)
 	if err != nil {
@@ -81,7 +81,7 @@ func (r *authorityReconciler) dress(ctx context.Context, parts authorityObject, 
 	return nil
 }
 
-// keepSecret writes labels, annotations and the owner again where they differ. The key pair itself is never changed.
+// keepSecret restores labels, annotations and owner references. It never changes the key pair.
 func (r *authorityReconciler) keepSecret(ctx context.Context, parts authorityObject, secret *corev1.Secret) error {
 	want := secret.DeepCopy()
 	if err := r.dress(ctx, parts, want); err != nil {
@@ -97,8 +97,8 @@ func (r *authorityReconciler) keepSecret(ctx context.Context, parts authorityObj
 	return nil
 }
 
-// keepRecord writes the record where there is none. With the policy Delete it goes with the authority, as the Secret does;
-// otherwise it belongs to nobody and outlives it.
+// keepRecord creates the record if it does not exist. With the deletion policy Delete it is deleted with the authority, like
+// the Secret; otherwise it has no owner and outlives the authority.
 func (r *authorityReconciler) keepRecord(ctx context.Context, parts authorityObject, secret *corev1.Secret, record *corev1.ConfigMap) error {
 	at := r.authorities.recordKey(parts)
 	if record != nil {
@@ -127,7 +127,7 @@ func (r *authorityReconciler) keepRecord(ctx context.Context, parts authorityObj
 	return refusal.Fault("creating ConfigMap "+at.String(), ownedBy(parts, err), nil)
 }
 
-// ownedBy marks the answer to a write of what names the authority as its owner.
+// ownedBy marks the error of a write that names the authority as owner.
 func ownedBy(parts authorityObject, err error) error {
 	if parts.id.namespace == "" {
 		return access.Owned("clustercertificateauthorities", err)
@@ -135,12 +135,12 @@ func ownedBy(parts authorityObject, err error) error {
 	return access.Owned("certificateauthorities", err)
 }
 
-// unquoted names who refused a write of the key, and passes nothing on of what was said: it may quote the key.
+// unquoted reports who refused a write of the key, without the text of the refusal, which may quote the key.
 func unquoted(doing string, err error) error {
 	return refusal.Fault(doing, err, func(string) bool { return true })
 }
 
-// ownersOf make what belongs to the authority go with it, where the policy says so.
+// ownersOf returns the owner references of the authority's Secret and record: with the policy Delete both are deleted with it.
 func ownersOf(parts authorityObject) []metav1.OwnerReference {
 	if parts.spec.DeletionPolicy != v1alpha1.DeletionDelete {
 		return nil
@@ -155,13 +155,13 @@ func sameOwners(a, b []metav1.OwnerReference) bool {
 	return slices.EqualFunc(a, b, func(a, b metav1.OwnerReference) bool { return a.UID == b.UID && a.Kind == b.Kind })
 }
 
-// readRecord gives the record of the certificate, nil where there is none.
+// readRecord returns the record of the certificate; nil if it does not exist.
 func (a *authorities) readRecord(ctx context.Context, parts authorityObject) (*corev1.ConfigMap, error) {
 	at := a.recordKey(parts)
 	var object corev1.ConfigMap
 	err := a.live.Get(ctx, at, &object)
 	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // no record and no error: it is not there
+		return nil, nil //nolint:nilnil // no record and no error: it does not exist
 	}
 	if err != nil {
 		return nil, refusal.Fault("reading ConfigMap "+at.String(), err, nil)

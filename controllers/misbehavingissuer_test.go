@@ -25,7 +25,7 @@ import (
 type misbehavingIssuer struct {
 	ca.KeyPairs
 
-	// request and chain change the request and the answer; asked counts the requests.
+	// request and chain modify the request and the response; asked counts the requests.
 	request func(issuer.Request) issuer.Request
 	chain   func(issuer.Chain) (issuer.Chain, error)
 	asked   int
@@ -109,7 +109,7 @@ func TestAMisbehavingIssuerIsNeitherTrustedNorFlooded(t *testing.T) {
 			published.Name, published.Spec.SecretName = "published", "published-mtls"
 			ready(w, anAuthority(), published)
 			before := w.secret("published-mtls")
-			w.step(3 * time.Hour) // So the authority is older than the certificates requested of it.
+			w.step(3 * time.Hour) // So the authority is older than the certificates requested from it.
 			w.shared.authorities.keyPairs = by
 			w.shared.authorities.forget(authorityID{v1alpha1.AuthorityKindNamespaced, w.namespace, "internal"})
 			w.create(fresh)

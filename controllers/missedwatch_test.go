@@ -16,8 +16,8 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// R26: no watch reports a change; there are no watches here at all. It is found when the object wakes on its own: within the
-// hour if all was well, within half a minute if something was missing.
+// R26: no watch reports a change; there are no watches here at all. The change is found when the object is reconciled on its
+// own: within the hour if all was well, within half a minute if something was missing.
 func TestAChangeIsFoundWithoutAnyWatch(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
@@ -54,8 +54,8 @@ func TestAChangeIsFoundWithoutAnyWatch(t *testing.T) {
 	w.wantCondition(server, v1alpha1.ConditionReady, "True/Serving")
 }
 
-// R27: every write of a life in turn is answered with a conflict, as if another writer had been faster. It never counts as a
-// failure of the rotation, and nothing is created twice.
+// R27: every write of a life in turn is answered with a conflict, as if another writer had been faster. This never counts as a
+// failed rotation, and nothing is created twice.
 func TestAConflictOnAnyWriteRotatesNothingTwice(t *testing.T) {
 	for nth := 1; ; nth++ {
 		w := newWorld(t)

@@ -19,8 +19,8 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// R29: a reconcile that finds nothing new writes nothing, however often it runs, whatever the object waits for, including
-// right after a start.
+// R29: a reconcile that finds nothing new writes nothing, however often it runs, whatever the object waits for, even right
+// after a start.
 func TestAReconcileThatFindsNothingNewWritesNothing(t *testing.T) {
 	cases := map[string]func(w *world) []client.Object{
 		"all is well": func(w *world) []client.Object {

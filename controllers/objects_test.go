@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/test/fixture"
 )
 
-// Most tests start with these objects, and change what they are about.
+// Most tests start with these objects and change what they test.
 
 func duration(d time.Duration) metav1.Duration    { return fixture.Duration(d) }
 func anAuthority() *v1alpha1.CertificateAuthority { return fixture.Authority() }

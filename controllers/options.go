@@ -17,9 +17,9 @@ import (
 	"github.com/rekey/rekey/internal/kube"
 )
 
-// Options are everything that the controllers need of the outside.
+// Options holds everything that the controllers need from outside.
 type Options struct {
-	// Namespaces to work in, besides that of the operator; empty for all.
+	// Namespaces to serve, besides the operator's; empty for all.
 	Namespaces []string
 	// OperatorNamespace holds the key pairs of cluster-wide authorities.
 	OperatorNamespace string
@@ -27,26 +27,25 @@ type Options struct {
 	Registry prometheus.Registerer
 	// Version of this build, for the metrics.
 	Version string
-	// Workers per controller.
+	// Workers is the number of concurrent reconciles per controller.
 	Workers int
 	// Clock is the only clock.
 	Clock clock.PassiveClock
-	// APIClock compares our clock with that of the API server.
+	// APIClock compares this process's clock with the API server's.
 	APIClock *kube.APIClock
-	// Rights are what the API server refuses; they stand in the transport, and in the options of the cache. Nil where they
-	// are not watched.
+	// Rights tracks what the API server refuses; the transport and the cache options use the same one. Nil if rights are not tracked.
 	Rights *access.Rights
-	// AllowLoopback lets rekey dial databases on loopback addresses.
+	// AllowLoopback allows connections to databases on loopback addresses.
 	AllowLoopback bool
-	// StepTimeout of one step of a rotation; 0 for the default.
+	// StepTimeout limits one step of a rotation; 0 for the default.
 	StepTimeout time.Duration
 	// Engines by their name in the API.
 	Engines map[v1alpha1.Engine]database.Engine
-	// KeyPairs makes authorities out of key pairs.
+	// KeyPairs creates authorities from key pairs.
 	KeyPairs issuer.KeyPairs
 }
 
-// cached returns the namespaces that the manager's cache holds, and that are worked in; none for all.
+// cached returns the namespaces that the manager caches and serves; none for all.
 func (o Options) cached() []string {
 	if len(o.Namespaces) == 0 {
 		return nil

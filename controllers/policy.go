@@ -18,26 +18,26 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// What holds where no RotationPolicy is named. The words are those of the kind's page.
+// Defaults without a RotationPolicy. The page of each kind documents them.
 const (
 	defaultOverlap     = time.Hour
 	defaultWarnBefore  = 24 * time.Hour
 	defaultAlarmBefore = 4 * time.Hour
 	probeInterval      = time.Hour
-	// renewShare of a certificate's lifetime is left when it is renewed, where the spec does not say.
+	// renewShare is the divisor for the default of spec.renewBefore: a third of the certificate's lifetime.
 	renewShare = 3
 )
 
-// resolvedPolicy is a RotationPolicy, or what holds without one.
+// resolvedPolicy is a RotationPolicy, or the defaults without one.
 type resolvedPolicy struct {
 	rotation.Policy
 	suspended bool
-	// version of the policy object, for the hash of the inputs.
+	// version of the policy object, for the input hash.
 	version string
 }
 
-// resolvePolicy reads the policy that ref names, in the namespace of the object. Where it is not there the defaults keep
-// the warnings going, and the error says what is missing.
+// resolvePolicy reads the policy that ref names, in the namespace of the object. If it does not exist, it returns the defaults,
+// so that expiry warnings continue, and an error that names it.
 func resolvePolicy(ctx context.Context, reader client.Reader, namespace string, ref *v1alpha1.LocalReference) (resolvedPolicy, error) {
 	out := resolvedPolicy{Policy: rotation.Policy{
 		Overlap: defaultOverlap, WarnBefore: defaultWarnBefore, AlarmBefore: defaultAlarmBefore, ProbeInterval: probeInterval,
@@ -68,7 +68,7 @@ func resolvePolicy(ctx context.Context, reader client.Reader, namespace string, 
 	return out, nil
 }
 
-// unmetOf turns the error of a lookup into a precondition that does not hold.
+// unmetOf converts the error of a lookup into a precondition that does not hold.
 func unmetOf(err error) rotation.Unmet {
 	return rotation.Unmet{
 		Reason:    string(fault.ReasonOf(err, fault.APIServerFailed)),

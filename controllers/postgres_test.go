@@ -25,7 +25,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// versions of PostgreSQL that every test runs on.
+// versions of PostgreSQL on which every test runs.
 var versions = []int{15, 18}
 
 const adminPassword = "admin-password-of-the-test"
@@ -62,7 +62,7 @@ func startServer(t *testing.T, options pgtest.Options) *pgtest.Server {
 	return server
 }
 
-// pgWorld is a world with a real server in it, and an admin and an owner of its own.
+// pgWorld is a world with a real server, and with its own admin and owner.
 type pgWorld struct {
 	*world
 	server       *pgtest.Server
@@ -264,7 +264,7 @@ func TestAnUnsuitableServerIsRefusedWithAReason(t *testing.T) {
 	}
 }
 
-// rotated returns a world with a credential that was rotated once, and the Secrets before and after.
+// rotated returns a world with a credential that was rotated once, and its Secret before and after.
 func rotated(t *testing.T, server *pgtest.Server) (w *pgWorld, first, second *corev1.Secret) {
 	t.Helper()
 	w = newPGWorld(t, server)

@@ -30,7 +30,7 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// providedPair is an authority that a user provides: a key, with one certificate for it or several.
+// providedPair is an authority that a user provides: a key, with one or more certificates for it.
 type providedPair struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
@@ -110,7 +110,7 @@ func createProvidedAuthority(t *testing.T, signing providedPair, crt, anchors []
 	return secret, authority
 }
 
-// wantVerified fails unless the Secret's certificate verifies with only the other data of the Secret.
+// wantVerified fails the test unless the Secret's certificate verifies with only the other data of the Secret.
 func wantVerified(t *testing.T, secret *corev1.Secret) {
 	t.Helper()
 	published, err := pki.ParseTLSSecret(secret.Data)
@@ -129,8 +129,8 @@ func message(o client.Object, kind string) string {
 	return ""
 }
 
-// An optional ca.crt is absent, or it is used, or it is an error that changes nothing that is published: one that is empty,
-// too long or unreadable never counts as absent.
+// An optional ca.crt is absent, is used, or is an error that changes nothing that is published: one that is empty, too long or
+// unreadable never counts as absent.
 func TestAnOptionalCACrtIsUsedOrRefusedButNeverIgnored(t *testing.T) {
 	root := providePair(t, "Root", nil, nil)
 	middle := providePair(t, "Issuing CA", &root, nil)
@@ -187,7 +187,7 @@ func TestANewCertificateOfTheSameKeyNeverBreaksWhatIsPublished(t *testing.T) {
 	root, other := providePair(t, "Root", nil, nil), providePair(t, "Other Root", nil, nil)
 	middle := providePair(t, "Issuing CA", &root, nil)
 	later := func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(1000 * time.Hour) }
-	stranger := providePair(t, "Stranger", nil, nil)
+	stranger := providePair(t, "Unrelated", nil, nil)
 	for name, tc := range map[string]struct {
 		crt, anchors       []byte
 		newCrt, newAnchors []byte
@@ -315,11 +315,11 @@ func TestACACrtOfLongLinesIsReadAsItIsPublished(t *testing.T) {
 	w.wantCondition(identity, v1alpha1.ConditionReady, "False/AuthorityNotReady")
 }
 
-// A Secret with a manually edited ca.crt is repaired, with its certificate, if its authority is available; if not, the
-// certificate is still watched, and Ready says that it does not verify.
+// A Secret with a manually edited ca.crt is repaired, with its certificate, if its authority is available; otherwise the
+// certificate is still watched, and Ready reports that it does not verify.
 func TestACACrtThatWasEditedByHand(t *testing.T) {
-	stranger := providePair(t, "Stranger", nil, nil)
-	for name, value := range map[string][]byte{"a stranger": stranger.pem(), "nothing": nil, "junk": []byte("junk")} {
+	stranger := providePair(t, "Unrelated", nil, nil)
+	for name, value := range map[string][]byte{"unrelated": stranger.pem(), "nothing": nil, "junk": []byte("junk")} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			authority, identity := anAuthority(), aClientIdentity()
@@ -352,8 +352,8 @@ func TestACACrtThatWasEditedByHand(t *testing.T) {
 	}
 }
 
-// The CA certificates of a database server are read alike from a ConfigMap and from a Secret, up to the size of those of
-// clouds and distributions; a refusal names its cause, and never denies what the object holds.
+// The CA certificates of a database server are read alike from a ConfigMap and from a Secret, up to the size of the bundles of
+// clouds and distributions; an error names its cause, and never denies what the object holds.
 func TestServerBundlesAreReadAlikeFromSecretAndConfigMap(t *testing.T) {
 	root := providePair(t, "Root", nil, nil)
 	many := unrelatedRoots(t, 400)

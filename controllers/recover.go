@@ -15,16 +15,16 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// recoverLedger rebuilds a ledger that is gone. The published login is tried, and the marks at the remote end say what
-// the other slots hold: a login of ours that is still open there is the previous version. Nobody knows how much of its
-// overlap has passed, so all of it begins now.
+// recoverLedger rebuilds a lost ledger. It verifies the published login; the markers at the remote system show what the other
+// slots hold. A login of this object that is still open there is the previous version. How much of its overlap has passed is
+// unknown, so the whole overlap starts now.
 func recoverLedger(ctx context.Context, subject lifecycle.Credential, candidate secretstore.Record, honored string, now time.Time) (secretstore.Ledger, credential.Answer, error) {
 	if subject.Source == nil {
 		return secretstore.Ledger{}, credential.Unknown, subject.SourceErr
 	}
 	verifier, err := scram.Verifier(candidate.Material[credential.KeyPassword])
 	if err != nil {
-		return secretstore.Ledger{}, credential.Rejected, nil // what cannot be a password of ours is no candidate
+		return secretstore.Ledger{}, credential.Rejected, nil // rekey cannot have set this password
 	}
 	candidate.Material = candidate.Material.With(credential.KeyVerifier, []byte(verifier))
 	candidate.Fingerprint = subject.Fingerprint
@@ -32,7 +32,7 @@ func recoverLedger(ctx context.Context, subject lifecycle.Credential, candidate 
 	ref.Seq, ref.Slot = candidate.Seq, candidate.Slot
 	verify, cancel := context.WithTimeout(ctx, 2*lifecycle.DefaultStepTimeout)
 	defer cancel()
-	// Nothing that is left says whether a wrong password was ever refused here.
+	// No record is left of whether a wrong password was ever refused here.
 	answer, err := subject.Source.Verify(credential.First(verify), ref, candidate.Material)
 	if answer == credential.Rejected && fault.NeedsHelp(err) {
 		answer = credential.Unknown // another login would fare no better, and this one may be right
@@ -45,15 +45,15 @@ func recoverLedger(ctx context.Context, subject lifecycle.Credential, candidate 
 		Rotate: recoverRequest(subject.Rotate, honored), RetirePrevious: recoverRequest(subject.RetirePrevious, ""),
 	}
 	if err := recoverSlots(ctx, subject, &ledger, now); fault.ReasonOf(err, "") == fault.Fenced {
-		return secretstore.Ledger{}, credential.Accepted, err // by the login of another owner: the Secret is a copy
+		return secretstore.Ledger{}, credential.Accepted, err // the login belongs to another owner: the Secret is a copy
 	} else if err != nil {
 		return secretstore.Ledger{}, credential.Unknown, err
 	}
 	return ledger, credential.Accepted, nil
 }
 
-// recoverRequest notes a request whose fate was in the ledger. Where the Secret does not say which one was carried out
-// last, the one that is there counts as carried out: a lost ledger is no reason to rotate.
+// recoverRequest rebuilds the record of a request. If the Secret does not name the last request that was carried out, the
+// present one counts as carried out: a lost ledger is no reason to rotate.
 func recoverRequest(annotation, honored string) secretstore.Tokens {
 	if honored == "" {
 		honored = annotation
@@ -65,7 +65,7 @@ func recoverRequest(annotation, honored string) secretstore.Tokens {
 	return secretstore.Tokens{Seen: seen, Honored: honored}
 }
 
-// recoverSlots reads from the marks which numbers were given, and which other login is still open.
+// recoverSlots reads from the markers which numbers were assigned, and which other login is still open.
 func recoverSlots(ctx context.Context, subject lifecycle.Credential, ledger *secretstore.Ledger, now time.Time) error {
 	marked, ok := subject.Source.(credential.MarkerReader)
 	if !ok {
@@ -88,7 +88,7 @@ func recoverSlots(ctx context.Context, subject lifecycle.Credential, ledger *sec
 		ledger.LastSeq = max(ledger.LastSeq, mark.Seq)
 		switch {
 		case slot == current.Slot && mark.Open:
-			// The password in the Secret is accepted, so this is its number, whatever the Secret says.
+			// The server accepts the password in the Secret, so the marker has its number, even if the Secret names another.
 			current.Seq = mark.Seq
 		case slot != current.Slot && mark.Open:
 			ledger.Previous = &secretstore.Record{Version: rotation.Version{Seq: mark.Seq, Slot: slot, Stage: rotation.Previous}}

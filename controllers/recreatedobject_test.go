@@ -26,7 +26,7 @@ func (awayStore) Load(context.Context) (secretstore.Snapshot, error) {
 	return secretstore.Snapshot{}, errors.New("away")
 }
 
-// TestARecreatedObjectLeavesNothingInMemory is for deletions that no reconcile saw.
+// TestARecreatedObjectLeavesNothingInMemory covers deletions that no reconcile saw.
 func TestARecreatedObjectLeavesNothingInMemory(t *testing.T) {
 	t.Parallel()
 	names, memory, now := &uidNames{}, &lifecycle.Attempts{}, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

@@ -44,7 +44,7 @@ func TestARetirementIsReportedEvenIfItsRecordIsRefused(t *testing.T) {
 	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
 }
 
-// T4: a deletion has removed the Secret, and deleting the ledger is refused: nothing is published, and the status says so.
+// T4: a deletion has removed the Secret, and deleting the ledger is refused: nothing is published, and the status reports that.
 func TestAnUnfinishedDeletionIsReported(t *testing.T) {
 	w, object := newWorld(t), aCredential()
 	object.Spec.DeletionPolicy = v1alpha1.DeletionDelete

@@ -22,7 +22,7 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// refuse makes the API server refuse these writes, as a webhook, a policy or a quota does. The text names it.
+// refuse makes the API server refuse these writes, as a webhook, a policy or a quota does. The refusal names which.
 func (w *world) refuse(these func(write) bool) {
 	w.fail = func(of write) error {
 		if !these(of) {
@@ -137,7 +137,7 @@ func TestASecretThatComesBackIsNotARotation(t *testing.T) {
 	}
 }
 
-// T4: Ready judges the data. A label that may not be written is reported, and keeps no client from using what is published.
+// T4: Ready judges the data. A label that may not be written is reported, but no client is kept from using what is published.
 func TestMetadataThatCannotBeWrittenLeavesReadyTrue(t *testing.T) {
 	template := &v1alpha1.SecretTemplate{Labels: map[string]v1alpha1.TemplateLabelValue{"team": "orders"}}
 	login, identity := aCredential(), aClientIdentity()
@@ -162,12 +162,12 @@ func TestMetadataThatCannotBeWrittenLeavesReadyTrue(t *testing.T) {
 			if said := describeConditions(tc.object); !strings.Contains(said, "team-quota") {
 				t.Errorf("no message names what refuses it:%s", said)
 			}
-			// Wrong data are another matter.
+			// Wrong data make it not Ready.
 			w.fail = nil
 			held := w.secret(secret)
 			w.edit(held, func() {
 				for key := range held.Data {
-					held.Data[key] = []byte("somebody else's")
+					held.Data[key] = []byte("another user's")
 				}
 			})
 			w.refuse(writesOf("update", secret))
@@ -186,8 +186,7 @@ func TestMetadataThatCannotBeWrittenLeavesReadyTrue(t *testing.T) {
 	}
 }
 
-// T4: while the API server refuses the Secret of an identity, one reason stands, one Event reports it, and few keys are
-// created.
+// T4: while the API server refuses the Secret of an identity, there is one reason, one Event reports it, and few keys are created.
 func TestARefusalIsReportedUntilItIsOver(t *testing.T) {
 	w := newWorld(t)
 	identity := aClientIdentity()
@@ -229,7 +228,7 @@ func TestAFightOverACertificateIsReported(t *testing.T) {
 	for range 40 {
 		w.step(11 * time.Second)
 		secret := w.secret("app-mtls")
-		w.edit(secret, func() { secret.Data["tls.crt"] = []byte("somebody else's") })
+		w.edit(secret, func() { secret.Data["tls.crt"] = []byte("another user's") })
 		w.settle(identity, 3)
 	}
 	w.wantCondition(identity, v1alpha1.ConditionReconciling, "True/SecretConflict")
@@ -243,7 +242,7 @@ func TestAFightOverACertificateIsReported(t *testing.T) {
 	w.wantCondition(identity, v1alpha1.ConditionReconciling, "")
 }
 
-// T4: a user's request is recorded even if what it asks for fails, so the annotation may vanish.
+// T4: a user's request is recorded even if its rotation fails, so the annotation may disappear.
 func TestARequestIsRecordedEvenIfItsRotationFails(t *testing.T) {
 	ask := func(o client.Object, value string) func() {
 		return func() {
@@ -298,7 +297,7 @@ func TestARequestIsRecordedEvenIfItsRotationFails(t *testing.T) {
 	}
 }
 
-// T4: a missing policy is a brake, and what was reported about the deadline stays.
+// T4: a missing policy only pauses rotation, and what was reported about the deadline stays.
 func TestAMissingPolicyRetiresNothingAndSilencesNoWarning(t *testing.T) {
 	w := newWorld(t)
 	object, policy := aCredential(), aPolicy()
@@ -350,8 +349,7 @@ func TestAMissingPolicyRetiresNothingAndSilencesNoWarning(t *testing.T) {
 	w.wantCondition(object, v1alpha1.ConditionSuspended, "")
 }
 
-// The resumed rotation is reported when it happens: not when the suspending policy is deleted, but when it is back without
-// suspend.
+// Resumed is reported when rotation resumes: not when the suspending policy is deleted, but when it is recreated without suspend.
 func TestADeletedPolicyResumesNothing(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()

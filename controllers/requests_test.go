@@ -80,7 +80,7 @@ func TestALongRequestThatWasCarriedOutIsNotCarriedOutAgain(t *testing.T) {
 	}
 }
 
-// A ledger is not a Secret to publish in: neither the object's own, before anything is created, nor another object's. No
+// A ledger is never used as a target Secret: neither the object's own, before anything is created, nor another object's. No
 // message advises deleting one.
 func TestALedgerIsNeverUsedAsTheTargetSecret(t *testing.T) {
 	w := newWorld(t)
@@ -115,8 +115,8 @@ func TestALedgerIsNeverUsedAsTheTargetSecret(t *testing.T) {
 	}
 }
 
-// The Secret with an authority's key pair belongs to no other object, not even by hand, and another object's Secret is no
-// place for a key pair: no message advises deleting or renaming it.
+// The Secret with an authority's key pair cannot be handed over to another object, not even manually, and no key pair is
+// written to another object's Secret: no message advises deleting or renaming it.
 func TestTheKeyPairOfAnAuthorityBelongsToNoOtherObject(t *testing.T) {
 	w := newWorld(t)
 	authority, identity := anAuthority(), aClientIdentity()
@@ -147,7 +147,7 @@ func TestTheKeyPairOfAnAuthorityBelongsToNoOtherObject(t *testing.T) {
 	}
 }
 
-// A certificate that was handed over may have a serial number of any length: the status is written anyway.
+// A certificate in an adopted Secret may have a serial number of any length: the status is written anyway.
 func TestASerialNumberOfAnyLengthFitsTheStatus(t *testing.T) {
 	for _, bits := range []uint{1, 20*8 - 1, maxSerial*4 - 1, maxSerial * 4, 100 * 8} {
 		t.Run(fmt.Sprint(bits), func(t *testing.T) {

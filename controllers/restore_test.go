@@ -43,7 +43,7 @@ func (w *world) accepted(name string) bool {
 	return w.database.Accepts(string(secret.Data["username"]), string(secret.Data["password"]))
 }
 
-// R19: the database is restored from a backup, of any age. The published login works again, unchanged.
+// R19: the database is restored from a backup of any age. The published login works again, unchanged.
 func TestADatabaseFromABackupGetsThePublishedLoginBack(t *testing.T) {
 	for name, tc := range map[string]struct{ rotations, backupAfter int }{
 		"from before everything":        {rotations: 2, backupAfter: 0},
@@ -105,14 +105,14 @@ func (w *world) request(o client.Object, annotation, value string) {
 	})
 }
 
-// The ledger is deleted by hand, in each state of a rotation, and the process dies too. It is rebuilt from the Secret;
-// nothing that is published changes, numbers continue, and no unknown login of ours stays accepted.
+// The ledger is deleted manually, in each state of a rotation, and the process dies too. It is rebuilt from the Secret; nothing
+// that is published changes, numbers continue, and no unknown login of the object stays accepted.
 func TestALedgerIsRebuiltInEveryStateOfARotation(t *testing.T) {
 	ask := func(w *world, object *v1alpha1.DatabaseCredential, annotation, value string) {
 		w.request(object, annotation, value)
 		w.settle(object, 5)
 	}
-	// The clock does not move: the API server decides when a Secret was written.
+	// The clock does not move: the write time of a Secret comes from the API server.
 	for name, arrange := range map[string]func(w *world, object *v1alpha1.DatabaseCredential){
 		"quiet": func(*world, *v1alpha1.DatabaseCredential) {},
 		"in the overlap": func(w *world, object *v1alpha1.DatabaseCredential) {
@@ -168,8 +168,7 @@ func TestALedgerIsRebuiltInEveryStateOfARotation(t *testing.T) {
 	}
 }
 
-// R23: with policy Delete, the markers in the database show what is ours, even without the ledger; and what is not ours
-// stays.
+// R23: with policy Delete, the markers in the database show what is ours, even without the ledger; everything else stays.
 func TestWithoutALedgerTheMarkersDecideWhatIsDropped(t *testing.T) {
 	ledger := secretstore.LedgerName(kindDatabaseCredential, "orders")
 	for name, lost := range map[string][]string{"the ledger is lost": {ledger}, "the ledger and the Secret are lost": {ledger, "orders-db"}} {
@@ -212,7 +211,7 @@ func marksSayWhatIsDropped(t *testing.T, lost []string) {
 	}
 }
 
-// The same while the server does not answer for a minute: logins that the ledger does not list are waited for too.
+// The same while the server does not answer for a minute: the deletion also waits for logins that the ledger does not list.
 func TestWithoutALedgerADeletionWaitsForTheServer(t *testing.T) {
 	for _, lost := range [][]string{{secretstore.LedgerName(kindDatabaseCredential, "orders")}, {secretstore.LedgerName(kindDatabaseCredential, "orders"), "orders-db"}} {
 		w := newWorld(t)

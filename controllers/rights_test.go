@@ -31,7 +31,7 @@ type account struct {
 	user rest.ImpersonationConfig
 }
 
-// newAccount may do cluster-wide what the ClusterRole rekey grants, and nothing with Secrets.
+// newAccount returns an account with the cluster-wide rights of the ClusterRole rekey, and none to Secrets.
 func newAccount(w *world) *account {
 	w.t.Helper()
 	a := &account{w, rest.ImpersonationConfig{UserName: "system:serviceaccount:" + w.namespace + ":rekey", Groups: []string{"system:serviceaccounts", "system:authenticated"}}}
@@ -51,7 +51,7 @@ func (a *account) subjects() []rbacv1.Subject {
 	return []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: a.user.UserName}}
 }
 
-// shippedRules returns those of a role in config/.
+// shippedRules returns the rules of a role in config/.
 func shippedRules(t *testing.T, file string) []rbacv1.PolicyRule {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "config", filepath.FromSlash(file)))
@@ -79,7 +79,7 @@ func (a *account) grant(namespace string) {
 	}
 }
 
-// take removes the binding, as an admin of the namespace may.
+// take removes the binding, as an admin of the namespace can.
 func (a *account) take(namespace string) {
 	a.t.Helper()
 	if err := a.client.Delete(a.ctx, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "rekey-secrets"}}); err != nil {
@@ -96,7 +96,7 @@ func (a *account) newNamespace(name string) string {
 	return namespace.Name
 }
 
-// tenant is everything that a namespace requests.
+// tenant holds all objects of a namespace.
 type tenant struct {
 	authority *v1alpha1.CertificateAuthority
 	identity  *v1alpha1.ClientIdentity
@@ -164,8 +164,8 @@ func (m *managed) missing(namespace string) bool {
 	return false
 }
 
-// An admin of a listed namespace can remove rekey's rights there, or delete it. No other namespace may notice, neither at
-// the start nor later, and once the right is back the namespace is served without a restart.
+// An admin of a listed namespace can remove rekey's rights there, or delete the namespace. No other namespace is affected,
+// neither at the start nor later, and once the right is granted again the namespace is served without a restart.
 func TestANamespaceWithoutItsRoleStopsNoOther(t *testing.T) {
 	w := newWorld(t)
 	a := newAccount(w)
@@ -226,8 +226,8 @@ func TestANamespaceWithoutItsRoleStopsNoOther(t *testing.T) {
 	m.served(other)
 }
 
-// A cache that may not be filled is empty, and says nothing about what exists: a published certificate, and a working
-// server, are found anyway, and nothing is recreated.
+// A cache that may not be filled is empty, and says nothing about what exists: a published certificate and a working server are
+// found anyway, and nothing is recreated.
 func TestReadsBypassACacheThatMayNotBeFilled(t *testing.T) {
 	w := newWorld(t)
 	a := newAccount(w)

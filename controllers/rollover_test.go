@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer/ca"
 )
 
-// handshake is one between a client and a server that read their Secrets now.
+// handshake performs one between a client and a server that read their Secrets now.
 func (w *world) handshake(client, server *corev1.Secret) error {
 	now := func() time.Time { return w.clock.Now() }
 	pair := func(secret *corev1.Secret) tls.Certificate {
@@ -84,7 +84,7 @@ func TestARolloverOfAnAuthorityNeverBreaksAHandshake(t *testing.T) {
 			}
 		}
 	}
-	// everybody reconciles both identities after a step, with a check in between and one after.
+	// Reconcile both identities after a step, and check in between and afterwards.
 	everybody := func(step string) {
 		t.Helper()
 		w.step(time.Minute) // Key pairs are read again after half a minute.

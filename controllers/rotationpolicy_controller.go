@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/report"
 )
 
-// policyReconciler says who uses a policy. What it means is read by those.
+// policyReconciler counts the users of a policy. The users' own controllers apply it.
 type policyReconciler struct {
 	shared
 }
@@ -41,7 +41,7 @@ func (r *policyReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 	case fault.ReasonOf(err, "") != fault.Forbidden:
 		return r.reporter.WriteFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lifecycle.LookAgainBroken}, fmt.Errorf("counting the users: %w", err))
 	default:
-		// The policy holds whoever uses it; that the count may be old is said below.
+		// The policy applies regardless of its users; the report below mentions that the count may be old.
 	}
 	found := report.Facts{
 		Ready: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted, Message: acceptedMessage(&object.Spec),
@@ -53,8 +53,8 @@ func (r *policyReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 	return r.report(ctx, before, object, found)
 }
 
-// acceptedMessage says what the policy does, and what two durations that do not agree lead to: the API server refuses these
-// today, but a release before that rule stored them.
+// acceptedMessage describes what the policy does, and the effect of two durations that contradict each other: the API server
+// rejects these now, but an earlier release may have stored them.
 func acceptedMessage(spec *v1alpha1.RotationPolicySpec) string {
 	interval, overlap := spec.Interval.Duration, spec.Overlap.Minimum.Duration
 	text := fmt.Sprintf("Credentials rotate every %s.", interval)
@@ -72,12 +72,12 @@ func acceptedMessage(spec *v1alpha1.RotationPolicySpec) string {
 	return text
 }
 
-// roomy reports whether a rotation that is due after interval has enough time left, in whole seconds as admission counts them.
+// roomy reports whether a rotation that is due after interval has enough time left, in whole seconds, as admission counts.
 func roomy(left, interval time.Duration) bool {
 	return left >= time.Hour || left >= time.Minute && left/time.Second*10 >= interval/time.Second
 }
 
-// users counts by index, without copying what is counted.
+// users counts the policy's users by index, without copying them.
 func (r *policyReconciler) users(ctx context.Context, policy *v1alpha1.RotationPolicy) (int32, error) {
 	total := 0
 	for _, kind := range r.kinds.kube().UsersOf(kindRotationPolicy) {

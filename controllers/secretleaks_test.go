@@ -70,7 +70,7 @@ func TestNoSecretAppearsOutsideSecrets(t *testing.T) {
 	m.becomes(identity, v1alpha1.ConditionReady, "True/Published")
 	m.becomes(credential, v1alpha1.ConditionReady, "True/Published")
 	known := canaries(t, m)
-	// Some failures, since most text is written then.
+	// Some failures, because most text is written then.
 	m.database.SetDown(true)
 	m.edit(credential, func() { credential.Annotations = map[string]string{v1alpha1.AnnotationRotate: "now"} })
 	m.becomes(credential, v1alpha1.ConditionRotating, "True/ServerUnreachable")

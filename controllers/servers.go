@@ -25,8 +25,8 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// resolveServer turns a DatabaseServer and what it refers to into plain values. digest changes with every one of them. The
-// admin Secret is read live each time, and only after it said that it is for this server.
+// resolveServer converts a DatabaseServer and what it refers to into plain values. digest changes with any of them. It reads
+// the admin Secret live every time, and uses it only if the Secret names this server.
 func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseServer) (server database.Server, digest string, err error) {
 	host, port, err := splitAddress(object.Spec.Address)
 	if err != nil {
@@ -49,13 +49,13 @@ func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseSer
 	return server, serverDigest(object, server, serverState(object)), nil
 }
 
-// serverState is what of a server may mend a step that failed: its spec, and that it is Ready. Everything else that its status
-// says while it is broken is no reason to try anew.
+// serverState returns what can make a failed step succeed: the server's spec, and that it is Ready. Any other change of its
+// status while it is broken is no reason to retry.
 func serverState(object *v1alpha1.DatabaseServer) string {
 	return fmt.Sprint(object.Generation, report.IsReady(object))
 }
 
-// serverDigest tells two resolved servers apart without showing anything.
+// serverDigest distinguishes two resolved servers without revealing anything.
 func serverDigest(object *v1alpha1.DatabaseServer, server database.Server, version string) string {
 	h := sha256.New()
 	_, _ = fmt.Fprintf(h, "%s %s %q ", object.UID, version, server.Admin.Username)
@@ -75,8 +75,7 @@ func splitAddress(address string) (host string, port int, err error) {
 	return host, port, nil
 }
 
-// readBundle reads CA certificates, with the same limits from a Secret and from a ConfigMap. Whatever else lies there is
-// never shown.
+// readBundle reads CA certificates, with the same limits from a Secret and from a ConfigMap. It never shows what else is stored there.
 func (s *shared) readBundle(ctx context.Context, namespace string, ref *v1alpha1.CAReference) ([]byte, error) {
 	if ref == nil {
 		return nil, nil
@@ -102,7 +101,7 @@ func (s *shared) readBundle(ctx context.Context, namespace string, ref *v1alpha1
 	return pki.EncodeCertificates(bundle.Certificates...), nil
 }
 
-// readConfigMap reads one value. kubectl puts what is not UTF-8 under binaryData.
+// readConfigMap reads one value. kubectl stores data that is not UTF-8 under binaryData.
 func (s *shared) readConfigMap(ctx context.Context, at client.ObjectKey, key string) ([]byte, error) {
 	var object corev1.ConfigMap
 	err := s.live.Get(ctx, at, &object)
@@ -122,7 +121,7 @@ func (s *shared) readConfigMap(ctx context.Context, at client.ObjectKey, key str
 	return nil, fault.Blocked(fault.SecretInvalid, fmt.Errorf("ConfigMap %s: its key %s is missing: put the CA certificates of the server there, in PEM", at, key))
 }
 
-// findServer reads the server that ref names.
+// findServer returns the server that ref names.
 func (s *shared) findServer(ctx context.Context, namespace string, ref v1alpha1.ServerReference) (*v1alpha1.DatabaseServer, error) {
 	var object v1alpha1.DatabaseServer
 	err := s.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: string(ref.Name)}, &object)

@@ -26,8 +26,8 @@ import (
 	"github.com/rekey/rekey/internal/report"
 )
 
-// Setup adds every controller, index and watch to the manager. flush writes the Events that are left when the manager has
-// ended, as long as its context lasts.
+// Setup adds every controller, index and watch to the manager. flush writes the remaining Events after the manager has stopped,
+// until its context ends.
 func Setup(ctx context.Context, mgr ctrl.Manager, options Options) (flush func(context.Context), err error) {
 	return setup(ctx, mgr, options, allKinds())
 }
@@ -52,7 +52,8 @@ func setup(ctx context.Context, mgr ctrl.Manager, options Options, of kinds) (fl
 		registry = ctrlmetrics.Registry
 	}
 	s.reporter.Metrics = report.NewMetrics(registry, options.APIClock.Off, options.Version)
-	// Past the client: it would wait for the cache to show our own last writes, and show no metrics where that takes long.
+	// The collector bypasses the client, which waits until the cache shows our own last writes: if that takes long, there would be
+	// no metrics.
 	if err := registry.Register(report.NewCollector(mgr.GetCache(), of.report())); err != nil {
 		return nil, fmt.Errorf("registering the collector: %w", err)
 	}
@@ -63,7 +64,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, options Options, of kinds) (fl
 	return recorder.Flush, addControllers(mgr, s, enqueuer, controller.Options{MaxConcurrentReconciles: options.Workers})
 }
 
-// addRights has the manager ask about rights that were refused.
+// addRights makes the manager check again the rights that were refused.
 func addRights(mgr ctrl.Manager, rights *access.Rights, registry prometheus.Registerer) error {
 	if rights == nil {
 		return nil

@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	// passTimeout of one reconcile. A remote call has less, so that a hung server leaves time to report.
+	// passTimeout limits one reconcile. A remote call has less, so that a hung server leaves time to report.
 	passTimeout = 2 * time.Minute
 )
 
@@ -37,33 +37,33 @@ type shared struct {
 	client client.Client
 	live   client.Client
 	clock  clock.PassiveClock
-	// reporter writes statuses, and emits Events.
+	// reporter writes statuses and emits Events.
 	reporter    *report.Reporter
 	driver      *lifecycle.Driver
 	authorities *authorities
 	names       *uidNames
-	// rights are what the API server refuses.
+	// rights tracks what the API server refuses.
 	rights *access.Rights
-	// kinds are all that are served.
+	// kinds is the table of all kinds.
 	kinds kinds
-	// secrets are the writes of published certificates.
+	// secrets tracks our writes of published certificates.
 	secrets *kube.SelfWriteFilter
-	// newObjects are believed to have no Secret yet; nil looks each time.
+	// newObjects tracks objects without a Secret; if it is nil, the Secret is looked up every time.
 	newObjects *kube.NewObjects
-	// engines by their name in the API; cluster says which cluster this is.
+	// engines by their name in the API; cluster identifies this cluster.
 	engines       map[v1alpha1.Engine]database.Engine
 	allowLoopback bool
 	cluster       *kube.ClusterID
 }
 
-// errGone and errChanged are why nothing is done for what the cache still shows. They end a pass as a refused write does.
+// errGone and errChanged mean that nothing is done for what only the cache still shows. They end a reconcile like a lost write.
 var (
 	errGone    = lifecycle.Conflict(errors.New("the object is gone, or being deleted"))
 	errChanged = lifecycle.Conflict(errors.New("the object was changed since it was read"))
 )
 
-// gone forgets what is remembered of an object, where the error says that it is gone. Any other error says nothing about it:
-// what was learned of failures and proofs still holds.
+// gone drops what is remembered of an object if err means that it does not exist. Any other error says nothing about the
+// object, so failures and proofs are kept.
 func gone(err error, forget func()) error {
 	if apierrors.IsNotFound(err) {
 		forget()
@@ -71,8 +71,8 @@ func gone(err error, forget func()) error {
 	return client.IgnoreNotFound(err)
 }
 
-// present looks live whether the object is there still; now is an empty one of its kind, and is filled. A cache can show an
-// object that was deleted, and made again, long ago.
+// present checks live that the object still exists. now is an empty object of its kind, and is filled. A cache can show an
+// object that was deleted and recreated long ago.
 func (s *shared) present(ctx context.Context, object, now client.Object) error {
 	key := client.ObjectKeyFromObject(object)
 	err := s.live.Get(ctx, key, now)
@@ -85,7 +85,7 @@ func (s *shared) present(ctx context.Context, object, now client.Object) error {
 	return nil
 }
 
-// stillWanted looks live whether the object is there and not being deleted.
+// stillWanted checks live that the object exists and is not being deleted.
 func (s *shared) stillWanted(ctx context.Context, object, now client.Object) error {
 	err := s.present(ctx, object, now)
 	if err == nil && !now.GetDeletionTimestamp().IsZero() {
@@ -94,7 +94,7 @@ func (s *shared) stillWanted(ctx context.Context, object, now client.Object) err
 	return err
 }
 
-// unchanged looks live whether the object says what the cached one says, as far as it asks for material.
+// unchanged checks live that the object still requests the same material as the cached one.
 func (s *shared) unchanged(ctx context.Context, object, now client.Object) error {
 	if err := s.stillWanted(ctx, object, now); err != nil {
 		return err
@@ -110,9 +110,8 @@ func (s *shared) unchanged(ctx context.Context, object, now client.Object) error
 	return nil
 }
 
-// uninterrupted lets a pass that has begun come to its end when the manager stops or loses its lease: what was begun is not
-// broken off in the middle, and nobody is told of a failure that is none. The manager waits for it, within bounds; what is
-// cut off all the same is taken up again by the next process.
+// uninterrupted lets a running reconcile finish when the manager stops or loses its lease: nothing is interrupted halfway, and
+// no false failure is reported. The manager waits for it, within limits; if it is cut off anyway, the next process continues.
 type uninterrupted struct {
 	reconcile.Reconciler
 }
@@ -124,7 +123,7 @@ func (f uninterrupted) Reconcile(ctx context.Context, request ctrl.Request) (ctr
 	return f.Reconciler.Reconcile(ctx, request)
 }
 
-// uidNames remembers which UID an object had, so that what is remembered of it can be forgotten when it is gone.
+// uidNames remembers each object's UID, so that what is remembered under it can be dropped when the object is gone.
 type uidNames struct {
 	known sync.Map
 }
@@ -133,7 +132,7 @@ func nameOf(object client.Object, request ctrl.Request) string {
 	return fmt.Sprintf("%T %s", object, request.NamespacedName)
 }
 
-// note forgets what is remembered of an earlier object of that name, whose deletion no pass saw.
+// noteUID drops what is remembered of an earlier object of that name whose deletion no reconcile saw.
 func (n *uidNames) noteUID(memory *lifecycle.Attempts, object client.Object, request ctrl.Request) {
 	uid := string(object.GetUID())
 	if before, ok := n.known.Swap(nameOf(object, request), uid); ok && before != uid {
@@ -141,14 +140,14 @@ func (n *uidNames) noteUID(memory *lifecycle.Attempts, object client.Object, req
 	}
 }
 
-// forget forgets what is remembered of an object that is gone.
+// forgetUID drops what is remembered of an object that is gone.
 func (n *uidNames) forgetUID(memory *lifecycle.Attempts, object client.Object, request ctrl.Request) {
 	if known, ok := n.known.LoadAndDelete(nameOf(object, request)); ok {
 		memory.Forget(known.(string)) //nolint:forcetypeassert // only strings are stored
 	}
 }
 
-// report reports what was found of an object, and how soon it is reconciled again.
+// report reports what was found, and returns how soon the object is reconciled again.
 func (s *shared) report(ctx context.Context, before, after v1alpha1.Object, found report.Facts) (ctrl.Result, error) {
 	if found.Cause == nil && found.Ready != "" {
 		found.Cause = s.seenLate(after)
@@ -168,7 +167,7 @@ func (s *shared) count(kind string, outcome lifecycle.Outcome) {
 	s.reporter.Metrics.Count(kind, outcome.Performed, outcome.FailedStep, failed)
 }
 
-// seenLate returns that changes are seen late, because a cache may not be filled; nil if it may. Everything else goes on.
+// seenLate returns a failure if changes are seen late because a cache may not be filled; nil otherwise. Everything else continues.
 func (s *shared) seenLate(object v1alpha1.Object) *report.Failure {
 	for _, kind := range s.kinds.kube().Watched(object) {
 		if missing, blind := s.rights.Blind(kind, object.GetNamespace()); blind {

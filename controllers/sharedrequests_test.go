@@ -24,7 +24,7 @@ import (
 	"github.com/rekey/rekey/internal/kube"
 )
 
-// slowReader answers every Get when it is told to, or never.
+// slowReader answers a Get when the test lets it, or never.
 type slowReader struct {
 	client.Reader
 	asked  atomic.Int64
@@ -48,7 +48,7 @@ func newSlowReader() *slowReader {
 	return r
 }
 
-// askers are the places where many reconciles wait for one answer of the API server: calling one returns how it ended.
+// askers are the places where many reconciles wait for one response of the API server: calling one returns its result.
 func askers(reader client.Reader, passing *clocktesting.FakePassiveClock) map[string]func(context.Context) error {
 	cluster := kube.NewClusterID(reader, passing, nil)
 	keys := &authorities{live: reader, clock: passing, cluster: cluster}
@@ -63,7 +63,7 @@ func askers(reader client.Reader, passing *clocktesting.FakePassiveClock) map[st
 	}
 }
 
-// A missing answer holds up each caller only for its own patience, and all share the failure.
+// A missing response holds up each caller only for its own patience, and all callers get the failure.
 func TestAMissingAnswerStopsNoOtherReconcile(t *testing.T) {
 	t.Parallel()
 	for name := range askers(nil, nil) {
@@ -76,7 +76,7 @@ func TestAMissingAnswerStopsNoOtherReconcile(t *testing.T) {
 				var passes sync.WaitGroup
 				for i := range 20 {
 					passes.Go(func() {
-						// Every other one has less time than the answer gets.
+						// Every other one has less time than the request gets.
 						patience := passTimeout
 						if i%2 == 1 {
 							patience = time.Second
@@ -123,7 +123,7 @@ func TestTheClusterUIDIsRequestedOnceAndRarelyAfterAFailure(t *testing.T) {
 		}
 		fails := func(err error) { go func() { reader.answer <- err }() }
 
-		// A reconcile that ends while it asks says nothing about the API server.
+		// A reconcile that ends during its request says nothing about the API server.
 		ended, end := context.WithTimeout(t.Context(), time.Second)
 		defer end()
 		if _, err := ask(ended); !errors.Is(err, context.DeadlineExceeded) {
@@ -135,7 +135,7 @@ func TestTheClusterUIDIsRequestedOnceAndRarelyAfterAFailure(t *testing.T) {
 		fails(errors.New("the API server is away"))
 		many("", 1)
 
-		// While one asks again, the others continue without an answer.
+		// While one repeats the request, the others continue without a response.
 		passing.SetTime(passing.Now().Add(kube.ClusterPause))
 		go func() { _, _ = ask(t.Context()) }()
 		synctest.Wait()
@@ -150,7 +150,7 @@ func TestTheClusterUIDIsRequestedOnceAndRarelyAfterAFailure(t *testing.T) {
 	})
 }
 
-// A clock that was set back does not make a failure last.
+// A failure does not last if the clock is set back.
 func TestAFailureToReadTheClusterEndsWhenTheClockIsSetBack(t *testing.T) {
 	t.Parallel()
 	passing := clocktesting.NewFakePassiveClock(time.Now())

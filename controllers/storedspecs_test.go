@@ -52,8 +52,8 @@ func earlierCRDs(t *testing.T) []*apiextensionsv1.CustomResourceDefinition {
 	return out
 }
 
-// Specs that the API server refuses today may have been stored by an earlier release, and stay. They cause no loop, do no
-// harm, and their effect is reported.
+// Specs that the API server now rejects may have been stored by an earlier release, and remain. They cause no loop, do no harm,
+// and their effect is reported.
 func TestSpecsThatWereStoredBeforeTheirRuleAreServedSafely(t *testing.T) {
 	environment := &envtest.Environment{CRDs: earlierCRDs(t), ControlPlaneStartTimeout: 2 * time.Minute}
 	config, err := environment.Start()

@@ -91,7 +91,7 @@ func TestNoTimeOfAStatusIsRefused(t *testing.T) {
 	}
 }
 
-// TestARenewalThatIsHeldBackIsReported is for a policy that requests more certificates than a tenth of their lifetime allows.
+// TestARenewalThatIsHeldBackIsReported covers a policy that requests certificates more often than a tenth of their lifetime allows.
 func TestARenewalThatIsHeldBackIsReported(t *testing.T) {
 	w := newWorld(t)
 	policy, identity := aPolicy(), aClientIdentity()
@@ -120,6 +120,6 @@ func TestARenewalThatIsHeldBackIsReported(t *testing.T) {
 	w.edit(policy, func() { policy.Spec.Interval = duration(12 * time.Hour) })
 	w.settle(identity, 5)
 	if strings.Contains(message(), "later than") {
-		t.Errorf("nothing is held back, and it still says so: %s", message())
+		t.Errorf("nothing is held back, but that is still reported: %s", message())
 	}
 }

@@ -267,14 +267,14 @@ func TestAFightOverACertificateIsBounded(t *testing.T) {
 	made := 0
 	for range 900 {
 		secret := w.secret("app-mtls")
-		w.edit(secret, func() { secret.Data["tls.crt"] = []byte("somebody else's") })
+		w.edit(secret, func() { secret.Data["tls.crt"] = []byte("another user's") })
 		w.step(time.Second)
 		w.reconcile(identity)
 		if with(w.events(), "Normal Issued") {
 			made++
 		}
 	}
-	// At once, then twice after ten seconds each, as a user may edit twice; then once a minute.
+	// At once, then two more at intervals of ten seconds, as a user may edit twice; then once a minute.
 	if made < 15 || made > 18 {
 		t.Errorf("%d certificates in 15 minutes of a fight, want one a minute", made)
 	}

@@ -91,8 +91,7 @@ type world struct {
 	clock    *clocktesting.FakePassiveClock
 	database *databasetest.Fake
 	engines  map[v1alpha1.Engine]database.Engine
-	// cluster is the UID of kube-system as this world sees it; empty for the real one. Worlds with two of them are two
-	// clusters.
+	// cluster is the UID of kube-system in this world; empty for the real one. Worlds with different ones are different clusters.
 	cluster types.UID
 
 	shared   shared
@@ -190,7 +189,7 @@ func kindOf(o client.Object) string {
 	return name[strings.LastIndex(name, ".")+1:]
 }
 
-// restart keeps what a process finds after it died and came back: only what is recorded.
+// restart replaces the process: the new one finds only what is recorded.
 func (w *world) restart() {
 	known := kube.NewAPIClock(w.clock)
 	known.Seen(0)
@@ -440,7 +439,7 @@ func wantKstatus(conditions []metav1.Condition, stalled, reconciling bool) statu
 	return status.InProgressStatus
 }
 
-// kstatus is how GitOps tools see the object.
+// kstatus returns the object's status as GitOps tools see it.
 func (w *world) kstatus(o client.Object) status.Status {
 	w.t.Helper()
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
