@@ -11,7 +11,7 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// APIClock compares our clock with that of the API server, by the Date header of its answers (RFC 9110, section 6.6.1;
+// APIClock compares this process's clock with the API server's, by the Date header of its responses (RFC 9110, section 6.6.1;
 // whole seconds). Nothing is retired while the two disagree.
 type APIClock struct {
 	clock clock.PassiveClock
@@ -19,16 +19,16 @@ type APIClock struct {
 	known atomic.Bool
 }
 
-// NewAPIClock returns a clock that has seen no answer yet.
+// NewAPIClock returns a clock that has seen no response yet.
 func NewAPIClock(clock clock.PassiveClock) *APIClock { return &APIClock{clock: clock} }
 
-// Off returns how far the API server's clock is ahead of ours, negative where it is behind, within a second; known is false before
-// the first answer.
+// Off returns how far the API server's clock is ahead of this one, to within a second; negative if it is behind. known is false
+// before the first response.
 func (c *APIClock) Off() (off time.Duration, known bool) {
 	return time.Duration(c.off.Load()), c.known.Load()
 }
 
-// Wrap returns a transport that observes the date of every answer.
+// Wrap returns a transport that observes the date of every response.
 func (c *APIClock) Wrap(next http.RoundTripper) http.RoundTripper {
 	return dateObserver{clock: c, next: next}
 }
@@ -51,8 +51,8 @@ func (o dateObserver) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// observe takes the date as the truth for the time between asking and being answered; it is cut to whole seconds, so up to a
-// second more is no difference.
+// observe assumes that the date was right at some instant between request and response. Dates are truncated to whole seconds,
+// so up to one more second is no difference.
 func (c *APIClock) observe(asked, answered, date time.Time) {
 	var off time.Duration
 	switch {
@@ -65,8 +65,8 @@ func (c *APIClock) observe(asked, answered, date time.Time) {
 	c.known.Store(true)
 }
 
-// Seen records that the API server's clock is that far ahead of ours, as an answer would: for callers whose clock is not that of
-// the wall.
+// Seen records that the API server's clock is that far ahead of this one, as a response would: for callers whose clock is not
+// the wall clock.
 func (c *APIClock) Seen(ahead time.Duration) {
 	now := c.clock.Now()
 	c.observe(now, now, now.Add(ahead))

@@ -24,9 +24,9 @@ import (
 	"github.com/rekey/rekey/internal/access"
 )
 
-// CacheOptions hold in memory what is ours and no more: of Secrets only those that rekey created, and of these nothing that
-// is secret. With namespaces, Secrets are listed in those and in the operator's only. What rights says may not be listed
-// holds nothing up.
+// CacheOptions returns options for a cache that holds only what rekey owns: of Secrets only those that rekey created, without
+// their secret data. With namespaces, Secrets are listed only in those and in the operator's. A kind that may not be listed,
+// according to rights, holds nothing up.
 func CacheOptions(kinds Kinds, namespaces []string, operatorNamespace string, rights *access.Rights) cache.Options {
 	kept := newTransforms(kinds)
 	out := cache.Options{
@@ -53,7 +53,7 @@ func CacheOptions(kinds Kinds, namespaces []string, operatorNamespace string, ri
 	return out
 }
 
-// transforms decide what the cache keeps of each object.
+// transforms decides what the cache keeps of each object.
 type transforms struct {
 	interner *Interner
 	expected *expectedSecrets
@@ -64,7 +64,7 @@ func newTransforms(kinds Kinds) *transforms {
 	return &transforms{interner: &Interner{}, expected: newExpectedSecrets(kinds), kinds: kinds.byType()}
 }
 
-// secret is the transform of the Secret cache.
+// secret is the transform for Secrets.
 func (t *transforms) secret(object any) (any, error) {
 	out, err := t.expected.strip(object)
 	if secret, ok := out.(*corev1.Secret); ok && err == nil {
@@ -73,7 +73,7 @@ func (t *transforms) secret(object any) (any, error) {
 	return out, err
 }
 
-// object is the transform of every other cache.
+// object is the transform for every other kind.
 func (t *transforms) object(in any) (any, error) {
 	object, ok := in.(client.Object)
 	if !ok {
@@ -93,7 +93,7 @@ func (t *transforms) object(in any) (any, error) {
 	return object, nil
 }
 
-// dropUnread takes out of the metadata of our objects what nothing reads: with kubectl apply it holds the whole object once more.
+// dropUnread drops metadata that nothing reads: with kubectl apply, an annotation holds the whole object once more.
 func dropUnread(object v1alpha1.Object) {
 	object.SetLabels(nil)
 	annotations := object.GetAnnotations()
@@ -104,7 +104,7 @@ func dropUnread(object v1alpha1.Object) {
 	}
 }
 
-// stripNamespace keeps a namespace's name and labels.
+// stripNamespace keeps only a namespace's name and labels.
 func stripNamespace(object any) (any, error) {
 	if namespace, ok := object.(*corev1.Namespace); ok {
 		namespace.ManagedFields, namespace.Annotations = nil, nil
@@ -112,9 +112,9 @@ func stripNamespace(object any) (any, error) {
 	return object, nil
 }
 
-// CachesFilled is the readiness check: a manager that waits for its lease is ready too. One that is missing a right without
-// which a kind is not served anywhere, or which may not have the lease, is not. A right in one namespace that the operator
-// serves is that namespace's affair.
+// CachesFilled is the readiness check. A manager that waits for its lease is ready. A manager is not ready if it lacks a right
+// without which a kind is not served anywhere, or the right to hold the lease. A right that is missing in a single served
+// namespace does not count.
 func CachesFilled(caches cache.Cache, operatorNamespace string, rights *access.Rights) healthz.Checker {
 	return func(request *http.Request) error {
 		ctx, cancel := context.WithTimeout(request.Context(), time.Second)

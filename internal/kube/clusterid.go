@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	// clusterPatience is how long a pass waits for the API server to say which cluster this is.
+	// clusterPatience is how long a reconcile waits for the API server to return the cluster's UID.
 	clusterPatience = 5 * time.Second
-	// ClusterPause is how long nobody asks again after that failed.
+	// ClusterPause is the minimum time between a failed request and the next one.
 	ClusterPause = 5 * time.Second
 )
 
-// ClusterID reads once which cluster this is: the UID of the namespace kube-system, which a restore keeps and a new
-// cluster has anew. Only one pass at a time asks. If the last answer was an error, the others do not wait for the next one.
+// ClusterID identifies the cluster by the UID of the namespace kube-system, which a restore keeps and a new cluster does not
+// have. It is read once, by one reconcile at a time. If the last read failed, the other reconciles do not wait for the next one.
 type ClusterID struct {
 	live   client.Reader
 	clock  clock.PassiveClock
@@ -34,19 +34,19 @@ type ClusterID struct {
 
 	mu  sync.Mutex
 	uid string
-	// failure is how asking ended, at failedAt, when rights had come back as often as returns says.
+	// failure is the last error, at failedAt. returns is how often rights had been granted again by then.
 	failure  error
 	failedAt time.Time
 	returns  int64
 	asking   bool
 }
 
-// NewClusterID returns one that has not asked yet.
+// NewClusterID returns a ClusterID that has read nothing yet.
 func NewClusterID(live client.Reader, passing clock.PassiveClock, rights *access.Rights) *ClusterID {
 	return &ClusterID{live: live, clock: passing, rights: rights, turn: NewTurn()}
 }
 
-// Get returns the UID of the cluster, from memory where it is known.
+// Get returns the UID of the cluster, from memory if it is known.
 func (c *ClusterID) Get(ctx context.Context) (string, error) {
 	if uid, err := c.last(); uid != "" || err != nil {
 		return uid, err
@@ -55,14 +55,14 @@ func (c *ClusterID) Get(ctx context.Context) (string, error) {
 		return "", clusterFailure(err)
 	}
 	defer c.turn.Give()
-	// Whoever was first has the answer.
+	// Another caller may have read it meanwhile.
 	if uid, err := c.last(); uid != "" || err != nil {
 		return uid, err
 	}
 	return c.ask(ctx)
 }
 
-// last returns what is known without asking; nothing if it is time to ask.
+// last returns what is known without a request; nothing if it is time for one.
 func (c *ClusterID) last() (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,7 +77,7 @@ func (c *ClusterID) last() (string, error) {
 	return "", nil
 }
 
-// ask reads the UID. Only the caller whose turn it is asks.
+// ask reads the UID. The caller must hold the turn.
 func (c *ClusterID) ask(ctx context.Context) (string, error) {
 	returns := c.rights.Returns("")
 	c.set(func() { c.asking = true })
@@ -87,7 +87,7 @@ func (c *ClusterID) ask(ctx context.Context) (string, error) {
 	var namespace corev1.Namespace
 	if err := c.live.Get(asking, client.ObjectKey{Name: metav1.NamespaceSystem}, &namespace); err != nil {
 		failure := clusterFailure(err)
-		if ctx.Err() == nil { // else it says nothing about the API server
+		if ctx.Err() == nil { // otherwise the error says nothing about the API server
 			c.set(func() { c.failure, c.failedAt, c.returns = failure, c.clock.Now(), returns })
 		}
 		return "", failure

@@ -1,8 +1,8 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kube is how rekey meets the Kubernetes API: what the cache holds, the indexes over it, the watches that enqueue
-// reconciles, the clients that know when a cache cannot be believed, the API server's clock, and which cluster this is.
+// Package kube is the layer between rekey and the Kubernetes API: what the cache holds, its indexes, the watches that enqueue
+// reconciles, the clients that bypass a stale cache, the API server's clock, and the identity of the cluster.
 //
-// It knows no kind. What it has to know of one is in a Kind, and the table of all of them is controllers/kinds.go.
+// It knows no kind. What it needs to know of one is in a Kind; controllers/kinds.go is the table of all of them.
 package kube

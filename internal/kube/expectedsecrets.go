@@ -21,43 +21,42 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// expectedSecrets knows which Secrets an identity names: the cache holds the certificates of those, and of all others nothing but
-// who they say they belong to. Anyone who can write Secrets can give them our label, as many and as large as a quota allows.
-// A Secret that the cache shows before its identity is read from the API server instead (heldSecrets). It is safe for concurrent
-// use.
+// expectedSecrets tracks which Secrets identities name. Of those the cache holds the certificates; of all others it holds only
+// the claimed owner. Any user who can write Secrets can label them as rekey's, as many and as large as a quota allows. A Secret
+// that the cache sees before its identity is read from the API server instead (heldSecrets). It is safe for concurrent use.
 type expectedSecrets struct {
 	kinds byType
 	seed  maphash.Seed
 	mu    sync.RWMutex
-	// names is which Secret an identity names; held counts the identities that name it.
+	// names maps an identity to the Secret that it names; held counts the identities that name a Secret.
 	names map[uint64]uint64
 	held  map[uint64]int
 	done  []toolscache.DoneChecker
 }
 
-// identitiesPatience is how long Secrets wait for the identities to be listed, which may be forbidden.
+// identitiesPatience is how long Secrets wait until the identities are listed, which may be forbidden.
 const identitiesPatience = 10 * time.Second
 
 func newExpectedSecrets(kinds Kinds) *expectedSecrets {
 	return &expectedSecrets{kinds: kinds.byType(), seed: maphash.MakeSeed(), names: map[uint64]uint64{}, held: map[uint64]int{}}
 }
 
-// hash may be that of another Secret, too: then that one stays in the cache as well, which does no harm.
+// hash may collide with another Secret's: then the cache keeps that one as well, which is harmless.
 func (e *expectedSecrets) hash(namespace, secret string) uint64 {
 	return maphash.Comparable(e.seed, [2]string{namespace, secret})
 }
 
-// identity is one object of all that ever were: another one of its name is another identity.
+// identity distinguishes objects by UID: a recreated object with the same name is another identity.
 func (e *expectedSecrets) identity(object client.Object) uint64 {
 	return maphash.Comparable(e.seed, [3]string{object.GetNamespace(), object.GetName(), string(object.GetUID())})
 }
 
-// secretOf returns what names the Secret that the cache keeps for an object of this kind; nil where it keeps none.
+// secretOf returns the function that names the Secret which the cache keeps for an object of this kind; nil if it keeps none.
 func (e *expectedSecrets) secretOf(object any) func(v1alpha1.Object) string {
 	return e.kinds[reflect.TypeOf(object)].CachedSecret
 }
 
-// note is for every state of an identity that the cache is about to show.
+// note must be called for every state of an identity before the cache shows it.
 func (e *expectedSecrets) note(identity v1alpha1.Object) {
 	secretOf := e.secretOf(identity)
 	if secretOf == nil {
@@ -77,7 +76,7 @@ func (e *expectedSecrets) note(identity v1alpha1.Object) {
 	e.held[named]++
 }
 
-// drop forgets what an identity names. The caller holds the mutex.
+// drop forgets the Secret that an identity names. The caller holds the mutex.
 func (e *expectedSecrets) drop(identity uint64) {
 	named, known := e.names[identity]
 	if !known {
@@ -96,7 +95,7 @@ func (e *expectedSecrets) is(secret *corev1.Secret) bool {
 	return e.held[key] > 0
 }
 
-// forget is for an identity that is gone. Another one that names the same Secret still does, also one that has its name.
+// forget handles a deleted identity. Others that name the same Secret still count, even one with the same name.
 func (e *expectedSecrets) forget(object any) {
 	if gone, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
 		object = gone.Obj
@@ -110,7 +109,7 @@ func (e *expectedSecrets) forget(object any) {
 	e.drop(e.identity(identity))
 }
 
-// replaced is for an identity in whose place the cache shows another one: no watch told of the deletion between them.
+// replaced handles an identity that the cache replaced with a recreated one: no watch reported the deletion.
 func (e *expectedSecrets) replaced(before, after any) {
 	old, isOld := before.(client.Object)
 	now, isNow := after.(client.Object)
@@ -119,10 +118,10 @@ func (e *expectedSecrets) replaced(before, after any) {
 	}
 }
 
-// newInformer makes an informer.
+// newInformer creates an informer.
 type newInformer func(toolscache.ListerWatcher, runtime.Object, time.Duration, toolscache.Indexers) toolscache.SharedIndexInformer
 
-// informers makes the informers of the cache: that of Secrets waits for those of identities.
+// informers creates the informers of the cache: the one for Secrets waits for those of the identities.
 func (e *expectedSecrets) informers(inner newInformer) newInformer {
 	return func(lists toolscache.ListerWatcher, object runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
 		if _, ok := object.(*corev1.Secret); ok {
@@ -130,7 +129,7 @@ func (e *expectedSecrets) informers(inner newInformer) newInformer {
 		}
 		out := inner(lists, object, resync, indexers)
 		if e.secretOf(object) != nil {
-			// It fails only where the informer has ended.
+			// It fails only if the informer has stopped.
 			_, _ = out.AddEventHandler(toolscache.ResourceEventHandlerFuncs{UpdateFunc: e.replaced, DeleteFunc: e.forget})
 			e.mu.Lock()
 			defer e.mu.Unlock()
@@ -140,7 +139,7 @@ func (e *expectedSecrets) informers(inner newInformer) newInformer {
 	}
 }
 
-// secrets lists and watches Secrets once the identities are known, and never asks for many at once.
+// secrets lists and watches Secrets once the identities are known. It never requests many at once.
 func (e *expectedSecrets) secrets(inner toolscache.ListerWatcherWithContext) *toolscache.ListWatch {
 	return &toolscache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
@@ -163,8 +162,8 @@ func (e *expectedSecrets) wait(ctx context.Context) {
 	toolscache.WaitFor(ctx, "", done...)
 }
 
-// pages lists all Secrets, a few at a time, and keeps of each what the cache will keep. An API server that cannot stream a list
-// would answer with all of them in one piece, which may be larger than what this process may hold.
+// pages lists all Secrets, a page at a time, and keeps of each what the cache will keep. An API server that cannot stream a
+// list would otherwise return all of them at once, which may be more than this process can hold.
 func (e *expectedSecrets) pages(ctx context.Context, inner toolscache.ListerWatcherWithContext, options metav1.ListOptions) (runtime.Object, error) {
 	pages := secretPages{inner: inner, limit: secretsPage}
 	return pages.list(ctx, options, func(secret *corev1.Secret) error {
@@ -173,7 +172,7 @@ func (e *expectedSecrets) pages(ctx context.Context, inner toolscache.ListerWatc
 	})
 }
 
-// strip takes out of a Secret what the cache does not keep.
+// strip removes from a Secret what the cache does not keep.
 func (e *expectedSecrets) strip(object any) (any, error) {
 	if secret, ok := object.(*corev1.Secret); ok && !e.is(secret) {
 		return secretstore.StripAll(secret), nil

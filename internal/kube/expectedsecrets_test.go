@@ -24,7 +24,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// someKinds are kinds of which the cache keeps a Secret.
+// someKinds are kinds for which the cache keeps a Secret.
 var someKinds = Kinds{
 	{Name: "ClientIdentity", New: func() v1alpha1.Object { return &v1alpha1.ClientIdentity{} }, CachedSecret: namedSecret, StatusOnly: true},
 	{Name: "ServerIdentity", New: func() v1alpha1.Object { return &v1alpha1.ServerIdentity{} }, CachedSecret: namedSecret, StatusOnly: true},
@@ -34,7 +34,7 @@ func namedSecret(o v1alpha1.Object) string {
 	return string(o.(v1alpha1.IdentityObject).GetIdentitySpec().SecretName)
 }
 
-// named is an identity that names a Secret, as the cache is shown it.
+// named returns an identity that names a Secret, as passed to the cache.
 func named(namespace, secret string) *v1alpha1.ClientIdentity {
 	return &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "app", UID: types.UID("uid of " + namespace + "/" + secret)},
 		Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{SecretName: v1alpha1.ObjectName(secret)}}}
@@ -45,7 +45,7 @@ func labeled(namespace, name string) *corev1.Secret {
 		Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": []byte("public"), "tls.key": []byte("private"), "ca.crt": bytes.Repeat([]byte("x"), 1000)}}
 }
 
-// TestTheCacheHoldsWhatAnIdentityNamesAndNothingElse holds whoever a Secret says it belongs to.
+// TestTheCacheHoldsWhatAnIdentityNamesAndNothingElse covers every owner that a Secret may claim.
 func TestTheCacheHoldsWhatAnIdentityNamesAndNothingElse(t *testing.T) {
 	t.Parallel()
 	c := newTransforms(someKinds)
@@ -84,7 +84,7 @@ func TestTheCacheHoldsWhatAnIdentityNamesAndNothingElse(t *testing.T) {
 	}
 }
 
-// namer is an identity of a UID that names a Secret.
+// namer returns an identity with a UID that names a Secret.
 func namer(uid, secret string) *v1alpha1.ClientIdentity {
 	out := named("shop", secret)
 	out.UID = types.UID(uid)
@@ -93,7 +93,7 @@ func namer(uid, secret string) *v1alpha1.ClientIdentity {
 
 func TestASecretIsExpectedAsLongAsAnyIdentityNamesIt(t *testing.T) {
 	t.Parallel()
-	// As the cache tells of them: a state of an identity is noted when it arrives, and a deletion is handled some time later.
+	// As the cache reports them: a state of an identity is noted when it arrives, and a deletion is handled some time later.
 	for name, tc := range map[string]struct {
 		happens func(e *expectedSecrets)
 		want    []string
@@ -109,7 +109,7 @@ func TestASecretIsExpectedAsLongAsAnyIdentityNamesIt(t *testing.T) {
 			e.forget(namer("1", "a"))
 			e.forget(namer("2", "a"))
 		}, nil},
-		"an identity is created anew before its deletion is handled": {func(e *expectedSecrets) {
+		"an identity is recreated before its deletion is handled": {func(e *expectedSecrets) {
 			e.note(namer("1", "a"))
 			e.note(namer("1", "a"))
 			e.note(namer("2", "a"))
@@ -161,7 +161,7 @@ func TestASecretIsExpectedAsLongAsAnyIdentityNamesIt(t *testing.T) {
 	}
 }
 
-// Identities of two kinds come and go while Secrets are looked up, in as many goroutines as there are informers, and more.
+// Identities of two kinds come and go while Secrets are looked up, in more goroutines than there are informers.
 func TestWhatIsExpectedIsExactWhateverHappensAtOnce(t *testing.T) {
 	t.Parallel()
 	e := newExpectedSecrets(someKinds)
@@ -209,7 +209,7 @@ func TestTheCacheHoldsNothingOfAnIdentityThatIsNotRead(t *testing.T) {
 	}
 }
 
-// TestOneBundleOfAllIdentitiesIsHeldOnce is for an authority whose ca.crt is a corporate bundle.
+// TestOneBundleOfAllIdentitiesIsHeldOnce covers an authority whose ca.crt is a corporate bundle.
 func TestOneBundleOfAllIdentitiesIsHeldOnce(t *testing.T) {
 	t.Parallel()
 	c := newTransforms(someKinds)
@@ -238,7 +238,7 @@ func TestOneBundleOfAllIdentitiesIsHeldOnce(t *testing.T) {
 	}
 }
 
-// pagedSecrets is an API server that answers in pages.
+// pagedSecrets is an API server that returns pages.
 type pagedSecrets struct {
 	n, most, asked int
 	fails          error
@@ -250,7 +250,7 @@ func (p *pagedSecrets) ListWithContext(_ context.Context, options metav1.ListOpt
 		return nil, p.fails
 	}
 	if options.ResourceVersion == "0" || options.Limit <= 0 {
-		options.Limit = int64(p.n) // as the API server does
+		options.Limit = int64(p.n) // like the API server
 	}
 	begin := 0
 	if options.Continue != "" {
@@ -281,13 +281,13 @@ func (p *pagedSecrets) Watch(options metav1.ListOptions) (watch.Interface, error
 	return p.WatchWithContext(context.Background(), options)
 }
 
-// TestSecretsAreNeverListedInOnePiece is for an API server that cannot stream a list.
+// TestSecretsAreNeverListedInOnePiece covers an API server that cannot stream a list.
 func TestSecretsAreNeverListedInOnePiece(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"0", "", "17"} {
 		e, server := newExpectedSecrets(someKinds), &pagedSecrets{n: 10*secretsPage + 1}
 		e.note(named("shop", "secret-100"))
-		// As a reflector asks.
+		// The request of a reflector.
 		answer, err := e.secrets(server).ListWithContext(t.Context(), metav1.ListOptions{ResourceVersion: version, Limit: 500})
 		if err != nil {
 			t.Fatal(err)

@@ -11,9 +11,9 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// heldSecrets are those of which the cache kept nothing, because it saw them before the identity that names them. What the API
-// server answered once is held beside the cache, without keys as there, and counts while the cache shows the same state of the
-// Secret. There is at most one for each identity, and none of an identity that is gone.
+// heldSecrets holds Secrets of which the cache kept nothing because it saw them before the identities that name them. It keeps
+// them as the API server returned them, but without keys, like the cache. An entry is valid while the cache shows the same state
+// of the Secret. Each existing identity has at most one.
 type heldSecrets struct {
 	interner *Interner
 	mu       sync.Mutex
@@ -24,7 +24,7 @@ func newHeldSecrets() *heldSecrets {
 	return &heldSecrets{interner: &Interner{}, byOwner: map[string]*corev1.Secret{}}
 }
 
-// fill completes what the cache shows of the owner's Secret; it reports whether that state of it is held.
+// fill completes the cache's copy of the owner's Secret; it reports whether that state of the Secret is held.
 func (h *heldSecrets) fill(owner string, shown *corev1.Secret) bool {
 	h.mu.Lock()
 	held := h.byOwner[owner]
@@ -36,13 +36,13 @@ func (h *heldSecrets) fill(owner string, shown *corev1.Secret) bool {
 	return true
 }
 
-// keep holds the owner's Secret as the API server has it.
+// keep holds the owner's Secret as read from the API server.
 func (h *heldSecrets) keep(owner string, read *corev1.Secret) error {
 	held := read.DeepCopy()
 	if _, err := secretstore.StripMaterial(held); err != nil {
 		return err
 	}
-	if secretstore.LeftOut(held) { // it has more in it than is ever held
+	if secretstore.LeftOut(held) { // it contains more than is ever held
 		h.release(owner)
 		return nil
 	}
@@ -53,7 +53,7 @@ func (h *heldSecrets) keep(owner string, read *corev1.Secret) error {
 	return nil
 }
 
-// release is for an owner that is gone, or whose Secret is in the cache now.
+// release drops the Secret of an owner that is gone, or whose Secret is now in the cache.
 func (h *heldSecrets) release(owner string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

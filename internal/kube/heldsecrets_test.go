@@ -37,7 +37,7 @@ func newLeftOutWorld() *leftOutWorld {
 	return w
 }
 
-// reader reads through the cache for an identity.
+// reader returns a client that reads through the cache for an identity.
 func (w *leftOutWorld) reader(owner string) client.Client {
 	get := func(change func(*corev1.Secret) error) client.Client {
 		return interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
@@ -101,7 +101,7 @@ func TestASecretThatTheCacheLeftOutIsReadOnce(t *testing.T) {
 	w.api.ResourceVersion, w.api.Data["tls.crt"] = "8", []byte("another")
 	expect("after it was changed", "app", 1)
 	w.api.UID = "another uid"
-	expect("after it was created anew", "app", 1)
+	expect("after it was recreated", "app", 1)
 	w.writes.Release("app")
 	expect("after its identity was deleted", "app", 1)
 	w.api.ResourceVersion, w.api.Annotations["large"] = "9", strings.Repeat("x", 200<<10)
@@ -123,7 +123,7 @@ func TestASecretThatTheCacheLeftOutIsReadOnce(t *testing.T) {
 	}
 }
 
-// What the API server answers is not merged into what the cache shows.
+// A response of the API server is not merged into the cache's copy.
 func TestWhatIsReadPastTheCacheIsWhatTheAPIServerHas(t *testing.T) {
 	t.Parallel()
 	w := newLeftOutWorld()

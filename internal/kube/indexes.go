@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// indexed returns the value of an index for an object that is referred to by name; nothing where there is no name.
+// indexed returns the value of an index for an object that is referred to by name; empty without a name.
 func indexed(namespace, name string) string {
 	if name == "" {
 		return ""
@@ -24,19 +24,19 @@ func indexed(namespace, name string) string {
 	return namespace + "/" + name
 }
 
-// Indexes find objects by what they refer to. Where one cache holds all namespaces they give names and copy nothing: an
-// authority may have tens of thousands of users, and copies of all of them at once are what a process needs the most memory
-// for. With --namespaces there is a cache for each, which gives lists only.
+// Indexes finds objects by what they refer to. If one cache holds all namespaces, lookups return names and copy nothing: an
+// authority may have tens of thousands of users, and copying them all at once would dominate the memory of the process. With
+// --namespaces each namespace has its own cache, which can only return lists.
 type Indexes struct {
 	reader   client.Reader
 	kinds    Kinds
 	indexers map[reflect.Type]toolscache.Indexer
 }
 
-// indexerProvider is an informer that can be asked by index.
+// indexerProvider is an informer with an indexer.
 type indexerProvider interface{ GetIndexer() toolscache.Indexer }
 
-// NewIndexes has the caches keep the indexes of all references.
+// NewIndexes adds the indexes of all references to the caches.
 func NewIndexes(ctx context.Context, caches cache.Cache, kinds Kinds) (Indexes, error) {
 	out := Indexes{reader: caches, kinds: kinds, indexers: map[reflect.Type]toolscache.Indexer{}}
 	for _, kind := range kinds {
@@ -76,7 +76,7 @@ func (i Indexes) add(ctx context.Context, caches cache.Cache, kind Kind) error {
 	return nil
 }
 
-// valuesOf returns, by index, what an object of the kind refers to.
+// valuesOf returns, by index, the functions that return what an object of the kind refers to.
 func (i Indexes) valuesOf(kind Kind) map[string]func(client.Object) string {
 	out := map[string]func(client.Object) string{}
 	for _, reference := range kind.References {
@@ -86,7 +86,7 @@ func (i Indexes) valuesOf(kind Kind) map[string]func(client.Object) string {
 	return out
 }
 
-// asIndexValues returns what indexes take: a list of values, of which there is one at most.
+// asIndexValues returns a function for an index, which expects a list: here, at most one value.
 func asIndexValues(value func(client.Object) string) client.IndexerFunc {
 	return func(o client.Object) []string {
 		if v := value(o); v != "" {

@@ -18,7 +18,7 @@ import (
 )
 
 // Interner holds one copy of what thousands of cached objects have in common: names of keys, labels, namespaces, reasons, the
-// authority's certificate. Nothing in the cache is ever changed in place, so all may share it. It is safe for concurrent use.
+// authority's certificate. Nothing in the cache is modified in place, so all can share it. It is safe for concurrent use.
 type Interner struct {
 	texts  interned[string]
 	bytes  interned[[]byte]
@@ -28,17 +28,17 @@ type Interner struct {
 const (
 	// maxInterned bounds each pool; a full pool is reset.
 	maxInterned = 1024
-	// longestText, longestBytes and longestLabels bound what is shared: any user may write large Secrets, each once.
+	// longestText, longestBytes and longestLabels limit what is shared: any user may write large Secrets, all different.
 	longestText, longestBytes, longestLabels = 256, 8 << 10, 1024
 )
 
-// interned holds one value for each key.
+// interned holds one value per key.
 type interned[V any] struct {
 	mu   sync.Mutex
 	held map[string]V
 }
 
-// intern returns the value that is held for the key, or holds this one.
+// intern returns the value held for the key, or stores this one.
 func (p *interned[V]) intern(key string, value V) V {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -52,7 +52,7 @@ func (p *interned[V]) intern(key string, value V) V {
 	return value
 }
 
-// Text returns a text that equal ones share.
+// Text returns a string that equal strings share.
 func (i *Interner) Text(s string) string {
 	if len(s) > longestText {
 		return s
@@ -67,7 +67,7 @@ func (i *Interner) value(b []byte) []byte {
 	return i.bytes.intern(string(b), b)
 }
 
-// sameLabels returns a map that equal ones share.
+// sameLabels returns a map that equal maps share.
 func (i *Interner) sameLabels(m map[string]string) map[string]string {
 	if len(m) == 0 {
 		return nil
@@ -99,13 +99,13 @@ func (i *Interner) meta(meta *metav1.ObjectMeta) {
 	for n := range meta.OwnerReferences {
 		ref := &meta.OwnerReferences[n]
 		ref.APIVersion, ref.Kind = i.Text(ref.APIVersion), i.Text(ref.Kind)
-		if uid := meta.Annotations[v1alpha1.AnnotationOwnerUID]; uid == string(ref.UID) { // equal, but held twice
+		if uid := meta.Annotations[v1alpha1.AnnotationOwnerUID]; uid == string(ref.UID) { // equal, but stored twice
 			meta.Annotations[v1alpha1.AnnotationOwnerUID] = string(ref.UID)
 		}
 	}
 }
 
-// secret shares what a stripped Secret has in common with others.
+// secret shares what a stripped Secret has in common with other Secrets.
 func (i *Interner) secret(secret *corev1.Secret) {
 	i.meta(&secret.ObjectMeta)
 	secret.Type = corev1.SecretType(i.Text(string(secret.Type)))
@@ -122,9 +122,9 @@ func (i *Interner) secret(secret *corev1.Secret) {
 	secret.Data = shared
 }
 
-// object shares what an object of our kinds has in common with others.
+// object shares what an object of rekey's kinds has in common with others.
 func (i *Interner) object(kind Kind, object v1alpha1.Object) {
-	// These are the object's own, not copies.
+	// This is the object's own metadata, not a copy.
 	if meta, ok := object.(metav1.ObjectMetaAccessor).GetObjectMeta().(*metav1.ObjectMeta); ok {
 		i.meta(meta)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// Kind is what this package has to know of a kind.
+// Kind is what this package needs to know of a kind.
 type Kind struct {
 	Name string
 	// New returns an empty object, NewList an empty list.
@@ -23,16 +23,16 @@ type Kind struct {
 	ClusterScoped bool
 	// References to objects of other kinds: each is indexed, and a change of the other object reconciles this one.
 	References []Reference
-	// CountsUsers is true where an object that starts or stops referring to one of this kind reconciles that one.
+	// CountsUsers is true if an object that starts or stops referring to one of this kind reconciles the latter.
 	CountsUsers bool
-	// FollowsNamespace is true where changed labels of its namespace reconcile an object.
+	// FollowsNamespace is true if a change of its namespace's labels reconciles an object.
 	FollowsNamespace bool
-	// OwnsSecrets is true where a change of a Secret reconciles the object that owns it.
+	// OwnsSecrets is true if a change of a Secret reconciles the object that owns it.
 	OwnsSecrets bool
-	// CachedSecret returns the name of the Secret that the cache keeps for an object, and of which our own writes reconcile
-	// nothing. Nil for kinds that read their Secrets live.
+	// CachedSecret returns the name of the Secret that the cache keeps for an object. rekey's own writes of it reconcile nothing.
+	// Nil for kinds that read their Secrets live.
 	CachedSecret func(v1alpha1.Object) string
-	// StatusOnly is true where only the status of an object is ever written: then the cache drops the metadata that nothing reads.
+	// StatusOnly is true if rekey writes only the status of objects: then the cache drops metadata that nothing reads.
 	StatusOnly bool
 	// Intern shares the texts that many objects of the kind have in common, besides metadata and conditions. Nil for none.
 	Intern func(*Interner, v1alpha1.Object)
@@ -40,20 +40,20 @@ type Kind struct {
 
 // Reference is a field of a kind that names an object of another kind.
 type Reference struct {
-	// To is the name of the kind that is referred to.
+	// To is the name of the other kind.
 	To string
-	// Index is the name of the index. Its values are what indexed returns, for what is in the namespace of the object, and the
-	// name alone for what belongs to the cluster.
+	// Index is the name of the index. Its values are those of indexed for namespaced objects, and the name alone for
+	// cluster-scoped ones.
 	Index string
-	// NameIndex is an index that the client can list by, with the name alone as its value; empty for none.
+	// NameIndex is an index by which the client can list, with the name alone as its value; empty for none.
 	NameIndex string
 	// Name returns the name that an object refers to; empty for none.
 	Name func(client.Object) string
-	// SpecOnly is true where only the spec of the other object matters, and not its status.
+	// SpecOnly is true if only the spec of the other object matters, not its status.
 	SpecOnly bool
 }
 
-// value of the index for an object that refers.
+// value returns the function that returns the index value of a referring object.
 func (r Reference) value(to Kind) func(client.Object) string {
 	if to.ClusterScoped {
 		return r.Name
@@ -61,10 +61,10 @@ func (r Reference) value(to Kind) func(client.Object) string {
 	return func(o client.Object) string { return indexed(o.GetNamespace(), r.Name(o)) }
 }
 
-// Kinds are all that there are.
+// Kinds is a table of kinds.
 type Kinds []Kind
 
-// Named returns the kind of that name.
+// Named returns the kind with that name.
 func (k Kinds) Named(name string) (Kind, bool) {
 	for _, kind := range k {
 		if kind.Name == name {
@@ -94,7 +94,7 @@ func (k Kinds) ofList(list client.ObjectList) (Kind, bool) {
 	return Kind{}, false
 }
 
-// UsersOf returns the kinds that refer to the one of that name, each with only the references to it.
+// UsersOf returns the kinds that refer to the kind with that name, each with only its references to that kind.
 func (k Kinds) UsersOf(name string) Kinds {
 	var out Kinds
 	for _, kind := range k {
@@ -137,7 +137,7 @@ func (k Kinds) Watched(object client.Object) []runtime.Object {
 	return out
 }
 
-// byType are kinds by the type of their objects: what is looked up for every event.
+// byType holds kinds by the type of their objects, for the lookup at every event.
 type byType map[reflect.Type]Kind
 
 func (k Kinds) byType() byType {

@@ -13,9 +13,9 @@ import (
 	"github.com/rekey/rekey/internal/access"
 )
 
-// NewObjects tracks objects that were created while this process is the leader, and for which nothing was created yet. Nothing
-// else can have created their Secrets, except another user, so a cache miss is trusted and the live GET is skipped; if a Secret
-// exists after all, creating it fails and the object is looked up from then on. A nil one tracks nothing.
+// NewObjects tracks objects that were created while this process is the leader and for which nothing was created yet. Unless a
+// user did, nothing can have created their Secrets, so a cache miss is trusted and the live GET is skipped; if a Secret exists
+// after all, creating it fails and the object is looked up from then on. A nil NewObjects tracks nothing.
 type NewObjects struct {
 	rights *access.Rights
 	mu     sync.Mutex
@@ -27,7 +27,7 @@ func TrackNewObjects(rights *access.Rights) *NewObjects {
 	return &NewObjects{rights: rights, uids: map[types.UID]struct{}{}}
 }
 
-// Created records every object that a watch adds after the first list, until it is deleted, and passes every event on.
+// Created records every object that a watch adds after the first list, until the object is deleted. It passes every event on.
 func (n *NewObjects) Created() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool {
@@ -54,8 +54,8 @@ func (n *NewObjects) Has(uid types.UID) bool {
 	return ok
 }
 
-// Forget has everything about the object looked up from now on: something was created for it, its Secret existed already, or
-// the object is gone.
+// Forget makes every later lookup of the object a live one: something was created for it, its Secret existed already, or the
+// object is gone.
 func (n *NewObjects) Forget(uid types.UID) {
 	if n == nil {
 		return

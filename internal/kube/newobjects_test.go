@@ -32,7 +32,7 @@ func TestAnObjectIsNewOnlyWhereNobodyElseCanHaveWorkedOnIt(t *testing.T) {
 	}
 	created.Created().Create(event.CreateEvent{Object: watched})
 	if created.Created().Delete(event.DeleteEvent{Object: watched}); created.Has(watched.UID) {
-		t.Error("an object that was deleted before anybody looked at it is remembered")
+		t.Error("an object that was deleted before any lookup is remembered")
 	}
 	var none *NewObjects
 	none.Forget("1")

@@ -13,8 +13,8 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// RightsClient returns a client that bypasses the cache where that may not be filled: reads are live, and no write waits for a
-// cache that will never show it.
+// RightsClient returns a client that bypasses a cache that may not be filled: reads are live, and no write waits for a cache
+// that will never show it.
 func RightsClient(cached, live client.Client, rights *access.Rights, kinds Kinds) client.Client {
 	return rightsClient{cached, live, rights, kinds}
 }
@@ -41,7 +41,7 @@ func (c rightsClient) Get(ctx context.Context, key client.ObjectKey, o client.Ob
 	return c.Client.Get(ctx, key, o, options...)
 }
 
-// List implements client.Reader. What may not be listed is not said to be nothing.
+// List implements client.Reader. If listing is forbidden it returns an error, not an empty list.
 func (c rightsClient) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
 	var asked client.ListOptions
 	asked.ApplyOptions(options)

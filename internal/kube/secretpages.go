@@ -17,21 +17,21 @@ import (
 )
 
 const (
-	// secretsPage is how many Secrets are asked for at first where they cannot be streamed: each may have a MiB.
+	// secretsPage is the first page size for Secrets that cannot be streamed: each may have 1 MiB.
 	secretsPage = 32
-	// largestSecretsPage is how many are asked for where those before were small.
+	// largestSecretsPage is the largest page size, used if the previous Secrets were small.
 	largestSecretsPage = 512
-	// pageBytes is how many bytes of Secrets a page should have.
+	// pageBytes is the target size of a page, in bytes.
 	pageBytes = 8 << 20
-	// mostPageBytes is where the answer to a page of more than secretsPage is broken off: nobody knows how large the next
-	// Secrets are. It is asked for again, and all after it, with secretsPage.
+	// mostPageBytes is the limit at which reading a page of more than secretsPage Secrets stops: the size of the next Secrets is
+	// unknown. That page and all later ones are then requested with secretsPage.
 	mostPageBytes = 32 << 20
 )
 
-// errAnswerTooLong ends the reading of an answer that is longer than its bound.
+// errAnswerTooLong ends the reading of a response that exceeds its limit.
 var errAnswerTooLong = errors.New("the answer is longer than this process wants to hold")
 
-// answerBound is how long the answer to a request may be. heeded is true once a transport sees to it.
+// answerBound limits the size of the response to a request. heeded is true if a transport enforces it.
 type answerBound struct {
 	most   int64
 	heeded bool
@@ -39,7 +39,7 @@ type answerBound struct {
 
 type answerBoundKey struct{}
 
-// BoundAnswers has a transport break off answers that are longer than whoever asked for them wants to hold.
+// BoundAnswers returns a transport that stops reading a response that exceeds the limit in the request's context.
 func BoundAnswers(next http.RoundTripper) http.RoundTripper { return boundingTransport{next} }
 
 type boundingTransport struct{ next http.RoundTripper }
@@ -56,7 +56,7 @@ func (t boundingTransport) RoundTrip(request *http.Request) (*http.Response, err
 	return response, err
 }
 
-// boundedBody is a body of at most so many bytes.
+// boundedBody is a body with a size limit.
 type boundedBody struct {
 	io.ReadCloser
 	left int64
@@ -74,15 +74,15 @@ func (b *boundedBody) Read(into []byte) (int, error) {
 	return n, err
 }
 
-// secretPages asks for one page of Secrets after the other.
+// secretPages requests Secrets page by page.
 type secretPages struct {
 	inner toolscache.ListerWatcherWithContext
 	limit int64
-	// cautious is true where no page may be larger than secretsPage.
+	// cautious is true if no page may be larger than secretsPage.
 	cautious bool
 }
 
-// next returns the page that the options ask for. Where the Secrets before were small it is a large one.
+// next returns the page that the options request. If the previous Secrets were small, it requests a larger one.
 func (p *secretPages) next(ctx context.Context, options metav1.ListOptions) (*corev1.SecretList, error) {
 	for {
 		bound := &answerBound{}
@@ -107,7 +107,7 @@ func (p *secretPages) next(ctx context.Context, options metav1.ListOptions) (*co
 	}
 }
 
-// grow chooses the size of the next page by the bytes of this one.
+// grow sets the size of the next page according to the bytes of this one.
 func (p *secretPages) grow(page *corev1.SecretList, heeded bool) {
 	if p.cautious || !heeded || len(page.Items) == 0 {
 		p.limit = secretsPage
@@ -121,9 +121,9 @@ func (p *secretPages) grow(page *corev1.SecretList, heeded bool) {
 	p.limit = max(secretsPage, min(fits, 4*p.limit, largestSecretsPage))
 }
 
-// list returns all Secrets, a page at a time, and has keep change each before the next page is asked for.
+// list returns all Secrets, page by page. It calls keep for each Secret of a page before it requests the next page.
 func (p *secretPages) list(ctx context.Context, options metav1.ListOptions, keep func(*corev1.Secret) error) (runtime.Object, error) {
-	// Version 0 is answered from a cache that knows no pages.
+	// Version 0 is answered from a cache that does not support pages.
 	if options.ResourceVersion == "0" {
 		options.ResourceVersion, options.ResourceVersionMatch = "", ""
 	}

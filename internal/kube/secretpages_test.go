@@ -24,10 +24,10 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 )
 
-// stock is the Secrets of an API server, by their sizes in the order of their names.
+// stock holds the Secrets of an API server, as their sizes in the order of their names.
 type stock struct {
 	sizes []int
-	// asked counts requests, broken those of which the answer was longer than its bound, and most is the longest that was held.
+	// asked counts requests, broken the responses that exceeded their limit, and most is the longest that was held.
 	asked, broken, most int
 	page                int64
 }
@@ -49,7 +49,7 @@ func (s *stock) answer(limit int64, from string) (*corev1.SecretList, int) {
 	return out, size
 }
 
-// lists is a list that a transport bounds, or does not.
+// lists returns a list whose transport enforces limits, or does not.
 func (s *stock) lists(bounds bool) *toolscache.ListWatch {
 	return &toolscache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
@@ -68,7 +68,7 @@ func (s *stock) lists(bounds bool) *toolscache.ListWatch {
 	}
 }
 
-// Many small Secrets are read in few requests, and large ones a few at a time, in whichever order they stand.
+// Many small Secrets are read in few requests, and large ones a few at a time, in whatever order they come.
 func TestThePageOfSecretsFitsTheirSize(t *testing.T) {
 	t.Parallel()
 	many := func(n, size int) (out []int) {
@@ -122,7 +122,7 @@ func TestThePageOfSecretsFitsTheirSize(t *testing.T) {
 	}
 }
 
-// A real client reads the answer of a real server through the transport.
+// A real client reads the response of a real server through the transport.
 func TestAnAnswerThatIsTooLongIsBrokenOff(t *testing.T) {
 	t.Parallel()
 	s := &stock{}

@@ -18,19 +18,19 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// SelfWriteFilter remembers what the API server made of our last write of each Secret, so that the watch which shows us that very
-// write wakes nobody: the pass that wrote it has seen it already. Everything else that happens to the Secret has another
-// resourceVersion. Where the event comes before the answer, one pass is made for nothing. A webhook may hide a Secret from the
-// watch, so that its event never comes: of each owner one write is remembered, and none of an owner that is gone.
+// SelfWriteFilter remembers the resourceVersion of our last write of each Secret, so that the watch event of that write
+// triggers no reconcile: the one that wrote it has already seen it. Any other change of the Secret has another resourceVersion.
+// If the event arrives before the response, one reconcile is superfluous. A webhook may hide a Secret from the watch, so its
+// event may never come: one write is remembered per owner, and none of an owner that is gone.
 type SelfWriteFilter struct {
 	mu       sync.Mutex
 	versions map[client.ObjectKey]selfWrite
 	byOwner  map[string]client.ObjectKey
-	// held are the Secrets that the cache left out.
+	// held are Secrets of which the cache kept nothing.
 	held *heldSecrets
 }
 
-// selfWrite is the resourceVersion that a write of the owner's Secret left.
+// selfWrite is the resourceVersion after a write of the owner's Secret.
 type selfWrite struct{ owner, version string }
 
 // NewSelfWriteFilter returns a filter that has seen no write.
@@ -38,13 +38,13 @@ func NewSelfWriteFilter() *SelfWriteFilter {
 	return &SelfWriteFilter{versions: map[client.ObjectKey]selfWrite{}, byOwner: map[string]client.ObjectKey{}, held: newHeldSecrets()}
 }
 
-// Client is for the Secret of one owner. It notes every Secret that it creates or updates, and reads past the cache where that
-// has not seen the note yet, or has kept nothing of the Secret.
+// Client returns a client for the Secret of one owner. It notes every Secret that it creates or updates, and bypasses the cache
+// if the cache is older than that write or has kept nothing of the Secret.
 func (w *SelfWriteFilter) Client(owner string, inner client.Client, live client.Reader) client.Client {
 	return secretClient{inner, live, w, owner}
 }
 
-// Others passes every event about a Secret of this kind of owner but that of our own last write, unless it changed hands.
+// Others passes events about Secrets of this kind of owner, except the event of our own last write, unless the owner changed.
 func (w *SelfWriteFilter) Others(kind string) predicate.Predicate {
 	own := func(o client.Object) bool {
 		owner, _, ok := secretstore.OwnerOf(o)
@@ -80,8 +80,8 @@ func (w *SelfWriteFilter) drop(key client.ObjectKey) {
 	delete(w.versions, key)
 }
 
-// was tells whether that is what our last write left. It is asked once for each event, and then forgets the write: the same
-// state comes again only when the watch begins anew, and then as an update that changes nothing.
+// was reports whether the object is the result of our last write. It is called once per event and then forgets the write: the
+// same state appears again only if the watch restarts, and then as an update without changes.
 func (w *SelfWriteFilter) was(o client.Object) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -99,7 +99,7 @@ func (w *SelfWriteFilter) forget(o client.Object) {
 	w.drop(client.ObjectKeyFromObject(o))
 }
 
-// Release is for an owner that is gone.
+// Release forgets an owner that is gone.
 func (w *SelfWriteFilter) Release(owner string) {
 	w.held.release(owner)
 	w.mu.Lock()
@@ -119,7 +119,7 @@ func (w *SelfWriteFilter) Remembered() (writes, held int) {
 	return max(len(w.versions), len(w.byOwner)), held
 }
 
-// newer reports whether our last write of the Secret is newer than the copy that a cache shows.
+// newer reports whether our last write of the Secret is newer than the cache's copy.
 func (w *SelfWriteFilter) newer(o client.Object) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -131,18 +131,18 @@ func (w *SelfWriteFilter) newer(o client.Object) bool {
 	return err != nil || order > 0
 }
 
-// WithoutReadYourWrites returns a client for Secrets that never waits until the cache has seen a write.
+// WithoutReadYourWrites returns a client for Secrets that never waits until the cache shows a write.
 func WithoutReadYourWrites(inner client.Client) client.Client { return secretClient{Client: inner} }
 
-// secretClient is for Secrets. Its cache selects by a label that an admission webhook or a user may take away: a read that waits
-// until the cache has seen our write, or our deletion, may wait for something that never comes. So none of its requests waits
-// or is waited for; where the cache is older than our own last write, the API server is asked.
+// secretClient is a client for Secrets. Their cache selects by a label that an admission webhook or a user may remove: a read
+// that waits until the cache shows our write or deletion may wait forever. So no request waits; if the cache is older than our
+// own last write, the Secret is read from the API server.
 type secretClient struct {
 	client.Client
 	live client.Reader
-	// writes are those to note; nil where nobody reads what is written from a cache.
+	// writes notes the writes; nil if no written Secret is read from a cache.
 	writes *SelfWriteFilter
-	// owner is who reads; empty beside nil writes.
+	// owner of the Secret; empty if writes is nil.
 	owner string
 }
 
@@ -163,7 +163,7 @@ func (c secretClient) Get(ctx context.Context, key client.ObjectKey, o client.Ob
 	if !older && !leftOut {
 		return nil
 	}
-	var read corev1.Secret // an answer is merged into what is there already
+	var read corev1.Secret // decoding into the existing object would merge the two
 	if err := c.live.Get(ctx, key, &read); err != nil {
 		return err
 	}

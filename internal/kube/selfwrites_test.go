@@ -27,7 +27,7 @@ func TestOnlyOurOwnLastWriteWakesNobody(t *testing.T) {
 	w := NewSelfWriteFilter()
 	clients, servers := w.Others("ClientIdentity"), w.Others("ServerIdentity")
 	w.note("app", secret("7", owner))
-	// Both kinds watch Secrets, and either may be asked first.
+	// Both kinds watch Secrets, and either filter may be called first.
 	if !servers.Create(event.CreateEvent{Object: secret("7", owner)}) {
 		t.Error("the watch of the other kind took the event for its own")
 	}
@@ -35,18 +35,18 @@ func TestOnlyOurOwnLastWriteWakesNobody(t *testing.T) {
 		t.Error("our own write wakes its owner")
 	}
 	if !clients.Update(event.UpdateEvent{ObjectOld: secret("7", owner), ObjectNew: secret("8", owner)}) {
-		t.Error("somebody else's write wakes nobody")
+		t.Error("another user's write wakes no object")
 	}
 	if clients.Update(event.UpdateEvent{ObjectOld: secret("8", owner), ObjectNew: secret("8", owner)}) {
-		t.Error("an update that changes nothing wakes somebody")
+		t.Error("an update that changes nothing wakes an object")
 	}
 	w.note("app", secret("9", owner))
 	if !clients.Update(event.UpdateEvent{ObjectOld: secret("8", "ClientIdentity"+"/other"), ObjectNew: secret("9", owner)}) {
-		t.Error("whoever lost the Secret to us is not told")
+		t.Error("the owner that lost the Secret to us is not woken")
 	}
 }
 
-// A cache that has not seen our last write yet is not believed, and nobody waits for it: the label that it selects by may be gone.
+// A cache older than our last write is bypassed, and no read waits for it: the label that it selects by may be gone.
 func TestACacheOlderThanOurLastWriteIsReadPast(t *testing.T) {
 	at := func(version string) *corev1.Secret {
 		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "app-mtls", ResourceVersion: version}}
@@ -87,7 +87,7 @@ func TestACacheOlderThanOurLastWriteIsReadPast(t *testing.T) {
 	}
 }
 
-// A webhook may hide a Secret from the watch for ever: what was written is remembered once for each owner there is.
+// A webhook may hide a Secret from the watch forever: one write is remembered per existing owner.
 func TestWritesThatNoWatchShowsAreNotRememberedForEver(t *testing.T) {
 	t.Parallel()
 	w := NewSelfWriteFilter()

@@ -5,14 +5,13 @@ package kube
 
 import "context"
 
-// Turn is a mutex around a request to the API server, which may take as long as it likes: a caller whose context ends stops
-// waiting for it.
+// Turn is a mutex around a request to the API server, which may take arbitrarily long: a caller stops waiting when its context ends.
 type Turn chan struct{}
 
-// NewTurn returns a turn that nobody has.
+// NewTurn returns a free turn.
 func NewTurn() Turn { return make(Turn, 1) }
 
-// Take waits until it is the caller's turn, or until ctx ends.
+// Take acquires the turn, or returns an error when ctx ends.
 func (t Turn) Take(ctx context.Context) error {
 	select {
 	case t <- struct{}{}:
@@ -22,5 +21,5 @@ func (t Turn) Take(ctx context.Context) error {
 	}
 }
 
-// Give ends the caller's turn.
+// Give releases the turn.
 func (t Turn) Give() { <-t }

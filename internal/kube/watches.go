@@ -23,14 +23,15 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// SpecOrRequest passes what may change a decision: the spec, a deletion, an annotation. Our own status writes do not.
+// SpecOrRequest passes changes that may affect a decision: of the spec, a deletion timestamp or an annotation. Our own status
+// writes do not.
 var SpecOrRequest = predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{},
 	predicate.NewPredicateFuncs(func(o client.Object) bool { return !o.GetDeletionTimestamp().IsZero() }))
 
 // LabelsChanged passes changed labels.
 var LabelsChanged = predicate.LabelChangedPredicate{}
 
-// EnqueueOwner enqueues the object of the kind that a Secret says it belongs to.
+// EnqueueOwner enqueues the object of the kind that a Secret names as its owner.
 func EnqueueOwner(kind Kind) handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, secret client.Object) []reconcile.Request {
 		owner, name, ok := secretstore.OwnerOf(secret)
@@ -45,14 +46,14 @@ func EnqueueOwner(kind Kind) handler.EventHandler {
 	})
 }
 
-// Enqueuer enqueues, by index, what refers to an object that changed.
+// Enqueuer enqueues, by index, the objects that refer to a changed object.
 type Enqueuer struct {
 	Indexes
 	// Namespaces that are cached; empty for all.
 	Namespaces []string
 }
 
-// Users enqueues the objects of the kind that refer to an object: those in its namespace, or all where it has none.
+// Users enqueues the objects of the kind that refer to an object: those in its namespace, or all if the object has no namespace.
 func (e Enqueuer) Users(kind Kind, reference Reference) handler.EventHandler {
 	to, _ := e.kinds.Named(reference.To)
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, object client.Object) []reconcile.Request {
@@ -64,7 +65,7 @@ func (e Enqueuer) Users(kind Kind, reference Reference) handler.EventHandler {
 	})
 }
 
-// InNamespace enqueues everything in a namespace whose labels changed: a cluster-wide authority may admit it now, or no more.
+// InNamespace enqueues all objects in a namespace whose labels changed: a cluster-wide authority may now admit it, or no longer.
 func (e Enqueuer) InNamespace(kind Kind) handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, object client.Object) []reconcile.Request {
 		if len(e.Namespaces) > 0 && !slices.Contains(e.Namespaces, object.GetName()) {
@@ -74,8 +75,8 @@ func (e Enqueuer) InNamespace(kind Kind) handler.EventHandler {
 	})
 }
 
-// WhenGranted enqueues everything of a kind in a namespace in which a right came back, and everything there is where it was
-// missing in the whole cluster.
+// WhenGranted enqueues all objects of a kind in a namespace in which a right was granted again, or in the whole cluster if the
+// right was missing there.
 func (e Enqueuer) WhenGranted(kind Kind, rights *access.Rights) source.Source {
 	return source.Func(func(_ context.Context, q queue) error {
 		if rights == nil {
@@ -90,7 +91,7 @@ func (e Enqueuer) WhenGranted(kind Kind, rights *access.Rights) source.Source {
 	})
 }
 
-// everything of a kind in a namespace; an empty namespace is the whole cluster.
+// everything returns requests for all objects of a kind in a namespace; an empty namespace is the whole cluster.
 func (e Enqueuer) everything(ctx context.Context, kind Kind, namespace string) []reconcile.Request {
 	if kind.ClusterScoped {
 		namespace = ""
@@ -120,8 +121,8 @@ func requestsFor(keys []types.NamespacedName) []reconcile.Request {
 	return out
 }
 
-// EnqueueUsed enqueues the object that another one refers to, when that one is created, deleted or names another one. A count
-// of users in a status may lag: many objects at once are one write.
+// EnqueueUsed enqueues the object that another one refers to when the latter is created, is deleted or changes its reference.
+// The count of users in a status may lag, so that many objects at once cost one write.
 func EnqueueUsed(reference Reference) handler.EventHandler { return usedEnqueuer{reference.Name} }
 
 type usedEnqueuer struct{ name func(client.Object) string }
