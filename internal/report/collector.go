@@ -17,10 +17,10 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// collectTimeout of one scrape.
+// collectTimeout limits one scrape.
 const collectTimeout = 10 * time.Second
 
-// Kind is what the metrics have to know of a kind.
+// Kind is what the metrics need to know of a kind.
 type Kind struct {
 	Name    string
 	NewList func() client.ObjectList
@@ -28,12 +28,12 @@ type Kind struct {
 	Gauges func(v1alpha1.Object) Gauges
 }
 
-// Gauges are times of one object; nil ones are left out.
+// Gauges are the times of one object; nil ones are omitted.
 type Gauges struct {
 	NotAfter, Renewal, LastRotation, AuthorityNotAfter *metav1.Time
 }
 
-// Collector reads gauges off the cached objects at scrape time, so that those of deleted objects vanish. Times are absolute.
+// Collector reads gauges from the cached objects at scrape time, so that those of deleted objects disappear. Times are absolute.
 type Collector struct {
 	kinds                                           []Kind
 	reader                                          client.Reader

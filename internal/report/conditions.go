@@ -17,21 +17,21 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// State is a condition in facts: its type follows from where it stands.
+// State holds the facts of a condition, except its type, which follows from the field that holds the State.
 type State struct {
 	Status          metav1.ConditionStatus
 	Reason, Message string
 }
 
-// IsReady reports whether the status of an object says that it is ready.
+// IsReady reports whether an object's status has Ready True.
 func IsReady(object v1alpha1.Object) bool {
 	return meta.IsStatusConditionTrue(object.GetConditions(), v1alpha1.ConditionReady)
 }
 
-// Verified returns what the status says of the last proof; nil if it says nothing.
+// Verified returns what the status reports about the last proof; nil if nothing.
 func Verified(object v1alpha1.Object) *State { return stateOf(object, v1alpha1.ConditionVerified) }
 
-// PreviousInUse returns what the status says of the use of the previous version; nil if it says nothing.
+// PreviousInUse returns what the status reports about the use of the previous version; nil if nothing.
 func PreviousInUse(object v1alpha1.Object) *State {
 	return stateOf(object, v1alpha1.ConditionPreviousInUse)
 }
@@ -44,7 +44,7 @@ func stateOf(object v1alpha1.Object, kind string) *State {
 	return &State{found.Status, found.Reason, found.Message}
 }
 
-// applyConditions turns the facts into conditions. No other place sets one.
+// applyConditions converts the facts into conditions. Nothing else sets one.
 func applyConditions(found Facts, object v1alpha1.Object, now time.Time) {
 	conditions, generation := object.GetConditions(), object.GetGeneration()
 	for _, wanted := range Conditions(found) {
@@ -64,7 +64,7 @@ func applyConditions(found Facts, object v1alpha1.Object, now time.Time) {
 	object.SetObservedGeneration(generation)
 }
 
-// keptUnread reports whether a condition stays as it was while nothing can be read.
+// keptUnread reports whether a condition stays unchanged while nothing can be read.
 func keptUnread(kind string, have []metav1.Condition) bool {
 	switch kind {
 	case v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled:
@@ -75,13 +75,13 @@ func keptUnread(kind string, have []metav1.Condition) bool {
 	return true
 }
 
-// keptDeadline reports whether what was said of the deadline, and of a suspension, stays although nothing is known of it now.
+// keptDeadline reports whether a condition about the deadline or a suspension stays, because its state is currently unknown.
 func keptDeadline(wanted metav1.Condition) bool {
 	return wanted.Status == "" && (wanted.Type == v1alpha1.ConditionExpiringSoon || wanted.Type == v1alpha1.ConditionRotationOverdue ||
 		wanted.Type == v1alpha1.ConditionSuspended)
 }
 
-// Conditions derives every condition that the facts are about. One without a status is absent.
+// Conditions derives all conditions from the facts. One without a status is absent.
 func Conditions(found Facts) []metav1.Condition {
 	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: found.Ready, Reason: found.Reason, Message: found.Message}
 	if found.Cause != nil && found.Ready != metav1.ConditionTrue && found.Reason == "" {
@@ -104,7 +104,7 @@ func Conditions(found Facts) []metav1.Condition {
 	case found.Standing != nil:
 		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, found.Standing.Reason, found.Standing.Message
 	case found.Cause == nil && found.Ready == metav1.ConditionFalse:
-		// Nothing is under way that would make it right.
+		// Nothing is under way that would repair it.
 		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, found.Reason, found.Message
 	case found.Progressing:
 		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, v1alpha1.ReasonProgressing, found.Message
@@ -122,7 +122,7 @@ func orAbsent(state *State, kind string) metav1.Condition {
 	return metav1.Condition{Type: kind, Status: state.Status, Reason: state.Reason, Message: state.Message}
 }
 
-// expiryConditions say how near the deadline is, and why nothing has happened.
+// expiryConditions returns how near the deadline is, and why nothing was replaced.
 func expiryConditions(found Facts) (expiring, overdue metav1.Condition) {
 	expiring.Type, overdue.Type = v1alpha1.ConditionExpiringSoon, v1alpha1.ConditionRotationOverdue
 	health := found.Health
@@ -141,7 +141,7 @@ func expiryConditions(found Facts) (expiring, overdue metav1.Condition) {
 	return expiring, overdue
 }
 
-// whyNotReplaced says why what expires was not replaced. Suspension comes first: without it, the rest might not stand in the way.
+// whyNotReplaced explains why what expires was not replaced. Suspension comes first: without it, the rest might not be a problem.
 func (found Facts) whyNotReplaced() string {
 	switch {
 	case found.Remedy != "":

@@ -11,7 +11,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// Actions of Events (events.k8s.io/v1): what rekey was at.
+// Actions of Events (events.k8s.io/v1): what rekey was doing.
 const (
 	ActionReport  = "Report"
 	ActionPublish = "Publish"
@@ -26,9 +26,8 @@ var reasonsWithoutEvent = map[string]bool{
 	v1alpha1.ReasonServing: true, v1alpha1.ReasonAccepted: true,
 }
 
-// Events compares the conditions before and after, so that nothing is told twice, not even after a restart: every
-// trouble once when it comes up, each level once, and that it is over. One reason is told once, however many conditions
-// carry it.
+// Events compares the conditions before and after, so that nothing is reported twice, even after a restart: each problem once
+// when it occurs, each level once, and the recovery. A reason is reported once, even if several conditions carry it.
 func Events(before, after []metav1.Condition, more []ExtraEvent) []Event {
 	var out []Event
 	emitted := map[string]bool{}
@@ -51,7 +50,7 @@ func Events(before, after []metav1.Condition, more []ExtraEvent) []Event {
 			continue
 		}
 		if known[c.Reason] {
-			// The same trouble, now also in this condition.
+			// The same problem, now in this condition too.
 			continue
 		}
 		add(Event{typeOf(c.Reason), c.Reason, ActionReport, c.Message})
@@ -69,7 +68,7 @@ func typeOf(reason string) string {
 	return corev1.EventTypeWarning
 }
 
-// recovery reports that what was wrong is right again, unless another Event says so already.
+// recovery reports that a problem is over, unless another Event already does.
 func recovery(before, after []metav1.Condition, said bool) *Event {
 	ready := meta.FindStatusCondition(after, v1alpha1.ConditionReady)
 	if ready == nil || ready.Status != metav1.ConditionTrue {

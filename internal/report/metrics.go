@@ -12,14 +12,14 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// Metrics are what is counted while working. What can be read off the objects is collected at scrape time (collector.go).
+// Metrics are counters that are updated while working. What objects show is collected at scrape time (collector.go).
 type Metrics struct {
 	steps  *prometheus.CounterVec
 	issued *prometheus.CounterVec
 	errors *prometheus.CounterVec
 }
 
-// NewMetrics returns the counters, registered, as are a gauge of the clock's offset and the version of this build.
+// NewMetrics returns registered counters. It also registers a gauge of the clock's offset and the version of this build.
 func NewMetrics(registry prometheus.Registerer, clockOffset func() (offset time.Duration, known bool), version string) *Metrics {
 	m := &Metrics{
 		steps: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -47,7 +47,7 @@ func NewMetrics(registry prometheus.Registerer, clockOffset func() (offset time.
 	return m
 }
 
-// Count counts the steps that a reconcile performed, and the one that failed in it; a nil error is none.
+// Count counts the steps that a reconcile performed, and the one that failed; a nil error means that none failed.
 func (m *Metrics) Count(kind string, performed []rotation.Step, failed rotation.Step, err error) {
 	for _, step := range performed {
 		m.steps.WithLabelValues(kind, string(step), "success", "").Inc()
@@ -60,7 +60,7 @@ func (m *Metrics) Count(kind string, performed []rotation.Step, failed rotation.
 	}
 }
 
-// Failed counts a failure outside of steps.
+// Failed counts a failure outside the steps.
 func (m *Metrics) Failed(of string, reason fault.Reason) {
 	m.errors.WithLabelValues(of, string(reason)).Inc()
 }

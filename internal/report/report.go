@@ -29,15 +29,15 @@ import (
 )
 
 const (
-	// Soonest is the shortest time after which an object is reconciled again.
+	// Soonest is the shortest time until an object is reconciled again.
 	Soonest = 50 * time.Millisecond
 	// Latest is the longest.
 	Latest = time.Hour
-	// maxMessage of a condition or Event, in bytes.
+	// maxMessage limits the message of a condition or Event, in bytes.
 	maxMessage = 1000
 )
 
-// Failure is why something does not go on.
+// Failure is why something does not continue.
 type Failure struct {
 	Class   fault.Class
 	Reason  string
@@ -45,7 +45,7 @@ type Failure struct {
 	Err     error
 }
 
-// NewFailure takes an error apart. A transient error without a reason of its own gets that of the place where it came up.
+// NewFailure converts an error. A transient error without a reason gets the caller's fallback.
 func NewFailure(err error, fallback fault.Reason) *Failure {
 	if fallback == "" {
 		fallback = fault.APIServerFailed
@@ -78,35 +78,35 @@ type ExtraEvent struct {
 	Message string
 }
 
-// Facts are what a reconcile found. They alone become conditions, status, Events, metrics and a Result.
+// Facts are what a reconcile found. Conditions, status, Events, metrics and Result follow from them alone.
 type Facts struct {
-	// Ready says whether what is published can be used; Reason and Message say so where nothing is wrong.
+	// Ready is whether what is published can be used. Reason and Message describe it if nothing is wrong.
 	Ready           metav1.ConditionStatus
 	Reason, Message string
-	// Cause is what is wrong; nil where nothing is. Standing stands in the way of the next rotation besides.
+	// Cause is what is wrong; nil if nothing is. Standing is what else blocks the next rotation.
 	Cause, Standing *Failure
-	// CauseHidden is true where the cause shows in no condition of its own while what is published goes on working.
+	// CauseHidden is true if no condition of its own shows the cause while the published credential keeps working.
 	CauseHidden bool
 	// Progressing is true while a first issue, a change of the spec or a recovery is under way.
 	Progressing bool
-	// Health counts down to the deadline. Subject names what expires. Remedy says what replaces it, where rekey does not; Doing
-	// is what it does or waits for otherwise, where nothing is wrong.
+	// Health counts down to the deadline. Subject names what expires. Remedy states what replaces it if rekey does not; otherwise
+	// Doing states what rekey does or waits for if nothing is wrong.
 	Health                 rotation.Health
 	Subject, Remedy, Doing string
-	// DeadlineUnknown is true where the policy cannot be read that sets it, and that may suspend: what was reported of both stays.
+	// DeadlineUnknown is true if the policy that sets the deadline, and may suspend, cannot be read: what was reported of both stays.
 	DeadlineUnknown bool
-	// Rotating, Suspended, Verified and PreviousInUse are conditions of credentials; nil where they are absent.
+	// Rotating, Suspended, Verified and PreviousInUse are conditions of credentials; nil if absent.
 	Rotating, Suspended, Verified, PreviousInUse *State
 	// Events that follow from no condition.
 	Events []ExtraEvent
-	// WakeAt is when to reconcile again. Pace is how soon to reconcile again at the latest while there is a cause of that reason.
+	// WakeAt is when to reconcile again. Pace returns the maximum wait while there is a cause with that reason.
 	WakeAt time.Time
 	Pace   func(reason string, now time.Time) time.Duration
-	// SkipStatus is true where another writer was first, or nothing could be read just now: what was reported stays as it is
-	// until the next reconcile. ObservationFailed is true where nothing could be read for a while: that is reported, and the
-	// rest of what was reported stays.
+	// SkipStatus is true if another writer was first, or nothing could be read just now: what was reported stays until the next
+	// reconcile. ObservationFailed is true if nothing could be read for a while: that is reported, and everything else that was
+	// reported stays.
 	SkipStatus, ObservationFailed bool
-	// Deleting is true where the object waits for its finalizer: then everything that keeps it is reported.
+	// Deleting is true if the object waits for its finalizer: then everything that blocks it is reported.
 	Deleting bool
 }
 
@@ -116,16 +116,16 @@ type Reporter struct {
 	Recorder events.EventRecorder
 	Clock    clock.PassiveClock
 	Metrics  *Metrics
-	// ConflictWait is how soon to reconcile again after another writer was first, RetryWait after a request failed.
+	// ConflictWait is the wait after another writer was first, RetryWait the wait after a failed request.
 	ConflictWait, RetryWait time.Duration
 }
 
-// Report writes the status where it changed, then emits the Events that follow from the change.
+// Report writes the status if it changed, then emits the Events that follow from the change.
 func (r *Reporter) Report(ctx context.Context, before, after v1alpha1.Object, found Facts) (ctrl.Result, error) {
 	now := r.Clock.Now().UTC()
 	result := ctrl.Result{RequeueAfter: min(max(found.WakeAt.Sub(now), Soonest), Latest)}
 	if found.Cause != nil && found.Pace != nil {
-		// Not everything that may repair it can be watched. Remote systems have a pace of their own.
+		// Not everything that may repair it can be watched. Remote systems have their own pace.
 		result.RequeueAfter = min(result.RequeueAfter, found.Pace(found.Cause.Reason, now))
 	}
 	logFailure(ctx, found)
@@ -151,15 +151,14 @@ func (r *Reporter) Emit(object v1alpha1.Object, event Event) {
 	r.Recorder.Eventf(object, nil, event.Type, event.Reason, event.Action, "%s", eventrecorder.Bounded(event.Message, maxMessage))
 }
 
-// WriteFailed decides about a request that failed; of is the label that counts it ("status" for a status that could not be
-// written). Another writer's write and a deleted object are no failures; whatever it was, the next reconcile finds the same facts and
-// writes them.
+// WriteFailed handles a failed request; of is the label that counts it ("status" for a status that could not be written). A
+// lost race and a deleted object are no failures; in any case the next reconcile finds the same facts and writes them.
 func (r *Reporter) WriteFailed(ctx context.Context, of string, result ctrl.Result, err error) (ctrl.Result, error) {
 	by := refusal.Of(err)
 	switch {
 	case by.Kind == refusal.KindNone && (apierrors.IsNotFound(err) || apierrors.IsConflict(err)):
-		// Whether the object is gone is found out by the next reconcile: something between us and the API server may have said
-		// so, and then nothing else would ever enqueue this object.
+		// The next reconcile finds out whether the object is gone: a proxy in front of the API server may have answered, and then
+		// nothing else would enqueue this object again.
 		result.RequeueAfter = r.ConflictWait
 	default:
 		if _, ok := access.Missing(err); ok {
@@ -184,11 +183,11 @@ func logFailure(ctx context.Context, found Facts) {
 	logger.Info("Waiting for external action", "cause", found.Cause.Message)
 }
 
-// apiReason strips an API server's answer to its reason and code: what an admission webhook writes may quote the object.
+// apiReason reduces an API server's error to its reason and code: the text of an admission webhook may quote the object.
 func apiReason(err error) error {
 	var status apierrors.APIStatus
 	if _, ok := access.Missing(err); ok || !errors.As(err, &status) {
-		return err // RBAC quotes the request, and nothing of the object
+		return err // RBAC quotes the request, not the object
 	}
 	answer := status.Status()
 	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: answer.Status, Code: answer.Code, Reason: answer.Reason,
