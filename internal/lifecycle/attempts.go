@@ -15,12 +15,12 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// finalRejections is how often in a row a candidate is refused before it is given up: a single rejection can come from a server
-// that has not caught up with itself.
+// finalRejections is how often in a row a candidate must be rejected before it is given up: a server that lags behind its own
+// changes may reject it once.
 const finalRejections = 2
 
-// Attempts is what this process remembers of each object: failed attempts and proofs. Losing it costs a few extra questions to the
-// remote system and nothing else: nothing in it is needed to finish what was started.
+// Attempts is what this process remembers of each object: failed attempts and proofs. Losing it costs a few extra requests to
+// the remote system and nothing else: nothing in it is needed to finish what was started.
 //
 // The zero value is ready to use. It is safe for concurrent use.
 type Attempts struct {
@@ -52,11 +52,11 @@ func inputsOf(parts ...string) inputs {
 type transientState struct {
 	marker    rotation.Marker
 	candidate candidate
-	// attempts are the failed ones of the rotation away from version baseSeq, with the same inputs.
+	// attempts holds the failed attempts of the rotation from version baseSeq, with unchanged inputs.
 	attempts map[rotation.Step]attempt
-	// endpoint is where the proof was made.
+	// endpoint is where the version was proven.
 	endpoint string
-	// rewrites are the times that the user's Secret had to be written again.
+	// rewrites counts how often the user's Secret had to be written again.
 	rewrites rewrites
 	// stuckSince is the problem that the object is stuck on, and since when.
 	stuckSince stuckSince
@@ -70,7 +70,7 @@ type transientState struct {
 	// withdrawFailures is how often withdrawing the Secret and the ledger failed.
 	withdrawFailures int
 	// refusal is the last answer of the remote system that refused the current version, or why that version cannot do its work;
-	// nil if there was no reason.
+	// nil if no reason was given.
 	refusal error
 }
 
@@ -92,7 +92,7 @@ type candidate struct {
 	seq        int64
 	answer     credential.Answer
 	rejections int
-	// highestMarker is the highest of our markers that was found in its slot.
+	// highestMarker is the highest of our markers found in its slot.
 	highestMarker int64
 }
 
@@ -118,7 +118,7 @@ func (a *Attempts) Proven(uid string, seq int64, endpoint string) bool {
 	return known.proofEndpoint() == endpoint && known.proof.Seq == seq && known.proof.Answer == credential.Accepted
 }
 
-// openEntry returns what is remembered of an object. With other inputs than before, it has no failed attempts.
+// openEntry returns what is remembered of an object. If the inputs have changed, it has no failed attempts.
 func (a *Attempts) openEntry(uid string, inputs inputs, now time.Time) entry {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -155,7 +155,7 @@ func (a *Attempts) keepEntry(uid string, what entry) {
 	a.byUID[uid] = what
 }
 
-// proofEndpoint returns the endpoint at which the proof was made; empty if there is none.
+// proofEndpoint returns the endpoint of the proof; empty if there is no proof.
 func (e *entry) proofEndpoint() string {
 	if e.transientState == nil {
 		return ""
@@ -170,8 +170,8 @@ func (e *entry) forEndpoint(endpoint string) {
 	}
 }
 
-// forBaseVersion drops the attempts of a rotation away from another version. The number of the candidate does not matter, so that
-// a remote system that refuses one candidate after another is asked less and less often.
+// forBaseVersion drops the attempts of a rotation from another version. The candidate's number does not matter: a remote system
+// that rejects one candidate after another gets fewer and fewer requests.
 func (e *entry) forBaseVersion(base int64) {
 	if e.baseSeq != base {
 		e.baseSeq, e.attempts = base, map[rotation.Step]attempt{}

@@ -18,7 +18,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// Remains is what a deleted object leaves behind, as the errors that kept it: its logins, and its Secret and ledger.
+// Remains holds the errors that kept a deleted object's logins, and its Secret and ledger, from being removed.
 type Remains struct {
 	Remote, Kept error
 	// Copied is true if the ledger is a copy, or may be one: logins with these names may belong to another owner.
@@ -33,8 +33,7 @@ func (r Remains) String() string {
 	return ""
 }
 
-// withdraw ends the credential's life together with the object's. What cannot be cleaned up in bounded time is left behind and
-// reported.
+// withdraw removes the credential of a deleted object. What cannot be cleaned up in bounded time is left behind and reported.
 func (r *run) withdraw(ctx context.Context) error {
 	if r.entry.withdrawn {
 		return r.release(ctx) // only the finalizer is left
@@ -54,8 +53,8 @@ func (r *run) withdraw(ctx context.Context) error {
 	return r.release(ctx)
 }
 
-// withdrawSecrets withdraws the Secret and the ledger. left is why they stay, if they are not waited for any longer. Their turn comes
-// after the logins, perhaps only after the deadline, so a single failure is no reason to leave them.
+// withdrawSecrets withdraws the Secret and the ledger. left is why they stay, if the deletion no longer waits for them. They
+// come after the logins, perhaps only after the deadline, so a single failure is no reason to leave them.
 func (r *run) withdrawSecrets(ctx context.Context) (left, err error) {
 	err = r.applyWrite(r.snapshot, r.Store.Withdraw(ctx))
 	if err == nil {
@@ -68,7 +67,7 @@ func (r *run) withdrawSecrets(ctx context.Context) (left, err error) {
 	}
 	r.entry.withdrawFailures++
 	if r.Delete {
-		// One of them may be gone, and what is reported is what is left.
+		// One of them may be gone already; only what is left is reported.
 		if snapshot, failed := r.Store.Load(ctx); failed == nil {
 			r.snapshot = snapshot
 			r.out.Observation = r.observe()
@@ -77,7 +76,7 @@ func (r *run) withdrawSecrets(ctx context.Context) (left, err error) {
 	err = fmt.Errorf("withdrawing the Secret and the ledger: %w", err)
 	switch {
 	case r.endsWithNamespace(ctx, err):
-		return nil, nil // both go with the namespace
+		return nil, nil // both are deleted with the namespace
 	case r.pastDeadline(err) && r.entry.withdrawFailures >= PatientReads:
 		return err, nil
 	}
@@ -102,8 +101,8 @@ func (r *run) release(ctx context.Context) error {
 	return nil
 }
 
-// removeLogins drops what we created in every slot: the markers identify that, even if the ledger is gone. left is why some of it stays,
-// if it is not waited for any longer; one slot does not hold up the other.
+// removeLogins drops what we created in every slot: the markers identify that, even if the ledger is gone. left is why some of
+// it stays, if the deletion no longer waits for it. One slot does not hold up the other.
 func (r *run) removeLogins(ctx context.Context) (left, err error) {
 	if r.Source == nil {
 		err := fmt.Errorf("removing the logins: %w", r.noSource())
@@ -150,7 +149,7 @@ func (r *run) giveUpCleanup(ctx context.Context, err error) bool {
 		return r.pastDeadline(err)
 	}
 	if r.snapshot.Ledger.LastSeq == 0 && !r.disowned && !r.Served {
-		// Nothing is known to have been made; there is nothing to wait for.
+		// As far as is known, nothing was created: there is nothing to wait for.
 		return true
 	}
 	reason := fault.ReasonOf(err, "")
@@ -160,8 +159,8 @@ func (r *run) giveUpCleanup(ctx context.Context, err error) bool {
 	return r.endsWithNamespace(ctx, err) || r.pastDeadline(err)
 }
 
-// endsWithNamespace reports whether a right is missing because the namespace is being deleted and its RoleBinding went first: nobody can
-// grant it again.
+// endsWithNamespace reports whether a right is missing because the namespace is being deleted and its RoleBinding went first:
+// it cannot be granted again.
 func (r *run) endsWithNamespace(ctx context.Context, err error) bool {
 	if r.NamespaceEnds == nil {
 		return false
@@ -171,8 +170,8 @@ func (r *run) endsWithNamespace(ctx context.Context, err error) bool {
 	return r.NamespaceEnds(ctx, err)
 }
 
-// pastDeadline reports whether a deletion has waited long enough. After a conflict it waits as long again: the next attempt nearly
-// always succeeds.
+// pastDeadline reports whether a deletion has waited long enough. A conflict extends the deadline by WithdrawPatience: the next
+// attempt nearly always succeeds.
 func (r *run) pastDeadline(err error) bool {
 	deadline := r.WithdrawDeadline
 	if IsConflict(err) {
@@ -196,8 +195,8 @@ func (d *Driver) deadlinePassed(deadline, since time.Time) bool {
 	return waited && !now.Add(off).Before(deadline)
 }
 
-// handleUnreadable ends a run whose store could not be read. Without the ledger nothing is known that could be removed: a deleted
-// object is released if reading will not help later either, or after the deadline.
+// handleUnreadable ends a run whose store could not be read. Without the ledger it is unknown what to remove: a deleted object
+// is released if later reads would fail too, or after the deadline.
 func (r *run) handleUnreadable(ctx context.Context, err error) {
 	if r.Deleting && fault.ReasonOf(err, "") == fault.Fenced {
 		r.releaseDisowned(ctx)
@@ -248,8 +247,8 @@ func (r *run) releaseUnread(ctx context.Context, err error) {
 	}
 }
 
-// releaseDisowned releases a deleted object whose ledger is a copy of another owner's, which stays. Only what carries our marker is
-// ours: that is removed as in any deletion, and nobody is advised to drop the rest.
+// releaseDisowned releases a deleted object whose ledger is a copy of another owner's, which stays. Only what carries our
+// marker is ours: that is removed as in any deletion, and no message advises dropping the rest.
 func (r *run) releaseDisowned(ctx context.Context) {
 	if r.isWaiting(rotation.StepWithdraw) {
 		return
@@ -281,8 +280,8 @@ func (r *run) checkStillDisowned(ctx context.Context) error {
 	return Conflict(errors.New("the ledger is no longer a copy"))
 }
 
-// withConfirmation has the source check, right before it changes anything, that the ledger of this run is still the recorded one. A
-// process that was paused and overtaken in between then changes nothing.
+// withConfirmation makes the source check, right before it changes anything, that the ledger of this run is still the recorded
+// one. A process that was paused and overtaken in between then changes nothing.
 func (r *run) withConfirmation(ctx context.Context) context.Context {
 	if r.disowned {
 		return credential.Confirming(ctx, r.checkStillDisowned)
@@ -302,7 +301,7 @@ func (r *run) withConfirmation(ctx context.Context) context.Context {
 	})
 }
 
-// previousRefused reports whether this process had the previous version refused and could not record that yet.
+// previousRefused reports whether this process retired the previous version but could not record that yet.
 func (r *run) previousRefused() bool {
 	if previous := r.snapshot.Ledger.Previous; previous != nil && previous.Seq == r.entry.retiredSeq {
 		return true

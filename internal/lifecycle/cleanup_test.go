@@ -17,7 +17,7 @@ import (
 	"github.com/rekey/rekey/internal/refusal"
 )
 
-// obstacles are the answers that a request of a deletion may get, however often it is sent.
+// obstacles are errors that a request of a deletion may get, however often it is sent.
 var obstacles = map[string]error{
 	"nothing at all":           context.DeadlineExceeded,
 	"transient":                fault.Transient(fault.APIServerFailed, errors.New("away")),
@@ -30,7 +30,7 @@ var obstacles = map[string]error{
 	"an internal server error": apierrors.NewInternalError(errors.New("etcd")),
 }
 
-// places are where a deletion may meet an obstacle, and what stays if the obstacle never goes away.
+// places are the requests of a deletion that may meet an obstacle, and what stays if the obstacle never goes away.
 var places = map[string]struct {
 	meet  func(*drive, error)
 	stays func(Remains) bool
@@ -70,7 +70,7 @@ func TestADeletionEndsWhateverNeverAnswers(t *testing.T) {
 	}
 }
 
-// untilWithdrawn drives the object whenever it asks for that, until it is released.
+// untilWithdrawn drives the object whenever it asks for it, until it is released.
 func (d *drive) untilWithdrawn(t *testing.T) (passes int) {
 	t.Helper()
 	for passes = 1; ; passes++ {
@@ -111,7 +111,7 @@ func TestWhereTheNamespaceTookTheRightsAwayADeletionEndsAtOnce(t *testing.T) {
 	}
 }
 
-// The time of a deletion is that of the API server's clock: ours may be wrong in either direction.
+// The time of a deletion is from the API server's clock: ours may be wrong in either direction.
 func TestAWrongClockNeitherEndsNorHoldsUpADeletion(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -141,7 +141,8 @@ func TestAWrongClockNeitherEndsNorHoldsUpADeletion(t *testing.T) {
 	}
 }
 
-// Removing the finalizer may be refused for long. Nothing is cleaned up or reported twice meanwhile, and once it is admitted the object is released.
+// Removing the finalizer may be refused for long. Meanwhile nothing is cleaned up or reported twice, and once it is admitted
+// the object is released.
 func TestARefusedFinalizerIsRemovedAsSoonAsThatIsAdmitted(t *testing.T) {
 	t.Parallel()
 	d := published(t)

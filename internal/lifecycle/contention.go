@@ -39,14 +39,14 @@ func (a *Attempts) Pace(uid, reason string, now time.Time) time.Duration {
 	return min(max(age/4, LookAgainBroken), LookAgainHealthy)
 }
 
-// rewrites counts how often the user's Secret was written again, each time soon after the time before.
+// rewrites counts how often the user's Secret was written again, each time soon after the last.
 type rewrites struct {
 	count int
 	last  time.Time
 }
 
 const (
-	// freeRewrites are done at once: a user may edit a Secret twice.
+	// freeRewrites need no wait: a user may edit a Secret twice.
 	freeRewrites = 3
 	// maxRewriteWait is the longest wait before a Secret is written once more.
 	maxRewriteWait = 10 * time.Minute
@@ -65,7 +65,7 @@ func (w rewrites) settledAt() time.Time {
 	return w.nextAllowed().Add(w.nextAllowed().Sub(w.last) + 2*contendedIssueFloor)
 }
 
-// asOf returns no rewrites if the contention is over, or if the clock was set back since.
+// asOf returns the rewrites that still count: none if the contention is over, or if the clock was set back since.
 func (w rewrites) asOf(now time.Time) rewrites {
 	if w.last.Sub(now) > 0 || !now.Before(w.settledAt()) {
 		return rewrites{}
@@ -73,8 +73,8 @@ func (w rewrites) asOf(now time.Time) rewrites {
 	return w
 }
 
-// noteRewrite counts a version that is written again, and refuses the write while another writer keeps reverting it: two writers
-// that overwrite one object as fast as they can are able to overload an API server.
+// noteRewrite counts a version that is written again, and refuses the write while another writer keeps reverting it: two
+// writers that overwrite one object as fast as they can may overload an API server.
 func (r *run) noteRewrite() error {
 	now, current := r.now(), r.snapshot.Ledger.Current
 	if current.PublishedAt.IsZero() {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestWhatCannotBeWatchedIsCheckedWithinFiveMinutes holds however long the problem lasts: half a minute at first, according to the pages.
+// TestWhatCannotBeWatchedIsCheckedWithinFiveMinutes covers problems of any duration: half a minute at first, as documented.
 func TestWhatCannotBeWatchedIsCheckedWithinFiveMinutes(t *testing.T) {
 	t.Parallel()
 	started := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

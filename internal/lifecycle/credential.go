@@ -46,13 +46,13 @@ type Credential struct {
 	// Preflight asks the remote system whether it can serve the credential at all, before anything is recorded or changed. It is
 	// called only while there is no version. Nil if there is nothing to ask.
 	Preflight func(ctx context.Context, ref credential.Ref) error
-	// Unchanged returns an error, which ends the run, if the object no longer says what this run relies on. It reads live, because a
-	// cache may be old. It is called if the store does not rule that out, before the driver obeys a part of the object that time alone
-	// does not bring about: a first version, a changed spec, a request. Nil if the object cannot have changed.
+	// Unchanged returns an error, which ends the run, if the object has changed since it was read. It reads live, because a cache
+	// may be old. Unless the store rules out such a change, the driver calls it before it acts on anything in the object that does
+	// not follow from time alone: a first version, a changed spec, a request. Nil if the object cannot have changed.
 	Unchanged func(ctx context.Context) error
 	// Rotate and RetirePrevious are the values of the annotations.
 	Rotate, RetirePrevious string
-	// Deleting and Suspended are what the object says. Delete is true if its deletion policy is Delete.
+	// Deleting and Suspended are states of the object. Delete is true if its deletion policy is Delete.
 	Deleting, Suspended, Delete bool
 	// Served reports whether the status says that a version was ever published: then something may be left to remove, even if the
 	// ledger is lost.
@@ -62,7 +62,7 @@ type Credential struct {
 	// NamespaceEnds reports whether err is a right that is missing because the object's namespace is being deleted. It reads live. Nil
 	// if that cannot be known.
 	NamespaceEnds func(ctx context.Context, err error) bool
-	// LeaveBehind reports what is left behind, before Release removes the finalizer; nil if there is nobody to report to and nothing
+	// LeaveBehind reports what is left behind, before Release removes the finalizer; nil if there is nothing to report and nothing
 	// to remove.
 	LeaveBehind func(ctx context.Context, left Remains) error
 	Release     func(ctx context.Context) error

@@ -159,7 +159,7 @@ func (r *run) observe() rotation.Observation {
 		conflict := rotation.Unmet{Reason: string(fault.SecretConflict), Message: r.snapshot.Conflict, Permanent: true}
 		o.Preconditions = append([]rotation.Unmet{conflict}, o.Preconditions...)
 	} else if r.snapshot.Immutable != "" {
-		// Known before a version is created that could not be published.
+		// Known before a version is created, since it could not be published.
 		held := rotation.Unmet{Reason: string(fault.SecretConflict), Message: r.snapshot.Immutable, Permanent: true}
 		o.Preconditions = append([]rotation.Unmet{held}, o.Preconditions...)
 	}
@@ -188,7 +188,7 @@ func requestState(annotation string, t secretstore.Tokens) rotation.Request {
 	return rotation.Request{Token: token, Recorded: token == t.Seen, Honored: token == t.Honored}
 }
 
-// situation is what a step was chosen in. The same step in the same situation would do the same again.
+// situation is the state in which a step was chosen. The same step in the same situation would do the same again.
 type situation struct {
 	step                       rotation.Step
 	pending, current, previous rotation.Version

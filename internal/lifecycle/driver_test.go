@@ -24,11 +24,11 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// The simulation plays the whole life and every crash in it. These tests show what one Drive owes its caller.
+// The simulation plays the whole life and every crash in it. These tests show what one Drive guarantees its caller.
 
 const driveCanary = "canary-3f1c"
 
-// driveStore keeps a ledger, and reports that the Secret shows it once it was published.
+// driveStore keeps a ledger, and reports that the Secret shows it once it is published.
 type driveStore struct {
 	now                secretstore.Snapshot
 	loadErr, saveErr   error

@@ -26,8 +26,8 @@ func (r *run) handleFencedCandidate(ctx context.Context, ref credential.Ref, err
 	about.answer, about.rejections, about.highestMarker = credential.Rejected, finalRejections, mark.Seq
 }
 
-// handleFencedCurrent records the marker that fences the current version. Our own marker stands above that version, whatever its
-// number: it is the marker of the version's own retirement if the ledger was restored from before that.
+// handleFencedCurrent records the marker that fences the current version. It records our own marker with a number above that
+// version's: if the ledger was restored from before the version's retirement, the marker is that of the retirement.
 func (r *run) handleFencedCurrent(ctx context.Context, ref credential.Ref, err error) {
 	if fault.ReasonOf(err, "") != fault.Fenced {
 		return

@@ -11,12 +11,11 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// watch checks the world after every change and keeps the first broken promise. The numbers are
-// those of the project's invariants.
+// watch checks the world after every change and keeps the first broken promise. The numbers are those of the project's invariants.
 type watch struct {
 	broken error
 
-	published bool            // something was shown once
+	published bool            // something has been shown
 	shown     []shown         // what the Secret showed, latest last
 	proven    map[string]bool // passwords that the remote system accepted from a client
 	changes   map[int64]int   // effective changes of a login by number
@@ -131,7 +130,7 @@ func when(t time.Time) string {
 	return t.Sub(start).String()
 }
 
-// lookForOrphans is I2: the ledger knows every open login, with the password that it has.
+// lookForOrphans is I2: the ledger knows every open login, with its password.
 func (k *watch) lookForOrphans(w *world) {
 	for slot, l := range w.slots {
 		if l.enabled && !known(w.ledger.ledger, slot, l.password) {

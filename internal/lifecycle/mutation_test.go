@@ -17,9 +17,9 @@ import (
 )
 
 // Mutants are generated from the planner's table and from the effects of a rotation. The simulation must notice each, except
-// those in testdata/survivors.txt, which says of each why that is harmless or that internal/rotation notices it.
+// those in testdata/survivors.txt, which states why each is harmless or that internal/rotation notices it.
 
-// mutant is one damage to the table or to the order of effects.
+// mutant is one change that damages the table or the order of effects.
 type mutant struct {
 	name string
 	rows []rotation.Row // a damaged table; nil for the real one
@@ -114,7 +114,7 @@ func (m mutant) simulated() string {
 	return m.lived()
 }
 
-// lived tries every instant of life.
+// lived tests every instant of life.
 func (m mutant) lived() string {
 	names := make([]string, 0, len(instantsOfLife))
 	for name := range instantsOfLife {
@@ -130,7 +130,7 @@ func (m mutant) lived() string {
 			}
 		}
 	}
-	// An edit of the spec while the process is dead: what it had sent to the remote system must not be forgotten.
+	// An edit of the spec while the process is dead: what it sent to the remote system must not be forgotten.
 	edited := instantsOfLife["the spec is edited"]
 	for k := 1; k <= 20; k++ {
 		for _, f := range deaths {
@@ -194,7 +194,7 @@ func TestTheSimulationNoticesEveryMutantThatIsNotHarmless(t *testing.T) {
 	t.Logf("%d mutants: the simulation notices %d, and %d survive", len(all), len(all)-survived, survived)
 }
 
-// noticedByTheTable is the reason of a mutant that is not harmless, and that the tests of the table notice.
+// noticedByTheTable is the reason for a mutant that is not harmless, but that the tests of the table notice.
 const noticedByTheTable = "the tests of internal/rotation notice it"
 
 func firstLine(s string) string {

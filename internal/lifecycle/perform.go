@@ -127,7 +127,7 @@ func (r *run) propose(ctx context.Context) error {
 	})
 }
 
-// stage has the remote system accept the pending version. It may: the version is recorded, since it was read from the ledger.
+// stage makes the remote system accept the pending version. It may do so because the version is recorded: it was read from the ledger.
 func (r *run) stage(ctx context.Context) error {
 	pending := r.snapshot.Ledger.Pending
 	ref := r.ref(pending.Version)
@@ -152,9 +152,9 @@ func (r *run) stage(ctx context.Context) error {
 	return err
 }
 
-// revokeOrphan is for a process that was paused between reading the ledger and calling the remote system while another one continued:
-// if the ledger no longer knows the version, the login that was just opened for it is closed again. A newer version in the same slot
-// has a newer marker and is left alone.
+// revokeOrphan handles a process that was paused between reading the ledger and calling the remote system while another one
+// continued: if the ledger no longer knows the version, the login that was just opened for it is closed again. A newer version
+// in the same slot has a newer marker and is not touched.
 func (r *run) revokeOrphan(ctx context.Context, ref credential.Ref) {
 	now, err := r.Store.Load(ctx)
 	if err != nil {
@@ -283,8 +283,8 @@ func (r *run) publish(ctx context.Context) error {
 	return r.saveLedger(ctx, "recording when the Secret was written", func(l *secretstore.Ledger) { l.Current.PublishedAt = r.now() })
 }
 
-// probe uses the current version. After a second rejection in a row it reads whose the login is; the rejection counts only if that
-// succeeds, because a version that is known to be refused is not checked again for minutes.
+// probe uses the current version. After a second rejection in a row it reads the login's owner; the rejection counts only if
+// that succeeds, because a version that is known to be refused is not checked again for minutes.
 func (r *run) probe(ctx context.Context) error {
 	current := r.snapshot.Ledger.Current
 	answer, err := r.callVerify(ctx, current)
@@ -306,7 +306,7 @@ func (r *run) probe(ctx context.Context) error {
 	return nil
 }
 
-// retire has the remote system refuse the previous version, then drops that version from the ledger.
+// retire makes the remote system refuse the previous version, then drops that version from the ledger.
 func (r *run) retire(ctx context.Context) error {
 	previous := r.snapshot.Ledger.Previous
 	if err := r.callRetire(ctx, r.ref(previous.Version)); err != nil {
@@ -363,7 +363,7 @@ func (r *run) renumber(ctx context.Context) error {
 	return err
 }
 
-// reassert has the remote system accept the current version again, and proves that it does.
+// reassert makes the remote system accept the current version again, and proves that it does.
 func (r *run) reassert(ctx context.Context) error {
 	current := r.snapshot.Ledger.Current
 	if _, err := r.ownMarkers(ctx); err != nil {

@@ -10,9 +10,9 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// recordRequests records what the annotations ask for. A request to retire a previous version that does not exist is carried out
-// already; otherwise it would end a later overlap. Together with a request to rotate, it means the version that is published now: a user
-// who answers a leak in one command wants that version refused as soon as its successor is published and proven.
+// recordRequests records what the annotations ask for. A request to retire a previous version that does not exist counts as
+// carried out; otherwise it would end a later overlap. Together with a request to rotate, it means the version that is published
+// now: a user who answers a leak in one command wants that version refused as soon as its successor is published and proven.
 func (r *run) recordRequests(l *secretstore.Ledger) {
 	rotate := r.Rotate != "" && r.Rotate != l.Rotate.Seen
 	if rotate {

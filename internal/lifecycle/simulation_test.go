@@ -101,7 +101,7 @@ func (s scenario) play(w *world) {
 	w.watch.breach(w, "I8: it did not come to its end within %d passes", maxPasses)
 }
 
-// restart takes a while, unless something is still under way at the death: that is to happen while the next process watches.
+// restart takes a while, unless an effect is still under way at the death: that must happen while the next process watches.
 func (w *world) restart() *process {
 	if len(w.late) == 0 {
 		w.sleep(w.now.Add(downTime))
@@ -247,7 +247,7 @@ func (s scenario) sweep(t *testing.T, trials func(yield func(trial) bool)) int {
 	return int(count.Load())
 }
 
-// singles are all fates of the effects from one to another.
+// singles yields all fates of the effects in a range.
 func singles(from, effects int, of []fate, instants map[int]func(*world), name string) func(func(trial) bool) {
 	return func(yield func(trial) bool) {
 		for i := from; i <= effects; i++ {
@@ -260,7 +260,7 @@ func singles(from, effects int, of []fate, instants map[int]func(*world), name s
 	}
 }
 
-// doubles are all pairs of fates of all pairs of effects. A first crash adds effects, and the second may hit those.
+// doubles yields all pairs of fates of all pairs of effects. A first crash adds effects, and the second may hit those.
 func doubles(effects int, of []fate, name string) func(func(trial) bool) {
 	return func(yield func(trial) bool) {
 		for i := 1; i <= effects; i++ {
@@ -288,7 +288,7 @@ var (
 // instant is something that users do, or that happens to a cluster, at any moment.
 type instant struct {
 	do func(*world)
-	// after so many effects more, then is done.
+	// after is the number of effects until then is called.
 	then  func(*world)
 	after int
 	// until is when the world must have settled afterwards; 0 for the end of the stretch.

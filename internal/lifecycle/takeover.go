@@ -88,9 +88,9 @@ func (s Credential) Fenced(owner string) error {
 		secretstore.Elsewhere(s.Kind, owner), secretstore.TakeOverCommand(s.Kind, s.Ref.Namespace, s.Ref.Name, owner)))
 }
 
-// takeOver takes over what the former owner has. It records its intention first: a process with an older ledger changes no marker after
-// that. Next it changes the markers, and then records that it did; from then on the annotation takes over nothing more. If it is
-// interrupted anywhere, it is done again.
+// takeOver takes over what the former owner has. It first records its intention: a process with an older ledger changes no
+// marker after that. It then changes the markers, and records that it did; from then on the annotation takes over nothing more.
+// If it is interrupted anywhere, it starts over.
 func (r *run) takeOver(ctx context.Context) error {
 	former, doing := r.Former, "taking over from "+secretstore.Elsewhere(r.Kind, r.Former)
 	if r.Source == nil {
@@ -131,7 +131,7 @@ func (r *run) takeOver(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	// What was learned about the published version before says nothing about now.
+	// What was learned about the published version before no longer holds.
 	r.entry.proof, r.entry.marker, r.entry.refusal = rotation.Proof{}, rotation.Marker{}, nil
 	return r.reloadInherited(ctx)
 }

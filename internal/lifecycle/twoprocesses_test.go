@@ -16,8 +16,8 @@ import (
 	"github.com/rekey/rekey/internal/lifecycle"
 )
 
-// Leader election does not fence: a process can be paused for any time between any two calls, while
-// another one takes over, and then continue with what it knew.
+// Leader election does not fence: a process can be paused for any time between any two calls, while another one takes over, and
+// then continue with stale knowledge.
 
 // actor is one of two processes in one world. It runs call by call.
 type actor struct {
@@ -57,7 +57,7 @@ func (a *actor) finish() {
 	}
 }
 
-// alone lets one process reconcile until an instant, and plays what is in the script.
+// alone lets one process reconcile until an instant, and plays the script.
 func (w *world) alone(p *process, until time.Time) *process {
 	defer func(other func()) { w.yield = other }(w.yield)
 	w.yield = nil
@@ -122,7 +122,7 @@ func (d stopped) play(trace *strings.Builder, change func(*world)) (more bool, e
 	}
 	w.say("* the first process is stopped; %s", d.event)
 	if d.event == deletion && w.ledger.version == 0 {
-		return true, nil // what is created for an object that is gone by then has no owner: see docs/design/0001-planner.md
+		return true, nil // what is created for an object that is already gone has no owner: see docs/design/0001-planner.md
 	}
 	if d.do != nil {
 		d.do(w)

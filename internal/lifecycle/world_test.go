@@ -17,8 +17,8 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// The world is everything outside the process: an API server with a ledger and a user's Secret, a remote system with two
-// slots, a clock, and the spec. Each call that changes it is an effect with a number, and an effect can have a fate.
+// The world is everything outside the process: an API server with a ledger and a user's Secret, a remote system with two slots,
+// a clock, and the spec. Each call that changes it is an effect with a number, and an effect can have a fate.
 
 // fate is what happens to one effect and to the process that requested it.
 type fate int
@@ -40,13 +40,13 @@ func (f fate) String() string {
 }
 
 const (
-	// lateCalls is how many calls later a delayed effect happens.
+	// lateCalls is after how many calls a delayed effect happens.
 	lateCalls = 3
-	// lateMost is how long a transaction whose client died can live: the server's own timeouts end it.
+	// lateMost is how long a transaction can live after its client died: the server's own timeouts end it.
 	lateMost = 30 * time.Second
-	// callTime passes with every call.
+	// callTime is how long every call takes.
 	callTime = time.Second
-	// downTime passes between a death and the next start, unless something is still under way then.
+	// downTime is the time between a death and the next start, unless something is still under way then.
 	downTime = 5 * time.Minute
 )
 
@@ -56,7 +56,7 @@ var (
 	start   = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 )
 
-// crash is the panic by which the code of a dying process ends.
+// crash is the panic that ends the code of a dying process.
 type crash struct{}
 
 // spec is what the user wrote.
@@ -105,7 +105,7 @@ type world struct {
 	// locks: changes of one login wait for each other, and a retired login keeps its marker as it was.
 	// Otherwise nothing waits, and retiring leaves a marker that fences the same number.
 	locks bool
-	// refuses the password of these sequence numbers, though staging succeeded
+	// refuses holds the sequence numbers whose password is refused although staging succeeded.
 	refuses map[int64]bool
 
 	calls, effects, writes, remoteCalls, passwords int
@@ -125,11 +125,11 @@ type world struct {
 	watch watch
 	trace *strings.Builder
 	told  string
-	// repeats of a failure that was reported already
+	// repeats counts failures that were reported already.
 	repeats int
 }
 
-// past is what could be restored from a backup.
+// past is a state that can be restored from a backup.
 type past struct {
 	ledger, secret object
 	slots          map[string]login
@@ -143,7 +143,7 @@ func (w *world) remember() {
 	w.history = append(w.history, now)
 }
 
-// kind of source.
+// kind is the kind of source.
 type kind int
 
 const (
@@ -184,7 +184,7 @@ func (w *world) Now() time.Time { return w.now }
 // Since implements clock.PassiveClock.
 func (w *world) Since(t time.Time) time.Duration { return w.now.Sub(t) }
 
-// call is any call to the outside. It brings delayed effects nearer.
+// call is any call to the outside. It brings delayed effects closer.
 func (w *world) call() {
 	if yield := w.yield; yield != nil {
 		yield()
@@ -220,8 +220,8 @@ func (w *world) underWay(slot string) bool {
 	return false
 }
 
-// effect calls apply as its fate demands. kind names it for mutants; slot is that of the remote system. pretend returns the answer
-// that apply would give, without the effect: a mutant that swaps two effects needs it.
+// effect calls apply as its fate demands. kind names it for mutants; slot is that of the remote system. pretend returns the
+// answer of apply without the effect: a mutant that swaps two effects needs it.
 func (w *world) effect(kind, slot string, apply func() error, pretend ...func()) error {
 	w.call()
 	w.effects++
@@ -337,7 +337,7 @@ func (w *world) subject(s spec) lifecycle.Credential {
 	return subject
 }
 
-// pass runs one reconcile with the spec as it is now. died is true if the process died in it.
+// pass runs one reconcile with the current spec. died is true if the process died during it.
 func (p *process) pass(s spec) (out lifecycle.Outcome, died bool) {
 	defer func() {
 		if r := recover(); r != nil {
