@@ -29,7 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 )
 
-// One API server serves all tests; each has a namespace of its own.
+// One API server serves all tests; each test has its own namespace.
 var server envtest.Environment
 
 func TestMain(m *testing.M) {
@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// place is a namespace with an object in it, and a way to the API server that can be disturbed.
+// place is a namespace with an object in it, and a client whose requests can be disturbed.
 type place struct {
 	t       *testing.T
 	client  client.WithWatch
@@ -80,7 +80,7 @@ func (p *place) recorder(now clock.PassiveClock) *Recorder {
 	return New(interceptor.NewClient(p.client, p.funcs), now, logr.Discard(), "rekey")
 }
 
-// start lets the recorder write; end waits until everything that was told is written.
+// start starts the recorder; end waits until every recorded Event is written.
 func (p *place) start(r *Recorder) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(p.t.Context()))
 	p.stop, p.flush = cancel, r.Flush
@@ -98,7 +98,7 @@ func (p *place) end() {
 	})
 }
 
-// told gives the Events of the namespace, the oldest first: notes, and how often each was told.
+// told returns the Events of the namespace, oldest first: notes, and how often each was recorded.
 func (p *place) told() []string {
 	p.t.Helper()
 	var all eventsv1.EventList
@@ -135,7 +135,7 @@ func TestAnotherNoteIsAnotherEventAndTheSameOneIsCounted(t *testing.T) {
 	p.want("Warning Failed: no route to host (3 times)", "Warning Failed: the password is wrong")
 }
 
-// A name is cut where there is no room for the instant, and a part of a DNS subdomain ends with a letter or a digit.
+// A name is cut if there is no room for the instant, and a part of a DNS subdomain ends with a letter or a digit.
 func TestNamesAreCutSoThatTheyStayNames(t *testing.T) {
 	p := newPlace(t)
 	const suffix = len(".18c8a1b2c3d4e5f6")
