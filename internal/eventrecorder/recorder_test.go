@@ -120,7 +120,7 @@ func (p *place) told() []string {
 func (p *place) want(want ...string) {
 	p.t.Helper()
 	if got := p.told(); !slices.Equal(got, want) {
-		p.t.Errorf("told is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		p.t.Errorf("Events are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
@@ -155,7 +155,7 @@ func TestNamesAreCutSoThatTheyStayNames(t *testing.T) {
 		p.end()
 	}
 	if got := p.told(); len(got) != 3 {
-		t.Errorf("told is %q, want three", got)
+		t.Errorf("Events are %q, want three", got)
 	}
 }
 
@@ -227,7 +227,7 @@ func TestWhatIsRefusedIsNotTriedAgain(t *testing.T) {
 	r.Eventf(p.about, nil, corev1.EventTypeNormal, "Issued", "Publish", "once")
 	p.end()
 	if asked.Load() != 1 {
-		t.Errorf("tried %d times, want once", asked.Load())
+		t.Errorf("sent %d times, want once", asked.Load())
 	}
 }
 

@@ -63,14 +63,14 @@ func TestTheCacheHoldsWhatAnIdentityNamesAndNothingElse(t *testing.T) {
 	}
 	identity := named("shop", "app-mtls")
 	if held("shop", "app-mtls", "ClientIdentity/app") {
-		t.Error("a Secret stays that nobody names")
+		t.Error("a Secret that no identity names stays")
 	}
 	if _, err := c.object(identity.DeepCopy()); err != nil {
 		t.Fatal(err)
 	}
 	for _, owner := range []string{"ClientIdentity/app", "ServerIdentity/other", ""} {
 		if !held("shop", "app-mtls", owner) {
-			t.Errorf("the Secret that an identity names is left out where it says that it belongs to %q", owner)
+			t.Errorf("the Secret that an identity names is left out if its claimed owner is %q", owner)
 		}
 		for _, at := range [][2]string{{"shop", "other-mtls"}, {"other", "app-mtls"}, {"shopapp-mtls", ""}} {
 			if held(at[0], at[1], owner) {

@@ -22,13 +22,13 @@ func TestAnObjectIsNewOnlyWhereNobodyElseCanHaveWorkedOnIt(t *testing.T) {
 		}
 	}
 	if created.Has(listed.UID) {
-		t.Error("an object that was there before the work began is new")
+		t.Error("an object that existed before the start is new")
 	}
 	if !created.Has(watched.UID) {
 		t.Error("an object that was created while this process works is not new")
 	}
 	if created.Forget(watched.UID); created.Has(watched.UID) {
-		t.Error("an object that something was made for is new")
+		t.Error("an object for which something was created is new")
 	}
 	created.Created().Create(event.CreateEvent{Object: watched})
 	if created.Created().Delete(event.DeleteEvent{Object: watched}); created.Has(watched.UID) {

@@ -29,7 +29,7 @@ func TestOnlyOurOwnLastWriteWakesNobody(t *testing.T) {
 	w.note("app", secret("7", owner))
 	// Both kinds watch Secrets, and either filter may be called first.
 	if !servers.Create(event.CreateEvent{Object: secret("7", owner)}) {
-		t.Error("the watch of the other kind took the event for its own")
+		t.Error("the filter of the other kind dropped the event as its own")
 	}
 	if clients.Create(event.CreateEvent{Object: secret("7", owner)}) {
 		t.Error("our own write wakes its owner")

@@ -163,16 +163,16 @@ func TestARefusedFinalizerIsRemovedAsSoonAsThatIsAdmitted(t *testing.T) {
 			t.Fatalf("withdrawn %t, %v", out.Withdrawn, out.Err)
 		}
 		if passes++; out.NextAttempt.Sub(d.clock.Now()) > withdrawRetry {
-			t.Fatalf("it is tried again only after %s", out.NextAttempt.Sub(d.clock.Now()))
+			t.Fatalf("it is retried only after %s", out.NextAttempt.Sub(d.clock.Now()))
 		}
 		d.wait(out.NextAttempt.Sub(d.clock.Now()))
 	}
 	if told != 1 || d.store.withdrawals != 1 || passes > 24*60+20 {
-		t.Errorf("told %d times, withdrawn %d times, in %d passes", told, d.store.withdrawals, passes)
+		t.Errorf("reported %d times, withdrawn %d times, in %d runs", told, d.store.withdrawals, passes)
 	}
 	refused = false
 	if out := d.pass(); !out.Withdrawn || told != 1 {
-		t.Errorf("withdrawn %t, told %d times: %v", out.Withdrawn, told, out.Err)
+		t.Errorf("withdrawn %t, reported %d times: %v", out.Withdrawn, told, out.Err)
 	}
 }
 
@@ -206,7 +206,7 @@ func TestADeletionWithACopiedLedgerEndsLikeAnyOther(t *testing.T) {
 		d := published(t)
 		d.store.loadErr = fault.Permanent(fault.Fenced, errors.New("the ledger is a copy"))
 		d.subject.Deleting, d.subject.Delete = true, deletes
-		d.subject.LeaveBehind = func(_ context.Context, r Remains) error { t.Errorf("told %+v", r); return nil }
+		d.subject.LeaveBehind = func(_ context.Context, r Remains) error { t.Errorf("reported %+v", r); return nil }
 		if out := d.pass(); !out.Withdrawn || (len(d.source.calls) > 0) != deletes {
 			t.Errorf("delete %t: withdrawn %t, calls %q: %v", deletes, out.Withdrawn, d.source.calls, out.Err)
 		}

@@ -462,7 +462,7 @@ func TestWithdraw(t *testing.T) {
 				t.Errorf("error %v, want the reason %q", out.Err, tc.err)
 			}
 			if !tc.withdrawn && out.NextAttempt.Sub(d.clock.Now()) > time.Minute {
-				t.Errorf("it is tried again only at %s", out.NextAttempt)
+				t.Errorf("it is retried only at %s", out.NextAttempt)
 			}
 		})
 	}
