@@ -14,10 +14,10 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// supportedKeys is what to use in place of what is refused.
+// supportedKeys lists what to use instead of a key that is refused.
 const supportedKeys = "use RSA (2048 to 8192 bits), ECDSA on P-256, P-384 or P-521, or Ed25519"
 
-// outline is the part of a certificate that can be read without knowing any algorithm.
+// outline is the part of a certificate that can be read without support for any algorithm.
 type outline struct {
 	TBS struct {
 		Version   int `asn1:"optional,explicit,default:0,tag:0"`
@@ -44,8 +44,8 @@ func readOutline(der []byte) (outline, error) {
 	return out, err
 }
 
-// Object identifiers: of elliptic keys, of the curves and of the other keys that Go can read, and the names of those that it
-// cannot use.
+// Object identifiers of elliptic curve keys, of the curves and of the other keys that Go can read, and the names of those
+// that it cannot use.
 var (
 	oidEC       = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
 	oidsCurves  = []asn1.ObjectIdentifier{{1, 2, 840, 10045, 3, 1, 7}, {1, 3, 132, 0, 34}, {1, 3, 132, 0, 35}, {1, 3, 132, 0, 33}}
@@ -80,7 +80,7 @@ var (
 	}
 )
 
-// nameOfOID shows an object identifier, with its name where it is known.
+// nameOfOID formats an object identifier, with its name if it is known.
 func nameOfOID(oid asn1.ObjectIdentifier) string {
 	if name, known := algorithms[oid.String()]; known {
 		return fmt.Sprintf("%s (%s)", name, oid)
@@ -97,7 +97,8 @@ func contains(list []asn1.ObjectIdentifier, oid asn1.ObjectIdentifier) bool {
 	return false
 }
 
-// unsupportedKey names the algorithm of a key that Go cannot use; nil where it can. It looks at nothing but the identifier.
+// unsupportedKey returns an error that names the algorithm of a key that Go cannot use, and nil for other keys. It checks
+// only the identifier.
 func unsupportedKey(algorithm pkix.AlgorithmIdentifier) error {
 	if !algorithm.Algorithm.Equal(oidEC) {
 		if contains(oidsGoodKey, algorithm.Algorithm) || len(algorithm.Algorithm) == 0 {
@@ -126,7 +127,8 @@ func unsupported(format string, args ...any) error {
 	return fault.Permanent(fault.UnsupportedAlgorithm, fmt.Errorf(format, args...))
 }
 
-// unreadable says why Go cannot read a certificate whose outline is sound: it is not damaged, and other software may read it.
+// unreadable explains why Go cannot read a certificate with a sound outline: the certificate is not damaged, and other
+// software may be able to read it.
 func unreadable(read outline, cause error) error {
 	if err := unsupportedKey(read.TBS.PublicKey.Algorithm); err != nil {
 		return err
@@ -140,8 +142,8 @@ func unreadable(read outline, cause error) error {
 	return fmt.Errorf("cannot be read by Go, which rekey verifies with: %w", cause)
 }
 
-// unsupportedKeyBlock names the algorithm of a private key that Go cannot use, from what stands beside the key; nil where
-// the block is damaged, or of an algorithm that Go has.
+// unsupportedKeyBlock returns an error that names the algorithm of a private key that Go cannot use, taken from the data
+// next to the key. It returns nil if the block is damaged or Go supports the algorithm.
 func unsupportedKeyBlock(block *pem.Block) error {
 	switch block.Type {
 	case labelPKCS8:

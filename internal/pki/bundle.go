@@ -13,25 +13,25 @@ import (
 	"fmt"
 )
 
-// Bundle is a file of certificates as people have it: a chain, a set of trust anchors, the bundle of a distribution.
+// Bundle is a file of certificates as users provide it: a chain, a set of trust anchors, or the bundle of a distribution.
 type Bundle struct {
-	// Certificates in the order of the file, each once.
+	// Certificates are in file order, without duplicates.
 	Certificates []*x509.Certificate
-	// Unreadable are the certificates that are sound, and that Go cannot use.
+	// Unreadable holds the certificates that are sound but that Go cannot use.
 	Unreadable []Unreadable
 }
 
-// Unreadable is a certificate that other software may use, and Go cannot.
+// Unreadable is a certificate that Go cannot use but other software might.
 type Unreadable struct {
-	// Place in the file, from 1.
+	// Place is the position in the file, starting at 1.
 	Place int
 	// RawSubject is the subject in DER.
 	RawSubject []byte
-	// Err says why, as the rest of a sentence about it.
+	// Err is the reason, phrased as the rest of a sentence about the certificate.
 	Err error
 }
 
-// String names the certificate in a message, as Describe does.
+// String names the certificate in a message, in the same way as Describe.
 func (u Unreadable) String() string {
 	var sequence pkix.RDNSequence
 	if _, err := asn1.Unmarshal(u.RawSubject, &sequence); err != nil {
@@ -42,14 +42,14 @@ func (u Unreadable) String() string {
 	return shortened(name.String())
 }
 
-// bundles are the files that were read last.
+// bundles caches the files that were read most recently.
 var bundles = remember[Bundle](64)
 
-// ParseBundle reads a file of certificates that a person brings, at most 256 KiB and 500 certificates. It accepts what
-// OpenSSL accepts: text before, between and after the certificates, Windows line ends, certificates that are there twice; and a
-// byte order mark. A certificate that Go cannot use is set apart: it matters only where a path needs it. An error reads
-// as the rest of a sentence about the file; where nothing is left that can be used it carries fault.UnsupportedAlgorithm if
-// that is why. The certificates may be shared with other callers: nobody may change one.
+// ParseBundle reads a file of certificates provided by a user, at most 256 KiB and 500 certificates. It accepts what OpenSSL
+// accepts: text before, between and after the certificates, Windows line endings and duplicate certificates; it also accepts
+// a byte order mark. A certificate that Go cannot use is kept apart: it matters only if a path needs it. An error reads as
+// the rest of a sentence about the file; if no usable certificate is left for that reason, the error carries
+// fault.UnsupportedAlgorithm. The certificates may be shared with other callers: do not modify them.
 func ParseBundle(data []byte) (Bundle, error) {
 	key := sha256.Sum256(data)
 	if known, ok := bundles.get(key); ok {
@@ -92,7 +92,7 @@ func (b *Bundle) add(place int, block *pem.Block) error {
 	return nil
 }
 
-// named returns the unreadable certificate of that subject.
+// named returns the unreadable certificate with that subject.
 func (b *Bundle) named(rawSubject []byte) (Unreadable, bool) {
 	for _, certificate := range b.Unreadable {
 		if bytes.Equal(certificate.RawSubject, rawSubject) {

@@ -18,31 +18,31 @@ import (
 )
 
 const (
-	// MaxCertificateBytes bounds every file of certificates that is read: a chain, a set of trust anchors, a bundle. That of
-	// a Linux distribution has about 220 KiB.
+	// MaxCertificateBytes limits the size of every file of certificates: a chain, a set of trust anchors, a bundle. The
+	// bundle of a Linux distribution has about 220 KiB.
 	MaxCertificateBytes = 256 << 10
-	// MaxCertificates bounds the certificates in such a file. That of a Linux distribution has about 150.
+	// MaxCertificates limits the number of certificates in such a file. A Linux distribution has about 150.
 	MaxCertificates = 500
-	// shownSubject bounds what of a foreign certificate's subject is shown in a message.
+	// shownSubject limits how much of a foreign certificate's subject a message shows.
 	shownSubject = 128
 )
 
-// Backdate is how long before the instant of issue a certificate begins, so that a client or server whose clock is a
-// little behind does not refuse it.
+// Backdate is how long before its time of issue a certificate becomes valid, so that a client or server with a slightly slow
+// clock does not refuse it.
 const Backdate = 5 * time.Minute
 
-// parsed are the certificates that were read last. Those of an authority come with every certificate that it signs.
+// parsed caches the certificates that were read most recently. An authority's certificates come with every certificate that
+// it signs.
 var parsed = remember[[]*x509.Certificate](128)
 
-// maxRemembered certificates of one file are remembered with many others. A bundle of hundreds takes a megabyte or more when it
-// is parsed, and a reconcile reads it several times: only the last few of these are remembered, between largeFiles and twice as
-// many.
+// Files of at most maxRemembered certificates share one large cache. A bundle of hundreds takes a megabyte or more once
+// parsed, and a reconcile reads it several times: of these, only the last largeFiles to twice as many are kept.
 const (
 	maxRemembered = 50
 	largeFiles    = 2
 )
 
-// remembered are what was read last of small files and of large ones.
+// remembered caches what was read most recently, separately for small and large files.
 type remembered[V any] struct{ small, large *cache.Bounded[V] }
 
 func remember[V any](small int) remembered[V] {
@@ -56,7 +56,7 @@ func (r remembered[V]) get(key cache.Key) (V, bool) {
 	return r.large.Get(key)
 }
 
-// put remembers a file of so many certificates.
+// put caches a file with that many certificates.
 func (r remembered[V]) put(key cache.Key, value V, certificates int) {
 	if certificates <= maxRemembered {
 		r.small.Put(key, value)
@@ -65,9 +65,9 @@ func (r remembered[V]) put(key cache.Key, value V, certificates int) {
 	r.large.Put(key, value)
 }
 
-// ParseCertificates reads certificates in PEM, as rekey writes them: at most 256 KiB and 500 certificates, nothing but
-// certificates, and nothing after the last one. They may be shared with other callers: nobody may change one. For files
-// that people bring there is ParseBundle.
+// ParseCertificates reads certificates in PEM, as rekey writes them: at most 256 KiB and 500 certificates, only
+// certificates, and nothing after the last one. The certificates may be shared with other callers: do not modify them. Use
+// ParseBundle for files that users provide.
 func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 	key := sha256.Sum256(data)
 	if known, ok := parsed.get(key); ok {
@@ -97,7 +97,7 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	return certificates, nil
 }
 
-// certificateBlocks returns the PEM blocks of a file that holds nothing but certificates.
+// certificateBlocks returns the PEM blocks of a file that holds only certificates.
 func certificateBlocks(data []byte, lenient bool) ([]*pem.Block, error) {
 	if count := bytes.Count(data, pemBegin); len(data) <= MaxCertificateBytes && count > MaxCertificates {
 		return nil, fmt.Errorf("has %d PEM blocks; at most %d certificates are read", count, MaxCertificates)
@@ -114,7 +114,7 @@ func certificateBlocks(data []byte, lenient bool) ([]*pem.Block, error) {
 	return blocks, nil
 }
 
-// EncodeCertificates writes certificates as PEM, without any explanatory text.
+// EncodeCertificates encodes certificates as PEM, without explanatory text.
 func EncodeCertificates(certificates ...*x509.Certificate) []byte {
 	var out bytes.Buffer
 	for _, certificate := range certificates {
@@ -123,16 +123,16 @@ func EncodeCertificates(certificates ...*x509.Certificate) []byte {
 	return out.Bytes()
 }
 
-// SHA256 is the fingerprint of a certificate as openssl and browsers know it: the hash of its DER, in lower case hex.
+// SHA256 returns the fingerprint of a certificate as openssl and browsers show it: the hash of its DER, in lowercase hex.
 func SHA256(certificate *x509.Certificate) string {
 	sum := sha256.Sum256(certificate.Raw)
 	return hex.EncodeToString(sum[:])
 }
 
-// SerialNumber shows a serial number in lower case hex, two digits per octet.
+// SerialNumber formats a serial number in lowercase hex, two digits per byte.
 func SerialNumber(serial *big.Int) string { return hex.EncodeToString(serial.Bytes()) }
 
-// Describe names a certificate in a message: its subject (shortened), or its serial number where that is empty.
+// Describe names a certificate in a message: by its subject (shortened), or by its serial number if the subject is empty.
 func Describe(certificate *x509.Certificate) string {
 	subject := certificate.Subject.String()
 	if subject == "" {
@@ -148,5 +148,5 @@ func shortened(subject string) string {
 	return fmt.Sprintf("%q", subject)
 }
 
-// Instant shows a time in a message: RFC 3339, UTC.
+// Instant formats a time for a message: RFC 3339, UTC.
 func Instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -14,7 +14,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// NewKeyAndRequest makes a private key, as NewKey does, and the certificate request for it, as NewRequest does.
+// NewKeyAndRequest creates a private key with NewKey and the certificate request for it with NewRequest.
 func NewKeyAndRequest(algorithm KeyAlgorithm, names Names) (key credential.Sensitive, request []byte, err error) {
 	signer, err := generateKey(algorithm)
 	if err != nil {
@@ -27,7 +27,7 @@ func NewKeyAndRequest(algorithm KeyAlgorithm, names Names) (key credential.Sensi
 	return key, request, err
 }
 
-// NewRequest makes a certificate request (PKCS#10, RFC 2986, PEM) for names, signed by the private key.
+// NewRequest creates a certificate request (PKCS#10, RFC 2986, PEM) for names, signed with the private key.
 func NewRequest(key credential.Sensitive, names Names) ([]byte, error) {
 	signer, err := ParseKey(key.Reveal())
 	if err != nil {
@@ -55,8 +55,8 @@ func requestOf(signer crypto.Signer, names Names) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: labelRequest, Bytes: der}), nil
 }
 
-// ParseRequest reads one certificate request in PEM, of at most 64 KiB, and checks that it is signed by its own key and
-// that the key is good enough to be certified.
+// ParseRequest reads one certificate request in PEM, of at most 64 KiB, and checks that it is signed with its own key and
+// that the key is strong enough to be certified.
 func ParseRequest(data []byte) (*x509.CertificateRequest, error) {
 	blocks, err := decodePEM(data, pemRules{maxBytes: maxKeyBytes, maxBlocks: 1})
 	if err != nil {
@@ -78,7 +78,7 @@ func ParseRequest(data []byte) (*x509.CertificateRequest, error) {
 	return request, nil
 }
 
-// badIdentity is a finding about what is to be certified.
+// badIdentity returns an error about an identity that is to be certified.
 func badIdentity(format string, args ...any) error {
 	return fault.Permanent(fault.IdentityInvalid, fmt.Errorf(format, args...))
 }

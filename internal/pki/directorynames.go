@@ -17,7 +17,8 @@ import (
 // directoryNameTag is the tag of directoryName in a GeneralName (RFC 5280, section 4.2.1.6).
 const directoryNameTag = 4
 
-// directoryName is a Name (RFC 5280, section 4.1.2.4): a text for each relative name, such that two that match are equal.
+// directoryName is a Name (RFC 5280, section 4.1.2.4): one string per relative name, such that names that match have equal
+// strings.
 type directoryName []string
 
 type nameAttribute struct {
@@ -25,15 +26,15 @@ type nameAttribute struct {
 	Value asn1.RawValue
 }
 
-// nameAttributeSET is read as a SET OF, by its name.
+// nameAttributeSET is decoded as a SET OF because of the suffix of its name.
 type nameAttributeSET []nameAttribute
 
-// directoryLimits are the name constraints of a certificate that speak of directory names.
+// directoryLimits holds the name constraints of a certificate that concern directory names.
 type directoryLimits struct{ permitted, excluded []directoryName }
 
-// checkDirectoryNames holds the subjects of a chain, the leaf first and the trust anchor last, to the name constraints on
-// directory names of the certificates above each (RFC 5280, sections 4.2.1.10 and 6.1.3). Go ignores those constraints
-// unless they are critical; OpenSSL and Java enforce them and would refuse what breaks them.
+// checkDirectoryNames checks the subjects of a chain, from the leaf to the trust anchor, against the directory name
+// constraints of the certificates above each of them (RFC 5280, sections 4.2.1.10 and 6.1.3). Go ignores those constraints
+// unless they are critical; OpenSSL and Java enforce them and would refuse a chain that breaks them.
 func checkDirectoryNames(chain []*x509.Certificate) error {
 	for i, above := range chain {
 		limits, err := directoryLimitsOf(above)
@@ -95,7 +96,7 @@ func directoryLimitsOf(certificate *x509.Certificate) (directoryLimits, error) {
 	return out, nil
 }
 
-// directoryNamesOf reads the bases of GeneralSubtrees that are directory names.
+// directoryNamesOf returns the bases of GeneralSubtrees that are directory names.
 func directoryNamesOf(der []byte) ([]directoryName, error) {
 	var out []directoryName
 	for len(der) > 0 {
@@ -120,8 +121,8 @@ func directoryNamesOf(der []byte) ([]directoryName, error) {
 	return out, nil
 }
 
-// readName folds what does not count: case, runs of blanks, the kind of string, the order within a relative name (RFC 5280,
-// section 7.1).
+// readName normalizes what does not count in a comparison: case, runs of spaces, the string type, the order within a
+// relative name (RFC 5280, section 7.1).
 func readName(der []byte) (directoryName, error) {
 	var sets []nameAttributeSET
 	if rest, err := asn1.Unmarshal(der, &sets); err != nil || len(rest) > 0 {
@@ -140,7 +141,7 @@ func readName(der []byte) (directoryName, error) {
 	return out, nil
 }
 
-// textOf decodes the kinds of strings that occur in names. A value of another kind matches only the very same.
+// textOf decodes the string types that occur in names. A value of any other type matches only an identical value.
 func textOf(value asn1.RawValue) string {
 	const universalString, visibleString = 28, 26
 	switch value.Tag {
@@ -156,7 +157,7 @@ func textOf(value asn1.RawValue) string {
 	return hex.EncodeToString(value.FullBytes)
 }
 
-// wide reads characters of size bytes each, the high byte first.
+// wide decodes characters of size bytes each, in big-endian order.
 func wide(data []byte, size int) string {
 	var out strings.Builder
 	for ; len(data) >= size; data = data[size:] {

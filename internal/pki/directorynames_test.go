@@ -14,7 +14,7 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// directoryLimits is a name constraints extension that is not critical: list 0 permits, 1 excludes.
+// directoryLimits returns a non-critical name constraints extension: list 0 permits, 1 excludes.
 func directoryLimits(tb testing.TB, list int, bases ...pkix.RDNSequence) pkix.Extension {
 	tb.Helper()
 	encode := func(value any) []byte { return must[[]byte](tb)(asn1.Marshal(value)) }
@@ -38,7 +38,7 @@ func ofKind(tag int, value string) pkix.RDNSequence {
 func TestSubjectsKeepTheNameConstraintsOnDirectoryNames(t *testing.T) {
 	for name, tc := range map[string]struct {
 		limits pkix.Extension
-		want   string // "" where it may be published
+		want   string // "" if it may be published
 	}{
 		"permitted":                          {directoryLimits(t, 0, organization("Example")), ""},
 		"permitted, in another spelling":     {directoryLimits(t, 0, organization("  eXample ")), ""},

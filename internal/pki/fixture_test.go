@@ -33,7 +33,7 @@ func (s signed) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.certificate.Raw})
 }
 
-// sign makes a certificate from a template under above, or under itself.
+// sign creates a certificate from a template, signed by above or self-signed.
 func sign(tb testing.TB, template *x509.Certificate, above *signed, algorithm pki.KeyAlgorithm) signed {
 	tb.Helper()
 	keyPEM := newKey(tb, algorithm)
@@ -58,7 +58,7 @@ func authority(tb testing.TB, name string, above *signed, change func(*x509.Cert
 	return sign(tb, template, above, pki.ECDSAP256)
 }
 
-// wanted is the identity that leafTemplate fits.
+// wanted returns the identity that matches leafTemplate.
 func wanted() pki.Identity {
 	return pki.Identity{
 		Names:        pki.Names{CommonName: "app-server", Organizations: []string{"Example"}, DNSNames: []string{"app.example.internal"}},

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// The forms in which certificates and keys are often stored by mistake, each with what turns it into PEM. FILE stands for
-// the user's file. Nothing of the data is ever shown.
+// Formats in which certificates and keys are often stored by mistake, each with the command that converts it to PEM. FILE
+// stands for the user's file. The data itself is never shown.
 const (
 	formUTF16    = "it is UTF-16 text: convert it with `iconv -f UTF-16 -t UTF-8 FILE`"
 	formEscaped  = `its line breaks are the two characters \n: write them as line breaks with ` + "`printf '%b' \"$(cat FILE)\"`"
@@ -33,7 +33,7 @@ const (
 // oidSignedData is the content type of PKCS#7 files (RFC 2315, section 14).
 var oidSignedData = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}
 
-// formOf recognizes a whole file that is not PEM; empty where it does not.
+// formOf recognizes the format of a whole file that is not PEM. It returns "" if it does not know the format.
 func formOf(data []byte) string {
 	switch {
 	case bytes.HasPrefix(data, []byte{0xff, 0xfe}), bytes.HasPrefix(data, []byte{0xfe, 0xff}), looksLikeUTF16(data):
@@ -57,7 +57,7 @@ func formOf(data []byte) string {
 	return ""
 }
 
-// looksLikeUTF16 finds the letters of "BEGIN" with a zero octet between them.
+// looksLikeUTF16 reports whether the letters of "BEGIN" occur with a zero byte between them.
 func looksLikeUTF16(data []byte) bool {
 	return bytes.Contains(data, []byte("B\x00E\x00G\x00I\x00N"))
 }
@@ -90,7 +90,7 @@ func formOfDER(data []byte) string {
 	return formDER
 }
 
-// faultOfBlock says what is wrong with the first block in rest that cannot be decoded.
+// faultOfBlock returns what is wrong with the first block in rest that cannot be decoded.
 func faultOfBlock(rest []byte) string {
 	const tail = "-----"
 	for at := bytes.Index(rest, pemBegin); at >= 0; {
@@ -114,7 +114,8 @@ func faultOfBlock(rest []byte) string {
 	return "its base64 is damaged"
 }
 
-// faultOfLines looks at one block: what comes before its BEGIN line, what follows the line, and all up to the next block.
+// faultOfLines checks one block: the text before its BEGIN line, the text after that line, and everything up to the next
+// block.
 func faultOfLines(before []byte, label, body string, block []byte) string {
 	line := before[bytes.LastIndexByte(before, '\n')+1:]
 	switch {
@@ -136,7 +137,7 @@ func faultOfLines(before []byte, label, body string, block []byte) string {
 	return ""
 }
 
-// labels are the PEM labels that are known not to be what was expected, and what to do about each.
+// labels maps the known PEM labels that are not the expected one to how to fix each.
 var labels = map[string]string{
 	"TRUSTED CERTIFICATE":        "OpenSSL's own form of a certificate, with trust settings that other software does not read: convert each with `openssl x509 -in FILE`",
 	"PKCS7":                      "PKCS#7: convert it with `openssl pkcs7 -in FILE -print_certs`",
@@ -160,7 +161,8 @@ var labels = map[string]string{
 	"SSH2 ENCRYPTED PRIVATE KEY": "a private key of SSH: take it out",
 }
 
-// otherBlock says what stands where a certificate should. Only known labels are shown: anything else may be a secret.
+// otherBlock returns an error about a block that is not a certificate. It shows only known labels: anything else may be a
+// secret.
 func otherBlock(label string, place int) error {
 	if what, known := labels[label]; known {
 		return fmt.Errorf("has another PEM block than a certificate at place %d, %s, which is %s", place, label, what)

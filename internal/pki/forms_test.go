@@ -18,7 +18,7 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// openssl runs a command of openssl in a folder.
+// openssl runs an openssl command in a folder.
 func openssl(tb testing.TB, folder string, args ...string) []byte {
 	tb.Helper()
 	command := exec.CommandContext(tb.Context(), "openssl", args...)
@@ -50,7 +50,8 @@ func wide(data []byte, mark bool) []byte {
 	return out
 }
 
-// What people store in the place of PEM is named, with the way to PEM, and nothing of it is shown. What OpenSSL takes is taken.
+// Data that users store instead of PEM is recognized, with the way to convert it to PEM, and nothing of it is shown. What
+// OpenSSL accepts is accepted.
 func TestFormsOfCertificateFilesAreReadOrNamed(t *testing.T) {
 	root := authority(t, "root", nil, nil)
 	middle := authority(t, "middle", &root, nil)

@@ -23,14 +23,14 @@ import (
 )
 
 const (
-	// handshakeTimeout bounds one handshake in memory; it takes milliseconds.
+	// handshakeTimeout limits one handshake in memory, which takes milliseconds.
 	handshakeTimeout = 10 * time.Second
-	// peerName is the name of the other side of the handshake, which is ours and lives in memory only.
+	// peerName is the name of rekey's own side of the handshake, which exists only in memory.
 	peerName = "peer.rekey.invalid"
 )
 
-// lintHandshakes uses the candidate in every role that its usages name. It gives the chains that the other sides verified; none
-// where one did not.
+// lintHandshakes uses the candidate in every role that its usages name. It returns the chains that the peers verified, or
+// none if a peer verified none.
 func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) (chains [][]*x509.Certificate, err error) {
 	other, err := peer()
 	if err != nil {
@@ -50,7 +50,7 @@ func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) (chains
 		for _, usage := range c.Identity.Usages {
 			err := h.inRole(ctx, usage)
 			if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-				return nil, fmt.Errorf("shaking hands in memory: %w", err) // says nothing about the certificate
+				return nil, fmt.Errorf("shaking hands in memory: %w", err) // not a finding about the certificate
 			}
 			if err != nil {
 				found = append(found, badCertificate("the handshake as %s with %s fails: %w", usage, tls.VersionName(version), err))
@@ -64,7 +64,7 @@ func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) (chains
 	return chains, nil
 }
 
-// pair is what crypto/tls makes of tls.crt and tls.key, of what was read of them already.
+// pair returns what tls.X509KeyPair makes of tls.crt and tls.key, built from the parts that are already parsed.
 func (s *TLSSecret) pair() tls.Certificate {
 	out := tls.Certificate{PrivateKey: s.key, Leaf: s.Leaf}
 	for _, certificate := range append([]*x509.Certificate{s.Leaf}, s.Intermediates...) {
@@ -73,11 +73,11 @@ func (s *TLSSecret) pair() tls.Certificate {
 	return out
 }
 
-// shapes are those of which a certificate got through TLS 1.2 in this process, as far as it remembers.
+// shapes caches the shapes for which TLS 1.2 has succeeded in this process.
 var shapes = cache.New[struct{}](256)
 
-// shapeOf names what TLS 1.2 looks at and TLS 1.3 does not: algorithms and usages. That this key and this chain can be used,
-// TLS 1.3 shows for every certificate anew; TLS 1.2 is tried with the first of each shape.
+// shapeOf identifies what TLS 1.2 checks and TLS 1.3 does not: algorithms and usages. TLS 1.3 proves for every certificate
+// that its key and chain can be used; TLS 1.2 is tested only with the first certificate of each shape.
 func shapeOf(secret *TLSSecret, c Candidate) cache.Key {
 	out := fmt.Appendf(nil, "%s %d %v %v %x", AlgorithmOf(secret.Leaf.PublicKey), secret.Leaf.KeyUsage, c.Identity.Usages,
 		secret.Leaf.ExtKeyUsage, secret.Leaf.AuthorityKeyId)
@@ -97,18 +97,18 @@ func (h handshake) inRole(ctx context.Context, usage Usage) error {
 	return fmt.Errorf("the usage %q has no handshake", usage)
 }
 
-// handshake is one attempt to use a certificate, in memory, at a given instant.
+// handshake is one attempt to use a certificate, in memory, at a given time.
 type handshake struct {
 	secret  *TLSSecret
 	pair    tls.Certificate
 	peer    tls.Certificate
 	now     time.Time
 	version uint16
-	// verified takes the chains by which the other side judged the certificate; nil where nobody asks.
+	// verified receives the chains with which the peer verified the certificate; nil if they are not needed.
 	verified *[][]*x509.Certificate
 }
 
-// judged notes how the other side came to trust the certificate.
+// judged records the chains with which the peer verified the certificate.
 func (h handshake) judged(state tls.ConnectionState) error {
 	h.note(state.VerifiedChains)
 	return nil
@@ -126,13 +126,13 @@ func (h handshake) config() *tls.Config {
 		MaxVersion:             h.version,
 		Time:                   func() time.Time { return h.now },
 		SessionTicketsDisabled: true,
-		// The exchange of keys is not what is tested, and this one is fast.
+		// The key exchange is not under test, and this curve is fast.
 		CurvePreferences: []tls.CurveID{tls.CurveP256},
 	}
 }
 
-// asClient presents the certificate to a server that requires and verifies one. What the server says counts: the client
-// sees an alert at most.
+// asClient presents the certificate to a server that requires and verifies one. The server's result counts: the client sees
+// an alert at most.
 func (h handshake) asClient(ctx context.Context) error {
 	client, server := h.config(), h.config()
 	client.Certificates = []tls.Certificate{h.pair}
@@ -166,8 +166,8 @@ func (h handshake) asServer(ctx context.Context) error {
 	return nil
 }
 
-// verifyWithoutHost makes the client verify chain, usage and time, but no host name: so do clients that know a server by
-// its URI, like those of SPIFFE, since crypto/tls looks for host names only.
+// verifyWithoutHost makes the client verify chain, usage and time, but no host name. Clients that identify a server by its
+// URI, as in SPIFFE, do the same, because crypto/tls checks only host names.
 func (h handshake) verifyWithoutHost(client *tls.Config) {
 	client.InsecureSkipVerify = true // VerifyConnection verifies everything but the host name
 	client.VerifyConnection = func(state tls.ConnectionState) error {
@@ -186,7 +186,7 @@ func (h handshake) verifyWithoutHost(client *tls.Config) {
 	}
 }
 
-// serverNames picks one name of each kind that a client can ask for; one empty name where there is none.
+// serverNames returns one name of each kind that a client can ask for, or one empty name if there is none.
 func serverNames(leaf *x509.Certificate) []string {
 	var out []string
 	if len(leaf.DNSNames) > 0 {
@@ -208,8 +208,8 @@ func onlyIf(condition bool, err error) error {
 	return nil
 }
 
-// shake connects a client and a server in memory. Both sides must get through the handshake and then exchange a byte: with
-// TLS 1.3 the handshake of a client succeeds before the server has judged its certificate.
+// shake connects a client and a server in memory. Both sides must complete the handshake and then exchange a byte: in TLS
+// 1.3 a client's handshake succeeds before the server has verified its certificate.
 func shake(ctx context.Context, client, server *tls.Config) (atClient, atServer error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
@@ -257,8 +257,8 @@ func call(ctx context.Context, conn *tls.Conn) error {
 	return nil
 }
 
-// peer makes the other side of every handshake, once per process: its key never leaves memory, only our own client in
-// the same process trusts it, and it is valid at every instant that a test or a forecast may choose.
+// peer creates the certificate of the other side of every handshake, once per process. Its key never leaves memory, only our
+// own client in the same process trusts it, and it is valid at every time that a test or a forecast may choose.
 var peer = sync.OnceValues(func() (tls.Certificate, error) {
 	key, err := generateKey(ECDSAP256)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 var noon = time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// pairOf signs a leaf with a new authority and makes a handshake of it; change edits the leaf.
+// pairOf signs a leaf with a new authority and returns a handshake with it; change edits the leaf.
 func pairOf(t *testing.T, version uint16, change func(*x509.Certificate)) handshake {
 	t.Helper()
 	root := &x509.Certificate{
@@ -72,7 +72,7 @@ func TestHandshakeFailsForEachKindOfDamage(t *testing.T) {
 	for name, tc := range map[string]struct {
 		leaf           change
 		after          func(*handshake)
-		client, server string // what the side that verifies says; empty: it works
+		client, server string // the error of the verifying side; empty: it succeeds
 	}{
 		"nothing is wrong": {},
 		"no host name, only a URI": {leaf: func(c *x509.Certificate) {

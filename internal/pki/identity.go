@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Usage is an extended key usage, in the words of the API.
+// Usage is an extended key usage, as the API spells it.
 type Usage string
 
 // The usages.
@@ -25,20 +25,20 @@ const (
 	ServerAuth Usage = "ServerAuth"
 )
 
-// Identity is everything that a spec demands of a certificate and that the certificate itself shows, so that the two
-// can be compared without any note beside the certificate.
+// Identity is everything that a spec requires of a certificate and that the certificate itself shows, so that the two can be
+// compared without any separate record.
 type Identity struct {
 	Names        Names
 	Usages       []Usage
 	KeyAlgorithm KeyAlgorithm
-	// Lifetime counts from the instant of issue, without the backdating.
+	// Lifetime counts from the time of issue, without the backdating.
 	Lifetime time.Duration
 	// AuthorityKeyID is the subject key identifier of the authority that is to sign, or has signed. A new key of the
-	// authority is therefore a difference; a new certificate of the same key is none.
+	// authority is therefore a difference; a new certificate for the same key is not.
 	AuthorityKeyID []byte
 }
 
-// IdentityOf reads what a certificate shows. Usages that rekey does not issue appear under their object identifier.
+// IdentityOf returns the identity that a certificate shows. Usages that rekey does not issue appear as object identifiers.
 func IdentityOf(leaf *x509.Certificate) Identity {
 	var usages []Usage
 	for _, usage := range leaf.ExtKeyUsage {
@@ -63,11 +63,11 @@ func IdentityOf(leaf *x509.Certificate) Identity {
 	}
 }
 
-// IssuedAt tells the instant of issue of a certificate that was backdated as rekey does it.
+// IssuedAt returns the time of issue of a certificate that rekey has backdated.
 func IssuedAt(leaf *x509.Certificate) time.Time { return leaf.NotBefore.Add(Backdate) }
 
-// Fingerprint hashes what the identity demands: SHA-256, in lower case hex. It does not change with the order or the
-// spelling of names that mean the same.
+// Fingerprint returns a hash of what the identity requires: SHA-256, in lowercase hex. It does not depend on the order of
+// names, nor on different spellings of the same name.
 func (i Identity) Fingerprint() string {
 	h := sha256.New()
 	for _, field := range i.fields() {
@@ -76,13 +76,14 @@ func (i Identity) Fingerprint() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// Shown is the identity that a certificate shows to somebody who wants this one. ceiling is the first instant at which a
-// certificate above the leaf expires. It decides about the lifetime, the one field that an authority may cut short:
+// Shown returns the identity that a certificate shows, compared with the wanted one. ceiling is the earliest expiry of the
+// certificates above the leaf. It matters for the lifetime, the only field that an authority may shorten:
 //
-//   - a certificate that ends at the ceiling, having less than what was asked for, counts as having the wanted lifetime,
-//     or it would be issued again for ever;
-//   - a certificate that outlives the ceiling counts as having none, so that it differs and is issued again;
-//   - every other counts as it is. So once the authority's certificate lives longer, one that was cut short differs.
+//   - a certificate that expires at the ceiling, with a shorter lifetime than requested, counts as having the wanted lifetime;
+//     otherwise it would be reissued forever;
+//   - a certificate that outlives the ceiling counts as having no lifetime, so that it differs and is reissued;
+//   - every other certificate counts with its own lifetime. So once the authority's certificate lives longer, a shortened
+//     certificate differs.
 func (i Identity) Shown(leaf *x509.Certificate, ceiling time.Time) Identity {
 	shown := IdentityOf(leaf)
 	switch {
@@ -94,14 +95,14 @@ func (i Identity) Shown(leaf *x509.Certificate, ceiling time.Time) Identity {
 	return shown
 }
 
-// CertificateFingerprint equals wanted.Fingerprint() exactly if the certificate shows what is wanted. For ceiling see
-// Identity.Shown.
+// CertificateFingerprint equals wanted.Fingerprint() if and only if the certificate shows the wanted identity. For ceiling
+// see Identity.Shown.
 func CertificateFingerprint(leaf *x509.Certificate, wanted Identity, ceiling time.Time) string {
 	return wanted.Shown(leaf, ceiling).Fingerprint()
 }
 
-// Diff names in words every field in which the certificate differs from what is wanted ("commonName is app, want
-// app-server"), in a fixed order; none exactly if the fingerprints are equal. For ceiling see Identity.Shown.
+// Diff describes every field in which the certificate differs from the wanted identity ("commonName is app, want
+// app-server"), in a fixed order. It returns none if and only if the fingerprints are equal. For ceiling see Identity.Shown.
 func Diff(leaf *x509.Certificate, wanted Identity, ceiling time.Time) []string {
 	var out []string
 	if leaf.NotAfter.After(ceiling) {
@@ -131,7 +132,7 @@ type field struct {
 	values []string
 }
 
-// fields is the identity in the form that is hashed and compared: names of fields as the API has them.
+// fields returns the identity in the form that is hashed and compared, with the API's field names.
 func (i Identity) fields() []field {
 	n := i.Names.Normalize()
 	return []field{
@@ -172,7 +173,7 @@ func texts[T fmt.Stringer](in []T) []string {
 	return out
 }
 
-// hashList writes a name and a list so that no two different lists are written alike: with lengths in front.
+// hashList writes a name and a list with length prefixes, so that no two different lists produce the same bytes.
 func hashList(h hash.Hash, name string, values []string) {
 	var b bytes.Buffer
 	for _, s := range append([]string{name}, values...) {

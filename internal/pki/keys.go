@@ -23,10 +23,10 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// KeyAlgorithm names the algorithm and size of a key, in the words of the API.
+// KeyAlgorithm is the algorithm and size of a key, as the API spells them.
 type KeyAlgorithm string
 
-// The algorithms of the keys that are made.
+// The algorithms that NewKey supports.
 const (
 	ECDSAP256 KeyAlgorithm = "ECDSA-P256"
 	ECDSAP384 KeyAlgorithm = "ECDSA-P384"
@@ -37,18 +37,18 @@ const (
 )
 
 const (
-	// maxKeyBytes bounds a private key or a request before it is parsed. A key of 8192 bits takes about 7 KiB.
+	// maxKeyBytes limits a private key or a request before it is parsed. A key of 8192 bits takes about 7 KiB.
 	maxKeyBytes = 64 << 10
-	// RSA keys of fewer bits are too weak; of more, crypto/tls refuses them.
+	// RSA keys with fewer bits are too weak, and crypto/tls refuses keys with more.
 	minRSABits, maxRSABits = 2048, 8192
 )
 
-// KeyAlgorithms are all algorithms that NewKey makes, in a fixed order.
+// KeyAlgorithms returns all algorithms that NewKey supports, in a fixed order.
 func KeyAlgorithms() []KeyAlgorithm {
 	return []KeyAlgorithm{ECDSAP256, ECDSAP384, RSA2048, RSA3072, RSA4096, Ed25519}
 }
 
-// NewKey makes a private key, as PKCS#8 in PEM (RFC 5208, RFC 7468).
+// NewKey creates a private key, as PKCS#8 in PEM (RFC 5208, RFC 7468).
 func NewKey(algorithm KeyAlgorithm) (credential.Sensitive, error) {
 	key, err := generateKey(algorithm)
 	if err != nil {
@@ -87,7 +87,7 @@ func generateKey(algorithm KeyAlgorithm) (crypto.Signer, error) {
 
 // ParseKey reads one private key in PEM: PKCS#8, PKCS#1 or SEC1 (as openssl writes it, with or without the block of
 // parameters). Text around the key and a byte order mark are skipped. It refuses more than 64 KiB, another block after the
-// key, keys with a passphrase, and keys that are too weak. The errors show nothing of the key.
+// key, keys with a passphrase, and weak keys. The errors show nothing of the key.
 func ParseKey(data []byte) (crypto.Signer, error) {
 	blocks, err := decodePEM(data, pemRules{maxBytes: maxKeyBytes, maxBlocks: 2, lenient: true})
 	if err != nil {
@@ -145,7 +145,7 @@ func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
 	return signer, nil
 }
 
-// CheckPublicKey refuses keys that are too weak or of a kind that TLS peers do not accept.
+// CheckPublicKey refuses keys that are too weak or of a type that TLS peers do not accept.
 func CheckPublicKey(public crypto.PublicKey) error {
 	switch key := public.(type) {
 	case *rsa.PublicKey:
@@ -165,7 +165,7 @@ func CheckPublicKey(public crypto.PublicKey) error {
 	return errors.New("the key is neither ECDSA, RSA nor Ed25519")
 }
 
-// AlgorithmOf names the algorithm and size of a public key, in the words of KeyAlgorithm where it has one.
+// AlgorithmOf returns the algorithm and size of a public key, as a KeyAlgorithm constant if there is one.
 func AlgorithmOf(public crypto.PublicKey) KeyAlgorithm {
 	switch key := public.(type) {
 	case *rsa.PublicKey:
@@ -190,7 +190,8 @@ func SubjectKeyID(public crypto.PublicKey) ([]byte, error) {
 }
 
 // ClassicKeyID derives the key identifier that OpenSSL writes for subjectKeyIdentifier=hash: the SHA-1 hash of the subject
-// public key (RFC 5280, section 4.2.1.2, method 1). A certificate without one that is signed again will have it.
+// public key (RFC 5280, section 4.2.1.2, method 1). A certificate without an identifier gets this one when it is signed
+// again.
 func ClassicKeyID(public crypto.PublicKey) ([]byte, error) {
 	bits, err := keyBits(public)
 	if err != nil {
@@ -200,7 +201,7 @@ func ClassicKeyID(public crypto.PublicKey) ([]byte, error) {
 	return sum[:], nil
 }
 
-// keyBits are the bits of a public key, without its algorithm.
+// keyBits returns the bits of a public key, without its algorithm.
 func keyBits(public crypto.PublicKey) ([]byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
@@ -216,7 +217,7 @@ func keyBits(public crypto.PublicKey) ([]byte, error) {
 	return info.Key.Bytes, nil
 }
 
-// samePublicKey reports whether a and b are one key.
+// samePublicKey reports whether a and b are the same key.
 func samePublicKey(a, b crypto.PublicKey) bool {
 	key, ok := a.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && key.Equal(b)

@@ -173,14 +173,14 @@ func shortRSA(t *testing.T) []byte {
 	return pemBlock(t, "RSA PRIVATE KEY")(x509.MarshalPKCS1PrivateKey(key), nil)
 }
 
-// wantNoKey looks for any line of a private key, and for the word that the tests use as a secret, in a text.
+// wantNoKey fails if a text contains any line of a private key, or the word that the tests use as a secret.
 func wantNoKey(tb testing.TB, text string, keyPEM []byte) {
 	tb.Helper()
 	if strings.Contains(text, "hunter2") {
 		tb.Errorf("the text shows what was in the place of the key: %s", text)
 	}
 	for line := range strings.SplitSeq(string(keyPEM), "\n") {
-		// Only base64 is looked for: messages quote commands, and the line that begins a PEM block.
+		// Only base64 counts: messages quote commands, and the line that starts a PEM block.
 		if len(line) >= 16 && !strings.ContainsAny(line[:16], "- ") && strings.Contains(text, line[:16]) {
 			tb.Error("the text shows a line of the key")
 		}

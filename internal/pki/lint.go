@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	// lintSkew is how far the clock of an issuer may be from ours.
+	// lintSkew is how far an issuer's clock may differ from ours.
 	lintSkew = time.Minute
-	// A serial number has at least 64 random bits (CA/Browser Forum Baseline Requirements, section 7.1) and at most 20
-	// octets (RFC 5280, section 4.1.2.2). Our own authority uses 128 bits; other issuers have their own habits.
+	// A serial number has at least 64 random bits (CA/Browser Forum Baseline Requirements, section 7.1) and at most 20 bytes
+	// (RFC 5280, section 4.1.2.2). Our own authority uses 128 bits; other issuers differ.
 	minSerialBits, maxSerialOctets = 64, 20
 )
 
@@ -30,20 +30,21 @@ const (
 type Candidate struct {
 	// Material holds tls.crt, tls.key and ca.crt.
 	Material credential.Material
-	// Identity is what was asked for. Without an AuthorityKeyID any signer under the trust anchors will do.
+	// Identity is what was requested. Without an AuthorityKeyID any signer under the trust anchors is accepted.
 	Identity Identity
-	// Permit checks the finished leaf against the constraints of the authority; nil where it has none.
+	// Permit checks the finished leaf against the authority's constraints; nil if it has none.
 	Permit func(leaf *x509.Certificate) error
-	// Now is the instant of the check.
+	// Now is the time of the check.
 	Now time.Time
 }
 
-// Lint checks a certificate before it is published, as the last of all steps: whole and matching, exactly what was asked
-// for, valid under its trust anchors now and until it ends, well formed (RFC 5280), within the constraints, and at last
-// usable: a TLS client and a TLS server shake hands in memory, with TLS 1.2 and 1.3, in each role that the usages name.
+// Lint checks a certificate before it is published, as the last step: it is complete and consistent, exactly what was
+// requested, valid under its trust anchors now and until it expires, well-formed (RFC 5280), within the constraints, and
+// usable: a TLS client and a TLS server complete a handshake in memory, with TLS 1.2 and 1.3, in each role that the usages
+// name.
 //
-// The error, nil if there is nothing to say against publishing, has class Permanent and reason CertificateInvalid, and so
-// has each of the findings that it unwraps to. The handshake is only tried where nothing else was found.
+// The error is nil if nothing prevents publishing. Otherwise it and each finding that it unwraps to have class Permanent and
+// reason CertificateInvalid. The handshake runs only if there are no other findings.
 func Lint(ctx context.Context, c Candidate) error {
 	secret, err := ParseTLSSecret(TLSSecretData(c.Material, nil))
 	if err != nil {
@@ -62,19 +63,19 @@ func Lint(ctx context.Context, c Candidate) error {
 	if len(found) > 0 {
 		return append(found, lintChain(secret, nil, c.Now)...)
 	}
-	// The peers of the handshakes verify the chain as it is now, with the same code: that is not done twice.
+	// The handshake peers verify the chain as of now with the same code, so it is not verified twice.
 	chains, err := lintHandshakes(ctx, secret, c)
 	if _, told := errors.AsType[findings](err); err != nil && !told {
 		return err
 	}
-	// Where a handshake failed for the chain, that is said in plainer words.
+	// If a handshake failed because of the chain, this error is clearer.
 	if found := lintChain(secret, chains, c.Now); len(found) > 0 {
 		return findings(found)
 	}
 	return err
 }
 
-// findings is one error made of many.
+// findings combines several errors into one.
 type findings []error
 
 // Error implements error: all findings on one line.
@@ -86,18 +87,18 @@ func (f findings) Error() string {
 	return strings.Join(texts, "; ")
 }
 
-// Unwrap gives the findings.
+// Unwrap returns the findings.
 func (f findings) Unwrap() []error { return f }
 
 func badCertificate(format string, args ...any) error {
 	return fault.Permanent(fault.CertificateInvalid, fmt.Errorf(format, args...))
 }
 
-// lintIdentity finds every difference between the leaf and what was asked for: more is as wrong as less.
+// lintIdentity reports every difference between the leaf and what was requested. Extra names are as wrong as missing ones.
 func lintIdentity(secret *TLSSecret, c Candidate) []error {
 	ceiling, ok := secret.Ceiling(c.Now)
 	if !ok {
-		return nil // lintSigner says so
+		return nil // lintSigner reports it
 	}
 	wanted := c.Identity
 	if len(wanted.AuthorityKeyID) == 0 {
@@ -110,7 +111,7 @@ func lintIdentity(secret *TLSSecret, c Candidate) []error {
 	return found
 }
 
-// lintForm checks what RFC 5280 demands of every certificate of an end entity, and what makes it safe.
+// lintForm checks what RFC 5280 requires of every end-entity certificate, and what makes it safe.
 func lintForm(leaf *x509.Certificate) []error {
 	var found []error
 	add := func(format string, args ...any) { found = append(found, badCertificate(format, args...)) }
@@ -187,8 +188,8 @@ func lintSigner(secret *TLSSecret, c Candidate) []error {
 	return nil
 }
 
-// lintChain verifies the chain now and at the leaf's last instant. chains are those that were verified for now; without any,
-// that is done here. A chain that ends at no anchor is the business of lintSigner.
+// lintChain verifies the chain now and at the leaf's last moment of validity. chains are those already verified for now; if
+// there are none, lintChain verifies for now itself. lintSigner reports a chain that does not reach a trust anchor.
 func lintChain(secret *TLSSecret, chains [][]*x509.Certificate, now time.Time) []error {
 	if _, ok := secret.Ceiling(now); !ok {
 		return nil
@@ -215,7 +216,7 @@ func lintChain(secret *TLSSecret, chains [][]*x509.Certificate, now time.Time) [
 	}
 	last := secret.Leaf.NotAfter
 	if slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { return allValid(chain, last) }) {
-		return found // nothing but the time would be different then
+		return found // only the time would differ
 	}
 	if _, err := verify(last); err != nil && err.Error() != before {
 		found = append(found, badCertificate("the chain does not verify at its last instant (%s): %w", Instant(last), err))
@@ -223,8 +224,8 @@ func lintChain(secret *TLSSecret, chains [][]*x509.Certificate, now time.Time) [
 	return found
 }
 
-// lintDirectoryNames checks what Go's verification does not: at least one chain has to keep it. Chains to a root count,
-// where there are any: OpenSSL does not stop before one.
+// lintDirectoryNames checks what Go's verification does not: at least one chain must satisfy the constraints. Chains to a
+// root count if there are any, because OpenSSL does not stop before the root.
 func lintDirectoryNames(chains [][]*x509.Certificate) error {
 	rooted := slices.DeleteFunc(slices.Clone(chains), func(chain []*x509.Certificate) bool {
 		top := chain[len(chain)-1]

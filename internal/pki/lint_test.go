@@ -147,7 +147,7 @@ func TestLintFindsFaultsAroundTheLeaf(t *testing.T) {
 	}
 }
 
-// withoutKeyID lets the template of a leaf decide about its authority key identifier.
+// withoutKeyID leaves the authority key identifier to the template of a leaf.
 func withoutKeyID(certificate *x509.Certificate) *x509.Certificate {
 	plain := *certificate
 	plain.SubjectKeyId = nil

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// memoryPipe connects two ends in memory. Unlike net.Pipe it has a buffer, as a network has: two sides that write at the
-// same time, one of them an alert, do not wait for each other for ever.
+// memoryPipe returns the two ends of a connection in memory. Unlike net.Pipe it has a buffer, as a network has: two sides
+// that write at the same time, one of them an alert, do not block each other forever.
 func memoryPipe() (near, far net.Conn) {
 	there, back := newMemoryStream(), newMemoryStream()
 	return &memoryConn{in: back, out: there}, &memoryConn{in: there, out: back}
 }
 
-// memoryStream is one direction.
+// memoryStream is one direction of a connection.
 type memoryStream struct {
 	mu     sync.Mutex
 	more   *sync.Cond
@@ -42,7 +42,7 @@ func (s *memoryStream) close() {
 
 type memoryConn struct{ in, out *memoryStream }
 
-// Read waits for data, or for either end to be closed; what was written before is still read.
+// Read waits for data or until either end is closed. Data written before the close can still be read.
 func (c *memoryConn) Read(b []byte) (int, error) {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
@@ -55,7 +55,7 @@ func (c *memoryConn) Read(b []byte) (int, error) {
 	return c.in.data.Read(b)
 }
 
-// Write never waits. What is written to an end that is closed is lost, as in a network.
+// Write never blocks. Data written to a closed end is lost, as in a network.
 func (c *memoryConn) Write(b []byte) (int, error) {
 	c.out.mu.Lock()
 	defer c.out.mu.Unlock()
@@ -73,13 +73,13 @@ func (c *memoryConn) Close() error {
 	return nil
 }
 
-// LocalAddr implements net.Conn; nobody can be called there.
+// LocalAddr implements net.Conn. The address cannot be dialed.
 func (c *memoryConn) LocalAddr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
 
 // RemoteAddr implements net.Conn.
 func (c *memoryConn) RemoteAddr() net.Addr { return c.LocalAddr() }
 
-// SetDeadline implements net.Conn; the only deadline is that of the context.
+// SetDeadline implements net.Conn. Deadlines are not supported: the context is the only one.
 func (c *memoryConn) SetDeadline(time.Time) error { return os.ErrNoDeadline }
 
 // SetReadDeadline implements net.Conn.

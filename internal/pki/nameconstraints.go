@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// admits reports which name of the leaf the name constraints along the path do not permit, as OpenSSL and Java read them; nil
-// where they permit all. Go itself verifies by a wider reading: a permitted host of a URI or of an email address covers
-// those below it, and the common name is not looked at. For directory names see lintDirectoryNames.
+// admits returns an error about the first name of the leaf that the name constraints along the path do not permit, as
+// OpenSSL and Java read them, or nil if they permit all names. Go's own verification is more lenient: a permitted host of a
+// URI or an email address covers its subdomains, and the common name is ignored. For directory names see lintDirectoryNames.
 func (p Path) admits(leaf *x509.Certificate) error {
 	for _, authority := range p.Certificates {
 		for _, check := range []func(authority, leaf *x509.Certificate) error{admitsURIs, admitsAddresses, admitsCommonName} {
@@ -62,8 +62,8 @@ func notPermitted(what string, authority *x509.Certificate) error {
 	return fmt.Errorf("the name constraints of %s do not permit %s: leave that name out, or choose another authority", Describe(authority), what)
 }
 
-// exactly matches a host against a constraint of URIs or email addresses (RFC 5280, section 4.2.1.10): one that begins with a
-// dot covers the hosts below, every other one host.
+// exactly returns a matcher of a host against a constraint on URIs or email addresses (RFC 5280, section 4.2.1.10): a
+// constraint that starts with a dot covers subdomains, any other covers one host.
 func exactly(host string) func(string) bool {
 	return func(constraint string) bool {
 		if strings.HasPrefix(constraint, ".") {
@@ -73,7 +73,7 @@ func exactly(host string) func(string) bool {
 	}
 }
 
-// covers matches a host name against a constraint of DNS names, which covers those below it too.
+// covers returns a matcher of a host name against a constraint on DNS names, which also covers subdomains.
 func covers(name string) func(string) bool {
 	return func(constraint string) bool {
 		below := len(name) - len(constraint)
@@ -84,7 +84,7 @@ func covers(name string) func(string) bool {
 	}
 }
 
-// readsAsDNSName is what OpenSSL takes for a host name in a common name: two labels at least.
+// readsAsDNSName reports whether OpenSSL takes a common name for a host name: it needs at least two labels.
 func readsAsDNSName(name string) bool {
 	labels := strings.Split(name, ".")
 	if len(labels) < 2 {

@@ -17,8 +17,8 @@ import (
 	"unicode"
 )
 
-// Upper bounds: RFC 5280 (appendix A.1) for the subject, RFC 1035 for host names, RFC 5321 for mail addresses, the SPIFFE
-// ID standard (section 2.3) for URIs. maxNames bounds what one certificate can be asked to hold.
+// Upper limits: RFC 5280 (appendix A.1) for the subject, RFC 1035 for host names, RFC 5321 for mail addresses, the SPIFFE ID
+// standard (section 2.3) for URIs. maxNames limits how many names can be requested for one certificate.
 const (
 	maxCommonName   = 64
 	maxOrganization = 64
@@ -29,8 +29,8 @@ const (
 	maxNames        = 150
 )
 
-// Names is everything by which a certificate says whose it is. It has the fields of issuer.Names in the same order, so
-// that Go converts the one into the other.
+// Names holds all names of a certificate's holder. It has the fields of issuer.Names in the same order, so that Go can
+// convert between the two.
 type Names struct {
 	CommonName     string
 	Organizations  []string
@@ -40,8 +40,8 @@ type Names struct {
 	EmailAddresses []string
 }
 
-// ParseNames reads the names as a spec holds them. An error has class Permanent and reason IdentityInvalid, and says
-// which name is wrong and why.
+// ParseNames reads the names of a spec. An error has class Permanent and reason IdentityInvalid, and states which name is
+// wrong and why.
 func ParseNames(commonName string, organizations, dnsNames, uris, ipAddresses, emailAddresses []string) (Names, error) {
 	names := Names{CommonName: commonName, Organizations: organizations, DNSNames: dnsNames, EmailAddresses: emailAddresses}
 	for _, text := range uris {
@@ -64,7 +64,7 @@ func ParseNames(commonName string, organizations, dnsNames, uris, ipAddresses, e
 	return names.Normalize(), nil
 }
 
-// NamesOf reads the names that a certificate shows, normalized.
+// NamesOf returns the normalized names that a certificate shows.
 func NamesOf(certificate *x509.Certificate) Names {
 	return Names{
 		CommonName:     certificate.Subject.CommonName,
@@ -76,8 +76,8 @@ func NamesOf(certificate *x509.Certificate) Names {
 	}.Normalize()
 }
 
-// Normalize gives the names in the one form in which they are compared and certified: lower case where case has no
-// meaning, IPv4 in four bytes, sorted, nothing twice.
+// Normalize returns the names in the form in which they are compared and certified: lowercase where case has no meaning,
+// IPv4 in four bytes, sorted, without duplicates.
 func (n Names) Normalize() Names {
 	out := Names{CommonName: n.CommonName, Organizations: unique(n.Organizations, func(s string) string { return s })}
 	out.DNSNames = unique(n.DNSNames, strings.ToLower)
@@ -124,7 +124,7 @@ func unique(in []string, normal func(string) string) []string {
 	return slices.Compact(out)
 }
 
-// Subject is the distinguished name: the organizations and the common name.
+// Subject returns the distinguished name: the organizations and the common name.
 func (n Names) Subject() pkix.Name {
 	return pkix.Name{CommonName: n.CommonName, Organization: n.Organizations}
 }
@@ -134,8 +134,8 @@ func (n Names) HasAlternativeName() bool {
 	return len(n.DNSNames)+len(n.URIs)+len(n.IPAddresses)+len(n.EmailAddresses) > 0
 }
 
-// Validate refuses names that cannot become a certificate, or that two readers of the certificate could understand
-// differently. It does not parse SPIFFE IDs beyond what holds for every URI.
+// Validate refuses names that cannot be put into a certificate, or that two readers of the certificate could interpret
+// differently. It checks SPIFFE IDs only as URIs.
 func (n Names) Validate() error {
 	count := len(n.Organizations) + len(n.DNSNames) + len(n.URIs) + len(n.IPAddresses) + len(n.EmailAddresses)
 	if count > maxNames {
@@ -169,7 +169,7 @@ func (n Names) Validate() error {
 	return nil
 }
 
-// checkEach gives the first complaint about values of one kind.
+// checkEach returns the first error about the values of one kind.
 func checkEach(kind string, values []string, check func(string) error) error {
 	for _, value := range values {
 		if err := check(value); err != nil {

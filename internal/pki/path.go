@@ -11,30 +11,30 @@ import (
 )
 
 const (
-	// maxPath bounds the certificates above a leaf, the trust anchor included.
+	// maxPath limits the number of certificates above a leaf, including the trust anchor.
 	maxPath = 10
-	// maxVisits and maxChecks bound the search among certificates that sign each other in circles, or that have the same
-	// name: the ways to be followed, and the signatures to be checked. Go's own search checks 100 signatures.
+	// maxVisits and maxChecks limit the search among certificates that sign each other in circles or have the same name: the
+	// number of paths followed, and the number of signatures checked. Go's own search checks 100 signatures.
 	maxVisits = 5000
 	maxChecks = 500
 )
 
-// Path leads from the certificate that signs a leaf up to a trust anchor, both included. Of the certificates that a file
-// holds, only those of the path count: no peer looks at another.
+// Path leads from the certificate that signs a leaf up to a trust anchor, both included. Of the certificates in a file, only
+// those on the path count: no peer uses the others.
 type Path struct {
 	Certificates []*x509.Certificate
-	// NotBefore and NotAfter are what is left when the validity of all of them is laid upon each other; First and Last are
-	// the certificates that decide it.
+	// NotBefore and NotAfter are the intersection of the validity periods of all certificates on the path. First and Last
+	// are the certificates that limit it.
 	NotBefore, NotAfter time.Time
 	First, Last         *x509.Certificate
-	// Usages of TLS that the extended key usages along the path leave to a leaf.
+	// Usages are the TLS usages that the extended key usages along the path allow for a leaf.
 	Usages []Usage
 }
 
-// Anchor is the trust anchor.
+// Anchor returns the trust anchor.
 func (p Path) Anchor() *x509.Certificate { return p.Certificates[len(p.Certificates)-1] }
 
-// Published are the certificates that a peer needs besides its trust anchors: all that are not self-signed.
+// Published returns the certificates that a peer needs in addition to its trust anchors: all that are not self-signed.
 func (p Path) Published() []*x509.Certificate {
 	if selfIssued(p.Anchor()) {
 		return p.Certificates[:len(p.Certificates)-1]
@@ -42,7 +42,7 @@ func (p Path) Published() []*x509.Certificate {
 	return p.Certificates
 }
 
-// ValidAt reports whether every certificate of the path is valid at that instant.
+// ValidAt reports whether every certificate of the path is valid at that time.
 func (p Path) ValidAt(at time.Time) bool { return !at.Before(p.NotBefore) && !at.After(p.NotAfter) }
 
 func newPath(certificates []*x509.Certificate) Path {
@@ -59,12 +59,12 @@ func newPath(certificates []*x509.Certificate) Path {
 	return out
 }
 
-// Paths are all ways from a leaf up to the trust anchors.
+// Paths holds all paths from a leaf up to the trust anchors.
 type Paths []Path
 
-// At returns the path to use at an instant: one that is valid then, if there is any; of several one whose key
-// identifiers fit, that leaves more usages, that a strict peer accepts, that ends at a self-signed certificate, that lasts longest, and that is shortest, in this order.
-// ok is false where there is no path at all.
+// At returns the path to use at a given time. It prefers a path that is valid then; among several, one whose key identifiers
+// match, that allows more usages, that a strict peer accepts, that ends at a self-signed certificate, that lasts longest,
+// and that is shortest, in this order. ok is false if there is no path at all.
 func (p Paths) At(now time.Time) (best Path, ok bool) {
 	for i, path := range p {
 		if i == 0 || better(path, best, now) {
@@ -74,7 +74,7 @@ func (p Paths) At(now time.Time) (best Path, ok bool) {
 	return best, len(p) > 0
 }
 
-// Until is the last instant at which any of the paths ends.
+// Until returns the latest time at which any of the paths expires.
 func (p Paths) Until() time.Time {
 	var out time.Time
 	for _, path := range p {
@@ -101,17 +101,17 @@ func better(a, b Path, now time.Time) bool {
 	return len(a.Certificates) < len(b.Certificates)
 }
 
-// search looks for paths.
+// search finds paths.
 type search struct {
-	// above are the certificates of the chain and the anchors; anchor says which are trusted. Without any anchor, the end
-	// of every way up is one.
+	// above holds the certificates of the chain and the anchors; anchor reports which of them are trusted. Without any
+	// anchor, the end of every path counts as one.
 	above   []*x509.Certificate
 	anchors []*x509.Certificate
 	visits  int
 	found   Paths
-	// checked are the signatures that were looked at; nil is a good one.
+	// checked caches the result of each signature check; nil means valid.
 	checked map[[2]*x509.Certificate]error
-	// obstacle is what stands in the way at the place that is farthest up.
+	// obstacle is the error that stopped the search at the highest point it reached.
 	obstacle      error
 	obstacleDepth int
 }
@@ -126,9 +126,9 @@ func newSearch(chain, anchors []*x509.Certificate) *search {
 	return s
 }
 
-// SearchPaths finds every path from the certificates that may have signed a leaf, which are start and those of the same
-// name and key, to a trust anchor. Without anchors every way ends where nobody above is found. The error, where there is no
-// path, says what stands in the way; it carries fault.UnsupportedAlgorithm if that is an algorithm.
+// SearchPaths finds every path to a trust anchor from the certificates that may have signed a leaf: start and those with the
+// same name and key. Without anchors, a path ends where no further signer is found. If there is no path, the error explains
+// what prevents it; it carries fault.UnsupportedAlgorithm if the cause is an algorithm.
 func SearchPaths(start *x509.Certificate, chain, anchors Bundle) (Paths, error) {
 	s := newSearch(chain.Certificates, anchors.Certificates)
 	for _, candidate := range append([]*x509.Certificate{start}, s.above...) {
@@ -149,8 +149,9 @@ func SearchPaths(start *x509.Certificate, chain, anchors Bundle) (Paths, error) 
 	return s.found, nil
 }
 
-// anchorless judges ways that nobody said the end of. A self-signed certificate is the anchor, where one is reached. Else it is
-// the end of the way, but only if the way uses all that is there: a root that is not reached was meant to be the anchor.
+// anchorless ends paths when no anchors were given. If a path reaches a self-signed certificate, that is the anchor.
+// Otherwise the path ends at its last certificate, but only if it uses every certificate given: an unreached root was meant
+// to be the anchor.
 func (s *search) anchorless() {
 	rooted := slices.DeleteFunc(slices.Clone(s.found), func(p Path) bool { return !selfIssued(p.Anchor()) })
 	if len(rooted) > 0 {
@@ -179,12 +180,12 @@ func pathsAbove(leaf *x509.Certificate, chain, anchors []*x509.Certificate) Path
 	return s.found
 }
 
-// sameAuthority reports whether two certificates are of one name and one key: a leaf of the one is a leaf of the other.
+// sameAuthority reports whether two certificates have the same name and key: a leaf of one is a leaf of the other.
 func sameAuthority(a, b *x509.Certificate) bool {
 	return bytes.Equal(a.RawSubject, b.RawSubject) && bytes.Equal(a.RawSubjectPublicKeyInfo, b.RawSubjectPublicKeyInfo)
 }
 
-// walk goes on from the last certificate of a way, which begins at the signer of the leaf.
+// walk extends a path, which starts at the signer of the leaf, from its last certificate.
 func (s *search) walk(way []*x509.Certificate) {
 	if s.visits++; s.exhausted() {
 		return
@@ -220,10 +221,11 @@ func (s *search) walk(way []*x509.Certificate) {
 	}
 }
 
-// exhausted reports whether so much was tried that the search ends. Whatever path was found by then counts.
+// exhausted reports whether the search has reached its limits. Paths found until then count.
 func (s *search) exhausted() bool { return s.visits > maxVisits || len(s.checked) > maxChecks }
 
-// signed checks a signature once. The keys are those of the bundles, so that pointers tell certificates apart.
+// signed checks each signature once. Its cache is keyed by the bundles' own pointers, so that pointers identify
+// certificates.
 func (s *search) signed(child, parent *x509.Certificate) error {
 	pair := [2]*x509.Certificate{child, parent}
 	err, known := s.checked[pair]
@@ -237,10 +239,10 @@ func (s *search) signed(child, parent *x509.Certificate) error {
 	return err
 }
 
-// errExhausted names the limits of the search.
+// errExhausted reports the limits of the search.
 var errExhausted = badPath("more than %d signatures, or %d ways, would have to be checked to find a path: remove certificates that are not needed, first those of the same name", maxChecks, maxVisits)
 
-// further goes on to every certificate that has signed the last one of the way, and reports whether there is one.
+// further continues with every certificate that has signed the last one of the path, and reports whether there is one.
 func (s *search) further(way []*x509.Certificate) bool {
 	top, further := way[len(way)-1], false
 	for _, candidate := range s.above {
@@ -261,7 +263,7 @@ func (s *search) further(way []*x509.Certificate) bool {
 	return further
 }
 
-// arrive notes a path, unless it leaves no usage to a leaf.
+// arrive adds a path to the result, unless it allows no usage for a leaf.
 func (s *search) arrive(way []*x509.Certificate) {
 	path := newPath(way)
 	if len(path.Usages) == 0 {

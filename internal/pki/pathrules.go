@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// Object identifiers of the pkix.Extensions of an authority.
+// Object identifiers of the extensions of an authority's certificate.
 var (
 	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
 	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
@@ -23,8 +23,8 @@ var (
 
 func badPath(format string, args ...any) error { return fmt.Errorf(format, args...) }
 
-// step checks the last certificate of a way: that it may sign, and that its path length allows those below it (RFC 5280,
-// sections 4.2.1.3, 4.2.1.9 and 6.1.4). Go counts every certificate, also a self-issued one.
+// step checks the last certificate of a path: that it may sign, and that its path length allows the certificates below it
+// (RFC 5280, sections 4.2.1.3, 4.2.1.9 and 6.1.4). Like Go, it counts every certificate, including self-issued ones.
 func (s *search) step(way []*x509.Certificate) error {
 	top, below := way[len(way)-1], len(way)-1
 	if err := maySign(top); err != nil {
@@ -39,8 +39,8 @@ func (s *search) step(way []*x509.Certificate) error {
 	return nil
 }
 
-// maySign checks what a certificate says of itself. One without a key usage may sign (RFC 5280, section 6.1.4 (n)), and so may
-// a self-signed one of X.509 version 1, as Go and OpenSSL have it.
+// maySign checks whether a certificate's own extensions allow it to sign. As in Go and OpenSSL, a certificate without a key
+// usage may sign (RFC 5280, section 6.1.4 (n)), and so may a self-signed one of X.509 version 1.
 func maySign(certificate *x509.Certificate) error {
 	old := certificate.Version < 3 && selfIssued(certificate)
 	switch {
@@ -60,7 +60,7 @@ func hasExtension(certificate *x509.Certificate, id asn1.ObjectIdentifier) bool 
 	return slices.ContainsFunc(certificate.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(id) })
 }
 
-// NameConstraints returns the extension of that name in DER; nil where the certificate has none.
+// NameConstraints returns the name constraints extension in DER; nil if the certificate has none.
 func NameConstraints(certificate *x509.Certificate) []byte {
 	for _, extension := range certificate.Extensions {
 		if extension.Id.Equal(oidNameConstraints) {
@@ -70,7 +70,7 @@ func NameConstraints(certificate *x509.Certificate) []byte {
 	return nil
 }
 
-// unsigned says why parent, which has the name of the child's issuer, cannot be shown to have signed it.
+// unsigned explains why the signature of parent, which has the name of the child's issuer, on the child cannot be verified.
 func unsigned(child, parent *x509.Certificate, err error) error {
 	var outdated x509.InsecureAlgorithmError
 	switch refusal := maySign(parent); {
@@ -95,7 +95,7 @@ func signatureName(certificate *x509.Certificate) string {
 	return nameOfOID(read.Algorithm.Algorithm)
 }
 
-// failure says why there is no path.
+// failure explains why there is no path.
 func (s *search) failure(start *x509.Certificate, chain, anchors Bundle) error {
 	if s.visits > maxVisits {
 		return badPath("its certificates sign each other in too many ways: keep only those of one path in tls.crt and ca.crt")
@@ -123,7 +123,7 @@ func (s *search) failure(start *x509.Certificate, chain, anchors Bundle) error {
 	return badPath("the path from the first certificate of tls.crt breaks off at %s: the certificate of its issuer, %s, is neither in tls.crt nor in ca.crt", Describe(highest), shortened(highest.Issuer.String()))
 }
 
-// highest is the certificate farthest up that is reached from start by names and signatures alone.
+// highest returns the highest certificate that can be reached from start by names and signatures alone.
 func (s *search) highest(start *x509.Certificate) *x509.Certificate {
 	top := start
 	for range maxPath {
@@ -144,8 +144,8 @@ func selfIssued(certificate *x509.Certificate) bool {
 		(len(certificate.AuthorityKeyId) == 0 || len(certificate.SubjectKeyId) == 0 || bytes.Equal(certificate.AuthorityKeyId, certificate.SubjectKeyId))
 }
 
-// selfSignature refuses a damaged root. Nobody relies on the signature of a trust anchor upon itself, so one of an algorithm
-// that is outdated or unknown is let through.
+// selfSignature refuses a damaged root. No peer relies on a trust anchor's signature on itself, so a signature with an
+// outdated or unknown algorithm is accepted.
 func selfSignature(root *x509.Certificate) error {
 	var outdated x509.InsecureAlgorithmError
 	err := root.CheckSignature(root.SignatureAlgorithm, root.RawTBSCertificate, root.Signature)
@@ -155,7 +155,7 @@ func selfSignature(root *x509.Certificate) error {
 	return err
 }
 
-// usagesOf are the usages that the extended key usages of all certificates leave.
+// usagesOf returns the usages that the extended key usages of all certificates allow.
 func usagesOf(certificates []*x509.Certificate) []Usage {
 	var out []Usage
 	for _, usage := range []Usage{ClientAuth, ServerAuth} {
@@ -172,7 +172,7 @@ func leaves(certificate *x509.Certificate, usage Usage) bool {
 		slices.Contains(certificate.ExtKeyUsage, wanted) || slices.Contains(certificate.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
-// limiting is the first certificate whose extended key usage takes a usage away.
+// limiting returns the first certificate that removes a usage by its extended key usage.
 func limiting(certificates []*x509.Certificate) *x509.Certificate {
 	for _, certificate := range certificates {
 		if !leaves(certificate, ClientAuth) || !leaves(certificate, ServerAuth) {
@@ -182,7 +182,8 @@ func limiting(certificates []*x509.Certificate) *x509.Certificate {
 	return certificates[0]
 }
 
-// Limiting is the first certificate whose extended key usage does not leave that usage to a leaf; nil where none is.
+// Limiting returns the first certificate with an extended key usage that does not allow the usage for a leaf; nil if there
+// is none.
 func (p Path) Limiting(usage Usage) *x509.Certificate {
 	for _, certificate := range p.Certificates {
 		if !leaves(certificate, usage) {
@@ -192,8 +193,8 @@ func (p Path) Limiting(usage Usage) *x509.Certificate {
 	return nil
 }
 
-// fittingIDs reports whether every authority key identifier along the path names the key above it. OpenSSL does not take
-// a certificate for an issuer where it does not.
+// fittingIDs reports whether every authority key identifier along the path names the key above it. Otherwise OpenSSL does
+// not accept the certificate above as the issuer.
 func fittingIDs(p Path) bool {
 	for i, certificate := range p.Certificates[1:] {
 		below := p.Certificates[i]
@@ -204,7 +205,8 @@ func fittingIDs(p Path) bool {
 	return true
 }
 
-// Strict says what in the path strict peers refuse, though Go and OpenSSL accept it by default; one phrase for each finding.
+// Strict describes what strict peers refuse in the path although Go and OpenSSL accept it by default, one phrase per
+// finding.
 func (p Path) Strict() []string {
 	var out []string
 	for _, certificate := range p.Certificates {

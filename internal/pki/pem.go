@@ -13,7 +13,7 @@ import (
 // The PEM labels (RFC 7468, section 4) that are read or written.
 const (
 	labelCertificate  = "CERTIFICATE"
-	labelX509         = "X509 CERTIFICATE" // an old name of the same
+	labelX509         = "X509 CERTIFICATE" // an old name for the same
 	labelRequest      = "CERTIFICATE REQUEST"
 	labelPKCS8        = "PRIVATE KEY"
 	labelPKCS1        = "RSA PRIVATE KEY"
@@ -27,18 +27,18 @@ var (
 	utf8Mark = []byte("\xef\xbb\xbf")
 )
 
-// pemRules say how much of a file is read, and how strictly.
+// pemRules control how much of a file is read, and how strictly.
 type pemRules struct {
 	maxBytes, maxBlocks int
-	// lenient files come from people: a byte order mark before the first block and text after the last one are passed over,
-	// as OpenSSL passes over text.
+	// lenient is for files from users: a byte order mark before the first block and text after the last one are skipped, as
+	// OpenSSL skips text.
 	lenient bool
 }
 
-// decodePEM splits data into its blocks. Explanatory text before a block is allowed (RFC 7468, section 2); a block that
-// cannot be decoded is not passed over in silence, as pem.Decode does, or a member of a chain could get lost. Without
-// lenient, nothing but white space may follow the last block. The errors say in which other form the data seem to be, and
-// show nothing of the data, which may be a key.
+// decodePEM splits data into its blocks. Explanatory text before a block is allowed (RFC 7468, section 2). Unlike
+// pem.Decode, it does not silently skip a block that cannot be decoded, because a certificate of a chain could get lost.
+// Unless lenient is set, only white space may follow the last block. The errors name the format that the data seems to have,
+// and show nothing of the data, which may be a key.
 func decodePEM(data []byte, rules pemRules) ([]*pem.Block, error) {
 	if len(data) > rules.maxBytes {
 		return nil, fmt.Errorf("is %d bytes long; at most %d are allowed", len(data), rules.maxBytes)
@@ -71,7 +71,7 @@ func decodePEM(data []byte, rules pemRules) ([]*pem.Block, error) {
 	return blocks, nil
 }
 
-// notPEM says why there is no further block in rest.
+// notPEM explains why there is no further block in rest.
 func notPEM(data, rest []byte, blocks int) error {
 	form := formOf(data)
 	switch {

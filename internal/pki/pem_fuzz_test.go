@@ -16,8 +16,8 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// FuzzPEM reads whatever there is as a key, as a request, as certificates and as a bundle. What is accepted is good enough and can
-// be read again as the same; what is refused is refused without a word of it.
+// FuzzPEM parses its input as a key, as a request, as certificates and as a bundle. Accepted input is strong enough and
+// parses again to the same value; an error about refused input contains nothing of it.
 func FuzzPEM(f *testing.F) {
 	for _, algorithm := range []pki.KeyAlgorithm{pki.ECDSAP256, pki.Ed25519} {
 		key := newKey(f, algorithm)
@@ -76,7 +76,8 @@ func tryRequest(t *testing.T, data []byte) {
 	}
 }
 
-// tryBundle reads a file as people have it, and looks for paths in it. What is strictly right is right as a bundle too.
+// tryBundle reads a file as users provide it, and searches it for paths. Whatever the strict parser accepts is also accepted
+// as a bundle.
 func tryBundle(t *testing.T, data []byte) {
 	t.Helper()
 	bundle, err := pki.ParseBundle(data)

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// fileOf returns a file of so many different certificates.
+// fileOf returns a file with that many different certificates.
 func fileOf(tb testing.TB, count int) []byte {
 	tb.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
@@ -36,7 +36,7 @@ func fileOf(tb testing.TB, count int) []byte {
 	return out
 }
 
-// readers are the ways to read a file of certificates.
+// readers are the functions that read a file of certificates.
 var readers = map[string]func([]byte) ([]*x509.Certificate, error){
 	"as rekey writes it": ParseCertificates,
 	"as people bring it": func(data []byte) ([]*x509.Certificate, error) {
@@ -45,7 +45,7 @@ var readers = map[string]func([]byte) ([]*x509.Certificate, error){
 	},
 }
 
-// A reconcile reads a certificate and ca.crt beside it several times, and the next one reads the same ca.crt.
+// A reconcile reads a certificate and its ca.crt several times, and the next one reads the same ca.crt.
 func TestAFileOfAnySizeIsParsedOnceInAReconcile(t *testing.T) {
 	small := fileOf(t, 1)
 	for _, count := range []int{1, maxRemembered, maxRemembered + 1, 400} {
@@ -89,7 +89,7 @@ func TestFewLargeFilesAreRemembered(t *testing.T) {
 	}
 }
 
-// BenchmarkReadingALargeFile is what ca.crt with a corporate bundle costs each time that a reconcile looks at it.
+// BenchmarkReadingALargeFile measures what a ca.crt with a corporate bundle costs each time a reconcile reads it.
 func BenchmarkReadingALargeFile(b *testing.B) {
 	file := fileOf(b, 400)
 	b.ReportAllocs()

@@ -14,15 +14,15 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// Format is an additional form in which a certificate and its key are published.
+// Format is an additional format in which a certificate and its key are published.
 type Format string
 
-// CombinedPEM is the private key followed by the certificates, in one file: two files read one after the other can
+// CombinedPEM is the private key followed by the certificates, in one file: two files that are read one after the other can
 // belong to two rotations.
 const CombinedPEM Format = "CombinedPEM"
 
-// TLSSecretData makes the data of the user's Secret (type kubernetes.io/tls) out of the keys tls.crt, tls.key and ca.crt
-// of the material, and of the formats asked for. It checks nothing: that is what Lint is for.
+// TLSSecretData returns the data of the user's Secret (type kubernetes.io/tls), built from tls.crt, tls.key and ca.crt of
+// the material and the requested formats. It checks nothing: use Lint.
 func TLSSecretData(material credential.Material, formats []Format) map[string][]byte {
 	data := map[string][]byte{}
 	for _, key := range []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority} {
@@ -34,10 +34,10 @@ func TLSSecretData(material credential.Material, formats []Format) map[string][]
 	return data
 }
 
-// TLSSecret is what a Secret with a certificate holds, once it has been found to be whole.
+// TLSSecret holds the content of a Secret with a certificate, once it has been found to be complete.
 type TLSSecret struct {
 	Leaf *x509.Certificate
-	// Intermediates follow the leaf, in the order in which each signed the one before.
+	// Intermediates follow the leaf; each signed the one before it.
 	Intermediates []*x509.Certificate
 	// Authorities are the trust anchors.
 	Authorities []*x509.Certificate
@@ -46,24 +46,24 @@ type TLSSecret struct {
 	material credential.Material
 }
 
-// Material gives back what TLSSecretData was made of.
+// Material returns the material that was passed to TLSSecretData.
 func (s *TLSSecret) Material() credential.Material { return s.material.Clone() }
 
-// Path is the way from the leaf up to a trust anchor that counts at that instant, for the names and usages of the leaf. ok is
-// false where there is none.
+// Path returns the path from the leaf up to a trust anchor that applies at the given time, for the names and usages of the
+// leaf. ok is false if there is none.
 func (s *TLSSecret) Path(now time.Time) (path Path, ok bool) {
 	return pathsAbove(s.Leaf, s.Intermediates, s.Authorities).For(s.Leaf, now)
 }
 
-// Ceiling is the first instant at which a certificate above the leaf expires, on the path that counts at the instant now. ok
-// is false where no path leads to a trust anchor.
+// Ceiling returns the earliest expiry of the certificates above the leaf, on the path that applies at now. ok is false if no
+// path leads to a trust anchor.
 func (s *TLSSecret) Ceiling(now time.Time) (ceiling time.Time, ok bool) {
 	path, ok := s.Path(now)
 	return path.NotAfter, ok
 }
 
-// Verify has Go verify the leaf up to a trust anchor, for each of its usages, and the name constraints as OpenSSL reads them,
-// at the instant now; a leaf that has expired, at its last instant.
+// Verify verifies at now, with Go's verifier, that the leaf chains up to a trust anchor for each of its usages; it also
+// checks the name constraints as OpenSSL reads them. A leaf that has expired is verified at its last moment of validity.
 func (s *TLSSecret) Verify(now time.Time) error {
 	if len(s.Authorities) == 0 {
 		return badSecret("there is no trust anchor in %s", credential.KeyAuthority)
@@ -87,7 +87,7 @@ func (s *TLSSecret) Verify(now time.Time) error {
 	return nil
 }
 
-// top is the last certificate of the chain.
+// top returns the last certificate of the chain.
 func (s *TLSSecret) top() *x509.Certificate {
 	if len(s.Intermediates) > 0 {
 		return s.Intermediates[len(s.Intermediates)-1]
@@ -107,9 +107,9 @@ func poolOf(certificates []*x509.Certificate) *x509.CertPool {
 	return pool
 }
 
-// ParseTLSSecret reads the data of a user's Secret: leaf, chain, trust anchors, and the private key, which must be that of
-// the leaf. An error has class Permanent and reason SecretInvalid, and says precisely what is damaged; it shows nothing of
-// the key. Time, trust and names are not looked at: see Lint and Diff.
+// ParseTLSSecret reads the data of a user's Secret: leaf, chain, trust anchors, and the private key, which must belong to
+// the leaf. An error has class Permanent and reason SecretInvalid, and states precisely what is damaged; it shows nothing of
+// the key. Time, trust and names are not checked: see Lint and Diff.
 func ParseTLSSecret(data map[string][]byte) (*TLSSecret, error) {
 	for _, key := range []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority} {
 		if len(data[key]) == 0 {
@@ -143,7 +143,7 @@ func ParseTLSSecret(data map[string][]byte) (*TLSSecret, error) {
 	return &TLSSecret{Leaf: chain[0], Intermediates: chain[1:], Authorities: authorities, key: key, material: material}, nil
 }
 
-// badSecret is a finding about what a Secret holds.
+// badSecret returns an error about the content of a Secret.
 func badSecret(format string, args ...any) error {
 	return fault.Permanent(fault.SecretInvalid, fmt.Errorf(format, args...))
 }

@@ -135,7 +135,7 @@ func TestParseTLSSecretSaysWhatIsDamaged(t *testing.T) {
 	}
 }
 
-// flipped damages the outermost length of the certificate.
+// flipped returns the certificate with its outermost length damaged.
 func flipped(leaf signed) []byte {
 	der := slices.Clone(leaf.certificate.Raw)
 	der[2] ^= 0x40

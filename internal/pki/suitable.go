@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// For returns the path to use at an instant for one leaf: the best in the order of At whose name constraints permit its names
-// and whose extended key usages include its usages. Where no path does, it is that of At, so that what refuses the leaf can be
-// named. The leaf need not be signed yet.
+// For returns the path to use at a given time for one leaf: the best path, in the order of At, whose name constraints permit
+// the leaf's names and whose extended key usages include its usages. If there is none, it returns the path of At, so that
+// the caller can name what refuses the leaf. The leaf need not be signed yet.
 func (p Paths) For(leaf *x509.Certificate, now time.Time) (best Path, ok bool) {
 	fallback, ok := p.At(now)
 	if !ok || fallback.suits(leaf) {
@@ -32,8 +32,8 @@ func (p Paths) For(leaf *x509.Certificate, now time.Time) (best Path, ok bool) {
 	return best, true
 }
 
-// Limiting returns the certificate whose extended key usage does not leave a usage to a leaf, on the path of At; nil where a path
-// that is valid at that instant leaves it.
+// Limiting returns the certificate on the path of At with an extended key usage that does not allow the usage for a leaf;
+// nil if a path that is valid at that time allows it.
 func (p Paths) Limiting(usage Usage, now time.Time) *x509.Certificate {
 	if slices.ContainsFunc(p, func(path Path) bool { return path.ValidAt(now) && path.Limiting(usage) == nil }) {
 		return nil
@@ -45,8 +45,8 @@ func (p Paths) Limiting(usage Usage, now time.Time) *x509.Certificate {
 	return path.Limiting(usage)
 }
 
-// suits reports whether Go and OpenSSL accept the names and usages of a leaf along the path. It chooses between paths and
-// checks no signature: what is published is verified in any case.
+// suits reports whether Go and OpenSSL accept the names and usages of a leaf along the path. It only chooses between paths
+// and checks no signature: what is published is always verified.
 func (p Path) suits(leaf *x509.Certificate) bool {
 	for usage, of := range map[Usage]x509.ExtKeyUsage{ClientAuth: x509.ExtKeyUsageClientAuth, ServerAuth: x509.ExtKeyUsageServerAuth} {
 		if slices.Contains(leaf.ExtKeyUsage, of) && p.Limiting(usage) != nil {
@@ -65,12 +65,12 @@ func (p Path) suits(leaf *x509.Certificate) bool {
 	return p.admits(leaf) == nil && checkDirectoryNames(chain) == nil
 }
 
-// Constrained reports whether a certificate of the path has name constraints.
+// Constrained reports whether any certificate of the path has name constraints.
 func (p Path) Constrained() bool {
 	return slices.ContainsFunc(p.Certificates, func(c *x509.Certificate) bool { return hasExtension(c, oidNameConstraints) })
 }
 
-// allPermitted reports whether the name constraints of an authority permit, as Go reads them, every alternative name of the
+// allPermitted reports whether the name constraints of an authority, as Go reads them, permit every alternative name of the
 // certificates below it.
 func allPermitted(authority *x509.Certificate, below []*x509.Certificate) bool {
 	return !slices.ContainsFunc(below, func(certificate *x509.Certificate) bool {
@@ -87,7 +87,7 @@ func within[T any](permitted, excluded []T, covers func(T) bool) bool {
 	return !slices.ContainsFunc(excluded, covers) && (len(permitted) == 0 || slices.ContainsFunc(permitted, covers))
 }
 
-// permitsDNSName refuses a wildcard also where one of the names that it stands for is excluded.
+// permitsDNSName also refuses a wildcard if one of the names that it matches is excluded.
 func permitsDNSName(authority *x509.Certificate, name string) bool {
 	if parent, wildcard := strings.CutPrefix(name, "*."); wildcard && slices.ContainsFunc(authority.ExcludedDNSDomains, func(constraint string) bool {
 		_, above, _ := strings.Cut(constraint, ".")
@@ -108,7 +108,7 @@ func permitsAddress(authority *x509.Certificate, address string) bool {
 	})
 }
 
-// permitsHost refuses an address as the host of a URI: Go does so under name constraints of any kind.
+// permitsHost refuses an address as the host of a URI, as Go does under name constraints of any kind.
 func permitsHost(authority *x509.Certificate, host string) bool {
 	return host != "" && net.ParseIP(host) == nil && within(authority.PermittedURIDomains, authority.ExcludedURIDomains, covers(host))
 }
