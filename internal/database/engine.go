@@ -9,11 +9,11 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 )
 
-// TLSMode says how a connection to the server is protected. The words are those of the DatabaseServer kind; they mean
-// what sslmode means for libpq (PostgreSQL, "SSL Support").
+// TLSMode is how a connection to the server is protected. The values are those of the DatabaseServer kind; they mean the
+// same as sslmode in libpq (PostgreSQL, "SSL Support").
 type TLSMode string
 
-// The modes, from none to full.
+// The modes, from no protection to full verification.
 const (
 	TLSDisable    TLSMode = "Disable"
 	TLSRequire    TLSMode = "Require"
@@ -21,42 +21,42 @@ const (
 	TLSVerifyFull TLSMode = "VerifyFull"
 )
 
-// NegativeControl says when Verify also tries a wrong password, which must be refused, or a login would prove nothing. The
-// words are those of the DatabaseServer kind.
+// NegativeControl is how often Verify also sends a wrong password. The server must refuse it, or a successful login would
+// prove nothing. The values are those of the DatabaseServer kind.
 type NegativeControl string
 
-// How often. The empty word means ControlAlways.
+// The values of NegativeControl. The empty string means ControlAlways.
 const (
-	// ControlAlways tries one with each proof.
+	// ControlAlways sends one with each proof.
 	ControlAlways NegativeControl = "Always"
-	// ControlAtFirst tries one only before the first version of a credential is published or its lost ledger is rebuilt
+	// ControlAtFirst sends one only before the first version of a credential is published or its lost ledger is rebuilt
 	// (credential.First).
 	ControlAtFirst NegativeControl = "AtFirst"
 )
 
-// Server is where a server is and how it is reached and trusted.
+// Server is the address of a server, and how rekey connects to it and trusts it.
 type Server struct {
-	// Host without the port; an IPv6 address without brackets.
+	// Host is the host without the port; an IPv6 address has no brackets.
 	Host string
-	// Port from 1 to 65535.
+	// Port is from 1 to 65535.
 	Port int
-	// TLS mode of every connection: the admin's and those that verify.
+	// TLS is the mode of every connection: the admin's and those that verify.
 	TLS TLSMode
-	// CA holds the trust anchors, PEM. Needed for VerifyCA and VerifyFull.
+	// CA holds the trust anchors in PEM. VerifyCA and VerifyFull require it.
 	CA []byte
-	// AllowLoopback lets rekey dial loopback addresses (tests and local clusters). Link-local and metadata addresses
-	// are never dialed. Both are judged after name resolution, and what was judged is what is dialed.
+	// AllowLoopback lets rekey dial loopback addresses (tests and local clusters). Link-local and metadata addresses are
+	// never dialed. Addresses are checked after name resolution, and the checked address is the one that is dialed.
 	AllowLoopback bool
-	// Admin is the login that makes and changes the others.
+	// Admin is the login that creates and changes the others.
 	Admin Admin
-	// MaintenanceDatabase is the database that the admin works from; empty for the engine's habit, and where that cannot be
-	// entered, the credential's database, or one of Databases.
+	// MaintenanceDatabase is the database that the admin connects to. If it is empty, the engine uses its default; if that
+	// does not admit the admin, the credential's database or one of Databases.
 	MaintenanceDatabase string
-	// Databases of the credentials on this server, for Check.
+	// Databases are the databases of the credentials on this server, for Check.
 	Databases []string
-	// NegativeControl says how often a wrong password is tried.
+	// NegativeControl is how often a wrong password is sent.
 	NegativeControl NegativeControl
-	// AllowedUsernames and AllowedOwners are patterns in which * stands for any run of characters.
+	// AllowedUsernames and AllowedOwners are patterns in which * matches any number of characters.
 	AllowedUsernames, AllowedOwners []string
 }
 
@@ -64,40 +64,41 @@ type Server struct {
 type Admin struct {
 	Username string
 	Password credential.Sensitive
-	// Secret is the namespace and name of the Secret that both come from, for messages; may be empty.
+	// Secret is the namespace and name of the Secret that holds both values, for messages; may be empty.
 	Secret string
 }
 
-// Target is what one credential speaks of on a server.
+// Target is what one credential uses on a server.
 type Target struct {
 	Server Server
-	// Database that the login must be able to use.
+	// Database is the database that the login must be able to use.
 	Database string
-	// Username is the base: the logins are Username_a and Username_b.
+	// Username is the base name: the logins are Username_a and Username_b.
 	Username string
 	// Owner is the role that the logins act as.
 	Owner string
-	// Create says whether logins that are absent are made.
+	// Create reports whether missing logins are created.
 	Create bool
 }
 
-// Report is what a preflight found.
+// Report is the result of a preflight.
 type Report struct {
-	// Version of the server, as it names itself, such as "15.18".
+	// Version is the server's version as it reports it, such as "15.18".
 	Version string
-	// Notes are findings that stop nothing but that a person should know, whole sentences, sorted; shown in the
+	// Notes are findings that an operator should know although they block nothing: whole sentences, sorted, shown in the
 	// condition's message.
 	Notes []string
 }
 
 // Engine connects to the servers of one database product, such as PostgreSQL.
 type Engine interface {
-	// Traits says what sessions of this engine can do.
+	// Traits returns what sessions of this engine can do.
 	Traits() credential.Traits
-	// Open makes a session for one credential. It may be lazy: the first call that needs the admin connects.
+	// Open returns a session for one credential. It may be lazy: the first call that needs the admin connects.
 	Open(ctx context.Context, target Target) (Session, error)
-	// Check tells whether the server is reachable, protected as declared, writable, and lets the admin do all that is
-	// needed. Every lack is an error of package fault whose text names the statement that mends it.
+	// Check verifies that the server is reachable, protected as declared and writable, and that the admin has every
+	// privilege it needs. If something is missing, it returns an error of package fault that names the statement which fixes
+	// it.
 	Check(ctx context.Context, server Server) (Report, error)
 }
 
@@ -108,10 +109,10 @@ type Session interface {
 	Close()
 }
 
-// Preflighter is a Session that can tell, before anything remote is touched, whether the target can be served: owner
-// allowed and harmless, both logins absent or ours, database there.
+// Preflighter is a Session that can check, before it changes anything on the server, whether the target can be served: the
+// owner is allowed and harmless, both logins are absent or ours, and the database exists.
 type Preflighter interface {
-	// Preflight changes nothing. The error is of class Blocked or Permanent with the unmet condition; transient where
-	// it could not be found out.
+	// Preflight changes nothing. The error names the unmet condition and has class Blocked or Permanent; it is transient if
+	// the check could not be completed.
 	Preflight(ctx context.Context, ref credential.Ref) error
 }

@@ -38,18 +38,19 @@ func (s *suite) retiredElsewhere(t *testing.T) {
 	s.mustNot(t, on.Retire(s.context(t), ref(1, "a")))
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{})
 	live := s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
-	s.mustNot(t, on.Retire(s.context(t), ref(1, "a"))) // a slot that was taken over
+	s.mustNot(t, on.Retire(s.context(t), ref(1, "a"))) // a slot that a later version uses
 	s.wantAnswer(t, on, ref(3, "a"), live, credential.Accepted)
 	s.wantMarker(t, on, ref(3, "a"), credential.Marker{Exists: true, Owner: ref(3, "a").Owner(), Seq: 3})
 }
 
-// final is the end of a version: neither it nor one before it comes back, not even by a Stage that was under way.
+// final tests that retiring is final: neither the version nor an earlier one comes back, not even by a Stage that was in
+// progress.
 func (s *suite) final(t *testing.T) {
 	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Engine, target)
 	first := s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
-	s.mustNot(t, on.Retire(s.context(t), ref(5, "a"))) // a version that never reached the slot ends the one that is there
+	s.mustNot(t, on.Retire(s.context(t), ref(5, "a"))) // retiring a version that never reached the slot retires the one in it
 	for _, seq := range []int64{3, 4, 5} {
 		_, err := on.Stage(s.context(t), ref(seq, "a"), s.propose(t, target, "a"))
 		s.wantFault(t, err, fault.ClassPermanent, fault.Fenced)
@@ -96,7 +97,7 @@ func (s *suite) rejected(t *testing.T) {
 	s.wantAnswer(t, on, ref(1, "a"), s.propose(t, target, "a"), credential.Rejected)
 }
 
-// unwanted is a process that was stopped for long: what it asks before it changes anything tells that its time is over.
+// unwanted tests a process that was stopped for a long time: the check before each change shows that it is no longer wanted.
 func (s *suite) unwanted(t *testing.T) {
 	t.Helper()
 	target := s.Fresh(t)

@@ -41,7 +41,7 @@ func (s *suite) stagedTwice(t *testing.T) {
 	target := s.Fresh(t)
 	proposed := s.propose(t, target, "a")
 	for range 3 {
-		on := s.open(t, s.Engine, target) // a new session each time: nothing may live in memory
+		on := s.open(t, s.Engine, target) // a new session each time: no state may be kept in memory
 		s.stage(t, on, ref(4, "a"), proposed)
 		s.wantAnswer(t, on, ref(4, "a"), proposed, credential.Accepted)
 		s.wantMarker(t, on, ref(4, "a"), credential.Marker{Exists: true, Owner: ref(4, "a").Owner(), Seq: 4})
@@ -78,7 +78,7 @@ func (s *suite) failedBefore(t *testing.T) {
 	s.wantAnswer(t, on, ref(1, "a"), proposed, credential.Rejected)
 	s.stage(t, on, ref(1, "a"), proposed)
 	s.wantAnswer(t, on, ref(1, "a"), proposed, credential.Accepted)
-	// A Verify is repeated while a change is still under way.
+	// A Verify is repeated while a change is still in progress.
 	if diff := cmp.Diff([]string{"Stage", "Verify", "Stage", "Verify"}, slices.Compact(faulty.Calls())); diff != "" {
 		t.Error(diff)
 	}
@@ -122,7 +122,7 @@ func (s *suite) fencedBySibling(t *testing.T) {
 	s.wantAnswer(t, on, foreign(1, "a"), theirs, credential.Accepted)
 }
 
-// takenOver is the same credential under another owner: passwords, numbers and what was retired stay.
+// takenOver moves the credential to another owner: passwords, numbers and retirements stay as they were.
 func (s *suite) takenOver(t *testing.T) {
 	t.Helper()
 	target := s.Fresh(t)
@@ -132,7 +132,7 @@ func (s *suite) takenOver(t *testing.T) {
 	s.mustNot(t, on.Retire(s.context(t), foreign(1, "a")))
 	s.wantFault(t, on.TakeOver(s.context(t), ref(1, "a"), "c0ffee/shop/nobody"), fault.ClassPermanent, fault.Fenced)
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: foreign(1, "a").Owner(), Seq: 1})
-	// The checks of a new credential refuse another owner's logins, unless they are about to be taken over from that one.
+	// The checks of a new credential refuse another owner's logins, unless they are about to be taken over from that owner.
 	former := func(owner string) error { return on.Preflight(credential.WithFormer(s.context(t), owner), ref(1, "a")) }
 	s.wantFault(t, former(""), fault.ClassPermanent, fault.Fenced)
 	s.wantFault(t, former("c0ffee/shop/nobody"), fault.ClassPermanent, fault.Fenced)
@@ -145,12 +145,12 @@ func (s *suite) takenOver(t *testing.T) {
 	s.wantOpen(t, on, ref(1, "a"), false)
 	s.wantAnswer(t, on, ref(2, "b"), live, credential.Accepted)
 	_, err := on.Stage(s.context(t), ref(1, "a"), s.propose(t, target, "a"))
-	s.wantFault(t, err, fault.ClassPermanent, fault.Fenced) // it was retired, whoever owned it then
+	s.wantFault(t, err, fault.ClassPermanent, fault.Fenced) // it was retired, regardless of who owned it then
 	_, err = on.Stage(s.context(t), foreign(3, "a"), s.propose(t, target, "a"))
 	s.wantFault(t, err, fault.ClassPermanent, fault.Fenced)
 	s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
 	other := s.open(t, s.Engine, s.Fresh(t))
-	s.mustNot(t, other.TakeOver(s.context(t), ref(1, "a"), foreign(1, "a").Owner())) // nothing is there
+	s.mustNot(t, other.TakeOver(s.context(t), ref(1, "a"), foreign(1, "a").Owner())) // nothing to take over
 }
 
 func (s *suite) loginExists(t *testing.T) {

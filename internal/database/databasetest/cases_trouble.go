@@ -69,15 +69,15 @@ func (s *suite) notEnforced(t *testing.T) {
 	s.wantAnswer(t, on, ref(1, "a"), live, credential.Accepted)
 }
 
-// crippled is a login with the right password that cannot do its work. It is Rejected, since what took its work away is final,
-// and not an error for somebody else: the version that is staged again works.
+// crippled tests a login with the right password that cannot be used. Verify returns Rejected without an error for the
+// administrator, because the change is permanent and staging the version again repairs the login.
 func (s *suite) crippled(t *testing.T) {
 	t.Helper()
 	if len(s.Cripple) == 0 {
 		t.Fatal("the harness knows no way to cripple a login")
 	}
 	for name, cripple := range s.Cripple {
-		t.Run(name, func(t *testing.T) { // with a session of its own, closed at its end
+		t.Run(name, func(t *testing.T) { // with its own session, closed at the end
 			target := s.Fresh(t)
 			on := s.open(t, s.Engine, target)
 			live := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
@@ -94,7 +94,7 @@ func (s *suite) crippled(t *testing.T) {
 	}
 }
 
-// blocked is a login that cannot do its work until somebody changes what it is for.
+// blocked tests a login that cannot be used until an administrator changes its database.
 func (s *suite) blocked(t *testing.T) {
 	t.Helper()
 	target := s.Fresh(t)
@@ -120,7 +120,7 @@ func (s *suite) counted(t *testing.T) {
 	for _, client := range []string{"web", "worker", "web"} {
 		ends = append(ends, s.Connect(t, target, a.String(credential.KeyUsername), a.String(credential.KeyPassword), client))
 	}
-	s.wantAnswer(t, on, ref(1, "a"), a, credential.Accepted) // a login of ours does not count
+	s.wantAnswer(t, on, ref(1, "a"), a, credential.Accepted) // our own login does not count
 	s.mustNot(t, on.Retire(s.context(t), ref(1, "a")))
 	s.wantSessions(t, on, ref(1, "a"), 3, []string{"web", "worker"})
 	s.wantSessions(t, on, ref(2, "b"), 0, nil)
@@ -130,7 +130,7 @@ func (s *suite) counted(t *testing.T) {
 	s.wantSessions(t, on, ref(1, "a"), 0, nil)
 }
 
-// wantSessions asks until the answer is right or time is up: a server notices late that a client is gone.
+// wantSessions polls until the answer is right or time is up: a server notices late that a client has disconnected.
 func (s *suite) wantSessions(t *testing.T, on powers, r credential.Ref, count int, clients []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -225,7 +225,7 @@ func (s *suite) wrongMaterial(t *testing.T) {
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{})
 }
 
-// race lets two drivers stage different versions into one slot at the same moment, many times.
+// race has two drivers stage different versions into one slot at the same moment, many times.
 func (s *suite) race(t *testing.T) {
 	t.Helper()
 	target := s.Fresh(t)

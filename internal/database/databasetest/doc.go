@@ -3,7 +3,7 @@
 
 // Package databasetest holds what every engine is tested with.
 //
-//   - Run is the contract: one suite that the fake, the real and every future engine pass.
-//   - Fake is a server in memory that behaves as the contract says, for the tests of controllers.
-//   - Faulty wraps an engine and spoils one call: before its effect, after it, or by losing the answer.
+//   - Run is the contract: one suite that the fake, the real engine and every future engine pass.
+//   - Fake is an in-memory server that follows the contract, for the tests of controllers.
+//   - Faulty wraps an engine and makes one call fail: before its effect, after it, or by losing the answer.
 package databasetest

@@ -18,20 +18,20 @@ import (
 
 // FakeLogin is a login of the fake server.
 type FakeLogin struct {
-	// Password that is accepted; empty means none.
+	// Password is the accepted password; empty means none.
 	Password string
-	// CanLogin is false for a login that is closed.
+	// CanLogin is false for a login that may not log in.
 	CanLogin bool
-	// Owner and Seq are the mark; empty and 0 where there is none.
+	// Owner and Seq are the marker; empty and 0 if there is none.
 	Owner string
 	Seq   int64
-	// Retired is true where version Seq was retired, and can never be staged again.
+	// Retired is true if version Seq was retired and can never be staged again.
 	Retired bool
-	// Sessions are the names of the clients that are connected.
+	// Sessions are the names of the connected clients.
 	Sessions []string
 }
 
-// Fake is one database server in memory, with the logins of every target. The zero value is not ready: use NewFake.
+// Fake is an in-memory database server with the logins of every target. The zero value is not usable: use NewFake.
 type Fake struct {
 	mu        sync.Mutex
 	logins    map[string]*FakeLogin
@@ -46,7 +46,7 @@ type Fake struct {
 	preflight error
 }
 
-// NewFake makes an empty server that is up.
+// NewFake returns an empty server that is up.
 func NewFake() *Fake {
 	return &Fake{logins: map[string]*FakeLogin{}, counts: map[string]int{}, report: database.Report{Version: "15.0"}}
 }
@@ -57,13 +57,13 @@ func (f *Fake) set(change func()) {
 	change()
 }
 
-// SetDown makes every call fail as if the server could not be reached, or ends that.
+// SetDown sets whether every call fails as if the server were unreachable.
 func (f *Fake) SetDown(down bool) { f.set(func() { f.down = down }) }
 
-// SetHang makes every call wait until its context ends, or ends that for calls to come.
+// SetHang sets whether every later call blocks until its context ends.
 func (f *Fake) SetHang(hang bool) { f.set(func() { f.hang = hang }) }
 
-// Before has fn run once at the beginning of the next call of the method.
+// Before runs fn once at the start of the next call of the method.
 func (f *Fake) Before(method string, fn func()) {
 	f.set(func() {
 		if f.before == nil {
@@ -73,27 +73,27 @@ func (f *Fake) Before(method string, fn func()) {
 	})
 }
 
-// SetTrust makes the server accept every password, or ends that.
+// SetTrust sets whether the server accepts every password.
 func (f *Fake) SetTrust(trust bool) { f.set(func() { f.trust = trust }) }
 
-// SetBlocked makes the database of every login unusable, or ends that.
+// SetBlocked sets whether the database of every login is unusable.
 func (f *Fake) SetBlocked(blocked bool) { f.set(func() { f.blocked = blocked }) }
 
-// SetCheck sets what Check says.
+// SetCheck sets the result of Check.
 func (f *Fake) SetCheck(report database.Report, err error) {
 	f.set(func() { f.report, f.check = report, err })
 }
 
-// SetPreflight sets an error for Preflight; nil lets it judge by what is there.
+// SetPreflight sets the error of Preflight; with nil, Preflight checks the logins itself.
 func (f *Fake) SetPreflight(err error) { f.set(func() { f.preflight = err }) }
 
-// Put makes or replaces a login, as an administrator would.
+// Put creates or replaces a login, as an administrator would.
 func (f *Fake) Put(name string, login FakeLogin) { f.set(func() { f.logins[name] = &login }) }
 
 // Drop removes a login, as an administrator would.
 func (f *Fake) Drop(name string) { f.set(func() { delete(f.logins, name) }) }
 
-// Login gives a copy of a login, and whether it is there.
+// Login returns a copy of a login, and whether it exists.
 func (f *Fake) Login(name string) (FakeLogin, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -106,7 +106,7 @@ func (f *Fake) Login(name string) (FakeLogin, bool) {
 	return out, true
 }
 
-// Accepts tells whether a client could log in now.
+// Accepts reports whether a client could log in now.
 func (f *Fake) Accepts(name, password string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -121,7 +121,7 @@ func (f *Fake) accepts(name, password string) bool {
 	return f.trust || login.Password != "" && subtle.ConstantTimeCompare([]byte(login.Password), []byte(password)) == 1
 }
 
-// Calls tells how often a method was called: Stage, Verify, Retire, Remove, Marker, Sessions, Preflight or Check.
+// Calls returns how often a method was called: Stage, Verify, Retire, Remove, Marker, Sessions, Preflight or Check.
 func (f *Fake) Calls(method string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -148,7 +148,7 @@ func (f *Fake) Check(ctx context.Context, _ database.Server) (database.Report, e
 	return report, err
 }
 
-// call runs fn as one call to the server: counted, and failing while it is down or hangs.
+// call runs fn as one call to the server: it is counted, and fails while the server is down or hangs.
 func (f *Fake) call(ctx context.Context, method string, fn func() error) error {
 	f.mu.Lock()
 	f.counts[method]++
@@ -172,8 +172,8 @@ func (f *Fake) call(ctx context.Context, method string, fn func() error) error {
 	return fn()
 }
 
-// change runs fn as one call that changes a login, behind a lock as it were: whether it is still wanted is asked first, and
-// again where the login was changed by somebody else meanwhile.
+// change runs fn as one call that changes a login, as if under a lock: it first confirms that the change is still wanted,
+// and confirms again if another client has changed the login in the meantime.
 func (f *Fake) change(ctx context.Context, method, name string, fn func() error) error {
 	for {
 		before, was := f.Login(name)
@@ -254,7 +254,7 @@ func (s *fakeSession) Stage(ctx context.Context, ref credential.Ref, proposed cr
 	return proposed.Clone(), nil
 }
 
-// mark refuses a login that is not ours.
+// mark refuses a login without our marker.
 func (s *fakeSession) mark(name string, login *FakeLogin, ref credential.Ref) error {
 	switch login.Owner {
 	case ref.Owner():

@@ -16,27 +16,27 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// Mode says how a call is spoiled.
+// Mode is the way in which a call fails.
 type Mode int
 
 const (
-	// FailBefore gives an error, and the call has no effect.
+	// FailBefore returns an error, and the call has no effect.
 	FailBefore Mode = iota + 1
-	// FailAfter lets the call have its effect and then gives an error.
+	// FailAfter lets the call have its effect and then returns an error.
 	FailAfter
-	// LoseAnswer lets the call have its effect and then gives nothing until the context ends.
+	// LoseAnswer lets the call have its effect and then returns nothing until the context ends.
 	LoseAnswer
-	// Hang gives nothing until the context ends, and the call has no effect.
+	// Hang returns nothing until the context ends, and the call has no effect.
 	Hang
 )
 
-// Faulty wraps an engine and spoils the calls that it is armed for. Unarmed it only counts them.
+// Faulty wraps an engine and makes the calls fail that it is armed for. Unarmed, it only counts calls.
 type Faulty struct {
-	// Choose is asked for the mode of every call by its name, before the call; 0 leaves it to Arm. Nil asks nobody.
+	// Choose, if set, returns the mode of each call, by the call's name, before the call; 0 leaves the decision to Arm.
 	Choose func(call string) Mode
-	// Done is told when a call that was spoiled has come to its end. Nil tells nobody.
+	// Done, if set, is called when a call that was made to fail has returned.
 	Done func(call string)
-	// Patience is how long LoseAnswer and Hang wait at most before the answer is given up; 0 waits for the context alone.
+	// Patience is how long LoseAnswer and Hang wait at most before they give up; with 0 they wait until the context ends.
 	Patience time.Duration
 
 	inner database.Engine
@@ -46,19 +46,19 @@ type Faulty struct {
 	armed map[int]Mode
 }
 
-// NewFaulty wraps an engine whose sessions have every optional power.
+// NewFaulty wraps an engine with sessions that implement every optional interface.
 func NewFaulty(inner database.Engine) *Faulty {
 	return &Faulty{inner: inner, armed: map[int]Mode{}}
 }
 
-// Arm spoils a call: 1 is the next one.
+// Arm makes a call fail: 1 is the next one.
 func (f *Faulty) Arm(call int, mode Mode) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.armed[len(f.calls)+call] = mode
 }
 
-// Calls gives the names of all calls so far, in order.
+// Calls returns the names of all calls so far, in order.
 func (f *Faulty) Calls() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -68,7 +68,7 @@ func (f *Faulty) Calls() []string {
 // Traits implements database.Engine.
 func (f *Faulty) Traits() credential.Traits { return f.inner.Traits() }
 
-// Open implements database.Engine. It is not counted: it touches nothing.
+// Open implements database.Engine. It is not counted: it has no effect on the server.
 func (f *Faulty) Open(ctx context.Context, target database.Target) (database.Session, error) {
 	session, err := f.inner.Open(ctx, target)
 	if err != nil {
@@ -87,7 +87,7 @@ func (f *Faulty) Check(ctx context.Context, server database.Server) (database.Re
 	return spoil(ctx, f, "Check", func() (database.Report, error) { return f.inner.Check(ctx, server) })
 }
 
-// powers is a session with every optional power.
+// powers is a session with every optional interface.
 type powers interface {
 	database.Session
 	database.Preflighter
@@ -101,7 +101,7 @@ type faultySession struct {
 	faulty *Faulty
 }
 
-// spoil counts a call and does to it what it is armed for.
+// spoil counts a call and applies the mode that it is armed with.
 func spoil[T any](ctx context.Context, f *Faulty, name string, call func() (T, error)) (T, error) {
 	f.mu.Lock()
 	f.calls = append(f.calls, name)
@@ -122,7 +122,7 @@ func spoil[T any](ctx context.Context, f *Faulty, name string, call func() (T, e
 	case FailBefore:
 		return nothing, lost
 	case FailAfter:
-		_, _ = call() // what came of it is what the caller must find out
+		_, _ = call() // the caller has to find out what came of it
 		return nothing, lost
 	case LoseAnswer:
 		_, _ = call()
@@ -133,7 +133,7 @@ func spoil[T any](ctx context.Context, f *Faulty, name string, call func() (T, e
 	return call()
 }
 
-// wait gives what a caller gets whose answer never comes.
+// wait returns the error that a caller gets when the answer never comes.
 func (f *Faulty) wait(ctx context.Context, number int, name string) error {
 	if f.Patience > 0 {
 		var cancel context.CancelFunc

@@ -18,30 +18,30 @@ import (
 	"github.com/rekey/rekey/internal/password"
 )
 
-// Harness is an engine under test, with a server behind it that the suite may ill-treat. Every function fails the test
-// by itself if it cannot do its work.
+// Harness is an engine under test, with a server behind it that the suite may abuse. Every function fails the test itself if
+// it cannot do its work.
 type Harness struct {
-	// Engine under test.
+	// Engine is the engine under test.
 	Engine database.Engine
-	// Fresh gives a target that can be served: owner and database are there, its logins are not, and Create is true. Each
-	// call gives another username.
+	// Fresh returns a target that can be served: owner and database exist, its logins do not, and Create is true. Each call
+	// returns another username.
 	Fresh func(t *testing.T) database.Target
-	// Foreign makes the login as an administrator would by hand: it can log in with the password, and has no mark.
+	// Foreign creates the login as an administrator would by hand: it can log in with the password, and has no marker.
 	Foreign func(t *testing.T, target database.Target, login, password string)
-	// Accepts tells whether a client of the server can log in, without the engine.
+	// Accepts reports whether a client of the server can log in, without using the engine.
 	Accepts func(t *testing.T, target database.Target, login, password string) bool
-	// Connect logs a client in under the application name and keeps it connected until the result is called.
+	// Connect logs a client in under the application name and keeps it connected until disconnect is called.
 	Connect func(t *testing.T, target database.Target, login, password, client string) (disconnect func())
-	// Outage makes the server unreachable until the result is called.
+	// Outage makes the server unreachable until end is called.
 	Outage func(t *testing.T) (end func())
-	// Open makes the server accept every password until the result is called.
+	// Open makes the server accept every password until end is called.
 	Open func(t *testing.T) (end func())
-	// Cripple are ways in which an administrator takes a login's work away without touching its password, by what they are.
-	// Staging its version again gives it back.
+	// Cripple holds, by name, the ways in which an administrator makes a login unusable without changing its password.
+	// Staging the login's version again repairs it.
 	Cripple map[string]func(t *testing.T, target database.Target, login string)
-	// Block makes the target itself unusable, which no staging mends, until the result is called.
+	// Block makes the target itself unusable until end is called; staging does not repair that.
 	Block func(t *testing.T, target database.Target) (end func())
-	// Log gives everything that the server has logged.
+	// Log returns everything that the server has logged.
 	Log func() string
 }
 
@@ -50,13 +50,13 @@ type suite struct {
 	Harness
 
 	mu      sync.Mutex
-	secrets []string // every password that was made
+	secrets []string // every password that was generated
 	texts   []string // the text of every error
 }
 
 const callTimeout = 30 * time.Second
 
-// Run is the contract of an engine. It runs its cases one after the other, since some take the server down.
+// Run is the contract of an engine. It runs its cases one after another, because some take the server down.
 func Run(t *testing.T, harness Harness) {
 	t.Helper()
 	s := &suite{Harness: harness}
@@ -97,7 +97,7 @@ func Run(t *testing.T, harness Harness) {
 	t.Run("no password is in the server's log or in any error", s.noLeak)
 }
 
-// open gives a session with all powers for a target, closed when the test ends.
+// open returns a session with every optional interface for a target, closed when the test ends.
 func (s *suite) open(t *testing.T, of database.Engine, target database.Target) powers {
 	t.Helper()
 	session, err := of.Open(t.Context(), target)
@@ -122,7 +122,7 @@ func foreign(seq int64, slot string) credential.Ref {
 	return r
 }
 
-// propose makes the material of a login, and remembers the password.
+// propose generates the material of a login and remembers the password.
 func (s *suite) propose(t *testing.T, target database.Target, slot string) credential.Material {
 	t.Helper()
 	login, err := scram.Login(target.Username+"_"+slot, 32, password.WithSymbols)
@@ -139,7 +139,7 @@ func (s *suite) remember(secret string) {
 	s.secrets = append(s.secrets, secret)
 }
 
-// heard keeps the text of an error for the search at the end.
+// heard keeps the text of an error for the search at the end of the suite.
 func (s *suite) heard(err error) {
 	if err != nil {
 		s.mu.Lock()
@@ -166,14 +166,14 @@ func (s *suite) stage(t *testing.T, on powers, r credential.Ref, proposed creden
 	return got
 }
 
-// maxWaits for a change that is under way.
+// maxWaits limits the attempts while a change is still in progress.
 const maxWaits = 10
 
 func (s *suite) wantAnswer(t *testing.T, on powers, r credential.Ref, with credential.Material, want credential.Answer) {
 	t.Helper()
 	got, err := on.Verify(s.context(t), r, with)
 	s.heard(err)
-	// A change that is still under way is waited for, as the planner does.
+	// Wait for a change that is still in progress, as the planner does.
 	for tries := 0; fault.Classify(err) == fault.ClassPending && tries < maxWaits; tries++ {
 		moment, cancel := context.WithTimeout(s.context(t), fault.RetryAfter(err))
 		<-moment.Done()
@@ -204,7 +204,7 @@ func (s *suite) wantMarker(t *testing.T, on powers, r credential.Ref, want crede
 	if err != nil {
 		t.Fatal(err)
 	}
-	got.Open = want.Open // wantOpen is about that
+	got.Open = want.Open // wantOpen checks it
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the mark of slot %q: %s", r.Slot, diff)
 	}

@@ -15,18 +15,18 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// capability is what the catalog says of a login, and of the database that it is for.
+// capability is what the catalog records about a login, and about the database that it is for.
 type capability struct {
 	canLogin, member bool
-	limit, sessions  int    // of connections of the login; a limit of -1 is none
-	actsAs           string // the setting of role that holds in the database; empty for none
-	actsAsHere       bool   // it is set for this database
-	database         bool   // there is such a database
+	limit, sessions  int    // of the login's connections; -1 means no limit
+	actsAs           string // the role setting that applies in the database; empty if none
+	actsAsHere       bool   // set for this database
+	database         bool   // the database exists
 	open, connect    bool   // it admits connections, and those of this login
 	room, inUse      int    // of connections to the database
 }
 
-// roleSetting is the role that a login acts as by its own settings: everywhere (database 0), or in one database.
+// roleSetting selects the role that a login acts as by its own settings: everywhere (database 0), or in one database.
 const roleSetting = `(SELECT pg_catalog.substr(c.setting, 6) FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) AS c (setting)
 	WHERE s.setrole = r.oid AND pg_catalog.starts_with(c.setting, 'role=') AND s.setdatabase = `
 
@@ -47,7 +47,8 @@ func readCapability(ctx context.Context, conn *pgx.Conn, login, owner, database 
 	return c, err
 }
 
-// lost returns what was taken from the login, and the statements that restore it; empty if it has all that Stage grants.
+// lost returns what was taken from the login, and the statements that restore it; empty if the login has all that Stage
+// grants.
 func (c capability) lost(login, owner, database string) string {
 	var out []string
 	name := ident(login)
@@ -70,7 +71,7 @@ func (c capability) lost(login, owner, database string) string {
 	return strings.Join(out, "; ")
 }
 
-// barred returns why no client can use the database as this login, if it is something that Stage does not fix; nil if not.
+// barred returns why no client can use the database as this login, if Stage does not fix the cause; nil otherwise.
 func (c capability) barred(login, owner, database string) error {
 	name := ident(database)
 	switch {
@@ -88,7 +89,7 @@ func (c capability) barred(login, owner, database string) error {
 	return nil
 }
 
-// crowded returns which connection limit is exhausted: from the catalog, or else from how the login was refused.
+// crowded returns which connection limit is exhausted, from the catalog or else from the way the login was refused.
 func (c capability) crowded(refused *failure, login, database string) error {
 	text := refused.crowded(login, database)
 	switch {
@@ -102,8 +103,8 @@ func (c capability) crowded(refused *failure, login, database string) error {
 
 // judge decides what a confirmed refusal means. A refused password is Rejected. So is a login that lacks what Stage grants:
 // the error is transient, and staging the version again fixes it. A login that cannot work for a reason that Stage does not
-// fix is Rejected with an error that names who must do what. Anything else, such as a line in pg_hba.conf for our address, or
-// connections that are all in use now, proves nothing about the login.
+// fix is Rejected with an error that names who must do what. Any other cause, such as a line in pg_hba.conf for our address,
+// or all connections in use, proves nothing about the login.
 func (s *session) judge(ctx context.Context, ref credential.Ref, login string, found refusal) (credential.Answer, error) {
 	if found.failure != nil && found.failure.refused() {
 		return credential.Rejected, nil

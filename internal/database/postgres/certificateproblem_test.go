@@ -13,8 +13,8 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 )
 
-// A server whose certificate is out of its time is looked at every 30 seconds: what is said of it must be the same each time, or
-// each look is a write of every status that says it.
+// A server with an expired or not yet valid certificate is checked every 30 seconds: the message must be the same each time,
+// or each check causes a write of every status that shows it.
 func TestACertificateOutOfItsTimeIsDescribedTheSameAtEachLook(t *testing.T) {
 	authority, err := pgtest.NewAuthority()
 	if err != nil {

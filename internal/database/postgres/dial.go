@@ -25,13 +25,13 @@ import (
 	"github.com/rekey/rekey/internal/netguard"
 )
 
-// maxMessage bounds what a server can make us hold in memory, in bytes.
+// maxMessage limits how much memory a server's message can make us allocate, in bytes.
 const maxMessage = 1 << 20
 
-// endpoint is one server: how it is reached, judged and trusted.
+// endpoint is one server: its address, how it is trusted, and how long it may take.
 type endpoint struct {
 	server  database.Server
-	tls     *tls.Config // nil where TLS is disabled
+	tls     *tls.Config // nil if TLS is disabled
 	network *netguard.Dialer
 	timeout time.Duration
 	tracer  pgx.QueryTracer // nil for none
@@ -54,13 +54,13 @@ func (e *endpoint) address() string {
 	return net.JoinHostPort(e.server.Host, strconv.Itoa(e.server.Port))
 }
 
-// rules of the addresses that this server may have.
+// rules returns the rules for the addresses that this server may have.
 func (e *endpoint) rules() netguard.Rules {
 	return netguard.Rules{AllowLoopback: e.server.AllowLoopback}
 }
 
-// tlsConfig maps the mode to what libpq's sslmode of that name means (PostgreSQL, "SSL Support"). There is no way back
-// from TLS to a plain connection.
+// tlsConfig maps the mode to what libpq's sslmode of that name means (PostgreSQL, "SSL Support"). It never falls back from
+// TLS to a plain connection.
 func tlsConfig(server database.Server) (*tls.Config, error) {
 	if server.TLS == database.TLSDisable {
 		return nil, nil //nolint:nilnil // nil is "no TLS", as in the standard library
@@ -73,11 +73,11 @@ func tlsConfig(server database.Server) (*tls.Config, error) {
 	switch {
 	case server.TLS == database.TLSVerifyFull && roots != nil:
 	case server.TLS == database.TLSVerifyCA && roots != nil, server.TLS == database.TLSRequire && roots != nil:
-		// The chain is verified, the name is not; libpq does the same for "require" when it has a root.
+		// The chain is verified, the name is not; libpq does the same for "require" if it has a root.
 		config.InsecureSkipVerify = true // VerifyConnection verifies the chain
 		config.VerifyConnection = func(state tls.ConnectionState) error { return verifyChain(state, roots) }
 	case server.TLS == database.TLSRequire:
-		config.InsecureSkipVerify = true // the mode that the spec asks for; channel binding and SCRAM remain
+		config.InsecureSkipVerify = true // the mode that the spec requests; channel binding and SCRAM remain
 	case server.TLS == database.TLSVerifyFull, server.TLS == database.TLSVerifyCA:
 		return nil, fault.Blocked(fault.SecretInvalid, fmt.Errorf("preparing TLS mode %s: there are no CA certificates: name them in tls.caRef", server.TLS))
 	default:
@@ -86,7 +86,7 @@ func tlsConfig(server database.Server) (*tls.Config, error) {
 	return config, nil
 }
 
-// anchors parses the CA certificates; nil where there are none.
+// anchors parses the CA certificates; nil if there are none.
 func anchors(text []byte) (*x509.CertPool, error) {
 	if len(text) == 0 {
 		return nil, nil //nolint:nilnil // nil is "none"
@@ -119,28 +119,28 @@ func verifyChain(state tls.ConnectionState, roots *x509.CertPool) error {
 	return err
 }
 
-// Errors of dial that have no type elsewhere.
+// Errors of dial that no other package defines a type for.
 var (
 	errTLSNotOffered = errors.New("the server does not offer TLS")
 	errNotReady      = errors.New("the server answered the request for TLS with an error")
 )
 
-// handshakeError marks that a TLS handshake failed.
+// handshakeError wraps the error of a failed TLS handshake.
 type handshakeError struct{ err error }
 
 func (e *handshakeError) Error() string { return e.err.Error() }
 func (e *handshakeError) Unwrap() error { return e.err }
 
-// bindingError marks that the server's certificate has a signature for which channel binding is not defined.
+// bindingError reports that channel binding is not defined for the signature algorithm of the server's certificate.
 type bindingError struct{ algorithm string }
 
 func (e *bindingError) Error() string { return "channel binding is not defined for " + e.algorithm }
 
-// dialer makes connections for the watched login: TLS is already established on them where the spec asks for it. It reads
-// exactly one byte before TLS, so that nothing that was sent in clear is taken as part of it.
+// dialer returns a dial function for the watched login. If the spec requests TLS, the connections have it established
+// already. Before TLS it reads exactly one byte, so that nothing sent in clear text is taken as part of the TLS stream.
 //
-// Until the server has named what is to be proven, everything together may take the endpoint's timeout. Then the deadline
-// moves: a server may take its time to refuse a password.
+// Until the server has sent its challenge, everything together may take the endpoint's timeout. Then the deadline moves,
+// because a server may take its time to refuse a password.
 func (e *endpoint) dialer(watch *authWatch) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		first, cancel := context.WithTimeout(ctx, e.timeout)
@@ -157,7 +157,7 @@ func (e *endpoint) dialer(watch *authWatch) pgconn.DialFunc {
 		watch.challenged = func() {
 			_ = conn.SetDeadline(deadline.Add(watch.patience)) // a closed connection fails on its own
 			if ctx.Err() != nil {
-				_ = conn.SetDeadline(deadline.Add(-e.timeout)) // the driver had closed it meanwhile
+				_ = conn.SetDeadline(deadline.Add(-e.timeout)) // the driver has closed it in the meantime
 			}
 		}
 		if e.tls == nil {
@@ -208,8 +208,8 @@ func (e *endpoint) startTLS(ctx context.Context, conn net.Conn, watch *authWatch
 	return secured, nil
 }
 
-// bindable refuses a certificate whose signature algorithm names no hash, since tls-server-end-point is that hash of the
-// certificate (RFC 5929, section 4.1). The server refuses such a login too, in words of its own.
+// bindable refuses a certificate with a signature algorithm that names no hash, because tls-server-end-point is that hash of
+// the certificate (RFC 5929, section 4.1). The server refuses such a login too, with an error of its own.
 func bindable(state tls.ConnectionState) error {
 	if len(state.PeerCertificates) == 0 {
 		return &bindingError{"an unknown algorithm"}

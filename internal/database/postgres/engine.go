@@ -17,14 +17,15 @@ import (
 	"github.com/rekey/rekey/internal/password"
 )
 
-// Bounds of everything that could wait. The server's own are shorter than a call's, so that it gives up first and reports why.
+// Limits for everything that could block. The server's own are shorter than a call's, so that it stops first and reports
+// why.
 const (
 	defaultCallTimeout    = 25 * time.Second
 	defaultConnectTimeout = 5 * time.Second
 	lockTimeout           = 5 * time.Second
 	statementTimeout      = 10 * time.Second
 	idleTimeout           = 10 * time.Second // inside a transaction
-	sessionTimeout        = time.Minute      // outside: a connection whose client vanished
+	sessionTimeout        = time.Minute      // outside a transaction: a connection whose client has vanished
 	closeTimeout          = 2 * time.Second
 )
 
@@ -32,15 +33,15 @@ const (
 type Options struct {
 	// Dialer resolves and connects; nil means one of the engine's own, with the system's resolver.
 	Dialer *netguard.Dialer
-	// CallTimeout bounds every method of a session beside the deadline of its context; 0 means 25 seconds.
+	// CallTimeout limits every method of a session, in addition to the deadline of its context; 0 means 25 seconds.
 	CallTimeout time.Duration
-	// ConnectTimeout bounds one attempt to connect and log in; 0 means 5 seconds.
+	// ConnectTimeout limits one attempt to connect and log in; 0 means 5 seconds.
 	ConnectTimeout time.Duration
-	// Tracer sees every statement on every connection; nil for nobody.
+	// Tracer sees every statement on every connection; nil means none.
 	Tracer pgx.QueryTracer
 }
 
-// engine is a database.Engine.
+// engine implements database.Engine.
 type engine struct{ options Options }
 
 // New returns the engine for PostgreSQL.
@@ -65,7 +66,7 @@ func (e *engine) Traits() credential.Traits {
 	}
 }
 
-// Open implements database.Engine. It looks at the target only: the first call that needs a connection makes it.
+// Open implements database.Engine. It only checks the target: the first call that needs a connection opens it.
 func (e *engine) Open(_ context.Context, target database.Target) (database.Session, error) {
 	to, err := newEndpoint(target.Server, e.options)
 	if err != nil {
@@ -74,7 +75,7 @@ func (e *engine) Open(_ context.Context, target database.Target) (database.Sessi
 	return &session{target: target, endpoint: to, timeout: e.options.CallTimeout, turn: make(chan struct{}, 1)}, nil
 }
 
-// session is a database.Session, and also a credential.Remover, Marked, Counter and Heir, and a database.Preflighter.
+// session implements database.Session, credential.Remover, MarkerReader, SessionCounter and Heir, and database.Preflighter.
 type session struct {
 	target   database.Target
 	endpoint *endpoint
@@ -97,14 +98,14 @@ var (
 // Traits implements credential.Source.
 func (s *session) Traits() credential.Traits { return (&engine{}).Traits() }
 
-// Close implements database.Session. It waits for a call that is under way.
+// Close implements database.Session. It waits for a call in progress.
 func (s *session) Close() {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
 	s.drop(context.Background()) //nolint:forbidigo // Close has no context; hanging up is bounded
 }
 
-// drop ends the admin's connection. It is the caller's turn.
+// drop closes the admin's connection. The caller holds the turn.
 func (s *session) drop(ctx context.Context) {
 	if s.admin != nil {
 		hangUp(ctx, s.admin)
@@ -112,7 +113,7 @@ func (s *session) drop(ctx context.Context) {
 	}
 }
 
-// withAdmin runs fn on the admin's connection, which is made where there is none. After an error it is not used again.
+// withAdmin runs fn on the admin's connection, which it opens if there is none. After an error the connection is not reused.
 func (s *session) withAdmin(ctx context.Context, ref credential.Ref, fn func(context.Context, *pgx.Conn) error) error {
 	select {
 	case s.turn <- struct{}{}:

@@ -20,55 +20,57 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// This file is the only one that knows SQLSTATEs (PostgreSQL, "Error Codes") and the errors of TLS and net. What the
-// server or the driver said is never passed on: a statement that fails may be quoted in its error. What is passed on is
-// the SQLSTATE, the place, and what to do.
+// This file is the only one that knows SQLSTATEs (PostgreSQL, "Error Codes") and the errors of TLS and net. Texts of the
+// server or the driver are never passed on, because an error may quote the statement that failed. Only the SQLSTATE, the
+// place and the next step are.
 
-// kind is how a call failed.
+// kind is the way in which a call failed.
 type kind int
 
 const (
 	failedNetwork     kind = iota // no connection, or it broke
 	failedTimeout                 // no answer in time
-	failedSilent                  // no answer in time just before, and another attempt is under way
+	failedSilent                  // no answer to an attempt just before, and another attempt is in progress
 	failedServer                  // the server refused; code is the SQLSTATE
 	failedName                    // the host name does not resolve
-	failedAddress                 // the address must not be dialed; text says why
+	failedAddress                 // the address must not be dialed; text holds the reason
 	failedTLS                     // the server does not offer TLS
-	failedCertificate             // the server's certificate is not trusted; text says why
-	failedHandshake               // the TLS handshake failed, and not because of the certificate
-	failedMethod                  // the server asks for the password in an unsafe way
+	failedCertificate             // the server's certificate is not trusted; text holds the reason
+	failedHandshake               // the TLS handshake failed, but not because of the certificate
+	failedMethod                  // the server requests the password by an unsafe method
 	failedUnbound                 // SCRAM is offered, but without a binding to the TLS channel; or the binding did not match
 	failedBinding                 // channel binding is not defined for the server's certificate; text names its signature
-	failedTrust                   // the server does not ask for a password
+	failedTrust                   // the server does not request a password
 	failedImpostor                // the server does not know the password's verifier
-	failedLocally                 // this process could not even try
-	failedDriver                  // the server was reached, and the driver gave up
-	failedRefusal                 // the password was sent, and the answer took too long; text says how long was waited
+	failedLocally                 // this process could not make the attempt
+	failedDriver                  // the server was reached, but the driver gave up
+	failedRefusal                 // the password was sent, and the answer took too long; text holds how long rekey waited
 )
 
 // stage is how far a login had come when it failed.
 type stage int
 
 const (
-	stageUnknown  stage = iota // not a login, or nobody watched
-	stageGreeted               // the server has asked for nothing yet
-	stageAsked                 // the server asked for a password
+	stageUnknown  stage = iota // not a login, or not watched
+	stageGreeted               // the server has not requested anything yet
+	stageAsked                 // the server requested a password
 	stageProven                // the proof of the password was sent
-	stageAdmitted              // the password was right
+	stageAdmitted              // the password was correct
 )
 
-// failure is an error of the driver, told apart. It holds no text of the driver or the server.
+// failure is a classified error of the driver. It contains no text of the driver or the server.
 type failure struct {
 	kind kind
 	code string // SQLSTATE, for failedServer
-	// routine of the server's source that reported it, which unlike its words is in no language; often empty.
+	// routine is the function in the server's source that reported the error. Unlike the text, it is not localized; often
+	// empty.
 	routine string
 	text    string // for failedAddress, failedCertificate, failedBinding and failedRefusal
-	// stage of the login, and whether the server asked for a client certificate in the TLS handshake.
+	// stage is the stage of the login; wantedCertificate, whether the server requested a client certificate in the TLS
+	// handshake.
 	stage             stage
 	wantedCertificate bool
-	// hint is a further cause that the address suggests; often empty.
+	// hint is another possible cause that the address suggests; often empty.
 	hint string
 }
 
@@ -110,24 +112,24 @@ func (f *failure) Error() string {
 	return "there is no connection"
 }
 
-// refused reports whether the server judged the password and said no.
+// refused reports whether the server checked the password and refused it.
 func (f *failure) refused() bool { return f.kind == failedServer && f.code == "28P01" }
 
-// final reports whether the answer speaks of this login or this database, and not of the server at this moment. Whether
-// that is the last word, the catalog decides.
+// final reports whether the answer concerns this login or this database, and not the server's current state. The catalog
+// decides whether the refusal is final.
 func (f *failure) final() bool {
 	return f.kind == failedServer && slices.Contains([]string{"28P01", "28000", "3D000", "42501", "53300", "55000"}, f.code)
 }
 
-// noEntry reports whether the login was refused because of the database that it asked for, or may have been.
+// noEntry reports whether the login was refused, or may have been, because of the database that it requested.
 func (f *failure) noEntry() bool {
 	return f.kind == failedServer && (f.code == "3D000" || f.code == "42501" || f.code == "55000" || f.code == "28000" && f.stage == stageGreeted)
 }
 
-// barred reports whether the server refuses that name, whatever the password.
+// barred reports whether the server refuses that name, regardless of the password.
 func (f *failure) barred() bool { return f.kind == failedServer && f.code == "28000" }
 
-// diagnose classifies what the driver reports. watch is nil where the login was over before.
+// diagnose classifies an error of the driver. watch is nil if the login had finished before.
 func diagnose(err error, watch *authWatch) *failure {
 	if own, ok := errors.AsType[*failure](err); ok {
 		return own
@@ -136,7 +138,7 @@ func diagnose(err error, watch *authWatch) *failure {
 	if watch != nil {
 		f.stage, f.wantedCertificate = watch.stage(), watch.wantedCertificate.Load()
 		if f.kind == failedServer && f.code == "28000" && f.stage == stageProven && watch.binding {
-			f.kind = failedUnbound // the server compared the bindings before the password
+			f.kind = failedUnbound // the server compares the bindings before the password
 		}
 	}
 	return f
@@ -175,7 +177,7 @@ func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || pgconn.Timeout(err) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// fromNetwork reports whether an error came from below the driver: the connection was not made, or it broke.
+// fromNetwork reports whether an error came from below the driver: the connection was not established, or it broke.
 func fromNetwork(err error) bool {
 	var network net.Error
 	var number syscall.Errno
@@ -185,7 +187,7 @@ func fromNetwork(err error) bool {
 		errors.As(err, &network) || errors.As(err, &number) || errors.As(err, &record) || errors.As(err, &alert)
 }
 
-// diagnoseTransport returns what failed below PostgreSQL's protocol; nil if it is nothing known.
+// diagnoseTransport returns what failed below PostgreSQL's protocol; nil if the error is not a known one.
 func diagnoseTransport(err error) *failure {
 	if forbidden, ok := errors.AsType[*netguard.ForbiddenError](err); ok {
 		return &failure{kind: failedAddress, text: forbidden.Error()}
@@ -220,13 +222,13 @@ func diagnoseTransport(err error) *failure {
 	return nil
 }
 
-// brokenOff reports whether a connection ended instead of an answer, between two records or within one.
+// brokenOff reports whether the connection was closed before an answer or in the middle of it.
 func brokenOff(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // certificateProblem returns what is wrong with a server's certificate, empty if something else failed. The texts of
-// crypto/x509 hold names and times of the certificate, which is public.
+// crypto/x509 contain names and times of the certificate, which is public.
 func certificateProblem(err error) string {
 	var verification *tls.CertificateVerificationError
 	var authority x509.UnknownAuthorityError
@@ -236,7 +238,8 @@ func certificateProblem(err error) string {
 	case errors.As(err, &hostname):
 		return hostname.Error()
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
-		// The library reports the current time: a message that changes in each reconcile is a write in each reconcile.
+		// The library's text contains the current time: a message that changes in each reconcile causes a write in each
+		// reconcile.
 		return fmt.Sprintf("%s is valid from %s to %s", pki.Describe(invalid.Cert), pki.Instant(invalid.Cert.NotBefore), pki.Instant(invalid.Cert.NotAfter))
 	case errors.As(err, &invalid):
 		return invalid.Error()
@@ -248,7 +251,7 @@ func certificateProblem(err error) string {
 	return ""
 }
 
-// sqlstate keeps five capital letters and digits, and nothing else that a server may send.
+// sqlstate keeps a code of five capital letters and digits, and drops anything else that a server may send.
 func sqlstate(code string) string {
 	if len(code) != 5 {
 		return "?????"

@@ -26,7 +26,8 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// fakeServer speaks just enough of PostgreSQL to ask for a password in a bad way, and keeps all that it is told.
+// fakeServer speaks just enough of PostgreSQL's protocol to request a password by an insecure method, and records everything
+// that it receives.
 type fakeServer struct {
 	port   int
 	script func(*fakeConn)
@@ -42,7 +43,7 @@ type fakeConn struct {
 	server *fakeServer
 }
 
-// Read keeps what the client says, after TLS.
+// Read records what the client sends, after TLS.
 func (c *fakeConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.server.mu.Lock()
@@ -115,7 +116,7 @@ func (f *fakeServer) target(mode database.TLSMode, ca []byte) database.Target {
 	}}
 }
 
-// answerAnything acts as a server that has let somebody in.
+// answerAnything acts as a server that has admitted a client.
 func (c *fakeConn) answerAnything() {
 	c.say(&pgproto3.AuthenticationOk{}, &pgproto3.ParameterStatus{Name: "server_version", Value: "15.18"}, &pgproto3.BackendKeyData{SecretKey: []byte{0, 0, 0, 1}}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
 	for {
@@ -133,8 +134,8 @@ func (c *fakeConn) answerAnything() {
 	}
 }
 
-// scram runs the server's side of SCRAM without looking at the client's proof. With the right ServerKey the client takes
-// it for the real server; with another it must not.
+// scram runs the server's side of SCRAM without checking the client's proof. With the right ServerKey the client takes it
+// for the real server; with another it must not.
 func (c *fakeConn) scram(saltedPassword []byte, salt string) bool {
 	c.say(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})
 	if c.SetAuthType(pgproto3.AuthTypeSASL) != nil {
@@ -234,7 +235,7 @@ func TestAFakeServerGetsNothing(t *testing.T) {
 	}
 }
 
-// The negative control: this server knows the verifier and shows it, but lets everybody in.
+// The negative control: this server knows the verifier and proves it, but admits every client.
 func TestAServerThatDoesNotCheckTheProofProvesNothing(t *testing.T) {
 	target := (&fakeServer{}).target(database.TLSDisable, nil)
 	login := propose(t, target, "a")
@@ -318,7 +319,7 @@ func TestWhatIsNotPostgreSQLIsNoAnswer(t *testing.T) {
 	}
 }
 
-// A server must not be able to smuggle a code into our texts.
+// A server must not be able to smuggle text into our messages.
 func TestAnSQLSTATEIsFiveLettersOrNothing(t *testing.T) {
 	for code, want := range map[string]string{"28P01": "28P01", "": "?????", "28p01": "?????", "28P01; DROP": "?????", "\x00\x00\x00\x00\x00": "?????"} {
 		if got := sqlstate(code); got != want {

@@ -11,18 +11,18 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// This file turns a failure into a class, a reason, and a sentence with the next step.
+// This file maps a failure to a class, a reason, and a sentence with the next step.
 
 type classed func(fault.Reason, error) error
 
-// meaning is what an SQLSTATE comes down to.
+// meaning is what an SQLSTATE means for rekey.
 type meaning struct {
 	class  classed
 	reason fault.Reason
 	text   string
 }
 
-// meanings of a five-letter SQLSTATE, or of its first two letters. They hold wherever the caller knows nothing better.
+// meanings is keyed by a five-letter SQLSTATE, or by its first two letters. It applies unless the caller knows more.
 var meanings = map[string]meaning{
 	"08":    {fault.Transient, fault.ServerUnreachable, "the connection broke"},
 	"08P01": {fault.Permanent, fault.ServerUnsupported, "the server does not understand the request: a pooler in between does not pass session settings on: point address at the server itself"},
@@ -54,7 +54,7 @@ var meanings = map[string]meaning{
 	"XX":    {fault.Transient, fault.BackendFailed, "the server failed inside, or another transaction changed the login at the same moment"},
 }
 
-// byCode finds what an SQLSTATE means.
+// byCode returns the meaning of an SQLSTATE.
 func byCode(code string) meaning {
 	if m, ok := meanings[code]; ok {
 		return m
@@ -97,7 +97,7 @@ func (f *failure) meaning() meaning {
 	return meaning{fault.Transient, fault.ServerUnreachable, "no connection, or it broke: check that the server runs, and address and network policies" + f.hint}
 }
 
-// insecure is the meaning of a failure to agree on TLS or on a way to authenticate.
+// insecure returns the meaning of a failure to agree on TLS or on an authentication method.
 func (f *failure) insecure() meaning {
 	switch f.kind {
 	case failedBinding:
@@ -119,7 +119,7 @@ func (f *failure) insecure() meaning {
 	}
 }
 
-// wrap makes the fault of a failure while doing something.
+// wrap returns the fault for a failure while doing something.
 func (f *failure) wrap(doing string) error {
 	m := f.meaning()
 	return m.class(m.reason, fmt.Errorf("%s: %s", doing, m.text))
@@ -151,14 +151,15 @@ func (e *endpoint) adminFault(f *failure, database string) error {
 	return f.wrap(fmt.Sprintf("%s to database %q", doing, database))
 }
 
-// raised reports whether code of the database's own ended a login: from PostgreSQL 17 on, event triggers can fire at login.
+// raised reports whether code of the database's own refused a login: from PostgreSQL 17 on, event triggers can fire at
+// login.
 func (f *failure) raised() bool { return f.kind == failedServer && strings.HasPrefix(f.code, "P0") }
 
 func (f *failure) trigger() string {
 	return "an event trigger ON login raised an exception (SQLSTATE " + f.code + "): look in pg_event_trigger of that database"
 }
 
-// adminSecret names where the admin's login comes from.
+// adminSecret returns a phrase that names the source of the admin's login.
 func (e *endpoint) adminSecret() string {
 	if e.server.Admin.Secret == "" {
 		return "the Secret that adminSecretRef names"
@@ -166,7 +167,8 @@ func (e *endpoint) adminSecret() string {
 	return "Secret " + e.server.Admin.Secret
 }
 
-// whitespace names the admin's values that start or end in white space, which is invisible in an editor. It shows no value.
+// whitespace names the admin's values that start or end with white space, which is invisible in an editor. It shows no
+// value.
 func (e *endpoint) whitespace() string {
 	var keys []string
 	for key, value := range map[string]string{"username": e.server.Admin.Username, "password": string(e.server.Admin.Password.Reveal())} {
@@ -181,12 +183,12 @@ func (e *endpoint) whitespace() string {
 	return fmt.Sprintf(" (its %s begins or ends with white space or a line break)", strings.Join(keys, " and its "))
 }
 
-// elsewhere is the other way out where the admin cannot enter its database.
+// elsewhere returns the alternative if the admin cannot connect to its database.
 func (e *endpoint) elsewhere() string {
 	return ", or set spec.maintenanceDatabase of the DatabaseServer to a database that the admin can enter"
 }
 
-// entrance returns what admits a login that was refused as a whole, by how far it had come.
+// entrance returns how to admit a login that was refused as a whole, depending on how far it had come.
 func (f *failure) entrance(login string) string {
 	open := "ALTER ROLE " + ident(login) + " LOGIN"
 	switch {
@@ -200,8 +202,8 @@ func (f *failure) entrance(login string) string {
 	return "check pg_hba.conf, or " + open
 }
 
-// crowded returns which connection limit is reached: by the routine of PostgreSQL that refused, or else by how far the login
-// had come.
+// crowded returns which connection limit is reached: from the PostgreSQL routine that refused, or else from how far the
+// login had come.
 func (f *failure) crowded(login, database string) string {
 	text := "the server has no connection left (SQLSTATE 53300): "
 	ofLogin, ofDatabase := fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT -1", ident(login)), fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT -1", ident(database))
@@ -218,7 +220,7 @@ func (f *failure) crowded(login, database string) string {
 	return text + "check max_connections and the limits: " + ofLogin + ", " + ofDatabase
 }
 
-// clientFault explains why a login of the credential could not log in, other than by a wrong password.
+// clientFault explains why a credential's login could not log in, except for a wrong password.
 func (s *session) clientFault(f *failure, login string) error {
 	doing := s.loggingIn(login)
 	switch {
@@ -241,7 +243,7 @@ func (s *session) loggingIn(login string) string {
 	return fmt.Sprintf("logging in to %s as %q to database %q", s.endpoint.address(), login, s.target.Database)
 }
 
-// statementFault explains why a statement failed. An error that has a class already keeps it.
+// statementFault explains why a statement failed. An error that already has a class keeps it.
 func (e *endpoint) statementFault(err error, doing string) error {
 	if err == nil || fault.ReasonOf(err, "") != "" || fault.Classify(err) == fault.ClassPending {
 		return err

@@ -18,7 +18,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// fullServer is a server of its own with few connections, some of them reserved, and one credential.
+// fullServer is a separate server with few connections, some of them reserved, and one credential.
 type fullServer struct {
 	*lab
 	*session
@@ -65,8 +65,8 @@ func (f *fullServer) empty() {
 	f.held = nil
 }
 
-// TestAServerWithoutAConnectionLeftIsNamedAndRecovers has all connections of a real server in use: first all but those that
-// are reserved for superusers, then these too.
+// TestAServerWithoutAConnectionLeftIsNamedAndRecovers uses up all connections of a real server: first all except those
+// reserved for superusers, then those too.
 func TestAServerWithoutAConnectionLeftIsNamedAndRecovers(t *testing.T) {
 	for _, version := range pgtest.Versions {
 		t.Run(strconv.Itoa(version), func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestAServerWithoutAConnectionLeftIsNamedAndRecovers(t *testing.T) {
 					t.Errorf("%s: the login is %s, and nothing is known about it", phase.name, answer)
 				}
 				f.wantFull(t, phase.name+": the login", err, phase.words)
-				// Another process, which has no connection yet.
+				// Another process, without a connection yet.
 				another := open(t, f.session.target)
 				_, err = another.Stage(t.Context(), testRef(2, "b"), propose(t, f.session.target, "b"))
 				f.wantFull(t, phase.name+": staging", err, phase.words)

@@ -33,8 +33,8 @@ func (s *session) Marker(ctx context.Context, ref credential.Ref) (credential.Ma
 	return found.marker(), nil
 }
 
-// The session user is the login, also while it acts as the owner. Addresses and times are NULL for an admin that is not
-// in pg_read_all_stats. Our own logins that verify the credential are not its users.
+// The session user is the login, even while it acts as the owner. Addresses and times are NULL for an admin that is not in
+// pg_read_all_stats. Our own sessions that verify the credential do not count as its users.
 const sessionsQuery = `WITH open AS (
 	SELECT backend_start, coalesce(nullif(application_name, ''), pg_catalog.host(client_addr), 'unnamed') AS client
 	FROM pg_catalog.pg_stat_activity

@@ -17,8 +17,8 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 )
 
-// refusalPatience is how many times the time for a connection a server may take to answer a password: it may delay refusals
-// on purpose (auth_delay), and rekey provokes one with each proof.
+// refusalPatience is how many connect timeouts a server may take to answer a password: it may delay refusals on purpose
+// (auth_delay), and rekey provokes one with each proof.
 const refusalPatience = 3
 
 // attempt is one login.
@@ -27,16 +27,16 @@ type attempt struct {
 	password                        credential.Sensitive
 	// parameters are set at the start of the session.
 	parameters map[string]string
-	// anyMethod sends the password by any method that the server requests: only for made-up passwords.
+	// anyMethod sends the password by any method that the server requests; only for made-up passwords.
 	anyMethod bool
 }
 
-// neutral states every setting that the driver would otherwise take from the environment and could choke on.
+// neutral sets every option that the driver would otherwise take from the environment and might reject.
 const neutral = "host=localhost port=5432 user=nobody database=nobody password=none passfile=/dev/null connect_timeout=5 sslmode=disable sslcertmode=disable sslrootcert='' " +
 	"sslnegotiation=postgres target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0 channel_binding=disable require_auth=scram-sha-256"
 
-// connect logs in, unless another attempt to reach a silent server is under way. The error is a *failure
-// and holds nothing that the server or the driver said.
+// connect logs in, unless another attempt to reach a silent server is in progress. The error is a *failure and contains no
+// text of the server or the driver.
 func (e *endpoint) connect(ctx context.Context, a attempt) (*pgx.Conn, error) {
 	leave, ok := e.network.Enter(e.address())
 	if !ok {
@@ -49,7 +49,7 @@ func (e *endpoint) connect(ctx context.Context, a attempt) (*pgx.Conn, error) {
 	return conn, err
 }
 
-// hint is for addresses that were perhaps meant to be of another namespace.
+// hint returns a hint for host names that may have been meant for another namespace.
 func (e *endpoint) hint() string {
 	host := e.server.Host
 	if strings.ContainsAny(host, ".:") || host == "localhost" {
@@ -59,7 +59,7 @@ func (e *endpoint) hint() string {
 }
 
 func (e *endpoint) logIn(ctx context.Context, a attempt) (*pgx.Conn, error) {
-	// The environment of this process must not have a say: everything that it could set is overwritten here.
+	// The environment of this process must have no effect: everything that it could set is overwritten here.
 	config, err := pgx.ParseConfig(neutral)
 	if err != nil {
 		return nil, &failure{kind: failedLocally}
@@ -67,7 +67,7 @@ func (e *endpoint) logIn(ctx context.Context, a attempt) (*pgx.Conn, error) {
 	watch := &authWatch{patience: refusalPatience * e.timeout}
 	config.Host, config.Port = e.server.Host, uint16(e.server.Port) //nolint:gosec // newEndpoint checked the range
 	config.User, config.Database, config.Password = a.username, a.database, string(a.password.Reveal())
-	config.TLSConfig, config.Fallbacks = nil, nil // dial does TLS
+	config.TLSConfig, config.Fallbacks = nil, nil // dial establishes TLS
 	config.DialFunc, config.LookupFunc = e.dialer(watch), func(ctx context.Context, host string) ([]string, error) {
 		return e.network.LookupHost(ctx, e.rules(), host)
 	}
@@ -107,15 +107,15 @@ func (e *endpoint) logIn(ctx context.Context, a attempt) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// hangUp closes a connection, politely and within bounds.
+// hangUp closes a connection gracefully, within a time limit.
 func hangUp(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	_ = conn.Close(ctx) // nothing depends on it
+	_ = conn.Close(ctx) // the result does not matter
 }
 
-// connectMaintenance logs in as the admin to the database that it works from: the one that the spec names, else "postgres",
-// else the first of the others that it can enter. Some services have no database "postgres".
+// connectMaintenance logs in as the admin to its maintenance database: the one that the spec names, else "postgres", else
+// the first of the others that admits it. Some services have no database "postgres".
 func (e *endpoint) connectMaintenance(ctx context.Context, application string, others ...string) (*pgx.Conn, error) {
 	if named := e.server.MaintenanceDatabase; named != "" {
 		return e.connectAdmin(ctx, named, application)
@@ -144,7 +144,7 @@ func (e *endpoint) connectAdmin(ctx context.Context, database, application strin
 	return conn, nil
 }
 
-// logInAdmin logs in as the admin, with a session in which nothing waits forever and no name is looked up outside the
+// logInAdmin logs in as the admin, with a session in which nothing blocks forever and names are looked up only in the
 // catalog.
 func (e *endpoint) logInAdmin(ctx context.Context, database, application string) (*pgx.Conn, error) {
 	return e.connect(ctx, attempt{

@@ -5,7 +5,7 @@ package postgres
 
 import "testing"
 
-// A number that no version can have leaves no number to go on with: it is ours, and below every other one.
+// A number that no version can have would leave no next number: the marker counts as ours, and its number as the lowest.
 func TestANumberThatCannotBeIsNotBelieved(t *testing.T) {
 	for mark, want := range map[string]int64{
 		"rekey c/web/orders seq=7":                          7,

@@ -22,17 +22,18 @@ import (
 
 const (
 	slotA, slotB = "a", "b"
-	// maxIdentifier is what PostgreSQL keeps of a name, in bytes; it cuts off the rest without an error.
+	// maxIdentifier is the number of bytes of a name that PostgreSQL keeps; it cuts off the rest without an error.
 	maxIdentifier = 63
-	// defaultMaintenance is where the admin connects, unless the spec says otherwise or it cannot be entered. Advisory locks
-	// are per database; where two credentials work from two databases, the mark that is read after the change is what counts.
+	// defaultMaintenance is the database that the admin connects to, unless the spec names another or it does not admit the
+	// admin. Advisory locks are per database; if two credentials work from two databases, the marker that is read after the
+	// change decides.
 	defaultMaintenance = "postgres"
 )
 
 // loginName returns the login of a slot.
 func loginName(target database.Target, slot string) string { return target.Username + "_" + slot }
 
-// login returns the login of ref's slot, or refuses to speak of it.
+// login returns the login of ref's slot, or an error if its name cannot be used.
 func login(target database.Target, ref credential.Ref) (string, error) {
 	if ref.Slot != slotA && ref.Slot != slotB {
 		return "", fault.Permanent(fault.LedgerInvalid, fmt.Errorf("finding the login of %s: the slot must be %q or %q", ref, slotA, slotB))
@@ -44,8 +45,8 @@ func login(target database.Target, ref credential.Ref) (string, error) {
 	return name, nil
 }
 
-// allowedLogin returns the login of ref's slot if the server object allows it now. What only reads, or takes away what
-// carries our mark, asks login: narrowing what is allowed must not keep an old login alive.
+// allowedLogin returns the login of ref's slot if the server object allows it now. Callers that only read, or that remove
+// what carries our marker, use login instead: narrowing what is allowed must not keep an old login alive.
 func allowedLogin(target database.Target, ref credential.Ref) (string, error) {
 	if err := checkNames(target); err != nil {
 		return "", err
@@ -53,7 +54,7 @@ func allowedLogin(target database.Target, ref credential.Ref) (string, error) {
 	return login(target, ref)
 }
 
-// checkNames judges the names of the target by what the server object allows, and by what is never allowed.
+// checkNames checks the target's names against what the server object allows, and against what is never allowed.
 func checkNames(target database.Target) error {
 	for _, slot := range []string{slotA, slotB} {
 		if err := checkUsername(target, loginName(target, slot)); err != nil {
@@ -93,18 +94,18 @@ func usable(name string) bool {
 	return name != "" && len(name) <= maxIdentifier && !strings.ContainsRune(name, 0)
 }
 
-// system tells names that belong to PostgreSQL itself, and the admin's.
+// system reports whether a name belongs to PostgreSQL itself or to the admin.
 func system(name, admin string) bool {
 	return name == "postgres" || strings.HasPrefix(name, "pg_") || name == admin
 }
 
-// applicationName is what pg_stat_activity shows of the admin's connections for one credential. What does not fit ends in
-// a hash, so that two credentials never share a name.
+// applicationName is what pg_stat_activity shows for the admin's connections of one credential. A name that is too long ends
+// in a hash, so that two credentials never share a name.
 func applicationName(ref credential.Ref) string {
 	return bounded("rekey " + ref.Namespace + "/" + ref.Name)
 }
 
-// verifyName is the application_name of the connections that try a login out.
+// verifyName is the application_name of the connections that verify a login.
 func verifyName(ref credential.Ref) string {
 	return bounded("rekey-verify " + ref.Namespace + "/" + ref.Name)
 }
@@ -117,28 +118,29 @@ func bounded(name string) string {
 	return name[:maxIdentifier-17] + "~" + hex.EncodeToString(sum[:8])
 }
 
-// lockKey is the advisory lock of the logins of one username.
+// lockKey returns the advisory lock key of the logins of one username.
 func lockKey(username string) int64 {
 	sum := sha256.Sum256([]byte("rekey login " + username))
 	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // any 64 bits will do
 }
 
-// markText is the mark on the login of ref.
+// markText is the marker on the login of ref.
 func markText(ref credential.Ref) string { return fmt.Sprintf("rekey %s seq=%d", ref.Owner(), ref.Seq) }
 
-// retiredMarkText is the mark on the login after version ref was retired: it can never be staged again.
+// retiredMarkText is the marker on the login after version ref was retired: that version can never be staged again.
 func retiredMarkText(ref credential.Ref) string { return markText(ref) + " retired" }
 
 var markForm = regexp.MustCompile(`^rekey ([^\s]+) seq=([1-9][0-9]{0,17})( retired)?$`)
 
-// maxMark bounds a mark, in bytes: a UID, a namespace of 63, a name of 253, a number, and what is between.
+// maxMark limits a marker, in bytes: a UID, a namespace of 63, a name of 253, a number, and the separators.
 const maxMark = 512
 
-// maxMarkedSeq is the highest number that is believed. No rekey comes near it, and anyone who can write a higher one would
-// otherwise leave no number to continue with.
+// maxMarkedSeq is the highest accepted version number. rekey never comes near it, and an attacker who writes a higher one
+// would leave no next number.
 const maxMarkedSeq = 1 << 40
 
-// parseMark reads a comment as a mark. Any other comment is no mark, and a number that no version can have counts as none.
+// parseMark parses a comment as a marker. Any other comment is not a marker, and a number that no version can have counts as
+// none.
 func parseMark(comment string) (owner string, seq int64, retired bool) {
 	parts := markForm.FindStringSubmatch(comment)
 	if parts == nil || len(comment) > maxMark {
@@ -157,6 +159,6 @@ func parseMark(comment string) (owner string, seq int64, retired bool) {
 // ident quotes a name for a statement.
 func ident(name string) string { return pgx.Identifier{name}.Sanitize() }
 
-// literal quotes a text for a statement. It is right because standard_conforming_strings is on and the encoding is UTF-8
-// on every connection of the admin; a text that is not UTF-8 is refused by the server.
+// literal quotes a string for a statement. It is safe because standard_conforming_strings is on and the encoding is UTF-8 on
+// every connection of the admin; the server refuses a string that is not UTF-8.
 func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -18,7 +18,7 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 )
 
-// quotingServers are one server of each version for a process, each with a connection as the admin's is.
+// quotingServers starts one server of each version per process, each with a connection like the admin's.
 var quotingServers = sync.OnceValues(func() (map[int]*lab, error) {
 	out := map[int]*lab{}
 	for _, version := range pgtest.Versions {
@@ -31,7 +31,7 @@ var quotingServers = sync.OnceValues(func() (map[int]*lab, error) {
 	return out, nil
 })
 
-// FuzzQuoting lets real servers read what is quoted: a text is the same text, a name is that name, and nothing else happens.
+// FuzzQuoting has real servers read quoted strings and names: each must come back unchanged, without any other effect.
 func FuzzQuoting(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"orders_app", "plain"}, {`a"b`, "it's"}, {`"; DROP ROLE postgres; --`, `'; DROP ROLE postgres; --`}, {`a\`, `\'; SELECT 1; --`}, {"U&\"x", `E'\\x27'`},
@@ -75,11 +75,11 @@ func quotingConn(t *testing.T, l *lab) *pgx.Conn {
 	return conn
 }
 
-// tryLiteral reads a text back. One that is no text is refused, never changed.
+// tryLiteral reads a string back. An invalid string is refused, never changed.
 func tryLiteral(t *testing.T, conn *pgx.Conn, text string) {
 	t.Helper()
 	if strings.ContainsRune(text, 0) {
-		return // ends a message of the protocol; no name or mark has one
+		return // terminates a message of the protocol; no name or marker contains one
 	}
 	var got string
 	err := conn.QueryRow(t.Context(), "SELECT "+literal(text)+"::pg_catalog.text", pgx.QueryExecModeSimpleProtocol).Scan(&got)
@@ -93,7 +93,7 @@ func tryLiteral(t *testing.T, conn *pgx.Conn, text string) {
 	}
 }
 
-// tryRole makes a role of the name, with the mark, and wants exactly that, and nothing else.
+// tryRole creates a role with the name and the marker, and checks that exactly that happened.
 func tryRole(t *testing.T, conn *pgx.Conn, name, text string, seq int64) {
 	t.Helper()
 	tx, err := conn.Begin(t.Context())
@@ -127,7 +127,7 @@ func tryRole(t *testing.T, conn *pgx.Conn, name, text string, seq int64) {
 	}
 }
 
-// tryMark wants only our own marks to be marks.
+// tryMark checks that only our own markers parse as markers.
 func tryMark(t *testing.T, r credential.Ref) {
 	t.Helper()
 	owner, got, _ := parseMark(markText(r))
@@ -139,7 +139,7 @@ func tryMark(t *testing.T, r credential.Ref) {
 	}
 }
 
-// FuzzWhatServersSay reads a server's words as they come: in any pieces, whole or not.
+// FuzzWhatServersSay parses a server's messages as they arrive: in pieces of any size, complete or not.
 func FuzzWhatServersSay(f *testing.F) {
 	f.Add([]byte("R\x00\x00\x00\x08\x00\x00\x00\x0a"), 3)
 	f.Fuzz(func(t *testing.T, data []byte, size int) {

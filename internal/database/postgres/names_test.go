@@ -17,7 +17,7 @@ import (
 	"github.com/rekey/rekey/internal/netguard"
 )
 
-// listener counts who connects, and says nothing.
+// listener counts connections, and sends nothing.
 func listener(t *testing.T) (port int, count func() int) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	// maxOwnersLooked at, of those that a pattern matches, and maxOwnersNamed in a note.
+	// maxOwnersLooked limits how many roles that match a pattern are checked, and maxOwnersNamed how many a note names.
 	maxOwnersLooked = 200
 	maxOwnersNamed  = 5
 )
 
-// checkOwners looks the allowed owners up in the catalog. One that is named outright must be harmless and, from PostgreSQL
-// 16 on, the admin's to grant. Of those that a pattern matches the harmful ones are only noted: credentials that name
-// them are refused.
+// checkOwners checks the allowed owners in the catalog. An owner listed by name must be harmless and, from PostgreSQL 16 on,
+// the admin must be able to grant it. Harmful roles that match a pattern are only noted: credentials that name them are
+// refused.
 func checkOwners(ctx context.Context, conn *pgx.Conn, f facts, server database.Server) (notes, statements []string, err error) {
 	for _, pattern := range server.AllowedOwners {
 		if strings.Contains(pattern, "*") {
@@ -54,7 +54,7 @@ func checkOwners(ctx context.Context, conn *pgx.Conn, f facts, server database.S
 	return notes, statements, nil
 }
 
-// lacksAdminOption returns the statement that allows the admin to grant the role, if it may not yet.
+// lacksAdminOption returns the statement that allows the admin to grant the role, if it cannot grant it yet.
 func lacksAdminOption(ctx context.Context, conn *pgx.Conn, f facts, admin, name string) ([]string, error) {
 	if f.major < 16 || f.superuser {
 		return nil, nil
@@ -62,7 +62,7 @@ func lacksAdminOption(ctx context.Context, conn *pgx.Conn, f facts, admin, name 
 	var may bool
 	err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_has_role(oid, 'MEMBER WITH ADMIN OPTION') FROM pg_catalog.pg_roles WHERE rolname = $1", name).Scan(&may)
 	if errors.Is(err, pgx.ErrNoRows) || may {
-		return nil, nil // the admin has the option on what it makes
+		return nil, nil // the admin has the option on what it creates
 	}
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func lacksAdminOption(ctx context.Context, conn *pgx.Conn, f facts, admin, name 
 	return []string{fmt.Sprintf("GRANT %s TO %s WITH ADMIN TRUE, INHERIT FALSE, SET FALSE", ident(name), ident(admin))}, nil
 }
 
-// harmfulOwners names some of the roles that a pattern lets through and the catalog does not.
+// harmfulOwners names some of the roles that match a pattern but that the catalog shows to be harmful.
 func harmfulOwners(ctx context.Context, conn *pgx.Conn, server database.Server) ([]string, error) {
 	rows, err := conn.Query(ctx, "SELECT rolname FROM pg_catalog.pg_roles ORDER BY 1")
 	if err != nil {

@@ -72,7 +72,7 @@ func TestNarrowingWhatIsAllowedKeepsNoOldLoginAlive(t *testing.T) {
 	}
 }
 
-// Every predefined role of this server, held directly, by a step in between, and without inheritance.
+// Every predefined role of this server: held directly, through another role, and without inheritance.
 func TestNoMemberOfAPredefinedRoleIsAnOwner(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()

@@ -30,7 +30,7 @@ const (
 	testDatabase = "orders"
 	testOwner    = "orders_owner"
 	testAdmin    = "rotator"
-	// The admin's password is a canary too: it is searched for in the server's log.
+	// The admin's password is a canary too: the tests search the server's log for it.
 	testAdminPassword = "Canary-admin-6Zt9wQ2xLm4R"
 )
 
@@ -69,7 +69,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// newLab starts a server with an admin, an owner and a database as the docs say to make them.
+// newLab starts a server with an admin, an owner and a database, set up as the documentation describes.
 func newLab(ctx context.Context, options pgtest.Options) (*lab, error) {
 	server, err := pgtest.Start(ctx, options)
 	if err != nil {
@@ -99,7 +99,7 @@ func (l *lab) furnish(ctx context.Context) error {
 	return l.Exec(ctx, "postgres", statements...)
 }
 
-// labOf gives the shared server of a version.
+// labOf returns the shared server of a version.
 func labOf(t *testing.T, version int) *lab {
 	t.Helper()
 	l, err := labs[version]()
@@ -109,7 +109,7 @@ func labOf(t *testing.T, version int) *lab {
 	return l
 }
 
-// onEvery runs a test on every version, side by side: each has its own server.
+// onEvery runs a test on every version in parallel: each has its own server.
 func onEvery(t *testing.T, test func(t *testing.T, l *lab)) {
 	t.Helper()
 	for _, version := range pgtest.Versions {
@@ -120,7 +120,7 @@ func onEvery(t *testing.T, test func(t *testing.T, l *lab)) {
 	}
 }
 
-// own starts a server for one test alone.
+// own starts a server for one test only.
 func own(t *testing.T, options pgtest.Options) *lab {
 	t.Helper()
 	l, err := newLab(t.Context(), options)
@@ -148,12 +148,12 @@ func (l *lab) target() database.Target {
 // ipv4 resolves localhost to the address that the test servers listen on.
 func ipv4(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
 
-// viaIPv4 returns a dialer of its own that resolves every host to 127.0.0.1.
+// viaIPv4 returns a new dialer that resolves every host to 127.0.0.1.
 func viaIPv4() *netguard.Dialer { return &netguard.Dialer{Resolve: ipv4} }
 
 func testEngine() database.Engine { return New(Options{Dialer: viaIPv4()}) }
 
-// open gives a session, closed when the test ends.
+// open returns a session that is closed when the test ends.
 func open(t *testing.T, target database.Target) *session {
 	t.Helper()
 	opened, err := testEngine().Open(t.Context(), target)
@@ -221,7 +221,7 @@ func wantAnswer(t *testing.T, s *session, r credential.Ref, with credential.Mate
 	}
 }
 
-// client logs in the way an application does, with a driver of its own configuration.
+// client logs in as an application does, with its own driver configuration.
 func (l *lab) client(ctx context.Context, database, login, password, application string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(fmt.Sprintf("host=127.0.0.1 port=%d sslmode=require", l.Port))
 	if err != nil {
@@ -314,7 +314,7 @@ func TestPostgreSQLKeepsTheContract(t *testing.T) {
 	})
 }
 
-// until asks until the condition holds.
+// until polls until the condition holds.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

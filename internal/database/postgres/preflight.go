@@ -17,7 +17,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// facts are what the admin's connection says of the server and of the admin.
+// facts are what the server reports about itself and about the admin.
 type facts struct {
 	version                         string
 	readOnly, superuser, createRole bool
@@ -39,13 +39,13 @@ FROM pg_catalog.pg_roles r WHERE r.rolname = current_user`
 func readFacts(ctx context.Context, conn *pgx.Conn) (facts, error) {
 	f := facts{major: version(conn)}
 	if f.major < minVersion {
-		return f, judgeVersion(f.major * 10000) // before a question that it may not understand
+		return f, judgeVersion(f.major * 10000) // before a query that it may not understand
 	}
 	err := conn.QueryRow(ctx, factsQuery).Scan(&f.version, &f.number, &f.readOnly, &f.superuser, &f.createRole, &f.quiet, &f.allStats)
 	if err != nil {
 		return f, err
 	}
-	f.version, _, _ = strings.Cut(f.version, " ") // without the packager's words
+	f.version, _, _ = strings.Cut(f.version, " ") // without the packager's suffix
 	if err := judgeVersion(f.number); err != nil {
 		return f, err
 	}
@@ -55,7 +55,7 @@ func readFacts(ctx context.Context, conn *pgx.Conn) (facts, error) {
 	return f, nil
 }
 
-// lackError lists the statements that give the admin what it lacks.
+// lackError lists the statements that grant the admin what it lacks.
 type lackError struct{ statements []string }
 
 func (e *lackError) Error() string {
@@ -104,7 +104,7 @@ func (f facts) lacks(admin string) []string {
 	return []string{"ALTER ROLE " + ident(admin) + " CREATEROLE"}
 }
 
-// notes are what stops nothing, but should be known.
+// notes returns the findings that an operator should know although they block nothing.
 func notes(server database.Server, f facts) []string {
 	var out []string
 	admin := ident(server.Admin.Username)
@@ -167,9 +167,9 @@ const ownerQuery = `WITH RECURSIVE above (oid) AS (
 )
 SELECT r.rolname, r.rolsuper, r.rolcreaterole, r.rolreplication, r.rolbypassrls, pg_catalog.starts_with(r.rolname::pg_catalog.text, 'pg_') FROM above JOIN pg_catalog.pg_roles r USING (oid) ORDER BY 1`
 
-// checkOwner refuses an owner that does not exist, or through which a login could do more than use its database: it, and
-// every role that it is a member of, over any number of steps. All predefined roles count: each of them reaches beyond the
-// data of one database, and later versions add more of them.
+// checkOwner refuses an owner that does not exist, or that would let a login do more than use its database. It checks the
+// owner and every role that it is a direct or indirect member of. All predefined roles count: each of them reaches beyond
+// the data of one database, and later versions add more.
 func checkOwner(ctx context.Context, from queryer, owner string) error {
 	rows, err := from.Query(ctx, ownerQuery, owner)
 	if err != nil {
@@ -216,7 +216,7 @@ func (s *session) checkDatabase(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// checkLogins wants both logins absent or ours.
+// checkLogins requires that both logins are absent or ours.
 func (s *session) checkLogins(ctx context.Context, conn *pgx.Conn, ref credential.Ref) error {
 	for _, slot := range []string{slotA, slotB} {
 		name := loginName(s.target, slot)
@@ -239,8 +239,8 @@ func (s *session) checkLogins(ctx context.Context, conn *pgx.Conn, ref credentia
 	return nil
 }
 
-// checkPrivileges names what the admin lacks to serve this credential. From PostgreSQL 16 on CREATEROLE reaches only the
-// roles on which it has the admin option.
+// checkPrivileges names what the admin lacks to serve this credential. From PostgreSQL 16 on, CREATEROLE applies only to
+// roles on which the admin has the admin option.
 func (s *session) checkPrivileges(ctx context.Context, conn *pgx.Conn) error {
 	f, err := readFacts(ctx, conn)
 	if err != nil {

@@ -178,7 +178,7 @@ func TestCheckReportsVersionAndNotes(t *testing.T) {
 		if diff := cmp.Diff(notes, report.Notes); diff != "" {
 			t.Error(diff)
 		}
-		// What the notes say, mends.
+		// The statements in the notes fix what the notes report.
 		mustExec(t, l, "GRANT pg_read_all_stats TO rotator", "GRANT SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement TO rotator")
 		defer mustExec(t, l, "REVOKE pg_read_all_stats FROM rotator", "REVOKE SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement FROM rotator")
 		report, err = testEngine().Check(t.Context(), l.server())
@@ -262,7 +262,7 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 				wantFault(t, err, tc.class, tc.want, tc.words)
 				if tc.want == fault.OwnerForbidden || tc.want == fault.OwnerNotFound {
 					_, err := s.Stage(t.Context(), testRef(1, "a"), propose(t, target, "a"))
-					wantFault(t, err, tc.class, tc.want, tc.words) // also where nobody asked before
+					wantFault(t, err, tc.class, tc.want, tc.words) // Stage refuses it too
 					if got, err := s.Marker(t.Context(), testRef(1, "a")); got.Exists || err != nil {
 						t.Errorf("a login was made: %v, %v", got, err)
 					}
@@ -291,7 +291,7 @@ func TestALackOfTheAdminOptionNamesTheGrantThatMendsIt(t *testing.T) {
 	got := mustStage(t, s, testRef(1, "a"))
 	wantAnswer(t, s, testRef(1, "a"), got, credential.Accepted)
 
-	// Another admin takes over: it lacks the option on the login that the first one made.
+	// Another admin takes over: it lacks the admin option on the login that the first one created.
 	mustExec(t, l, "CREATE ROLE second LOGIN CREATEROLE PASSWORD 'second-0123456789'", `GRANT "ungranted" TO second WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`)
 	target.Server.Admin = database.Admin{Username: "second", Password: credential.SensitiveString("second-0123456789")}
 	on := open(t, target)

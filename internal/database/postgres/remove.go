@@ -14,9 +14,9 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// Remove implements credential.Remover: the login of ref's slot is dropped if it carries our mark, whatever the version.
-// Nothing is normally owned by it, since it acts as the owner; what is, in the credential's database, goes to the owner.
-// Sessions that are open stay open.
+// Remove implements credential.Remover: it drops the login of ref's slot if it carries our marker, whatever the version. The
+// login normally owns nothing, because it acts as the owner; what it does own in the credential's database goes to the
+// owner. Open sessions stay open.
 func (s *session) Remove(ctx context.Context, ref credential.Ref) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -45,8 +45,8 @@ func (s *session) Remove(ctx context.Context, ref credential.Ref) error {
 	return s.namePrivilege(ctx, ref, err)
 }
 
-// dependents counts the objects that keep a login from being dropped, by the database that they are in; "" stands for
-// objects of the whole server.
+// dependents counts the objects that prevent a login from being dropped, by database; "" stands for objects of the whole
+// server.
 func dependents(ctx context.Context, from queryer, found role) (map[string]int, error) {
 	rows, err := from.Query(ctx, `SELECT coalesce(d.datname, ''), count(*) FROM pg_catalog.pg_shdepend s LEFT JOIN pg_catalog.pg_database d ON d.oid = s.dbid
 WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.refobjid = $1 GROUP BY 1`, found.oid)
@@ -81,7 +81,7 @@ func (s *session) judgeDependents(login string, holds map[string]int) error {
 }
 
 // dropWithObjects reassigns what the login owns to the owner and drops it, in one transaction in the credential's database.
-// The caller's transaction still holds the lock; it has not touched the login.
+// The caller's transaction still holds the lock; it has not changed the login.
 func (s *session) dropWithObjects(ctx context.Context, ref credential.Ref, login string) error {
 	conn, err := s.endpoint.connectAdmin(ctx, s.target.Database, applicationName(ref))
 	if err != nil {
@@ -94,8 +94,8 @@ func (s *session) dropWithObjects(ctx context.Context, ref credential.Ref, login
 		if err != nil {
 			return err
 		}
-		// Giving objects away needs the privileges of both roles. They are had for this transaction only: the
-		// membership in the login ends with the login.
+		// Reassigning objects requires the privileges of both roles. The admin has them in this transaction only: the
+		// membership in the login disappears with the login.
 		statements := []string{"GRANT " + name + " TO " + admin}
 		if !member {
 			statements = append(statements, "GRANT "+owner+" TO "+admin)
@@ -113,7 +113,7 @@ func (s *session) dropWithObjects(ctx context.Context, ref credential.Ref, login
 	return err
 }
 
-// revoke takes the membership in the owner away again; the admin option that it may have had before stays.
+// revoke returns the statement that removes the membership in the owner; an admin option granted before stays.
 func (s *session) revoke(tx pgx.Tx) string {
 	owner, admin := ident(s.target.Owner), ident(s.endpoint.server.Admin.Username)
 	if version(tx.Conn()) >= 16 {

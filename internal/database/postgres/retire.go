@@ -15,8 +15,8 @@ import (
 	"github.com/rekey/rekey/internal/password"
 )
 
-// Retire implements credential.Source: the login of ref's slot is closed unless a later version has taken it over, and its
-// marker records that, so that a Stage of version ref that arrives later is refused. A missing login is skipped.
+// Retire implements credential.Source: it closes the login of ref's slot unless a later version uses it, and records that in
+// its marker, so that a Stage of version ref that arrives later is refused. A missing login is skipped.
 func (s *session) Retire(ctx context.Context, ref credential.Ref) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -55,7 +55,7 @@ func retire(ctx context.Context, tx pgx.Tx, ref credential.Ref, login string) (c
 		return false, err
 	}
 	if after.seq != before.seq {
-		// Somebody was faster than the lock that all of us take: roll back, and look again.
+		// Another process changed the login in spite of the lock that every rekey takes: roll back and retry.
 		return false, fault.Transient(fault.Fenced, fmt.Errorf("retiring login %q: its marker changed meanwhile", login))
 	}
 	if err := exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(retiredMarkText(ref))); err != nil {
@@ -64,7 +64,7 @@ func retire(ctx context.Context, tx pgx.Tx, ref credential.Ref, login string) (c
 	return true, nil
 }
 
-// ours refuses a login without our marker. One with another owner's marker is that owner's live login.
+// ours refuses a login without our marker. A login with another owner's marker is that owner's live login.
 func ours(r role, login string, ref credential.Ref) error {
 	switch {
 	case !r.exists || r.owner == ref.Owner():
@@ -75,8 +75,8 @@ func ours(r role, login string, ref credential.Ref) error {
 	return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: its marker names another owner, %q, whose login it is: it stays open, and must not be dropped here", login, r.owner))
 }
 
-// checkRetired looks into the catalog, and then tries to log in, unless the spec wants no failed logins. The password is made up and unknown to the server, so
-// that it may be given to any method.
+// checkRetired checks the catalog, and then attempts to log in, unless the spec asks for no failed logins. The password is
+// made up and unknown to the server, so that it may be sent by any method.
 func (s *session) checkRetired(ctx context.Context, ref credential.Ref, login string) error {
 	var now role
 	err := s.withAdmin(ctx, ref, func(ctx context.Context, conn *pgx.Conn) error {
@@ -92,7 +92,7 @@ func (s *session) checkRetired(ctx context.Context, ref credential.Ref, login st
 		return still
 	}
 	if s.target.Server.NegativeControl == database.ControlAtFirst {
-		return nil // the catalog shows it; the server would log a login as failed
+		return nil // the catalog shows it; an attempt would be logged as a failed login
 	}
 	wrong, err := password.New(32, password.Alphanumeric)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// The server logs every statement, and every statement that fails, and keeps statistics of all of them.
+// The server logs every statement, including those that fail, and keeps statistics of all of them.
 func TestThePasswordIsInNoLogAndNoStatistics(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
@@ -31,7 +31,7 @@ func TestThePasswordIsInNoLogAndNoStatistics(t *testing.T) {
 		first := keep(mustStage(t, s, testRef(1, "a")))
 		wantAnswer(t, s, testRef(1, "a"), first, credential.Accepted)
 		wantAnswer(t, s, testRef(1, "a"), keep(propose(t, s.target, "a")), credential.Rejected)
-		// An ALTER ROLE that fails on the server: the admin may not alter logins any more.
+		// An ALTER ROLE that fails on the server because the admin may no longer alter logins.
 		mustExec(t, l, "ALTER ROLE rotator NOCREATEROLE")
 		_, err := s.Stage(t.Context(), testRef(3, "a"), keep(propose(t, s.target, "a")))
 		mustExec(t, l, "ALTER ROLE rotator CREATEROLE")
@@ -54,7 +54,8 @@ func TestThePasswordIsInNoLogAndNoStatistics(t *testing.T) {
 				t.Error("a password is in the log or the statistics")
 			}
 		}
-		// This server lets us not quieten its log, so that the verifiers are there: the search sees what there is to see.
+		// This server does not let us suppress its log, so it contains the verifiers: the search finds what there is to
+		// find.
 		if !strings.Contains(l.LogText(), verifiers[0]) || !strings.Contains(l.LogText(), "STATEMENT:  ALTER ROLE") {
 			t.Error("the log holds no statements: the search proves nothing")
 		}
@@ -88,8 +89,8 @@ func TestTheLogIsQuietWhereTheServerLetsUs(t *testing.T) {
 	})
 }
 
-// Besides whole statements, a server may log samples: of statements, which is decided when one ends, or of transactions, which is
-// decided when one begins. The note stands as long as the server may.
+// Besides whole statements, a server may log samples: of statements, decided when a statement ends, or of transactions,
+// decided when a transaction starts. The note is shown as long as the server may do so.
 func TestSamplesForTheLogHoldNoVerifier(t *testing.T) {
 	sampled := "SET ON PARAMETER log_min_duration_sample, log_transaction_sample_rate"
 	whole := "SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement"
@@ -115,7 +116,7 @@ func TestSamplesForTheLogHoldNoVerifier(t *testing.T) {
 	})
 }
 
-// S7: what an owner of a schema plants there must not run with the rights of the admin, nor lie to Verify.
+// S7: what the owner of a schema plants there must not run with the admin's privileges, nor deceive Verify.
 func TestPlantedFunctionsAndOperatorsAreNotUsed(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
@@ -168,7 +169,7 @@ func TestPlantedFunctionsAndOperatorsAreNotUsed(t *testing.T) {
 	})
 }
 
-// S8: names are names, whatever they hold.
+// S8: names are quoted, whatever they contain.
 func TestNamesAreQuoted(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
@@ -248,7 +249,7 @@ func TestWhatALoginOwnsGoesToTheOwner(t *testing.T) {
 	})
 }
 
-// A right that a superuser gave to the login itself is beyond the admin.
+// The admin cannot revoke a privilege that a superuser granted to the login directly.
 func TestWhatTheAdminMayNotTakeAwayIsNamed(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
@@ -288,7 +289,7 @@ func TestObjectsInAnotherDatabaseAreNamed(t *testing.T) {
 	})
 }
 
-// Both logins act as the owner: what the one makes, the other may change and drop, and the owner's rights are enough.
+// Both logins act as the owner: each may change and drop what the other creates, and the owner's privileges suffice.
 func TestBothLoginsAreOneOwner(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
@@ -336,7 +337,7 @@ func TestSettingsOfTheAdminDoNotBreakTheFence(t *testing.T) {
 	})
 }
 
-// Somebody else alters the same login all the time and takes no lock of ours: the transaction is done again.
+// Another client keeps altering the same login without taking our lock: the transaction is repeated.
 func TestADisturbedTransactionIsDoneAgain(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
@@ -410,7 +411,7 @@ func TestRetireLeavesNoPasswordBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustExec(t, l, "DO $$ BEGIN ASSERT (SELECT rolpassword IS NULL AND NOT rolcanlogin FROM pg_authid WHERE rolname = '"+loginName(s.target, "a")+"'); END $$")
-		// Also where the server asks nobody for a password, a closed login is refused, and Retire can tell.
+		// Even if the server requests no password from any client, a closed login is refused, and Retire detects that.
 		if err := l.SetHBA(t.Context(), "host all rotator all scram-sha-256", trustAll); err != nil {
 			t.Fatal(err)
 		}
@@ -473,7 +474,7 @@ func TestASessionOutlivesItsConnection(t *testing.T) {
 	})
 }
 
-// A whole life, with a commit that waits in between: the marker and the lock are per server, not per database.
+// A whole life cycle, with a commit that waits in between: the marker and the lock are per server, not per database.
 func TestTwoDatabasesOfOneServerShareTheLock(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()

@@ -18,24 +18,25 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// This file is PostgreSQL as people have it: what administrators do to a login, a database, an owner or a server, and what rekey
-// makes of it. Nothing of it may pass as a login that works, each cause is named, and what Stage gives it gives again.
+// This file covers PostgreSQL as found in the field: what administrators do to a login, a database, an owner or a server,
+// and how rekey reacts. A broken login never passes as working, each cause is named, and Stage restores everything that it
+// grants.
 
 // setup is one such situation. %[1]s is the login, %[2]s its owner, %[3]s its database; each case has its own.
 type setup struct {
 	do, undo []string
-	// hold connections of the login while it is tried.
+	// hold is the number of the login's connections that stay open meanwhile.
 	hold int
-	// from the first version on that knows it.
+	// from is the first version that supports the setup; 0 means all.
 	from int
-	// answer of Verify, and the error beside it.
+	// answer is the answer of Verify; words are in its error.
 	answer credential.Answer
 	class  fault.Class
 	reason fault.Reason
 	words  []string
-	// stage is what staging the version again leads to: the empty reason is a login that works.
+	// stage is the reason that staging the version again returns: the empty reason means that the login works again.
 	stage fault.Reason
-	// stageWords of its error.
+	// stageWords are in the error of Stage.
 	stageWords []string
 }
 
@@ -111,7 +112,7 @@ func setups() map[string]setup {
 	return out
 }
 
-// estate is a login with an owner and, where it needs one, a database of its own.
+// estate is a login with its own owner and, if it needs one, its own database.
 type estate struct {
 	*session
 	lab      *lab
@@ -201,7 +202,7 @@ func TestPostgreSQLAsPeopleHaveIt(t *testing.T) {
 	})
 }
 
-// wantMended stages the version again where that is to mend it, or undoes what was done.
+// wantMended stages the version again if that fixes the login, or reverts the setup.
 func (e *estate) wantMended(t *testing.T, tc setup) {
 	t.Helper()
 	r := testRef(1, "a")
@@ -218,7 +219,7 @@ func (e *estate) wantMended(t *testing.T, tc setup) {
 		return
 	}
 	if e.lab.Version >= 16 && slices.Contains(tc.do, "CREATE ROLE %[2]s") {
-		// The new owner is not the admin's to grant, and that is named.
+		// The admin cannot grant the new owner, and the error names that.
 		grant := fmt.Sprintf(`GRANT %q TO "rotator" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`, e.target.Owner)
 		wantFault(t, err, fault.ClassPermanent, fault.PrivilegeMissing, grant)
 		mustExec(t, e.lab, grant)
@@ -230,8 +231,8 @@ func (e *estate) wantMended(t *testing.T, tc setup) {
 	wantAnswer(t, e.session, r, e.material, credential.Accepted)
 }
 
-// entrances are lines of pg_hba.conf for a login, and what they do to it. Whether the application may come in from where it
-// is, they do not say: so nothing is Rejected.
+// entrances are lines of pg_hba.conf for a login, and their effect on it. They do not show whether the application may
+// connect from its own address: so the answer is never Rejected.
 var entrances = map[string]struct {
 	line   string
 	class  fault.Class
@@ -253,7 +254,7 @@ var entrances = map[string]struct {
 func TestHowTheServerLetsALoginInIsNamed(t *testing.T) {
 	onEvery(t, func(t *testing.T, shared *lab) {
 		t.Helper()
-		// The server asks for client certificates, as it does wherever one of its users has one.
+		// The server requests client certificates, as it does if any of its users has one.
 		l := own(t, pgtest.Options{Version: shared.Version, Settings: map[string]string{"ssl_ca_file": "server.crt"}})
 		e := newEstate(t, l, false)
 		for name, tc := range entrances {
@@ -289,7 +290,7 @@ func TestHowTheServerLetsALoginInIsNamed(t *testing.T) {
 	})
 }
 
-// A session of anybody may call itself as ours do; only the admin's can be ours.
+// Any user's session may use our application_name; only the admin's sessions can be ours.
 func TestASessionThatCallsItselfLikeOursHoldsNothingUp(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
@@ -307,7 +308,7 @@ func TestASessionThatCallsItselfLikeOursHoldsNothingUp(t *testing.T) {
 	})
 }
 
-// One of the admin's own that does not end is told, and who to end.
+// If one of the admin's own sessions does not end, the error reports it and who must terminate it.
 func TestASessionOfTheAdminThatDoesNotEndIsTold(t *testing.T) {
 	for age, class := range map[string]fault.Class{"": fault.ClassPending, "old": fault.ClassTransient} {
 		u := unsettled{count: 1, pid: 4711, age: longestChange - 1}
@@ -333,7 +334,7 @@ func TestASessionOfTheAdminThatDoesNotEndIsTold(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer hangUp(context.Background(), other)
-		// Also where the admin acts as a group, its own sessions are counted, and their ages seen.
+		// Even if the admin acts as a group role, its own sessions are counted and their ages are visible.
 		left, err := open(t, e.target).unsettled(t.Context(), r, 0)
 		if err != nil || left.count < 1 || left.age <= 0 || left.pid == 0 {
 			t.Errorf("got %+v, %v; want the admin's other sessions, and since when", left, err)

@@ -22,8 +22,8 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// TestEverySQLSTATEWeCanProvokeHasAMeaning makes a real server answer with each code, and looks at what our own calls
-// make of it, or, where none of our calls can meet it in a test, at the translation.
+// TestEverySQLSTATEWeCanProvokeHasAMeaning makes a real server return each code, and checks what our own calls make of it,
+// or, if none of our calls can meet it in a test, the translation.
 func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
 	l := labOf(t, 18)
 	s := open(t, l.target())
@@ -161,7 +161,7 @@ func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
 			}
 		})
 	}
-	// Every line of the table was met, by its code or by its first two letters.
+	// Every entry of the table was hit, by its code or by its first two letters.
 	for code := range meanings {
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(cases)), func(met string) bool { return strings.HasPrefix(met, code) }) {
 			t.Errorf("no case provokes %s", code)
@@ -169,10 +169,10 @@ func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
 	}
 }
 
-// raise is for codes that a server gives in states which a test cannot bring it into: a function raises them.
+// raise marks codes that a server returns only in states that a test cannot create: a function raises them.
 func raise(string) func(*testing.T) error { return nil }
 
-// A statement whose client was killed can commit later. While it may, nothing is Rejected.
+// A statement whose client was killed can commit later. As long as it can, the answer is never Rejected.
 func TestALateCommitIsNeverTakenForARefusal(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
@@ -180,7 +180,7 @@ func TestALateCommitIsNeverTakenForARefusal(t *testing.T) {
 		s := open(t, target)
 		r := testRef(1, "a")
 		old := mustStage(t, s, r)
-		s.drop(t.Context()) // its own connection is not what is waited for
+		s.drop(t.Context()) // the test does not wait for its own connection
 		next := propose(t, target, "a")
 		login := loginName(target, "a")
 
@@ -192,12 +192,12 @@ func TestALateCommitIsNeverTakenForARefusal(t *testing.T) {
 		if _, err := blocker.Exec(t.Context(), "BEGIN; ALTER ROLE "+ident(login)+" CONNECTION LIMIT 50"); err != nil {
 			t.Fatal(err)
 		}
-		// The client that is killed: the admin's connection of another rekey, in the worst form, without a transaction.
+		// The client that is killed: the admin's connection of another rekey, in the worst case, without a transaction.
 		doomed, err := s.endpoint.connectAdmin(t.Context(), defaultMaintenance, applicationName(r))
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The driver would send a cancel request when its connection breaks. A process that is killed does not.
+		// The driver would send a cancel request when its connection breaks. A killed process does not.
 		raw, err := doomed.PgConn().Hijack()
 		if err != nil {
 			t.Fatal(err)
@@ -233,7 +233,7 @@ func TestALateCommitIsNeverTakenForARefusal(t *testing.T) {
 	})
 }
 
-// waits tells whether a backend waits for a lock.
+// waits reports whether a backend waits for a lock.
 func waits(t *testing.T, l *lab, pid uint32) bool {
 	t.Helper()
 	conn, err := l.Connect(t.Context(), "postgres")
@@ -252,7 +252,7 @@ func waits(t *testing.T, l *lab, pid uint32) bool {
 	return waiting
 }
 
-// Another rekey without our lock writes a newer mark after we looked first, and before we altered.
+// Another rekey without our lock writes a newer marker after our first check and before our change.
 func TestTheMarkThatCountsIsReadAfterTheChange(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()

@@ -15,8 +15,8 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// Stage implements credential.Source: afterwards the login of ref's slot exists, acts as the owner, has the proposed
-// password, and carries our mark. The proposed material must hold username, password and verifier.
+// Stage implements credential.Source: when it returns, the login of ref's slot exists, acts as the owner, has the proposed
+// password, and carries our marker. The proposed material must hold username, password and verifier.
 func (s *session) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -44,14 +44,14 @@ func checkProposed(login string, proposed credential.Material) error {
 	case proposed[credential.KeyPassword].IsEmpty():
 		return fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material has no password", login))
 	case !scram.IsVerifier(proposed.String(credential.KeyVerifier)):
-		// The server would take it as the password itself, without a word.
+		// The server would silently accept it as the password itself.
 		return fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material has no well-formed SCRAM-SHA-256 verifier", login))
 	}
 	return nil
 }
 
-// stage alters first and then reads the mark: the change makes every other transaction on this login wait or fail, so
-// that the mark cannot become newer between reading and committing.
+// stage first alters the login and then reads the marker: the change makes every other transaction on this login wait or
+// fail, so that the marker cannot change between reading and committing.
 func (s *session) stage(ctx context.Context, tx pgx.Tx, ref credential.Ref, login, verifier string) error {
 	if err := checkOwner(ctx, tx, s.target.Owner); err != nil {
 		return err
@@ -68,7 +68,7 @@ func (s *session) stage(ctx context.Context, tx pgx.Tx, ref credential.Ref, logi
 			return err
 		}
 	}
-	// A first check, so that nothing is attempted on another owner's login. The second one counts.
+	// An early check, so that nothing is attempted on another owner's login. The second check decides.
 	if err := fence(before, login, ref); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (s *session) stage(ctx context.Context, tx pgx.Tx, ref credential.Ref, logi
 	if err != nil {
 		return err
 	}
-	if before.exists { // a login that this transaction made has no mark yet
+	if before.exists { // a login created by this transaction has no marker yet
 		if err := fence(after, login, ref); err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func (s *session) stage(ctx context.Context, tx pgx.Tx, ref credential.Ref, logi
 	return exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(markText(ref)))
 }
 
-// fence refuses a login that is not ours, that carries a later version, or on which this version was retired already.
+// fence refuses a login that is not ours, that carries a later version, or on which this version was already retired.
 func fence(r role, login string, ref credential.Ref) error {
 	if err := checkMark(r, login, ref); err != nil {
 		return err
@@ -119,8 +119,8 @@ func (s *session) alter(ctx context.Context, tx pgx.Tx, before role, login, veri
 	if !member {
 		statements = append(statements, "GRANT "+owner+" TO "+name+s.grantOptions(tx))
 	}
-	// A past VALID UNTIL would go on blocking: PASSWORD alone does not touch it. Nor would a connection limit of 0 admit
-	// a client; any other limit is an administrator's decision.
+	// A VALID UNTIL in the past would keep blocking the login, because PASSWORD alone does not reset it. A connection limit
+	// of 0 would not admit any client either; any other limit is an administrator's decision.
 	options := " LOGIN PASSWORD " + literal(verifier) + " VALID UNTIL 'infinity'"
 	if before.exists && before.limit == 0 {
 		options += " CONNECTION LIMIT -1"
@@ -132,7 +132,7 @@ func (s *session) alter(ctx context.Context, tx pgx.Tx, before role, login, veri
 	return exec(ctx, tx, statements...)
 }
 
-// isMember reports whether the login is a member of the owner, with all that a member may.
+// isMember reports whether the login is a member of the owner, with every option of a membership.
 func isMember(ctx context.Context, from queryer, major int, owner, login string) (bool, error) {
 	options := ""
 	if major >= 16 {
@@ -144,7 +144,7 @@ JOIN pg_catalog.pg_roles l ON l.oid = m.member WHERE o.rolname = $1 AND l.rolnam
 	return member, err
 }
 
-// isRedirected reports whether a setting for this one database sets the role that the login acts as, and so outweighs ours.
+// isRedirected reports whether a setting for this one database overrides the role that the login acts as.
 func isRedirected(ctx context.Context, from queryer, login, database string) (bool, error) {
 	var found bool
 	err := from.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_roles r, pg_catalog.pg_database d WHERE r.rolname = $1 AND d.datname = $2 AND `+roleSetting+`d.oid) IS NOT NULL)`,

@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// TakeOver implements credential.Heir: the comments of both logins name ref's owner where they named former.
+// TakeOver implements credential.Heir: in the comments of both logins it replaces former by ref's owner.
 func (s *session) TakeOver(ctx context.Context, ref credential.Ref, former string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -51,7 +51,7 @@ func takeOver(ctx context.Context, tx pgx.Tx, ref credential.Ref, login, former 
 	return exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(mark))
 }
 
-// checkSiblings refuses to change a login while the other one of the same username carries another owner's marker: the two
+// checkSiblings refuses to change a login while the other login of the same username carries another owner's marker: the two
 // are one credential.
 func (s *session) checkSiblings(ctx context.Context, tx pgx.Tx, ref credential.Ref) error {
 	for _, slot := range []string{slotA, slotB} {

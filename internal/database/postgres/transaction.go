@@ -14,11 +14,11 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// maxTries bounds how often a transaction is done again that another one disturbed ("tuple concurrently updated").
+// maxTries limits how often a transaction is repeated after another one disturbed it ("tuple concurrently updated").
 const maxTries = 5
 
-// change runs fn in one transaction of the admin's connection, while no other rekey changes the logins of this username.
-// The isolation level is stated: under a stricter one the mark would be read from before the wait.
+// change runs fn in one transaction of the admin's connection, while no other rekey changes the logins of this username. It
+// sets the isolation level explicitly: under a stricter one the marker would be read as of before the wait.
 func (s *session) change(ctx context.Context, ref credential.Ref, doing string, fn func(context.Context, pgx.Tx) error) error {
 	var err error
 	for range maxTries {
@@ -31,7 +31,7 @@ func (s *session) change(ctx context.Context, ref credential.Ref, doing string, 
 }
 
 func (s *session) changeOnce(ctx context.Context, conn *pgx.Conn, fn func(context.Context, pgx.Tx) error) error {
-	// Whether a transaction is a sample for the log is decided when it starts.
+	// Whether a transaction is sampled for the log is decided when it starts.
 	if _, err := conn.Exec(ctx, unsampledStatement); err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (s *session) changeOnce(ctx context.Context, conn *pgx.Conn, fn func(contex
 		if _, err := tx.Exec(ctx, "SELECT pg_catalog.pg_advisory_xact_lock($1)", lockKey(s.target.Username)); err != nil {
 			return err
 		}
-		// Nobody else changes these logins until this transaction ends, or is ended by the server.
+		// No other rekey changes these logins until this transaction ends or the server aborts it.
 		if err := credential.Confirm(ctx); err != nil {
 			return err
 		}
@@ -50,8 +50,8 @@ func (s *session) changeOnce(ctx context.Context, conn *pgx.Conn, fn func(contex
 	})
 }
 
-// disturbed reports whether another transaction changed the same row of the catalog. The whole transaction was rolled back, so
-// that it can be done again.
+// disturbed reports whether another transaction changed the same row of the catalog. The whole transaction was rolled back,
+// so it can be repeated.
 func disturbed(err error) bool {
 	return err != nil && fault.ReasonOf(err, "") == "" && diagnose(err, nil).code == "XX000"
 }
@@ -64,15 +64,15 @@ func inTransaction(ctx context.Context, conn *pgx.Conn, fn func(pgx.Tx) error) e
 	if err := fn(tx); err != nil {
 		rollback, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
-		_ = tx.Rollback(rollback) // the connection is dropped after an error, which rolls back too
+		_ = tx.Rollback(rollback) // after an error the connection is dropped, which also rolls back
 		return err
 	}
 	return tx.Commit(ctx)
 }
 
-// Settings that keep our statements out of the server's log, and out of pg_stat_statements where that is loaded, until the
-// transaction ends: a pooler may give the connection to others. Only verifiers are in the statements, so that a server which does
-// not let us is no reason to stop.
+// Settings that keep our statements out of the server's log, and out of pg_stat_statements if it is loaded, until the
+// transaction ends: a pooler may give the connection to other clients. The statements contain only verifiers, so a server
+// that does not let us change the settings is no reason to stop.
 const (
 	quietStatement = `SELECT pg_catalog.set_config(name, value, true)
 FROM (VALUES ('log_statement', 'none'), ('log_min_error_statement', 'panic'), ('log_min_duration_statement', '-1'),
@@ -89,7 +89,7 @@ type queryer interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// role is what the catalog says of a login.
+// role is what the catalog records about a login.
 type role struct {
 	exists    bool
 	oid       uint32
@@ -99,8 +99,8 @@ type role struct {
 	seq       int64
 	retired   bool // version seq was retired
 	limit     int  // of connections; -1 is none
-	// redirected is true where a setting for the credential's database outweighs the role that the login acts as. Stage
-	// looks it up.
+	// redirected is true if a setting for the credential's database overrides the role that the login acts as. Stage looks
+	// it up.
 	redirected bool
 }
 

@@ -29,7 +29,7 @@ import (
 	"github.com/rekey/rekey/internal/netguard"
 )
 
-// delaying is a server that answers a wrong password only after a while.
+// delaying returns a server that answers a wrong password only after a delay.
 func delaying(t *testing.T, version int, delay time.Duration) *lab {
 	t.Helper()
 	return own(t, pgtest.Options{Version: version, Settings: map[string]string{
@@ -37,7 +37,7 @@ func delaying(t *testing.T, version int, delay time.Duration) *lab {
 	}})
 }
 
-// The time for a connection is one thing, that for the answer to a password another.
+// The timeout for a connection is separate from the one for the answer to a password.
 func TestAServerThatDelaysRefusalsIsWaitedFor(t *testing.T) {
 	onEvery(t, func(t *testing.T, shared *lab) {
 		t.Helper()
@@ -61,9 +61,9 @@ func TestAServerThatDelaysRefusalsIsWaitedFor(t *testing.T) {
 			t.Error(err)
 		}
 
-		// One that takes longer than anybody waits is told, and by what it is set.
+		// If the delay exceeds the timeout, the error reports it and names the setting.
 		mustExec(t, l, "ALTER SYSTEM SET auth_delay.milliseconds = 20000")
-		if err := l.SetHBA(t.Context()); err != nil { // which has the server read its files
+		if err := l.SetHBA(t.Context()); err != nil { // which makes the server reread its files
 			t.Fatal(err)
 		}
 		r.Seq = 2
@@ -79,7 +79,7 @@ func TestAServerThatDelaysRefusalsIsWaitedFor(t *testing.T) {
 			t.Errorf("got %s, want Unknown", answer)
 		}
 
-		// Where the control is only made at first, nothing provokes a refusal afterwards.
+		// If the control runs only at first, nothing provokes a refusal afterwards.
 		target.Server.NegativeControl = database.ControlAtFirst
 		if opened, err = New(Options{Dialer: viaIPv4(), ConnectTimeout: time.Second}).Open(t.Context(), target); err != nil {
 			t.Fatal(err)
@@ -119,7 +119,7 @@ func TestTheNegativeControlIsMadeAsOftenAsTheSpecSays(t *testing.T) {
 				t.Errorf("%q: after the first proof, another one and the retirement the server logged %v wrong passwords, want %v", control, seen, want)
 			}
 		}
-		// A server that takes any password is found out before anything is published.
+		// A server that accepts any password is detected before anything is published.
 		target := l.target()
 		target.Server.NegativeControl = database.ControlAtFirst
 		s := open(t, target)
@@ -178,7 +178,7 @@ func TestCertificatesThatChannelBindingCannotUseAreNamed(t *testing.T) {
 	})
 }
 
-// balancer ends TLS in front of a server, and talks to it in clear or over TLS of its own.
+// balancer terminates TLS in front of a server, and connects to it in clear text or over its own TLS.
 func balancer(t *testing.T, l *lab, again bool) (port int) {
 	t.Helper()
 	cert, key, err := l.Authority.Issue([]string{"localhost"}, time.Time{})
@@ -307,7 +307,7 @@ func TestAHostWithoutADotIsExplained(t *testing.T) {
 	}
 }
 
-// What fails before anything was sent, or because of what the driver will not do, is never called "no connection".
+// A failure before anything was sent, or because of what the driver refuses to do, is never called "no connection".
 func TestAFailureOfTheDriverIsNoBrokenConnection(t *testing.T) {
 	broken := "no connection, or it broke"
 	for name, tc := range map[string]struct {

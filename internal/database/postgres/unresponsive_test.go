@@ -12,7 +12,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// R24: many who wait for a server that says nothing take the time of one, but for the first of them.
+// R24: many calls that wait for a silent server take the time of one, except for the first of them.
 func TestASilentServerCostsTheTimeOfOne(t *testing.T) {
 	port, _ := listener(t)
 	target := (&fakeServer{port: port}).target(database.TLSDisable, nil)

@@ -16,10 +16,10 @@ import (
 	"github.com/rekey/rekey/internal/password"
 )
 
-// Verify implements credential.Source: a login as the application makes it. The answer is Accepted only when the login
-// acts as the owner and a wrong password is refused; it is Rejected only when the refusal is final.
+// Verify implements credential.Source: it logs in as the application does. The answer is Accepted only if the login acts as
+// the owner and a wrong password is refused; it is Rejected only if the refusal is final.
 func (s *session) Verify(ctx context.Context, ref credential.Ref, given credential.Material) (credential.Answer, error) {
-	// Two calls' time: a server may delay each refusal, and a refusal is confirmed by another one.
+	// Twice the time of a call: a server may delay each refusal, and a refusal is confirmed by a second one.
 	ctx, cancel := context.WithTimeout(ctx, 2*s.timeout)
 	defer cancel()
 	login, err := login(s.target, ref)
@@ -45,17 +45,17 @@ func (s *session) Verify(ctx context.Context, ref credential.Ref, given credenti
 	return credential.Accepted, nil
 }
 
-// refusal is why a login cannot do its work: the server's answer, or, if it got in, the role that its session acts as.
+// refusal is why a login cannot be used: the server's answer, or, if the login succeeded, the role that its session acts as.
 type refusal struct {
 	failure          *failure
 	session, current string
 }
 
-// try logs in with the password. It returns nil where the login can do its work, and an error where that was not found out.
+// try logs in with the password. It returns nil if the login can be used, and an error if that could not be determined.
 func (s *session) try(ctx context.Context, ref credential.Ref, login string, password credential.Sensitive) (*refusal, error) {
 	conn, err := s.endpoint.connect(ctx, attempt{
 		username: login, database: s.target.Database, application: verifyName(ref), password: password,
-		// A role's own statement_timeout may be too short for a question.
+		// A role's own statement_timeout may be too short for a query.
 		parameters: map[string]string{"client_encoding": "UTF8", "statement_timeout": milliseconds(statementTimeout)},
 	})
 	if err != nil {
@@ -76,8 +76,8 @@ func (s *session) try(ctx context.Context, ref credential.Ref, login string, pas
 	return nil, nil //nolint:nilnil // nil is "nothing was refused"
 }
 
-// actingAs asks who the session is. There is no function and no cast in the question, so that a search_path of the owner
-// has nothing to redirect, and it goes by the simple protocol, which every pooler passes on.
+// actingAs returns the session's user and current role. The query contains no function and no cast, so that a search_path of
+// the owner has nothing to redirect, and it uses the simple protocol, which every pooler passes on.
 func actingAs(ctx context.Context, conn *pgx.Conn) (session, current string, err error) {
 	results, err := conn.PgConn().Exec(ctx, "SELECT session_user, current_user").ReadAll()
 	if err != nil {
@@ -90,8 +90,8 @@ func actingAs(ctx context.Context, conn *pgx.Conn) (session, current string, err
 	return string(row[0]), string(row[1]), nil
 }
 
-// tryWrong is the negative control: a password that nobody knows must be refused, or a login would prove nothing. It is
-// tried once, for the sake of servers that lock out.
+// tryWrong is the negative control: a made-up password must be refused, or a successful login would prove nothing. It runs
+// only once because some servers lock accounts out.
 func (s *session) tryWrong(ctx context.Context, ref credential.Ref, login string) error {
 	wrong, err := password.New(32, password.Alphanumeric)
 	if err != nil {
@@ -110,7 +110,8 @@ func (s *session) tryWrong(ctx context.Context, ref credential.Ref, login string
 		return fault.Transient(fault.ServerUnreachable, fmt.Errorf("verifying login %q on %s: the right password was accepted, but a deliberately wrong one was not refused within %s: "+
 			"set auth_delay.milliseconds lower there", login, s.endpoint.address(), f.text))
 	case f.kind == failedImpostor:
-		// It went on to the end with a wrong proof; that it could not prove itself in turn is because nobody knows this password.
+		// The server completed the exchange although our proof was wrong. It could not prove itself in turn only because the
+		// password is made up.
 		return s.notEnforced(login)
 	}
 	return s.clientFault(f, login)
@@ -121,9 +122,9 @@ func (s *session) notEnforced(login string) error {
 		fmt.Errorf("verifying login %q on %s: a wrong password was accepted too, so that a login proves nothing: use scram-sha-256 in pg_hba.conf", login, s.endpoint.address()))
 }
 
-// confirmRefusal decides between Rejected and Unknown. Our change whose client died can still commit: so no
-// connection of the admin for this credential may be left, and then the login must be refused once more. This is the one
-// place where Verify looks through the admin's connection, and it can only turn Rejected into Unknown.
+// confirmRefusal decides between Rejected and Unknown. Our change can still commit after its client died, so the admin must
+// have no connection left for this credential, and then the login must be refused once more. This is the only place where
+// Verify uses the admin's connection, and it can only turn Rejected into Unknown.
 func (s *session) confirmRefusal(ctx context.Context, ref credential.Ref, login string, given credential.Material) (credential.Answer, error) {
 	open, err := s.unsettled(ctx, ref, 0)
 	for try := 0; err == nil && open.count > 0 && try < closingTries; try++ {
@@ -142,23 +143,23 @@ func (s *session) confirmRefusal(ctx context.Context, ref credential.Ref, login 
 	return s.judge(ctx, ref, login, *found)
 }
 
-// unsettled are the connections of the admin for one credential that are left, other than this one.
+// unsettled describes the remaining admin connections for one credential, other than this one.
 type unsettled struct {
 	count int
 	pid   int32         // of the oldest
-	age   time.Duration // of the oldest; zero where the server does not say
+	age   time.Duration // of the oldest; zero if the server does not report it
 }
 
-// unsettledQuery counts what can still change a login: any session may use our application_name, but only the admin's sessions
-// can be ours. It asks as the session's own user, which may see all of its sessions.
+// unsettledQuery counts the sessions that can still change a login: any session may use our application_name, but only the
+// admin's sessions can be ours. It filters by the session's own user, which may see all of its own sessions.
 const unsettledQuery = `SELECT count(*), coalesce((array_agg(pid ORDER BY backend_start))[1], 0), coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - min(backend_start)), 0)::float8
 FROM pg_catalog.pg_stat_activity WHERE application_name = $1 AND usename = session_user AND pid <> pg_catalog.pg_backend_pid()`
 
-// longestChange is how long our change can be under way after its client died: the server ends it.
+// longestChange is how long our change can keep running after its client died: then the server terminates it.
 const longestChange = statementTimeout + sessionTimeout
 
-// Our connection that was closed just before is shown a moment longer: the server waits for it to go, this often and this
-// long each time, in seconds.
+// The server shows our own connection for a moment after it was closed. The query polls for it to disappear, this often and
+// this long each time, in seconds.
 const (
 	closingTries = 3
 	closingPause = 0.2
@@ -185,7 +186,7 @@ func (s *session) unsettled(ctx context.Context, ref credential.Ref, pause float
 	return left, s.endpoint.statementFault(err, "looking for changes under way")
 }
 
-// fault asks to wait, or for help if a connection is older than any of our own can become.
+// fault asks to wait, or for help if a connection is older than our own can become.
 func (u unsettled) fault(login, address string) error {
 	if u.age > longestChange {
 		return fault.Transient(fault.LockTimeout, fmt.Errorf("login %q was refused on %s, but another session of the admin for this credential has been open for more than %s: end it with SELECT pg_terminate_backend(%d)",

@@ -15,16 +15,16 @@ import (
 // minVersion is the oldest major version that the suites run on.
 const minVersion = 15
 
-// minors of a major version. At login, the broken one does not apply ALTER ROLE ... SET role, on which AlternatingUsers
-// rests: a regression of the releases of 14 November 2024, which those of 21 November fixed (PostgreSQL 17.2, "Release
-// Notes"). From promised on it works; what is older than broken is not tested.
+// minors of a major version. The broken minor does not apply ALTER ROLE ... SET role at login, which AlternatingUsers relies
+// on: a regression of the releases of 14 November 2024, fixed in those of 21 November (PostgreSQL 17.2, "Release Notes").
+// From promised on it works; minors older than broken are not tested.
 var minors = map[int]struct{ broken, promised int }{
 	15: {9, 10},
 	16: {5, 6},
 	17: {1, 2},
 }
 
-// judgeVersion refuses a version, by its server_version_num, that cannot be served.
+// judgeVersion refuses a version that cannot be served, by its server_version_num.
 func judgeVersion(number int) error {
 	major, minor := number/10000, number%10000
 	known, listed := minors[major]
@@ -38,7 +38,7 @@ func judgeVersion(number int) error {
 	return nil
 }
 
-// untested says that a version is older than those that are promised; empty where it is not.
+// untested returns a note if a version is older than those that are promised; empty otherwise.
 func untested(number int) string {
 	major, minor := number/10000, number%10000
 	known, listed := minors[major]
@@ -48,7 +48,7 @@ func untested(number int) string {
 	return fmt.Sprintf("PostgreSQL %d.%d is not tested with rekey: update it to %d.%d or later.", major, minor, major, known.promised)
 }
 
-// checkVersion refuses the server of a connection.
+// checkVersion refuses a connection to a server with an unsupported version.
 func checkVersion(ctx context.Context, conn *pgx.Conn) error {
 	var number int
 	if err := conn.QueryRow(ctx, "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4").Scan(&number); err != nil {

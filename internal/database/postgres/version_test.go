@@ -50,7 +50,7 @@ func TestEachVersionIsServedNotedOrRefused(t *testing.T) {
 	}
 }
 
-// The version of a real server, as if it were one of the table's.
+// A real server's version, treated as if it were in the table.
 func TestAServerOfABrokenMinorIsUnsupportedAndOneOfAnOldMinorIsNoted(t *testing.T) {
 	for _, major := range pgtest.Versions {
 		l := labOf(t, major)

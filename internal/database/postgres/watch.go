@@ -14,17 +14,17 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// authWatch listens to what a server asks for during a login, so that our refusal can be explained. The driver
-// decides; this only watches.
+// authWatch records what a server requests during a login, so that rekey can explain its refusal. The driver decides;
+// authWatch only observes.
 type authWatch struct {
 	binding bool // channel binding is required
 	asked   []uint32
-	offer   []byte // the SASL mechanisms, each ended by a zero byte
-	// patience is how long an answer to the password may take. challenged is called when the server has named what is to be
-	// proven: from then on it is the password that is waited for, and not the server.
+	offer   []byte // the SASL mechanisms, each terminated by a zero byte
+	// patience is how long an answer to the password may take. challenged is called when the server has sent its challenge:
+	// from then on the wait is for the password check, and not for the server.
 	patience   time.Duration
 	challenged func()
-	// wantedCertificate is true where the server asked for a client certificate in the TLS handshake.
+	// wantedCertificate is true if the server requested a client certificate in the TLS handshake.
 	wantedCertificate atomic.Bool
 }
 
@@ -37,13 +37,13 @@ const (
 )
 
 func (w *authWatch) frontend(r io.Reader, conn io.Writer) *pgproto3.Frontend {
-	w.asked, w.offer = nil, nil // one per address that is tried
+	w.asked, w.offer = nil, nil // once per address that is dialed
 	return pgproto3.NewFrontend(&authReader{source: r, watch: w}, conn)
 }
 
 func (w *authWatch) saw(code uint32) bool { return slices.Contains(w.asked, code) }
 
-// stage is how far the login came.
+// stage returns how far the login came.
 func (w *authWatch) stage() stage {
 	switch {
 	case w.saw(authSASLFinal), w.saw(authOK):
@@ -60,7 +60,7 @@ func (w *authWatch) offers(mechanism string) bool {
 	return slices.Contains(strings.Split(string(w.offer), "\x00"), mechanism)
 }
 
-// unbound reports whether the server offered SCRAM over TLS without a binding to the channel: it does not see the TLS.
+// unbound reports whether the server offered SCRAM over TLS without channel binding: it does not see the TLS.
 func (w *authWatch) unbound() bool {
 	return w.binding && len(w.asked) > 0 && w.asked[0] == authSASL && w.offers("SCRAM-SHA-256") && !w.offers("SCRAM-SHA-256-PLUS")
 }
@@ -68,7 +68,7 @@ func (w *authWatch) unbound() bool {
 // withoutPassword reports whether the server admitted the login without requesting a password.
 func (w *authWatch) withoutPassword() bool { return len(w.asked) > 0 && w.asked[0] == authOK }
 
-// insecure reports whether the server requested anything but SCRAM, or without a binding to the TLS channel.
+// insecure reports whether the server requested a method other than SCRAM, or SCRAM without channel binding.
 func (w *authWatch) insecure() bool {
 	if len(w.asked) == 0 || w.asked[0] == authOK {
 		return false
@@ -79,7 +79,7 @@ func (w *authWatch) insecure() bool {
 	return !w.offers("SCRAM-SHA-256-PLUS") && (w.binding || !w.offers("SCRAM-SHA-256"))
 }
 
-// note takes one whole message: type, and body without the length.
+// note records one whole message: type, and body without the length.
 func (w *authWatch) note(kind byte, body []byte) {
 	if kind != 'R' || len(body) < 4 {
 		return
@@ -102,7 +102,7 @@ type authReader struct {
 	over   bool
 }
 
-// maxWatched bounds what is kept of a message, in bytes; what a login needs is far smaller.
+// maxWatched limits how much of a message is kept, in bytes; a login needs far less.
 const maxWatched = 16 << 10
 
 func (r *authReader) Read(p []byte) (int, error) {
@@ -118,7 +118,7 @@ func (r *authReader) scan() {
 	for len(r.buffer) >= 5 && !r.over {
 		kind, length := r.buffer[0], binary.BigEndian.Uint32(r.buffer[1:5])
 		if length < 4 || length > maxWatched || kind != 'R' && kind != 'N' && kind != 'S' && kind != 'v' {
-			r.over = true // the login is over, or this is not PostgreSQL
+			r.over = true // the login is over, or the server is not PostgreSQL
 			break
 		}
 		if uint32(len(r.buffer)) < 1+length { //nolint:gosec // bounded by the driver's buffer

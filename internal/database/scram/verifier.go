@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	iterations = 4096 // PostgreSQL's own default; the password has the entropy, not the iterations
+	iterations = 4096 // PostgreSQL's own default; the strength lies in the password's entropy, not in the iterations
 	saltLength = 16
 )
 
@@ -26,7 +26,7 @@ const (
 //
 //	SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>
 //
-// The password must be printable ASCII: for such passwords SASLprep (RFC 4013) changes nothing. The error never holds it.
+// The password must be printable ASCII: for such passwords SASLprep (RFC 4013) changes nothing. The error never contains it.
 func Verifier(password credential.Sensitive) (string, error) {
 	salt := make([]byte, saltLength)
 	if _, err := rand.Read(salt); err != nil {
@@ -62,8 +62,8 @@ func mac(key []byte, text string) []byte {
 
 var verifierForm = regexp.MustCompile(`^SCRAM-SHA-256\$[1-9][0-9]{3,6}:([A-Za-z0-9+/]+={0,2})\$([A-Za-z0-9+/]{43}=):([A-Za-z0-9+/]{43}=)$`)
 
-// IsVerifier reports whether text is a verifier that PostgreSQL accepts as one. PostgreSQL silently hashes anything else as if
-// it were a password.
+// IsVerifier reports whether PostgreSQL accepts text as a verifier. PostgreSQL silently hashes anything else as if it were a
+// password.
 func IsVerifier(text string) bool {
 	parts := verifierForm.FindStringSubmatch(text)
 	if parts == nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 )
 
-// FuzzVerifier derives verifiers of passwords. A verifier is well-formed, or refused by an error that does not hold the password.
+// FuzzVerifier derives verifiers of passwords. A verifier is well-formed, or the password is refused with an error that does
+// not contain it.
 func FuzzVerifier(f *testing.F) {
 	for _, seed := range []string{"pencil", "", "p\u00e4ssword", "a\x00b", strings.Repeat("x", 300), " ", "$:\\'\"", "Abc-_.~+,=@^1", "p:%2f@?#&'\" \\"} {
 		f.Add(seed)

@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// Authority is a CA for test servers. Its certificates are valid from 2020 to 2049: these servers have no other clock.
+// Authority is a CA for test servers. Its certificates are valid from 2020 to 2049, because these servers use the real
+// clock.
 type Authority struct {
 	// PEM is the CA's certificate.
 	PEM  []byte
@@ -25,7 +26,7 @@ type Authority struct {
 	key  crypto.Signer
 }
 
-// NewAuthority makes a CA.
+// NewAuthority creates a CA.
 func NewAuthority() (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -34,7 +35,7 @@ func NewAuthority() (*Authority, error) {
 	return AuthorityOf(key)
 }
 
-// AuthorityOf makes a CA that signs with the key.
+// AuthorityOf creates a CA that signs with the key.
 func AuthorityOf(key crypto.Signer) (*Authority, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "pgtest CA"},
@@ -52,8 +53,8 @@ func AuthorityOf(key crypto.Signer) (*Authority, error) {
 	return &Authority{PEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), cert: cert, key: key}, nil
 }
 
-// Issue signs a server certificate for the names, valid until notAfter, and gives certificate and PKCS#8 key as PEM. A
-// zero notAfter means 2049.
+// Issue signs a server certificate for the names, valid until notAfter, and returns the certificate and its PKCS#8 key in
+// PEM. A zero notAfter means 2049.
 func (a *Authority) Issue(names []string, notAfter time.Time) (cert, key []byte, err error) {
 	if notAfter.IsZero() {
 		notAfter = a.cert.NotAfter

@@ -13,8 +13,8 @@ import (
 // Versions are the major versions that the suites run on.
 var Versions = []int{15, 18}
 
-// binaries finds the folder with initdb and postgres of a major version: the environment's PGTEST_BINDIR_<version>, then
-// what hack/install-deps.sh laid down, then the places where distributions put it.
+// binaries returns the folder with initdb and postgres of a major version: from the environment's PGTEST_BINDIR_<version>,
+// then where hack/install-deps.sh installs them, then where distributions do.
 func binaries(version int) (string, error) {
 	var candidates []string
 	if dir := os.Getenv(fmt.Sprintf("PGTEST_BINDIR_%d", version)); dir != "" {
@@ -36,7 +36,7 @@ func binaries(version int) (string, error) {
 	return "", fmt.Errorf("finding PostgreSQL %d: no binaries in %s: run hack/install-deps.sh test", version, strings.Join(candidates, ", "))
 }
 
-// repository finds the folder with the project's go.mod above the working directory; empty where there is none.
+// repository returns the folder with the project's go.mod above the working directory; empty if there is none.
 func repository() string {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -55,7 +55,7 @@ func repository() string {
 	}
 }
 
-// reachable tells whether other users may enter dir and all the folders above it.
+// reachable reports whether other users may enter dir and all its parents.
 func reachable(dir string) bool {
 	for {
 		info, err := os.Stat(dir)

@@ -14,8 +14,8 @@ import (
 	"syscall"
 )
 
-// KeyPair is what the server shows to its clients. Something that stands between them and shows the same is taken for the
-// server itself, also where the login is bound to the certificate.
+// KeyPair returns what the server presents to its clients. A proxy that presents the same is taken for the server itself,
+// even if the login is bound to the certificate.
 func (s *Server) KeyPair() (tls.Certificate, error) {
 	pair, err := tls.LoadX509KeyPair(filepath.Join(s.data(), "server.crt"), filepath.Join(s.data(), "server.key"))
 	if err != nil {
@@ -24,18 +24,18 @@ func (s *Server) KeyPair() (tls.Certificate, error) {
 	return pair, nil
 }
 
-// Crash ends the server as if its machine had lost power: what was not written to the log is lost, and the next Restart
+// Crash stops the server as if its machine had lost power: what was not written to the log is lost, and the next Restart
 // recovers (an immediate shutdown).
 func (s *Server) Crash() {
 	s.Thaw()
-	_ = s.process.os.Signal(syscall.SIGQUIT) // it may have ended already
+	_ = s.process.os.Signal(syscall.SIGQUIT) // it may have stopped already
 	<-s.process.done
 }
 
-// Freeze stops every process of the server where it is: connections are still made, by the kernel, and nobody answers.
+// Freeze stops every process of the server where it is: the kernel still accepts connections, but they get no answer.
 func (s *Server) Freeze() { s.signalAll(syscall.SIGSTOP) }
 
-// Thaw lets a frozen server go on. Without Freeze it changes nothing.
+// Thaw resumes a frozen server. Without Freeze it has no effect.
 func (s *Server) Thaw() { s.signalAll(syscall.SIGCONT) }
 
 func (s *Server) signalAll(signal syscall.Signal) {
@@ -44,13 +44,13 @@ func (s *Server) signalAll(signal syscall.Signal) {
 	}
 	select {
 	case <-s.process.done:
-		return // the number may be somebody else's by now
+		return // the pid may belong to another process by now
 	default:
 	}
-	// The first process goes first: it makes no further ones then.
+	// The first process is signaled first: it then starts no more processes.
 	_ = s.process.os.Signal(signal)
 	for _, pid := range childrenOf(s.process.os.Pid) {
-		_ = syscall.Kill(pid, signal) // it may have ended already
+		_ = syscall.Kill(pid, signal) // it may have stopped already
 	}
 }
 
@@ -61,9 +61,9 @@ func childrenOf(parent int) []int {
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			continue // it ended meanwhile
+			continue // it has stopped in the meantime
 		}
-		// pid (name, which may hold anything) state ppid ...
+		// The format is: pid (name, which may contain anything) state ppid ...
 		_, after, found := strings.Cut(string(text[max(0, strings.LastIndex(string(text), ")")):]), ") ")
 		fields := strings.Fields(after)
 		if !found || len(fields) < 2 || fields[1] != strconv.Itoa(parent) {
@@ -76,10 +76,10 @@ func childrenOf(parent int) []int {
 	return out
 }
 
-// Copy is the data of a server that was not running.
+// Copy is a copy of the data of a stopped server.
 type Copy struct{ dir string }
 
-// Copy keeps the data as it is now. The server must have ended (Halt).
+// Copy copies the data as it is now. The server must be stopped (Halt).
 func (s *Server) Copy() (Copy, error) {
 	if err := s.halted("copying"); err != nil {
 		return Copy{}, err
@@ -91,7 +91,7 @@ func (s *Server) Copy() (Copy, error) {
 	return Copy{dir: dir}, copyTree(s.data(), filepath.Join(dir, "data"), s.account, nil)
 }
 
-// Restore puts the data back as they were when the copy was made. The server must have ended (Halt); Restart starts it.
+// Restore puts back the data as of the copy. The server must be stopped (Halt); Restart starts it.
 func (s *Server) Restore(from Copy) error {
 	if err := s.halted("restoring"); err != nil {
 		return err

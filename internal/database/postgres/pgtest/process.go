@@ -18,13 +18,13 @@ import (
 	"syscall"
 )
 
-// account is the user that a server runs as; nil means our own.
+// account is the user that a server runs as; nil means the current user.
 type account struct{ uid, gid int }
 
-// unprivileged gives an account without rights when we are root, since PostgreSQL refuses root.
+// unprivileged returns an unprivileged account if we are root, because PostgreSQL refuses root.
 func unprivileged() (*account, error) {
 	if os.Geteuid() != 0 {
-		return nil, nil // the account that we are
+		return nil, nil // the current account
 	}
 	nobody, err := user.Lookup("nobody")
 	if err != nil {
@@ -61,7 +61,7 @@ func (a *account) attributes() *syscall.SysProcAttr {
 
 const scratchPrefix = "rekey-pgtest-"
 
-// scratch makes a folder whose name holds our pid, and removes those of processes that are gone.
+// scratch creates a folder whose name contains our pid, and removes those of processes that are gone.
 func scratch(parent string, owner *account) (string, error) {
 	if parent == "" {
 		parent = os.TempDir()
@@ -105,12 +105,12 @@ func command(ctx context.Context, as *account, dir, name string, args ...string)
 // process is a running postmaster.
 type process struct {
 	os        *os.Process
-	done      chan struct{} // closed when it has ended
-	logOffset int           // where its words begin in the log
+	done      chan struct{} // closed when it has stopped
+	logOffset int           // where its log output starts
 }
 
-// spawn starts the server. It is sent SIGQUIT when we die: the kernel ties that to the thread that forks, so that one
-// is kept as long as the server runs.
+// spawn starts the server. It receives SIGQUIT when we die. The kernel ties that to the thread that forks, so that thread is
+// kept as long as the server runs.
 func spawn(as *account, logPath, dir, name string, args ...string) (*process, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -134,7 +134,7 @@ func spawn(as *account, logPath, dir, name string, args ...string) (*process, er
 		if err != nil {
 			return
 		}
-		_ = cmd.Wait() // how it ended does not matter
+		_ = cmd.Wait() // the exit status does not matter
 		close(p.done)
 	}()
 	if err := <-started; err != nil {
@@ -144,9 +144,9 @@ func spawn(as *account, logPath, dir, name string, args ...string) (*process, er
 	return p, nil
 }
 
-// end asks for a fast shutdown and waits for it.
+// end requests a fast shutdown and waits for it.
 func (p *process) end() {
-	_ = p.os.Signal(syscall.SIGINT) // it may have ended already
+	_ = p.os.Signal(syscall.SIGINT) // it may have stopped already
 	<-p.done
 }
 
@@ -157,5 +157,5 @@ func (p *process) reload() error {
 	return nil
 }
 
-// Pid is the id of the server's first process.
+// Pid returns the pid of the server's first process.
 func (s *Server) Pid() int { return s.process.os.Pid }

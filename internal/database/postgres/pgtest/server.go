@@ -24,42 +24,42 @@ import (
 // Superuser is the name of the superuser of every test server.
 const Superuser = "postgres"
 
-// Options say what server to start. The zero value is a PostgreSQL 15 with TLS on a free port of 127.0.0.1.
+// Options are the options of a server to start. The zero value is a PostgreSQL 15 with TLS on a free port of 127.0.0.1.
 type Options struct {
 	// Version is the major version; 0 means 15.
 	Version int
-	// BinDir holds initdb and postgres; empty means that it is searched for.
+	// BinDir holds initdb and postgres; empty means that Start searches for them.
 	BinDir string
-	// Dir is where the scratch folder is made; empty means the system's folder for temporary files.
+	// Dir is where the scratch folder is created; empty means the system's folder for temporary files.
 	Dir string
 	// Listen is the address to listen on; empty means 127.0.0.1.
 	Listen string
-	// Port to listen on; 0 means a free one.
+	// Port is the port to listen on; 0 means a free one.
 	Port int
-	// Names are further names and addresses in the server's certificate, beside localhost and the loopback addresses.
+	// Names are additional names and addresses in the server's certificate, besides localhost and the loopback addresses.
 	Names []string
 	// Authority signs the server's certificate; nil means a new one.
 	Authority *Authority
-	// NotAfter of the server's certificate; zero means 2049.
+	// NotAfter is when the server's certificate expires; zero means 2049.
 	NotAfter time.Time
 	// Plain turns TLS off.
 	Plain bool
-	// HBA replaces the lines of pg_hba.conf; empty means SCRAM for everybody from everywhere.
+	// HBA replaces the lines of pg_hba.conf; empty means SCRAM for every user from every address.
 	HBA []string
-	// Settings are added to postgresql.conf and win over the defaults.
+	// Settings are added to postgresql.conf and override the defaults.
 	Settings map[string]string
 }
 
 // Server is a running PostgreSQL.
 type Server struct {
-	// Host and Port to dial.
+	// Host and Port are the address to dial.
 	Host string
 	Port int
 	// Version is the major version.
 	Version int
 	// Authority signed the server's certificate.
 	Authority *Authority
-	// Password of the superuser.
+	// Password is the superuser's password.
 	Password string
 
 	options Options
@@ -69,10 +69,10 @@ type Server struct {
 	process *process
 }
 
-// DefaultHBA accepts SCRAM only, from everywhere.
+// DefaultHBA accepts SCRAM only, from every address.
 var DefaultHBA = []string{"host all all all scram-sha-256", "host replication all all scram-sha-256"} //nolint:dupword // columns
 
-// Start makes a server and waits until it answers. It must be ended with Stop.
+// Start starts a server and waits until it answers. Call Stop to stop it.
 func Start(ctx context.Context, options Options) (*Server, error) {
 	if options.Version == 0 {
 		options.Version = 15
@@ -95,7 +95,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	return s, nil
 }
 
-// runOnAFreePort tries another port where somebody took the first one before the server could.
+// runOnAFreePort tries another port if another process took the first one before the server could.
 func (s *Server) runOnAFreePort(ctx context.Context) error {
 	const tries = 3
 	for try := 1; ; try++ {
@@ -112,7 +112,7 @@ func (s *Server) runOnAFreePort(ctx context.Context) error {
 	}
 }
 
-// prepare makes the scratch folder, the cluster and its configuration.
+// prepare creates the scratch folder, the cluster and its configuration.
 func (s *Server) prepare(ctx context.Context) error {
 	var err error
 	if s.account, err = unprivileged(); err != nil {
@@ -157,7 +157,7 @@ func (s *Server) locate() (string, error) {
 	if s.account == nil || reachable(bin) {
 		return bin, nil
 	}
-	// The unprivileged user cannot enter the folder: give it a copy.
+	// The unprivileged user cannot enter the folder, so use a copy.
 	target := filepath.Join(s.dir, "dist")
 	if err := copyTree(filepath.Dir(bin), target, s.account, nil); err != nil {
 		return "", err
@@ -167,7 +167,7 @@ func (s *Server) locate() (string, error) {
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
-// write puts a file that only the server's user can read into the scratch folder.
+// write creates a file in the scratch folder that only the server's user can read.
 func (s *Server) write(name, text string) (string, error) {
 	path := filepath.Join(s.dir, name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -176,7 +176,7 @@ func (s *Server) write(name, text string) (string, error) {
 	return path, s.account.own(path)
 }
 
-// configure writes certificate, pg_hba.conf and the settings.
+// configure writes the certificate, pg_hba.conf and the settings.
 func (s *Server) configure() error {
 	cert, key, err := s.Authority.Issue(append([]string{"localhost", "127.0.0.1", "::1", s.Host}, s.options.Names...), s.options.NotAfter)
 	if err != nil {
@@ -215,7 +215,7 @@ func render(settings map[string]string) string {
 	return b.String()
 }
 
-// run starts the server's process and waits until it answers, or until it ends.
+// run starts the server's process and waits until it answers or exits.
 func (s *Server) run(ctx context.Context) error {
 	process, err := spawn(s.account, s.logFile(), s.dir, filepath.Join(s.bin, "postgres"), "-D", s.data())
 	if err != nil {
@@ -247,7 +247,7 @@ func (s *Server) await(ctx context.Context) error {
 	}
 }
 
-// ready tells whether the server has said so in its log since the last start, and a connection can be made.
+// ready reports whether the server has logged that it is ready since the last start, and accepts a connection.
 func (s *Server) ready(ctx context.Context) error {
 	if !strings.Contains(s.LogText()[s.process.logOffset:], "ready to accept") {
 		return errors.New("not ready yet")
@@ -266,10 +266,10 @@ func tail(text string) string {
 	return text[max(0, len(text)-most):]
 }
 
-// Address is host:port.
+// Address returns host:port.
 func (s *Server) Address() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
-// LogText gives everything that the server has logged.
+// LogText returns everything that the server has logged.
 func (s *Server) LogText() string {
 	text, err := os.ReadFile(s.logFile())
 	if err != nil {
@@ -278,15 +278,15 @@ func (s *Server) LogText() string {
 	return string(text)
 }
 
-// Stop ends the server and removes its folder. It may be called more than once.
+// Stop stops the server and removes its folder. It may be called more than once.
 func (s *Server) Stop() {
 	s.Halt()
 	if s.dir != "" {
-		_ = os.RemoveAll(s.dir) // a leftover is removed by the next start
+		_ = os.RemoveAll(s.dir) // the next start removes a leftover
 	}
 }
 
-// Halt ends the server and keeps its data: Restart brings it back.
+// Halt stops the server and keeps its data: Restart starts it again.
 func (s *Server) Halt() {
 	if s.process != nil {
 		s.Thaw()
@@ -294,13 +294,13 @@ func (s *Server) Halt() {
 	}
 }
 
-// Restart ends the server, if it runs, and starts it again on the same data and port.
+// Restart stops the server, if it runs, and starts it again with the same data and port.
 func (s *Server) Restart(ctx context.Context) error {
 	s.Halt()
 	return s.run(ctx)
 }
 
-// Connect logs in as the superuser, over TLS where the server has it.
+// Connect logs in as the superuser, over TLS if the server has it.
 func (s *Server) Connect(ctx context.Context, database string) (*pgx.Conn, error) {
 	mode := "require"
 	if s.options.Plain {
@@ -345,7 +345,7 @@ func (s *Server) SetHBA(ctx context.Context, lines ...string) error {
 	return s.reload(ctx)
 }
 
-// reload makes the server read its files again and waits until its log says that it did.
+// reload makes the server reread its files and waits until its log confirms that.
 func (s *Server) reload(ctx context.Context) error {
 	const said = "received SIGHUP, reloading configuration files"
 	before := strings.Count(s.LogText(), said)

@@ -57,7 +57,7 @@ func TestAMissingVersionSaysHowToInstallIt(t *testing.T) {
 	}
 }
 
-// TestAServerEndsWithItsParent runs itself as a child that starts a server and is then killed.
+// TestAServerEndsWithItsParent runs its own binary as a child that starts a server and is then killed.
 func TestAServerEndsWithItsParent(t *testing.T) {
 	if os.Getenv("PGTEST_CHILD") != "" {
 		server, err := pgtest.Start(t.Context(), pgtest.Options{Dir: os.Getenv("PGTEST_CHILD")})
@@ -68,7 +68,7 @@ func TestAServerEndsWithItsParent(t *testing.T) {
 		select {}
 	}
 	dir := t.TempDir()
-	for _, enter := range []string{dir, filepath.Dir(dir)} { // the server's user must enter
+	for _, enter := range []string{dir, filepath.Dir(dir)} { // the server's user must be able to enter
 		if err := os.Chmod(enter, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestAServerEndsWithItsParent(t *testing.T) {
 	}
 }
 
-// running tells whether pid is there and not only waiting to be reaped.
+// running reports whether pid exists and is not a zombie.
 func running(pid int) bool {
 	if syscall.Kill(pid, 0) != nil {
 		return false

@@ -13,7 +13,7 @@ import (
 	"strconv"
 )
 
-// Standby makes a hot standby that follows this server, with the same logins and the same superuser.
+// Standby starts a hot standby that follows this server, with the same logins and the same superuser.
 func (s *Server) Standby(ctx context.Context) (*Server, error) {
 	standby := &Server{Host: s.Host, Version: s.Version, Authority: s.Authority, Password: s.Password, options: s.options, bin: s.bin, account: s.account}
 	var err error
@@ -34,7 +34,7 @@ func (s *Server) Standby(ctx context.Context) (*Server, error) {
 	return standby, nil
 }
 
-// backup copies the data in the way of PostgreSQL's "Making a Base Backup Using the Low Level API".
+// backup copies the data as described in PostgreSQL's "Making a Base Backup Using the Low Level API".
 func (s *Server) backup(ctx context.Context, into *Server) error {
 	conn, err := s.Connect(ctx, "postgres")
 	if err != nil {
@@ -69,7 +69,8 @@ func (s *Server) backup(ctx context.Context, into *Server) error {
 	return nil
 }
 
-// copyTree copies folders, files and symbolic links, and gives them to owner. A file that vanishes meanwhile is left out.
+// copyTree copies folders, files and symbolic links, and changes their owner. A file that vanishes in the meantime is
+// skipped.
 func copyTree(from, to string, owner *account, skip map[string]bool) error {
 	err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
