@@ -18,8 +18,8 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// alterations are what a mutating webhook does to a Secret on its way, with what the error names; nothing where that is
-// everybody's right.
+// alterations are what a mutating webhook does to a Secret in transit, and what the error names; empty if the change is
+// allowed.
 var alterations = map[string]struct {
 	change func(*corev1.Secret)
 	named  string
@@ -69,7 +69,7 @@ func TestWhatIsStoredOtherwiseThanItWasSentIsTold(t *testing.T) {
 	}
 }
 
-// Written down before spoken: a ledger that was changed on its way is not what was written down.
+// Record before acting: a ledger that was changed in transit is not the recorded one.
 func TestALedgerThatIsAlteredIsNotWrittenDown(t *testing.T) {
 	for name, change := range map[string]func(*corev1.Secret){
 		"a version is replaced": func(s *corev1.Secret) { s.Data[ledgerKeyCurrent] = []byte(`{}`) },

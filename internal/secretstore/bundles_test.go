@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// withBundle is for an authority whose ca.crt is the bundle. lives counts what is read past the cache.
+// withBundle returns options for an authority with the bundle as ca.crt. lives counts the reads that bypass the cache.
 func (w world) withBundle(who string, bundle []byte, lives *int) PublishedOptions {
 	opts := w.publishedOptions(who)
 	opts.SecretName = who + "-mtls"
@@ -34,7 +34,7 @@ func (w world) withBundle(who string, bundle []byte, lives *int) PublishedOption
 	return opts
 }
 
-// TestALargeBundleIsReadOnceForAllIdentities is for the bundle of an organization, which is in the Secret of every identity.
+// TestALargeBundleIsReadOnceForAllIdentities covers the bundle of an organization, which is in the Secret of every identity.
 func TestALargeBundleIsReadOnceForAllIdentities(t *testing.T) {
 	w, lives := newWorld(t), 0
 	bundle := bytes.Repeat([]byte("# the bundle of all\n"), 12_000)
@@ -74,7 +74,7 @@ func TestALargeBundleIsReadOnceForAllIdentities(t *testing.T) {
 	}
 }
 
-// TestASecretThatIsTooLargeForTheCacheIsReadLive is for what its users added: nothing of it is lost, and nothing is written.
+// TestASecretThatIsTooLargeForTheCacheIsReadLive covers data that users added: none of it is lost, and nothing is written.
 func TestASecretThatIsTooLargeForTheCacheIsReadLive(t *testing.T) {
 	w, lives := newWorld(t), 0
 	opts := w.withBundle("app", authorities, &lives)
@@ -97,7 +97,7 @@ func TestASecretThatIsTooLargeForTheCacheIsReadLive(t *testing.T) {
 	}
 }
 
-// TestFewLargeBundlesAreHeld is for Secrets that each have another one.
+// TestFewLargeBundlesAreHeld covers Secrets that each have a different bundle.
 func TestFewLargeBundlesAreHeld(t *testing.T) {
 	const most = 16 << 20
 	secret := func(i, length int) *corev1.Secret {
@@ -126,7 +126,7 @@ func TestFewLargeBundlesAreHeld(t *testing.T) {
 		"too long to be read": secret(1, mostRead+1), "in each Secret": secret(1, mostAuthority),
 		"with a private key": {Data: map[string][]byte{"ca.crt": append(bytes.Repeat([]byte("x"), mostAuthority), "-----BEGIN PRIVATE KEY-----"...)}},
 	} {
-		// Nothing is held of what the cache does not name by its digest.
+		// A bundle is not held unless the cache names its digest.
 		value := bad.Data["ca.crt"]
 		noteBundle(bad)
 		if _, held := bundles.Get(digestOf(value)); held || bundles.Len() != before {

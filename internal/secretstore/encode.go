@@ -54,8 +54,8 @@ type stateEntry struct {
 	Survivor       Survivor `json:"survivor,omitzero"`
 }
 
-// EncodeLedger returns the data of the Secret that holds the ledger: "version", "state", and "pending", "current" and
-// "previous" if there is one. A ledger that DecodeLedger would refuse is refused here, before it is written.
+// EncodeLedger returns the data of the Secret that holds the ledger: "version", "state", and, if they exist, "pending",
+// "current" and "previous". It refuses a ledger that DecodeLedger would refuse, before it is written.
 func EncodeLedger(ledger Ledger) (map[string][]byte, error) {
 	if err := checkLedger(ledger); err != nil {
 		return nil, fmt.Errorf("encoding the ledger: %w", err)
@@ -141,7 +141,7 @@ func checkEncoding(version string) error {
 	return fmt.Errorf("its entry %q is missing or damaged", ledgerKeyVersion)
 }
 
-// checkLedger checks what is written and what is read.
+// checkLedger checks a ledger both before it is written and after it is read.
 func checkLedger(ledger Ledger) error {
 	if ledger.LastSeq < 0 || ledger.LastSeq > maxSeq {
 		return errors.New("its last version number is out of range")

@@ -67,7 +67,7 @@ func randomLedger(r *rand.Rand) Ledger {
 	}
 }
 
-// sensitive values are compared by their bytes; a nil and an empty one are the same secret.
+// Sensitive values are compared by their bytes; a nil and an empty one are the same secret.
 var sameLedger = cmp.Options{
 	cmp.Comparer(func(a, b credential.Sensitive) bool { return bytes.Equal(a.Reveal(), b.Reveal()) }),
 }
@@ -230,7 +230,7 @@ func FuzzDecodeLedger(f *testing.F) {
 		}
 		encoded, err := EncodeLedger(ledger)
 		if err != nil {
-			// The encoder spells bytes out (base64, escapes), so what was just short enough can become too long.
+			// The encoder expands bytes (base64, escapes), so data just within the limit can become too long.
 			if dataSize(data) < maxLedgerBytes/8 {
 				t.Fatalf("what was read cannot be written: %v", err)
 			}

@@ -28,7 +28,7 @@ func (s *Ledgered) settle(ctx context.Context) error {
 		s.content.TakeOver = handoverOf(s.secret)
 		return s.recover(ctx)
 	case s.ledger != nil && owner.isCopy(s.secret) && owner.former(s.secret) == s.content.TakeOver.Honored:
-		owner.Former = s.content.TakeOver.Honored // whatever happened to the annotation since
+		owner.Former = s.content.TakeOver.Honored // whatever happened to the annotation since then
 		return s.recover(ctx)
 	}
 	return nil

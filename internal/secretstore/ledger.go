@@ -38,7 +38,7 @@ func Token(value string) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// short does the same to what an earlier release recorded, so that it still is the same request.
+// short does the same to what an earlier release recorded, so that it is still the same request.
 func (t Tokens) short() Tokens {
 	t.Seen, t.Honored = Token(t.Seen), Token(t.Honored)
 	return t
@@ -60,8 +60,8 @@ type Ledger struct {
 	LastSeq int64
 	// Rotate and RetirePrevious are the tokens of the annotations of these names.
 	Rotate, RetirePrevious Tokens
-	// RetireThrough is the number of the newest version that the open request to retire means; 0 if it means whichever version
-	// is the previous one.
+	// RetireThrough is the number of the newest version that the open request to retire covers; 0 if it covers whichever
+	// version is the previous one.
 	RetireThrough int64
 	// TakeOver is what rekey.dev/take-over-from requested.
 	TakeOver Handover

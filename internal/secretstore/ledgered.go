@@ -46,7 +46,7 @@ type LedgeredOptions struct {
 type Ledgered struct {
 	opts   LedgeredOptions
 	loaded bool
-	// As last read or written; nil if it does not exist.
+	// The Secrets as last read or written; nil if they do not exist.
 	ledger, secret *corev1.Secret
 	content        Ledger
 	// inherited is true if the ledger is the former owner's and a user handed it over.
@@ -94,7 +94,7 @@ func (s *Ledgered) Load(ctx context.Context) (Snapshot, error) {
 	return s.snapshot(), nil
 }
 
-// Save writes the ledger if it differs from what is stored, by compare-and-swap on what was last read or written.
+// Save writes the ledger if it differs from what is stored, by compare-and-swap against what was last read or written.
 func (s *Ledgered) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	if !s.loaded {
 		return Snapshot{}, fmt.Errorf("saving the ledger of %s: %w", s.opts.Owner, errNotLoaded)
@@ -144,7 +144,7 @@ func (s *Ledgered) Publish(ctx context.Context) (Snapshot, error) {
 	return s.snapshot(), nil
 }
 
-// Confirm checks that the ledger still is what was last read or written; if it is not, the error is a conflict.
+// Confirm checks that the ledger is still what was last read or written; if not, the error is a conflict.
 func (s *Ledgered) Confirm(ctx context.Context) error {
 	now, err := read(ctx, s.opts.Live, s.ledgerKey())
 	if err != nil || s.isLedger(now) {

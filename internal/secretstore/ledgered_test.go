@@ -28,7 +28,7 @@ import (
 
 const shown = "orders-db" // the user's Secret
 
-// loginData is what a user's Secret of a login holds here.
+// loginData is the data of a login's user's Secret in these tests.
 func loginData(current Record) (map[string][]byte, error) {
 	return map[string][]byte{
 		"type":                 []byte("postgresql"),
@@ -47,7 +47,7 @@ func (w world) ledgerOptions(who string) LedgeredOptions {
 	}
 }
 
-// published brings a credential to where its user's Secret shows version 2.
+// published advances a credential until its user's Secret shows version 2.
 func (w world) published(t *testing.T, opts LedgeredOptions) {
 	t.Helper()
 	store := NewLedgered(opts)
@@ -136,7 +136,7 @@ func TestLedgerAndSecretAreOneWriteEachAndNoneWhereNothingDiffers(t *testing.T) 
 	}
 }
 
-// bare leaves what a test speaks of.
+// bare keeps the fields that a test compares.
 func bare(secret *corev1.Secret) corev1.Secret {
 	return corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Labels: secret.Labels, Annotations: secret.Annotations, OwnerReferences: secret.OwnerReferences},
@@ -368,7 +368,7 @@ func TestMetadataOfOthersIsKeptAndThatOfAShorterTemplateRemoved(t *testing.T) {
 	if got.Annotations["theirs"] != "kept" || got.Annotations["note"] != "" || len(got.OwnerReferences) != 1 {
 		t.Errorf("annotations %v, owners %v", got.Annotations, got.OwnerReferences)
 	}
-	// The list of what we set is on the Secret, where anybody can edit it.
+	// The list of what we set is on the Secret, where others can edit it.
 	w.edit(t, shown, func(s *corev1.Secret) {
 		s.Annotations[v1alpha1.AnnotationManagedMetadata] = `{"annotations":["rekey.dev/adopt","rekey.dev/owner"]}`
 		s.Annotations[v1alpha1.AnnotationAdopt] = "Other/thing"
@@ -436,7 +436,7 @@ func TestWithdrawLeavesNothingOrEverythingInEveryState(t *testing.T) {
 		"a namespace that goes": func(t *testing.T, w world, o LedgeredOptions) {
 			t.Helper()
 			w.published(t, o)
-			// No controller empties it here, so that it stays terminating.
+			// No controller empties the namespace here, so it stays terminating.
 			if err := w.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}); err != nil {
 				t.Fatal(err)
 			}
@@ -501,7 +501,7 @@ func TestWithdrawDeletesOnlyTheSecretThatItSaw(t *testing.T) {
 		if err := w.Get(ctx, key, obj); err != nil || key.Name != shown {
 			return err
 		}
-		// Somebody writes between our read and our delete.
+		// Another client writes between our read and our delete.
 		other := obj.DeepCopyObject().(*corev1.Secret)
 		other.Labels["race"] = "lost"
 		return w.Update(ctx, other)

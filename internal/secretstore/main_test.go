@@ -24,7 +24,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// One API server serves all tests; each has a namespace of its own.
+// One API server serves all tests; each has its own namespace.
 var server struct {
 	once   sync.Once
 	env    *envtest.Environment
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// apiServer gives the configuration of a client for a real API server.
+// apiServer returns the client configuration for a real API server.
 func apiServer(t *testing.T) *rest.Config {
 	t.Helper()
 	server.once.Do(func() {
@@ -117,7 +117,7 @@ func (w world) expectWrites(t *testing.T, want int64, what string, do func()) {
 	}
 }
 
-// secret reads one, nil where it is not there.
+// secret returns a Secret, or nil if it does not exist.
 func (w world) secret(t *testing.T, name string) *corev1.Secret {
 	t.Helper()
 	out := &corev1.Secret{}
@@ -131,7 +131,7 @@ func (w world) secret(t *testing.T, name string) *corev1.Secret {
 	return out
 }
 
-// make creates a Secret as a person would.
+// make creates a Secret as a user would.
 func (w world) make(t *testing.T, secret *corev1.Secret) *corev1.Secret {
 	t.Helper()
 	secret.Namespace = w.namespace
@@ -141,7 +141,7 @@ func (w world) make(t *testing.T, secret *corev1.Secret) *corev1.Secret {
 	return secret
 }
 
-// edit changes a Secret as a person would.
+// edit changes a Secret as a user would.
 func (w world) edit(t *testing.T, name string, change func(*corev1.Secret)) {
 	t.Helper()
 	secret := w.secret(t, name)

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// maxNameBytes of a Secret's name (Kubernetes, "Object Names and IDs": DNS subdomain).
+	// maxNameBytes is the maximum length of a Secret's name (Kubernetes, "Object Names and IDs": DNS subdomain).
 	maxNameBytes = 253
 	// nameHashDigits distinguish two long names with the same prefix, and make a chance match with a ledger's name unlikely.
 	nameHashDigits = 10
@@ -48,7 +48,7 @@ type Owner struct {
 	Former string
 	// Held explains why the former owner that the user named keeps its credential; empty if it does not.
 	Held string
-	// ResourceVersion is the one that the caller knows, from a cache that may be old.
+	// ResourceVersion is the owner's resource version that the caller knows, from a cache that may be old.
 	ResourceVersion string
 }
 
@@ -71,7 +71,7 @@ type Options struct {
 	// Secret is garbage-collected with it; with Retain there is no owner reference.
 	Owner          Owner
 	DeletionPolicy v1alpha1.DeletionPolicy
-	// Namespace of the owner's Secrets, and name and type of the user's Secret.
+	// Namespace is that of the owner's Secrets; SecretName and SecretType are those of the user's Secret.
 	Namespace  string
 	SecretName string
 	SecretType corev1.SecretType
@@ -79,7 +79,7 @@ type Options struct {
 	Labels, Annotations map[string]string
 	// Present asks the API server whether the owner, with its UID, still exists; its error fails the Load. It is called if a
 	// Secret was written for an object with another UID: either an earlier one of that name, whose Secret is adopted, or a
-	// later one, if the caller's cache is old and the Secret is not the caller's at all. Nil asks nothing.
+	// later one, if the caller's cache is old and the Secret is not the caller's at all. If it is nil, nothing is checked.
 	Present func(ctx context.Context) error
 	// Data returns the data of the user's Secret when it shows current. It copies secrets without parsing them: Published calls
 	// it with a placeholder if the private key is not in the cache.

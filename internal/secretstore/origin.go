@@ -15,8 +15,8 @@ import (
 )
 
 // A Secret can be copied to another namespace or cluster together with the object that it belongs to. It then names an owner
-// of the right kind and name that is not the one beside it. Secrets that an earlier release wrote do not record their origin;
-// they are assumed to be where they were written.
+// of the right kind and name that is not the one in its namespace. Secrets that an earlier release wrote do not record their
+// origin; they are assumed to be where they were written.
 
 // origin is where the owner of a Secret lives, according to the Secret; a part that the Secret does not record is empty.
 type origin struct{ cluster, namespace string }

@@ -15,7 +15,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// The object was deleted and made again while a process stood still that had seen the first one being deleted.
+// The object was deleted and recreated while a process was paused that had seen the first object being deleted.
 func TestWhoWasOvertakenWithdrawsNothing(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("orders")
@@ -45,7 +45,8 @@ func TestWhoWasOvertakenWithdrawsNothing(t *testing.T) {
 	}
 }
 
-// R6: whoever comes with the UID of another object of that name is asked for first, and reads nothing where it is gone.
+// R6: a caller with the UID of another object of that name must first show that its own object exists; otherwise it reads
+// nothing.
 func TestWhatWasWrittenForAnotherObjectIsReadOnlyByOneThatIsThere(t *testing.T) {
 	w := newWorld(t)
 	login, identity := w.ledgerOptions("orders"), w.publishedOptions("app")
@@ -82,7 +83,7 @@ func TestWhatWasWrittenForAnotherObjectIsReadOnlyByOneThatIsThere(t *testing.T) 
 	}
 }
 
-// R6: what was written for a later state of the object is known by its resource version, which no older writer takes back.
+// R6: the resource version records for which state of the object a Secret was written, and no older writer lowers it.
 func TestWhoKnowsAnOlderObjectIsToldSo(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("orders")
@@ -119,8 +120,8 @@ func TestWhoKnowsAnOlderObjectIsToldSo(t *testing.T) {
 	}
 }
 
-// Somebody edits the annotation to what is no version: nobody can tell who is later, so that a live look decides, and the next
-// write says again for which state it was made.
+// A user edits the annotation to an invalid version. Then neither writer can be known to be later, so a live read decides,
+// and the next write records its state again.
 func TestADamagedVersionHeals(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("orders")
@@ -145,7 +146,7 @@ func TestADamagedVersionHeals(t *testing.T) {
 	}
 }
 
-// R6: a ledger that could not be read may belong to an object that was made since.
+// R6: a ledger that could not be read may belong to an object created since.
 func TestWhoCouldNotReadWithdrawsNothingOfAnother(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("orders")

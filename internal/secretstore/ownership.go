@@ -141,8 +141,9 @@ func ofOurGroup(ref metav1.OwnerReference) bool {
 	return err == nil && gv.Group == v1alpha1.GroupVersion.Group
 }
 
-// ownerReferences returns those that the Secret should have: what others put there, and ours if the policy is Delete. A
-// controller of our group that is not the owner (an earlier object of the same name, or the Secret's former owner) is dropped.
+// ownerReferences returns the owner references that the Secret should have: those that others put there, and ours if the
+// policy is Delete. A controller of our group that is not the owner (an earlier object of the same name, or the Secret's
+// former owner) is dropped.
 func (o Options) ownerReferences(have []metav1.OwnerReference) []metav1.OwnerReference {
 	var want []metav1.OwnerReference
 	wanted := o.DeletionPolicy == v1alpha1.DeletionDelete

@@ -42,11 +42,11 @@ type PublishedOptions struct {
 type Published struct {
 	opts   PublishedOptions
 	loaded bool
-	// As last read or written; nil if it does not exist. It may be stripped.
+	// The Secret as last read or written; nil if it does not exist. It may be stripped.
 	secret  *corev1.Secret
 	current *Record
 	adopted string
-	// What no Secret holds, and the tokens: the Secret's, until the caller saves others.
+	// memory holds what no Secret holds, and the tokens: the Secret's, until the caller saves others.
 	memory     Ledger
 	remembered bool
 }
@@ -160,7 +160,7 @@ func (s *Published) Publish(ctx context.Context) (Snapshot, error) {
 	return s.snapshot(), nil
 }
 
-// see takes a Secret as the present state.
+// see records a Secret as the present state.
 func (s *Published) see(secret *corev1.Secret) {
 	s.secret, s.current = secret, nil
 	if secret == nil || s.opts.conflict(secret) != "" {
@@ -183,7 +183,7 @@ func (s *Published) see(secret *corev1.Secret) {
 	s.current = &Record{Version: version, Material: material}
 }
 
-// versionOf returns the version of its material; an error if that is damaged.
+// versionOf returns the version of its material, or an error if the material is damaged.
 func (o PublishedOptions) versionOf(material credential.Material) (rotation.Version, error) {
 	if !keyFits(material[credential.KeyCertificate].Reveal(), material[credential.KeyPrivateKey].Reveal()) {
 		return rotation.Version{}, errors.New("the private key and the certificate are not a valid pair")

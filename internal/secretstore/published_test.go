@@ -32,7 +32,7 @@ import (
 
 const backdate = 5 * time.Minute
 
-// parse is how the identities' controller reads a version from its certificate.
+// parse reads a version from its certificate, as the identities' controller does.
 func parse(m credential.Material) (rotation.Version, error) {
 	chain, err := pki.ParseCertificates(m[credential.KeyCertificate].Reveal())
 	if err != nil {
@@ -42,7 +42,7 @@ func parse(m credential.Material) (rotation.Version, error) {
 	return rotation.Version{Fingerprint: chain[0].Subject.CommonName, ProposedAt: issued, CommittedAt: issued, NotAfter: chain[0].NotAfter}, nil
 }
 
-// authorities is what ca.crt should hold, whatever the Secret says.
+// authorities is what ca.crt should contain, whatever the Secret holds.
 var authorities = []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
 
 func (w world) publishedOptions(who string) PublishedOptions {
@@ -59,7 +59,7 @@ func (w world) publishedOptions(who string) PublishedOptions {
 	}
 }
 
-// issued is a current version as the rotator commits it.
+// issued returns a current version as the driver commits it.
 func issued(t *testing.T, seq int64, name string) Record {
 	t.Helper()
 	certificate, key := pair(t, newKey(t), name)
@@ -71,7 +71,7 @@ func issued(t *testing.T, seq int64, name string) Record {
 	}
 }
 
-// stored is how a version is read back.
+// stored returns a version as it is read back.
 func stored(t *testing.T, record Record) *Record {
 	t.Helper()
 	version := must[rotation.Version](t)(parse(record.Material))
@@ -219,7 +219,7 @@ func TestEverythingButTheCertificateIsRepairedWithoutANewKey(t *testing.T) {
 	}
 }
 
-// stripping reads live, and gives what the cache would hold.
+// stripping returns a reader that reads live and returns what the cache would hold.
 func stripping(w world) client.Reader {
 	return readerFunc(func(ctx context.Context, key client.ObjectKey, obj client.Object) error {
 		if err := w.Get(ctx, key, obj); err != nil {
@@ -253,7 +253,7 @@ func TestTokenIsOneWriteThatLeavesTheKeyAlone(t *testing.T) {
 	if diff := cmp.Diff(before.Data, got.Data); diff != "" {
 		t.Error("the data was changed")
 	}
-	// The annotation is gone from the object, and so is the token from the ledger.
+	// The annotation was removed from the object, and so was the token from the ledger.
 	ledger.Rotate = Tokens{}
 	must[Snapshot](t)(store.Save(t.Context(), ledger))
 	if _, there := w.secret(t, "mtls").Annotations[v1alpha1.AnnotationRotateSeen]; there {
@@ -261,7 +261,7 @@ func TestTokenIsOneWriteThatLeavesTheKeyAlone(t *testing.T) {
 	}
 }
 
-// TestASecretThatTheCacheLeftOutIsReadLive is for a Secret that was there before the identity that names it.
+// TestASecretThatTheCacheLeftOutIsReadLive covers a Secret that existed before the identity that names it.
 func TestASecretThatTheCacheLeftOutIsReadLive(t *testing.T) {
 	w := newWorld(t)
 	opts := w.publishedOptions("app")
@@ -309,7 +309,7 @@ func TestStaleCopyWritesNothing(t *testing.T) {
 	if got := w.secret(t, "mtls"); got.ResourceVersion != before.ResourceVersion {
 		t.Error("it was written")
 	}
-	// A repair looks again by itself, and finds nothing to do.
+	// A repair reads again on its own, and finds nothing to do.
 	expectTarget(t, must[Snapshot](t)(stale.Publish(t.Context())), rotation.TargetShowsCurrent)
 	if got := w.secret(t, "mtls"); got.ResourceVersion != before.ResourceVersion {
 		t.Error("the newer version was written over")
@@ -373,7 +373,7 @@ func TestForeignSecretIsFoundThoughNoCacheHasIt(t *testing.T) {
 		t.Error("it was touched")
 	}
 
-	// One that is believed to be the first meets it when it writes.
+	// A store that assumes the Secret is new finds it when it writes.
 	opts.Fresh = true
 	first := NewPublished(opts)
 	expectTarget(t, must[Snapshot](t)(first.Load(t.Context())), rotation.TargetMissing)
@@ -385,7 +385,7 @@ func TestForeignSecretIsFoundThoughNoCacheHasIt(t *testing.T) {
 	}
 	opts.Fresh = false
 
-	// Handed over, its certificate counts until something demands another one.
+	// Once it is handed over, its certificate is kept until something requires another one.
 	w.edit(t, "mtls", func(s *corev1.Secret) {
 		s.Annotations = map[string]string{v1alpha1.AnnotationAdopt: "ClientIdentity/app"}
 	})
@@ -472,7 +472,7 @@ func TestThroughTheRealCacheNothingIsReadAndNoKeyIsKept(t *testing.T) {
 	record := issued(t, 1, "app")
 	w.issue(t, opts, record)
 	key := record.Material[credential.KeyPrivateKey].Reveal()
-	// What kubectl apply leaves behind holds the data once more.
+	// What kubectl apply leaves behind contains the data a second time.
 	applied := `{"data":{"tls.key":"` + base64.StdEncoding.EncodeToString(key) + `"}}`
 	w.edit(t, "mtls", func(s *corev1.Secret) { s.Annotations[annotationApplied] = applied })
 	w.published(t, w.ledgerOptions("orders"))

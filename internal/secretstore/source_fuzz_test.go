@@ -18,8 +18,8 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 )
 
-// FuzzSourceSecret reads admin Secrets that somebody else made. Nothing is used without the label and the right host, and no
-// error shows a value, not even where the API server's answer quotes it.
+// FuzzSourceSecret reads admin Secrets that a user created. No value is used without the label and the right host, and no
+// error shows a value, not even if the API server's answer quotes it.
 func FuzzSourceSecret(f *testing.F) {
 	f.Add("true", "db:5432", "rotator", []byte("hW3kQz81mTnB5sXc"), "denied: ")
 	f.Add("true", " db:5432\n", "rotator", []byte("a b\nc\x00d"), `{"password":`)
@@ -45,7 +45,7 @@ func FuzzSourceSecret(f *testing.F) {
 		}
 		own := apiError("updating", client.ObjectKeyFromObject(secret), nil, errors.New("")).Error()
 		if bytes.Contains([]byte(own), value) {
-			return // our own words
+			return // our own text
 		}
 		if err != nil && bytes.Contains([]byte(err.Error()), value) && !bytes.Contains([]byte(host+label), value) && !strings.Contains(ownWords, string(value)) {
 			t.Errorf("the error shows the password: %v", err)
@@ -57,6 +57,6 @@ func FuzzSourceSecret(f *testing.F) {
 	})
 }
 
-// ownWords are in errors anyway.
+// ownWords are in the errors in any case.
 const ownWords = "secret shop/admin is for another server: its key host must be exactly db:5432; set it only if this login may be used at that server does not allow rekey to use it: if it should, run `kubectl -n shop label secret admin rekey.dev/allow=true --overwrite`" +
 	" its key username password host is missing or empty: set it to the right value is bytes long, but at most 65536 are allowed updating Secret the answer quotes the Secret and is withheld; look for an admission webhook that refuses it"

@@ -35,7 +35,7 @@ import (
 
 var issuedAt = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 
-// pair makes a key and a certificate for it, named name.
+// pair creates a key and a certificate for it, named name.
 func pair(tb testing.TB, key crypto.Signer, name string) (certificate, privateKey []byte) {
 	tb.Helper()
 	template := &x509.Certificate{
@@ -62,7 +62,7 @@ func newKey(tb testing.TB) crypto.Signer {
 	return key
 }
 
-// expectNone fails where any of the secrets is anywhere in the object, plain, as base64 or as JSON shows it.
+// expectNone fails if any of the secrets is anywhere in the object, in plain text, as base64 or as JSON encodes it.
 func expectNone(t *testing.T, secret *corev1.Secret, values ...[]byte) {
 	t.Helper()
 	shown, err := json.Marshal(secret)
@@ -171,7 +171,7 @@ func TestCacheKeepsNothingOfLedgersAndLogins(t *testing.T) {
 	}
 }
 
-// size is about what an object takes in memory.
+// size returns roughly how much memory an object takes.
 func size(t *testing.T, secret *corev1.Secret) int {
 	t.Helper()
 	text, err := json.Marshal(secret)
@@ -181,7 +181,7 @@ func size(t *testing.T, secret *corev1.Secret) int {
 	return len(text)
 }
 
-// TestCacheKeepsOfASecretOnlyWhatIsRead fills every part of a Secret that can be filled, one after the other.
+// TestCacheKeepsOfASecretOnlyWhatIsRead fills every part of a Secret that can be filled, one after another.
 func TestCacheKeepsOfASecretOnlyWhatIsRead(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
 	many := func(n int) map[string]string {
@@ -255,7 +255,7 @@ func TestCacheKeepsOfASecretOnlyWhatIsRead(t *testing.T) {
 	}
 }
 
-// TestCacheKeepsLittleOfASecretOfAnySize looks at sizes around every bound: many Secrets may each have the most that stays.
+// TestCacheKeepsLittleOfASecretOfAnySize checks sizes around every limit: many Secrets may each keep the maximum.
 func TestCacheKeepsLittleOfASecretOfAnySize(t *testing.T) {
 	const most = 40 << 10 // 24 KiB as base64, and the rest
 	parts := map[string]func(secret *corev1.Secret, value string){
@@ -295,7 +295,7 @@ func TestPlaceholderIsNeverWritten(t *testing.T) {
 	}
 }
 
-// BenchmarkStripMaterial is what 10,000 Secrets cost when the cache is filled.
+// BenchmarkStripMaterial measures what 10,000 Secrets cost when the cache is filled.
 func BenchmarkStripMaterial(b *testing.B) {
 	certificate, key := pair(b, newKey(b), "one")
 	for b.Loop() {

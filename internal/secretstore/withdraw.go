@@ -12,10 +12,11 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// Withdraw removes or releases what the store keeps. With deletionPolicy Delete the user's Secret and the ledger are deleted;
-// with Retain both stay: the Secret without an owner reference, the ledger with the label rekey.dev/retained. It needs no Load,
-// so that an unreadable ledger blocks no deletion, and it is idempotent. After a Load it returns a conflict if the ledger was
-// written since: a process that was paused for long may find a ledger that belongs to an object created in the meantime.
+// Withdraw removes or releases what the store keeps. With deletionPolicy Delete the user's Secret and the ledger are
+// deleted; with Retain both stay: the Secret without an owner reference, the ledger with the label rekey.dev/retained. It
+// needs no Load, so that an unreadable ledger blocks no deletion, and it is idempotent. After a Load it returns a conflict
+// if the ledger was written since: a process that was paused for a long time may find a ledger of an object created in the
+// meantime.
 func (s *Ledgered) Withdraw(ctx context.Context) error {
 	loaded, still := s.loaded, func() error { return nil }
 	if loaded {
