@@ -43,15 +43,15 @@ const (
 	reasonFenced             = "Fenced"
 )
 
-// maxSleep is the longest time between two looks at the wall clock: timers stop while a machine sleeps.
+// maxSleep is the longest time between two reads of the wall clock: timers stop while a machine sleeps.
 const maxSleep = time.Hour
 
 // Decision is what to do now, why, and when to reconcile again if nothing else happens.
 type Decision struct {
-	// Step to perform; StepNone for nothing.
+	// Step is the step to perform; StepNone for nothing.
 	Step Step
-	// For is the step that a Probe prepares; if that step failed, the Probe waits as long as the step does. StepNone for a
-	// Probe of its own.
+	// For is the step that a Probe prepares; if that step failed, the Probe waits as long as the step does. It is StepNone
+	// for a Probe for its own sake.
 	For Step
 	// Row is the name of the row that decided.
 	Row string
@@ -99,7 +99,7 @@ func wakeAt(o Observation, own time.Time) time.Time {
 	return at
 }
 
-// stamp formats an instant for messages: absolute, UTC (RFC 3339).
+// stamp formats a time for messages: absolute, UTC (RFC 3339).
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return "never"
@@ -107,7 +107,7 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// Below: the questions that the rows ask about an observation.
+// The rest of this file holds the questions that the rows ask about an observation.
 
 func pendingAt(o Observation, stages ...Stage) bool {
 	return o.Pending != nil && slices.Contains(stages, o.Pending.Stage)
@@ -244,8 +244,8 @@ func cause(o Observation) string {
 	return ""
 }
 
-// NotYetValid reports whether C is a certificate that was issued while the clock was ahead: judged by a clock that agrees with
-// the API server's, no client accepts it yet. Issuing another one is harmless and fixes it.
+// NotYetValid reports whether C is a certificate that was issued while the clock was ahead: by a clock that agrees with the
+// API server's, no client accepts it yet. Issuing another one is harmless and fixes it.
 func NotYetValid(o Observation) bool {
 	return o.Current != nil && !o.Traits.Remote && !o.Current.NotAfter.IsZero() && o.Current.CommittedAt.Sub(o.Now) > futureTolerance &&
 		o.ClockKnown && o.ClockOff.Abs() < trustedClock

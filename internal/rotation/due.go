@@ -50,7 +50,7 @@ func Due(o Observation) time.Time {
 	return due
 }
 
-// renewal returns Due without jitter: the latest instant at which a healthy rotation starts.
+// renewal returns Due without jitter: the latest time at which a healthy rotation starts.
 func renewal(o Observation) time.Time {
 	at := asked(o)
 	if at.IsZero() || o.Current.CommittedAt.IsZero() {
@@ -62,8 +62,8 @@ func renewal(o Observation) time.Time {
 	return at
 }
 
-// HeldBack reports whether the spec and the policy ask for a rotation sooner than leastAge allows. A RenewBefore as long as the
-// lifetime counts, too: a spec stored before the API server rejected that may still have it.
+// HeldBack reports whether the spec and the policy ask for a rotation sooner than leastAge allows. This includes a
+// RenewBefore as long as the lifetime: a spec stored before the API server rejected that may still have it.
 func HeldBack(o Observation) bool {
 	at := asked(o)
 	if c := o.Current; c != nil && !c.NotAfter.IsZero() {
@@ -85,7 +85,7 @@ func leastAge(c *Version) time.Duration {
 	return min(max(leastLife, lifetime/leastShare), lifetime/3*2)
 }
 
-// asked returns when the spec and the policy want the current version to be replaced; zero for never.
+// asked returns when the spec and the policy require the current version to be replaced; zero for never.
 func asked(o Observation) time.Time {
 	c := o.Current
 	if c == nil {
@@ -151,7 +151,7 @@ func RetireAt(o Observation) time.Time {
 	return o.Current.PublishedAt.Add(overlapOf(o))
 }
 
-// overlapEnd returns when the overlap ends that the next rotation waits for; zero if there is none. A first version has no
+// overlapEnd returns the end of the overlap that the next rotation waits for; zero if there is none. A first version has no
 // overlap to wait for.
 func overlapEnd(o Observation) time.Time {
 	c := o.Current
@@ -170,7 +170,7 @@ func ProbeAt(o Observation) time.Time {
 		return spread(o.FirstSeen, o.UID, min(startPace, o.Policy.ProbeInterval))
 	}
 	if o.Proof.At.Sub(o.Now) > futureTolerance {
-		return o.Now // rekey's own clock went back
+		return o.Now // rekey's own clock was set back
 	}
 	switch {
 	case o.Proof.Answer == credential.Rejected && o.Proof.Rejections < 2:
@@ -181,8 +181,8 @@ func ProbeAt(o Observation) time.Time {
 	return o.Proof.At.Add(o.Policy.ProbeInterval - jitter(o.UID, o.Current.Seq, probeJitterPercent, o.Policy.ProbeInterval))
 }
 
-// SpreadFrom returns the instant, within five minutes of start, at which the object does what every object does after a
-// start. It is always the same for one object and start.
+// SpreadFrom returns the time, within five minutes of start, at which the object does what every object does after a start.
+// It is always the same for one object and start.
 func SpreadFrom(start time.Time, uid string) time.Time { return spread(start, uid, startPace) }
 
 func spread(start time.Time, uid string, over time.Duration) time.Time {

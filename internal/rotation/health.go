@@ -17,11 +17,11 @@ const (
 )
 
 const (
-	// warnShare is the share of the time between renewal and deadline in which to warn at most: a rotation that succeeds
-	// immediately, or after a few attempts, causes no warning.
+	// warnShare is the maximum share of the time between renewal and deadline that a warning covers: a rotation that
+	// succeeds immediately, or after a few attempts, causes no warning.
 	warnShare = 0.7
-	// The alarm gets at least 1/alarmShare of a shortened warning, if the policy wants as much: next to 876000h, which people
-	// write for "as early as possible", four hours would shrink to nothing.
+	// The alarm gets at least 1/alarmShare of a shortened warning, if the policy asks for as much: next to 876000h, which
+	// users write for "as early as possible", four hours would shrink to nothing.
 	alarmShare = 6
 	// The margin after Due before a rotation counts as overdue: a tenth of the version's age, within these bounds.
 	overdueShare = 10
@@ -32,7 +32,7 @@ const (
 // Health is what the clock says about the current version. It does not depend on what the planner decides: a suspended or
 // blocked credential expires anyway.
 type Health struct {
-	// Level is the present level.
+	// Level is the current level.
 	Level Level
 	// Deadline is NotAfter, or CommittedAt+MaxAge for a version that does not expire on its own; zero for none.
 	Deadline time.Time
@@ -42,7 +42,7 @@ type Health struct {
 	Due time.Time
 	// Overdue is true if Due has passed by a margin and the version is still the current one.
 	Overdue bool
-	// NextLevelAt is the next instant at which Level or Overdue changes by the clock alone; zero for never.
+	// NextLevelAt is the next time at which Level or Overdue changes by the clock alone; zero for never.
 	NextLevelAt time.Time
 }
 
@@ -92,8 +92,8 @@ func deadline(o Observation) time.Time {
 	return time.Time{}
 }
 
-// leads returns how long before the deadline the two levels start: what the policy says, but never before a healthy rotation
-// had its chance, with the alarm roughly in proportion to the warning.
+// leads returns how long before the deadline the two levels start: as the policy defines, but never before a healthy
+// rotation has had its chance, with the alarm roughly in proportion to the warning.
 func leads(o Observation, deadline time.Time) (warn, alarm time.Duration) {
 	start := renewal(o)
 	if start.IsZero() {
@@ -112,7 +112,8 @@ func leads(o Observation, deadline time.Time) (warn, alarm time.Duration) {
 	return warn, min(alarm, warn)
 }
 
-// overdueFrom returns when a rotation counts as overdue. A rotation that falls due during an overlap rightly waits for its end.
+// overdueFrom returns when a rotation counts as overdue. A rotation that becomes due during an overlap waits for its end,
+// and is not overdue until then.
 func overdueFrom(o Observation, due time.Time) time.Time {
 	if due.IsZero() {
 		return time.Time{}

@@ -11,7 +11,7 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// T4: a login that rotates as soon as it may never warns, however near its overlap comes to its interval; one that does not
+// T4: a login that rotates as soon as it may never warns, however close its overlap is to its interval; one that does not
 // rotate is overdue soon after.
 func TestAHealthyLoginNeverWarns(t *testing.T) {
 	t.Parallel()

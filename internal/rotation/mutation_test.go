@@ -13,8 +13,9 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// Mutants are generated from the table. The judgements and the pairs of rows must notice each, except those in
-// testdata/survivors.txt, which says of each why that is harmless. The simulation in internal/lifecycle meets the same mutants.
+// Mutants are generated from the table. The judgments and the pairs of rows must detect each, except those in
+// testdata/survivors.txt, which states why each of them is harmless. The simulation in internal/lifecycle runs the same
+// mutants.
 
 // mutant is a damaged table.
 type mutant struct {
@@ -36,7 +37,7 @@ func mutants() []mutant {
 	return all
 }
 
-// judged tells what the judgements notice.
+// judged returns which judgment or pair detects the mutant.
 func (m mutant) judged(pairs []contest) (noticed string) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -11,7 +11,7 @@ import (
 
 // Row is one row of the table: if it matches, it decides.
 type Row struct {
-	// Name of the row; transcripts and the docs show it.
+	// Name is the row's name, as transcripts and the docs show it.
 	Name string
 	// If and Then describe match and decide in words, for the docs.
 	If, Then string

@@ -45,7 +45,7 @@ func golden(t *testing.T, name, got string) {
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// healthy is a password that is published, proven an hour ago, and not due for hours.
+// healthy is a published password, proven an hour ago, and not due for hours.
 func healthy() rotation.Observation {
 	at := start.Add(-2 * time.Hour)
 	return rotation.Observation{
@@ -123,7 +123,7 @@ func inherited(o *rotation.Observation) {
 	o.TakeOver.Inherited, o.Target = true, rotation.TargetDiffers
 }
 
-// with makes an observation of a healthy one.
+// with returns a healthy observation with changes applied.
 func with(changes ...change) rotation.Observation {
 	o := healthy()
 	for _, c := range changes {
@@ -132,7 +132,7 @@ func with(changes ...change) rotation.Observation {
 	return o
 }
 
-// judgement is what Next is to say. An empty reason or a zero time is not compared.
+// judgement is the expected result of Next. An empty reason or a zero time is not compared.
 type judgement struct {
 	see    rotation.Observation
 	row    string
@@ -228,7 +228,7 @@ var judgements = map[string]judgement{
 	}), row: "rotate", step: rotation.StepPropose},
 }
 
-// local makes it a certificate.
+// local turns it into a certificate.
 func local(o *rotation.Observation) {
 	o.Traits = credential.Traits{}
 	o.Proof = rotation.Proof{}
@@ -280,7 +280,7 @@ func TestEveryRowDecidesWhatItPromises(t *testing.T) {
 	}
 }
 
-// ways are observations, as changes of a healthy one, of which each makes one row match at least.
+// ways returns observations, as changes of a healthy one; each makes at least one row match.
 func ways() []change {
 	var all []change
 	for _, stage := range []rotation.Stage{"", rotation.Proposed, rotation.Staged, rotation.Verified, rotation.Discarded} {
@@ -293,7 +293,7 @@ func ways() []change {
 	return all
 }
 
-// situations are all combinations of what makes rows match.
+// situations yields all combinations of what makes rows match.
 func situations(yield func(rotation.Observation) bool) {
 	axes := [][]change{
 		{as, noCurrent},
@@ -332,7 +332,7 @@ func situations(yield func(rotation.Observation) bool) {
 
 func as(*rotation.Observation) {}
 
-// contest is a pair of rows that can both match, and an observation where they do and no row before them does.
+// contest is a pair of rows that can both match, and an observation in which they do and no earlier row does.
 type contest struct {
 	first, second string
 	see           rotation.Observation

@@ -77,7 +77,7 @@ func TestJitterIsEarlierOnlyAndAlwaysTheSame(t *testing.T) {
 
 func TestHealthLevelsBeginAfterTheRenewal(t *testing.T) {
 	t.Parallel()
-	// Committed at start, renewed at 16h, expires at 24h: the warning can begin at 24h - 0.7*8h = 18h24m at the earliest.
+	// Committed at start, renewed at 16h, expires at 24h: the warning can start at 24h - 0.7*8h = 18h24m at the earliest.
 	certificate := func(now time.Duration, p rotation.Policy) rotation.Observation {
 		o := with(local, policy(p))
 		o.Current.CommittedAt, o.Current.PublishedAt, o.Current.NotAfter = start, start, start.Add(24*time.Hour)
@@ -127,7 +127,7 @@ func TestHealthLevelsBeginAfterTheRenewal(t *testing.T) {
 
 func TestAPasswordHasADeadlineToo(t *testing.T) {
 	t.Parallel()
-	// Due by 24h at the latest, deadline at 72h: 0.7*48h = 33h36m, so that the day of the policy counts.
+	// Due by 24h at the latest, deadline at 72h: 0.7*48h = 33h36m, so the policy's day applies.
 	at := func(age time.Duration) rotation.Level { return rotation.HealthOf(with(aged(age))).Level }
 	want := []rotation.Level{rotation.LevelNone, rotation.LevelNone, rotation.ExpiresSoon, rotation.ExpiresImminently, rotation.Expired}
 	got := []rotation.Level{at(time.Hour), at(47 * time.Hour), at(48 * time.Hour), at(68 * time.Hour), at(72 * time.Hour)}
@@ -260,7 +260,7 @@ func FuzzNext(f *testing.F) {
 	})
 }
 
-// scrambled makes any observation at all of a few bytes and numbers.
+// scrambled builds an arbitrary observation from a few bytes and numbers.
 func scrambled(raw []byte, x, y, z int64) rotation.Observation {
 	next := func() byte {
 		if len(raw) == 0 {

@@ -4,7 +4,7 @@
 package rotation
 
 // NextSeq returns the number of the next version: one above every number that was ever used, so that a late transaction of a
-// discarded candidate meets a newer marker and is fenced. It is never random: a repeated step finds the same place again.
+// discarded candidate meets a newer marker and is fenced. It is never random: a repeated step uses the same number again.
 func NextSeq(o Observation) int64 {
 	highest := o.LastSeq
 	for _, v := range []*Version{o.Pending, o.Current, o.Previous} {

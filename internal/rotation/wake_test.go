@@ -15,7 +15,7 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// seedOf is that of a random test: REKEY_SEED, or another one every time.
+// seedOf returns the seed of a random test: REKEY_SEED, or a new one each time.
 func seedOf(t *testing.T) uint64 {
 	t.Helper()
 	seed, err := strconv.ParseUint(os.Getenv("REKEY_SEED"), 10, 64)
@@ -26,8 +26,8 @@ func seedOf(t *testing.T) uint64 {
 	return seed
 }
 
-// random makes a healthy credential of any age with any policy: a certificate, whose times are whole seconds as X.509 has
-// them, or a password.
+// random returns a healthy credential of any age with any policy: a certificate, with times in whole seconds as in X.509, or
+// a password.
 func random(dice *rand.Rand, uid int) rotation.Observation {
 	between := func(least, most time.Duration) time.Duration {
 		return least + time.Duration(dice.Int64N(int64(most-least)))
@@ -49,8 +49,8 @@ func random(dice *rand.Rand, uid int) rotation.Observation {
 	return o
 }
 
-// R9: whoever sleeps until WakeAt, and no timer is early, finds the credential due at the first wake after the due time
-// and at none before. A due time that is reckoned once with and once without fractions of a second would be slept over.
+// R9: a controller that sleeps until WakeAt, with timers that are never early, finds the credential due at the first wake
+// after the due time and not before. A due time computed once with and once without fractions of a second would be missed.
 func TestNoDueTimeIsSleptOver(t *testing.T) {
 	t.Parallel()
 	dice := rand.New(rand.NewPCG(seedOf(t), 9))
@@ -74,7 +74,7 @@ func TestNoDueTimeIsSleptOver(t *testing.T) {
 			if !d.WakeAt.After(o.Now) || wakes > 5000 {
 				t.Fatalf("case %d does not come to its due time %s: %d wakes, now %s", n, due, wakes, o.Now)
 			}
-			// Timers count whole nanoseconds, the API seconds; both are late, never early.
+			// Timers count nanoseconds, the API seconds; both are late, never early.
 			late := time.Duration(dice.Int64N(int64(20 * time.Millisecond)))
 			o.Now = d.WakeAt.Add(late)
 		}
@@ -84,8 +84,8 @@ func TestNoDueTimeIsSleptOver(t *testing.T) {
 	}
 }
 
-// R10: timers stand still while a machine sleeps, and a clock may be set. Whatever the decision, the wall clock is read
-// again within the hour, and every instant that matters is met by the next look.
+// R10: timers stop while a machine sleeps, and a clock may be set. Whatever the decision, the wall clock is read again
+// within the hour, and the next reconcile catches every time that matters.
 func TestNobodySleepsLongerThanAnHour(t *testing.T) {
 	t.Parallel()
 	dice := rand.New(rand.NewPCG(seedOf(t), 10))
@@ -102,7 +102,7 @@ func TestNobodySleepsLongerThanAnHour(t *testing.T) {
 	}
 }
 
-// R25: five thousand objects that were made in the same second do not fall due together, nor do their successors.
+// R25: five thousand objects created in the same second do not become due together, nor do their successors.
 func TestFiveThousandRenewalsAreSpread(t *testing.T) {
 	t.Parallel()
 	const objects, window = 5000, 144 * time.Minute // a tenth of a day
@@ -118,7 +118,7 @@ func TestFiveThousandRenewalsAreSpread(t *testing.T) {
 				perMinute[int64(due.Sub(start)/time.Minute)]++
 				together[due.Truncate(time.Second)]++
 			}
-			// Evenly spread they are 35 in a minute and less than one in a second.
+			// Spread evenly, that is 35 per minute and less than one per second.
 			if len(perMinute) < int(window/time.Minute)*9/10 {
 				t.Errorf("all are due within %d minutes of %d", len(perMinute), int(window/time.Minute))
 			}
@@ -136,8 +136,8 @@ func TestFiveThousandRenewalsAreSpread(t *testing.T) {
 	}
 }
 
-// TestNothingThatExpiresIsRenewedAllTheTime holds for policies that no validation has seen: what is stored may be from an
-// earlier release, and a policy knows no lifetimes.
+// TestNothingThatExpiresIsRenewedAllTheTime uses policies that were never validated: a stored policy may be from an earlier
+// release, and a policy does not know lifetimes.
 func TestNothingThatExpiresIsRenewedAllTheTime(t *testing.T) {
 	t.Parallel()
 	dice := rand.New(rand.NewPCG(seedOf(t), 22))
