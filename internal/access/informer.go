@@ -38,12 +38,12 @@ type source struct {
 	kind   string
 	inner  toolscache.ListerWatcherWithContext
 	filled atomic.Bool
-	// at is the place for which it is blind; the mutex of the rights guards it.
+	// at is the place that the source is blind for; the mutex of the rights guards it.
 	at *place
 }
 
-// settling is how long a refilled cache is not trusted yet: what comes from a watch is in the cache a moment later, and a
-// reconcile that is triggered too early reads the old state.
+// settling is how long a refilled cache is not trusted yet: an event from a watch reaches the cache a moment later, and a
+// reconcile that starts too early reads the old state.
 const settling = time.Second
 
 func (s *source) list(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
@@ -75,9 +75,9 @@ func (s *source) watch(ctx context.Context, options metav1.ListOptions) (watch.I
 	return out, err
 }
 
-// refused records that the cache no longer follows, and wakes the objects in it, which would otherwise notice at their next
-// reconcile, perhaps in an hour. A refusal concerns the namespace of the request, whatever its text is: not every refusal comes
-// from RBAC, and only a request for the whole cluster concerns all namespaces.
+// refused records that the cache no longer follows, and wakes the objects in it, which would otherwise notice only at their
+// next reconcile, perhaps in an hour. A refusal concerns the namespace of the request, whatever its text: not every refusal
+// comes from RBAC, and only a request for the whole cluster concerns all namespaces.
 func (s *source) refused(ctx context.Context, err error, asked *Right, verb string) {
 	right, ok := Missing(err)
 	switch known := asked.Verb != ""; {
@@ -121,8 +121,8 @@ func (s *source) seeing(ctx context.Context, from watch.Interface, options metav
 	return from
 }
 
-// watched calls look with every event of a watch before it forwards the event. When stopped, it ends and stops the watch, even if
-// the event that it is forwarding is not received.
+// watched calls look with every event of a watch before it forwards the event. When stopped, it returns and stops the watch,
+// even if nothing receives the event that it is forwarding.
 func watched(from watch.Interface, look func(watch.Event)) watch.Interface {
 	events := make(chan watch.Event)
 	out := watch.NewProxyWatcher(events)
@@ -158,7 +158,7 @@ func listed(e watch.Event) bool {
 	return err == nil && object.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
 }
 
-// sees ends the blindness at, unless a newer one has replaced it.
+// sees ends the blindness recorded in at, unless a newer one has replaced it.
 func (s *source) sees(ctx context.Context, at *place) {
 	pause(ctx, settling)
 	s.rights.mu.Lock()

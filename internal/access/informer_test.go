@@ -25,7 +25,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 )
 
-// rbac is what RBAC answers to a list.
+// rbac returns RBAC's answer to a list.
 func rbac(namespace string) string {
 	where := "at the cluster scope"
 	if namespace != "" {
@@ -34,7 +34,7 @@ func rbac(namespace string) string {
 	return `secrets is forbidden: ` + operator + ` cannot list resource "secrets" in API group "" ` + where
 }
 
-// refusals are what answers 403, by who says so; rbac is true where the words are RBAC's.
+// refusals are the sources of a 403; rbac is true if the text is RBAC's.
 var refusals = map[string]struct {
 	body func(namespace string) any
 	rbac bool
@@ -49,7 +49,8 @@ var refusals = map[string]struct {
 	"a proxy that answers with nothing": {func(string) any { return "" }, false},
 }
 
-// listsOf reads Secrets of an API server that refuses everything, through a transport that rights see.
+// listsOf returns a source that reads Secrets from an API server that refuses everything, through a transport that rights
+// observes.
 func listsOf(t *testing.T, rights *Rights, namespace string, body func(namespace string) any) *source {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -85,7 +86,7 @@ func listsOf(t *testing.T, rights *Rights, namespace string, body func(namespace
 	}}
 }
 
-// A refusal makes the cache blind where it was asked about, whoever refused, and in no other namespace.
+// A refusal makes the cache blind in the namespace of the request, whatever refused it, and in no other.
 func TestARefusalConcernsTheNamespaceThatWasAskedAbout(t *testing.T) {
 	for who, tc := range refusals {
 		for _, namespace := range []string{"web", ""} {
@@ -119,7 +120,8 @@ func TestARefusalConcernsTheNamespaceThatWasAskedAbout(t *testing.T) {
 	}
 }
 
-// Whoever refuses may change while the cache is blind; when it follows again, nothing of that is left.
+// The source of the refusal may change while the cache is blind; when the cache follows again, no trace of either refusal is
+// left.
 func TestNothingIsLeftOfARefusalOfWhichTheWordsChange(t *testing.T) {
 	rights := New(clocktesting.NewFakePassiveClock(time.Now()))
 	s := &source{rights: rights, kind: kindOf(&corev1.Secret{})}
@@ -135,7 +137,7 @@ func TestNothingIsLeftOfARefusalOfWhichTheWordsChange(t *testing.T) {
 	}
 }
 
-// follows is a source that was blind, and whose next watch tells of what is there.
+// follows returns a watch on a source that was blind, and whose next watch reports what exists.
 func follows(t *testing.T, inner watch.Interface) watch.Interface {
 	t.Helper()
 	rights := New(clocktesting.NewFakePassiveClock(time.Now()))
@@ -150,7 +152,7 @@ func follows(t *testing.T, inner watch.Interface) watch.Interface {
 	return out
 }
 
-// A watch that is stopped ends whatever works for it, also where an event is on its way that nobody takes.
+// A stopped watch stops its goroutines, even if nothing receives the event in transit.
 func TestAWatchThatIsStoppedLeavesNothingRunning(t *testing.T) {
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "app"}}
 	all := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{metav1.InitialEventsAnnotationKey: "true"}}}

@@ -24,7 +24,7 @@ type Right struct {
 	answer string
 }
 
-// Groups with a manifest of their own.
+// Groups with their own manifest.
 const (
 	groupLeases         = "coordination.k8s.io"
 	groupAuthentication = "authentication.k8s.io"

@@ -156,7 +156,7 @@ func TestTheRightThatARequestTakes(t *testing.T) {
 		"PATCH /apis/events.k8s.io/v1/namespaces/web/events/app.1":                        {Verb: "patch", Group: "events.k8s.io", Resource: "events", Namespace: "web"},
 		"PUT /proxy/c-1/apis/coordination.k8s.io/v1/namespaces/rekey-system/leases/rekey": {Verb: "update", Group: "coordination.k8s.io", Resource: "leases", Namespace: "rekey-system"},
 		"POST /apis/authentication.k8s.io/v1/tokenreviews":                                {Verb: "create", Group: "authentication.k8s.io", Resource: "tokenreviews"},
-		// No right of ours.
+		// Not one of our rights.
 		"POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews": {},
 		"GET /apis/rekey.dev/v1alpha1":                                {},
 		"GET /api/v1":                                                 {},
@@ -176,7 +176,7 @@ func TestTheRightThatARequestTakes(t *testing.T) {
 	}
 }
 
-// FuzzMissing holds that whatever the API server answers, the text names nothing but the words of a right.
+// FuzzMissing checks that the text names only the words of a right, whatever the API server answers.
 func FuzzMissing(f *testing.F) {
 	f.Add(`secrets "app" is forbidden: ` + operator + ` cannot update resource "secrets" in API group "" in the namespace "web"`)
 	f.Add(`secrets "app" is forbidden: canary-password-1`)

@@ -28,7 +28,8 @@ const (
 	lookEvery = 5 * time.Second
 	// looksAtOnce is how many rights are asked about in a row, those asked about longest ago first.
 	looksAtOnce = 20
-	// remembered is how many rights are remembered at most: a right that is missing everywhere is missing in each namespace.
+	// remembered is the maximum number of rights remembered: a right that is missing everywhere is missing in each
+	// namespace.
 	remembered = 1000
 	// believed is how long a refusal counts if the API server does not answer whether the right is missing.
 	believed = 10 * time.Minute
@@ -42,7 +43,7 @@ type Rights struct {
 	reviews authorizationclient.SelfSubjectAccessReviewInterface
 	log     logr.Logger
 	metric  *prometheus.Desc
-	// news signals that a right was refused that was not known yet.
+	// news signals a newly refused right.
 	news chan struct{}
 
 	mu      sync.Mutex
@@ -292,8 +293,8 @@ func (r *Rights) look(ctx context.Context, right Right) {
 	}
 }
 
-// learn records an answer. told is true if the right is known to be missing from now on; back are the functions to call if it was
-// missing and is granted now, or if there was no answer for so long that only a new attempt shows it.
+// learn records an answer. told is true if the right is known to be missing from now on. back holds the functions to call if
+// it was missing and is granted now, or if there was no answer for so long that only a new attempt can show it.
 func (r *Rights) learn(right Right, allowed, unknown bool) (told bool, back []func(context.Context, string)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

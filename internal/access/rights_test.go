@@ -26,7 +26,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 )
 
-// reviewer is the API server, as far as it is asked about rights.
+// reviewer is the API server's access review.
 type reviewer struct {
 	authorizationclient.SelfSubjectAccessReviewInterface
 	mu      sync.Mutex
@@ -48,7 +48,7 @@ type transport func(*http.Request) (*http.Response, error)
 
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
 
-// told is rights that were refused once, and whoever is woken.
+// told returns rights that were refused once, and the namespaces that were woken.
 func told(t *testing.T) (*Rights, *reviewer, *clocktesting.FakePassiveClock, *[]string) {
 	t.Helper()
 	passing, api, woken := clocktesting.NewFakePassiveClock(time.Now()), &reviewer{}, &[]string{}
