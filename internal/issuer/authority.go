@@ -26,7 +26,7 @@ type Constraints struct {
 	IPRanges []string
 	// EmailDomains are the exact domains of email addresses.
 	EmailDomains []string
-	// Usages are those that may be requested.
+	// Usages are the usages that may be requested.
 	Usages []Usage
 }
 
@@ -48,7 +48,7 @@ type Authority struct {
 	KeyID []byte
 	// RawSubject is the subject in DER: the issuer of every leaf.
 	RawSubject []byte
-	// ChainFor returns what is published after a leaf, PEM: the path depends on the leaf's names and usages.
+	// ChainFor returns the certificates to publish after a leaf, PEM: the path depends on the leaf's names and usages.
 	ChainFor func(leaf *x509.Certificate) []byte
 	// Anchors are the trust anchors, PEM.
 	Anchors []byte

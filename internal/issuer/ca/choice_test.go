@@ -22,9 +22,9 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// TestThePathIsOneThatPermitsTheIdentity has two paths from one key: the one that lasts longer, and is preferred otherwise, does
-// not permit the identity. For each kind of restriction, at each place of that path, as a client and as a server: the
-// other path is published, Go and OpenSSL accept it, and the published Secret is read back by that path.
+// TestThePathIsOneThatPermitsTheIdentity has two paths for one key: the one that lasts longer, and is preferred otherwise,
+// does not permit the identity. For each kind of restriction, at each place of that path, as a client and as a server: the
+// other path is published, Go and OpenSSL accept it, and the published Secret is read back with that path.
 func TestThePathIsOneThatPermitsTheIdentity(t *testing.T) {
 	_, network, err := net.ParseCIDR("192.0.2.0/24")
 	if err != nil {
@@ -62,7 +62,7 @@ func TestThePathIsOneThatPermitsTheIdentity(t *testing.T) {
 	}
 }
 
-// TestThePathIsOneThatPermitsTheUsage is the same with two paths of which each leaves one usage.
+// TestThePathIsOneThatPermitsTheUsage does the same with two paths that each allow one usage.
 func TestThePathIsOneThatPermitsTheUsage(t *testing.T) {
 	file := crossed{place: 1, onA: withUsages(x509.ExtKeyUsageClientAuth), onB: withUsages(x509.ExtKeyUsageServerAuth)}
 	for usage, want := range map[issuer.Usage]string{issuer.ClientAuth: "Root A", issuer.ServerAuth: "Root B"} {
@@ -70,7 +70,8 @@ func TestThePathIsOneThatPermitsTheUsage(t *testing.T) {
 	}
 }
 
-// TestWhatNoPathPermitsNamesTheConstraints has the same refusal as with one path; and what both permit keeps the better path.
+// TestWhatNoPathPermitsNamesTheConstraints expects the same refusal as with one path; if both permit the names, the better
+// path is kept.
 func TestWhatNoPathPermitsNamesTheConstraints(t *testing.T) {
 	limit := func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example.internal"} }
 	file := crossed{onA: limit, onB: limit}
@@ -79,14 +80,14 @@ func TestWhatNoPathPermitsNamesTheConstraints(t *testing.T) {
 	wantFault(t, pki.Lint(t.Context(), candidate), fault.CertificateInvalid, `"api.bank.example" is not permitted`)
 }
 
-// crossed is the key pair of an authority below an intermediate and root A, and below an intermediate and root B, which end
-// before those of A. onA and onB change the certificate at a place of each path.
+// crossed is the key pair of an authority below an intermediate and root A, and below an intermediate and root B, which
+// expire before those of A. onA and onB change the certificate at a place of each path.
 type crossed struct {
 	place    int
 	onA, onB func(*x509.Certificate)
 }
 
-// files makes tls.crt, tls.key and ca.crt.
+// files returns tls.crt, tls.key and ca.crt.
 func (c crossed) files(t *testing.T) (crt, key, anchors []byte) {
 	t.Helper()
 	signer := makeAuthority(t, "Issuing CA", nil, pki.ECDSAP256, nil)
@@ -145,7 +146,7 @@ func (c crossed) issue(t *testing.T, names issuer.Names, usage issuer.Usage) (pk
 	}, chain
 }
 
-// published issues a certificate that is fit to be published, and that Go and OpenSSL accept.
+// published issues a certificate and checks that it may be published and that Go and OpenSSL accept it.
 func (c crossed) published(t *testing.T, names issuer.Names, usage issuer.Usage) *pki.TLSSecret {
 	t.Helper()
 	candidate, chain := c.issue(t, names, usage)

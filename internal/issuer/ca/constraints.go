@@ -159,9 +159,9 @@ func (r *rules) checkSubject(names pki.Names, usages []issuer.Usage) error {
 	return each("organization", names.Organizations, organization, "organizations", r.Organizations)
 }
 
-// checkServerName checks the common name of a server as clients do that read it as a host name or an address. It must then be
-// allowed as one too, or commonNames would be a way around dnsNames and ipRanges. OpenSSL and Node.js use the common name if there
-// is no DNS name; libpq does if there is no name of the kind of its host, a DNS name or an IP address.
+// checkServerName checks the common name of a server as clients do that read it as a host name or an address. It must then
+// also be allowed as one, or commonNames would be a way around dnsNames and ipRanges. OpenSSL and Node.js use the common
+// name if there is no DNS name; libpq does if there is no name of the same type as its host, a DNS name or an IP address.
 func (r *rules) checkServerName(names pki.Names) error {
 	cn := strings.ToLower(names.CommonName)
 	switch {
@@ -177,7 +177,7 @@ func (r *rules) checkServerName(names pki.Names) error {
 	return refused("the common name %q of a server without DNS names is read as its host name, and is outside constraints.dnsNames, which allows %s; leave it out, or add a DNS name", names.CommonName, allowed(r.DNSNames))
 }
 
-// bareHost removes what does not change the host.
+// bareHost removes the parts of a name that do not change the host.
 func bareHost(name string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"), ".")
 }
@@ -197,9 +197,9 @@ func readsAsAddress(name string) bool {
 	return last != "" && strings.Trim(last, digits) == ""
 }
 
-// readsAsHost reports whether a client may read a name as a host name: anything with a dot, a wildcard or a colon, and a single
-// label. A label may have underscores, which no standard allows but resolvers do, and characters outside ASCII, which Java
-// converts to a host name.
+// readsAsHost reports whether a client may read a name as a host name: anything with a dot, a wildcard or a colon, and a
+// single label. A label may have underscores, which no standard allows but resolvers accept, and characters outside ASCII,
+// which Java converts to a host name.
 func readsAsHost(name string) bool {
 	const dots = ".*:\u3002\uff0e\uff61"
 	if strings.ContainsAny(name, dots) {

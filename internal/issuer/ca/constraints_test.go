@@ -58,7 +58,7 @@ func TestValidateConstraintsNamesTheBadPattern(t *testing.T) {
 	}
 }
 
-// verdict issues one certificate under constraints and gives the error.
+// verdict issues one certificate under constraints and returns the error.
 func verdict(t *testing.T, authority *ca.Authority, c ca.Constraints, names issuer.Names, usages ...issuer.Usage) error {
 	t.Helper()
 	if c.Usages == nil {
@@ -199,7 +199,7 @@ func TestConstraintsAllowExactlyWhatTheyList(t *testing.T) {
 			}
 			reason := fault.ConstraintViolated
 			if tc.constraints.URIs != nil && fault.ReasonOf(err, "") == fault.IdentityInvalid {
-				reason = fault.IdentityInvalid // a bad URI or SPIFFE ID, whatever the constraints say
+				reason = fault.IdentityInvalid // a bad URI or SPIFFE ID, whatever the constraints are
 			}
 			wantFault(t, err, reason, tc.want)
 		})

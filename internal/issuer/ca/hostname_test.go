@@ -16,7 +16,7 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// forgedNames are common names by which some client finds the host in a certificate, one for each way of writing it.
+// forgedNames are common names in which some client finds the host, one for each way of writing it.
 func forgedNames(host string) map[string]string {
 	out := map[string]string{"as it is": host, "in capitals": strings.ToUpper(host), "with a dot behind": host + ".", "in brackets": "[" + host + "]"}
 	first, rest, dotted := strings.Cut(host, ".")
@@ -39,7 +39,7 @@ func forgedNames(host string) map[string]string {
 	return out
 }
 
-// signed issues a server certificate with that common name beside other names.
+// signedServer issues a server certificate with that common name in addition to other names.
 func signedServer(t *testing.T, authority *ca.Authority, c ca.Constraints, names issuer.Names) (issuer.Chain, error) {
 	t.Helper()
 	signer, err := ca.New(authority, c)
@@ -53,8 +53,8 @@ func signedServer(t *testing.T, authority *ca.Authority, c ca.Constraints, names
 	return signer.Issue(t.Context(), issuer.Request{ID: t.Name(), CSR: csr, Names: names, Usages: c.Usages, Lifetime: time.Hour, Now: now})
 }
 
-// Whatever a common name is, no certificate that is signed is found to be that of a host outside of the constraints. An
-// authority that leaves the two to the common name shows that OpenSSL would find it.
+// Whatever the common name is, no signed certificate is valid for a host outside the constraints. An authority that leaves
+// the two to the common name shows that OpenSSL would find it.
 func TestNoCommonNameMakesACertificateOfAHostThatIsNotAllowed(t *testing.T) {
 	authority := managed(t)
 	usages := []issuer.Usage{issuer.ClientAuth, issuer.ServerAuth}
@@ -81,7 +81,7 @@ func TestNoCommonNameMakesACertificateOfAHostThatIsNotAllowed(t *testing.T) {
 					continue
 				}
 				if kind == "a DNS name" && net.ParseIP(host) == nil {
-					continue // its common name is looked at by nobody
+					continue // no client reads its common name
 				}
 				if issuertest.OpenSSLJudge(t, chain, issuer.ServerAuth, now, "-verify_hostname", host) == nil {
 					t.Errorf("%s (%s) beside %s was signed, and is the certificate of %s to OpenSSL", cn, form, kind, host)

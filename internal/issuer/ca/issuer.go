@@ -142,8 +142,8 @@ func (i *Issuer) sign(template *x509.Certificate, csr *x509.CertificateRequest, 
 		return nil, err
 	}
 	template.SubjectKeyId = keyID
-	// Only a server receives data encrypted with its key, with TLS 1.2 without forward secrecy; with clientAuth alone RFC 5280,
-	// section 4.2.1.12 does not allow this usage.
+	// Only a server receives data encrypted with its key, with TLS 1.2 without forward secrecy; with clientAuth alone RFC
+	// 5280, section 4.2.1.12 does not allow this usage.
 	if _, ok := csr.PublicKey.(*rsa.PublicKey); ok && slices.Contains(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
 		template.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}

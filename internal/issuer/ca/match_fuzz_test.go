@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/internal/wildcard"
 )
 
-// FuzzConstraints holds every sort of pattern against a slow and simple way to say the same.
+// FuzzConstraints compares the matching of every kind of pattern with a slow and simple implementation.
 func FuzzConstraints(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"a*b*c", "a1b2c"}, {"ab*ba", "aba"}, {"**", ""}, {"*.example.internal", "a.example.internal"}, {"*", "a.b"},
@@ -36,7 +36,7 @@ func tryGlob(t *testing.T, pattern, s string) {
 	}
 	slow, err := regexp.Compile(`\A(?s:` + strings.Join(parts, ".*") + `)\z`)
 	if err != nil || strings.ToValidUTF8(s, "") != s {
-		return // regexp and wildcard differ about what is no text
+		return // regexp and wildcard differ for invalid text
 	}
 	if want := slow.MatchString(s); wildcard.Match(pattern, s) != want {
 		t.Errorf("Match(%q, %q) is not %t", pattern, s, want)
@@ -53,7 +53,7 @@ func tryURIRule(t *testing.T, pattern, text string) {
 	if err != nil || pki.CheckURI(uri) != nil || !rule.matches(uri) {
 		return
 	}
-	// Whoever only looks at the text must come to the same end.
+	// A check of the text alone must come to the same result.
 	names := pki.Names{URIs: []*url.URL{uri}}.Normalize()
 	got, prefix := names.URIs[0].String(), strings.TrimSuffix(pattern, "*")
 	scheme, rest, _ := strings.Cut(prefix, "://")

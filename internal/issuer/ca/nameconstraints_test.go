@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// directoryConstraint is an extension with one permitted or excluded directory name, which is not critical.
+// directoryConstraint returns a non-critical extension with one permitted or excluded directory name.
 func directoryConstraint(t *testing.T, tag int, name pkix.Name) pkix.Extension {
 	t.Helper()
 	wrap := func(class, tag int, content []byte) []byte {
@@ -37,8 +37,8 @@ func directoryConstraint(t *testing.T, tag int, name pkix.Name) pkix.Extension {
 	return pkix.Extension{Id: []int{2, 5, 29, 30}, Value: wrap(asn1.ClassUniversal, asn1.TagSequence, wrap(asn1.ClassContextSpecific, tag, subtree))}
 }
 
-// What the name constraints of an authority do not permit is not published, by the reading of OpenSSL as by that of Go; and
-// what both permit is. Every kind of name is tried with every kind of constraint, critical and not.
+// What an authority's name constraints do not permit is not published, as OpenSSL and Go read them, and what both permit is.
+// Every kind of name is tested with every kind of constraint, critical and not.
 func TestNameConstraintsHoldAsOpenSSLReadsThem(t *testing.T) {
 	root := makeAuthority(t, "Root", nil, pki.ECDSAP256, nil)
 	_, network, err := net.ParseCIDR("10.0.0.0/8")

@@ -21,7 +21,7 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// again signs another certificate for the key and name of m, under above or itself.
+// again signs another certificate for the key and name of m, under above or self-signed.
 func (m member) again(tb testing.TB, above *member, change func(*x509.Certificate)) member {
 	tb.Helper()
 	template := *m.certificate
@@ -57,7 +57,7 @@ func lasting(hours int) func(*x509.Certificate) {
 	return until(now.Add(time.Duration(hours) * time.Hour).Truncate(time.Second))
 }
 
-// without takes extensions out of what crypto/x509 would write, and adds others.
+// withoutKeyUsage and the functions below remove extensions that crypto/x509 would write, and add others.
 func withoutKeyUsage(c *x509.Certificate) { c.KeyUsage = 0 }
 
 func loose(c *x509.Certificate) {
@@ -70,7 +70,7 @@ func withUsages(usages ...x509.ExtKeyUsage) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.ExtKeyUsage = usages }
 }
 
-// family is what the odd files are made of.
+// family is the set of authorities that the odd files are built from.
 type family struct {
 	root, renewed, old, cross, crossLate, middle, low, other, twin member
 	crowd                                                          []byte
@@ -94,14 +94,14 @@ func newFamily(tb testing.TB) family {
 	return f
 }
 
-// oddFile is a key pair that people have.
+// oddFile is an unusual key pair as found in the field.
 type oddFile struct {
 	crt, key, anchors []byte
 	// ends is how many hours the path lasts; published is how many certificates follow the leaf.
 	ends, published int
-	// partial says that the anchor is not self-signed, strict that a strict peer accepts it too.
+	// partial is true if the anchor is not self-signed, lenient if strict peers refuse it.
 	partial, lenient bool
-	// note must be in what the authority says of itself.
+	// note must be in the authority's notes.
 	note string
 }
 
@@ -166,8 +166,8 @@ func oddFiles(tb testing.TB) map[string]oddFile {
 	return out
 }
 
-// What OpenSSL and Go take as a path is one: a certificate is issued, its path alone decides how long, and both accept it now
-// and at its last instant.
+// What OpenSSL and Go accept as a path is one: a certificate is issued, its path alone limits how long, and both accept it
+// now and at its last moment of validity.
 func TestOddFilesThatPeersAcceptAreAccepted(t *testing.T) {
 	for name, file := range oddFiles(t) {
 		t.Run(name, func(t *testing.T) {
@@ -213,7 +213,7 @@ func judge(t *testing.T, chain issuer.Chain, file oddFile, hours int) {
 	for _, certificate := range certificates[1:] {
 		above.AddCert(certificate)
 	}
-	for _, at := range []time.Time{now, last.Add(-time.Second)} { // OpenSSL counts the last instant as after the end
+	for _, at := range []time.Time{now, last.Add(-time.Second)} { // OpenSSL counts the last moment as expired
 		for usage, extended := range map[issuer.Usage]x509.ExtKeyUsage{issuer.ClientAuth: x509.ExtKeyUsageClientAuth, issuer.ServerAuth: x509.ExtKeyUsageServerAuth} {
 			if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: above, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{extended}}); err != nil {
 				t.Errorf("Go refuses it as %s at %s: %v", usage, at, err)
@@ -235,7 +235,7 @@ func judge(t *testing.T, chain issuer.Chain, file oddFile, hours int) {
 	}
 }
 
-// What no path leads through is refused, and the message names what stands in the way.
+// Without a path the authority is refused, and the message names what prevents the path.
 func TestOddFilesWithoutAPathSayWhatStandsInTheWay(t *testing.T) {
 	f := newFamily(t)
 	long := []member{f.root}
@@ -278,7 +278,7 @@ func TestOddFilesWithoutAPathSayWhatStandsInTheWay(t *testing.T) {
 	}
 }
 
-// An authority whose extended key usage leaves out a usage says so at once, and refuses that usage alone.
+// An authority with an extended key usage that excludes a usage reports that at once, and refuses only that usage.
 func TestAnAuthorityForServersOnlySaysSo(t *testing.T) {
 	f := newFamily(t)
 	servers := makeAuthority(t, "Servers", &f.root, pki.ECDSAP256, withUsages(x509.ExtKeyUsageServerAuth))

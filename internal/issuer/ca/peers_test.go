@@ -14,8 +14,8 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// PostgreSQL clients refuse a server certificate that is signed with Ed25519. The authority says so before a server has one;
-// the key of what is above it does not matter, nor does it for an authority that signs clients only.
+// PostgreSQL clients refuse a server certificate that is signed with Ed25519. The authority reports that before a server has
+// one; the keys above it do not matter, nor does its own for an authority that signs only clients.
 func TestAnAuthorityWhoseCertificatesServersCannotUseSaysSo(t *testing.T) {
 	root := makeAuthority(t, "Root", nil, pki.ECDSAP256, nil)
 	edwards := makeAuthority(t, "Edwards", &root, pki.Ed25519, nil)
@@ -45,7 +45,7 @@ func TestAnAuthorityWhoseCertificatesServersCannotUseSaysSo(t *testing.T) {
 	}
 }
 
-// OpenSSL takes the certificate of a name and key that is trusted, also where it leads nowhere. The authority names it.
+// For a name and key, OpenSSL uses the trusted certificate even if it leads nowhere. The authority names it.
 func TestAnAnchorThatOpenSSLPrefersIsNamed(t *testing.T) {
 	f := newFamily(t)
 	expiredRoot, futureRoot, shorter := f.root.again(t, nil, expired), f.root.again(t, nil, future), f.root.again(t, nil, lasting(50))

@@ -20,7 +20,7 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// member is one authority of a chain that a person made.
+// member is one authority of a hand-made chain.
 type member struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
@@ -31,7 +31,7 @@ func (m member) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.certificate.Raw})
 }
 
-// makeAuthority makes an authority under another one, or a root, as openssl would; change edits the template.
+// makeAuthority creates an authority under another one, or a root, as openssl would; change edits the template.
 func makeAuthority(tb testing.TB, name string, above *member, algorithm pki.KeyAlgorithm, change func(*x509.Certificate)) member {
 	tb.Helper()
 	sensitive, err := pki.NewKey(algorithm)
@@ -70,7 +70,7 @@ func makeAuthority(tb testing.TB, name string, above *member, algorithm pki.KeyA
 	return member{certificate: certificate, key: key, keyPEM: sensitive.Reveal()}
 }
 
-// nextSerial gives each certificate its own number.
+// serials gives each certificate its own number.
 var serials atomic.Int64
 
 func nextSerial() *big.Int { return big.NewInt(time.Now().UnixNano() + serials.Add(1)) }
@@ -80,7 +80,7 @@ type shape struct {
 	crt, key, anchors []byte
 	expires           time.Time
 	partial           bool
-	published         int // certificates behind a leaf
+	published         int // certificates after a leaf
 }
 
 func until(end time.Time) func(*x509.Certificate) {

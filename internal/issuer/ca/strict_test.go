@@ -19,7 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// strictCommands are those of the runbook that sign a key again for strict peers.
+// strictCommands returns the commands of the runbook that sign a key again for strict peers.
 func strictCommands(t *testing.T) string {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "runbooks", "AuthorityInvalid.md"))
@@ -35,27 +35,27 @@ func strictCommands(t *testing.T) string {
 	return commands
 }
 
-// Of a root that strict peers refuse, the commands of the runbook make one that they accept, for the same key and with the same
-// subject and identifier: nothing is issued again, and what was issued verifies with it.
+// From a root that strict peers refuse, the runbook's commands create one that they accept, for the same key and with the
+// same subject and identifier: nothing is reissued, and everything that was issued verifies with it.
 func TestTheRunbookMakesARootThatStrictPeersAccept(t *testing.T) {
 	for name, change := range map[string]func(*x509.Certificate){
 		"no key usage": withoutKeyUsage,
 		"basic constraints that are not critical": loose,
 		"no key usage, loose basic constraints":   func(c *x509.Certificate) { withoutKeyUsage(c); loose(c) },
-		"no key identifier": func(c *x509.Certificate) { // crypto/x509 writes one into every CA that says so by its flag
+		"no key identifier": func(c *x509.Certificate) { // crypto/x509 writes one into every CA that is flagged as one
 			loose(c)
 			c.SubjectKeyId = nil
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// openssl signs today, whatever the day of the other tests is.
+			// openssl signs with today's date, whatever the date of the other tests is.
 			today := time.Now().UTC()
 			root := makeAuthority(t, "Root CA", nil, pki.ECDSAP256, nil)
 			classic, err := pki.ClassicKeyID(root.certificate.PublicKey)
 			if err != nil {
 				t.Fatal(err)
 			}
-			root = root.again(t, nil, func(c *x509.Certificate) { // as openssl names a key
+			root = root.again(t, nil, func(c *x509.Certificate) { // the identifier that openssl uses
 				c.SubjectKeyId, c.NotBefore, c.NotAfter = classic, today.Add(-time.Hour), today.Add(1000*time.Hour)
 				change(c)
 			})

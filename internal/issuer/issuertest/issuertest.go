@@ -37,7 +37,7 @@ type Harness struct {
 	PartialChain bool
 }
 
-// Run holds the issuer to its contract.
+// Run tests the issuer against its contract.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	t.Run("what is issued is what was requested, and can be used", h.issues)
@@ -74,7 +74,7 @@ func (h Harness) Request(tb testing.TB, algorithm pki.KeyAlgorithm, names issuer
 	return issuer.Request{ID: tb.Name(), CSR: csr, Names: names, Usages: usages, Lifetime: time.Hour, Now: h.Now}
 }
 
-// Candidate returns what a controller would publish of an answer.
+// Candidate returns what a controller would publish from an issuer's answer.
 func (h Harness) Candidate(tb testing.TB, algorithm pki.KeyAlgorithm, request issuer.Request, chain issuer.Chain) pki.Candidate {
 	tb.Helper()
 	usages := make([]pki.Usage, 0, len(request.Usages))
@@ -106,7 +106,7 @@ func (h Harness) issue(t *testing.T, request issuer.Request) (issuer.Chain, []*x
 	return chain, certificates
 }
 
-// roles are the three combinations of usages, with the names for them.
+// roles returns the three combinations of usages, with the names for them.
 func (h Harness) roles() map[string]issuer.Request {
 	return map[string]issuer.Request{
 		"client": {Names: h.Client, Usages: []issuer.Usage{issuer.ClientAuth}},

@@ -20,8 +20,8 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 )
 
-// OpenSSLVerify runs "openssl verify -x509_strict" on a chain, for one usage, at a given instant. partial allows a trust
-// anchor that is not self-signed.
+// OpenSSLVerify runs "openssl verify -x509_strict" on a chain, for one usage, at a given time. partial allows a trust anchor
+// that is not self-signed.
 func OpenSSLVerify(tb testing.TB, chain issuer.Chain, usage issuer.Usage, at time.Time, partial bool) error {
 	tb.Helper()
 	args := []string{"-x509_strict"}
@@ -31,7 +31,7 @@ func OpenSSLVerify(tb testing.TB, chain issuer.Chain, usage issuer.Usage, at tim
 	return OpenSSLJudge(tb, chain, usage, at, args...)
 }
 
-// OpenSSLJudge runs "openssl verify" on a chain, for one usage, at a given instant, with further arguments.
+// OpenSSLJudge runs "openssl verify" on a chain, for one usage, at a given time, with additional arguments.
 func OpenSSLJudge(tb testing.TB, chain issuer.Chain, usage issuer.Usage, at time.Time, further ...string) error {
 	tb.Helper()
 	openssl, err := exec.LookPath("openssl")
@@ -62,7 +62,7 @@ func OpenSSLJudge(tb testing.TB, chain issuer.Chain, usage issuer.Usage, at time
 	return nil
 }
 
-// weakRequest is a request signed by an RSA key of 1024 bits.
+// weakRequest returns a request signed with a 1024-bit RSA key.
 func weakRequest(t *testing.T) []byte {
 	t.Helper()
 	t.Setenv("GODEBUG", "rsa1024min=0")
