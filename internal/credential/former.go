@@ -7,8 +7,8 @@ import "context"
 
 type formerKey struct{}
 
-// WithFormer returns a context for a check before the credential takes over from former (a Ref.Owner): former's markers are then
-// no reason to refuse it.
+// WithFormer returns a context for a check before the credential takes over from former (a Ref.Owner): the check then does
+// not refuse it because of former's markers.
 func WithFormer(ctx context.Context, former string) context.Context {
 	return context.WithValue(ctx, formerKey{}, former)
 }

@@ -25,7 +25,7 @@ const (
 	KeyCombined = "tls-combined.pem"
 )
 
-// Material is the secrets of one version of a credential, by name. It cannot be printed.
+// Material holds the secrets of one version of a credential, by name. It cannot be printed.
 type Material map[string]Sensitive
 
 // String returns the secret under key as a string; empty if there is none.
@@ -44,7 +44,7 @@ func (m Material) With(key string, value []byte) Material {
 	return out
 }
 
-// Keys returns the names in order.
+// Keys returns the names, sorted.
 func (m Material) Keys() []string { return slices.Sorted(maps.Keys(m)) }
 
 // Equal reports whether both have the same secrets. It compares each key in constant time.

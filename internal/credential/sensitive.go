@@ -12,8 +12,8 @@ import (
 // Redacted is what every attempt to print a Sensitive shows.
 const Redacted = "REDACTED"
 
-// Sensitive holds bytes that must never be printed. However Go prints or encodes it, it shows Redacted; Reveal is the only way to
-// the bytes, so a search for Reveal lists the places to audit.
+// Sensitive holds bytes that must never be printed. However Go prints or encodes it, it shows Redacted; Reveal is the only
+// way to get the bytes, so a search for Reveal lists the places to audit.
 //
 // The zero value is an empty secret.
 type Sensitive struct {

@@ -39,8 +39,8 @@ const (
 	Unknown Answer = iota
 	// Accepted means that the credential was used as a client would use it, and worked.
 	Accepted
-	// Rejected means that the remote system was reached, evaluated the credential and refused it, and that none of rekey's
-	// changes is still in progress there.
+	// Rejected means that the remote system was reached, evaluated the credential and refused it, and that no change by
+	// rekey is still in progress there.
 	Rejected
 )
 
@@ -74,9 +74,9 @@ type Traits struct {
 // Source puts versions of one credential into effect and retires them. Every method is called with a deadline, and returns
 // errors of package fault. No method prints or wraps a secret.
 type Source interface {
-	// Stage makes the remote system accept the proposed material as version ref, and returns the material to publish (proposed,
-	// completed with what the remote system adds). It is idempotent on ref.Seq: repeated after a lost answer, it finds the same
-	// place and does no harm. It never touches a slot other than ref.Slot.
+	// Stage makes the remote system accept the proposed material as version ref, and returns the material to publish
+	// (proposed, completed with what the remote system adds). It is idempotent on ref.Seq: repeated after a lost answer, it
+	// finds the same slot and does no harm. It never changes a slot other than ref.Slot.
 	Stage(ctx context.Context, ref Ref, proposed Material) (Material, error)
 	// Verify uses the material as a client would, over its own connections, and changes nothing. With Unknown the error is the
 	// reason; with Rejected it may be the remote system's answer.

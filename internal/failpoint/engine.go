@@ -11,8 +11,8 @@ import (
 	"github.com/rekey/rekey/internal/database"
 )
 
-// Engine has a point before and after every call that tells a server something or uses a login. Its statements carry the
-// name of the call in their points.
+// Engine returns an engine with a point before and after every call that sends something to a server or uses a login. The
+// points of its statements carry the name of the call.
 func (p *Points) Engine(inner database.Engine) database.Engine { return tracked{inner, p} }
 
 type tracked struct {
@@ -39,7 +39,7 @@ func (b tracked) Check(ctx context.Context, server database.Server) (database.Re
 	return b.Engine.Check(context.WithValue(ctx, callKey{}, "Check"), server)
 }
 
-// abilities are those of a session that must not get lost.
+// abilities are the optional interfaces of a session that must not get lost.
 type abilities interface {
 	database.Session
 	credential.SessionCounter

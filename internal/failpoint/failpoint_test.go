@@ -66,7 +66,7 @@ func TestAStatementIsNamedByItsWordsAndNeverByWhatIsQuoted(t *testing.T) {
 	}
 }
 
-// answering is an API server that says yes.
+// answering is an API server that accepts every request.
 type answering struct{}
 
 func (answering) RoundTrip(*http.Request) (*http.Response, error) {

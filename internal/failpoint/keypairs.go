@@ -12,8 +12,8 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 )
 
-// KeyPairs has a point before and after an authority is made, a certificate is signed, and a finished certificate is checked
-// against the constraints of its authority, which is a part of the last look before publication.
+// KeyPairs returns key pairs with a point before and after an authority is created, a certificate is signed, and a finished
+// certificate is checked against the constraints of its authority, which is part of the last check before publication.
 func (p *Points) KeyPairs(inner issuer.KeyPairs) issuer.KeyPairs { return trackedPairs{inner, p} }
 
 type trackedPairs struct {

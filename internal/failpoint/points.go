@@ -12,19 +12,19 @@ import (
 	"syscall"
 )
 
-// Variables of the environment.
+// Environment variables.
 const (
-	// VariablePoint names the point to die at, and at which of its hits, such as "before Retire#2"; the first one where no
-	// number is given. Empty for none.
+	// VariablePoint names the point to die at, and at which of its hits, such as "before Retire#2"; without a number it is
+	// the first hit. Empty for none.
 	VariablePoint = "REKEY_FAILPOINT"
-	// VariableTrace names a file to which a line is added for every point that is passed.
+	// VariableTrace names a file to which every point that is passed appends a line.
 	VariableTrace = "REKEY_FAILPOINT_TRACE"
 )
 
 // Died is the line that ends the trace of a process that died at its point.
 const Died = "died here"
 
-// Points are those of one process.
+// Points are the failpoints of one process.
 type Points struct {
 	armed string
 	at    int
@@ -35,7 +35,7 @@ type Points struct {
 	hits map[string]int
 }
 
-// New reads the values of the two variables.
+// New parses the values of the two variables.
 func New(armed, trace string) (*Points, error) {
 	p := &Points{armed: armed, at: 1, die: killSelf, hits: map[string]int{}}
 	if name, hit, found := strings.Cut(armed, "#"); found {
@@ -61,7 +61,8 @@ func killSelf() {
 	select {}
 }
 
-// pass notes that the point is passed, and dies there where it is armed. Whoever comes to a point meanwhile goes no further.
+// pass records that the point is passed, and kills the process if the point is armed. Any other goroutine that reaches a
+// point in the meantime stops there.
 func (p *Points) pass(when, what string) {
 	name := when + " " + what
 	p.mu.Lock()
@@ -79,7 +80,7 @@ func (p *Points) note(line string) {
 		return
 	}
 	if _, err := p.trace.WriteString(line + "\n"); err != nil {
-		panic(fmt.Sprintf("writing the trace of the failpoints: %v", err)) // what is not in the trace would be taken for not passed
+		panic(fmt.Sprintf("writing the trace of the failpoints: %v", err)) // a point that is not in the trace would count as not passed
 	}
 }
 

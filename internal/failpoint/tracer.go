@@ -11,17 +11,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Tracer has a point before and after every statement that changes something.
+// Tracer returns a tracer with a point before and after every statement that changes something.
 func (p *Points) Tracer() pgx.QueryTracer { return tracer{p} }
 
 type tracer struct {
 	points *Points
 }
 
-// Keys of a context.
+// Context keys.
 type (
 	callKey      struct{} // the call of the engine, a string
-	statementKey struct{} // the statement that is under way, a string
+	statementKey struct{} // the statement in progress, a string
 )
 
 // TraceQueryStart implements pgx.QueryTracer.
@@ -43,14 +43,14 @@ func (t tracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQuery
 	}
 }
 
-// mostWords of a statement that make its name.
+// mostWords is the number of words of a statement that make up its name.
 const mostWords = 4
 
-// idle are the statements that change nothing: questions, and what the end of the connection does as well.
+// idle are the statements that change nothing: queries, and what the end of the connection does as well.
 var idle = []string{"SELECT", "WITH", "SHOW", "ROLLBACK"}
 
-// wordsOf names a statement by its first words without the names and texts in it, which stand in quotation marks; empty for
-// one that changes nothing.
+// wordsOf names a statement by its first words, without the quoted names and strings in it; empty for one that changes
+// nothing.
 func wordsOf(statement string) string {
 	var plain strings.Builder
 	quote := rune(0)

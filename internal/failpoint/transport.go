@@ -14,7 +14,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// Transport has a point before and after every request that is meant to change something.
+// Transport returns a transport with a point before and after every request that is meant to change something.
 func (p *Points) Transport(inner http.RoundTripper) http.RoundTripper {
 	return &transport{inner: inner, points: p}
 }
@@ -24,7 +24,7 @@ type transport struct {
 	points *Points
 }
 
-// verbs of the requests that change something, by method.
+// verbs maps the methods of requests that change something to verbs.
 var verbs = map[string]string{
 	http.MethodPost: "create", http.MethodPut: "update", http.MethodPatch: "patch", http.MethodDelete: "delete",
 }
@@ -42,8 +42,8 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	return around(t.points, what, func() (*http.Response, error) { return t.inner.RoundTrip(request) })
 }
 
-// resourceOf reads "resource" or "resource/subresource" from the path of a request: /api/v1/... or /apis/group/version/...,
-// then namespaces/NAME/ where the object is in one, then resource, name and subresource.
+// resourceOf returns "resource" or "resource/subresource" from the path of a request: /api/v1/... or
+// /apis/group/version/..., then namespaces/NAME/ if the object is in one, then resource, name and subresource.
 func resourceOf(path string) string {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	skip := map[string]int{"api": 2, "apis": 3}[parts[0]]
@@ -60,7 +60,7 @@ func resourceOf(path string) string {
 	return parts[0]
 }
 
-// secretOf says what Secret a request writes: the end of its type, and of a ledger the step that it records.
+// secretOf returns which Secret a request writes: the last part of its type, and for a ledger the step that it records.
 func secretOf(request *http.Request) string {
 	if request.GetBody == nil {
 		return ""
@@ -76,7 +76,7 @@ func secretOf(request *http.Request) string {
 	}
 	object, _, err := clientgoscheme.Codecs.UniversalDeserializer().Decode(text, nil, nil)
 	if err != nil {
-		return "" // none of Kubernetes' own kinds
+		return "" // not one of Kubernetes' own kinds
 	}
 	secret, ok := object.(*corev1.Secret)
 	if !ok {
@@ -89,7 +89,7 @@ func secretOf(request *http.Request) string {
 	return kind
 }
 
-// stepOf names the step that a ledger records.
+// stepOf returns the step that a ledger records.
 func stepOf(l secretstore.Ledger) string {
 	switch {
 	case l.Pending != nil:

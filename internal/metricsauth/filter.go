@@ -37,8 +37,8 @@ const (
 	remembered = 256
 	// patience is the deadline for the API server, less than Prometheus's default of ten seconds.
 	patience = 5 * time.Second
-	// atOnce is how many requests to the API server may run at once for clients that were allowed before, and for all others.
-	// More have to wait.
+	// atOnce is how many requests to the API server may run at once for clients that were allowed before, and as many for
+	// all others. Further requests have to wait.
 	atOnce = 4
 	// longestToken is the longest token that is sent to the API server, in bytes; those of service accounts have about a thousand.
 	longestToken = 16 << 10

@@ -28,8 +28,8 @@ import (
 
 const token = "canary-token-0123456789"
 
-// asked stands for the API server: how it answers is chosen, and what it was asked is kept. That a real one is asked in the
-// right words test/security shows.
+// asked stands in for the API server: the test chooses the answers, and the requests are recorded. test/security shows that
+// a real one receives the right requests.
 type asked struct {
 	mu       sync.Mutex
 	known    bool
@@ -90,7 +90,7 @@ func (a *asked) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// world is a filter before metrics that say "secret numbers".
+// world is a filter in front of metrics that contain "secret numbers".
 type world struct {
 	asked
 	clock   *clocktesting.FakePassiveClock
@@ -119,7 +119,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// get asks for the metrics and fails where they come with anything but 200, or where anything tells the token.
+// get requests the metrics and fails if they arrive with a status other than 200, or if anything shows the token.
 func (w *world) get(t *testing.T, header string) int {
 	t.Helper()
 	request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody)
@@ -178,7 +178,7 @@ func TestWhoMayNotReadIsRefused(t *testing.T) {
 			if code := w.get(t, tc.header); code != tc.status || len(w.reviews) != tc.asked {
 				t.Errorf("status %d after %d reviews, want %d after %d", code, len(w.reviews), tc.status, tc.asked)
 			}
-			// What could not be asked is not remembered.
+			// A failed request is not cached.
 			clear(w.broken)
 			if code := w.get(t, tc.header); tc.broken != "" && code != http.StatusOK {
 				t.Errorf("status %d when the API server answers again", code)
@@ -211,7 +211,7 @@ func TestAnAnswerHoldsForAWhile(t *testing.T) {
 	}
 }
 
-// The answer for one path, one verb and one token is not that for another.
+// The answer for one path, verb and token does not apply to another.
 func TestAnAnswerIsForOneQuestion(t *testing.T) {
 	w := newWorld(t)
 	w.get(t, "Bearer "+token)
@@ -229,7 +229,7 @@ func TestAnAnswerIsForOneQuestion(t *testing.T) {
 	}
 }
 
-// While strangers wait, who was let in before is asked about and let in.
+// While unknown clients wait, a client that was allowed before is checked and admitted.
 func TestStrangersNeitherFloodTheAPIServerNorKeepReadersOut(t *testing.T) {
 	w := newWorld(t)
 	if code := w.get(t, "Bearer "+token); code != http.StatusOK {
@@ -238,7 +238,7 @@ func TestStrangersNeitherFloodTheAPIServerNorKeepReadersOut(t *testing.T) {
 	for i := range 4 * remembered {
 		w.others.Put(cache.Key{byte(i), byte(i >> 8)}, answer{status: http.StatusUnauthorized})
 	}
-	w.clock.SetTime(w.clock.Now().Add(allowedFor)) // the answer is old
+	w.clock.SetTime(w.clock.Now().Add(allowedFor)) // the answer has expired
 	w.known, w.block = false, make(chan struct{})
 	var all sync.WaitGroup
 	for i := range 5 * atOnce {
@@ -252,7 +252,7 @@ func TestStrangersNeitherFloodTheAPIServerNorKeepReadersOut(t *testing.T) {
 	for begun := time.Now(); inside() < atOnce && time.Since(begun) < 10*time.Second; {
 		time.Sleep(time.Millisecond)
 	}
-	time.Sleep(100 * time.Millisecond) // for one too many
+	time.Sleep(100 * time.Millisecond) // wait for one request too many
 	if now := inside(); now != atOnce {
 		t.Errorf("%d questions at once, want %d", now, atOnce)
 	}

@@ -58,7 +58,7 @@ func TestWhoRefusedIsReadFromTheAnswer(t *testing.T) {
 			for _, err := range []error{tc.err, fmt.Errorf("creating: %w", tc.err), Fault("creating Secret web/x", fmt.Errorf("again: %w", tc.err), nil)} {
 				got := Of(err)
 				if fault.Classify(err) == fault.ClassBlocked {
-					continue // that one keeps no answer
+					continue // a Blocked fault drops the answer
 				}
 				if got != tc.want {
 					t.Errorf("%v: %+v, want %+v", err, got, tc.want)
@@ -68,13 +68,13 @@ func TestWhoRefusedIsReadFromTheAnswer(t *testing.T) {
 	}
 }
 
-// A webhook chooses the code and the reason of its answer: whatever it says, it is a refusal, and neither a lost race nor an
-// object that is gone.
+// A webhook chooses the code and the reason of its answer: whatever they are, it is a refusal, and neither a lost race nor a
+// missing object.
 func TestAWebhookIsARefusalWhateverItSays(t *testing.T) {
 	t.Parallel()
 	for code := int32(http.StatusBadRequest); code < 600; code++ {
 		for _, reason := range []metav1.StatusReason{"", metav1.StatusReasonConflict, metav1.StatusReasonAlreadyExists, metav1.StatusReasonNotFound, metav1.StatusReasonGone, metav1.StatusReasonTooManyRequests, metav1.StatusReasonForbidden} {
-			// It chooses the causes of its answer too.
+			// It also chooses the causes of its answer.
 			err := Fault("updating Secret web/x", &apierrors.StatusError{ErrStatus: metav1.Status{
 				Status: metav1.StatusFailure, Code: code, Reason: reason, Message: `admission webhook "deny.example.com" denied the request without explanation`,
 				Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}},
