@@ -184,10 +184,10 @@ func TestAWatchThatIsStoppedLeavesNothingRunning(t *testing.T) {
 				out.Stop()
 				synctest.Wait()
 				if _, more := <-out.ResultChan(); more {
-					t.Error("whatever passes the events on still waits for somebody to take one")
+					t.Error("the goroutine that forwards events still waits for a receiver")
 				}
 				if !inner.IsStopped() {
-					t.Error("the watch at the API server goes on")
+					t.Error("the watch at the API server continues")
 				}
 				time.Sleep(2 * settling)
 			})

@@ -57,16 +57,16 @@ func TestMissing(t *testing.T) {
 		"an owner of what may not be deleted": {err: answered("secrets", "app", `cannot set an ownerRef on a resource you can't delete: , <nil>`),
 			want: Right{Verb: "delete", Resource: "secrets"}},
 
-		"a quota":                     {err: answered("secrets", "app", `exceeded quota: team, requested: count/secrets=1, used: count/secrets=1, limited: count/secrets=1`), none: true},
-		"a namespace that ends":       {err: answered("secrets", "app", `unable to create new content in namespace web because it is being terminated`), none: true},
-		"a webhook":                   {err: &apierrors.StatusError{ErrStatus: answeredStatus(`admission webhook "w" denied the request: no`)}, none: true},
-		"a webhook that quotes RBAC":  {err: &apierrors.StatusError{ErrStatus: answeredStatus(`admission webhook "w" denied the request: secrets "a" is forbidden: ` + operator + ` cannot get resource "secrets" in API group "" in the namespace "web"`)}, none: true},
-		"a policy":                    {err: answered("secrets", "app", `ValidatingAdmissionPolicy 'labels' with binding 'labels' denied request: `+operator+` cannot get resource "secrets" in API group "" in the namespace "web"`), none: true},
-		"RBAC's words without a 403":  {err: errors.New(`secrets "a" is forbidden: ` + operator + ` cannot get resource "secrets" in API group "" in the namespace "web"`), none: true},
-		"something else":              {err: apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, "app", errors.New("changed")), none: true},
-		"nothing":                     {err: nil, none: true},
-		"a Secret that is not there":  {err: apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, "app"), none: true},
-		"a right on a path, not ours": {err: answered("", "", operator+` cannot get path "/metrics"`), none: true},
+		"a quota":                      {err: answered("secrets", "app", `exceeded quota: team, requested: count/secrets=1, used: count/secrets=1, limited: count/secrets=1`), none: true},
+		"a namespace that ends":        {err: answered("secrets", "app", `unable to create new content in namespace web because it is being terminated`), none: true},
+		"a webhook":                    {err: &apierrors.StatusError{ErrStatus: answeredStatus(`admission webhook "w" denied the request: no`)}, none: true},
+		"a webhook that quotes RBAC":   {err: &apierrors.StatusError{ErrStatus: answeredStatus(`admission webhook "w" denied the request: secrets "a" is forbidden: ` + operator + ` cannot get resource "secrets" in API group "" in the namespace "web"`)}, none: true},
+		"a policy":                     {err: answered("secrets", "app", `ValidatingAdmissionPolicy 'labels' with binding 'labels' denied request: `+operator+` cannot get resource "secrets" in API group "" in the namespace "web"`), none: true},
+		"RBAC's words without a 403":   {err: errors.New(`secrets "a" is forbidden: ` + operator + ` cannot get resource "secrets" in API group "" in the namespace "web"`), none: true},
+		"something else":               {err: apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, "app", errors.New("changed")), none: true},
+		"nothing":                      {err: nil, none: true},
+		"a Secret that does not exist": {err: apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, "app"), none: true},
+		"a right on a path, not ours":  {err: answered("", "", operator+` cannot get path "/metrics"`), none: true},
 	} {
 		t.Run(what, func(t *testing.T) {
 			got, ok := Missing(tc.err)

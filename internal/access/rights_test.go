@@ -95,7 +95,7 @@ func TestARightIsMissingUntilItIsGrantedAgain(t *testing.T) {
 	}
 	r.lookAtAll(t.Context())
 	if !r.Lacks(update) || gauge(r) != 1 || len(*woken) > 0 {
-		t.Errorf("the right is not known to be missing, or somebody was woken: %v", *woken)
+		t.Errorf("the right is not known to be missing, or a namespace was woken: %v", *woken)
 	}
 	if r.Returns("web") != 0 {
 		t.Error("it came back before it was granted")
@@ -106,7 +106,7 @@ func TestARightIsMissingUntilItIsGrantedAgain(t *testing.T) {
 		t.Errorf("the right is granted, and %v was woken", *woken)
 	}
 	if r.Returns("web") != 1 || r.Returns("other") != 0 {
-		t.Errorf("who waits begins anew in web %d times, elsewhere %d times", r.Returns("web"), r.Returns("other"))
+		t.Errorf("waits are reset %d times in web, %d times elsewhere", r.Returns("web"), r.Returns("other"))
 	}
 	if asked := api.asked; len(r.due()) != 0 || asked != 2 {
 		t.Errorf("it is asked about on and on (%d)", asked)
@@ -127,12 +127,12 @@ func TestWithoutAnswersAboutRightsNothingIsClaimed(t *testing.T) {
 	api.err = errors.New("no such API")
 	r.lookAtAll(t.Context())
 	if r.Lacks(update) || gauge(r) != 0 {
-		t.Error("a right that nobody was told about is said to be missing")
+		t.Error("a right that was never reported counts as missing")
 	}
 	passing.SetTime(passing.Now().Add(believed))
 	r.lookAtAll(t.Context())
 	if len(r.due()) != 0 {
-		t.Error("it is asked about for ever")
+		t.Error("the API server is asked about it forever")
 	}
 }
 

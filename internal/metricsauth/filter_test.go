@@ -134,7 +134,7 @@ func (w *world) get(t *testing.T, header string) int {
 	w.logging.Lock()
 	defer w.logging.Unlock()
 	if said := w.log.String() + answer.Body.String(); strings.Contains(said, token) {
-		t.Errorf("the token is told: %s", said)
+		t.Errorf("the token is shown: %s", said)
 	}
 	return answer.Code
 }
@@ -161,16 +161,16 @@ func TestWhoMayNotReadIsRefused(t *testing.T) {
 		broken         string
 		status, asked  int
 	}{
-		"no token":                              {"", true, true, "", http.StatusUnauthorized, 0},
-		"a scheme alone":                        {"Bearer", true, true, "", http.StatusUnauthorized, 0},
-		"an empty token":                        {"Bearer  ", true, true, "", http.StatusUnauthorized, 0},
-		"another scheme":                        {"Basic " + token, true, true, "", http.StatusUnauthorized, 0},
-		"a token without end":                   {"Bearer " + strings.Repeat("x", longestToken+1), true, true, "", http.StatusUnauthorized, 0},
-		"a token that nobody made":              {"Bearer " + token, false, true, "", http.StatusUnauthorized, 1},
-		"an account without the right":          {"Bearer " + token, true, false, "", http.StatusForbidden, 1},
-		"nobody says whose token it is":         {"Bearer " + token, true, true, "tokenreviews", http.StatusInternalServerError, 0},
-		"nobody says what the account may":      {"Bearer " + token, true, true, "subjectaccessreviews", http.StatusInternalServerError, 1},
-		"it is known and may, and so it is let": {"Bearer " + token, true, true, "", http.StatusOK, 1},
+		"no token":                         {"", true, true, "", http.StatusUnauthorized, 0},
+		"a scheme alone":                   {"Bearer", true, true, "", http.StatusUnauthorized, 0},
+		"an empty token":                   {"Bearer  ", true, true, "", http.StatusUnauthorized, 0},
+		"another scheme":                   {"Basic " + token, true, true, "", http.StatusUnauthorized, 0},
+		"an oversized token":               {"Bearer " + strings.Repeat("x", longestToken+1), true, true, "", http.StatusUnauthorized, 0},
+		"a token that nobody made":         {"Bearer " + token, false, true, "", http.StatusUnauthorized, 1},
+		"an account without the right":     {"Bearer " + token, true, false, "", http.StatusForbidden, 1},
+		"the token review fails":           {"Bearer " + token, true, true, "tokenreviews", http.StatusInternalServerError, 0},
+		"the access review fails":          {"Bearer " + token, true, true, "subjectaccessreviews", http.StatusInternalServerError, 1},
+		"the account is known and allowed": {"Bearer " + token, true, true, "", http.StatusOK, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -262,7 +262,7 @@ func TestStrangersNeitherFloodTheAPIServerNorKeepReadersOut(t *testing.T) {
 	w.mu.Unlock()
 	begun := time.Now()
 	if code := w.get(t, "Bearer "+token); code != http.StatusOK || time.Since(begun) > patience/2 {
-		t.Errorf("status %d after %s for who was let in before, while strangers wait", code, time.Since(begun))
+		t.Errorf("status %d after %s for a client allowed before, while unknown clients wait", code, time.Since(begun))
 	}
 	close(block)
 	all.Wait()

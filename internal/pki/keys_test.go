@@ -100,7 +100,7 @@ func TestTheAlgorithmsAreThoseOfTheIssuerContract(t *testing.T) {
 	}
 	_, err := pki.NewKey("DSA-1024")
 	if fault.Classify(err) != fault.ClassPermanent || fault.ReasonOf(err, "") != fault.IdentityInvalid {
-		t.Errorf("an unknown algorithm gives %v", err)
+		t.Errorf("an unknown algorithm returns %v", err)
 	}
 }
 

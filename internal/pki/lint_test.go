@@ -188,7 +188,7 @@ func TestLintThatIsCalledOffIsNoVerdict(t *testing.T) {
 	cancel()
 	err := pki.Lint(ctx, candidate(materialOf(leaf, nil, root.pem())))
 	if !errors.Is(err, context.Canceled) || fault.Classify(err) != fault.ClassTransient {
-		t.Errorf("it gives %v (%s)", err, fault.Classify(err))
+		t.Errorf("it returns %v (%s)", err, fault.Classify(err))
 	}
 }
 

@@ -114,7 +114,7 @@ func TestParseTLSSecretSaysWhatIsDamaged(t *testing.T) {
 		"too many certificates":      {"ca.crt", bytes.Repeat(root.pem(), 501), "ca.crt has 501 PEM blocks; at most 500 certificates are read"},
 		"too many bytes":             {"ca.crt", bytes.Repeat([]byte("\n"), 300<<10), "ca.crt is 307200 bytes long; at most 262144 are allowed"},
 		"the key of another":         {"tls.key", other.key, "tls.key is not the key of the first certificate in tls.crt (\"CN=app-server,O=Example\")"},
-		"a chain of somebody else":   {"tls.crt", slices.Concat(other.pem(), middle.pem()), "tls.key is not the key of the first"},
+		"another leaf's chain":       {"tls.crt", slices.Concat(other.pem(), middle.pem()), "tls.key is not the key of the first"},
 		"a chain without the middle": {"tls.crt", slices.Concat(leaf.pem(), root.pem()), "certificate 2 in tls.crt (\"CN=root\") has not signed the one before it"},
 	} {
 		t.Run(name, func(t *testing.T) {

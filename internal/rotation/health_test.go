@@ -55,7 +55,7 @@ func TestAHealthyLoginNeverWarns(t *testing.T) {
 				}
 			}
 			o.Now = begins
-			calm("when the next rotation begins")
+			calm("when the next rotation starts")
 			o.Now = begins.Add(20 * time.Millisecond)
 			calm("while the next rotation is under way")
 		}

@@ -44,7 +44,7 @@ func (m mutant) judged(pairs []contest) (noticed string) {
 			noticed = fmt.Sprint("panic: ", r)
 		}
 	}()
-	for name, tc := range judgements {
+	for name, tc := range judgments {
 		if wrong := tc.wrong(m.rows); wrong != "" {
 			return name + ": " + wrong
 		}

@@ -20,7 +20,7 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // golden compares with a file under testdata, or writes it.
 func golden(t *testing.T, name, got string) {
@@ -132,8 +132,8 @@ func with(changes ...change) rotation.Observation {
 	return o
 }
 
-// judgement is the expected result of Next. An empty reason or a zero time is not compared.
-type judgement struct {
+// judgment is the expected result of Next. An empty reason or a zero time is not compared.
+type judgment struct {
 	see    rotation.Observation
 	row    string
 	step   rotation.Step
@@ -141,7 +141,7 @@ type judgement struct {
 	wake   time.Time
 }
 
-var judgements = map[string]judgement{
+var judgments = map[string]judgment{
 	"a healthy credential is left alone until its proof is old": {see: with(), row: "quiet", step: rotation.StepNone, reason: "NothingDue", wake: start.Add(time.Hour)},
 	"what was handed over is taken over":                        {see: with(handedOver), row: "take-over", step: rotation.StepTakeOver, reason: "HandedOver"},
 	"what was handed over is taken over by a first version":     {see: with(noCurrent, handedOver), row: "take-over", step: rotation.StepTakeOver},
@@ -162,15 +162,15 @@ var judgements = map[string]judgement{
 	"a Secret that was edited is written again":                   {see: with(func(o *rotation.Observation) { o.Target = rotation.TargetDiffers }), row: "publish", step: rotation.StepPublish, reason: "SecretDiffers"},
 	"a Secret that is shown but not recorded is recorded":         {see: with(func(o *rotation.Observation) { o.Current.PublishedAt = time.Time{} }), row: "publish", step: rotation.StepPublish, reason: "Published"},
 	"a Secret is healed although rotation is suspended":           {see: with(func(o *rotation.Observation) { o.Target, o.Suspended = rotation.TargetMissing, true }), row: "publish", step: rotation.StepPublish},
-	"a request to rotate is written down first":                   {see: with(func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "record", step: rotation.StepRecord, reason: "RequestSeen"},
-	"a request to retire is written down first":                   {see: with(func(o *rotation.Observation) { o.RetirePrevious.Token = "x" }), row: "record", step: rotation.StepRecord},
-	"a request is written down although rotation is suspended":    {see: with(func(o *rotation.Observation) { o.Rotate.Token, o.Suspended = "x", true }), row: "record", step: rotation.StepRecord},
+	"a request to rotate is recorded first":                       {see: with(func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "record", step: rotation.StepRecord, reason: "RequestSeen"},
+	"a request to retire is recorded first":                       {see: with(func(o *rotation.Observation) { o.RetirePrevious.Token = "x" }), row: "record", step: rotation.StepRecord},
+	"a request is recorded although rotation is suspended":        {see: with(func(o *rotation.Observation) { o.Rotate.Token, o.Suspended = "x", true }), row: "record", step: rotation.StepRecord},
 	"a request before the first version is honored by it":         {see: with(noCurrent, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "missing", step: rotation.StepPropose},
 	"a certificate's request is honored, not recorded":            {see: with(local, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "rotate", step: rotation.StepPropose, reason: "RotateRequested"},
-	"a certificate's request is written down if it has to wait":   {see: with(local, unmet, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "record", step: rotation.StepRecord},
+	"a certificate's request is recorded if it has to wait":       {see: with(local, unmet, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "record", step: rotation.StepRecord},
 	"a suspended credential is left alone":                        {see: with(due, func(o *rotation.Observation) { o.Suspended = true }), row: "suspended", step: rotation.StepNone, reason: "Suspended"},
 	"a candidate of a suspended credential waits":                 {see: with(pending(rotation.Verified), func(o *rotation.Observation) { o.Suspended = true }), row: "suspended", step: rotation.StepNone},
-	"a Secret of somebody else holds everything up":               {see: with(due, func(o *rotation.Observation) { o.Target = rotation.TargetForeign }), row: "foreign-secret", step: rotation.StepNone, reason: "SecretConflict"},
+	"another owner's Secret blocks everything":                    {see: with(due, func(o *rotation.Observation) { o.Target = rotation.TargetForeign }), row: "foreign-secret", step: rotation.StepNone, reason: "SecretConflict"},
 	"a restored ledger is raised above the marker":                {see: with(rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerOurs, Seq: 7})), row: "renumber", step: rotation.StepRenumber, reason: "Restored"},
 	"a restored login is set again":                               {see: with(rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerOurs, Seq: 2})), row: "reassert", step: rotation.StepReassert, reason: "Restored"},
 	"a login that is gone is recreated":                           {see: with(rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerAbsent})), row: "reassert", step: rotation.StepReassert},
@@ -184,10 +184,10 @@ var judgements = map[string]judgement{
 	"the previous version stays during the overlap":               {see: with(previous, publishedAgo(30*time.Minute)), row: "overlap", step: rotation.StepNone, reason: "Overlap", wake: start.Add(30 * time.Minute)},
 	"after the overlap the current version is proven first":       {see: with(previous, publishedAgo(time.Hour)), row: "retire", step: rotation.StepProbe, reason: "OverlapEnded"},
 	"after the overlap the previous version is retired":           {see: with(previous, publishedAgo(time.Hour), provenNow), row: "retire", step: rotation.StepRetire, reason: "OverlapEnded"},
-	"a person ends the overlap": {see: with(previous, publishedAgo(time.Minute), provenNow, func(o *rotation.Observation) {
+	"a user ends the overlap": {see: with(previous, publishedAgo(time.Minute), provenNow, func(o *rotation.Observation) {
 		o.RetirePrevious = rotation.Request{Token: "x", Recorded: true}
 	}), row: "retire", step: rotation.StepRetire, reason: "RetireRequested"},
-	"a person ends the overlap although the clock is unknown": {see: with(previous, publishedAgo(time.Minute), provenNow, func(o *rotation.Observation) {
+	"a user ends the overlap although the clock is unknown": {see: with(previous, publishedAgo(time.Minute), provenNow, func(o *rotation.Observation) {
 		o.RetirePrevious, o.ClockKnown = rotation.Request{Token: "x", Recorded: true}, false
 	}), row: "retire", step: rotation.StepRetire},
 	"nothing is retired by an unknown clock":                   {see: with(previous, publishedAgo(2*time.Hour), provenNow, func(o *rotation.Observation) { o.ClockKnown = false }), row: "overlap", step: rotation.StepNone, reason: "ClockSkew", wake: start.Add(time.Minute)},
@@ -213,7 +213,7 @@ var judgements = map[string]judgement{
 	"a credential without a version gets one":                  {see: with(noCurrent), row: "missing", step: rotation.StepPropose, reason: "Missing"},
 	"a credential without a version waits for its references":  {see: with(noCurrent, unmet), row: "missing", step: rotation.StepNone, reason: "ServerNotFound"},
 	"a changed spec asks for another version":                  {see: with(func(o *rotation.Observation) { o.Fingerprint = "v2" }), row: "rotate", step: rotation.StepPropose, reason: "SpecChanged"},
-	"a person asks for another version":                        {see: with(func(o *rotation.Observation) { o.Rotate = rotation.Request{Token: "x", Recorded: true} }), row: "rotate", step: rotation.StepPropose, reason: "RotateRequested"},
+	"a user asks for another version":                          {see: with(func(o *rotation.Observation) { o.Rotate = rotation.Request{Token: "x", Recorded: true} }), row: "rotate", step: rotation.StepPropose, reason: "RotateRequested"},
 	"an old request is not honored twice":                      {see: with(func(o *rotation.Observation) { o.Rotate = rotation.Request{Token: "x", Recorded: true, Honored: true} }), row: "quiet", step: rotation.StepNone},
 	"a version that is due is replaced":                        {see: with(due), row: "rotate", step: rotation.StepPropose, reason: "Due"},
 	"a version that is due waits for its references":           {see: with(due, unmet), row: "rotate", step: rotation.StepNone, reason: "ServerNotFound"},
@@ -241,7 +241,7 @@ func unfitting(o *rotation.Observation) { o.Pending.Fingerprint = "v0" }
 
 func refusedCandidate(o *rotation.Observation) { o.PendingAnswer = credential.Rejected }
 
-func (j judgement) wrong(rows []rotation.Row) string {
+func (j judgment) wrong(rows []rotation.Row) string {
 	d := rotation.Decide(rows, j.see)
 	switch {
 	case d.Row != j.row || d.Step != j.step:
@@ -257,7 +257,7 @@ func (j judgement) wrong(rows []rotation.Row) string {
 func TestEveryRowDecidesWhatItPromises(t *testing.T) {
 	t.Parallel()
 	covered := map[string]bool{}
-	for name, tc := range judgements {
+	for name, tc := range judgments {
 		covered[tc.row] = true
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -397,7 +397,7 @@ func TestReasonsOfTroubleAreThoseOfPackageFault(t *testing.T) {
 		rotation.ReasonProofOld, rotation.ReasonNothingDue, rotation.ReasonHandedOver,
 	}
 	trouble := []fault.Reason{fault.SecretConflict, fault.LedgerInvalid, fault.CandidateRejected, fault.CredentialRejected, fault.ClockSkew, fault.Fenced, "ServerNotFound", "PolicyNotFound"}
-	for name, tc := range judgements {
+	for name, tc := range judgments {
 		reason := rotation.Next(tc.see).Reason
 		if !slices.Contains(calm, reason) && !slices.Contains(trouble, fault.Reason(reason)) {
 			t.Errorf("%s: the reason %q is neither a calm one nor of package fault", name, reason)

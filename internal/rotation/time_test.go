@@ -102,8 +102,8 @@ func TestHealthLevelsBeginAfterTheRenewal(t *testing.T) {
 		"a warning that would precede renewal":    {see: certificate(18*time.Hour, eager), level: rotation.LevelNone, next: 18*time.Hour + 24*time.Minute, overdue: true},
 		"a trimmed warning":                       {see: certificate(18*time.Hour+24*time.Minute, eager), level: rotation.ExpiresSoon, next: 21*time.Hour + 12*time.Minute, overdue: true},
 		"an alarm in proportion to the warning":   {see: certificate(21*time.Hour+12*time.Minute, eager), level: rotation.ExpiresImminently, next: 24 * time.Hour, overdue: true},
-		"suspended it expires all the same":       {see: func() rotation.Observation { o := certificate(25*time.Hour, usual); o.Suspended = true; return o }(), level: rotation.Expired, overdue: true},
-		"blocked it is overdue all the same":      {see: func() rotation.Observation { o := certificate(18*time.Hour, usual); unmet(&o); return o }(), level: rotation.LevelNone, next: 20 * time.Hour, overdue: true},
+		"suspended it expires anyway":             {see: func() rotation.Observation { o := certificate(25*time.Hour, usual); o.Suspended = true; return o }(), level: rotation.Expired, overdue: true},
+		"blocked it is overdue anyway":            {see: func() rotation.Observation { o := certificate(18*time.Hour, usual); unmet(&o); return o }(), level: rotation.LevelNone, next: 20 * time.Hour, overdue: true},
 		"without a version there is nothing":      {see: with(noCurrent), level: rotation.LevelNone},
 		"an alarm longer than the warning is cut": {see: certificate(20*time.Hour, rotation.Policy{RenewBefore: 8 * time.Hour, WarnBefore: 4 * time.Hour, AlarmBefore: 6 * time.Hour}), level: rotation.ExpiresImminently, next: 24 * time.Hour, overdue: true},
 	}
@@ -255,7 +255,7 @@ func FuzzNext(f *testing.F) {
 			t.Errorf("a decision without words: %+v", d)
 		}
 		if d.Step == rotation.StepRetire && (o.Previous == nil || o.Current == nil) {
-			t.Error("it retires what is not there")
+			t.Error("it retires a version that does not exist")
 		}
 	})
 }

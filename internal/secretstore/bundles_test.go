@@ -119,7 +119,7 @@ func TestFewLargeBundlesAreHeld(t *testing.T) {
 	}
 	first := secret(0, mostRead)
 	if _, err := StripMaterial(first); err != nil || restore(first) {
-		t.Errorf("the first bundle is held for ever: %v", err)
+		t.Errorf("the first bundle is held forever: %v", err)
 	}
 	before := bundles.Len()
 	for name, bad := range map[string]*corev1.Secret{

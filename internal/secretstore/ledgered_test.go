@@ -314,7 +314,7 @@ func TestDeletedOrEditedSecretIsHealedFromTheLedger(t *testing.T) {
 		"password edited":          {change(func(s *corev1.Secret) { s.Data["password"] = []byte("guess") }), rotation.TargetDiffers},
 		"key removed":              {change(func(s *corev1.Secret) { delete(s.Data, "password") }), rotation.TargetDiffers},
 		"key added":                {change(func(s *corev1.Secret) { s.Data["more"] = []byte("x") }), rotation.TargetDiffers},
-		"label of ours removed":    {change(func(s *corev1.Secret) { delete(s.Labels, v1alpha1.LabelManagedBy) }), rotation.TargetDiffers},
+		"our label removed":        {change(func(s *corev1.Secret) { delete(s.Labels, v1alpha1.LabelManagedBy) }), rotation.TargetDiffers},
 		"label of template edited": {change(func(s *corev1.Secret) { s.Labels["team"] = "db" }), rotation.TargetDiffers},
 		"revision edited":          {change(func(s *corev1.Secret) { s.Annotations[v1alpha1.AnnotationRevision] = "77" }), rotation.TargetDiffers},
 		"owner put on it": {change(func(s *corev1.Secret) {
@@ -609,7 +609,7 @@ func TestEntriesOfALaterReleaseSurviveASave(t *testing.T) {
 		t.Error("an entry of a later release is gone")
 	}
 	if _, there := got.Data["pending"]; there {
-		t.Error("a version that is no more is still written down")
+		t.Error("a version that no longer exists is still recorded")
 	}
 }
 
@@ -649,7 +649,7 @@ func TestDeletedLedgerIsMadeAgainOnlyFromALoginThatWorks(t *testing.T) {
 	w.expectWrites(t, 0, "a refused login", func() {
 		snapshot := must[Snapshot](t)(with(credential.Rejected, unreachable).Load(t.Context()))
 		if diff := cmp.Diff(Ledger{LastSeq: 2}, snapshot.Ledger, sameLedger); diff != "" {
-			t.Errorf("it did not start afresh above the shown number:\n%s", diff)
+			t.Errorf("it did not start from scratch above the shown number:\n%s", diff)
 		}
 		expectTarget(t, snapshot, rotation.TargetDiffers)
 	})
@@ -660,7 +660,7 @@ func TestDeletedLedgerIsMadeAgainOnlyFromALoginThatWorks(t *testing.T) {
 	asked = 0
 	snapshot := must[Snapshot](t)(with(credential.Unknown, unreachable).Load(t.Context()))
 	if got := snapshot.Ledger.Current; got == nil || got.Seq != 2 || got.Fingerprint != "completed" || snapshot.Ledger.LastSeq != 2 {
-		t.Errorf("the ledger that was made again is %+v", snapshot.Ledger)
+		t.Errorf("the recreated ledger is %+v", snapshot.Ledger)
 	}
 	if asked > 0 {
 		t.Error("a ledger that is there was recovered once more")

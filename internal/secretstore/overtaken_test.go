@@ -93,7 +93,7 @@ func TestWhoKnowsAnOlderObjectIsToldSo(t *testing.T) {
 	}
 	overtaken := func(version string) bool { return must[Snapshot](t)(at(version).Load(t.Context())).Overtaken }
 	if !overtaken("100") {
-		t.Error("nothing is written down, and nobody can tell")
+		t.Error("nothing is recorded, so Overtaken must be true")
 	}
 	opts.Owner.ResourceVersion = "100"
 	w.published(t, opts)

@@ -177,7 +177,7 @@ func TestRevisionThatCannotBeIsOne(t *testing.T) {
 		}
 		must[Snapshot](t)(store.Publish(t.Context()))
 		if got := w.secret(t, "mtls").Annotations[v1alpha1.AnnotationRevision]; got != "1" {
-			t.Errorf("%q was mended to %q", value, got)
+			t.Errorf("%q was repaired to %q", value, got)
 		}
 	}
 }
@@ -190,7 +190,7 @@ func TestEverythingButTheCertificateIsRepairedWithoutANewKey(t *testing.T) {
 		"combined file removed": func(s *corev1.Secret) { delete(s.Data, "tls-combined.pem") },
 		"value added":           func(s *corev1.Secret) { s.Data["more"] = []byte("x") },
 		"annotation removed":    func(s *corev1.Secret) { delete(s.Annotations, v1alpha1.AnnotationOwnerUID) },
-		"owner changed hands by a person": func(s *corev1.Secret) {
+		"owner changed by a user": func(s *corev1.Secret) {
 			s.Annotations[v1alpha1.AnnotationOwner], s.Annotations[v1alpha1.AnnotationAdopt] = "ClientIdentity/old", "ClientIdentity/app"
 		},
 	}
@@ -360,7 +360,7 @@ func TestForeignSecretIsFoundThoughNoCacheHasIt(t *testing.T) {
 	snapshot := must[Snapshot](t)(store.Load(t.Context()))
 	expectTarget(t, snapshot, rotation.TargetForeign)
 	if snapshot.Ledger.Current != nil {
-		t.Error("the certificate of somebody else is taken as ours")
+		t.Error("another owner's certificate is taken as ours")
 	}
 	ours := issued(t, 1, "app")
 	_, err := store.Save(t.Context(), Ledger{Current: &ours, LastSeq: 1})
@@ -378,7 +378,7 @@ func TestForeignSecretIsFoundThoughNoCacheHasIt(t *testing.T) {
 	first := NewPublished(opts)
 	expectTarget(t, must[Snapshot](t)(first.Load(t.Context())), rotation.TargetMissing)
 	if _, err := first.Save(t.Context(), Ledger{Current: &ours, LastSeq: 1}); !apierrors.IsAlreadyExists(err) {
-		t.Errorf("writing over it gives %v, want AlreadyExists", err)
+		t.Errorf("writing over it returns %v, want AlreadyExists", err)
 	}
 	if got := w.secret(t, "mtls"); got == nil || got.ResourceVersion != theirs.ResourceVersion {
 		t.Error("it was touched by one that believed to be the first")

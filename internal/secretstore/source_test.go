@@ -47,7 +47,7 @@ func TestAdminSecretIsUsedOnlyWhenItAllowsThatAndNamesTheServer(t *testing.T) {
 		"too long":                            {allowed, with("password", strings.Repeat(canary, 5000)), fault.SecretInvalid, "at most"},
 		"another host":                        {allowed, with("host", "evil.example:5432"), fault.HostMismatch, "exactly " + address},
 		"another port":                        {allowed, with("host", "orders-db.data:5433"), fault.HostMismatch, address},
-		"a host that begins alike":            {allowed, with("host", address+".evil"), fault.HostMismatch, address},
+		"a host with the same prefix":         {allowed, with("host", address+".evil"), fault.HostMismatch, address},
 		"a password where the host should be": {allowed, with("host", canary), fault.HostMismatch, address},
 	}
 	w := newWorld(t)
@@ -102,7 +102,7 @@ func TestLedgerNameIsAValidNameThatKindAndNameDecide(t *testing.T) {
 		w.make(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	}
 	if got := LedgerName("DatabaseCredential", "orders"); !strings.HasPrefix(got, "rekey-databasecredential-orders-") {
-		t.Errorf("a person cannot tell whose %q is", got)
+		t.Errorf("a user cannot tell whose %q is", got)
 	}
 }
 

@@ -124,13 +124,13 @@ func TestCachedSecretHoldsNoKeyAndStillShowsDamage(t *testing.T) {
 			map[string][]byte{"tls.crt": certificate, "tls.key": key, credential.KeyCombined: slices.Concat(otherKey, certificate)},
 			map[string][]byte{"tls.crt": certificate, "tls.key": good, credential.KeyCombined: wrong},
 		},
-		"another key":       {map[string][]byte{"tls.crt": certificate, "tls.key": otherKey}, map[string][]byte{"tls.crt": certificate, "tls.key": wrong}},
-		"half a key":        {map[string][]byte{"tls.crt": certificate, "tls.key": key[:len(key)/2]}, map[string][]byte{"tls.crt": certificate, "tls.key": wrong}},
-		"no certificate":    {map[string][]byte{"tls.key": key}, map[string][]byte{"tls.key": wrong}},
-		"no key":            {map[string][]byte{"tls.crt": certificate}, map[string][]byte{"tls.crt": certificate}},
-		"a key in tls.crt":  {map[string][]byte{"tls.crt": combined, "tls.key": key}, map[string][]byte{"tls.crt": wrong, "tls.key": good}},
-		"a key in ca.crt":   {map[string][]byte{"tls.crt": certificate, "ca.crt": key}, map[string][]byte{"tls.crt": certificate, "ca.crt": wrong}},
-		"a key of somebody": {map[string][]byte{"tls.crt": certificate, "mine": []byte(canary)}, map[string][]byte{"tls.crt": certificate, "mine": wrong}},
+		"another key":      {map[string][]byte{"tls.crt": certificate, "tls.key": otherKey}, map[string][]byte{"tls.crt": certificate, "tls.key": wrong}},
+		"half a key":       {map[string][]byte{"tls.crt": certificate, "tls.key": key[:len(key)/2]}, map[string][]byte{"tls.crt": certificate, "tls.key": wrong}},
+		"no certificate":   {map[string][]byte{"tls.key": key}, map[string][]byte{"tls.key": wrong}},
+		"no key":           {map[string][]byte{"tls.crt": certificate}, map[string][]byte{"tls.crt": certificate}},
+		"a key in tls.crt": {map[string][]byte{"tls.crt": combined, "tls.key": key}, map[string][]byte{"tls.crt": wrong, "tls.key": good}},
+		"a key in ca.crt":  {map[string][]byte{"tls.crt": certificate, "ca.crt": key}, map[string][]byte{"tls.crt": certificate, "ca.crt": wrong}},
+		"a foreign key":    {map[string][]byte{"tls.crt": certificate, "mine": []byte(canary)}, map[string][]byte{"tls.crt": certificate, "mine": wrong}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -196,7 +196,7 @@ func TestCacheKeepsOfASecretOnlyWhatIsRead(t *testing.T) {
 		"the authority":     func(o *corev1.Secret) { o.Data["ca.crt"] = []byte(long) },
 		"the key":           func(o *corev1.Secret) { o.Data["tls.key"] = []byte(long) },
 		"the combined file": func(o *corev1.Secret) { o.Data["tls-combined.pem"] = []byte(long) },
-		"a key of somebody": func(o *corev1.Secret) { o.Data["mine"] = []byte(long) },
+		"a foreign key":     func(o *corev1.Secret) { o.Data["mine"] = []byte(long) },
 		"many keys": func(o *corev1.Secret) {
 			for key := range many(4000) {
 				o.Data[key] = []byte("x")

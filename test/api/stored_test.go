@@ -54,7 +54,7 @@ var fixable = map[string]changedCase{
 	"a shorter interval":       {policy, change{"maxAge": "24h"}, change{"interval": "20h"}, ""},
 	"an alarm after the first": {policy, change{"warnBefore": "1h", "alarmBefore": "2h"}, change{"alarmBefore": "30m"}, ""},
 	"a name":                   {serverIdentity, change{"dnsNames": gone, "commonName": "app"}, change{"dnsNames": []string{"app"}}, ""},
-	"a key of ours only":       {authority, change{"keyPair": map[string]any{}}, change{"keyPair": gone}, ""},
+	"only our own key":         {authority, change{"keyPair": map[string]any{}}, change{"keyPair": gone}, ""},
 	"a key that is kept":       {authority, change{"managed": gone, "keyPair": map[string]any{}, "deletionPolicy": "Delete"}, change{"deletionPolicy": "Retain"}, ""},
 	"CA certificates to use":   {server, change{"tls.mode": "Require"}, change{"tls.mode": "VerifyCA"}, ""},
 }
@@ -201,7 +201,7 @@ func awaitRules(t *testing.T, namespace string, ruled bool) {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("the API server does not serve %s as its CRD says (rules: %t): %v", kind, ruled, err)
+				t.Fatalf("the API server does not serve %s according to its CRD (rules: %t): %v", kind, ruled, err)
 			}
 			time.Sleep(100 * time.Millisecond)
 		}

@@ -60,12 +60,12 @@ func killed(s scene) {
 	unfinished, kills, dead := 0, 2*len(moments), ""
 	for i := range kills {
 		moment := moments[i%len(moments)]
-		var whom string
-		whom, dead = killAt(t, p, moment.is, i < len(moments), dead)
+		var victim string
+		victim, dead = killAt(t, p, moment.is, i < len(moments), dead)
 		if isUnfinished(p, credentials) {
 			unfinished++
 		}
-		t.Logf("kill %d: %s, when a new version was %s", i+1, whom, moment.name)
+		t.Logf("kill %d: %s, when a new version was %s", i+1, victim, moment.name)
 		if i > 0 { // The first time another replica leads once the lease has expired; waiting for that each time would prove no more.
 			err := env.kube.Delete(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: operatorLease}})
 			if client.IgnoreNotFound(err) != nil {
@@ -97,7 +97,7 @@ func isUnfinished(p place, credentials []*v1alpha1.DatabaseCredential) bool {
 
 // killAt kills the leader, which is not the one that died last, right after it wrote a matching ledger: its process, or its
 // pod. It returns which, and the leader's identity.
-func killAt(t *testing.T, p place, fits func(secretstore.Ledger) bool, process bool, dead string) (whom, holder string) {
+func killAt(t *testing.T, p place, fits func(secretstore.Ledger) bool, process bool, dead string) (victim, holder string) {
 	t.Helper()
 	for {
 		pod, pid, holder := awaitLeader(t, dead)

@@ -51,7 +51,7 @@ func numbered(count int) graph {
 	return g
 }
 
-// mesh has up to seven authorities, each signed by some of the others and perhaps by itself.
+// mesh has up to seven authorities, each signed by some of the others and possibly self-signed.
 func mesh(dice *rand.Rand) graph {
 	g := numbered(2 + dice.IntN(6))
 	for subject := range g.nodes {

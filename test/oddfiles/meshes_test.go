@@ -53,8 +53,8 @@ func TestAPathIsFoundInEveryGraphOfCertificates(t *testing.T) {
 	}
 }
 
-// TestASearchAmongManyCertificatesEnds has hundreds of certificates with the same names. The search ends after 500
-// signatures, and says so if it has found no path by then; a path that it has found counts.
+// TestASearchAmongManyCertificatesEnds has hundreds of certificates with the same names. The search stops after 500
+// signatures. If it has found no path by then, it reports that; a path that it has found counts.
 func TestASearchAmongManyCertificatesEnds(t *testing.T) {
 	keys := NewKeyring(t)
 	for _, tc := range []struct {

@@ -131,7 +131,7 @@ var alone = []struct {
 
 // verdict is the outcome of one case.
 type verdict struct {
-	accepted string // By whom: letters of the judges, and of rekey.
+	accepted string // The letters of the judges that accept it, and of rekey.
 	problems []string
 }
 

@@ -108,7 +108,7 @@ func others() []textForm {
 		{name: "has a private key after it", cause: `PRIVATE KEY`, policy: "a private key does not belong among certificates", change: func(m *maker, data []byte) []byte {
 			return append(bytes.Clone(data), m.key(P256, keyOfOthers).PEM...)
 		}},
-		{name: "has parameters after it", cause: `DH PARAMETERS|EC PARAMETERS`, policy: "nothing but certificates may stand among certificates", change: func(_ *maker, data []byte) []byte {
+		{name: "has parameters after it", cause: `DH PARAMETERS|EC PARAMETERS`, policy: "only certificates may be among certificates", change: func(_ *maker, data []byte) []byte {
 			return append(bytes.Clone(data), "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"...)
 		}},
 	}

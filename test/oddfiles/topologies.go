@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// topology defines which certificates exist, who has signed whom, and which file holds them.
+// topology defines which certificates exist, which of them has signed which, and which file holds them.
 type topology struct {
 	name   string
 	build  func(*maker) files

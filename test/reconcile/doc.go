@@ -5,7 +5,6 @@
 // user could put into a Secret.
 //
 // The API server is the fake client of controller-runtime, with the real schemas of our CRDs in front of it (OpenAPI,
-// defaults
-// and CEL, by the code of the API server itself): a real one would allow about ten attempts per second, this one allows
-// hundreds. Other suites show on a real API server what the fake one cannot (races, watches, admission).
+// defaults and CEL, by the code of the API server itself): a real one would allow about ten attempts per second, this one
+// allows hundreds. Other suites show on a real API server what the fake one cannot (races, watches, admission).
 package reconcile

@@ -282,7 +282,7 @@ func (l *lifetime) overdue() {
 	}{"ClientIdentity": {l.app.Status.RenewalTime, l.app.Status.Conditions}, "ServerIdentity": {l.web.Status.RenewalTime, l.web.Status.Conditions},
 		"DatabaseCredential": {l.orders.Status.NextRotationTime, l.orders.Status.Conditions}} {
 		if one.due != nil && l.clock.Now().After(one.due.Add(2*time.Hour)) && !apimeta.IsStatusConditionTrue(one.conditions, v1alpha1.ConditionRotationOverdue) {
-			l.bad("%s was due at %s, and no condition says so at %s", name, one.due, l.clock.Now())
+			l.bad("%s was due at %s, and no condition reports it at %s", name, one.due, l.clock.Now())
 		}
 	}
 }

@@ -238,7 +238,7 @@ func (r *run) consistent(object client.Object) {
 	}
 }
 
-// reconcileAll reconciles every object, as often as rounds says.
+// reconcileAll reconciles every object the given number of times.
 func (r *run) reconcileAll(rounds int) {
 	for range rounds {
 		for _, object := range r.objects {

@@ -23,7 +23,7 @@ import (
 	"github.com/rekey/rekey/internal/database/scram"
 )
 
-// admins are the logins that a server gives rekey, from the least to the most powerful, and what each one can keep out of
+// admins are the logins that a server can have for rekey, from the least to the most powerful, and what each one can keep out of
 // the server's own records.
 var admins = []string{"plain", "granted", "super"}
 

@@ -249,7 +249,7 @@ func (l *life) tamper() {
 		s.Data["current"], _ = json.Marshal(record)
 	})
 	l.has("DatabaseCredential", names[2], "LedgerInvalid")
-	// The ledger is deleted, and the published password cannot be one of ours.
+	// The ledger is deleted, and the published password cannot be one that rekey generated.
 	published := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: names[1] + "-db"}}
 	l.edit(published, func() { published.Data["password"] = []byte("By-hand-\u00e9\n" + rand.Text()) })
 	for _, name := range []string{names[1], names[2]} {

@@ -2,9 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package world is the environment of the proofs: a namespace on a real API server, a clock that only the test moves, and
-// any
-// number of processes. A process is rekey's controllers without a manager: the test decides when to reconcile, and
-// a hook sees every API request before and after it takes effect. Dropping a process simulates its crash.
+// any number of processes. A process is rekey's controllers without a manager: the test decides when to reconcile, and a
+// hook sees every API request before and after it takes effect. Dropping a process simulates its crash.
 //
 //	func TestMain(m *testing.M) { os.Exit(world.Main(m)) }
 //

@@ -66,7 +66,7 @@ func uri(text string) *url.URL {
 	return parsed
 }
 
-// identities are certificates of every shape: each kind of name alone, all together, none but the subject.
+// identities are certificates of every shape: each kind of name alone, all together, only the subject.
 func identities() map[string]issuer.Request {
 	client, server := []issuer.Usage{issuer.ClientAuth}, []issuer.Usage{issuer.ServerAuth}
 	return map[string]issuer.Request{

@@ -103,7 +103,7 @@ func (s *suite) unwanted(t *testing.T) {
 	target := s.Fresh(t)
 	on := s.open(t, s.Engine, target)
 	published := s.stage(t, on, ref(2, "a"), s.propose(t, target, "a"))
-	over := errors.New("somebody else went on")
+	over := errors.New("another process continued")
 	asked := 0
 	late := credential.Confirming(s.context(t), func(context.Context) error {
 		asked++

@@ -104,7 +104,7 @@ func (s *suite) blocked(t *testing.T) {
 	answer, err := on.Verify(s.context(t), ref(1, "a"), live)
 	s.heard(err)
 	if class := fault.Classify(err); answer != credential.Rejected || class != fault.ClassBlocked && class != fault.ClassPermanent || fault.ReasonOf(err, "") == "" {
-		t.Errorf("got %s, %v; want Rejected, with a reason and whom it waits for", answer, err)
+		t.Errorf("got %s, %v; want Rejected, with a reason, waiting for an administrator", answer, err)
 	}
 	end()
 	s.wantAnswer(t, on, ref(1, "a"), live, credential.Accepted)

@@ -227,7 +227,7 @@ func TestAFakeServerGetsNothing(t *testing.T) {
 				}
 				for _, secret := range []string{testAdminPassword, login.String(credential.KeyPassword)} {
 					if strings.Contains(fake.heard(), secret) || strings.Contains(fake.heard(), "md5") {
-						t.Error("the server was told the password")
+						t.Error("the server received the password")
 					}
 				}
 			})

@@ -99,7 +99,7 @@ func TestNamesThatAreNeverServed(t *testing.T) {
 		"all is well":                              {func(*database.Target) {}, ""},
 		"the superuser's name":                     {func(t *database.Target) { t.Username = "postgres" }, fault.UsernameForbidden},
 		"a system name":                            {func(t *database.Target) { t.Username = "pg_monitor" }, fault.UsernameForbidden},
-		"the admin is a login of ours":             {func(t *database.Target) { t.Username = "rotator" }, fault.UsernameForbidden},
+		"the admin is one of our logins":           {func(t *database.Target) { t.Username = "rotator" }, fault.UsernameForbidden},
 		"the admin itself":                         {func(t *database.Target) { t.Username = "rotator_a" }, fault.UsernameForbidden},
 		"too long":                                 {func(t *database.Target) { t.Username = strings.Repeat("x", 62) }, fault.UsernameForbidden},
 		"as long as may be":                        {func(t *database.Target) { t.Username = strings.Repeat("x", 61) }, ""},

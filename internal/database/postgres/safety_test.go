@@ -391,7 +391,7 @@ func TestStageHealsWhatAnAdministratorDidToTheLogin(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				mustExec(t, l, statement)
 				if answer, _ := s.Verify(t.Context(), r, got); answer == credential.Accepted {
-					t.Fatal("the login works all the same")
+					t.Fatal("the login works anyway")
 				}
 				if _, err := s.Stage(t.Context(), r, got); err != nil {
 					t.Fatal(err)
@@ -469,7 +469,7 @@ func TestASessionOutlivesItsConnection(t *testing.T) {
 	s.Close()
 	wantAnswer(t, s, r, got, credential.Accepted)
 	s.Close()
-	until(t, "every connection of ours to end", func() bool {
+	until(t, "all our connections to end", func() bool {
 		return l.Exec(t.Context(), "postgres", "DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'rekey%'); END $$") == nil
 	})
 }

@@ -68,7 +68,7 @@ func TestParseRefusesWhatCannotSign(t *testing.T) {
 		"a damaged root":                     {encode(broken), root.keyPEM, nil, "the root \"CN=root\" is damaged"},
 		"too many certificates":              {bytes.Repeat(short.pem(), 501), short.keyPEM, nil, "tls.crt has 501 PEM blocks; at most 500 certificates are read"},
 		"anchors that are not certificates":  {middle.pem(), middle.keyPEM, []byte("hunter2"), "ca.crt holds no PEM block"},
-		"anchors of somebody else":           {middle.pem(), middle.keyPEM, twin.pem(), "\"CN=root\" has the name of the issuer of \"CN=middle\", but has not signed it"},
+		"another authority's anchors":        {middle.pem(), middle.keyPEM, twin.pem(), "\"CN=root\" has the name of the issuer of \"CN=middle\", but has not signed it"},
 		"only an identity as anchor":         {middle.pem(), middle.keyPEM, leafOnly.pem(), "breaks off at \"CN=middle\""},
 		"another root as anchor of this one": {root.pem(), root.keyPEM, twin.pem(), "the path from tls.crt ends at \"CN=root\", which is not in ca.crt"},
 	} {
@@ -173,7 +173,7 @@ func TestCheckLooksAtEveryCertificateOfTheChain(t *testing.T) {
 	for name, at := range map[string]time.Time{"too early": begin.Add(-time.Hour), "after the end": end.Add(time.Hour)} {
 		first, later := authority.Check(at), authority.Check(at.Add(30*time.Second))
 		if first == nil || later == nil || first.Error() != later.Error() {
-			t.Errorf("%s, what is told changes from one look to the next, and is written each time: %v, then %v", name, first, later)
+			t.Errorf("%s, the message changes from one reconcile to the next, and is written each time: %v, then %v", name, first, later)
 		}
 	}
 }

@@ -71,7 +71,7 @@ func verdict(t *testing.T, authority *ca.Authority, c ca.Constraints, names issu
 	if len(usages) == 0 {
 		usages = []issuer.Usage{issuer.ClientAuth}
 	}
-	csr, err := pki.NewRequest(clientKey(t), pki.Names{CommonName: "whoever"})
+	csr, err := pki.NewRequest(clientKey(t), pki.Names{CommonName: "other"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func signedServer(t *testing.T, authority *ca.Authority, c ca.Constraints, names
 	if err != nil {
 		t.Fatal(err)
 	}
-	csr, err := pki.NewRequest(clientKey(t), pki.Names{CommonName: "whoever"})
+	csr, err := pki.NewRequest(clientKey(t), pki.Names{CommonName: "other"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func TestNameConstraintsHoldAsOpenSSLReadsThem(t *testing.T) {
 		"an organization":           {CommonName: "app", Organizations: []string{"Example"}},
 		"an organization, in lower": {CommonName: "app", Organizations: []string{"example"}},
 		"another organization":      {CommonName: "app", Organizations: []string{"Bank"}},
-		"nothing but an address":    {IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1)}, URIs: uris("spiffe://example.internal/x")},
+		"only an address":           {IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1)}, URIs: uris("spiffe://example.internal/x")},
 	}
 	open := ca.Constraints{CommonNames: []string{"*"}, Organizations: []string{"*"}, DNSNames: []string{"*.*", "*.*.*"}, IPRanges: []string{"0.0.0.0/0"},
 		EmailDomains: []string{"example.com", "sub.example.com"}, Usages: []issuer.Usage{issuer.ClientAuth},
