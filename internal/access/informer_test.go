@@ -103,13 +103,13 @@ func TestARefusalConcernsTheNamespaceThatWasAskedAbout(t *testing.T) {
 					}
 					right, blind := rights.Blind(&corev1.Secret{}, "web")
 					if !blind || right.Namespace != namespace || right.Resource != "secrets" {
-						t.Errorf("in the namespace, blind is %v, for want of %+v", blind, right)
+						t.Errorf("in the namespace, blind is %v, missing %+v", blind, right)
 					}
 					if _, blind := rights.Blind(&corev1.Secret{}, "other"); blind != (namespace == "") {
 						t.Errorf("in another namespace, blind is %v", blind)
 					}
 					if unready := rights.BlindIn("rekey-system"); (len(unready) > 0) != (namespace == "") {
-						t.Errorf("the process is not ready for want of %v", unready)
+						t.Errorf("the process is not ready because %v is missing", unready)
 					}
 					if text := right.Text(); strings.Contains(text, "apply and bind") != tc.rbac || len(text) > 512 || strings.ContainsAny(text, "\n\r\x00") {
 						t.Errorf("said is %q", text)

@@ -95,7 +95,7 @@ func TestFailedSaysTheRightAndTheManifest(t *testing.T) {
 	}
 	quota := Failed("creating Secret web/app", answered("secrets", "app", "exceeded quota: team"))
 	if fault.Classify(quota) != fault.ClassTransient || fault.ReasonOf(quota, "") != fault.APIServerFailed || !strings.Contains(quota.Error(), "exceeded quota") {
-		t.Errorf("a quota is said to be %s %s: %v", fault.Classify(quota), fault.ReasonOf(quota, ""), quota)
+		t.Errorf("a quota is reported as %s %s: %v", fault.Classify(quota), fault.ReasonOf(quota, ""), quota)
 	}
 }
 
@@ -131,7 +131,7 @@ func TestEveryMessageNamesTheManifestThatGrantsTheRight(t *testing.T) {
 		}
 	}
 	if count < 80 {
-		t.Errorf("%d rights only were looked at", count)
+		t.Errorf("only %d rights were checked", count)
 	}
 }
 

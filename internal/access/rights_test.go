@@ -109,7 +109,7 @@ func TestARightIsMissingUntilItIsGrantedAgain(t *testing.T) {
 		t.Errorf("waits are reset %d times in web, %d times elsewhere", r.Returns("web"), r.Returns("other"))
 	}
 	if asked := api.asked; len(r.due()) != 0 || asked != 2 {
-		t.Errorf("it is asked about on and on (%d)", asked)
+		t.Errorf("the API server is asked about it again and again (%d)", asked)
 	}
 }
 
@@ -154,7 +154,7 @@ func TestARightThatIsMissingStaysMissingWhileNobodyAnswers(t *testing.T) {
 	passing.SetTime(passing.Now().Add(believed))
 	r.lookAtAll(t.Context())
 	if len(*woken) != 1 || len(r.due()) != 0 {
-		t.Errorf("nobody has answered for %s, and nothing is tried again; woken: %v", believed, *woken)
+		t.Errorf("no answer for %s, and nothing is retried; woken: %v", believed, *woken)
 	}
 }
 
@@ -164,7 +164,7 @@ func TestRightsAreBounded(t *testing.T) {
 		r.note(Right{Verb: "get", Resource: "secrets", Namespace: time.Duration(n).String()})
 	}
 	if len(r.refused) != remembered || len(r.due()) != looksAtOnce {
-		t.Errorf("%d are remembered, %d asked about at once", len(r.refused), len(r.due()))
+		t.Errorf("%d are remembered, %d requested at once", len(r.refused), len(r.due()))
 	}
 }
 
@@ -240,26 +240,26 @@ func TestACacheThatMayNotBeFilledHoldsNothingUpAndIsNeverEmptied(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go informer.RunWithContext(ctx)
-	until(t, "the informer holds everything up", informer.HasSynced)
+	until(t, "the informer blocks the start", informer.HasSynced)
 	secret := &corev1.Secret{}
 	if right, blind := r.Blind(secret, "web"); !blind || right.Resource != "secrets" || right.Namespace != "web" {
-		t.Errorf("nobody knows that the cache is empty for want of a right: %v", right)
+		t.Errorf("it is not reported that the cache is empty because a right is missing: %v", right)
 	}
 	if _, blind := r.Blind(secret, "other"); blind || len(r.BlindIn("rekey-system")) > 0 || !r.Pretended(secret) {
-		t.Error("one namespace speaks for others")
+		t.Error("one namespace affects others")
 	}
-	until(t, "who is in the namespace is not woken when the cache does not follow", wakes(1))
+	until(t, "the namespace is not woken when the cache does not follow", wakes(1))
 	from.set(nil, nil)
-	until(t, "the right is back, and the cache is not filled", func() bool { return len(informer.GetStore().ListKeys()) == 1 })
-	until(t, "the right is back, and the cache is said to be blind", func() bool { _, blind := r.Blind(secret, "web"); return !blind })
-	until(t, "who is in the namespace is not woken when the cache follows again", wakes(2))
+	until(t, "the right is back, but the cache is not filled", func() bool { return len(informer.GetStore().ListKeys()) == 1 })
+	until(t, "the right is back, but the cache is reported as blind", func() bool { _, blind := r.Blind(secret, "web"); return !blind })
+	until(t, "the namespace is not woken when the cache follows again", wakes(2))
 	from.set(may("list"), may("watch"))
-	until(t, "the right is lost again, and nobody knows", func() bool { _, blind := r.Blind(secret, "web"); return blind })
-	until(t, "who is in the namespace is not woken when the right is lost", wakes(3))
+	until(t, "the right is lost again, but not reported", func() bool { _, blind := r.Blind(secret, "web"); return blind })
+	until(t, "the namespace is not woken when the right is lost", wakes(3))
 	until(t, "nothing is listed again", func() bool { from.mu.Lock(); defer from.mu.Unlock(); return from.refusals > 1 })
 	time.Sleep(time.Second)
 	if len(informer.GetStore().ListKeys()) != 1 {
-		t.Error("what was filled once was emptied for want of a right")
+		t.Error("a filled cache was emptied because a right is missing")
 	}
 }
 
@@ -267,6 +267,6 @@ func TestNoRightsAtAllAreNeverInTheWay(t *testing.T) {
 	var none *Rights
 	if _, blind := none.Blind(&corev1.Secret{}, "web"); blind || none.Pretended(&corev1.Secret{}) || none.Lacks(update) || none.Returns("web") != 0 ||
 		len(none.BlindIn("web"))+len(none.MissingIn("")) > 0 {
-		t.Error("nil knows of something")
+		t.Error("a nil *Rights has content")
 	}
 }

@@ -49,7 +49,7 @@ func TestAProcessDiesAtTheHitOfItsPointAndNowhereElse(t *testing.T) {
 func TestAPointThatCannotBeReadIsRefused(t *testing.T) {
 	for _, armed := range []string{"after Stage#", "after Stage#0", "after Stage#x"} {
 		if _, err := New(armed, ""); err == nil {
-			t.Errorf("%q was taken", armed)
+			t.Errorf("%q was accepted", armed)
 		}
 	}
 }

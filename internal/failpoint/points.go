@@ -49,7 +49,7 @@ func New(armed, trace string) (*Points, error) {
 		return p, nil
 	}
 	var err error
-	if p.trace, err = os.OpenFile(trace, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil { //nolint:gosec // G304: whoever starts the process names the file
+	if p.trace, err = os.OpenFile(trace, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil { //nolint:gosec // G304: the user who starts the process chooses the file
 		return nil, fmt.Errorf("opening the trace of the failpoints: %w", err)
 	}
 	return p, nil

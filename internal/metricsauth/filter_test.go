@@ -254,7 +254,7 @@ func TestStrangersNeitherFloodTheAPIServerNorKeepReadersOut(t *testing.T) {
 	}
 	time.Sleep(100 * time.Millisecond) // wait for one request too many
 	if now := inside(); now != atOnce {
-		t.Errorf("%d questions at once, want %d", now, atOnce)
+		t.Errorf("%d requests at once, want %d", now, atOnce)
 	}
 	w.mu.Lock()
 	block := w.block

@@ -64,7 +64,7 @@ func TestSubjectsKeepTheNameConstraintsOnDirectoryNames(t *testing.T) {
 				t.Errorf("refused: %v", err)
 			}
 			if tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want) || fault.ReasonOf(err, "") != fault.CertificateInvalid) {
-				t.Errorf("the error is %v, want one that says %q", err, tc.want)
+				t.Errorf("the error is %v, want %q in it", err, tc.want)
 			}
 		})
 	}

@@ -152,7 +152,7 @@ func TestTheCommandsInTheMessagesConvert(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := pki.ParseBundle(data)
 			if err == nil {
-				t.Fatal("it is read as it is")
+				t.Fatal("it is accepted unconverted")
 			}
 			_, command, found := strings.Cut(err.Error(), "`")
 			command, _, _ = strings.Cut(command, "`")
@@ -168,7 +168,7 @@ func TestTheCommandsInTheMessagesConvert(t *testing.T) {
 			}
 			bundle, err := pki.ParseBundle(out)
 			if err != nil || len(bundle.Certificates) != 1 || !bundle.Certificates[0].Equal(root.certificate) {
-				t.Errorf("%s does not give the certificate: %v", command, err)
+				t.Errorf("%s does not produce the certificate: %v", command, err)
 			}
 		})
 	}

@@ -116,11 +116,11 @@ func wantVerdict(t *testing.T, role string, err error, want string) {
 	t.Helper()
 	switch {
 	case want == "" && err != nil:
-		t.Errorf("%s it is refused: %v", role, err)
+		t.Errorf("%s: it is refused: %v", role, err)
 	case want != "" && err == nil:
-		t.Errorf("%s it is accepted, want %q", role, want)
+		t.Errorf("%s: it is accepted, want %q", role, want)
 	case want != "" && !strings.Contains(err.Error(), want):
-		t.Errorf("%s the refusal is %q, want %q in it", role, err, want)
+		t.Errorf("%s: the refusal is %q, want %q in it", role, err, want)
 	}
 }
 

@@ -79,7 +79,7 @@ func TestFingerprintShowsEveryField(t *testing.T) {
 		identity := full()
 		change(&identity)
 		if other, taken := seen[identity.Fingerprint()]; taken {
-			t.Errorf("changing %s and changing %s give one fingerprint", name, other)
+			t.Errorf("changing %s and changing %s result in the same fingerprint", name, other)
 		}
 		seen[identity.Fingerprint()] = name
 	}

@@ -96,7 +96,7 @@ func TestTheAlgorithmsAreThoseOfTheIssuerContract(t *testing.T) {
 		}
 	}
 	if len(contract) != len(pki.KeyAlgorithms()) {
-		t.Error("there are more or fewer of them")
+		t.Error("the number of algorithms differs")
 	}
 	_, err := pki.NewKey("DSA-1024")
 	if fault.Classify(err) != fault.ClassPermanent || fault.ReasonOf(err, "") != fault.IdentityInvalid {
@@ -177,7 +177,7 @@ func shortRSA(t *testing.T) []byte {
 func wantNoKey(tb testing.TB, text string, keyPEM []byte) {
 	tb.Helper()
 	if strings.Contains(text, "hunter2") {
-		tb.Errorf("the text shows what was in the place of the key: %s", text)
+		tb.Errorf("the text shows the content that replaced the key: %s", text)
 	}
 	for line := range strings.SplitSeq(string(keyPEM), "\n") {
 		// Only base64 counts: messages quote commands, and the line that starts a PEM block.

@@ -172,7 +172,7 @@ func wantFinding(t *testing.T, c pki.Candidate, want string, key []byte) {
 	wantNoKey(t, err.Error(), key)
 	var many interface{ Unwrap() []error }
 	if !errors.As(err, &many) {
-		t.Fatal("the findings cannot be taken apart")
+		t.Fatal("the findings cannot be unwrapped")
 	}
 	for _, finding := range many.Unwrap() {
 		if fault.ReasonOf(finding, "") != fault.CertificateInvalid {

@@ -57,7 +57,7 @@ func tryKey(t *testing.T, data []byte) {
 		t.Fatalf("what was read cannot be read again: %v", err)
 	}
 	if !again.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(key.Public()) {
-		t.Error("it is another key when it is read again")
+		t.Error("it is a different key when it is read again")
 	}
 }
 
@@ -90,7 +90,7 @@ func tryBundle(t *testing.T, data []byte) {
 		return
 	}
 	if len(bundle.Certificates) == 0 {
-		t.Fatal("a bundle of nothing is accepted")
+		t.Fatal("an empty bundle is accepted")
 	}
 	if certificates, strict := pki.ParseCertificates(data); strict == nil && len(bundle.Certificates) > len(certificates) {
 		t.Errorf("%d certificates are read, and %d as a bundle", len(certificates), len(bundle.Certificates))
@@ -105,7 +105,7 @@ func tryBundle(t *testing.T, data []byte) {
 	}
 	for _, path := range paths {
 		if path.NotAfter.Before(path.First.NotBefore) && path.ValidAt(path.NotAfter) {
-			t.Errorf("a path that is valid never is valid at %s", path.NotAfter)
+			t.Errorf("a path that is never valid is valid at %s", path.NotAfter)
 		}
 	}
 }
@@ -122,7 +122,7 @@ func tryCertificates(t *testing.T, data []byte) {
 	}
 	for i, certificate := range certificates {
 		if !again[i].Equal(certificate) || pki.Describe(certificate) == "" || pki.SHA256(certificate) != pki.SHA256(again[i]) {
-			t.Errorf("certificate %d is another one when it is read again", i+1)
+			t.Errorf("certificate %d is a different one when it is read again", i+1)
 		}
 		pki.IdentityOf(certificate).Fingerprint()
 	}

@@ -46,10 +46,10 @@ func TestTLSSecretDataIsReadBackAsItWasWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !secret.Leaf.Equal(leaf.certificate) || len(secret.Intermediates) != 1 || !secret.Intermediates[0].Equal(middle.certificate) || len(secret.Authorities) != 1 {
-		t.Error("the certificates are not those that were written")
+		t.Error("the certificates differ from what was written")
 	}
 	if !secret.Material().Equal(in) {
-		t.Error("the material is not that which was written")
+		t.Error("the material differs from what was written")
 	}
 	data[credential.KeyPrivateKey][0] = 'x'
 	if !bytes.Equal(in[credential.KeyPrivateKey].Reveal(), leaf.key) {

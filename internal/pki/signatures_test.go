@@ -26,7 +26,7 @@ func TestAGoodSignatureIsRememberedForTheSameTwoCertificatesOnly(t *testing.T) {
 	damaged.Signature = append([]byte(nil), one.Signature...)
 	damaged.Signature[len(damaged.Signature)-1] ^= 1
 	if checkSignature(&damaged, one) == nil {
-		t.Error("a damaged signature counts as good, since that of the whole certificate is")
+		t.Error("a damaged signature counts as valid because the original's is")
 	}
 }
 
@@ -46,13 +46,13 @@ func TestARequestThatWasNotMadeHereIsCheckedAlways(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := ParseRequest(request); err != nil {
-		t.Fatalf("one that was made here: %v", err)
+		t.Fatalf("a request created here: %v", err)
 	}
 	block, _ := pem.Decode(request)
 	block.Bytes[len(block.Bytes)-1] ^= 1 // the signature is last
 	for range 2 {
 		if _, err := ParseRequest(pem.EncodeToMemory(block)); err == nil {
-			t.Error("a request with another signature is taken")
+			t.Error("a request with another signature is accepted")
 		}
 	}
 }

@@ -81,7 +81,7 @@ func TestAWebhookIsARefusalWhateverItSays(t *testing.T) {
 			}}, nil)
 			if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err) || apierrors.IsGone(err) ||
 				fault.ReasonOf(err, "") != fault.AdmissionDenied || fault.Classify(err) != fault.ClassBlocked {
-				t.Fatalf("code %d, reason %q: %v is taken for something else", code, reason, err)
+				t.Fatalf("code %d, reason %q: %v is mistaken for something else", code, reason, err)
 			}
 			if want := `updating Secret web/x: refused by admission webhook "deny.example.com" (`; !strings.HasPrefix(err.Error(), want) {
 				t.Fatalf("%v", err)
@@ -106,7 +106,7 @@ func TestAnAnswerThatQuotesASecretIsWithheld(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 		if tc.want.Name != "" && !strings.Contains(got.Error(), tc.want.Name) {
-			t.Errorf("%s: %v does not name who refused", name, got)
+			t.Errorf("%s: %v does not name what refused it", name, got)
 		}
 		if apierrors.IsNotFound(err) != apierrors.IsNotFound(got) || apierrors.IsConflict(err) != apierrors.IsConflict(got) {
 			t.Errorf("%s: the meaning of %v is lost", name, got)

@@ -68,19 +68,19 @@ func TestEveryMutantIsNoticedOrKnownToBeHarmless(t *testing.T) {
 		noticed := m.judged(pairs)
 		switch {
 		case noticed != "" && known:
-			t.Errorf("testdata/survivors.txt lists %q, but it is noticed: %s", m.name, noticed)
+			t.Errorf("testdata/survivors.txt lists %q, but it is detected: %s", m.name, noticed)
 		case noticed != "":
 			if testing.Verbose() {
 				t.Logf("%s: %s", m.name, noticed)
 			}
 		case !known:
-			t.Errorf("the mutant %q survives, and testdata/survivors.txt does not say why that is harmless", m.name)
+			t.Errorf("the mutant %q survives, and testdata/survivors.txt does not state why that is harmless", m.name)
 		default:
 			survived++
 		}
 	}
 	for name := range listed {
-		t.Errorf("testdata/survivors.txt lists %q, which is no mutant", name)
+		t.Errorf("testdata/survivors.txt lists %q, which is not a mutant", name)
 	}
 	t.Logf("%d mutants: the tests of the table notice %d, and %d survive", len(all), len(all)-survived, survived)
 }

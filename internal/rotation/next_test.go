@@ -39,7 +39,7 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs; if that is meant, run the test with -update (-want +got):\n%s", path, diff)
+		t.Errorf("%s differs; if that is intended, run the test with -update (-want +got):\n%s", path, diff)
 	}
 }
 
@@ -266,7 +266,7 @@ func TestEveryRowDecidesWhatItPromises(t *testing.T) {
 			}
 			d := rotation.Next(tc.see)
 			if !strings.HasSuffix(d.Message, ".") && d.Unmet == nil {
-				t.Errorf("the message is no sentence: %q", d.Message)
+				t.Errorf("the message is not a sentence: %q", d.Message)
 			}
 			if !d.WakeAt.After(tc.see.Now) {
 				t.Errorf("it sleeps until %s, which is not after %s", d.WakeAt, tc.see.Now)
@@ -380,7 +380,7 @@ func TestTheTableIsPrintedForTheDocs(t *testing.T) {
 	names := map[string]bool{}
 	for i, row := range rotation.Rows() {
 		if names[row.Name] || row.Name == "" || row.If == "" || row.Then == "" {
-			t.Errorf("row %d needs a name of its own, and words", i+1)
+			t.Errorf("row %d needs a unique name and a description", i+1)
 		}
 		names[row.Name] = true
 		_, _ = fmt.Fprintf(&b, "%2d %-14s if %s: %s\n", i+1, row.Name, row.If, row.Then)

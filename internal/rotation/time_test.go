@@ -252,7 +252,7 @@ func FuzzNext(f *testing.F) {
 			t.Errorf("it sleeps for %s", d.WakeAt.Sub(o.Now))
 		}
 		if d.Row == "" || d.Message == "" && d.Unmet == nil || d.Reason == "" && d.Unmet == nil {
-			t.Errorf("a decision without words: %+v", d)
+			t.Errorf("a decision without a message: %+v", d)
 		}
 		if d.Step == rotation.StepRetire && (o.Previous == nil || o.Current == nil) {
 			t.Error("it retires a version that does not exist")

@@ -72,7 +72,7 @@ func TestNoDueTimeIsSleptOver(t *testing.T) {
 				t.Fatalf("case %d is due at %s, and sleeps from %s to %s", n, due, o.Now, d.WakeAt)
 			}
 			if !d.WakeAt.After(o.Now) || wakes > 5000 {
-				t.Fatalf("case %d does not come to its due time %s: %d wakes, now %s", n, due, wakes, o.Now)
+				t.Fatalf("case %d does not reach its due time %s: %d wakes, now %s", n, due, wakes, o.Now)
 			}
 			// Timers count nanoseconds, the API seconds; both are late, never early.
 			late := time.Duration(dice.Int64N(int64(20 * time.Millisecond)))

@@ -63,7 +63,7 @@ func TestWhatIsStoredOtherwiseThanItWasSentIsTold(t *testing.T) {
 				t.Errorf("%v, want %q", err, tc.named)
 			}
 			if store.secret == nil {
-				t.Error("what was stored is not known")
+				t.Error("the stored state is unknown")
 			}
 		})
 	}

@@ -54,13 +54,13 @@ func TestALargeBundleIsReadOnceForAllIdentities(t *testing.T) {
 				expectTarget(t, snapshot, rotation.TargetShowsCurrent)
 				if current := snapshot.Ledger.Current; current == nil || !bytes.Equal(current.Material[credential.KeyAuthority].Reveal(), bundle) ||
 					!bytes.Equal(current.Material[credential.KeyCertificate].Reveal(), record.Material[credential.KeyCertificate].Reveal()) {
-					t.Error("it is not the version that was published")
+					t.Error("the version is not the published one")
 				}
 			})
 		}
 	}
 	if lives != 1 {
-		t.Errorf("%d looks at %d Secrets with one bundle: %d were read live, want 1", 3*identities, identities, lives)
+		t.Errorf("%d reads of %d Secrets with one bundle: %d were live, want 1", 3*identities, identities, lives)
 	}
 
 	w.edit(t, "app-3-mtls", func(o *corev1.Secret) { o.Data["ca.crt"][0] = '!' })

@@ -154,13 +154,13 @@ func TestDamagedLedgerIsRefusedAndNotQuoted(t *testing.T) {
 				t.Fatal("it was read")
 			}
 			if diff := cmp.Diff(Ledger{}, ledger, sameLedger); diff != "" {
-				t.Error("something of it was given away")
+				t.Error("part of it was returned")
 			}
 			if fault.Classify(err) != fault.ClassPermanent || fault.ReasonOf(err, "") != fault.LedgerInvalid {
 				t.Errorf("class %v, reason %v", fault.Classify(err), fault.ReasonOf(err, ""))
 			}
 			if !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("error %q does not say %q", err, tc.want)
+				t.Errorf("error %q does not contain %q", err, tc.want)
 			}
 			if strings.Contains(err.Error(), canary) {
 				t.Error("the error quotes the ledger")

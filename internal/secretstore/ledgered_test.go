@@ -152,14 +152,14 @@ func TestOfTwoWritersOfOneLedgerTheSlowerIsRefused(t *testing.T) {
 	must[Snapshot](t)(slow.Load(t.Context()))
 	must[Snapshot](t)(fast.Save(t.Context(), goodLedger()))
 	if _, err := slow.Save(t.Context(), Ledger{LastSeq: 9}); !apierrors.IsAlreadyExists(err) {
-		t.Errorf("the second create gave %v", err)
+		t.Errorf("the second create returned %v", err)
 	}
 	must[Snapshot](t)(slow.Load(t.Context()))
 	next := goodLedger()
 	next.LastSeq = 4
 	must[Snapshot](t)(fast.Save(t.Context(), next))
 	if _, err := slow.Save(t.Context(), Ledger{LastSeq: 9}); !apierrors.IsConflict(err) {
-		t.Errorf("the second update gave %v", err)
+		t.Errorf("the second update returned %v", err)
 	}
 	got := must[Snapshot](t)(NewLedgered(opts).Load(t.Context()))
 	if diff := cmp.Diff(next, got.Ledger, sameLedger); diff != "" {
@@ -200,7 +200,7 @@ func TestOfTwoOwnersRacingForOneNameTheSecondSeesWhoHasIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(before, w.secret(t, shown)); diff != "" {
-		t.Errorf("the Secret of another owner was touched:\n%s", diff)
+		t.Errorf("the Secret of another owner was changed:\n%s", diff)
 	}
 	expectTarget(t, must[Snapshot](t)(first.Load(t.Context())), rotation.TargetShowsCurrent)
 }
@@ -248,7 +248,7 @@ func TestSecretOfOneObjectIsHandedToAnotherByAPerson(t *testing.T) {
 	w.published(t, w.ledgerOptions("second"))
 	got := w.secret(t, shown)
 	if len(got.OwnerReferences) > 0 {
-		t.Errorf("the first owner would still have it collected: %v", got.OwnerReferences)
+		t.Errorf("garbage collection would still delete it with the first owner: %v", got.OwnerReferences)
 	}
 	snapshot := must[Snapshot](t)(NewLedgered(opts).Load(t.Context()))
 	expectTarget(t, snapshot, rotation.TargetForeign)
@@ -290,7 +290,7 @@ func TestSecretThatCannotBecomeOursInPlaceIsTold(t *testing.T) {
 			expectTarget(t, snapshot, rotation.TargetForeign)
 			for _, words := range tc.want {
 				if !strings.Contains(snapshot.Conflict, words) {
-					t.Errorf("the conflict %q does not say %q", snapshot.Conflict, words)
+					t.Errorf("the conflict %q does not contain %q", snapshot.Conflict, words)
 				}
 			}
 			_, err := store.Publish(t.Context())
@@ -334,7 +334,7 @@ func TestDeletedOrEditedSecretIsHealedFromTheLedger(t *testing.T) {
 			expectTarget(t, must[Snapshot](t)(store.Load(t.Context())), tc.want)
 			w.expectWrites(t, 1, "healing", func() { must[Snapshot](t)(store.Publish(t.Context())) })
 			if diff := cmp.Diff(bare(want), bare(w.secret(t, shown))); diff != "" {
-				t.Errorf("not healed:\n%s", diff)
+				t.Errorf("not repaired:\n%s", diff)
 			}
 			expectTarget(t, must[Snapshot](t)(NewLedgered(opts).Load(t.Context())), rotation.TargetShowsCurrent)
 		})
@@ -488,7 +488,7 @@ func TestRetainTakesTheOwnerReferenceAwayEvenIfThePolicyChangedLast(t *testing.T
 		t.Fatal(err)
 	}
 	if got := w.secret(t, shown); got == nil || len(got.OwnerReferences) > 0 {
-		t.Errorf("the Secret would be collected with its owner: %v", got)
+		t.Errorf("the Secret would be garbage-collected with its owner: %v", got)
 	}
 }
 
@@ -510,7 +510,7 @@ func TestWithdrawDeletesOnlyTheSecretThatItSaw(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if w.secret(t, shown) == nil {
-		t.Error("a Secret that had changed was deleted unseen")
+		t.Error("a changed Secret was deleted without being read again")
 	}
 }
 
@@ -554,11 +554,11 @@ func TestLedgerThatNamesAForeignLoginIsRefusedWhole(t *testing.T) {
 			snapshot, err := NewLedgered(opts).Load(t.Context())
 			expectFault(t, err, fault.ClassPermanent, fault.LedgerInvalid)
 			if diff := cmp.Diff(Snapshot{}, snapshot, sameLedger); diff != "" {
-				t.Error("something of it was given away")
+				t.Error("part of it was returned")
 			}
 			for _, words := range []string{w.ledgerName("orders"), "app_a and app_b", "kubectl -n " + w.namespace + " delete secret"} {
 				if !strings.Contains(err.Error(), words) {
-					t.Errorf("%q does not say %q", err, words)
+					t.Errorf("%q does not contain %q", err, words)
 				}
 			}
 			store := NewLedgered(opts)
@@ -663,7 +663,7 @@ func TestDeletedLedgerIsMadeAgainOnlyFromALoginThatWorks(t *testing.T) {
 		t.Errorf("the recreated ledger is %+v", snapshot.Ledger)
 	}
 	if asked > 0 {
-		t.Error("a ledger that is there was recovered once more")
+		t.Error("an existing ledger was recovered again")
 	}
 }
 
@@ -684,7 +684,7 @@ func TestNothingIsRecoveredFromASecretThatIsNoProof(t *testing.T) {
 			w.drop(t, w.ledgerName("orders"))
 			w.edit(t, shown, spoil)
 			opts.Recover = func(context.Context, Record, string) (Ledger, credential.Answer, error) {
-				t.Error("a login was tried")
+				t.Error("a login was attempted")
 				return Ledger{}, credential.Accepted, nil
 			}
 			snapshot := must[Snapshot](t)(NewLedgered(opts).Load(t.Context()))
@@ -710,7 +710,7 @@ func TestNoErrorQuotesASecret(t *testing.T) {
 	_, err := store.Publish(ctx)
 	expectFault(t, err, fault.ClassTransient, fault.APIServerFailed)
 	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "403 Forbidden") {
-		t.Errorf("what the API server said is lost: %v", err)
+		t.Errorf("the API server's error is lost: %v", err)
 	}
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) || status.Status().Code != 403 {

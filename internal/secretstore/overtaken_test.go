@@ -24,7 +24,7 @@ func TestWhoWasOvertakenWithdrawsNothing(t *testing.T) {
 	late := NewLedgered(opts)
 	must[Snapshot](t)(late.Load(t.Context()))
 	if err := late.Confirm(t.Context()); err != nil {
-		t.Fatalf("nothing happened, and still: %v", err)
+		t.Fatalf("nothing has changed, but the error is %v", err)
 	}
 	if err := NewLedgered(opts).Withdraw(t.Context()); err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func TestWhoWasOvertakenWithdrawsNothing(t *testing.T) {
 	opts.Owner.UID = "another-uid"
 	w.published(t, opts)
 	if err := late.Confirm(t.Context()); !apierrors.IsConflict(err) {
-		t.Errorf("confirmed although the ledger is another one: %v", err)
+		t.Errorf("confirmed although the ledger was replaced: %v", err)
 	}
 	if err := late.Withdraw(t.Context()); !apierrors.IsConflict(err) {
 		t.Errorf("withdrew what belongs to the new object: %v", err)
@@ -71,13 +71,13 @@ func TestWhatWasWrittenForAnotherObjectIsReadOnlyByOneThatIsThere(t *testing.T) 
 		t.Run(name, func(t *testing.T) {
 			asked := 0
 			if _, err := store(same[name], func(context.Context) error { asked++; return gone }).Load(t.Context()); err != nil || asked != 0 {
-				t.Errorf("its own object: asked %d times, %v", asked, err)
+				t.Errorf("its own object: checked %d times, %v", asked, err)
 			}
 			if _, err := store("another", func(context.Context) error { asked++; return gone }).Load(t.Context()); !errors.Is(err, gone) {
 				t.Errorf("another object that is gone: %v", err)
 			}
 			if snapshot, err := store("another", func(context.Context) error { return nil }).Load(t.Context()); err != nil || snapshot.Ledger.Current == nil || !snapshot.Overtaken {
-				t.Errorf("another object that is there: %+v, %v", snapshot.Ledger.Current, err)
+				t.Errorf("another object that exists: %+v, %v", snapshot.Ledger.Current, err)
 			}
 		})
 	}
@@ -133,16 +133,16 @@ func TestADamagedVersionHeals(t *testing.T) {
 	store := NewLedgered(opts)
 	snapshot := must[Snapshot](t)(store.Load(t.Context()))
 	if !snapshot.Overtaken {
-		t.Error("nobody can tell who is later, and it is not said")
+		t.Error("it is unknown which writer is later, but Overtaken is false")
 	}
 	ledger := snapshot.Ledger.Clone()
 	ledger.LastSeq++
 	must[Snapshot](t)(store.Save(t.Context(), ledger))
 	if got := w.secret(t, w.ledgerName("orders")).Annotations[v1alpha1.AnnotationOwnerVersion]; got != "100" {
-		t.Errorf("the ledger says %q after a write, want 100", got)
+		t.Errorf("the ledger has %q after a write, want 100", got)
 	}
 	if snapshot := must[Snapshot](t)(NewLedgered(opts).Load(t.Context())); snapshot.Overtaken {
-		t.Error("it is still not known who is later")
+		t.Error("it is still unknown which writer is later")
 	}
 }
 

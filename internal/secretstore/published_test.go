@@ -99,7 +99,7 @@ func TestIssuingIsOneWriteAndARestartNone(t *testing.T) {
 		pending.Stage = rotation.Proposed
 		snapshot := must[Snapshot](t)(store.Save(t.Context(), Ledger{Pending: &pending, LastSeq: 1, Rotate: Tokens{Seen: "now"}}))
 		if snapshot.Ledger.Pending == nil || snapshot.Ledger.LastSeq != 1 || snapshot.Ledger.Rotate.Seen != "now" {
-			t.Errorf("what lives in memory is lost: %+v", snapshot.Ledger)
+			t.Errorf("the state in memory is lost: %+v", snapshot.Ledger)
 		}
 	})
 	tokens := Tokens{Seen: "now", Honored: "now"}
@@ -173,7 +173,7 @@ func TestRevisionThatCannotBeIsOne(t *testing.T) {
 		store := NewPublished(opts)
 		snapshot := must[Snapshot](t)(store.Load(t.Context()))
 		if got := snapshot.Ledger.Current; got == nil || got.Seq != 1 {
-			t.Errorf("%q gave %+v", value, got)
+			t.Errorf("%q resulted in %+v", value, got)
 		}
 		must[Snapshot](t)(store.Publish(t.Context()))
 		if got := w.secret(t, "mtls").Annotations[v1alpha1.AnnotationRevision]; got != "1" {
@@ -213,7 +213,7 @@ func TestEverythingButTheCertificateIsRepairedWithoutANewKey(t *testing.T) {
 				expectTarget(t, must[Snapshot](t)(store.Publish(t.Context())), rotation.TargetShowsCurrent)
 			})
 			if diff := cmp.Diff(before.Data, w.secret(t, "mtls").Data); diff != "" {
-				t.Error("the data is not what it was")
+				t.Error("the data has changed")
 			}
 		})
 	}
@@ -312,7 +312,7 @@ func TestStaleCopyWritesNothing(t *testing.T) {
 	// A repair reads again on its own, and finds nothing to do.
 	expectTarget(t, must[Snapshot](t)(stale.Publish(t.Context())), rotation.TargetShowsCurrent)
 	if got := w.secret(t, "mtls"); got.ResourceVersion != before.ResourceVersion {
-		t.Error("the newer version was written over")
+		t.Error("the newer version was overwritten")
 	}
 	fresh := NewPublished(opts)
 	must[Snapshot](t)(fresh.Load(t.Context()))
@@ -370,7 +370,7 @@ func TestForeignSecretIsFoundThoughNoCacheHasIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := w.secret(t, "mtls"); got == nil || got.ResourceVersion != theirs.ResourceVersion {
-		t.Error("it was touched")
+		t.Error("it was changed")
 	}
 
 	// A store that assumes the Secret is new finds it when it writes.
@@ -381,7 +381,7 @@ func TestForeignSecretIsFoundThoughNoCacheHasIt(t *testing.T) {
 		t.Errorf("writing over it returns %v, want AlreadyExists", err)
 	}
 	if got := w.secret(t, "mtls"); got == nil || got.ResourceVersion != theirs.ResourceVersion {
-		t.Error("it was touched by one that believed to be the first")
+		t.Error("it was changed by a store that assumed it did not exist")
 	}
 	opts.Fresh = false
 

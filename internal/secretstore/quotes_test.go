@@ -44,7 +44,7 @@ func TestAnAnswerThatQuotesASecretIsWithheld(t *testing.T) {
 				t.Errorf("withheld: %v, want %v (%v)", got, tc.withheld, err)
 			}
 			if !apierrors.IsForbidden(err) {
-				t.Errorf("it is no longer told what it was: %v", err)
+				t.Errorf("the kind of the error is lost: %v", err)
 			}
 		})
 	}

@@ -67,10 +67,10 @@ func TestAdminSecretIsUsedOnlyWhenItAllowsThatAndNamesTheServer(t *testing.T) {
 			}
 			expectFault(t, err, fault.ClassBlocked, tc.reason)
 			if material != nil {
-				t.Error("something of it was given away")
+				t.Error("part of it was returned")
 			}
 			if !strings.Contains(err.Error(), tc.says) || !strings.Contains(err.Error(), w.namespace) || strings.Contains(err.Error(), "evil") {
-				t.Errorf("error %q does not say %q, or quotes the Secret", err, tc.says)
+				t.Errorf("error %q does not contain %q, or quotes the Secret", err, tc.says)
 			}
 		})
 	}
@@ -78,7 +78,7 @@ func TestAdminSecretIsUsedOnlyWhenItAllowsThatAndNamesTheServer(t *testing.T) {
 	expectFault(t, err, fault.ClassBlocked, fault.SecretNotFound)
 	w.make(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "admin", Labels: allowed}, Data: good})
 	if material, err := ReadAdmin(t.Context(), w.Client, w.namespace, "admin", ""); err == nil || material != nil {
-		t.Error("an admin login was given for no address")
+		t.Error("an admin login was returned for an empty address")
 	}
 }
 
@@ -116,6 +116,6 @@ func TestOwnerIsReadFromASecret(t *testing.T) {
 		}
 	}
 	if _, _, ok := OwnerOf(&corev1.Secret{}); ok {
-		t.Error("a Secret of nobody has an owner")
+		t.Error("a Secret without an owner has one")
 	}
 }

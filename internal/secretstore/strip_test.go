@@ -143,7 +143,7 @@ func TestCachedSecretHoldsNoKeyAndStillShowsDamage(t *testing.T) {
 					t.Fatalf("%v, %v", got, err)
 				}
 				if diff := cmp.Diff(tc.want, secret.Data); diff != "" {
-					t.Error("the cached data is not as it should be")
+					t.Error("the cached data is wrong")
 				}
 				expectNone(t, secret, key, otherKey, rsaPrivate, edPrivate, []byte(canary))
 				if secret.ManagedFields != nil || secret.Annotations["note"] != "kept" || !isStripped(secret) {

@@ -24,7 +24,7 @@ func (s *suite) retired(t *testing.T) {
 		s.wantAnswer(t, on, ref(2, "b"), second, credential.Accepted)
 	}
 	if s.Accepts(t, target, first.String(credential.KeyUsername), first.String(credential.KeyPassword)) {
-		t.Error("a client gets in with the retired login")
+		t.Error("a client can log in with the retired login")
 	}
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: ref(1, "a").Owner(), Seq: 1})
 	s.wantOpen(t, on, ref(1, "a"), false)
@@ -114,7 +114,7 @@ func (s *suite) unwanted(t *testing.T) {
 		"TakeOver": on.TakeOver(late, foreign(2, "a"), ref(2, "a").Owner())} {
 		s.heard(err)
 		if !errors.Is(err, over) {
-			t.Errorf("%s gave %v, want what was answered", call, err)
+			t.Errorf("%s returned %v, want the error of the check", call, err)
 		}
 	}
 	if asked != 4 {

@@ -167,7 +167,7 @@ func (s *suite) loginExists(t *testing.T) {
 	s.wantFault(t, on.Preflight(s.context(t), ref(1, "a")), fault.ClassPermanent, fault.LoginExists)
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true})
 	if !s.Accepts(t, target, login, password) {
-		t.Error("the login does not work any more")
+		t.Error("the login no longer works")
 	}
 }
 

@@ -86,7 +86,7 @@ func TestTheFakeDoesWhatItIsTold(t *testing.T) {
 	fake.Put("app_a", databasetest.FakeLogin{Password: "x", CanLogin: true})
 	fake.Drop("app_a")
 	if _, ok := fake.Login("app_a"); ok {
-		t.Error("a dropped login is there")
+		t.Error("a dropped login still exists")
 	}
 	fake.SetHang(true)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)

@@ -117,7 +117,7 @@ func spoil[T any](ctx context.Context, f *Faulty, name string, call func() (T, e
 		defer f.Done(name)
 	}
 	var nothing T
-	lost := fault.Transient(fault.ServerUnreachable, fmt.Errorf("call %d (%s): the connection broke, as the test wants", number, name))
+	lost := fault.Transient(fault.ServerUnreachable, fmt.Errorf("call %d (%s): the connection broke, as the test requested", number, name))
 	switch mode {
 	case FailBefore:
 		return nothing, lost

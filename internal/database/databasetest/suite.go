@@ -107,7 +107,7 @@ func (s *suite) open(t *testing.T, of database.Engine, target database.Target) p
 	t.Cleanup(session.Close)
 	full, ok := session.(powers)
 	if !ok {
-		t.Fatal("the session lacks one of the optional powers")
+		t.Fatal("the session lacks one of the optional interfaces")
 	}
 	return full
 }
@@ -206,7 +206,7 @@ func (s *suite) wantMarker(t *testing.T, on powers, r credential.Ref, want crede
 	}
 	got.Open = want.Open // wantOpen checks it
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("the mark of slot %q: %s", r.Slot, diff)
+		t.Errorf("the marker of slot %q: %s", r.Slot, diff)
 	}
 }
 
@@ -215,7 +215,7 @@ func (s *suite) wantOpen(t *testing.T, on powers, r credential.Ref, want bool) {
 	got, err := on.Marker(s.context(t), r)
 	s.mustNot(t, err)
 	if got.Open != want {
-		t.Errorf("the login in slot %q is said to be open: %t, want %t", r.Slot, got.Open, want)
+		t.Errorf("the login in slot %q is reported as open: %t, want %t", r.Slot, got.Open, want)
 	}
 }
 

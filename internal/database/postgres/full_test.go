@@ -55,7 +55,7 @@ func (f *fullServer) fill(t *testing.T, connect func(context.Context) (*pgx.Conn
 		t.Logf("the server says %q in %s", said.Message, said.Routine)
 		return
 	}
-	t.Fatal("the server takes 30 connections, and should take 12")
+	t.Fatal("the server accepts 30 connections, want 12")
 }
 
 func (f *fullServer) empty() {
@@ -86,7 +86,7 @@ func TestAServerWithoutAConnectionLeftIsNamedAndRecovers(t *testing.T) {
 				f.wantFull(t, phase.name+": the admin", err, phase.words)
 				answer, err := f.Verify(t.Context(), testRef(1, "a"), f.material)
 				if answer != credential.Unknown {
-					t.Errorf("%s: the login is %s, and nothing is known about it", phase.name, answer)
+					t.Errorf("%s: the login is %s, want Unknown", phase.name, answer)
 				}
 				f.wantFull(t, phase.name+": the login", err, phase.words)
 				// Another process, without a connection yet.

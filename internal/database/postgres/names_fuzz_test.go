@@ -86,7 +86,7 @@ func tryLiteral(t *testing.T, conn *pgx.Conn, text string) {
 	switch {
 	case !utf8.ValidString(text):
 		if answer, ok := errors.AsType[*pgconn.PgError](err); !ok || answer.Code != "22021" {
-			t.Errorf("%q, which is no text, was taken as %q: %v", text, got, err)
+			t.Errorf("%q, which is invalid, was accepted as %q: %v", text, got, err)
 		}
 	case err != nil || got != text:
 		t.Errorf("%q was read back as %q: %v", text, got, err)
@@ -114,7 +114,7 @@ func tryRole(t *testing.T, conn *pgx.Conn, name, text string, seq int64) {
 		comment = text
 	}
 	if err := exec(t.Context(), tx, "CREATE ROLE "+ident(name), "COMMENT ON ROLE "+ident(name)+" IS "+literal(comment), "ALTER ROLE "+ident(name)+" SET role = "+literal(name)); err != nil {
-		t.Errorf("making the role %q: %v", name, err)
+		t.Errorf("creating the role %q: %v", name, err)
 		return
 	}
 	var got string
@@ -123,7 +123,7 @@ func tryRole(t *testing.T, conn *pgx.Conn, name, text string, seq int64) {
 		t.Errorf("the comment %q on role %q was read back as %q: %v", comment, name, got, err)
 	}
 	if err := tx.QueryRow(t.Context(), count).Scan(&after); err != nil || after != before+1 {
-		t.Errorf("making the role %q made %d roles: %v", name, after-before, err)
+		t.Errorf("creating the role %q created %d roles: %v", name, after-before, err)
 	}
 }
 

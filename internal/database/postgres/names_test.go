@@ -134,7 +134,7 @@ func TestApplicationNamesFitAndDiffer(t *testing.T) {
 		r := credential.Ref{Namespace: strings.Repeat("n", 40), Name: name}
 		for _, got := range []string{applicationName(r), verifyName(r)} {
 			if len(got) > maxIdentifier || seen[got] || !strings.HasPrefix(got, "rekey") {
-				t.Errorf("%q is too long, or not the only one", got)
+				t.Errorf("%q is too long, or not unique", got)
 			}
 			seen[got] = true
 		}
@@ -148,7 +148,7 @@ func TestCommentsThatAreNoMarks(t *testing.T) {
 	for _, comment := range []string{"", "rekey", "rekey a/b/c", "rekey a/b/c seq=", "rekey a/b/c seq=0", "rekey a/b/c seq=-1", "rekey a/b/c seq=1 ", " rekey a/b/c seq=1",
 		"rekey a/b/c seq=01", "rekey a/b/c seq=99999999999999999999", "rekey a/b/c seq=1\n", "the app's login", "rekey " + strings.Repeat("x", 600) + " seq=1"} {
 		if owner, seq, _ := parseMark(comment); owner != "" || seq != 0 {
-			t.Errorf("%q was read as a mark of %q, %d", comment, owner, seq)
+			t.Errorf("%q was parsed as a marker of %q, %d", comment, owner, seq)
 		}
 	}
 }

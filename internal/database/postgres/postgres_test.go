@@ -192,7 +192,7 @@ func wantFault(t *testing.T, err error, class fault.Class, reason fault.Reason, 
 	}
 	for _, word := range words {
 		if !strings.Contains(err.Error(), word) {
-			t.Errorf("%q does not say %q", err, word)
+			t.Errorf("%q does not contain %q", err, word)
 		}
 	}
 }
@@ -324,7 +324,7 @@ func until(t *testing.T, what string, holds func() bool) {
 	for !holds() {
 		select {
 		case <-ctx.Done():
-			t.Fatalf("waiting for %s: it did not come", what)
+			t.Fatalf("waiting for %s: timed out", what)
 		case <-tick.C:
 		}
 	}

@@ -264,7 +264,7 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 					_, err := s.Stage(t.Context(), testRef(1, "a"), propose(t, target, "a"))
 					wantFault(t, err, tc.class, tc.want, tc.words) // Stage refuses it too
 					if got, err := s.Marker(t.Context(), testRef(1, "a")); got.Exists || err != nil {
-						t.Errorf("a login was made: %v, %v", got, err)
+						t.Errorf("a login was created: %v, %v", got, err)
 					}
 				}
 			})

@@ -195,7 +195,7 @@ func TestNamesAreQuoted(t *testing.T) {
 				got := mustStage(t, s, r)
 				wantAnswer(t, s, r, got, credential.Accepted)
 				if err := s.Retire(t.Context(), r); fault.ReasonOf(err, "") != fault.Fenced {
-					t.Errorf("a mark with spaces in it is no mark: got %v", err)
+					t.Errorf("a marker with spaces in it is not a marker: got %v", err)
 				}
 				if err := s.Retire(t.Context(), testRef(1, "a")); fault.ReasonOf(err, "") != fault.Fenced {
 					t.Errorf("got %v, want Fenced", err)
@@ -236,7 +236,7 @@ func TestWhatALoginOwnsGoesToTheOwner(t *testing.T) {
 			t.Fatal(err)
 		}
 		if marker, err := s.Marker(t.Context(), r); err != nil || marker.Exists {
-			t.Errorf("the login is there: %v, %v", marker, err)
+			t.Errorf("the login exists: %v, %v", marker, err)
 		}
 		err = l.Exec(t.Context(), testDatabase, "DO $$ BEGIN ASSERT (SELECT tableowner FROM pg_tables WHERE tablename = 'escaped' AND schemaname = '"+login+"') = 'orders_owner'; END $$",
 			"DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles o ON o.oid = m.roleid JOIN pg_roles a ON a.oid = m.member WHERE o.rolname = 'orders_owner' AND a.rolname = 'rotator' AND m.grantor = a.oid); END $$")
@@ -244,7 +244,7 @@ func TestWhatALoginOwnsGoesToTheOwner(t *testing.T) {
 			t.Error(err)
 		}
 		if err := conn.Ping(t.Context()); err != nil {
-			t.Errorf("the session was ended: %v", err)
+			t.Errorf("the session was terminated: %v", err)
 		}
 	})
 }

@@ -320,7 +320,7 @@ func TestASessionOfTheAdminThatDoesNotEndIsTold(t *testing.T) {
 			t.Errorf("%q: got %s (%v), want %s", age, fault.Classify(err), err, class)
 		}
 		if class == fault.ClassTransient && (fault.ReasonOf(err, "") != fault.LockTimeout || !strings.Contains(err.Error(), "pg_terminate_backend(4711)")) {
-			t.Errorf("%v does not say which session is to be ended", err)
+			t.Errorf("%v does not name the session to terminate", err)
 		}
 	}
 	onEvery(t, func(t *testing.T, l *lab) {

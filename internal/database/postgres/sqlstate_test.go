@@ -157,7 +157,7 @@ func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
 			got := s.endpoint.statementFault(err, "trying")
 			wantFault(t, got, tc.class, tc.reason, code, "trying on localhost:")
 			if strings.Contains(got.Error(), answer.Message) {
-				t.Errorf("%q passes on what the server said", got)
+				t.Errorf("%q passes on the server's text", got)
 			}
 		})
 	}
@@ -225,7 +225,7 @@ func TestALateCommitIsNeverTakenForARefusal(t *testing.T) {
 		until(t, "the late commit", func() bool {
 			answer, _ := s.Verify(t.Context(), r, next)
 			if answer == credential.Rejected {
-				t.Fatal("Rejected, though the change came true later")
+				t.Fatal("Rejected, although the change was committed later")
 			}
 			return answer == credential.Accepted
 		})

@@ -273,7 +273,7 @@ func TestWhiteSpaceAroundTheAdminsLoginIsNamedAndNotShown(t *testing.T) {
 		_, err := testEngine().Check(t.Context(), server)
 		wantFault(t, err, fault.ClassBlocked, fault.AdminRejected, "correct Secret data/orders-admin", tc.hint)
 		if tc.hint == "" && strings.Contains(err.Error(), "white space") {
-			t.Errorf("%v speaks of white space, and there is none", err)
+			t.Errorf("%v mentions white space, but there is none", err)
 		}
 		if strings.Contains(err.Error(), strings.TrimSpace(tc.password)) || strings.ContainsAny(err.Error(), "\r\n") {
 			t.Errorf("%q shows the password, or is not one line", err)
@@ -301,7 +301,7 @@ func TestAHostWithoutADotIsExplained(t *testing.T) {
 			_, err := New(options).Check(t.Context(), server)
 			wantFault(t, err, fault.ClassTransient, fault.ServerUnreachable)
 			if said := strings.Contains(err.Error(), `write `+host+`.<namespace>`); said != hinted {
-				t.Errorf("host %q %s: %v; want a hint at the namespace: %t", host, what, err, hinted)
+				t.Errorf("host %q %s: %v; want a hint about the namespace: %t", host, what, err, hinted)
 			}
 		}
 	}

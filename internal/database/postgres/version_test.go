@@ -44,7 +44,7 @@ func TestEachVersionIsServedNotedOrRefused(t *testing.T) {
 	for major, known := range minors {
 		for _, minor := range []int{known.broken, known.promised} {
 			if text := fmt.Sprintf("%d.%d", major, minor); !strings.Contains(string(page), text) {
-				t.Errorf("docs/databaseserver.md does not speak of %s", text)
+				t.Errorf("docs/databaseserver.md does not mention %s", text)
 			}
 		}
 	}

@@ -20,7 +20,7 @@ func FuzzVerifier(f *testing.F) {
 		verifier, err := Verifier(credential.SensitiveString(password))
 		if err != nil {
 			if len(password) > 8 && strings.Contains(err.Error(), password) {
-				t.Error("the error holds the password")
+				t.Error("the error contains the password")
 			}
 			return
 		}

@@ -60,7 +60,7 @@ func TestIsSCRAMVerifierRefusesWhatPostgreSQLWouldHash(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if IsVerifier(text) {
-				t.Error("taken as a verifier")
+				t.Error("accepted as a verifier")
 			}
 		})
 	}
@@ -75,6 +75,6 @@ func TestLoginHoldsUsernamePasswordAndItsVerifier(t *testing.T) {
 		t.Error(diff)
 	}
 	if login.String(credential.KeyUsername) != "orders_app_a" || len(login.String(credential.KeyPassword)) != 32 || !IsVerifier(login.String(credential.KeyVerifier)) {
-		t.Error("the login is not what was asked for")
+		t.Error("the login is not what was requested")
 	}
 }

@@ -115,7 +115,7 @@ func TestWhatIsPublishedOfAnAuthority(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(authority.Info(now).Anchors, chain.Authorities) {
-				t.Error("Info shows other anchors than are published")
+				t.Error("Info does not show the published anchors")
 			}
 		})
 	}
@@ -196,7 +196,7 @@ func TestManagedAuthorityIsAProperRoot(t *testing.T) {
 				t.Errorf("it lives from %s to %s", root.NotBefore, root.NotAfter)
 			}
 			if !root.IsCA || root.MaxPathLen != 0 || !root.MaxPathLenZero || root.KeyUsage != x509.KeyUsageCertSign|x509.KeyUsageCRLSign || len(root.ExtKeyUsage) > 0 {
-				t.Errorf("it may do other things than sign leaves: %+v", root.KeyUsage)
+				t.Errorf("it may do more than sign leaves: %+v", root.KeyUsage)
 			}
 			if root.SerialNumber.BitLen() != 128 || len(root.SubjectKeyId) != 20 || !bytes.Equal(root.SubjectKeyId, root.AuthorityKeyId) {
 				t.Errorf("serial number of %d bits, key identifiers %x and %x", root.SerialNumber.BitLen(), root.SubjectKeyId, root.AuthorityKeyId)
@@ -270,7 +270,7 @@ func TestLeavesHaveTheRightExtensions(t *testing.T) {
 				t.Errorf("its serial number has %d bits", leaf.SerialNumber.BitLen())
 			}
 			if leaf.IsCA || !leaf.BasicConstraintsValid {
-				t.Error("it is an authority, or does not say that it is none")
+				t.Error("it is an authority, or lacks basic constraints")
 			}
 			id, err := pki.SubjectKeyID(leaf.PublicKey)
 			if err != nil || !bytes.Equal(leaf.SubjectKeyId, id) {

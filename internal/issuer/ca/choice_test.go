@@ -137,7 +137,7 @@ func (c crossed) issue(t *testing.T, names issuer.Names, usage issuer.Usage) (pk
 		t.Fatal(err)
 	}
 	if !bytes.Equal(authority.ChainFor(certificate), above) {
-		t.Error("ChainFor is not what was published behind the leaf")
+		t.Error("ChainFor is not what was published after the leaf")
 	}
 	return pki.Candidate{
 		Material: credential.Material{credential.KeyPrivateKey: own, credential.KeyCertificate: credential.NewSensitive(chain.Certificates), credential.KeyAuthority: credential.NewSensitive(chain.Authorities)},

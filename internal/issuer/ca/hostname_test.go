@@ -94,7 +94,7 @@ func TestNoCommonNameMakesACertificateOfAHostThatIsNotAllowed(t *testing.T) {
 	for _, cn := range []string{"www.bank.example", "w*.bank.example", "*.bank.example", "bank"} {
 		chain, err := signedServer(t, authority, open, issuer.Names{CommonName: cn, URIs: uris("spiffe://example.internal/app")})
 		if err != nil {
-			t.Errorf("%s is refused where everything is allowed: %v", cn, err)
+			t.Errorf("%s is refused although everything is allowed: %v", cn, err)
 			continue
 		}
 		for _, host := range []string{"www.bank.example", "bank"} {

@@ -184,7 +184,7 @@ func TestOddFilesThatPeersAcceptAreAccepted(t *testing.T) {
 			}
 			notes := strings.Join(authority.Notes, " ")
 			if (notes == "") != (file.note == "") || !strings.Contains(notes, file.note) {
-				t.Errorf("it says %q, want %q", notes, file.note)
+				t.Errorf("the notes are %q, want %q", notes, file.note)
 			}
 			request := issuertest.Harness{Now: now}.Request(t, pki.ECDSAP256, issuer.Names{CommonName: "app-a", DNSNames: []string{"a.example.internal"}}, issuer.ClientAuth, issuer.ServerAuth)
 			request.Lifetime = 720 * time.Hour
@@ -229,7 +229,7 @@ func judge(t *testing.T, chain issuer.Chain, file oddFile, hours int) {
 				t.Errorf("OpenSSL refuses it as %s at %s: %v", usage, at, err)
 			}
 			if file.lenient && issuertest.OpenSSLVerify(t, chain, usage, at, file.partial) == nil {
-				t.Error("a strict peer accepts it, and the authority says that it does not")
+				t.Error("a strict peer accepts it, but the authority reports that it does not")
 			}
 		}
 	}
@@ -287,7 +287,7 @@ func TestAnAuthorityForServersOnlySaysSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := []string{`It cannot issue certificates for ClientAuth: the extended key usage of "CN=Servers" does not include it.`}; !slices.Equal(authority.Notes, want) {
-		t.Errorf("it says %q", authority.Notes)
+		t.Errorf("the notes are %q", authority.Notes)
 	}
 	names := issuer.Names{CommonName: "app-a", DNSNames: []string{"a.example.internal"}}
 	if _, err := authority.Issue(t.Context(), issuertest.Harness{Now: now}.Request(t, pki.ECDSAP256, names, issuer.ServerAuth)); err != nil {

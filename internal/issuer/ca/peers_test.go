@@ -88,7 +88,7 @@ func TestAnAnchorThatOpenSSLPrefersIsNamed(t *testing.T) {
 		case (found >= 0) != (tc.says != ""):
 			t.Errorf("%s: it says %q", name, authority.Notes)
 		case found >= 0 && (!strings.Contains(authority.Notes[found], tc.says) || !strings.Contains(authority.Notes[found], `"CN=Root"`)):
-			t.Errorf("%s: it says %q, want %q", name, authority.Notes[found], tc.says)
+			t.Errorf("%s: the notes are %q, want %q", name, authority.Notes[found], tc.says)
 		}
 	}
 }

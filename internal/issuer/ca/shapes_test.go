@@ -70,7 +70,7 @@ func makeAuthority(tb testing.TB, name string, above *member, algorithm pki.KeyA
 	return member{certificate: certificate, key: key, keyPEM: sensitive.Reveal()}
 }
 
-// serials gives each certificate its own number.
+// serials numbers the certificates.
 var serials atomic.Int64
 
 func nextSerial() *big.Int { return big.NewInt(time.Now().UnixNano() + serials.Add(1)) }

@@ -61,7 +61,7 @@ func TestTheRunbookMakesARootThatStrictPeersAccept(t *testing.T) {
 			})
 			before, err := ca.KeyPairs{}.Parse(root.pem(), root.keyPEM, nil, constraints(), today)
 			if err != nil || len(before.Notes) == 0 {
-				t.Fatalf("it says %q, %v", before.Notes, err)
+				t.Fatalf("the notes are %q, %v", before.Notes, err)
 			}
 			chain, err := before.Issue(t.Context(), issuertest.Harness{Now: today}.Request(t, pki.ECDSAP256, issuer.Names{CommonName: "app-a"}, issuer.ClientAuth))
 			if err != nil {
@@ -87,7 +87,7 @@ func TestTheRunbookMakesARootThatStrictPeersAccept(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(after.Notes) > 0 || !bytes.Equal(after.KeyID, before.KeyID) || after.Subject != before.Subject {
-				t.Errorf("it says %q; its key is %x, and was %x", after.Notes, after.KeyID, before.KeyID)
+				t.Errorf("the notes are %q; its key is %x, and was %x", after.Notes, after.KeyID, before.KeyID)
 			}
 			chain.Authorities = renewed
 			if err := issuertest.OpenSSLJudge(t, chain, issuer.ClientAuth, time.Now().Add(time.Minute), "-x509_strict"); err != nil {
