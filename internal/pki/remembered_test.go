@@ -39,7 +39,7 @@ func fileOf(tb testing.TB, count int) []byte {
 // readers are the functions that read a file of certificates.
 var readers = map[string]func([]byte) ([]*x509.Certificate, error){
 	"as rekey writes it": ParseCertificates,
-	"as people bring it": func(data []byte) ([]*x509.Certificate, error) {
+	"as users provide it": func(data []byte) ([]*x509.Certificate, error) {
 		bundle, err := ParseBundle(data)
 		return bundle.Certificates, err
 	},

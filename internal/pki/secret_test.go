@@ -109,7 +109,7 @@ func TestParseTLSSecretSaysWhatIsDamaged(t *testing.T) {
 		"an anchor cut short":        {"ca.crt", root.pem()[:100], "ca.crt holds no PEM block"},
 		"a chain cut short":          {"tls.crt", crt[:len(crt)-40], "tls.crt has something that is not PEM after block 1"},
 		"a leaf cut short":           {"tls.crt", slices.Concat(leaf.pem()[:200], []byte("\n"), middle.pem()), "tls.crt has a damaged PEM block at place 1"},
-		"text behind the chain":      {"tls.crt", append(slices.Clone(crt), "hunter2"...), "tls.crt has something that is not PEM after block 2"},
+		"text after the chain":       {"tls.crt", append(slices.Clone(crt), "hunter2"...), "tls.crt has something that is not PEM after block 2"},
 		"a bit flipped":              {"tls.crt", flipped(leaf), "tls.crt has a damaged certificate at place 1"},
 		"too many certificates":      {"ca.crt", bytes.Repeat(root.pem(), 501), "ca.crt has 501 PEM blocks; at most 500 certificates are read"},
 		"too many bytes":             {"ca.crt", bytes.Repeat([]byte("\n"), 300<<10), "ca.crt is 307200 bytes long; at most 262144 are allowed"},

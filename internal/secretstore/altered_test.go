@@ -30,8 +30,8 @@ var alterations = map[string]struct {
 	"no labels":                     {func(s *corev1.Secret) { s.Labels = nil }, "label " + v1alpha1.LabelKind},
 	"an annotation":                 {func(s *corev1.Secret) { delete(s.Annotations, v1alpha1.AnnotationRevision) }, "annotation " + v1alpha1.AnnotationRevision},
 	"a value":                       {func(s *corev1.Secret) { s.Data[credential.KeyPassword] = []byte("another-value-of-theirs") }, "data " + credential.KeyPassword},
-	"a value less":                  {func(s *corev1.Secret) { delete(s.Data, credential.KeyPassword) }, "data " + credential.KeyPassword},
-	"a value more":                  {func(s *corev1.Secret) { s.Data["theirs"] = []byte("another-value-of-theirs") }, "data theirs"},
+	"a missing value":               {func(s *corev1.Secret) { delete(s.Data, credential.KeyPassword) }, "data " + credential.KeyPassword},
+	"an extra value":                {func(s *corev1.Secret) { s.Data["theirs"] = []byte("another-value-of-theirs") }, "data theirs"},
 }
 
 func TestWhatIsStoredOtherwiseThanItWasSentIsTold(t *testing.T) {

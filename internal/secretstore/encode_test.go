@@ -140,7 +140,7 @@ func TestDamagedLedgerIsRefusedAndNotQuoted(t *testing.T) {
 		"a negative number":                   {func(d map[string][]byte) { d["pending"] = []byte(`{"seq":-1,"stage":"Staged"}`) }, "negative"},
 		"a number above the last":             {func(d map[string][]byte) { d["pending"] = []byte(`{"seq":4,"stage":"Staged"}`) }, "above the last number"},
 		"a last number that cannot be raised": {func(d map[string][]byte) { d["state"] = []byte(`{"lastSeq":9223372036854775807}`) }, "out of range"},
-		"a number that is no integer":         {func(d map[string][]byte) { d["state"] = []byte(`{"lastSeq":1e99}`) }, `entry "state"`},
+		"a number that is not an integer":     {func(d map[string][]byte) { d["state"] = []byte(`{"lastSeq":1e99}`) }, `entry "state"`},
 		"too long": {func(d map[string][]byte) {
 			d["current"] = []byte(`{"seq":1,"stage":"Staged","slot":"` + strings.Repeat("x", maxLedgerBytes) + `"}`)
 		}, "at most"},
@@ -185,11 +185,11 @@ func TestFieldsOfALaterReleaseArePassedOver(t *testing.T) {
 
 func TestLedgerThatCouldNotBeReadIsNotWritten(t *testing.T) {
 	cases := map[string]func(*Ledger){
-		"an unknown stage":               func(l *Ledger) { l.Current.Stage = "Asleep" },
-		"a number that was never given":  func(l *Ledger) { l.LastSeq = 1 },
-		"a number that goes back":        func(l *Ledger) { l.LastSeq = -1; l.Current, l.Pending = nil, nil },
-		"more than is read back":         func(l *Ledger) { l.Current.Fingerprint = strings.Repeat("x", maxLedgerBytes) },
-		"a year that JSON does not know": func(l *Ledger) { l.Current.NotAfter = time.Date(12345, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"an unknown stage":                 func(l *Ledger) { l.Current.Stage = "Asleep" },
+		"a number that was never assigned": func(l *Ledger) { l.LastSeq = 1 },
+		"a number that goes back":          func(l *Ledger) { l.LastSeq = -1; l.Current, l.Pending = nil, nil },
+		"more than is read back":           func(l *Ledger) { l.Current.Fingerprint = strings.Repeat("x", maxLedgerBytes) },
+		"a year that JSON does not know":   func(l *Ledger) { l.Current.NotAfter = time.Date(12345, 1, 1, 0, 0, 0, 0, time.UTC) },
 	}
 	for name, spoil := range cases {
 		t.Run(name, func(t *testing.T) {

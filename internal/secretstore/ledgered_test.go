@@ -416,8 +416,8 @@ func TestObjectThatIsMadeAgainAdoptsWhatWasRetained(t *testing.T) {
 
 func TestWithdrawLeavesNothingOrEverythingInEveryState(t *testing.T) {
 	states := map[string]func(*testing.T, world, LedgeredOptions){
-		"nothing was made": func(*testing.T, world, LedgeredOptions) {},
-		"published":        func(t *testing.T, w world, o LedgeredOptions) { t.Helper(); w.published(t, o) },
+		"nothing was created": func(*testing.T, world, LedgeredOptions) {},
+		"published":           func(t *testing.T, w world, o LedgeredOptions) { t.Helper(); w.published(t, o) },
 		"only the ledger": func(t *testing.T, w world, o LedgeredOptions) {
 			t.Helper()
 			w.published(t, o)
@@ -433,7 +433,7 @@ func TestWithdrawLeavesNothingOrEverythingInEveryState(t *testing.T) {
 			w.published(t, o)
 			w.edit(t, w.ledgerName("orders"), func(s *corev1.Secret) { s.Data = map[string][]byte{"junk": []byte("x")} })
 		},
-		"a namespace that goes": func(t *testing.T, w world, o LedgeredOptions) {
+		"a terminating namespace": func(t *testing.T, w world, o LedgeredOptions) {
 			t.Helper()
 			w.published(t, o)
 			// No controller empties the namespace here, so it stays terminating.
@@ -536,10 +536,10 @@ func TestLedgerThatNamesAForeignLoginIsRefusedWhole(t *testing.T) {
 	current := func(l *Ledger) *Record { return l.Current }
 	pending := func(l *Ledger) *Record { return l.Pending }
 	cases := map[string]func(*Ledger){
-		"current is another login":          foreign(current, "a", "postgres"),
-		"current is the login of slot b":    foreign(current, "a", "app_b"),
-		"pending is another login":          foreign(pending, "b", canary),
-		"pending is in a slot that is none": foreign(pending, "c", "app_b"),
+		"current is another login":       foreign(current, "a", "postgres"),
+		"current is the login of slot b": foreign(current, "a", "app_b"),
+		"pending is another login":       foreign(pending, "b", canary),
+		"pending is in an unknown slot":  foreign(pending, "c", "app_b"),
 	}
 	for name, spoil := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -36,10 +36,10 @@ func TestAdminSecretIsUsedOnlyWhenItAllowsThatAndNamesTheServer(t *testing.T) {
 		reason fault.Reason
 		says   string
 	}{
-		"as it should be":                     {allowed, good, "", ""},
+		"as required":                         {allowed, good, "", ""},
 		"a line break after the host":         {allowed, with("host", address+"\n"), "", ""},
 		"no label":                            {nil, good, fault.SecretNotAllowed, "label secret admin rekey.dev/allow=true"},
-		"a label that says no":                {map[string]string{"rekey.dev/allow": "false"}, good, fault.SecretNotAllowed, "label secret admin"},
+		"a label with another value":          {map[string]string{"rekey.dev/allow": "false"}, good, fault.SecretNotAllowed, "label secret admin"},
 		"no label, and nothing in it either":  {nil, nil, fault.SecretNotAllowed, "label secret admin"},
 		"no password":                         {allowed, without("password"), fault.SecretInvalid, "key password"},
 		"an empty username":                   {allowed, with("username", ""), fault.SecretInvalid, "key username"},

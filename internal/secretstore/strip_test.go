@@ -228,8 +228,8 @@ func TestCacheKeepsOfASecretOnlyWhatIsRead(t *testing.T) {
 		most  int
 		strip func(*corev1.Secret) (any, error)
 	}{
-		"named by an identity": {8 << 10, func(o *corev1.Secret) (any, error) { return StripMaterial(o) }},
-		"named by nobody":      {2 << 10, func(o *corev1.Secret) (any, error) { return StripAll(o), nil }},
+		"named by an identity":      {8 << 10, func(o *corev1.Secret) (any, error) { return StripMaterial(o) }},
+		"not named by any identity": {2 << 10, func(o *corev1.Secret) (any, error) { return StripAll(o), nil }},
 	}
 	for whose, tc := range strips {
 		for what, fill := range all {

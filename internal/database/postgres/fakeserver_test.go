@@ -192,19 +192,19 @@ func TestAFakeServerGetsNothing(t *testing.T) {
 		script func(*fakeConn)
 		want   fault.Reason
 	}{
-		"asks for the password in clear": {func(c *fakeConn) {
+		"requests the password in clear text": {func(c *fakeConn) {
 			c.say(&pgproto3.AuthenticationCleartextPassword{})
 			_, _ = c.Receive()
 		}, fault.AuthenticationMethodInsecure},
-		"asks for MD5": {func(c *fakeConn) {
+		"requests MD5": {func(c *fakeConn) {
 			c.say(&pgproto3.AuthenticationMD5Password{Salt: [4]byte{1, 2, 3, 4}})
 			_, _ = c.Receive()
 		}, fault.AuthenticationMethodInsecure},
-		"offers no mechanism that is known": {func(c *fakeConn) {
+		"offers no known mechanism": {func(c *fakeConn) {
 			c.say(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"PLAIN"}})
 			_, _ = c.Receive()
 		}, fault.AuthenticationMethodInsecure},
-		"asks for nothing": {func(c *fakeConn) { c.answerAnything() }, fault.AuthenticationNotEnforced},
+		"requests nothing": {func(c *fakeConn) { c.answerAnything() }, fault.AuthenticationNotEnforced},
 		"plays SCRAM without knowing the verifier": {func(c *fakeConn) {
 			if c.scram([]byte("a guess"), "0123456789abcdef") {
 				c.answerAnything()

@@ -33,26 +33,26 @@ func TestTLSModesMeanWhatLibpqMeans(t *testing.T) {
 		class fault.Class
 		want  fault.Reason
 	}{
-		"full, all right":                   {l, database.TLSVerifyFull, "localhost", ca, fault.ClassNone, ""},
-		"full, by address":                  {l, database.TLSVerifyFull, "127.0.0.1", ca, fault.ClassNone, ""},
-		"full, another name":                {l, database.TLSVerifyFull, "db.example.com", ca, fault.ClassPermanent, fault.ServerCertificateInvalid},
-		"full, another CA":                  {l, database.TLSVerifyFull, "localhost", wrong, fault.ClassPermanent, fault.ServerCertificateInvalid},
-		"full, expired":                     {expired, database.TLSVerifyFull, "localhost", ca, fault.ClassPermanent, fault.ServerCertificateInvalid},
-		"full, no CA":                       {l, database.TLSVerifyFull, "localhost", nil, fault.ClassBlocked, fault.SecretInvalid},
-		"full, a CA that is no certificate": {l, database.TLSVerifyFull, "localhost", []byte("no PEM"), fault.ClassBlocked, fault.SecretInvalid},
-		"full, a private key as CA":         {l, database.TLSVerifyFull, "localhost", []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), fault.ClassBlocked, fault.SecretInvalid},
-		"CA, another name":                  {l, database.TLSVerifyCA, "db.example.com", ca, fault.ClassNone, ""},
-		"CA, another CA":                    {l, database.TLSVerifyCA, "localhost", wrong, fault.ClassPermanent, fault.ServerCertificateInvalid},
-		"CA, expired":                       {expired, database.TLSVerifyCA, "localhost", ca, fault.ClassPermanent, fault.ServerCertificateInvalid},
-		"CA, no CA":                         {l, database.TLSVerifyCA, "localhost", nil, fault.ClassBlocked, fault.SecretInvalid},
-		"require, no CA":                    {l, database.TLSRequire, "db.example.com", nil, fault.ClassNone, ""},
-		"require, no CA, expired":           {expired, database.TLSRequire, "localhost", nil, fault.ClassNone, ""},
+		"full, all right":                      {l, database.TLSVerifyFull, "localhost", ca, fault.ClassNone, ""},
+		"full, by address":                     {l, database.TLSVerifyFull, "127.0.0.1", ca, fault.ClassNone, ""},
+		"full, another name":                   {l, database.TLSVerifyFull, "db.example.com", ca, fault.ClassPermanent, fault.ServerCertificateInvalid},
+		"full, another CA":                     {l, database.TLSVerifyFull, "localhost", wrong, fault.ClassPermanent, fault.ServerCertificateInvalid},
+		"full, expired":                        {expired, database.TLSVerifyFull, "localhost", ca, fault.ClassPermanent, fault.ServerCertificateInvalid},
+		"full, no CA":                          {l, database.TLSVerifyFull, "localhost", nil, fault.ClassBlocked, fault.SecretInvalid},
+		"full, a CA that is not a certificate": {l, database.TLSVerifyFull, "localhost", []byte("no PEM"), fault.ClassBlocked, fault.SecretInvalid},
+		"full, a private key as CA":            {l, database.TLSVerifyFull, "localhost", []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), fault.ClassBlocked, fault.SecretInvalid},
+		"CA, another name":                     {l, database.TLSVerifyCA, "db.example.com", ca, fault.ClassNone, ""},
+		"CA, another CA":                       {l, database.TLSVerifyCA, "localhost", wrong, fault.ClassPermanent, fault.ServerCertificateInvalid},
+		"CA, expired":                          {expired, database.TLSVerifyCA, "localhost", ca, fault.ClassPermanent, fault.ServerCertificateInvalid},
+		"CA, no CA":                            {l, database.TLSVerifyCA, "localhost", nil, fault.ClassBlocked, fault.SecretInvalid},
+		"require, no CA":                       {l, database.TLSRequire, "db.example.com", nil, fault.ClassNone, ""},
+		"require, no CA, expired":              {expired, database.TLSRequire, "localhost", nil, fault.ClassNone, ""},
 		"require with a CA verifies the chain, as libpq": {l, database.TLSRequire, "localhost", wrong, fault.ClassPermanent, fault.ServerCertificateInvalid},
 		"require, but the server has no TLS":             {plain, database.TLSRequire, "localhost", nil, fault.ClassPermanent, fault.TLSNotOffered},
 		"full, but the server has no TLS":                {plain, database.TLSVerifyFull, "localhost", ca, fault.ClassPermanent, fault.TLSNotOffered},
 		"disable":                                        {plain, database.TLSDisable, "localhost", nil, fault.ClassNone, ""},
 		"disable, though the server has TLS":             {l, database.TLSDisable, "localhost", nil, fault.ClassNone, ""},
-		"a mode that is not known":                       {l, "Prefer", "localhost", ca, fault.ClassPermanent, fault.ServerUnsupported},
+		"an unknown mode":                                {l, "Prefer", "localhost", ca, fault.ClassPermanent, fault.ServerUnsupported},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 					t.Fatal(err)
 				}
 			}, nil, fault.ClassPermanent, fault.AuthenticationNotEnforced, "trust"},
-			"password in clear": {func(t *testing.T) {
+			"password in clear text": {func(t *testing.T) {
 				t.Helper()
 				if err := l.SetHBA(t.Context(), "host all postgres all scram-sha-256", "host all "+everybody+" all password"); err != nil {
 					t.Fatal(err)
