@@ -73,7 +73,7 @@ func (s *certificateSource) Retire(context.Context, credential.Ref) error { retu
 // wantedIdentity returns what the spec requires of a certificate, except the authority.
 func wantedIdentity(parts identityObject) (pki.Identity, error) {
 	spec := parts.spec
-	out := pki.Identity{KeyAlgorithm: pki.KeyAlgorithm(spec.KeyAlgorithm), Lifetime: spec.Lifetime.Duration}
+	out := pki.Identity{KeyAlgorithm: pki.KeyAlgorithm(spec.KeyAlgorithm), Lifetime: spec.Lifetime.Duration, Habits: pki.Habits{Backdate: pki.Backdate}}
 	for _, usage := range parts.usages {
 		out.Usages = append(out.Usages, pki.Usage(usage))
 	}

@@ -65,6 +65,7 @@ func wanted() pki.Identity {
 		Usages:       []pki.Usage{pki.ClientAuth, pki.ServerAuth},
 		KeyAlgorithm: pki.ECDSAP256,
 		Lifetime:     time.Hour,
+		Habits:       own(),
 	}
 }
 
@@ -86,3 +87,6 @@ func materialOf(leaf signed, chain, anchors []byte) credential.Material {
 		credential.KeyAuthority:   credential.NewSensitive(anchors),
 	}
 }
+
+// own are the habits of rekey's own authority.
+func own() pki.Habits { return pki.Habits{Backdate: pki.Backdate} }

@@ -34,23 +34,30 @@ type Identity struct {
 	// Lifetime counts from the time of issue, without the backdating.
 	Lifetime time.Duration
 	// AuthorityKeyID is the subject key identifier of the authority that is to sign, or has signed. A new key of the
-	// authority is therefore a difference; a new certificate for the same key is not.
+	// authority is therefore a difference; a new certificate for the same key is not. If it is empty, any key may have signed.
 	AuthorityKeyID []byte
+	// Habits are those of the issuer. They are no requirement, and so not part of the fingerprint.
+	Habits Habits
 }
 
-// IdentityOf returns the identity that a certificate shows. Usages that rekey does not issue appear as object identifiers.
-func IdentityOf(leaf *x509.Certificate) Identity {
-	var usages []Usage
-	for _, usage := range leaf.ExtKeyUsage {
-		switch usage {
-		case x509.ExtKeyUsageClientAuth:
-			usages = append(usages, ClientAuth)
-		case x509.ExtKeyUsageServerAuth:
-			usages = append(usages, ServerAuth)
-		default:
-			usages = append(usages, Usage(fmt.Sprintf("other usage %d", usage)))
-		}
-	}
+// Habits are what an issuer's certificates may show beyond what was requested.
+type Habits struct {
+	// Backdate is how long before its time of issue a certificate becomes valid.
+	Backdate time.Duration
+	// MayAdd are the usages that the issuer may add.
+	MayAdd Usages
+}
+
+// Usages are key usages and extended key usages, as a certificate holds them.
+type Usages struct {
+	Key      x509.KeyUsage
+	Extended []x509.ExtKeyUsage
+}
+
+// IdentityOf returns the identity that a certificate of an issuer with these habits shows. Usages that rekey does not issue appear
+// as object identifiers.
+func IdentityOf(leaf *x509.Certificate, habits Habits) Identity {
+	usages := namedUsages(leaf.ExtKeyUsage)
 	for _, oid := range leaf.UnknownExtKeyUsage {
 		usages = append(usages, Usage(oid.String()))
 	}
@@ -58,9 +65,25 @@ func IdentityOf(leaf *x509.Certificate) Identity {
 		Names:          NamesOf(leaf),
 		Usages:         normalUsages(usages),
 		KeyAlgorithm:   AlgorithmOf(leaf.PublicKey),
-		Lifetime:       leaf.NotAfter.Sub(leaf.NotBefore) - Backdate,
+		Lifetime:       leaf.NotAfter.Sub(leaf.NotBefore) - habits.Backdate,
 		AuthorityKeyID: leaf.AuthorityKeyId,
+		Habits:         habits,
 	}
+}
+
+func namedUsages(extended []x509.ExtKeyUsage) []Usage {
+	out := make([]Usage, 0, len(extended))
+	for _, usage := range extended {
+		switch usage {
+		case x509.ExtKeyUsageClientAuth:
+			out = append(out, ClientAuth)
+		case x509.ExtKeyUsageServerAuth:
+			out = append(out, ServerAuth)
+		default:
+			out = append(out, Usage(fmt.Sprintf("other usage %d", usage)))
+		}
+	}
+	return out
 }
 
 // IssuedAt returns the time of issue of a certificate that rekey has backdated.
@@ -84,8 +107,17 @@ func (i Identity) Fingerprint() string {
 //   - a certificate that outlives the ceiling counts as having no lifetime, so that it differs and is reissued;
 //   - every other certificate counts with its own lifetime. So once the authority's certificate lives longer, a shortened
 //     certificate differs.
+//
+// A usage that the issuer may add does not count, nor does the key that signed if i requires none.
 func (i Identity) Shown(leaf *x509.Certificate, ceiling time.Time) Identity {
-	shown := IdentityOf(leaf)
+	shown := IdentityOf(leaf, i.Habits)
+	if len(i.AuthorityKeyID) == 0 {
+		shown.AuthorityKeyID = nil
+	}
+	added := namedUsages(i.Habits.MayAdd.Extended)
+	shown.Usages = slices.DeleteFunc(shown.Usages, func(usage Usage) bool {
+		return slices.Contains(added, usage) && !slices.Contains(i.Usages, usage)
+	})
 	switch {
 	case leaf.NotAfter.After(ceiling):
 		shown.Lifetime = 0

@@ -36,6 +36,8 @@ type Candidate struct {
 	Permit func(leaf *x509.Certificate) error
 	// Now is the time of the check.
 	Now time.Time
+	// Since is the earliest time at which the certificate may have been issued; if it is zero, it was issued now.
+	Since time.Time
 }
 
 // Lint checks a certificate before it is published, as the last step: it is complete and consistent, exactly what was
@@ -52,8 +54,8 @@ func Lint(ctx context.Context, c Candidate) error {
 	}
 	var found findings
 	found = append(found, lintIdentity(secret, c)...)
-	found = append(found, lintForm(secret.Leaf)...)
-	found = append(found, lintTime(secret.Leaf, c.Now)...)
+	found = append(found, lintForm(secret.Leaf, c.Identity.Habits.MayAdd.Key)...)
+	found = append(found, lintTime(secret.Leaf, c)...)
 	found = append(found, lintSigner(secret, c)...)
 	if c.Permit != nil {
 		if err := c.Permit(secret.Leaf); err != nil {
@@ -100,19 +102,16 @@ func lintIdentity(secret *TLSSecret, c Candidate) []error {
 	if !ok {
 		return nil // lintSigner reports it
 	}
-	wanted := c.Identity
-	if len(wanted.AuthorityKeyID) == 0 {
-		wanted.AuthorityKeyID = secret.Leaf.AuthorityKeyId
-	}
 	var found []error
-	for _, difference := range Diff(secret.Leaf, wanted, ceiling) {
+	for _, difference := range Diff(secret.Leaf, c.Identity, ceiling) {
 		found = append(found, badCertificate("%s", difference))
 	}
 	return found
 }
 
-// lintForm checks what RFC 5280 requires of every end-entity certificate, and what makes it safe.
-func lintForm(leaf *x509.Certificate) []error {
+// lintForm checks what RFC 5280 requires of every end-entity certificate, and what makes it safe. mayAdd are the key usages that
+// the issuer may add; that to sign other certificates is never allowed.
+func lintForm(leaf *x509.Certificate, mayAdd x509.KeyUsage) []error {
 	var found []error
 	add := func(format string, args ...any) { found = append(found, badCertificate(format, args...)) }
 
@@ -122,7 +121,7 @@ func lintForm(leaf *x509.Certificate) []error {
 	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
 		add("the key usage digitalSignature is missing, which TLS 1.3 needs")
 	}
-	allowed := x509.KeyUsageDigitalSignature
+	allowed := x509.KeyUsageDigitalSignature | mayAdd
 	if _, ok := leaf.PublicKey.(*rsa.PublicKey); ok && slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
 		allowed |= x509.KeyUsageKeyEncipherment
 	}
@@ -153,15 +152,19 @@ func lintForm(leaf *x509.Certificate) []error {
 	return found
 }
 
-func lintTime(leaf *x509.Certificate, now time.Time) []error {
+func lintTime(leaf *x509.Certificate, c Candidate) []error {
 	var found []error
-	if now.Before(leaf.NotBefore) {
+	if c.Now.Before(leaf.NotBefore) {
 		found = append(found, badCertificate("the certificate is not valid before %s", Instant(leaf.NotBefore)))
 	}
-	if early := now.Add(-Backdate - lintSkew); leaf.NotBefore.Before(early) {
-		found = append(found, badCertificate("the certificate begins at %s; it must not begin before %s (%s of backdating, %s of skew)", Instant(leaf.NotBefore), Instant(early), Backdate, lintSkew))
+	since, backdate := c.Since, c.Identity.Habits.Backdate
+	if since.IsZero() {
+		since = c.Now
 	}
-	if !now.Before(leaf.NotAfter) {
+	if early := since.Add(-backdate - lintSkew); leaf.NotBefore.Before(early) {
+		found = append(found, badCertificate("the certificate begins at %s; it must not begin before %s (%s of backdating, %s of skew)", Instant(leaf.NotBefore), Instant(early), backdate, lintSkew))
+	}
+	if !c.Now.Before(leaf.NotAfter) {
 		found = append(found, badCertificate("the certificate has expired at %s", Instant(leaf.NotAfter)))
 	}
 	return found

@@ -124,6 +124,6 @@ func tryCertificates(t *testing.T, data []byte) {
 		if !again[i].Equal(certificate) || pki.Describe(certificate) == "" || pki.SHA256(certificate) != pki.SHA256(again[i]) {
 			t.Errorf("certificate %d is a different one when it is read again", i+1)
 		}
-		pki.IdentityOf(certificate).Fingerprint()
+		pki.IdentityOf(certificate, own()).Fingerprint()
 	}
 }

@@ -177,7 +177,7 @@ func FuzzParseTLSSecret(f *testing.F) {
 			t.Error("the material can be printed")
 		}
 		ceiling, _ := secret.Ceiling(now)
-		identity := pki.IdentityOf(secret.Leaf)
+		identity := pki.IdentityOf(secret.Leaf, own())
 		if same := pki.CertificateFingerprint(secret.Leaf, identity, ceiling) == identity.Fingerprint(); same != (len(pki.Diff(secret.Leaf, identity, ceiling)) == 0) {
 			t.Error("Diff and the fingerprints do not agree")
 		}

@@ -82,7 +82,7 @@ func identityOf(t *testing.T, c Case, algorithm pki.KeyAlgorithm) identity {
 			credential.KeyPrivateKey: key, credential.KeyCertificate: credential.NewSensitive(chain.Certificates),
 			credential.KeyAuthority: credential.NewSensitive(chain.Authorities),
 		},
-		Identity: pki.Identity{Names: names, Usages: []pki.Usage{pki.ClientAuth, pki.ServerAuth}, KeyAlgorithm: algorithm, Lifetime: time.Hour},
+		Identity: pki.Identity{Names: names, Usages: []pki.Usage{pki.ClientAuth, pki.ServerAuth}, KeyAlgorithm: algorithm, Lifetime: time.Hour, Habits: pki.Habits{Backdate: pki.Backdate}},
 		Now:      At,
 	}
 	if err := pki.Lint(t.Context(), candidate); err != nil {

@@ -97,7 +97,7 @@ func publish(ctx context.Context, c Case, usage Usage) (*published, error) {
 			credential.KeyPrivateKey: key, credential.KeyCertificate: credential.NewSensitive(chain.Certificates),
 			credential.KeyAuthority: credential.NewSensitive(chain.Authorities),
 		},
-		Identity: pki.Identity{Names: names, Usages: []pki.Usage{pki.Usage(word)}, KeyAlgorithm: pki.ECDSAP256, Lifetime: lifetime},
+		Identity: pki.Identity{Names: names, Usages: []pki.Usage{pki.Usage(word)}, KeyAlgorithm: pki.ECDSAP256, Lifetime: lifetime, Habits: pki.Habits{Backdate: pki.Backdate}},
 		Now:      At,
 	}
 	if permitter, ok := authority.Issuer.(issuer.Permitter); ok {

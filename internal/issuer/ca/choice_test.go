@@ -141,7 +141,7 @@ func (c crossed) issue(t *testing.T, names issuer.Names, usage issuer.Usage) (pk
 	}
 	return pki.Candidate{
 		Material: credential.Material{credential.KeyPrivateKey: own, credential.KeyCertificate: credential.NewSensitive(chain.Certificates), credential.KeyAuthority: credential.NewSensitive(chain.Authorities)},
-		Identity: pki.Identity{Names: pki.Names(names), Usages: []pki.Usage{pki.Usage(usage)}, KeyAlgorithm: pki.ECDSAP256, Lifetime: time.Hour},
+		Identity: pki.Identity{Names: pki.Names(names), Usages: []pki.Usage{pki.Usage(usage)}, KeyAlgorithm: pki.ECDSAP256, Lifetime: time.Hour, Habits: pki.Habits{Backdate: pki.Backdate}},
 		Now:      now,
 	}, chain
 }

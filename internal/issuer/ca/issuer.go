@@ -78,7 +78,7 @@ func (i *Issuer) Issue(ctx context.Context, request issuer.Request) (issuer.Chai
 
 // Permit implements issuer.Permitter. pki.Lint takes it as Candidate.Permit.
 func (i *Issuer) Permit(leaf *x509.Certificate) error {
-	shown := pki.IdentityOf(leaf)
+	shown := pki.IdentityOf(leaf, pki.Habits{Backdate: pki.Backdate})
 	usages := make([]issuer.Usage, 0, len(shown.Usages))
 	for _, usage := range shown.Usages {
 		usages = append(usages, issuer.Usage(usage))

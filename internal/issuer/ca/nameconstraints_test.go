@@ -112,7 +112,7 @@ func TestNameConstraintsHoldAsOpenSSLReadsThem(t *testing.T) {
 				}
 				lint := pki.Lint(t.Context(), pki.Candidate{
 					Material: credential.Material{credential.KeyPrivateKey: key, credential.KeyCertificate: credential.NewSensitive(chain.Certificates), credential.KeyAuthority: credential.NewSensitive(chain.Authorities)},
-					Identity: pki.Identity{Names: pki.Names(names), Usages: []pki.Usage{pki.ClientAuth}, KeyAlgorithm: pki.ECDSAP256, Lifetime: time.Hour},
+					Identity: pki.Identity{Names: pki.Names(names), Usages: []pki.Usage{pki.ClientAuth}, KeyAlgorithm: pki.ECDSAP256, Lifetime: time.Hour, Habits: pki.Habits{Backdate: pki.Backdate}},
 					Now:      now,
 				})
 				judged := issuertest.OpenSSLVerify(t, chain, issuer.ClientAuth, now, false)

@@ -87,7 +87,7 @@ func (h Harness) Candidate(tb testing.TB, algorithm pki.KeyAlgorithm, request is
 			credential.KeyCertificate: credential.NewSensitive(chain.Certificates),
 			credential.KeyAuthority:   credential.NewSensitive(chain.Authorities),
 		},
-		Identity: pki.Identity{Names: pki.Names(request.Names), Usages: usages, KeyAlgorithm: algorithm, Lifetime: request.Lifetime},
+		Identity: pki.Identity{Names: pki.Names(request.Names), Usages: usages, KeyAlgorithm: algorithm, Lifetime: request.Lifetime, Habits: pki.Habits{Backdate: pki.Backdate}},
 		Permit:   h.Permit,
 		Now:      request.Now,
 	}
