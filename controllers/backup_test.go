@@ -17,6 +17,7 @@ import (
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // backup is a credential's state in a backup and in a dump of the database.
@@ -171,7 +172,7 @@ func certificatesFromYesterday(t *testing.T, backedUp int, selected func(*corev1
 	providedPair := keyPairSecret(t, map[string]string{v1alpha1.LabelAllow: "true"})
 	providedPair.Data = map[string][]byte{"tls.crt": old, "tls.key": oldKey}
 	authority, clientSide, serverSide := anAuthority(), aClientIdentity(), aServerIdentity()
-	authority.Spec.Managed, authority.Spec.KeyPair, authority.Spec.SecretName = nil, &v1alpha1.KeyPairAuthority{}, "brought-ca"
+	fixture.SetKeyPair(&authority.Spec, "brought-ca")
 	ready(w, providedPair, authority, clientSide, serverSide)
 	everybody := func() {
 		w.step(time.Minute) // Key pairs are read again after half a minute.

@@ -46,7 +46,7 @@ var incapacities = map[string]incapacity{
 // what it granted.
 func TestALoginThatCannotDoItsWorkIsNotReady(t *testing.T) {
 	for _, version := range versions {
-		server := sharedServer(t, version)
+		server := servers.Of(t, version)
 		for name, tc := range incapacities {
 			t.Run(fmt.Sprintf("%d/%s", version, name), func(t *testing.T) {
 				w := newPGWorld(t, server)

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // hideCluster makes the UID of the cluster unreadable for a process that has not read it yet; a nil error makes it readable again.
@@ -50,10 +51,10 @@ func everyOwner() (dependencies, owners []client.Object) {
 }
 
 func aClusterAuthority() *v1alpha1.ClusterCertificateAuthority {
-	out := &v1alpha1.ClusterCertificateAuthority{ObjectMeta: metav1.ObjectMeta{GenerateName: "corporate-"}}
-	out.Spec.AuthoritySpec = anAuthority().Spec
-	out.Spec.SecretName = "corporate-ca"
-	return out
+	return fixture.ClusterAuthority("", func(a *v1alpha1.ClusterCertificateAuthority) {
+		a.GenerateName, a.Spec.NamespaceSelector = "corporate-", nil
+		fixture.SetAuthoritySecret(&a.Spec.AuthoritySpec, "corporate-ca")
+	})
 }
 
 func isAuthority(o client.Object) bool {

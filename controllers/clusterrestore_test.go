@@ -48,7 +48,7 @@ func handOverCommands(t *testing.T) []string {
 // same PostgreSQL. Nothing is created or changed before the documented commands are run; then everything continues,
 // unchanged.
 func TestAClusterRestoredElsewhereIsHandedOver(t *testing.T) {
-	w := newPGWorld(t, sharedServer(t, 15))
+	w := newPGWorld(t, servers.Of(t, 15))
 	authority, clientIdentity, serverIdentity := anAuthority(), aClientIdentity(), aServerIdentity()
 	ready(w.world, authority, clientIdentity, serverIdentity, w.object, w.credential)
 

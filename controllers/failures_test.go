@@ -15,6 +15,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // aFailure is a failure of one object. It must be reported so that any user understands it: one condition, one Event, no harm,
@@ -67,8 +68,7 @@ var identityTroubles = map[string]aFailure{
 	"the authority's key pair is missing": {
 		arrange: func(w *world) client.Object {
 			authority, identity := anAuthority(), aClientIdentity()
-			authority.Spec.Managed, authority.Spec.KeyPair = nil, &v1alpha1.KeyPairAuthority{}
-			authority.Spec.SecretName = "brought-ca"
+			fixture.SetKeyPair(&authority.Spec, "brought-ca")
 			w.create(authority, identity)
 			w.reconcile(authority)
 			w.wantCondition(authority, v1alpha1.ConditionReady, "False/SecretNotFound")
@@ -83,8 +83,7 @@ var identityTroubles = map[string]aFailure{
 	"the authority's Secret does not allow its use": {
 		arrange: func(w *world) client.Object {
 			authority := anAuthority()
-			authority.Spec.Managed, authority.Spec.KeyPair = nil, &v1alpha1.KeyPairAuthority{}
-			authority.Spec.SecretName = "brought-ca"
+			fixture.SetKeyPair(&authority.Spec, "brought-ca")
 			w.create(keyPairSecret(w.t, nil), authority)
 			return authority
 		},

@@ -410,7 +410,7 @@ func TestAFreshStartSparesTheSameLoginIfItsCandidateIsDiscarded(t *testing.T) {
 func TestAFreshStartSparesTheLoginThatIsOpenOnPostgreSQL(t *testing.T) {
 	for _, version := range versions {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
-			w := newPGWorld(t, sharedServer(t, version))
+			w := newPGWorld(t, servers.Of(t, version))
 			w.create(w.object, w.credential)
 			w.settle(w.object, 3)
 			w.settle(w.credential, 5)

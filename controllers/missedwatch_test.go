@@ -104,7 +104,7 @@ func TestAConflictOnAnyWriteRotatesNothingTwice(t *testing.T) {
 // R20: a user writes a wrong password into the admin Secret while a rotation is due. The published login keeps working, the
 // reason is reported, and the rotation happens once the Secret is right again.
 func TestABrokenAdminSecretLocksNoClientOut(t *testing.T) {
-	w := newPGWorld(t, sharedServer(t, 15))
+	w := newPGWorld(t, servers.Of(t, 15))
 	ready(w.world, w.object, w.credential)
 	published := w.secret("orders-db")
 	admin := w.secret("orders-admin")

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // versions of PostgreSQL on which every test runs.
@@ -30,37 +30,7 @@ var versions = []int{15, 18}
 
 const adminPassword = "admin-password-of-the-test"
 
-// servers are real ones, started on first use and shared; every test has its own logins.
-var servers = struct {
-	sync.Mutex
-	byVersion map[int]*pgtest.Server
-}{byVersion: map[int]*pgtest.Server{}}
-
-func stopServers() {
-	for _, server := range servers.byVersion {
-		server.Stop()
-	}
-}
-
-func sharedServer(t *testing.T, version int) *pgtest.Server {
-	t.Helper()
-	servers.Lock()
-	defer servers.Unlock()
-	if servers.byVersion[version] == nil {
-		server := startServer(t, pgtest.Options{Version: version, Settings: map[string]string{"log_statement": "all"}})
-		servers.byVersion[version] = server
-	}
-	return servers.byVersion[version]
-}
-
-func startServer(t *testing.T, options pgtest.Options) *pgtest.Server {
-	t.Helper()
-	server, err := pgtest.Start(context.WithoutCancel(t.Context()), options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return server
-}
+var servers = pgtest.Shared{Options: pgtest.Options{Settings: map[string]string{"log_statement": "all"}}}
 
 // pgWorld is a world with a real server, and with its own admin and owner.
 type pgWorld struct {
@@ -79,20 +49,18 @@ func newPGWorld(t *testing.T, server *pgtest.Server) *pgWorld {
 	w.restart()
 	w.base = strings.ReplaceAll(w.namespace, "-", "_")
 	w.admin, w.owner = w.base+"_admin", w.base+"_owner"
-	w.sql(fmt.Sprintf("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", w.admin, adminPassword), fmt.Sprintf("CREATE ROLE %s NOLOGIN", w.owner))
-	if server.Version >= 16 {
-		w.sql(fmt.Sprintf("GRANT %s TO %s WITH ADMIN OPTION", w.owner, w.admin))
+	if err := server.CreateAdmin(t.Context(), w.admin, adminPassword, w.owner); err != nil {
+		t.Fatal(err)
 	}
 	secret := anAdminSecret()
 	secret.StringData = map[string]string{"username": w.admin, "password": adminPassword, "host": server.Address()}
 	bundle := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "orders-ca"}, Data: map[string]string{"ca.crt": string(server.Authority.PEM)}}
 	w.object = aServer()
 	w.object.Spec.Address = server.Address()
-	w.object.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: &v1alpha1.CAReference{Name: "orders-ca"}}
-	w.object.Spec.AllowedUsernames = []v1alpha1.RolePattern{v1alpha1.RolePattern(w.base + "_*")}
-	w.object.Spec.AllowedOwners = []v1alpha1.RolePattern{v1alpha1.RolePattern(w.base + "_*"), "pg_*"}
+	w.object.Spec.TLS = fixture.Verified("orders-ca")
+	fixture.Allow(w.object, w.base+"_*", w.base+"_*", "pg_*")
 	w.credential = aCredential()
-	w.credential.Spec.Database, w.credential.Spec.Username, w.credential.Spec.Owner = "postgres", w.base+"_app", w.owner
+	fixture.SetLogin(w.credential, "postgres", w.base+"_app", w.owner)
 	w.create(aPolicy(), secret, bundle)
 	return w
 }
@@ -214,7 +182,7 @@ func (w *pgWorld) bundle(text string) {
 
 func TestEveryFailureOfARealServerIsReportedOnceAndRecovers(t *testing.T) {
 	for _, version := range versions {
-		server := sharedServer(t, version)
+		server := servers.Of(t, version)
 		for name, failure := range databaseFailures(version) {
 			t.Run(fmt.Sprintf("%d/%s", version, name), func(t *testing.T) {
 				w := newPGWorld(t, server)
@@ -240,8 +208,7 @@ func TestAnUnsuitableServerIsRefusedWithAReason(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := startServer(t, pgtest.Options{})
-			defer server.Stop()
+			server := pgtest.StartFor(t, pgtest.Options{})
 			w := newPGWorld(t, server)
 			changed, err := tc.change(t.Context(), server)
 			if err != nil {
@@ -279,7 +246,7 @@ func rotated(t *testing.T, server *pgtest.Server) (w *pgWorld, first, second *co
 func TestALoginRotatesOnARealServer(t *testing.T) {
 	for _, version := range versions {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
-			w, first, second := rotated(t, sharedServer(t, version))
+			w, first, second := rotated(t, servers.Of(t, version))
 			if !w.accepted(first) || !w.accepted(second) {
 				t.Fatalf("during the overlap: old accepted %v, new accepted %v", w.accepted(first), w.accepted(second))
 			}
@@ -298,7 +265,7 @@ func TestALoginRotatesOnARealServer(t *testing.T) {
 }
 
 func TestADeletedLedgerIsRebuiltFromTheSecret(t *testing.T) {
-	w := newPGWorld(t, sharedServer(t, 15))
+	w := newPGWorld(t, servers.Of(t, 15))
 	ready(w.world, w.object, w.credential)
 	published := w.secret("orders-db")
 	ledger := w.secret(secretstore.LedgerName(kindDatabaseCredential, w.credential.Name))
@@ -314,7 +281,7 @@ func TestADeletedLedgerIsRebuiltFromTheSecret(t *testing.T) {
 }
 
 func TestALedgerThatNamesAForeignLoginIsNotObeyed(t *testing.T) {
-	w, _, second := rotated(t, sharedServer(t, 15))
+	w, _, second := rotated(t, servers.Of(t, 15))
 	ledger := w.secret(secretstore.LedgerName(kindDatabaseCredential, w.credential.Name))
 	mine := ledger.DeepCopy().Data
 	w.edit(ledger, func() {
@@ -338,7 +305,7 @@ func TestALedgerThatNamesAForeignLoginIsNotObeyed(t *testing.T) {
 }
 
 func TestADatabaseFromBeforeTheRotationGetsThePublishedLoginBack(t *testing.T) {
-	w, _, second := rotated(t, sharedServer(t, 15))
+	w, _, second := rotated(t, servers.Of(t, 15))
 	login := string(second.Data["username"])
 	// As in the backup: the login before the rotation, with its marker.
 	w.sql("DROP ROLE " + login)
@@ -360,8 +327,7 @@ func TestADatabaseFromBeforeTheRotationGetsThePublishedLoginBack(t *testing.T) {
 }
 
 func TestAServerThatAcceptsAnyPasswordProvesNothing(t *testing.T) {
-	server := startServer(t, pgtest.Options{})
-	defer server.Stop()
+	server := pgtest.StartFor(t, pgtest.Options{})
 	w := newPGWorld(t, server)
 	if err := server.SetHBA(t.Context(), "hostssl all "+pgtest.Superuser+","+w.admin+" all scram-sha-256", "hostssl postgres all all trust"); err != nil { //nolint:dupword // columns
 		t.Fatal(err)
@@ -386,7 +352,7 @@ func TestAServerThatAcceptsAnyPasswordProvesNothing(t *testing.T) {
 }
 
 func TestAnAddressIsPublishedOnlyAfterTheLoginWasProvenThere(t *testing.T) {
-	w := newPGWorld(t, sharedServer(t, 15))
+	w := newPGWorld(t, servers.Of(t, 15))
 	ready(w.world, w.object, w.credential)
 	before := w.secret("orders-db")
 	move := func(address string) {

@@ -28,6 +28,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/pki"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // providedPair is an authority that a user provides: a key, with one or more certificates for it.
@@ -106,7 +107,7 @@ func createProvidedAuthority(t *testing.T, signing providedPair, crt, anchors []
 		secret.Data["ca.crt"] = anchors
 	}
 	authority := anAuthority()
-	authority.Spec.Managed, authority.Spec.KeyPair, authority.Spec.SecretName = nil, &v1alpha1.KeyPairAuthority{}, "brought-ca"
+	fixture.SetKeyPair(&authority.Spec, "brought-ca")
 	return secret, authority
 }
 

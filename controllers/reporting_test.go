@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // refuse makes the API server refuse these writes, as a webhook, a policy or a quota does. The refusal names which.
@@ -442,8 +443,7 @@ func TestASuspendedObjectIsNotInProgress(t *testing.T) {
 func TestEveryWarningAboutTimeNamesItsSubjectAndItsCause(t *testing.T) {
 	w := newWorld(t)
 	authority, login, identity := anAuthority(), aCredential(), aClientIdentity()
-	cluster := &v1alpha1.ClusterCertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}, Spec: v1alpha1.ClusterAuthoritySpec{AuthoritySpec: anAuthority().Spec}}
-	cluster.Spec.SecretName = "cluster-ca"
+	cluster := fixture.ClusterAuthority(w.namespace)
 	identity.Spec.Lifetime = duration(720 * time.Hour)
 	ready(w, aPolicy(), anAdminSecret(), aServer(), authority, cluster, login, identity)
 	w.edit(login, func() { login.Spec.Suspend = true })

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // Requests of every length that an annotation can have are carried out once for each value, and block nothing.
@@ -124,7 +125,8 @@ func TestTheKeyPairOfAnAuthorityBelongsToNoOtherObject(t *testing.T) {
 	before := w.secret("internal-ca")
 	taker, login, second, third := aServerIdentity(), aCredential(), anAuthority(), anAuthority()
 	taker.Spec.SecretName, login.Spec.SecretName = "internal-ca", "internal-ca"
-	second.Name, third.Name, third.Spec.SecretName = "second", "third", "app-mtls"
+	second.Name, third.Name = "second", "third"
+	fixture.SetAuthoritySecret(&third.Spec, "app-mtls")
 	w.create(aPolicy(), anAdminSecret(), aServer())
 	for _, object := range []client.Object{taker, login, second, third} {
 		w.create(object)

@@ -17,6 +17,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // handshake performs one between a client and a server that read their Secrets now.
@@ -64,7 +65,7 @@ func TestARolloverOfAnAuthorityNeverBreaksAHandshake(t *testing.T) {
 	secret := keyPairSecret(t, map[string]string{v1alpha1.LabelAllow: "true"})
 	secret.Data = map[string][]byte{"tls.crt": old, "tls.key": oldKey.Reveal()}
 	authority, clientSide, serverSide := anAuthority(), aClientIdentity(), aServerIdentity()
-	authority.Spec.Managed, authority.Spec.KeyPair, authority.Spec.SecretName = nil, &v1alpha1.KeyPairAuthority{}, "brought-ca"
+	fixture.SetKeyPair(&authority.Spec, "brought-ca")
 	ready(w, secret, authority, clientSide, serverSide)
 
 	mounted := map[string][]*corev1.Secret{"app-mtls": {w.secret("app-mtls")}, "api-mtls": {w.secret("api-mtls")}}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/kube"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // slowReader answers a Get when the test lets it, or never.
@@ -52,8 +53,7 @@ func newSlowReader() *slowReader {
 func askers(reader client.Reader, passing *clocktesting.FakePassiveClock) map[string]func(context.Context) error {
 	cluster := kube.NewClusterID(reader, passing, nil)
 	keys := &authorities{live: reader, clock: passing, cluster: cluster}
-	object := &v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "ca", UID: "uid"},
-		Spec: v1alpha1.AuthoritySpec{SecretName: "ca"}}
+	object := fixture.Authority(func(a *v1alpha1.CertificateAuthority) { a.Namespace, a.UID = "shop", "uid" })
 	return map[string]func(context.Context) error{
 		"the cluster's UID": func(ctx context.Context) error { _, err := cluster.Get(ctx); return err },
 		"the key pair of an authority": func(ctx context.Context) error {

@@ -190,7 +190,7 @@ func checksNothing(w *world) {
 	w.t.Helper()
 	server, credential := aServer(), aCredential()
 	server.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull}
-	pg := newPGWorld(w.t, sharedServer(w.t, 15))
+	pg := newPGWorld(w.t, servers.Of(w.t, 15))
 	w.engines = pg.engines
 	w.restart()
 	admin := anAdminSecret()

@@ -24,6 +24,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // breakReads makes every read of the named Secrets fail from now on; an empty answer ends that.
@@ -97,7 +98,7 @@ func TestTrustAnchorsSurviveAFailedRead(t *testing.T) {
 	}
 	secret.Data[credential.KeyAuthority] = append(append([]byte(nil), secret.Data[credential.KeyCertificate]...), other...)
 	authority, identity := anAuthority(), aClientIdentity()
-	authority.Spec.Managed, authority.Spec.KeyPair, authority.Spec.SecretName = nil, &v1alpha1.KeyPairAuthority{}, "brought-ca"
+	fixture.SetKeyPair(&authority.Spec, "brought-ca")
 	ready(w, secret, authority, identity)
 	anchors := w.secret("app-mtls").Data[credential.KeyAuthority]
 	if strings.Count(string(anchors), "BEGIN") != 2 {

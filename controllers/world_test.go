@@ -60,7 +60,7 @@ func runWithAPIServer(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = environment.Stop() }()
-	defer stopServers()
+	defer servers.Stop()
 	apiServer = config
 	return m.Run()
 }

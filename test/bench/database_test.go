@@ -25,6 +25,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/test/bench/results"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 const (
@@ -38,11 +39,7 @@ const (
 // rotations rotates n credentials at once, round after round, each beside a bare loop of the same SQL.
 func rotations(t *testing.T, n, rounds int) *results.Database {
 	t.Helper()
-	server, err := pgtest.Start(context.WithoutCancel(t.Context()), pgtest.Options{Version: postgresVersion, Settings: map[string]string{"max_connections": "200", "shared_buffers": "64MB"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Stop)
+	server := pgtest.StartFor(t, pgtest.Options{Version: postgresVersion, Settings: map[string]string{"max_connections": "200", "shared_buffers": "64MB"}})
 	s, stop := startAPIServer(t, nil)
 	defer stop()
 	prepareDatabase(t, s, server)
@@ -109,32 +106,24 @@ func (r *rotating) retire(t *testing.T) {
 
 func prepareDatabase(t *testing.T, s *apiServer, server *pgtest.Server) {
 	t.Helper()
-	for _, statement := range []string{
-		fmt.Sprintf("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", databaseAdmin, adminPassword), "CREATE ROLE " + databaseOwner + " NOLOGIN",
-		fmt.Sprintf("GRANT %s TO %s WITH ADMIN OPTION", databaseOwner, databaseAdmin),
-	} {
-		if err := server.Exec(t.Context(), "postgres", statement); err != nil {
-			t.Fatal(err)
-		}
+	if err := server.CreateAdmin(t.Context(), databaseAdmin, adminPassword, databaseOwner); err != nil {
+		t.Fatal(err)
 	}
 	in := func(name string) metav1.ObjectMeta {
 		return metav1.ObjectMeta{Namespace: databaseNamespace, Name: name}
 	}
 	secret := &corev1.Secret{ObjectMeta: in("admin"), StringData: map[string]string{"username": databaseAdmin, "password": adminPassword, "host": server.Address()}}
 	secret.Labels = map[string]string{v1alpha1.LabelAllow: "true"}
-	hours := func(n int) metav1.Duration { return metav1.Duration{Duration: time.Duration(n) * time.Hour} }
-	maxAge := hours(72)
 	for _, object := range []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: databaseNamespace}},
 		secret,
 		&corev1.ConfigMap{ObjectMeta: in("trust"), Data: map[string]string{"ca.crt": string(server.Authority.PEM)}},
-		&v1alpha1.RotationPolicy{ObjectMeta: in("daily"), Spec: v1alpha1.RotationPolicySpec{Interval: hours(24), MaxAge: &maxAge,
-			Overlap: v1alpha1.Overlap{Minimum: hours(1)}, WarnBefore: hours(24), AlarmBefore: hours(4)}},
-		&v1alpha1.DatabaseServer{ObjectMeta: in("fleet"), Spec: v1alpha1.DatabaseServerSpec{
-			Engine: v1alpha1.EnginePostgreSQL, Address: server.Address(),
-			TLS:              v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: &v1alpha1.CAReference{Name: "trust"}},
-			AdminSecretRef:   v1alpha1.LocalReference{Name: "admin"},
-			AllowedUsernames: []v1alpha1.RolePattern{"app_*"}, AllowedOwners: []v1alpha1.RolePattern{databaseOwner}}},
+		fixture.Policy(func(p *v1alpha1.RotationPolicy) { p.ObjectMeta = in("daily") }),
+		fixture.Server(func(o *v1alpha1.DatabaseServer) {
+			o.ObjectMeta, o.Spec.Address, o.Spec.TLS = in("fleet"), server.Address(), fixture.Verified("trust")
+			o.Spec.AdminSecretRef.Name = "admin"
+			fixture.Allow(o, "app_*", databaseOwner)
+		}),
 	} {
 		if err := s.client.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
@@ -146,15 +135,11 @@ func credentials(t *testing.T, path string, n int) []request {
 	t.Helper()
 	out := make([]request, 0, n)
 	for i := range n {
-		body, err := json.Marshal(&v1alpha1.DatabaseCredential{
-			TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "DatabaseCredential"},
-			ObjectMeta: metav1.ObjectMeta{Namespace: databaseNamespace, Name: name(i)},
-			Spec: v1alpha1.DatabaseCredentialSpec{
-				ServerRef: v1alpha1.ServerReference{Name: "fleet"}, Database: "postgres", Username: strings.ReplaceAll(name(i), "-", "_"),
-				Strategy: v1alpha1.StrategyAlternatingUsers, Owner: databaseOwner,
-				RotationPolicyRef: &v1alpha1.LocalReference{Name: "daily"}, SecretName: v1alpha1.ObjectName(name(i) + "-db"),
-			},
-		})
+		body, err := json.Marshal(fixture.Credential(name(i), func(c *v1alpha1.DatabaseCredential) {
+			c.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "DatabaseCredential"}
+			c.Namespace, c.Spec.ServerRef.Name = databaseNamespace, "fleet"
+			fixture.SetLogin(c, "postgres", strings.ReplaceAll(name(i), "-", "_"), databaseOwner)
+		}))
 		if err != nil {
 			t.Fatal(err)
 		}

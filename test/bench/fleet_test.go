@@ -21,6 +21,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // operatorNamespace is where rekey keeps its lease and the key of the cluster-wide authority.
@@ -70,16 +71,15 @@ func (f fleet) prepare(t *testing.T, s *apiServer) exchange {
 	for i := range f.namespaces {
 		objects = append(objects, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.namespace(i), Labels: map[string]string{"fleet": "true"}}})
 	}
-	spec := v1alpha1.AuthoritySpec{
-		KeyPair: &v1alpha1.KeyPairAuthority{}, SecretName: keyPairName,
-		Constraints: v1alpha1.Constraints{MaxLifetime: metav1.Duration{Duration: 720 * time.Hour}, CommonNames: []v1alpha1.NamePattern{"*"},
-			URIs: []v1alpha1.URIPattern{"spiffe://example.internal/ns/*"}},
-	}
-	var authority client.Object = &v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace(0), Name: "internal"}, Spec: spec}
+	spec := fixture.AuthoritySpec(keyPairName)
+	fixture.SetKeyPair(&spec, keyPairName)
+	spec.Constraints.DNSNames, spec.Constraints.URIs = nil, []v1alpha1.URIPattern{"spiffe://example.internal/ns/*"}
+	var authority client.Object = fixture.Authority(func(a *v1alpha1.CertificateAuthority) { a.Namespace, a.Spec = f.namespace(0), spec })
 	if f.namespaces > 1 {
 		keyPair.Namespace = operatorNamespace
-		authority = &v1alpha1.ClusterCertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: "internal"}, Spec: v1alpha1.ClusterAuthoritySpec{
-			AuthoritySpec: spec, NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"fleet": "true"}}}}
+		authority = fixture.ClusterAuthority("internal", func(a *v1alpha1.ClusterCertificateAuthority) {
+			a.Spec.AuthoritySpec, a.Spec.NamespaceSelector = spec, &metav1.LabelSelector{MatchLabels: map[string]string{"fleet": "true"}}
+		})
 	}
 	for _, object := range append(objects, keyPair, authority) {
 		if err := s.client.Create(t.Context(), object); err != nil {
@@ -157,15 +157,11 @@ func (f fleet) creations(t *testing.T) []request {
 	}
 	out := make([]request, 0, f.n)
 	for i := range f.n {
-		body, err := json.Marshal(&v1alpha1.ClientIdentity{
-			TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ClientIdentity"},
-			ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace(i), Name: name(i)},
-			Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
-				AuthorityRef: v1alpha1.AuthorityReference{Kind: kind, Name: "internal"}, CommonName: name(i),
-				URIs:     []v1alpha1.URI{v1alpha1.URI("spiffe://example.internal/ns/" + f.namespace(i) + "/sa/" + name(i))},
-				Lifetime: metav1.Duration{Duration: 24 * time.Hour}, SecretName: v1alpha1.ObjectName(name(i) + "-mtls"),
-			}},
-		})
+		body, err := json.Marshal(fixture.ClientIdentity(name(i), func(o *v1alpha1.ClientIdentity) {
+			o.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ClientIdentity"}
+			o.Namespace, o.Spec.AuthorityRef.Kind = f.namespace(i), kind
+			o.Spec.URIs = []v1alpha1.URI{v1alpha1.URI("spiffe://example.internal/ns/" + f.namespace(i) + "/sa/" + name(i))}
+		}))
 		if err != nil {
 			t.Fatal(err)
 		}

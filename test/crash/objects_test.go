@@ -85,9 +85,9 @@ func (p place) create(object client.Object) {
 func (p place) server(name string, version int) *v1alpha1.DatabaseServer {
 	return fixture.Server(func(s *v1alpha1.DatabaseServer) {
 		s.ObjectMeta, s.Spec.Address = p.meta(name), env.databases[version].Address()
-		s.Spec.TLS = v1alpha1.ServerTLS{CARef: &v1alpha1.CAReference{Name: v1alpha1.ObjectName(caOf(version))}}
+		s.Spec.TLS = fixture.Verified(caOf(version))
 		s.Spec.AdminSecretRef.Name = v1alpha1.ObjectName(adminOf(version))
-		s.Spec.AllowedUsernames, s.Spec.AllowedOwners = []v1alpha1.RolePattern{anything}, []v1alpha1.RolePattern{owner, guests}
+		fixture.Allow(s, anything, owner, guests)
 	})
 }
 
@@ -137,7 +137,7 @@ func (p place) credential(name, server, policy string) *v1alpha1.DatabaseCredent
 	return fixture.Credential(name, func(c *v1alpha1.DatabaseCredential) {
 		c.Namespace, c.Spec.DeletionPolicy = p.name, v1alpha1.DeletionDelete
 		c.Spec.ServerRef.Name, c.Spec.RotationPolicyRef.Name = v1alpha1.ObjectName(server), v1alpha1.ObjectName(policy)
-		c.Spec.Database, c.Spec.Username, c.Spec.Owner = databaseName, p.userOf(name), owner
+		fixture.SetLogin(c, databaseName, p.userOf(name), owner)
 		c.Spec.SecretName = v1alpha1.ObjectName(name + "-login")
 	})
 }

@@ -12,11 +12,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // workload is a group of users that continuously make requests of rekey. They can be paused: each one then finishes what it has
@@ -135,14 +135,13 @@ func (b *workload) edit(object client.Object) func(context.Context) error {
 func (b *workload) guest(ctx context.Context) error {
 	b.count(&b.guests)
 	p, name := b.place, "guest-"+strconv.Itoa(b.guests)
-	cluster := &v1alpha1.ClusterCertificateAuthority{Spec: v1alpha1.ClusterAuthoritySpec{AuthoritySpec: p.managed(name)}}
-	cluster.Name, cluster.Spec.NamespaceSelector = name, &metav1.LabelSelector{}
+	cluster := fixture.ClusterAuthority(name, func(a *v1alpha1.ClusterCertificateAuthority) { a.Spec.AuthoritySpec = p.managed(name) })
 	version := []int{15, 18}[b.guests%2]
 	authority, policy, server := p.authority(name), p.policy(name, time.Hour), p.server(name, version)
 	calls := p.clientIdentity(name, v1alpha1.AuthorityKindCluster, name)
 	serves := p.serverIdentity(name+"-server", v1alpha1.AuthorityKindNamespaced, name)
 	credential := p.credential("guest"+strconv.Itoa(b.guests), name, name)
-	credential.Spec.Owner = guests
+	fixture.SetLogin(credential, databaseName, credential.Spec.Username, guests)
 	// Objects are created before what they refer to: rekey must report what it waits for, and continue once it exists.
 	objects := []client.Object{calls, cluster, serves, authority, credential, policy, server}
 	for _, object := range objects {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // TestForAListOfNamespaces runs the operator from config/namespaced, on the cluster that the other test has left clean.
@@ -70,10 +72,10 @@ func issuesInItsNamespaces(s scene) {
 	elsewhere.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: elsewhere.name, Labels: map[string]string{"internal-mtls": "true"}}})
 	outsider := elsewhere.identity("outsider", internal, v1alpha1.DeletionRetain)
 
-	authority := &v1alpha1.CertificateAuthority{ObjectMeta: web.meta("own")}
-	authority.Spec.Managed = &v1alpha1.ManagedAuthority{CommonName: "web", Lifetime: metav1.Duration{Duration: 240 * 3600e9}}
-	authority.Spec.SecretName = "own-ca"
-	authority.Spec.Constraints.CommonNames = []v1alpha1.NamePattern{"*"}
+	authority := fixture.Authority(func(a *v1alpha1.CertificateAuthority) {
+		a.ObjectMeta, a.Spec = web.meta("own"), fixture.AuthoritySpec("own-ca")
+		a.Spec.Managed.CommonName, a.Spec.Managed.Lifetime = "web", fixture.Duration(240*time.Hour)
+	})
 	web.create(authority)
 	of := v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindNamespaced, Name: "own"}
 	for _, object := range []client.Object{

@@ -19,6 +19,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // soon limits anything that is due at once. It is long because tests share a busy machine.
@@ -37,7 +38,6 @@ type place struct {
 func newPlace(t *testing.T, name string) place {
 	t.Helper()
 	p := place{t: t, name: name}
-	none := int32(0)
 	for _, object := range []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"internal-mtls": "true"}}},
 		&corev1.ConfigMap{ObjectMeta: p.meta("db-ca"), Data: map[string]string{"ca.crt": string(env.database.Authority.PEM)}},
@@ -45,17 +45,16 @@ func newPlace(t *testing.T, name string) place {
 			ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: "db-admin", Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
 			Data:       map[string][]byte{"host": []byte(env.database.Address()), "username": []byte(adminRole), "password": env.database.admin.Reveal()},
 		},
-		&v1alpha1.DatabaseServer{ObjectMeta: p.meta("db"), Spec: v1alpha1.DatabaseServerSpec{
-			Engine: v1alpha1.EnginePostgreSQL, Address: env.database.Address(),
-			TLS:              v1alpha1.ServerTLS{CARef: &v1alpha1.CAReference{Name: "db-ca"}},
-			AdminSecretRef:   v1alpha1.LocalReference{Name: "db-admin"},
-			AllowedUsernames: []v1alpha1.RolePattern{"e2e_*"}, AllowedOwners: []v1alpha1.RolePattern{ownerRole},
-		}},
-		&v1alpha1.RotationPolicy{ObjectMeta: p.meta("fast"), Spec: v1alpha1.RotationPolicySpec{
-			Interval: metav1.Duration{Duration: time.Hour}, JitterPercent: &none,
-			Overlap:    v1alpha1.Overlap{Minimum: metav1.Duration{Duration: overlap}},
-			WarnBefore: metav1.Duration{Duration: time.Minute}, AlarmBefore: metav1.Duration{Duration: time.Second},
-		}},
+		fixture.Server(func(s *v1alpha1.DatabaseServer) {
+			s.ObjectMeta, s.Spec.Address, s.Spec.TLS = p.meta("db"), env.database.Address(), fixture.Verified("db-ca")
+			s.Spec.AdminSecretRef.Name = "db-admin"
+			fixture.Allow(s, "e2e_*", ownerRole)
+		}),
+		fixture.Policy(func(o *v1alpha1.RotationPolicy) {
+			o.ObjectMeta, o.Spec.MaxAge, o.Spec.JitterPercent = p.meta("fast"), nil, new(int32(0))
+			o.Spec.Interval, o.Spec.Overlap.Minimum = fixture.Duration(time.Hour), fixture.Duration(overlap)
+			o.Spec.WarnBefore, o.Spec.AlarmBefore = fixture.Duration(time.Minute), fixture.Duration(time.Second)
+		}),
 	} {
 		p.create(object)
 	}
@@ -76,11 +75,11 @@ func (p place) create(object client.Object) {
 // credential returns one with the logins e2e_<name>_a and _b and the Secret <name>-login.
 func (p place) credential(name string, policy v1alpha1.DeletionPolicy) *v1alpha1.DatabaseCredential {
 	p.t.Helper()
-	object := &v1alpha1.DatabaseCredential{ObjectMeta: p.meta(name), Spec: v1alpha1.DatabaseCredentialSpec{
-		DeletionPolicy: policy, ServerRef: v1alpha1.ServerReference{Name: "db"}, Database: databaseName,
-		Username: "e2e_" + name, Strategy: v1alpha1.StrategyAlternatingUsers, Owner: ownerRole,
-		RotationPolicyRef: &v1alpha1.LocalReference{Name: "fast"}, SecretName: v1alpha1.ObjectName(name + "-login"),
-	}}
+	object := fixture.Credential(name, func(c *v1alpha1.DatabaseCredential) {
+		c.Namespace, c.Spec.DeletionPolicy, c.Spec.SecretName = p.name, policy, v1alpha1.ObjectName(name+"-login")
+		c.Spec.ServerRef.Name, c.Spec.RotationPolicyRef.Name = "db", "fast"
+		fixture.SetLogin(c, databaseName, "e2e_"+name, ownerRole)
+	})
 	p.create(object)
 	return object
 }
@@ -88,9 +87,9 @@ func (p place) credential(name string, policy v1alpha1.DeletionPolicy) *v1alpha1
 // identity returns one of the authority, with the Secret <name>-mtls.
 func (p place) identity(name string, authority v1alpha1.AuthorityReference, policy v1alpha1.DeletionPolicy) *v1alpha1.ClientIdentity {
 	p.t.Helper()
-	object := &v1alpha1.ClientIdentity{ObjectMeta: p.meta(name)}
-	object.Spec.DeletionPolicy, object.Spec.AuthorityRef, object.Spec.CommonName = policy, authority, name
-	object.Spec.Lifetime, object.Spec.SecretName = metav1.Duration{Duration: time.Hour}, v1alpha1.ObjectName(name+"-mtls")
+	object := fixture.ClientIdentity(name, func(i *v1alpha1.ClientIdentity) {
+		i.Namespace, i.Spec.DeletionPolicy, i.Spec.AuthorityRef, i.Spec.Lifetime = p.name, policy, authority, fixture.Duration(time.Hour)
+	})
 	p.create(object)
 	return object
 }

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -38,54 +39,69 @@ type crossing struct {
 
 func meta(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
 
-func hours(n int) metav1.Duration { return metav1.Duration{Duration: time.Duration(n) * time.Hour} }
-
-func allNames() v1alpha1.Constraints {
-	return v1alpha1.Constraints{MaxLifetime: hours(720), CommonNames: []v1alpha1.NamePattern{"*"}, DNSNames: []v1alpha1.DNSPattern{"*.example.internal"}}
-}
-
 func authoritySpec(secret string, managed bool) v1alpha1.AuthoritySpec {
-	out := v1alpha1.AuthoritySpec{SecretName: v1alpha1.ObjectName(secret), Constraints: allNames(), KeyPair: &v1alpha1.KeyPairAuthority{}}
-	if managed {
-		out.KeyPair, out.Managed = nil, &v1alpha1.ManagedAuthority{CommonName: "CA", Lifetime: hours(1000)}
+	out := fixture.AuthoritySpec(secret)
+	if !managed {
+		fixture.SetKeyPair(&out, secret)
 	}
 	return out
 }
 
 func identitySpec(authority v1alpha1.AuthorityReference, secret string) v1alpha1.IdentitySpec {
-	return v1alpha1.IdentitySpec{AuthorityRef: authority, CommonName: "app", DNSNames: []v1alpha1.DNSName{"a.example.internal"}, SecretName: v1alpha1.ObjectName(secret)}
+	out := fixture.ServerIdentity("a").Spec.IdentitySpec
+	out.AuthorityRef, out.CommonName, out.SecretName = authority, "app", v1alpha1.ObjectName(secret)
+	return out
 }
 
 func aServer(name, admin string, ca *v1alpha1.CAReference) *v1alpha1.DatabaseServer {
-	out := &v1alpha1.DatabaseServer{ObjectMeta: meta(name), Spec: v1alpha1.DatabaseServerSpec{
-		Engine: v1alpha1.EnginePostgreSQL, Address: "db.data:5432", TLS: v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeRequire},
-		AdminSecretRef: v1alpha1.LocalReference{Name: v1alpha1.ObjectName(admin)}, AllowedUsernames: []v1alpha1.RolePattern{"*"}, AllowedOwners: []v1alpha1.RolePattern{"*"},
-	}}
-	if ca != nil {
-		out.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: ca}
-	}
-	return out
+	return fixture.Server(func(s *v1alpha1.DatabaseServer) {
+		s.Name, s.Spec.Address, s.Spec.AdminSecretRef.Name = name, "db.data:5432", v1alpha1.ObjectName(admin)
+		s.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeRequire}
+		if ca != nil {
+			s.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: ca}
+		}
+		fixture.Allow(s, "*", "*")
+	})
 }
 
 func anAdmin(name string) *corev1.Secret {
-	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
-		Data: map[string][]byte{"username": []byte("rotator"), "password": []byte("admin-password-of-the-other"), "host": []byte("db.data:5432")}}
+	return fixture.AdminSecret(func(s *corev1.Secret) {
+		s.Name, s.StringData = name, nil
+		s.Data = map[string][]byte{"username": []byte("rotator"), "password": []byte("admin-password-of-the-other"), "host": []byte("db.data:5432")}
+	})
 }
 
 func aLogin(server, policy, secret string) *v1alpha1.DatabaseCredential {
-	out := &v1alpha1.DatabaseCredential{ObjectMeta: meta("asking"), Spec: v1alpha1.DatabaseCredentialSpec{
-		ServerRef: v1alpha1.ServerReference{Name: v1alpha1.ObjectName(server)}, Database: "orders", Username: "asking_app", Owner: "orders_owner",
-		Strategy: v1alpha1.StrategyAlternatingUsers, SecretName: v1alpha1.ObjectName(secret),
-	}}
-	if policy != "" {
-		out.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: v1alpha1.ObjectName(policy)}
-	}
-	return out
+	return fixture.Credential("asking", func(c *v1alpha1.DatabaseCredential) {
+		c.Spec.ServerRef.Name, c.Spec.RotationPolicyRef, c.Spec.SecretName = v1alpha1.ObjectName(server), nil, v1alpha1.ObjectName(secret)
+		if policy != "" {
+			c.Spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: v1alpha1.ObjectName(policy)}
+		}
+	})
 }
 
 func aPolicy(name string) *v1alpha1.RotationPolicy {
 	// No jitter: it is a hash of the UID, so two objects would be due at different times.
-	return &v1alpha1.RotationPolicy{ObjectMeta: meta(name), Spec: v1alpha1.RotationPolicySpec{Interval: hours(24), JitterPercent: new(int32(0))}}
+	return fixture.Policy(func(p *v1alpha1.RotationPolicy) { p.Name, p.Spec.JitterPercent = name, new(int32(0)) })
+}
+
+func anAuthority(name string, spec v1alpha1.AuthoritySpec) client.Object {
+	return fixture.Authority(func(a *v1alpha1.CertificateAuthority) { a.Name, a.Spec = name, spec })
+}
+
+// aClusterAuthority admits the namespaces that the selector selects; without one it admits none.
+func aClusterAuthority(name string, spec v1alpha1.AuthoritySpec, admitted *metav1.LabelSelector) client.Object {
+	return fixture.ClusterAuthority(name, func(a *v1alpha1.ClusterCertificateAuthority) {
+		a.Spec.AuthoritySpec, a.Spec.NamespaceSelector = spec, admitted
+	})
+}
+
+func aClientIdentity(spec v1alpha1.IdentitySpec) client.Object {
+	return fixture.ClientIdentity("asking", func(i *v1alpha1.ClientIdentity) { i.Spec.IdentitySpec = spec })
+}
+
+func aServerIdentity(spec v1alpha1.IdentitySpec) client.Object {
+	return fixture.ServerIdentity("asking", func(i *v1alpha1.ServerIdentity) { i.Spec.IdentitySpec = spec })
 }
 
 var (
@@ -95,7 +111,7 @@ var (
 )
 
 func ownAuthority() client.Object {
-	return &v1alpha1.CertificateAuthority{ObjectMeta: meta("own"), Spec: authoritySpec("own-ca", true)}
+	return anAuthority("own", authoritySpec("own-ca", true))
 }
 
 func foreignSecret(*testing.T, string) []client.Object {
@@ -108,7 +124,7 @@ func foreignKeyPair(t *testing.T, _ string) []client.Object {
 }
 
 func foreignAuthority(*testing.T, string) []client.Object {
-	return []client.Object{&v1alpha1.CertificateAuthority{ObjectMeta: meta("target"), Spec: authoritySpec("target-ca", true)}}
+	return []client.Object{anAuthority("target", authoritySpec("target-ca", true))}
 }
 
 func foreignPolicy(*testing.T, string) []client.Object { return []client.Object{aPolicy("target")} }
@@ -116,10 +132,8 @@ func foreignPolicy(*testing.T, string) []client.Object { return []client.Object{
 // clusterAuthority admits only the other namespace.
 func clusterAuthority(managed bool) func(t *testing.T, other string) []client.Object {
 	return func(_ *testing.T, other string) []client.Object {
-		return []client.Object{&v1alpha1.ClusterCertificateAuthority{ObjectMeta: meta("target"), Spec: v1alpha1.ClusterAuthoritySpec{
-			AuthoritySpec:     authoritySpec("target-ca", managed),
-			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: other}},
-		}}}
+		return []client.Object{aClusterAuthority("target", authoritySpec("target-ca", managed),
+			&metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: other}})}
 	}
 }
 
@@ -137,26 +151,21 @@ func identityCrossings(kind string, with func(v1alpha1.IdentitySpec) client.Obje
 }
 
 func crossings() []crossing {
-	out := identityCrossings("ClientIdentity", func(s v1alpha1.IdentitySpec) client.Object {
-		return &v1alpha1.ClientIdentity{ObjectMeta: meta("asking"), Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: s}}
-	})
-	out = append(out, identityCrossings("ServerIdentity", func(s v1alpha1.IdentitySpec) client.Object {
-		return &v1alpha1.ServerIdentity{ObjectMeta: meta("asking"), Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: s}}
-	})...)
+	out := append(identityCrossings("ClientIdentity", aClientIdentity), identityCrossings("ServerIdentity", aServerIdentity)...)
 	return append(out,
 		crossing{"CertificateAuthority spec.secretName", "of a key pair", func() []client.Object {
-			return []client.Object{&v1alpha1.CertificateAuthority{ObjectMeta: meta("asking"), Spec: authoritySpec("target", false)}}
+			return []client.Object{anAuthority("asking", authoritySpec("target", false))}
 		}, foreignKeyPair, true},
 		crossing{"CertificateAuthority spec.secretName", "of a key that is not created yet", func() []client.Object {
-			return []client.Object{&v1alpha1.CertificateAuthority{ObjectMeta: meta("asking"), Spec: authoritySpec("target", true)}}
+			return []client.Object{anAuthority("asking", authoritySpec("target", true))}
 		}, foreignSecret, true},
 		crossing{"ClusterCertificateAuthority spec.secretName", "of a key pair in a namespace that is not the operator's", func() []client.Object {
-			return []client.Object{&v1alpha1.ClusterCertificateAuthority{ObjectMeta: meta("asking"), Spec: v1alpha1.ClusterAuthoritySpec{AuthoritySpec: authoritySpec("target", false)}}}
+			return []client.Object{aClusterAuthority("asking", authoritySpec("target", false), nil)}
 		}, foreignKeyPair, false},
 		crossing{"ClusterCertificateAuthority spec.namespaceSelector", "that admits no namespace", func() []client.Object {
-			return []client.Object{&v1alpha1.ClientIdentity{ObjectMeta: meta("asking"), Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: identitySpec(clusterRef, "asking-mtls")}}}
+			return []client.Object{aClientIdentity(identitySpec(clusterRef, "asking-mtls"))}
 		}, func(*testing.T, string) []client.Object {
-			return []client.Object{&v1alpha1.ClusterCertificateAuthority{ObjectMeta: meta("target"), Spec: v1alpha1.ClusterAuthoritySpec{AuthoritySpec: authoritySpec("target-ca", true)}}}
+			return []client.Object{aClusterAuthority("target", authoritySpec("target-ca", true), nil)}
 		}, false},
 		crossing{"DatabaseServer spec.adminSecretRef.name", "", func() []client.Object { return []client.Object{aServer("asking", "target", nil)} },
 			func(*testing.T, string) []client.Object { return []client.Object{anAdmin("target")} }, true},

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // resource is one that tenants have.
@@ -44,7 +45,7 @@ func tenantResources() []resource {
 		ours("certificateauthorities", func() client.Object { return foreignAuthority(nil, "")[0] }),
 		ours("clientidentities", func() client.Object { return crossings()[0].from()[0] }),
 		ours("serveridentities", func() client.Object {
-			return &v1alpha1.ServerIdentity{ObjectMeta: meta("target"), Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: identitySpec(own, "x")}}
+			return fixture.ServerIdentity("target", func(i *v1alpha1.ServerIdentity) { i.Spec.IdentitySpec = identitySpec(own, "x") })
 		}),
 		ours("rotationpolicies", func() client.Object { return aPolicy("target") }),
 		ours("databaseservers", func() client.Object { return aServer("target", "admin", nil) }),

@@ -9,11 +9,8 @@ import (
 	"os"
 	"slices"
 	"testing"
-	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -22,12 +19,7 @@ func TestMain(m *testing.M) { os.Exit(world.Main(m)) }
 func TestAHookSeesEveryRequestAndTheProcessHasNoOtherWay(t *testing.T) {
 	w := world.New(t, nil)
 	p := w.Start("only", world.Options{})
-	authority := &v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: "internal"}, Spec: v1alpha1.AuthoritySpec{
-		Managed:    &v1alpha1.ManagedAuthority{CommonName: "World CA", KeyAlgorithm: "ECDSA-P256", Lifetime: metav1.Duration{Duration: 43800 * time.Hour}},
-		SecretName: "internal-ca",
-		Constraints: v1alpha1.Constraints{
-			MaxLifetime: metav1.Duration{Duration: 720 * time.Hour}, CommonNames: []v1alpha1.NamePattern{"*"}},
-	}}
+	authority := fixture.Authority()
 	w.Create(authority)
 	var seen []string
 	p.Hook(func(_ context.Context, r world.Request, do func() error) error {

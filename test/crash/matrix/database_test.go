@@ -25,8 +25,9 @@ var databaseCredential = kind{
 	name: "DatabaseCredential", database: true, sampled: true,
 	object: func(r *run) client.Object {
 		return fixture.Credential(r.id, func(c *v1alpha1.DatabaseCredential) {
-			c.Spec.ServerRef.Name, c.Spec.RotationPolicyRef.Name, c.Spec.Database = sharedServer, sharedPolicy, "postgres"
-			c.Spec.Username, c.Spec.Owner, c.Spec.SecretName = r.base, ownerRole, v1alpha1.ObjectName(r.id+"-secret")
+			c.Spec.ServerRef.Name, c.Spec.RotationPolicyRef.Name = sharedServer, sharedPolicy
+			fixture.SetLogin(c, "postgres", r.base, ownerRole)
+			c.Spec.SecretName = v1alpha1.ObjectName(r.id + "-secret")
 		})
 	},
 	always: loginsKnown, reached: loginReached, finally: loginFinally, clean: dropLogins,

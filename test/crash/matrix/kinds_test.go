@@ -19,7 +19,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -64,12 +63,11 @@ func authority(name string, object func(name string, spec v1alpha1.AuthoritySpec
 }
 
 var certificateAuthority = authority("CertificateAuthority", func(name string, spec v1alpha1.AuthoritySpec) client.Object {
-	return &v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}
+	return fixture.Authority(func(a *v1alpha1.CertificateAuthority) { a.Name, a.Spec = name, spec })
 })
 
 var clusterCertificateAuthority = authority("ClusterCertificateAuthority", func(name string, spec v1alpha1.AuthoritySpec) client.Object {
-	return &v1alpha1.ClusterCertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: v1alpha1.ClusterAuthoritySpec{AuthoritySpec: spec, NamespaceSelector: &metav1.LabelSelector{}}}
+	return fixture.ClusterAuthority(name, func(a *v1alpha1.ClusterCertificateAuthority) { a.Spec.AuthoritySpec = spec })
 })
 
 // keyPairKept checks I5 for an authority: its key never changes, and the Secret that holds it stays.

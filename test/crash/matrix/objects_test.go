@@ -30,6 +30,6 @@ func aPolicy(name string) *v1alpha1.RotationPolicy {
 func aServer(name, address string) *v1alpha1.DatabaseServer {
 	return fixture.Server(func(s *v1alpha1.DatabaseServer) {
 		s.Name, s.Spec.Address, s.Spec.AdminSecretRef.Name = name, address, sharedAdmin
-		s.Spec.AllowedUsernames, s.Spec.AllowedOwners = []v1alpha1.RolePattern{"mr*"}, []v1alpha1.RolePattern{ownerRole}
+		fixture.Allow(s, "mr*", ownerRole)
 	})
 }

@@ -6,7 +6,6 @@ package matrix
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
 	"strconv"
 	"sync"
@@ -47,7 +46,7 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(world.Main(m, stopServers))
+	os.Exit(world.Main(m, servers.Stop))
 }
 
 // full reports whether every step of a life with a database is tested, rather than a sample.
@@ -65,42 +64,13 @@ var seed = sync.OnceValue(func() uint64 {
 	return uint64(time.Now().UnixNano()) % 1_000_000
 })
 
-// servers are real ones, started on first use; every run has its own logins.
-var servers = struct {
-	sync.Mutex
-	byVersion map[int]*pgtest.Server
-}{byVersion: map[int]*pgtest.Server{}}
-
-func stopServers() {
-	for _, server := range servers.byVersion {
-		server.Stop()
-	}
-}
-
-func sharedPostgres(t *testing.T, version int) *pgtest.Server {
-	t.Helper()
-	servers.Lock()
-	defer servers.Unlock()
-	if servers.byVersion[version] != nil {
-		return servers.byVersion[version]
-	}
-	// Logging and encryption are tested elsewhere; here thousands of logins must be fast.
-	server, err := pgtest.Start(context.WithoutCancel(t.Context()), pgtest.Options{Version: version, Plain: true, Settings: map[string]string{
-		"log_statement": "none", "log_connections": "off", "log_disconnections": "off", "max_connections": "100", "autovacuum": "off"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	servers.byVersion[version] = server
-	statements := []string{
-		fmt.Sprintf("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", adminLogin, adminPassword), fmt.Sprintf("CREATE ROLE %s NOLOGIN", ownerRole),
-	}
-	if version >= 16 {
-		statements = append(statements, fmt.Sprintf("GRANT %s TO %s WITH ADMIN OPTION", ownerRole, adminLogin))
-	}
-	if err := server.Exec(t.Context(), "postgres", statements...); err != nil {
-		t.Fatal(err)
-	}
-	return server
+// servers are quick: logging and encryption are tested elsewhere, and here thousands of logins must be fast.
+var servers = pgtest.Shared{
+	Options: pgtest.Options{Plain: true, Settings: map[string]string{
+		"log_statement": "none", "log_connections": "off", "log_disconnections": "off", "max_connections": "100", "autovacuum": "off"}},
+	Prepare: func(ctx context.Context, server *pgtest.Server) error {
+		return server.CreateAdmin(ctx, adminLogin, adminPassword, ownerRole)
+	},
 }
 
 // worker plays one life after the other in a namespace, with a ready authority, server and policy.
@@ -140,7 +110,7 @@ func newWorker(t *testing.T, server *pgtest.Server) *worker {
 // newWorkers creates the workers for one version of PostgreSQL.
 func newWorkers(t *testing.T, version int) []*worker {
 	t.Helper()
-	server := sharedPostgres(t, version)
+	server := servers.Of(t, version)
 	out := make([]*worker, workers)
 	for i := range out {
 		out[i] = newWorker(t, server)

@@ -54,15 +54,14 @@ func aPolicy() *v1alpha1.RotationPolicy {
 }
 
 func aServer() *v1alpha1.DatabaseServer {
-	return fixture.Server(func(s *v1alpha1.DatabaseServer) {
-		s.Spec.AllowedUsernames, s.Spec.AllowedOwners = []v1alpha1.RolePattern{"*"}, []v1alpha1.RolePattern{"*"}
-	})
+	return fixture.Server(func(s *v1alpha1.DatabaseServer) { fixture.Allow(s, "*", "*") })
 }
 
 func (d *twoLeaders) aCredential(policy v1alpha1.DeletionPolicy) *v1alpha1.DatabaseCredential {
 	return fixture.Credential("orders", func(c *v1alpha1.DatabaseCredential) {
-		c.Spec.Database, c.Spec.DeletionPolicy = "postgres", policy
-		c.Spec.Username, c.Spec.Owner = d.database.base()
+		c.Spec.DeletionPolicy = policy
+		username, owner := d.database.base()
+		fixture.SetLogin(c, "postgres", username, owner)
 	})
 }
 

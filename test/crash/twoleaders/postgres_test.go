@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -19,21 +18,12 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
+	"github.com/rekey/rekey/test/fixture"
 )
 
-// server is a real PostgreSQL server, shared by all plays: each play has its own logins.
-var server struct {
-	sync.Mutex
-	running *pgtest.Server
-}
+var servers = pgtest.Shared{Options: pgtest.Options{Settings: map[string]string{"max_connections": "200"}}}
 
 var bases atomic.Int64
-
-func stopServers() {
-	if server.running != nil {
-		server.running.Stop()
-	}
-}
 
 const adminPassword = "admin-password-of-the-test"
 
@@ -49,16 +39,7 @@ type realDatabase struct {
 
 func aRealDatabase(t *testing.T) databaseServer {
 	t.Helper()
-	server.Lock()
-	defer server.Unlock()
-	if server.running == nil {
-		running, err := pgtest.Start(context.WithoutCancel(t.Context()), pgtest.Options{Settings: map[string]string{"max_connections": "200"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		server.running = running
-	}
-	r := &realDatabase{t: t, server: server.running, name: fmt.Sprintf("twoleaders%d", bases.Add(1)), tried: map[string]bool{}}
+	r := &realDatabase{t: t, server: servers.Of(t, 15), name: fmt.Sprintf("twoleaders%d", bases.Add(1)), tried: map[string]bool{}}
 	conn, err := r.server.Connect(t.Context(), "postgres")
 	if err != nil {
 		t.Fatal(err)
@@ -101,9 +82,7 @@ func (f tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.Tr
 func (f tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 func (r *realDatabase) prepare(*twoLeaders) {
-	admin, owner := r.name+"_admin", r.name+"_owner"
-	if err := r.server.Exec(r.t.Context(), "postgres", fmt.Sprintf("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", admin, adminPassword),
-		fmt.Sprintf("CREATE ROLE %s NOLOGIN", owner)); err != nil {
+	if err := r.server.CreateAdmin(r.t.Context(), r.name+"_admin", adminPassword, r.name+"_owner"); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -114,8 +93,7 @@ func (r *realDatabase) configure(admin *corev1.Secret, object *v1alpha1.Database
 	object.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeRequire}
 	// The result for these roles must not change while another play on the same server creates its own.
 	username, owner := r.base()
-	object.Spec.AllowedUsernames = []v1alpha1.RolePattern{v1alpha1.RolePattern(username + "*")}
-	object.Spec.AllowedOwners = []v1alpha1.RolePattern{v1alpha1.RolePattern(owner)}
+	fixture.Allow(object, username+"*", owner)
 }
 
 func (r *realDatabase) base() (username, owner string) { return r.name + "_app", r.name + "_owner" }

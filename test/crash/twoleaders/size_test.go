@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-func TestMain(m *testing.M) { os.Exit(world.Main(m, stopServers)) }
+func TestMain(m *testing.M) { os.Exit(world.Main(m, servers.Stop)) }
 
 // full reports whether REKEY_SIZE is full.
 func full() bool { return os.Getenv("REKEY_SIZE") == "full" }

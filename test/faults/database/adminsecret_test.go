@@ -63,7 +63,7 @@ func TestADamagedAdminSecretChangesNothing(t *testing.T) {
 		for i := range life {
 			t.Run(fmt.Sprintf("it %s before the %s", d.name, life[i].name), func(t *testing.T) {
 				t.Parallel()
-				s := newScene(t, sharedServer(t, 15), impatient)
+				s := newScene(t, servers.Of(t, 15), impatient)
 				s.playBefore(i)
 				kept := s.secret("orders-admin")
 				s.damageSecret(kept, d)

@@ -70,7 +70,7 @@ func TestABrokenNetworkIsReportedAndSurvived(t *testing.T) {
 	for _, a := range sample(randomOf(t), all, 12, 24) {
 		t.Run(a.name+" during the "+life[a.during].name, func(t *testing.T) {
 			t.Parallel()
-			s := newScene(t, sharedServer(t, 15), impatient)
+			s := newScene(t, servers.Of(t, 15), impatient)
 			s.playBefore(a.during)
 			st := life[a.during]
 			s.proxy.set(a.script)
@@ -98,7 +98,7 @@ func TestABrokenServerIsContactedLessAndLessOften(t *testing.T) {
 	} {
 		t.Run(life[i].name, func(t *testing.T) {
 			t.Parallel()
-			s := newScene(t, sharedServer(t, 15), impatient)
+			s := newScene(t, servers.Of(t, 15), impatient)
 			s.playBefore(i)
 			s.proxy.set(always("connect", cutBefore))
 			life[i].begin(s)
@@ -125,7 +125,7 @@ func TestADeletionFinishesInTimeDespiteEveryBreakage(t *testing.T) {
 	for _, b := range sample(randomOf(t), breakages, 3, len(breakages)) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
-			s := newScene(t, sharedServer(t, 15), impatient)
+			s := newScene(t, servers.Of(t, 15), impatient)
 			s.playBefore(2)
 			s.Events()
 			s.proxy.set(b.script)
@@ -152,7 +152,7 @@ func TestACommitThatIsLostTwiceIsNotRepeated(t *testing.T) {
 		for _, d := range []wireFault{cutBefore, cutAfter, cutWithin} {
 			t.Run(fmt.Sprintf("%d, a commit %s twice before it succeeds", version, d), func(t *testing.T) {
 				t.Parallel()
-				s := newScene(t, sharedServer(t, version), impatient)
+				s := newScene(t, servers.Of(t, version), impatient)
 				for _, st := range life {
 					lost := 0
 					s.proxy.set(func(m moment) wireFault {

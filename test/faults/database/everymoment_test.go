@@ -16,7 +16,7 @@ func momentsOf(t *testing.T, version int) [][]moment {
 	t.Helper()
 	var out [][]moment
 	t.Run(fmt.Sprintf("%d, without faults", version), func(t *testing.T) {
-		s := newScene(t, sharedServer(t, version), impatient)
+		s := newScene(t, servers.Of(t, version), impatient)
 		for _, st := range life {
 			s.proxy.takeMoments()
 			st.begin(s)
@@ -74,7 +74,7 @@ func TestALoginSurvivesAFaultAtEveryMomentOnTheWire(t *testing.T) {
 		for _, a := range attacks {
 			t.Run(fmt.Sprintf("%d, moment %d %s", version, a.n, a.wireFault), func(t *testing.T) {
 				t.Parallel()
-				s := newScene(t, sharedServer(t, version), impatient)
+				s := newScene(t, servers.Of(t, version), impatient)
 				for i, st := range life {
 					// Until the fault, a stage runs as it did without one.
 					if hit := s.playWith(st, func(m moment) bool { return m.n == a.n }, a.wireFault); !hit && a.n <= len(moments[i]) {

@@ -4,7 +4,6 @@
 package database
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -27,7 +26,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(world.Main(m, stopServers))
+	os.Exit(world.Main(m, servers.Stop))
 }
 
 // full reports whether there is time for more than a sample.
@@ -72,39 +71,5 @@ func sample[T any](random *rand.Rand, all []T, some, more int) []T {
 	return out
 }
 
-// servers are shared by all tests that do not damage them; each test has its own logins.
-var servers = struct {
-	sync.Mutex
-	byVersion map[int]*pgtest.Server
-}{byVersion: map[int]*pgtest.Server{}}
-
-func stopServers() {
-	for _, server := range servers.byVersion {
-		server.Stop()
-	}
-}
-
-func sharedServer(t *testing.T, version int) *pgtest.Server {
-	t.Helper()
-	servers.Lock()
-	defer servers.Unlock()
-	if servers.byVersion[version] == nil {
-		server, err := pgtest.Start(context.WithoutCancel(t.Context()), pgtest.Options{Version: version})
-		if err != nil {
-			t.Fatal(err)
-		}
-		servers.byVersion[version] = server
-	}
-	return servers.byVersion[version]
-}
-
-// ownServer returns a server for a test that damages it.
-func ownServer(t *testing.T, options pgtest.Options) *pgtest.Server {
-	t.Helper()
-	server, err := pgtest.Start(context.WithoutCancel(t.Context()), options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Stop)
-	return server
-}
+// servers are shared by all tests that do not damage them.
+var servers pgtest.Shared

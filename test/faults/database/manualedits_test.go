@@ -85,7 +85,7 @@ func TestLoginsChangedByHandAreRepairedOrReported(t *testing.T) {
 		for _, a := range sample(random, all, 10, 16) {
 			t.Run(fmt.Sprintf("%d, a user %s, %s, after write %d of a rotation", version, a.name, a.slot, a.step), func(t *testing.T) {
 				t.Parallel()
-				s := newScene(t, sharedServer(t, version), impatient)
+				s := newScene(t, servers.Of(t, version), impatient)
 				s.play(life[0])
 				login, owner := s.credential.Spec.Username+"_"+a.slot, s.owners()
 				writes, meddled := 0, false

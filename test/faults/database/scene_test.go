@@ -68,9 +68,8 @@ func newScene(t *testing.T, server *pgtest.Server, options postgres.Options) *sc
 	s.restart()
 	s.base = strings.ReplaceAll(s.Namespace, "-", "_")
 	s.admin, s.owner = s.base+"_admin", s.base+"_owner"
-	s.sql(fmt.Sprintf("CREATE ROLE %s LOGIN CREATEROLE PASSWORD '%s'", s.admin, adminPassword), fmt.Sprintf("CREATE ROLE %s NOLOGIN", s.owner))
-	if server.Version >= 16 {
-		s.sql(fmt.Sprintf("GRANT %s TO %s WITH ADMIN OPTION", s.owner, s.admin))
+	if err := server.CreateAdmin(t.Context(), s.admin, adminPassword, s.owner); err != nil {
+		t.Fatal(err)
 	}
 	s.Create(
 		fixture.Policy(func(p *v1alpha1.RotationPolicy) { p.Spec.Overlap.Minimum = fixture.Duration(overlap) }),
@@ -81,12 +80,12 @@ func newScene(t *testing.T, server *pgtest.Server, options postgres.Options) *sc
 	)
 	s.database = fixture.Server(func(o *v1alpha1.DatabaseServer) {
 		o.Spec.Address = s.proxy.address()
-		o.Spec.TLS = v1alpha1.ServerTLS{Mode: v1alpha1.TLSModeVerifyFull, CARef: &v1alpha1.CAReference{Name: "orders-ca"}}
-		o.Spec.AllowedUsernames = []v1alpha1.RolePattern{v1alpha1.RolePattern(s.base + "_*")}
-		o.Spec.AllowedOwners = []v1alpha1.RolePattern{v1alpha1.RolePattern(s.owner)}
+		o.Spec.TLS = fixture.Verified("orders-ca")
+		fixture.Allow(o, s.base+"_*", s.owner)
 	})
 	s.credential = fixture.Credential("orders", func(o *v1alpha1.DatabaseCredential) {
-		o.Spec.Database, o.Spec.Username, o.Spec.Owner, o.Spec.DeletionPolicy = "postgres", s.base+"_app", s.owner, v1alpha1.DeletionDelete
+		o.Spec.DeletionPolicy = v1alpha1.DeletionDelete
+		fixture.SetLogin(o, "postgres", s.base+"_app", s.owner)
 	})
 	return s
 }

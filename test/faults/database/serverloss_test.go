@@ -31,7 +31,7 @@ func (s *scene) startServer() {
 // and after it has executed it but before the response.
 func TestARotationSurvivesAServerStopOrCrashAtEveryMoment(t *testing.T) {
 	moments := momentsOf(t, 15)[1]
-	server := ownServer(t, pgtest.Options{Settings: safe})
+	server := pgtest.StartFor(t, pgtest.Options{Settings: safe})
 	ends := map[string]func(){"stops": server.Halt, "crashes": server.Crash}
 	type attempt struct {
 		n         int
@@ -195,7 +195,7 @@ func TestAServerThatLostTheRotationGetsThePublishedLoginBack(t *testing.T) {
 	for _, a := range sample(randomOf(t), all, 6, 16) {
 		t.Run(fmt.Sprintf("%d, %s after write %d", a.version, a.name, a.step), func(t *testing.T) {
 			t.Parallel()
-			s := newScene(t, ownServer(t, pgtest.Options{Version: a.version, Settings: safe}), impatient)
+			s := newScene(t, pgtest.StartFor(t, pgtest.Options{Version: a.version, Settings: safe}), impatient)
 			s.play(life[0])
 			forget := a.before(s)
 			s.afterWrite(a.step, func() { s.down = true; forget(); s.down = true })
@@ -238,7 +238,7 @@ func (s *scene) afterWrite(step int, what func()) {
 
 // R19: a copy from two rotations ago has another password for the published login, under an older marker.
 func TestACopyFromTwoRotationsAgoIsDetected(t *testing.T) {
-	s := newScene(t, ownServer(t, pgtest.Options{Settings: safe}), impatient)
+	s := newScene(t, pgtest.StartFor(t, pgtest.Options{Settings: safe}), impatient)
 	s.play(life[0])
 	forget := losses[0].before(s)
 	s.play(life[1])
@@ -266,7 +266,7 @@ func TestACopyFromTwoRotationsAgoIsDetected(t *testing.T) {
 
 // R19: a copy from before the credential has neither login.
 func TestACopyFromBeforeTheCredentialGetsItsLoginBack(t *testing.T) {
-	s := newScene(t, ownServer(t, pgtest.Options{Version: 18, Settings: safe}), impatient)
+	s := newScene(t, pgtest.StartFor(t, pgtest.Options{Version: 18, Settings: safe}), impatient)
 	forget := losses[0].before(s)
 	s.play(life[0])
 	published := s.secret("orders-db")
@@ -283,7 +283,7 @@ func TestACopyFromBeforeTheCredentialGetsItsLoginBack(t *testing.T) {
 func TestAStandbyIsNotWrittenUntilItIsPromoted(t *testing.T) {
 	for i := range life {
 		t.Run("before the "+life[i].name, func(t *testing.T) {
-			s := newScene(t, ownServer(t, pgtest.Options{Version: []int{15, 18}[i%2], Settings: safe}), impatient)
+			s := newScene(t, pgtest.StartFor(t, pgtest.Options{Version: []int{15, 18}[i%2], Settings: safe}), impatient)
 			s.playBefore(i)
 			standby := s.standby()
 			s.eventually("the standby to catch up", func() bool {

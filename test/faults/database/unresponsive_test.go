@@ -50,7 +50,7 @@ func (s *scene) lock(statements string) (release func()) {
 // rekey reports the reason and where to look, and leaves nothing open that blocks others.
 func TestALockHeldByAnotherUserIsReportedAndSurvived(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, sharedServer(t, 18), postgres.Options{})
+	s := newScene(t, servers.Of(t, 18), postgres.Options{})
 	s.playBefore(3)
 	login := s.credential.Spec.Username + "_a"
 	release := s.lock("ALTER ROLE " + login + " CONNECTION LIMIT 50")
@@ -72,7 +72,7 @@ func TestALockHeldByAnotherUserIsReportedAndSurvived(t *testing.T) {
 // S9, I1, I8: the catalog of roles is locked, so that all logins fail.
 func TestALockedCatalogIsReportedAndSurvived(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, ownServer(t, pgtest.Options{}), impatient)
+	s := newScene(t, pgtest.StartFor(t, pgtest.Options{}), impatient)
 	s.play(life[0])
 	release := s.lock("LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE")
 	s.down = true
@@ -100,8 +100,8 @@ const (
 // R24, S9: a server that is suspended does not delay the credentials of another server, however many of its own wait for it;
 // when it resumes, so do they.
 func TestAFrozenServerDoesNotBlockTheOthers(t *testing.T) {
-	frozen := newScene(t, ownServer(t, pgtest.Options{}), impatient)
-	healthy := newScene(t, sharedServer(t, 15), impatient)
+	frozen := newScene(t, pgtest.StartFor(t, pgtest.Options{}), impatient)
+	healthy := newScene(t, servers.Of(t, 15), impatient)
 	frozen.server.Freeze()
 	frozen.Create(frozen.database)
 	var waiting []*v1alpha1.DatabaseCredential

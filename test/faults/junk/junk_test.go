@@ -22,6 +22,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -76,9 +77,7 @@ func newScene(t *testing.T) *scene {
 			}
 		}
 	})
-	s.create(&v1alpha1.CertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: "internal"}, Spec: v1alpha1.AuthoritySpec{
-		Managed:    &v1alpha1.ManagedAuthority{CommonName: "Junk CA", KeyAlgorithm: "ECDSA-P256", Lifetime: metav1.Duration{Duration: 1000 * time.Hour}},
-		SecretName: "internal-ca", Constraints: v1alpha1.Constraints{MaxLifetime: metav1.Duration{Duration: 720 * time.Hour}, CommonNames: []v1alpha1.NamePattern{"*"}}}})
+	s.create(fixture.Authority())
 	return s
 }
 
@@ -94,9 +93,7 @@ func (s *scene) create(o client.Object) {
 func (s *scene) issueAnother(when string) {
 	s.Helper()
 	s.issued++
-	identity := &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("identity-", s.issued)}, Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
-		AuthorityRef: v1alpha1.AuthorityReference{Name: "internal"}, CommonName: "app", Lifetime: metav1.Duration{Duration: 24 * time.Hour},
-		SecretName: v1alpha1.ObjectName(fmt.Sprintf("identity-%d-mtls", s.issued))}}}
+	identity := fixture.ClientIdentity(fmt.Sprint("identity-", s.issued))
 	s.create(identity)
 	s.ready(identity, when)
 }
@@ -220,8 +217,9 @@ var namedForms = []form{
 
 // createNaming creates an identity that names the Secret.
 func (s *scene) createNaming(secret string) error {
-	return s.client.Create(s.Context(), &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: secret}, Spec: v1alpha1.ClientIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
-		AuthorityRef: v1alpha1.AuthorityReference{Name: "internal"}, CommonName: "junk", Lifetime: metav1.Duration{Duration: 24 * time.Hour}, SecretName: v1alpha1.ObjectName(secret)}}})
+	return s.client.Create(s.Context(), fixture.ClientIdentity(secret, func(i *v1alpha1.ClientIdentity) {
+		i.Namespace, i.Spec.CommonName, i.Spec.SecretName = s.namespace, "junk", v1alpha1.ObjectName(secret)
+	}))
 }
 
 // flood creates n Secrets of about size bytes, and logs how many of each form there are. If named is true, an identity names

@@ -196,7 +196,8 @@ func TestAValidObjectAmongAThousandInvalidOnesIsReadyImmediately(t *testing.T) {
 	}
 	// The authority that they named is created.
 	nowhere := anAuthority()
-	nowhere.Name, nowhere.Spec.SecretName = "nowhere", "nowhere-ca"
+	nowhere.Name = "nowhere"
+	fixture.SetAuthoritySecret(&nowhere.Spec, "nowhere-ca")
 	s.Create(nowhere)
 	var waited []client.Object
 	for _, o := range bad {

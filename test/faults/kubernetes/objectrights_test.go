@@ -47,13 +47,12 @@ func newEstateOfRights(t *testing.T, secrets string) *estateOfRights {
 		}
 		return err
 	})
-	everywhere := &v1alpha1.ClusterCertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: "of-" + s.Namespace}, Spec: v1alpha1.ClusterAuthoritySpec{
-		AuthoritySpec: anAuthority().Spec, NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: s.Namespace}}}}
-	everywhere.Spec.SecretName = "cluster-ca"
-	everywhere.Spec.Constraints.DNSNames = []v1alpha1.DNSPattern{"*.example.internal"}
-	e.server = &v1alpha1.ServerIdentity{ObjectMeta: metav1.ObjectMeta{Name: "api"}, Spec: v1alpha1.ServerIdentitySpec{IdentitySpec: v1alpha1.IdentitySpec{
-		AuthorityRef: v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: v1alpha1.ObjectName(everywhere.Name)},
-		DNSNames:     []v1alpha1.DNSName{"api.example.internal"}, Lifetime: fixture.Duration(24 * time.Hour), SecretName: "api-mtls"}}}
+	everywhere := fixture.ClusterAuthority("of-"+s.Namespace, func(a *v1alpha1.ClusterCertificateAuthority) {
+		a.Spec.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: s.Namespace}}
+	})
+	e.server = fixture.ServerIdentity("api", func(i *v1alpha1.ServerIdentity) {
+		i.Spec.AuthorityRef = v1alpha1.AuthorityReference{Kind: v1alpha1.AuthorityKindCluster, Name: v1alpha1.ObjectName(everywhere.Name)}
+	})
 	// Both own their Secrets, which requires the right to set their finalizers.
 	own := anAuthority()
 	own.Spec.DeletionPolicy, everywhere.Spec.DeletionPolicy = v1alpha1.DeletionDelete, v1alpha1.DeletionDelete
