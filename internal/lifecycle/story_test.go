@@ -4,43 +4,16 @@
 package lifecycle_test
 
 import (
-	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-// golden compares got with a file under testdata, or writes the file.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs; if that is meant, run the test with -update (-want +got):\n%s", path, diff)
-	}
-}
 
 // tell adds one run to the story. A run that did nothing and reports what its predecessor reported is left out.
 func (w *world) tell(out lifecycle.Outcome, died bool) {
@@ -164,7 +137,7 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 			if _, err := s.run(s.plan, nil, nil); err != nil {
 				t.Error(err)
 			}
-			golden(t, "stories/"+name+".txt", s.story(s.plan, nil, nil))
+			golden.Check(t, "testdata/stories/"+name+".txt", s.story(s.plan, nil, nil))
 		})
 	}
 }

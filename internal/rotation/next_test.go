@@ -4,44 +4,17 @@
 package rotation_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden compares with a file under testdata, or writes it.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs; if that is intended, run the test with -update (-want +got):\n%s", path, diff)
-	}
-}
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
@@ -371,7 +344,7 @@ func TestOfEveryTwoRowsThatBothMatchTheRightOneWins(t *testing.T) {
 		}
 	}
 	slices.Sort(lines)
-	golden(t, "pairs.txt", strings.Join(lines, "\n")+"\n")
+	golden.Check(t, "testdata/pairs.txt", strings.Join(lines, "\n")+"\n")
 }
 
 func TestTheTableIsPrintedForTheDocs(t *testing.T) {
@@ -385,7 +358,7 @@ func TestTheTableIsPrintedForTheDocs(t *testing.T) {
 		names[row.Name] = true
 		_, _ = fmt.Fprintf(&b, "%2d %-14s if %s: %s\n", i+1, row.Name, row.If, row.Then)
 	}
-	golden(t, "table.txt", b.String())
+	golden.Check(t, "testdata/table.txt", b.String())
 }
 
 func TestReasonsOfTroubleAreThoseOfPackageFault(t *testing.T) {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
+
+	"github.com/rekey/rekey/test/golden"
 )
 
 // ruleFile is the file that Prometheus reads.
@@ -76,7 +78,7 @@ spec:
 		}
 		out.WriteString(line + "\n")
 	}
-	golden(t, "config/prometheus/prometheus_rule.yaml", out.String())
+	golden.Check(t, filepath.Join(root, "config/prometheus/prometheus_rule.yaml"), out.String())
 
 	var resource struct {
 		Spec ruleFile `json:"spec"`

@@ -5,6 +5,7 @@ package packaging
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/rekey/rekey/test/golden"
 )
 
 // grant is one rule, and where it applies: in one namespace, or everywhere ("*").
@@ -97,7 +100,7 @@ func lines(all []grant) string {
 func TestTheOperatorHasTheseRightsAndNoOthers(t *testing.T) {
 	for _, folder := range []string{"default", "namespaced"} {
 		t.Run(folder, func(t *testing.T) {
-			golden(t, "test/packaging/testdata/rights_"+folder+".golden", lines(grants(t, folder)))
+			golden.Check(t, filepath.Join(root, "test/packaging/testdata/rights_"+folder+".golden"), lines(grants(t, folder)))
 		})
 	}
 }
@@ -133,7 +136,7 @@ func TestEveryRoleHasTheseRulesAndNoOthers(t *testing.T) {
 				out = append(out, fmt.Sprintf("RoleBinding %s/%s  %s %s to %v", binding.Namespace, binding.Name, binding.RoleRef.Kind, binding.RoleRef.Name, binding.Subjects))
 			}
 			slices.Sort(out)
-			golden(t, "test/packaging/testdata/roles_"+folder+".golden", strings.Join(out, "\n")+"\n")
+			golden.Check(t, filepath.Join(root, "test/packaging/testdata/roles_"+folder+".golden"), strings.Join(out, "\n")+"\n")
 		})
 	}
 }

@@ -7,17 +7,14 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"flag"
 	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -27,9 +24,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite golden and derived files")
 
 const root = "../.."
 
@@ -153,19 +149,6 @@ func read(t *testing.T, path string) string {
 	return string(data)
 }
 
-// golden compares with a file, or writes it.
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(filepath.Join(root, path), []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if diff := cmp.Diff(strings.Split(read(t, path), "\n"), strings.Split(got, "\n")); diff != "" {
-		t.Errorf("%s is not up to date (-file +want); read the difference, then run: go test ./test/packaging -update\n%s", path, diff)
-	}
-}
-
 func deployment(t *testing.T, folder string) *appsv1.Deployment {
 	t.Helper()
 	found := only[*appsv1.Deployment](objects(t, folder))
@@ -185,5 +168,5 @@ func clusterRoles(t *testing.T, folder string) map[string]*rbacv1.ClusterRole {
 }
 
 func TestInstallYAMLMatchesTheDefaultInstallation(t *testing.T) {
-	golden(t, "dist/install.yaml", string(render(t, "default")))
+	golden.Check(t, filepath.Join(root, "dist/install.yaml"), string(render(t, "default")))
 }
