@@ -119,7 +119,7 @@ func TestAnAuthorityIsRestoredByHand(t *testing.T) {
 
 // An authority that is recreated under its name keeps the retained key: if its spec differs from the key pair, the message
 // describes the difference.
-func TestAnAuthorityThatKeptAnEarlierKeySaysSo(t *testing.T) {
+func TestAnAuthorityWithAnEarlierKeyReportsIt(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*v1alpha1.ManagedAuthority)
 		says   string

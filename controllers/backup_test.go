@@ -94,7 +94,7 @@ func TestARestoreFromYesterdayAtEveryStageOfALifeIsServed(t *testing.T) {
 		var object *v1alpha1.DatabaseCredential
 		w, object, more = stopped(t, nth)
 		yesterday := w.backup()
-		firstGoesOn(t, w, object, nth)
+		firstContinues(t, w, object, nth)
 		today := object.Status.Revision
 		w.rewind(yesterday, way.secrets)
 		if way.database {
@@ -174,7 +174,7 @@ func certificatesFromYesterday(t *testing.T, backedUp int, selected func(*corev1
 	authority, clientSide, serverSide := anAuthority(), aClientIdentity(), aServerIdentity()
 	fixture.SetKeyPair(&authority.Spec, "brought-ca")
 	ready(w, providedPair, authority, clientSide, serverSide)
-	everybody := func() {
+	reconcileAll := func() {
 		w.step(time.Minute) // Key pairs are read again after half a minute.
 		for _, o := range []client.Object{authority, clientSide, serverSide} {
 			w.settle(o, 3)
@@ -188,18 +188,18 @@ func certificatesFromYesterday(t *testing.T, backedUp int, selected func(*corev1
 		func() { providedPair.Data["ca.crt"] = next },
 	} {
 		w.edit(providedPair, change)
-		everybody()
+		reconcileAll()
 		if step == backedUp {
 			yesterday = w.backup()
 			yesterday.secrets = append(yesterday.secrets, *w.secret("brought-ca"))
 		}
 	}
 	w.step(25 * time.Hour)
-	everybody()
+	reconcileAll()
 	w.rewind(yesterday, selected)
 	w.restart()
 	for range 3 {
-		everybody()
+		reconcileAll()
 	}
 	w.wantCondition(clientSide, v1alpha1.ConditionReady, "True/Published")
 	w.wantCondition(serverSide, v1alpha1.ConditionReady, "True/Published")

@@ -142,14 +142,14 @@ func TestALostLedgerIsRebuiltOnlyIfAWrongPasswordIsRefused(t *testing.T) {
 }
 
 // The pages document how often a server is checked.
-func TestAServerIsCheckedAsOftenAsThePagesSay(t *testing.T) {
+func TestAServerIsCheckedAtTheDocumentedIntervals(t *testing.T) {
 	spoken := map[time.Duration]string{30 * time.Second: "every 30 seconds", 5 * time.Minute: "every five minutes"}
 	for _, path := range []string{"../docs/databaseserver.md", "../docs/runbooks/README.md"} {
 		page, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, pace := range []time.Duration{lifecycle.LookAgainBroken, lifecycle.LookAgainHealthy} {
+		for _, pace := range []time.Duration{lifecycle.RecheckBroken, lifecycle.RecheckHealthy} {
 			if words, known := spoken[pace]; !known || !strings.Contains(strings.ReplaceAll(string(page), "\n", " "), words) {
 				t.Errorf("%s does not say that it is every %s", path, pace)
 			}
@@ -159,12 +159,12 @@ func TestAServerIsCheckedAsOftenAsThePagesSay(t *testing.T) {
 		err  error
 		want time.Duration
 	}{
-		"healthy":            {nil, lifecycle.LookAgainHealthy},
-		"unreachable":        {fault.Transient(fault.ServerUnreachable, errors.New("there is no connection")), lifecycle.LookAgainBroken},
-		"no such database":   {fault.Blocked(fault.DatabaseNotFound, errors.New("it does not exist")), lifecycle.LookAgainBroken},
-		"a bad certificate":  {fault.Permanent(fault.ServerCertificateInvalid, errors.New("it has expired")), lifecycle.LookAgainBroken},
-		"a missing CREATE":   {fault.Permanent(fault.PrivilegeMissing, errors.New("some are missing")), lifecycle.LookAgainBroken},
-		"of another version": {fault.Permanent(fault.ServerUnsupported, errors.New("it is too old")), lifecycle.LookAgainBroken},
+		"healthy":            {nil, lifecycle.RecheckHealthy},
+		"unreachable":        {fault.Transient(fault.ServerUnreachable, errors.New("there is no connection")), lifecycle.RecheckBroken},
+		"no such database":   {fault.Blocked(fault.DatabaseNotFound, errors.New("it does not exist")), lifecycle.RecheckBroken},
+		"a bad certificate":  {fault.Permanent(fault.ServerCertificateInvalid, errors.New("it has expired")), lifecycle.RecheckBroken},
+		"a missing CREATE":   {fault.Permanent(fault.PrivilegeMissing, errors.New("some are missing")), lifecycle.RecheckBroken},
+		"of another version": {fault.Permanent(fault.ServerUnsupported, errors.New("it is too old")), lifecycle.RecheckBroken},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

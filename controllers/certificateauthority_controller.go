@@ -89,16 +89,16 @@ func (r *authorityReconciler) observe(ctx context.Context, parts authorityObject
 			err = checkSelector(parts.selector)
 		}
 	}
-	out.WakeAt = earliestOf(now.Add(lifecycle.LookAgainHealthy), out.Health.NextLevelAt)
+	out.WakeAt = earliestOf(now.Add(lifecycle.RecheckHealthy), out.Health.NextLevelAt)
 	if err != nil {
 		out.Ready = metav1.ConditionFalse
 		out.Cause = report.NewFailure(err, "")
-		out.WakeAt = earliestOf(now.Add(lifecycle.LookAgainBroken), out.Health.NextLevelAt)
+		out.WakeAt = earliestOf(now.Add(lifecycle.RecheckBroken), out.Health.NextLevelAt)
 		return out
 	}
 	if kept != nil {
 		// The authority signs even if something beside its key pair could not be written.
-		out.Cause, out.WakeAt = report.NewFailure(kept, ""), earliestOf(now.Add(lifecycle.LookAgainBroken), out.Health.NextLevelAt)
+		out.Cause, out.WakeAt = report.NewFailure(kept, ""), earliestOf(now.Add(lifecycle.RecheckBroken), out.Health.NextLevelAt)
 	}
 	out.Ready, out.Reason = metav1.ConditionTrue, v1alpha1.ReasonServing
 	out.Message = fmt.Sprintf("%s signs with the key pair in Secret %s until %s.%s", cmp.Or(authority.Subject, "The authority"),

@@ -181,7 +181,7 @@ func TestACopiedCredentialIsFencedAtEveryStageOfALife(t *testing.T) {
 			tried[name]++
 			copyIsFenced(t, w, w.beside(t), fmt.Sprintf("%s, after write %d", name, nth), copies[name])
 		}
-		firstGoesOn(t, w, object, nth)
+		firstContinues(t, w, object, nth)
 	}
 	t.Logf("copied, by what was copied: %v", tried)
 	if tried["everything"] < 20 {
@@ -228,7 +228,7 @@ func copyIsFenced(t *testing.T, w, other *world, where string, copied func(*core
 	}
 }
 
-func firstGoesOn(t *testing.T, w *world, object *v1alpha1.DatabaseCredential, nth int) {
+func firstContinues(t *testing.T, w *world, object *v1alpha1.DatabaseCredential, nth int) {
 	t.Helper()
 	w.restart()
 	for range 3 {
@@ -362,7 +362,7 @@ func TestACopyIsHandedOverByOneCommand(t *testing.T) {
 			other.step(time.Minute)
 		}
 		other.fail = nil
-		firstGoesOn(t, other, copied, nth)
+		firstContinues(t, other, copied, nth)
 		for name, login := range other.logins() {
 			if want := strings.Join([]string{other.clusterUID(), other.namespace, "orders"}, "/"); login.Owner != want {
 				t.Errorf("after write %d: the marker of %s names %s, want %s", nth, name, login.Owner, want)

@@ -89,7 +89,7 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 		return ctrl.Result{}, nil
 	}
 	found := r.describe(ctx, login, cluster, outcome)
-	if soon := r.clock.Now().Add(lifecycle.LookAgainBroken); err != nil && found.WakeAt.After(soon) {
+	if soon := r.clock.Now().Add(lifecycle.RecheckBroken); err != nil && found.WakeAt.After(soon) {
 		found.WakeAt = soon // what was published may well work; who owns it has to be known soon
 	}
 	return r.report(ctx, before, object, found)
@@ -118,10 +118,10 @@ func (r *credentialReconciler) rotate(ctx context.Context, login *databaseLogin,
 func (r *credentialReconciler) unfinalized(ctx context.Context, object *v1alpha1.DatabaseCredential, err error) (ctrl.Result, error) {
 	failed := refusal.Fault(fmt.Sprintf("adding the finalizer %s to DatabaseCredential %s/%s", v1alpha1.Finalizer, object.Namespace, object.Name), err, nil)
 	if fault.Classify(failed) != fault.ClassBlocked {
-		return r.reporter.WriteFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lifecycle.LookAgainBroken}, err)
+		return r.reporter.WriteFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lifecycle.RecheckBroken}, err)
 	}
 	return r.report(ctx, object.DeepCopy(), object, report.Facts{
-		Ready: metav1.ConditionUnknown, Cause: report.NewFailure(failed, ""), ObservationFailed: true, WakeAt: r.clock.Now().Add(lifecycle.LookAgainBroken),
+		Ready: metav1.ConditionUnknown, Cause: report.NewFailure(failed, ""), ObservationFailed: true, WakeAt: r.clock.Now().Add(lifecycle.RecheckBroken),
 	})
 }
 
@@ -228,7 +228,7 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) lif
 	}
 	out.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, object, &v1alpha1.DatabaseCredential{}) }
 	out.NamespaceEnds = func(ctx context.Context, err error) bool { return r.namespaceEnds(ctx, object.Namespace, err) }
-	out.LeaveBehind = func(ctx context.Context, left lifecycle.Remains) error { return r.leaveBehind(ctx, login, left) }
+	out.ReportRemains = func(ctx context.Context, left lifecycle.Remains) error { return r.reportRemains(ctx, login, left) }
 	out.Release = func(ctx context.Context) error { return r.release(ctx, object) }
 	out.Store = r.store(login, out)
 	return out

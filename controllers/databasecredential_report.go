@@ -32,7 +32,7 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 	object := login.object
 	subject := fmt.Sprintf("The login in Secret %s/%s", object.Namespace, object.Spec.SecretName)
 	status := &object.Status
-	found := factsOf(subject, outcome, fault.BackendFailed)
+	found := factsOf(subject, outcome, fault.RemoteFailed)
 	status.NextAttemptTime = shownAttempt(outcome)
 	found.Verified = report.Verified(object)
 	found.PreviousInUse = report.PreviousInUse(object)
@@ -61,7 +61,7 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 	}
 	if status.Previous != nil && outcome.Snapshot.Ledger.Previous == nil {
 		// It could not be read whether the login is refused.
-		found.WakeAt = earliestOf(found.WakeAt, outcome.Observation.Now.Add(lifecycle.LookAgainBroken))
+		found.WakeAt = earliestOf(found.WakeAt, outcome.Observation.Now.Add(lifecycle.RecheckBroken))
 	}
 	return found
 }
@@ -281,9 +281,9 @@ func (r *credentialReconciler) retiredText(ctx context.Context, login *databaseL
 	return text
 }
 
-// leaveBehind reports in the log, in a metric and in an Event what a deleted object leaves behind, and what to do about it. If
+// reportRemains reports in the log, in a metric and in an Event what a deleted object leaves behind, and what to do about it. If
 // the object exists only in the cache, it returns a conflict.
-func (r *credentialReconciler) leaveBehind(ctx context.Context, login *databaseLogin, left lifecycle.Remains) error {
+func (r *credentialReconciler) reportRemains(ctx context.Context, login *databaseLogin, left lifecycle.Remains) error {
 	object := login.object
 	if err := r.present(ctx, object, &v1alpha1.DatabaseCredential{}); lifecycle.IsConflict(err) {
 		return err
@@ -313,8 +313,8 @@ func (r *credentialReconciler) leaveBehind(ctx context.Context, login *databaseL
 	}
 	message := fmt.Sprintf("DatabaseCredential %s/%s is deleted and leaves behind %s: %s. Cause: %s",
 		object.Namespace, object.Name, strings.Join(what, ", and "), strings.Join(todo, "; "), left)
-	log.FromContext(ctx).Info("Deleted without cleaning up everything", "leftBehind", message)
-	r.reporter.Metrics.Failed("withdraw", fault.ReasonOf(errors.Join(left.Remote, left.Kept), fault.BackendFailed))
+	log.FromContext(ctx).Info("Deleted without cleaning up everything", "remains", message)
+	r.reporter.Metrics.Failed("withdraw", fault.ReasonOf(errors.Join(left.Remote, left.Kept), fault.RemoteFailed))
 	r.reporter.Emit(object, report.Event{Type: corev1.EventTypeWarning, Reason: v1alpha1.ReasonCleanupIncomplete, Action: report.ActionRetire, Message: message})
 	return nil
 }

@@ -37,7 +37,7 @@ type serverReconciler struct {
 }
 
 // serverFailures records each server's last failure, and how often in a row it rejected the admin's password: retries at an
-// unchanged pace could lock the admin out. After any other failure the server is checked again every lifecycle.LookAgainBroken.
+// unchanged pace could lock the admin out. After any other failure the server is checked again every lifecycle.RecheckBroken.
 type serverFailures struct {
 	mu    sync.Mutex
 	known map[types.NamespacedName]serverFailure
@@ -73,10 +73,10 @@ func (f *serverFailures) note(of types.NamespacedName, inputs string, err error,
 	if known.inputs != inputs {
 		known = serverFailure{inputs: inputs}
 	}
-	known.err, known.next = err, now.Add(lifecycle.LookAgainBroken)
+	known.err, known.next = err, now.Add(lifecycle.RecheckBroken)
 	if fault.ReasonOf(err, "") == fault.AdminRejected {
 		known.count++
-		known.next = now.Add(max(lifecycle.LookAgainBroken, rotation.Backoff(known.count, rotation.Urgency{Published: true})))
+		known.next = now.Add(max(lifecycle.RecheckBroken, rotation.Backoff(known.count, rotation.Urgency{Published: true})))
 	}
 	if f.known == nil {
 		f.known = map[types.NamespacedName]serverFailure{}
@@ -106,7 +106,7 @@ func (r *serverReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 func (r *serverReconciler) observe(ctx context.Context, object *v1alpha1.DatabaseServer) report.Facts {
 	found := report.Facts{
 		Ready: metav1.ConditionTrue, Reason: v1alpha1.ReasonServing,
-		WakeAt: r.clock.Now().Add(lifecycle.LookAgainHealthy),
+		WakeAt: r.clock.Now().Add(lifecycle.RecheckHealthy),
 	}
 	checked, err := r.check(ctx, object)
 	if err != nil {

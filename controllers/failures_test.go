@@ -55,7 +55,7 @@ func ready(w *world, objects ...client.Object) {
 	w.events()
 }
 
-var identityTroubles = map[string]aFailure{
+var identityFailures = map[string]aFailure{
 	"no such authority": {
 		arrange: func(w *world) client.Object {
 			identity := aClientIdentity()
@@ -205,7 +205,7 @@ var identityTroubles = map[string]aFailure{
 }
 
 func TestEveryFailureIsReportedOnceAndRecovers(t *testing.T) {
-	for name, tc := range identityTroubles {
+	for name, tc := range identityFailures {
 		t.Run(name, func(t *testing.T) { tc.run(t, newWorld(t)) })
 	}
 }

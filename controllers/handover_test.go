@@ -131,5 +131,5 @@ func (w *world) remembers(o client.Object) bool {
 func remembered(memory *lifecycle.Attempts, uid string) bool {
 	begun := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	memory.Pace(uid, "Asked", begun)
-	return memory.Pace(uid, "Asked", begun.Add(time.Hour)) > lifecycle.LookAgainBroken
+	return memory.Pace(uid, "Asked", begun.Add(time.Hour)) > lifecycle.RecheckBroken
 }

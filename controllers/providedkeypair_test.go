@@ -188,7 +188,7 @@ func TestANewCertificateOfTheSameKeyNeverBreaksWhatIsPublished(t *testing.T) {
 	root, other := providePair(t, "Root", nil, nil), providePair(t, "Other Root", nil, nil)
 	middle := providePair(t, "Issuing CA", &root, nil)
 	later := func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(1000 * time.Hour) }
-	stranger := providePair(t, "Unrelated", nil, nil)
+	unrelated := providePair(t, "Unrelated", nil, nil)
 	for name, tc := range map[string]struct {
 		crt, anchors       []byte
 		newCrt, newAnchors []byte
@@ -199,10 +199,10 @@ func TestANewCertificateOfTheSameKeyNeverBreaksWhatIsPublished(t *testing.T) {
 		"another root has signed it":                   {middle.pem(), root.pem(), middle.again(t, &other, nil).pem(), other.pem(), true},
 		"another root has signed it, both are trusted": {middle.pem(), root.pem(), middle.again(t, &other, nil).pem(), slices.Concat(root.pem(), other.pem()), true},
 		"the root is renewed with its key":             {middle.pem(), root.pem(), middle.pem(), root.again(t, nil, later).pem(), true},
-		"an unrelated root is trusted beside the root": {middle.pem(), root.pem(), middle.pem(), slices.Concat(stranger.pem(), root.pem()), true},
-		"the order of the anchors changes":             {middle.pem(), slices.Concat(stranger.pem(), root.pem()), middle.pem(), slices.Concat(root.pem(), stranger.pem()), true},
+		"an unrelated root is trusted beside the root": {middle.pem(), root.pem(), middle.pem(), slices.Concat(unrelated.pem(), root.pem()), true},
+		"the order of the anchors changes":             {middle.pem(), slices.Concat(unrelated.pem(), root.pem()), middle.pem(), slices.Concat(root.pem(), unrelated.pem()), true},
 		"renewed by the same root":                     {middle.pem(), root.pem(), middle.again(t, &root, later).pem(), root.pem(), false},
-		"only an unrelated root is trusted":            {middle.pem(), root.pem(), middle.pem(), stranger.pem(), false},
+		"only an unrelated root is trusted":            {middle.pem(), root.pem(), middle.pem(), unrelated.pem(), false},
 		"name constraints now exclude what was published": {middle.pem(), root.pem(), middle.again(t, &other, func(c *x509.Certificate) {
 			c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = []string{"elsewhere.internal"}, true
 		}).pem(), other.pem(), false},
@@ -319,8 +319,8 @@ func TestACACrtOfLongLinesIsReadAsItIsPublished(t *testing.T) {
 // A Secret with a manually edited ca.crt is repaired, with its certificate, if its authority is available; otherwise the
 // certificate is still watched, and Ready reports that it does not verify.
 func TestACACrtThatWasEditedByHand(t *testing.T) {
-	stranger := providePair(t, "Unrelated", nil, nil)
-	for name, value := range map[string][]byte{"unrelated": stranger.pem(), "nothing": nil, "junk": []byte("junk")} {
+	unrelated := providePair(t, "Unrelated", nil, nil)
+	for name, value := range map[string][]byte{"unrelated": unrelated.pem(), "nothing": nil, "junk": []byte("junk")} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			authority, identity := anAuthority(), aClientIdentity()

@@ -24,7 +24,7 @@ import (
 	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
-	"github.com/rekey/rekey/test/said"
+	"github.com/rekey/rekey/test/factcheck"
 )
 
 // everyReason reads the reasons of package fault.
@@ -128,7 +128,7 @@ func TestEveryReasonReadsWellForEveryKind(t *testing.T) {
 		read++
 		err, known := seen[text]
 		if !known {
-			err = said.Message(text)
+			err = factcheck.Message(text)
 			seen[text] = err
 		}
 		return err
@@ -190,5 +190,5 @@ func reportFor(kind, subject string, outcome lifecycle.Outcome) report.Facts {
 		}
 		return found
 	}
-	return factsOf(subject, outcome, fault.BackendFailed)
+	return factsOf(subject, outcome, fault.RemoteFailed)
 }

@@ -570,7 +570,7 @@ func TestAChangedBundleReachesTheSecretWithTheNextCheckOfTheServer(t *testing.T)
 	before := server.Status.CASHA256
 	renewed := string(keyPairSecret(t, nil).Data["tls.crt"])
 	w.edit(bundle, func() { bundle.Data["ca.crt"] = renewed })
-	w.step(lifecycle.LookAgainHealthy)
+	w.step(lifecycle.RecheckHealthy)
 	w.reconcile(server)
 	if before == "" || server.Status.CASHA256 == before {
 		t.Fatalf("the status of the server is %q before and %q after: nothing is woken", before, server.Status.CASHA256)

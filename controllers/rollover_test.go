@@ -86,7 +86,7 @@ func TestARolloverOfAnAuthorityNeverBreaksAHandshake(t *testing.T) {
 		}
 	}
 	// Reconcile both identities after a step, and check in between and afterwards.
-	everybody := func(step string) {
+	reconcileBoth := func(step string) {
 		t.Helper()
 		w.step(time.Minute) // Key pairs are read again after half a minute.
 		w.reconcile(authority)
@@ -100,17 +100,17 @@ func TestARolloverOfAnAuthorityNeverBreaksAHandshake(t *testing.T) {
 	key := string(w.secret("app-mtls").Data["tls.key"])
 
 	w.edit(secret, func() { secret.Data["ca.crt"] = slices.Concat(old, next) })
-	everybody("both roots are trusted")
+	reconcileBoth("both roots are trusted")
 	if string(w.secret("app-mtls").Data["tls.key"]) != key {
 		t.Error("a new trust anchor led to a new key")
 	}
 	w.edit(secret, func() { secret.Data["tls.crt"], secret.Data["tls.key"] = next, nextKey.Reveal() })
-	everybody("the new authority signs")
+	reconcileBoth("the new authority signs")
 	if clientSide.Status.Revision != 2 || serverSide.Status.Revision != 2 {
 		t.Errorf("revisions %d and %d after the exchange of the key pair, want 2", clientSide.Status.Revision, serverSide.Status.Revision)
 	}
 	w.edit(secret, func() { secret.Data["ca.crt"] = next })
-	everybody("the old root is gone")
+	reconcileBoth("the old root is gone")
 	if anchors := string(w.secret("app-mtls").Data["ca.crt"]); anchors != string(next) {
 		t.Error("the old root is still trusted")
 	}

@@ -39,7 +39,7 @@ func (r *policyReconciler) Reconcile(ctx context.Context, request ctrl.Request) 
 	case err == nil:
 		object.Status.Users = new(users)
 	case fault.ReasonOf(err, "") != fault.Forbidden:
-		return r.reporter.WriteFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lifecycle.LookAgainBroken}, fmt.Errorf("counting the users: %w", err))
+		return r.reporter.WriteFailed(ctx, "apiserver", ctrl.Result{RequeueAfter: lifecycle.RecheckBroken}, fmt.Errorf("counting the users: %w", err))
 	default:
 		// The policy applies regardless of its users; the report below mentions that the count may be old.
 	}

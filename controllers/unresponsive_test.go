@@ -218,7 +218,7 @@ func TestWhatCouldNotBeCleanedUpIsReported(t *testing.T) {
 	}
 }
 
-func TestAServerThatRefusesTheAdminIsAskedEverLess(t *testing.T) {
+func TestAServerThatRefusesTheAdminIsAskedLessAndLessOften(t *testing.T) {
 	w := newWorld(t)
 	server := aServer()
 	w.create(anAdminSecret(), server)

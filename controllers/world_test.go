@@ -39,7 +39,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/report"
-	"github.com/rekey/rekey/test/said"
+	"github.com/rekey/rekey/test/factcheck"
 )
 
 // apiServer is a real one, shared by all tests of the package. Every test has a namespace of its own.
@@ -103,7 +103,7 @@ type world struct {
 	// fail, if set, is called before every write.
 	fail func(write) error
 	// said compares every status and every Event with the facts when it is written or emitted.
-	said said.Checker
+	said factcheck.Checker
 	// cut is true if the process died between an effect at the server and its record, or uses the records of another one
 	// that did: until the next effect it cannot know better, and only the form of its reports is checked.
 	cut bool
@@ -129,7 +129,7 @@ func newWorldOn(t *testing.T, server *rest.Config, name metav1.ObjectMeta) *worl
 		t.Fatal(err)
 	}
 	w.namespace = namespace.Name
-	w.said = said.Checker{Reader: raw, Open: func(name string) (open, known bool) {
+	w.said = factcheck.Checker{Reader: raw, Open: func(name string) (open, known bool) {
 		login, known := w.database.Login(name)
 		return login.CanLogin, known
 	}}
@@ -231,7 +231,7 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, note string
 	object, _ := regarding.(client.Object)
 	check := w.said.Event
 	if w.cut {
-		check = func(_ context.Context, _ client.Object, _, text string) error { return said.Message(text) }
+		check = func(_ context.Context, _ client.Object, _, text string) error { return factcheck.Message(text) }
 	}
 	if err := check(w.ctx, object, reason, fmt.Sprintf(note, args...)); err != nil {
 		w.t.Errorf("an Event of %T %s makes a false claim: %v", object, object.GetName(), err)

@@ -179,8 +179,8 @@ const (
 	ReasonCandidateRejected = "CandidateRejected"
 	// ReasonStillAccepted: a retired credential is still accepted.
 	ReasonStillAccepted = "StillAccepted"
-	// ReasonBackendFailed: the server returned an error that has no reason of its own.
-	ReasonBackendFailed = "BackendFailed"
+	// ReasonRemoteFailed: the remote system returned an error that has no reason of its own.
+	ReasonRemoteFailed = "RemoteFailed"
 )
 
 // Warning reasons about rekey's own environment. They are the same as those in internal/fault.

@@ -5,9 +5,9 @@
 // Kubernetes call the thing, and Markdown lines that are too long. It reads Go comments, string literals and identifiers (split
 // at their capitals), Markdown prose, and the text of YAML files and scripts.
 //
-//	go run ./hack/words        checks the folders listed under "done" in words.yaml
-//	go run ./hack/words -all   checks every file that git knows
-//	go run ./hack/words docs   checks these files and folders
+//	go run ./hack/words          checks every file that git knows
+//	go run ./hack/words docs     checks these files and folders
+//	go run ./hack/words -count   prints how many findings each folder has
 //
 // Each finding is one line, `file:line: "found": write "replacement"`. The exit status is 1 if there is any, and 2 if the check
 // itself failed. To add a phrase, add one line to words.yaml.

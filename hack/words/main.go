@@ -17,7 +17,6 @@ import (
 
 func main() {
 	var o options
-	flag.BoolVar(&o.all, "all", false, "check every file that git knows")
 	flag.BoolVar(&o.count, "count", false, "print how many findings each folder has instead of the findings")
 	flag.Parse()
 	o.only = flag.Args()
@@ -28,8 +27,8 @@ func main() {
 
 // options are what the command line selects.
 type options struct {
-	all, count bool
-	only       []string
+	count bool
+	only  []string
 }
 
 // run checks the tree at root and returns what to print and the exit status.
@@ -46,7 +45,7 @@ func run(root string, o options) (string, int) {
 	var findings []finding
 	checked := 0
 	for _, path := range readable {
-		if !o.selects(path, table.Done) {
+		if !o.selects(path) {
 			continue
 		}
 		checked++
@@ -69,12 +68,7 @@ func run(root string, o options) (string, int) {
 }
 
 // selects reports whether a file is to be checked.
-func (o options) selects(path string, done []string) bool {
-	if len(o.only) > 0 {
-		return below(path, o.only)
-	}
-	return o.all || below(path, done)
-}
+func (o options) selects(path string) bool { return len(o.only) == 0 || below(path, o.only) }
 
 // list returns the files that git knows or would add, as paths relative to root.
 func list(root string) ([]string, error) {

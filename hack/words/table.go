@@ -18,11 +18,9 @@ var words []byte
 
 // table is words.yaml.
 type table struct {
-	Done    []string    `json:"done"`
 	Skip    []exemption `json:"skip"`
 	Allow   []exemption `json:"allow"`
 	Phrases []phrase    `json:"phrases"`
-	Spell   []spelling  `json:"spellings"`
 }
 
 // exemption is a place that is not checked, with the reason.
@@ -46,25 +44,11 @@ type phrase struct {
 	except []*regexp.Regexp
 }
 
-// spelling is a British stem and the American one. It matches words that begin with it.
-type spelling struct {
-	British  string `json:"british"`
-	American string `json:"american"`
-	Miss     string `json:"miss,omitempty"`
-}
-
 // load returns the table with its expressions compiled.
 func load() (*table, error) {
 	var t table
 	if err := yaml.UnmarshalStrict(words, &t); err != nil {
 		return nil, fmt.Errorf("reading words.yaml: %w", err)
-	}
-	for _, s := range t.Spell {
-		miss := s.Miss
-		if miss == "" {
-			miss = s.American
-		}
-		t.Phrases = append(t.Phrases, phrase{Find: s.British + `\w*`, Write: s.American + "...", Hit: s.British, Miss: miss})
 	}
 	for i := range t.Phrases {
 		p := &t.Phrases[i]

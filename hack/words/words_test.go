@@ -129,7 +129,7 @@ func TestExemptions(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatIsDoneIsCheckedUnlessAllIsAsked(t *testing.T) {
+func TestEveryFileIsCheckedUnlessFoldersAreNamed(t *testing.T) {
 	root := t.TempDir()
 	for name, text := range map[string]string{"hack/words/a.md": "octet", "docs/b.md": "octet\n\nbut for", "c.bin": "octet"} {
 		path := filepath.Join(root, name)
@@ -148,8 +148,8 @@ func TestOnlyWhatIsDoneIsCheckedUnlessAllIsAsked(t *testing.T) {
 		want    string
 		status  int
 	}{
-		"done":   {want: "hack/words/a.md:1: \"octet\": write \"byte\"\nwords: 1 of 2 files checked, 1 findings\n", status: 1},
-		"all":    {options: options{all: true, count: true}, want: "    2 docs\n    1 hack/words\nwords: 2 of 2 files checked, 3 findings\n", status: 1},
+		"all":    {want: "docs/b.md:1: \"octet\": write \"byte\"\ndocs/b.md:3: \"but for\": write \"except\"\nhack/words/a.md:1: \"octet\": write \"byte\"\nwords: 2 of 2 files checked, 3 findings\n", status: 1},
+		"counts": {options: options{count: true}, want: "    2 docs\n    1 hack/words\nwords: 2 of 2 files checked, 3 findings\n", status: 1},
 		"folder": {options: options{only: []string{"docs/"}, count: true}, want: "    2 docs\nwords: 1 of 2 files checked, 2 findings\n", status: 1},
 		"none":   {options: options{only: []string{"api"}}, want: "words: 0 of 2 files checked, 0 findings\n"},
 	} {

@@ -159,7 +159,7 @@ func TestNamesAreCutSoThatTheyStayNames(t *testing.T) {
 	}
 }
 
-func TestTheSameLaterIsToldAgain(t *testing.T) {
+func TestTheSameEventIsEmittedAgainAfterTheWindow(t *testing.T) {
 	p := newPlace(t)
 	now := testclock.NewFakePassiveClock(time.Now())
 	r := p.recorder(now)
@@ -171,7 +171,7 @@ func TestTheSameLaterIsToldAgain(t *testing.T) {
 	p.want("Normal Issued: once", "Normal Issued: once")
 }
 
-func TestAnEventThatIsGoneIsToldAnew(t *testing.T) {
+func TestADeletedEventIsRecreated(t *testing.T) {
 	p := newPlace(t)
 	r := p.recorder(clock.RealClock{})
 	r.Eventf(p.about, nil, corev1.EventTypeNormal, "Issued", "Publish", "once")
@@ -260,7 +260,7 @@ func TestANoteIsCutInWholeCharactersAndANameToWhatIsTaken(t *testing.T) {
 	p.want("Normal Issued: " + strings.Repeat("é", (maxNote-3)/2) + "...")
 }
 
-func TestWhatIsToldWhenTheProcessEndsIsWritten(t *testing.T) {
+func TestQueuedEventsAreWrittenBeforeTheProcessExits(t *testing.T) {
 	p := newPlace(t)
 	r := p.recorder(clock.RealClock{})
 	p.start(r)

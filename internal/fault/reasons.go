@@ -101,8 +101,8 @@ const (
 	CandidateRejected Reason = "CandidateRejected"
 	// StillAccepted: a retired credential is still accepted.
 	StillAccepted Reason = "StillAccepted"
-	// BackendFailed: the server returned an error that has no reason of its own.
-	BackendFailed Reason = "BackendFailed"
+	// RemoteFailed: the remote system returned an error that has no reason of its own.
+	RemoteFailed Reason = "RemoteFailed"
 )
 
 // Reasons about rekey's own environment.

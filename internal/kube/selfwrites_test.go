@@ -88,7 +88,7 @@ func TestACacheOlderThanOurLastWriteIsReadPast(t *testing.T) {
 }
 
 // A webhook may hide a Secret from the watch forever: one write is remembered per existing owner.
-func TestWritesThatNoWatchShowsAreNotRememberedForEver(t *testing.T) {
+func TestWritesThatNoWatchShowsAreForgotten(t *testing.T) {
 	t.Parallel()
 	w := NewSelfWriteFilter()
 	write := func(owner, name string, version int) {

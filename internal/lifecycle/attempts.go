@@ -61,10 +61,10 @@ type transientState struct {
 	// stuckSince is the problem that the object is stuck on, and since when.
 	stuckSince stuckSince
 	// deletingSince is when this process first saw that the object is being deleted. withdrawn is true if only the finalizer is
-	// left, leftBehind is what could not be cleaned up by then, and reported is true once that was reported.
+	// left, remains is what could not be cleaned up by then, and reported is true once that was reported.
 	deletingSince       time.Time
 	withdrawn, reported bool
-	leftBehind          Remains
+	remains             Remains
 	// retiredSeq is the number of the previous version if it is refused by now and the ledger does not record that yet.
 	retiredSeq int64
 	// withdrawFailures is how often withdrawing the Secret and the ledger failed.
@@ -126,7 +126,7 @@ func (a *Attempts) openEntry(uid string, inputs inputs, now time.Time) entry {
 	if !ok {
 		known = entry{firstSeen: now}
 	}
-	known.proof.InThisPass = false
+	known.proof.InThisReconcile = false
 	part := transientState{}
 	if known.transientState != nil {
 		part = *known.transientState
@@ -205,7 +205,7 @@ func (e *entry) recordAnswer(seq int64, answer credential.Answer, why error, now
 	if e.transientState != nil {
 		e.refusal = why
 	}
-	e.proof = rotation.Proof{Seq: seq, At: now, Answer: answer, Rejections: rejections, InThisPass: true}
+	e.proof = rotation.Proof{Seq: seq, At: now, Answer: answer, Rejections: rejections, InThisReconcile: true}
 	e.marker = rotation.Marker{}
 }
 

@@ -49,7 +49,7 @@ func (r *run) withdraw(ctx context.Context) error {
 	if left.Kept, err = r.withdrawSecrets(ctx); err != nil {
 		return err
 	}
-	r.entry.withdrawn, r.entry.leftBehind = true, left
+	r.entry.withdrawn, r.entry.remains = true, left
 	return r.release(ctx)
 }
 
@@ -85,9 +85,9 @@ func (r *run) withdrawSecrets(ctx context.Context) (left, err error) {
 
 // release removes the finalizer. It first reports what is left behind, once: the object is gone afterwards.
 func (r *run) release(ctx context.Context) error {
-	r.out.LeftBehind = r.entry.leftBehind.String()
-	if r.LeaveBehind != nil && r.out.LeftBehind != "" && !r.entry.reported {
-		if err := r.LeaveBehind(ctx, r.entry.leftBehind); err != nil {
+	r.out.Remains = r.entry.remains.String()
+	if r.ReportRemains != nil && r.out.Remains != "" && !r.entry.reported {
+		if err := r.ReportRemains(ctx, r.entry.remains); err != nil {
 			return err
 		}
 		r.entry.reported = true
@@ -240,7 +240,7 @@ func (r *run) releaseUnread(ctx context.Context, err error) {
 		if kept == nil {
 			left.Kept = nil
 		}
-		r.entry.withdrawn, r.entry.leftBehind = true, left
+		r.entry.withdrawn, r.entry.remains = true, left
 	}
 	if err := r.release(ctx); err != nil {
 		r.endWithFailure(rotation.StepWithdraw, err)
@@ -260,7 +260,7 @@ func (r *run) releaseDisowned(ctx context.Context) {
 			r.endWithFailure(rotation.StepWithdraw, err)
 			return
 		}
-		r.entry.leftBehind = Remains{Remote: remote, Copied: true}
+		r.entry.remains = Remains{Remote: remote, Copied: true}
 	}
 	r.entry.withdrawn = true
 	if err := r.release(ctx); err != nil {

@@ -53,7 +53,7 @@ func TestADeletionEndsWhateverNeverAnswers(t *testing.T) {
 				d := published(t)
 				d.subject.Deleting, d.subject.Delete = true, true
 				var left []Remains
-				d.subject.LeaveBehind = func(_ context.Context, r Remains) error { left = append(left, r); return nil }
+				d.subject.ReportRemains = func(_ context.Context, r Remains) error { left = append(left, r); return nil }
 				where.meet(d, obstacle)
 				passes := d.untilWithdrawn(t)
 				if waited := d.clock.Since(driveStart); waited < WithdrawPatience || waited > 2*WithdrawPatience+2*withdrawRetry {
@@ -103,8 +103,8 @@ func TestWhereTheNamespaceTookTheRightsAwayADeletionEndsAtOnce(t *testing.T) {
 					t.Errorf("released at once: %t; %v", out.Withdrawn, out.Err)
 				}
 				// Secret and ledger are deleted with the namespace; logins are not.
-				if left := where.stays(Remains{Remote: errors.New("x")}) || where.stays(Remains{Remote: errors.New("x"), Kept: errors.New("x")}); ends && left != (out.LeftBehind != "") {
-					t.Errorf("left behind: %q", out.LeftBehind)
+				if left := where.stays(Remains{Remote: errors.New("x")}) || where.stays(Remains{Remote: errors.New("x"), Kept: errors.New("x")}); ends && left != (out.Remains != "") {
+					t.Errorf("left behind: %q", out.Remains)
 				}
 			})
 		}
@@ -148,7 +148,7 @@ func TestARefusedFinalizerIsRemovedAsSoonAsThatIsAdmitted(t *testing.T) {
 	d := published(t)
 	d.subject.Deleting, d.subject.Delete = true, true
 	told, refused := 0, true
-	d.subject.LeaveBehind = func(context.Context, Remains) error { told++; return nil }
+	d.subject.ReportRemains = func(context.Context, Remains) error { told++; return nil }
 	d.subject.Release = func(context.Context) error {
 		if refused {
 			return obstacles["blocked"]
@@ -190,7 +190,7 @@ func TestADeletionWithACopiedLedgerEndsLikeAnyOther(t *testing.T) {
 				d.store.loadErr = fault.Permanent(fault.Fenced, errors.New("the ledger is a copy"))
 				d.subject.Deleting, d.subject.Delete = true, true
 				var left []Remains
-				d.subject.LeaveBehind = func(_ context.Context, r Remains) error { left = append(left, r); return nil }
+				d.subject.ReportRemains = func(_ context.Context, r Remains) error { left = append(left, r); return nil }
 				meet(d, obstacle)
 				d.untilWithdrawn(t)
 				if waited := d.clock.Since(driveStart); waited < WithdrawPatience || waited > 2*WithdrawPatience+2*withdrawRetry {
@@ -206,7 +206,7 @@ func TestADeletionWithACopiedLedgerEndsLikeAnyOther(t *testing.T) {
 		d := published(t)
 		d.store.loadErr = fault.Permanent(fault.Fenced, errors.New("the ledger is a copy"))
 		d.subject.Deleting, d.subject.Delete = true, deletes
-		d.subject.LeaveBehind = func(_ context.Context, r Remains) error { t.Errorf("reported %+v", r); return nil }
+		d.subject.ReportRemains = func(_ context.Context, r Remains) error { t.Errorf("reported %+v", r); return nil }
 		if out := d.pass(); !out.Withdrawn || (len(d.source.calls) > 0) != deletes {
 			t.Errorf("delete %t: withdrawn %t, calls %q: %v", deletes, out.Withdrawn, d.source.calls, out.Err)
 		}

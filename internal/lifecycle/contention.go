@@ -26,7 +26,7 @@ func (a *Attempts) Pace(uid, reason string, now time.Time) time.Duration {
 	defer a.mu.Unlock()
 	known, ok := a.byUID[uid]
 	if !ok {
-		return LookAgainBroken
+		return RecheckBroken
 	}
 	if known.transientState == nil {
 		known.transientState = &transientState{}
@@ -36,7 +36,7 @@ func (a *Attempts) Pace(uid, reason string, now time.Time) time.Duration {
 		known.stuckSince, age = stuckSince{reason: reason, inputs: known.inputs, since: now}, 0
 		a.byUID[uid] = known
 	}
-	return min(max(age/4, LookAgainBroken), LookAgainHealthy)
+	return min(max(age/4, RecheckBroken), RecheckHealthy)
 }
 
 // rewrites counts how often the user's Secret was written again, each time soon after the last.

@@ -18,7 +18,7 @@ func TestWhatCannotBeWatchedIsCheckedWithinFiveMinutes(t *testing.T) {
 		memory.keepEntry("uid", memory.openEntry("uid", inputs{}, started))
 		memory.Pace("uid", "SecretConflict", started)
 		wait := memory.Pace("uid", "SecretConflict", started.Add(age))
-		if wait < LookAgainBroken || wait > LookAgainHealthy || age <= 2*time.Minute && wait != LookAgainBroken || age >= 20*time.Minute && wait != LookAgainHealthy {
+		if wait < RecheckBroken || wait > RecheckHealthy || age <= 2*time.Minute && wait != RecheckBroken || age >= 20*time.Minute && wait != RecheckHealthy {
 			t.Errorf("after %s the next look is in %s", age, wait)
 		}
 	}

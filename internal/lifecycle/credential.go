@@ -62,10 +62,10 @@ type Credential struct {
 	// NamespaceEnds reports whether err is a right that is missing because the object's namespace is being deleted. It reads live. Nil
 	// if that cannot be known.
 	NamespaceEnds func(ctx context.Context, err error) bool
-	// LeaveBehind reports what is left behind, before Release removes the finalizer; nil if there is nothing to report and nothing
+	// ReportRemains reports what could not be cleaned up, before Release removes the finalizer; nil if there is nothing to report and nothing
 	// to remove.
-	LeaveBehind func(ctx context.Context, left Remains) error
-	Release     func(ctx context.Context) error
+	ReportRemains func(ctx context.Context, left Remains) error
+	Release       func(ctx context.Context) error
 	// Endpoint identifies where the remote system is: a proof holds for one endpoint.
 	Endpoint string
 	// InputHash changes with everything that can make a failing step succeed; the backoff then starts over.

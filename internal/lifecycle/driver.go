@@ -26,10 +26,10 @@ const (
 	DefaultStepTimeout = 20 * time.Second
 	// withdrawRetry is the longest wait between two attempts to delete an object: a user is waiting for it to be gone.
 	withdrawRetry = time.Minute
-	// LookAgainBroken is the interval at which to check what cannot be watched while it is broken.
-	LookAgainBroken = 30 * time.Second
-	// LookAgainHealthy is the same while it is healthy.
-	LookAgainHealthy = 5 * time.Minute
+	// RecheckBroken is the interval at which to check what cannot be watched while it is broken.
+	RecheckBroken = 30 * time.Second
+	// RecheckHealthy is the same while it is healthy.
+	RecheckHealthy = 5 * time.Minute
 	// WithdrawPatience is how long a deleted object waits for a remote system that cannot be reached.
 	WithdrawPatience = 10 * time.Minute
 	// PatientReads is how often reading may fail before the failure is reported.

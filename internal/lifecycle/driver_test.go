@@ -426,20 +426,20 @@ func TestNoErrorOfDriveHoldsASecret(t *testing.T) {
 func TestWithdraw(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {
-		prepare    func(*drive)
-		withdrawn  bool
-		leftBehind string
-		calls      []string
-		err        fault.Reason
+		prepare   func(*drive)
+		withdrawn bool
+		remains   string
+		calls     []string
+		err       fault.Reason
 	}{
 		"retained: nothing remote is touched":             {prepare: func(d *drive) { d.subject.Delete = false }, withdrawn: true},
 		"deleted: both logins go":                         {prepare: func(*drive) {}, withdrawn: true, calls: []string{"remove a", "remove b"}},
-		"no ledger and no server: said":                   {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{}; d.subject.Source = nil }, withdrawn: true, leftBehind: "removing the logins"},
-		"the server object is gone: released at once":     {prepare: noSource(fault.ServerNotFound), withdrawn: true, leftBehind: "ServerNotFound"},
-		"the admin Secret is gone: released at once":      {prepare: noSource(fault.SecretNotFound), withdrawn: true, leftBehind: "SecretNotFound"},
+		"no ledger and no server: said":                   {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{}; d.subject.Source = nil }, withdrawn: true, remains: "removing the logins"},
+		"the server object is gone: released at once":     {prepare: noSource(fault.ServerNotFound), withdrawn: true, remains: "ServerNotFound"},
+		"the admin Secret is gone: released at once":      {prepare: noSource(fault.SecretNotFound), withdrawn: true, remains: "SecretNotFound"},
 		"the server is away: try again":                   {prepare: func(d *drive) { d.source.removeErr = fault.Transient(fault.ServerUnreachable, errors.New("away")) }, calls: []string{"remove a"}, err: fault.ServerUnreachable},
-		"the server is away for too long: released":       {prepare: func(d *drive) { d.source.removeErr = errors.New("away"); d.wait(10 * time.Minute) }, withdrawn: true, leftBehind: "away", calls: []string{"remove a", "remove b"}},
-		"a ledger that nobody can read: released at once": {prepare: func(d *drive) { d.store.loadErr = fault.Permanent(fault.LedgerInvalid, errors.New("damaged")) }, withdrawn: true, leftBehind: "damaged"},
+		"the server is away for too long: released":       {prepare: func(d *drive) { d.source.removeErr = errors.New("away"); d.wait(10 * time.Minute) }, withdrawn: true, remains: "away", calls: []string{"remove a", "remove b"}},
+		"a ledger that nobody can read: released at once": {prepare: func(d *drive) { d.store.loadErr = fault.Permanent(fault.LedgerInvalid, errors.New("damaged")) }, withdrawn: true, remains: "damaged"},
 		"the API server is away: try again":               {prepare: func(d *drive) { d.store.withdrawErr = fault.Transient(fault.APIServerFailed, errors.New("away")) }, calls: []string{"remove a", "remove b"}, err: fault.APIServerFailed},
 	}
 	for name, tc := range cases {
@@ -452,8 +452,8 @@ func TestWithdraw(t *testing.T) {
 			if out.Withdrawn != tc.withdrawn || (d.store.withdrawals == 1) != tc.withdrawn {
 				t.Errorf("withdrawn %t with %d withdrawals, want %t; %v", out.Withdrawn, d.store.withdrawals, tc.withdrawn, out.Err)
 			}
-			if (tc.leftBehind == "") != (out.LeftBehind == "") || !strings.Contains(out.LeftBehind, tc.leftBehind) {
-				t.Errorf("left behind %q, want %q", out.LeftBehind, tc.leftBehind)
+			if (tc.remains == "") != (out.Remains == "") || !strings.Contains(out.Remains, tc.remains) {
+				t.Errorf("left behind %q, want %q", out.Remains, tc.remains)
 			}
 			if diff := cmp.Diff(tc.calls, d.source.calls); diff != "" {
 				t.Errorf("calls (-want +got):\n%s", diff)

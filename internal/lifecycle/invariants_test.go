@@ -30,7 +30,7 @@ type watch struct {
 	noOverlap  bool // a user asked to end the overlap
 	twoDrivers bool // between two drivers a login may be open for a moment that only one of them knows
 	foreign    bool // the Secret is not ours any more
-	leftBehind bool // a deleted object was released although the remote system could not be cleaned up
+	remains    bool // a deleted object was released although the remote system could not be cleaned up
 }
 
 type shown struct {
@@ -209,7 +209,7 @@ func (k *watch) withdrawn(w *world) {
 		k.breach(w, "I9: the Secret or the ledger outlived the object")
 	}
 	for slot, l := range w.slots {
-		if l.exists && !k.leftBehind && w.now.Sub(w.spec.deletedAt) < withdrawTime {
+		if l.exists && !k.remains && w.now.Sub(w.spec.deletedAt) < withdrawTime {
 			k.breach(w, "I9: login %q outlived the object", slot)
 		}
 	}

@@ -36,9 +36,9 @@ type Outcome struct {
 	Sessions *credential.Sessions
 	// PreviousRefused is true if the previous version is refused by now and the ledger could not be written yet.
 	PreviousRefused bool
-	// Withdrawn is true once the finalizer is removed. LeftBehind is what could not be cleaned up, and why; often empty.
-	Withdrawn  bool
-	LeftBehind string
+	// Withdrawn is true once the finalizer is removed. Remains is what could not be cleaned up, and why; often empty.
+	Withdrawn bool
+	Remains   string
 }
 
 // WakeAt returns when to reconcile again if nothing else happens; zero if the object is released.

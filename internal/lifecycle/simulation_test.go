@@ -82,7 +82,7 @@ func (s scenario) play(w *world) {
 			continue
 		case out.Withdrawn:
 			w.land(true)
-			w.watch.leftBehind = out.LeftBehind != ""
+			w.watch.remains = out.Remains != ""
 			w.watch.withdrawn(w)
 			return
 		case len(w.script) == 0 && !w.now.Before(start.Add(s.until)):
@@ -147,7 +147,7 @@ func (s scenario) rest(w *world, p *process) {
 			p = w.restart()
 			continue
 		case out.Withdrawn:
-			w.watch.leftBehind = out.LeftBehind != ""
+			w.watch.remains = out.Remains != ""
 			w.watch.withdrawn(w)
 			return
 		case out.Err == nil && !out.Conflict && l.Pending == nil && l.Previous == nil && len(w.late) == 0 && !wrote(out):

@@ -22,7 +22,7 @@ func (w *world) tell(out lifecycle.Outcome, died bool) {
 		w.say("The process dies, and is started again.")
 		return
 	case out.Withdrawn:
-		w.say("Withdraw. The object may go.%s", leftBehind(out))
+		w.say("Withdraw. The object may go.%s", remains(out))
 		return
 	}
 	words := make([]string, 0, len(out.Performed))
@@ -54,11 +54,11 @@ func (w *world) tell(out lifecycle.Outcome, died bool) {
 	w.say("%s%s", did, now)
 }
 
-func leftBehind(out lifecycle.Outcome) string {
-	if out.LeftBehind == "" {
+func remains(out lifecycle.Outcome) string {
+	if out.Remains == "" {
 		return ""
 	}
-	return " Left behind: " + out.LeftBehind + "."
+	return " Left behind: " + out.Remains + "."
 }
 
 func health(h rotation.Health) string {

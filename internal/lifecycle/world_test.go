@@ -318,7 +318,7 @@ func (w *world) subject(s spec) lifecycle.Credential {
 		// The controller reads the object live before a first version is created.
 		Preflight: func(context.Context, credential.Ref) error {
 			if w.spec.deleting {
-				return fault.Blocked(fault.BackendFailed, errors.New("the object is gone"))
+				return fault.Blocked(fault.RemoteFailed, errors.New("the object is gone"))
 			}
 			return nil
 		},

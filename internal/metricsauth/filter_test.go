@@ -230,7 +230,7 @@ func TestAnAnswerIsForOneQuestion(t *testing.T) {
 }
 
 // While unknown clients wait, a client that was allowed before is checked and admitted.
-func TestStrangersNeitherFloodTheAPIServerNorKeepReadersOut(t *testing.T) {
+func TestUnknownClientsNeitherFloodTheAPIServerNorBlockReaders(t *testing.T) {
 	w := newWorld(t)
 	if code := w.get(t, "Bearer "+token); code != http.StatusOK {
 		t.Fatalf("status %d", code)

@@ -50,7 +50,7 @@ func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) (chains
 		for _, usage := range c.Identity.Usages {
 			err := h.inRole(ctx, usage)
 			if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-				return nil, fmt.Errorf("shaking hands in memory: %w", err) // not a finding about the certificate
+				return nil, fmt.Errorf("handshake in memory: %w", err) // not a finding about the certificate
 			}
 			if err != nil {
 				found = append(found, badCertificate("the handshake as %s with %s fails: %w", usage, tls.VersionName(version), err))

@@ -85,7 +85,7 @@ func TestFingerprintShowsEveryField(t *testing.T) {
 	}
 }
 
-func TestTheCertificateItselfTellsWhetherItFits(t *testing.T) {
+func TestTheCertificateAloneDecidesWhetherItFits(t *testing.T) {
 	root := authority(t, "root", nil, nil)
 	rootEnd := root.certificate.NotAfter
 	want := wanted()

@@ -125,7 +125,7 @@ func TestParseKeyReadsWhatOtherToolsWrite(t *testing.T) {
 	}
 }
 
-func TestParseKeyRefusesAndSaysWhy(t *testing.T) {
+func TestParseKeyRefusesWithAReason(t *testing.T) {
 	good := newKey(t, pki.ECDSAP256)
 	block, _ := pem.Decode(good)
 	middle := len(block.Bytes) / 2
@@ -140,7 +140,7 @@ func TestParseKeyRefusesAndSaysWhy(t *testing.T) {
 		"no PEM":              {[]byte("hunter2"), "holds no PEM block"},
 		"too long":            {bytes.Repeat(good, 500), "at most 65536 are allowed"},
 		"a second key":        {slices.Concat(good, good), "followed by another PEM block"},
-		"three blocks":        {slices.Concat(good, good, good), "goes on after 2"},
+		"three blocks":        {slices.Concat(good, good, good), "continues after 2"},
 		"cut short":           {good[:len(good)/2], "holds no PEM block"},
 		"a damaged first one": {slices.Concat(good[:len(good)/2], []byte("\n"), good), "damaged PEM block at place 1"},
 		"damaged DER":         {pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: block.Bytes[:middle]}), "cannot be decoded as PKCS#8"},

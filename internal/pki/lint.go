@@ -23,7 +23,7 @@ const (
 	lintSkew = time.Minute
 	// A serial number has at least 64 random bits (CA/Browser Forum Baseline Requirements, section 7.1) and at most 20 bytes
 	// (RFC 5280, section 4.1.2.2). Our own authority uses 128 bits; other issuers differ.
-	minSerialBits, maxSerialOctets = 64, 20
+	minSerialBits, maxSerialBytes = 64, 20
 )
 
 // Candidate is a certificate that is about to be published.
@@ -134,8 +134,8 @@ func lintForm(leaf *x509.Certificate, mayAdd x509.KeyUsage) []error {
 	if leaf.Version != 3 {
 		add("the certificate has version %d, want 3", leaf.Version)
 	}
-	if bits := leaf.SerialNumber.BitLen(); leaf.SerialNumber.Sign() <= 0 || bits < minSerialBits || (bits+8)/8 > maxSerialOctets {
-		add("the serial number of %d bits is refused; it must be positive, random, and have %d bits to %d octets", bits, minSerialBits, maxSerialOctets)
+	if bits := leaf.SerialNumber.BitLen(); leaf.SerialNumber.Sign() <= 0 || bits < minSerialBits || (bits+8)/8 > maxSerialBytes {
+		add("the serial number of %d bits is refused; it must be positive, random, and have between %d bits and %d bytes", bits, minSerialBits, maxSerialBytes)
 	}
 	if len(leaf.SubjectKeyId) == 0 {
 		add("the subject key identifier is missing")
@@ -162,7 +162,7 @@ func lintTime(leaf *x509.Certificate, c Candidate) []error {
 		since = c.Now
 	}
 	if early := since.Add(-backdate - lintSkew); leaf.NotBefore.Before(early) {
-		found = append(found, badCertificate("the certificate begins at %s; it must not begin before %s (%s of backdating, %s of skew)", Instant(leaf.NotBefore), Instant(early), backdate, lintSkew))
+		found = append(found, badCertificate("the certificate starts at %s; it must not start before %s (%s of backdating, %s of skew)", Instant(leaf.NotBefore), Instant(early), backdate, lintSkew))
 	}
 	if !c.Now.Before(leaf.NotAfter) {
 		found = append(found, badCertificate("the certificate has expired at %s", Instant(leaf.NotAfter)))

@@ -82,7 +82,7 @@ func TestLintFindsEachFault(t *testing.T) {
 		"a life beyond the chain":   {func(c *x509.Certificate) { c.NotAfter = now.Add(2000 * time.Hour) }, "notAfter is 2027-05-23T20:00:00Z, after that of the authority, 2027-04-12T04:00:00Z"},
 		"expired":                   {func(c *x509.Certificate) { shift(c, -2*time.Hour) }, "has expired at 2027-03-01T11:00:00Z"},
 		"not yet valid":             {func(c *x509.Certificate) { shift(c, time.Hour) }, "is not valid before 2027-03-01T12:55:00Z"},
-		"backdated too far":         {func(c *x509.Certificate) { shift(c, -2*time.Minute) }, "must not begin before 2027-03-01T11:54:00Z"},
+		"backdated too far":         {func(c *x509.Certificate) { shift(c, -2*time.Minute) }, "must not start before 2027-03-01T11:54:00Z"},
 		"an authority":              {func(c *x509.Certificate) { c.IsCA = true }, "may sign others"},
 		"the right to sign":         {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }, "may sign others"},
 		"no digital signature":      {func(c *x509.Certificate) { c.KeyUsage = 0 }, "digitalSignature is missing"},

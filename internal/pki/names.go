@@ -186,7 +186,7 @@ func checkText(s string, limit int) error {
 	case len([]rune(s)) > limit:
 		return fmt.Errorf("is longer than %d characters", limit)
 	case strings.TrimSpace(s) != s:
-		return errors.New("begins or ends with white space")
+		return errors.New("starts or ends with white space")
 	case strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }):
 		return errors.New("has a character that cannot be printed")
 	}
@@ -223,7 +223,7 @@ func CheckDNSLabel(label string) error {
 		return fmt.Errorf("has a label that is empty or longer than %d characters", maxDNSLabel)
 	}
 	if label[0] == '-' || label[len(label)-1] == '-' {
-		return fmt.Errorf("has the label %q, which begins or ends with a hyphen", label)
+		return fmt.Errorf("has the label %q, which starts or ends with a hyphen", label)
 	}
 	for _, r := range label {
 		if r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
@@ -266,7 +266,7 @@ func CheckURI(uri *url.URL) error {
 	case len(text) > maxURI:
 		return fmt.Errorf("of %d characters is longer than %d", len(text), maxURI)
 	case uri.User != nil:
-		return errors.New("has a user name or a password in it, which a certificate would show to everybody")
+		return errors.New("has a user name or a password in it, which a certificate would show to anyone")
 	case uri.Scheme == "" || uri.Host == "" && uri.Opaque == "":
 		return fmt.Errorf("%q is not absolute; write it as scheme://host/path", text)
 	case strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII || !unicode.IsPrint(r) }):

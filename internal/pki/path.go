@@ -206,7 +206,7 @@ func (s *search) walk(way []*x509.Certificate) {
 	case trusted || root && len(s.anchors) == 0:
 		s.arrive(way)
 	case root:
-		s.blocked(len(way), badPath("the path from tls.crt ends at %s, which is not in ca.crt: whoever trusts ca.crt would not trust this authority", Describe(top)))
+		s.blocked(len(way), badPath("the path from tls.crt ends at %s, which is not in ca.crt: a client that trusts ca.crt would not trust this authority", Describe(top)))
 	}
 	if root {
 		return

@@ -53,7 +53,7 @@ func decodePEM(data []byte, rules pemRules) ([]*pem.Block, error) {
 			break
 		}
 		if len(blocks) == rules.maxBlocks {
-			return nil, fmt.Errorf("goes on after %d PEM block(s), which is all that may be there", rules.maxBlocks)
+			return nil, fmt.Errorf("continues after %d PEM block(s), the most that is allowed", rules.maxBlocks)
 		}
 		block, after := pem.Decode(rest)
 		if block == nil {

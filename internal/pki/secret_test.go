@@ -88,7 +88,7 @@ func TestCeilingIsTheFirstEndAboveTheLeaf(t *testing.T) {
 	}
 }
 
-func TestParseTLSSecretSaysWhatIsDamaged(t *testing.T) {
+func TestParseTLSSecretNamesWhatIsDamaged(t *testing.T) {
 	root := authority(t, "root", nil, nil)
 	middle := authority(t, "middle", &root, nil)
 	leaf := sign(t, leafTemplate(), &middle, pki.ECDSAP256)

@@ -77,14 +77,14 @@ func recovery(before, after []metav1.Condition, said bool) *Event {
 	if meta.IsStatusConditionTrue(before, v1alpha1.ConditionSuspended) && meta.FindStatusCondition(after, v1alpha1.ConditionSuspended) == nil {
 		return &Event{corev1.EventTypeNormal, v1alpha1.ReasonResumed, ActionReport, "Rotation resumed. " + ready.Message}
 	}
-	if said || !troubled(before) || troubled(after) {
+	if said || !hasWarning(before) || hasWarning(after) {
 		return nil
 	}
 	return &Event{corev1.EventTypeNormal, v1alpha1.ReasonRecovered, ActionReport, ready.Message}
 }
 
-// troubled reports whether any condition carries a warning.
-func troubled(conditions []metav1.Condition) bool {
+// hasWarning reports whether any condition carries a warning.
+func hasWarning(conditions []metav1.Condition) bool {
 	for _, c := range conditions {
 		if !reasonsWithoutEvent[c.Reason] && c.Reason != v1alpha1.ReasonSuspended {
 			return true

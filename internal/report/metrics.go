@@ -56,7 +56,7 @@ func (m *Metrics) Count(kind string, performed []rotation.Step, failed rotation.
 		}
 	}
 	if err != nil {
-		m.steps.WithLabelValues(kind, string(failed), "failure", string(fault.ReasonOf(err, fault.BackendFailed))).Inc()
+		m.steps.WithLabelValues(kind, string(failed), "failure", string(fault.ReasonOf(err, fault.RemoteFailed))).Inc()
 	}
 }
 

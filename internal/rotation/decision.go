@@ -177,7 +177,7 @@ func unpublished(o Observation) bool {
 // proven reports whether the current version was accepted in this reconcile.
 func proven(o Observation) bool {
 	p := o.Proof
-	return o.Current != nil && p.Seq == o.Current.Seq && p.InThisPass && p.Answer == credential.Accepted
+	return o.Current != nil && p.Seq == o.Current.Seq && p.InThisReconcile && p.Answer == credential.Accepted
 }
 
 // rejected returns how many times in a row the current version was rejected.

@@ -44,19 +44,19 @@ func TestAHealthyLoginNeverWarns(t *testing.T) {
 			}
 			o.Current = &current
 			due := rotation.Due(o)
-			begins := due
+			start := due
 			if end := rotation.RetireAt(o); o.Previous != nil {
 				calm("when it was published")
 				o.Now = end
 				calm("at the end of the overlap")
 				o.Previous = nil
-				if end.After(begins) {
-					begins = end
+				if end.After(start) {
+					start = end
 				}
 			}
-			o.Now = begins
+			o.Now = start
 			calm("when the next rotation starts")
-			o.Now = begins.Add(20 * time.Millisecond)
+			o.Now = start.Add(20 * time.Millisecond)
 			calm("while the next rotation is under way")
 		}
 		o.Now = o.Now.Add(time.Hour + time.Second)

@@ -70,7 +70,7 @@ func rejectedTimes(n int, ago time.Duration, mark rotation.Marker) change {
 	}
 }
 
-func provenNow(o *rotation.Observation) { o.Proof.At, o.Proof.InThisPass = o.Now, true }
+func provenNow(o *rotation.Observation) { o.Proof.At, o.Proof.InThisReconcile = o.Now, true }
 
 func due(o *rotation.Observation) {
 	if o.Current != nil {
@@ -361,7 +361,7 @@ func TestTheTableIsPrintedForTheDocs(t *testing.T) {
 	golden.Check(t, "testdata/table.txt", b.String())
 }
 
-func TestReasonsOfTroubleAreThoseOfPackageFault(t *testing.T) {
+func TestFailureReasonsAreThoseOfPackageFault(t *testing.T) {
 	t.Parallel()
 	calm := []string{
 		rotation.ReasonDeleting, rotation.ReasonSecretMissing, rotation.ReasonSecretDiffers, rotation.ReasonPublished, rotation.ReasonRequested,
@@ -369,10 +369,10 @@ func TestReasonsOfTroubleAreThoseOfPackageFault(t *testing.T) {
 		rotation.ReasonSpecChanged, rotation.ReasonCandidate, rotation.ReasonMissing, rotation.ReasonRotateRequested, rotation.ReasonDue,
 		rotation.ReasonProofOld, rotation.ReasonNothingDue, rotation.ReasonHandedOver,
 	}
-	trouble := []fault.Reason{fault.SecretConflict, fault.LedgerInvalid, fault.CandidateRejected, fault.CredentialRejected, fault.ClockSkew, fault.Fenced, "ServerNotFound", "PolicyNotFound"}
+	failures := []fault.Reason{fault.SecretConflict, fault.LedgerInvalid, fault.CandidateRejected, fault.CredentialRejected, fault.ClockSkew, fault.Fenced, "ServerNotFound", "PolicyNotFound"}
 	for name, tc := range judgments {
 		reason := rotation.Next(tc.see).Reason
-		if !slices.Contains(calm, reason) && !slices.Contains(trouble, fault.Reason(reason)) {
+		if !slices.Contains(calm, reason) && !slices.Contains(failures, fault.Reason(reason)) {
 			t.Errorf("%s: the reason %q is neither a calm one nor of package fault", name, reason)
 		}
 	}

@@ -122,8 +122,8 @@ type Proof struct {
 	Answer credential.Answer
 	// Rejections is the number of rejections in a row.
 	Rejections int
-	// InThisPass is true if the proof was obtained in this reconcile.
-	InThisPass bool
+	// InThisReconcile is true if the proof was obtained in this reconcile.
+	InThisReconcile bool
 }
 
 // MarkerState is whose marker the remote system has on the current version's slot.

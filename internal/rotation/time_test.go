@@ -309,7 +309,7 @@ func scrambled(raw []byte, x, y, z int64) rotation.Observation {
 		Traits:      credential.Traits{Remote: flags&2 != 0, Overlap: true, Slots: [][]string{nil, {"a"}, {"a", "b"}}[int(next())%3]},
 		Fingerprint: "v1", Pending: version(), Current: version(), Previous: version(), LastSeq: int64(next()),
 		Target: []rotation.TargetState{rotation.TargetShowsCurrent, rotation.TargetDiffers, rotation.TargetMissing, rotation.TargetForeign, ""}[next()%5],
-		Proof:  rotation.Proof{Seq: int64(next()) - 3, At: at(), Answer: credential.Answer(next() % 4), Rejections: int(next() % 4), InThisPass: flags&4 != 0},
+		Proof:  rotation.Proof{Seq: int64(next()) - 3, At: at(), Answer: credential.Answer(next() % 4), Rejections: int(next() % 4), InThisReconcile: flags&4 != 0},
 		Marker: rotation.Marker{State: []rotation.MarkerState{"", rotation.MarkerOurs, rotation.MarkerForeign, rotation.MarkerMissing, rotation.MarkerAbsent}[next()%5], Seq: int64(next())},
 		Rotate: request(), RetirePrevious: request(), Deleting: flags&8 != 0, Suspended: flags&16 != 0, PendingAnswer: credential.Answer(next() % 3),
 	}

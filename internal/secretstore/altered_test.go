@@ -34,7 +34,7 @@ var alterations = map[string]struct {
 	"an extra value":                {func(s *corev1.Secret) { s.Data["theirs"] = []byte("another-value-of-theirs") }, "data theirs"},
 }
 
-func TestWhatIsStoredOtherwiseThanItWasSentIsTold(t *testing.T) {
+func TestASecretStoredDifferentlyThanSentIsReported(t *testing.T) {
 	for name, tc := range alterations {
 		t.Run(name, func(t *testing.T) {
 			altering := false
@@ -70,7 +70,7 @@ func TestWhatIsStoredOtherwiseThanItWasSentIsTold(t *testing.T) {
 }
 
 // Record before acting: a ledger that was changed in transit is not the recorded one.
-func TestALedgerThatIsAlteredIsNotWrittenDown(t *testing.T) {
+func TestAnAlteredLedgerIsNotRecorded(t *testing.T) {
 	for name, change := range map[string]func(*corev1.Secret){
 		"a version is replaced": func(s *corev1.Secret) { s.Data[ledgerKeyCurrent] = []byte(`{}`) },
 		"a version is dropped":  func(s *corev1.Secret) { delete(s.Data, ledgerKeyCurrent) },

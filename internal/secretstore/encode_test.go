@@ -72,7 +72,7 @@ var sameLedger = cmp.Options{
 	cmp.Comparer(func(a, b credential.Sensitive) bool { return bytes.Equal(a.Reveal(), b.Reveal()) }),
 }
 
-func TestWhatIsWrittenDownIsReadBackTheSame(t *testing.T) {
+func TestARecordedLedgerIsReadBackUnchanged(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
 		want := randomLedger(r)

@@ -205,7 +205,7 @@ func TestOfTwoOwnersRacingForOneNameTheSecondSeesWhoHasIt(t *testing.T) {
 	expectTarget(t, must[Snapshot](t)(first.Load(t.Context())), rotation.TargetShowsCurrent)
 }
 
-func TestHandMadeSecretIsTakenOverOnlyWhenItSaysSo(t *testing.T) {
+func TestManuallyCreatedSecretIsAdoptedOnlyWithTheAnnotation(t *testing.T) {
 	w := newWorld(t)
 	w.make(t, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: shown, Labels: map[string]string{"theirs": "kept"}},
@@ -237,7 +237,7 @@ func TestHandMadeSecretIsTakenOverOnlyWhenItSaysSo(t *testing.T) {
 	}
 }
 
-func TestSecretOfOneObjectIsHandedToAnotherByAPerson(t *testing.T) {
+func TestAUserHandsTheSecretOfOneObjectToAnother(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("first")
 	opts.DeletionPolicy = v1alpha1.DeletionDelete
@@ -257,7 +257,7 @@ func TestSecretOfOneObjectIsHandedToAnotherByAPerson(t *testing.T) {
 	}
 }
 
-func TestSecretThatCannotBecomeOursInPlaceIsTold(t *testing.T) {
+func TestSecretThatCannotBeAdoptedInPlaceIsReported(t *testing.T) {
 	yes := true
 	cases := map[string]struct {
 		secret *corev1.Secret
@@ -380,7 +380,7 @@ func TestMetadataOfOthersIsKeptAndThatOfAShorterTemplateRemoved(t *testing.T) {
 	}
 }
 
-func TestObjectThatIsMadeAgainAdoptsWhatWasRetained(t *testing.T) {
+func TestARecreatedObjectAdoptsWhatWasRetained(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("orders")
 	w.published(t, opts)
@@ -613,7 +613,7 @@ func TestEntriesOfALaterReleaseSurviveASave(t *testing.T) {
 	}
 }
 
-func TestDeletedLedgerIsMadeAgainOnlyFromALoginThatWorks(t *testing.T) {
+func TestADeletedLedgerIsRecreatedOnlyFromALoginThatWorks(t *testing.T) {
 	w := newWorld(t)
 	base := w.ledgerOptions("orders")
 	w.published(t, base)

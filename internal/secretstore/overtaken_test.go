@@ -84,7 +84,7 @@ func TestWhatWasWrittenForAnotherObjectIsReadOnlyByOneThatIsThere(t *testing.T) 
 }
 
 // R6: the resource version records for which state of the object a Secret was written, and no older writer lowers it.
-func TestWhoKnowsAnOlderObjectIsToldSo(t *testing.T) {
+func TestAWriterWithAnOlderObjectIsOvertaken(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("orders")
 	at := func(version string) *Ledgered {

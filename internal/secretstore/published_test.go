@@ -404,7 +404,7 @@ func TestForeignSecretIsFoundThoughNoCacheHasIt(t *testing.T) {
 	}
 }
 
-func TestImmutableSecretIsTold(t *testing.T) {
+func TestAnImmutableSecretIsReported(t *testing.T) {
 	yes := true
 	w := newWorld(t)
 	opts := w.publishedOptions("app")
@@ -425,7 +425,7 @@ func TestImmutableSecretIsTold(t *testing.T) {
 	}
 }
 
-func TestCertificateIsWithdrawnAsThePolicySays(t *testing.T) {
+func TestACertificateIsWithdrawnByItsDeletionPolicy(t *testing.T) {
 	for _, policy := range []v1alpha1.DeletionPolicy{v1alpha1.DeletionDelete, v1alpha1.DeletionRetain} {
 		w := newWorld(t)
 		opts := w.publishedOptions("app")

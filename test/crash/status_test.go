@@ -13,14 +13,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/test/said"
+	"github.com/rekey/rekey/test/factcheck"
 )
 
 // checkStatuses compares every status with the state that it describes, now that everything is settled, and checks the form of
 // every Event of all processes, including dead ones.
 func (s *scene) checkStatuses(t *testing.T) {
 	t.Helper()
-	checker := &said.Checker{Reader: env.kube}
+	checker := &factcheck.Checker{Reader: env.kube}
 	statuses, events := 0, &eventsv1.EventList{}
 	for _, list := range []client.ObjectList{
 		&v1alpha1.CertificateAuthorityList{}, &v1alpha1.ClusterCertificateAuthorityList{}, &v1alpha1.ClientIdentityList{}, &v1alpha1.ServerIdentityList{},
@@ -48,7 +48,7 @@ func (s *scene) checkStatuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, event := range events.Items {
-		if err := said.Message(event.Note); err != nil {
+		if err := factcheck.Message(event.Note); err != nil {
 			t.Errorf("an Event of %s %s: %v", event.Regarding.Kind, event.Regarding.Name, err)
 		}
 	}

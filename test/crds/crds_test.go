@@ -118,7 +118,7 @@ func TestSuspendIsTheOnlyBoolean(t *testing.T) {
 	})
 }
 
-func TestEveryRuleHasASentenceThatSaysHowToFixIt(t *testing.T) {
+func TestEveryRuleHasAMessageWithTheFix(t *testing.T) {
 	fields(t, func(_, _ string, field schema) string {
 		for _, rule := range field.XValidations {
 			if len(rule.Message) < 20 {

@@ -26,7 +26,7 @@ import (
 var held = map[string]map[string][]string{
 	"docs/identity.md": {
 		"not more often than every #": {"internal/lifecycle.issueFloor"},
-		"is noticed within # at first, and within # once the conflict has lasted": {"internal/lifecycle.LookAgainBroken", "internal/lifecycle.LookAgainHealthy"},
+		"is noticed within # at first, and within # once the conflict has lasted": {"internal/lifecycle.RecheckBroken", "internal/lifecycle.RecheckHealthy"},
 		"Never sooner than # of its lifetime after it was issued":                 {"internal/rotation.leastShare as a part"},
 		"and never sooner than #**":                                               {"internal/rotation.leastLife"},
 		"is valid from # before it was issued":                                    {"internal/pki.Backdate"},
@@ -34,7 +34,7 @@ var held = map[string]map[string][]string{
 		"never more than # of the time between renewal and expiry":                {"internal/rotation.warnShare"},
 	},
 	"docs/databasecredential.md": {
-		"is noticed within # at first, and within # once the conflict has lasted": {"internal/lifecycle.LookAgainBroken", "internal/lifecycle.LookAgainHealthy"},
+		"is noticed within # at first, and within # once the conflict has lasted": {"internal/lifecycle.RecheckBroken", "internal/lifecycle.RecheckHealthy"},
 		"the clocks of rekey and the API server are # or more apart":              {"internal/rotation.trustedClock"},
 		"is proven about every #, and within # after rekey starts":                {"controllers.probeInterval as one", "internal/rotation.startPace"},
 		"If a published login is refused, or cannot do its work, twice, # apart":  {"internal/rotation.secondLook"},
@@ -43,13 +43,13 @@ var held = map[string]map[string][]string{
 	},
 	"docs/databaseserver.md": {
 		"at most # of them in at most #, the same from either":                                                                       {"internal/pki.MaxCertificates", "internal/pki.MaxCertificateBytes as bytes"},
-		"rekey checks it every #, and every # while it is not Ready; while it refuses the admin, less and less often, up to every #": {"internal/lifecycle.LookAgainHealthy", "internal/lifecycle.LookAgainBroken", "internal/rotation.backoffMost"},
-		"is used within #.": {"internal/lifecycle.LookAgainBroken"},
+		"rekey checks it every #, and every # while it is not Ready; while it refuses the admin, less and less often, up to every #": {"internal/lifecycle.RecheckHealthy", "internal/lifecycle.RecheckBroken", "internal/rotation.backoffMost"},
+		"is used within #.": {"internal/lifecycle.RecheckBroken"},
 	},
 	"docs/certificateauthority.md": {
 		"valid from # before it was created":              {"internal/pki.Backdate"},
 		"may each have # and # certificates":              {"internal/pki.MaxCertificateBytes as bytes", "internal/pki.MaxCertificates"},
-		"It checks the Secret every #, and every # while": {"internal/lifecycle.LookAgainHealthy", "internal/lifecycle.LookAgainBroken"},
+		"It checks the Secret every #, and every # while": {"internal/lifecycle.RecheckHealthy", "internal/lifecycle.RecheckBroken"},
 		"With less than # left nothing is signed":         {"internal/issuer/ca.minimumLeft"},
 	},
 	"docs/rotationpolicy.md": {
@@ -81,7 +81,7 @@ var held = map[string]map[string][]string{
 	"docs/runbooks/README.md": {
 		"retries a failed step of a credential after #, then doubles the wait each time, up to a limit: # if nothing valid is published, # if there is no deadline or it is near, # if": {
 			"internal/rotation.backoffFirst", "internal/rotation.backoffUrgent", "internal/rotation.backoffMost", "internal/rotation.backoffLazy"},
-		"checks a `DatabaseServer` or an authority every # while it is not Ready, and every # while it is": {"internal/lifecycle.LookAgainBroken", "internal/lifecycle.LookAgainHealthy"},
+		"checks a `DatabaseServer` or an authority every # while it is not Ready, and every # while it is": {"internal/lifecycle.RecheckBroken", "internal/lifecycle.RecheckHealthy"},
 	},
 	"docs/runbooks/ClockSkew.md": {
 		"disagree by # or more":             {"internal/rotation.trustedClock"},

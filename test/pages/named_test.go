@@ -150,7 +150,7 @@ func declared(t *testing.T, files []string, expression string) bool {
 	return false
 }
 
-func TestEveryEnvironmentVariableOfOursOnAPageIsRead(t *testing.T) {
+func TestEveryEnvironmentVariableOfRekeyOnAPageIsRead(t *testing.T) {
 	list := exec.Command("git", "grep", "-hoE", `REKEY_[A-Z_]+`, "--", "*.go", "*.sh", "Makefile")
 	list.Dir = world.Root()
 	read, err := list.Output()

@@ -248,7 +248,7 @@ func (o *observer) look(t *testing.T, objects []client.Object) sight {
 			case *corev1.Secret, *corev1.ConfigMap, *v1alpha1.RotationPolicy:
 				continue
 			}
-			result, err := o.process.Pass(object)
+			result, err := o.process.Reconcile(object)
 			if err != nil {
 				t.Fatal(err)
 			}

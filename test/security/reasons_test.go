@@ -20,7 +20,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/rekey/rekey/test/said"
+	"github.com/rekey/rekey/test/factcheck"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -44,7 +44,7 @@ var elsewhere = map[string]string{
 	"StillAccepted":      "made of names and an address; TestPostgreSQLKeepsTheContract",
 	"Fenced":             "made of names and numbers; TestPostgreSQLKeepsTheContract",
 	"ServerUnsupported":  "our own words for an SQLSTATE, never the server's; TestPostgreSQLKeepsTheContract",
-	"BackendFailed":      "our own words for an SQLSTATE, never the server's; TestPostgreSQLKeepsTheContract",
+	"RemoteFailed":       "our own words for an SQLSTATE, never the server's; TestPostgreSQLKeepsTheContract",
 }
 
 // warnings returns all warning reasons, as the API lists them.
@@ -133,7 +133,7 @@ func everySentence(t *testing.T, l *life) {
 			continue
 		}
 		judged[reportedTexts.message] = true
-		if err := said.Message(reportedTexts.message); err != nil {
+		if err := factcheck.Message(reportedTexts.message); err != nil {
 			t.Errorf("%s, %s: %v", reportedTexts.object, reportedTexts.reason, err)
 		}
 	}

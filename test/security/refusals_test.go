@@ -92,7 +92,7 @@ func (l *life) refuse() {
 		change("[orders_owner]", "[orders_owner, gone_owner]").Replace(serverManifest("ownerless", d.Address(), plain+"-admin", "")),
 		credentialManifest("trusted", plain, "trusted_app", ""), credentialManifest("serverless", "nowhere", "serverless_app", ""),
 		change("database: orders", "database: nothing").Replace(credentialManifest("nodatabase", plain, "nodatabase_app", "")),
-		change("owner: orders_owner", "owner: somebody").Replace(credentialManifest("otherowner", plain, "otherowner_app", "")),
+		change("owner: orders_owner", "owner: another").Replace(credentialManifest("otherowner", plain, "otherowner_app", "")),
 		change("owner: orders_owner", "owner: gone_owner").Replace(credentialManifest("ownerless", "ownerless", "ownerless_app", "")),
 		credentialManifest("othername", plain, "othername", ""), credentialManifest("never", plain, "never_app", ", create: Never"),
 		change("name: brisk", "name: nowhere").Replace(credentialManifest("policyless", plain, "policyless_app", "")),

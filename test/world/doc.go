@@ -11,5 +11,5 @@
 //	p := w.Start("first", world.Options{})  // a process; its memory starts empty
 //	w.Create(credential)
 //	p.Hook(func(ctx context.Context, r world.Request, do func() error) error { ... return do() })
-//	result, err := p.Pass(credential)
+//	result, err := p.Reconcile(credential)
 package world

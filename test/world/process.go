@@ -71,7 +71,7 @@ type Options struct {
 	Lie func(error)
 }
 
-// Process is rekey with empty memory. It has no manager: only Pass wakes it.
+// Process is rekey with empty memory. It has no manager: only Reconcile wakes it.
 type Process struct {
 	Name string
 	// APIClock is the process's estimate of the API server's clock.
@@ -123,8 +123,8 @@ func (p *Process) Hook(hook Hook) {
 	p.hook = hook
 }
 
-// Pass reconciles the object once, without reading it first.
-func (p *Process) Pass(o client.Object) (ctrl.Result, error) {
+// Reconcile reconciles the object once, without reading it first.
+func (p *Process) Reconcile(o client.Object) (ctrl.Result, error) {
 	return p.passes.Reconcile(p.world.Ctx, o, client.ObjectKeyFromObject(o))
 }
 
@@ -132,7 +132,7 @@ func (p *Process) Pass(o client.Object) (ctrl.Result, error) {
 func (p *Process) Settle(o client.Object, n int) (bool, error) {
 	var last error
 	for range n {
-		result, err := p.Pass(o)
+		result, err := p.Reconcile(o)
 		last = err
 		if err == nil && (result.RequeueAfter > time.Second || result.IsZero()) {
 			return true, nil

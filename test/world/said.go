@@ -11,7 +11,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/rekey/rekey/test/said"
+	"github.com/rekey/rekey/test/factcheck"
 )
 
 // checkStatus compares a status with the facts, before anything can happen to the write.
@@ -35,7 +35,7 @@ type teller struct {
 func (t teller) Eventf(regarding, related runtime.Object, kind, reason, action, note string, args ...any) {
 	text := fmt.Sprintf(note, args...)
 	if object, ok := regarding.(client.Object); ok {
-		err := said.Message(text)
+		err := factcheck.Message(text)
 		if !t.process.racing {
 			err = t.process.world.Said.Event(t.process.world.Ctx, object, reason, text)
 		}

@@ -20,7 +20,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
-	"github.com/rekey/rekey/test/said"
+	"github.com/rekey/rekey/test/factcheck"
 )
 
 // World is a namespace on the real API server, a clock and a database server.
@@ -35,7 +35,7 @@ type World struct {
 	Fake   *databasetest.Fake
 	Engine database.Engine
 	// Said compares every status and every Event with the facts when it is written or emitted.
-	Said *said.Checker
+	Said *factcheck.Checker
 
 	mu       sync.Mutex
 	messages []string
@@ -56,7 +56,7 @@ func New(tb testing.TB, engine database.Engine) *World {
 	if w.Client, err = client.NewWithWatch(apiServer, client.Options{Scheme: scheme}); err != nil {
 		tb.Fatal(err)
 	}
-	w.Said = &said.Checker{Reader: w.Client, Open: func(name string) (open, known bool) {
+	w.Said = &factcheck.Checker{Reader: w.Client, Open: func(name string) (open, known bool) {
 		if w.Fake == nil {
 			return false, false
 		}

@@ -36,7 +36,7 @@ func TestAHookSeesEveryRequestAndTheProcessHasNoOtherWay(t *testing.T) {
 	}
 	closed := errors.New("closed")
 	p.Hook(func(context.Context, world.Request, func() error) error { return closed })
-	if _, err := p.Pass(authority); err == nil {
+	if _, err := p.Reconcile(authority); err == nil {
 		t.Error("a reconcile completed although no request went through")
 	}
 }

@@ -68,7 +68,7 @@ func TestTheFakeKeepsTheContract(t *testing.T) {
 	})
 }
 
-func TestTheFakeDoesWhatItIsTold(t *testing.T) {
+func TestTheFakeDoesWhatTheTestSets(t *testing.T) {
 	fake := databasetest.NewFake()
 	session, err := fake.Open(t.Context(), database.Target{Username: "app"})
 	if err != nil {

@@ -118,7 +118,7 @@ func ref(seq int64, slot string) credential.Ref {
 
 func foreign(seq int64, slot string) credential.Ref {
 	r := ref(seq, slot)
-	r.Name = "somebody-else"
+	r.Name = "another-object"
 	return r
 }
 

@@ -33,17 +33,17 @@ var meanings = map[string]meaning{
 	"25P04": {fault.Transient, fault.LockTimeout, "the transaction took longer than the server allows"},
 	"28":    {fault.Blocked, fault.LoginForbidden, "the server does not let this login in: check pg_hba.conf and whether the role has NOLOGIN"},
 	"28P01": {fault.Transient, fault.CandidateRejected, "the server refused the password"},
-	"2BP01": {fault.Permanent, fault.BackendFailed, "other objects depend on the login"},
+	"2BP01": {fault.Permanent, fault.RemoteFailed, "other objects depend on the login"},
 	"3D":    {fault.Blocked, fault.DatabaseNotFound, "the database does not exist: create it"},
 	"F0":    {fault.Transient, fault.ServerNotReady, "a file of the server's configuration does not fit: clientcert in pg_hba.conf needs ssl_ca_file"},
 	"40":    {fault.Transient, fault.LockTimeout, "another transaction was in the way"},
 	"42":    {fault.Permanent, fault.ServerUnsupported, "the server does not know a statement or a catalog: PostgreSQL 15 or later is needed"},
 	"42501": {fault.Permanent, fault.PrivilegeMissing, "the admin lacks a privilege"},
-	"42704": {fault.Transient, fault.BackendFailed, "a role vanished meanwhile"},
-	"42710": {fault.Transient, fault.BackendFailed, "a role of that name was created meanwhile"},
+	"42704": {fault.Transient, fault.RemoteFailed, "a role vanished meanwhile"},
+	"42710": {fault.Transient, fault.RemoteFailed, "a role of that name was created meanwhile"},
 	"53":    {fault.Transient, fault.ServerNotReady, "the server has no memory or no space on disk left"},
 	"53300": {fault.Transient, fault.ServerNotReady, "the server has no connection left: raise max_connections, or the connection limit of the login or the database"},
-	"55":    {fault.Transient, fault.BackendFailed, "the object is in use, or not in a state to be changed"},
+	"55":    {fault.Transient, fault.RemoteFailed, "the object is in use, or not in a state to be changed"},
 	"55000": {fault.Blocked, fault.LoginForbidden, "the database does not accept connections: ALTER DATABASE ... ALLOW_CONNECTIONS true"},
 	"55P03": {fault.Transient, fault.LockTimeout, "another transaction holds the login: look for it in pg_locks"},
 	"57":    {fault.Transient, fault.ServerNotReady, "the server is starting, stopping or recovering"},
@@ -51,7 +51,7 @@ var meanings = map[string]meaning{
 	"57P04": {fault.Blocked, fault.DatabaseNotFound, "the database was dropped"},
 	"57P05": {fault.Transient, fault.ServerUnreachable, "the server ended the connection, because nothing came from us in time"},
 	"58":    {fault.Transient, fault.ServerNotReady, "the server cannot read or write its files"},
-	"XX":    {fault.Transient, fault.BackendFailed, "the server failed inside, or another transaction changed the login at the same moment"},
+	"XX":    {fault.Transient, fault.RemoteFailed, "the server failed inside, or another transaction changed the login at the same moment"},
 }
 
 // byCode returns the meaning of an SQLSTATE.
@@ -62,7 +62,7 @@ func byCode(code string) meaning {
 	if m, ok := meanings[code[:2]]; ok {
 		return m
 	}
-	return meaning{fault.Transient, fault.BackendFailed, "the server answered with an error that has no name here: look into its log"}
+	return meaning{fault.Transient, fault.RemoteFailed, "the server answered with an error that has no name here: look into its log"}
 }
 
 // meaning returns what a failure means, for the admin and for a login.
@@ -87,9 +87,9 @@ func (f *failure) meaning() meaning {
 	case failedTrust:
 		return meaning{fault.Permanent, fault.AuthenticationNotEnforced, f.Error() + ", so that a login proves nothing: replace trust in pg_hba.conf by scram-sha-256"}
 	case failedLocally:
-		return meaning{fault.Transient, fault.BackendFailed, f.Error() + ": check the PG* variables in the environment of the operator"}
+		return meaning{fault.Transient, fault.RemoteFailed, f.Error() + ": check the PG* variables in the environment of the operator"}
 	case failedDriver:
-		return meaning{fault.Transient, fault.BackendFailed, f.Error() + ": check that PostgreSQL itself answers at this address, and not something that speaks for it"}
+		return meaning{fault.Transient, fault.RemoteFailed, f.Error() + ": check that PostgreSQL itself answers at this address, and not something that speaks for it"}
 	case failedCertificate, failedBinding, failedHandshake, failedMethod, failedUnbound, failedImpostor:
 		return f.insecure()
 	case failedNetwork:
@@ -180,7 +180,7 @@ func (e *endpoint) whitespace() string {
 		return ""
 	}
 	slices.Sort(keys)
-	return fmt.Sprintf(" (its %s begins or ends with white space or a line break)", strings.Join(keys, " and its "))
+	return fmt.Sprintf(" (its %s starts or ends with white space or a line break)", strings.Join(keys, " and its "))
 }
 
 // elsewhere returns the alternative if the admin cannot connect to its database.
@@ -195,9 +195,9 @@ func (f *failure) entrance(login string) string {
 	case f.stage == stageAdmitted:
 		return open
 	case f.stage == stageGreeted && f.wantedCertificate:
-		return "add a line for it to pg_hba.conf (hostssl or host, as tls.mode says) with the method scram-sha-256, and without clientcert: rekey does not support client certificates, for which the server asks"
+		return "add a line for it to pg_hba.conf (hostssl or host, to match tls.mode) with the method scram-sha-256, and without clientcert: rekey does not support client certificates, for which the server asks"
 	case f.stage == stageGreeted:
-		return "add a line for it to pg_hba.conf (hostssl or host, as tls.mode says), with the method scram-sha-256 and without clientcert"
+		return "add a line for it to pg_hba.conf (hostssl or host, to match tls.mode), with the method scram-sha-256 and without clientcert"
 	}
 	return "check pg_hba.conf, or " + open
 }

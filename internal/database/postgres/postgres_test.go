@@ -36,8 +36,8 @@ const (
 
 // Lines of pg_hba.conf: database, user, address.
 const (
-	everybody = "all"
-	trustAll  = "host all " + everybody + " all trust"
+	allUsers = "all"
+	trustAll = "host all " + allUsers + " all trust"
 )
 
 // lab is one server of a version, shared by the tests of this binary.

@@ -88,11 +88,11 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 		}
 		nothing := func(*testing.T) {}
 		cases := map[string]struct {
-			spoil, mend func(*testing.T)
-			change      func(*database.Server)
-			class       fault.Class
-			want        fault.Reason
-			words       string
+			spoil, repair func(*testing.T)
+			change        func(*database.Server)
+			class         fault.Class
+			want          fault.Reason
+			words         string
 		}{
 			"wrong password": {nothing, nothing, func(s *database.Server) { s.Admin.Password = credential.SensitiveString("wrong-0123456789") },
 				fault.ClassBlocked, fault.AdminRejected, "adminSecretRef"},
@@ -122,7 +122,7 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 			}, nil, fault.ClassPermanent, fault.AuthenticationNotEnforced, "trust"},
 			"password in clear text": {func(t *testing.T) {
 				t.Helper()
-				if err := l.SetHBA(t.Context(), "host all postgres all scram-sha-256", "host all "+everybody+" all password"); err != nil {
+				if err := l.SetHBA(t.Context(), "host all postgres all scram-sha-256", "host all "+allUsers+" all password"); err != nil {
 					t.Fatal(err)
 				}
 			}, func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 		for name, tc := range cases {
 			t.Run(name, func(t *testing.T) {
 				tc.spoil(t)
-				defer tc.mend(t)
+				defer tc.repair(t)
 				server := l.server()
 				if tc.change != nil {
 					tc.change(&server)
@@ -276,7 +276,7 @@ func owner(name string) func(*database.Target) {
 	return func(t *database.Target) { t.Owner = name }
 }
 
-func TestALackOfTheAdminOptionNamesTheGrantThatMendsIt(t *testing.T) {
+func TestAMissingAdminOptionNamesTheGrantThatFixesIt(t *testing.T) {
 	l := labOf(t, 18)
 	mustExec(t, l, "CREATE ROLE ungranted")
 	target := l.target()

@@ -76,7 +76,7 @@ func (s *session) judgeDependents(login string, holds map[string]int) error {
 	if len(elsewhere) == 0 {
 		return nil
 	}
-	return fault.Permanent(fault.BackendFailed, fmt.Errorf("dropping login %q: objects depend on it, %s: run there REASSIGN OWNED BY %s TO %s and DROP OWNED BY %s",
+	return fault.Permanent(fault.RemoteFailed, fmt.Errorf("dropping login %q: objects depend on it, %s: run there REASSIGN OWNED BY %s TO %s and DROP OWNED BY %s",
 		login, strings.Join(elsewhere, ", "), ident(login), ident(s.target.Owner), ident(login)))
 }
 

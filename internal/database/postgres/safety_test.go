@@ -280,7 +280,7 @@ func TestObjectsInAnotherDatabaseAreNamed(t *testing.T) {
 		got := mustStage(t, s, r)
 		login := loginName(target, "a")
 		mustExec(t, l, "CREATE TABLE "+login+" (n int)", "ALTER TABLE "+login+" OWNER TO "+login)
-		wantFault(t, s.Remove(t.Context(), r), fault.ClassPermanent, fault.BackendFailed, `1 in database "postgres"`, `REASSIGN OWNED BY "`+login+`" TO "orders_owner"`, `DROP OWNED BY "`+login+`"`)
+		wantFault(t, s.Remove(t.Context(), r), fault.ClassPermanent, fault.RemoteFailed, `1 in database "postgres"`, `REASSIGN OWNED BY "`+login+`" TO "orders_owner"`, `DROP OWNED BY "`+login+`"`)
 		wantAnswer(t, s, r, got, credential.Accepted)
 		mustExec(t, l, "REASSIGN OWNED BY "+login+" TO orders_owner", "DROP OWNED BY "+login)
 		if err := s.Remove(t.Context(), r); err != nil {
@@ -422,7 +422,7 @@ func TestRetireLeavesNoPasswordBehind(t *testing.T) {
 	})
 }
 
-func TestSessionsShowAddressesAndTimesToWhomMaySeeThem(t *testing.T) {
+func TestSessionsShowAddressesAndTimesOnlyWithTheRight(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		s := open(t, l.target())

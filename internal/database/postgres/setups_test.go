@@ -41,9 +41,9 @@ type setup struct {
 }
 
 const (
-	nothingMends = fault.Reason("nothing is staged")
-	rejected     = credential.Rejected
-	unknown      = credential.Unknown
+	nothingStaged = fault.Reason("nothing is staged")
+	rejected      = credential.Rejected
+	unknown       = credential.Unknown
 )
 
 func setups() map[string]setup {
@@ -52,9 +52,9 @@ func setups() map[string]setup {
 	}
 	refused := func(do ...string) setup { return setup{do: do, answer: rejected} }
 	barred := func(reason fault.Reason, word, undo string, do ...string) setup {
-		return setup{do: do, undo: []string{undo}, answer: rejected, class: fault.ClassBlocked, reason: reason, words: []string{word}, stage: nothingMends}
+		return setup{do: do, undo: []string{undo}, answer: rejected, class: fault.ClassBlocked, reason: reason, words: []string{word}, stage: nothingStaged}
 	}
-	harmless := func(do ...string) setup { return setup{do: do, answer: credential.Accepted, stage: nothingMends} }
+	harmless := func(do ...string) setup { return setup{do: do, answer: credential.Accepted, stage: nothingStaged} }
 	member := func(from int, do ...string) setup {
 		s := lost(`GRANT "%[2]s" TO "%[1]s"`, do...)
 		s.from = from
@@ -102,13 +102,13 @@ func setups() map[string]setup {
 		"the owner was dropped": {do: []string{"DROP ROLE %[2]s"}, answer: rejected, class: fault.ClassTransient, reason: fault.LoginForbidden,
 			words: []string{`GRANT "%[2]s" TO "%[1]s"`}, stage: fault.OwnerNotFound, stageWords: []string{`CREATE ROLE "%[2]s"`}},
 		"a limit that is used up": {do: []string{"ALTER ROLE %[1]s CONNECTION LIMIT 1"}, undo: []string{"ALTER ROLE %[1]s CONNECTION LIMIT -1"}, hold: 1, answer: unknown, class: fault.ClassTransient,
-			reason: fault.ServerNotReady, words: []string{`all 1 connections that login "%[1]s"`, `ALTER ROLE "%[1]s" CONNECTION LIMIT -1`}, stage: nothingMends},
+			reason: fault.ServerNotReady, words: []string{`all 1 connections that login "%[1]s"`, `ALTER ROLE "%[1]s" CONNECTION LIMIT -1`}, stage: nothingStaged},
 		"a database whose limit is used up": {do: []string{"ALTER DATABASE %[3]s CONNECTION LIMIT 2"}, undo: []string{"ALTER DATABASE %[3]s CONNECTION LIMIT -1"}, hold: 2, answer: unknown, class: fault.ClassTransient,
-			reason: fault.ServerNotReady, words: []string{`all 2 connections that database "%[3]s"`, `ALTER DATABASE "%[3]s" CONNECTION LIMIT -1`}, stage: nothingMends},
+			reason: fault.ServerNotReady, words: []string{`all 2 connections that database "%[3]s"`, `ALTER DATABASE "%[3]s" CONNECTION LIMIT -1`}, stage: nothingStaged},
 	}
 	trigger := "CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN IF session_user::text LIKE 'app%' THEN RAISE EXCEPTION 'no'; END IF; END $$; CREATE EVENT TRIGGER no ON login EXECUTE FUNCTION no(); ALTER EVENT TRIGGER no ENABLE ALWAYS"
 	out["an event trigger refuses it"] = setup{do: []string{"in the database: " + trigger}, undo: []string{"in the database: DROP EVENT TRIGGER no"}, from: 17, answer: unknown, class: fault.ClassBlocked,
-		reason: fault.LoginForbidden, words: []string{"event trigger ON login", "pg_event_trigger"}, stage: nothingMends}
+		reason: fault.LoginForbidden, words: []string{"event trigger ON login", "pg_event_trigger"}, stage: nothingStaged}
 	return out
 }
 
@@ -195,18 +195,18 @@ func TestPostgreSQLAsPeopleHaveIt(t *testing.T) {
 					t.Errorf("got %s (%v), want %s", answer, err, tc.answer)
 				}
 				wantFault(t, err, tc.class, tc.reason, e.texts(tc.words)...)
-				e.wantMended(t, tc)
+				e.wantRepaired(t, tc)
 			})
 		}
 		t.Logf("%d situations on PostgreSQL %d", tried, l.Version)
 	})
 }
 
-// wantMended stages the version again if that fixes the login, or reverts the setup.
-func (e *estate) wantMended(t *testing.T, tc setup) {
+// wantRepaired stages the version again if that fixes the login, or reverts the setup.
+func (e *estate) wantRepaired(t *testing.T, tc setup) {
 	t.Helper()
 	r := testRef(1, "a")
-	if tc.stage == nothingMends {
+	if tc.stage == nothingStaged {
 		e.sql(t, tc.undo)
 		if tc.hold == 0 {
 			wantAnswer(t, e.session, r, e.material, credential.Accepted)
@@ -309,7 +309,7 @@ func TestASessionThatCallsItselfLikeOursHoldsNothingUp(t *testing.T) {
 }
 
 // If one of the admin's own sessions does not end, the error reports it and who must terminate it.
-func TestASessionOfTheAdminThatDoesNotEndIsTold(t *testing.T) {
+func TestAnAdminSessionThatDoesNotEndIsReported(t *testing.T) {
 	for age, class := range map[string]fault.Class{"": fault.ClassPending, "old": fault.ClassTransient} {
 		u := unsettled{count: 1, pid: 4711, age: longestChange - 1}
 		if age != "" {

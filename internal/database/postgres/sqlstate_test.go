@@ -90,8 +90,8 @@ func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
 		"55000": {loginAs("plain", "plain-0123456789", "shut"), fault.ClassBlocked, fault.LoginForbidden},
 		"42501": {loginAs("plain", "plain-0123456789", "guarded"), fault.ClassPermanent, fault.PrivilegeMissing},
 		"25006": {ask("BEGIN READ ONLY; CREATE ROLE nobody_new"), fault.ClassBlocked, fault.ServerReadOnly},
-		"42704": {ask("ALTER ROLE nobody_there LOGIN"), fault.ClassTransient, fault.BackendFailed},
-		"42710": {ask("CREATE ROLE plain"), fault.ClassTransient, fault.BackendFailed},
+		"42704": {ask("ALTER ROLE nobody_there LOGIN"), fault.ClassTransient, fault.RemoteFailed},
+		"42710": {ask("CREATE ROLE plain"), fault.ClassTransient, fault.RemoteFailed},
 		"42601": {ask("ALTER NONSENSE"), fault.ClassPermanent, fault.ServerUnsupported},
 		"42P01": {ask("TABLE nothing_there"), fault.ClassPermanent, fault.ServerUnsupported},
 		"22023": {ask("SET statement_timeout = 'soon'"), fault.ClassPermanent, fault.ServerUnsupported},
@@ -126,8 +126,8 @@ func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
 			return err
 		}, fault.ClassTransient, fault.ServerUnreachable},
 		"25P04": {ask("SET transaction_timeout = '10ms'; BEGIN; SELECT pg_sleep(5)"), fault.ClassTransient, fault.LockTimeout},
-		"2BP01": {ask("CREATE ROLE has_things", "CREATE TABLE its_thing (n int)", "ALTER TABLE its_thing OWNER TO has_things", "DROP ROLE has_things"), fault.ClassPermanent, fault.BackendFailed},
-		"55006": {ask("DROP DATABASE postgres"), fault.ClassTransient, fault.BackendFailed},
+		"2BP01": {ask("CREATE ROLE has_things", "CREATE TABLE its_thing (n int)", "ALTER TABLE its_thing OWNER TO has_things", "DROP ROLE has_things"), fault.ClassPermanent, fault.RemoteFailed},
+		"55006": {ask("DROP DATABASE postgres"), fault.ClassTransient, fault.RemoteFailed},
 		"40P01": {raise("40P01"), fault.ClassTransient, fault.LockTimeout},
 		"40001": {raise("40001"), fault.ClassTransient, fault.LockTimeout},
 		"F0000": {raise("F0000"), fault.ClassTransient, fault.ServerNotReady},
@@ -137,10 +137,10 @@ func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
 		"08P01": {raise("08P01"), fault.ClassPermanent, fault.ServerUnsupported},
 		"53200": {raise("53200"), fault.ClassTransient, fault.ServerNotReady},
 		"58030": {raise("58030"), fault.ClassTransient, fault.ServerNotReady},
-		"XX000": {raise("XX000"), fault.ClassTransient, fault.BackendFailed},
-		"XX001": {raise("XX001"), fault.ClassTransient, fault.BackendFailed},
-		"P0001": {raise("P0001"), fault.ClassTransient, fault.BackendFailed},
-		"ZZ999": {raise("ZZ999"), fault.ClassTransient, fault.BackendFailed},
+		"XX000": {raise("XX000"), fault.ClassTransient, fault.RemoteFailed},
+		"XX001": {raise("XX001"), fault.ClassTransient, fault.RemoteFailed},
+		"P0001": {raise("P0001"), fault.ClassTransient, fault.RemoteFailed},
+		"ZZ999": {raise("ZZ999"), fault.ClassTransient, fault.RemoteFailed},
 	}
 	for code, tc := range cases {
 		t.Run(code, func(t *testing.T) {
@@ -233,7 +233,7 @@ func TestALateCommitIsNeverTakenForARefusal(t *testing.T) {
 	})
 }
 
-// waits reports whether a backend waits for a lock.
+// waits reports whether a server process waits for a lock.
 func waits(t *testing.T, l *lab, pid uint32) bool {
 	t.Helper()
 	conn, err := l.Connect(t.Context(), "postgres")
@@ -301,7 +301,7 @@ func TestVerifyAcceptsWithoutTheAdminAndRefusesOnlyWithIt(t *testing.T) {
 	})
 }
 
-func TestALockHeldBySomebodyElseEndsInTime(t *testing.T) {
+func TestALockHeldByAnotherSessionTimesOut(t *testing.T) {
 	l := labOf(t, 15)
 	s := open(t, l.target())
 	first := mustStage(t, s, testRef(1, "a"))

@@ -279,7 +279,7 @@ func TestOddFilesWithoutAPathSayWhatStandsInTheWay(t *testing.T) {
 }
 
 // An authority with an extended key usage that excludes a usage reports that at once, and refuses only that usage.
-func TestAnAuthorityForServersOnlySaysSo(t *testing.T) {
+func TestAnAuthorityForServersOnlyReportsIt(t *testing.T) {
 	f := newFamily(t)
 	servers := makeAuthority(t, "Servers", &f.root, pki.ECDSAP256, withUsages(x509.ExtKeyUsageServerAuth))
 	authority, err := ca.KeyPairs{}.Parse(servers.pem(), servers.keyPEM, f.root.pem(), constraints(), now)

@@ -16,7 +16,7 @@ import (
 
 // PostgreSQL clients refuse a server certificate that is signed with Ed25519. The authority reports that before a server has
 // one; the keys above it do not matter, nor does its own for an authority that signs only clients.
-func TestAnAuthorityWhoseCertificatesServersCannotUseSaysSo(t *testing.T) {
+func TestAnAuthorityThatPostgreSQLServersCannotUseReportsIt(t *testing.T) {
 	root := makeAuthority(t, "Root", nil, pki.ECDSAP256, nil)
 	edwards := makeAuthority(t, "Edwards", &root, pki.Ed25519, nil)
 	above := makeAuthority(t, "Edwards Root", nil, pki.Ed25519, nil)

@@ -21,7 +21,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/secretstore"
-	"github.com/rekey/rekey/test/said"
+	"github.com/rekey/rekey/test/factcheck"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -218,7 +218,7 @@ func (r *run) phase(p phase) {
 func (r *run) reconcile() (wait time.Duration, changes int, err error) {
 	r.process.APIClock.Seen(0)
 	met := r.hits
-	result, err := r.process.Pass(r.object)
+	result, err := r.process.Reconcile(r.object)
 	changes, fated := r.takeOutcome()
 	if err != nil {
 		r.say("an error of a reconcile", err.Error())
@@ -257,7 +257,7 @@ func (r *run) diesAfter(call string) {
 		return choose(name)
 	}
 	for range maxReconciles {
-		if _, err := r.process.Pass(r.object); died || err != nil {
+		if _, err := r.process.Reconcile(r.object); died || err != nil {
 			break
 		}
 	}
@@ -297,7 +297,7 @@ func (r *run) atRest() {
 			r.takeOutcome()
 		}
 		r.process.APIClock.Seen(0)
-		if _, err := r.process.Pass(r.object); err != nil {
+		if _, err := r.process.Reconcile(r.object); err != nil {
 			r.fail("I8", "a reconcile of %s with nothing to do failed: %v", who, err)
 		}
 		if changes, _ := r.takeOutcome(); changes > 0 {
@@ -365,7 +365,7 @@ func (r *run) lies(faulty bool) error {
 	defer r.seen.Unlock()
 	var out []error
 	for _, err := range r.seen.lies {
-		if form := (*said.FormError)(nil); !faulty || errors.As(err, &form) {
+		if form := (*factcheck.FormError)(nil); !faulty || errors.As(err, &form) {
 			out = append(out, err)
 		}
 	}

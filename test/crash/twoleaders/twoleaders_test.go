@@ -294,7 +294,7 @@ func (a *actor) abandon() {
 func (a *actor) reconcile(o client.Object) ctrl.Result {
 	d := a.play
 	d.record(fmt.Sprintf("%s: -- reconcile %s %s", a.name, world.KindOf(o), o.GetName()))
-	result, err := a.process.Pass(o)
+	result, err := a.process.Reconcile(o)
 	if a.dead {
 		return result
 	}

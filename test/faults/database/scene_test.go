@@ -104,7 +104,7 @@ func (s *scene) sql(statements ...string) {
 // reconcile reconciles the credential once, and checks the result.
 func (s *scene) reconcile() ctrl.Result {
 	s.t.Helper()
-	result, err := s.process.Pass(s.credential)
+	result, err := s.process.Reconcile(s.credential)
 	if err != nil {
 		s.t.Fatalf("a reconcile failed: %v", err)
 	}

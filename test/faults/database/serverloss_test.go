@@ -67,7 +67,7 @@ func TestARotationSurvivesAServerStopOrCrashAtEveryMoment(t *testing.T) {
 			s.after = func() {
 				if done && a.wireFault == cutAfter {
 					end()
-					_, err := s.process.Pass(s.credential) // while it is down
+					_, err := s.process.Reconcile(s.credential) // while it is down
 					if err != nil {
 						t.Error(err)
 					}
@@ -95,7 +95,7 @@ func TestARotationSurvivesAServerStopOrCrashAtEveryMoment(t *testing.T) {
 func (s *scene) reconcileDown(harmed func() bool) {
 	s.t.Helper()
 	s.down = true
-	if _, err := s.process.Pass(s.credential); err != nil {
+	if _, err := s.process.Reconcile(s.credential); err != nil {
 		s.t.Fatal(err)
 	}
 	if !harmed() {
@@ -298,7 +298,7 @@ func TestAStandbyIsNotWrittenUntilItIsPromoted(t *testing.T) {
 				t.Errorf("nothing reports that the server is a standby:%s", s.describe())
 			}
 			if i == 0 {
-				if _, err := s.process.Pass(s.database); err != nil {
+				if _, err := s.process.Reconcile(s.database); err != nil {
 					t.Fatal(err)
 				}
 				s.Get(s.database)

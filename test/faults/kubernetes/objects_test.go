@@ -149,7 +149,7 @@ func (s *scene) counted() (writes, all int) {
 // reconcile reconciles an object once, returns when it requests the next reconcile, and reads it again if it still exists.
 func (s *scene) reconcile(o client.Object) time.Duration {
 	s.t.Helper()
-	result, err := s.p.Pass(o)
+	result, err := s.p.Reconcile(o)
 	if err := client.IgnoreNotFound(s.Client.Get(s.Ctx, client.ObjectKeyFromObject(o), o)); err != nil {
 		s.t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func startOperatorIn(t *testing.T, config *rest.Config, namespaces []string, ope
 	}
 	o := &operator{registry: prometheus.NewRegistry()}
 	log := funcr.NewJSON(func(line string) {
-		if strings.Contains(line, `"leftBehind":`) {
+		if strings.Contains(line, `"remains":`) {
 			o.mu.Lock()
 			defer o.mu.Unlock()
 			o.left = append(o.left, line)

@@ -50,7 +50,7 @@ func TestEveryVersionStartsWithTLSAndHasAStandby(t *testing.T) {
 	}
 }
 
-func TestAMissingVersionSaysHowToInstallIt(t *testing.T) {
+func TestTheErrorForAMissingVersionSaysToInstallIt(t *testing.T) {
 	_, err := pgtest.Start(t.Context(), pgtest.Options{Version: 3})
 	if err == nil || !strings.Contains(err.Error(), "hack/install-deps.sh test") {
 		t.Errorf("got %v, want the command that installs it", err)
