@@ -104,7 +104,7 @@ func TestWhatAProfileDoesNotNameIsStillAFault(t *testing.T) {
 			"the right to sign":          {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }, "may sign others"},
 			"a shorter life":             {func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(-time.Second) }, "lifetime is 59m59s, want 1h0m0s"},
 			"a longer life":              {func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(time.Second) }, "lifetime is 1h0m1s, want 1h0m0s"},
-			"backdated beyond its habit": {func(c *x509.Certificate) { shift(c, -2*time.Minute) }, "must not begin before"},
+			"backdated beyond its habit": {func(c *x509.Certificate) { shift(c, -2*time.Minute) }, "must not start before"},
 		} {
 			t.Run(name+"/"+fault, func(t *testing.T) {
 				leaf := sign(t, edit(func(c *x509.Certificate) { issuer.change(c); tc.change(c) }), &root, pki.ECDSAP256)
@@ -150,14 +150,14 @@ func TestACertificateThatWaitedForUsIsJudgedFromItsRequest(t *testing.T) {
 	root := authority(t, "root", nil, nil)
 	leaf := sign(t, edit(func(c *x509.Certificate) { shift(c, -20*time.Minute) }), &root, pki.ECDSAP256)
 	c := candidate(materialOf(leaf, nil, root.pem()))
-	wantFinding(t, c, "must not begin before 2027-03-01T11:54:00Z", leaf.key)
+	wantFinding(t, c, "must not start before 2027-03-01T11:54:00Z", leaf.key)
 	c.Since = now.Add(-30 * time.Minute)
 	if err := pki.Lint(t.Context(), c); err != nil {
 		t.Errorf("Lint: %v", err)
 	}
 	c.Since = now.Add(-10 * time.Minute)
 	err := pki.Lint(t.Context(), c)
-	if err == nil || !strings.Contains(err.Error(), "must not begin before 2027-03-01T11:44:00Z") {
+	if err == nil || !strings.Contains(err.Error(), "must not start before 2027-03-01T11:44:00Z") {
 		t.Errorf("a certificate from before its request: %v", err)
 	}
 }
