@@ -27,7 +27,6 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer/ca"
-	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
@@ -113,8 +112,6 @@ func startManager(t *testing.T, w *world.World) *flaky {
 		f.next = next
 		return f
 	})
-	apiClock := kube.NewAPIClock(clock.RealClock{})
-	apiClock.Seen(0)
 	scheme, err := world.Scheme()
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +125,7 @@ func startManager(t *testing.T, w *world.World) *flaky {
 		t.Fatal(err)
 	}
 	if _, err := controllers.Setup(t.Context(), mgr, controllers.Options{
-		Namespaces: []string{w.Namespace}, OperatorNamespace: w.Namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
+		Namespaces: []string{w.Namespace}, OperatorNamespace: w.Namespace, Workers: 4, Clock: clock.RealClock{}, Skew: func() (time.Duration, bool) { return 0, true }, AllowLoopback: true,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: w.Fake}, KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(),
 	}); err != nil {
 		t.Fatal(err)
