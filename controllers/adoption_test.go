@@ -22,6 +22,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // former returns the annotation's value for the credential of objects_test.go in this world.
@@ -54,7 +55,7 @@ func (w *world) wantOwner(logins map[string]databasetest.FakeLogin) {
 // stalledBy returns the message of an object that is stalled for a reason; it fails the test otherwise.
 func (w *world) stalledBy(o client.Object, reason string) string {
 	w.t.Helper()
-	stalled := meta.FindStatusCondition(conditionsOfObject(o), v1alpha1.ConditionStalled)
+	stalled := meta.FindStatusCondition(fixture.Conditions(o), v1alpha1.ConditionStalled)
 	if stalled == nil || stalled.Reason != reason {
 		w.t.Errorf("it is not stalled by %s:%s", reason, describeConditions(o))
 		return ""

@@ -93,7 +93,7 @@ func (w *world) wantNothingDone(objects []client.Object, reason string, words []
 	}
 	for _, o := range objects {
 		said := false
-		for _, c := range conditionsOfObject(o) {
+		for _, c := range fixture.Conditions(o) {
 			said = said || c.Reason == reason && with([]string{c.Message}, words...)
 		}
 		if !said {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // beside returns a world in another namespace with the same database.
@@ -104,12 +105,12 @@ func (w *world) data() map[string]map[string][]byte {
 // wantFenced fails the test unless the object reports, with one of the reasons, the owner of the credential.
 func (w *world) wantFenced(o client.Object, owner *world, reasons ...string) {
 	w.t.Helper()
-	stalled := meta.FindStatusCondition(conditionsOfObject(o), v1alpha1.ConditionStalled)
+	stalled := meta.FindStatusCondition(fixture.Conditions(o), v1alpha1.ConditionStalled)
 	if stalled == nil || !strings.Contains(strings.Join(reasons, " "), stalled.Reason) ||
 		!strings.Contains(stalled.Message, owner.namespace+"/"+o.GetName()) || !strings.Contains(stalled.Message, owner.clusterUID()) {
 		w.t.Errorf("the copy does not report that it is one of %s/%s:%s", owner.namespace, o.GetName(), describeConditions(o))
 	}
-	if ready := meta.FindStatusCondition(conditionsOfObject(o), v1alpha1.ConditionReady); ready == nil || ready.Status == metav1.ConditionTrue {
+	if ready := meta.FindStatusCondition(fixture.Conditions(o), v1alpha1.ConditionReady); ready == nil || ready.Status == metav1.ConditionTrue {
 		w.t.Errorf("the copy is Ready:%s", describeConditions(o))
 	}
 }
@@ -267,7 +268,7 @@ func TestACopiedPrivateKeyIsReported(t *testing.T) {
 			before := other.data()
 			other.settle(copied, 3)
 			other.wantFenced(copied, w, "SecretConflict")
-			message := meta.FindStatusCondition(conditionsOfObject(copied), v1alpha1.ConditionStalled).Message
+			message := meta.FindStatusCondition(fixture.Conditions(copied), v1alpha1.ConditionStalled).Message
 			if !strings.Contains(message, "private key") || !strings.Contains(message, "kubectl -n "+other.namespace+" delete secret "+name) {
 				t.Errorf("no message says that the key exists twice, and what to do: %s", message)
 			}

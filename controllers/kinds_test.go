@@ -6,12 +6,14 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -164,6 +166,24 @@ func installTokens() error {
 				Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}}}}},
 	}}})
 	return err
+}
+
+// Each kind of the API has one entry, so a kind without a controller is noticed.
+func TestEveryKindOfTheAPIIsInTheTable(t *testing.T) {
+	var api, table []string
+	for name, of := range testScheme(t).KnownTypes(v1alpha1.GroupVersion) {
+		if reflect.PointerTo(of).Implements(reflect.TypeFor[v1alpha1.Object]()) {
+			api = append(api, name)
+		}
+	}
+	for _, kind := range allKinds() {
+		table = append(table, kind.Name)
+	}
+	slices.Sort(api)
+	slices.Sort(table)
+	if diff := cmp.Diff(api, table); diff != "" {
+		t.Errorf("the table differs from the kinds of the API (-api +table):\n%s", diff)
+	}
 }
 
 // A kind is one entry of the table: nothing else in the program knows this one, and it is set up, indexed, watched, counted,

@@ -124,7 +124,7 @@ func wantVerified(t *testing.T, secret *corev1.Secret) {
 }
 
 func message(o client.Object, kind string) string {
-	if c := meta.FindStatusCondition(conditionsOfObject(o), kind); c != nil {
+	if c := meta.FindStatusCondition(fixture.Conditions(o), kind); c != nil {
 		return c.Message
 	}
 	return ""

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // account has the rights of the shipped roles, as config/namespaced binds them.
@@ -136,7 +137,7 @@ func (m *managed) refused(o client.Object, words ...string) {
 	m.t.Helper()
 	m.until(func() bool {
 		m.get(o)
-		for _, c := range conditionsOfObject(o) {
+		for _, c := range fixture.Conditions(o) {
 			if c.Reason == v1alpha1.ReasonForbidden && with([]string{c.Message}, words...) {
 				return true
 			}

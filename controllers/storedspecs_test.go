@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // earlierCRDs returns our CRDs without the rules over several fields, as an earlier release may have had them.
@@ -151,7 +152,7 @@ func hasNoName(w *world) {
 		if wrote := w.written(); len(wrote) > 0 {
 			w.t.Errorf("%T: writes that change nothing: %v", o, wrote)
 		}
-		ready := meta.FindStatusCondition(conditionsOfObject(o), v1alpha1.ConditionReady)
+		ready := meta.FindStatusCondition(fixture.Conditions(o), v1alpha1.ConditionReady)
 		if ready == nil || ready.Status != metav1.ConditionFalse || !strings.Contains(ready.Message, "name") {
 			w.t.Errorf("%T: no message says that a name is missing: %s", o, describeConditions(o))
 		}
@@ -203,7 +204,7 @@ func checksNothing(w *world) {
 }
 
 func messageOfReady(o client.Object) string {
-	if ready := meta.FindStatusCondition(conditionsOfObject(o), v1alpha1.ConditionReady); ready != nil {
+	if ready := meta.FindStatusCondition(fixture.Conditions(o), v1alpha1.ConditionReady); ready != nil {
 		return ready.Message
 	}
 	return ""

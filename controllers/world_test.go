@@ -38,6 +38,7 @@ import (
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/test/factcheck"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // apiServer is a real one, shared by all tests of the package. Every test has a namespace of its own.
@@ -342,29 +343,9 @@ func (w *world) settle(o client.Object, n int) {
 // step moves the clock.
 func (w *world) step(by time.Duration) { w.clock.SetTime(w.clock.Now().Add(by)) }
 
-func conditionsOfObject(o client.Object) []metav1.Condition {
-	switch c := o.(type) {
-	case *v1alpha1.CertificateAuthority:
-		return c.Status.Conditions
-	case *v1alpha1.ClusterCertificateAuthority:
-		return c.Status.Conditions
-	case *v1alpha1.ClientIdentity:
-		return c.Status.Conditions
-	case *v1alpha1.ServerIdentity:
-		return c.Status.Conditions
-	case *v1alpha1.DatabaseServer:
-		return c.Status.Conditions
-	case *v1alpha1.DatabaseCredential:
-		return c.Status.Conditions
-	case *v1alpha1.RotationPolicy:
-		return c.Status.Conditions
-	}
-	return nil
-}
-
 // condition returns "Status/Reason" of a condition, empty if it is absent.
 func condition(o client.Object, kind string) string {
-	if c := meta.FindStatusCondition(conditionsOfObject(o), kind); c != nil {
+	if c := meta.FindStatusCondition(fixture.Conditions(o), kind); c != nil {
 		return string(c.Status) + "/" + c.Reason
 	}
 	return ""
@@ -380,7 +361,7 @@ func (w *world) wantCondition(o client.Object, kind, want string) {
 
 func describeConditions(o client.Object) string {
 	var out []string
-	for _, c := range conditionsOfObject(o) {
+	for _, c := range fixture.Conditions(o) {
 		out = append(out, fmt.Sprintf("\n  %s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message))
 	}
 	return strings.Join(out, "")
@@ -393,7 +374,7 @@ var onlyWhileTrue = []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionSt
 // checkStatus checks what holds after every reconcile, whatever happened.
 func (w *world) checkStatus(o client.Object) {
 	w.t.Helper()
-	conditions := conditionsOfObject(o)
+	conditions := fixture.Conditions(o)
 	if len(conditions) == 0 {
 		return
 	}

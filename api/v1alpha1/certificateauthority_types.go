@@ -216,6 +216,8 @@ type CertificateAuthorityList struct {
 	Items           []CertificateAuthority `json:"items"`
 }
 
+var _ = register(&CertificateAuthority{}, &CertificateAuthorityList{})
+
 // ClusterCertificateAuthority signs the certificates of identities in the namespaces that it selects. Its key is in the
 // operator's namespace.
 //
@@ -249,3 +251,5 @@ type ClusterCertificateAuthorityList struct {
 	metav1.ListMeta `json:"metadata,omitzero"`
 	Items           []ClusterCertificateAuthority `json:"items"`
 }
+
+var _ = register(&ClusterCertificateAuthority{}, &ClusterCertificateAuthorityList{})

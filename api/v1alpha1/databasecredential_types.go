@@ -250,3 +250,5 @@ type DatabaseCredentialList struct {
 	metav1.ListMeta `json:"metadata,omitzero"`
 	Items           []DatabaseCredential `json:"items"`
 }
+
+var _ = register(&DatabaseCredential{}, &DatabaseCredentialList{})

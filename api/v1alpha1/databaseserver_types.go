@@ -196,3 +196,5 @@ type DatabaseServerList struct {
 	metav1.ListMeta `json:"metadata,omitzero"`
 	Items           []DatabaseServer `json:"items"`
 }
+
+var _ = register(&DatabaseServer{}, &DatabaseServerList{})

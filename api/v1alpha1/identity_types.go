@@ -254,6 +254,8 @@ type ClientIdentityList struct {
 	Items           []ClientIdentity `json:"items"`
 }
 
+var _ = register(&ClientIdentity{}, &ClientIdentityList{})
+
 // ServerIdentity is how a server proves its identity to clients: a certificate for server authentication, kept valid in a Secret.
 //
 // +kubebuilder:object:root=true
@@ -287,3 +289,5 @@ type ServerIdentityList struct {
 	metav1.ListMeta `json:"metadata,omitzero"`
 	Items           []ServerIdentity `json:"items"`
 }
+
+var _ = register(&ServerIdentity{}, &ServerIdentityList{})

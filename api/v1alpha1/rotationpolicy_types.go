@@ -120,3 +120,5 @@ type RotationPolicyList struct {
 	metav1.ListMeta `json:"metadata,omitzero"`
 	Items           []RotationPolicy `json:"items"`
 }
+
+var _ = register(&RotationPolicy{}, &RotationPolicyList{})

@@ -134,14 +134,7 @@ func authorityReady(t *testing.T, s *apiServer, authority client.Object) {
 		if err := s.client.Get(t.Context(), client.ObjectKeyFromObject(authority), authority); err != nil {
 			t.Fatal(err)
 		}
-		var conditions []metav1.Condition
-		switch a := authority.(type) {
-		case *v1alpha1.CertificateAuthority:
-			conditions = a.Status.Conditions
-		case *v1alpha1.ClusterCertificateAuthority:
-			conditions = a.Status.Conditions
-		}
-		if meta.IsStatusConditionTrue(conditions, v1alpha1.ConditionReady) {
+		if meta.IsStatusConditionTrue(fixture.Conditions(authority), v1alpha1.ConditionReady) {
 			return
 		}
 	}

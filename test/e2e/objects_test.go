@@ -124,29 +124,13 @@ func ready(t *testing.T, object client.Object) {
 		if err := env.kube.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
 			return err
 		}
-		conditions := conditionsOf(object)
+		conditions := fixture.Conditions(object)
 		condition := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
 		if condition == nil || condition.Status != metav1.ConditionTrue || condition.ObservedGeneration < object.GetGeneration() {
 			return fmt.Errorf("%s is not Ready: %+v", object.GetName(), conditions)
 		}
 		return nil
 	})
-}
-
-func conditionsOf(object client.Object) []metav1.Condition {
-	switch o := object.(type) {
-	case *v1alpha1.ClientIdentity:
-		return o.Status.Conditions
-	case *v1alpha1.ServerIdentity:
-		return o.Status.Conditions
-	case *v1alpha1.DatabaseCredential:
-		return o.Status.Conditions
-	case *v1alpha1.CertificateAuthority:
-		return o.Status.Conditions
-	case *v1alpha1.ClusterCertificateAuthority:
-		return o.Status.Conditions
-	}
-	return nil
 }
 
 // annotate sets an annotation as a user does.

@@ -81,21 +81,8 @@ func (c *Checker) Messages(conditions []metav1.Condition) error {
 
 // Form returns what is wrong with the form of an object's status.
 func (c *Checker) Form(o client.Object) error {
-	switch o := o.(type) {
-	case *v1alpha1.DatabaseCredential:
-		return c.Messages(o.Status.Conditions)
-	case *v1alpha1.ClientIdentity:
-		return c.Messages(o.Status.Conditions)
-	case *v1alpha1.ServerIdentity:
-		return c.Messages(o.Status.Conditions)
-	case *v1alpha1.CertificateAuthority:
-		return c.Messages(o.Status.Conditions)
-	case *v1alpha1.ClusterCertificateAuthority:
-		return c.Messages(o.Status.Conditions)
-	case *v1alpha1.DatabaseServer:
-		return c.Messages(o.Status.Conditions)
-	case *v1alpha1.RotationPolicy:
-		return c.Messages(o.Status.Conditions)
+	if ours, ok := o.(v1alpha1.Object); ok {
+		return c.Messages(ours.GetConditions())
 	}
 	return nil
 }
@@ -106,10 +93,8 @@ func (c *Checker) Status(ctx context.Context, o client.Object) error {
 	switch o := o.(type) {
 	case *v1alpha1.DatabaseCredential:
 		return errors.Join(err, c.login(ctx, o))
-	case *v1alpha1.ClientIdentity:
-		return errors.Join(err, c.certificate(ctx, o.Namespace, string(o.Spec.SecretName), &o.Status))
-	case *v1alpha1.ServerIdentity:
-		return errors.Join(err, c.certificate(ctx, o.Namespace, string(o.Spec.SecretName), &o.Status))
+	case v1alpha1.IdentityObject:
+		return errors.Join(err, c.certificate(ctx, o.GetNamespace(), string(o.GetIdentitySpec().SecretName), o.GetIdentityStatus()))
 	}
 	return err
 }

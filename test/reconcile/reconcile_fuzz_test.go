@@ -131,9 +131,15 @@ func (r *run) open(stored []client.Object) {
 			r.objects = append(r.objects, object)
 		}
 	}
-	base := fake.NewClientBuilder().WithScheme(r.scheme).WithObjects(stored...).WithStatusSubresource(r.objects...).
-		WithIndex(&v1alpha1.ClientIdentity{}, "rekey.policy", none).WithIndex(&v1alpha1.ServerIdentity{}, "rekey.policy", none).WithIndex(&v1alpha1.DatabaseCredential{}, "rekey.policy", none).Build()
-	r.client = interceptor.NewClient(base, interceptor.Funcs{
+	base := fake.NewClientBuilder().WithScheme(r.scheme).WithObjects(stored...).WithStatusSubresource(r.objects...)
+	for kind := range r.checkers {
+		if object, err := r.scheme.New(v1alpha1.GroupVersion.WithKind(kind)); err != nil {
+			r.Fatal(err)
+		} else if _, ok := object.(v1alpha1.PolicyUser); ok {
+			base = base.WithIndex(object.(client.Object), "rekey.policy", none)
+		}
+	}
+	r.client = interceptor.NewClient(base.Build(), interceptor.Funcs{
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			r.checkWrite(o)
 			return c.Create(ctx, o, opts...)

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // policyIndex is the only index of the manager's cache that a controller queries itself. The API server has no indexes.
@@ -37,24 +37,12 @@ func listed(ctx context.Context, c client.Client, list client.ObjectList, opts [
 	}
 	var kept []runtime.Object
 	for _, o := range all {
-		if ref := policyOf(o); ref != nil && string(ref.Name) == name {
+		if fixture.PolicyOf(o) == name {
 			kept = append(kept, o)
 		}
 	}
 	if err := meta.SetList(list, kept); err != nil {
 		return fmt.Errorf("setting the items of a %T: %w", list, err)
-	}
-	return nil
-}
-
-func policyOf(o runtime.Object) *v1alpha1.LocalReference {
-	switch o := o.(type) {
-	case *v1alpha1.ClientIdentity:
-		return o.Spec.RotationPolicyRef
-	case *v1alpha1.ServerIdentity:
-		return o.Spec.RotationPolicyRef
-	case *v1alpha1.DatabaseCredential:
-		return o.Spec.RotationPolicyRef
 	}
 	return nil
 }

@@ -17,34 +17,14 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/test/canary"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // These checks hold for every kind.
 
-// statusOf returns the conditions of an object and the generation that they describe.
-func statusOf(o client.Object) ([]metav1.Condition, int64) {
-	switch o := o.(type) {
-	case *v1alpha1.CertificateAuthority:
-		return o.Status.Conditions, o.Status.ObservedGeneration
-	case *v1alpha1.ClusterCertificateAuthority:
-		return o.Status.Conditions, o.Status.ObservedGeneration
-	case *v1alpha1.ClientIdentity:
-		return o.Status.Conditions, o.Status.ObservedGeneration
-	case *v1alpha1.ServerIdentity:
-		return o.Status.Conditions, o.Status.ObservedGeneration
-	case *v1alpha1.DatabaseServer:
-		return o.Status.Conditions, o.Status.ObservedGeneration
-	case *v1alpha1.DatabaseCredential:
-		return o.Status.Conditions, o.Status.ObservedGeneration
-	case *v1alpha1.RotationPolicy:
-		return o.Status.Conditions, o.Status.ObservedGeneration
-	}
-	return nil, 0
-}
-
 // notReady returns what the status lacks, or an empty string if it reports that all is well with the current spec.
 func notReady(o client.Object) string {
-	conditions, generation := statusOf(o)
+	conditions, generation := fixture.Conditions(o), fixture.ObservedGeneration(o)
 	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
 	switch {
 	case ready == nil:

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -110,7 +111,7 @@ func (a *actor) cachedList(r world.Request) error {
 		}
 		if r.ListOptions.FieldSelector != nil {
 			// A reconcile lists by this index only.
-			if policy, ok := r.ListOptions.FieldSelector.RequiresExactMatch("rekey.policy"); !ok || policyOf(o) != policy {
+			if policy, ok := r.ListOptions.FieldSelector.RequiresExactMatch("rekey.policy"); !ok || fixture.PolicyOf(o) != policy {
 				continue
 			}
 		}
@@ -148,22 +149,6 @@ func stripped(o client.Object) client.Object {
 		_, _ = secretstore.StripMaterial(secret) // no error is possible here
 	}
 	return out
-}
-
-func policyOf(o client.Object) string {
-	var ref *v1alpha1.LocalReference
-	switch o := o.(type) {
-	case *v1alpha1.DatabaseCredential:
-		ref = o.Spec.RotationPolicyRef
-	case *v1alpha1.ClientIdentity:
-		ref = o.Spec.RotationPolicyRef
-	case *v1alpha1.ServerIdentity:
-		ref = o.Spec.RotationPolicyRef
-	}
-	if ref == nil {
-		return ""
-	}
-	return string(ref.Name)
 }
 
 func copyOf(o client.Object) client.Object { return o.DeepCopyObject().(client.Object) }

@@ -19,6 +19,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -197,7 +198,7 @@ func (d *twoLeaders) checkSettled() {
 			d.violation("I9: %s %s still exists", world.KindOf(o), o.GetName())
 			continue
 		}
-		generation, conditions := statusOf(now)
+		generation, conditions := fixture.ObservedGeneration(now), fixture.Conditions(now)
 		ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
 		if generation != now.GetGeneration() || ready == nil || ready.Status != metav1.ConditionTrue {
 			d.violation("I8: %s %s does not become ready: observed generation %d of %d, %v", world.KindOf(o), o.GetName(), generation, now.GetGeneration(), conditions)
@@ -256,24 +257,4 @@ func (d *twoLeaders) checkRestartsWriteNothing() {
 			d.violation("I4: a restart with nothing due wrote")
 		}
 	}
-}
-
-func statusOf(o client.Object) (int64, []metav1.Condition) {
-	switch o := o.(type) {
-	case *v1alpha1.CertificateAuthority:
-		return o.Status.ObservedGeneration, o.Status.Conditions
-	case *v1alpha1.ClusterCertificateAuthority:
-		return o.Status.ObservedGeneration, o.Status.Conditions
-	case *v1alpha1.ClientIdentity:
-		return o.Status.ObservedGeneration, o.Status.Conditions
-	case *v1alpha1.ServerIdentity:
-		return o.Status.ObservedGeneration, o.Status.Conditions
-	case *v1alpha1.DatabaseCredential:
-		return o.Status.ObservedGeneration, o.Status.Conditions
-	case *v1alpha1.DatabaseServer:
-		return o.Status.ObservedGeneration, o.Status.Conditions
-	case *v1alpha1.RotationPolicy:
-		return o.Status.ObservedGeneration, o.Status.Conditions
-	}
-	return 0, nil
 }

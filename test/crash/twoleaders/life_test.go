@@ -93,11 +93,8 @@ func life(policy v1alpha1.DeletionPolicy) []event {
 func authorities(events []event) []event {
 	each := func(d *twoLeaders, do func(o client.Object, spec *v1alpha1.AuthoritySpec)) {
 		for _, o := range d.objects {
-			switch o := o.(type) {
-			case *v1alpha1.CertificateAuthority:
-				do(o, &o.Spec)
-			case *v1alpha1.ClusterCertificateAuthority:
-				do(o, &o.Spec.AuthoritySpec)
+			if authority, ok := o.(v1alpha1.AuthorityObject); ok {
+				do(o, authority.GetAuthoritySpec())
 			}
 		}
 	}
@@ -302,8 +299,7 @@ func (d *twoLeaders) authoritiesFirst(a *actor) {
 	a.lags = false
 	for range 3 {
 		for _, o := range d.objects {
-			switch o.(type) {
-			case *v1alpha1.CertificateAuthority, *v1alpha1.ClusterCertificateAuthority:
+			if _, ok := o.(v1alpha1.AuthorityObject); ok {
 				a.reconcile(o)
 			}
 		}

@@ -68,8 +68,7 @@ func (d *twoLeaders) aCredential(policy v1alpha1.DeletionPolicy) *v1alpha1.Datab
 // noteConditions records the conditions of an object: a message that differs in every reconcile causes a write in every
 // reconcile.
 func (d *twoLeaders) noteConditions(o client.Object) {
-	_, conditions := statusOf(o)
-	for _, c := range conditions {
+	for _, c := range fixture.Conditions(o) {
 		d.record("    " + c.Type + " is " + string(c.Status) + ": " + c.Message)
 	}
 }

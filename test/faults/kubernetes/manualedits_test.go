@@ -263,7 +263,7 @@ func (l *lifeByHand) checkRepaired(d damage) {
 	last := l.Clock.Now()
 	check := func() {
 		now := l.Clock.Now()
-		for _, c := range conditionsOf(l.login) {
+		for _, c := range fixture.Conditions(l.login) {
 			reported[c.Reason] = true
 		}
 		if s := l.target(); s != nil && worked && d.repair == nil && !l.accepted(s) {

@@ -106,7 +106,7 @@ func (e *estateOfRights) together(during time.Duration, after ...func()) int {
 // reported reports whether any object has a condition that reports the missing right and the manifest that grants it.
 func (e *estateOfRights) reported(g grant) bool {
 	for _, o := range e.objects {
-		for _, c := range conditionsOf(o) {
+		for _, c := range fixture.Conditions(o) {
 			for _, right := range []access.Right{g.right(e.Namespace), g.right("")} {
 				if strings.Contains(c.Message, "rekey may not "+right.String()) && strings.Contains(c.Message, right.Grant()) {
 					return true

@@ -14,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -47,41 +46,21 @@ func aCredential(name string) *v1alpha1.DatabaseCredential {
 	return fixture.Credential(name, func(c *v1alpha1.DatabaseCredential) { c.Spec.Username = strings.ReplaceAll(name, "-", "_") })
 }
 
-func conditionsOf(o client.Object) []metav1.Condition {
-	switch c := o.(type) {
-	case *v1alpha1.CertificateAuthority:
-		return c.Status.Conditions
-	case *v1alpha1.ClusterCertificateAuthority:
-		return c.Status.Conditions
-	case *v1alpha1.ServerIdentity:
-		return c.Status.Conditions
-	case *v1alpha1.RotationPolicy:
-		return c.Status.Conditions
-	case *v1alpha1.ClientIdentity:
-		return c.Status.Conditions
-	case *v1alpha1.DatabaseServer:
-		return c.Status.Conditions
-	case *v1alpha1.DatabaseCredential:
-		return c.Status.Conditions
-	}
-	return nil
-}
-
 // condition returns "Status/Reason" of a condition, or an empty string if it is absent.
 func condition(o client.Object, kind string) string {
-	if c := meta.FindStatusCondition(conditionsOf(o), kind); c != nil {
+	if c := meta.FindStatusCondition(fixture.Conditions(o), kind); c != nil {
 		return string(c.Status) + "/" + c.Reason
 	}
 	return ""
 }
 
 func isReady(o client.Object) bool {
-	return meta.IsStatusConditionTrue(conditionsOf(o), v1alpha1.ConditionReady)
+	return meta.IsStatusConditionTrue(fixture.Conditions(o), v1alpha1.ConditionReady)
 }
 
 func describe(o client.Object) string {
 	var out strings.Builder
-	for _, c := range conditionsOf(o) {
+	for _, c := range fixture.Conditions(o) {
 		fmt.Fprintf(&out, "\n  %s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message)
 	}
 	return out.String()

@@ -25,6 +25,7 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -125,21 +126,7 @@ func untilHealthy(t *testing.T, c client.Client, objects ...client.Object) {
 	t.Helper()
 	for _, o := range objects {
 		until(t, func() bool {
-			return c.Get(t.Context(), client.ObjectKeyFromObject(o), o) == nil && healthy(o) && observed(o) == o.GetGeneration()
+			return c.Get(t.Context(), client.ObjectKeyFromObject(o), o) == nil && healthy(o) && fixture.ObservedGeneration(o) == o.GetGeneration()
 		}, func() string { return world.KindOf(o) + " " + o.GetName() + " is not healthy:" + describe(o) })
 	}
-}
-
-func observed(o client.Object) int64 {
-	switch c := o.(type) {
-	case *v1alpha1.CertificateAuthority:
-		return c.Status.ObservedGeneration
-	case *v1alpha1.ClientIdentity:
-		return c.Status.ObservedGeneration
-	case *v1alpha1.DatabaseServer:
-		return c.Status.ObservedGeneration
-	case *v1alpha1.DatabaseCredential:
-		return c.Status.ObservedGeneration
-	}
-	return 0
 }
