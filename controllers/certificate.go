@@ -32,26 +32,37 @@ type certificateSource struct {
 // Traits implements credential.Source.
 func (s *certificateSource) Traits() credential.Traits { return credential.Traits{} }
 
+// Propose creates a new key and a request for it. A key is never reused.
+func (s *certificateSource) Propose(credential.Ref) (credential.Material, error) {
+	key, request, err := pki.NewKeyAndRequest(s.wanted.KeyAlgorithm, s.wanted.Names)
+	if err != nil {
+		return nil, err
+	}
+	return credential.Material{credential.KeyPrivateKey: key, credential.KeyRequest: credential.NewSensitive(request)}, nil
+}
+
 // Stage has the authority sign the request.
-func (s *certificateSource) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
+func (s *certificateSource) Stage(ctx context.Context, change credential.Change) (credential.Staged, error) {
 	usages := make([]issuer.Usage, 0, len(s.wanted.Usages))
 	for _, usage := range s.wanted.Usages {
 		usages = append(usages, issuer.Usage(usage))
 	}
 	names := s.wanted.Names
 	chain, err := s.authority.Issue(ctx, issuer.Request{
-		ID:  fmt.Sprintf("%s/%d", s.uid, ref.Seq),
-		CSR: proposed[credential.KeyRequest].Reveal(),
+		ID:  fmt.Sprintf("%s/%d", s.uid, change.Ref.Seq),
+		CSR: change.Material[credential.KeyRequest].Reveal(),
 		Names: issuer.Names{CommonName: names.CommonName, Organizations: names.Organizations, DNSNames: names.DNSNames,
 			URIs: names.URIs, IPAddresses: names.IPAddresses, EmailAddresses: names.EmailAddresses},
 		Usages: usages, Lifetime: s.wanted.Lifetime, Now: s.clock.Now().UTC(),
 	})
 	if err != nil {
-		return nil, err
+		return credential.Staged{}, err
 	}
-	out := proposed.Clone()
+	out := change.Material.Clone()
 	delete(out, credential.KeyRequest)
-	return out.With(credential.KeyCertificate, chain.Certificates).With(credential.KeyAuthority, chain.Authorities), nil
+	out = out.With(credential.KeyCertificate, chain.Certificates).With(credential.KeyAuthority, chain.Authorities)
+	notAfter, err := notAfterOf(out)
+	return credential.Staged{Material: out, NotAfter: notAfter}, err
 }
 
 // Verify checks the certificate as far as possible without its peers, up to a handshake in memory. A defect is an error, not a
@@ -68,7 +79,7 @@ func (s *certificateSource) Verify(ctx context.Context, _ credential.Ref, m cred
 }
 
 // Retire implements credential.Source. It does nothing: no remote system knows the version.
-func (s *certificateSource) Retire(context.Context, credential.Ref) error { return nil }
+func (s *certificateSource) Retire(context.Context, credential.Change) error { return nil }
 
 // wantedIdentity returns what the spec requires of a certificate, except the authority.
 func wantedIdentity(parts identityObject) (pki.Identity, error) {
@@ -92,15 +103,6 @@ func texts[T ~string](in []T) []string {
 		out = append(out, string(text))
 	}
 	return out
-}
-
-// proposeCertificate creates a new key and a request for it. A key is never reused.
-func proposeCertificate(wanted pki.Identity) (credential.Material, error) {
-	key, request, err := pki.NewKeyAndRequest(wanted.KeyAlgorithm, wanted.Names)
-	if err != nil {
-		return nil, err
-	}
-	return credential.Material{credential.KeyPrivateKey: key, credential.KeyRequest: credential.NewSensitive(request)}, nil
 }
 
 // certificateVersion reads a version from a published certificate. fingerprint is that of wanted. If the authority is unknown,

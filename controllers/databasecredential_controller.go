@@ -19,11 +19,9 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
-	"github.com/rekey/rekey/internal/database/scram"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/lifecycle"
-	"github.com/rekey/rekey/internal/password"
 	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/internal/secretstore"
@@ -168,7 +166,8 @@ func (r *credentialReconciler) resolve(ctx context.Context, object *v1alpha1.Dat
 	}
 	login.session, login.resolveErr = engine.Open(ctx, database.Target{
 		Server: login.resolved, Database: object.Spec.Database, Username: object.Spec.Username, Owner: object.Spec.Owner,
-		Create: object.Spec.Create != v1alpha1.CreateNever,
+		Create:         object.Spec.Create != v1alpha1.CreateNever,
+		PasswordLength: int(object.Spec.Password.Length), PasswordAlphabet: string(object.Spec.Password.Alphabet),
 	})
 	return login
 }
@@ -204,9 +203,6 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) lif
 			return formerGone(ctx, r.live, kindDatabaseCredential, cluster, former)
 		}
 	}
-	out.Propose = func(ref credential.Ref) (credential.Material, error) {
-		return scram.Login(loginName(object, ref.Slot), int(spec.Password.Length), password.Alphabet(spec.Password.Alphabet))
-	}
 	if ledger := secretstore.LedgerName(kindDatabaseCredential, object.Name); string(spec.SecretName) == ledger {
 		out.Preconditions = append(out.Preconditions, unmetOf(fault.Permanent(fault.SecretConflict, fmt.Errorf(
 			"spec.secretName %s is the name of the ledger of this object: choose another secretName in a new object", ledger))))
@@ -222,9 +218,6 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) lif
 	}
 	if login.session != nil {
 		out.Source = login.session
-		if preflighter, ok := login.session.(database.Preflighter); ok {
-			out.Preflight = preflighter.Preflight
-		}
 	}
 	out.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, object, &v1alpha1.DatabaseCredential{}) }
 	out.NamespaceEnds = func(ctx context.Context, err error) bool { return r.namespaceEnds(ctx, object.Namespace, err) }

@@ -100,11 +100,11 @@ type spoiledSession struct {
 }
 
 // Retire implements credential.Source.
-func (s spoiledSession) Retire(ctx context.Context, ref credential.Ref) error {
+func (s spoiledSession) Retire(ctx context.Context, change credential.Change) error {
 	if s.by.retire != nil {
 		return s.by.retire
 	}
-	return s.Session.Retire(ctx, ref)
+	return s.Session.Retire(ctx, change)
 }
 
 // Sessions implements credential.SessionCounter.

@@ -111,8 +111,6 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	}
 	subject.Fingerprint = wanted.Fingerprint()
 	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version, r.rights.Returns(meta.GetNamespace()))
-	subject.Propose = func(credential.Ref) (credential.Material, error) { return proposeCertificate(wanted) }
-	subject.NotAfter = notAfterOf
 	fresh := r.newObjects.Has(meta.GetUID())
 	if !fresh {
 		subject.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, meta, r.newObject()) }

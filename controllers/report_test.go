@@ -57,7 +57,7 @@ func situations(now time.Time) map[string]lifecycle.Outcome {
 	out := map[string]lifecycle.Outcome{}
 	add := func(name string, change func(o *rotation.Observation)) {
 		o := rotation.Observation{Now: now, UID: "uid", Fingerprint: "as requested", Target: rotation.TargetShowsCurrent, Current: &current, LastSeq: 2,
-			Traits: credential.Traits{Remote: true, Overlap: true, Slots: []string{"a", "b"}}, ClockKnown: true,
+			Traits: credential.Traits{Durable: true, Provable: true, Revocable: true, Slots: []string{"a", "b"}}, ClockKnown: true,
 			Policy: rotation.Policy{Interval: 24 * time.Hour, Overlap: time.Hour, WarnBefore: time.Hour, AlarmBefore: time.Hour, ProbeInterval: time.Hour}}
 		change(&o)
 		ledger := secretstore.Ledger{LastSeq: o.LastSeq}

@@ -56,43 +56,89 @@ func (a Answer) String() string {
 	return "Unknown"
 }
 
-// Traits describe what a source can do. The planner knows nothing else about it.
+// Traits describe what a source can do. The planner, the driver and the store know nothing else about it. Each trait answers one
+// question, and none implies another.
 type Traits struct {
-	// Remote is true if a remote system knows the versions: a ledger is kept, and versions are probed and retired. It is false
-	// for a certificate that is signed with a key that rekey holds.
-	Remote bool
-	// Overlap is true if the previous version is accepted until it is retired.
-	Overlap bool
-	// Slots are the slots that versions use in turn, in order; empty if there is only one.
+	// Durable is true if a version has to be recorded before Stage, and until it is settled: Stage may take more than one call, or
+	// leaves something behind. It is false only where losing a candidate costs nothing.
+	Durable bool
+	// Provable is true if Verify means something after the version was published too: the remote system may come to refuse it.
+	Provable bool
+	// Revocable is true if the remote system knows each version until Retire makes it refuse it: the previous version is accepted
+	// for the length of the overlap, and a candidate that is discarded has to be refused.
+	Revocable bool
+	// Minted is true if the remote system makes the secret: Propose returns no secret, and Stage finds and revokes what an earlier
+	// Stage of the same version left, because its answer may have been lost. A version that is refused cannot be staged again.
+	Minted bool
+	// Slots are the slots that versions use in turn, in order; empty if there is only one. They follow from the strategy in the
+	// spec, never from an object that may be missing.
 	Slots []string
-	// MaxPasswordLength is in bytes; 0 if there is no password.
-	MaxPasswordLength int
-	// MaxUsernameLength is the maximum length of the server's login, in bytes; 0 if there is none.
-	MaxUsernameLength int
 }
 
-// Source puts versions of one credential into effect and retires them. Every method is called with a deadline, and returns
-// errors of package fault. No method prints or wraps a secret.
+// Change is one change at a remote system that Source is to make.
+type Change struct {
+	// Ref is the version that the change is about.
+	Ref Ref
+	// Material is the version's material as it is recorded; used by Stage only.
+	Material Material
+	// StillWanted checks that the caller still wants the change; if not, the error is the reason. Nil means always.
+	StillWanted func(ctx context.Context) error
+}
+
+// Confirm calls StillWanted. A Source calls it in Stage, TakeOver, Retire and Remove at a point from which no other process can
+// change the slot until the change is made (inside the transaction, while holding the lock), and returns its error without
+// having changed anything.
+//
+// A number alone does not show a long-paused process that it is out of date: an object that was deleted and recreated counts
+// from 1 again.
+func (c Change) Confirm(ctx context.Context) error {
+	if c.StillWanted == nil {
+		return nil
+	}
+	return c.StillWanted(ctx)
+}
+
+// Staged is a version that the remote system accepts.
+type Staged struct {
+	// Material is the material to publish: the proposed one, completed with what the remote system adds.
+	Material Material
+	// NotAfter is when it expires on its own; zero if it does not.
+	NotAfter time.Time
+}
+
+// Source puts versions of one credential into effect and retires them. Every method with a context is called with a deadline,
+// and returns errors of package fault. No method prints or wraps a secret.
 type Source interface {
-	// Stage makes the remote system accept the proposed material as version ref, and returns the material to publish
-	// (proposed, completed with what the remote system adds). It is idempotent on ref.Seq: repeated after a lost answer, it
-	// finds the same slot and does no harm. It never changes a slot other than ref.Slot.
-	Stage(ctx context.Context, ref Ref, proposed Material) (Material, error)
+	// Traits returns what the source can do. It never changes during the life of a Source.
+	Traits() Traits
+	// Propose creates the material of version ref. It has no effect outside of this process. For a Minted source it holds what
+	// names the version, and no secret.
+	Propose(ref Ref) (Material, error)
+	// Stage makes the remote system accept the proposed material as version Ref. It is idempotent on Ref.Seq: repeated after a
+	// lost answer, it finds the same slot and does no harm. It never changes a slot other than Ref.Slot. If the remote system
+	// needs time, it returns fault.Pending, and is called again with the same Change.
+	Stage(ctx context.Context, change Change) (Staged, error)
 	// Verify uses the material as a client would, over its own connections, and changes nothing. With Unknown the error is the
 	// reason; with Rejected it may be the remote system's answer.
 	Verify(ctx context.Context, ref Ref, material Material) (Answer, error)
-	// Retire makes the remote system refuse version ref, and checks that it does. A version that does not exist is no error, and
+	// Retire makes the remote system refuse version Ref, and checks that it does. A version that does not exist is no error, and
 	// a slot that a newer version uses is not changed. It is final: a Stage of the same version that arrives later, from a
 	// process that was paused in between, is refused as fault.Fenced wherever a marker can be kept.
-	Retire(ctx context.Context, ref Ref) error
-	// Traits returns what the source can do. It never changes during the life of a Source.
-	Traits() Traits
+	Retire(ctx context.Context, change Change) error
+}
+
+// Preflighter is a Source that can check, before it changes anything, whether the remote system can serve the credential at all:
+// for a login, that the owner is allowed and harmless, the logins are absent or ours, and the database exists.
+type Preflighter interface {
+	// Preflight changes nothing. The error names the unmet condition and has class Blocked or Permanent; it is transient if
+	// the check could not be completed. It is called only while there is no version.
+	Preflight(ctx context.Context, ref Ref) error
 }
 
 // Remover is a Source that can drop what it created (a login, a key).
 type Remover interface {
-	// Remove drops what rekey created for ref.Slot, and only that; anything else is not changed, and is no error.
-	Remove(ctx context.Context, ref Ref) error
+	// Remove drops what rekey created for Ref.Slot, and only that; anything else is not changed, and is no error.
+	Remove(ctx context.Context, change Change) error
 }
 
 // Marker is what the remote system has recorded about the owner of a slot.
@@ -115,11 +161,11 @@ type MarkerReader interface {
 
 // Heir is a Source whose markers can be handed over to another owner.
 type Heir interface {
-	// TakeOver changes every marker of former (a Ref.Owner) on the slots of ref to ref.Owner, and nothing else: versions,
+	// TakeOver changes every marker of former (a Ref.Owner) on the slots of Ref to Ref.Owner, and nothing else: versions,
 	// passwords and sessions stay. It is one transaction, in which each marker is compared with former. A slot without a login or
 	// without a marker is not changed; if a slot has the marker of a third owner, nothing is changed and the error is
 	// fault.Fenced. It is idempotent.
-	TakeOver(ctx context.Context, ref Ref, former string) error
+	TakeOver(ctx context.Context, change Change, former string) error
 }
 
 // Owned is a Source whose markers can be read and handed over.

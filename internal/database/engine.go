@@ -79,6 +79,9 @@ type Target struct {
 	Owner string
 	// Create reports whether missing logins are created.
 	Create bool
+	// PasswordLength and PasswordAlphabet are what a proposed password is made of, as the DatabaseCredential kind names them.
+	PasswordLength   int
+	PasswordAlphabet string
 }
 
 // Report is the result of a preflight.
@@ -107,12 +110,4 @@ type Session interface {
 	credential.Source
 	// Close ends every connection of the session. It does not fail.
 	Close()
-}
-
-// Preflighter is a Session that can check, before it changes anything on the server, whether the target can be served: the
-// owner is allowed and harmless, both logins are absent or ours, and the database exists.
-type Preflighter interface {
-	// Preflight changes nothing. The error names the unmet condition and has class Blocked or Permanent; it is transient if
-	// the check could not be completed.
-	Preflight(ctx context.Context, ref credential.Ref) error
 }

@@ -45,7 +45,7 @@ type abilities interface {
 	credential.SessionCounter
 	credential.Owned
 	credential.Remover
-	database.Preflighter
+	credential.Preflighter
 }
 
 type trackedSession struct {
@@ -59,9 +59,9 @@ func call[T any](ctx context.Context, p *Points, name string, fn func(context.Co
 }
 
 // Stage implements credential.Source.
-func (s trackedSession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
-	return call(ctx, s.points, "Stage", func(ctx context.Context) (credential.Material, error) {
-		return s.abilities.Stage(ctx, ref, proposed)
+func (s trackedSession) Stage(ctx context.Context, change credential.Change) (credential.Staged, error) {
+	return call(ctx, s.points, "Stage", func(ctx context.Context) (credential.Staged, error) {
+		return s.abilities.Stage(ctx, change)
 	})
 }
 
@@ -73,25 +73,25 @@ func (s trackedSession) Verify(ctx context.Context, ref credential.Ref, material
 }
 
 // Retire implements credential.Source.
-func (s trackedSession) Retire(ctx context.Context, ref credential.Ref) error {
+func (s trackedSession) Retire(ctx context.Context, change credential.Change) error {
 	_, err := call(ctx, s.points, "Retire", func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, s.abilities.Retire(ctx, ref)
+		return struct{}{}, s.abilities.Retire(ctx, change)
 	})
 	return err
 }
 
 // Remove implements credential.Remover.
-func (s trackedSession) Remove(ctx context.Context, ref credential.Ref) error {
+func (s trackedSession) Remove(ctx context.Context, change credential.Change) error {
 	_, err := call(ctx, s.points, "Remove", func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, s.abilities.Remove(ctx, ref)
+		return struct{}{}, s.abilities.Remove(ctx, change)
 	})
 	return err
 }
 
 // TakeOver implements credential.Heir.
-func (s trackedSession) TakeOver(ctx context.Context, ref credential.Ref, former string) error {
+func (s trackedSession) TakeOver(ctx context.Context, change credential.Change, former string) error {
 	_, err := call(ctx, s.points, "TakeOver", func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, s.abilities.TakeOver(ctx, ref, former)
+		return struct{}{}, s.abilities.TakeOver(ctx, change, former)
 	})
 	return err
 }

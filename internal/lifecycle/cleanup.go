@@ -39,7 +39,7 @@ func (r *run) withdraw(ctx context.Context) error {
 		return r.release(ctx) // only the finalizer is left
 	}
 	left := Remains{Copied: r.Unowned != nil}
-	if r.Delete && r.Traits.Remote {
+	if r.Delete {
 		var err error
 		if left.Remote, err = r.removeLogins(ctx); err != nil {
 			return err
@@ -104,6 +104,9 @@ func (r *run) release(ctx context.Context) error {
 // removeLogins drops what we created in every slot: the markers identify that, even if the ledger is gone. left is why some of
 // it stays, if the deletion no longer waits for it. One slot does not hold up the other.
 func (r *run) removeLogins(ctx context.Context) (left, err error) {
+	if r.Source == nil && !r.Traits.Revocable {
+		return nil, nil
+	}
 	if r.Source == nil {
 		err := fmt.Errorf("removing the logins: %w", r.noSource())
 		if r.giveUpCleanup(ctx, err) {
@@ -136,7 +139,7 @@ func (r *run) removeLogin(ctx context.Context, remover credential.Remover, slot 
 	ctx, cancel := r.deadline(ctx)
 	defer cancel()
 	ref := r.ref(rotation.Version{Seq: max(r.snapshot.Ledger.LastSeq, 1), Slot: slot})
-	if err := remover.Remove(r.withConfirmation(ctx), ref); err != nil {
+	if err := remover.Remove(ctx, credential.Change{Ref: ref, StillWanted: r.stillWanted()}); err != nil {
 		return fmt.Errorf("removing the login in slot %q: %w", slot, err)
 	}
 	return nil
@@ -229,7 +232,7 @@ func (r *run) releaseUnread(ctx context.Context, err error) {
 	if !r.entry.withdrawn {
 		err = fmt.Errorf("the ledger could not be read: %w", err)
 		left := Remains{Kept: err}
-		if r.Delete && r.Traits.Remote {
+		if r.Delete && r.Traits.Revocable {
 			left.Remote = err
 		}
 		kept, failed := r.withdrawSecrets(ctx)
@@ -254,7 +257,7 @@ func (r *run) releaseDisowned(ctx context.Context) {
 		return
 	}
 	r.disowned = true
-	if r.Delete && r.Traits.Remote && !r.entry.withdrawn {
+	if r.Delete && !r.entry.withdrawn {
 		remote, err := r.removeLogins(ctx)
 		if err != nil {
 			r.endWithFailure(rotation.StepWithdraw, err)
@@ -280,25 +283,25 @@ func (r *run) checkStillDisowned(ctx context.Context) error {
 	return Conflict(errors.New("the ledger is no longer a copy"))
 }
 
-// withConfirmation makes the source check, right before it changes anything, that the ledger of this run is still the recorded
-// one. A process that was paused and overtaken in between then changes nothing.
-func (r *run) withConfirmation(ctx context.Context) context.Context {
+// stillWanted returns the check that a source makes right before it changes anything: that the ledger of this run is still the
+// recorded one. A process that was paused and overtaken in between then changes nothing.
+func (r *run) stillWanted() func(context.Context) error {
 	if r.disowned {
-		return credential.Confirming(ctx, r.checkStillDisowned)
+		return r.checkStillDisowned
 	}
 	store, ok := r.Store.(interface {
 		Confirm(ctx context.Context) error
 	})
 	if !ok {
-		return ctx
+		return nil
 	}
-	return credential.Confirming(ctx, func(ctx context.Context) error {
+	return func(ctx context.Context) error {
 		err := store.Confirm(ctx)
 		if apierrors.IsConflict(err) {
 			return Conflict(err)
 		}
 		return err
-	})
+	}
 }
 
 // previousRefused reports whether this process retired the previous version but could not record that yet.

@@ -95,7 +95,7 @@ func (r *run) contended() error {
 		return nil
 	}
 	until := "rekey writes it less and less often"
-	if !r.Traits.Remote {
+	if !r.Traits.Revocable {
 		until = "a new certificate is issued each time that the one in it is gone or damaged"
 	}
 	return fault.Blocked(fault.SecretConflict, errors.New("another controller or a user changes the Secret each time that rekey writes it: "+
@@ -106,7 +106,7 @@ func (r *run) contended() error {
 func (r *run) issueWait(now time.Time) time.Duration {
 	floor := r.currentIssueFloor(now)
 	wait := floor - now.Sub(r.entry.lastIssued)
-	if r.Traits.Remote || r.entry.lastIssued.IsZero() || wait > floor {
+	if r.Traits.Revocable || r.entry.lastIssued.IsZero() || wait > floor {
 		return 0
 	}
 	return wait

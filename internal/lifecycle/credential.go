@@ -34,18 +34,11 @@ type Credential struct {
 	// needs the source fails with it.
 	Source    credential.Source
 	SourceErr error
-	// Propose creates the material of a new version. It has no effect outside of this process.
-	Propose func(ref credential.Ref) (credential.Material, error)
-	// NotAfter reads from staged material when it expires on its own; nil if it does not.
-	NotAfter func(credential.Material) (time.Time, error)
 	// Preconditions are those known not to hold. Drive adds a target Secret of another owner.
 	Preconditions []rotation.Unmet
 	// Unowned is the reason why it cannot be decided whether the Secrets belong to the object or are copies from another cluster; nil
 	// if it can. Until then nothing is created or changed, except by a deletion; what is published stays.
 	Unowned error
-	// Preflight asks the remote system whether it can serve the credential at all, before anything is recorded or changed. It is
-	// called only while there is no version. Nil if there is nothing to ask.
-	Preflight func(ctx context.Context, ref credential.Ref) error
 	// Unchanged returns an error, which ends the run, if the object has changed since it was read. It reads live, because a cache
 	// may be old. Unless the store rules out such a change, the driver calls it before it acts on anything in the object that does
 	// not follow from time alone: a first version, a changed spec, a request. Nil if the object cannot have changed.

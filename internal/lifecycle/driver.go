@@ -228,7 +228,7 @@ func (r *run) isWaiting(step rotation.Step) bool {
 // mustWaitToPropose reports whether a new candidate has to wait because the last one could not be staged, verified or published: a
 // source that is not remote keeps its candidate in memory only, and another candidate would only fail in the same way.
 func (r *run) mustWaitToPropose(step rotation.Step) bool {
-	return step == rotation.StepPropose && !r.Traits.Remote &&
+	return step == rotation.StepPropose && !r.Traits.Durable &&
 		(r.isWaiting(rotation.StepCommit) || r.isWaiting(rotation.StepVerify) || r.isWaiting(rotation.StepStage))
 }
 
@@ -251,7 +251,7 @@ func (r *run) endWithFailure(step rotation.Step, err error) {
 			wait = min(wait, withdrawRetry)
 		}
 		switch {
-		case step == rotation.StepCommit && !r.Traits.Remote:
+		case step == rotation.StepCommit && !r.Traits.Durable:
 			// The next attempt creates a new key: it waits as long as after a success.
 			wait = max(wait, issueFloor)
 		case step == rotation.StepPropose:

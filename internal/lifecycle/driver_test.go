@@ -61,23 +61,35 @@ func (s *driveStore) Withdraw(context.Context) error {
 
 // driveSource accepts everything unless it is configured otherwise.
 type driveSource struct {
-	stageErr, retireErr, removeErr, markErr error
-	answer                                  credential.Answer
-	answerErr                               error
-	hangs                                   bool
-	mark                                    credential.Marker
-	calls                                   []string
+	proposeErr, stageErr, retireErr, removeErr, markErr error
+	preflight                                           func(context.Context, credential.Ref) error
+	answer                                              credential.Answer
+	answerErr                                           error
+	hangs                                               bool
+	mark                                                credential.Marker
+	calls                                               []string
 }
 
 func (s *driveSource) Traits() credential.Traits { return driveTraits }
 
-func (s *driveSource) Stage(ctx context.Context, ref credential.Ref, m credential.Material) (credential.Material, error) {
-	s.calls = append(s.calls, fmt.Sprintf("stage %d %s", ref.Seq, ref.Slot))
+func (s *driveSource) Propose(credential.Ref) (credential.Material, error) {
+	return credential.Material{credential.KeyPassword: credential.SensitiveString(driveCanary)}, s.proposeErr
+}
+
+func (s *driveSource) Preflight(ctx context.Context, ref credential.Ref) error {
+	if s.preflight == nil {
+		return nil
+	}
+	return s.preflight(ctx, ref)
+}
+
+func (s *driveSource) Stage(ctx context.Context, change credential.Change) (credential.Staged, error) {
+	s.calls = append(s.calls, fmt.Sprintf("stage %d %s", change.Ref.Seq, change.Ref.Slot))
 	if s.hangs {
 		<-ctx.Done()
-		return nil, ctx.Err()
+		return credential.Staged{}, ctx.Err()
 	}
-	return m, s.stageErr
+	return credential.Staged{Material: change.Material}, s.stageErr
 }
 
 func (s *driveSource) Verify(_ context.Context, ref credential.Ref, _ credential.Material) (credential.Answer, error) {
@@ -85,13 +97,13 @@ func (s *driveSource) Verify(_ context.Context, ref credential.Ref, _ credential
 	return s.answer, s.answerErr
 }
 
-func (s *driveSource) Retire(_ context.Context, ref credential.Ref) error {
-	s.calls = append(s.calls, fmt.Sprintf("retire %d %s", ref.Seq, ref.Slot))
+func (s *driveSource) Retire(_ context.Context, change credential.Change) error {
+	s.calls = append(s.calls, fmt.Sprintf("retire %d %s", change.Ref.Seq, change.Ref.Slot))
 	return s.retireErr
 }
 
-func (s *driveSource) Remove(_ context.Context, ref credential.Ref) error {
-	s.calls = append(s.calls, fmt.Sprintf("remove %s", ref.Slot))
+func (s *driveSource) Remove(_ context.Context, change credential.Change) error {
+	s.calls = append(s.calls, fmt.Sprintf("remove %s", change.Ref.Slot))
 	return s.removeErr
 }
 
@@ -104,7 +116,7 @@ func (s *driveSource) Sessions(context.Context, credential.Ref) (credential.Sess
 }
 
 var (
-	driveTraits = credential.Traits{Remote: true, Overlap: true, Slots: []string{"a", "b"}}
+	driveTraits = credential.Traits{Durable: true, Provable: true, Revocable: true, Slots: []string{"a", "b"}}
 	driveStart  = time.Date(2026, 5, 1, 9, 0, 0, 0, time.UTC)
 )
 
@@ -128,9 +140,6 @@ func newDrive() *drive {
 		Ref: credential.Ref{Cluster: "c", Namespace: "web", Name: "orders"}, UID: "uid-1",
 		Policy: rotation.Policy{Interval: 24 * time.Hour, MaxAge: 72 * time.Hour, Overlap: time.Hour, ProbeInterval: time.Hour},
 		Traits: driveTraits, Fingerprint: "v1", Store: d.store, Source: d.source, InputHash: "1",
-		Propose: func(credential.Ref) (credential.Material, error) {
-			return credential.Material{credential.KeyPassword: credential.SensitiveString(driveCanary)}, nil
-		},
 		WithdrawDeadline: driveStart.Add(10 * time.Minute),
 	}
 	return d
@@ -296,7 +305,7 @@ func TestDriveAsksBeforeItStarts(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
 	asked := 0
-	d.subject.Preflight = func(_ context.Context, ref credential.Ref) error {
+	d.source.preflight = func(_ context.Context, ref credential.Ref) error {
 		asked++
 		return fault.Permanent(fault.LoginExists, fmt.Errorf("login of slot %s is there", ref.Slot))
 	}
@@ -304,7 +313,7 @@ func TestDriveAsksBeforeItStarts(t *testing.T) {
 	if fault.ReasonOf(out.Err, "") != fault.LoginExists || d.store.saves != 0 || len(d.source.calls) != 0 {
 		t.Errorf("error %v, %d writes, calls %v", out.Err, d.store.saves, d.source.calls)
 	}
-	d.subject.Preflight = func(context.Context, credential.Ref) error { asked++; return nil }
+	d.source.preflight = func(context.Context, credential.Ref) error { asked++; return nil }
 	d.wait(time.Minute)
 	d.pass()
 	d.subject.Fingerprint = "v2"

@@ -6,6 +6,8 @@ package lifecycle_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -216,18 +218,59 @@ func (s *published) snapshot() secretstore.Snapshot {
 	return secretstore.Snapshot{Ledger: s.memory.Clone(), Target: target(s.secret, s.memory.Current), Conflict: "it belongs to another owner"}
 }
 
-// source is the remote system: two logins with a marker each, which fence by number.
-type source struct{ *world }
+// authority signs certificates at once, and remembers nothing.
+type authority struct{ *world }
 
-func (s *source) Traits() credential.Traits { return s.traits() }
+func (s *authority) Traits() credential.Traits { return s.traits() }
 
-func (s *source) Stage(_ context.Context, ref credential.Ref, m credential.Material) (credential.Material, error) {
-	if s.kind == certificate {
-		err := s.effect("sign", "authority", func() error { return nil })
-		return m.With(credential.KeyCertificate, []byte("certificate of "+m.String(credential.KeyPassword))), err
+func (s *authority) Propose(ref credential.Ref) (credential.Material, error) { return s.propose(ref) }
+
+func (s *authority) Preflight(context.Context, credential.Ref) error { return s.preflight() }
+
+func (s *authority) Stage(_ context.Context, change credential.Change) (credential.Staged, error) {
+	err := s.effect("sign", "authority", func() error { return nil })
+	m := change.Material
+	return credential.Staged{
+		Material: m.With(credential.KeyCertificate, []byte("certificate of "+m.String(credential.KeyPassword))), NotAfter: s.now.Add(10 * time.Hour),
+	}, err
+}
+
+func (s *authority) Verify(context.Context, credential.Ref, credential.Material) (credential.Answer, error) {
+	return credential.Accepted, s.effect("lint", "authority", func() error { return nil })
+}
+
+func (s *authority) Retire(context.Context, credential.Change) error { return nil }
+
+// propose returns material that no version had before.
+func (w *world) propose(ref credential.Ref) (credential.Material, error) {
+	w.passwords++
+	return credential.Material{
+		credential.KeyUsername: credential.SensitiveString(ref.Slot),
+		credential.KeyPassword: credential.SensitiveString(fmt.Sprintf("password-%d", w.passwords)),
+	}, nil
+}
+
+// preflight reads the object live before a first version is created, as a controller does.
+func (w *world) preflight() error {
+	if w.spec.deleting {
+		return fault.Blocked(fault.RemoteFailed, errors.New("the object is gone"))
 	}
+	return nil
+}
+
+// server is the remote system of the logins: two logins with a marker each, which fence by number.
+type server struct{ *world }
+
+func (s *server) Traits() credential.Traits { return s.traits() }
+
+func (s *server) Propose(ref credential.Ref) (credential.Material, error) { return s.propose(ref) }
+
+func (s *server) Preflight(context.Context, credential.Ref) error { return s.preflight() }
+
+func (s *server) Stage(_ context.Context, change credential.Change) (credential.Staged, error) {
+	ref, m := change.Ref, change.Material
 	if err := s.reach(); err != nil {
-		return nil, err
+		return credential.Staged{}, err
 	}
 	password := m.String(credential.KeyPassword)
 	err := s.effect("stage", ref.Slot, func() error {
@@ -246,15 +289,12 @@ func (s *source) Stage(_ context.Context, ref credential.Ref, m credential.Mater
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return credential.Staged{}, err
 	}
-	return m.Clone(), nil
+	return credential.Staged{Material: m.Clone()}, nil
 }
 
-func (s *source) Verify(_ context.Context, ref credential.Ref, m credential.Material) (credential.Answer, error) {
-	if s.kind == certificate {
-		return credential.Accepted, s.effect("lint", "authority", func() error { return nil })
-	}
+func (s *server) Verify(_ context.Context, ref credential.Ref, m credential.Material) (credential.Answer, error) {
 	if err := s.reach(); err != nil {
 		return credential.Unknown, err
 	}
@@ -275,7 +315,8 @@ func (s *source) Verify(_ context.Context, ref credential.Ref, m credential.Mate
 	return answer, nil
 }
 
-func (s *source) Retire(_ context.Context, ref credential.Ref) error {
+func (s *server) Retire(_ context.Context, change credential.Change) error {
+	ref := change.Ref
 	if err := s.reach(); err != nil {
 		return err
 	}
@@ -297,7 +338,8 @@ func (s *source) Retire(_ context.Context, ref credential.Ref) error {
 	})
 }
 
-func (s *source) Remove(_ context.Context, ref credential.Ref) error {
+func (s *server) Remove(_ context.Context, change credential.Change) error {
+	ref := change.Ref
 	if err := s.reach(); err != nil {
 		return err
 	}
@@ -312,7 +354,7 @@ func (s *source) Remove(_ context.Context, ref credential.Ref) error {
 	})
 }
 
-func (s *source) Marker(_ context.Context, ref credential.Ref) (credential.Marker, error) {
+func (s *server) Marker(_ context.Context, ref credential.Ref) (credential.Marker, error) {
 	s.call()
 	if err := s.reach(); err != nil {
 		return credential.Marker{}, err
@@ -322,7 +364,8 @@ func (s *source) Marker(_ context.Context, ref credential.Ref) (credential.Marke
 }
 
 // TakeOver implements credential.Heir.
-func (s *source) TakeOver(_ context.Context, ref credential.Ref, former string) error {
+func (s *server) TakeOver(_ context.Context, change credential.Change, former string) error {
+	ref := change.Ref
 	if err := s.reach(); err != nil {
 		return err
 	}
@@ -336,11 +379,11 @@ func (s *source) TakeOver(_ context.Context, ref credential.Ref, former string) 
 	})
 }
 
-func (s *source) Sessions(context.Context, credential.Ref) (credential.Sessions, error) {
+func (s *server) Sessions(context.Context, credential.Ref) (credential.Sessions, error) {
 	return credential.Sessions{Count: 1}, nil
 }
 
-func (s *source) reach() error {
+func (s *server) reach() error {
 	s.remoteCalls++
 	if s.now.Before(s.upAt) {
 		s.call()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -108,43 +109,50 @@ func (r *run) propose(ctx context.Context) error {
 		v, survivor = placeAmongMarkers(v, r.Traits, marks)
 	}
 	ref := r.ref(v)
-	if r.Preflight != nil && o.Current == nil {
-		step, cancel := r.deadline(ctx)
-		defer cancel()
-		if err := r.Preflight(step, ref); err != nil {
+	if o.Current == nil {
+		if err := r.preflight(ctx, ref, r.stepTimeout()); err != nil {
 			return fault.During(err, "checking the remote system before anything is created")
 		}
 	}
-	material, err := r.Propose(ref)
+	if r.Source == nil {
+		return fault.During(r.noSource(), "creating version %d", v.Seq)
+	}
+	material, err := r.Source.Propose(ref)
 	if err != nil {
 		return fault.During(err, "creating version %d", v.Seq)
 	}
 	return r.saveLedger(ctx, "recording the new version", func(l *secretstore.Ledger) {
 		l.Pending, l.LastSeq, l.Survivor = &secretstore.Record{Version: v, Material: material}, v.Seq, survivor
-		if r.Traits.Remote {
+		if r.Traits.Durable {
 			r.recordRequests(l)
 		}
 	})
+}
+
+// preflight asks the source whether it can serve the credential, if it has anything to ask.
+func (s Credential) preflight(ctx context.Context, ref credential.Ref, timeout time.Duration) error {
+	preflighter, ok := s.Source.(credential.Preflighter)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return preflighter.Preflight(ctx, ref)
 }
 
 // stage makes the remote system accept the pending version. It may do so because the version is recorded: it was read from the ledger.
 func (r *run) stage(ctx context.Context) error {
 	pending := r.snapshot.Ledger.Pending
 	ref := r.ref(pending.Version)
-	material, err := r.callStage(ctx, ref, pending.Material)
+	staged, err := r.callStage(ctx, ref, pending.Material)
 	if err != nil {
 		r.handleFencedCandidate(ctx, ref, err)
 		return fault.During(err, "staging version %d", ref.Seq)
 	}
 	version := pending.Version
-	version.Stage = rotation.Staged
-	if r.NotAfter != nil {
-		if version.NotAfter, err = r.NotAfter(material); err != nil {
-			return fault.During(err, "reading the expiry of version %d", ref.Seq)
-		}
-	}
+	version.Stage, version.NotAfter = rotation.Staged, staged.NotAfter
 	err = r.saveLedger(ctx, "recording that the version is staged", func(l *secretstore.Ledger) {
-		l.Pending = &secretstore.Record{Version: version, Material: material}
+		l.Pending = &secretstore.Record{Version: version, Material: staged.Material}
 	})
 	if IsConflict(err) || apierrors.IsNotFound(err) {
 		r.revokeOrphan(ctx, ref)
@@ -171,13 +179,13 @@ func (r *run) revokeOrphan(ctx context.Context, ref credential.Ref) {
 	}
 }
 
-func (r *run) callStage(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Material, error) {
+func (r *run) callStage(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Staged, error) {
 	if r.Source == nil {
-		return nil, r.noSource()
+		return credential.Staged{}, r.noSource()
 	}
 	ctx, cancel := r.deadline(ctx)
 	defer cancel()
-	return r.Source.Stage(r.withConfirmation(ctx), ref, material)
+	return r.Source.Stage(ctx, credential.Change{Ref: ref, Material: material, StillWanted: r.stillWanted()})
 }
 
 func (s Credential) noSource() error {
@@ -237,7 +245,7 @@ func (r *run) commit(ctx context.Context) error {
 	now, seq := r.out.Observation.Now, r.snapshot.Ledger.Pending.Seq
 	err := r.saveLedger(ctx, "committing the new version", func(l *secretstore.Ledger) {
 		switch {
-		case !r.Traits.Remote || !r.Traits.Overlap:
+		case !r.Traits.Revocable:
 		case l.Current != nil:
 			l.Previous = l.Current
 			l.Previous.Stage = rotation.Previous
@@ -246,7 +254,7 @@ func (r *run) commit(ctx context.Context) error {
 		}
 		l.Current, l.Pending = l.Pending, nil
 		l.Current.Stage, l.Current.CommittedAt = rotation.Current, now
-		if r.Traits.Remote {
+		if r.Traits.Revocable {
 			l.Current.Overlap = r.Policy.Overlap
 		} else {
 			// The commit is the write of the user's Secret.
@@ -258,7 +266,7 @@ func (r *run) commit(ctx context.Context) error {
 			markRetireHonored(l)
 		}
 	})
-	if !r.Traits.Remote && (err == nil || IsConflict(err)) {
+	if !r.Traits.Revocable && (err == nil || IsConflict(err)) {
 		r.noteIssue(now)
 	}
 	if err == nil && r.entry.candidateFor(seq).answer == credential.Accepted {
@@ -327,7 +335,7 @@ func (r *run) callRetire(ctx context.Context, ref credential.Ref) error {
 	}
 	ctx, cancel := r.deadline(ctx)
 	defer cancel()
-	return r.Source.Retire(r.withConfirmation(ctx), ref)
+	return r.Source.Retire(ctx, credential.Change{Ref: ref, StillWanted: r.stillWanted()})
 }
 
 // discard first records that the pending version will never be published, so that a process that still means to commit it fails at the
@@ -335,7 +343,7 @@ func (r *run) callRetire(ctx context.Context, ref credential.Ref) error {
 func (r *run) discard(ctx context.Context) error {
 	pending := r.snapshot.Ledger.Pending
 	forget := func(l *secretstore.Ledger) { l.Pending = nil }
-	if !r.Traits.Remote {
+	if !r.Traits.Revocable {
 		return r.saveLedger(ctx, "dropping the candidate", forget)
 	}
 	if pending.Stage != rotation.Discarded {

@@ -43,9 +43,9 @@ type overtaken struct {
 	goOn func()
 }
 
-func (s overtaken) Stage(ctx context.Context, ref credential.Ref, m credential.Material) (credential.Material, error) {
+func (s overtaken) Stage(ctx context.Context, change credential.Change) (credential.Staged, error) {
 	defer s.goOn()
-	return s.driveSource.Stage(ctx, ref, m)
+	return s.driveSource.Stage(ctx, change)
 }
 
 func TestWhatAnOldLeaderOpenedForAForgottenVersionIsClosedAgain(t *testing.T) {

@@ -19,9 +19,6 @@ import (
 // changed: no slot may carry the marker of another owner, not even one that this step does not touch.
 func (r *run) ownMarkers(ctx context.Context) (map[string]credential.Marker, error) {
 	marks := map[string]credential.Marker{}
-	if !r.Traits.Remote {
-		return marks, nil
-	}
 	found, err := r.readMarkers(ctx)
 	if err != nil {
 		return nil, err
@@ -122,7 +119,7 @@ func (r *run) takeOver(ctx context.Context) error {
 	if heir, ok := r.Source.(credential.Heir); ok && theirs {
 		ctx, cancel := r.deadline(ctx)
 		defer cancel()
-		if err := heir.TakeOver(r.withConfirmation(ctx), ref, former); err != nil {
+		if err := heir.TakeOver(ctx, credential.Change{Ref: ref, StillWanted: r.stillWanted()}, former); err != nil {
 			return fault.During(err, "%s", doing)
 		}
 	}
@@ -173,10 +170,8 @@ func (r *run) reloadInherited(ctx context.Context) error {
 func (s Credential) checkInheritable(ctx context.Context, ref credential.Ref, former string) error {
 	ctx, cancel := context.WithTimeout(ctx, DefaultStepTimeout)
 	defer cancel()
-	if s.Preflight != nil {
-		if err := s.Preflight(credential.WithFormer(ctx, former), ref); err != nil {
-			return err
-		}
+	if err := s.preflight(credential.WithFormer(ctx, former), ref, DefaultStepTimeout); err != nil {
+		return err
 	}
 	if s.FormerGone == nil {
 		return nil
@@ -192,7 +187,7 @@ func placeAmongMarkers(v rotation.Version, traits credential.Traits, marks map[s
 		v.Seq = max(v.Seq, mark.Seq+1)
 	}
 	var survivor secretstore.Survivor
-	if !traits.Overlap || len(traits.Slots) == 0 {
+	if !traits.Revocable || len(traits.Slots) == 0 {
 		return v, survivor
 	}
 	v.Slot = slices.MinFunc(traits.Slots, func(a, b string) int {

@@ -4,14 +4,12 @@
 package lifecycle_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
@@ -175,7 +173,7 @@ func (w *world) traits() credential.Traits {
 	if w.kind == certificate {
 		return credential.Traits{}
 	}
-	return credential.Traits{Remote: true, Overlap: true, Slots: []string{"a", "b"}}
+	return credential.Traits{Durable: true, Provable: true, Revocable: true, Slots: []string{"a", "b"}}
 }
 
 // Now implements clock.PassiveClock.
@@ -314,25 +312,10 @@ func (w *world) subject(s spec) lifecycle.Credential {
 		Policy: w.policy, Traits: w.traits(), Fingerprint: s.fingerprint, Preconditions: s.unmet,
 		Rotate: s.rotate, RetirePrevious: s.retirePrevious, Former: s.former,
 		Deleting: s.deleting, Suspended: s.suspended, Delete: s.delete, WithdrawDeadline: s.deletedAt.Add(withdrawTime),
-		Source: &source{w}, Store: &ledgered{world: w},
-		// The controller reads the object live before a first version is created.
-		Preflight: func(context.Context, credential.Ref) error {
-			if w.spec.deleting {
-				return fault.Blocked(fault.RemoteFailed, errors.New("the object is gone"))
-			}
-			return nil
-		},
-		Propose: func(ref credential.Ref) (credential.Material, error) {
-			w.passwords++
-			return credential.Material{
-				credential.KeyUsername: credential.SensitiveString(ref.Slot),
-				credential.KeyPassword: credential.SensitiveString(fmt.Sprintf("password-%d", w.passwords)),
-			}, nil
-		},
+		Source: &server{w}, Store: &ledgered{world: w},
 	}
 	if w.kind == certificate {
-		subject.Store = &published{world: w, fingerprint: s.fingerprint}
-		subject.NotAfter = func(credential.Material) (time.Time, error) { return w.now.Add(10 * time.Hour), nil }
+		subject.Store, subject.Source = &published{world: w, fingerprint: s.fingerprint}, &authority{w}
 	}
 	return subject
 }

@@ -122,8 +122,8 @@ func unwritten(o Observation) bool {
 		return true
 	case o.Current == nil && o.Pending == nil:
 		return false // the first version honors every request
-	case o.Traits.Remote:
-		return fresh(o.Rotate) || fresh(o.RetirePrevious)
+	case o.Traits.Durable:
+		return fresh(o.Rotate) || o.Traits.Revocable && fresh(o.RetirePrevious)
 	}
 	return waiting && fresh(o.Rotate)
 }
@@ -131,19 +131,21 @@ func unwritten(o Observation) bool {
 // Unrecorded reports whether a request is not recorded although there is a place to record it. It is for a reconcile whose
 // step failed: the annotation may be gone by the time that the step succeeds.
 func Unrecorded(o Observation) bool {
-	if o.Deleting || o.TakeOver.Inherited || o.Current == nil && (o.Pending == nil || !o.Traits.Remote) {
+	if o.Deleting || o.TakeOver.Inherited || o.Current == nil && (o.Pending == nil || !o.Traits.Durable) {
 		return false
 	}
-	return fresh(o.Rotate) || o.Traits.Remote && fresh(o.RetirePrevious)
+	return fresh(o.Rotate) || o.Traits.Revocable && fresh(o.RetirePrevious)
 }
 
 // handed reports whether the user names a former owner that has not been taken over from yet.
 func handed(o Observation) bool {
-	return o.Traits.Remote && o.TakeOver.From != "" && o.TakeOver.HonoredAt.IsZero()
+	return o.Traits.Revocable && o.TakeOver.From != "" && o.TakeOver.HonoredAt.IsZero()
 }
 
 // lapsed reports whether a former owner is recorded although the annotation was removed: set again, it is a new request.
-func lapsed(o Observation) bool { return o.Traits.Remote && o.TakeOver.Lapsed && !o.TakeOver.Inherited }
+func lapsed(o Observation) bool {
+	return o.Traits.Revocable && o.TakeOver.Lapsed && !o.TakeOver.Inherited
+}
 
 // brake returns the unmet precondition that stops everything, as if rotation were suspended; nil if there is none.
 func brake(o Observation) *Unmet {
@@ -247,6 +249,6 @@ func cause(o Observation) string {
 // NotYetValid reports whether C is a certificate that was issued while the clock was ahead: by a clock that agrees with the
 // API server's, no client accepts it yet. Issuing another one is harmless and fixes it.
 func NotYetValid(o Observation) bool {
-	return o.Current != nil && !o.Traits.Remote && !o.Current.NotAfter.IsZero() && o.Current.CommittedAt.Sub(o.Now) > futureTolerance &&
+	return o.Current != nil && !o.Traits.Provable && !o.Current.NotAfter.IsZero() && o.Current.CommittedAt.Sub(o.Now) > futureTolerance &&
 		o.ClockKnown && o.ClockOff.Abs() < trustedClock
 }

@@ -155,7 +155,7 @@ func RetireAt(o Observation) time.Time {
 // overlap to wait for.
 func overlapEnd(o Observation) time.Time {
 	c := o.Current
-	if c == nil || !o.Traits.Remote || !o.Traits.Overlap || c.PublishedAt.IsZero() || c.Seq <= 1 && o.Previous == nil {
+	if c == nil || !o.Traits.Revocable || c.PublishedAt.IsZero() || c.Seq <= 1 && o.Previous == nil {
 		return time.Time{}
 	}
 	return c.PublishedAt.Add(overlapOf(o))
@@ -163,7 +163,7 @@ func overlapEnd(o Observation) time.Time {
 
 // ProbeAt returns when the current version is to be probed next; zero for never.
 func ProbeAt(o Observation) time.Time {
-	if o.Current == nil || !o.Traits.Remote || o.Policy.ProbeInterval <= 0 {
+	if o.Current == nil || !o.Traits.Provable || o.Policy.ProbeInterval <= 0 {
 		return time.Time{}
 	}
 	if o.Proof.Seq != o.Current.Seq || o.Proof.At.IsZero() {

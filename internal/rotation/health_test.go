@@ -22,7 +22,7 @@ func TestAHealthyLoginNeverWarns(t *testing.T) {
 	for n := range 3000 {
 		o := with()
 		o.UID = string(rune('a'+n%26)) + o.UID
-		o.Traits.Remote, o.Traits.Overlap, o.ClockKnown = true, true, true
+		o.Traits.Durable, o.Traits.Provable, o.Traits.Revocable, o.ClockKnown = true, true, true, true
 		o.Policy = rotation.Policy{Interval: between(30*time.Second, 90*24*time.Hour), JitterPercent: dice.IntN(51)}
 		o.Policy.Overlap = between(0, o.Policy.Interval-time.Second)
 		o.Policy.MaxAge = o.Policy.Interval + between(time.Second, o.Policy.Interval)

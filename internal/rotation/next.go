@@ -84,19 +84,19 @@ var table = []Row{
 	},
 	{
 		Name: "renumber", If: "C was rejected twice and the marker is ours, but above C", Then: "Renumber (a restored ledger)",
-		match:  func(o Observation) bool { return o.Traits.Remote && rejected(o) > 1 && markedAbove(o) },
+		match:  func(o Observation) bool { return o.Traits.Provable && rejected(o) > 1 && markedAbove(o) },
 		decide: renumber,
 	},
 	{
 		Name: "reassert", If: "C was rejected twice and the marker is ours, missing, or gone together with the login",
 		Then:   "Reassert (a restored remote system)",
-		match:  func(o Observation) bool { return o.Traits.Remote && rejected(o) > 1 && ours(o) },
+		match:  func(o Observation) bool { return o.Traits.Provable && rejected(o) > 1 && ours(o) },
 		decide: reassert,
 	},
 	{
 		Name: "retire", If: "V may be retired: C is published and the overlap has ended (trusted clock) or was ended by request",
 		Then:   "Retire if C was accepted in this reconcile, else Probe",
-		match:  func(o Observation) bool { return o.Traits.Remote && overlapOver(o) && (proven(o) || canProve(o)) },
+		match:  func(o Observation) bool { return o.Traits.Revocable && overlapOver(o) && (proven(o) || canProve(o)) },
 		decide: retire,
 	},
 	{
@@ -132,7 +132,7 @@ var table = []Row{
 	},
 	{
 		Name: "refused", If: "C was rejected twice and the marker is foreign or unread", Then: "none: CredentialRejected; Probe again later",
-		match:  func(o Observation) bool { return o.Traits.Remote && rejected(o) > 1 },
+		match:  func(o Observation) bool { return o.Traits.Provable && rejected(o) > 1 },
 		decide: refused,
 	},
 	{
@@ -252,7 +252,7 @@ func discarding(o Observation) Decision {
 }
 
 func discardable(o Observation) bool {
-	return unfit(o) && (o.Current == nil || !o.Traits.Remote || proven(o) || canProve(o))
+	return unfit(o) && (o.Current == nil || !o.Traits.Provable || proven(o) || canProve(o))
 }
 
 func discard(o Observation) Decision {
@@ -260,7 +260,7 @@ func discard(o Observation) Decision {
 	if o.Pending.Fingerprint == o.Fingerprint {
 		reason, why = reasonCandidateRejected, "was rejected"
 	}
-	if o.Current != nil && o.Traits.Remote && !proven(o) {
+	if o.Current != nil && o.Traits.Provable && !proven(o) {
 		return prepare(StepDiscard, reason, "Version %d %s; it is discarded once version %d is proven to work.", o.Pending.Seq, why, o.Current.Seq)
 	}
 	return do(StepDiscard, reason, "Version %d %s; discarding it.", o.Pending.Seq, why)

@@ -27,7 +27,7 @@ func healthy() rotation.Observation {
 			Interval: 24 * time.Hour, JitterPercent: 10, MaxAge: 72 * time.Hour, Overlap: time.Hour,
 			WarnBefore: 24 * time.Hour, AlarmBefore: 4 * time.Hour, ProbeInterval: 3 * time.Hour,
 		},
-		Traits:      credential.Traits{Remote: true, Overlap: true, Slots: []string{"a", "b"}},
+		Traits:      credential.Traits{Durable: true, Provable: true, Revocable: true, Slots: []string{"a", "b"}},
 		Fingerprint: "v1",
 		Current: &rotation.Version{
 			Seq: 4, Slot: "b", Stage: rotation.Current, Fingerprint: "v1", ProposedAt: at, CommittedAt: at, PublishedAt: at,

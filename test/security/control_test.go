@@ -30,11 +30,11 @@ var leaks = []change{
 `},
 	// Both outputs, a file, the metrics, an annotation (which kubectl shows, and which becomes a name in the managed
 	// fields), a label, a status, and with it an Event and the audit log.
-	{"internal/lifecycle/perform.go", `	material, err := r.Propose(ref)
+	{"internal/lifecycle/perform.go", `	material, err := r.Source.Propose(ref)
 	if err != nil {
 		return fault.During(err, "creating version %d", v.Seq)
 	}
-`, `	material, err := r.Propose(ref)
+`, `	material, err := r.Source.Propose(ref)
 	if err != nil {
 		return fault.During(err, "creating version %d", v.Seq)
 	}

@@ -24,10 +24,10 @@ var panics = []change{
 `, `	"fmt"
 	"strings"
 `},
-	{"internal/lifecycle/perform.go", `	material, err := r.Propose(ref)
+	{"internal/lifecycle/perform.go", `	material, err := r.Source.Propose(ref)
 	if err != nil {
-`, `	material, err := r.Propose(ref)
-	if ref.Name == "broken" && !r.Traits.Remote {
+`, `	material, err := r.Source.Propose(ref)
+	if ref.Name == "broken" && !r.Traits.Durable {
 		var nothing map[string]credential.Material
 		nothing[ref.Name] = material
 	}

@@ -19,7 +19,7 @@ func (s *suite) retired(t *testing.T) {
 	first := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
 	second := s.stage(t, on, ref(2, "b"), s.propose(t, target, "b"))
 	for range 2 {
-		s.mustNot(t, on.Retire(s.context(t), ref(1, "a")))
+		s.mustNot(t, on.Retire(s.context(t), credential.Change{Ref: ref(1, "a")}))
 		s.wantAnswer(t, on, ref(1, "a"), first, credential.Rejected)
 		s.wantAnswer(t, on, ref(2, "b"), second, credential.Accepted)
 	}
@@ -35,10 +35,10 @@ func (s *suite) retiredElsewhere(t *testing.T) {
 	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Engine, target)
-	s.mustNot(t, on.Retire(s.context(t), ref(1, "a")))
+	s.mustNot(t, on.Retire(s.context(t), credential.Change{Ref: ref(1, "a")}))
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{})
 	live := s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
-	s.mustNot(t, on.Retire(s.context(t), ref(1, "a"))) // a slot that a later version uses
+	s.mustNot(t, on.Retire(s.context(t), credential.Change{Ref: ref(1, "a")})) // a slot that a later version uses
 	s.wantAnswer(t, on, ref(3, "a"), live, credential.Accepted)
 	s.wantMarker(t, on, ref(3, "a"), credential.Marker{Exists: true, Owner: ref(3, "a").Owner(), Seq: 3})
 }
@@ -50,9 +50,9 @@ func (s *suite) final(t *testing.T) {
 	target := s.Fresh(t)
 	on := s.open(t, s.Engine, target)
 	first := s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
-	s.mustNot(t, on.Retire(s.context(t), ref(5, "a"))) // retiring a version that never reached the slot retires the one in it
+	s.mustNot(t, on.Retire(s.context(t), credential.Change{Ref: ref(5, "a")})) // retiring a version that never reached the slot retires the one in it
 	for _, seq := range []int64{3, 4, 5} {
-		_, err := on.Stage(s.context(t), ref(seq, "a"), s.propose(t, target, "a"))
+		_, err := on.Stage(s.context(t), credential.Change{Ref: ref(seq, "a"), Material: s.propose(t, target, "a")})
 		s.wantFault(t, err, fault.ClassPermanent, fault.Fenced)
 	}
 	s.wantAnswer(t, on, ref(3, "a"), first, credential.Rejected)
@@ -65,7 +65,7 @@ func (s *suite) reused(t *testing.T) {
 	target := s.Fresh(t)
 	on := s.open(t, s.Engine, target)
 	first := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
-	s.mustNot(t, on.Retire(s.context(t), ref(1, "a")))
+	s.mustNot(t, on.Retire(s.context(t), credential.Change{Ref: ref(1, "a")}))
 	third := s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
 	s.wantAnswer(t, on, ref(3, "a"), third, credential.Accepted)
 	s.wantAnswer(t, on, ref(1, "a"), first, credential.Rejected)
@@ -75,11 +75,11 @@ func (s *suite) removed(t *testing.T) {
 	t.Helper()
 	target := s.Fresh(t)
 	on := s.open(t, s.Engine, target)
-	s.mustNot(t, on.Remove(s.context(t), ref(1, "a")))
+	s.mustNot(t, on.Remove(s.context(t), credential.Change{Ref: ref(1, "a")}))
 	first := s.stage(t, on, ref(1, "a"), s.propose(t, target, "a"))
 	second := s.stage(t, on, ref(2, "b"), s.propose(t, target, "b"))
 	for range 2 {
-		s.mustNot(t, on.Remove(s.context(t), ref(2, "a")))
+		s.mustNot(t, on.Remove(s.context(t), credential.Change{Ref: ref(2, "a")}))
 		s.wantMarker(t, on, ref(1, "a"), credential.Marker{})
 		s.wantAnswer(t, on, ref(1, "a"), first, credential.Rejected)
 		s.wantAnswer(t, on, ref(2, "b"), second, credential.Accepted)
@@ -105,13 +105,16 @@ func (s *suite) unwanted(t *testing.T) {
 	published := s.stage(t, on, ref(2, "a"), s.propose(t, target, "a"))
 	over := errors.New("another process continued")
 	asked := 0
-	late := credential.Confirming(s.context(t), func(context.Context) error {
-		asked++
-		return fault.Transient(fault.APIServerFailed, over)
-	})
-	_, err := on.Stage(late, ref(3, "a"), s.propose(t, target, "a"))
-	for call, err := range map[string]error{"Stage": err, "Retire": on.Retire(late, ref(2, "a")), "Remove": on.Remove(late, ref(2, "a")),
-		"TakeOver": on.TakeOver(late, foreign(2, "a"), ref(2, "a").Owner())} {
+	late := func(r credential.Ref) credential.Change {
+		return credential.Change{Ref: r, Material: s.propose(t, target, "a"), StillWanted: func(context.Context) error {
+			asked++
+			return fault.Transient(fault.APIServerFailed, over)
+		}}
+	}
+	ctx := s.context(t)
+	_, err := on.Stage(ctx, late(ref(3, "a")))
+	for call, err := range map[string]error{"Stage": err, "Retire": on.Retire(ctx, late(ref(2, "a"))), "Remove": on.Remove(ctx, late(ref(2, "a"))),
+		"TakeOver": on.TakeOver(ctx, late(foreign(2, "a")), ref(2, "a").Owner())} {
 		s.heard(err)
 		if !errors.Is(err, over) {
 			t.Errorf("%s returned %v, want the error of the check", call, err)
@@ -122,7 +125,6 @@ func (s *suite) unwanted(t *testing.T) {
 	}
 	s.wantAnswer(t, on, ref(2, "a"), published, credential.Accepted)
 	s.wantMarker(t, on, ref(2, "a"), credential.Marker{Exists: true, Owner: ref(2, "a").Owner(), Seq: 2})
-	wanted := credential.Confirming(s.context(t), func(context.Context) error { return nil })
-	s.mustNot(t, on.Remove(wanted, ref(2, "a")))
+	s.mustNot(t, on.Remove(ctx, credential.Change{Ref: ref(2, "a"), StillWanted: func(context.Context) error { return nil }}))
 	s.wantMarker(t, on, ref(2, "a"), credential.Marker{})
 }

@@ -57,7 +57,7 @@ func (s *suite) lostAnswer(t *testing.T) {
 		proposed := s.propose(t, target, "a")
 		faulty.Arm(1, mode)
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-		_, err := on.Stage(ctx, ref(1, "a"), proposed)
+		_, err := on.Stage(ctx, credential.Change{Ref: ref(1, "a"), Material: proposed})
 		cancel()
 		s.wantFault(t, err, fault.ClassTransient, fault.ServerUnreachable)
 		s.wantAnswer(t, on, ref(1, "a"), proposed, credential.Accepted)
@@ -73,7 +73,7 @@ func (s *suite) failedBefore(t *testing.T) {
 	on := s.open(t, faulty, target)
 	proposed := s.propose(t, target, "a")
 	faulty.Arm(1, FailBefore)
-	_, err := on.Stage(s.context(t), ref(1, "a"), proposed)
+	_, err := on.Stage(s.context(t), credential.Change{Ref: ref(1, "a"), Material: proposed})
 	s.wantFault(t, err, fault.ClassTransient, fault.ServerUnreachable)
 	s.wantAnswer(t, on, ref(1, "a"), proposed, credential.Rejected)
 	s.stage(t, on, ref(1, "a"), proposed)
@@ -90,7 +90,7 @@ func (s *suite) fencedByNewer(t *testing.T) {
 	on := s.open(t, s.Engine, target)
 	newer := s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
 	older := s.propose(t, target, "a")
-	_, err := on.Stage(s.context(t), ref(1, "a"), older)
+	_, err := on.Stage(s.context(t), credential.Change{Ref: ref(1, "a"), Material: older})
 	s.wantFault(t, err, fault.ClassPermanent, fault.Fenced)
 	s.wantAnswer(t, on, ref(3, "a"), newer, credential.Accepted)
 	s.wantAnswer(t, on, ref(1, "a"), older, credential.Rejected)
@@ -102,10 +102,10 @@ func (s *suite) fencedByForeign(t *testing.T) {
 	target := s.Fresh(t)
 	on := s.open(t, s.Engine, target)
 	theirs := s.stage(t, on, foreign(1, "a"), s.propose(t, target, "a"))
-	_, err := on.Stage(s.context(t), ref(9, "a"), s.propose(t, target, "a"))
+	_, err := on.Stage(s.context(t), credential.Change{Ref: ref(9, "a"), Material: s.propose(t, target, "a")})
 	s.wantFault(t, err, fault.ClassPermanent, fault.Fenced)
-	s.wantFault(t, on.Retire(s.context(t), ref(1, "a")), fault.ClassPermanent, fault.Fenced)
-	s.mustNot(t, on.Remove(s.context(t), ref(1, "a")))
+	s.wantFault(t, on.Retire(s.context(t), credential.Change{Ref: ref(1, "a")}), fault.ClassPermanent, fault.Fenced)
+	s.mustNot(t, on.Remove(s.context(t), credential.Change{Ref: ref(1, "a")}))
 	s.wantFault(t, on.Preflight(s.context(t), ref(1, "a")), fault.ClassPermanent, fault.Fenced)
 	s.wantAnswer(t, on, foreign(1, "a"), theirs, credential.Accepted)
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: foreign(1, "a").Owner(), Seq: 1})
@@ -116,7 +116,7 @@ func (s *suite) fencedBySibling(t *testing.T) {
 	target := s.Fresh(t)
 	on := s.open(t, s.Engine, target)
 	theirs := s.stage(t, on, foreign(1, "a"), s.propose(t, target, "a"))
-	_, err := on.Stage(s.context(t), ref(2, "b"), s.propose(t, target, "b"))
+	_, err := on.Stage(s.context(t), credential.Change{Ref: ref(2, "b"), Material: s.propose(t, target, "b")})
 	s.wantFault(t, err, fault.ClassPermanent, fault.Fenced)
 	s.wantMarker(t, on, ref(2, "b"), credential.Marker{})
 	s.wantAnswer(t, on, foreign(1, "a"), theirs, credential.Accepted)
@@ -129,8 +129,8 @@ func (s *suite) takenOver(t *testing.T) {
 	on := s.open(t, s.Engine, target)
 	s.stage(t, on, foreign(1, "a"), s.propose(t, target, "a"))
 	live := s.stage(t, on, foreign(2, "b"), s.propose(t, target, "b"))
-	s.mustNot(t, on.Retire(s.context(t), foreign(1, "a")))
-	s.wantFault(t, on.TakeOver(s.context(t), ref(1, "a"), "c0ffee/shop/nobody"), fault.ClassPermanent, fault.Fenced)
+	s.mustNot(t, on.Retire(s.context(t), credential.Change{Ref: foreign(1, "a")}))
+	s.wantFault(t, on.TakeOver(s.context(t), credential.Change{Ref: ref(1, "a")}, "c0ffee/shop/nobody"), fault.ClassPermanent, fault.Fenced)
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: foreign(1, "a").Owner(), Seq: 1})
 	// The checks of a new credential refuse another owner's logins, unless they are about to be taken over from that owner.
 	former := func(owner string) error { return on.Preflight(credential.WithFormer(s.context(t), owner), ref(1, "a")) }
@@ -138,19 +138,19 @@ func (s *suite) takenOver(t *testing.T) {
 	s.wantFault(t, former("c0ffee/shop/nobody"), fault.ClassPermanent, fault.Fenced)
 	s.mustNot(t, former(foreign(1, "a").Owner()))
 	for range 2 {
-		s.mustNot(t, on.TakeOver(s.context(t), ref(1, "a"), foreign(1, "a").Owner()))
+		s.mustNot(t, on.TakeOver(s.context(t), credential.Change{Ref: ref(1, "a")}, foreign(1, "a").Owner()))
 		s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true, Owner: ref(1, "a").Owner(), Seq: 1})
 		s.wantMarker(t, on, ref(1, "b"), credential.Marker{Exists: true, Owner: ref(1, "b").Owner(), Seq: 2})
 	}
 	s.wantOpen(t, on, ref(1, "a"), false)
 	s.wantAnswer(t, on, ref(2, "b"), live, credential.Accepted)
-	_, err := on.Stage(s.context(t), ref(1, "a"), s.propose(t, target, "a"))
+	_, err := on.Stage(s.context(t), credential.Change{Ref: ref(1, "a"), Material: s.propose(t, target, "a")})
 	s.wantFault(t, err, fault.ClassPermanent, fault.Fenced) // it was retired, regardless of who owned it then
-	_, err = on.Stage(s.context(t), foreign(3, "a"), s.propose(t, target, "a"))
+	_, err = on.Stage(s.context(t), credential.Change{Ref: foreign(3, "a"), Material: s.propose(t, target, "a")})
 	s.wantFault(t, err, fault.ClassPermanent, fault.Fenced)
 	s.stage(t, on, ref(3, "a"), s.propose(t, target, "a"))
 	other := s.open(t, s.Engine, s.Fresh(t))
-	s.mustNot(t, other.TakeOver(s.context(t), ref(1, "a"), foreign(1, "a").Owner())) // nothing to take over
+	s.mustNot(t, other.TakeOver(s.context(t), credential.Change{Ref: ref(1, "a")}, foreign(1, "a").Owner())) // nothing to take over
 }
 
 func (s *suite) loginExists(t *testing.T) {
@@ -160,10 +160,10 @@ func (s *suite) loginExists(t *testing.T) {
 	login, password := target.Username+"_a", "Made-by-hand-0123456789"
 	s.remember(password)
 	s.Foreign(t, target, login, password)
-	_, err := on.Stage(s.context(t), ref(1, "a"), s.propose(t, target, "a"))
+	_, err := on.Stage(s.context(t), credential.Change{Ref: ref(1, "a"), Material: s.propose(t, target, "a")})
 	s.wantFault(t, err, fault.ClassPermanent, fault.LoginExists)
-	s.wantFault(t, on.Retire(s.context(t), ref(1, "a")), fault.ClassPermanent, fault.Fenced)
-	s.mustNot(t, on.Remove(s.context(t), ref(1, "a")))
+	s.wantFault(t, on.Retire(s.context(t), credential.Change{Ref: ref(1, "a")}), fault.ClassPermanent, fault.Fenced)
+	s.mustNot(t, on.Remove(s.context(t), credential.Change{Ref: ref(1, "a")}))
 	s.wantFault(t, on.Preflight(s.context(t), ref(1, "a")), fault.ClassPermanent, fault.LoginExists)
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{Exists: true})
 	if !s.Accepts(t, target, login, password) {
@@ -176,7 +176,7 @@ func (s *suite) loginNotFound(t *testing.T) {
 	target := s.Fresh(t)
 	target.Create = false
 	on := s.open(t, s.Engine, target)
-	_, err := on.Stage(s.context(t), ref(1, "a"), s.propose(t, target, "a"))
+	_, err := on.Stage(s.context(t), credential.Change{Ref: ref(1, "a"), Material: s.propose(t, target, "a")})
 	s.wantFault(t, err, fault.ClassBlocked, fault.LoginNotFound)
 	s.wantFault(t, on.Preflight(s.context(t), ref(1, "a")), fault.ClassBlocked, fault.LoginNotFound)
 	s.wantMarker(t, on, ref(1, "a"), credential.Marker{})

@@ -33,13 +33,13 @@ func (s *suite) away(t *testing.T) {
 			t.Errorf("got %s, %v; want Unknown and a transient error", answer, err)
 		}
 	}
-	_, staged := on.Stage(s.context(t), ref(2, "b"), s.propose(t, target, "b"))
+	_, staged := on.Stage(s.context(t), credential.Change{Ref: ref(2, "b"), Material: s.propose(t, target, "b")})
 	_, marked := on.Marker(s.context(t), ref(1, "a"))
 	_, counted := on.Sessions(s.context(t), ref(1, "a"))
 	_, checked := s.Engine.Check(s.context(t), target.Server)
 	for name, err := range map[string]error{
-		"Stage": staged, "Marker": marked, "Sessions": counted, "Check": checked, "Retire": on.Retire(s.context(t), ref(1, "a")),
-		"Remove": on.Remove(s.context(t), ref(1, "a")), "Preflight": on.Preflight(s.context(t), ref(1, "a")),
+		"Stage": staged, "Marker": marked, "Sessions": counted, "Check": checked, "Retire": on.Retire(s.context(t), credential.Change{Ref: ref(1, "a")}),
+		"Remove": on.Remove(s.context(t), credential.Change{Ref: ref(1, "a")}), "Preflight": on.Preflight(s.context(t), ref(1, "a")),
 	} {
 		s.heard(err)
 		if fault.Classify(err) != fault.ClassTransient {
@@ -121,7 +121,7 @@ func (s *suite) counted(t *testing.T) {
 		ends = append(ends, s.Connect(t, target, a.String(credential.KeyUsername), a.String(credential.KeyPassword), client))
 	}
 	s.wantAnswer(t, on, ref(1, "a"), a, credential.Accepted) // our own login does not count
-	s.mustNot(t, on.Retire(s.context(t), ref(1, "a")))
+	s.mustNot(t, on.Retire(s.context(t), credential.Change{Ref: ref(1, "a")}))
 	s.wantSessions(t, on, ref(1, "a"), 3, []string{"web", "worker"})
 	s.wantSessions(t, on, ref(2, "b"), 0, nil)
 	for _, end := range ends {
@@ -178,12 +178,12 @@ func (s *suite) ended(t *testing.T) {
 	on := s.open(t, s.Engine, target)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, staged := on.Stage(ctx, ref(1, "a"), s.propose(t, target, "a"))
+	_, staged := on.Stage(ctx, credential.Change{Ref: ref(1, "a"), Material: s.propose(t, target, "a")})
 	answer, verified := on.Verify(ctx, ref(1, "a"), s.propose(t, target, "a"))
 	if answer != credential.Unknown {
 		t.Errorf("got %s, want Unknown", answer)
 	}
-	for name, err := range map[string]error{"Stage": staged, "Verify": verified, "Retire": on.Retire(ctx, ref(1, "a"))} {
+	for name, err := range map[string]error{"Stage": staged, "Verify": verified, "Retire": on.Retire(ctx, credential.Change{Ref: ref(1, "a")})} {
 		s.heard(err)
 		if fault.Classify(err) != fault.ClassTransient {
 			t.Errorf("%s: got %v, want a transient error", name, err)
@@ -197,10 +197,10 @@ func (s *suite) noSuchSlot(t *testing.T) {
 	target := s.Fresh(t)
 	on := s.open(t, s.Engine, target)
 	for _, slot := range []string{"", "c", "a_b"} {
-		_, err := on.Stage(s.context(t), ref(1, slot), s.propose(t, target, slot))
+		_, err := on.Stage(s.context(t), credential.Change{Ref: ref(1, slot), Material: s.propose(t, target, slot)})
 		s.wantFault(t, err, fault.ClassPermanent, fault.LedgerInvalid)
-		s.wantFault(t, on.Retire(s.context(t), ref(1, slot)), fault.ClassPermanent, fault.LedgerInvalid)
-		s.wantFault(t, on.Remove(s.context(t), ref(1, slot)), fault.ClassPermanent, fault.LedgerInvalid)
+		s.wantFault(t, on.Retire(s.context(t), credential.Change{Ref: ref(1, slot)}), fault.ClassPermanent, fault.LedgerInvalid)
+		s.wantFault(t, on.Remove(s.context(t), credential.Change{Ref: ref(1, slot)}), fault.ClassPermanent, fault.LedgerInvalid)
 	}
 }
 
@@ -216,7 +216,7 @@ func (s *suite) wrongMaterial(t *testing.T) {
 		"nothing at all": {},
 		"another user":   whole.With(credential.KeyUsername, []byte("root")),
 	} {
-		_, err := on.Stage(s.context(t), ref(1, "a"), proposed)
+		_, err := on.Stage(s.context(t), credential.Change{Ref: ref(1, "a"), Material: proposed})
 		if fault.ReasonOf(err, "") != fault.LedgerInvalid {
 			t.Errorf("%s: got %v, want LedgerInvalid", name, err)
 		}
@@ -234,8 +234,12 @@ func (s *suite) race(t *testing.T) {
 		first, second := s.propose(t, target, "a"), s.propose(t, target, "a")
 		var wait sync.WaitGroup
 		errs := make([]error, 2)
-		wait.Go(func() { _, errs[0] = older.Stage(s.context(t), ref(2*round+1, "a"), first) })
-		wait.Go(func() { _, errs[1] = newer.Stage(s.context(t), ref(2*round+2, "a"), second) })
+		wait.Go(func() {
+			_, errs[0] = older.Stage(s.context(t), credential.Change{Ref: ref(2*round+1, "a"), Material: first})
+		})
+		wait.Go(func() {
+			_, errs[1] = newer.Stage(s.context(t), credential.Change{Ref: ref(2*round+2, "a"), Material: second})
+		})
 		wait.Wait()
 		s.heard(errs[0])
 		if errs[1] != nil {

@@ -80,7 +80,7 @@ func TestTheFakeDoesWhatTheTestSets(t *testing.T) {
 		t.Errorf("Check: got %v, %v", report, err)
 	}
 	fake.SetPreflight(wanted)
-	if err := session.(database.Preflighter).Preflight(t.Context(), credential.Ref{}); !errors.Is(err, wanted) {
+	if err := session.(credential.Preflighter).Preflight(t.Context(), credential.Ref{}); !errors.Is(err, wanted) {
 		t.Errorf("Preflight: got %v", err)
 	}
 	fake.Put("app_a", databasetest.FakeLogin{Password: "x", CanLogin: true})
@@ -111,11 +111,13 @@ func TestFaultyWithoutAnArmedCallOnlyCounts(t *testing.T) {
 	}
 	r := credential.Ref{Slot: "a", Seq: 1}
 	for name, call := range map[string]func() error{
-		"Retire":   func() error { return session.Retire(t.Context(), r) },
-		"Remove":   func() error { return session.(credential.Remover).Remove(t.Context(), r) },
-		"Marker":   func() error { _, err := session.(credential.MarkerReader).Marker(t.Context(), r); return err },
-		"TakeOver": func() error { return session.(credential.Heir).TakeOver(t.Context(), r, "c/web/orders") },
-		"Count":    func() error { _, err := session.(credential.SessionCounter).Sessions(t.Context(), r); return err },
+		"Retire": func() error { return session.Retire(t.Context(), credential.Change{Ref: r}) },
+		"Remove": func() error { return session.(credential.Remover).Remove(t.Context(), credential.Change{Ref: r}) },
+		"Marker": func() error { _, err := session.(credential.MarkerReader).Marker(t.Context(), r); return err },
+		"TakeOver": func() error {
+			return session.(credential.Heir).TakeOver(t.Context(), credential.Change{Ref: r}, "c/web/orders")
+		},
+		"Count": func() error { _, err := session.(credential.SessionCounter).Sessions(t.Context(), r); return err },
 	} {
 		if err := call(); err != nil {
 			t.Errorf("%s: %v", name, err)

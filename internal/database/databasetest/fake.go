@@ -13,7 +13,9 @@ import (
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/scram"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/password"
 )
 
 // FakeLogin is a login of the fake server.
@@ -130,7 +132,7 @@ func (f *Fake) Calls(method string) int {
 
 // Traits implements database.Engine.
 func (f *Fake) Traits() credential.Traits {
-	return credential.Traits{Remote: true, Overlap: true, Slots: []string{"a", "b"}, MaxPasswordLength: 256, MaxUsernameLength: 63}
+	return credential.Traits{Durable: true, Provable: true, Revocable: true, Slots: []string{"a", "b"}}
 }
 
 // Open implements database.Engine.
@@ -174,10 +176,10 @@ func (f *Fake) call(ctx context.Context, method string, fn func() error) error {
 
 // change runs fn as one call that changes a login, as if under a lock: it first confirms that the change is still wanted,
 // and confirms again if another client has changed the login in the meantime.
-func (f *Fake) change(ctx context.Context, method, name string, fn func() error) error {
+func (f *Fake) change(ctx context.Context, wanted credential.Change, method, name string, fn func() error) error {
 	for {
 		before, was := f.Login(name)
-		if err := credential.Confirm(ctx); err != nil {
+		if err := wanted.Confirm(ctx); err != nil {
 			return err
 		}
 		changed := false
@@ -215,16 +217,26 @@ func (s *fakeSession) name(ref credential.Ref) (string, error) {
 	return s.target.Username + "_" + ref.Slot, nil
 }
 
-// Stage implements credential.Source.
-func (s *fakeSession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
+// Propose implements credential.Source.
+func (s *fakeSession) Propose(ref credential.Ref) (credential.Material, error) {
 	name, err := s.name(ref)
 	if err != nil {
 		return nil, err
 	}
-	if proposed.String(credential.KeyUsername) != name || proposed[credential.KeyPassword].IsEmpty() || proposed[credential.KeyVerifier].IsEmpty() {
-		return nil, fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material is not whole, or for another login", name))
+	return scram.Login(name, s.target.PasswordLength, password.Alphabet(s.target.PasswordAlphabet))
+}
+
+// Stage implements credential.Source.
+func (s *fakeSession) Stage(ctx context.Context, change credential.Change) (credential.Staged, error) {
+	ref, proposed := change.Ref, change.Material
+	name, err := s.name(ref)
+	if err != nil {
+		return credential.Staged{}, err
 	}
-	err = s.fake.change(ctx, "Stage", name, func() error {
+	if proposed.String(credential.KeyUsername) != name || proposed[credential.KeyPassword].IsEmpty() || proposed[credential.KeyVerifier].IsEmpty() {
+		return credential.Staged{}, fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material is not whole, or for another login", name))
+	}
+	err = s.fake.change(ctx, change, "Stage", name, func() error {
 		for _, slot := range s.Traits().Slots {
 			if sibling, ok := s.fake.logins[s.target.Username+"_"+slot]; ok && sibling.Owner != "" && sibling.Owner != ref.Owner() {
 				return s.mark(s.target.Username+"_"+slot, sibling, ref)
@@ -249,9 +261,9 @@ func (s *fakeSession) Stage(ctx context.Context, ref credential.Ref, proposed cr
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return credential.Staged{}, err
 	}
-	return proposed.Clone(), nil
+	return credential.Staged{Material: proposed.Clone()}, nil
 }
 
 // mark refuses a login without our marker.
@@ -291,12 +303,13 @@ func (s *fakeSession) Verify(ctx context.Context, ref credential.Ref, material c
 }
 
 // Retire implements credential.Source.
-func (s *fakeSession) Retire(ctx context.Context, ref credential.Ref) error {
+func (s *fakeSession) Retire(ctx context.Context, change credential.Change) error {
+	ref := change.Ref
 	name, err := s.name(ref)
 	if err != nil {
 		return err
 	}
-	return s.fake.change(ctx, "Retire", name, func() error {
+	return s.fake.change(ctx, change, "Retire", name, func() error {
 		login, ok := s.fake.logins[name]
 		if !ok {
 			return nil
@@ -312,12 +325,13 @@ func (s *fakeSession) Retire(ctx context.Context, ref credential.Ref) error {
 }
 
 // Remove implements credential.Remover.
-func (s *fakeSession) Remove(ctx context.Context, ref credential.Ref) error {
+func (s *fakeSession) Remove(ctx context.Context, change credential.Change) error {
+	ref := change.Ref
 	name, err := s.name(ref)
 	if err != nil {
 		return err
 	}
-	return s.fake.change(ctx, "Remove", name, func() error {
+	return s.fake.change(ctx, change, "Remove", name, func() error {
 		if login, ok := s.fake.logins[name]; ok && login.Owner == ref.Owner() {
 			delete(s.fake.logins, name)
 		}

@@ -13,8 +13,9 @@ import (
 )
 
 // TakeOver implements credential.Heir.
-func (s *fakeSession) TakeOver(ctx context.Context, ref credential.Ref, former string) error {
-	return s.fake.change(ctx, "TakeOver", s.target.Username+"_a", func() error {
+func (s *fakeSession) TakeOver(ctx context.Context, change credential.Change, former string) error {
+	ref := change.Ref
+	return s.fake.change(ctx, change, "TakeOver", s.target.Username+"_a", func() error {
 		var handed []*FakeLogin
 		for _, slot := range s.Traits().Slots {
 			name := s.target.Username + "_" + slot
@@ -67,7 +68,7 @@ func (s *fakeSession) Sessions(ctx context.Context, ref credential.Ref) (credent
 	return sessions, err
 }
 
-// Preflight implements database.Preflighter.
+// Preflight implements credential.Preflighter.
 func (s *fakeSession) Preflight(ctx context.Context, ref credential.Ref) error {
 	return s.fake.call(ctx, "Preflight", func() error {
 		if s.fake.preflight != nil {

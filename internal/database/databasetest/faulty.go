@@ -90,7 +90,7 @@ func (f *Faulty) Check(ctx context.Context, server database.Server) (database.Re
 // powers is a session with every optional interface.
 type powers interface {
 	database.Session
-	database.Preflighter
+	credential.Preflighter
 	credential.Remover
 	credential.Owned
 	credential.SessionCounter
@@ -145,8 +145,8 @@ func (f *Faulty) wait(ctx context.Context, number int, name string) error {
 }
 
 // Stage implements credential.Source.
-func (s *faultySession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
-	return spoil(ctx, s.faulty, "Stage", func() (credential.Material, error) { return s.powers.Stage(ctx, ref, proposed) })
+func (s *faultySession) Stage(ctx context.Context, change credential.Change) (credential.Staged, error) {
+	return spoil(ctx, s.faulty, "Stage", func() (credential.Staged, error) { return s.powers.Stage(ctx, change) })
 }
 
 // Verify implements credential.Source.
@@ -155,16 +155,16 @@ func (s *faultySession) Verify(ctx context.Context, ref credential.Ref, material
 }
 
 // Retire implements credential.Source.
-func (s *faultySession) Retire(ctx context.Context, ref credential.Ref) error {
-	return s.spoil(ctx, "Retire", func() error { return s.powers.Retire(ctx, ref) })
+func (s *faultySession) Retire(ctx context.Context, change credential.Change) error {
+	return s.spoil(ctx, "Retire", func() error { return s.powers.Retire(ctx, change) })
 }
 
 // Remove implements credential.Remover.
-func (s *faultySession) Remove(ctx context.Context, ref credential.Ref) error {
-	return s.spoil(ctx, "Remove", func() error { return s.powers.Remove(ctx, ref) })
+func (s *faultySession) Remove(ctx context.Context, change credential.Change) error {
+	return s.spoil(ctx, "Remove", func() error { return s.powers.Remove(ctx, change) })
 }
 
-// Preflight implements database.Preflighter.
+// Preflight implements credential.Preflighter.
 func (s *faultySession) Preflight(ctx context.Context, ref credential.Ref) error {
 	return s.spoil(ctx, "Preflight", func() error { return s.powers.Preflight(ctx, ref) })
 }
@@ -185,6 +185,6 @@ func (s *faultySession) Sessions(ctx context.Context, ref credential.Ref) (crede
 }
 
 // TakeOver implements credential.Heir.
-func (s *faultySession) TakeOver(ctx context.Context, ref credential.Ref, former string) error {
-	return s.spoil(ctx, "TakeOver", func() error { return s.powers.TakeOver(ctx, ref, former) })
+func (s *faultySession) TakeOver(ctx context.Context, change credential.Change, former string) error {
+	return s.spoil(ctx, "TakeOver", func() error { return s.powers.TakeOver(ctx, change, former) })
 }

@@ -158,12 +158,12 @@ func (s *suite) context(t *testing.T) context.Context {
 // stage stages and fails the test if that fails.
 func (s *suite) stage(t *testing.T, on powers, r credential.Ref, proposed credential.Material) credential.Material {
 	t.Helper()
-	got, err := on.Stage(s.context(t), r, proposed)
+	got, err := on.Stage(s.context(t), credential.Change{Ref: r, Material: proposed})
 	s.heard(err)
 	if err != nil {
 		t.Fatalf("staging %s: %v", r, err)
 	}
-	return got
+	return got.Material
 }
 
 // maxWaits limits the attempts while a change is still in progress.

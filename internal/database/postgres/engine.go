@@ -12,6 +12,7 @@ import (
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
+	"github.com/rekey/rekey/internal/database/scram"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/netguard"
 	"github.com/rekey/rekey/internal/password"
@@ -60,10 +61,7 @@ func New(options Options) database.Engine {
 
 // Traits implements database.Engine.
 func (e *engine) Traits() credential.Traits {
-	return credential.Traits{
-		Remote: true, Overlap: true, Slots: []string{slotA, slotB},
-		MaxPasswordLength: password.MaxLength, MaxUsernameLength: maxIdentifier,
-	}
+	return credential.Traits{Durable: true, Provable: true, Revocable: true, Slots: []string{slotA, slotB}}
 }
 
 // Open implements database.Engine. It only checks the target: the first call that needs a connection opens it.
@@ -75,7 +73,7 @@ func (e *engine) Open(_ context.Context, target database.Target) (database.Sessi
 	return &session{target: target, endpoint: to, timeout: e.options.CallTimeout, turn: make(chan struct{}, 1)}, nil
 }
 
-// session implements database.Session, credential.Remover, MarkerReader, SessionCounter and Heir, and database.Preflighter.
+// session implements database.Session, and credential.Remover, MarkerReader, SessionCounter, Heir and Preflighter.
 type session struct {
 	target   database.Target
 	endpoint *endpoint
@@ -88,15 +86,20 @@ type session struct {
 
 var (
 	_ database.Session          = (*session)(nil)
-	_ database.Preflighter      = (*session)(nil)
 	_ credential.Remover        = (*session)(nil)
 	_ credential.MarkerReader   = (*session)(nil)
 	_ credential.SessionCounter = (*session)(nil)
 	_ credential.Heir           = (*session)(nil)
+	_ credential.Preflighter    = (*session)(nil)
 )
 
 // Traits implements credential.Source.
 func (s *session) Traits() credential.Traits { return (&engine{}).Traits() }
+
+// Propose implements credential.Source: a new password, with its verifier.
+func (s *session) Propose(ref credential.Ref) (credential.Material, error) {
+	return scram.Login(loginName(s.target, ref.Slot), s.target.PasswordLength, password.Alphabet(s.target.PasswordAlphabet))
+}
 
 // Close implements database.Session. It waits for a call in progress.
 func (s *session) Close() {

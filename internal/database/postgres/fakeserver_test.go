@@ -276,7 +276,7 @@ func TestAServerThatSaysNothingIsLeftInTime(t *testing.T) {
 					return err
 				},
 				"Stage": func(ctx context.Context, s *session) error {
-					_, err := s.Stage(ctx, testRef(1, "a"), propose(t, target, "a"))
+					_, err := s.Stage(ctx, credential.Change{Ref: testRef(1, "a"), Material: propose(t, target, "a")})
 					return err
 				},
 				"Marker": func(ctx context.Context, s *session) error { _, err := s.Marker(ctx, testRef(1, "a")); return err },

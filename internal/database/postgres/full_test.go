@@ -91,7 +91,7 @@ func TestAServerWithoutAConnectionLeftIsNamedAndRecovers(t *testing.T) {
 				f.wantFull(t, phase.name+": the login", err, phase.words)
 				// Another process, without a connection yet.
 				another := open(t, f.session.target)
-				_, err = another.Stage(t.Context(), testRef(2, "b"), propose(t, f.session.target, "b"))
+				_, err = another.Stage(t.Context(), credential.Change{Ref: testRef(2, "b"), Material: propose(t, f.session.target, "b")})
 				f.wantFull(t, phase.name+": staging", err, phase.words)
 			}
 			f.empty()

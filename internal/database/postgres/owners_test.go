@@ -57,14 +57,14 @@ func TestNarrowingWhatIsAllowedKeepsNoOldLoginAlive(t *testing.T) {
 	wide.Close()
 	target.Server.AllowedUsernames, target.Server.AllowedOwners = []string{"another"}, []string{"another"}
 	narrowed := open(t, target)
-	_, err := narrowed.Stage(t.Context(), testRef(2, "b"), propose(t, target, "b"))
+	_, err := narrowed.Stage(t.Context(), credential.Change{Ref: testRef(2, "b"), Material: propose(t, target, "b")})
 	wantFault(t, err, fault.ClassPermanent, fault.UsernameForbidden)
 	wantAnswer(t, narrowed, testRef(1, "a"), first, credential.Accepted)
-	if err := narrowed.Retire(t.Context(), testRef(1, "a")); err != nil {
+	if err := narrowed.Retire(t.Context(), credential.Change{Ref: testRef(1, "a")}); err != nil {
 		t.Error(err)
 	}
 	wantAnswer(t, narrowed, testRef(1, "a"), first, credential.Rejected)
-	if err := narrowed.Remove(t.Context(), testRef(1, "a")); err != nil {
+	if err := narrowed.Remove(t.Context(), credential.Change{Ref: testRef(1, "a")}); err != nil {
 		t.Error(err)
 	}
 	if mark, err := narrowed.Marker(t.Context(), testRef(1, "a")); err != nil || mark.Exists {

@@ -206,11 +206,11 @@ func mustExec(t *testing.T, l *lab, statements ...string) {
 
 func mustStage(t *testing.T, s *session, r credential.Ref) credential.Material {
 	t.Helper()
-	got, err := s.Stage(t.Context(), r, propose(t, s.target, r.Slot))
+	got, err := s.Stage(t.Context(), credential.Change{Ref: r, Material: propose(t, s.target, r.Slot)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return got
+	return got.Material
 }
 
 func wantAnswer(t *testing.T, s *session, r credential.Ref, with credential.Material, want credential.Answer) {

@@ -135,7 +135,7 @@ func notes(server database.Server, f facts) []string {
 	return out
 }
 
-// Preflight implements database.Preflighter.
+// Preflight implements credential.Preflighter.
 func (s *session) Preflight(ctx context.Context, ref credential.Ref) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

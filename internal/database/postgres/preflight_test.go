@@ -214,7 +214,7 @@ func TestAStandbyIsRefused(t *testing.T) {
 		target.Server.Port = standby.Port
 		on := open(t, target)
 		wantFault(t, on.Preflight(t.Context(), testRef(1, "a")), fault.ClassBlocked, fault.ServerReadOnly)
-		_, err = on.Stage(t.Context(), testRef(2, "b"), propose(t, target, "b"))
+		_, err = on.Stage(t.Context(), credential.Change{Ref: testRef(2, "b"), Material: propose(t, target, "b")})
 		wantFault(t, err, fault.ClassBlocked, fault.ServerReadOnly, "primary")
 		// A login that was staged on the primary arrives there.
 		until(t, "the login on the standby", func() bool {
@@ -261,7 +261,7 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 				err := s.Preflight(t.Context(), testRef(1, "a"))
 				wantFault(t, err, tc.class, tc.want, tc.words)
 				if tc.want == fault.OwnerForbidden || tc.want == fault.OwnerNotFound {
-					_, err := s.Stage(t.Context(), testRef(1, "a"), propose(t, target, "a"))
+					_, err := s.Stage(t.Context(), credential.Change{Ref: testRef(1, "a"), Material: propose(t, target, "a")})
 					wantFault(t, err, tc.class, tc.want, tc.words) // Stage refuses it too
 					if got, err := s.Marker(t.Context(), testRef(1, "a")); got.Exists || err != nil {
 						t.Errorf("a login was created: %v, %v", got, err)
@@ -284,7 +284,7 @@ func TestAMissingAdminOptionNamesTheGrantThatFixesIt(t *testing.T) {
 	s := open(t, target)
 	grant := `GRANT "ungranted" TO "rotator" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`
 	wantFault(t, s.Preflight(t.Context(), testRef(1, "a")), fault.ClassPermanent, fault.PrivilegeMissing, grant)
-	_, err := s.Stage(t.Context(), testRef(1, "a"), propose(t, target, "a"))
+	_, err := s.Stage(t.Context(), credential.Change{Ref: testRef(1, "a"), Material: propose(t, target, "a")})
 	wantFault(t, err, fault.ClassPermanent, fault.PrivilegeMissing, grant)
 	mustExec(t, l, grant)
 	wantFault(t, s.Preflight(t.Context(), testRef(1, "a")), fault.ClassNone, "")
@@ -297,14 +297,14 @@ func TestAMissingAdminOptionNamesTheGrantThatFixesIt(t *testing.T) {
 	on := open(t, target)
 	grant = `GRANT "` + target.Username + `_a" TO "second" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`
 	wantFault(t, on.Preflight(t.Context(), testRef(1, "a")), fault.ClassPermanent, fault.PrivilegeMissing, grant)
-	_, err = on.Stage(t.Context(), testRef(2, "a"), propose(t, target, "a"))
+	_, err = on.Stage(t.Context(), credential.Change{Ref: testRef(2, "a"), Material: propose(t, target, "a")})
 	wantFault(t, err, fault.ClassPermanent, fault.PrivilegeMissing, grant)
-	wantFault(t, on.Retire(t.Context(), testRef(1, "a")), fault.ClassPermanent, fault.PrivilegeMissing, grant)
-	wantFault(t, on.Remove(t.Context(), testRef(1, "a")), fault.ClassPermanent, fault.PrivilegeMissing, grant)
+	wantFault(t, on.Retire(t.Context(), credential.Change{Ref: testRef(1, "a")}), fault.ClassPermanent, fault.PrivilegeMissing, grant)
+	wantFault(t, on.Remove(t.Context(), credential.Change{Ref: testRef(1, "a")}), fault.ClassPermanent, fault.PrivilegeMissing, grant)
 	wantAnswer(t, s, testRef(1, "a"), got, credential.Accepted)
 	mustExec(t, l, grant)
 	mustStage(t, on, testRef(2, "a"))
-	if err := on.Remove(t.Context(), testRef(2, "a")); err != nil {
+	if err := on.Remove(t.Context(), credential.Change{Ref: testRef(2, "a")}); err != nil {
 		t.Error(err)
 	}
 }
@@ -315,7 +315,7 @@ func TestALackOfCreateRoleIsNamedByStageToo(t *testing.T) {
 		mustExec(t, l, "ALTER ROLE rotator NOCREATEROLE")
 		defer mustExec(t, l, "ALTER ROLE rotator CREATEROLE")
 		s := open(t, l.target())
-		_, err := s.Stage(t.Context(), testRef(1, "a"), propose(t, s.target, "a"))
+		_, err := s.Stage(t.Context(), credential.Change{Ref: testRef(1, "a"), Material: propose(t, s.target, "a")})
 		wantFault(t, err, fault.ClassPermanent, fault.PrivilegeMissing, `ALTER ROLE "rotator" CREATEROLE`)
 	})
 }

@@ -17,7 +17,8 @@ import (
 // Remove implements credential.Remover: it drops the login of ref's slot if it carries our marker, whatever the version. The
 // login normally owns nothing, because it acts as the owner; what it does own in the credential's database goes to the
 // owner. Open sessions stay open.
-func (s *session) Remove(ctx context.Context, ref credential.Ref) error {
+func (s *session) Remove(ctx context.Context, change credential.Change) error {
+	ref := change.Ref
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	login, err := login(s.target, ref)
@@ -25,7 +26,7 @@ func (s *session) Remove(ctx context.Context, ref credential.Ref) error {
 		return err
 	}
 	doing := fmt.Sprintf("dropping login %q", login)
-	err = s.change(ctx, ref, doing, func(ctx context.Context, tx pgx.Tx) error {
+	err = s.change(ctx, change, doing, func(ctx context.Context, tx pgx.Tx) error {
 		found, err := readRole(ctx, tx, login)
 		if err != nil || !found.exists || found.owner != ref.Owner() {
 			return err

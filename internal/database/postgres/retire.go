@@ -17,7 +17,8 @@ import (
 
 // Retire implements credential.Source: it closes the login of ref's slot unless a later version uses it, and records that in
 // its marker, so that a Stage of version ref that arrives later is refused. A missing login is skipped.
-func (s *session) Retire(ctx context.Context, ref credential.Ref) error {
+func (s *session) Retire(ctx context.Context, change credential.Change) error {
+	ref := change.Ref
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	login, err := login(s.target, ref)
@@ -26,7 +27,7 @@ func (s *session) Retire(ctx context.Context, ref credential.Ref) error {
 	}
 	doing := fmt.Sprintf("retiring login %q", login)
 	closed := false
-	err = s.change(ctx, ref, doing, func(ctx context.Context, tx pgx.Tx) error {
+	err = s.change(ctx, change, doing, func(ctx context.Context, tx pgx.Tx) error {
 		closed, err = retire(ctx, tx, ref, login)
 		return err
 	})

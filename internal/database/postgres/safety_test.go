@@ -33,10 +33,10 @@ func TestThePasswordIsInNoLogAndNoStatistics(t *testing.T) {
 		wantAnswer(t, s, testRef(1, "a"), keep(propose(t, s.target, "a")), credential.Rejected)
 		// An ALTER ROLE that fails on the server because the admin may no longer alter logins.
 		mustExec(t, l, "ALTER ROLE rotator NOCREATEROLE")
-		_, err := s.Stage(t.Context(), testRef(3, "a"), keep(propose(t, s.target, "a")))
+		_, err := s.Stage(t.Context(), credential.Change{Ref: testRef(3, "a"), Material: keep(propose(t, s.target, "a"))})
 		mustExec(t, l, "ALTER ROLE rotator CREATEROLE")
 		wantFault(t, err, fault.ClassPermanent, fault.PrivilegeMissing)
-		if err := s.Retire(t.Context(), testRef(1, "a")); err != nil {
+		if err := s.Retire(t.Context(), credential.Change{Ref: testRef(1, "a")}); err != nil {
 			t.Fatal(err)
 		}
 		conn, err := l.Connect(t.Context(), "postgres")
@@ -153,11 +153,11 @@ func TestPlantedFunctionsAndOperatorsAreNotUsed(t *testing.T) {
 		if _, err := s.Sessions(t.Context(), testRef(1, "a")); err != nil {
 			t.Error(err)
 		}
-		if err := s.Retire(t.Context(), testRef(1, "a")); err != nil {
+		if err := s.Retire(t.Context(), credential.Change{Ref: testRef(1, "a")}); err != nil {
 			t.Error(err)
 		}
 		wantAnswer(t, s, testRef(1, "a"), got, credential.Rejected)
-		if err := s.Remove(t.Context(), testRef(1, "a")); err != nil {
+		if err := s.Remove(t.Context(), credential.Change{Ref: testRef(1, "a")}); err != nil {
 			t.Error(err)
 		}
 		for _, database := range []string{"postgres", testDatabase} {
@@ -194,16 +194,16 @@ func TestNamesAreQuoted(t *testing.T) {
 				}
 				got := mustStage(t, s, r)
 				wantAnswer(t, s, r, got, credential.Accepted)
-				if err := s.Retire(t.Context(), r); fault.ReasonOf(err, "") != fault.Fenced {
+				if err := s.Retire(t.Context(), credential.Change{Ref: r}); fault.ReasonOf(err, "") != fault.Fenced {
 					t.Errorf("a marker with spaces in it is not a marker: got %v", err)
 				}
-				if err := s.Retire(t.Context(), testRef(1, "a")); fault.ReasonOf(err, "") != fault.Fenced {
+				if err := s.Retire(t.Context(), credential.Change{Ref: testRef(1, "a")}); fault.ReasonOf(err, "") != fault.Fenced {
 					t.Errorf("got %v, want Fenced", err)
 				}
 				good := testRef(1, "b")
 				kept := mustStage(t, s, good)
 				wantAnswer(t, s, good, kept, credential.Accepted)
-				if err := s.Remove(t.Context(), good); err != nil {
+				if err := s.Remove(t.Context(), credential.Change{Ref: good}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -232,7 +232,7 @@ func TestWhatALoginOwnsGoesToTheOwner(t *testing.T) {
 			"SET ROLE orders_owner", "CREATE TABLE "+login+".granted (n int)", "GRANT SELECT ON "+login+".granted TO "+login); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Remove(t.Context(), r); err != nil {
+		if err := s.Remove(t.Context(), credential.Change{Ref: r}); err != nil {
 			t.Fatal(err)
 		}
 		if marker, err := s.Marker(t.Context(), r); err != nil || marker.Exists {
@@ -260,12 +260,12 @@ func TestWhatTheAdminMayNotTakeAwayIsNamed(t *testing.T) {
 		if err := l.Exec(t.Context(), testDatabase, "CREATE TABLE public."+login+" (n int)", "GRANT SELECT ON public."+login+" TO "+login); err != nil {
 			t.Fatal(err)
 		}
-		wantFault(t, s.Remove(t.Context(), r), fault.ClassPermanent, fault.PrivilegeMissing, `database "orders"`, `DROP OWNED BY "`+login+`"`)
+		wantFault(t, s.Remove(t.Context(), credential.Change{Ref: r}), fault.ClassPermanent, fault.PrivilegeMissing, `database "orders"`, `DROP OWNED BY "`+login+`"`)
 		wantAnswer(t, s, r, got, credential.Accepted)
 		if err := l.Exec(t.Context(), testDatabase, "REASSIGN OWNED BY "+login+" TO orders_owner", "DROP OWNED BY "+login); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Remove(t.Context(), r); err != nil {
+		if err := s.Remove(t.Context(), credential.Change{Ref: r}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -280,10 +280,10 @@ func TestObjectsInAnotherDatabaseAreNamed(t *testing.T) {
 		got := mustStage(t, s, r)
 		login := loginName(target, "a")
 		mustExec(t, l, "CREATE TABLE "+login+" (n int)", "ALTER TABLE "+login+" OWNER TO "+login)
-		wantFault(t, s.Remove(t.Context(), r), fault.ClassPermanent, fault.RemoteFailed, `1 in database "postgres"`, `REASSIGN OWNED BY "`+login+`" TO "orders_owner"`, `DROP OWNED BY "`+login+`"`)
+		wantFault(t, s.Remove(t.Context(), credential.Change{Ref: r}), fault.ClassPermanent, fault.RemoteFailed, `1 in database "postgres"`, `REASSIGN OWNED BY "`+login+`" TO "orders_owner"`, `DROP OWNED BY "`+login+`"`)
 		wantAnswer(t, s, r, got, credential.Accepted)
 		mustExec(t, l, "REASSIGN OWNED BY "+login+" TO orders_owner", "DROP OWNED BY "+login)
-		if err := s.Remove(t.Context(), r); err != nil {
+		if err := s.Remove(t.Context(), credential.Change{Ref: r}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -326,8 +326,12 @@ func TestSettingsOfTheAdminDoNotBreakTheFence(t *testing.T) {
 			first, second := propose(t, target, "a"), propose(t, target, "a")
 			var wait sync.WaitGroup
 			var lost, won error
-			wait.Go(func() { _, lost = older.Stage(t.Context(), testRef(2*round+1, "a"), first) })
-			wait.Go(func() { _, won = newer.Stage(t.Context(), testRef(2*round+2, "a"), second) })
+			wait.Go(func() {
+				_, lost = older.Stage(t.Context(), credential.Change{Ref: testRef(2*round+1, "a"), Material: first})
+			})
+			wait.Go(func() {
+				_, won = newer.Stage(t.Context(), credential.Change{Ref: testRef(2*round+2, "a"), Material: second})
+			})
 			wait.Wait()
 			if won != nil || lost != nil && fault.ReasonOf(lost, "") != fault.Fenced {
 				t.Fatalf("newer: %v; older: %v", won, lost)
@@ -361,7 +365,7 @@ func TestADisturbedTransactionIsDoneAgain(t *testing.T) {
 			}
 		})
 		for seq := range int64(8) {
-			_, err := s.Stage(t.Context(), testRef(seq+1, "a"), propose(t, s.target, "a"))
+			_, err := s.Stage(t.Context(), credential.Change{Ref: testRef(seq+1, "a"), Material: propose(t, s.target, "a")})
 			if err != nil && fault.Classify(err) != fault.ClassTransient {
 				t.Errorf("got %v, want success or a transient error", err)
 			}
@@ -393,7 +397,7 @@ func TestStageHealsWhatAnAdministratorDidToTheLogin(t *testing.T) {
 				if answer, _ := s.Verify(t.Context(), r, got); answer == credential.Accepted {
 					t.Fatal("the login works anyway")
 				}
-				if _, err := s.Stage(t.Context(), r, got); err != nil {
+				if _, err := s.Stage(t.Context(), credential.Change{Ref: r, Material: got}); err != nil {
 					t.Fatal(err)
 				}
 				wantAnswer(t, s, r, got, credential.Accepted)
@@ -407,7 +411,7 @@ func TestRetireLeavesNoPasswordBehind(t *testing.T) {
 		t.Helper()
 		s := open(t, l.target())
 		mustStage(t, s, testRef(1, "a"))
-		if err := s.Retire(t.Context(), testRef(1, "a")); err != nil {
+		if err := s.Retire(t.Context(), credential.Change{Ref: testRef(1, "a")}); err != nil {
 			t.Fatal(err)
 		}
 		mustExec(t, l, "DO $$ BEGIN ASSERT (SELECT rolpassword IS NULL AND NOT rolcanlogin FROM pg_authid WHERE rolname = '"+loginName(s.target, "a")+"'); END $$")
@@ -415,7 +419,7 @@ func TestRetireLeavesNoPasswordBehind(t *testing.T) {
 		if err := l.SetHBA(t.Context(), "host all rotator all scram-sha-256", trustAll); err != nil {
 			t.Fatal(err)
 		}
-		err := s.Retire(t.Context(), testRef(1, "a"))
+		err := s.Retire(t.Context(), credential.Change{Ref: testRef(1, "a")})
 		if hba := l.SetHBA(t.Context()); err != nil || hba != nil {
 			t.Error(err, hba)
 		}
@@ -486,7 +490,7 @@ func TestTwoDatabasesOfOneServerShareTheLock(t *testing.T) {
 		errs := make([]error, 2)
 		for i, s := range []*session{one, two} {
 			material := propose(t, target, "a")
-			wait.Go(func() { _, errs[i] = s.Stage(t.Context(), testRef(1, "a"), material) })
+			wait.Go(func() { _, errs[i] = s.Stage(t.Context(), credential.Change{Ref: testRef(1, "a"), Material: material}) })
 		}
 		wait.Wait()
 		for _, err := range errs {

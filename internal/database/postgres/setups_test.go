@@ -213,7 +213,7 @@ func (e *estate) wantRepaired(t *testing.T, tc setup) {
 		}
 		return
 	}
-	_, err := e.Stage(t.Context(), r, e.material)
+	_, err := e.Stage(t.Context(), credential.Change{Ref: r, Material: e.material})
 	if tc.stage != "" {
 		wantFault(t, err, fault.ClassBlocked, tc.stage, e.texts(tc.stageWords)...)
 		return
@@ -223,7 +223,7 @@ func (e *estate) wantRepaired(t *testing.T, tc setup) {
 		grant := fmt.Sprintf(`GRANT %q TO "rotator" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`, e.target.Owner)
 		wantFault(t, err, fault.ClassPermanent, fault.PrivilegeMissing, grant)
 		mustExec(t, e.lab, grant)
-		_, err = e.Stage(t.Context(), r, e.material)
+		_, err = e.Stage(t.Context(), credential.Change{Ref: r, Material: e.material})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -371,10 +371,10 @@ func TestAServerWithoutADatabasePostgresIsServed(t *testing.T) {
 				got := mustStage(t, s, testRef(1, "a"))
 				wantAnswer(t, s, testRef(1, "a"), got, credential.Accepted)
 				wantAnswer(t, s, testRef(1, "a"), propose(t, target, "a"), credential.Rejected)
-				if err := s.Retire(t.Context(), testRef(1, "a")); err != nil {
+				if err := s.Retire(t.Context(), credential.Change{Ref: testRef(1, "a")}); err != nil {
 					t.Error(err)
 				}
-				if err := s.Remove(t.Context(), testRef(1, "a")); err != nil {
+				if err := s.Remove(t.Context(), credential.Change{Ref: testRef(1, "a")}); err != nil {
 					t.Error(err)
 				}
 			})

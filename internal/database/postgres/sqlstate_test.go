@@ -271,7 +271,7 @@ func TestTheMarkThatCountsIsReadAfterTheChange(t *testing.T) {
 		proposed := propose(t, s.target, "a")
 		staged := make(chan error, 1)
 		go func() {
-			_, err := s.Stage(t.Context(), testRef(3, "a"), proposed)
+			_, err := s.Stage(t.Context(), credential.Change{Ref: testRef(3, "a"), Material: proposed})
 			staged <- err
 		}()
 		until(t, "our change to wait", func() bool { return waits(t, l, pid) })
@@ -314,7 +314,7 @@ func TestALockHeldByAnotherSessionTimesOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	_, err = s.Stage(t.Context(), testRef(3, "a"), propose(t, s.target, "a"))
+	_, err = s.Stage(t.Context(), credential.Change{Ref: testRef(3, "a"), Material: propose(t, s.target, "a")})
 	wantFault(t, err, fault.ClassTransient, fault.LockTimeout, "pg_locks")
 	if took := time.Since(start); took > lockTimeout+5*time.Second {
 		t.Errorf("it took %s", took)

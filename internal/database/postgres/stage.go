@@ -17,24 +17,25 @@ import (
 
 // Stage implements credential.Source: when it returns, the login of ref's slot exists, acts as the owner, has the proposed
 // password, and carries our marker. The proposed material must hold username, password and verifier.
-func (s *session) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
+func (s *session) Stage(ctx context.Context, change credential.Change) (credential.Staged, error) {
+	ref, proposed := change.Ref, change.Material
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	login, err := allowedLogin(s.target, ref)
 	if err != nil {
-		return nil, err
+		return credential.Staged{}, err
 	}
 	if err := checkProposed(login, proposed); err != nil {
-		return nil, err
+		return credential.Staged{}, err
 	}
 	doing := fmt.Sprintf("staging login %q", login)
-	err = s.change(ctx, ref, doing, func(ctx context.Context, tx pgx.Tx) error {
+	err = s.change(ctx, change, doing, func(ctx context.Context, tx pgx.Tx) error {
 		return s.stage(ctx, tx, ref, login, proposed.String(credential.KeyVerifier))
 	})
 	if err != nil {
-		return nil, s.namePrivilege(ctx, ref, err)
+		return credential.Staged{}, s.namePrivilege(ctx, ref, err)
 	}
-	return proposed.Clone(), nil
+	return credential.Staged{Material: proposed.Clone()}, nil
 }
 
 func checkProposed(login string, proposed credential.Material) error {

@@ -14,14 +14,15 @@ import (
 )
 
 // TakeOver implements credential.Heir: in the comments of both logins it replaces former by ref's owner.
-func (s *session) TakeOver(ctx context.Context, ref credential.Ref, former string) error {
+func (s *session) TakeOver(ctx context.Context, change credential.Change, former string) error {
+	ref := change.Ref
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	if err := checkNames(s.target); err != nil {
 		return err
 	}
 	doing := fmt.Sprintf("taking over the logins of %q", former)
-	err := s.change(ctx, ref, doing, func(ctx context.Context, tx pgx.Tx) error {
+	err := s.change(ctx, change, doing, func(ctx context.Context, tx pgx.Tx) error {
 		if err := checkOwner(ctx, tx, s.target.Owner); err != nil {
 			return err
 		}

@@ -19,10 +19,10 @@ const maxTries = 5
 
 // change runs fn in one transaction of the admin's connection, while no other rekey changes the logins of this username. It
 // sets the isolation level explicitly: under a stricter one the marker would be read as of before the wait.
-func (s *session) change(ctx context.Context, ref credential.Ref, doing string, fn func(context.Context, pgx.Tx) error) error {
+func (s *session) change(ctx context.Context, wanted credential.Change, doing string, fn func(context.Context, pgx.Tx) error) error {
 	var err error
 	for range maxTries {
-		err = s.withAdmin(ctx, ref, func(ctx context.Context, conn *pgx.Conn) error { return s.changeOnce(ctx, conn, fn) })
+		err = s.withAdmin(ctx, wanted.Ref, func(ctx context.Context, conn *pgx.Conn) error { return s.changeOnce(ctx, wanted, conn, fn) })
 		if !disturbed(err) {
 			break
 		}
@@ -30,7 +30,7 @@ func (s *session) change(ctx context.Context, ref credential.Ref, doing string, 
 	return s.endpoint.statementFault(err, doing)
 }
 
-func (s *session) changeOnce(ctx context.Context, conn *pgx.Conn, fn func(context.Context, pgx.Tx) error) error {
+func (s *session) changeOnce(ctx context.Context, wanted credential.Change, conn *pgx.Conn, fn func(context.Context, pgx.Tx) error) error {
 	// Whether a transaction is sampled for the log is decided when it starts.
 	if _, err := conn.Exec(ctx, unsampledStatement); err != nil {
 		return err
@@ -43,7 +43,7 @@ func (s *session) changeOnce(ctx context.Context, conn *pgx.Conn, fn func(contex
 			return err
 		}
 		// No other rekey changes these logins until this transaction ends or the server aborts it.
-		if err := credential.Confirm(ctx); err != nil {
+		if err := wanted.Confirm(ctx); err != nil {
 			return err
 		}
 		return fn(ctx, tx)

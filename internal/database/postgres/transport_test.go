@@ -57,7 +57,7 @@ func TestAServerThatDelaysRefusalsIsWaitedFor(t *testing.T) {
 		server.Admin.Password = credential.SensitiveString("wrong-0123456789")
 		_, err = New(Options{Dialer: viaIPv4(), ConnectTimeout: time.Second}).Check(t.Context(), server)
 		wantFault(t, err, fault.ClassBlocked, fault.AdminRejected, "28P01")
-		if err := s.Retire(t.Context(), r); err != nil {
+		if err := s.Retire(t.Context(), credential.Change{Ref: r}); err != nil {
 			t.Error(err)
 		}
 
@@ -112,7 +112,7 @@ func TestTheNegativeControlRunsAtTheIntervalInTheSpec(t *testing.T) {
 			seen := [3]int{0: failedLogins(l, login)}
 			wantAnswer(t, s, r, got, credential.Accepted)
 			seen[1] = failedLogins(l, login)
-			if err := s.Retire(t.Context(), r); err != nil {
+			if err := s.Retire(t.Context(), credential.Change{Ref: r}); err != nil {
 				t.Error(err)
 			}
 			if seen[2] = failedLogins(l, login); seen != want {

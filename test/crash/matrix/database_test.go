@@ -180,7 +180,7 @@ type observedEngine struct {
 // fullSession is a session with every optional interface.
 type fullSession interface {
 	database.Session
-	database.Preflighter
+	credential.Preflighter
 	credential.Remover
 	credential.Owned
 	credential.SessionCounter
@@ -206,8 +206,9 @@ func (w *observedEngine) Open(ctx context.Context, target database.Target) (data
 }
 
 // Stage implements credential.Source.
-func (s *observedSession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (credential.Material, error) {
-	staged, err := s.fullSession.Stage(ctx, ref, proposed)
+func (s *observedSession) Stage(ctx context.Context, change credential.Change) (credential.Staged, error) {
+	ref, proposed := change.Ref, change.Material
+	staged, err := s.fullSession.Stage(ctx, change)
 	if err == nil {
 		seen := &s.run.seen
 		seen.Lock()

@@ -86,7 +86,7 @@ func (w observedEngine) Check(ctx context.Context, server database.Server) (data
 // fullSession is a session with every optional interface.
 type fullSession interface {
 	database.Session
-	database.Preflighter
+	credential.Preflighter
 	credential.Remover
 	credential.Owned
 	credential.SessionCounter
@@ -123,15 +123,16 @@ func (s *observedSession) call(name string, ref credential.Ref, changes bool, do
 }
 
 // Stage implements credential.Source.
-func (s *observedSession) Stage(ctx context.Context, ref credential.Ref, proposed credential.Material) (out credential.Material, err error) {
+func (s *observedSession) Stage(ctx context.Context, change credential.Change) (out credential.Staged, err error) {
+	ref, proposed := change.Ref, change.Material
 	err = s.call("Stage", ref, true, func() error {
 		if fake, ok := s.actor.play.database.(fakeDatabase); ok && s.actor.broken == brokenMarker {
 			fake.fake.Put(s.username+"_"+ref.Slot, databasetest.FakeLogin{
 				Password: proposed.String(credential.KeyPassword), CanLogin: true, Owner: ref.Owner(), Seq: ref.Seq})
-			out = proposed
+			out.Material = proposed
 			return nil
 		}
-		out, err = s.fullSession.Stage(ctx, ref, proposed)
+		out, err = s.fullSession.Stage(ctx, change)
 		return err
 	})
 	return out, err
@@ -147,22 +148,23 @@ func (s *observedSession) Verify(ctx context.Context, ref credential.Ref, m cred
 }
 
 // Retire implements credential.Source.
-func (s *observedSession) Retire(ctx context.Context, ref credential.Ref) error {
+func (s *observedSession) Retire(ctx context.Context, change credential.Change) error {
+	ref := change.Ref
 	return s.call("Retire", ref, true, func() error {
 		if fake, ok := s.actor.play.database.(fakeDatabase); ok && s.actor.broken == brokenMarker {
 			fake.fake.Put(s.username+"_"+ref.Slot, databasetest.FakeLogin{Owner: ref.Owner(), Seq: ref.Seq, Retired: true})
 			return nil
 		}
-		return s.fullSession.Retire(ctx, ref)
+		return s.fullSession.Retire(ctx, change)
 	})
 }
 
 // Remove implements credential.Remover.
-func (s *observedSession) Remove(ctx context.Context, ref credential.Ref) error {
-	return s.call("Remove", ref, true, func() error { return s.fullSession.Remove(ctx, ref) })
+func (s *observedSession) Remove(ctx context.Context, change credential.Change) error {
+	return s.call("Remove", change.Ref, true, func() error { return s.fullSession.Remove(ctx, change) })
 }
 
-// Preflight implements database.Preflighter.
+// Preflight implements credential.Preflighter.
 func (s *observedSession) Preflight(ctx context.Context, ref credential.Ref) error {
 	return s.call("Preflight", ref, false, func() error { return s.fullSession.Preflight(ctx, ref) })
 }
@@ -186,6 +188,6 @@ func (s *observedSession) Sessions(ctx context.Context, ref credential.Ref) (out
 }
 
 // TakeOver implements credential.Heir.
-func (s *observedSession) TakeOver(ctx context.Context, ref credential.Ref, former string) error {
-	return s.call("TakeOver", ref, true, func() error { return s.fullSession.TakeOver(ctx, ref, former) })
+func (s *observedSession) TakeOver(ctx context.Context, change credential.Change, former string) error {
+	return s.call("TakeOver", change.Ref, true, func() error { return s.fullSession.TakeOver(ctx, change, former) })
 }
