@@ -104,7 +104,7 @@ check "scripts" scripts
 check "words" go run ./hack/words
 check "lint configuration" lint_configuration
 check "alert rules" alerts
-check "reasons, runbooks and links" go test ./test/docs
+check "reasons, runbooks, links and import rules" go test ./test/docs
 
 if [ "${#failed[@]}" -gt 0 ]; then
   printf '\nverify: %d failed:\n' "${#failed[@]}"
