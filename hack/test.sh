@@ -4,7 +4,9 @@
 
 # hack/test.sh test|e2e|crash|bench [go test flags]: runs the tests of a stage, prints a line for each package, and "N passed,
 # N failed" as its last line. The output of go test is kept as .cache/test/<stage>-*.json. A skipped test counts as a failure:
-# a test that cannot run here must fail and report why. REKEY_SIZE (short or full) is the size of crash and bench.
+# a test that cannot run here must fail and report why. REKEY_SIZE (short or full) is the size of crash and bench. REKEY_SEED is
+# the seed of random samples: the date in test, so that a day's runs make the same choices; a new one for each package in crash.
+# Before its last line, the script lists the ten slowest tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/bin:$PATH"
@@ -48,6 +50,8 @@ times=()
 
 case "$stage" in
   test)
+    export REKEY_SEED="${REKEY_SEED:-$(date -u +%Y%m%d)}"
+    echo "the seed of random samples: REKEY_SEED=$REKEY_SEED"
     while read -r module; do
       if [ "$module" != . ]; then
         run "$module" -timeout 20m ./...
@@ -87,6 +91,8 @@ if [ "$skipped" -gt 0 ]; then
   grep -h '"Action":"skip"' "$results/$stage"-*.json | sed -n 's/.*"Test":"\([^"]*\)".*/  \1/p'
   status=1
 fi
+echo "the slowest tests:"
+go run ./hack/slowest "$results/$stage"-*.json || status=1
 [ "${#times[@]}" -eq 0 ] || printf '%s\n' "" "${times[@]}"
 echo "$passed passed, $failed failed"
 exit "$status"
