@@ -37,6 +37,8 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/kube"
+	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/test/factcheck"
 	"github.com/rekey/rekey/test/fixture"
 )
@@ -190,10 +192,13 @@ func kindOf(o client.Object) string {
 
 // restart replaces the process: the new one finds only what is recorded.
 func (w *world) restart() {
-	w.registry = prometheus.NewRegistry()
+	known := kube.NewAPIClock(w.clock)
+	known.Seen(0)
 	w.shared = newShared(w.client, w.client, w, Options{
-		Registry: w.registry, Version: "test", OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, Skew: func() (time.Duration, bool) { return 0, true }, Engines: w.engines, KeyPairs: ca.KeyPairs{},
+		OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, APIClock: known, Engines: w.engines, KeyPairs: ca.KeyPairs{},
 	}, allKinds())
+	w.registry = prometheus.NewRegistry()
+	w.shared.reporter.Metrics = report.NewMetrics(w.registry, known.Off, "test")
 }
 
 // counted returns the sum of a metric over all of its series with these labels.
@@ -306,10 +311,8 @@ func (w *world) edit(o client.Object, change func()) {
 
 func (w *world) reconcilerOf(o client.Object) reconcile.Reconciler {
 	w.t.Helper()
-	for _, kind := range w.shared.kinds {
-		if kind.Name == kindOf(o) {
-			return kind.reconciler(w.shared)
-		}
+	if r := w.shared.reconcilerOf(o); r != nil {
+		return r
 	}
 	w.t.Fatalf("no controller for %T", o)
 	return nil

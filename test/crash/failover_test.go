@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -90,7 +91,7 @@ func (s *scene) awaitLeader(t *testing.T, before string, within time.Duration) (
 }
 
 func TestAnotherProcessFinishesTheRotationOfADeadLeader(t *testing.T) {
-	random := randomOf(t)
+	random := size.Random(t, 3)
 	prepare(t)
 	k := &killer{scene: newScene(t, random, "failover", shippedArgs(t)...), t: t, random: random}
 	// The database has committed, and the ledger does not record it yet.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/size"
 )
 
 // scene is the environment in which the operator is killed.
@@ -208,9 +209,9 @@ func (k *killer) checkAll(last bool) *life {
 	return witness
 }
 
-// plan returns the points at which to die: every point if the size includes that, a random sample, and in between random
+// plan returns the points at which to die: every point if the extent includes that, a random sample, and in between random
 // instants (""). If a point is planned twice, the second kill is at its second occurrence in a life, if it is frequent.
-func (k *killer) plan(n size) []string {
+func (k *killer) plan(n extent) []string {
 	var out []string
 	all := points()
 	if n.every {
@@ -231,7 +232,7 @@ func (k *killer) plan(n size) []string {
 }
 
 func TestNoClientIsRejectedWhileTheOperatorIsKilled(t *testing.T) {
-	n, random := sizeOf(t), randomOf(t)
+	n, random := extentOf(), size.Random(t, 3)
 	prepare(t)
 	started := time.Now()
 	k := &killer{scene: newScene(t, random, "crash"), t: t, random: random, tallies: map[string]*tally{}}
@@ -315,7 +316,7 @@ func (k *killer) report(took time.Duration) {
 		table.String(), kills, took.Round(time.Second), k.clients.logins, k.clients.handshakes, len(k.clients.failures), k.clients.late,
 		sum(k.workload.requests), k.workload.edits, k.workload.guests, k.longest.Round(100*time.Millisecond))
 	checkKnown(k.t, slices.Collect(maps.Keys(known)))
-	if n := sizeOf(k.t); n.every && kills < 200 {
+	if n := extentOf(); n.every && kills < 200 {
 		k.t.Errorf("only %d kills", kills)
 	}
 	if k.clients.logins < kills || k.clients.handshakes < kills {

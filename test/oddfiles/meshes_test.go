@@ -18,7 +18,7 @@ import (
 // rekey accepts the case; Go and OpenSSL accept what rekey publishes until its last second.
 func TestAPathIsFoundInEveryGraphOfCertificates(t *testing.T) {
 	keys, judges := NewKeyring(t), panel{judges: map[string]Judge{"Go": Go, "OpenSSL": OpenSSL}}
-	seed, count := drawn(t)
+	seed, count := drawn()
 	var cases []Case
 	for n := range count / 3 {
 		dice := rand.New(rand.NewPCG(seed, uint64(n)))

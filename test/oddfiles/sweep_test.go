@@ -13,10 +13,8 @@ import (
 	"maps"
 	"net"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -26,6 +24,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/pki"
+	"github.com/rekey/rekey/test/size"
 )
 
 // lifetime is requested for every leaf: longer than most authorities live, so that it ends with the path.
@@ -281,33 +280,19 @@ func (v *verdict) strict(t *testing.T, question Question, out *published) {
 	}
 }
 
-// drawn is the number of random cases: few in make test, many if REKEY_SIZE asks for them.
-func drawn(t *testing.T) (seed uint64, count int) {
-	t.Helper()
-	seed = uint64(At.Year())
-	if text := os.Getenv("REKEY_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("REKEY_SEED: %v", err)
-		}
+// drawn returns the seed and the number of random cases: few in make test, many if REKEY_SIZE asks for them.
+func drawn() (seed uint64, count int) {
+	seed, requested := size.Requested()
+	if !requested {
+		seed = uint64(At.Year())
 	}
-	switch size := os.Getenv("REKEY_SIZE"); size {
-	case "":
-		return seed, 150
-	case "short":
-		return seed, 600
-	case "full":
-		return seed, 3000
-	default:
-		t.Fatalf("REKEY_SIZE is %q: it must be short or full", size)
-	}
-	return 0, 0
+	return seed, size.Choose(150, 600, 3000)
 }
 
 func TestRekeyAgreesWithOpenSSLGoAndJavaOnEveryForm(t *testing.T) {
 	ring, judges := NewKeyring(t), newPanel(t)
 	cases := Forms(t, ring)
-	seed, count := drawn(t)
+	seed, count := drawn()
 	for n := range count {
 		c := Draw(t, ring, seed, uint64(n))
 		c.Name = fmt.Sprintf("case %d of seed %d: %s", n, seed, c.Name)

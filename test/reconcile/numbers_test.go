@@ -7,12 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"os"
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/size"
 )
 
 // bases are working objects, by kind: the ones that a life needs. A new field with a number is included automatically; a new
@@ -209,15 +207,8 @@ func TestNumbersAtTheirBounds(t *testing.T) {
 	if len(all) < 15 {
 		t.Fatalf("found only %d numbers", len(all))
 	}
-	seed, err := strconv.ParseUint(os.Getenv("REKEY_SEED"), 10, 64)
-	if err != nil {
-		seed = 9
-	}
-	dice := rand.New(rand.NewPCG(seed, 0))
-	plays, full := 8, os.Getenv("REKEY_SIZE") == "full"
-	if full {
-		plays = 1500
-	}
+	dice := size.RandomFrom(t, 9)
+	plays, full := size.Number(8, 1500), size.Full()
 	counts := map[string]int{}
 	play := func(pinned ...draw) {
 		drawn := make([]draw, 0, len(all))
@@ -249,7 +240,7 @@ func TestNumbersAtTheirBounds(t *testing.T) {
 		play()
 	}
 	summary, err := json.Marshal(counts)
-	t.Logf("%d numbers of %d kinds, seed %d: %s (%v)", len(all), len(bases), seed, summary, err)
+	t.Logf("%d numbers of %d kinds: %s (%v)", len(all), len(bases), summary, err)
 	if counts["lives"] < plays || counts["certificates"] < 5*counts["lives"] || counts["passwords"] < 2*counts["lives"] {
 		t.Errorf("too little was tested: %v", counts)
 	}

@@ -5,9 +5,7 @@ package world
 
 import (
 	"context"
-	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/tools/events"
@@ -15,15 +13,13 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/controllers"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/kube"
 )
 
 // Request is one API request of a process.
@@ -75,27 +71,18 @@ type Options struct {
 	Lie func(error)
 }
 
-// Skew is how far the API server's clock is ahead of a process's.
-type Skew struct{ ahead atomic.Int64 }
-
-// Set sets the difference; negative if the API server's clock is behind.
-func (s *Skew) Set(ahead time.Duration) { s.ahead.Store(int64(ahead)) }
-
-func (s *Skew) get() (ahead time.Duration, known bool) { return time.Duration(s.ahead.Load()), true }
-
 // Process is rekey with empty memory. It has no manager: only Reconcile wakes it.
 type Process struct {
 	Name string
-	// Skew is what the process knows of the API server's clock.
-	Skew Skew
+	// APIClock is the process's estimate of the API server's clock.
+	APIClock *kube.APIClock
 
-	world *World
-	// reconcilers by kind. Like a manager's, they keep their memory between reconciles.
-	reconcilers map[string]reconcile.Reconciler
-	mu          sync.Mutex
-	hook        Hook
-	racing      bool
-	lie         func(error)
+	world  *World
+	passes controllers.Harness
+	mu     sync.Mutex
+	hook   Hook
+	racing bool
+	lie    func(error)
 }
 
 // Start starts a process.
@@ -120,9 +107,10 @@ func (w *World) Start(name string, options Options) *Process {
 	if p.racing, p.lie = options.Racing, options.Lie; p.lie == nil {
 		p.lie = func(err error) { w.T.Errorf("process %s: %v", name, err) }
 	}
-	p.Skew.Set(options.Ahead)
-	p.reconcilers = controllers.Reconcilers(p.client(options.As, false), p.client(options.As, true), teller{p, options.Recorder}, controllers.Options{
-		Registry: prometheus.NewRegistry(), OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, Skew: p.Skew.get, StepTimeout: options.StepTimeout,
+	p.APIClock = kube.NewAPIClock(options.Clock)
+	p.APIClock.Seen(options.Ahead)
+	p.passes = controllers.NewHarness(p.client(options.As, false), p.client(options.As, true), teller{p, options.Recorder}, controllers.Options{
+		OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, APIClock: p.APIClock, StepTimeout: options.StepTimeout,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: options.Engine}, KeyPairs: options.KeyPairs,
 	})
 	return p
@@ -137,11 +125,7 @@ func (p *Process) Hook(hook Hook) {
 
 // Reconcile reconciles the object once, without reading it first.
 func (p *Process) Reconcile(o client.Object) (ctrl.Result, error) {
-	reconciler := p.reconcilers[KindOf(o)]
-	if reconciler == nil {
-		return ctrl.Result{}, fmt.Errorf("no controller for %T", o)
-	}
-	return reconciler.Reconcile(p.world.Ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(o)})
+	return p.passes.Reconcile(p.world.Ctx, o, client.ObjectKeyFromObject(o))
 }
 
 // Settle reconciles at most n times, until the object asks to wait for more than a second, and reports whether it did.

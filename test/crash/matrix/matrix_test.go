@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/rekey/rekey/test/size"
 )
 
 // plain is a life without faults.
@@ -64,14 +66,14 @@ func sameUntil(step int, effects, without []effect) error {
 func chooseOrders(of life, effects []effect, version int) []order {
 	const every = 5
 	var out []order
-	random := rand.New(rand.NewPCG(seed(), uint64(len(effects))))
+	random := rand.New(rand.NewPCG(size.Seed(), uint64(len(effects))))
 	offset := random.IntN(every)
 	for i, e := range effects {
 		all := waysToFail(i+1, e.sort)
 		switch {
 		case *only != "":
 			out = append(out, slices.DeleteFunc(all, func(o order) bool { return o.String() != *only })...)
-		case full() && version == versions()[0] && (!of.beside && !of.kind.twin || *update):
+		case size.Full() && version == versions()[0] && (!of.beside && !of.kind.twin || *update):
 			out = append(out, slices.DeleteFunc(all, func(o order) bool { return o.fate == lives && random.IntN(5) > 0 })...)
 		case version != versions()[0]:
 			if e.sort == calls && !of.beside {
@@ -121,14 +123,14 @@ func withFault(all []order, f fault) (forgets, remembers []order) {
 
 // versions returns the PostgreSQL versions on which lives with a database run.
 func versions() []int {
-	if full() || *only != "" {
+	if size.Full() || *only != "" {
 		return []int{15, 18}
 	}
 	return []int{15}
 }
 
 func TestEveryStepOfALifeSurvivesEveryFault(t *testing.T) {
-	t.Logf("REKEY_SEED=%d", seed())
+	t.Logf("REKEY_SEED=%d", size.Seed())
 	found := newTable(t)
 	for _, version := range versions() {
 		all := newWorkers(t, version)
@@ -170,17 +172,17 @@ const (
 )
 
 func TestALifeSurvivesTwoFaults(t *testing.T) {
-	t.Logf("REKEY_SEED=%d", seed())
+	t.Logf("REKEY_SEED=%d", size.Seed())
 	all := newWorkers(t, versions()[0])
 	type pair struct {
 		of      life
 		without plain
 		random  *rand.Rand
 	}
-	random := rand.New(rand.NewPCG(seed(), 1))
+	random := rand.New(rand.NewPCG(size.Seed(), 1))
 	lives, known := theLives(), map[string]plain{}
 	many := pairsShort
-	if full() {
+	if size.Full() {
 		many = pairsFull
 	}
 	var jobs []pair
@@ -198,13 +200,13 @@ func TestALifeSurvivesTwoFaults(t *testing.T) {
 			}
 			known[of.String()] = without
 		}
-		jobs = append(jobs, pair{of, without, rand.New(rand.NewPCG(seed(), uint64(2+i)))})
+		jobs = append(jobs, pair{of, without, rand.New(rand.NewPCG(size.Seed(), uint64(2+i)))})
 	}
 	var made atomic.Int64
 	share(all, jobs, func(w *worker, p pair) {
 		orders, err := twoFaults(w, p.of, p.without, p.random)
 		if err != nil {
-			t.Errorf("%s, with the faults %v: %v (REKEY_SEED=%d)", p.of, orders, err, seed())
+			t.Errorf("%s, with the faults %v: %v (REKEY_SEED=%d)", p.of, orders, err, size.Seed())
 			return
 		}
 		made.Add(1)

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/rekey/rekey/test/size"
 )
 
 // These types are checked in, and shown on the reliability page.
@@ -121,7 +123,7 @@ func (m *table) close(t *testing.T) {
 	if !*update {
 		return
 	}
-	if t.Failed() || *only != "" || !full() {
+	if t.Failed() || *only != "" || !size.Full() {
 		t.Fatal("nothing was written: -update needs REKEY_SIZE=full, and every fault must be tested and survived")
 	}
 	var kept []*lifeResult

@@ -7,10 +7,8 @@ import (
 	"context"
 	"flag"
 	"os"
-	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	corev1 "k8s.io/api/core/v1"
@@ -48,21 +46,6 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	os.Exit(world.Main(m, servers.Stop))
 }
-
-// full reports whether every step of a life with a database is tested, rather than a sample.
-func full() bool { return os.Getenv("REKEY_SIZE") == "full" }
-
-// seed returns the seed of all random choices: REKEY_SEED, or a new one for each run.
-var seed = sync.OnceValue(func() uint64 {
-	if text := os.Getenv("REKEY_SEED"); text != "" {
-		given, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			panic("REKEY_SEED is not a number: " + text)
-		}
-		return given
-	}
-	return uint64(time.Now().UnixNano()) % 1_000_000
-})
 
 // servers are quick: logging and encryption are tested elsewhere, and here thousands of logins must be fast.
 var servers = pgtest.Shared{

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/size"
 )
 
 // A process can be suspended for any time between any two requests (a paused machine, a stopped process, a long garbage
@@ -162,7 +163,7 @@ func (f failover) run(t *testing.T, base setup) (*twoLeaders, bool) {
 // one policy only.
 func failovers(t *testing.T, base setup, kind string, policy v1alpha1.DeletionPolicy) {
 	t.Helper()
-	started, count, turn := time.Now(), make(chan int, 100), freshSeed(t)
+	started, count, turn := time.Now(), make(chan int, 100), size.Seed()
 	t.Run("phase", func(t *testing.T) {
 		for phase, e := range life(policy) {
 			if policy == v1alpha1.DeletionRetain && e.name != "deletion" && e.name != "recreation" {

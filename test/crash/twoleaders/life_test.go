@@ -12,6 +12,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 )
 
 // event is something that happens in a life from outside.
@@ -248,8 +249,8 @@ const (
 var revealing = []uint64{25, 26}
 
 func TestTwoProcessesInAnyOrderDoNoHarm(t *testing.T) {
-	all := seeds(t, sized(10, 14))
-	if _, ok := requestedSeed(t); !ok {
+	all := seeds(t, size.Number(10, 14))
+	if _, ok := size.Requested(); !ok {
 		all = append(all, revealing...)
 	}
 	playEach(t, "lives of two processes in any order", all, func(t *testing.T, seed uint64) {
@@ -260,7 +261,7 @@ func TestTwoProcessesInAnyOrderDoNoHarm(t *testing.T) {
 }
 
 func TestEventsDuringReconcilesDoNoHarm(t *testing.T) {
-	playEach(t, "lives whose events come in the middle", seeds(t, sized(10, 14)), func(t *testing.T, seed uint64) {
+	playEach(t, "lives whose events come in the middle", seeds(t, size.Number(10, 14)), func(t *testing.T, seed uint64) {
 		t.Helper()
 		d := newTwoLeaders(t, setup{seed: seed, lags: seed%3 != 0, seesOwn: seed%3 == 1})
 		allKinds(d)
@@ -310,7 +311,7 @@ func (d *twoLeaders) authoritiesFirst(a *actor) {
 func TestTwoDifferentClocksDoNoHarm(t *testing.T) {
 	for _, skew := range []time.Duration{10 * time.Second, 2 * time.Minute, 2 * time.Hour, -2 * time.Hour} {
 		t.Run(skew.String(), func(t *testing.T) {
-			playEach(t, "lives with clocks that differ", seeds(t, sized(2, 4)), func(t *testing.T, seed uint64) {
+			playEach(t, "lives with clocks that differ", seeds(t, size.Number(2, 4)), func(t *testing.T, seed uint64) {
 				t.Helper()
 				d := newTwoLeaders(t, setup{seed: seed, lags: seed%2 != 0, skew: skew})
 				allKinds(d)

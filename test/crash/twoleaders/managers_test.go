@@ -6,7 +6,6 @@ package twoleaders
 import (
 	"context"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"sync"
 	"testing"
@@ -27,7 +26,9 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -112,6 +113,8 @@ func startManager(t *testing.T, w *world.World) *flaky {
 		f.next = next
 		return f
 	})
+	apiClock := kube.NewAPIClock(clock.RealClock{})
+	apiClock.Seen(0)
 	scheme, err := world.Scheme()
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +128,7 @@ func startManager(t *testing.T, w *world.World) *flaky {
 		t.Fatal(err)
 	}
 	if _, err := controllers.Setup(t.Context(), mgr, controllers.Options{
-		Namespaces: []string{w.Namespace}, OperatorNamespace: w.Namespace, Workers: 4, Clock: clock.RealClock{}, Skew: func() (time.Duration, bool) { return 0, true }, AllowLoopback: true,
+		Namespaces: []string{w.Namespace}, OperatorNamespace: w.Namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: w.Fake}, KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(),
 	}); err != nil {
 		t.Fatal(err)
@@ -236,7 +239,7 @@ func TestADeadWatchCatchesUpWhenItReturns(t *testing.T) {
 func TestTwoManagersConvergeWhileTheirWatchesBreak(t *testing.T) {
 	u, ways := twoManagers(t)
 	eventually(t, "the first version is published", u.shows("1"))
-	random := rand.New(rand.NewPCG(freshSeed(t), 12))
+	random := size.Random(t, 12)
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	group.Go(func() {
@@ -263,7 +266,7 @@ func TestTwoManagersConvergeWhileTheirWatchesBreak(t *testing.T) {
 			}
 		}
 	})
-	for i, revision := range []string{"2", "3", "4"}[:sized(2, 3)] {
+	for i, revision := range []string{"2", "3", "4"}[:size.Number(2, 3)] {
 		u.annotate(v1alpha1.AnnotationRotate, revision)
 		eventually(t, "revision "+revision+" is published", u.shows(revision))
 		u.annotate(v1alpha1.AnnotationRetirePrevious, revision)

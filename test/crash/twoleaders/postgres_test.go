@@ -19,6 +19,7 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 )
 
 var servers = pgtest.Shared{Options: pgtest.Options{Settings: map[string]string{"max_connections": "200"}}}
@@ -125,7 +126,7 @@ func (r *realDatabase) accepts(name, password string) bool {
 }
 
 func TestTwoProcessesOnARealDatabaseDoNoHarm(t *testing.T) {
-	playEach(t, "lives on PostgreSQL", seeds(t, sized(3, 5)), func(t *testing.T, seed uint64) {
+	playEach(t, "lives on PostgreSQL", seeds(t, size.Number(3, 5)), func(t *testing.T, seed uint64) {
 		t.Helper()
 		d := newTwoLeaders(t, setup{seed: seed, lags: seed%2 == 0, database: aRealDatabase})
 		orderly(d, life(policyFor(seed)), 6)
@@ -136,7 +137,7 @@ func TestTwoProcessesOnARealDatabaseDoNoHarm(t *testing.T) {
 func TestAnOldLeaderInTheMiddleOfATransactionDoesNoHarm(t *testing.T) {
 	base := setup{database: aRealDatabase, statements: true}
 	played := 0
-	for _, phase := range []int{1, 2, 7}[:sized(1, 3)] {
+	for _, phase := range []int{1, 2, 7}[:size.Number(1, 3)] {
 		for effect := 0; ; effect++ {
 			f := failover{kind: "DatabaseCredential", policy: v1alpha1.DeletionDelete, phase: phase, effect: effect, only: "statement "}
 			more := true

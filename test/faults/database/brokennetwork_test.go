@@ -11,6 +11,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/test/size"
 )
 
 // breakage is a permanent fault of every connection.
@@ -67,7 +68,7 @@ func TestABrokenNetworkIsReportedAndSurvived(t *testing.T) {
 			all = append(all, attempt{b, i})
 		}
 	}
-	for _, a := range sample(randomOf(t), all, 12, 24) {
+	for _, a := range sample(size.Random(t, 0), all, 12, 24) {
 		t.Run(a.name+" during the "+life[a.during].name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, servers.Of(t, 15), impatient)
@@ -122,7 +123,7 @@ func TestABrokenServerIsContactedLessAndLessOften(t *testing.T) {
 
 // I9, R23: a deletion does not wait forever for an unreachable server, and reports what it leaves behind.
 func TestADeletionFinishesInTimeDespiteEveryBreakage(t *testing.T) {
-	for _, b := range sample(randomOf(t), breakages, 3, len(breakages)) {
+	for _, b := range sample(size.Random(t, 0), breakages, 3, len(breakages)) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, servers.Of(t, 15), impatient)

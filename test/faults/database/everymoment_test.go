@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/rekey/rekey/test/size"
 )
 
 // momentsOf plays a life without faults, and returns the moments of each stage.
@@ -64,9 +66,9 @@ func TestALoginSurvivesAFaultAtEveryMomentOnTheWire(t *testing.T) {
 		moments := momentsOf(t, version)
 		t.Logf("PostgreSQL %d: %d moments in the first issue, %d in the rotation, %d in the retirement, %d in the deletion",
 			version, len(moments[0]), len(moments[1]), len(moments[2]), len(moments[3]))
-		random := randomOf(t)
+		random := size.Random(t, 0)
 		attacks := attacksOn(moments)
-		if full() && version == 15 {
+		if size.Full() && version == 15 {
 			attacks = halfOf(random, attacks)
 		} else {
 			attacks = sample(random, attacks, 14, 20)

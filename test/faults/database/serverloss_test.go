@@ -12,6 +12,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -46,7 +47,7 @@ func TestARotationSurvivesAServerStopOrCrashAtEveryMoment(t *testing.T) {
 			}
 		}
 	}
-	for _, a := range sample(randomOf(t), all, 8, 16) {
+	for _, a := range sample(size.Random(t, 0), all, 8, 16) {
 		when := map[wireFault]string{pass: "before", cutAfter: "after"}[a.wireFault]
 		t.Run(fmt.Sprintf("it %s %s moment %d", a.how, when, a.n), func(t *testing.T) {
 			s := newScene(t, server, impatient)
@@ -192,7 +193,7 @@ func TestAServerThatLostTheRotationGetsThePublishedLoginBack(t *testing.T) {
 			}
 		}
 	}
-	for _, a := range sample(randomOf(t), all, 6, 16) {
+	for _, a := range sample(size.Random(t, 0), all, 6, 16) {
 		t.Run(fmt.Sprintf("%d, %s after write %d", a.version, a.name, a.step), func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, pgtest.StartFor(t, pgtest.Options{Version: a.version, Settings: safe}), impatient)

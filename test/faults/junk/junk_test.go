@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +22,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -33,14 +33,6 @@ const (
 	// together is the number of concurrent creations.
 	together = 8
 )
-
-// sized returns the number for the size in REKEY_SIZE.
-func sized(short, full int) int {
-	if os.Getenv("REKEY_SIZE") == "full" {
-		return full
-	}
-	return short
-}
 
 // scene is a namespace of a tenant who can write Secrets.
 type scene struct {
@@ -264,9 +256,9 @@ func TestOtherUsersSecretsDoNotFillTheMemory(t *testing.T) {
 		n, size int
 		named   bool
 	}{
-		"many small Secrets":                       {sized(2000, 10_000), 1000, false},
-		"few large Secrets":                        {sized(160, 600), mebibyte - 40<<10, false},
-		"few large Secrets that an identity names": {sized(300, 900), mebibyte - 40<<10, true},
+		"many small Secrets":                       {size.Number(2000, 10_000), 1000, false},
+		"few large Secrets":                        {size.Number(160, 600), mebibyte - 40<<10, false},
+		"few large Secrets that an identity names": {size.Number(300, 900), mebibyte - 40<<10, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)

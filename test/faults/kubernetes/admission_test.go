@@ -20,6 +20,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -71,11 +72,11 @@ var refusals = []metav1.Status{
 // Nothing hangs, the published credentials work, one condition names the write and the webhook, nothing needs help afterwards,
 // and a deletion ends in time.
 func TestAWebhookThatRefusesAWriteIsReportedAndHarmsNothing(t *testing.T) {
-	random, tried, met := seeded(t), 0, map[string]int{}
+	random, tried, met := size.Random(t, 0), 0, map[string]int{}
 	names := slices.Sorted(maps.Keys(writesOfRekey))
 	random.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	for _, what := range names {
-		for range sized(1, 4) {
+		for range size.Number(1, 4) {
 			from, answer := random.IntN(5), refusals[random.IntN(len(refusals))]
 			if random.IntN(2) == 0 {
 				from = 0

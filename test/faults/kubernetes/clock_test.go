@@ -18,6 +18,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -31,7 +32,7 @@ var jumps = map[string]time.Duration{
 // retired while the two disagree, at most one rotation results from it, and once the clock is right everything else is, too.
 func TestAClockJumpInAnyPhaseOfARotationRetiresNothing(t *testing.T) {
 	// The phases are played in turn, starting with a different one in each run, so that every phase is covered.
-	phase, each := seeded(t).IntN(8), sized(2, 4)
+	phase, each := size.Random(t, 0).IntN(8), size.Number(2, 4)
 	for _, name := range slices.Sorted(maps.Keys(jumps)) {
 		for range each {
 			t.Run(fmt.Sprintf("%s, after write %d of a rotation", name, 1+phase), func(t *testing.T) { jumpIn(t, jumps[name], 1+phase) })
@@ -53,7 +54,7 @@ func jumpIn(t *testing.T, jump time.Duration, phase int) {
 	move := func(by time.Duration) {
 		moved += by
 		s.Step(by)
-		s.p.Skew.Set(-moved)
+		s.p.APIClock.Seen(-moved)
 	}
 	count := 0
 	s.setHook(func(_ context.Context, r world.Request, do func() error) error {
@@ -135,7 +136,7 @@ func TestAReadyCertificateIsValidAfterAnyClockJump(t *testing.T) {
 			}
 			for _, by := range []time.Duration{jump, -jump} {
 				s.Step(by)
-				s.p.Skew.Set(0)
+				s.p.APIClock.Seen(0)
 				s.reconcile(authority)
 				s.live(identity, time.Hour, check)
 			}
@@ -173,7 +174,7 @@ func TestClockSkewIsReportedAndDelaysOnlyRetirement(t *testing.T) {
 	s := newScene(t)
 	login := aCredential("orders")
 	s.ready(aPolicy(), fixture.AdminSecret(), aServer(), login)
-	s.p.Skew.Set(2 * time.Hour)
+	s.p.APIClock.Seen(2 * time.Hour)
 	s.live(login, interval+overlap+time.Hour)
 	if login.Status.Revision != 2 || len(s.open(login)) != 2 {
 		t.Errorf("revision %d, open %v: want a rotation, and both logins open:%s", login.Status.Revision, s.open(login), describe(login))
@@ -184,7 +185,7 @@ func TestClockSkewIsReportedAndDelaysOnlyRetirement(t *testing.T) {
 	if events := s.Events(); !with(events, "Warning ClockSkew") {
 		t.Errorf("Events: %q", events)
 	}
-	s.p.Skew.Set(0)
+	s.p.APIClock.Seen(0)
 	s.live(login, 10*time.Minute)
 	if open := s.open(login); len(open) != 1 || with([]string{describe(login)}, "ClockSkew") {
 		t.Errorf("open %v once the clocks agree:%s", open, describe(login))

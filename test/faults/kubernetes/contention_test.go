@@ -17,6 +17,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -198,7 +199,7 @@ func TestObjectsPrunedAndReappliedFiftyTimesKeepTheirCredentials(t *testing.T) {
 		}
 		o.SetNamespace(s.Namespace)
 	}
-	random := seeded(t)
+	random := size.Random(t, 0)
 	apply(fixture.ClientIdentity("app"))
 	apply(aCredential("orders"))
 	identity.Namespace, login.Namespace = s.Namespace, s.Namespace
@@ -277,8 +278,8 @@ func TestALostResponseToAnyWriteRotatesNothingTwice(t *testing.T) {
 	lost := errors.New("http2: client connection lost")
 	// Each tested write of two rotations and an issue loses its response once, one after the other: every second write in full
 	// size, every fifth in short size.
-	stride := sized(5, 2)
-	for nth := 1 + seeded(t).IntN(stride); ; nth += stride {
+	stride := size.Number(5, 2)
+	for nth := 1 + size.Random(t, 0).IntN(stride); ; nth += stride {
 		s := newScene(t)
 		// A process that lost the response does not know the real state: only the form of its statements is checked.
 		s.restart(world.Options{Racing: true})

@@ -26,6 +26,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -254,7 +255,7 @@ func TestAControlPlaneKilledDuringARotationLosesNothing(t *testing.T) {
 		if killed == "both, and the operator" {
 			e.stop()
 		}
-		after(time.Duration(sized(3, 8)) * time.Second)
+		after(time.Duration(size.Number(3, 8)) * time.Second)
 		if e.etcd == nil {
 			e.startEtcd()
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -149,7 +150,7 @@ func heap() uint64 {
 // they are deleted.
 func TestAValidObjectAmongAThousandInvalidOnesIsReadyImmediately(t *testing.T) {
 	s := newScene(t)
-	n := sized(300, 1000)
+	n := size.Number(300, 1000)
 	var bad, foreign []client.Object
 	i := 0
 	for len(bad) < n {
@@ -160,7 +161,7 @@ func TestAValidObjectAmongAThousandInvalidOnesIsReadyImmediately(t *testing.T) {
 			i++
 		}
 	}
-	for i := range sized(200, 3000) {
+	for i := range size.Number(200, 3000) {
 		foreign = append(foreign, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("theirs-%04d", i), Namespace: s.Namespace},
 			Data: map[string][]byte{"x": []byte(strings.Repeat("x", 20<<10))}})
 	}
@@ -234,7 +235,7 @@ func TestARestartWritesNothingExceptDeletedStatuses(t *testing.T) {
 	s := newScene(t)
 	s.ready(anAuthority(), aPolicy(), fixture.AdminSecret(), aServer())
 	var objects []client.Object
-	for i := range sized(10, 200) {
+	for i := range size.Number(10, 200) {
 		objects = append(objects, fixture.ClientIdentity(fmt.Sprintf("app-%03d", i)), aCredential(fmt.Sprintf("login-%03d", i)))
 	}
 	s.ready(objects...)

@@ -36,6 +36,7 @@ import (
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/metricsauth"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -141,7 +142,7 @@ func (k *supervised) once(ctx context.Context) error {
 		return err
 	}
 	flush, err := controllers.Setup(ctx, mgr, controllers.Options{
-		Namespaces: []string{k.Namespace}, OperatorNamespace: k.Namespace, Workers: 4, Clock: clock.RealClock{}, Skew: apiClock.Off, AllowLoopback: true,
+		Namespaces: []string{k.Namespace}, OperatorNamespace: k.Namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: k.Engine}, KeyPairs: ca.KeyPairs{}, Registry: registry, Rights: rights,
 	})
 	if err != nil {
@@ -379,9 +380,9 @@ func (k *supervised) play(l loss) {
 // middle of a life. Everything that does not need it continues, log, metric and readiness name the right, and nothing needs
 // help.
 func TestEveryMissingManagerRightIsReported(t *testing.T) {
-	all, chance := losses(t), seeded(t)
+	all, chance := losses(t), size.Random(t, 0)
 	chance.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	tried := all[:min(len(all), sized(8, len(all)))]
+	tried := all[:min(len(all), size.Number(8, len(all)))]
 	t.Logf("%d of %d losses", len(tried), len(all))
 	for _, l := range tried {
 		t.Run(l.String(), func(t *testing.T) {

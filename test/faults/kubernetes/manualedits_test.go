@@ -17,6 +17,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -231,12 +232,12 @@ func revisionOf(ledger *corev1.Secret) string {
 // R15, R14, R19, R20, S: whatever a user does to the Secrets of a credential, at any stage of its life: no password is lost or
 // rotated because of it, the published one works, rekey reports what the user has to do, and in the end everything is in order.
 func TestSecretsDamagedByHandAtEveryStageAreRepaired(t *testing.T) {
-	random := seeded(t)
+	random := size.Random(t, 0)
 	names := slices.Sorted(maps.Keys(damages))
 	random.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	// The damages are played in turn, so that as many as possible are covered.
 	for nth, next := 1, 0; ; nth++ {
-		for range sized(1, 4) {
+		for range size.Number(1, 4) {
 			name := names[next%len(names)]
 			next++
 			l, at := interrupted(t, nth)

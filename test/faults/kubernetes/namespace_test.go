@@ -16,14 +16,15 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
 // I9, R23: a namespace is deleted during an issue and during a rotation, whatever disappears first: nothing is created in it,
 // nothing new reaches the database, every object is gone in bounded time, and there is no storm of requests.
 func TestANamespaceDeletionRemovesEverything(t *testing.T) {
-	stride := sized(5, 3)
-	for nth := 1 + seeded(t).IntN(stride); nth <= 16; nth += stride {
+	stride := size.Number(5, 3)
+	for nth := 1 + size.Random(t, 0).IntN(stride); nth <= 16; nth += stride {
 		for _, policy := range []v1alpha1.DeletionPolicy{v1alpha1.DeletionRetain, v1alpha1.DeletionDelete} {
 			t.Run(fmt.Sprintf("%s, after write %d", policy, nth), func(t *testing.T) { ends(t, nth, policy) })
 		}

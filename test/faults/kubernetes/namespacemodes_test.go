@@ -31,6 +31,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -116,11 +117,11 @@ func shipped(t *testing.T, c client.Client, namespace string, files ...string) (
 // T3: a namespace is deleted under the shipped rights of each mode, with the controllers of Kubernetes, at any stage of a life,
 // whatever disappears first: it is gone soon, and rekey reports what remains at the database.
 func TestANamespaceDeletionFinishesInBothModesInAnyOrder(t *testing.T) {
-	random := seeded(t)
+	random := size.Random(t, 0)
 	startControllers(t)
 	tried := map[string]int{}
 	for _, mode := range []string{"default", "namespaced"} {
-		for n := range sized(4, 20) {
+		for n := range size.Number(4, 20) {
 			policy := []v1alpha1.DeletionPolicy{v1alpha1.DeletionRetain, v1alpha1.DeletionDelete}[random.IntN(2)]
 			stage := stages[n%len(stages)]
 			seed := random.Uint64()

@@ -19,6 +19,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -287,7 +288,7 @@ func TestEveryMissingRightIsReportedAndHarmsNothing(t *testing.T) {
 			if g.sweep() != sweepOfPasses {
 				continue
 			}
-			if g.role == roleOfKinds && secrets == roleOfTenant && sized(0, 1) == 0 {
+			if g.role == roleOfKinds && secrets == roleOfTenant && size.Number(0, 1) == 0 {
 				continue
 			}
 			for moment := range moments {
@@ -296,9 +297,9 @@ func TestEveryMissingRightIsReportedAndHarmsNothing(t *testing.T) {
 		}
 	}
 	slices.SortFunc(all, func(a, b played) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
-	chance := seeded(t)
+	chance := size.Random(t, 0)
 	chance.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	tried := all[:min(len(all), sized(20, len(all)))]
+	tried := all[:min(len(all), size.Number(20, len(all)))]
 	counts := map[string]int{}
 	for _, p := range tried {
 		counts[p.verb]++

@@ -81,7 +81,7 @@ func startOperatorIn(t *testing.T, config *rest.Config, namespaces []string, ope
 		t.Fatal(err)
 	}
 	_, err = controllers.Setup(t.Context(), mgr, controllers.Options{
-		Namespaces: namespaces, OperatorNamespace: operatorNamespace, Workers: 8, Clock: clock.RealClock{}, Skew: apiClock.Off, AllowLoopback: true,
+		Namespaces: namespaces, OperatorNamespace: operatorNamespace, Workers: 8, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: engine}, KeyPairs: ca.KeyPairs{}, Registry: o.registry, Rights: rights,
 	})
 	if err != nil {

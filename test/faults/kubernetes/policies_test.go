@@ -19,6 +19,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -198,7 +199,7 @@ func gatedLife(t *testing.T, midway bool, gate func(*admissionLife)) int {
 
 // T2: a real ValidatingAdmissionPolicy refuses each write of rekey.
 func TestAPolicyThatRefusesAWriteIsReportedAndHarmsNothing(t *testing.T) {
-	random, met := seeded(t), map[string]int{}
+	random, met := size.Random(t, 0), map[string]int{}
 	names := slices.Sorted(maps.Keys(writesOfRekey))
 	for _, name := range names {
 		if expressions[name] == "" {
@@ -210,7 +211,7 @@ func TestAPolicyThatRefusesAWriteIsReportedAndHarmsNothing(t *testing.T) {
 	const always = "every write of anything but the status"
 	names = append([]string{always}, slices.DeleteFunc(names, func(name string) bool { return name == always })...)
 	total := 0
-	for _, what := range names[:sized(2, len(names))] {
+	for _, what := range names[:size.Number(2, len(names))] {
 		midway := random.IntN(2) == 0
 		t.Run(fmt.Sprintf("%s, midway %t", what, midway), func(t *testing.T) {
 			met[what] = gatedLife(t, midway, func(l *admissionLife) {

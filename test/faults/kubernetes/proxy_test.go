@@ -25,6 +25,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -203,7 +204,7 @@ var interferences = map[string]interference{
 // I8, I1, I3, R9, R26, R27: an API server is slow, overloaded, broken or cut off in various ways, during issues and rotations.
 // Once it is well again, everything is as it should be, and nothing was done twice.
 func TestEverythingConvergesWithAnAPIServerThat(t *testing.T) {
-	random := seeded(t)
+	random := size.Random(t, 0)
 	for name, what := range interferences {
 		t.Run(name, func(t *testing.T) { converges(t, what, rand.New(rand.NewPCG(random.Uint64(), 0))) })
 	}
@@ -232,7 +233,7 @@ func converges(t *testing.T, what interference, random *rand.Rand) {
 		s.Edit(l, func() { metav1.SetMetaDataAnnotation(&l.ObjectMeta, v1alpha1.AnnotationRotate, "now") })
 	}
 	s.Create(objects[6:]...)
-	for started := time.Now(); time.Since(started) < time.Duration(sized(6, 10))*time.Second; after(200 * time.Millisecond) {
+	for started := time.Now(); time.Since(started) < time.Duration(size.Number(6, 10))*time.Second; after(200 * time.Millisecond) {
 		for _, l := range logins[:2] {
 			if !s.accepted(s.secret(string(l.Spec.SecretName))) {
 				t.Fatalf("the login that %s shows is rejected", l.Name)
