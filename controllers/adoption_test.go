@@ -217,7 +217,7 @@ func TestAHandoverPassesTheChecksOfANewCredential(t *testing.T) {
 			heir := aCredential()
 			heir.Annotations = map[string]string{v1alpha1.AnnotationTakeOverFrom: w.former()}
 			server := aServer()
-			server.Spec.AllowedOwners = []v1alpha1.RolePattern{"other_owner"}
+			server.Spec.PostgreSQL.AllowedOwners = []v1alpha1.RolePattern{"other_owner"}
 			other.create(aPolicy(), anAdminSecret(), server, heir)
 			logins := w.logins()
 			other.settle(heir, 5)

@@ -156,6 +156,9 @@ func (a *authorities) admits(ctx context.Context, selector *metav1.LabelSelector
 
 // load returns the parsed authority, from memory if it was read recently.
 func (a *authorities) load(ctx context.Context, object authorityObject) (*issuer.Authority, error) {
+	if err := namesSecret(object); err != nil {
+		return nil, err
+	}
 	if object.spec.Managed != nil {
 		if _, err := a.owner(ctx, object); err != nil {
 			return nil, err // not cached: it can be read again at any time
@@ -265,12 +268,25 @@ func (a *authorities) managedSecret(ctx context.Context, object authorityObject)
 	return &secret, nil
 }
 
+// namesSecret returns an error if the spec names no Secret, as in objects that were stored before managed and keyPair had secretName.
+func namesSecret(object authorityObject) error {
+	if object.spec.SecretName() != "" {
+		return nil
+	}
+	block := "managed"
+	if object.spec.KeyPair != nil {
+		block = "keyPair"
+	}
+	return fault.Permanent(fault.AuthorityInvalid, fmt.Errorf(
+		"spec.%s has no secretName: set it to the name of the Secret that holds the key pair of this authority", block))
+}
+
 func (a *authorities) secretKey(object authorityObject) client.ObjectKey {
 	namespace := object.id.namespace
 	if object.id.kind == v1alpha1.AuthorityKindCluster {
 		namespace = a.operatorNamespace
 	}
-	return client.ObjectKey{Namespace: namespace, Name: string(object.spec.SecretName)}
+	return client.ObjectKey{Namespace: namespace, Name: string(object.spec.SecretName())}
 }
 
 func constraintsOf(in v1alpha1.Constraints) issuer.Constraints {

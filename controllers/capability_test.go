@@ -59,7 +59,7 @@ func TestALoginThatCannotDoItsWorkIsNotReady(t *testing.T) {
 					}
 				}
 				run([]string{"CREATE DATABASE %[3]s OWNER %[2]s"})
-				w.credential.Spec.Database = database
+				w.credential.Spec.PostgreSQL.Database = database
 				ready(w.world, w.object, w.credential)
 				w.wantCondition(w.credential, v1alpha1.ConditionVerified, "True/LoggedIn")
 				published := w.secret("orders-db")

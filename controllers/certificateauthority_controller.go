@@ -163,6 +163,9 @@ func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject)
 	if parts.spec.Managed == nil {
 		return nil
 	}
+	if err := namesSecret(parts); err != nil {
+		return err
+	}
 	if _, err := r.authorities.owner(ctx, parts); err != nil {
 		return err // before a key is created
 	}

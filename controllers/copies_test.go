@@ -295,7 +295,7 @@ func secretNameOf(o client.Object) string {
 	case *v1alpha1.ServerIdentity:
 		return string(o.Spec.SecretName)
 	case *v1alpha1.CertificateAuthority:
-		return string(o.Spec.SecretName)
+		return string(o.Spec.SecretName())
 	case *v1alpha1.DatabaseCredential:
 		return string(o.Spec.SecretName)
 	}
@@ -419,7 +419,7 @@ func TestSecretsOfThePreviousReleaseAreUpgradedSilently(t *testing.T) {
 		return secrets
 	}
 	// The authority's own Secret is written at once. Those of ten thousand objects are written over five minutes.
-	if wrote := settleAll(0); wrote != 1 || counts[string(authority.Spec.SecretName)] != 1 {
+	if wrote := settleAll(0); wrote != 1 || counts[string(authority.Spec.SecretName())] != 1 {
 		t.Errorf("a start writes at once: %v", counts)
 	}
 	for _, o := range objects[1:] {

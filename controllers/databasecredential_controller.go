@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -151,7 +152,7 @@ func (s *shared) namespaceEnds(ctx context.Context, name string, err error) bool
 func (r *credentialReconciler) resolve(ctx context.Context, object *v1alpha1.DatabaseCredential) *databaseLogin {
 	login := &databaseLogin{object: object}
 	login.policy, login.policyErr = resolvePolicy(ctx, r.client, object.Namespace, object.Spec.RotationPolicyRef)
-	engine, err := r.engineOf(v1alpha1.EnginePostgreSQL)
+	engine, err := r.engineOf(object.Spec.Engine())
 	if err != nil {
 		login.resolveErr = err
 		return login
@@ -160,16 +161,34 @@ func (r *credentialReconciler) resolve(ctx context.Context, object *v1alpha1.Dat
 	if login.server, login.resolveErr = r.findServer(ctx, object.Namespace, object.Spec.ServerRef); login.resolveErr != nil {
 		return login
 	}
+	if login.resolveErr = engineFits(object, login.server); login.resolveErr != nil {
+		return login
+	}
 	if login.resolved, login.digest, login.resolveErr = r.resolveServer(ctx, login.server); login.resolveErr != nil {
 		login.resolveErr = fmt.Errorf("DatabaseServer %s/%s: %w", object.Namespace, login.server.Name, login.resolveErr)
 		return login
 	}
 	login.session, login.resolveErr = engine.Open(ctx, database.Target{
-		Server: login.resolved, Database: object.Spec.Database, Username: object.Spec.Username, Owner: object.Spec.Owner,
+		Server: login.resolved, Database: object.Spec.PostgreSQL.Database, Username: object.Spec.Username, Owner: object.Spec.PostgreSQL.Owner,
 		Create:         object.Spec.Create != v1alpha1.CreateNever,
 		PasswordLength: int(object.Spec.Password.Length), PasswordAlphabet: string(object.Spec.Password.Alphabet),
 	})
 	return login
+}
+
+// engineFits returns an error if the credential has no block for the engine of its server.
+func engineFits(object *v1alpha1.DatabaseCredential, server *v1alpha1.DatabaseServer) error {
+	block, engine := strings.ToLower(string(server.Spec.Engine)), server.Spec.Engine
+	switch {
+	case object.Spec.EngineSettings() == nil:
+		return fault.Permanent(fault.EngineMismatch, fmt.Errorf(
+			"spec has no block for engine %s of DatabaseServer %s/%s: add spec.%s as in docs/databasecredential.md", engine, object.Namespace, server.Name, block))
+	case object.Spec.Engine() != engine:
+		return fault.Permanent(fault.EngineMismatch, fmt.Errorf(
+			"spec has the block of engine %s, but DatabaseServer %s/%s has engine %s: create a new object with spec.%s", object.Spec.Engine(), object.Namespace, server.Name, engine, block))
+	default:
+		return nil
+	}
 }
 
 // loginName returns the name of the login in a slot.
@@ -288,7 +307,7 @@ func bindingOf(login *databaseLogin, m credential.Material, proven bool) (map[st
 		return nil, &secretstore.PartialError{Err: login.resolveErr, Known: known}
 	}
 	data := servicebinding.PostgreSQL(m, servicebinding.Endpoint{
-		Host: login.resolved.Host, Port: login.resolved.Port, Database: login.object.Spec.Database,
+		Host: login.resolved.Host, Port: login.resolved.Port, Database: login.object.Spec.PostgreSQL.Database,
 		SSLMode: sslModes[login.server.Spec.TLS.Mode], Certificates: login.resolved.CA,
 	})
 	if proven && login.resolveErr == nil {

@@ -162,8 +162,8 @@ func (r *serverReconciler) databases(ctx context.Context, object *v1alpha1.Datab
 	}
 	var out []string
 	for _, one := range list.Items {
-		if string(one.Spec.ServerRef.Name) == object.Name {
-			out = append(out, one.Spec.Database)
+		if string(one.Spec.ServerRef.Name) == object.Name && one.Spec.PostgreSQL != nil {
+			out = append(out, one.Spec.PostgreSQL.Database)
 		}
 	}
 	slices.Sort(out)

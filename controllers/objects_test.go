@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/test/fixture"
@@ -15,7 +14,7 @@ import (
 
 // Most tests start with these objects and change what they test.
 
-func duration(d time.Duration) metav1.Duration    { return fixture.Duration(d) }
+func duration(d time.Duration) v1alpha1.Duration  { return fixture.Duration(d) }
 func anAuthority() *v1alpha1.CertificateAuthority { return fixture.Authority() }
 func aClientIdentity() *v1alpha1.ClientIdentity   { return fixture.ClientIdentity("app") }
 func aServerIdentity() *v1alpha1.ServerIdentity   { return fixture.ServerIdentity("api") }

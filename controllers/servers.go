@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -32,10 +33,14 @@ func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseSer
 	if err != nil {
 		return server, "", err
 	}
+	if object.Spec.EngineSettings() == nil {
+		return server, "", fault.Permanent(fault.EngineMismatch, fmt.Errorf(
+			"spec has no block for engine %s: add spec.%s as in docs/databaseserver.md", object.Spec.Engine, strings.ToLower(string(object.Spec.Engine))))
+	}
 	server = database.Server{
 		Host: host, Port: port, TLS: database.TLSMode(object.Spec.TLS.Mode), AllowLoopback: s.allowLoopback,
-		AllowedUsernames: texts(object.Spec.AllowedUsernames), AllowedOwners: texts(object.Spec.AllowedOwners),
-		MaintenanceDatabase: object.Spec.MaintenanceDatabase, NegativeControl: database.NegativeControl(object.Spec.NegativeControl),
+		AllowedUsernames: texts(object.Spec.AllowedUsernames), AllowedOwners: texts(object.Spec.PostgreSQL.AllowedOwners),
+		MaintenanceDatabase: object.Spec.PostgreSQL.MaintenanceDatabase, NegativeControl: database.NegativeControl(object.Spec.NegativeControl),
 	}
 	if server.CA, err = s.readBundle(ctx, object.Namespace, object.Spec.TLS.CARef); err != nil {
 		return server, "", err

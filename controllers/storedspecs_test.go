@@ -80,7 +80,7 @@ func TestSpecsThatWereStoredBeforeTheirRuleAreServedSafely(t *testing.T) {
 func renewsTooEarly(w *world, renewBefore time.Duration) {
 	w.t.Helper()
 	identity := aClientIdentity()
-	identity.Spec.RenewBefore = &metav1.Duration{Duration: renewBefore}
+	identity.Spec.RenewBefore = &v1alpha1.Duration{Duration: renewBefore}
 	ready(w, anAuthority(), identity)
 	if said := messageOfReady(identity); !strings.Contains(said, "later than spec.renewBefore") {
 		w.t.Errorf("no message says that it is renewed later than renewBefore requests: %s", said)
@@ -108,7 +108,7 @@ func contradictions() map[string]v1alpha1.RotationPolicySpec {
 		return out
 	}
 	return map[string]v1alpha1.RotationPolicySpec{
-		"spec.maxAge": spec(func(s *v1alpha1.RotationPolicySpec) { s.MaxAge = &metav1.Duration{Duration: 2 * time.Hour} }),
+		"spec.maxAge": spec(func(s *v1alpha1.RotationPolicySpec) { s.MaxAge = &v1alpha1.Duration{Duration: 2 * time.Hour} }),
 		"spec.overlap.minimum": spec(func(s *v1alpha1.RotationPolicySpec) {
 			s.Interval, s.Overlap.Minimum, s.MaxAge = duration(30*time.Second), duration(48*time.Hour), nil
 		}),
@@ -169,7 +169,7 @@ func keepsABroughtKey(w *world) {
 	w.t.Helper()
 	mine := providePair(w.t, "Brought", nil, nil)
 	authority, identity := anAuthority(), aClientIdentity()
-	authority.Spec.Managed, authority.Spec.KeyPair = nil, &v1alpha1.KeyPairAuthority{}
+	fixture.SetKeyPair(&authority.Spec, "internal-ca")
 	authority.Spec.DeletionPolicy = v1alpha1.DeletionDelete
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "internal-ca", Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
 		Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": mine.pem(), "tls.key": mine.keyPEM(w.t)}}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/issuer"
@@ -35,7 +34,7 @@ func TestEveryAuthorityWarnsThenAlarms(t *testing.T) {
 	for name, life := range lives {
 		for _, most := range longest {
 			tried++
-			spec := &v1alpha1.AuthoritySpec{Constraints: v1alpha1.Constraints{MaxLifetime: metav1.Duration{Duration: most}}}
+			spec := &v1alpha1.AuthoritySpec{Constraints: v1alpha1.Constraints{MaxLifetime: v1alpha1.Duration{Duration: most}}}
 			authority := &issuer.Authority{NotBefore: life[0], NotAfter: life[1]}
 			what := fmt.Sprintf("an authority that lives %s, with maxLifetime %s", name, most)
 			levels := walk(t, what, spec, authority)

@@ -23,15 +23,23 @@ type ManagedAuthority struct {
 	// authority warns long before it expires.
 	// +optional
 	// +default="43800h"
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=20
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1h') && duration(self) <= duration('876000h')",message="must be a duration from 1h to 876000h in hours, minutes and seconds, such as 43800h; days are written in hours (3d is 72h)"
-	Lifetime metav1.Duration `json:"lifetime,omitzero"`
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self) >= duration('1h')",message="must be at least 1h: set a longer duration"
+	Lifetime Duration `json:"lifetime,omitzero"`
+	// secretName of the Secret that rekey creates with the key pair. A cluster authority's is in the operator's namespace. It is
+	// immutable.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName is immutable: create an authority with another name"
+	SecretName ObjectName `json:"secretName,omitempty"`
 }
 
 // KeyPairAuthority is an authority with a key that you provide: the Secret holds tls.crt (the authority's certificate, then its
 // chain) and tls.key, and has the label rekey.dev/allow: "true". rekey never writes to it.
-type KeyPairAuthority struct{}
+type KeyPairAuthority struct {
+	// secretName of the Secret with your key pair. It is immutable.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName is immutable: create an authority with another name"
+	SecretName ObjectName `json:"secretName,omitempty"`
+}
 
 // NamePattern is a name in which * matches any sequence of characters.
 // +kubebuilder:validation:MinLength=1
@@ -68,10 +76,8 @@ type Constraints struct {
 	// maxLifetime of a certificate, at least 1m; 720h by default.
 	// +optional
 	// +default="720h"
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=20
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1m') && duration(self) <= duration('876000h')",message="must be a duration from 1m to 876000h in hours, minutes and seconds, such as 720h; days are written in hours (3d is 72h)"
-	MaxLifetime metav1.Duration `json:"maxLifetime,omitzero"`
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self) >= duration('1m')",message="must be at least 1m: set a longer duration"
+	MaxLifetime Duration `json:"maxLifetime,omitzero"`
 	// commonNames that are allowed; * matches any sequence of characters.
 	// +optional
 	// +listType=set
@@ -113,7 +119,7 @@ type Constraints struct {
 }
 
 // AuthoritySpec defines where an authority's key comes from and what it may sign.
-// +kubebuilder:validation:XValidation:rule="has(self.managed) != has(self.keyPair) || (oldSelf.hasValue() && has(self.managed) == has(oldSelf.value().managed) && has(self.keyPair) == has(oldSelf.value().keyPair))",optionalOldSelf=true,message="exactly one of managed (rekey creates the key) and keyPair (you provide it) must be set"
+// +kubebuilder:validation:ExactlyOneOf=managed;keyPair
 // +kubebuilder:validation:XValidation:rule="!has(self.keyPair) || !has(self.deletionPolicy) || self.deletionPolicy == 'Retain' || (oldSelf.hasValue() && has(oldSelf.value().keyPair) && has(oldSelf.value().deletionPolicy) && self.deletionPolicy == oldSelf.value().deletionPolicy)",optionalOldSelf=true,message="deletionPolicy must be Retain with keyPair: rekey never deletes a key that you provided"
 // +kubebuilder:validation:XValidation:rule="has(self.managed) == has(oldSelf.managed)",message="managed cannot be replaced with keyPair, or keyPair with managed: create an authority with another name"
 type AuthoritySpec struct {
@@ -129,10 +135,6 @@ type AuthoritySpec struct {
 	// keyPair uses a key that you provide in the Secret: tls.crt (chain allowed) and tls.key. rekey never writes to that Secret.
 	// +optional
 	KeyPair *KeyPairAuthority `json:"keyPair,omitempty"`
-	// secretName of the Secret with the authority's key pair. It is immutable.
-	// +required
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="secretName is immutable: create an authority with another name"
-	SecretName ObjectName `json:"secretName,omitempty"`
 	// constraints on what the authority may sign. A type of name that is not listed is denied; {} denies them all.
 	// +required
 	Constraints Constraints `json:"constraints"`
@@ -192,7 +194,7 @@ type AuthorityStatus struct {
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.notAfter`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:printcolumn:name="Secret",type=string,priority=1,JSONPath=`.spec.secretName`
+// +kubebuilder:printcolumn:name="Secret",type=string,priority=1,JSONPath=`.spec['managed','keyPair'].secretName`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 type CertificateAuthority struct {
 	metav1.TypeMeta `json:",inline"`
@@ -228,7 +230,7 @@ var _ = register(&CertificateAuthority{}, &CertificateAuthorityList{})
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Expires",type=string,JSONPath=`.status.notAfter`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:printcolumn:name="Secret",type=string,priority=1,JSONPath=`.spec.secretName`
+// +kubebuilder:printcolumn:name="Secret",type=string,priority=1,JSONPath=`.spec['managed','keyPair'].secretName`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 type ClusterCertificateAuthority struct {
 	metav1.TypeMeta `json:",inline"`

@@ -95,6 +95,8 @@ const (
 	ReasonPolicyNotFound = "PolicyNotFound"
 	// ReasonServerNotFound: the DatabaseServer that the spec references does not exist.
 	ReasonServerNotFound = "ServerNotFound"
+	// ReasonEngineMismatch: the block in the spec does not fit the engine of the DatabaseServer, or is missing.
+	ReasonEngineMismatch = "EngineMismatch"
 	// ReasonSecretNotFound: a Secret that rekey needs does not exist.
 	ReasonSecretNotFound = "SecretNotFound"
 	// ReasonSecretNotAllowed: a source Secret lacks the label that lets rekey use it.

@@ -89,13 +89,9 @@ type DatabaseCredentialSpec struct {
 	// +required
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="serverRef is immutable: create a new object"
 	ServerRef ServerReference `json:"serverRef,omitzero"`
-	// database that the login is for. It is immutable.
-	// +required
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_.$-]+$')",message="must be the name of a database: letters, digits, '_', '.', '$' and '-'"
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="database is immutable: create a new object"
-	Database string `json:"database,omitempty"`
+
+	CredentialEngine `json:",inline"`
+
 	// username is the base name of the logins username_a and username_b. At most 61 characters. It is immutable.
 	// +required
 	// +kubebuilder:validation:MinLength=1
@@ -108,15 +104,6 @@ type DatabaseCredentialSpec struct {
 	// +required
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="strategy is immutable: create a new object"
 	Strategy Strategy `json:"strategy,omitempty"`
-	// owner is the role that both logins act as, so that what one of them creates belongs to both. It must exist. It is
-	// immutable.
-	// +required
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_.$-]*$')",message="must be the name of a role: letters, digits, '_', '.', '$' and '-', starting with a letter or '_'"
-	// +kubebuilder:validation:XValidation:rule="!self.startsWith('pg_') && self != 'postgres'",message="a system role cannot be the owner: postgres and names that start with pg_ are refused; create a role for the application"
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="owner is immutable: create a new object"
-	Owner string `json:"owner,omitempty"`
 	// create determines whether missing logins are created: Missing (default) or Never.
 	// +optional
 	// +default="Missing"

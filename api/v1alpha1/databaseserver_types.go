@@ -7,13 +7,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Engine is the database engine of a server.
-// +kubebuilder:validation:Enum=PostgreSQL
-type Engine string
-
-// EnginePostgreSQL is PostgreSQL, version 15 or later.
-const EnginePostgreSQL Engine = "PostgreSQL"
-
 // TLSMode is how connections are protected.
 // +kubebuilder:validation:Enum=Disable;Require;VerifyCA;VerifyFull
 type TLSMode string
@@ -92,9 +85,8 @@ type RolePattern string
 
 // DatabaseServerSpec defines where a server is, and what rekey may do there.
 type DatabaseServerSpec struct {
-	// engine of the server: PostgreSQL.
-	// +required
-	Engine Engine `json:"engine,omitempty"`
+	ServerEngine `json:",inline"`
+
 	// address of the server, host:port, as clients reach it. An IPv6 address is written in brackets.
 	// +required
 	// +kubebuilder:validation:MinLength=3
@@ -110,13 +102,6 @@ type DatabaseServerSpec struct {
 	// which must equal address. It must have the label rekey.dev/allow: "true".
 	// +required
 	AdminSecretRef LocalReference `json:"adminSecretRef,omitzero"`
-	// maintenanceDatabase is the database that the admin login connects to. By default that is postgres if the admin can
-	// connect to it, otherwise the database of the credential.
-	// +optional
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_.$-]+$')",message="must be the name of a database: letters, digits, '_', '.', '$' and '-'"
-	MaintenanceDatabase string `json:"maintenanceDatabase,omitempty"`
 	// negativeControl determines when rekey tests that the server refuses a wrong password, since a login proves nothing if any
 	// password is accepted: Always (default), each time that a login is proven, or AtFirst, only before the first version of a
 	// credential is published or its lost ledger is rebuilt. The server logs each test as a failed login.
@@ -130,13 +115,6 @@ type DatabaseServerSpec struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	AllowedUsernames []RolePattern `json:"allowedUsernames,omitempty"`
-	// allowedOwners that the logins of credentials may act as, with * for any sequence of characters. Roles that are superuser,
-	// CREATEROLE, REPLICATION or BYPASSRLS, predefined roles (pg_*), and members of any of these are always refused.
-	// +required
-	// +listType=set
-	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=64
-	AllowedOwners []RolePattern `json:"allowedOwners,omitempty"`
 }
 
 // DatabaseServerStatus is the last observed state. rekey never reads it back.

@@ -125,17 +125,12 @@ type IdentitySpec struct {
 	// lifetime of a certificate, at least 90s; 24h by default. It is shortened if the authority expires earlier.
 	// +optional
 	// +default="24h"
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=20
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('90s') && duration(self) <= duration('876000h')",message="must be a duration from 90s to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
-	Lifetime metav1.Duration `json:"lifetime,omitzero"`
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self) >= duration('90s')",message="must be at least 90s: set a longer duration"
+	Lifetime Duration `json:"lifetime,omitzero"`
 	// renewBefore is how long before its expiry a certificate is renewed; a third of lifetime by default. At least 1s; it must
 	// leave a tenth of lifetime, and at least 1m, between issuance and renewal.
 	// +optional
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=20
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 8h; days are written in hours (3d is 72h)"
-	RenewBefore *metav1.Duration `json:"renewBefore,omitempty"`
+	RenewBefore *Duration `json:"renewBefore,omitempty"`
 	// rotationPolicyRef names a RotationPolicy in the same namespace. A certificate is then due at the earlier of its own
 	// renewal time and the policy's interval.
 	// +optional

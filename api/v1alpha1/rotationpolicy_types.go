@@ -13,10 +13,7 @@ type Overlap struct {
 	// minimum time since the new version was published, at least 1s; 1h by default. It must be shorter than interval.
 	// +optional
 	// +default="1h"
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=20
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 1h; days are written in hours (3d is 72h)"
-	Minimum metav1.Duration `json:"minimum,omitzero"`
+	Minimum Duration `json:"minimum,omitzero"`
 }
 
 // RotationPolicySpec defines when credentials rotate, and how carefully.
@@ -29,10 +26,8 @@ type RotationPolicySpec struct {
 	Suspend bool `json:"suspend,omitempty"`
 	// interval between rotations, counted from the last one. At least 30s.
 	// +required
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=20
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('30s') && duration(self) <= duration('876000h')",message="must be a duration from 30s to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
-	Interval metav1.Duration `json:"interval,omitzero"`
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self) >= duration('30s')",message="must be at least 30s: set a longer duration"
+	Interval Duration `json:"interval,omitzero"`
 	// jitterPercent of the interval by which a rotation may be brought forward, from 0 to 50; 10 by default. It differs
 	// between objects and revisions, and is constant for each of them.
 	// +optional
@@ -44,10 +39,8 @@ type RotationPolicySpec struct {
 	// interval (at least 1m; 1h is always enough); no deadline if it is unset. The credential stays Ready as long as it can
 	// log in. It is ignored for certificates, which have a deadline of their own.
 	// +optional
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=20
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1m') && duration(self) <= duration('876000h')",message="must be a duration from 1m to 876000h in hours, minutes and seconds, such as 72h; days are written in hours (3d is 72h)"
-	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self) >= duration('1m')",message="must be at least 1m: set a longer duration"
+	MaxAge *Duration `json:"maxAge,omitempty"`
 	// overlap of the previous and the new version of a password. It is ignored for certificates, which overlap anyway.
 	// +optional
 	// +default={"minimum": "1h"}
@@ -56,18 +49,12 @@ type RotationPolicySpec struct {
 	// of the time from the due rotation to the deadline, so that a healthy credential does not warn.
 	// +optional
 	// +default="24h"
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=20
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
-	WarnBefore metav1.Duration `json:"warnBefore,omitzero"`
+	WarnBefore Duration `json:"warnBefore,omitzero"`
 	// alarmBefore is how long before the deadline the reason becomes ExpiresImminently; 4h by default. It must be shorter than
 	// warnBefore, and is scaled down with it.
 	// +optional
 	// +default="4h"
-	// +kubebuilder:validation:Type=string
-	// +kubebuilder:validation:MaxLength=20
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 4h; days are written in hours (3d is 72h)"
-	AlarmBefore metav1.Duration `json:"alarmBefore,omitzero"`
+	AlarmBefore Duration `json:"alarmBefore,omitzero"`
 }
 
 // RotationPolicyStatus is the last observed state. rekey never reads it back.

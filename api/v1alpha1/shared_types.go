@@ -3,6 +3,35 @@
 
 package v1alpha1
 
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Duration is a time.Duration that an object stores as text, such as 24h or 1h30m. Everything that the API server stores can be
+// decoded: otherwise a single object could stop every list of its kind. A field only adds its own minimum. Rules that compare
+// durations skip what does not match the pattern, which is refused here.
+// +kubebuilder:validation:Type=string
+// +kubebuilder:validation:MaxLength=20
+// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
+type Duration struct {
+	time.Duration `json:"-"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (d Duration) MarshalJSON() ([]byte, error) {
+	return metav1.Duration{Duration: d.Duration}.MarshalJSON()
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (d *Duration) UnmarshalJSON(text []byte) error {
+	var read metav1.Duration
+	err := read.UnmarshalJSON(text)
+	d.Duration = read.Duration
+	return err
+}
+
 // DeletionPolicy determines what happens to what rekey created for an object when the object is deleted.
 // +kubebuilder:validation:Enum=Retain;Delete
 type DeletionPolicy string

@@ -139,7 +139,7 @@ func hurry(object client.Object, db *database) {
 }
 
 func hurryIdentity(spec *v1alpha1.IdentitySpec) {
-	spec.Lifetime = metav1.Duration{Duration: lifetime}
+	spec.Lifetime = v1alpha1.Duration{Duration: lifetime}
 	spec.RenewBefore = nil // a third of the lifetime: the policy asks for an earlier time, but not before a minute
 	spec.RotationPolicyRef = &v1alpha1.LocalReference{Name: hurriedPolicy}
 }
@@ -150,12 +150,12 @@ func policyOf(namespace string) *v1alpha1.RotationPolicy {
 	return &v1alpha1.RotationPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: hurriedPolicy, Namespace: namespace},
 		Spec: v1alpha1.RotationPolicySpec{
-			Interval:      metav1.Duration{Duration: interval},
+			Interval:      v1alpha1.Duration{Duration: interval},
 			JitterPercent: &none,
-			MaxAge:        &metav1.Duration{Duration: 2 * time.Minute},
-			Overlap:       v1alpha1.Overlap{Minimum: metav1.Duration{Duration: overlap}},
-			WarnBefore:    metav1.Duration{Duration: 30 * time.Second},
-			AlarmBefore:   metav1.Duration{Duration: 10 * time.Second},
+			MaxAge:        &v1alpha1.Duration{Duration: 2 * time.Minute},
+			Overlap:       v1alpha1.Overlap{Minimum: v1alpha1.Duration{Duration: overlap}},
+			WarnBefore:    v1alpha1.Duration{Duration: 30 * time.Second},
+			AlarmBefore:   v1alpha1.Duration{Duration: 10 * time.Second},
 		},
 	}
 }
@@ -173,8 +173,8 @@ func forgotten(objects []client.Object) (*v1alpha1.ClientIdentity, error) {
 		made.Spec.URIs = nil
 		made.Spec.SecretName = forgottenSecret
 		made.Spec.RotationPolicyRef = nil
-		made.Spec.Lifetime = metav1.Duration{Duration: forgottenLifetime}
-		made.Spec.RenewBefore = &metav1.Duration{Duration: forgottenRenewal}
+		made.Spec.Lifetime = v1alpha1.Duration{Duration: forgottenLifetime}
+		made.Spec.RenewBefore = &v1alpha1.Duration{Duration: forgottenRenewal}
 		return made, nil
 	}
 	return nil, fmt.Errorf("ClientIdentity %s not found in config/samples", sampleIdentity)

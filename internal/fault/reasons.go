@@ -17,6 +17,8 @@ const (
 	PolicyNotFound Reason = "PolicyNotFound"
 	// ServerNotFound: the DatabaseServer that the spec references does not exist.
 	ServerNotFound Reason = "ServerNotFound"
+	// EngineMismatch: the block in the spec does not fit the engine of the DatabaseServer, or is missing.
+	EngineMismatch Reason = "EngineMismatch"
 	// SecretNotFound: a Secret that rekey needs does not exist.
 	SecretNotFound Reason = "SecretNotFound"
 	// SecretNotAllowed: a source Secret lacks the label that lets rekey use it.

@@ -22,7 +22,7 @@ type acceptedCase struct {
 
 var accepted = map[string]acceptedCase{
 	"authority: the smallest":                {authority, nil},
-	"authority: with a key pair of the user": {authority, change{"managed": gone, "keyPair": map[string]any{}}},
+	"authority: with a key pair of the user": {authority, change{"managed": gone, "keyPair": map[string]any{"secretName": "internal-ca"}}},
 	"authority: every constraint": {authority, change{"constraints": map[string]any{
 		"maxLifetime": "48h", "commonNames": []string{"*"}, "organizations": []string{"Example", "team-*"},
 		"dnsNames": []string{"*.example.internal", "*", "db.*.svc"}, "uris": []string{"spiffe://example.internal/ns/web/*", "urn:example:a"},
@@ -38,7 +38,7 @@ var accepted = map[string]acceptedCase{
 	"cluster authority: for every namespace":           {clusterAuthority, change{"namespaceSelector": map[string]any{}}},
 	"cluster authority: for namespaces with a label":   {clusterAuthority, change{"namespaceSelector": map[string]any{"matchLabels": map[string]any{"team": "web"}}}},
 	"cluster authority: for namespaces in a set":       {clusterAuthority, change{"namespaceSelector": matching("In", "web", "shop")}},
-	"cluster authority: with a key pair of the user":   {clusterAuthority, change{"managed": gone, "keyPair": map[string]any{}}},
+	"cluster authority: with a key pair of the user":   {clusterAuthority, change{"managed": gone, "keyPair": map[string]any{"secretName": "internal-ca"}}},
 	"client: the smallest":                             {clientIdentity, nil},
 	"client: a SPIFFE ID instead of a common name":     {clientIdentity, change{"commonName": gone, "uris": []string{"spiffe://example.internal/ns/web/sa/app"}}},
 	"client: only a SPIFFE trust domain":               {clientIdentity, change{"uris": []string{"spiffe://example.internal"}}},
@@ -82,8 +82,8 @@ var accepted = map[string]acceptedCase{
 	"server object: CA certificates in a Secret":       {server, change{"tls.caRef": map[string]any{"kind": "Secret", "name": "ca", "key": "bundle.pem"}}},
 	"server object: an IPv4 address":                   {server, change{"address": "10.0.0.1:5432"}},
 	"server object: an IPv6 address":                   {server, change{"address": "[fd00::1]:65535"}},
-	"server object: any login":                         {server, change{"allowedUsernames": []string{"*"}, "allowedOwners": []string{"*_owner", "App-1$"}}},
-	"server object: its own maintenance database":      {server, change{"maintenanceDatabase": "defaultdb-1"}},
+	"server object: any login":                         {server, change{"allowedUsernames": []string{"*"}, "postgresql.allowedOwners": []string{"*_owner", "App-1$"}}},
+	"server object: its own maintenance database":      {server, change{"postgresql.maintenanceDatabase": "defaultdb-1"}},
 	"server object: negative control only at first":    {server, change{"negativeControl": "AtFirst"}},
 	"login: the smallest":                              {databaseLogin, nil},
 	"login: everything": {databaseLogin, change{"deletionPolicy": "Delete", "suspend": true, "create": "Never",
@@ -92,7 +92,7 @@ var accepted = map[string]acceptedCase{
 	"login: a username of 61 characters":   {databaseLogin, change{"username": strings.Repeat("a", 61)}},
 	"login: a username with capitals":      {databaseLogin, change{"username": "Orders-App.1$"}},
 	"login: the shortest password":         {databaseLogin, change{"password.length": 16}},
-	"login: a database name with a hyphen": {databaseLogin, change{"database": "orders-2027"}},
+	"login: a database name with a hyphen": {databaseLogin, change{"postgresql.database": "orders-2027"}},
 }
 
 func TestTheAPIServerStores(t *testing.T) {
@@ -196,9 +196,9 @@ func TestConstantsAreDefaultedInTheStoredObject(t *testing.T) {
 		want map[string]any
 	}{
 		"authority": {authority, map[string]any{
-			"deletionPolicy": "Retain", "secretName": "internal-ca",
-			"managed":     map[string]any{"commonName": "Example internal CA", "keyAlgorithm": "ECDSA-P256", "lifetime": "43800h"},
-			"constraints": map[string]any{"maxLifetime": "720h", "usages": []any{"ClientAuth", "ServerAuth"}},
+			"deletionPolicy": "Retain",
+			"managed":        map[string]any{"commonName": "Example internal CA", "keyAlgorithm": "ECDSA-P256", "lifetime": "43800h", "secretName": "internal-ca"},
+			"constraints":    map[string]any{"maxLifetime": "720h", "usages": []any{"ClientAuth", "ServerAuth"}},
 		}},
 		"client": {clientIdentity, map[string]any{
 			"deletionPolicy": "Retain", "secretName": "app-mtls", "commonName": "app", "keyAlgorithm": "ECDSA-P256", "lifetime": "24h",
@@ -215,10 +215,10 @@ func TestConstantsAreDefaultedInTheStoredObject(t *testing.T) {
 		"server object": {server, map[string]any{
 			"engine": "PostgreSQL", "address": "orders-db.data:5432", "adminSecretRef": map[string]any{"name": "orders-admin"},
 			"tls":              map[string]any{"mode": "VerifyFull", "caRef": map[string]any{"kind": "ConfigMap", "name": "orders-db-ca", "key": "ca.crt"}},
-			"allowedUsernames": []any{"orders_*"}, "allowedOwners": []any{"orders_owner"}, "negativeControl": "Always",
+			"allowedUsernames": []any{"orders_*"}, "postgresql": map[string]any{"allowedOwners": []any{"orders_owner"}}, "negativeControl": "Always",
 		}},
 		"login": {databaseLogin, map[string]any{
-			"deletionPolicy": "Retain", "secretName": "orders-db", "database": "orders", "username": "orders_app", "owner": "orders_owner",
+			"deletionPolicy": "Retain", "secretName": "orders-db", "username": "orders_app", "postgresql": map[string]any{"database": "orders", "owner": "orders_owner"},
 			"strategy": "AlternatingUsers", "create": "Missing", "password": map[string]any{"length": int64(32), "alphabet": "Alphanumeric"},
 			"serverRef": map[string]any{"group": "rekey.dev", "kind": "DatabaseServer", "name": "orders"},
 		}},

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"github.com/rekey/rekey/api/v1alpha1"
 )
 
 // poisons are strings that an API server would store in a field of type string, and that make every list of the kind by a Go
@@ -22,7 +22,7 @@ func durationsOf(spec reflect.Type, path string) []string {
 	if spec.Kind() == reflect.Pointer {
 		spec = spec.Elem()
 	}
-	if spec == reflect.TypeFor[metav1.Duration]() {
+	if spec == reflect.TypeFor[v1alpha1.Duration]() {
 		return []string{path}
 	}
 	if spec.Kind() != reflect.Struct || spec.PkgPath() != "github.com/rekey/rekey/api/v1alpha1" {

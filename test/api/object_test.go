@@ -33,14 +33,14 @@ const (
 
 // smallest is the smallest spec that each kind accepts.
 var smallest = map[string]string{
-	authority:        `{managed: {commonName: Example internal CA}, secretName: internal-ca, constraints: {}}`,
-	clusterAuthority: `{managed: {commonName: Example internal CA}, secretName: internal-ca, constraints: {}}`,
+	authority:        `{managed: {commonName: Example internal CA, secretName: internal-ca}, constraints: {}}`,
+	clusterAuthority: `{managed: {commonName: Example internal CA, secretName: internal-ca}, constraints: {}}`,
 	clientIdentity:   `{authorityRef: {name: internal}, commonName: app, secretName: app-mtls}`,
 	serverIdentity:   `{authorityRef: {name: internal}, dnsNames: [app.example.internal], secretName: app-tls}`,
 	policy:           `{interval: 24h}`,
 	server: `{engine: PostgreSQL, address: "orders-db.data:5432", adminSecretRef: {name: orders-admin},
-  tls: {mode: VerifyFull, caRef: {name: orders-db-ca}}, allowedUsernames: ["orders_*"], allowedOwners: [orders_owner]}`,
-	databaseLogin: `{serverRef: {name: orders}, database: orders, username: orders_app, owner: orders_owner,
+  tls: {mode: VerifyFull, caRef: {name: orders-db-ca}}, allowedUsernames: ["orders_*"], postgresql: {allowedOwners: [orders_owner]}}`,
+	databaseLogin: `{serverRef: {name: orders}, postgresql: {database: orders, owner: orders_owner}, username: orders_app,
   strategy: AlternatingUsers, secretName: orders-db}`,
 }
 

@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -27,6 +28,11 @@ var unrelated = map[string][]change{
 	policy:           {{"suspend": true}, {"jitterPercent": 20}},
 	server:           {{"negativeControl": "AtFirst"}, {"adminSecretRef.name": "other"}},
 	databaseLogin:    {{"suspend": true}, {"deletionPolicy": "Delete"}},
+}
+
+// unions lists the blocks of each kind of which exactly one must be set.
+var unions = map[string][]string{
+	authority: {"managed", "keyPair"}, clusterAuthority: {"managed", "keyPair"}, databaseLogin: {"postgresql"},
 }
 
 // stillRefused are stored specs that a rule over several fields refuses today, and a change of only these fields that the
@@ -54,8 +60,8 @@ var fixable = map[string]changedCase{
 	"a shorter interval":       {policy, change{"maxAge": "24h"}, change{"interval": "20h"}, ""},
 	"an alarm after the first": {policy, change{"warnBefore": "1h", "alarmBefore": "2h"}, change{"alarmBefore": "30m"}, ""},
 	"a name":                   {serverIdentity, change{"dnsNames": gone, "commonName": "app"}, change{"dnsNames": []string{"app"}}, ""},
-	"only our own key":         {authority, change{"keyPair": map[string]any{}}, change{"keyPair": gone}, ""},
-	"a key that is kept":       {authority, change{"managed": gone, "keyPair": map[string]any{}, "deletionPolicy": "Delete"}, change{"deletionPolicy": "Retain"}, ""},
+	"only our own key":         {authority, change{"keyPair": map[string]any{"secretName": "internal-ca"}}, change{"keyPair": gone}, ""},
+	"a key that is kept":       {authority, change{"managed": gone, "keyPair": map[string]any{"secretName": "internal-ca"}, "deletionPolicy": "Delete"}, change{"deletionPolicy": "Retain"}, ""},
 	"CA certificates to use":   {server, change{"tls.mode": "Require"}, change{"tls.mode": "VerifyCA"}, ""},
 }
 
@@ -110,16 +116,30 @@ func TestObjectsStoredBeforeARuleCanBeEdited(t *testing.T) {
 	}
 }
 
-// editUnrelated makes each edit of the kind that does not touch the fields for which the object was refused.
+// editUnrelated makes each edit of the kind that does not touch the fields for which the object was refused. Only an object without
+// exactly one block of a union has to get that block with the first change of its spec.
 func editUnrelated(t *testing.T, made *unstructured.Unstructured) {
 	t.Helper()
 	spec := specOf(t, made).(map[string]any)
+	blocks := 0
+	for _, block := range unions[made.GetKind()] {
+		if spec[block] != nil {
+			blocks++
+		}
+	}
 	for _, to := range unrelated[made.GetKind()] {
 		first := slices.Sorted(maps.Keys(to))[0]
 		if parent, _, nested := strings.Cut(first, "."); nested && spec[parent] == nil {
 			continue
 		}
-		if err := updated(t, made, to); err != nil {
+		err := updated(t, made, to)
+		if unions[made.GetKind()] != nil && blocks != 1 {
+			if said, err := words(err); err != nil || !slices.Contains(said, fmt.Sprintf("spec: Invalid value: exactly one of the fields in %v must be set", unions[made.GetKind()])) {
+				t.Errorf("%v with %d blocks of the union: %v, %v", to, blocks, said, err)
+			}
+			continue
+		}
+		if err != nil {
 			t.Errorf("%v: %v", to, err)
 		}
 	}

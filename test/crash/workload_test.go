@@ -228,7 +228,7 @@ func (b *workload) retainKeyPair(ctx context.Context, authority *v1alpha1.Certif
 // keyPairObjects returns the Secret and the record of an authority.
 func (b *workload) keyPairObjects(authority *v1alpha1.CertificateAuthority) []client.Object {
 	return []client.Object{
-		&corev1.Secret{ObjectMeta: b.place.meta(string(authority.Spec.SecretName))},
+		&corev1.Secret{ObjectMeta: b.place.meta(string(authority.Spec.SecretName()))},
 		&corev1.ConfigMap{ObjectMeta: b.place.meta(recordOf(authority.Name))},
 	}
 }

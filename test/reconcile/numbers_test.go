@@ -16,7 +16,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/rekey/rekey/api/v1alpha1"
@@ -28,10 +27,10 @@ import (
 var bases = map[string]string{
 	"CertificateAuthority": `
 metadata: {name: own, namespace: tenant}
-spec: {managed: {commonName: Own CA}, secretName: own-ca, constraints: {commonNames: ["*"], dnsNames: ["*.example.internal"]}}`,
+spec: {managed: {commonName: Own CA, secretName: own-ca}, constraints: {commonNames: ["*"], dnsNames: ["*.example.internal"]}}`,
 	"ClusterCertificateAuthority": `
 metadata: {name: internal}
-spec: {managed: {commonName: Internal CA}, secretName: internal-ca, namespaceSelector: {}, constraints: {commonNames: ["*"], dnsNames: ["*.example.internal"]}}`,
+spec: {managed: {commonName: Internal CA, secretName: internal-ca}, namespaceSelector: {}, constraints: {commonNames: ["*"], dnsNames: ["*.example.internal"]}}`,
 	"ClientIdentity": `
 metadata: {name: app, namespace: tenant}
 spec: {authorityRef: {name: own}, commonName: app, secretName: app-mtls, rotationPolicyRef: {name: policy}}`,
@@ -43,10 +42,10 @@ metadata: {name: policy, namespace: tenant}
 spec: {interval: 24h}`,
 	"DatabaseServer": `
 metadata: {name: orders, namespace: tenant}
-spec: {engine: PostgreSQL, address: "db.data:5432", tls: {mode: Require}, adminSecretRef: {name: admin}, allowedUsernames: ["*"], allowedOwners: ["*"]}`,
+spec: {engine: PostgreSQL, address: "db.data:5432", tls: {mode: Require}, adminSecretRef: {name: admin}, allowedUsernames: ["*"], postgresql: {allowedOwners: ["*"]}}`,
 	"DatabaseCredential": `
 metadata: {name: orders, namespace: tenant}
-spec: {serverRef: {name: orders}, database: orders, username: orders_app, owner: orders_owner, strategy: AlternatingUsers, secretName: orders-db, rotationPolicyRef: {name: policy}}`,
+spec: {serverRef: {name: orders}, postgresql: {database: orders, owner: orders_owner}, username: orders_app, strategy: AlternatingUsers, secretName: orders-db, rotationPolicyRef: {name: policy}}`,
 }
 
 // number is a field of a spec that holds a duration or a count, with values at its bounds and between them.
@@ -101,7 +100,7 @@ func eachNumber(path string, of reflect.Type, found func(path string)) {
 		of = of.Elem()
 	}
 	switch {
-	case of == reflect.TypeFor[metav1.Duration](), of.Kind() >= reflect.Int && of.Kind() <= reflect.Float64:
+	case of == reflect.TypeFor[v1alpha1.Duration](), of.Kind() >= reflect.Int && of.Kind() <= reflect.Float64:
 		found(path)
 	case of.Kind() == reflect.Struct && of.PkgPath() == "github.com/rekey/rekey/api/v1alpha1":
 		for f := range of.Fields() {

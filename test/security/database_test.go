@@ -168,7 +168,7 @@ func serverManifest(name, address, secret, ca string) string {
 apiVersion: rekey.dev/v1alpha1
 kind: DatabaseServer
 metadata: {name: %s, namespace: %s}
-spec: {engine: PostgreSQL, address: %q, tls: %s, adminSecretRef: {name: %s}, allowedUsernames: ["*_app*"], allowedOwners: [orders_owner]}
+spec: {engine: PostgreSQL, address: %q, tls: %s, adminSecretRef: {name: %s}, allowedUsernames: ["*_app*"], postgresql: {allowedOwners: [orders_owner]}}
 `, name, tenant, address, tls, secret)
 }
 
@@ -177,6 +177,6 @@ func credentialManifest(name, server, username, more string) string {
 apiVersion: rekey.dev/v1alpha1
 kind: DatabaseCredential
 metadata: {name: %s, namespace: %s}
-spec: {serverRef: {name: %s}, database: orders, username: %s, strategy: AlternatingUsers, owner: orders_owner, rotationPolicyRef: {name: brisk}, secretName: %s-db, password: {length: 40, alphabet: WithSymbols}%s}
+spec: {serverRef: {name: %s}, postgresql: {database: orders, owner: orders_owner}, username: %s, strategy: AlternatingUsers, rotationPolicyRef: {name: brisk}, secretName: %s-db, password: {length: 40, alphabet: WithSymbols}%s}
 `, name, tenant, server, username, name, more)
 }

@@ -66,7 +66,7 @@ func keyPairAuthorityManifest(name, secret string) string {
 apiVersion: rekey.dev/v1alpha1
 kind: CertificateAuthority
 metadata: {name: %s, namespace: %s}
-spec: {keyPair: {}, secretName: %s, constraints: {commonNames: ["*"]}}
+spec: {keyPair: {secretName: %s}, constraints: {commonNames: ["*"]}}
 `, name, tenant, secret)
 }
 

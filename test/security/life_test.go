@@ -98,25 +98,24 @@ apiVersion: rekey.dev/v1alpha1
 kind: ClusterCertificateAuthority
 metadata: {name: internal}
 spec:
-  managed: {commonName: Internal, keyAlgorithm: ECDSA-P384}
-  secretName: internal-ca
+  managed: {commonName: Internal, keyAlgorithm: ECDSA-P384, secretName: internal-ca}
   namespaceSelector: {matchLabels: {internal-mtls: "true"}}
   constraints: {commonNames: ["*"], dnsNames: ["*.example.internal"], uris: ["spiffe://example.internal/*"]}
 ---
 apiVersion: rekey.dev/v1alpha1
 kind: CertificateAuthority
 metadata: {name: own, namespace: web}
-spec: {managed: {commonName: Own, keyAlgorithm: Ed25519}, secretName: own-ca, constraints: {commonNames: ["*"]}}
+spec: {managed: {commonName: Own, keyAlgorithm: Ed25519, secretName: own-ca}, constraints: {commonNames: ["*"]}}
 ---
 apiVersion: rekey.dev/v1alpha1
 kind: CertificateAuthority
 metadata: {name: brief, namespace: web}
-spec: {managed: {commonName: Brief}, secretName: brief-ca, deletionPolicy: Delete, constraints: {commonNames: ["*"]}}
+spec: {managed: {commonName: Brief, secretName: brief-ca}, deletionPolicy: Delete, constraints: {commonNames: ["*"]}}
 ---
 apiVersion: rekey.dev/v1alpha1
 kind: CertificateAuthority
 metadata: {name: brought, namespace: web}
-spec: {keyPair: {}, secretName: brought-ca, constraints: {commonNames: ["*"], dnsNames: ["*.example.internal"]}}
+spec: {keyPair: {secretName: brought-ca}, constraints: {commonNames: ["*"], dnsNames: ["*.example.internal"]}}
 ---
 apiVersion: rekey.dev/v1alpha1
 kind: RotationPolicy

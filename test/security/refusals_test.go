@@ -46,7 +46,7 @@ func hourPair(t *testing.T, name string, ago time.Duration) *corev1.Secret {
 // lose removes the key pair of an authority that rekey created.
 func (l *life) lose() {
 	l.t.Helper()
-	l.apply(strings.ReplaceAll(keyPairAuthorityManifest("lost", "lost-ca"), "keyPair: {}", "managed: {commonName: Lost}"))
+	l.apply(strings.ReplaceAll(keyPairAuthorityManifest("lost", "lost-ca"), "keyPair: {", "managed: {commonName: Lost, "))
 	l.has("CertificateAuthority", "lost", "Serving")
 	l.remove(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "lost-ca"}})
 	l.has("CertificateAuthority", "lost", "AuthorityLost")

@@ -185,7 +185,7 @@ func (e *endpoint) whitespace() string {
 
 // elsewhere returns the alternative if the admin cannot connect to its database.
 func (e *endpoint) elsewhere() string {
-	return ", or set spec.maintenanceDatabase of the DatabaseServer to a database that the admin can enter"
+	return ", or set spec.postgresql.maintenanceDatabase of the DatabaseServer to a database that the admin can enter"
 }
 
 // entrance returns how to admit a login that was refused as a whole, depending on how far it had come.

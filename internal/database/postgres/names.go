@@ -71,7 +71,7 @@ func checkNames(target database.Target) error {
 	case owner == loginName(target, slotA) || owner == loginName(target, slotB):
 		return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: a login of the credential cannot be its owner: choose another role", owner))
 	case !wildcard.MatchAny(server.AllowedOwners, owner):
-		return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: allowedOwners of the server does not list it: choose another role, or add it there", owner))
+		return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: postgresql.allowedOwners of the server does not list it: choose another role, or add it there", owner))
 	}
 	return nil
 }

@@ -353,7 +353,7 @@ func TestAServerWithoutADatabasePostgresIsServed(t *testing.T) {
 		}
 		server := e.target.Server
 		_, err := testEngine().Check(t.Context(), server)
-		wantFault(t, err, fault.ClassBlocked, fault.DatabaseNotFound, `"postgres"`, "spec.maintenanceDatabase")
+		wantFault(t, err, fault.ClassBlocked, fault.DatabaseNotFound, `"postgres"`, "spec.postgresql.maintenanceDatabase")
 		for name, change := range map[string]func(*database.Server){
 			"with the database named":                func(s *database.Server) { s.MaintenanceDatabase = "defaultdb" },
 			"through the database of the credential": func(s *database.Server) { s.Databases = []string{"nowhere", e.target.Database} },

@@ -65,7 +65,7 @@ var invalidObjects = map[string]func(name string) client.Object{
 	},
 	"an owner that the server denies": func(name string) client.Object {
 		o := aCredential(name)
-		o.Spec.Owner = "somebody_else"
+		o.Spec.PostgreSQL.Owner = "somebody_else"
 		return o
 	},
 }
