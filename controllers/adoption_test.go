@@ -15,13 +15,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database/databasetest"
-	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/fixture"
 )
 
@@ -205,117 +203,6 @@ func TestALivePrivateKeyIsNotAdopted(t *testing.T) {
 	}
 }
 
-// A handover passes the same checks as a new credential before it changes a marker.
-func TestAHandoverPassesTheChecksOfANewCredential(t *testing.T) {
-	w := newWorld(t)
-	object := aCredential()
-	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
-	for name, copied := range map[string]bool{"the object alone": false, "with its Secrets": true} {
-		t.Run(name, func(t *testing.T) {
-			other := w.elsewhere(t)
-			w.copySecrets(other, func(*corev1.Secret) bool { return copied })
-			heir := aCredential()
-			heir.Annotations = map[string]string{v1alpha1.AnnotationTakeOverFrom: w.former()}
-			server := aServer()
-			server.Spec.PostgreSQL.AllowedOwners = []v1alpha1.RolePattern{"other_owner"}
-			other.create(aPolicy(), anAdminSecret(), server, heir)
-			logins := w.logins()
-			other.settle(heir, 5)
-			other.stalledBy(heir, "OwnerForbidden")
-			if diff := cmp.Diff(logins, w.logins()); diff != "" {
-				t.Errorf("a credential that the server does not allow adopted: %s", diff)
-			}
-		})
-	}
-}
-
-// The annotation is a request, and is honored once: after a failover and a failback both clusters have one, naming the
-// other. The one that was annotated last has the logins; nothing moves any more, whichever process reconciles, restarts, or
-// loses its ledger.
-func TestAHandoverIsHonoredOnce(t *testing.T) {
-	w := newWorld(t)
-	object := aCredential()
-	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
-	other := w.elsewhere(t)
-	w.copySecrets(other, func(*corev1.Secret) bool { return true })
-	published := w.secret("orders-db").Data
-	w.cut, other.cut = true, true // Each has records of the other.
-	heir := other.claim(w)
-	other.settle(heir, 5)
-	other.wantCondition(heir, v1alpha1.ConditionReady, "True/Published")
-	other.wantOwner(w.logins())
-	if diff := cmp.Diff(published, other.secret("orders-db").Data); diff != "" {
-		t.Errorf("what was published changed")
-	}
-	w.request(object, v1alpha1.AnnotationRotate, "not any more")
-	w.settle(object, 5)
-	if message := w.stalledBy(object, "Fenced"); strings.Contains(message, "honored") {
-		t.Errorf("no request was made to the former owner: %s", message)
-	}
-
-	w.request(object, v1alpha1.AnnotationTakeOverFrom, other.former())
-	for range 3 {
-		w.settle(object, 8)
-		w.step(2 * time.Hour)
-	}
-	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
-	w.wantCondition(object, v1alpha1.ConditionStalled, "")
-	w.wantOwner(w.logins())
-	other.request(heir, v1alpha1.AnnotationRotate, "not any more")
-	other.settle(heir, 8)
-	if err := other.client.Delete(other.ctx, other.secret(ledgersOf(other.data())[0])); err != nil {
-		t.Fatal(err)
-	}
-	logins, mine := w.logins(), w.data()
-	for round := range 24 {
-		if round%5 == 0 {
-			w.restart()
-			other.restart()
-		}
-		w.settle(object, 5)
-		other.settle(heir, 5)
-		w.step(30 * time.Minute)
-	}
-	if diff := cmp.Diff(logins, w.logins()); diff != "" {
-		t.Errorf("the logins moved: %s", diff)
-	}
-	if diff := cmp.Diff(mine, w.data()); diff != "" {
-		t.Error("Secrets of the one that has the logins changed")
-	}
-	at := other.takenOverAt(heir, w)
-
-	// Removed and set again, it is another request, and the other one stays fenced.
-	other.request(heir, v1alpha1.AnnotationRotate, "once more")
-	other.settle(heir, 5)
-	if message := other.stalledBy(heir, "Fenced"); !strings.Contains(message, "was honored at "+at) || !strings.Contains(message, "remove the annotation") {
-		t.Errorf("no message says that the annotation was honored at %s: %s", at, message)
-	}
-	other.edit(heir, func() { delete(heir.Annotations, v1alpha1.AnnotationTakeOverFrom) })
-	other.settle(heir, 5)
-	if message := other.stalledBy(heir, "Fenced"); strings.Contains(message, "honored") {
-		t.Errorf("the annotation was removed: %s", message)
-	}
-	other.request(heir, v1alpha1.AnnotationTakeOverFrom, w.former())
-	for range 3 {
-		other.settle(heir, 8)
-		w.settle(object, 5)
-		other.step(2 * time.Hour)
-	}
-	other.wantOwner(w.logins())
-	other.wantCondition(heir, v1alpha1.ConditionReady, "True/Published")
-}
-
-// takenOverAt returns when, according to the Secret, its credential was adopted; it fails the test unless the Secret names
-// from.
-func (w *world) takenOverAt(o *v1alpha1.DatabaseCredential, from *world) string {
-	w.t.Helper()
-	former, at, _ := strings.Cut(w.secret(string(o.Spec.SecretName)).Annotations[v1alpha1.AnnotationTakeOverHonored], " ")
-	if former != from.former() || at == "" {
-		w.t.Errorf("the Secret says that its credential was adopted from %q at %q", former, at)
-	}
-	return at
-}
-
 // Nothing is adopted, and nothing is written, while the object is suspended or being deleted, or something it refers to is
 // missing; afterwards it is.
 func TestNothingIsAdoptedThatHasToWait(t *testing.T) {
@@ -387,89 +274,6 @@ func TestNothingIsAdoptedThatHasToWait(t *testing.T) {
 				other.wantCondition(heir, v1alpha1.ConditionReady, "True/Published")
 			})
 		}
-	}
-}
-
-// Before a marker changes, the ledger records the former owner, and still names it if it is a copy. A process with an older
-// ledger changes nothing; nor does one with an older annotation.
-func TestAHandoverIsRecordedBeforeAMarkerChanges(t *testing.T) {
-	for name, copied := range map[string]func(*corev1.Secret) bool{
-		"the object alone": func(*corev1.Secret) bool { return false }, "everything": func(*corev1.Secret) bool { return true },
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			ready(w, aPolicy(), anAdminSecret(), aServer(), aCredential())
-			other := w.elsewhere(t)
-			w.copySecrets(other, copied)
-			heir := other.claim(w)
-			logins, looked := w.logins(), false
-			other.database.Before("TakeOver", func() {
-				looked = true
-				ledger := other.secret(secretstore.LedgerName(kindDatabaseCredential, heir.Name))
-				if content, err := secretstore.DecodeLedger(ledger.Data); err != nil || content.TakeOver.Seen != w.former() || content.TakeOver.Honored != "" {
-					t.Errorf("the ledger says %+v (%v)", content.TakeOver, err)
-				}
-				if owner := ledger.Annotations[v1alpha1.AnnotationOwnerNamespace]; name == "everything" && owner != w.namespace {
-					t.Errorf("the ledger names namespace %s before anything was adopted", owner)
-				}
-				if diff := cmp.Diff(logins, w.logins()); diff != "" {
-					t.Error("a marker changed before that was recorded")
-				}
-			})
-			// Another process writes the ledger after this one has read it, and before it contacts the server.
-			other.database.Before("Preflight", func() {
-				other.database.Before("Preflight", func() {
-					ledger := other.secret(secretstore.LedgerName(kindDatabaseCredential, heir.Name))
-					other.edit(ledger, func() { ledger.Labels["example.org/touched"] = "true" })
-				})
-			})
-			other.reconcile(heir)
-			if looked || !cmp.Equal(logins, w.logins()) {
-				t.Error("a process that was overtaken changed markers")
-			}
-			other.settle(heir, 5)
-			if !looked {
-				t.Error("nothing was adopted")
-			}
-			other.wantOwner(w.logins())
-		})
-	}
-}
-
-// A cache that still has the annotation, or does not have it yet, is not obeyed: nothing is adopted that is no longer
-// requested, and an adoption is not forgotten.
-func TestAnOldCacheHandsNothingOver(t *testing.T) {
-	w := newWorld(t)
-	ready(w, aPolicy(), anAdminSecret(), aServer(), aCredential())
-	other := w.elsewhere(t)
-	w.copySecrets(other, func(*corev1.Secret) bool { return true })
-	heir := other.claim(w)
-	other.edit(heir, func() { heir.Finalizers = []string{v1alpha1.Finalizer} }) // An old copy cannot add it, and would get no further.
-	asked := heir.DeepCopy()
-	other.edit(heir, func() { delete(heir.Annotations, v1alpha1.AnnotationTakeOverFrom) })
-	unasked := heir.DeepCopy()
-	logins := w.logins()
-	other.shows(asked)
-	for range 3 {
-		_, _ = other.reconcilerOf(heir).Reconcile(other.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(heir)})
-	}
-	if diff := cmp.Diff(logins, w.logins()); diff != "" {
-		t.Errorf("an annotation that was removed caused an adoption: %s", diff)
-	}
-	other.shows(nil)
-	other.request(heir, v1alpha1.AnnotationTakeOverFrom, w.former())
-	other.step(time.Minute)
-	other.settle(heir, 5)
-	other.wantOwner(w.logins())
-	ledger := secretstore.LedgerName(kindDatabaseCredential, heir.Name)
-	before := other.secret(ledger).Data
-	unasked.Annotations = nil
-	other.shows(unasked)
-	for range 3 {
-		_, _ = other.reconcilerOf(heir).Reconcile(other.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(heir)})
-	}
-	if diff := cmp.Diff(before, other.secret(ledger).Data); diff != "" {
-		t.Error("an old cache made rekey forget an adoption")
 	}
 }
 

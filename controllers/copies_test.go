@@ -21,7 +21,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/fixture"
 )
 
@@ -75,13 +74,6 @@ func (w *world) clusterUID() string {
 		w.t.Fatal(err)
 	}
 	return string(namespace.UID)
-}
-
-// withoutOrigin selects every Secret, as written by a release that did not record the origin of Secrets.
-func withoutOrigin(s *corev1.Secret) bool {
-	delete(s.Annotations, v1alpha1.AnnotationOwnerNamespace)
-	delete(s.Annotations, v1alpha1.AnnotationOwnerCluster)
-	return true
 }
 
 // ledgers and usersSecrets select what is copied.
@@ -380,163 +372,5 @@ func TestACopyIsHandedOverByOneCommand(t *testing.T) {
 		if !more {
 			return
 		}
-	}
-}
-
-// Secrets of the previous release do not record their origin: they are accepted as they are, nothing rotates, and after one
-// write each they record it.
-func TestSecretsOfThePreviousReleaseAreUpgradedSilently(t *testing.T) {
-	w := newWorld(t)
-	authority, identity, object := anAuthority(), aClientIdentity(), aCredential()
-	ready(w, authority, identity, aPolicy(), anAdminSecret(), aServer(), object)
-	var list corev1.SecretList
-	if err := w.client.List(w.ctx, &list, client.InNamespace(w.namespace), client.HasLabels{v1alpha1.LabelKind}); err != nil {
-		t.Fatal(err)
-	}
-	for _, secret := range list.Items {
-		w.edit(&secret, func() {
-			delete(secret.Annotations, v1alpha1.AnnotationOwnerNamespace)
-			delete(secret.Annotations, v1alpha1.AnnotationOwnerCluster)
-			delete(secret.Annotations, v1alpha1.AnnotationRotateHonored)
-		})
-	}
-	before := w.data()
-	w.restart()
-	w.events()
-	w.written()
-	objects, counts := []client.Object{authority, identity, object}, map[string]int{}
-	settleAll := func(after time.Duration) (secrets int) {
-		w.step(after)
-		for _, o := range objects {
-			w.settle(o, 5)
-		}
-		for _, this := range w.written() {
-			if this.kind == "Secret" {
-				counts[this.name]++
-				secrets++
-			}
-		}
-		return secrets
-	}
-	// The authority's own Secret is written at once. Those of ten thousand objects are written over five minutes.
-	if wrote := settleAll(0); wrote != 1 || counts[string(authority.Spec.SecretName())] != 1 {
-		t.Errorf("a start writes at once: %v", counts)
-	}
-	for _, o := range objects[1:] {
-		if wake := w.reconcile(o).RequeueAfter; wake > 5*time.Minute {
-			t.Errorf("%T is reconciled only after %s, and its Secret must be written within five minutes", o, wake)
-		}
-	}
-	settleAll(5 * time.Minute)
-	for _, o := range objects {
-		if want := map[bool]string{true: "True/Serving", false: "True/Published"}[o == client.Object(authority)]; condition(o, v1alpha1.ConditionReady) != want {
-			t.Errorf("%T: %s", o, describeConditions(o))
-		}
-	}
-	if diff := cmp.Diff(before, w.data()); diff != "" {
-		t.Error("something was recreated")
-	}
-	if told := w.events(); len(told) > 0 {
-		t.Errorf("told %q", told)
-	}
-	for _, secret := range list.Items {
-		if counts[secret.Name] != 1 {
-			t.Errorf("Secret %s was written %d times", secret.Name, counts[secret.Name])
-		}
-	}
-	w.restart()
-	if wrote := settleAll(time.Minute) + settleAll(5*time.Minute); wrote != 0 {
-		t.Errorf("the start after that writes %d Secrets: %v", wrote, counts)
-	}
-	for name := range before {
-		annotations := w.secret(name).Annotations
-		if annotations[v1alpha1.AnnotationOwnerNamespace] != w.namespace || annotations[v1alpha1.AnnotationOwnerCluster] != w.clusterUID() {
-			t.Errorf("Secret %s does not record where it belongs: %v", name, annotations)
-		}
-	}
-}
-
-// A ledger of the previous release is copied: nothing on it shows that, but the markers of both logins do.
-func TestACopyWithoutOriginIsFencedByTheMarkers(t *testing.T) {
-	w := newWorld(t)
-	object := aCredential()
-	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
-	other := w.beside(t)
-	copied := aCredential()
-	other.create(aPolicy(), anAdminSecret(), aServer())
-	w.copySecrets(other, withoutOrigin)
-	other.create(copied)
-	other.settle(copied, 3)
-	other.request(copied, v1alpha1.AnnotationRotate, "in the copy")
-	other.settle(copied, 5)
-	ledger, err := secretstore.DecodeLedger(other.secret(secretstore.LedgerName(kindDatabaseCredential, copied.Name)).Data)
-	if err != nil || ledger.LastSeq != 1 {
-		t.Errorf("the copy recorded version %d before it was fenced (%v)", ledger.LastSeq, err)
-	}
-	if stalled := condition(copied, v1alpha1.ConditionStalled); stalled != "True/Fenced" {
-		t.Errorf("the copy rotates:%s", describeConditions(copied))
-	}
-	written, err := secretstore.DecodeLedger(other.secret(secretstore.LedgerName(kindDatabaseCredential, copied.Name)).Data)
-	if err != nil || written.Pending != nil || written.LastSeq != 1 {
-		t.Errorf("the copy has started a version (error %v)", err)
-	}
-	if logins := w.logins(); len(logins) != 1 {
-		t.Errorf("%d logins, want the one of the first owner", len(logins))
-	}
-	w.request(object, v1alpha1.AnnotationRotate, "in the first")
-	w.settle(object, 5)
-	w.wantCondition(object, v1alpha1.ConditionStalled, "")
-	if object.Status.Revision != 2 || !w.accepted("orders-db") {
-		t.Errorf("the first owner is at revision %d:%s", object.Status.Revision, describeConditions(object))
-	}
-}
-
-// The same without its ledger: the Secret alone would lead to a new ledger, through the login of the first owner.
-func TestACopiedSecretWithoutOriginAndLedgerIsFencedByTheMarkers(t *testing.T) {
-	w := newWorld(t)
-	object := aCredential()
-	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
-	other := w.beside(t)
-	copied := aCredential()
-	other.create(aPolicy(), anAdminSecret(), aServer())
-	w.copySecrets(other, func(s *corev1.Secret) bool { return withoutOrigin(s) && s.Name == "orders-db" })
-	before := other.data()
-	other.create(copied)
-	other.settle(copied, 3)
-	other.wantFenced(copied, w, "Fenced")
-	if diff := cmp.Diff(before, other.data()); diff != "" {
-		t.Error("Secrets of the copy changed, or a ledger was created")
-	}
-	if err := w.client.Delete(w.ctx, object); err != nil {
-		t.Fatal(err)
-	}
-	w.reconcile(object)
-	other.request(copied, v1alpha1.AnnotationTakeOverFrom, w.clusterUID()+"/"+w.namespace)
-	for range 3 {
-		other.step(time.Minute)
-		other.settle(copied, 5)
-	}
-	other.wantCondition(copied, v1alpha1.ConditionReady, "True/Published")
-	if login, _ := w.database.Login("orders_app_a"); !strings.Contains(login.Owner, other.namespace) {
-		t.Errorf("the login was handed over, and its marker names %s:%s", login.Owner, describeConditions(copied))
-	}
-}
-
-// Another owner's Secret in place of the object's own is damage: the ledger is intact, and is published again.
-func TestACopyInPlaceOfOurSecretIsRepaired(t *testing.T) {
-	w := newWorld(t)
-	ready(w, aPolicy(), anAdminSecret(), aServer(), aCredential())
-	other := newWorld(t)
-	object := aCredential()
-	ready(other, aPolicy(), anAdminSecret(), aServer(), object)
-	own := other.secret("orders-db").Data
-	w.copySecrets(other, usersSecrets)
-	other.settle(object, 5)
-	other.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
-	if diff := cmp.Diff(own, other.secret("orders-db").Data); diff != "" {
-		t.Error("applications read the login of another namespace")
-	}
-	if _, ok := w.database.Login("orders_app_b"); ok {
-		t.Error("a login rotated")
 	}
 }

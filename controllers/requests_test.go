@@ -194,3 +194,133 @@ func TestAMalformedSelectorIsReported(t *testing.T) {
 		})
 	}
 }
+
+// T4: a user's request is recorded even if its rotation fails, so the annotation may disappear.
+func TestARequestIsRecordedEvenIfItsRotationFails(t *testing.T) {
+	ask := func(o client.Object, value string) func() {
+		return func() {
+			annotations := map[string]string{}
+			if value != "" {
+				annotations[v1alpha1.AnnotationRotate] = value
+			}
+			o.SetAnnotations(annotations)
+		}
+	}
+	identity, login := aClientIdentity(), aCredential()
+	narrowed := func(w *world, names ...v1alpha1.NamePattern) {
+		authority := anAuthority()
+		authority.Namespace = w.namespace
+		w.edit(authority, func() { authority.Spec.Constraints.CommonNames = names })
+		w.settle(authority, 3)
+	}
+	for name, tc := range map[string]struct {
+		object        client.Object
+		fails, repair func(w *world)
+	}{
+		"constraints refuse the certificate": {identity, func(w *world) { narrowed(w, "nobody") }, func(w *world) { narrowed(w, "*") }},
+		"the Secret may not be written": {login, func(w *world) {
+			w.refuse(writesOf("update", "orders-db"))
+			secret := w.secret("orders-db")
+			w.fail = nil
+			w.edit(secret, func() { secret.Data["uri"] = []byte("edited") })
+			w.refuse(writesOf("update", "orders-db"))
+		}, func(w *world) { w.fail = nil }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			ready(w, aPolicy(), anAdminSecret(), aServer(), anAuthority(), tc.object)
+			tc.fails(w)
+			refusal := w.fail
+			w.fail = nil
+			w.edit(tc.object, ask(tc.object, "leak-1"))
+			w.fail = refusal
+			w.reconcile(tc.object)
+			w.fail = nil
+			w.edit(tc.object, ask(tc.object, ""))
+			w.fail = refusal
+			w.step(time.Minute)
+			w.reconcile(tc.object)
+			tc.repair(w)
+			w.step(time.Hour)
+			w.settle(tc.object, 8)
+			if got := revisionOf(tc.object); got != 2 {
+				t.Errorf("revision %d: the request was forgotten%s", got, describeConditions(tc.object))
+			}
+		})
+	}
+}
+
+// T4: a leak is answered with one command: the leaked login is refused as soon as its successor is published and proven. A
+// request to end an overlap alone ends only that.
+func TestALeakIsAnsweredInOneCommand(t *testing.T) {
+	now := func(w *world, o *v1alpha1.DatabaseCredential, requests ...string) {
+		w.edit(o, func() {
+			if o.Annotations == nil {
+				o.Annotations = map[string]string{}
+			}
+			for _, request := range requests {
+				o.Annotations[request] = "leak-1"
+			}
+		})
+		w.settle(o, 12)
+		w.step(time.Minute)
+		w.settle(o, 12)
+	}
+	open := func(w *world) (out string) {
+		for _, name := range []string{"orders_app_a", "orders_app_b"} {
+			if login, _ := w.database.Login(name); login.CanLogin {
+				out += name[len(name)-1:]
+			}
+		}
+		return out
+	}
+	both := []string{v1alpha1.AnnotationRotate, v1alpha1.AnnotationRetirePrevious}
+	for name, tc := range map[string]struct {
+		act      func(w *world, o *v1alpha1.DatabaseCredential)
+		revision int64
+		open     string
+	}{
+		"outside an overlap": {func(w *world, o *v1alpha1.DatabaseCredential) { now(w, o, both...) }, 2, "b"},
+		"within an overlap": {func(w *world, o *v1alpha1.DatabaseCredential) {
+			w.step(24*time.Hour + time.Minute)
+			w.settle(o, 8)
+			now(w, o, both...)
+		}, 3, "a"},
+		"after the process died between the two": {func(w *world, o *v1alpha1.DatabaseCredential) {
+			w.database.SetDown(true)
+			now(w, o, both...)
+			w.restart()
+			w.database.SetDown(false)
+			w.step(time.Hour)
+			w.settle(o, 12)
+		}, 2, "b"},
+		"to end an overlap, while a rotation waits for its end": {func(w *world, o *v1alpha1.DatabaseCredential) {
+			w.step(24*time.Hour + time.Minute)
+			w.settle(o, 8)
+			now(w, o, v1alpha1.AnnotationRotate)
+			now(w, o, v1alpha1.AnnotationRetirePrevious)
+		}, 3, "ab"},
+		"without a previous login or a rotation": {func(w *world, o *v1alpha1.DatabaseCredential) {
+			now(w, o, v1alpha1.AnnotationRetirePrevious)
+			w.step(24*time.Hour + time.Minute)
+			w.settle(o, 8)
+		}, 2, "ab"},
+		"with the first version": {func(w *world, o *v1alpha1.DatabaseCredential) {
+			w.step(24*time.Hour + time.Minute)
+			w.settle(o, 8)
+		}, 2, "ab"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			object := aCredential()
+			if name == "with the first version" {
+				object.Annotations = map[string]string{both[0]: "leak-1", both[1]: "leak-1"}
+			}
+			ready(w, aPolicy(), anAdminSecret(), aServer(), object)
+			tc.act(w, object)
+			if got := open(w); object.Status.Revision != tc.revision || got != tc.open {
+				t.Errorf("revision %d with logins %q open, want %d and %q%s", object.Status.Revision, got, tc.revision, tc.open, describeConditions(object))
+			}
+		})
+	}
+}

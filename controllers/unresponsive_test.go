@@ -283,3 +283,46 @@ func TestAFightOverACertificateIsBounded(t *testing.T) {
 	w.reconcile(identity)
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 }
+
+// T4: a server that never answers costs few writes: what is reported about it changes neither with every attempt, nor with
+// every change of the server's own status.
+func TestAServerThatNeverAnswersCostsFewWrites(t *testing.T) {
+	w := newWorld(t)
+	object, server := aCredential(), aServer()
+	w.database.SetDown(true)
+	w.create(aPolicy(), anAdminSecret(), server, object)
+	next := map[client.Object]time.Time{object: w.clock.Now(), server: w.clock.Now()}
+	var written []write
+	for second := range 300 {
+		if second%20 == 19 {
+			// Another tool updates a time on the server; that is no reason to believe that it answers now.
+			written = append(written, w.written()...)
+			w.request(server, "example.org/seen", w.clock.Now().String())
+			next[object] = w.clock.Now()
+		}
+		for _, o := range []client.Object{server, object} {
+			if w.clock.Now().Before(next[o]) {
+				continue
+			}
+			version := server.ResourceVersion
+			next[o] = w.clock.Now().Add(w.reconcile(o).RequeueAfter)
+			if o == server && server.ResourceVersion != version {
+				next[object] = w.clock.Now()
+			}
+		}
+		w.step(time.Second)
+	}
+	writes := 0
+	for _, of := range append(written, w.written()...) {
+		if of.kind == "DatabaseCredential" && of.verb == "update status" {
+			writes++
+		}
+	}
+	asked := w.database.Calls("Marker")
+	if writes == 0 || writes > 3 || asked < 4 || asked > 12 {
+		t.Errorf("%d writes of the status in five minutes, and %d requests to the server", writes, asked)
+	}
+	if events := w.events(); strings.Count(strings.Join(events, "\n"), "DatabaseCredential/orders") != 1 {
+		t.Errorf("Events: %q", events)
+	}
+}
