@@ -52,9 +52,14 @@ func wide(data []byte, mark bool) []byte {
 
 // Data that users store instead of PEM is recognized, with the way to convert it to PEM, and nothing of it is shown. What
 // OpenSSL accepts is accepted.
-func TestFormsOfCertificateFilesAreReadOrNamed(t *testing.T) {
-	root := authority(t, "root", nil, nil)
-	middle := authority(t, "middle", &root, nil)
+// certificateForm is a file with the certificates middle and root, in that order.
+type certificateForm struct {
+	data []byte
+	want string // empty: it is read, and holds both
+}
+
+func certificateForms(t *testing.T, root, middle signed) map[string]certificateForm {
+	t.Helper()
 	one, two := middle.pem(), root.pem()
 	both := slices.Concat(one, two)
 	folder := t.TempDir()
@@ -65,10 +70,7 @@ func TestFormsOfCertificateFilesAreReadOrNamed(t *testing.T) {
 	run := func(args ...string) []byte { return openssl(t, folder, args...) }
 	mark := []byte("\xef\xbb\xbf")
 	trimmed := bytes.TrimSpace(one)
-	for name, tc := range map[string]struct {
-		data []byte
-		want string // empty: it is read, and holds both
-	}{
+	return map[string]certificateForm{
 		"as it is":                         {both, ""},
 		"a byte order mark":                {slices.Concat(mark, both), ""},
 		"Windows line ends":                {bytes.ReplaceAll(both, []byte("\n"), []byte("\r\n")), ""},
@@ -112,7 +114,13 @@ func TestFormsOfCertificateFilesAreReadOrNamed(t *testing.T) {
 		"damaged DER":                      {flipped(root), "has a damaged certificate at place 1"},
 		"too many":                         {bytes.Repeat(two, 501), "has 501 PEM blocks; at most 500 certificates are read"},
 		"too long":                         {append(bytes.Repeat([]byte("#"), 256<<10), both...), "bytes long; at most 262144 are allowed"},
-	} {
+	}
+}
+
+func TestFormsOfCertificateFilesAreReadOrNamed(t *testing.T) {
+	root := authority(t, "root", nil, nil)
+	middle := authority(t, "middle", &root, nil)
+	for name, tc := range certificateForms(t, root, middle) {
 		t.Run(name, func(t *testing.T) {
 			bundle, err := pki.ParseBundle(tc.data)
 			if tc.want == "" {
