@@ -179,3 +179,53 @@ func TestNoImportRuleAllowsAPackageOfAHigherFloor(t *testing.T) {
 		}
 	}
 }
+
+// The picture in docs/architecture.md shows imports that the rules allow, and its table has every package.
+func TestTheArchitecturePageShowsThePackagesAsTheyAre(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Packages\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for _, folder := range productPackages(t) {
+		if name := strings.TrimPrefix(folder, "internal/"); folder != program && !strings.Contains(section, "`"+folder+"`") && !strings.Contains(section, "`"+name+"`") {
+			t.Errorf("the table of packages in docs/architecture.md lacks %s", folder)
+		}
+	}
+	rules, arrows := importRules(t), 0
+	label := regexp.MustCompile(`\["[^"]*"\]`)
+	for line := range strings.Lines(section) {
+		from, to, found := strings.Cut(label.ReplaceAllString(line, ""), "-->")
+		for target := range strings.SplitSeq(to, "&") {
+			if !found {
+				continue
+			}
+			arrows++
+			source, target := folderOf(from), folderOf(target)
+			if !slices.ContainsFunc(slices.Collect(maps.Values(rules)), func(rule importRule) bool { return rule.covers(source) && rule.allows(target) }) {
+				t.Errorf("docs/architecture.md shows that %s imports %s, which no rule allows", source, target)
+			}
+		}
+	}
+	if arrows < 20 {
+		t.Errorf("the picture in docs/architecture.md has %d arrows", arrows)
+	}
+}
+
+// folderOf returns the folder of a node in the picture.
+func folderOf(node string) string {
+	node = strings.ReplaceAll(strings.TrimSpace(node), "_", "/")
+	if node == program || node == "controllers" {
+		return node
+	}
+	return "internal/" + node
+}
+
+// allows reports whether the list allows an import of the package.
+func (r importRule) allows(folder string) bool {
+	return slices.ContainsFunc(r.Allow, func(allowed string) bool {
+		exact, bounded := strings.CutSuffix(allowed, "$")
+		return exact == module+folder || !bounded && strings.HasPrefix(module+folder, allowed)
+	})
+}
