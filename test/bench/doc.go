@@ -14,5 +14,10 @@
 //	KUBEBUILDER_ASSETS=$(make assets) go test -tags bench -count=1 -run '^TestPiece$' -v ./test/bench -sizes 500,2000 \
 //	    [-namespaces 100] [-repeat 3] [-only rekey] [-renewal] [-restart] [-idle 15s] [-rekey "$PWD/bin/rekey"] [-floor FILE]
 //
+// Several versions of rekey, or one in several environments, compared in one run (memory, processor time, requests):
+//
+//	KUBEBUILDER_ASSETS=$(make assets) go test -tags bench -count=1 -timeout 3h -run '^TestCompare$' -v ./test/bench \
+//	    -sizes 1000,10000 -repeat 4 [-block 250] [-scrapes 100] -compare before=main -compare after=HEAD -compare often=HEAD,GOGC=50
+//
 // and database credentials:  -run '^TestDatabasePiece$' -credentials 200 -rounds 2
 package bench

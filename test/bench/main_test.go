@@ -57,7 +57,7 @@ func run(m *testing.M) int {
 			continue
 		}
 		*binary.at = filepath.Join(dir, "operator"+strings.ReplaceAll(binary.path, "/", "-"))
-		if err := build(*binary.at, binary.path); err != nil {
+		if err := build(filepath.Join("..", ".."), *binary.at, binary.path); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -65,10 +65,10 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// build builds a command as `make build` does.
-func build(output, path string) error {
+// build builds a command from a source tree as `make build` does.
+func build(source, output, path string) error {
 	command := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=bench", "-o", output, path)
-	command.Dir = filepath.Join("..", "..")
+	command.Dir = source
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("building %s: %w: %s", path, err, said)

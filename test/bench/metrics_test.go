@@ -22,22 +22,29 @@ import (
 // scrape reads rekey's metrics as Prometheus does.
 func (o *operator) scrape(t *testing.T, s *apiServer) string {
 	t.Helper()
+	status, text, err := o.scrapeAs(t, s.scraper(t))
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("reading the metrics: %d: %.300s: %v", status, text, err)
+	}
+	return text
+}
+
+// scrapeAs reads rekey's metrics with a token.
+func (o *operator) scrapeAs(t *testing.T, token string) (status int, text string, err error) {
+	t.Helper()
 	ask, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+o.metrics+"/metrics", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask.Header.Set("Authorization", "Bearer "+s.scraper(t))
+	ask.Header.Set("Authorization", "Bearer "+token)
 	reader := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 	answer, err := reader.Do(ask)
 	if err != nil {
-		t.Fatal(err)
+		return 0, "", err
 	}
 	defer func() { _ = answer.Body.Close() }()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusOK {
-		t.Fatalf("reading the metrics: %s: %.300s: %v", answer.Status, text, err)
-	}
-	return string(text)
+	body, err := io.ReadAll(answer.Body)
+	return answer.StatusCode, string(body), err
 }
 
 // reconciles returns how often the controller has reconciled an object, and fails unless it has finished.
@@ -69,6 +76,9 @@ func (o *operator) reconciles(t *testing.T, s *apiServer, controller string) int
 // scraper returns the token of a service account that may read metrics.
 func (s *apiServer) scraper(t *testing.T) string {
 	t.Helper()
+	if s.scraperToken != "" {
+		return s.scraperToken
+	}
 	meta := metav1.ObjectMeta{Name: "scraper"}
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: "scraper"}}
 	for _, object := range []client.Object{
@@ -85,5 +95,6 @@ func (s *apiServer) scraper(t *testing.T) string {
 	if err := s.client.SubResource("token").Create(t.Context(), account, token); err != nil {
 		t.Fatal(err)
 	}
-	return token.Status.Token
+	s.scraperToken = token.Status.Token
+	return s.scraperToken
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,7 +21,7 @@ import (
 )
 
 // patience is the limit for everything.
-const patience = 5 * time.Minute
+const patience = 15 * time.Minute
 
 // ticks per second in /proc (USER_HZ, which is 100 on every architecture that Linux shows to programs).
 const ticks = 100
@@ -41,10 +42,16 @@ const memoryLimit = "GOMEMLIMIT=460MiB"
 // startRekey starts the real binary with the flags of the shipped Deployment and waits until it is ready.
 func startRekey(t *testing.T, kubeconfig string, more ...string) *operator {
 	t.Helper()
+	return startRekeyAs(t, binaries.rekey, nil, kubeconfig, more...)
+}
+
+// startRekeyAs starts a rekey binary with additional variables in its environment.
+func startRekeyAs(t *testing.T, binary string, environment []string, kubeconfig string, more ...string) *operator {
+	t.Helper()
 	probe, metrics := freeAddress(t), freeAddress(t)
 	arguments := append([]string{"--kubeconfig", kubeconfig, "--leader-elect", "--operator-namespace=" + operatorNamespace,
 		"--metrics-bind-address=" + metrics, "--health-probe-bind-address=" + probe, "--log-level=info"}, more...)
-	o := startOperator(t, binaries.rekey, probe, arguments)
+	o := startOperator(t, binary, probe, arguments, environment...)
 	o.metrics = metrics
 	return o
 }
@@ -55,7 +62,7 @@ func startFloor(t *testing.T, kubeconfig string) *operator {
 	return startOperator(t, binaries.floor, probe, []string{"--kubeconfig", kubeconfig, "--health-probe-bind-address=" + probe})
 }
 
-func startOperator(t *testing.T, binary, probe string, arguments []string) *operator {
+func startOperator(t *testing.T, binary, probe string, arguments []string, environment ...string) *operator {
 	t.Helper()
 	o := &operator{command: exec.CommandContext(context.WithoutCancel(t.Context()), binary, arguments...), probe: probe,
 		log: filepath.Join(t.TempDir(), "log"), ended: make(chan struct{})}
@@ -65,7 +72,7 @@ func startOperator(t *testing.T, binary, probe string, arguments []string) *oper
 	}
 	defer func() { _ = log.Close() }()
 	o.command.Stdout, o.command.Stderr = log, log
-	o.command.Env = append([]string{memoryLimit}, os.Environ()...)
+	o.command.Env = slices.Concat([]string{memoryLimit}, os.Environ(), environment)
 	o.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	o.begun = time.Now()
 	if err := o.command.Start(); err != nil {

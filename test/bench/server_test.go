@@ -34,6 +34,8 @@ type apiServer struct {
 	applier     *applier
 	dir         string
 	processes   []int
+	// scraperToken is the token of a service account that may read metrics; empty until it is needed.
+	scraperToken string
 }
 
 // servers holds the running servers with their stop functions: they would outlive a test that is ended by a signal.
@@ -175,6 +177,25 @@ func (s *apiServer) kubeconfig(t *testing.T, name string) string {
 // refused ones, for everything that an operator of this sort may read or write. Watches and lists are left out.
 func (s *apiServer) requests(t *testing.T) map[string]int {
 	t.Helper()
+	return s.count(t, func(of map[string]string) bool {
+		// Events of the core group are those of leader election; rekey's own are of events.k8s.io.
+		ours := of["group"] == v1alpha1.GroupVersion.Group || of["group"] == "events.k8s.io" || of["resource"] == "secrets" || of["resource"] == "configmaps"
+		return ours && of["verb"] != "WATCH"
+	})
+}
+
+// reviews returns how many questions about tokens and rights the API server has counted so far.
+func (s *apiServer) reviews(t *testing.T) int {
+	t.Helper()
+	return writesOf(s.count(t, func(of map[string]string) bool {
+		return of["resource"] == "tokenreviews" || of["resource"] == "subjectaccessreviews"
+	}))
+}
+
+// count returns the requests that the API server has counted, by "VERB resource/subresource code", for those that are selected
+// by their labels.
+func (s *apiServer) count(t *testing.T, selected func(labels map[string]string) bool) map[string]int {
+	t.Helper()
 	text, err := s.applier.get(t.Context(), "/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -187,9 +208,7 @@ func (s *apiServer) requests(t *testing.T) map[string]int {
 		}
 		labels, value, _ := strings.Cut(strings.TrimSpace(string(rest)), "} ")
 		of := labelsOf(labels)
-		// Events of the core group are those of leader election; rekey's own are of events.k8s.io.
-		ours := of["group"] == v1alpha1.GroupVersion.Group || of["group"] == "events.k8s.io" || of["resource"] == "secrets" || of["resource"] == "configmaps"
-		if !ours || of["verb"] == "WATCH" {
+		if !selected(of) {
 			continue
 		}
 		count, err := strconv.ParseFloat(value, 64)
