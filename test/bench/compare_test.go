@@ -45,24 +45,26 @@ func (p *programs) Set(text string) error {
 }
 
 var (
-	compared programs
+	compared = programsFlag("compare", "TestCompare: a program as NAME=BINARY or NAME=COMMIT, then ,VARIABLE=VALUE for its environment; repeat it for each")
 	block    = flag.Int("block", 300, "TestCompare: how many identities each program issues in each round")
 	scrapes  = flag.Int("scrapes", 0, "TestCompare: how often to read the metrics, with a token that may and with tokens that may not")
 )
 
-func init() {
-	flag.Var(&compared, "compare", "TestCompare: a program as NAME=BINARY or NAME=COMMIT, then ,VARIABLE=VALUE for its environment; repeat it for each")
+func programsFlag(name, usage string) *programs {
+	out := &programs{}
+	flag.Var(out, name, usage)
+	return out
 }
 
 // TestCompare compares programs in one run against one API server, where the first one has issued the whole fleet. In each
 // round, each program starts with that fleet, issues a block of further identities, and stops; the block is deleted. The order
 // is reversed in every other round. It prints a table and has no bars.
 func TestCompare(t *testing.T) {
-	if len(compared) < 2 {
+	if len(*compared) < 2 {
 		t.Fatal("TestCompare needs two programs or more: -compare NAME=BINARY -compare NAME=COMMIT")
 	}
-	for i := range compared {
-		compared[i].binary = compared[i].built(t)
+	for i := range *compared {
+		(*compared)[i].binary = (*compared)[i].built(t)
 	}
 	for size := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(size)
@@ -76,23 +78,23 @@ func TestCompare(t *testing.T) {
 func compare(t *testing.T, n int) {
 	t.Helper()
 	s, _ := startAPIServer(t, nil)
-	c := &comparison{s: s, n: n, fleet: fleet{n + *repeat*len(compared)**block, *namespaces}, kubeconfig: s.kubeconfig(t, "rekey")}
+	c := &comparison{s: s, n: n, fleet: fleet{n + *repeat*len(*compared)**block, *namespaces}, kubeconfig: s.kubeconfig(t, "rekey")}
 	authority := c.fleet.prepare(t, s).authority
 	c.creations, c.watcher = c.fleet.creations(t), s.applier.watch(t, "clientidentities", c.fleet.n)
-	o := startRekeyAs(t, compared[0].binary, compared[0].environment, c.kubeconfig)
+	o := startRekeyAs(t, (*compared)[0].binary, (*compared)[0].environment, c.kubeconfig)
 	authorityReady(t, s, authority)
 	c.issue(t, n)
 	o.stop(t)
-	measured := make([][]numbers, len(compared))
+	measured := make([][]numbers, len(*compared))
 	for round := range *repeat {
-		for turn := range compared {
+		for turn := range *compared {
 			i := turn
 			if round%2 == 1 {
-				i = len(compared) - 1 - turn
+				i = len(*compared) - 1 - turn
 			}
-			got := c.life(t, compared[i])
+			got := c.life(t, (*compared)[i])
 			measured[i] = append(measured[i], got)
-			tell(t, "%d identities, round %d, %s: %s", n, round+1, compared[i].name, got)
+			tell(t, "%d identities, round %d, %s: %s", n, round+1, (*compared)[i].name, got)
 		}
 	}
 	fmt.Println(table(n, measured))
@@ -292,13 +294,13 @@ func (o *operator) liveHeap(t *testing.T, s *apiServer) float64 {
 func table(n int, measured [][]numbers) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "\n%d identities, %d rounds of %d more\n\n| what |", n, len(measured[0]), *block)
-	for _, p := range compared {
+	for _, p := range *compared {
 		fmt.Fprintf(&out, " %s |", p.name)
 	}
-	out.WriteString("\n| --- |" + strings.Repeat(" ---: |", len(compared)) + "\n")
+	out.WriteString("\n| --- |" + strings.Repeat(" ---: |", len(*compared)) + "\n")
 	for _, name := range slices.Sorted(maps.Keys(measured[0][0])) {
 		fmt.Fprintf(&out, "| %s |", name)
-		for i := range compared {
+		for i := range *compared {
 			var values, ratios []float64
 			for round, n := range measured[i] {
 				values = append(values, n[name])
