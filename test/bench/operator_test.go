@@ -36,8 +36,11 @@ type operator struct {
 	ended          chan struct{}
 }
 
-// memoryLimit of the shipped Deployment.
-const memoryLimit = "GOMEMLIMIT=460MiB"
+// The shipped Deployment sets these. The bare operator has the same limit.
+const (
+	memoryLimit = "GOMEMLIMIT=460MiB"
+	heapGrowth  = "GOGC=50"
+)
 
 // startRekey starts the real binary with the flags of the shipped Deployment and waits until it is ready.
 func startRekey(t *testing.T, kubeconfig string, more ...string) *operator {
@@ -51,7 +54,7 @@ func startRekeyAs(t *testing.T, binary string, environment []string, kubeconfig 
 	probe, metrics := freeAddress(t), freeAddress(t)
 	arguments := append([]string{"--kubeconfig", kubeconfig, "--leader-elect", "--operator-namespace=" + operatorNamespace,
 		"--metrics-bind-address=" + metrics, "--health-probe-bind-address=" + probe, "--log-level=info"}, more...)
-	o := startOperator(t, binary, probe, arguments, environment...)
+	o := startOperator(t, binary, probe, arguments, append([]string{heapGrowth}, environment...)...)
 	o.metrics = metrics
 	return o
 }
