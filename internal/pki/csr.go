@@ -51,7 +51,6 @@ func requestOf(signer crypto.Signer, names Names) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a certificate request: %w", err)
 	}
-	signedRequest(der)
 	return pem.EncodeToMemory(&pem.Block{Type: labelRequest, Bytes: der}), nil
 }
 
@@ -72,7 +71,7 @@ func ParseRequest(data []byte) (*x509.CertificateRequest, error) {
 	if err := CheckPublicKey(request.PublicKey); err != nil {
 		return nil, badIdentity("the certificate request: %w", err)
 	}
-	if err := checkRequest(request); err != nil {
+	if err := request.CheckSignature(); err != nil {
 		return nil, badIdentity("the certificate request is not signed by its own key: %w", err)
 	}
 	return request, nil

@@ -37,16 +37,3 @@ func bothOf(child, parent *x509.Certificate) cache.Key {
 // Signed records that child has a valid signature by parent. It is for callers that have just created and checked that
 // signature, as x509.CreateCertificate does.
 func Signed(child, parent *x509.Certificate) { signatures.Put(bothOf(child, parent), struct{}{}) }
-
-// requests caches the requests that this package created: x509.CreateCertificateRequest checks the signature that it makes.
-var requests = cache.New[struct{}](128)
-
-func signedRequest(der []byte) { requests.Put(sha256.Sum256(der), struct{}{}) }
-
-// checkRequest is request.CheckSignature(), unless this package created the request.
-func checkRequest(request *x509.CertificateRequest) error {
-	if _, ok := requests.Get(sha256.Sum256(request.Raw)); ok {
-		return nil
-	}
-	return request.CheckSignature()
-}

@@ -6,7 +6,6 @@ package secretstore
 import (
 	"bytes"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/cache"
 	"github.com/rekey/rekey/internal/credential"
 )
 
@@ -208,24 +206,8 @@ func keyFits(certificate, key []byte) bool {
 	if isPlaceholder(key) {
 		return bytes.Equal(key, placeholderGood)
 	}
-	asked := pairOf(certificate, key)
-	if _, ok := pairs.Get(asked); ok {
-		return true
-	}
-	if _, err := tls.X509KeyPair(certificate, key); err != nil {
-		return false
-	}
-	pairs.Put(asked, struct{}{})
-	return true
-}
-
-// pairs caches key pairs that match: each is checked when it is published, when the API server has answered, and when the watch
-// shows it. All that is kept of a key is a digest of it together with its certificate.
-var pairs = cache.New[struct{}](256)
-
-func pairOf(certificate, key []byte) cache.Key {
-	a, b := sha256.Sum256(certificate), sha256.Sum256(key)
-	return sha256.Sum256(append(a[:], b[:]...))
+	_, err := tls.X509KeyPair(certificate, key)
+	return err == nil
 }
 
 // combines reports whether combined is the certificates and the key, in either order, and nothing else.
