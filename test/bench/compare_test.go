@@ -83,7 +83,7 @@ func compare(t *testing.T, n int) {
 	c.creations, c.watcher = c.fleet.creations(t), s.applier.watch(t, "clientidentities", c.fleet.n)
 	o := startRekeyAs(t, (*compared)[0].binary, (*compared)[0].environment, c.kubeconfig)
 	authorityReady(t, s, authority)
-	c.issue(t, n)
+	c.issue(t, o, n)
 	o.stop(t)
 	measured := make([][]numbers, len(*compared))
 	for round := range *repeat {
@@ -111,15 +111,15 @@ type comparison struct {
 }
 
 // issue applies the next identities and waits until they are Ready.
-func (c *comparison) issue(t *testing.T, count int) {
+func (c *comparison) issue(t *testing.T, o *operator, count int) {
 	t.Helper()
 	if err := c.s.applier.send(t.Context(), c.creations[c.issued:c.issued+count]); err != nil {
 		t.Fatal(err)
 	}
 	c.issued += count
 	for begun := time.Now(); c.watcher.count(1) < c.issued; time.Sleep(10 * time.Millisecond) {
-		if time.Since(begun) > patience {
-			t.Fatalf("%d of %d identities are Ready", c.watcher.count(1), c.issued)
+		if time.Since(begun) > patience || !o.alive() {
+			t.Fatalf("%d of %d identities are Ready: %s", c.watcher.count(1), c.issued, o.said(t))
 		}
 	}
 }
@@ -170,7 +170,7 @@ func (c *comparison) life(t *testing.T, p program) numbers {
 	}
 	from, counters, requests := c.issued, o.counters(t, c.s), c.s.requests(t)
 	cpu, served, begun := o.cpu(t), c.s.cpu(t), time.Now()
-	c.issue(t, *block)
+	c.issue(t, o, *block)
 	seconds := time.Since(begun).Seconds()
 	counted := less(c.s.settled(t), requests)
 	delete(counted, "POST clientidentities 201")

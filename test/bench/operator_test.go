@@ -39,7 +39,7 @@ type operator struct {
 // The shipped Deployment sets these. The bare operator has the same limit.
 const (
 	memoryLimit = "GOMEMLIMIT=460MiB"
-	heapGrowth  = "GOGC=50"
+	heapGrowth  = "GOGC=40"
 )
 
 // startRekey starts the real binary with the flags of the shipped Deployment and waits until it is ready.

@@ -131,7 +131,7 @@ func renewalSection(r Run, b *strings.Builder) {
 }
 
 func memorySection(r Run, b *strings.Builder) {
-	b.WriteString("## Memory\n\nResident memory of the process (`VmHWM` and `VmRSS` of Linux) in MB, with `GOMEMLIMIT` as in the shipped Deployment. The peak of rekey covers everything measured for the fleet: first issue, renewal, restart.\n\n")
+	b.WriteString("## Memory\n\nResident memory of the process (`VmHWM` and `VmRSS` of Linux) in MB, with the environment of the shipped Deployment. The peak of rekey covers everything measured for the fleet: first issue, renewal, restart.\n\n")
 	var rows [][]string
 	for _, f := range r.ordered() {
 		rows = append(rows, []string{f.where(), spread(f.each(floorPeak), "%.0f"), spread(f.each(rekeyIssuePeak), "%.0f"), spread(f.each(rekeyPeak), "%.0f"), spread(f.each(rekeySettled), "%.0f")})
