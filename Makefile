@@ -98,7 +98,7 @@ mutate: ## Break the product in every way listed in docs/reliability.md, one at 
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/mutate --class "$(CLASS)" $(if $(RECORD),--record) $(if $(SAMPLE),--sample $(SAMPLE))
 
 .PHONY: fuzz
-fuzz: ## Run every fuzz target, or those of FUZZ, for FUZZTIME (5m) each
+fuzz: ## Run every fuzz target, or those of FUZZ, for FUZZTIME (5m) each, one for each processor at a time
 	@hack/install-deps.sh test
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/fuzz.sh $(FUZZTIME) $(FUZZ)
 
