@@ -5,7 +5,10 @@
 // operator (floor), each against its own real API server, in one run. Ratios within one run are meaningful; absolute
 // times are those of the machine.
 //
-// Everything, with its bars (REKEY_SIZE=full for the numbers of docs/benchmarks.md):
+// Speeds are compared only in a full run, on a quiet machine: the short run of continuous integration asserts counts (writes,
+// reads, requests) and the peak of memory.
+//
+// Everything, with its bars (REKEY_SIZE=full for the bars on speed and the numbers of docs/benchmarks.md):
 //
 //	KUBEBUILDER_ASSETS=$(make assets) go test -tags bench -count=1 -timeout 40m -run '^TestSpeed$' -v ./test/bench
 //

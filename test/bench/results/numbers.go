@@ -104,14 +104,6 @@ func storm(p Pair) (float64, bool) {
 	return p.Rekey.Renewal.Seconds / p.Rekey.Issue.Seconds, true
 }
 
-// restartShare is the duration of a restart until all was quiet, relative to the first issue.
-func restartShare(p Pair) (float64, bool) {
-	if p.Rekey.Restart == nil {
-		return 0, false
-	}
-	return p.Rekey.Restart.Seconds / p.Rekey.Issue.Seconds, true
-}
-
 // rekeyPeak is the peak of the whole life.
 func rekeyPeak(p Pair) (float64, bool) {
 	peak := p.Rekey.PeakRSS
