@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/apiserver"
 )
 
 // restored prepares the object of a backup to be applied in another cluster.
@@ -48,20 +49,17 @@ func handOverCommands(t *testing.T) []string {
 // same PostgreSQL. Nothing is created or changed before the documented commands are run; then everything continues,
 // unchanged.
 func TestAClusterRestoredElsewhereIsHandedOver(t *testing.T) {
+	t.Parallel()
 	w := newPGWorld(t, servers.Of(t, 15))
 	authority, clientIdentity, serverIdentity := anAuthority(), aClientIdentity(), aServerIdentity()
 	ready(w.world, authority, clientIdentity, serverIdentity, w.object, w.credential)
 
-	environment := &envtest.Environment{
-		CRDDirectoryPaths: []string{filepath.Join("..", "config", "crd", "bases")}, ErrorIfCRDPathMissing: true,
-		ControlPlaneStartTimeout: 2 * time.Minute,
-	}
-	config, err := environment.Start()
-	if err != nil {
+	environment := &envtest.Environment{}
+	if err := apiserver.Start(environment); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = environment.Stop() })
-	other := newWorldOn(t, config, metav1.ObjectMeta{Name: w.namespace})
+	other := newWorldOn(t, environment.Config, metav1.ObjectMeta{Name: w.namespace})
 	other.engines, other.clock = w.engines, w.clock
 	other.restart()
 	if other.clusterUID() == w.clusterUID() {

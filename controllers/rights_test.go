@@ -168,6 +168,7 @@ func (m *managed) missing(namespace string) bool {
 // An admin of a listed namespace can remove rekey's rights there, or delete the namespace. No other namespace is affected,
 // neither at the start nor later, and once the right is granted again the namespace is served without a restart.
 func TestANamespaceWithoutItsRoleStopsNoOther(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := newAccount(w)
 	bare, absent := a.newNamespace(w.namespace+"-bare"), w.namespace+"-absent"

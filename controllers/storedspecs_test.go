@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/apiserver"
 	"github.com/rekey/rekey/test/fixture"
 )
 
@@ -56,15 +57,15 @@ func earlierCRDs(t *testing.T) []*apiextensionsv1.CustomResourceDefinition {
 // Specs that the API server now rejects may have been stored by an earlier release, and remain. They cause no loop, do no harm,
 // and their effect is reported.
 func TestSpecsThatWereStoredBeforeTheirRuleAreServedSafely(t *testing.T) {
-	environment := &envtest.Environment{CRDs: earlierCRDs(t), ControlPlaneStartTimeout: 2 * time.Minute}
-	config, err := environment.Start()
-	if err != nil {
+	t.Parallel()
+	environment := &envtest.Environment{CRDs: earlierCRDs(t)}
+	if err := apiserver.Start(environment); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = environment.Stop() })
 	world := func(t *testing.T) *world {
 		t.Helper()
-		return newWorldOn(t, config, metav1.ObjectMeta{GenerateName: "stored-"})
+		return newWorldOn(t, environment.Config, metav1.ObjectMeta{GenerateName: "stored-"})
 	}
 	for _, renewBefore := range []time.Duration{23*time.Hour + 59*time.Minute + 59*time.Second, 24 * time.Hour, 1000 * time.Hour} {
 		t.Run(fmt.Sprintf("renewBefore %s of 24h", renewBefore), func(t *testing.T) { renewsTooEarly(world(t), renewBefore) })

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +38,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/report"
+	"github.com/rekey/rekey/test/apiserver"
 	"github.com/rekey/rekey/test/factcheck"
 	"github.com/rekey/rekey/test/fixture"
 )
@@ -50,19 +50,14 @@ func TestMain(m *testing.M) { os.Exit(runWithAPIServer(m)) }
 
 func runWithAPIServer(m *testing.M) int {
 	ctrl.SetLogger(logr.Discard())
-	if _, err := os.Stat(filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kube-apiserver")); err != nil {
-		fmt.Fprintln(os.Stderr, "these tests need a real API server: run `make assets` and set KUBEBUILDER_ASSETS to the folder that it prints, or run `make test`")
-		return 1
-	}
-	environment := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
-	config, err := environment.Start()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "starting the API server:", err)
+	environment := &envtest.Environment{}
+	if err := apiserver.Start(environment); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer func() { _ = environment.Stop() }()
 	defer servers.Stop()
-	apiServer = config
+	apiServer = environment.Config
 	return m.Run()
 }
 
@@ -121,7 +116,7 @@ func newWorldOn(t *testing.T, server *rest.Config, name metav1.ObjectMeta) *worl
 	w := &world{t: t, ctx: t.Context(), database: databasetest.NewFake(),
 		clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
 	w.engines = map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: w.database}
-	raw, err := client.NewWithWatch(server, client.Options{Scheme: testScheme(t)})
+	raw, err := apiserver.Client(server)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/apiserver"
 )
 
 // apiServer is shared by all tests of a package that calls Main.
@@ -45,33 +46,10 @@ func APIServer() *rest.Config { return rest.CopyConfig(apiServer) }
 
 // StartAPIServer starts an API server with our CRDs. The caller stops it.
 func StartAPIServer() (*envtest.Environment, error) {
-	if _, err := os.Stat(filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kube-apiserver")); err != nil {
-		return nil, errors.New("these tests need a real API server: run `make assets` and set KUBEBUILDER_ASSETS to the folder that it prints, or run `make test`")
-	}
-	environment := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(Root(), "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
+	environment := &envtest.Environment{}
 	// As in some clusters: naming an owner that blocks deletion requires the right to set its finalizers.
 	environment.ControlPlane.GetAPIServer().Configure().Set("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
-	defer collectLess()()
-	if _, err := environment.Start(); err != nil {
-		return nil, fmt.Errorf("starting the API server: %w", err)
-	}
-	environment.Config.QPS = -1
-	return environment, nil
-}
-
-// collectLess makes programs that start from now on collect their garbage less often, up to a limit: tests that keep an API
-// server busy get a seventh faster. The returned function undoes that.
-func collectLess() (end func()) {
-	before := map[string]string{"GOGC": os.Getenv("GOGC"), "GOMEMLIMIT": os.Getenv("GOMEMLIMIT")}
-	set := func(values map[string]string) {
-		for name, value := range values {
-			if err := os.Setenv(name, value); err != nil {
-				panic(err) // A name without '=' is always accepted.
-			}
-		}
-	}
-	set(map[string]string{"GOGC": "300", "GOMEMLIMIT": "1500MiB"})
-	return func() { set(before) }
+	return environment, apiserver.Start(environment)
 }
 
 // Root returns the folder of the module.

@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
+	"github.com/rekey/rekey/test/apiserver"
 	"github.com/rekey/rekey/test/factcheck"
 )
 
@@ -49,11 +50,8 @@ func New(tb testing.TB, engine database.Engine) *World {
 		w.Fake = databasetest.NewFake()
 		w.Engine = w.Fake
 	}
-	scheme, err := Scheme()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if w.Client, err = client.NewWithWatch(apiServer, client.Options{Scheme: scheme}); err != nil {
+	var err error
+	if w.Client, err = apiserver.Client(apiServer); err != nil {
 		tb.Fatal(err)
 	}
 	w.Said = &factcheck.Checker{Reader: w.Client, Open: func(name string) (open, known bool) {
