@@ -18,6 +18,7 @@ import (
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 )
 
 // backup is a credential's state in a backup and in a dump of the database.
@@ -88,7 +89,8 @@ func TestARestoreFromYesterdayAtEveryStageOfALifeIsServed(t *testing.T) {
 		{name: "everything", secrets: everything, database: true, replaced: true},
 	}
 	tried := map[string]int{}
-	for nth, more := 2, true; more; nth++ { // Nothing exists before the second write.
+	stride := size.Number(3, 1)                                                        // Not the number of ways, so that every way has its turn.
+	for nth, more := 2+size.RandomFrom(t, 1).IntN(stride), true; more; nth += stride { // Nothing exists before the second write.
 		way := ways[nth%len(ways)]
 		var w *world
 		var object *v1alpha1.DatabaseCredential
@@ -108,6 +110,9 @@ func TestARestoreFromYesterdayAtEveryStageOfALifeIsServed(t *testing.T) {
 		servedAgain(t, w, object, today, fmt.Sprintf("%s, from after write %d", way.name, nth))
 	}
 	t.Logf("restored, by what was restored: %v", tried)
+	if len(tried) < len(ways) {
+		t.Errorf("only %d of %d ways were tried", len(tried), len(ways))
+	}
 }
 
 func servedAgain(t *testing.T, w *world, object *v1alpha1.DatabaseCredential, today int64, where string) {

@@ -25,6 +25,7 @@ import (
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/size"
 )
 
 // breakReads makes every read of the named Secrets fail from now on; an empty answer ends that.
@@ -224,14 +225,15 @@ func TestAServerThatRefusesTheAdminIsAskedLessAndLessOften(t *testing.T) {
 	w.create(anAdminSecret(), server)
 	w.database.SetCheck(database.Report{}, fault.Blocked(fault.AdminRejected, errors.New("the server refused the admin")))
 	reconciler := w.reconcilerOf(server)
-	for range 24 * 60 * 2 {
+	hours := size.Number(4, 24)
+	for range hours * 60 * 2 {
 		if _, err := reconciler.Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(server)}); err != nil {
 			t.Fatal(err)
 		}
 		w.step(30 * time.Second)
 	}
-	if calls := w.database.Calls("Check"); calls > 24*6+20 {
-		t.Errorf("asked %d times in a day", calls)
+	if calls := w.database.Calls("Check"); calls > hours*6+20 {
+		t.Errorf("asked %d times in %d hours", calls, hours)
 	}
 	w.database.SetCheck(database.Report{}, nil)
 	secret := w.secret("orders-admin")
@@ -266,7 +268,8 @@ func TestAFightOverACertificateIsBounded(t *testing.T) {
 	identity := aClientIdentity()
 	ready(w, anAuthority(), identity)
 	made := 0
-	for range 900 {
+	minutes := size.Number(4, 15)
+	for range minutes * 60 {
 		secret := w.secret("app-mtls")
 		w.edit(secret, func() { secret.Data["tls.crt"] = []byte("another user's") })
 		w.step(time.Second)
@@ -276,8 +279,8 @@ func TestAFightOverACertificateIsBounded(t *testing.T) {
 		}
 	}
 	// At once, then two more at intervals of ten seconds, as a user may edit twice; then once a minute.
-	if made < 15 || made > 18 {
-		t.Errorf("%d certificates in 15 minutes of a fight, want one a minute", made)
+	if made < minutes || made > minutes+3 {
+		t.Errorf("%d certificates in %d minutes of a fight, want one a minute", made, minutes)
 	}
 	w.step(time.Minute)
 	w.reconcile(identity)

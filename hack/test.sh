@@ -70,8 +70,12 @@ case "$stage" in
     for packages in ./test/crash "./test/crash/matrix ./test/faults/kubernetes" "./test/crash/twoleaders ./test/faults/database ./test/oddfiles" ./test/faults/junk; do
       verbose "$packages" -timeout 25m -parallel 6
     done
-    # make test samples a few numbers; all pairs of bounds take longer.
-    if [ "${REKEY_SIZE:-full}" = full ]; then verbose ./test/reconcile -timeout 40m -run '^TestNumbersAtTheirBounds$'; fi
+    # make test samples these spaces: pairs of bounds, moments of a life, whole days, harmless mutants.
+    if [ "${REKEY_SIZE:-full}" = full ]; then
+      verbose ./test/reconcile -timeout 40m -run '^TestNumbersAtTheirBounds$'
+      verbose ./controllers -timeout 25m
+      verbose ./internal/lifecycle -timeout 20m
+    fi
     ;;
   bench)
     verbose ./test/bench -timeout 40m -tags bench -run '^TestSpeed$'

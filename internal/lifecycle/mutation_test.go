@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/test/size"
 )
 
 // Mutants are generated from the planner's table and from the effects of a rotation. The simulation must notice each, except
@@ -147,9 +148,35 @@ func (m mutant) lived() string {
 	return ""
 }
 
+// tried returns all mutants that must be noticed, and a sample of the listed survivors: those take the whole suite. It removes
+// the others from the list.
+func tried(t *testing.T, all []mutant, listed map[string]string) []mutant {
+	t.Helper()
+	var out, survivors []mutant
+	for _, m := range all {
+		if _, known := listed[m.name]; known {
+			survivors = append(survivors, m)
+		} else {
+			out = append(out, m)
+		}
+	}
+	drawn := size.Sample(size.RandomFrom(t, 1), survivors, 6, func(m mutant) bool { return m.rows == nil })
+	kept := map[string]bool{}
+	for _, m := range drawn {
+		kept[m.name] = true
+	}
+	for _, m := range survivors {
+		if !kept[m.name] {
+			delete(listed, m.name)
+		}
+	}
+	return append(out, drawn...)
+}
+
 func TestTheSimulationNoticesEveryMutantThatIsNotHarmless(t *testing.T) {
 	t.Parallel()
-	all := mutants()
+	listed := readSurvivors(t, "testdata/survivors.txt")
+	all := tried(t, mutants(), listed)
 	noticed := make([]string, len(all))
 	next := make(chan int)
 	var group sync.WaitGroup
@@ -166,7 +193,6 @@ func TestTheSimulationNoticesEveryMutantThatIsNotHarmless(t *testing.T) {
 	close(next)
 	group.Wait()
 
-	listed := readSurvivors(t, "testdata/survivors.txt")
 	elsewhere := readSurvivors(t, "../rotation/testdata/survivors.txt")
 	survived := 0
 	for i, m := range all {
