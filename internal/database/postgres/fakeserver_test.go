@@ -283,7 +283,9 @@ func TestAServerThatSaysNothingIsLeftInTime(t *testing.T) {
 			}
 			for name, call := range calls {
 				for bound, options := range map[string]Options{
-					"by the context": {Dialer: viaIPv4()}, "by the connect timeout": {Dialer: viaIPv4(), ConnectTimeout: 100 * time.Millisecond}, "by the call timeout": {Dialer: viaIPv4(), CallTimeout: 100 * time.Millisecond},
+					"by the context":         {Dialer: viaIPv4(), ConnectTimeout: time.Minute, CallTimeout: time.Minute},
+					"by the connect timeout": {Dialer: viaIPv4(), ConnectTimeout: 100 * time.Millisecond, CallTimeout: time.Minute},
+					"by the call timeout":    {Dialer: viaIPv4(), ConnectTimeout: time.Minute, CallTimeout: 100 * time.Millisecond},
 				} {
 					opened, err := New(options).Open(t.Context(), target)
 					if err != nil {
@@ -295,7 +297,7 @@ func TestAServerThatSaysNothingIsLeftInTime(t *testing.T) {
 					}
 					start := time.Now()
 					wantFault(t, call(ctx, opened.(*session)), fault.ClassTransient, fault.ServerUnreachable, "no answer in time")
-					if took := time.Since(start); took > 2*time.Second {
+					if took := time.Since(start); took > 30*time.Second {
 						t.Errorf("%s, bounded %s, took %s", name, bound, took)
 					}
 					cancel()
