@@ -71,7 +71,7 @@ e2e: $(GOTESTSUM) ## End-to-end tests: the operator as a pod on a real node (nee
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/test.sh e2e $(TESTFLAGS)
 
 .PHONY: crash
-crash: $(GOTESTSUM) ## Kills at every effect, two of everything, faults in the environment; about 23 minutes on two cores (REKEY_SIZE=short: a sample)
+crash: $(GOTESTSUM) ## Kills at every effect, two of everything, faults in the environment; about half an hour on two cores (REKEY_SIZE=short: a sample)
 	@hack/install-deps.sh test java
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" REKEY_SIZE=$(REKEY_SIZE) hack/test.sh crash $(TESTFLAGS)
 

@@ -57,11 +57,11 @@ case "$stage" in
         run "$module" -timeout 20m ./...
         continue
       fi
-      # The packages under test/crash and test/faults have a stage of their own: make crash. Two packages run at a time, the
-      # longest ones first, so that none is left running alone at the end.
+      # The packages under test/crash and test/faults have a stage of their own: make crash. Three packages run at a time on
+      # two cores, because some mostly wait; the longest ones first, so that none is left running alone at the end.
       mapfile -t packages < <(go list ./... | grep -vE '/test/(crash|faults)(/|$)' | awk '
         /\/test\/security$/ { print 1, $0; next } /\/controllers$/ { print 2, $0; next } { print 3, $0 }' | sort -s -k1,1 | cut -d" " -f2)
-      run . -timeout 20m "${packages[@]}"
+      run . -timeout 20m -p "$(($(nproc) + 1))" "${packages[@]}"
     done < <(hack/modules.sh --own)
     ;;
   crash)
