@@ -65,10 +65,16 @@ case "$stage" in
     done < <(hack/modules.sh --own)
     ;;
   crash)
-    # The tests of faults mostly wait for servers that start, stop and do not answer: another package can compute meanwhile.
-    # Parallel tests wait for an API server: six at a time keep two cores busy.
-    for packages in ./test/crash "./test/crash/matrix ./test/faults/kubernetes" "./test/crash/twoleaders ./test/faults/database ./test/oddfiles" ./test/faults/junk; do
-      verbose "$packages" -timeout 25m -parallel 6
+    # The tests of faults mostly wait for servers that start, stop and do not answer: other packages can compute meanwhile, the
+    # longest one first. A full run leaves them more room. Parallel tests wait for an API server: six at a time keep two cores busy.
+    groups=(./test/crash "./test/crash/matrix ./test/faults/kubernetes" "./test/crash/twoleaders ./test/faults/database ./test/oddfiles" ./test/faults/junk)
+    at_once=2
+    if [ "${REKEY_SIZE:-full}" = short ]; then
+      groups=(./test/crash "./test/faults/kubernetes ./test/crash/matrix ./test/crash/twoleaders ./test/faults/database ./test/oddfiles" ./test/faults/junk)
+      at_once=3
+    fi
+    for packages in "${groups[@]}"; do
+      verbose "$packages" -timeout 25m -parallel 6 -p "$at_once"
     done
     # make test samples these spaces: pairs of bounds, moments of a life, whole days, harmless mutants.
     if [ "${REKEY_SIZE:-full}" = full ]; then
