@@ -6,7 +6,9 @@ package controllers
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,64 +45,80 @@ var incapacities = map[string]incapacity{
 	"CONNECT that is revoked": {do: []string{"REVOKE CONNECT ON DATABASE %[3]s FROM PUBLIC, %[2]s"}, undo: []string{"GRANT CONNECT ON DATABASE %[3]s TO %[2]s"}, reason: "LoginForbidden", words: []string{`GRANT CONNECT ON DATABASE "%[3]s" TO "%[2]s"`}},
 }
 
+// onVersion is an incapacity on a version of PostgreSQL.
+type onVersion struct {
+	version int
+	name    string
+}
+
+// incapable returns every incapacity, in make test each on one of the versions.
+func incapable(t *testing.T) []onVersion {
+	t.Helper()
+	var all []onVersion
+	for _, version := range versions {
+		for _, name := range slices.Sorted(maps.Keys(incapacities)) {
+			all = append(all, onVersion{version, name})
+		}
+	}
+	return size.Sample(size.RandomFrom(t, 1), all, len(incapacities), func(of onVersion) string { return of.name })
+}
+
 // A login that cannot do its work is not Ready, whatever the cause; the cause is reported once, with the fix. rekey restores
 // what it granted.
 func TestALoginThatCannotDoItsWorkIsNotReady(t *testing.T) {
-	for _, version := range versions {
-		server := servers.Of(t, version)
-		for name, tc := range incapacities {
-			t.Run(fmt.Sprintf("%d/%s", version, name), func(t *testing.T) {
-				w := newPGWorld(t, server)
-				database, login := w.base+"_db", w.credential.Spec.Username+"_a"
-				grantor := map[bool]string{true: " GRANTED BY " + w.admin}[version >= 16]
-				names := strings.NewReplacer("%[1]s", login, "%[2]s", w.owner, "%[3]s", database, "%[4]s", grantor)
-				run := func(statements []string) {
-					for _, statement := range statements {
-						w.sql(names.Replace(statement))
-					}
+	for _, of := range incapable(t) {
+		version, tc := of.version, incapacities[of.name]
+		t.Run(fmt.Sprintf("%d/%s", version, of.name), func(t *testing.T) {
+			w := newPGWorld(t, servers.Of(t, version))
+			database, login := w.base+"_db", w.credential.Spec.Username+"_a"
+			grantor := map[bool]string{true: " GRANTED BY " + w.admin}[version >= 16]
+			names := strings.NewReplacer("%[1]s", login, "%[2]s", w.owner, "%[3]s", database, "%[4]s", grantor)
+			run := func(statements []string) {
+				for _, statement := range statements {
+					w.sql(names.Replace(statement))
 				}
-				run([]string{"CREATE DATABASE %[3]s OWNER %[2]s"})
-				w.credential.Spec.PostgreSQL.Database = database
-				ready(w.world, w.object, w.credential)
-				w.wantCondition(w.credential, v1alpha1.ConditionVerified, "True/LoggedIn")
-				published := w.secret("orders-db")
+			}
+			run([]string{"CREATE DATABASE %[3]s OWNER %[2]s"})
+			w.credential.Spec.PostgreSQL.Database = database
+			ready(w.world, w.object, w.credential)
+			w.wantCondition(w.credential, v1alpha1.ConditionVerified, "True/LoggedIn")
+			published := w.secret("orders-db")
 
-				run(tc.do)
-				w.step(90 * time.Minute)
-				w.reconcile(w.credential)
-				w.wantCondition(w.credential, v1alpha1.ConditionReady, "False/"+tc.reason)
-				w.wantCondition(w.credential, v1alpha1.ConditionVerified, "False/"+tc.reason)
-				for _, word := range tc.words {
-					if said := describeConditions(w.credential); !strings.Contains(said, names.Replace(word)) {
-						t.Errorf("no condition contains %q: %s", names.Replace(word), said)
-					}
+			run(tc.do)
+			w.step(90 * time.Minute)
+			w.reconcile(w.credential)
+			w.wantCondition(w.credential, v1alpha1.ConditionReady, "False/"+tc.reason)
+			w.wantCondition(w.credential, v1alpha1.ConditionVerified, "False/"+tc.reason)
+			for _, word := range tc.words {
+				if said := describeConditions(w.credential); !strings.Contains(said, names.Replace(word)) {
+					t.Errorf("no condition contains %q: %s", names.Replace(word), said)
 				}
-				if len(tc.undo) > 0 {
-					for range 3 {
-						w.step(20 * time.Minute)
-						w.reconcile(w.credential)
-						w.wantCondition(w.credential, v1alpha1.ConditionReady, "False/"+tc.reason)
-					}
-					if count := strings.Count(strings.Join(w.events(), "\n"), "Warning "+tc.reason); count != 1 {
-						t.Errorf("reported %d times, want once", count)
-					}
-					run(tc.undo)
-				}
-				for range 5 {
-					w.step(time.Minute)
+			}
+			if len(tc.undo) > 0 {
+				for range 3 {
+					w.step(20 * time.Minute)
 					w.reconcile(w.credential)
+					w.wantCondition(w.credential, v1alpha1.ConditionReady, "False/"+tc.reason)
 				}
-				if len(tc.undo) > 0 {
-					w.step(time.Hour)
-					w.settle(w.credential, 5)
+				if count := strings.Count(strings.Join(w.events(), "\n"), "Warning "+tc.reason); count != 1 {
+					t.Errorf("reported %d times, want once", count)
 				}
-				w.wantCondition(w.credential, v1alpha1.ConditionReady, "True/Published")
-				w.wantCondition(w.credential, v1alpha1.ConditionVerified, "True/LoggedIn")
-				if !w.accepted(published) {
-					t.Error("the published login does not work again")
-				}
-			})
-		}
+				run(tc.undo)
+			}
+			for range 5 {
+				w.step(time.Minute)
+				w.reconcile(w.credential)
+			}
+			if len(tc.undo) > 0 {
+				w.step(time.Hour)
+				w.settle(w.credential, 5)
+			}
+			w.wantCondition(w.credential, v1alpha1.ConditionReady, "True/Published")
+			w.wantCondition(w.credential, v1alpha1.ConditionVerified, "True/LoggedIn")
+			if !w.accepted(published) {
+				t.Error("the published login does not work again")
+			}
+		})
 	}
 }
 
