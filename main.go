@@ -29,6 +29,7 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/flags"
 	"github.com/rekey/rekey/internal/instrument"
+	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/metricsauth"
@@ -87,7 +88,10 @@ func run(arguments []string) error {
 		Engines: map[v1alpha1.Engine]database.Engine{
 			v1alpha1.EnginePostgreSQL: hooks.Engine(postgres.New(postgres.Options{Dialer: &netguard.Dialer{}, Tracer: hooks.Tracer})),
 		},
-		KeyPairs: hooks.KeyPairs(ca.KeyPairs{}),
+		Issuers: map[v1alpha1.AuthorityType]issuer.Opener{
+			v1alpha1.AuthorityTypeManaged: hooks.Issuer(ca.Managed{}),
+			v1alpha1.AuthorityTypeKeyPair: hooks.Issuer(ca.KeyPair{}),
+		},
 	}
 	mgr, err := ctrl.NewManager(config, options)
 	if err != nil {

@@ -166,7 +166,7 @@ func certificatesFromYesterday(t *testing.T, backedUp int, selected func(*corev1
 	t.Helper()
 	w := newWorld(t)
 	root := func(name string) (crt, key []byte) {
-		crt, secret, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: name, KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, w.clock.Now())
+		crt, secret, err := ca.NewSelfSigned(ca.Root{CommonName: name, KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, w.clock.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

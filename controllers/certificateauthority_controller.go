@@ -14,6 +14,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/eventrecorder"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
@@ -101,8 +102,7 @@ func (r *authorityReconciler) observe(ctx context.Context, parts authorityObject
 		out.Cause, out.WakeAt = report.NewFailure(kept, ""), earliestOf(now.Add(lifecycle.RecheckBroken), out.Health.NextLevelAt)
 	}
 	out.Ready, out.Reason = metav1.ConditionTrue, v1alpha1.ReasonServing
-	out.Message = fmt.Sprintf("%s signs with the key pair in Secret %s until %s.%s", cmp.Or(authority.Subject, "The authority"),
-		r.authorities.secretKey(parts), fault.FormatTime(authority.NotAfter), readersWarning(parts)+earlierSpec(parts, authority)+notesOf(authority))
+	out.Message = r.serving(parts, authority)
 	return out
 }
 
@@ -115,20 +115,21 @@ func checkSelector(selector *metav1.LabelSelector) error {
 	return nil
 }
 
-// readersWarning names who else can sign.
-func readersWarning(parts authorityObject) string {
-	if parts.id.kind == v1alpha1.AuthorityKindCluster {
-		return ""
+// serving returns what a user should know about an authority that works.
+func (r *authorityReconciler) serving(parts authorityObject, authority *issuer.Authority) string {
+	text := fmt.Sprintf("%s signs with %s", cmp.Or(authority.Subject, "The authority"), authority.SignsWith)
+	at := r.authorities.secretKey(parts)
+	if at.Name != "" {
+		text += fmt.Sprintf(" in Secret %s", at)
 	}
-	return fmt.Sprintf(" Anyone who can read Secrets in namespace %s can also sign with this authority.", parts.id.namespace)
-}
-
-// notesOf returns the notes that a user should read about an authority that works.
-func notesOf(authority *issuer.Authority) string {
-	if len(authority.Notes) == 0 {
-		return ""
+	if !authority.NotAfter.IsZero() {
+		text += " until " + fault.FormatTime(authority.NotAfter)
 	}
-	return " " + strings.Join(authority.Notes, " ")
+	text += "."
+	if at.Name != "" && parts.id.kind == v1alpha1.AuthorityKindNamespaced {
+		text += fmt.Sprintf(" Anyone who can read Secrets in namespace %s can also sign with this authority.", at.Namespace)
+	}
+	return strings.Join(append([]string{text}, authority.Notes...), " ")
 }
 
 func showAuthority(status *v1alpha1.AuthorityStatus, spec *v1alpha1.AuthoritySpec, authority *issuer.Authority) {
@@ -158,43 +159,32 @@ func authorityHealth(now time.Time, spec *v1alpha1.AuthoritySpec, authority *iss
 	return health
 }
 
-// ensure creates the key pair of a managed authority, once.
+// ensure creates the key pair of an authority whose key rekey keeps, once.
 func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject) error {
-	if parts.spec.Managed == nil {
+	opener, err := r.authorities.opener(parts)
+	if err != nil {
+		return err
+	}
+	creator, ok := opener.(issuer.Creator)
+	if !ok {
 		return nil
 	}
 	if err := namesSecret(parts); err != nil {
 		return err
 	}
-	if _, err := r.authorities.owner(ctx, parts); err != nil {
+	kept, err := r.authorities.keyPair(ctx, parts)
+	if err != nil {
 		return err // before a key is created
 	}
-	secret, err := r.authorities.managedSecret(ctx, parts)
+	settings, err := settingsOf(parts)
 	if err != nil {
 		return err
 	}
-	record, err := r.authorities.readRecord(ctx, parts)
-	if err != nil {
-		return err
-	}
-	switch {
-	case secret == nil && record != nil:
-		return fault.Permanent(fault.AuthorityLost, fmt.Errorf(
-			"the key pair in Secret %s is missing, although it was created before: restore the Secret from a backup. To start with a new authority, whose certificates are not trusted anywhere yet, delete ConfigMap %s too",
-			r.authorities.secretKey(parts), r.authorities.recordKey(parts)))
-	case secret == nil || record == nil:
-		// The cache may be old: a key created for a deleted object would stay behind permanently.
-		if err := r.stillWanted(ctx, parts.object, r.newObject()); lifecycle.IsConflict(err) {
+	return kept.Ensure(ctx, func(ctx context.Context) error {
+		err := r.stillWanted(ctx, parts.object, r.newObject())
+		if lifecycle.IsConflict(err) {
 			return fault.Pending(lifecycle.ConflictWait, err)
-		} else if err != nil {
-			return err
 		}
-	}
-	if secret == nil {
-		return r.makeKeyPair(ctx, parts)
-	}
-	if err := r.keepSecret(ctx, parts, secret); err != nil {
 		return err
-	}
-	return r.keepRecord(ctx, parts, secret, record)
+	}, func() (credential.Material, error) { return creator.Create(settings, r.clock.Now().UTC()) })
 }

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/apiserver"
 )
 
@@ -67,7 +68,7 @@ func TestAClusterRestoredElsewhereIsHandedOver(t *testing.T) {
 	}
 
 	w.copySecrets(other, func(*corev1.Secret) bool { return true })
-	record := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: w.shared.authorities.recordKey(partsOfAuthority(v1alpha1.AuthorityKindNamespaced, authority)).Name}}
+	record := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: secretstore.LedgerName(kindCertificateAuthority, authority.Name)}}
 	bundle := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "orders-ca"}}
 	w.get(record)
 	w.get(bundle)

@@ -35,7 +35,7 @@ type aFailure struct {
 // keyPairSecret holds a key pair that a user created.
 func keyPairSecret(t *testing.T, labels map[string]string) *corev1.Secret {
 	t.Helper()
-	crt, key, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "Brought CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, time.Now())
+	crt, key, err := ca.NewSelfSigned(ca.Root{CommonName: "Brought CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,6 +17,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/issuer/certificate"
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/report"
@@ -75,6 +77,8 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	return r.report(ctx, before, object, r.describe(parts, outcome))
 }
 
+func (r *identityReconciler) now() time.Time { return r.clock.Now().UTC() }
+
 // resolve turns spec, policy and authority into plain values and a Source.
 func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) lifecycle.Credential {
 	meta := parts.object
@@ -104,10 +108,8 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 		subject.Preconditions = append(subject.Preconditions, unmetOf(err))
 		subject.SourceErr = err
 	} else {
-		wanted.AuthorityKeyID = authority.KeyID
-		subject.Source = &certificateSource{
-			authority: authority, wanted: wanted, uid: subject.UID, clock: r.clock,
-		}
+		wanted = certificate.Require(wanted, authority)
+		subject.Source = &certificate.Source{Authority: authority, Wanted: wanted, UID: subject.UID, Now: r.now}
 	}
 	subject.Fingerprint = wanted.Fingerprint()
 	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version, r.rights.Returns(meta.GetNamespace()))
@@ -117,6 +119,22 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	}
 	subject.Store = r.store(ctx, parts, wanted, authority, subject.Ref.Cluster, fresh)
 	return subject
+}
+
+// wantedIdentity returns what the spec requires of a certificate, except the authority.
+func wantedIdentity(parts identityObject) (pki.Identity, error) {
+	spec := parts.spec
+	out := pki.Identity{KeyAlgorithm: pki.KeyAlgorithm(spec.KeyAlgorithm), Lifetime: spec.Lifetime.Duration, Habits: pki.Habits{Backdate: pki.Backdate}}
+	for _, usage := range parts.usages {
+		out.Usages = append(out.Usages, pki.Usage(usage))
+	}
+	names, err := pki.ParseNames(spec.CommonName, texts(spec.Organizations), texts(spec.DNSNames), texts(spec.URIs),
+		texts(spec.IPAddresses), texts(spec.EmailAddresses))
+	if err != nil {
+		return out, err
+	}
+	out.Names = names
+	return out, nil
 }
 
 // certificatePolicy adds the identity's own settings. A certificate has its own deadline, and no overlap to wait for.
@@ -130,7 +148,6 @@ func certificatePolicy(policy rotation.Policy, spec *v1alpha1.IdentitySpec) rota
 }
 
 func (r *identityReconciler) store(ctx context.Context, parts identityObject, wanted pki.Identity, authority *issuer.Authority, cluster string, fresh bool) lifecycle.Store {
-	fingerprint := wanted.Fingerprint()
 	labels, annotations := templateOf(parts.spec.SecretTemplate)
 	formats := make([]pki.Format, 0, len(parts.spec.Formats))
 	for _, format := range parts.spec.Formats {
@@ -147,13 +164,16 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 			DataKeys: []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority, credential.KeyCombined},
 			Present:  func(ctx context.Context) error { return r.present(ctx, parts.object, r.newObject()) },
 			Data: func(current secretstore.Record) (map[string][]byte, error) {
-				return pki.TLSSecretData(refreshed(current.Material, authority, r.clock.Now().UTC()), formats), nil
+				return pki.TLSSecretData(certificate.Refreshed(current.Material, authority, r.now()), formats), nil
 			},
 		},
 		Reader: secrets,
 		Fresh:  fresh,
 		Parse: func(m credential.Material) (rotation.Version, error) {
-			return certificateVersion(m, wanted, authority, fingerprint, r.clock.Now().UTC())
+			published, err := certificate.Read(m, wanted, authority, time.Time{}, r.now())
+			return rotation.Version{
+				ProposedAt: published.IssuedAt, CommittedAt: published.IssuedAt, NotAfter: published.NotAfter, Fingerprint: published.Fingerprint,
+			}, err
 		},
 	})
 }
@@ -174,13 +194,13 @@ func (r *identityReconciler) describe(parts identityObject, outcome lifecycle.Ou
 		status.NotBefore, status.NotAfter, status.Binding = nil, nil, nil
 		return found
 	}
-	if found.Ready == metav1.ConditionTrue && !vouched(current.Material, outcome.Observation.Now) {
+	if found.Ready == metav1.ConditionTrue && !certificate.Verifies(current.Material, outcome.Observation.Now) {
 		found.Ready, found.Reason = metav1.ConditionFalse, v1alpha1.ReasonCertificateInvalid
 		found.Message = fmt.Sprintf("%s does not verify: no path leads from it to a certificate in ca.crt beside it. It is reissued as soon as nothing prevents it.", subject)
 	}
 	status.Revision = current.Seq
 	status.Binding = &v1alpha1.Binding{Name: parts.spec.SecretName}
-	if leaf := leafOf(current.Material); leaf != nil {
+	if leaf := certificate.Leaf(current.Material); leaf != nil {
 		status.SerialNumber, status.SHA256 = pki.SerialNumber(leaf.SerialNumber), pki.SHA256(leaf)
 		if len(status.SerialNumber) > maxSerial {
 			status.SerialNumber = ""

@@ -30,9 +30,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/rekey/rekey/api/v1alpha1"
-	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/report"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // apiToken is an object of a kind that exists in this test only.
@@ -137,7 +137,7 @@ func startWith(t *testing.T, of kinds) *managed {
 		t.Fatal(err)
 	}
 	if _, err = setup(t.Context(), mgr, Options{Namespaces: []string{m.namespace}, OperatorNamespace: m.namespace, Workers: 1,
-		Clock: clock.RealClock{}, APIClock: apiClock, KeyPairs: ca.KeyPairs{}, Registry: m.registry, Version: "test"}, of); err != nil {
+		Clock: clock.RealClock{}, APIClock: apiClock, Issuers: fixture.Issuers(), Registry: m.registry, Version: "test"}, of); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

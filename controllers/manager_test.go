@@ -28,8 +28,8 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/database"
-	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // managed is a namespace served by the whole manager, with the real clock, as main.go starts it.
@@ -71,7 +71,7 @@ func startManagedAs(t *testing.T, w *world, log logr.Logger, user rest.Impersona
 	m.ready = kube.CachesFilled(mgr.GetCache(), m.namespace, rights)
 	_, err = Setup(t.Context(), mgr, Options{
 		Namespaces: namespaces, OperatorNamespace: m.namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock,
-		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: m.database}, KeyPairs: ca.KeyPairs{},
+		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: m.database}, Issuers: fixture.Issuers(),
 		Registry: m.registry, Version: "test", Rights: rights,
 	})
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 
 // misbehavingIssuer is an authority that signs something other than was requested.
 type misbehavingIssuer struct {
-	ca.KeyPairs
+	ca.Managed
 
 	// request and chain modify the request and the response; asked counts the requests.
 	request func(issuer.Request) issuer.Request
@@ -31,9 +31,9 @@ type misbehavingIssuer struct {
 	asked   int
 }
 
-// Parse implements issuer.KeyPairs.
-func (a *misbehavingIssuer) Parse(crt, key, anchors []byte, constraints issuer.Constraints, now time.Time) (*issuer.Authority, error) {
-	authority, err := a.KeyPairs.Parse(crt, key, anchors, constraints, now)
+// Open implements issuer.Opener.
+func (a *misbehavingIssuer) Open(ctx context.Context, config issuer.Config) (*issuer.Authority, error) {
+	authority, err := a.Managed.Open(ctx, config)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func TestAMisbehavingIssuerIsNeitherTrustedNorFlooded(t *testing.T) {
 			ready(w, anAuthority(), published)
 			before := w.secret("published-mtls")
 			w.step(3 * time.Hour) // So the authority is older than the certificates requested from it.
-			w.shared.authorities.keyPairs = by
+			w.shared.authorities.openers[v1alpha1.AuthorityTypeManaged] = by
 			w.shared.authorities.forget(authorityID{v1alpha1.AuthorityKindNamespaced, w.namespace, "internal"})
 			w.create(fresh)
 			w.edit(published, func() { published.Spec.KeyAlgorithm = "ECDSA-P384" })

@@ -41,8 +41,8 @@ type Options struct {
 	StepTimeout time.Duration
 	// Engines by their name in the API.
 	Engines map[v1alpha1.Engine]database.Engine
-	// KeyPairs creates authorities from key pairs.
-	KeyPairs issuer.KeyPairs
+	// Issuers by the member of the union in an authority's spec.
+	Issuers map[v1alpha1.AuthorityType]issuer.Opener
 }
 
 // cached returns the namespaces that the manager caches and serves; none for all.

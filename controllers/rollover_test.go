@@ -54,11 +54,11 @@ func (w *world) handshake(client, server *corev1.Secret) error {
 // removed. At every moment, whichever Secret was written last and whichever is still mounted, every handshake succeeds.
 func TestARolloverOfAnAuthorityNeverBreaksAHandshake(t *testing.T) {
 	w := newWorld(t)
-	old, oldKey, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "Old CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, w.clock.Now())
+	old, oldKey, err := ca.NewSelfSigned(ca.Root{CommonName: "Old CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, w.clock.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	next, nextKey, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "Next CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, w.clock.Now())
+	next, nextKey, err := ca.NewSelfSigned(ca.Root{CommonName: "Next CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, w.clock.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

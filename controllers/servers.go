@@ -148,3 +148,8 @@ func (s *shared) engineOf(engine v1alpha1.Engine) (database.Engine, error) {
 	}
 	return found, nil
 }
+
+func textHash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}

@@ -88,7 +88,7 @@ func newShared(cached, live client.Client, recorder events.EventRecorder, option
 		reporter: &report.Reporter{Client: cached, Recorder: recorder, Clock: options.Clock, ConflictWait: lifecycle.ConflictWait, RetryWait: lifecycle.RecheckBroken},
 		rights:   options.Rights, engines: options.Engines, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: kube.NewSelfWriteFilter(),
 		driver: &lifecycle.Driver{Clock: options.Clock, Skew: options.APIClock.Off, Attempts: &lifecycle.Attempts{}, StepTimeout: cmp.Or(options.StepTimeout, lifecycle.DefaultStepTimeout)},
-		authorities: &authorities{reader: cached, live: live, keyPairs: options.KeyPairs, clock: options.Clock,
+		authorities: &authorities{cached: cached, live: live, openers: options.Issuers, clock: options.Clock,
 			operatorNamespace: options.OperatorNamespace, cluster: cluster, started: options.Clock.Now()},
 	}
 }

@@ -27,14 +27,15 @@ import (
 
 // slowReader answers a Get when the test lets it, or never.
 type slowReader struct {
-	client.Reader
+	client.Client
+
 	asked  atomic.Int64
 	answer chan error
 }
 
 func newSlowReader() *slowReader {
 	r := &slowReader{answer: make(chan error)}
-	r.Reader = interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
+	r.Client = interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
 		Get: func(ctx context.Context, _ client.WithWatch, _ client.ObjectKey, o client.Object, _ ...client.GetOption) error {
 			r.asked.Add(1)
 			o.SetUID("cluster-uid")
@@ -50,9 +51,9 @@ func newSlowReader() *slowReader {
 }
 
 // askers are the places where many reconciles wait for one response of the API server: calling one returns its result.
-func askers(reader client.Reader, passing *clocktesting.FakePassiveClock) map[string]func(context.Context) error {
+func askers(reader client.Client, passing *clocktesting.FakePassiveClock) map[string]func(context.Context) error {
 	cluster := kube.NewClusterID(reader, passing, nil)
-	keys := &authorities{live: reader, clock: passing, cluster: cluster}
+	keys := &authorities{live: reader, openers: fixture.Issuers(), clock: passing, cluster: cluster}
 	object := fixture.Authority(func(a *v1alpha1.CertificateAuthority) { a.Namespace, a.UID = "shop", "uid" })
 	return map[string]func(context.Context) error{
 		"the cluster's UID": func(ctx context.Context) error { _, err := cluster.Get(ctx); return err },
@@ -92,7 +93,7 @@ func TestAMissingAnswerStopsNoOtherReconcile(t *testing.T) {
 					})
 				}
 				passes.Wait()
-				if took := time.Since(begun); took > keyPairPatience+2*time.Second {
+				if took := time.Since(begun); took > authorityPatience+2*time.Second {
 					t.Errorf("the last reconcile waited for %s", took)
 				}
 				if asked := reader.asked.Load(); asked > 3 {

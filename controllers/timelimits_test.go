@@ -35,7 +35,7 @@ func TestEveryAuthorityWarnsThenAlarms(t *testing.T) {
 		for _, most := range longest {
 			tried++
 			spec := &v1alpha1.AuthoritySpec{Constraints: v1alpha1.Constraints{MaxLifetime: v1alpha1.Duration{Duration: most}}}
-			authority := &issuer.Authority{NotBefore: life[0], NotAfter: life[1]}
+			authority := &issuer.Authority{Info: issuer.Info{NotBefore: life[0], NotAfter: life[1]}}
 			what := fmt.Sprintf("an authority that lives %s, with maxLifetime %s", name, most)
 			levels := walk(t, what, spec, authority)
 			if fmt.Sprint(levels) != fmt.Sprint([]rotation.Level{rotation.LevelNone, rotation.ExpiresSoon, rotation.ExpiresImminently, rotation.Expired}) {

@@ -93,7 +93,7 @@ func TestALostLedgerBesideAnUnreachableServerIsReported(t *testing.T) {
 func TestTrustAnchorsSurviveAFailedRead(t *testing.T) {
 	w := newWorld(t)
 	secret := keyPairSecret(t, map[string]string{v1alpha1.LabelAllow: "true"})
-	other, _, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "Next CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, time.Now())
+	other, _, err := ca.NewSelfSigned(ca.Root{CommonName: "Next CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,6 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
-	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/test/apiserver"
@@ -190,7 +189,7 @@ func (w *world) restart() {
 	known := kube.NewAPIClock(w.clock)
 	known.Seen(0)
 	w.shared = newShared(w.client, w.client, w, Options{
-		OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, APIClock: known, Engines: w.engines, KeyPairs: ca.KeyPairs{},
+		OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, APIClock: known, Engines: w.engines, Issuers: fixture.Issuers(),
 	}, allKinds())
 	w.registry = prometheus.NewRegistry()
 	w.shared.reporter.Metrics = report.NewMetrics(w.registry, known.Off, "test")

@@ -213,15 +213,3 @@ func (o *CertificateAuthority) GetNamespaceSelector() *metav1.LabelSelector { re
 func (o *ClusterCertificateAuthority) GetNamespaceSelector() *metav1.LabelSelector {
 	return o.Spec.NamespaceSelector
 }
-
-// SecretName returns the name of the Secret with the authority's key pair.
-func (s *AuthoritySpec) SecretName() ObjectName {
-	switch {
-	case s.Managed != nil:
-		return s.Managed.SecretName
-	case s.KeyPair != nil:
-		return s.KeyPair.SecretName
-	default:
-		return ""
-	}
-}

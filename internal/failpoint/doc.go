@@ -10,7 +10,7 @@
 //   - Every request to the API server that is meant to change something (Transport): "before update secrets (ledger Staged)".
 //     Secrets are distinguished by type, and a ledger by the step of a rotation that the write records.
 //   - Every statement of the PostgreSQL engine that changes something (Tracer): "after Stage: ALTER ROLE LOGIN PASSWORD".
-//   - Every call of an engine and of an issuer (Engine, KeyPairs): "before Retire", "after Issue".
+//   - Every call of an engine and of an issuer (Engine, Issuer): "before Retire", "after Issue".
 //
 // "Before" is before anything has left the process; "after" is when the answer has arrived but has not been returned yet.
 package failpoint

@@ -14,8 +14,8 @@ import (
 type Hooks struct {
 	// Engine wraps the engine of one database product.
 	Engine func(database.Engine) database.Engine
-	// KeyPairs wraps the issuer whose keys rekey holds.
-	KeyPairs func(issuer.KeyPairs) issuer.KeyPairs
+	// Issuer wraps what opens the authorities of one member of the union.
+	Issuer func(issuer.Opener) issuer.Opener
 	// Tracer sees every statement that an engine executes; nil for none.
 	Tracer pgx.QueryTracer
 }

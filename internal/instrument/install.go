@@ -15,7 +15,7 @@ import (
 // Install returns hooks that change nothing, and leaves the connection to the API server as it is.
 func Install(*rest.Config) (Hooks, error) {
 	return Hooks{
-		Engine:   func(engine database.Engine) database.Engine { return engine },
-		KeyPairs: func(pairs issuer.KeyPairs) issuer.KeyPairs { return pairs },
+		Engine: func(engine database.Engine) database.Engine { return engine },
+		Issuer: func(opener issuer.Opener) issuer.Opener { return opener },
 	}, nil
 }

@@ -20,5 +20,5 @@ func Install(config *rest.Config) (Hooks, error) {
 		return Hooks{}, err
 	}
 	config.Wrap(points.Transport)
-	return Hooks{Engine: points.Engine, KeyPairs: points.KeyPairs, Tracer: points.Tracer()}, nil
+	return Hooks{Engine: points.Engine, Issuer: points.Issuer, Tracer: points.Tracer()}, nil
 }

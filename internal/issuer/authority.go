@@ -4,6 +4,7 @@
 package issuer
 
 import (
+	"context"
 	"crypto/x509"
 	"time"
 
@@ -30,36 +31,82 @@ type Constraints struct {
 	Usages []Usage
 }
 
-// Root describes a self-signed authority to create.
-type Root struct {
-	CommonName   string
-	KeyAlgorithm KeyAlgorithm
-	// Lifetime counts from the authority's creation.
-	Lifetime time.Duration
+// Config is what the object of an authority asks for, in plain values.
+type Config struct {
+	// Settings are the fields of the member of the union in its spec, in JSON.
+	Settings []byte
+	// Secret holds the values that Keys names, read from the Secret that the member names.
+	Secret credential.Material
+	// Constraints limit what the authority may certify.
+	Constraints Constraints
+	// Now is the time, UTC.
+	Now time.Time
 }
 
-// Authority is a certificate authority with a key that rekey holds, and what a status shows about it.
+// Key is one value of a Secret.
+type Key struct {
+	Name string
+	// MaxBytes is the maximum length of the value; 0 means 64 KiB.
+	MaxBytes int
+	// Optional values may be absent.
+	Optional bool
+}
+
+// Opener opens the authorities of one member of the union in the spec. It is safe for concurrent use.
+type Opener interface {
+	// Keys returns what Open needs from the Secret that the member names; none if the member names no Secret.
+	Keys() []Key
+	// Open checks the configuration and returns the authority. It does not wait for a remote system: Check and Issue do that.
+	// An error that only another configuration or Secret resolves has class Permanent.
+	Open(ctx context.Context, config Config) (*Authority, error)
+}
+
+// Creator is an Opener with a Secret that rekey itself creates, once, and keeps. All other Openers read one that a user provides.
+type Creator interface {
+	// Create returns the content of the Secret: tls.crt and tls.key among others. tls.crt is recorded beside it, so that a lost or
+	// replaced key is noticed.
+	Create(settings []byte, now time.Time) (credential.Material, error)
+}
+
+// Authority is an issuer that was opened for one object.
 type Authority struct {
 	Issuer
+	Info
+	Profile
+	// Anchors are the trust anchors, PEM. They replace those that were published with an earlier certificate; empty if they are only
+	// known from the answer to a request.
+	Anchors []byte
+}
+
+// Info is what a status shows about an authority, and what certificates show of it.
+type Info struct {
+	// SignsWith completes the sentence "It signs with ...": the key pair.
+	SignsWith string
 	// SHA256, Subject and NotBefore are those of the certificate that signs; NotAfter is the earliest of its chain.
 	SHA256, Subject     string
 	NotBefore, NotAfter time.Time
-	// KeyID is the subject key identifier: the authority key identifier of every leaf.
-	KeyID []byte
-	// RawSubject is the subject in DER: the issuer of every leaf.
+	// RawSubject is the subject in DER: the issuer of every leaf. Empty if it is not known in advance.
 	RawSubject []byte
-	// ChainFor returns the certificates to publish after a leaf, PEM: the path depends on the leaf's names and usages.
-	ChainFor func(leaf *x509.Certificate) []byte
-	// Anchors are the trust anchors, PEM.
-	Anchors []byte
 	// Notes are sentences about what the authority cannot issue and what some peers do not accept.
 	Notes []string
 }
 
-// KeyPairs turns key pairs into authorities.
-type KeyPairs interface {
-	// Parse checks a key pair (PEM; anchors may be empty) and returns its authority as of now. Every error has class Permanent.
-	Parse(crt, key, anchors []byte, constraints Constraints, now time.Time) (*Authority, error)
-	// Make creates the key pair of a self-signed authority.
-	Make(root Root, now time.Time) (crt []byte, key credential.Sensitive, err error)
+// Profile holds the habits of an issuer. What it names is not a fault of a certificate and no difference to what was requested.
+type Profile struct {
+	// Backdate is how long before its time of issue a certificate becomes valid.
+	Backdate time.Duration
+	// MayAdd are the usages that the issuer may add to those requested. The right to sign certificates is never accepted.
+	MayAdd Usages
+	// KeyID is the authority key identifier of every leaf. Nil if it is not known in advance, or if several keys sign: then it is not
+	// compared.
+	KeyID []byte
+	// Asynchronous is true if Issue may return fault.Pending. The private key is then recorded before the first request, and every
+	// request for it has the same ID. When a certificate was issued is recorded too, because its dates do not show it.
+	Asynchronous bool
+}
+
+// Usages are key usages and extended key usages, as a certificate holds them.
+type Usages struct {
+	Key      x509.KeyUsage
+	Extended []x509.ExtKeyUsage
 }

@@ -45,8 +45,7 @@ type Names struct {
 
 // Request asks for one certificate.
 type Request struct {
-	// ID is the same for every repetition of one request: an issuer without state signs once for each repetition, and one that
-	// keeps state returns its first answer again.
+	// ID is the same for every repetition of one request, and differs for every other CSR.
 	ID string
 	// CSR is a PKCS#10 request, PEM, signed by the new key. Only its public key is used.
 	CSR []byte
@@ -66,12 +65,15 @@ type Chain struct {
 	Authorities []byte
 }
 
-// Issuer signs certificates.
+// Issuer signs certificates. It is safe for concurrent use.
 type Issuer interface {
 	// Check returns an error if Issue cannot work at the time now. It changes nothing.
 	Check(ctx context.Context, now time.Time) error
 	// Issue signs a certificate. Before it signs, it refuses, with class Permanent, what the issuer's constraints do not allow,
 	// and then checks the result against them again.
+	//
+	// It is idempotent on the request's ID: repeated after a lost answer, it does no harm. An issuer without state signs again, for
+	// the same key; an asynchronous one returns fault.Pending until it has an answer, and then that answer, every time.
 	Issue(ctx context.Context, request Request) (Chain, error)
 }
 
@@ -79,4 +81,11 @@ type Issuer interface {
 type Permitter interface {
 	// Permit checks the leaf against the issuer's constraints; its error names the first violated one.
 	Permit(leaf *x509.Certificate) error
+}
+
+// Chainer is an Issuer whose intermediates may change while a leaf that it signed stays valid.
+type Chainer interface {
+	// ChainFor returns the certificates to publish after a leaf at the time now, PEM: the path depends on the leaf's names and
+	// usages.
+	ChainFor(leaf *x509.Certificate, now time.Time) []byte
 }

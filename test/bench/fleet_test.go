@@ -55,7 +55,7 @@ type exchange struct {
 
 func newKeyPair(t *testing.T, name string) map[string][]byte {
 	t.Helper()
-	crt, key, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: name, KeyAlgorithm: issuer.ECDSAP256, Lifetime: 43800 * time.Hour}, time.Now())
+	crt, key, err := ca.NewSelfSigned(ca.Root{CommonName: name, KeyAlgorithm: issuer.ECDSAP256, Lifetime: 43800 * time.Hour}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 // effects are all effects of the operator. Each has a point before it and one after it.
 var effects = []string{
 	// These create a certificate and do not leave the process.
-	"Make", "Issue", "Permit",
+	"Create", "Issue", "Permit",
 	// These are calls of the engine, and their statements.
 	"Stage", "Verify", "Retire", "Remove",
 	"Stage: begin isolation level read", "Stage: CREATE ROLE", "Stage: GRANT TO", "Stage: GRANT TO WITH SET", "Stage: ALTER ROLE LOGIN PASSWORD",

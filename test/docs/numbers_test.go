@@ -69,7 +69,7 @@ var held = map[string]map[string][]string{
 		"at the end of the overlap, and after # at the latest": {"internal/rotation.maxSleep"},
 	},
 	"docs/threat-model.md": {
-		"they are read again when they are used after #": {"controllers.keyPairAge"},
+		"they are read again when they are used after #": {"controllers.authorityAge"},
 		"keeps working for # at most":                    {"internal/metricsauth.allowedFor"},
 	},
 	"docs/design/0006-cached-secrets-without-keys.md": {

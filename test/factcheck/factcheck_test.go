@@ -60,7 +60,7 @@ func TestMalformedMessagesAreFound(t *testing.T) {
 
 func aWorld(t *testing.T) (*Checker, map[string]bool) {
 	t.Helper()
-	chain, key, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "x", KeyAlgorithm: issuer.ECDSAP256, Lifetime: time.Hour}, time.Now())
+	chain, key, err := ca.NewSelfSigned(ca.Root{CommonName: "x", KeyAlgorithm: issuer.ECDSAP256, Lifetime: time.Hour}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func authorities(t *testing.T, ring *Keyring) map[string]Case {
 	t.Helper()
 	out := map[string]Case{}
 	for _, algorithm := range []issuer.KeyAlgorithm{issuer.ECDSAP256, issuer.ECDSAP384, issuer.RSA2048, issuer.RSA3072, issuer.Ed25519} {
-		crt, key, err := ca.NewSelfSigned(issuer.Root{CommonName: "Example internal CA", KeyAlgorithm: algorithm, Lifetime: 8760 * time.Hour}, At)
+		crt, key, err := ca.NewSelfSigned(ca.Root{CommonName: "Example internal CA", KeyAlgorithm: algorithm, Lifetime: 8760 * time.Hour}, At)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,10 +61,10 @@ func identityOf(t *testing.T, c Case, algorithm pki.KeyAlgorithm) identity {
 	}
 	names := pki.Names{CommonName: LeafCommonName, DNSNames: []string{LeafDNSName}, IPAddresses: []net.IP{net.ParseIP(LeafIP)}, URIs: []*url.URL{web}}
 	usages := []issuer.Usage{issuer.ClientAuth, issuer.ServerAuth}
-	authority, err := ca.KeyPairs{}.Parse(c.Certificate, c.Key, c.Anchors, issuer.Constraints{
+	authority, err := ca.KeyPair{}.Open(t.Context(), issuer.Config{Secret: secretOf(c), Now: At, Constraints: issuer.Constraints{
 		MaxLifetime: time.Hour, CommonNames: []string{"*"}, DNSNames: []string{"*.example.internal"}, IPRanges: []string{"10.0.0.0/8"},
 		URIs: []string{"https://example.internal/*"}, Usages: usages,
-	}, At)
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

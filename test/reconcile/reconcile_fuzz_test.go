@@ -29,12 +29,12 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
-	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/canary"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -60,11 +60,11 @@ func newLaboratory(tb testing.TB) *laboratory {
 	}
 	l := &laboratory{scheme: scheme, checkers: checkers(tb)}
 	l.kinds = slices.Sorted(maps.Keys(l.checkers))
-	crt, key, err := ca.NewSelfSigned(issuer.Root{CommonName: "CA", KeyAlgorithm: "ECDSA-P256", Lifetime: 1000 * time.Hour}, begun)
+	crt, key, err := ca.NewSelfSigned(ca.Root{CommonName: "CA", KeyAlgorithm: "ECDSA-P256", Lifetime: 1000 * time.Hour}, begun)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	short, other, err := ca.NewSelfSigned(issuer.Root{CommonName: "Other", KeyAlgorithm: "Ed25519", Lifetime: time.Hour}, begun.Add(-50*time.Minute))
+	short, other, err := ca.NewSelfSigned(ca.Root{CommonName: "Other", KeyAlgorithm: "Ed25519", Lifetime: time.Hour}, begun.Add(-50*time.Minute))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func (r *run) open(stored []client.Object) {
 	apiClock := kube.NewAPIClock(r.clock)
 	apiClock.Seen(0)
 	r.passes = controllers.NewHarness(r.client, r.client, r, controllers.Options{
-		OperatorNamespace: namespace, AllowLoopback: true, Clock: r.clock, APIClock: apiClock, KeyPairs: ca.KeyPairs{},
+		OperatorNamespace: namespace, AllowLoopback: true, Clock: r.clock, APIClock: apiClock, Issuers: fixture.Issuers(),
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: databasetest.NewFake()},
 	})
 }

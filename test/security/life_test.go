@@ -17,7 +17,6 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
-	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 )
 
@@ -141,7 +140,7 @@ spec: {authorityRef: {name: brought}, dnsNames: [a.example.internal], keyAlgorit
 // keyPair is a key pair that a user provides.
 func keyPair(t *testing.T, namespace, name string) *corev1.Secret {
 	t.Helper()
-	crt, key, err := ca.NewSelfSigned(issuer.Root{CommonName: name, KeyAlgorithm: "RSA-2048", Lifetime: 1000 * time.Hour}, time.Now())
+	crt, key, err := ca.NewSelfSigned(ca.Root{CommonName: name, KeyAlgorithm: "RSA-2048", Lifetime: 1000 * time.Hour}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 )
 
@@ -36,7 +35,7 @@ func withoutTLS(t *testing.T) string {
 // hourPair is a key pair with a certificate that is valid for an hour, starting at the given time.
 func hourPair(t *testing.T, name string, ago time.Duration) *corev1.Secret {
 	t.Helper()
-	crt, key, err := ca.NewSelfSigned(issuer.Root{CommonName: name, KeyAlgorithm: "ECDSA-P256", Lifetime: time.Hour}, time.Now().Add(-ago))
+	crt, key, err := ca.NewSelfSigned(ca.Root{CommonName: name, KeyAlgorithm: "ECDSA-P256", Lifetime: time.Hour}, time.Now().Add(-ago))
 	if err != nil {
 		t.Fatal(err)
 	}

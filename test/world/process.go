@@ -18,8 +18,8 @@ import (
 	"github.com/rekey/rekey/controllers"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer"
-	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
+	"github.com/rekey/rekey/test/fixture"
 )
 
 // Request is one API request of a process.
@@ -56,8 +56,8 @@ type Options struct {
 	Ahead time.Duration
 	// Engine serves PostgreSQL servers; the world's by default.
 	Engine database.Engine
-	// KeyPairs opens authorities; the built-in one by default.
-	KeyPairs issuer.KeyPairs
+	// Issuers open authorities; those of the product by default.
+	Issuers map[v1alpha1.AuthorityType]issuer.Opener
 	// StepTimeout limits one step of a rotation; 0 for the default.
 	StepTimeout time.Duration
 	// Recorder receives the Events; the world by default.
@@ -95,8 +95,8 @@ func (w *World) Start(name string, options Options) *Process {
 	if options.Engine == nil {
 		options.Engine = w.Engine
 	}
-	if options.KeyPairs == nil {
-		options.KeyPairs = ca.KeyPairs{}
+	if options.Issuers == nil {
+		options.Issuers = fixture.Issuers()
 	}
 	if options.Recorder == nil {
 		options.Recorder = w
@@ -111,7 +111,7 @@ func (w *World) Start(name string, options Options) *Process {
 	p.APIClock.Seen(options.Ahead)
 	p.passes = controllers.NewHarness(p.client(options.As, false), p.client(options.As, true), teller{p, options.Recorder}, controllers.Options{
 		OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, APIClock: p.APIClock, StepTimeout: options.StepTimeout,
-		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: options.Engine}, KeyPairs: options.KeyPairs,
+		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: options.Engine}, Issuers: options.Issuers,
 	})
 	return p
 }

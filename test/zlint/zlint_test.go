@@ -99,7 +99,7 @@ func newIssuer(t *testing.T, crt, key []byte) issuertest.Harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return issuertest.Harness{Issuer: signer, Permit: signer.Permit, Now: now}
+	return issuertest.Harness{Issuer: signer, Profile: issuer.Profile{Backdate: pki.Backdate}, Permit: signer.Permit, Now: now}
 }
 
 func TestCertificatesKeepRFC5280(t *testing.T) {

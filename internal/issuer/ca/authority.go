@@ -173,12 +173,6 @@ func (a *Authority) pathFor(leaf *x509.Certificate, request issuer.Request) (pki
 	return path, nil
 }
 
-// chainFor returns the certificates to publish after a leaf at the time now, PEM.
-func (a *Authority) chainFor(leaf *x509.Certificate, now time.Time) []byte {
-	path, _ := a.paths.For(leaf, now)
-	return pki.EncodeCertificates(path.Published()...)
-}
-
 func (a *Authority) anchorsPEM(path pki.Path) []byte {
 	if len(a.anchors) == 0 {
 		return pki.EncodeCertificates(path.Anchor())

@@ -300,7 +300,7 @@ func BenchmarkIssue(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			h := issuertest.Harness{Issuer: signer, Now: now}
+			h := issuertest.Harness{Issuer: signer, Profile: issuer.Profile{Backdate: pki.Backdate}, Now: now}
 			request := h.Request(b, pki.ECDSAP256, issuer.Names{CommonName: "app-a", DNSNames: []string{"a.example.internal"}}, issuer.ClientAuth)
 			for b.Loop() {
 				if _, err := signer.Issue(b.Context(), request); err != nil {

@@ -4,11 +4,13 @@
 package ca_test
 
 import (
+	"context"
 	"net"
 	"net/url"
 	"testing"
 	"time"
 
+	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/issuer/issuertest"
@@ -43,17 +45,17 @@ func constraints() ca.Constraints {
 
 func harness(t *testing.T, s shape) issuertest.Harness {
 	t.Helper()
-	authority, err := ca.Parse(s.crt, s.key, s.anchors)
+	authority, err := opened(s.crt, s.key, s.anchors, constraints(), now)
 	if err != nil {
-		t.Fatalf("Parse: %v", err)
+		t.Fatalf("Open: %v", err)
 	}
-	signer, err := ca.New(authority, constraints())
-	if err != nil {
-		t.Fatalf("New: %v", err)
+	permitter, ok := authority.Issuer.(issuer.Permitter)
+	if !ok {
+		t.Fatal("it cannot check a finished certificate")
 	}
 	return issuertest.Harness{
-		Issuer: signer,
-		Permit: signer.Permit,
+		Issuer: authority, Profile: authority.Profile,
+		Permit: permitter.Permit,
 		Now:    now, Expires: s.expires,
 		Client: issuer.Names{
 			CommonName: "app-client", Organizations: []string{"Example"},
@@ -72,4 +74,12 @@ func TestIssuerKeepsTheContract(t *testing.T) {
 	for name, s := range shapes(t) {
 		t.Run(name, func(t *testing.T) { issuertest.Run(t, harness(t, s)) })
 	}
+}
+
+// opened opens an authority as for the Secret of a user.
+func opened(crt, key, anchors []byte, constraints ca.Constraints, now time.Time) (*issuer.Authority, error) {
+	secret := credential.Material{
+		credential.KeyCertificate: credential.NewSensitive(crt), credential.KeyPrivateKey: credential.NewSensitive(key), credential.KeyAuthority: credential.NewSensitive(anchors),
+	}
+	return ca.KeyPair{}.Open(context.Background(), issuer.Config{Secret: secret, Constraints: constraints, Now: now})
 }

@@ -119,7 +119,7 @@ func (c crossed) issue(t *testing.T, names issuer.Names, usage issuer.Usage) (pk
 	open := ca.Constraints{CommonNames: []string{"*"}, Organizations: []string{"*"}, DNSNames: []string{"*.bank.example", "*.*.bank.example", "*.example.internal"}, IPRanges: []string{"10.0.0.0/8"},
 		URIs: []string{"spiffe://bank.example/*"}, EmailDomains: []string{"bank.example"}, Usages: []issuer.Usage{usage}}
 	crt, key, anchors := c.files(t)
-	authority, err := ca.KeyPairs{}.Parse(crt, key, anchors, open, now)
+	authority, err := opened(crt, key, anchors, open, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func (c crossed) issue(t *testing.T, names issuer.Names, usage issuer.Usage) (pk
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(authority.ChainFor(certificate), above) {
+	if chainer, ok := authority.Issuer.(issuer.Chainer); !ok || !bytes.Equal(chainer.ChainFor(certificate, now), above) {
 		t.Error("ChainFor is not what was published after the leaf")
 	}
 	return pki.Candidate{

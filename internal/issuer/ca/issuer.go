@@ -34,7 +34,11 @@ type Issuer struct {
 	rules     *rules
 }
 
-var _ issuer.Issuer = (*Issuer)(nil)
+var (
+	_ issuer.Issuer    = (*Issuer)(nil)
+	_ issuer.Permitter = (*Issuer)(nil)
+	_ issuer.Chainer   = (*Issuer)(nil)
+)
 
 // Check implements issuer.Issuer.
 func (i *Issuer) Check(_ context.Context, now time.Time) error { return i.authority.Check(now) }
@@ -91,6 +95,12 @@ func (i *Issuer) Permit(leaf *x509.Certificate) error {
 			pki.Instant(leaf.NotAfter), pki.Describe(i.authority.certificate), pki.Instant(until))
 	}
 	return i.rules.checkLifetime(shown.Lifetime)
+}
+
+// ChainFor implements issuer.Chainer.
+func (i *Issuer) ChainFor(leaf *x509.Certificate, now time.Time) []byte {
+	path, _ := i.authority.paths.For(leaf, now)
+	return pki.EncodeCertificates(path.Published()...)
 }
 
 // template returns the certificate without its key and without what depends on the path. It refuses what the constraints do not

@@ -96,7 +96,7 @@ func TestNameConstraintsHoldAsOpenSSLReadsThem(t *testing.T) {
 				change(c)
 				c.PermittedDNSDomainsCritical = critical
 			})
-			authority, err := ca.KeyPairs{}.Parse(signing.pem(), signing.keyPEM, root.pem(), open, now)
+			authority, err := opened(signing.pem(), signing.keyPEM, root.pem(), open, now)
 			if err != nil {
 				t.Fatalf("%s: %v", kind, err)
 			}

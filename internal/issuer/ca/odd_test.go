@@ -16,7 +16,6 @@ import (
 
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
-	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/issuer/issuertest"
 	"github.com/rekey/rekey/internal/pki"
 )
@@ -171,7 +170,7 @@ func oddFiles(tb testing.TB) map[string]oddFile {
 func TestOddFilesThatPeersAcceptAreAccepted(t *testing.T) {
 	for name, file := range oddFiles(t) {
 		t.Run(name, func(t *testing.T) {
-			authority, err := ca.KeyPairs{}.Parse(file.crt, file.key, file.anchors, constraints(), now)
+			authority, err := opened(file.crt, file.key, file.anchors, constraints(), now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -272,7 +271,7 @@ func TestOddFilesWithoutAPathSayWhatStandsInTheWay(t *testing.T) {
 		"an anchor that may not sign":   {f.low.pem(), f.low.keyPEM, slices.Concat(f.middle.again(t, &f.root, func(c *x509.Certificate) { c.IsCA, c.MaxPathLen, c.KeyUsage = false, 0, 0 }).pem(), f.root.pem()), `"CN=Middle" is not an authority`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := ca.KeyPairs{}.Parse(tc.crt, tc.key, tc.anchors, constraints(), now)
+			_, err := opened(tc.crt, tc.key, tc.anchors, constraints(), now)
 			wantFault(t, err, fault.AuthorityInvalid, tc.want)
 		})
 	}
@@ -282,7 +281,7 @@ func TestOddFilesWithoutAPathSayWhatStandsInTheWay(t *testing.T) {
 func TestAnAuthorityForServersOnlyReportsIt(t *testing.T) {
 	f := newFamily(t)
 	servers := makeAuthority(t, "Servers", &f.root, pki.ECDSAP256, withUsages(x509.ExtKeyUsageServerAuth))
-	authority, err := ca.KeyPairs{}.Parse(servers.pem(), servers.keyPEM, f.root.pem(), constraints(), now)
+	authority, err := opened(servers.pem(), servers.keyPEM, f.root.pem(), constraints(), now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,6 +296,6 @@ func TestAnAuthorityForServersOnlyReportsIt(t *testing.T) {
 	wantFault(t, err, fault.ConstraintViolated, `the extended key usage of the authority's certificate "CN=Servers" does not include it`)
 	clients := constraints()
 	clients.Usages = []issuer.Usage{issuer.ClientAuth}
-	_, err = ca.KeyPairs{}.Parse(servers.pem(), servers.keyPEM, f.root.pem(), clients, now)
+	_, err = opened(servers.pem(), servers.keyPEM, f.root.pem(), clients, now)
 	wantFault(t, err, fault.AuthorityInvalid, "includes none of constraints.usages, ClientAuth")
 }

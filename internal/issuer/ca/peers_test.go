@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/rekey/rekey/internal/issuer"
-	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/pki"
 )
 
@@ -34,7 +33,7 @@ func TestAnAuthorityThatPostgreSQLServersCannotUseReportsIt(t *testing.T) {
 		"Ed25519 for clients only":       {edwards, root, clients, false},
 		"ECDSA":                          {root, root, constraints(), false},
 	} {
-		authority, err := ca.KeyPairs{}.Parse(tc.authority.pem(), tc.authority.keyPEM, tc.anchor.pem(), tc.constraints, now)
+		authority, err := opened(tc.authority.pem(), tc.authority.keyPEM, tc.anchor.pem(), tc.constraints, now)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -79,7 +78,7 @@ func TestAnAnchorThatOpenSSLPrefersIsNamed(t *testing.T) {
 		for _, one := range tc.anchors {
 			anchors = append(anchors, one.pem()...)
 		}
-		authority, err := ca.KeyPairs{}.Parse(chain, f.middle.keyPEM, anchors, constraints(), now)
+		authority, err := opened(chain, f.middle.keyPEM, anchors, constraints(), now)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

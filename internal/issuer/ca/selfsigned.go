@@ -20,7 +20,12 @@ import (
 const serialBytes = 16
 
 // Root describes a self-signed authority to create.
-type Root = issuer.Root
+type Root struct {
+	CommonName   string
+	KeyAlgorithm issuer.KeyAlgorithm
+	// Lifetime counts from the authority's creation.
+	Lifetime time.Duration
+}
 
 // NewSelfSigned creates a root authority that signs only leaves (path length 0), and returns its certificate, PEM, and its key. An
 // error about the spec has class Permanent and reason AuthorityInvalid.

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/rekey/rekey/internal/issuer"
-	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/issuer/issuertest"
 	"github.com/rekey/rekey/internal/pki"
 )
@@ -59,7 +58,7 @@ func TestTheRunbookMakesARootThatStrictPeersAccept(t *testing.T) {
 				c.SubjectKeyId, c.NotBefore, c.NotAfter = classic, today.Add(-time.Hour), today.Add(1000*time.Hour)
 				change(c)
 			})
-			before, err := ca.KeyPairs{}.Parse(root.pem(), root.keyPEM, nil, constraints(), today)
+			before, err := opened(root.pem(), root.keyPEM, nil, constraints(), today)
 			if err != nil || len(before.Notes) == 0 {
 				t.Fatalf("the notes are %q, %v", before.Notes, err)
 			}
@@ -82,7 +81,7 @@ func TestTheRunbookMakesARootThatStrictPeersAccept(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			after, err := ca.KeyPairs{}.Parse(renewed, root.keyPEM, nil, constraints(), today)
+			after, err := opened(renewed, root.keyPEM, nil, constraints(), today)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -23,6 +23,8 @@ import (
 // Harness is an issuer, and what the suite must know about it.
 type Harness struct {
 	Issuer issuer.Issuer
+	// Profile holds its habits. The suite asks an asynchronous issuer again until it answers.
+	Profile issuer.Profile
 	// Permit checks a finished certificate against the issuer's constraints; nil if they cannot be checked.
 	Permit func(*x509.Certificate) error
 	// Now is a time at which the issuer works, more than a day before Expires.
@@ -47,6 +49,8 @@ func Run(t *testing.T, h Harness) {
 	t.Run("an expired authority issues nothing", h.refusesWhenExpired)
 	t.Run("what is not allowed is refused with a class and a reason", h.refuses)
 	t.Run("the same request again does no harm", h.repeats)
+	t.Run("it answers later only if its profile says so", h.answers)
+	t.Run("every leaf names the key that its profile names", h.namesItsKey)
 	t.Run("many requests at once get many serial numbers", h.concurrent)
 	t.Run("a canceled request is no verdict", h.canceled)
 }
@@ -87,15 +91,27 @@ func (h Harness) Candidate(tb testing.TB, algorithm pki.KeyAlgorithm, request is
 			credential.KeyCertificate: credential.NewSensitive(chain.Certificates),
 			credential.KeyAuthority:   credential.NewSensitive(chain.Authorities),
 		},
-		Identity: pki.Identity{Names: pki.Names(request.Names), Usages: usages, KeyAlgorithm: algorithm, Lifetime: request.Lifetime, Habits: pki.Habits{Backdate: pki.Backdate}},
+		Identity: pki.Identity{Names: pki.Names(request.Names), Usages: usages, KeyAlgorithm: algorithm, Lifetime: request.Lifetime, Habits: pki.Habits{Backdate: h.Profile.Backdate, MayAdd: pki.Usages(h.Profile.MayAdd)}},
 		Permit:   h.Permit,
 		Now:      request.Now,
 	}
 }
 
+// mostAsks is how often the suite asks an asynchronous issuer for one certificate.
+const mostAsks = 50
+
+// ask asks until there is an answer.
+func (h Harness) ask(ctx context.Context, request issuer.Request) (issuer.Chain, error) {
+	chain, err := h.Issuer.Issue(ctx, request)
+	for asked := 1; h.Profile.Asynchronous && fault.Classify(err) == fault.ClassPending && asked < mostAsks; asked++ {
+		chain, err = h.Issuer.Issue(ctx, request)
+	}
+	return chain, err
+}
+
 func (h Harness) issue(t *testing.T, request issuer.Request) (issuer.Chain, []*x509.Certificate) {
 	t.Helper()
-	chain, err := h.Issuer.Issue(t.Context(), request)
+	chain, err := h.ask(t.Context(), request)
 	if err != nil {
 		t.Fatalf("Issue: %v", err)
 	}
@@ -125,7 +141,7 @@ func (h Harness) issues(t *testing.T) {
 					t.Errorf("Lint: %v", err)
 				}
 				leaf := certificates[0]
-				if want := request.Now.Truncate(time.Second).Add(-pki.Backdate); !leaf.NotBefore.Equal(want) {
+				if want := request.Now.Truncate(time.Second).Add(-h.Profile.Backdate); !leaf.NotBefore.Equal(want) {
 					t.Errorf("notBefore is %s, want %s", leaf.NotBefore, want)
 				}
 				if want := request.Now.Truncate(time.Second).Add(time.Hour); !leaf.NotAfter.Equal(want) {
@@ -197,7 +213,7 @@ func (h Harness) refusesWhenExpired(t *testing.T) {
 		}
 		request := h.Request(t, pki.ECDSAP256, h.Client, issuer.ClientAuth)
 		request.Now = now
-		_, err := h.Issuer.Issue(t.Context(), request)
+		_, err := h.ask(t.Context(), request)
 		wantRefusal(t, err, fault.AuthorityExpired)
 	}
 }
@@ -226,7 +242,7 @@ func (h Harness) refuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			request := good
 			tc.change(&request)
-			chain, err := h.Issuer.Issue(t.Context(), request)
+			chain, err := h.ask(t.Context(), request)
 			wantRefusal(t, err, tc.want)
 			if len(chain.Certificates) > 0 {
 				t.Error("there is a certificate in addition to the error")
@@ -266,8 +282,35 @@ func (h Harness) repeats(t *testing.T) {
 		}
 	}
 	same := bytes.Equal(first.Certificates, second.Certificates)
+	if h.Profile.Asynchronous && !same {
+		t.Error("the same request got another answer")
+	}
 	if reused := firstCertificates[0].SerialNumber.Cmp(secondCertificates[0].SerialNumber) == 0; reused != same {
 		t.Error("two different certificates have one serial number")
+	}
+}
+
+func (h Harness) answers(t *testing.T) {
+	request := h.Request(t, pki.ECDSAP256, h.Client, issuer.ClientAuth)
+	chain, err := h.Issuer.Issue(t.Context(), request)
+	switch waits := fault.Classify(err) == fault.ClassPending; {
+	case waits && !h.Profile.Asynchronous:
+		t.Errorf("it answers later, and its profile does not say so: %v", err)
+	case waits && (fault.RetryAfter(err) <= 0 || len(chain.Certificates) > 0):
+		t.Errorf("while it waits it returns %d bytes, to be asked again in %s", len(chain.Certificates), fault.RetryAfter(err))
+	case !waits && err != nil:
+		t.Errorf("Issue: %v", err)
+	}
+}
+
+func (h Harness) namesItsKey(t *testing.T) {
+	for n := range 3 {
+		request := h.Request(t, pki.ECDSAP256, h.Client, issuer.ClientAuth)
+		request.ID = fmt.Sprintf("%s/%d", request.ID, n)
+		_, certificates := h.issue(t, request)
+		if id := certificates[0].AuthorityKeyId; h.Profile.KeyID != nil && !bytes.Equal(id, h.Profile.KeyID) {
+			t.Errorf("the leaf names the key %x, want %x", id, h.Profile.KeyID)
+		}
 	}
 }
 
@@ -281,7 +324,7 @@ func (h Harness) concurrent(t *testing.T) {
 			for n := range each {
 				own := request
 				own.ID = fmt.Sprintf("%s/%d/%d", request.ID, worker, n)
-				chain, err := h.Issuer.Issue(t.Context(), own)
+				chain, err := h.ask(t.Context(), own)
 				if err != nil {
 					t.Errorf("Issue: %v", err)
 					return

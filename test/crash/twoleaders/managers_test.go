@@ -25,7 +25,6 @@ import (
 	"github.com/rekey/rekey/controllers"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
-	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/size"
@@ -129,7 +128,7 @@ func startManager(t *testing.T, w *world.World) *flaky {
 	}
 	if _, err := controllers.Setup(t.Context(), mgr, controllers.Options{
 		Namespaces: []string{w.Namespace}, OperatorNamespace: w.Namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
-		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: w.Fake}, KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(),
+		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: w.Fake}, Issuers: fixture.Issuers(), Registry: prometheus.NewRegistry(),
 	}); err != nil {
 		t.Fatal(err)
 	}

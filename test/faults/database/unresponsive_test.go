@@ -23,8 +23,8 @@ import (
 	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
+	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -155,8 +155,8 @@ func startManager(t *testing.T, namespaces ...string) {
 	}
 	_, err = controllers.Setup(t.Context(), mgr, controllers.Options{
 		Namespaces: namespaces, OperatorNamespace: namespaces[0], Workers: workers, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
-		Engines:  map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{ConnectTimeout: patience})},
-		KeyPairs: ca.KeyPairs{}, Registry: prometheus.NewRegistry(), Version: "test",
+		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{ConnectTimeout: patience})},
+		Issuers: fixture.Issuers(), Registry: prometheus.NewRegistry(), Version: "test",
 	})
 	if err != nil {
 		t.Fatal(err)

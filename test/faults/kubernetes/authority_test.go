@@ -52,7 +52,7 @@ func recordOf(s *scene) *corev1.ConfigMap {
 
 func anotherPair(s *scene) (crt, key []byte) {
 	s.t.Helper()
-	crt, sensitive, err := ca.KeyPairs{}.Make(issuer.Root{CommonName: "Test CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, s.Clock.Now())
+	crt, sensitive, err := ca.NewSelfSigned(ca.Root{CommonName: "Test CA", KeyAlgorithm: issuer.ECDSAP256, Lifetime: 8760 * time.Hour}, s.Clock.Now())
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -23,7 +23,6 @@ import (
 	"github.com/rekey/rekey/controllers"
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/database"
-	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
@@ -82,7 +81,7 @@ func startOperatorIn(t *testing.T, config *rest.Config, namespaces []string, ope
 	}
 	_, err = controllers.Setup(t.Context(), mgr, controllers.Options{
 		Namespaces: namespaces, OperatorNamespace: operatorNamespace, Workers: 8, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
-		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: engine}, KeyPairs: ca.KeyPairs{}, Registry: o.registry, Rights: rights,
+		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: engine}, Issuers: fixture.Issuers(), Registry: o.registry, Rights: rights,
 	})
 	if err != nil {
 		t.Fatal(err)

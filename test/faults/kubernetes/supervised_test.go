@@ -28,7 +28,6 @@ import (
 	"github.com/rekey/rekey/controllers"
 	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/database"
-	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/world"
@@ -137,7 +136,7 @@ func (k *supervised) once(ctx context.Context) error {
 	}
 	flush, err := controllers.Setup(ctx, mgr, controllers.Options{
 		Namespaces: []string{k.Namespace}, OperatorNamespace: k.Namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
-		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: k.Engine}, KeyPairs: ca.KeyPairs{}, Registry: registry, Rights: rights,
+		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: k.Engine}, Issuers: fixture.Issuers(), Registry: registry, Rights: rights,
 	})
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -18,20 +19,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/access"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/kube"
-	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// keyPairAge is how long a key pair is used before it is read again. Its Secret cannot be watched.
-const keyPairAge = 30 * time.Second
+// authorityAge is how long an open authority is used before its Secret is read again. The Secret cannot be watched.
+const authorityAge = 30 * time.Second
 
-// keyPairPatience is how long a reconcile waits for the API server to return a key pair.
-const keyPairPatience = 20 * time.Second
+// authorityPatience is how long a reconcile waits for the API server to return the Secret of an authority.
+const authorityPatience = 20 * time.Second
 
 // authorityID names an authority of either kind.
 type authorityID struct {
@@ -64,10 +65,10 @@ func partsOfAuthority(kind v1alpha1.AuthorityKind, object v1alpha1.AuthorityObje
 	}
 }
 
-// authorities finds the authority of an identity. It caches parsed key pairs: each is read and parsed once for many identities.
+// authorities finds the authority of an identity. It caches open ones: each is read and opened once for many identities.
 type authorities struct {
-	reader, live      client.Reader
-	keyPairs          issuer.KeyPairs
+	cached, live      client.Client
+	openers           map[v1alpha1.AuthorityType]issuer.Opener
 	clock             clock.PassiveClock
 	operatorNamespace string
 	cluster           *kube.ClusterID
@@ -78,10 +79,10 @@ type authorities struct {
 	known map[authorityID]*knownAuthority
 }
 
-// knownAuthority caches one authority's key pair. Except answers, only the holder of the turn may access its fields.
+// knownAuthority caches one open authority. Except answers, only the holder of the turn may access its fields.
 type knownAuthority struct {
 	turn kube.Turn
-	// answers counts how often the key pair was read. A caller that waited meanwhile uses that result, even if it is an error.
+	// answers counts how often the authority was opened. A caller that waited meanwhile uses that result, even if it is an error.
 	answers   atomic.Int64
 	version   string
 	readAt    time.Time
@@ -116,7 +117,7 @@ func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference,
 	if ref.Kind == v1alpha1.AuthorityKindCluster {
 		id.namespace, object = "", &v1alpha1.ClusterCertificateAuthority{}
 	}
-	err := a.reader.Get(ctx, client.ObjectKey{Namespace: id.namespace, Name: id.name}, object)
+	err := a.cached.Get(ctx, client.ObjectKey{Namespace: id.namespace, Name: id.name}, object)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return authorityObject{}, refusal.Fault(fmt.Sprintf("reading %s", id), err, nil)
 	}
@@ -148,19 +149,26 @@ func (a *authorities) admits(ctx context.Context, selector *metav1.LabelSelector
 		return false, nil //nolint:nilerr // a selector that cannot be parsed selects nothing; the authority itself reports that
 	}
 	var object corev1.Namespace
-	if err := a.reader.Get(ctx, client.ObjectKey{Name: namespace}, &object); err != nil {
+	if err := a.cached.Get(ctx, client.ObjectKey{Name: namespace}, &object); err != nil {
 		return false, refusal.Fault("reading namespace "+namespace, err, nil)
 	}
 	return parsed.Matches(labels.Set(object.Labels)), nil
 }
 
-// load returns the parsed authority, from memory if it was read recently.
+// load returns the open authority, from memory if its Secret was read recently.
 func (a *authorities) load(ctx context.Context, object authorityObject) (*issuer.Authority, error) {
-	if err := namesSecret(object); err != nil {
+	opener, err := a.opener(object)
+	if err != nil {
 		return nil, err
 	}
-	if object.spec.Managed != nil {
-		if _, err := a.owner(ctx, object); err != nil {
+	var kept *secretstore.KeyPair
+	if len(opener.Keys()) > 0 {
+		if err := namesSecret(object); err != nil {
+			return nil, err
+		}
+	}
+	if _, ok := opener.(issuer.Creator); ok {
+		if kept, err = a.keyPair(ctx, object); err != nil {
 			return nil, err // not cached: it can be read again at any time
 		}
 	}
@@ -175,13 +183,13 @@ func (a *authorities) load(ctx context.Context, object authorityObject) (*issuer
 	age := now.Sub(known.readAt)
 	settled := known.answers.Load() != before || known.authority != nil ||
 		fault.Classify(known.err) == fault.ClassPermanent || fault.Classify(known.err) == fault.ClassBlocked
-	if settled && known.version == version && age >= 0 && age < keyPairAge {
+	if settled && known.version == version && age >= 0 && age < authorityAge {
 		return known.authority, known.err
 	}
-	asking, cancel := context.WithTimeout(ctx, keyPairPatience)
+	asking, cancel := context.WithTimeout(ctx, authorityPatience)
 	defer cancel()
-	authority, err := a.read(asking, object)
-	if err != nil && ctx.Err() != nil { // the reconcile has ended, which says nothing about the key pair
+	authority, err := a.open(asking, object, opener, kept)
+	if err != nil && ctx.Err() != nil { // the reconcile has ended, which says nothing about the authority
 		return nil, err
 	}
 	known.authority, known.err = authority, err
@@ -202,83 +210,105 @@ func (a *authorities) entry(id authorityID) *knownAuthority {
 	return a.known[id]
 }
 
-// forget makes the next load read the key pair again.
+// forget makes the next load open the authority again.
 func (a *authorities) forget(id authorityID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.known, id)
 }
 
-// read reads the key pair live and parses it.
-func (a *authorities) read(ctx context.Context, object authorityObject) (*issuer.Authority, error) {
-	crt, key, anchors, err := a.keyPair(ctx, object)
+// opener returns what opens the authority.
+func (a *authorities) opener(object authorityObject) (issuer.Opener, error) {
+	member := object.spec.Member()
+	if opener := a.openers[member.Type]; opener != nil {
+		return opener, nil
+	}
+	return nil, fault.Permanent(fault.AuthorityInvalid, fmt.Errorf("this build does not support authorities of type %q", member.Type))
+}
+
+// open reads what the authority needs live, and opens it. kept is its key pair if rekey creates that.
+func (a *authorities) open(ctx context.Context, object authorityObject, opener issuer.Opener, kept *secretstore.KeyPair) (*issuer.Authority, error) {
+	settings, err := settingsOf(object)
 	if err != nil {
 		return nil, err
 	}
-	return a.keyPairs.Parse(crt, key.Reveal(), anchors, constraintsOf(object.spec.Constraints), a.clock.Now().UTC())
-}
-
-func (a *authorities) keyPair(ctx context.Context, object authorityObject) (crt []byte, key credential.Sensitive, anchors []byte, err error) {
-	at := a.secretKey(object)
-	if object.spec.KeyPair != nil {
-		// Trust anchors above the chain are optional. All three values come from one state of the Secret. Invalid anchors are an
-		// error; they do not count as absent.
-		pair, err := secretstore.ReadSourceValues(ctx, a.live, at.Namespace, at.Name,
-			secretstore.SourceValue{Key: credential.KeyCertificate, MaxBytes: pki.MaxCertificateBytes},
-			secretstore.SourceValue{Key: credential.KeyPrivateKey},
-			secretstore.SourceValue{Key: credential.KeyAuthority, MaxBytes: pki.MaxCertificateBytes, Optional: true})
-		if err != nil {
-			return nil, key, nil, err
-		}
-		return pair[credential.KeyCertificate].Reveal(), pair[credential.KeyPrivateKey], pair[credential.KeyAuthority].Reveal(), nil
-	}
-	secret, err := a.managedSecret(ctx, object)
-	if err != nil {
-		return nil, key, nil, err
-	}
-	if secret != nil {
-		if err := a.compareRecord(ctx, object, secret); err != nil {
-			return nil, key, nil, err
-		}
-	}
-	if young := min(a.clock.Since(object.object.GetCreationTimestamp().Time), a.clock.Since(a.started)) < keyPairAge; secret == nil && young {
-		return nil, key, nil, fault.Pending(time.Second, fmt.Errorf("its key pair is being made"))
-	}
-	if secret == nil {
-		return nil, key, nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf("its key pair Secret %s does not exist", at))
-	}
-	return secret.Data[credential.KeyCertificate], credential.NewSensitive(secret.Data[credential.KeyPrivateKey]), nil, nil
-}
-
-// managedSecret reads the Secret of a managed authority live; nil if it does not exist. A Secret that does not belong to the
-// authority is an error, and nothing in it is used.
-func (a *authorities) managedSecret(ctx context.Context, object authorityObject) (*corev1.Secret, error) {
-	at := a.secretKey(object)
-	var secret corev1.Secret
-	err := a.live.Get(ctx, at, &secret)
-	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // no Secret and no error: it does not exist
+	var secret credential.Material
+	if kept != nil {
+		secret, err = a.created(ctx, object, kept)
+	} else {
+		secret, err = a.provided(ctx, object, opener)
 	}
 	if err != nil {
-		return nil, refusal.Fault(fmt.Sprintf("reading Secret %s", at), err, nil)
-	}
-	if err := a.checkOwner(ctx, object, &secret); err != nil {
 		return nil, err
 	}
-	return &secret, nil
+	return opener.Open(ctx, issuer.Config{
+		Settings: settings, Secret: secret, Constraints: constraintsOf(object.spec.Constraints), Now: a.clock.Now().UTC(),
+	})
+}
+
+func settingsOf(object authorityObject) ([]byte, error) {
+	settings, err := json.Marshal(object.spec.Member().Settings)
+	if err != nil {
+		return nil, fault.Permanent(fault.AuthorityInvalid, fmt.Errorf("encoding the settings of %s: %w", object.id, err))
+	}
+	return settings, nil
+}
+
+// created reads the key pair that rekey created.
+func (a *authorities) created(ctx context.Context, object authorityObject, kept *secretstore.KeyPair) (credential.Material, error) {
+	secret, err := kept.Read(ctx)
+	if err != nil || secret != nil {
+		return secret, err
+	}
+	if min(a.clock.Since(object.object.GetCreationTimestamp().Time), a.clock.Since(a.started)) < authorityAge {
+		return nil, fault.Pending(time.Second, fmt.Errorf("its key pair is being made"))
+	}
+	return nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf("its key pair Secret %s does not exist", a.secretKey(object)))
+}
+
+// provided reads what a user provides. All values come from one state of the Secret.
+func (a *authorities) provided(ctx context.Context, object authorityObject, opener issuer.Opener) (credential.Material, error) {
+	keys := opener.Keys()
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	values := make([]secretstore.SourceValue, 0, len(keys))
+	for _, key := range keys {
+		values = append(values, secretstore.SourceValue{Key: key.Name, MaxBytes: key.MaxBytes, Optional: key.Optional})
+	}
+	at := a.secretKey(object)
+	return secretstore.ReadSourceValues(ctx, a.live, at.Namespace, at.Name, values...)
+}
+
+// keyPair returns the store of a key pair that rekey creates. It fails if the UID of the cluster is unknown: a copied key could not
+// be distinguished from the authority's own.
+func (a *authorities) keyPair(ctx context.Context, object authorityObject) (*secretstore.KeyPair, error) {
+	cluster, err := a.cluster.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	at := a.secretKey(object)
+	owner := ownerFor(string(object.id.kind), object.object, cluster, at.Namespace)
+	resource := "clustercertificateauthorities"
+	if object.id.namespace != "" {
+		// A former owner of a cluster-wide authority with its kind, name and cluster is that authority itself, with the operator in
+		// another namespace.
+		owner, resource = handedOver(ctx, a.live, owner), "certificateauthorities"
+	}
+	return &secretstore.KeyPair{
+		Client: a.cached, Live: a.live, Owner: owner, Scope: object.id.namespace, DeletionPolicy: object.spec.DeletionPolicy,
+		Namespace: at.Namespace, Name: at.Name, Owned: func(err error) error { return access.Owned(resource, err) },
+	}, nil
 }
 
 // namesSecret returns an error if the spec names no Secret, as in objects that were stored before managed and keyPair had secretName.
 func namesSecret(object authorityObject) error {
-	if object.spec.SecretName() != "" {
+	member := object.spec.Member()
+	if member.SecretName != "" {
 		return nil
 	}
-	block := "managed"
-	if object.spec.KeyPair != nil {
-		block = "keyPair"
-	}
 	return fault.Permanent(fault.AuthorityInvalid, fmt.Errorf(
-		"spec.%s has no secretName: set it to the name of the Secret that holds the key pair of this authority", block))
+		"spec.%s has no secretName: set it to the name of the Secret that holds the key pair of this authority", member.Type))
 }
 
 func (a *authorities) secretKey(object authorityObject) client.ObjectKey {
@@ -286,7 +316,7 @@ func (a *authorities) secretKey(object authorityObject) client.ObjectKey {
 	if object.id.kind == v1alpha1.AuthorityKindCluster {
 		namespace = a.operatorNamespace
 	}
-	return client.ObjectKey{Namespace: namespace, Name: string(object.spec.SecretName())}
+	return client.ObjectKey{Namespace: namespace, Name: string(object.spec.Member().SecretName)}
 }
 
 func constraintsOf(in v1alpha1.Constraints) issuer.Constraints {
@@ -296,6 +326,14 @@ func constraintsOf(in v1alpha1.Constraints) issuer.Constraints {
 	}
 	for _, usage := range in.Usages {
 		out.Usages = append(out.Usages, issuer.Usage(usage))
+	}
+	return out
+}
+
+func texts[T ~string](in []T) []string {
+	out := make([]string, 0, len(in))
+	for _, text := range in {
+		out = append(out, string(text))
 	}
 	return out
 }

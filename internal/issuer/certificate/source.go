@@ -1,0 +1,114 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package certificate
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/issuer"
+	"github.com/rekey/rekey/internal/pki"
+)
+
+// idDigits of a hash distinguish the requests for two keys.
+const idDigits = 16
+
+// Source is the credential.Source of a certificate that an authority signs. Only readers of the Secret ever know a version, so
+// nothing has to be retired.
+type Source struct {
+	Authority *issuer.Authority
+	// Wanted is what the certificate must show, as Require returns it.
+	Wanted pki.Identity
+	// UID is that of the object.
+	UID string
+	// Now returns the time.
+	Now func() time.Time
+}
+
+var _ credential.Source = (*Source)(nil)
+
+// Require returns what a certificate of the authority must show: what is wanted, and which key signs, as far as that is known.
+func Require(wanted pki.Identity, authority *issuer.Authority) pki.Identity {
+	wanted.AuthorityKeyID = authority.KeyID
+	wanted.Habits = pki.Habits{Backdate: authority.Backdate, MayAdd: pki.Usages(authority.MayAdd)}
+	return wanted
+}
+
+// TraitsOf returns what a certificate of the authority is. An asynchronous issuer answers a request that it may have got from an
+// earlier process, so its candidate is Durable: the key is recorded before the request is sent.
+//
+// The authority is nil if it is missing or not ready. Nothing else shows whether it is asynchronous, but without it no candidate is
+// created: Durable then means only that one is recorded, which must not be lost.
+func TraitsOf(authority *issuer.Authority, recorded bool) credential.Traits {
+	if authority == nil {
+		return credential.Traits{Durable: recorded}
+	}
+	return credential.Traits{Durable: authority.Asynchronous}
+}
+
+// Traits implements credential.Source.
+func (s *Source) Traits() credential.Traits { return TraitsOf(s.Authority, false) }
+
+// Propose creates a new key and a request for it. A key is never reused.
+func (s *Source) Propose(credential.Ref) (credential.Material, error) {
+	key, request, err := pki.NewKeyAndRequest(s.Wanted.KeyAlgorithm, s.Wanted.Names)
+	if err != nil {
+		return nil, err
+	}
+	return credential.Material{credential.KeyPrivateKey: key, credential.KeyRequest: credential.NewSensitive(request)}, nil
+}
+
+// Stage has the authority sign the request.
+func (s *Source) Stage(ctx context.Context, change credential.Change) (credential.Staged, error) {
+	usages := make([]issuer.Usage, 0, len(s.Wanted.Usages))
+	for _, usage := range s.Wanted.Usages {
+		usages = append(usages, issuer.Usage(usage))
+	}
+	csr := change.Material[credential.KeyRequest].Reveal()
+	chain, err := s.Authority.Issue(ctx, issuer.Request{
+		ID: s.requestID(change.Ref, csr), CSR: csr, Names: issuer.Names(s.Wanted.Names), Usages: usages, Lifetime: s.Wanted.Lifetime, Now: s.Now(),
+	})
+	if err != nil {
+		return credential.Staged{}, err
+	}
+	out := change.Material.Clone()
+	delete(out, credential.KeyRequest)
+	out = out.With(credential.KeyCertificate, chain.Certificates).With(credential.KeyAuthority, chain.Authorities)
+	certificates, err := pki.ParseCertificates(chain.Certificates)
+	if err != nil {
+		return credential.Staged{}, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("the issued certificate: %w", err))
+	}
+	return credential.Staged{Material: out, NotAfter: certificates[0].NotAfter.UTC()}, nil
+}
+
+// requestID names a request. The number of a version is not enough: one that was discarded may be followed by another with its number.
+func (s *Source) requestID(ref credential.Ref, csr []byte) string {
+	sum := sha256.Sum256(csr)
+	return fmt.Sprintf("%s/%d/%s", s.UID, ref.Seq, hex.EncodeToString(sum[:])[:idDigits])
+}
+
+// Verify checks the certificate as far as possible without its peers, up to a handshake in memory. A defect is an error, not a
+// rejection: another certificate of the same authority would have it too.
+func (s *Source) Verify(ctx context.Context, _ credential.Ref, m credential.Material) (credential.Answer, error) {
+	candidate := pki.Candidate{Material: m, Identity: s.Wanted, Now: s.Now()}
+	if s.Authority.Asynchronous {
+		// It was signed at some time since it was requested; it is still valid, so that was within its lifetime.
+		candidate.Since = candidate.Now.Add(-s.Wanted.Lifetime)
+	}
+	if permitter, ok := s.Authority.Issuer.(issuer.Permitter); ok {
+		candidate.Permit = permitter.Permit
+	}
+	if err := pki.Lint(ctx, candidate); err != nil {
+		return credential.Unknown, err
+	}
+	return credential.Accepted, nil
+}
+
+// Retire implements credential.Source. It does nothing: no remote system accepts or refuses the version.
+func (s *Source) Retire(context.Context, credential.Change) error { return nil }
