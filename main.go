@@ -28,6 +28,7 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/flags"
+	"github.com/rekey/rekey/internal/gcpace"
 	"github.com/rekey/rekey/internal/instrument"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
@@ -38,6 +39,9 @@ import (
 
 // version is set by the linker.
 var version = "dev"
+
+// headroom is how much is allocated between two garbage collections (docs/design/0008).
+const headroom = 32 << 20
 
 // gracefulStop bounds how long running reconciles may take to finish.
 const gracefulStop = 25 * time.Second
@@ -62,6 +66,7 @@ func run(arguments []string) error {
 		return nil
 	}
 	ctrl.SetLogger(zap.New(zap.UseDevMode(false), zap.Level(set.LogLevel))) // JSON lines, client-go's too
+	gcpace.Keep(headroom)
 	wall := clock.RealClock{}
 	apiClock := kube.NewAPIClock(wall)
 	config, err := ctrl.GetConfig()

@@ -36,11 +36,8 @@ type operator struct {
 	ended          chan struct{}
 }
 
-// The shipped Deployment sets these. The bare operator has the same limit.
-const (
-	memoryLimit = "GOMEMLIMIT=460MiB"
-	heapGrowth  = "GOGC=40"
-)
+// memoryLimit of the shipped Deployment.
+const memoryLimit = "GOMEMLIMIT=460MiB"
 
 // startRekey starts the real binary with the flags of the shipped Deployment and waits until it is ready.
 func startRekey(t *testing.T, kubeconfig string, more ...string) *operator {
@@ -54,7 +51,7 @@ func startRekeyAs(t *testing.T, binary string, environment []string, kubeconfig 
 	probe, metrics := freeAddress(t), freeAddress(t)
 	arguments := append([]string{"--kubeconfig", kubeconfig, "--leader-elect", "--operator-namespace=" + operatorNamespace,
 		"--metrics-bind-address=" + metrics, "--health-probe-bind-address=" + probe, "--log-level=info"}, more...)
-	o := startOperator(t, binary, probe, arguments, append([]string{heapGrowth}, environment...)...)
+	o := startOperator(t, binary, probe, arguments, environment...)
 	o.metrics = metrics
 	return o
 }
