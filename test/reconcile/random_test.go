@@ -93,6 +93,10 @@ func (c *chance) object(path string, s *structuralschema.Structural) any {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
 		below := s.Properties[name]
+		required := required
+		if name == "postgresql" { // a rule requires it, not the schema
+			required = append(slices.Clone(required), name)
+		}
 		if slices.Contains(required, name) && c.often() || !slices.Contains(required, name) && c.next()%3 == 0 {
 			out[name] = c.value(path+"."+name, &below)
 		}

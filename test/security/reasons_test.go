@@ -27,6 +27,7 @@ import (
 // elsewhere lists the warnings that the life does not wait for, with the test that searches their text, or the reason why it
 // can quote no secret. The life may still emit one of them.
 var elsewhere = map[string]string{
+	"EngineMismatch":    "made of names of objects and of engines",
 	"ExpiresSoon":       "made of names and times",
 	"Expired":           "made of names and times, and of the cause, which is another reason",
 	"RotationOverdue":   "made of names and times, and of the cause, which is another reason",
