@@ -1,0 +1,28 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package sourcetest
+
+import (
+	"testing"
+
+	"github.com/rekey/rekey/internal/credential"
+)
+
+var minting = []promise{
+	{"staging a version again revokes what an earlier Stage of it left", (*Suite).mintedTwice},
+}
+
+func (s *Suite) mintedTwice(t *testing.T) {
+	subject := s.Fresh(t)
+	proposed := s.propose(t, subject.Source(t), ref(4, s.a))
+	lost := s.stageAs(t, subject.Source(t), ref(4, s.a), proposed)
+	kept := s.stageAs(t, subject.Source(t), ref(4, s.a), proposed)
+	if lost.material.String(s.Secret) == kept.material.String(s.Secret) {
+		t.Error("the same secret was made twice")
+	}
+	s.wantAnswer(t, subject.Source(t), lost, credential.Rejected)
+	s.wantAnswer(t, subject.Source(t), kept, credential.Accepted)
+	s.wantAccepts(t, subject, lost.material, false)
+	s.wantAccepts(t, subject, kept.material, true)
+}

@@ -1,0 +1,123 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package sourcetest
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+)
+
+var revocable = []promise{
+	{"a retired version is refused, permanently and repeatedly", (*Suite).retired},
+	{"retiring a version that does not exist changes nothing", (*Suite).retiredNothing},
+	{"a slot serves again after it was retired", (*Suite).reused},
+	{"a candidate that is discarded takes nothing with it", (*Suite).discarded},
+	{"a change that is not wanted any more is not made", (*Suite).unwanted},
+}
+
+var irrevocable = []promise{
+	{"retiring changes nothing, because nothing can be refused", (*Suite).neverRetired},
+}
+
+func (s *Suite) neverRetired(t *testing.T) {
+	on := s.Fresh(t).Source(t)
+	live := s.stage(t, on, ref(1, s.a))
+	s.MustNot(t, on.Retire(s.Context(t), live.change()))
+	s.wantAnswer(t, on, live, credential.Accepted)
+}
+
+func (s *Suite) retired(t *testing.T) {
+	subject := s.Fresh(t)
+	on := subject.Source(t)
+	first := s.stage(t, on, ref(1, s.a))
+	second := s.stage(t, on, ref(2, s.b))
+	for range 2 {
+		s.MustNot(t, on.Retire(s.Context(t), first.change()))
+		s.wantAnswer(t, on, first, credential.Rejected)
+		s.wantAnswer(t, on, second, credential.Accepted)
+	}
+	s.wantAccepts(t, subject, first.material, false)
+	s.wantAccepts(t, subject, second.material, true)
+	if s.a != s.b {
+		s.wantMarker(t, on, first.ref, marked(first.ref))
+		s.wantOpen(t, on, first.ref, false)
+		s.wantOpen(t, on, second.ref, true)
+	}
+}
+
+func (s *Suite) retiredNothing(t *testing.T) {
+	on := s.Fresh(t).Source(t)
+	never := version{ref(1, s.a), s.propose(t, on, ref(1, s.a))}
+	s.MustNot(t, on.Retire(s.Context(t), never.change()))
+	s.wantMarker(t, on, never.ref, credential.Marker{})
+	live := s.stage(t, on, ref(3, s.a))
+	s.MustNot(t, on.Retire(s.Context(t), never.change())) // a slot that a later version uses
+	s.wantAnswer(t, on, live, credential.Accepted)
+	s.wantMarker(t, on, live.ref, marked(live.ref))
+}
+
+func (s *Suite) reused(t *testing.T) {
+	on := s.Fresh(t).Source(t)
+	first := s.stage(t, on, ref(1, s.a))
+	s.MustNot(t, on.Retire(s.Context(t), first.change()))
+	third := s.stage(t, on, ref(3, s.a))
+	s.wantAnswer(t, on, third, credential.Accepted)
+	s.wantAnswer(t, on, first, credential.Rejected)
+}
+
+func (s *Suite) discarded(t *testing.T) {
+	on := s.Fresh(t).Source(t)
+	current := s.stage(t, on, ref(1, s.a))
+	candidate := s.stage(t, on, ref(2, s.b))
+	s.MustNot(t, on.Retire(s.Context(t), candidate.change()))
+	s.wantAnswer(t, on, candidate, credential.Rejected)
+	s.wantAnswer(t, on, current, credential.Accepted)
+}
+
+// unwanted tests a process that was stopped for a long time: the check before each change shows that it is no longer wanted.
+func (s *Suite) unwanted(t *testing.T) {
+	on := s.Fresh(t).Source(t)
+	published := s.stage(t, on, ref(2, s.a))
+	over := errors.New("another process continued")
+	asked := 0
+	late := func(change credential.Change) credential.Change {
+		change.StillWanted = func(context.Context) error {
+			asked++
+			return fault.Transient(fault.APIServerFailed, over)
+		}
+		return change
+	}
+	ctx := s.Context(t)
+	_, err := on.Stage(ctx, late(credential.Change{Ref: ref(3, s.a), Material: s.propose(t, on, ref(3, s.a))}))
+	calls := map[string]error{"Stage": err, "Retire": on.Retire(ctx, late(published.change()))}
+	if as, ok := credential.As[credential.Remover](on); ok {
+		calls["Remove"] = as.Remove(ctx, late(published.change()))
+	}
+	if as, ok := credential.As[credential.Heir](on); ok {
+		calls["TakeOver"] = as.TakeOver(ctx, late(credential.Change{Ref: foreign(2, s.a)}), published.ref.Owner())
+	}
+	for call, err := range calls {
+		s.Heard(err)
+		if !errors.Is(err, over) {
+			t.Errorf("%s returned %v, want the error of the check", call, err)
+		}
+	}
+	if asked != len(calls) {
+		t.Errorf("asked %d times, want once for each of %d changes", asked, len(calls))
+	}
+	s.wantAnswer(t, on, published, credential.Accepted)
+	s.wantMarker(t, on, published.ref, marked(published.ref))
+	wanted := published.change()
+	wanted.StillWanted = func(context.Context) error { return nil }
+	s.MustNot(t, on.Retire(ctx, wanted))
+	s.wantAnswer(t, on, published, credential.Rejected)
+	if as, ok := credential.As[credential.Remover](on); ok {
+		s.MustNot(t, as.Remove(ctx, wanted))
+		s.wantMarker(t, on, published.ref, credential.Marker{})
+	}
+}
