@@ -26,7 +26,6 @@ import (
 	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/internal/secretstore"
-	"github.com/rekey/rekey/internal/servicebinding"
 )
 
 // errNotProven is why an address is not shown yet.
@@ -45,10 +44,12 @@ type databaseLogin struct {
 	resolved   database.Server
 	digest     string
 	resolveErr error
-	traits     credential.Traits
-	session    database.Session
-	policy     resolvedPolicy
-	policyErr  error
+	// shape follows from the spec alone; shapeErr is set if there is none.
+	shape     database.Shape
+	shapeErr  error
+	session   database.Session
+	policy    resolvedPolicy
+	policyErr error
 	// shown is true if nothing has to be proven before it can be shown.
 	shown bool
 }
@@ -81,6 +82,9 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 	if err != nil {
 		// Without the UID of the cluster, nothing at the server can be identified as ours.
 		login.session, login.resolveErr = nil, err
+	}
+	if login.shapeErr != nil && !deleting {
+		return r.unshaped(ctx, before, object, login)
 	}
 	subject := holdUnowned(r.subject(login, cluster), err)
 	outcome := r.rotate(ctx, login, subject)
@@ -124,6 +128,14 @@ func (r *credentialReconciler) unfinalized(ctx context.Context, object *v1alpha1
 	})
 }
 
+// unshaped reports that no server can serve what the spec asks for. Its ledger is not read: it could not be understood, and what
+// is published stays.
+func (r *credentialReconciler) unshaped(ctx context.Context, before, object *v1alpha1.DatabaseCredential, login *databaseLogin) (ctrl.Result, error) {
+	return r.report(ctx, before, object, report.Facts{
+		Ready: metav1.ConditionFalse, Cause: report.NewFailure(login.shapeErr, ""), ObservationFailed: true, WakeAt: r.clock.Now().Add(lifecycle.RecheckHealthy),
+	})
+}
+
 // release removes the finalizer.
 func (r *credentialReconciler) release(ctx context.Context, object *v1alpha1.DatabaseCredential) error {
 	object = object.DeepCopy()
@@ -152,12 +164,14 @@ func (s *shared) namespaceEnds(ctx context.Context, name string, err error) bool
 func (r *credentialReconciler) resolve(ctx context.Context, object *v1alpha1.DatabaseCredential) *databaseLogin {
 	login := &databaseLogin{object: object}
 	login.policy, login.policyErr = resolvePolicy(ctx, r.client, object.Namespace, object.Spec.RotationPolicyRef)
-	engine, err := r.engineOf(object.Spec.Engine())
+	engine, target, err := r.targetOf(object)
+	if err == nil {
+		login.shape, err = engine.Shape(target)
+	}
 	if err != nil {
-		login.resolveErr = err
+		login.shapeErr, login.resolveErr = err, err
 		return login
 	}
-	login.traits = engine.Traits()
 	if login.server, login.resolveErr = r.findServer(ctx, object.Namespace, object.Spec.ServerRef); login.resolveErr != nil {
 		return login
 	}
@@ -168,11 +182,7 @@ func (r *credentialReconciler) resolve(ctx context.Context, object *v1alpha1.Dat
 		login.resolveErr = fmt.Errorf("DatabaseServer %s/%s: %w", object.Namespace, login.server.Name, login.resolveErr)
 		return login
 	}
-	login.session, login.resolveErr = engine.Open(ctx, database.Target{
-		Server: login.resolved, Database: object.Spec.PostgreSQL.Database, Username: object.Spec.Username, Owner: object.Spec.PostgreSQL.Owner,
-		Create:         object.Spec.Create != v1alpha1.CreateNever,
-		PasswordLength: int(object.Spec.Password.Length), PasswordAlphabet: string(object.Spec.Password.Alphabet),
-	})
+	login.session, login.resolveErr = engine.Open(ctx, login.resolved, target)
 	return login
 }
 
@@ -191,9 +201,18 @@ func engineFits(object *v1alpha1.DatabaseCredential, server *v1alpha1.DatabaseSe
 	}
 }
 
-// loginName returns the name of the login in a slot.
-func loginName(object *v1alpha1.DatabaseCredential, slot string) string {
-	return object.Spec.Username + "_" + slot
+// targetOf returns what the spec asks for, and its engine.
+func (r *credentialReconciler) targetOf(object *v1alpha1.DatabaseCredential) (database.Engine, database.Target, error) {
+	spec := object.Spec
+	engine, err := r.engineOf(object.Spec.Engine())
+	if err != nil {
+		return nil, database.Target{}, err
+	}
+	settings, err := settingsOf(spec.EngineSettings())
+	return engine, database.Target{
+		Settings: settings, Username: spec.Username, Strategy: database.Strategy(spec.Strategy), Create: spec.Create != v1alpha1.CreateNever,
+		PasswordLength: int(spec.Password.Length), PasswordAlphabet: string(spec.Password.Alphabet),
+	}, err
 }
 
 func (r *credentialReconciler) ref(object *v1alpha1.DatabaseCredential, cluster string) credential.Ref {
@@ -204,7 +223,7 @@ func (r *credentialReconciler) ref(object *v1alpha1.DatabaseCredential, cluster 
 func (r *credentialReconciler) subject(login *databaseLogin, cluster string) lifecycle.Credential {
 	object, spec := login.object, login.object.Spec
 	out := lifecycle.Credential{
-		Kind: kindDatabaseCredential, Ref: r.ref(object, cluster), UID: string(object.UID), Policy: login.policy.Policy, Traits: login.traits,
+		Kind: kindDatabaseCredential, Ref: r.ref(object, cluster), UID: string(object.UID), Policy: login.policy.Policy, Traits: login.shape.Traits,
 		Fingerprint: passwordFingerprint(spec.Password),
 		Rotate:      tokenOf(object, v1alpha1.AnnotationRotate), RetirePrevious: tokenOf(object, v1alpha1.AnnotationRetirePrevious),
 		Deleting: !object.DeletionTimestamp.IsZero(), Delete: spec.DeletionPolicy == v1alpha1.DeletionDelete,
@@ -259,9 +278,9 @@ func (r *credentialReconciler) store(login *databaseLogin, subject lifecycle.Cre
 			Client: kube.WithoutReadYourWrites(r.client), Live: r.live, // all of its Secrets are read live
 			Owner:          ownerFor(kindDatabaseCredential, object, subject.Ref.Cluster, object.Namespace),
 			DeletionPolicy: object.Spec.DeletionPolicy, Namespace: object.Namespace,
-			SecretName: string(object.Spec.SecretName), SecretType: corev1.SecretType(v1alpha1.SecretTypePostgreSQL),
+			SecretName: string(object.Spec.SecretName), SecretType: corev1.SecretType(login.shape.SecretType),
 			Labels: labels, Annotations: annotations,
-			DataKeys: []string{"type", "provider", "host", "port", "database", "username", "password", "sslmode", "uri", "certificates"},
+			DataKeys: login.shape.DataKeys,
 			Present:  func(ctx context.Context) error { return r.present(ctx, object, &v1alpha1.DatabaseCredential{}) },
 			Data: func(current secretstore.Record) (map[string][]byte, error) {
 				proven := r.driver.Attempts.Proven(subject.UID, current.Seq, subject.Endpoint)
@@ -269,23 +288,14 @@ func (r *credentialReconciler) store(login *databaseLogin, subject lifecycle.Cre
 				return bindingOf(login, current.Material, proven)
 			},
 		},
-		Logins: map[string]string{},
-	}
-	for _, slot := range login.traits.Slots {
-		options.Logins[slot] = loginName(object, slot)
+		Logins: login.shape.Logins,
 	}
 	if !subject.Deleting {
 		options.Recover = func(ctx context.Context, candidate secretstore.Record, honored string) (secretstore.Ledger, credential.Answer, error) {
-			return recoverLedger(ctx, subject, candidate, honored, r.clock.Now().UTC())
+			return lifecycle.Recover(ctx, subject, login.shape.Complete, candidate, honored, r.clock.Now().UTC())
 		}
 	}
 	return secretstore.NewLedgered(options)
-}
-
-// sslModes are libpq's sslmode values by TLS mode of the API.
-var sslModes = map[v1alpha1.TLSMode]string{
-	v1alpha1.TLSModeDisable: "disable", v1alpha1.TLSModeRequire: "require",
-	v1alpha1.TLSModeVerifyCA: "verify-ca", v1alpha1.TLSModeVerifyFull: "verify-full",
 }
 
 // endpoint identifies the server by its address and how the connection is protected.
@@ -306,10 +316,7 @@ func bindingOf(login *databaseLogin, m credential.Material, proven bool) (map[st
 	if !reachable {
 		return nil, &secretstore.PartialError{Err: login.resolveErr, Known: known}
 	}
-	data := servicebinding.PostgreSQL(m, servicebinding.Endpoint{
-		Host: login.resolved.Host, Port: login.resolved.Port, Database: login.object.Spec.PostgreSQL.Database,
-		SSLMode: sslModes[login.server.Spec.TLS.Mode], Certificates: login.resolved.CA,
-	})
+	data := login.shape.Bind(login.resolved, m)
 	if proven && login.resolveErr == nil {
 		return data, nil
 	}

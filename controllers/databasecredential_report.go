@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -45,16 +46,16 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 		status.NextRotationTime = timeRef(outcome.Health.Due)
 	}
 	current := outcome.Snapshot.Ledger.Current
-	switch shownCurrent := describeShown(object, outcome); {
+	switch shownCurrent := describeShown(login, outcome); {
 	case shownCurrent:
 		found.Verified = verifiedOf(login, outcome, found.Cause)
-		found.PreviousInUse = describePrevious(object, outcome)
+		found.PreviousInUse = describePrevious(login, outcome)
 	case status.ActiveUsername != "":
 		// The Secret still shows the previous login, so what was reported about it holds.
 		status.Previous, found.PreviousInUse = nil, nil
 	default:
 		status.Proof, found.Verified = nil, nil
-		found.PreviousInUse = describePrevious(object, outcome)
+		found.PreviousInUse = describePrevious(login, outcome)
 	}
 	if current != nil {
 		found.Events = append(found.Events, r.extraEventsOf(ctx, login, cluster, before, outcome)...)
@@ -68,7 +69,8 @@ func (r *credentialReconciler) describe(ctx context.Context, login *databaseLogi
 
 // describeShown sets in the status what the Secret shows, and reports whether that is the current version: newer versions in
 // the ledger are not published yet. If the Secret shows no version of this object, only the time of the last rotation stays.
-func describeShown(object *v1alpha1.DatabaseCredential, outcome lifecycle.Outcome) bool {
+func describeShown(of *databaseLogin, outcome lifecycle.Outcome) bool {
+	object := of.object
 	status, current, shown := &object.Status, outcome.Snapshot.Ledger.Current, shownOf(outcome)
 	if current == nil || shown == nil {
 		status.Revision, status.ActiveUsername, status.Binding = 0, "", nil
@@ -77,7 +79,7 @@ func describeShown(object *v1alpha1.DatabaseCredential, outcome lifecycle.Outcom
 		}
 		return false
 	}
-	status.Revision, status.ActiveUsername = shown.Seq, loginName(object, shown.Slot)
+	status.Revision, status.ActiveUsername = shown.Seq, of.shape.Logins[shown.Slot]
 	status.LastRotationTime = timeRef(shown.CommittedAt)
 	status.Binding = &v1alpha1.Binding{Name: object.Spec.SecretName}
 	return shown.Seq == current.Seq
@@ -133,13 +135,14 @@ func endpointOf(login *databaseLogin) string {
 }
 
 // describePrevious reports until when the previous login is accepted, and which clients still use it.
-func describePrevious(object *v1alpha1.DatabaseCredential, outcome lifecycle.Outcome) *report.State {
+func describePrevious(of *databaseLogin, outcome lifecycle.Outcome) *report.State {
+	object := of.object
 	previous := outcome.Snapshot.Ledger.Previous
 	if previous == nil || outcome.PreviousRefused {
 		object.Status.Previous = nil
 		return nil
 	}
-	shown := &v1alpha1.PreviousLogin{Username: loginName(object, previous.Slot), RetireAfter: timeRef(rotation.RetireAt(outcome.Observation))}
+	shown := &v1alpha1.PreviousLogin{Username: of.shape.Logins[previous.Slot], RetireAfter: timeRef(rotation.RetireAt(outcome.Observation))}
 	if old := object.Status.Previous; old != nil && old.Username == shown.Username {
 		shown.Sessions = old.Sessions
 	}
@@ -171,11 +174,11 @@ func (r *credentialReconciler) extraEventsOf(ctx context.Context, login *databas
 	object, current := login.object, outcome.Snapshot.Ledger.Current
 	var out []report.ExtraEvent
 	if shownFirst(before, object.Status, current.Version) {
-		text := fmt.Sprintf("Revision %d with login %s is published in Secret %s.", current.Seq, loginName(object, current.Slot), object.Spec.SecretName)
+		text := fmt.Sprintf("Revision %d with login %s is published in Secret %s.", current.Seq, login.shape.Logins[current.Slot], object.Spec.SecretName)
 		if previous := outcome.Snapshot.Ledger.Previous; previous != nil {
-			text += overlapText(loginName(object, previous.Slot), rotation.RetireAt(outcome.Observation))
+			text += overlapText(login.retiring(previous.Slot), rotation.RetireAt(outcome.Observation))
 		}
-		text += crowdedText(object, outcome.Snapshot.Ledger)
+		text += crowdedText(login, outcome.Snapshot.Ledger)
 		out = append(out, report.ExtraEvent{Reason: v1alpha1.ReasonRotated, Action: report.ActionPublish, Message: text})
 	}
 	if before.Previous != nil && (outcome.Snapshot.Ledger.Previous == nil || outcome.PreviousRefused) {
@@ -203,28 +206,36 @@ func shownFirst(before, after v1alpha1.DatabaseCredentialStatus, current rotatio
 	return before.Revision > 0 || before.LastRotationTime == nil || !timeRef(current.CommittedAt).Equal(before.LastRotationTime)
 }
 
-// overlapText states how long the previous login stays accepted. Until the publication of its successor is recorded, that is unknown.
-func overlapText(login string, until time.Time) string {
-	if until.IsZero() {
-		return fmt.Sprintf(" Login %s stays accepted during the overlap.", login)
+// retiring names, at the start of a sentence, what is refused once the previous version of a slot is retired.
+func (l *databaseLogin) retiring(slot string) string {
+	if len(l.shape.Logins) == 1 {
+		return "The previous password of login " + l.shape.Logins[slot]
 	}
-	return fmt.Sprintf(" Login %s stays accepted until %s.", login, fault.FormatTime(until))
+	return "Login " + l.shape.Logins[slot]
+}
+
+// overlapText states how long the previous login stays accepted. Until the publication of its successor is recorded, that is unknown.
+func overlapText(retiring string, until time.Time) string {
+	if until.IsZero() {
+		return fmt.Sprintf(" %s stays accepted during the overlap.", retiring)
+	}
+	return fmt.Sprintf(" %s stays accepted until %s.", retiring, fault.FormatTime(until))
 }
 
 // crowdedText explains that the current version took the slot of an open login, because the ledger was lost while all slots
 // were open; otherwise it is empty.
-func crowdedText(object *v1alpha1.DatabaseCredential, ledger secretstore.Ledger) string {
+func crowdedText(of *databaseLogin, ledger secretstore.Ledger) string {
 	if ledger.Previous == nil || !ledger.Survivor.Crowded || ledger.Survivor.Slot != ledger.Previous.Slot {
 		return ""
 	}
 	return fmt.Sprintf(" The ledger was lost while both logins were open, so %s, the older one, got a new password: restart the clients that still use its old one.",
-		loginName(object, ledger.Current.Slot))
+		of.shape.Logins[ledger.Current.Slot])
 }
 
 // slotOf returns the slot of a login; empty if it has none.
 func slotOf(login *databaseLogin, username string) string {
-	for _, slot := range login.traits.Slots {
-		if loginName(login.object, slot) == username {
+	for _, slot := range login.shape.Traits.Slots {
+		if login.shape.Logins[slot] == username {
 			return slot
 		}
 	}
@@ -233,7 +244,7 @@ func slotOf(login *databaseLogin, username string) string {
 
 // otherSlot returns the slot that alternates with this one; empty if there is none.
 func otherSlot(login *databaseLogin, slot string) string {
-	for _, other := range login.traits.Slots {
+	for _, other := range login.shape.Traits.Slots {
 		if other != slot {
 			return other
 		}
@@ -254,7 +265,7 @@ func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLog
 	if login.session == nil {
 		return false, false
 	}
-	marked, ok := login.session.(credential.MarkerReader)
+	marked, ok := credential.As[credential.MarkerReader](login.session)
 	if !ok {
 		return false, true
 	}
@@ -268,8 +279,8 @@ func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLog
 func (r *credentialReconciler) retiredText(ctx context.Context, login *databaseLogin, cluster, slot string) string {
 	ref := r.ref(login.object, cluster)
 	ref.Slot = slot
-	text := fmt.Sprintf("Login %s is now refused.", loginName(login.object, ref.Slot))
-	counter, ok := login.session.(credential.SessionCounter)
+	text := login.retiring(ref.Slot) + " is now refused."
+	counter, ok := credential.As[credential.SessionCounter](login.session)
 	if !ok {
 		return text
 	}
@@ -290,7 +301,7 @@ func (r *credentialReconciler) reportRemains(ctx context.Context, login *databas
 	}
 	var what, todo []string
 	if left.Remote != nil {
-		names := fmt.Sprintf("logins %s and %s", loginName(object, "a"), loginName(object, "b"))
+		names := "logins " + strings.Join(slices.Sorted(maps.Values(login.shape.Logins)), " and ")
 		advice := "drop the logins as docs/runbooks/CleanupIncomplete.md describes"
 		switch {
 		case left.Copied:

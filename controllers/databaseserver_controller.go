@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -108,26 +109,26 @@ func (r *serverReconciler) observe(ctx context.Context, object *v1alpha1.Databas
 		Ready: metav1.ConditionTrue, Reason: v1alpha1.ReasonServing,
 		WakeAt: r.clock.Now().Add(lifecycle.RecheckHealthy),
 	}
-	checked, err := r.check(ctx, object)
+	engine, err := r.engineOf(object.Spec.Engine)
+	var checked database.Report
+	if err == nil {
+		checked, err = r.check(ctx, engine, object)
+	}
 	if err != nil {
 		found.Ready, found.Reason = metav1.ConditionFalse, ""
 		found.Cause = report.NewFailure(err, fault.ServerUnreachable)
 		return found
 	}
 	object.Status.ServerVersion = eventrecorder.Bounded(checked.Version, 64)
-	found.Message = fmt.Sprintf("PostgreSQL %s at %s is reachable and writable over the TLS mode in spec.tls, and accepts the admin login.",
-		cmp.Or(checked.Version, "of unknown version"), object.Spec.Address)
+	found.Message = fmt.Sprintf("%s %s at %s is reachable and writable over the TLS mode in spec.tls, and accepts the admin login.",
+		engine.Info().Name, cmp.Or(checked.Version, "of unknown version"), object.Spec.Address)
 	if len(checked.Notes) > 0 {
 		found.Message += " Note: " + strings.Join(checked.Notes, " ")
 	}
 	return found
 }
 
-func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseServer) (database.Report, error) {
-	engine, err := r.engineOf(object.Spec.Engine)
-	if err != nil {
-		return database.Report{}, err
-	}
+func (r *serverReconciler) check(ctx context.Context, engine database.Engine, object *v1alpha1.DatabaseServer) (database.Report, error) {
 	server, _, err := r.resolveServer(ctx, object)
 	if err != nil {
 		return database.Report{}, err
@@ -137,7 +138,7 @@ func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseS
 	if server.CA != nil {
 		object.Status.CASHA256 = textHash(string(server.CA))
 	}
-	server.Databases = r.databases(ctx, object)
+	server.Credentials = r.credentials(ctx, object)
 	name, inputs, now := client.ObjectKeyFromObject(object), serverDigest(object, server, fmt.Sprint(object.Generation)), r.clock.Now()
 	if waiting := r.failures.waiting(name, inputs, now); waiting != nil {
 		return database.Report{}, waiting.err
@@ -149,24 +150,24 @@ func (r *serverReconciler) check(ctx context.Context, object *v1alpha1.DatabaseS
 	return checked, err
 }
 
-// maxDatabases is how many databases are tried in turn if the admin cannot connect to the maintenance database.
-const maxDatabases = 5
-
-// databases returns some of the databases that credentials on this server are for. It returns none if they cannot be listed:
-// most servers can be checked without them.
-func (r *serverReconciler) databases(ctx context.Context, object *v1alpha1.DatabaseServer) []string {
+// credentials returns the engine's own blocks of the credentials on this server, each once. It returns none if they cannot be
+// listed: most servers can be checked without them.
+func (r *serverReconciler) credentials(ctx context.Context, object *v1alpha1.DatabaseServer) [][]byte {
 	var list v1alpha1.DatabaseCredentialList
 	if err := r.client.List(ctx, &list, client.InNamespace(object.Namespace), client.UnsafeDisableDeepCopy); err != nil {
-		log.FromContext(ctx).V(1).Info("The databases of a server's credentials are not known", "error", err.Error())
+		log.FromContext(ctx).V(1).Info("The credentials of a server are not known", "error", err.Error())
 		return nil
 	}
-	var out []string
-	for _, one := range list.Items {
-		if string(one.Spec.ServerRef.Name) == object.Name && one.Spec.PostgreSQL != nil {
-			out = append(out, one.Spec.PostgreSQL.Database)
+	var out [][]byte
+	for i := range list.Items {
+		one := &list.Items[i].Spec
+		if string(one.ServerRef.Name) != object.Name || one.Engine() != object.Spec.Engine {
+			continue
+		}
+		if settings, err := settingsOf(one.EngineSettings()); err == nil && settings != nil {
+			out = append(out, settings)
 		}
 	}
-	slices.Sort(out)
-	out = slices.Compact(out)
-	return out[:min(len(out), maxDatabases)]
+	slices.SortFunc(out, bytes.Compare)
+	return slices.CompactFunc(out, bytes.Equal)
 }

@@ -82,13 +82,13 @@ type spoiled struct {
 type silent struct{ *databasetest.Fake }
 
 // Open implements database.Engine.
-func (s silent) Open(ctx context.Context, target database.Target) (database.Session, error) {
-	return spoiled{Fake: s.Fake, sessions: errors.New("nobody may know")}.Open(ctx, target)
+func (s silent) Open(ctx context.Context, server database.Server, target database.Target) (database.Session, error) {
+	return spoiled{Fake: s.Fake, sessions: errors.New("nobody may know")}.Open(ctx, server, target)
 }
 
 // Open implements database.Engine.
-func (s spoiled) Open(ctx context.Context, target database.Target) (database.Session, error) {
-	session, err := s.Fake.Open(ctx, target)
+func (s spoiled) Open(ctx context.Context, server database.Server, target database.Target) (database.Session, error) {
+	session, err := s.Fake.Open(ctx, server, target)
 	return spoiledSession{Session: session, by: s}, err
 }
 

@@ -163,8 +163,8 @@ func TestARetirementIsReportedOnlyIfTheLoginIsClosed(t *testing.T) {
 type unmarked struct{ *databasetest.Fake }
 
 // Open implements database.Engine.
-func (u unmarked) Open(ctx context.Context, target database.Target) (database.Session, error) {
-	session, err := u.Fake.Open(ctx, target)
+func (u unmarked) Open(ctx context.Context, server database.Server, target database.Target) (database.Session, error) {
+	session, err := u.Fake.Open(ctx, server, target)
 	return unmarkedSession{session}, err
 }
 

@@ -35,6 +35,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
+	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/test/apiserver"
@@ -112,7 +113,7 @@ func newWorld(t *testing.T) *world {
 // newWorldOn creates a world in a namespace of an API server.
 func newWorldOn(t *testing.T, server *rest.Config, name metav1.ObjectMeta) *world {
 	t.Helper()
-	w := &world{t: t, ctx: t.Context(), database: databasetest.NewFake(),
+	w := &world{t: t, ctx: t.Context(), database: databasetest.NewFakeOf(postgres.New(postgres.Options{})),
 		clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
 	w.engines = map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: w.database}
 	raw, err := apiserver.Client(server)

@@ -49,15 +49,14 @@ type Server struct {
 	AllowLoopback bool
 	// Admin is the login that creates and changes the others.
 	Admin Admin
-	// MaintenanceDatabase is the database that the admin connects to. If it is empty, the engine uses its default; if that
-	// does not admit the admin, the credential's database or one of Databases.
-	MaintenanceDatabase string
-	// Databases are the databases of the credentials on this server, for Check.
-	Databases []string
 	// NegativeControl is how often a wrong password is sent.
 	NegativeControl NegativeControl
-	// AllowedUsernames and AllowedOwners are patterns in which * matches any number of characters.
-	AllowedUsernames, AllowedOwners []string
+	// AllowedUsernames are patterns in which * matches any number of characters.
+	AllowedUsernames []string
+	// Settings is the engine's own block of the server's spec, JSON; empty if the spec has none.
+	Settings []byte
+	// Credentials are the engine's own blocks of the credentials on this server, JSON, for Check; there may be none.
+	Credentials [][]byte
 }
 
 // Admin is the credential with which rekey changes the others.
@@ -68,20 +67,44 @@ type Admin struct {
 	Secret string
 }
 
-// Target is what one credential uses on a server.
+// Target is what one credential asks of a server. Everything in it comes from the credential's spec: it is known even if the
+// server is not.
 type Target struct {
-	Server Server
-	// Database is the database that the login must be able to use.
-	Database string
-	// Username is the base name: the logins are Username_a and Username_b.
+	// Settings is the engine's own block of the credential's spec, JSON.
+	Settings []byte
+	// Username is the base name: the strategy derives the logins from it.
 	Username string
-	// Owner is the role that the logins act as.
-	Owner string
+	// Strategy is how a new password takes effect while the old one keeps working.
+	Strategy Strategy
 	// Create reports whether missing logins are created.
 	Create bool
 	// PasswordLength and PasswordAlphabet are what a proposed password is made of, as the DatabaseCredential kind names them.
 	PasswordLength   int
 	PasswordAlphabet string
+}
+
+// Info describes an engine.
+type Info struct {
+	// Name is the product's name in messages, such as "PostgreSQL".
+	Name string
+	// MaxLogin is the maximum length of a login's name, in bytes.
+	MaxLogin int
+}
+
+// Shape is what an engine makes of a target without any server.
+type Shape struct {
+	// Traits are those of the sessions for the target.
+	Traits credential.Traits
+	// Logins holds the name of the login in each slot; the slot is empty if there is only one.
+	Logins map[string]string
+	// SecretType is the type of the user's Secret, and DataKeys are the keys that Bind may return.
+	SecretType string
+	DataKeys   []string
+	// Complete adds to the username and password of a user's Secret what else the material of a version holds. It fails if rekey
+	// cannot have created that password.
+	Complete func(credential.Material) (credential.Material, error)
+	// Bind returns the data of the user's Secret: the login, and how to reach the server.
+	Bind func(server Server, login credential.Material) map[string][]byte
 }
 
 // Report is the result of a preflight.
@@ -95,14 +118,18 @@ type Report struct {
 
 // Engine connects to the servers of one database product, such as PostgreSQL.
 type Engine interface {
-	// Traits returns what sessions of this engine can do.
-	Traits() credential.Traits
-	// Open returns a session for one credential. It may be lazy: the first call that needs the admin connects.
-	Open(ctx context.Context, target Target) (Session, error)
+	// Info describes the engine. It never changes.
+	Info() Info
+	// Shape returns what follows from the target alone. It contacts nothing, and needs no server. A target that no server of this
+	// product can serve is an error of package fault, class Permanent: unknown settings or a strategy that the product lacks, and
+	// a username that it cannot have.
+	Shape(target Target) (Shape, error)
 	// Check verifies that the server is reachable, protected as declared and writable, and that the admin has every
 	// privilege it needs. If something is missing, it returns an error of package fault that names the statement which fixes
 	// it.
 	Check(ctx context.Context, server Server) (Report, error)
+	// Open returns a session for one credential. It may be lazy: the first call that needs the admin connects.
+	Open(ctx context.Context, server Server, target Target) (Session, error)
 }
 
 // Session is a Source for one credential on one server, and must be closed.

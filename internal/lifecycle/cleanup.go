@@ -114,7 +114,7 @@ func (r *run) removeLogins(ctx context.Context) (left, err error) {
 		}
 		return nil, err
 	}
-	remover, ok := r.Source.(credential.Remover)
+	remover, ok := credential.As[credential.Remover](r.Source)
 	if !ok {
 		return nil, nil
 	}

@@ -276,7 +276,7 @@ func (r *run) applyWrite(snapshot secretstore.Snapshot, err error) error {
 
 // countSessions asks who still uses the previous version. A failure to count is ignored.
 func (r *run) countSessions(ctx context.Context) {
-	counter, ok := r.Source.(credential.SessionCounter)
+	counter, ok := credential.As[credential.SessionCounter](r.Source)
 	previous := r.snapshot.Ledger.Previous
 	if !ok || previous == nil {
 		return

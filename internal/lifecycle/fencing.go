@@ -44,7 +44,7 @@ func (r *run) handleFencedCurrent(ctx context.Context, ref credential.Ref, err e
 
 // observeMarker reads which owner the slot has at the remote system; unread if that cannot hold a marker.
 func (r *run) observeMarker(ctx context.Context, ref credential.Ref) (rotation.Marker, error) {
-	marked, ok := r.Source.(credential.MarkerReader)
+	marked, ok := credential.As[credential.MarkerReader](r.Source)
 	if !ok {
 		return rotation.Marker{}, nil
 	}

@@ -131,7 +131,7 @@ func (r *run) propose(ctx context.Context) error {
 
 // preflight asks the source whether it can serve the credential, if it has anything to ask.
 func (s Credential) preflight(ctx context.Context, ref credential.Ref, timeout time.Duration) error {
-	preflighter, ok := s.Source.(credential.Preflighter)
+	preflighter, ok := credential.As[credential.Preflighter](s.Source)
 	if !ok {
 		return nil
 	}

@@ -40,7 +40,7 @@ func (r *run) ownMarkers(ctx context.Context) (map[string]credential.Marker, err
 
 // readMarkers returns the markers of all slots; none if the remote system cannot hold a marker.
 func (r *run) readMarkers(ctx context.Context) ([]credential.Marker, error) {
-	marked, ok := r.Source.(credential.MarkerReader)
+	marked, ok := credential.As[credential.MarkerReader](r.Source)
 	if !ok {
 		return nil, nil
 	}
@@ -116,7 +116,7 @@ func (r *run) takeOver(ctx context.Context) error {
 			l.TakeOver, l.LastSeq = secretstore.Handover{Seen: former}, max(l.LastSeq, last)
 		})
 	}
-	if heir, ok := r.Source.(credential.Heir); ok && theirs {
+	if heir, ok := credential.As[credential.Heir](r.Source); ok && theirs {
 		ctx, cancel := r.deadline(ctx)
 		defer cancel()
 		if err := heir.TakeOver(ctx, credential.Change{Ref: ref, StillWanted: r.stillWanted()}, former); err != nil {

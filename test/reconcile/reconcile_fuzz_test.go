@@ -29,6 +29,7 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
+	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/rotation"
@@ -160,7 +161,7 @@ func (r *run) open(stored []client.Object) {
 	apiClock.Seen(0)
 	r.passes = controllers.NewHarness(r.client, r.client, r, controllers.Options{
 		OperatorNamespace: namespace, AllowLoopback: true, Clock: r.clock, APIClock: apiClock, Issuers: fixture.Issuers(),
-		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: databasetest.NewFake()},
+		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: databasetest.NewFakeOf(postgres.New(postgres.Options{}))},
 	})
 }
 

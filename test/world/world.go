@@ -20,6 +20,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
+	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/test/apiserver"
 	"github.com/rekey/rekey/test/factcheck"
 )
@@ -47,7 +48,7 @@ func New(tb testing.TB, engine database.Engine) *World {
 	tb.Helper()
 	w := &World{T: tb, Ctx: tb.Context(), Engine: engine, Clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
 	if engine == nil {
-		w.Fake = databasetest.NewFake()
+		w.Fake = databasetest.NewFakeOf(postgres.New(postgres.Options{}))
 		w.Engine = w.Fake
 	}
 	var err error

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/credential/sourcetest"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/fault"
@@ -24,17 +25,30 @@ func TestTheFakeKeepsTheContract(t *testing.T) {
 	fresh := 0
 	databasetest.Run(t, databasetest.Harness{
 		Engine: fake,
-		Fresh: func(*testing.T) database.Target {
+		Powers: sourcetest.Powers{Remover: true, MarkerReader: true, Heir: true, SessionCounter: true, Preflighter: true},
+		Fresh: func(*testing.T) databasetest.Place {
 			fresh++
-			return database.Target{Username: fmt.Sprintf("app%d", fresh), Owner: "owner", Create: true, Server: database.Server{AllowedOwners: []string{"owner"}}}
+			return databasetest.Place{
+				Server: database.Server{Host: "db", Port: 1234, Settings: []byte(`{"allowedOwners": ["owner"]}`)},
+				Target: database.Target{Username: fmt.Sprintf("app%d", fresh), Strategy: database.AlternatingUsers, Settings: []byte(`{"owner": "owner"}`),
+					Create: true, PasswordLength: 32, PasswordAlphabet: "WithSymbols"},
+			}
 		},
-		Foreign: func(_ *testing.T, _ database.Target, login, password string) {
+		Forbid: func(at databasetest.Place) (databasetest.Place, fault.Reason) {
+			at.Server.Settings = []byte(`{"allowedOwners": ["nobody_at_all"]}`)
+			return at, fault.OwnerForbidden
+		},
+		Damaged: map[string]func(credential.Material) credential.Material{
+			"no verifier": func(m credential.Material) credential.Material { return m.With(credential.KeyVerifier, nil) },
+		},
+		Patience: 20 * time.Millisecond,
+		Foreign: func(_ *testing.T, _ databasetest.Place, login, password string) {
 			fake.Put(login, databasetest.FakeLogin{Password: password, CanLogin: true})
 		},
-		Accepts: func(_ *testing.T, _ database.Target, login, password string) bool {
+		Accepts: func(_ *testing.T, _ databasetest.Place, login, password string) bool {
 			return fake.Accepts(login, password)
 		},
-		Connect: func(_ *testing.T, _ database.Target, login, _, client string) func() {
+		Connect: func(_ *testing.T, _ databasetest.Place, login, _, client string) func() {
 			found, _ := fake.Login(login)
 			found.Sessions = append(found.Sessions, client)
 			fake.Put(login, found)
@@ -53,14 +67,14 @@ func TestTheFakeKeepsTheContract(t *testing.T) {
 			fake.SetTrust(true)
 			return func() { fake.SetTrust(false) }
 		},
-		Cripple: map[string]func(*testing.T, database.Target, string){
-			"closed": func(_ *testing.T, _ database.Target, login string) {
+		Cripple: map[string]func(*testing.T, databasetest.Place, string){
+			"closed": func(_ *testing.T, _ databasetest.Place, login string) {
 				found, _ := fake.Login(login)
 				found.CanLogin = false
 				fake.Put(login, found)
 			},
 		},
-		Block: func(*testing.T, database.Target) func() {
+		Block: func(*testing.T, databasetest.Place) func() {
 			fake.SetBlocked(true)
 			return func() { fake.SetBlocked(false) }
 		},
@@ -70,7 +84,7 @@ func TestTheFakeKeepsTheContract(t *testing.T) {
 
 func TestTheFakeDoesWhatTheTestSets(t *testing.T) {
 	fake := databasetest.NewFake()
-	session, err := fake.Open(t.Context(), database.Target{Username: "app"})
+	session, err := fake.Open(t.Context(), database.Server{}, database.Target{Username: "app", Strategy: database.AlternatingUsers})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +119,7 @@ func TestFaultyWithoutAnArmedCallOnlyCounts(t *testing.T) {
 	if _, err := faulty.Check(t.Context(), database.Server{}); err != nil {
 		t.Error(err)
 	}
-	session, err := faulty.Open(t.Context(), database.Target{Username: "app"})
+	session, err := faulty.Open(t.Context(), database.Server{}, database.Target{Username: "app", Strategy: database.AlternatingUsers})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +136,7 @@ func TestFaultyWithoutAnArmedCallOnlyCounts(t *testing.T) {
 		if err := call(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		faulty.Arm(1, databasetest.FailBefore)
+		faulty.Arm(1, sourcetest.FailBefore)
 		if err := call(); fault.ReasonOf(err, "") != fault.ServerUnreachable {
 			t.Errorf("%s, armed: %v", name, err)
 		}
@@ -136,9 +150,9 @@ func TestFaultyAsksWhatToDoWithEveryCallAndGivesUpWaiting(t *testing.T) {
 	fake := databasetest.NewFake()
 	faulty := databasetest.NewFaulty(fake)
 	faulty.Patience = time.Millisecond
-	for mode, reached := range map[databasetest.Mode]int{databasetest.Hang: 0, databasetest.LoseAnswer: 1} {
+	for mode, reached := range map[sourcetest.Mode]int{sourcetest.Hang: 0, sourcetest.LoseAnswer: 1} {
 		var asked []string
-		faulty.Choose = func(call string) databasetest.Mode { asked = append(asked, call); return mode }
+		faulty.Choose = func(call string) sourcetest.Mode { asked = append(asked, call); return mode }
 		done := ""
 		faulty.Done = func(call string) { done += call }
 		before := fake.Calls("Check")

@@ -1,9 +1,6 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package databasetest holds what every engine is tested with.
-//
-//   - Run is the contract: one suite that the fake, the real engine and every future engine pass.
-//   - Fake is an in-memory server that follows the contract, for the tests of controllers.
-//   - Faulty wraps an engine and makes one call fail: before its effect, after it, or by losing the answer.
+// Package databasetest holds the contract of a database engine: what sourcetest asks of every source, and what is about
+// databases. It also has an engine with an in-memory server that keeps the contract, and one that makes calls fail.
 package databasetest

@@ -46,11 +46,20 @@ type Fake struct {
 	report    database.Report
 	check     error
 	preflight error
+	// like is the engine whose shapes are used; nil for the fake's own.
+	like database.Engine
 }
 
-// NewFake returns an empty server that is up.
+// NewFake returns an empty server that is up, of a product of its own.
 func NewFake() *Fake {
 	return &Fake{logins: map[string]*FakeLogin{}, counts: map[string]int{}, report: database.Report{Version: "15.0"}}
+}
+
+// NewFakeOf returns an empty server that stands in for one of the engine's product: names, traits and Secrets are the engine's.
+func NewFakeOf(engine database.Engine) *Fake {
+	fake := NewFake()
+	fake.like = engine
+	return fake
 }
 
 func (f *Fake) set(change func()) {
@@ -130,19 +139,29 @@ func (f *Fake) Calls(method string) int {
 	return f.counts[method]
 }
 
-// Traits implements database.Engine.
-func (f *Fake) Traits() credential.Traits {
-	return credential.Traits{Durable: true, Provable: true, Revocable: true, Slots: []string{"a", "b"}}
-}
-
 // Open implements database.Engine.
-func (f *Fake) Open(_ context.Context, target database.Target) (database.Session, error) {
-	return &fakeSession{fake: f, target: target}, nil
+func (f *Fake) Open(_ context.Context, server database.Server, target database.Target) (database.Session, error) {
+	shape, err := f.Shape(target)
+	if err != nil {
+		return nil, err
+	}
+	session := &fakeSession{fake: f, server: server, target: target, shape: shape}
+	if err := database.DecodeSettings(target.Settings, &session.settings, "the settings of the credential"); err != nil {
+		return nil, err
+	}
+	if err := database.DecodeSettings(server.Settings, &session.allowed, "the settings of the server"); err != nil {
+		return nil, err
+	}
+	return session, nil
 }
 
 // Check implements database.Engine.
-func (f *Fake) Check(ctx context.Context, _ database.Server) (database.Report, error) {
+func (f *Fake) Check(ctx context.Context, server database.Server) (database.Report, error) {
 	var report database.Report
+	var known fakeServerSettings
+	if err := database.DecodeSettings(server.Settings, &known, "the settings of the server"); err != nil {
+		return report, err
+	}
 	err := f.call(ctx, "Check", func() error {
 		report = f.report
 		return f.check
@@ -198,23 +217,33 @@ func (f *Fake) change(ctx context.Context, wanted credential.Change, method, nam
 }
 
 type fakeSession struct {
-	fake   *Fake
-	target database.Target
+	fake     *Fake
+	server   database.Server
+	target   database.Target
+	shape    database.Shape
+	settings fakeSettings
+	allowed  fakeServerSettings
 }
 
-var _ powers = (*fakeSession)(nil)
+var (
+	_ credential.Remover        = (*fakeSession)(nil)
+	_ credential.Owned          = (*fakeSession)(nil)
+	_ credential.SessionCounter = (*fakeSession)(nil)
+	_ credential.Preflighter    = (*fakeSession)(nil)
+)
 
 // Traits implements credential.Source.
-func (s *fakeSession) Traits() credential.Traits { return s.fake.Traits() }
+func (s *fakeSession) Traits() credential.Traits { return s.shape.Traits }
 
 // Close implements database.Session.
 func (s *fakeSession) Close() {}
 
 func (s *fakeSession) name(ref credential.Ref) (string, error) {
-	if !slices.Contains(s.Traits().Slots, ref.Slot) {
+	name, ok := s.shape.Logins[ref.Slot]
+	if !ok {
 		return "", fault.Permanent(fault.LedgerInvalid, fmt.Errorf("finding the login of %s: there is no such slot", ref))
 	}
-	return s.target.Username + "_" + ref.Slot, nil
+	return name, nil
 }
 
 // Propose implements credential.Source.
@@ -238,8 +267,8 @@ func (s *fakeSession) Stage(ctx context.Context, change credential.Change) (cred
 	}
 	err = s.fake.change(ctx, change, "Stage", name, func() error {
 		for _, slot := range s.Traits().Slots {
-			if sibling, ok := s.fake.logins[s.target.Username+"_"+slot]; ok && sibling.Owner != "" && sibling.Owner != ref.Owner() {
-				return s.mark(s.target.Username+"_"+slot, sibling, ref)
+			if sibling, ok := s.fake.logins[s.shape.Logins[slot]]; ok && sibling.Owner != "" && sibling.Owner != ref.Owner() {
+				return s.mark(s.shape.Logins[slot], sibling, ref)
 			}
 		}
 		login, ok := s.fake.logins[name]
@@ -293,7 +322,7 @@ func (s *fakeSession) Verify(ctx context.Context, ref credential.Ref, material c
 			answer = credential.Rejected
 			return fault.Blocked(fault.DatabaseNotFound, errors.New("verifying: the database does not exist"))
 		}
-		if s.fake.trust && (s.target.Server.NegativeControl != database.ControlAtFirst || credential.IsFirst(ctx)) {
+		if s.fake.trust && (s.server.NegativeControl != database.ControlAtFirst || credential.IsFirst(ctx)) {
 			return fault.Permanent(fault.AuthenticationNotEnforced, errors.New("verifying: a wrong password was accepted too"))
 		}
 		answer = credential.Accepted

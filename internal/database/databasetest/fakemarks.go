@@ -15,10 +15,10 @@ import (
 // TakeOver implements credential.Heir.
 func (s *fakeSession) TakeOver(ctx context.Context, change credential.Change, former string) error {
 	ref := change.Ref
-	return s.fake.change(ctx, change, "TakeOver", s.target.Username+"_a", func() error {
+	return s.fake.change(ctx, change, "TakeOver", s.shape.Logins[s.shape.Traits.Slots[0]], func() error {
 		var handed []*FakeLogin
 		for _, slot := range s.Traits().Slots {
-			name := s.target.Username + "_" + slot
+			name := s.shape.Logins[slot]
 			login, ok := s.fake.logins[name]
 			switch {
 			case !ok || login.Owner == "" || login.Owner == ref.Owner():
@@ -74,11 +74,11 @@ func (s *fakeSession) Preflight(ctx context.Context, ref credential.Ref) error {
 		if s.fake.preflight != nil {
 			return s.fake.preflight
 		}
-		if allowed := s.target.Server.AllowedOwners; !slices.Contains(allowed, s.target.Owner) && !slices.Contains(allowed, "*") {
-			return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: the server does not allow it", s.target.Owner))
+		if allowed := s.allowed.AllowedOwners; !slices.Contains(allowed, s.settings.Owner) && !slices.Contains(allowed, "*") {
+			return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: the server does not allow it", s.settings.Owner))
 		}
 		for _, slot := range s.Traits().Slots {
-			name := s.target.Username + "_" + slot
+			name := s.shape.Logins[slot]
 			login, ok := s.fake.logins[name]
 			if !ok && !s.target.Create {
 				return fault.Blocked(fault.LoginNotFound, fmt.Errorf("checking login %q: it does not exist", name))

@@ -4,225 +4,325 @@
 package databasetest
 
 import (
-	"context"
-	"sync"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/credential/sourcetest"
 	"github.com/rekey/rekey/internal/database"
-	"github.com/rekey/rekey/internal/database/scram"
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/password"
 )
 
+// Place is where one credential is on a server.
+type Place struct {
+	Server database.Server
+	Target database.Target
+}
+
 // Harness is an engine under test, with a server behind it that the suite may abuse. Every function fails the test itself if
-// it cannot do its work.
+// it cannot do its work. Which of them are needed follows from the traits and powers (sourcetest).
 type Harness struct {
-	// Engine is the engine under test.
+	// Engine is the engine under test. Powers are the optional interfaces that its sessions have.
 	Engine database.Engine
-	// Fresh returns a target that can be served: owner and database exist, its logins do not, and Create is true. Each call
+	Powers sourcetest.Powers
+	// Fresh returns a place that can be served: what the target names exists, its logins do not, and Create is true. Each call
 	// returns another username.
-	Fresh func(t *testing.T) database.Target
+	Fresh func(t *testing.T) Place
+	// Forbid changes a place into one that must not be served, and returns the reason; nil if the engine has no Preflight.
+	Forbid func(Place) (Place, fault.Reason)
+	// Damaged holds, by name, the ways to damage the material of a login that only this engine can tell; there may be none.
+	Damaged map[string]func(credential.Material) credential.Material
 	// Foreign creates the login as an administrator would by hand: it can log in with the password, and has no marker.
-	Foreign func(t *testing.T, target database.Target, login, password string)
+	Foreign func(t *testing.T, at Place, login, password string)
 	// Accepts reports whether a client of the server can log in, without using the engine.
-	Accepts func(t *testing.T, target database.Target, login, password string) bool
+	Accepts func(t *testing.T, at Place, login, password string) bool
 	// Connect logs a client in under the application name and keeps it connected until disconnect is called.
-	Connect func(t *testing.T, target database.Target, login, password, client string) (disconnect func())
+	Connect func(t *testing.T, at Place, login, password, client string) (disconnect func())
 	// Outage makes the server unreachable until end is called.
 	Outage func(t *testing.T) (end func())
 	// Open makes the server accept every password until end is called.
 	Open func(t *testing.T) (end func())
 	// Cripple holds, by name, the ways in which an administrator makes a login unusable without changing its password.
 	// Staging the login's version again repairs it.
-	Cripple map[string]func(t *testing.T, target database.Target, login string)
+	Cripple map[string]func(t *testing.T, at Place, login string)
 	// Block makes the target itself unusable until end is called; staging does not repair that.
-	Block func(t *testing.T, target database.Target) (end func())
-	// Log returns everything that the server has logged.
+	Block func(t *testing.T, at Place) (end func())
+	// Log returns everything that the server has logged; nil if it has no log.
 	Log func() string
+	// Patience is how long to wait for an answer that is lost; 0 for the default.
+	Patience time.Duration
 }
 
 // suite is one run of the contract.
 type suite struct {
 	Harness
-
-	mu      sync.Mutex
-	secrets []string // every password that was generated
-	texts   []string // the text of every error
+	*sourcetest.Suite
 }
-
-const callTimeout = 30 * time.Second
 
 // Run is the contract of an engine. It runs its cases one after another, because some take the server down.
 func Run(t *testing.T, harness Harness) {
 	t.Helper()
 	s := &suite{Harness: harness}
+	s.Suite = sourcetest.NewSuite(sourcetest.Harness{
+		Traits: s.shape(t, s.Fresh(t).Target).Traits, Powers: harness.Powers, Outage: harness.Outage, Open: harness.Open, Log: harness.Log, Patience: harness.Patience,
+		Fresh: func(t *testing.T) sourcetest.Subject { t.Helper(); return s.subject(s.Harness.Fresh(t)) },
+	})
+	s.Suite.Run(t)
 	for _, tc := range []struct {
 		promise string
 		check   func(*suite, *testing.T)
 	}{
-		{"a staged version is accepted, and the other slot is untouched", (*suite).staged},
-		{"staging the same version again changes nothing", (*suite).stagedTwice},
-		{"a lost answer of Stage is settled by asking", (*suite).lostAnswer},
-		{"a call that failed before its effect had none", (*suite).failedBefore},
-		{"a newer mark fences an older version off", (*suite).fencedByNewer},
-		{"another owner's marker fences every call", (*suite).fencedByForeign},
-		{"another owner's marker on the other slot fences a change", (*suite).fencedBySibling},
-		{"marks are handed over all at once, and from the owner that is named only", (*suite).takenOver},
-		{"a login that someone else created is not changed", (*suite).loginExists},
-		{"a missing login is not created unless the spec allows it", (*suite).loginNotFound},
-		{"a retired version is refused, permanently and repeatedly", (*suite).retired},
-		{"retiring a missing or taken-over login changes nothing", (*suite).retiredElsewhere},
-		{"retiring is final", (*suite).final},
-		{"a slot serves again after it was retired", (*suite).reused},
-		{"a change that is not wanted any more is not made", (*suite).unwanted},
-		{"removing drops what is ours and nothing else", (*suite).removed},
-		{"a wrong password and an absent login are rejected", (*suite).rejected},
-		{"the answer is Unknown while the server is unreachable", (*suite).away},
-		{"a server that takes any password proves nothing", (*suite).notEnforced},
-		{"an unusable login is not accepted, and staging again fixes it", (*suite).crippled},
-		{"what staging does not fix is rejected, and the error names who must act", (*suite).blocked},
-		{"sessions are counted per version", (*suite).counted},
-		{"preflight names what stands in the way and changes nothing", (*suite).preflight},
-		{"every call ends with its context", (*suite).ended},
-		{"a slot that does not exist is refused", (*suite).noSuchSlot},
-		{"material for another login, or not whole, is refused", (*suite).wrongMaterial},
-		{"two drivers at once: the newer version stays", (*suite).race},
+		{"the shape follows from the target alone", (*suite).shaped},
+		{"a login that a Secret shows is completed to what was proposed", (*suite).completed},
+		{"a Secret holds the login, the address and everything in one URI", (*suite).bound},
+		{"a login is as long as the engine allows, and no longer", (*suite).longNames},
+		{"settings that the engine does not know are refused", (*suite).unknownSettings},
+		{"a strategy that the engine does not have is refused", (*suite).unknownStrategy},
+		{"a check names the version, and is transient while the server is unreachable", (*suite).checked},
 	} {
 		t.Run(tc.promise, func(t *testing.T) { tc.check(s, t) })
 	}
-	t.Run("no password is in the server's log or in any error", s.noLeak)
+	s.NoLeak(t)
 }
 
-// open returns a session with every optional interface for a target, closed when the test ends.
-func (s *suite) open(t *testing.T, of database.Engine, target database.Target) powers {
+// subject returns a place as sourcetest sees it.
+func (s *suite) subject(at Place) sourcetest.Subject {
+	h := s.Harness
+	secrets := func(material credential.Material) (login, password string) {
+		return material.String(credential.KeyUsername), material.String(credential.KeyPassword)
+	}
+	out := sourcetest.Subject{
+		Source: func(t *testing.T) credential.Source { t.Helper(); return s.open(t, at) },
+		Accepts: func(t *testing.T, material credential.Material) bool {
+			t.Helper()
+			login, password := secrets(material)
+			return h.Accepts(t, at, login, password)
+		},
+		Damaged: map[string]func(credential.Material) credential.Material{
+			"no password":    func(m credential.Material) credential.Material { return m.With(credential.KeyPassword, nil) },
+			"nothing at all": func(credential.Material) credential.Material { return credential.Material{} },
+			"another user":   func(m credential.Material) credential.Material { return m.With(credential.KeyUsername, []byte("root")) },
+		},
+		Cripple: map[string]func(*testing.T, credential.Material){},
+		Block:   func(t *testing.T) func() { t.Helper(); return h.Block(t, at) },
+		Foreign: func(t *testing.T, slot string) credential.Material {
+			t.Helper()
+			login, password := s.shape(t, at.Target).Logins[slot], "Made-by-hand-0123456789"
+			h.Foreign(t, at, login, password)
+			return credential.Material{credential.KeyUsername: credential.SensitiveString(login), credential.KeyPassword: credential.SensitiveString(password)}
+		},
+		WithoutCreating: func(t *testing.T) credential.Source {
+			t.Helper()
+			without := at
+			without.Target.Create = false
+			return s.open(t, without)
+		},
+		Connect: func(t *testing.T, material credential.Material, client string) func() {
+			t.Helper()
+			login, password := secrets(material)
+			return h.Connect(t, at, login, password, client)
+		},
+		Forbidden: func(t *testing.T) (credential.Source, fault.Reason) {
+			t.Helper()
+			forbidden, reason := h.Forbid(at)
+			return s.open(t, forbidden), reason
+		},
+	}
+	maps.Copy(out.Damaged, h.Damaged)
+	if slots := s.Suite.Traits.Slots; len(slots) > 1 {
+		other := s.other(at, slots[1])
+		out.Damaged["another login"] = func(m credential.Material) credential.Material { return m.With(credential.KeyUsername, []byte(other)) }
+	}
+	for name, cripple := range h.Cripple {
+		out.Cripple[name] = func(t *testing.T, material credential.Material) {
+			t.Helper()
+			cripple(t, at, material.String(credential.KeyUsername))
+		}
+	}
+	return out
+}
+
+// other returns the login in another slot; empty if there is no shape.
+func (s *suite) other(at Place, slot string) string {
+	shape, err := s.Engine.Shape(at.Target)
+	if err != nil {
+		return ""
+	}
+	return shape.Logins[slot]
+}
+
+// open returns a session, closed when the test ends.
+func (s *suite) open(t *testing.T, at Place) database.Session {
 	t.Helper()
-	session, err := of.Open(t.Context(), target)
+	session, err := s.Engine.Open(t.Context(), at.Server, at.Target)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(session.Close)
-	full, ok := session.(powers)
-	if !ok {
-		t.Fatal("the session lacks one of the optional interfaces")
-	}
-	return full
+	return session
 }
 
-func ref(seq int64, slot string) credential.Ref {
-	return credential.Ref{Cluster: "c0ffee", Namespace: "shop", Name: "orders", Seq: seq, Slot: slot}
-}
-
-func foreign(seq int64, slot string) credential.Ref {
-	r := ref(seq, slot)
-	r.Name = "another-object"
-	return r
-}
-
-// propose generates the material of a login and remembers the password.
-func (s *suite) propose(t *testing.T, target database.Target, slot string) credential.Material {
+func (s *suite) shape(t *testing.T, target database.Target) database.Shape {
 	t.Helper()
-	login, err := scram.Login(target.Username+"_"+slot, 32, password.WithSymbols)
+	shape, err := s.Engine.Shape(target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.remember(login.String(credential.KeyPassword))
-	return login
+	return shape
 }
 
-func (s *suite) remember(secret string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.secrets = append(s.secrets, secret)
+// refs returns a version in every slot of a shape.
+func refs(shape database.Shape) []credential.Ref {
+	var out []credential.Ref
+	for slot := range shape.Logins {
+		out = append(out, credential.Ref{Cluster: "c0ffee", Namespace: "shop", Name: "orders", Seq: 1, Slot: slot})
+	}
+	return out
 }
 
-// heard keeps the text of an error for the search at the end of the suite.
-func (s *suite) heard(err error) {
-	if err != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.texts = append(s.texts, err.Error())
+func (s *suite) shaped(t *testing.T) {
+	at := s.Harness.Fresh(t)
+	shape, on := s.shape(t, at.Target), s.open(t, at)
+	if diff := cmp.Diff(shape.Traits, on.Traits()); diff != "" {
+		t.Errorf("a session has other traits: %s", diff)
+	}
+	slots := shape.Traits.Slots
+	if len(slots) == 0 {
+		slots = []string{""}
+	}
+	if len(shape.Logins) != len(slots) {
+		t.Errorf("%d logins in %d slots", len(shape.Logins), len(slots))
+	}
+	for _, ref := range refs(shape) {
+		if !slices.Contains(slots, ref.Slot) {
+			t.Errorf("there is a login in slot %q, which does not exist", ref.Slot)
+		}
+		proposed, err := on.Propose(ref)
+		s.MustNot(t, err)
+		s.Remember(proposed.String(credential.KeyPassword))
+		if got := proposed.String(credential.KeyUsername); got != shape.Logins[ref.Slot] {
+			t.Errorf("slot %q has login %q, and %q is proposed", ref.Slot, shape.Logins[ref.Slot], got)
+		}
+		if got := len(proposed.String(credential.KeyPassword)); got != at.Target.PasswordLength {
+			t.Errorf("the password has %d characters, want %d", got, at.Target.PasswordLength)
+		}
+	}
+	if info := s.Engine.Info(); info.Name == "" || info.MaxLogin <= 0 || shape.SecretType == "" {
+		t.Errorf("the engine describes itself as %+v, with Secrets of type %q", info, shape.SecretType)
 	}
 }
 
-func (s *suite) context(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// stage stages and fails the test if that fails.
-func (s *suite) stage(t *testing.T, on powers, r credential.Ref, proposed credential.Material) credential.Material {
-	t.Helper()
-	got, err := on.Stage(s.context(t), credential.Change{Ref: r, Material: proposed})
-	s.heard(err)
-	if err != nil {
-		t.Fatalf("staging %s: %v", r, err)
+// completed tests what a rebuilt ledger needs: a Secret shows no more than username and password.
+func (s *suite) completed(t *testing.T) {
+	at := s.Harness.Fresh(t)
+	shape, on := s.shape(t, at.Target), s.open(t, at)
+	ref := refs(shape)[0]
+	proposed, err := on.Propose(ref)
+	s.MustNot(t, err)
+	s.Remember(proposed.String(credential.KeyPassword))
+	staged, err := on.Stage(s.Context(t), credential.Change{Ref: ref, Material: proposed})
+	s.MustNot(t, err)
+	shown := credential.Material{}
+	for _, key := range []string{credential.KeyUsername, credential.KeyPassword} {
+		shown[key] = staged.Material[key]
 	}
-	return got.Material
-}
-
-// maxWaits limits the attempts while a change is still in progress.
-const maxWaits = 10
-
-func (s *suite) wantAnswer(t *testing.T, on powers, r credential.Ref, with credential.Material, want credential.Answer) {
-	t.Helper()
-	got, err := on.Verify(s.context(t), r, with)
-	s.heard(err)
-	// Wait for a change that is still in progress, as the planner does.
-	for tries := 0; fault.Classify(err) == fault.ClassPending && tries < maxWaits; tries++ {
-		moment, cancel := context.WithTimeout(s.context(t), fault.RetryAfter(err))
-		<-moment.Done()
-		cancel()
-		got, err = on.Verify(s.context(t), r, with)
-		s.heard(err)
+	whole, err := shape.Complete(shown)
+	s.MustNot(t, err)
+	if diff := cmp.Diff(staged.Material.Keys(), whole.Keys()); diff != "" {
+		t.Errorf("other keys than were proposed: %s", diff)
 	}
-	if got != want {
-		t.Errorf("verifying %s: %s, want %s (%v)", r, got, want, err)
-	}
-	if want == credential.Accepted && err != nil {
-		t.Errorf("accepted, with an error: %v", err)
+	_, err = on.Stage(s.Context(t), credential.Change{Ref: ref, Material: whole})
+	s.MustNot(t, err)
+	answer, err := on.Verify(s.Context(t), ref, whole)
+	s.MustNot(t, err)
+	if answer != credential.Accepted {
+		t.Errorf("the completed login is %s", answer)
 	}
 }
 
-func (s *suite) wantFault(t *testing.T, err error, class fault.Class, reason fault.Reason) {
-	t.Helper()
-	s.heard(err)
-	if fault.Classify(err) != class || fault.ReasonOf(err, "") != reason {
-		t.Errorf("got %s %s (%v), want %s %s", fault.Classify(err), fault.ReasonOf(err, ""), err, class, reason)
+func (s *suite) bound(t *testing.T) {
+	at := s.Harness.Fresh(t)
+	shape, on := s.shape(t, at.Target), s.open(t, at)
+	login, err := on.Propose(refs(shape)[0])
+	s.MustNot(t, err)
+	s.Remember(login.String(credential.KeyPassword))
+	data := shape.Bind(at.Server, login)
+	for key := range data {
+		if !slices.Contains(shape.DataKeys, key) {
+			t.Errorf("key %s is not one of DataKeys", key)
+		}
+	}
+	for _, key := range []string{"type", "provider", "host", "port", "username", "password", "uri"} {
+		if len(data[key]) == 0 {
+			t.Errorf("key %s is missing", key)
+		}
+	}
+	for _, key := range []string{credential.KeyUsername, credential.KeyPassword} {
+		if string(data[key]) != login.String(key) {
+			t.Errorf("key %s is not that of the login", key)
+		}
+	}
+	if shape.SecretType != "servicebinding.io/"+string(data["type"]) {
+		t.Errorf("type %s in a Secret of type %s", data["type"], shape.SecretType)
 	}
 }
 
-func (s *suite) wantMarker(t *testing.T, on powers, r credential.Ref, want credential.Marker) {
-	t.Helper()
-	got, err := on.Marker(s.context(t), r)
-	s.heard(err)
-	if err != nil {
-		t.Fatal(err)
+func (s *suite) longNames(t *testing.T) {
+	at, info := s.Harness.Fresh(t), s.Engine.Info()
+	suffix := 0
+	for _, login := range s.shape(t, at.Target).Logins {
+		suffix = max(suffix, len(login)-len(at.Target.Username))
 	}
-	got.Open = want.Open // wantOpen checks it
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("the marker of slot %q: %s", r.Slot, diff)
-	}
-}
-
-func (s *suite) wantOpen(t *testing.T, on powers, r credential.Ref, want bool) {
-	t.Helper()
-	got, err := on.Marker(s.context(t), r)
-	s.mustNot(t, err)
-	if got.Open != want {
-		t.Errorf("the login in slot %q is reported as open: %t, want %t", r.Slot, got.Open, want)
+	for length, wanted := range map[int]fault.Reason{info.MaxLogin: "", info.MaxLogin + 1: fault.UsernameForbidden} {
+		long := at.Target
+		long.Username = strings.Repeat("x", length-suffix)
+		_, err := s.Engine.Shape(long)
+		s.Heard(err)
+		if got := fault.ReasonOf(err, ""); got != wanted {
+			t.Errorf("a login of %d bytes: %v, want %q", length, err, wanted)
+		}
 	}
 }
 
-func (s *suite) mustNot(t *testing.T, err error) {
-	t.Helper()
-	s.heard(err)
-	if err != nil {
-		t.Error(err)
+func (s *suite) unknownSettings(t *testing.T) {
+	at := s.Harness.Fresh(t)
+	strange := at
+	strange.Target.Settings, strange.Server.Settings = []byte(`{"thatNoEngineHas": true}`), []byte(`{"thatNoEngineHas": true}`)
+	_, err := s.Engine.Shape(strange.Target)
+	s.WantFault(t, err, fault.ClassPermanent, fault.ServerUnsupported)
+	_, err = s.Engine.Open(t.Context(), strange.Server, at.Target)
+	s.WantFault(t, err, fault.ClassPermanent, fault.ServerUnsupported)
+	_, err = s.Engine.Open(t.Context(), at.Server, strange.Target)
+	s.WantFault(t, err, fault.ClassPermanent, fault.ServerUnsupported)
+	_, err = s.Engine.Check(t.Context(), strange.Server)
+	s.WantFault(t, err, fault.ClassPermanent, fault.ServerUnsupported)
+}
+
+func (s *suite) unknownStrategy(t *testing.T) {
+	strange := s.Harness.Fresh(t).Target
+	strange.Strategy = "ThatNoEngineHas"
+	_, err := s.Engine.Shape(strange)
+	s.WantFault(t, err, fault.ClassPermanent, fault.ServerUnsupported)
+}
+
+func (s *suite) checked(t *testing.T) {
+	at := s.Harness.Fresh(t)
+	at.Server.Credentials = [][]byte{at.Target.Settings}
+	report, err := s.Engine.Check(s.Context(t), at.Server)
+	s.MustNot(t, err)
+	if report.Version == "" {
+		t.Error("the report names no version")
+	}
+	end := s.Harness.Outage(t)
+	defer end()
+	_, err = s.Engine.Check(s.Context(t), at.Server)
+	s.Heard(err)
+	if fault.Classify(err) != fault.ClassTransient {
+		t.Errorf("got %v, want a transient error", err)
 	}
 }

@@ -30,14 +30,14 @@ const maxMessage = 1 << 20
 
 // endpoint is one server: its address, how it is trusted, and how long it may take.
 type endpoint struct {
-	server  database.Server
+	server  server
 	tls     *tls.Config // nil if TLS is disabled
 	network *netguard.Dialer
 	timeout time.Duration
 	tracer  pgx.QueryTracer // nil for none
 }
 
-func newEndpoint(server database.Server, options Options) (*endpoint, error) {
+func newEndpoint(server server, options Options) (*endpoint, error) {
 	e := &endpoint{server: server, network: options.Dialer, timeout: options.ConnectTimeout, tracer: options.Tracer}
 	if server.Host == "" || strings.ContainsAny(server.Host, "/\\, \x00@") || server.Port < 1 || server.Port > 65535 {
 		return nil, fault.Permanent(fault.AddressForbidden, fmt.Errorf("reading address %q: it must be a host name or an IP address, and a port from 1 to 65535", e.address()))
@@ -61,7 +61,7 @@ func (e *endpoint) rules() netguard.Rules {
 
 // tlsConfig maps the mode to what libpq's sslmode of that name means (PostgreSQL, "SSL Support"). It never falls back from
 // TLS to a plain connection.
-func tlsConfig(server database.Server) (*tls.Config, error) {
+func tlsConfig(server server) (*tls.Config, error) {
 	if server.TLS == database.TLSDisable {
 		return nil, nil //nolint:nilnil // nil is "no TLS", as in the standard library
 	}

@@ -59,13 +59,15 @@ func New(options Options) database.Engine {
 	return &engine{options: options}
 }
 
-// Traits implements database.Engine.
-func (e *engine) Traits() credential.Traits {
-	return credential.Traits{Durable: true, Provable: true, Revocable: true, Slots: []string{slotA, slotB}}
-}
-
 // Open implements database.Engine. It only checks the target: the first call that needs a connection opens it.
-func (e *engine) Open(_ context.Context, target database.Target) (database.Session, error) {
+func (e *engine) Open(_ context.Context, on database.Server, of database.Target) (database.Session, error) {
+	if _, err := e.Shape(of); err != nil {
+		return nil, err
+	}
+	target, err := newTarget(on, of)
+	if err != nil {
+		return nil, err
+	}
 	to, err := newEndpoint(target.Server, e.options)
 	if err != nil {
 		return nil, err
@@ -75,7 +77,7 @@ func (e *engine) Open(_ context.Context, target database.Target) (database.Sessi
 
 // session implements database.Session, and credential.Remover, MarkerReader, SessionCounter, Heir and Preflighter.
 type session struct {
-	target   database.Target
+	target   target
 	endpoint *endpoint
 	timeout  time.Duration
 
@@ -94,7 +96,7 @@ var (
 )
 
 // Traits implements credential.Source.
-func (s *session) Traits() credential.Traits { return (&engine{}).Traits() }
+func (s *session) Traits() credential.Traits { return traits() }
 
 // Propose implements credential.Source: a new password, with its verifier.
 func (s *session) Propose(ref credential.Ref) (credential.Material, error) {

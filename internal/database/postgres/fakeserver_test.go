@@ -108,12 +108,19 @@ func (f *fakeServer) heard() string {
 	return string(f.told)
 }
 
-func (f *fakeServer) target(mode database.TLSMode, ca []byte) database.Target {
-	return database.Target{Database: "orders", Username: "app", Owner: testOwner, Server: database.Server{
-		Host: "localhost", Port: f.port, TLS: mode, CA: ca, AllowLoopback: true,
-		Admin:            database.Admin{Username: testAdmin, Password: credential.SensitiveString(testAdminPassword)},
-		AllowedUsernames: []string{"app*"}, AllowedOwners: []string{testOwner},
-	}}
+func (f *fakeServer) target(mode database.TLSMode, ca []byte) testTarget {
+	return testTarget{
+		Target:   database.Target{Username: "app", Strategy: database.AlternatingUsers},
+		settings: settings{Database: "orders", Owner: testOwner},
+		Server: testServer{
+			Server: database.Server{
+				Host: "localhost", Port: f.port, TLS: mode, CA: ca, AllowLoopback: true,
+				Admin:            database.Admin{Username: testAdmin, Password: credential.SensitiveString(testAdminPassword)},
+				AllowedUsernames: []string{"app*"},
+			},
+			serverSettings: serverSettings{AllowedOwners: []string{testOwner}},
+		},
+	}
 }
 
 // answerAnything acts as a server that has admitted a client.
@@ -217,7 +224,7 @@ func TestAFakeServerGetsNothing(t *testing.T) {
 				fake := startFake(t, config, tc.script)
 				target := fake.target(mode, ca)
 				s := open(t, target)
-				_, err := testEngine().Check(t.Context(), target.Server)
+				_, err := testEngine().Check(t.Context(), encoded(target.Server))
 				wantFault(t, err, fault.ClassPermanent, tc.want)
 				login := propose(t, target, "a")
 				answer, err := s.Verify(t.Context(), testRef(1, "a"), login)
@@ -287,7 +294,7 @@ func TestAServerThatSaysNothingIsLeftInTime(t *testing.T) {
 					"by the connect timeout": {Dialer: viaIPv4(), ConnectTimeout: 100 * time.Millisecond, CallTimeout: time.Minute},
 					"by the call timeout":    {Dialer: viaIPv4(), ConnectTimeout: time.Minute, CallTimeout: 100 * time.Millisecond},
 				} {
-					opened, err := New(options).Open(t.Context(), target)
+					opened, err := openOn(t.Context(), New(options), target)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -82,7 +82,7 @@ func TestAServerWithoutAConnectionLeftIsNamedAndRecovers(t *testing.T) {
 				{"no connection is left at all", "max_connections", func(ctx context.Context) (*pgx.Conn, error) { return f.Connect(ctx, "postgres") }},
 			} {
 				f.fill(t, phase.connect)
-				_, err := testEngine().Check(t.Context(), f.server())
+				_, err := testEngine().Check(t.Context(), encoded(f.server()))
 				f.wantFull(t, phase.name+": the admin", err, phase.words)
 				answer, err := f.Verify(t.Context(), testRef(1, "a"), f.material)
 				if answer != credential.Unknown {

@@ -15,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/wildcard"
 )
@@ -31,10 +30,12 @@ const (
 )
 
 // loginName returns the login of a slot.
-func loginName(target database.Target, slot string) string { return target.Username + "_" + slot }
+func loginName(target target, slot string) string {
+	return target.Strategy.Login(target.Username, slot)
+}
 
 // login returns the login of ref's slot, or an error if its name cannot be used.
-func login(target database.Target, ref credential.Ref) (string, error) {
+func login(target target, ref credential.Ref) (string, error) {
 	if ref.Slot != slotA && ref.Slot != slotB {
 		return "", fault.Permanent(fault.LedgerInvalid, fmt.Errorf("finding the login of %s: the slot must be %q or %q", ref, slotA, slotB))
 	}
@@ -47,7 +48,7 @@ func login(target database.Target, ref credential.Ref) (string, error) {
 
 // allowedLogin returns the login of ref's slot if the server object allows it now. Callers that only read, or that remove
 // what carries our marker, use login instead: narrowing what is allowed must not keep an old login alive.
-func allowedLogin(target database.Target, ref credential.Ref) (string, error) {
+func allowedLogin(target target, ref credential.Ref) (string, error) {
 	if err := checkNames(target); err != nil {
 		return "", err
 	}
@@ -55,7 +56,7 @@ func allowedLogin(target database.Target, ref credential.Ref) (string, error) {
 }
 
 // checkNames checks the target's names against what the server object allows, and against what is never allowed.
-func checkNames(target database.Target) error {
+func checkNames(target target) error {
 	for _, slot := range []string{slotA, slotB} {
 		if err := checkUsername(target, loginName(target, slot)); err != nil {
 			return err
@@ -76,7 +77,7 @@ func checkNames(target database.Target) error {
 	return nil
 }
 
-func checkUsername(target database.Target, name string) error {
+func checkUsername(target target, name string) error {
 	switch {
 	case !usable(name):
 		return fault.Permanent(fault.UsernameForbidden, fmt.Errorf("checking username %q: with its suffix it must have from 3 to %d bytes and no zero byte", name, maxIdentifier))

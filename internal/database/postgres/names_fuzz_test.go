@@ -62,8 +62,8 @@ func quotingConn(t *testing.T, l *lab) *pgx.Conn {
 	if conn, ok := kept.Load(l); ok && !conn.(*pgx.Conn).IsClosed() {
 		return conn.(*pgx.Conn)
 	}
-	opened, err := New(Options{}).Open(t.Context(), database.Target{Server: database.Server{Host: l.Host, Port: l.Port, TLS: database.TLSRequire, AllowLoopback: true,
-		Admin: database.Admin{Username: pgtest.Superuser, Password: credential.SensitiveString(l.Password)}}})
+	opened, err := New(Options{}).Open(t.Context(), database.Server{Host: l.Host, Port: l.Port, TLS: database.TLSRequire, AllowLoopback: true,
+		Admin: database.Admin{Username: pgtest.Superuser, Password: credential.SensitiveString(l.Password)}}, database.Target{Username: "app", Strategy: database.AlternatingUsers})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,42 +79,46 @@ func TestANameThatDoesNotResolveIsNoAnswer(t *testing.T) {
 
 func TestAHostThatIsNoHostIsRefused(t *testing.T) {
 	for _, host := range []string{"", "/var/run/postgresql", "a,b", "a b", "user@host", `C:\socket`, "a\x00b"} {
-		_, err := testEngine().Open(t.Context(), database.Target{Server: database.Server{Host: host, Port: 5432, TLS: database.TLSDisable}})
+		_, err := testEngine().Open(t.Context(), database.Server{Host: host, Port: 5432, TLS: database.TLSDisable}, database.Target{Username: "app", Strategy: database.AlternatingUsers})
 		wantFault(t, err, fault.ClassPermanent, fault.AddressForbidden)
 	}
 	for _, port := range []int{-1, 0, 65536} {
-		_, err := testEngine().Open(t.Context(), database.Target{Server: database.Server{Host: "db", Port: port, TLS: database.TLSDisable}})
+		_, err := testEngine().Open(t.Context(), database.Server{Host: "db", Port: port, TLS: database.TLSDisable}, database.Target{Username: "app", Strategy: database.AlternatingUsers})
 		wantFault(t, err, fault.ClassPermanent, fault.AddressForbidden)
 	}
 }
 
 func TestNamesThatAreNeverServed(t *testing.T) {
-	base := database.Target{Username: "orders_app", Owner: "orders_owner", Server: database.Server{
-		Admin: database.Admin{Username: "rotator_a"}, AllowedUsernames: []string{"*"}, AllowedOwners: []string{"*"},
-	}}
+	base := testTarget{
+		Target: database.Target{Username: "orders_app", Strategy: database.AlternatingUsers}, settings: settings{Owner: "orders_owner"},
+		Server: testServer{
+			Server:         database.Server{Admin: database.Admin{Username: "rotator_a"}, AllowedUsernames: []string{"*"}},
+			serverSettings: serverSettings{AllowedOwners: []string{"*"}},
+		},
+	}
 	cases := map[string]struct {
-		change func(*database.Target)
+		change func(*testTarget)
 		want   fault.Reason
 	}{
-		"all is well":                              {func(*database.Target) {}, ""},
-		"the superuser's name":                     {func(t *database.Target) { t.Username = "postgres" }, fault.UsernameForbidden},
-		"a system name":                            {func(t *database.Target) { t.Username = "pg_monitor" }, fault.UsernameForbidden},
-		"the admin is one of our logins":           {func(t *database.Target) { t.Username = "rotator" }, fault.UsernameForbidden},
-		"the admin itself":                         {func(t *database.Target) { t.Username = "rotator_a" }, fault.UsernameForbidden},
-		"too long":                                 {func(t *database.Target) { t.Username = strings.Repeat("x", 62) }, fault.UsernameForbidden},
-		"as long as allowed":                       {func(t *database.Target) { t.Username = strings.Repeat("x", 61) }, ""},
-		"a zero byte":                              {func(t *database.Target) { t.Username = "a\x00b" }, fault.UsernameForbidden},
-		"the pattern does not match the logins":    {func(t *database.Target) { t.Server.AllowedUsernames = []string{"orders_app"} }, fault.UsernameForbidden},
-		"the pattern matches one login only":       {func(t *database.Target) { t.Server.AllowedUsernames = []string{"orders_app", "orders_app_a"} }, fault.UsernameForbidden},
-		"the pattern matches logins, not the base": {func(t *database.Target) { t.Server.AllowedUsernames = []string{"orders_app_*"} }, fault.UsernameForbidden},
-		"nothing is allowed":                       {func(t *database.Target) { t.Server.AllowedUsernames = nil }, fault.UsernameForbidden},
-		"no owner is allowed":                      {func(t *database.Target) { t.Server.AllowedOwners = nil }, fault.OwnerForbidden},
-		"another owner is allowed":                 {func(t *database.Target) { t.Server.AllowedOwners = []string{"billing_*"} }, fault.OwnerForbidden},
-		"the superuser as owner":                   {func(t *database.Target) { t.Owner = "postgres" }, fault.OwnerForbidden},
-		"a system role as owner":                   {func(t *database.Target) { t.Owner = "pg_write_server_files" }, fault.OwnerForbidden},
-		"the admin as owner":                       {func(t *database.Target) { t.Owner = "rotator_a" }, fault.OwnerForbidden},
-		"a login of the credential as owner":       {func(t *database.Target) { t.Owner = "orders_app_b" }, fault.OwnerForbidden},
-		"no owner":                                 {func(t *database.Target) { t.Owner = "" }, fault.OwnerForbidden},
+		"all is well":                              {func(*testTarget) {}, ""},
+		"the superuser's name":                     {func(t *testTarget) { t.Username = "postgres" }, fault.UsernameForbidden},
+		"a system name":                            {func(t *testTarget) { t.Username = "pg_monitor" }, fault.UsernameForbidden},
+		"the admin is one of our logins":           {func(t *testTarget) { t.Username = "rotator" }, fault.UsernameForbidden},
+		"the admin itself":                         {func(t *testTarget) { t.Username = "rotator_a" }, fault.UsernameForbidden},
+		"too long":                                 {func(t *testTarget) { t.Username = strings.Repeat("x", 62) }, fault.UsernameForbidden},
+		"as long as allowed":                       {func(t *testTarget) { t.Username = strings.Repeat("x", 61) }, ""},
+		"a zero byte":                              {func(t *testTarget) { t.Username = "a\x00b" }, fault.UsernameForbidden},
+		"the pattern does not match the logins":    {func(t *testTarget) { t.Server.AllowedUsernames = []string{"orders_app"} }, fault.UsernameForbidden},
+		"the pattern matches one login only":       {func(t *testTarget) { t.Server.AllowedUsernames = []string{"orders_app", "orders_app_a"} }, fault.UsernameForbidden},
+		"the pattern matches logins, not the base": {func(t *testTarget) { t.Server.AllowedUsernames = []string{"orders_app_*"} }, fault.UsernameForbidden},
+		"nothing is allowed":                       {func(t *testTarget) { t.Server.AllowedUsernames = nil }, fault.UsernameForbidden},
+		"no owner is allowed":                      {func(t *testTarget) { t.Server.AllowedOwners = nil }, fault.OwnerForbidden},
+		"another owner is allowed":                 {func(t *testTarget) { t.Server.AllowedOwners = []string{"billing_*"} }, fault.OwnerForbidden},
+		"the superuser as owner":                   {func(t *testTarget) { t.Owner = "postgres" }, fault.OwnerForbidden},
+		"a system role as owner":                   {func(t *testTarget) { t.Owner = "pg_write_server_files" }, fault.OwnerForbidden},
+		"the admin as owner":                       {func(t *testTarget) { t.Owner = "rotator_a" }, fault.OwnerForbidden},
+		"a login of the credential as owner":       {func(t *testTarget) { t.Owner = "orders_app_b" }, fault.OwnerForbidden},
+		"no owner":                                 {func(t *testTarget) { t.Owner = "" }, fault.OwnerForbidden},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/wildcard"
 )
@@ -26,7 +25,7 @@ const (
 // checkOwners checks the allowed owners in the catalog. An owner listed by name must be harmless and, from PostgreSQL 16 on,
 // the admin must be able to grant it. Harmful roles that match a pattern are only noted: credentials that name them are
 // refused.
-func checkOwners(ctx context.Context, conn *pgx.Conn, f facts, server database.Server) (notes, statements []string, err error) {
+func checkOwners(ctx context.Context, conn *pgx.Conn, f facts, server server) (notes, statements []string, err error) {
 	for _, pattern := range server.AllowedOwners {
 		if strings.Contains(pattern, "*") {
 			continue
@@ -71,7 +70,7 @@ func lacksAdminOption(ctx context.Context, conn *pgx.Conn, f facts, admin, name 
 }
 
 // harmfulOwners names some of the roles that match a pattern but that the catalog shows to be harmful.
-func harmfulOwners(ctx context.Context, conn *pgx.Conn, server database.Server) ([]string, error) {
+func harmfulOwners(ctx context.Context, conn *pgx.Conn, server server) ([]string, error) {
 	rows, err := conn.Query(ctx, "SELECT rolname FROM pg_catalog.pg_roles ORDER BY 1")
 	if err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ func TestCheckLooksTheAllowedOwnersUp(t *testing.T) {
 			t.Helper()
 			server := l.server()
 			server.AllowedOwners = owners
-			report, err := testEngine().Check(t.Context(), server)
+			report, err := testEngine().Check(t.Context(), encoded(server))
 			if err != nil || !slices.ContainsFunc(report.Notes, func(note string) bool { return strings.Contains(note, words) }) {
 				t.Errorf("owners %v: notes %q, want one with %q (%v)", owners, report.Notes, words, err)
 			}
@@ -34,17 +34,17 @@ func TestCheckLooksTheAllowedOwnersUp(t *testing.T) {
 		noted(`Owner "looked_absent" is allowed, but does not exist: CREATE ROLE "looked_absent" NOLOGIN`, "looked_absent")
 		server := l.server()
 		server.AllowedOwners = []string{"looked_strong"}
-		_, err := testEngine().Check(t.Context(), server)
+		_, err := testEngine().Check(t.Context(), encoded(server))
 		wantFault(t, err, fault.ClassPermanent, fault.OwnerForbidden, "looked_strong")
 		if l.Version < 16 {
 			return
 		}
 		server.AllowedOwners = []string{"looked_plain"}
 		grant := `GRANT "looked_plain" TO "rotator" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE`
-		_, err = testEngine().Check(t.Context(), server)
+		_, err = testEngine().Check(t.Context(), encoded(server))
 		wantFault(t, err, fault.ClassPermanent, fault.PrivilegeMissing, grant)
 		mustExec(t, l, grant)
-		_, err = testEngine().Check(t.Context(), server)
+		_, err = testEngine().Check(t.Context(), encoded(server))
 		wantFault(t, err, fault.ClassNone, "")
 	})
 }

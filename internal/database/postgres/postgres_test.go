@@ -5,6 +5,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/credential/sourcetest"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
@@ -131,17 +133,63 @@ func own(t *testing.T, options pgtest.Options) *lab {
 	return l
 }
 
-func (l *lab) server() database.Server {
-	return database.Server{
-		Host: "localhost", Port: l.Port, TLS: database.TLSVerifyFull, CA: l.Authority.PEM, AllowLoopback: true,
-		Admin:            database.Admin{Username: testAdmin, Password: credential.SensitiveString(testAdminPassword)},
-		AllowedUsernames: []string{"app*"}, AllowedOwners: []string{testOwner},
+// testServer and testTarget have their settings decoded, so that a test can change them. place encodes them.
+type (
+	testServer = server
+	testTarget = target
+)
+
+func place(of testTarget) databasetest.Place {
+	out := databasetest.Place{Server: encoded(of.Server), Target: of.Target}
+	out.Target.Settings = encode(of.settings)
+	return out
+}
+
+func encoded(of testServer) database.Server {
+	out := of.Server
+	out.Settings = encode(of.serverSettings)
+	for _, name := range of.Databases {
+		out.Credentials = append(out.Credentials, encode(settings{Database: name}))
+	}
+	return out
+}
+
+func encode(block any) []byte {
+	out, err := json.Marshal(block)
+	if err != nil {
+		panic(err)
+	}
+	return out
+}
+
+// decoded is the reverse of place.
+func decoded(t *testing.T, at databasetest.Place) testTarget {
+	t.Helper()
+	out, err := newTarget(at.Server, at.Target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func (l *lab) server() testServer {
+	return testServer{
+		Server: database.Server{
+			Host: "localhost", Port: l.Port, TLS: database.TLSVerifyFull, CA: l.Authority.PEM, AllowLoopback: true,
+			Admin:            database.Admin{Username: testAdmin, Password: credential.SensitiveString(testAdminPassword)},
+			AllowedUsernames: []string{"app*"},
+		},
+		serverSettings: serverSettings{AllowedOwners: []string{testOwner}},
 	}
 }
 
-func (l *lab) target() database.Target {
-	return database.Target{
-		Server: l.server(), Database: testDatabase, Username: fmt.Sprintf("app%d", l.usernames.Add(1)), Owner: testOwner, Create: true,
+func (l *lab) target() testTarget {
+	return testTarget{
+		Server:   l.server(),
+		settings: settings{Database: testDatabase, Owner: testOwner},
+		Target: database.Target{
+			Username: fmt.Sprintf("app%d", l.usernames.Add(1)), Strategy: database.AlternatingUsers, Create: true, PasswordLength: 32, PasswordAlphabet: string(password.WithSymbols),
+		},
 	}
 }
 
@@ -154,9 +202,10 @@ func viaIPv4() *netguard.Dialer { return &netguard.Dialer{Resolve: ipv4} }
 func testEngine() database.Engine { return New(Options{Dialer: viaIPv4()}) }
 
 // open returns a session that is closed when the test ends.
-func open(t *testing.T, target database.Target) *session {
+func open(t *testing.T, target testTarget) *session {
 	t.Helper()
-	opened, err := testEngine().Open(t.Context(), target)
+	at := place(target)
+	opened, err := testEngine().Open(t.Context(), at.Server, at.Target)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +221,7 @@ func testRef(seq int64, slot string) credential.Ref {
 	return credential.Ref{Cluster: "c0ffee", Namespace: "shop", Name: "orders", Seq: seq, Slot: slot}
 }
 
-func propose(t *testing.T, target database.Target, slot string) credential.Material {
+func propose(t *testing.T, target testTarget, slot string) credential.Material {
 	t.Helper()
 	login, err := scram.Login(loginName(target, slot), 32, password.WithSymbols)
 	if err != nil {
@@ -235,27 +284,36 @@ func (l *lab) client(ctx context.Context, database, login, password, application
 func harness(l *lab) databasetest.Harness {
 	return databasetest.Harness{
 		Engine: testEngine(),
-		Fresh:  func(*testing.T) database.Target { return l.target() },
-		Foreign: func(t *testing.T, target database.Target, login, password string) {
+		Powers: sourcetest.Powers{Remover: true, MarkerReader: true, Heir: true, SessionCounter: true, Preflighter: true},
+		Fresh:  func(*testing.T) databasetest.Place { return place(l.target()) },
+		Forbid: func(at databasetest.Place) (databasetest.Place, fault.Reason) {
+			at.Server.Settings = encode(serverSettings{AllowedOwners: []string{"nobody_at_all"}})
+			return at, fault.OwnerForbidden
+		},
+		Damaged: map[string]func(credential.Material) credential.Material{
+			"no verifier": func(m credential.Material) credential.Material { return m.With(credential.KeyVerifier, nil) },
+		},
+		Foreign: func(t *testing.T, at databasetest.Place, login, password string) {
 			t.Helper()
+			target := decoded(t, at)
 			verifier, err := scram.Verifier(credential.SensitiveString(password))
 			if err != nil {
 				t.Fatal(err)
 			}
 			mustExec(t, l, "CREATE ROLE "+ident(login)+" LOGIN PASSWORD "+literal(verifier)+" IN ROLE "+ident(target.Owner))
 		},
-		Accepts: func(t *testing.T, target database.Target, login, password string) bool {
+		Accepts: func(t *testing.T, at databasetest.Place, login, password string) bool {
 			t.Helper()
-			conn, err := l.client(t.Context(), target.Database, login, password, "accepts")
+			conn, err := l.client(t.Context(), decoded(t, at).Database, login, password, "accepts")
 			if err != nil {
 				return false
 			}
 			hangUp(context.Background(), conn)
 			return true
 		},
-		Connect: func(t *testing.T, target database.Target, login, password, client string) func() {
+		Connect: func(t *testing.T, at databasetest.Place, login, password, client string) func() {
 			t.Helper()
-			conn, err := l.client(t.Context(), target.Database, login, password, client)
+			conn, err := l.client(t.Context(), decoded(t, at).Database, login, password, client)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -281,22 +339,24 @@ func harness(l *lab) databasetest.Harness {
 				}
 			}
 		},
-		Cripple: map[string]func(*testing.T, database.Target, string){
-			"NOLOGIN": func(t *testing.T, _ database.Target, login string) {
+		Cripple: map[string]func(*testing.T, databasetest.Place, string){
+			"NOLOGIN": func(t *testing.T, _ databasetest.Place, login string) {
 				t.Helper()
 				mustExec(t, l, "ALTER ROLE "+ident(login)+" NOLOGIN")
 			},
-			"not a member": func(t *testing.T, target database.Target, login string) {
+			"not a member": func(t *testing.T, at databasetest.Place, login string) {
 				t.Helper()
+				target := decoded(t, at)
 				mustExec(t, l, "REVOKE "+ident(target.Owner)+" FROM "+ident(login)+map[bool]string{true: " GRANTED BY rotator"}[l.Version >= 16])
 			},
-			"no connection": func(t *testing.T, _ database.Target, login string) {
+			"no connection": func(t *testing.T, _ databasetest.Place, login string) {
 				t.Helper()
 				mustExec(t, l, "ALTER ROLE "+ident(login)+" CONNECTION LIMIT 0")
 			},
 		},
-		Block: func(t *testing.T, target database.Target) func() {
+		Block: func(t *testing.T, at databasetest.Place) func() {
 			t.Helper()
+			target := decoded(t, at)
 			mustExec(t, l, "ALTER DATABASE "+ident(target.Database)+" ALLOW_CONNECTIONS false")
 			return func() { mustExec(t, l, "ALTER DATABASE "+ident(target.Database)+" ALLOW_CONNECTIONS true") }
 		},
@@ -328,4 +388,10 @@ func until(t *testing.T, what string, holds func() bool) {
 		case <-tick.C:
 		}
 	}
+}
+
+// openOn opens a session of an engine.
+func openOn(ctx context.Context, engine database.Engine, target testTarget) (database.Session, error) {
+	at := place(target)
+	return engine.Open(ctx, at.Server, at.Target)
 }

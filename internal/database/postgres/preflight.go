@@ -70,9 +70,13 @@ func lacking(statements []string) error {
 }
 
 // Check implements database.Engine.
-func (e *engine) Check(ctx context.Context, server database.Server) (database.Report, error) {
+func (e *engine) Check(ctx context.Context, on database.Server) (database.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.options.CallTimeout)
 	defer cancel()
+	server, err := newServer(on)
+	if err != nil {
+		return database.Report{}, err
+	}
 	to, err := newEndpoint(server, e.options)
 	if err != nil {
 		return database.Report{}, err
@@ -105,7 +109,7 @@ func (f facts) lacks(admin string) []string {
 }
 
 // notes returns the findings that an operator should know although they block nothing.
-func notes(server database.Server, f facts) []string {
+func notes(server server, f facts) []string {
 	var out []string
 	admin := ident(server.Admin.Username)
 	switch {

@@ -58,7 +58,7 @@ func TestTLSModesMeanWhatLibpqMeans(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := tc.lab.server()
 			server.Host, server.TLS, server.CA = tc.host, tc.mode, tc.ca
-			_, err := testEngine().Check(t.Context(), server)
+			_, err := testEngine().Check(t.Context(), encoded(server))
 			if fault.Classify(err) != tc.class || fault.ReasonOf(err, "") != tc.want {
 				t.Errorf("got %s %s (%v), want %s %s", fault.Classify(err), fault.ReasonOf(err, ""), err, tc.class, tc.want)
 			}
@@ -89,14 +89,14 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 		nothing := func(*testing.T) {}
 		cases := map[string]struct {
 			spoil, repair func(*testing.T)
-			change        func(*database.Server)
+			change        func(*testServer)
 			class         fault.Class
 			want          fault.Reason
 			words         string
 		}{
-			"wrong password": {nothing, nothing, func(s *database.Server) { s.Admin.Password = credential.SensitiveString("wrong-0123456789") },
+			"wrong password": {nothing, nothing, func(s *testServer) { s.Admin.Password = credential.SensitiveString("wrong-0123456789") },
 				fault.ClassBlocked, fault.AdminRejected, "adminSecretRef"},
-			"no such admin":        {nothing, nothing, func(s *database.Server) { s.Admin.Username = "nobody_here" }, fault.ClassBlocked, fault.AdminRejected, "28P01"},
+			"no such admin":        {nothing, nothing, func(s *testServer) { s.Admin.Username = "nobody_here" }, fault.ClassBlocked, fault.AdminRejected, "28P01"},
 			"admin may not log in": {run("ALTER ROLE rotator NOLOGIN"), run("ALTER ROLE rotator LOGIN"), nil, fault.ClassBlocked, fault.AdminRejected, `ALTER ROLE "rotator" LOGIN`},
 			"no line in pg_hba.conf": {func(t *testing.T) {
 				t.Helper()
@@ -147,11 +147,11 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 				if tc.change != nil {
 					tc.change(&server)
 				}
-				_, err := testEngine().Check(t.Context(), server)
+				_, err := testEngine().Check(t.Context(), encoded(server))
 				wantFault(t, err, tc.class, tc.want, tc.words)
 			})
 		}
-		_, err := testEngine().Check(t.Context(), l.server())
+		_, err := testEngine().Check(t.Context(), encoded(l.server()))
 		wantFault(t, err, fault.ClassNone, "")
 	})
 }
@@ -159,7 +159,7 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 func TestCheckReportsVersionAndNotes(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
-		report, err := testEngine().Check(t.Context(), l.server())
+		report, err := testEngine().Check(t.Context(), encoded(l.server()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,14 +181,14 @@ func TestCheckReportsVersionAndNotes(t *testing.T) {
 		// The statements in the notes fix what the notes report.
 		mustExec(t, l, "GRANT pg_read_all_stats TO rotator", "GRANT SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement TO rotator")
 		defer mustExec(t, l, "REVOKE pg_read_all_stats FROM rotator", "REVOKE SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement FROM rotator")
-		report, err = testEngine().Check(t.Context(), l.server())
+		report, err = testEngine().Check(t.Context(), encoded(l.server()))
 		if err != nil || len(report.Notes) > 1 {
 			t.Errorf("after the GRANTs: %v, %v", report.Notes, err)
 		}
 		server := l.server()
 		server.TLS, server.CA = database.TLSRequire, nil
 		server.Admin = database.Admin{Username: pgtest.Superuser, Password: credential.SensitiveString(l.Password)}
-		report, err = testEngine().Check(t.Context(), server)
+		report, err = testEngine().Check(t.Context(), encoded(server))
 		want2 := []string{"The admin is a superuser: a role with CREATEROLE is enough.", "The server's certificate is not verified: tls.mode is Require."}
 		if diff := cmp.Diff(want2, report.Notes); diff != "" || err != nil {
 			t.Error(diff, err)
@@ -206,7 +206,7 @@ func TestAStandbyIsRefused(t *testing.T) {
 		}
 		t.Cleanup(standby.Stop)
 		primary.Port = standby.Port
-		_, err = testEngine().Check(t.Context(), primary)
+		_, err = testEngine().Check(t.Context(), encoded(primary))
 		wantFault(t, err, fault.ClassBlocked, fault.ServerReadOnly, "standby", "primary")
 		target := l.target()
 		s := open(t, target)
@@ -229,15 +229,15 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 		t.Helper()
 		cases := map[string]struct {
 			spoil  []string
-			change func(*database.Target)
+			change func(*testTarget)
 			class  fault.Class
 			want   fault.Reason
 			words  string
 		}{
-			"no such database":                 {nil, func(t *database.Target) { t.Database = "nowhere" }, fault.ClassBlocked, fault.DatabaseNotFound, `CREATE DATABASE "nowhere"`},
-			"template0":                        {nil, func(t *database.Target) { t.Database = "template0" }, fault.ClassBlocked, fault.LoginForbidden, "ALLOW_CONNECTIONS"},
+			"no such database":                 {nil, func(t *testTarget) { t.Database = "nowhere" }, fault.ClassBlocked, fault.DatabaseNotFound, `CREATE DATABASE "nowhere"`},
+			"template0":                        {nil, func(t *testTarget) { t.Database = "template0" }, fault.ClassBlocked, fault.LoginForbidden, "ALLOW_CONNECTIONS"},
 			"no such owner":                    {nil, owner("nobody_owner"), fault.ClassBlocked, fault.OwnerNotFound, `CREATE ROLE "nobody_owner"`},
-			"a closed database":                {[]string{"CREATE DATABASE closed", "REVOKE CONNECT ON DATABASE closed FROM PUBLIC"}, func(t *database.Target) { t.Database = "closed" }, fault.ClassBlocked, fault.LoginForbidden, `GRANT CONNECT ON DATABASE "closed" TO "orders_owner"`},
+			"a closed database":                {[]string{"CREATE DATABASE closed", "REVOKE CONNECT ON DATABASE closed FROM PUBLIC"}, func(t *testTarget) { t.Database = "closed" }, fault.ClassBlocked, fault.LoginForbidden, `GRANT CONNECT ON DATABASE "closed" TO "orders_owner"`},
 			"a superuser":                      {[]string{"CREATE ROLE o_super SUPERUSER"}, owner("o_super"), fault.ClassPermanent, fault.OwnerForbidden, "is a superuser"},
 			"CREATEROLE":                       {[]string{"CREATE ROLE o_create CREATEROLE"}, owner("o_create"), fault.ClassPermanent, fault.OwnerForbidden, "CREATEROLE"},
 			"REPLICATION":                      {[]string{"CREATE ROLE o_repl REPLICATION"}, owner("o_repl"), fault.ClassPermanent, fault.OwnerForbidden, "REPLICATION"},
@@ -272,8 +272,8 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 	})
 }
 
-func owner(name string) func(*database.Target) {
-	return func(t *database.Target) { t.Owner = name }
+func owner(name string) func(*testTarget) {
+	return func(t *testTarget) { t.Owner = name }
 }
 
 func TestAMissingAdminOptionNamesTheGrantThatFixesIt(t *testing.T) {

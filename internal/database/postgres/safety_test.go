@@ -102,7 +102,7 @@ func TestSamplesForTheLogHoldNoVerifier(t *testing.T) {
 				if granted {
 					mustExec(t, l, "GRANT "+sampled+" TO rotator")
 				}
-				report, err := testEngine().Check(t.Context(), l.server())
+				report, err := testEngine().Check(t.Context(), encoded(l.server()))
 				if noted := strings.Contains(strings.Join(report.Notes, " "), "may log SCRAM verifiers"); err != nil || noted == granted {
 					t.Errorf("%s, granted %t: noted %t, %v", setting, granted, noted, err)
 				}

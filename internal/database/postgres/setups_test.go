@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/fault"
 )
@@ -275,7 +274,7 @@ func TestHowTheServerLetsALoginInIsNamed(t *testing.T) {
 						if reason == fault.LoginForbidden {
 							reason = fault.AdminRejected
 						}
-						_, err := testEngine().Check(t.Context(), e.target.Server)
+						_, err := testEngine().Check(t.Context(), encoded(e.target.Server))
 						wantFault(t, err, tc.class, reason, tc.words...)
 						return
 					}
@@ -352,16 +351,16 @@ func TestAServerWithoutADatabasePostgresIsServed(t *testing.T) {
 			t.Fatal(err)
 		}
 		server := e.target.Server
-		_, err := testEngine().Check(t.Context(), server)
+		_, err := testEngine().Check(t.Context(), encoded(server))
 		wantFault(t, err, fault.ClassBlocked, fault.DatabaseNotFound, `"postgres"`, "spec.postgresql.maintenanceDatabase")
-		for name, change := range map[string]func(*database.Server){
-			"with the database named":                func(s *database.Server) { s.MaintenanceDatabase = "defaultdb" },
-			"through the database of the credential": func(s *database.Server) { s.Databases = []string{"nowhere", e.target.Database} },
+		for name, change := range map[string]func(*testServer){
+			"with the database named":                func(s *testServer) { s.MaintenanceDatabase = "defaultdb" },
+			"through the database of the credential": func(s *testServer) { s.Databases = []string{"nowhere", e.target.Database} },
 		} {
 			t.Run(name, func(t *testing.T) {
 				server := e.target.Server
 				change(&server)
-				if _, err := testEngine().Check(t.Context(), server); err != nil {
+				if _, err := testEngine().Check(t.Context(), encoded(server)); err != nil {
 					t.Error(err)
 				}
 				target := e.target
@@ -380,7 +379,7 @@ func TestAServerWithoutADatabasePostgresIsServed(t *testing.T) {
 			})
 		}
 		server.MaintenanceDatabase = "nowhere"
-		_, err = testEngine().Check(t.Context(), server)
+		_, err = testEngine().Check(t.Context(), encoded(server))
 		wantFault(t, err, fault.ClassBlocked, fault.DatabaseNotFound, `"nowhere"`)
 	})
 }

@@ -43,7 +43,7 @@ func TestAServerThatDelaysRefusalsIsWaitedFor(t *testing.T) {
 		t.Helper()
 		l := delaying(t, shared.Version, 1500*time.Millisecond)
 		target := l.target()
-		opened, err := New(Options{Dialer: viaIPv4(), ConnectTimeout: time.Second}).Open(t.Context(), target)
+		opened, err := openOn(t.Context(), New(Options{Dialer: viaIPv4(), ConnectTimeout: time.Second}), target)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +55,7 @@ func TestAServerThatDelaysRefusalsIsWaitedFor(t *testing.T) {
 		wantAnswer(t, s, r, propose(t, target, "a"), credential.Rejected)
 		server := target.Server
 		server.Admin.Password = credential.SensitiveString("wrong-0123456789")
-		_, err = New(Options{Dialer: viaIPv4(), ConnectTimeout: time.Second}).Check(t.Context(), server)
+		_, err = New(Options{Dialer: viaIPv4(), ConnectTimeout: time.Second}).Check(t.Context(), encoded(server))
 		wantFault(t, err, fault.ClassBlocked, fault.AdminRejected, "28P01")
 		if err := s.Retire(t.Context(), credential.Change{Ref: r}); err != nil {
 			t.Error(err)
@@ -81,7 +81,7 @@ func TestAServerThatDelaysRefusalsIsWaitedFor(t *testing.T) {
 
 		// If the control runs only at first, nothing provokes a refusal afterwards.
 		target.Server.NegativeControl = database.ControlAtFirst
-		if opened, err = New(Options{Dialer: viaIPv4(), ConnectTimeout: time.Second}).Open(t.Context(), target); err != nil {
+		if opened, err = openOn(t.Context(), New(Options{Dialer: viaIPv4(), ConnectTimeout: time.Second}), target); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(opened.Close)
@@ -162,7 +162,7 @@ func TestCertificatesThatChannelBindingCannotUseAreNamed(t *testing.T) {
 			if target.Server.TLS = mode; mode == database.TLSRequire {
 				target.Server.CA = nil
 			}
-			_, err := testEngine().Check(t.Context(), target.Server)
+			_, err := testEngine().Check(t.Context(), encoded(target.Server))
 			wantFault(t, err, fault.ClassPermanent, fault.ServerCertificateInvalid, "Ed25519", "channel binding", "RSA or ECDSA")
 			answer, err := open(t, target).Verify(t.Context(), testRef(1, "a"), propose(t, target, "a"))
 			wantFault(t, err, fault.ClassPermanent, fault.ServerCertificateInvalid, "Ed25519")
@@ -172,7 +172,7 @@ func TestCertificatesThatChannelBindingCannotUseAreNamed(t *testing.T) {
 			l.Stop()
 		}
 		l := own(t, pgtest.Options{Version: shared.Version, Authority: rivest})
-		if _, err := testEngine().Check(t.Context(), l.server()); err != nil {
+		if _, err := testEngine().Check(t.Context(), encoded(l.server())); err != nil {
 			t.Errorf("signed with RSA: %v", err)
 		}
 	})
@@ -247,7 +247,7 @@ func TestTLSThatEndsBeforeTheServerIsNamed(t *testing.T) {
 			target := l.target()
 			got := mustStage(t, open(t, target), testRef(1, "a"))
 			target.Server.Port = balancer(t, l, again)
-			_, err := testEngine().Check(t.Context(), target.Server)
+			_, err := testEngine().Check(t.Context(), encoded(target.Server))
 			wantFault(t, err, fault.ClassPermanent, fault.AuthenticationMethodInsecure, "load balancer", "point address at the server itself")
 			answer, err := open(t, target).Verify(t.Context(), testRef(1, "a"), got)
 			wantFault(t, err, fault.ClassPermanent, fault.AuthenticationMethodInsecure, "load balancer")
@@ -270,7 +270,7 @@ func TestWhiteSpaceAroundTheAdminsLoginIsNamedAndNotShown(t *testing.T) {
 	} {
 		server := l.server()
 		server.Admin = database.Admin{Username: tc.username, Password: credential.SensitiveString(tc.password), Secret: "data/orders-admin"}
-		_, err := testEngine().Check(t.Context(), server)
+		_, err := testEngine().Check(t.Context(), encoded(server))
 		wantFault(t, err, fault.ClassBlocked, fault.AdminRejected, "correct Secret data/orders-admin", tc.hint)
 		if tc.hint == "" && strings.Contains(err.Error(), "white space") {
 			t.Errorf("%v mentions white space, but there is none", err)
@@ -298,7 +298,7 @@ func TestAHostWithoutADotIsExplained(t *testing.T) {
 			}
 			server := (&fakeServer{port: 1}).target(database.TLSDisable, nil).Server
 			server.Host = host
-			_, err := New(options).Check(t.Context(), server)
+			_, err := New(options).Check(t.Context(), encoded(server))
 			wantFault(t, err, fault.ClassTransient, fault.ServerUnreachable)
 			if said := strings.Contains(err.Error(), `write `+host+`.<namespace>`); said != hinted {
 				t.Errorf("host %q %s: %v; want a hint about the namespace: %t", host, what, err, hinted)
@@ -329,7 +329,7 @@ func TestAFailureOfTheDriverIsNoBrokenConnection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := startFake(t, nil, tc.script)
-			_, err := testEngine().Check(t.Context(), fake.target(database.TLSDisable, nil).Server)
+			_, err := testEngine().Check(t.Context(), encoded(fake.target(database.TLSDisable, nil).Server))
 			if err == nil || strings.Contains(err.Error(), broken) != tc.broke {
 				t.Errorf("got %v; want it called a broken connection: %t", err, tc.broke)
 			}

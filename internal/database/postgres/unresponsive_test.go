@@ -18,7 +18,7 @@ func TestASilentServerCostsTheTimeOfOne(t *testing.T) {
 	target := (&fakeServer{port: port}).target(database.TLSDisable, nil)
 	engine := New(Options{Dialer: viaIPv4(), ConnectTimeout: 300 * time.Millisecond})
 	ask := func() time.Duration {
-		opened, err := engine.Open(t.Context(), target)
+		opened, err := openOn(t.Context(), engine, target)
 		if err != nil {
 			t.Fatal(err)
 		}

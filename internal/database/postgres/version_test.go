@@ -54,7 +54,7 @@ func TestEachVersionIsServedNotedOrRefused(t *testing.T) {
 func TestAServerOfABrokenMinorIsUnsupportedAndOneOfAnOldMinorIsNoted(t *testing.T) {
 	for _, major := range pgtest.Versions {
 		l := labOf(t, major)
-		report, err := testEngine().Check(t.Context(), l.server())
+		report, err := testEngine().Check(t.Context(), encoded(l.server()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,11 +71,11 @@ func TestAServerOfABrokenMinorIsUnsupportedAndOneOfAnOldMinorIsNoted(t *testing.
 		}
 		e := newEstate(t, l, false)
 		minors[major] = struct{ broken, promised int }{minor, minor + 1}
-		_, err = testEngine().Check(t.Context(), l.server())
+		_, err = testEngine().Check(t.Context(), encoded(l.server()))
 		wantFault(t, err, fault.ClassPermanent, fault.ServerUnsupported, report.Version, fmt.Sprintf("%d.%d or later", major, minor+1))
 		wantFault(t, e.Preflight(t.Context(), testRef(1, "a")), fault.ClassPermanent, fault.ServerUnsupported, report.Version)
 		minors[major] = struct{ broken, promised int }{minor + 1, minor + 2}
-		report, err = testEngine().Check(t.Context(), l.server())
+		report, err = testEngine().Check(t.Context(), encoded(l.server()))
 		restore()
 		if err != nil || !slices.ContainsFunc(report.Notes, func(note string) bool { return strings.Contains(note, "is not tested with rekey") }) {
 			t.Errorf("an old minor: %v, %v; want a note", report.Notes, err)

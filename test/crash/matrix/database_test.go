@@ -192,8 +192,8 @@ type observedSession struct {
 }
 
 // Open implements database.Engine.
-func (w *observedEngine) Open(ctx context.Context, target database.Target) (database.Session, error) {
-	session, err := w.Engine.Open(ctx, target)
+func (w *observedEngine) Open(ctx context.Context, server database.Server, target database.Target) (database.Session, error) {
+	session, err := w.Engine.Open(ctx, server, target)
 	if err != nil {
 		return nil, err
 	}

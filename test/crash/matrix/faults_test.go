@@ -19,7 +19,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/rekey/rekey/internal/database/databasetest"
+	"github.com/rekey/rekey/internal/credential/sourcetest"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -237,11 +237,11 @@ func inject(o order, r world.Request, do func() error) error {
 }
 
 // call runs before every call of an engine.
-func (b *breaker) call(name string) databasetest.Mode {
+func (b *breaker) call(name string) sourcetest.Mode {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.dead {
-		return databasetest.FailBefore
+		return sourcetest.FailBefore
 	}
 	if changing(name) {
 		b.changes++
@@ -254,8 +254,8 @@ func (b *breaker) call(name string) databasetest.Mode {
 		// A call can query the API server before it has its effect.
 		b.dead, b.dying = o.fault == before, o.fault != before
 	}
-	return map[fault]databasetest.Mode{before: databasetest.FailBefore, after: databasetest.FailAfter, lost: databasetest.LoseAnswer,
-		timeout: databasetest.Hang}[o.fault]
+	return map[fault]sourcetest.Mode{before: sourcetest.FailBefore, after: sourcetest.FailAfter, lost: sourcetest.LoseAnswer,
+		timeout: sourcetest.Hang}[o.fault]
 }
 
 // called runs after a failed call has finished.

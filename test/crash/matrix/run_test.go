@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/credential/sourcetest"
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/test/world"
 )
@@ -244,10 +245,10 @@ func (r *run) diesAfter(call string) {
 	choose := r.faulty.Choose
 	defer func() { r.faulty.Choose = choose }()
 	died := false
-	r.faulty.Choose = func(name string) databasetest.Mode {
+	r.faulty.Choose = func(name string) sourcetest.Mode {
 		if name == call && !died {
 			died, r.dying = true, true
-			return databasetest.FailAfter
+			return sourcetest.FailAfter
 		}
 		return choose(name)
 	}

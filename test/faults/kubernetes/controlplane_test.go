@@ -25,6 +25,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database/databasetest"
+	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
@@ -170,7 +171,7 @@ type estate struct {
 
 func (p *controlPlane) settle() *estate {
 	p.t.Helper()
-	e := &estate{controlPlane: p, fake: databasetest.NewFake(), authority: anAuthority(), identity: fixture.ClientIdentity("app"), login: aCredential("orders")}
+	e := &estate{controlPlane: p, fake: databasetest.NewFakeOf(postgres.New(postgres.Options{})), authority: anAuthority(), identity: fixture.ClientIdentity("app"), login: aCredential("orders")}
 	server := aServer()
 	e.everything = []client.Object{e.authority, server, e.identity, e.login}
 	e.start()

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package servicebinding
+package postgres
 
 import (
 	"net/url"
@@ -10,12 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/database"
 )
 
-func TestServiceBindingHoldsEveryKey(t *testing.T) {
+func TestTheBindingHoldsEveryKey(t *testing.T) {
 	login := credential.Material{credential.KeyUsername: credential.SensitiveString("orders_app_a"), credential.KeyPassword: credential.SensitiveString("S3cret@x")}
 	got := map[string]string{}
-	for key, value := range PostgreSQL(login, Endpoint{Host: "db.data", Port: 5432, Database: "orders", SSLMode: "verify-full", Certificates: []byte("PEM")}) {
+	for key, value := range binding(database.Server{Host: "db.data", Port: 5432, TLS: database.TLSVerifyFull, CA: []byte("PEM")}, login, "orders") {
 		got[key] = string(value)
 	}
 	want := map[string]string{

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net"
 	"strconv"
@@ -39,8 +40,10 @@ func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseSer
 	}
 	server = database.Server{
 		Host: host, Port: port, TLS: database.TLSMode(object.Spec.TLS.Mode), AllowLoopback: s.allowLoopback,
-		AllowedUsernames: texts(object.Spec.AllowedUsernames), AllowedOwners: texts(object.Spec.PostgreSQL.AllowedOwners),
-		MaintenanceDatabase: object.Spec.PostgreSQL.MaintenanceDatabase, NegativeControl: database.NegativeControl(object.Spec.NegativeControl),
+		AllowedUsernames: texts(object.Spec.AllowedUsernames), NegativeControl: database.NegativeControl(object.Spec.NegativeControl),
+	}
+	if server.Settings, err = settingsOf(object.Spec.EngineSettings()); err != nil {
+		return server, "", err
 	}
 	if server.CA, err = s.readBundle(ctx, object.Namespace, object.Spec.TLS.CARef); err != nil {
 		return server, "", err
@@ -138,6 +141,18 @@ func (s *shared) findServer(ctx context.Context, namespace string, ref v1alpha1.
 		return nil, refusal.Fault(fmt.Sprintf("reading DatabaseServer %s/%s", namespace, ref.Name), err, nil)
 	}
 	return &object, nil
+}
+
+// settingsOf encodes an engine's own block of a spec for the engine, which alone knows what it means.
+func settingsOf(block any) ([]byte, error) {
+	if block == nil {
+		return nil, nil
+	}
+	settings, err := json.Marshal(block)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the engine's settings: %w", err)
+	}
+	return settings, nil
 }
 
 // engineOf returns the implementation of an engine.

@@ -1,36 +1,34 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package controllers
+package lifecycle
 
 import (
 	"context"
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/database/scram"
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// recoverLedger rebuilds a lost ledger. It verifies the published login; the markers at the remote system show what the other
+// Recover rebuilds a lost ledger. It verifies the published version; the markers at the remote system show what the other
 // slots hold. A login of this object that is still open there is the previous version. How much of its overlap has passed is
-// unknown, so the whole overlap starts now.
-func recoverLedger(ctx context.Context, subject lifecycle.Credential, candidate secretstore.Record, honored string, now time.Time) (secretstore.Ledger, credential.Answer, error) {
+// unknown, so the whole overlap starts now. complete adds to the published material what only the ledger held.
+func Recover(ctx context.Context, subject Credential, complete func(credential.Material) (credential.Material, error), candidate secretstore.Record, honored string, now time.Time) (secretstore.Ledger, credential.Answer, error) {
 	if subject.Source == nil {
 		return secretstore.Ledger{}, credential.Unknown, subject.SourceErr
 	}
-	verifier, err := scram.Verifier(candidate.Material[credential.KeyPassword])
+	material, err := complete(candidate.Material)
 	if err != nil {
-		return secretstore.Ledger{}, credential.Rejected, nil // rekey cannot have set this password
+		return secretstore.Ledger{}, credential.Rejected, nil // rekey cannot have created this material
 	}
-	candidate.Material = candidate.Material.With(credential.KeyVerifier, []byte(verifier))
+	candidate.Material = material
 	candidate.Fingerprint = subject.Fingerprint
 	ref := subject.Ref
 	ref.Seq, ref.Slot = candidate.Seq, candidate.Slot
-	verify, cancel := context.WithTimeout(ctx, 2*lifecycle.DefaultStepTimeout)
+	verify, cancel := context.WithTimeout(ctx, 2*DefaultStepTimeout)
 	defer cancel()
 	// No record is left of whether a wrong password was ever refused here.
 	answer, err := subject.Source.Verify(credential.First(verify), ref, candidate.Material)
@@ -66,8 +64,8 @@ func recoverRequest(annotation, honored string) secretstore.Tokens {
 }
 
 // recoverSlots reads from the markers which numbers were assigned, and which other login is still open.
-func recoverSlots(ctx context.Context, subject lifecycle.Credential, ledger *secretstore.Ledger, now time.Time) error {
-	marked, ok := subject.Source.(credential.MarkerReader)
+func recoverSlots(ctx context.Context, subject Credential, ledger *secretstore.Ledger, now time.Time) error {
+	marked, ok := credential.As[credential.MarkerReader](subject.Source)
 	if !ok {
 		return nil
 	}
@@ -75,7 +73,7 @@ func recoverSlots(ctx context.Context, subject lifecycle.Credential, ledger *sec
 	for _, slot := range subject.Traits.Slots {
 		ref := subject.Ref
 		ref.Seq, ref.Slot = current.Seq, slot
-		mark, err := lifecycle.ReadMarker(ctx, marked, ref)
+		mark, err := ReadMarker(ctx, marked, ref)
 		if err != nil {
 			return err
 		}
