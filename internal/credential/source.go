@@ -79,7 +79,8 @@ type Traits struct {
 type Change struct {
 	// Ref is the version that the change is about.
 	Ref Ref
-	// Material is the version's material as it is recorded; used by Stage only.
+	// Material is the version's material as it is recorded. For Retire and Remove it may be missing, if the ledger was lost: a source
+	// with markers does without it.
 	Material Material
 	// StillWanted checks that the caller still wants the change; if not, the error is the reason. Nil means always.
 	StillWanted func(ctx context.Context) error

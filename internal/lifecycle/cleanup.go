@@ -139,8 +139,19 @@ func (r *run) removeLogin(ctx context.Context, remover credential.Remover, slot 
 	ctx, cancel := r.deadline(ctx)
 	defer cancel()
 	ref := r.ref(rotation.Version{Seq: max(r.snapshot.Ledger.LastSeq, 1), Slot: slot})
-	if err := remover.Remove(ctx, credential.Change{Ref: ref, StillWanted: r.stillWanted()}); err != nil {
+	if err := remover.Remove(ctx, credential.Change{Ref: ref, Material: r.materialIn(slot), StillWanted: r.stillWanted()}); err != nil {
 		return fmt.Errorf("removing the login in slot %q: %w", slot, err)
+	}
+	return nil
+}
+
+// materialIn returns what is recorded of the version in a slot, the published one first; nil if nothing is.
+func (r *run) materialIn(slot string) credential.Material {
+	l := r.snapshot.Ledger
+	for _, record := range []*secretstore.Record{l.Current, l.Previous, l.Pending} {
+		if record != nil && record.Slot == slot && len(record.Material) > 0 {
+			return record.Material
+		}
 	}
 	return nil
 }

@@ -155,7 +155,7 @@ func (r *run) stage(ctx context.Context) error {
 		l.Pending = &secretstore.Record{Version: version, Material: staged.Material}
 	})
 	if IsConflict(err) || apierrors.IsNotFound(err) {
-		r.revokeOrphan(ctx, ref)
+		r.revokeOrphan(ctx, ref, staged.Material)
 	}
 	return err
 }
@@ -163,7 +163,7 @@ func (r *run) stage(ctx context.Context) error {
 // revokeOrphan handles a process that was paused between reading the ledger and calling the remote system while another one
 // continued: if the ledger no longer knows the version, the login that was just opened for it is closed again. A newer version
 // in the same slot has a newer marker and is not touched.
-func (r *run) revokeOrphan(ctx context.Context, ref credential.Ref) {
+func (r *run) revokeOrphan(ctx context.Context, ref credential.Ref, material credential.Material) {
 	now, err := r.Store.Load(ctx)
 	if err != nil {
 		logr.FromContextOrDiscard(ctx).Error(err, "Whether a login that was just opened is recorded is not known; it stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
@@ -174,7 +174,7 @@ func (r *run) revokeOrphan(ctx context.Context, ref credential.Ref) {
 			return
 		}
 	}
-	if err := r.callRetire(ctx, ref); err != nil {
+	if err := r.callRetire(ctx, ref, material); err != nil {
 		logr.FromContextOrDiscard(ctx).Error(err, "A login that no ledger records stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
 	}
 }
@@ -317,7 +317,7 @@ func (r *run) probe(ctx context.Context) error {
 // retire makes the remote system refuse the previous version, then drops that version from the ledger.
 func (r *run) retire(ctx context.Context) error {
 	previous := r.snapshot.Ledger.Previous
-	if err := r.callRetire(ctx, r.ref(previous.Version)); err != nil {
+	if err := r.callRetire(ctx, r.ref(previous.Version), previous.Material); err != nil {
 		return fault.During(err, "retiring version %d", previous.Seq)
 	}
 	r.entry.retiredSeq = previous.Seq
@@ -329,13 +329,13 @@ func (r *run) retire(ctx context.Context) error {
 	})
 }
 
-func (r *run) callRetire(ctx context.Context, ref credential.Ref) error {
+func (r *run) callRetire(ctx context.Context, ref credential.Ref, material credential.Material) error {
 	if r.Source == nil {
 		return r.noSource()
 	}
 	ctx, cancel := r.deadline(ctx)
 	defer cancel()
-	return r.Source.Retire(ctx, credential.Change{Ref: ref, StillWanted: r.stillWanted()})
+	return r.Source.Retire(ctx, credential.Change{Ref: ref, Material: material, StillWanted: r.stillWanted()})
 }
 
 // discard first records that the pending version will never be published, so that a process that still means to commit it fails at the
@@ -352,7 +352,7 @@ func (r *run) discard(ctx context.Context) error {
 			l.Pending.Stage, l.LastSeq = rotation.Discarded, max(l.LastSeq, above)
 		})
 	}
-	if err := r.callRetire(ctx, r.ref(pending.Version)); err != nil {
+	if err := r.callRetire(ctx, r.ref(pending.Version), pending.Material); err != nil {
 		return fault.During(err, "retiring the discarded version %d", pending.Seq)
 	}
 	return r.saveLedger(ctx, "dropping the candidate", forget)
