@@ -50,7 +50,12 @@ func TestMain(m *testing.M) { os.Exit(runWithAPIServer(m)) }
 
 func runWithAPIServer(m *testing.M) int {
 	ctrl.SetLogger(logr.Discard())
-	environment := &envtest.Environment{}
+	crds, err := withSecondEngine()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "reading the CRDs:", err)
+		return 1
+	}
+	environment := &envtest.Environment{CRDs: crds}
 	if err := apiserver.Start(environment); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
