@@ -176,7 +176,7 @@ func (r *credentialReconciler) extraEventsOf(ctx context.Context, login *databas
 	if shownFirst(before, object.Status, current.Version) {
 		text := fmt.Sprintf("Revision %d with login %s is published in Secret %s.", current.Seq, login.shape.Logins[current.Slot], object.Spec.SecretName)
 		if previous := outcome.Snapshot.Ledger.Previous; previous != nil {
-			text += overlapText(login.retiring(previous.Slot), rotation.RetireAt(outcome.Observation))
+			text += login.overlapText(previous.Slot, rotation.RetireAt(outcome.Observation))
 		}
 		text += crowdedText(login, outcome.Snapshot.Ledger)
 		out = append(out, report.ExtraEvent{Reason: v1alpha1.ReasonRotated, Action: report.ActionPublish, Message: text})
@@ -206,20 +206,21 @@ func shownFirst(before, after v1alpha1.DatabaseCredentialStatus, current rotatio
 	return before.Revision > 0 || before.LastRotationTime == nil || !timeRef(current.CommittedAt).Equal(before.LastRotationTime)
 }
 
-// retiring names, at the start of a sentence, what is refused once the previous version of a slot is retired.
-func (l *databaseLogin) retiring(slot string) string {
+// previousPassword completes a statement about the login of the previous version: it is the current one, if there is only one.
+func (l *databaseLogin) previousPassword() string {
 	if len(l.shape.Logins) == 1 {
-		return "The previous password of login " + l.shape.Logins[slot]
+		return " with its previous password"
 	}
-	return "Login " + l.shape.Logins[slot]
+	return ""
 }
 
 // overlapText states how long the previous login stays accepted. Until the publication of its successor is recorded, that is unknown.
-func overlapText(retiring string, until time.Time) string {
+func (l *databaseLogin) overlapText(slot string, until time.Time) string {
+	login := l.shape.Logins[slot] + " stays accepted" + l.previousPassword()
 	if until.IsZero() {
-		return fmt.Sprintf(" %s stays accepted during the overlap.", retiring)
+		return fmt.Sprintf(" Login %s during the overlap.", login)
 	}
-	return fmt.Sprintf(" %s stays accepted until %s.", retiring, fault.FormatTime(until))
+	return fmt.Sprintf(" Login %s until %s.", login, fault.FormatTime(until))
 }
 
 // crowdedText explains that the current version took the slot of an open login, because the ledger was lost while all slots
@@ -279,7 +280,7 @@ func (r *credentialReconciler) isRetired(ctx context.Context, login *databaseLog
 func (r *credentialReconciler) retiredText(ctx context.Context, login *databaseLogin, cluster, slot string) string {
 	ref := r.ref(login.object, cluster)
 	ref.Slot = slot
-	text := login.retiring(ref.Slot) + " is now refused."
+	text := fmt.Sprintf("Login %s is now refused%s.", login.shape.Logins[ref.Slot], login.previousPassword())
 	counter, ok := credential.As[credential.SessionCounter](login.session)
 	if !ok {
 		return text

@@ -90,7 +90,7 @@ func TestALoginOfTheSecondEngineLivesAWholeLife(t *testing.T) {
 			again, second != first, engine.Accepts(username, first), engine.Accepts(username, second))
 	}
 	w.wantCondition(object, v1alpha1.ConditionRotating, "True/Overlapping")
-	if events := w.events(); !with(events, "Normal Rotated", "Revision 2", "The previous password of login "+username+" stays accepted until") {
+	if events := w.events(); !with(events, "Normal Rotated", "Revision 2", "Login "+username+" stays accepted with its previous password until") {
 		t.Errorf("Events of the rotation: %q", events)
 	}
 	w.restart()
@@ -105,7 +105,7 @@ func TestALoginOfTheSecondEngineLivesAWholeLife(t *testing.T) {
 		t.Errorf("after the overlap the login accepts %d passwords; the old one: %t", engine.Passwords(username), engine.Accepts(username, first))
 	}
 	w.wantCondition(object, v1alpha1.ConditionRotating, "")
-	if events := w.events(); !with(events, "Normal Retired", "The previous password of login "+username+" is now refused.") {
+	if events := w.events(); !with(events, "Normal Retired", "Login "+username+" is now refused with its previous password.") {
 		t.Errorf("Events of the retirement: %q", events)
 	}
 }
