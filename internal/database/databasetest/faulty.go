@@ -10,7 +10,7 @@ import (
 	"github.com/rekey/rekey/internal/database"
 )
 
-// Faulty is an engine in front of another one. It makes the calls of its sessions, and Check, fail as Faults says.
+// Faulty is an engine in front of another one. It makes the calls of its sessions, and Check, fail according to Faults.
 type Faulty struct {
 	sourcetest.Faults
 
