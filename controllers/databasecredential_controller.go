@@ -208,7 +208,7 @@ func (r *credentialReconciler) targetOf(object *v1alpha1.DatabaseCredential) (da
 	if err != nil {
 		return nil, database.Target{}, err
 	}
-	settings, err := settingsOf(spec.EngineSettings())
+	settings, err := engineSettings(spec.EngineSettings())
 	return engine, database.Target{
 		Settings: settings, Username: spec.Username, Strategy: database.Strategy(spec.Strategy), Create: spec.Create != v1alpha1.CreateNever,
 		PasswordLength: int(spec.Password.Length), PasswordAlphabet: string(spec.Password.Alphabet),

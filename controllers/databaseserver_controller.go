@@ -164,7 +164,7 @@ func (r *serverReconciler) credentials(ctx context.Context, object *v1alpha1.Dat
 		if string(one.ServerRef.Name) != object.Name || one.Engine() != object.Spec.Engine {
 			continue
 		}
-		if settings, err := settingsOf(one.EngineSettings()); err == nil && settings != nil {
+		if settings, err := engineSettings(one.EngineSettings()); err == nil && settings != nil {
 			out = append(out, settings)
 		}
 	}

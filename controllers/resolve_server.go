@@ -42,7 +42,7 @@ func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseSer
 		Host: host, Port: port, TLS: database.TLSMode(object.Spec.TLS.Mode), AllowLoopback: s.allowLoopback,
 		AllowedUsernames: texts(object.Spec.AllowedUsernames), NegativeControl: database.NegativeControl(object.Spec.NegativeControl),
 	}
-	if server.Settings, err = settingsOf(object.Spec.EngineSettings()); err != nil {
+	if server.Settings, err = engineSettings(object.Spec.EngineSettings()); err != nil {
 		return server, "", err
 	}
 	if server.CA, err = s.readBundle(ctx, object.Namespace, object.Spec.TLS.CARef); err != nil {
@@ -143,8 +143,8 @@ func (s *shared) findServer(ctx context.Context, namespace string, ref v1alpha1.
 	return &object, nil
 }
 
-// settingsOf encodes an engine's own block of a spec for the engine, which alone knows what it means.
-func settingsOf(block any) ([]byte, error) {
+// engineSettings encodes an engine's own block of a spec for the engine, which alone knows what it means.
+func engineSettings(block any) ([]byte, error) {
 	if block == nil {
 		return nil, nil
 	}
