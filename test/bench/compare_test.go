@@ -197,6 +197,7 @@ func (c *comparison) started(t *testing.T, o *operator) {
 }
 
 func (o *operator) megabytes(t *testing.T, name string) float64 {
+	t.Helper()
 	return float64(o.memory(t, name)) * 1024 / 1e6
 }
 
