@@ -73,7 +73,7 @@ func leafOfSecret(t *testing.T, secret *corev1.Secret) *x509.Certificate {
 
 // A Secret that `kubectl create secret tls` creates from a backup has no metadata from rekey: the message explains how to hand it
 // over, and it is used if it holds the recorded certificate and its key. The message contains one hash, the one in the status.
-func TestAnAuthorityIsRestoredByHand(t *testing.T) {
+func TestAnAuthorityIsRestoredManually(t *testing.T) {
 	otherWorld := newWorld(t)
 	ready(otherWorld, anAuthority())
 	other := otherWorld.secret("internal-ca")

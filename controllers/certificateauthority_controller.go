@@ -109,7 +109,7 @@ func (r *authorityReconciler) observe(ctx context.Context, parts authorityObject
 // checkSelector rejects a malformed selector, which selects no namespace. The API server does not validate it.
 func checkSelector(selector *metav1.LabelSelector) error {
 	if _, err := metav1.LabelSelectorAsSelector(selector); err != nil {
-		return fault.Permanent(fault.AuthorityInvalid, fmt.Errorf("spec.namespaceSelector selects no namespace, because it is not well formed: %s",
+		return fault.Permanent(fault.AuthorityInvalid, fmt.Errorf("spec.namespaceSelector selects no namespace, because it is malformed: %s",
 			strings.Join(strings.Fields(err.Error()), " ")))
 	}
 	return nil

@@ -186,7 +186,7 @@ func publishedMessage(outcome lifecycle.Outcome, subject string) string {
 	text += "."
 	if o := outcome.Observation; rotation.HeldBack(o) {
 		text += " That is later than spec.renewBefore or the interval of its policy asks for, because a certificate is renewed no sooner than a tenth of its lifetime, " +
-			"and at least a minute, after it was issued: set a shorter renewBefore or a longer interval, or replace an authority that is about to end."
+			"and at least a minute, after it was issued: set a shorter renewBefore or a longer interval, or replace an authority that is about to expire."
 	}
 	return text
 }

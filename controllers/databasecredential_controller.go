@@ -29,7 +29,7 @@ import (
 )
 
 // errNotProven is why an address is not shown yet.
-var errNotProven = errors.New("the login was not proven at this address yet")
+var errNotProven = errors.New("the login has not been proven at this address yet")
 
 // credentialReconciler rotates database logins.
 type credentialReconciler struct {

@@ -246,7 +246,7 @@ func (tc aFailure) run(t *testing.T, w *world) {
 	}
 }
 
-func TestAForeignNamespaceCannotTellWhetherAnAuthorityExists(t *testing.T) {
+func TestAnotherNamespaceCannotFindOutWhetherAnAuthorityExists(t *testing.T) {
 	w := newWorld(t)
 	authority := &v1alpha1.ClusterCertificateAuthority{ObjectMeta: metav1.ObjectMeta{Name: "cluster-" + w.namespace}}
 	authority.Spec.AuthoritySpec = anAuthority().Spec

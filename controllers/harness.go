@@ -39,7 +39,7 @@ func NewHarness(cached, live client.Client, recorder events.EventRecorder, optio
 func (p Harness) Reconcile(ctx context.Context, object client.Object, key client.ObjectKey) (ctrl.Result, error) {
 	reconciler := p.shared.reconcilerOf(object)
 	if reconciler == nil {
-		return ctrl.Result{}, fmt.Errorf("making a pass over %s: no controller is for %T", key, object)
+		return ctrl.Result{}, fmt.Errorf("reconciling %s: no controller for %T", key, object)
 	}
 	kept, _ := p.made.LoadOrStore(fmt.Sprintf("%T", object), uninterrupted{reconciler})
 	return kept.(uninterrupted).Reconcile(ctx, ctrl.Request{NamespacedName: key}) //nolint:forcetypeassert // only these are stored

@@ -14,7 +14,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-func TestACertificateIsIssuedRenewedAndExpiresInTheOpen(t *testing.T) {
+func TestACertificateIsIssuedAndRenewedAndItsExpiryIsReported(t *testing.T) {
 	w := newWorld(t)
 	authority, identity := anAuthority(), aClientIdentity()
 	w.create(authority, identity)

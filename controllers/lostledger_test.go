@@ -260,7 +260,7 @@ var losses = map[string]func(w *world, object *v1alpha1.DatabaseCredential){
 
 // Whatever is lost together with the ledger, a fresh start spares the login that applications may still use, and closes it when
 // a whole overlap has passed.
-func TestAFreshStartSparesTheLoginThatIsOpen(t *testing.T) {
+func TestAFreshStartKeepsTheOpenLogin(t *testing.T) {
 	for how, lose := range losses {
 		for _, tc := range []struct {
 			name                 string
@@ -389,7 +389,7 @@ func TestAFreshStartSurvivesEveryInterruption(t *testing.T) {
 }
 
 // A server that refuses the candidate gets others with other numbers: the login that is spared stays spared.
-func TestAFreshStartSparesTheSameLoginIfItsCandidateIsDiscarded(t *testing.T) {
+func TestAFreshStartKeepsTheSameLoginIfItsCandidateIsDiscarded(t *testing.T) {
 	w, object := overlapping(t)
 	w.step(2 * time.Hour)
 	w.settle(object, 5)
@@ -407,7 +407,7 @@ func TestAFreshStartSparesTheSameLoginIfItsCandidateIsDiscarded(t *testing.T) {
 }
 
 // The same with PostgreSQL: the password of the spared login keeps working.
-func TestAFreshStartSparesTheLoginThatIsOpenOnPostgreSQL(t *testing.T) {
+func TestAFreshStartKeepsTheOpenLoginOnPostgreSQL(t *testing.T) {
 	for _, version := range versions {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
 			w := newPGWorld(t, servers.Of(t, version))

@@ -129,7 +129,7 @@ func TestABrokenAdminSecretLocksNoClientOut(t *testing.T) {
 
 // R24: more credentials than there are workers hang at a silent server, and an identity misses its authority. Everything
 // else continues.
-func TestAHangingServerHoldsUpNoOtherObject(t *testing.T) {
+func TestAHangingServerBlocksNoOtherObject(t *testing.T) {
 	t.Parallel()
 	m := startManaged(t, logr.Discard())
 	m.create(aPolicy(), anAdminSecret(), aServer(), anAuthority())

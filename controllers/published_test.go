@@ -88,7 +88,7 @@ func TestNothingIsCalledPublishedBeforeTheSecretHoldsIt(t *testing.T) {
 }
 
 // T4: a Secret that was missing for a while and holds the same version again is not a rotation.
-func TestASecretThatComesBackIsNotARotation(t *testing.T) {
+func TestASecretThatReappearsIsNotARotation(t *testing.T) {
 	w := newWorld(t)
 	object := aCredential()
 	ready(w, aPolicy(), anAdminSecret(), aServer(), object)

@@ -48,7 +48,7 @@ func TestRequestsOfAnyLength(t *testing.T) {
 }
 
 // An earlier release recorded the whole value of a request. It is still the same request.
-func TestALongRequestThatWasCarriedOutIsNotCarriedOutAgain(t *testing.T) {
+func TestALongRequestIsPerformedOnlyOnce(t *testing.T) {
 	w := newWorld(t)
 	authority, identity, login := anAuthority(), aClientIdentity(), aCredential()
 	ready(w, authority, identity, aPolicy(), anAdminSecret(), aServer(), login)
@@ -252,7 +252,7 @@ func TestARequestIsRecordedEvenIfItsRotationFails(t *testing.T) {
 
 // T4: a leak is answered with one command: the leaked login is refused as soon as its successor is published and proven. A
 // request to end an overlap alone ends only that.
-func TestALeakIsAnsweredInOneCommand(t *testing.T) {
+func TestOneCommandReplacesALeakedPassword(t *testing.T) {
 	now := func(w *world, o *v1alpha1.DatabaseCredential, requests ...string) {
 		w.edit(o, func() {
 			if o.Annotations == nil {

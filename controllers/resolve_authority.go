@@ -261,7 +261,7 @@ func (a *authorities) created(ctx context.Context, object authorityObject, kept 
 		return secret, err
 	}
 	if min(a.clock.Since(object.object.GetCreationTimestamp().Time), a.clock.Since(a.started)) < authorityAge {
-		return nil, fault.Pending(time.Second, fmt.Errorf("its key pair is being made"))
+		return nil, fault.Pending(time.Second, fmt.Errorf("its key pair is being created"))
 	}
 	return nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf("its key pair Secret %s does not exist", a.secretKey(object)))
 }

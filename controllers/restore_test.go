@@ -248,7 +248,7 @@ func TestWithoutALedgerADeletionWaitsForTheServer(t *testing.T) {
 }
 
 // R13: an object that is deleted and applied again (a prune, a restore) adopts what is published.
-func TestAnObjectThatIsAppliedAgainKeepsWhatIsPublished(t *testing.T) {
+func TestAReappliedObjectKeepsWhatIsPublished(t *testing.T) {
 	w := newWorld(t)
 	identity, object := aClientIdentity(), aCredential()
 	ready(w, anAuthority(), identity, aPolicy(), anAdminSecret(), aServer(), object)

@@ -39,7 +39,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, options Options, of kinds) (fl
 	}
 	live, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient()})
 	if err != nil {
-		return nil, fmt.Errorf("making the live client: %w", err)
+		return nil, fmt.Errorf("creating the live client: %w", err)
 	}
 	recorder := eventrecorder.New(live, options.Clock, mgr.GetLogger(), "rekey")
 	if err := mgr.Add(recorder); err != nil {

@@ -144,7 +144,7 @@ func TestACertificateIsRenewedWithoutItsPolicy(t *testing.T) {
 	w.wantCondition(identity, v1alpha1.ConditionReconciling, "True/PolicyNotFound")
 }
 
-func TestPasswordsCountDownToTheirDeadlineInTheOpen(t *testing.T) {
+func TestPasswordsReportTheirApproachingDeadline(t *testing.T) {
 	w := newWorld(t)
 	credential := aCredential()
 	ready(w, aPolicy(), anAdminSecret(), aServer(), credential)

@@ -71,7 +71,7 @@ type ServerTLS struct {
 type NegativeControl string
 
 const (
-	// NegativeControlAlways tests a wrong password each time that a login is proven.
+	// NegativeControlAlways tests a wrong password whenever a login is proven.
 	NegativeControlAlways NegativeControl = "Always"
 	// NegativeControlAtFirst tests one only before the first version of a credential is published, or its lost ledger is rebuilt.
 	NegativeControlAtFirst NegativeControl = "AtFirst"
@@ -103,7 +103,7 @@ type DatabaseServerSpec struct {
 	// +required
 	AdminSecretRef LocalReference `json:"adminSecretRef,omitzero"`
 	// negativeControl determines when rekey tests that the server refuses a wrong password, since a login proves nothing if any
-	// password is accepted: Always (default), each time that a login is proven, or AtFirst, only before the first version of a
+	// password is accepted: Always (default), whenever a login is proven, or AtFirst, only before the first version of a
 	// credential is published or its lost ledger is rebuilt. The server logs each test as a failed login.
 	// +optional
 	// +default="Always"

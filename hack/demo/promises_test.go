@@ -42,7 +42,7 @@ func good(start time.Time) *past {
 	return p
 }
 
-func TestAPromiseIsBrokenByWhatBreaksItAndByNothingElse(t *testing.T) {
+func TestAPromiseIsBrokenOnlyByItsOwnBreach(t *testing.T) {
 	start := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	tests := map[string]struct {
 		spoil func(p *past)
@@ -107,7 +107,7 @@ func TestAPromiseIsBrokenByWhatBreaksItAndByNothingElse(t *testing.T) {
 	}
 }
 
-func TestTheSummarySaysBrokenOfOnePromiseAndFails(t *testing.T) {
+func TestTheSummaryReportsABrokenPromiseAndFails(t *testing.T) {
 	var text bytes.Buffer
 	kept := summarize(&printer{to: &text}, []promise{{"one", "0", "0", true}, {"another", "0", "7", false}})
 	if kept || strings.Count(text.String(), " OK\n") != 1 || strings.Count(text.String(), "BROKEN") != 1 {

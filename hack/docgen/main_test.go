@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestTheGeneratedPagesAreWhatTheSourcesSay(t *testing.T) {
+func TestTheGeneratedPagesMatchTheirSources(t *testing.T) {
 	for _, page := range pages("../..") {
 		t.Run(page.file, func(t *testing.T) {
 			want, err := page.write()

@@ -154,7 +154,7 @@ func TestAGuardThatFailsWithoutABreakCatchesNothing(t *testing.T) {
 }
 
 // rekey's tests start servers in their own process groups, and a panic leaves these behind.
-func TestWhatATestLeavesBehindIsEnded(t *testing.T) {
+func TestProcessesThatATestLeavesBehindAreStopped(t *testing.T) {
 	note := filepath.Join(t.TempDir(), "pid")
 	root := place(t, map[string]string{
 		"test/reliability/rows/R1.yaml": row(breaking{"60 * minutes", "61 * minutes", "^TestServer$"}),

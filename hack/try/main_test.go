@@ -47,7 +47,7 @@ func place(t *testing.T, run string) string {
 	return root
 }
 
-func TestAClassIsTriedAndOnlyWhatPassedIsSaidToPass(t *testing.T) {
+func TestAClassIsTestedAndOnlyPassesAreReported(t *testing.T) {
 	cases := map[string]struct{ run, class, want, wantError string }{
 		"a test that passes":     {"^TestBeats$", "R1", "2 passed", ""},
 		"a subtest that passes":  {"^TestBeats$/^once$", "R1,R2", "2 passed", ""},

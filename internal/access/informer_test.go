@@ -87,7 +87,7 @@ func listsOf(t *testing.T, rights *Rights, namespace string, body func(namespace
 }
 
 // A refusal makes the cache blind in the namespace of the request, whatever refused it, and in no other.
-func TestARefusalConcernsTheNamespaceThatWasAskedAbout(t *testing.T) {
+func TestARefusalAppliesToTheRequestedNamespace(t *testing.T) {
 	for who, tc := range refusals {
 		for _, namespace := range []string{"web", ""} {
 			for _, verb := range []string{"list", "watch"} {
@@ -122,7 +122,7 @@ func TestARefusalConcernsTheNamespaceThatWasAskedAbout(t *testing.T) {
 
 // The source of the refusal may change while the cache is blind; when the cache follows again, no trace of either refusal is
 // left.
-func TestNothingIsLeftOfARefusalOfWhichTheWordsChange(t *testing.T) {
+func TestARefusalWithAnotherTextLeavesNothingBehind(t *testing.T) {
 	rights := New(clocktesting.NewFakePassiveClock(time.Now()))
 	s := &source{rights: rights, kind: kindOf(&corev1.Secret{})}
 	for _, err := range []error{answered("secrets", "", strings.TrimPrefix(rbac("web"), "secrets is forbidden: ")), answered("secrets", "", "policy 7 says no"),

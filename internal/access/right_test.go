@@ -83,7 +83,7 @@ func answeredStatus(text string) (out metav1.Status) {
 	return out
 }
 
-func TestFailedSaysTheRightAndTheManifest(t *testing.T) {
+func TestFailedNamesTheRightAndTheManifest(t *testing.T) {
 	err := Failed("updating Secret web/app", answered("secrets", "app", operator+` cannot update resource "secrets" in API group "" in the namespace "web"`))
 	const want = "updating Secret web/app: rekey may not update secrets in namespace web: apply and bind the Role rekey-secrets in config/namespaced/secrets-role, " +
 		"or for all namespaces the ClusterRole rekey-secrets in config/rbac/cluster"

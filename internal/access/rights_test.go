@@ -113,7 +113,7 @@ func TestARightIsMissingUntilItIsGrantedAgain(t *testing.T) {
 	}
 }
 
-func TestARefusalThatIsNotRBACsIsForgotten(t *testing.T) {
+func TestARefusalThatIsNotFromRBACIsForgotten(t *testing.T) {
 	r, api, _, woken := told(t)
 	api.allowed = true // an admission plugin answered 403
 	r.lookAtAll(t.Context())
@@ -137,7 +137,7 @@ func TestWithoutAnswersAboutRightsNothingIsClaimed(t *testing.T) {
 }
 
 // An overloaded API server that does not answer one question has not granted anything.
-func TestARightThatIsMissingStaysMissingWhileNobodyAnswers(t *testing.T) {
+func TestAMissingRightStaysMissingWhileReviewsFail(t *testing.T) {
 	r, api, passing, woken := told(t)
 	r.lookAtAll(t.Context())
 	for range 3 {
@@ -220,7 +220,7 @@ func until(t *testing.T, what string, holds func() bool) {
 	t.Fatal(what)
 }
 
-func TestACacheThatMayNotBeFilledHoldsNothingUpAndIsNeverEmptied(t *testing.T) {
+func TestACacheWithoutRightsBlocksNothingAndIsNeverEmptied(t *testing.T) {
 	may := func(verb string) error {
 		return answered("secrets", "", operator+` cannot `+verb+` resource "secrets" in API group "" in the namespace "web"`)
 	}
@@ -263,7 +263,7 @@ func TestACacheThatMayNotBeFilledHoldsNothingUpAndIsNeverEmptied(t *testing.T) {
 	}
 }
 
-func TestNoRightsAtAllAreNeverInTheWay(t *testing.T) {
+func TestNilRightsBlockNothing(t *testing.T) {
 	var none *Rights
 	if _, blind := none.Blind(&corev1.Secret{}, "web"); blind || none.Pretended(&corev1.Secret{}) || none.Lacks(update) || none.Returns("web") != 0 ||
 		len(none.BlindIn("web"))+len(none.MissingIn("")) > 0 {

@@ -136,7 +136,7 @@ func TestAnotherNoteIsAnotherEventAndTheSameOneIsCounted(t *testing.T) {
 }
 
 // A name is cut if there is no room for the instant, and a part of a DNS subdomain ends with a letter or a digit.
-func TestNamesAreCutSoThatTheyStayNames(t *testing.T) {
+func TestNamesAreCutToValidNames(t *testing.T) {
 	p := newPlace(t)
 	const suffix = len(".18c8a1b2c3d4e5f6")
 	for what, name := range map[string]string{
@@ -190,7 +190,7 @@ func TestADeletedEventIsRecreated(t *testing.T) {
 	p.want("Normal Issued: once")
 }
 
-func TestWhatTheAPIServerDoesNotAnswerIsWrittenLater(t *testing.T) {
+func TestAnEventWithoutAnAnswerIsWrittenLater(t *testing.T) {
 	p := newPlace(t)
 	var asked atomic.Int32
 	p.funcs.Create = func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
@@ -215,7 +215,7 @@ func TestWhatTheAPIServerDoesNotAnswerIsWrittenLater(t *testing.T) {
 	p.want("Normal Issued: once")
 }
 
-func TestWhatIsRefusedIsNotTriedAgain(t *testing.T) {
+func TestARefusedEventIsNotRetried(t *testing.T) {
 	p := newPlace(t)
 	var asked atomic.Int32
 	p.funcs.Create = func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error {
@@ -231,7 +231,7 @@ func TestWhatIsRefusedIsNotTriedAgain(t *testing.T) {
 	}
 }
 
-func TestNobodyWaitsForAnAPIServerThatHangs(t *testing.T) {
+func TestNoReconcileWaitsForAnAPIServerThatHangs(t *testing.T) {
 	p := newPlace(t)
 	hang := make(chan struct{})
 	p.funcs.Create = func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
@@ -250,7 +250,7 @@ func TestNobodyWaitsForAnAPIServerThatHangs(t *testing.T) {
 	}
 }
 
-func TestANoteIsCutInWholeCharactersAndANameToWhatIsTaken(t *testing.T) {
+func TestANoteIsCutBetweenCharactersAndANameToTheAllowedLength(t *testing.T) {
 	p := newPlace(t)
 	long := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: p.about.Namespace, Name: strings.Repeat("n", maxName), UID: types.UID("1")}}
 	r := p.recorder(clock.RealClock{})

@@ -54,7 +54,7 @@ func TestAPointThatCannotBeReadIsRefused(t *testing.T) {
 	}
 }
 
-func TestAStatementIsNamedByItsWordsAndNeverByWhatIsQuoted(t *testing.T) {
+func TestAStatementIsNamedByItsKeywordsAndNeverByQuotedText(t *testing.T) {
 	for statement, want := range map[string]string{
 		`ALTER ROLE "app ""x" LOGIN PASSWORD 'SCRAM-SHA-256$4096:it''s' VALID UNTIL 'infinity'`: "ALTER ROLE LOGIN PASSWORD",
 		"commit": "commit", "begin isolation level read committed": "begin isolation level read",

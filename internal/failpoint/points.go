@@ -41,7 +41,7 @@ func New(armed, trace string) (*Points, error) {
 	if name, hit, found := strings.Cut(armed, "#"); found {
 		at, err := strconv.Atoi(hit)
 		if err != nil || at < 1 {
-			return nil, fmt.Errorf("reading %s: %q is no number of a hit: write NAME#1 or more", VariablePoint, hit)
+			return nil, fmt.Errorf("reading %s: %q is not the number of a hit: write NAME#1 or more", VariablePoint, hit)
 		}
 		p.armed, p.at = name, at
 	}

@@ -58,11 +58,11 @@ func (v *Values) declare(text *texts) *flag.FlagSet {
 	set := flag.NewFlagSet("rekey", flag.ContinueOnError)
 	set.StringVar(&v.MetricsAddress, "metrics-bind-address", ":8443", "Address of the metrics endpoint, over TLS, for clients that the API server authorizes; 0 turns it off.")
 	set.StringVar(&v.ProbeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz.")
-	set.BoolVar(&v.LeaderElect, "leader-elect", false, "Work only while holding the lease in the operator's namespace.")
-	set.StringVar(&text.namespaces, "namespaces", "", "Namespaces to work in, separated by commas; empty for all. With namespaces, Roles there are enough for Secrets.")
+	set.BoolVar(&v.LeaderElect, "leader-elect", false, "Reconcile only while holding the lease in the operator's namespace.")
+	set.StringVar(&text.namespaces, "watch-namespaces", "", "Namespaces to reconcile, separated by commas; empty for all. If set, Roles in them are enough for Secrets.")
 	set.StringVar(&v.OperatorNamespace, "operator-namespace", os.Getenv("POD_NAMESPACE"), "Namespace of the key pairs of cluster-wide authorities and of the lease.")
 	set.BoolVar(&v.AllowLoopback, "allow-loopback", false, "Allow databases on loopback addresses, for a local cluster.")
-	set.IntVar(&v.Workers, "max-concurrent", 20, "Maximum number of concurrent reconciles per kind.")
+	set.IntVar(&v.Workers, "max-concurrent-reconciles", 20, "Maximum number of concurrent reconciles per kind.")
 	set.Float64Var(&text.qps, "kube-api-qps", 1000, "Maximum queries per second to the API server.")
 	set.StringVar(&text.level, "log-level", "info", "Log level: error, info, debug or trace.")
 	set.BoolVar(&v.ShowVersion, "version", false, "Print the version and exit.")
@@ -99,13 +99,13 @@ func (v *Values) check(levelKnown bool, level string, rest []string) error {
 	case !levelKnown:
 		return fmt.Errorf("--log-level %q: must be error, info, debug or trace", level)
 	case v.Workers < 1 || v.Workers > maxWorkers:
-		return fmt.Errorf("--max-concurrent %d: must be from 1 to %d", v.Workers, maxWorkers)
+		return fmt.Errorf("--max-concurrent-reconciles %d: must be from 1 to %d", v.Workers, maxWorkers)
 	case !(v.QPS >= minQPS && v.QPS <= maxQPS): // NaN is neither
 		return fmt.Errorf("--kube-api-qps %v: must be from %v to %v", v.QPS, minQPS, maxQPS)
 	case v.OperatorNamespace == "":
 		return errors.New("--operator-namespace is required if POD_NAMESPACE is not set")
 	case slices.ContainsFunc(v.Namespaces, noNamespace):
-		return fmt.Errorf("--namespaces %q: must be names of namespaces, separated by commas: lower case letters, digits and hyphens, at most 63", strings.Join(v.Namespaces, ","))
+		return fmt.Errorf("--watch-namespaces %q: must be names of namespaces, separated by commas: lower case letters, digits and hyphens, at most 63", strings.Join(v.Namespaces, ","))
 	case noNamespace(v.OperatorNamespace):
 		return fmt.Errorf("--operator-namespace %q: must be the name of a namespace: lower case letters, digits and hyphens, at most 63", v.OperatorNamespace)
 	case len(rest) > 0:

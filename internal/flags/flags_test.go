@@ -22,18 +22,18 @@ func TestFlagsAreReadOrRefusedByName(t *testing.T) {
 		"the defaults lack a namespace":  {nil, "--operator-namespace"},
 		"a namespace is enough":          {[]string{"--operator-namespace=rekey-system"}, ""},
 		"an unknown level":               {[]string{"--operator-namespace=x", "--log-level=loud"}, "--log-level"},
-		"no workers":                     {[]string{"--operator-namespace=x", "--max-concurrent=0"}, "--max-concurrent"},
+		"no workers":                     {[]string{"--operator-namespace=x", "--max-concurrent-reconciles=0"}, "--max-concurrent-reconciles"},
 		"no requests":                    {[]string{"--operator-namespace=x", "--kube-api-qps=0"}, "--kube-api-qps"},
-		"too many workers":               {[]string{"--operator-namespace=x", "--max-concurrent=1000000000"}, "--max-concurrent"},
-		"the most workers":               {[]string{"--operator-namespace=x", "--max-concurrent=1000"}, ""},
+		"too many workers":               {[]string{"--operator-namespace=x", "--max-concurrent-reconciles=1000000000"}, "--max-concurrent-reconciles"},
+		"the most workers":               {[]string{"--operator-namespace=x", "--max-concurrent-reconciles=1000"}, ""},
 		"requests without an end":        {[]string{"--operator-namespace=x", "--kube-api-qps=+Inf"}, "--kube-api-qps"},
 		"requests that are no number":    {[]string{"--operator-namespace=x", "--kube-api-qps=NaN"}, "--kube-api-qps"},
 		"more requests than an int":      {[]string{"--operator-namespace=x", "--kube-api-qps=1e30"}, "--kube-api-qps"},
 		"a request a year":               {[]string{"--operator-namespace=x", "--kube-api-qps=1e-30"}, "--kube-api-qps"},
 		"the most requests":              {[]string{"--operator-namespace=x", "--kube-api-qps=100000"}, ""},
 		"a word that is no flag":         {[]string{"--operator-namespace=x", "now"}, "now"},
-		"a namespace that cannot be":     {[]string{"--operator-namespace=x", "--namespaces=web,Shop"}, `--namespaces "web,Shop"`},
-		"a path for a namespace":         {[]string{"--operator-namespace=x", "--namespaces=web/secrets"}, "--namespaces"},
+		"a namespace that cannot be":     {[]string{"--operator-namespace=x", "--watch-namespaces=web,Shop"}, `--watch-namespaces "web,Shop"`},
+		"a path for a namespace":         {[]string{"--operator-namespace=x", "--watch-namespaces=web/secrets"}, "--watch-namespaces"},
 		"an operator's that cannot be":   {[]string{"--operator-namespace=../x"}, "--operator-namespace"},
 		"the version needs nothing else": {[]string{"--version"}, ""},
 		"a flag that does not exist":     {[]string{"--no-such-flag"}, "no-such-flag"},
@@ -53,7 +53,7 @@ func TestFlagsAreReadOrRefusedByName(t *testing.T) {
 
 func TestNamespacesAndLevelsAreRead(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "rekey-system")
-	got, err := Parse([]string{"--namespaces=web, shop,,web", "--log-level=trace"})
+	got, err := Parse([]string{"--watch-namespaces=web, shop,,web", "--log-level=trace"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ const (
 // liveBytes is the metric of the heap that was live at the last collection (runtime/metrics).
 const liveBytes = "/gc/heap/live:bytes"
 
-// Keep sets the pace: a collection each time that about headroom bytes were allocated since the last one. It does nothing if
+// Keep sets the pace: a collection whenever about headroom bytes were allocated since the last one. It does nothing if
 // GOGC is set in the environment.
 func Keep(headroom uint64) {
 	if os.Getenv("GOGC") != "" {

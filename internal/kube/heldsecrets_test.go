@@ -75,7 +75,7 @@ func (w *leftOutWorld) read(t *testing.T, owner string) *corev1.Secret {
 }
 
 // A Secret that the cache saw before its identity is read from the API server once for each of its states.
-func TestASecretThatTheCacheLeftOutIsReadOnce(t *testing.T) {
+func TestASecretOmittedFromTheCacheIsReadOnce(t *testing.T) {
 	t.Parallel()
 	w := newLeftOutWorld()
 	expect := func(what string, owner string, lives int) {

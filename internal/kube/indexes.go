@@ -26,7 +26,7 @@ func indexed(namespace, name string) string {
 
 // Indexes finds objects by what they refer to. If one cache holds all namespaces, lookups return names and copy nothing: an
 // authority may have tens of thousands of users, and copying them all at once would dominate the memory of the process. With
-// --namespaces each namespace has its own cache, which can only return lists.
+// --watch-namespaces each namespace has its own cache, which can only return lists.
 type Indexes struct {
 	reader   client.Reader
 	kinds    Kinds
@@ -117,7 +117,7 @@ func (i Indexes) Find(ctx context.Context, kind client.Object, index, value stri
 	}
 	keys, err := indexer.IndexKeys(index, value)
 	if err != nil {
-		return nil, fmt.Errorf("looking %s up in %s of %T: %w", value, index, kind, err)
+		return nil, fmt.Errorf("looking up %s in %s of %T: %w", value, index, kind, err)
 	}
 	out := make([]types.NamespacedName, 0, len(keys))
 	for _, key := range keys {

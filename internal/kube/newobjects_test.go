@@ -12,7 +12,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-func TestAnObjectIsNewOnlyWhereNobodyElseCanHaveWorkedOnIt(t *testing.T) {
+func TestAnObjectIsNewOnlyIfNoOtherProcessCanHaveReconciledIt(t *testing.T) {
 	created := TrackNewObjects(nil)
 	listed := &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{UID: "1"}}
 	watched := &v1alpha1.ClientIdentity{ObjectMeta: metav1.ObjectMeta{UID: "2"}}

@@ -29,7 +29,7 @@ const (
 )
 
 // errAnswerTooLong ends the reading of a response that exceeds its limit.
-var errAnswerTooLong = errors.New("the answer is longer than this process wants to hold")
+var errAnswerTooLong = errors.New("the response exceeds the limit of this process")
 
 // answerBound limits the size of the response to a request. heeded is true if a transport enforces it.
 type answerBound struct {

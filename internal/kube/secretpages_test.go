@@ -123,7 +123,7 @@ func TestThePageOfSecretsFitsTheirSize(t *testing.T) {
 }
 
 // A real client reads the response of a real server through the transport.
-func TestAnAnswerThatIsTooLongIsBrokenOff(t *testing.T) {
+func TestAnAnswerThatIsTooLongIsCutOff(t *testing.T) {
 	t.Parallel()
 	s := &stock{}
 	for range 700 {

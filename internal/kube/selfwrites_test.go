@@ -18,7 +18,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-func TestOnlyOurOwnLastWriteWakesNobody(t *testing.T) {
+func TestOnlyOurOwnLastWriteTriggersNoReconcile(t *testing.T) {
 	secret := func(version, owner string) *corev1.Secret {
 		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "app-mtls", ResourceVersion: version,
 			Annotations: map[string]string{v1alpha1.AnnotationOwner: owner}}}

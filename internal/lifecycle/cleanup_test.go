@@ -44,7 +44,7 @@ var places = map[string]struct {
 	}, func(r Remains) bool { return r.Remote != nil && r.Kept != nil }},
 }
 
-func TestADeletionEndsWhateverNeverAnswers(t *testing.T) {
+func TestADeletionEndsEvenIfSomethingNeverAnswers(t *testing.T) {
 	t.Parallel()
 	for place, where := range places {
 		for name, obstacle := range obstacles {
@@ -86,7 +86,7 @@ func (d *drive) untilWithdrawn(t *testing.T) (passes int) {
 	}
 }
 
-func TestWhereTheNamespaceTookTheRightsAwayADeletionEndsAtOnce(t *testing.T) {
+func TestADeletionEndsAtOnceIfItsNamespaceRemovedTheRights(t *testing.T) {
 	t.Parallel()
 	for place, where := range places {
 		for _, ends := range []bool{true, false} {
@@ -112,7 +112,7 @@ func TestWhereTheNamespaceTookTheRightsAwayADeletionEndsAtOnce(t *testing.T) {
 }
 
 // The time of a deletion is from the API server's clock: ours may be wrong in either direction.
-func TestAWrongClockNeitherEndsNorHoldsUpADeletion(t *testing.T) {
+func TestAWrongClockNeitherEndsNorDelaysADeletion(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		off   time.Duration // of the API server's clock from ours
@@ -143,7 +143,7 @@ func TestAWrongClockNeitherEndsNorHoldsUpADeletion(t *testing.T) {
 
 // Removing the finalizer may be refused for long. Meanwhile nothing is cleaned up or reported twice, and once it is admitted
 // the object is released.
-func TestARefusedFinalizerIsRemovedAsSoonAsThatIsAdmitted(t *testing.T) {
+func TestARefusedFinalizerIsRemovedAsSoonAsAdmissionAllowsIt(t *testing.T) {
 	t.Parallel()
 	d := published(t)
 	d.subject.Deleting, d.subject.Delete = true, true

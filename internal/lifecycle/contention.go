@@ -96,9 +96,9 @@ func (r *run) contended() error {
 	}
 	until := "rekey writes it less and less often"
 	if !r.Traits.Revocable {
-		until = "a new certificate is issued each time that the one in it is gone or damaged"
+		until = "a new certificate is issued whenever the one in it is missing or damaged"
 	}
-	return fault.Blocked(fault.SecretConflict, errors.New("another controller or a user changes the Secret each time that rekey writes it: "+
+	return fault.Blocked(fault.SecretConflict, errors.New("another controller or a user changes the Secret whenever rekey writes it: "+
 		"find out who, with `kubectl get secret -o yaml --show-managed-fields`. Until that ends, "+until))
 }
 

@@ -160,7 +160,7 @@ func published(t *testing.T) *drive {
 	return d
 }
 
-func TestDriveGoesFromNothingToPublishedInOnePass(t *testing.T) {
+func TestDriveGoesFromNothingToPublishedInOneReconcile(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
 	out := d.pass()
@@ -301,7 +301,7 @@ func TestDriveWithoutASourceReportsWhy(t *testing.T) {
 	}
 }
 
-func TestDriveAsksBeforeItStarts(t *testing.T) {
+func TestDriveChecksTheRequestBeforeItStarts(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
 	asked := 0
@@ -337,7 +337,7 @@ func TestDriveNeverTouchesAForeignSecret(t *testing.T) {
 	}
 }
 
-func TestDriveCountsWhoUsesThePreviousVersion(t *testing.T) {
+func TestDriveCountsSessionsOfThePreviousVersion(t *testing.T) {
 	t.Parallel()
 	d := published(t)
 	if out := d.pass(); out.Sessions != nil {
@@ -543,7 +543,7 @@ func TestARejectedCredentialIsJudgedByItsMarker(t *testing.T) {
 	}
 }
 
-func TestMemoryIsSafeForManyAndForgets(t *testing.T) {
+func TestAttemptsAreSafeForConcurrentUseAndForgotten(t *testing.T) {
 	t.Parallel()
 	memory := &Attempts{}
 	var group sync.WaitGroup

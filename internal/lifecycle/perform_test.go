@@ -18,7 +18,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-func TestAnUnclearAnswerIsAskedForAgainAndDiscardsNothing(t *testing.T) {
+func TestAnUnclearAnswerIsRetriedAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
 	d.source.answer, d.source.answerErr = credential.Unknown, errors.New("connection reset")
@@ -48,7 +48,7 @@ func (s overtaken) Stage(ctx context.Context, change credential.Change) (credent
 	return s.driveSource.Stage(ctx, change)
 }
 
-func TestWhatAnOldLeaderOpenedForAForgottenVersionIsClosedAgain(t *testing.T) {
+func TestALoginOpenedByAnOldLeaderIsClosedAgain(t *testing.T) {
 	t.Parallel()
 	version := func(seq int64, slot string, stage rotation.Stage) *secretstore.Record {
 		return &secretstore.Record{Version: rotation.Version{Seq: seq, Slot: slot, Stage: stage}}

@@ -22,7 +22,7 @@ func (w *world) tell(out lifecycle.Outcome, died bool) {
 		w.say("The process dies, and is started again.")
 		return
 	case out.Withdrawn:
-		w.say("Withdraw. The object may go.%s", remains(out))
+		w.say("Withdraw. The finalizer is removed.%s", remains(out))
 		return
 	}
 	words := make([]string, 0, len(out.Performed))

@@ -139,7 +139,7 @@ func (w *world) get(t *testing.T, header string) int {
 	return answer.Code
 }
 
-func TestWhoMayReadIsAskedInFull(t *testing.T) {
+func TestTheReviewsHaveEveryField(t *testing.T) {
 	w := newWorld(t)
 	if code := w.get(t, "bearer "+token); code != http.StatusOK {
 		t.Errorf("status %d", code)
@@ -154,7 +154,7 @@ func TestWhoMayReadIsAskedInFull(t *testing.T) {
 	}
 }
 
-func TestWhoMayNotReadIsRefused(t *testing.T) {
+func TestAClientWithoutTheRightIsRefused(t *testing.T) {
 	for name, tc := range map[string]struct {
 		header         string
 		known, allowed bool
@@ -212,7 +212,7 @@ func TestAnAnswerHoldsForAWhile(t *testing.T) {
 }
 
 // The answer for one path, verb and token does not apply to another.
-func TestAnAnswerIsForOneQuestion(t *testing.T) {
+func TestAnAnswerAppliesToOneRequest(t *testing.T) {
 	w := newWorld(t)
 	w.get(t, "Bearer "+token)
 	w.known = false
@@ -268,7 +268,7 @@ func TestUnknownClientsNeitherFloodTheAPIServerNorBlockReaders(t *testing.T) {
 	all.Wait()
 }
 
-func TestWhoGoesIsNotWaitedFor(t *testing.T) {
+func TestAClientThatDisconnectsIsNotWaitedFor(t *testing.T) {
 	w := newWorld(t)
 	w.block = make(chan struct{})
 	defer close(w.block)

@@ -5,7 +5,7 @@ package netguard
 
 import "testing"
 
-func TestASilentAddressIsTriedByOneAtATime(t *testing.T) {
+func TestASilentAddressIsDialedByOneCallAtATime(t *testing.T) {
 	var g gates
 	for range 3 {
 		if may, alone := g.enter("a"); !may || alone {

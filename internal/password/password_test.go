@@ -35,7 +35,7 @@ func TestPasswordKeepsItsPromises(t *testing.T) {
 	}
 }
 
-func TestPasswordRefusesWhatItCannotMake(t *testing.T) {
+func TestPasswordRefusesASpecThatItCannotMeet(t *testing.T) {
 	cases := map[string]struct {
 		length   int
 		alphabet Alphabet

@@ -49,7 +49,7 @@ func requestOf(signer crypto.Signer, names Names) ([]byte, error) {
 		EmailAddresses: names.EmailAddresses,
 	}, signer)
 	if err != nil {
-		return nil, fmt.Errorf("making a certificate request: %w", err)
+		return nil, fmt.Errorf("creating a certificate request: %w", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: labelRequest, Bytes: der}), nil
 }

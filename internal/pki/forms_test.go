@@ -227,7 +227,7 @@ func wantUnsupported(t *testing.T, err error, want string, key []byte) {
 }
 
 // A certificate that is sound and has what Go refuses is named by that.
-func TestANegativeSerialNumberIsNoDamage(t *testing.T) {
+func TestANegativeSerialNumberIsNotDamage(t *testing.T) {
 	folder := t.TempDir()
 	store(t, folder, "key.pem", newKey(t, pki.ECDSAP256))
 	_, err := pki.ParseBundle(openssl(t, folder, "req", "-x509", "-key", "key.pem", "-subj", "/CN=odd", "-set_serial", "-5"))

@@ -34,7 +34,7 @@ const (
 func lintHandshakes(ctx context.Context, secret *TLSSecret, c Candidate) (chains [][]*x509.Certificate, err error) {
 	other, err := peer()
 	if err != nil {
-		return nil, fmt.Errorf("making the other side of the handshake: %w", err)
+		return nil, fmt.Errorf("creating the other side of the handshake: %w", err)
 	}
 	var found findings
 	versions := []uint16{tls.VersionTLS13, tls.VersionTLS12}

@@ -185,7 +185,7 @@ func TestParseNamesRefusesAndNamesTheName(t *testing.T) {
 		"a common name that is not UTF-8":       {names{cn: "a\xff"}, "cannot be printed"},
 		"an empty organization":                 {names{cn: "a", orgs: []string{""}}, "organization \"\" is empty"},
 		"a wildcard inside":                     {names{dns: []string{"a.*.example"}}, "\"a.*.example\" has the label \"*\""},
-		"a wildcard over one label":             {names{dns: []string{"*.internal"}}, "wildcard over less than two labels"},
+		"a wildcard over one label":             {names{dns: []string{"*.internal"}}, "wildcard over fewer than two labels"},
 		"a partial wildcard":                    {names{dns: []string{"a*.example.internal"}}, "has the label \"a*\""},
 		"an underscore":                         {names{dns: []string{"a_b.example"}}, "has the label \"a_b\""},
 		"a trailing dot":                        {names{dns: []string{"a.example."}}, "label that is empty"},

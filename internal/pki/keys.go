@@ -82,7 +82,7 @@ func generateKey(algorithm KeyAlgorithm) (crypto.Signer, error) {
 		return key, err
 	}
 	return nil, fault.Permanent(fault.IdentityInvalid,
-		fmt.Errorf("the key algorithm %q is not known; use one of %v", algorithm, KeyAlgorithms()))
+		fmt.Errorf("unknown key algorithm %q; use one of %v", algorithm, KeyAlgorithms()))
 }
 
 // ParseKey reads one private key in PEM: PKCS#8, PKCS#1 or SEC1 (as openssl writes it, with or without the block of
@@ -127,7 +127,7 @@ func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
 		format = "SEC1"
 		key, err = x509.ParseECPrivateKey(block.Bytes)
 	case labelCertificate:
-		return nil, errors.New("there is a certificate in the place of the private key")
+		return nil, errors.New("there is a certificate instead of the private key")
 	default:
 		return nil, errors.New("the PEM block is not a private key (PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY)")
 	}

@@ -71,7 +71,7 @@ func TestNewKeyIsReadBackWithItsAlgorithm(t *testing.T) {
 	}
 }
 
-func TestNewKeyNeverMakesTheSameKeyTwice(t *testing.T) {
+func TestNewKeyNeverReturnsTheSameKeyTwice(t *testing.T) {
 	a := newKey(t, pki.ECDSAP256)
 	b := newKey(t, pki.ECDSAP256)
 	if bytes.Equal(a, b) {
@@ -147,7 +147,7 @@ func TestParseKeyRefusesWithAReason(t *testing.T) {
 		"wrong label":         {pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: block.Bytes}), "cannot be decoded as PKCS#1"},
 		"encrypted PKCS#8":    {pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: block.Bytes}), "store it without a passphrase"},
 		"encrypted PKCS#1":    {pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Headers: map[string]string{"DEK-Info": "AES-128-CBC,00"}, Bytes: block.Bytes}), "store it without a passphrase"},
-		"a certificate":       {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes}), "a certificate in the place of the private key"},
+		"a certificate":       {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes}), "a certificate instead of the private key"},
 		"a public key":        {pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: block.Bytes}), "is not a private key"},
 		"a weak curve":        {pemBlock(t, "EC PRIVATE KEY")(x509.MarshalECPrivateKey(ecKey(t, elliptic.P224()))), "curve P-224 is refused"},
 		"a short RSA key":     {shortRSA(t), "1024 bits is refused"},

@@ -181,7 +181,7 @@ func wantFinding(t *testing.T, c pki.Candidate, want string, key []byte) {
 	}
 }
 
-func TestLintThatIsCalledOffIsNoVerdict(t *testing.T) {
+func TestACanceledLintIsNotAVerdict(t *testing.T) {
 	root := authority(t, "root", nil, nil)
 	leaf := sign(t, leafTemplate(), &root, pki.ECDSAP256)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -203,7 +203,7 @@ func CheckDNSName(name string) error {
 	if labels[0] == "*" {
 		labels = labels[1:]
 		if len(labels) < 2 {
-			return errors.New("is a wildcard over less than two labels, which clients do not accept")
+			return errors.New("is a wildcard over fewer than two labels, which clients do not accept")
 		}
 	}
 	for _, label := range labels {

@@ -106,7 +106,7 @@ func (s *search) failure(start *x509.Certificate, chain, anchors Bundle) error {
 		bundle Bundle
 	}{{"tls.crt", chain}, {"ca.crt", anchors}} {
 		if found, ok := file.bundle.named(highest.RawIssuer); ok {
-			return fmt.Errorf("%s, which has issued %s, stands in %s and %w", found, Describe(highest), file.name, found.Err)
+			return fmt.Errorf("%s, the issuer of %s, is in %s and %w", found, Describe(highest), file.name, found.Err)
 		}
 	}
 	if s.obstacle != nil {
@@ -114,7 +114,7 @@ func (s *search) failure(start *x509.Certificate, chain, anchors Bundle) error {
 	}
 	for _, candidate := range s.above {
 		if bytes.Equal(candidate.RawSubject, highest.RawIssuer) {
-			return badPath("the certificates above %s sign each other in a circle, and none of them leads to a certificate in ca.crt: add the trust anchor to ca.crt, or what leads to it to tls.crt", Describe(start))
+			return badPath("the certificates above %s sign each other in a circle, and none of them leads to a certificate in ca.crt: add the trust anchor to ca.crt, or the certificates that lead to it to tls.crt", Describe(start))
 		}
 		if strings.EqualFold(candidate.Subject.String(), highest.Issuer.String()) {
 			return badPath("the issuer of %s is not written byte for byte like the subject of %s (the type of a string or the case differs), which Go does not accept: sign it again", Describe(highest), Describe(candidate))

@@ -36,7 +36,7 @@ func anAuthority(t *testing.T) *x509.Certificate {
 	return certificate
 }
 
-func TestARequestThatWasNotMadeHereIsCheckedAlways(t *testing.T) {
+func TestARequestFromElsewhereIsAlwaysChecked(t *testing.T) {
 	key, err := NewKey(ECDSAP256)
 	if err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ var answers = map[string]struct {
 	"a webhook that lies of a policy": {answer(403, metav1.StatusReasonForbidden, `admission webhook "deny.example.com" denied the request: ValidatingAdmissionPolicy 'p' denied request: no`), Refusal{KindWebhook, "deny.example.com"}},
 }
 
-func TestWhoRefusedIsReadFromTheAnswer(t *testing.T) {
+func TestTheRefuserIsReadFromTheAnswer(t *testing.T) {
 	t.Parallel()
 	for name, tc := range answers {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestWhoRefusedIsReadFromTheAnswer(t *testing.T) {
 
 // A webhook chooses the code and the reason of its answer: whatever they are, it is a refusal, and neither a lost race nor a
 // missing object.
-func TestAWebhookIsARefusalWhateverItSays(t *testing.T) {
+func TestAWebhookIsARefusalWhateverItsText(t *testing.T) {
 	t.Parallel()
 	for code := int32(http.StatusBadRequest); code < 600; code++ {
 		for _, reason := range []metav1.StatusReason{"", metav1.StatusReasonConflict, metav1.StatusReasonAlreadyExists, metav1.StatusReasonNotFound, metav1.StatusReasonGone, metav1.StatusReasonTooManyRequests, metav1.StatusReasonForbidden} {

@@ -45,7 +45,7 @@ func Decide(rows []Row, o Observation) Decision {
 // doc.go explains how to read it, docs/design/0001-planner.md why it looks like this.
 var table = []Row{
 	{
-		Name: "withdraw", If: "the object is being deleted", Then: "Withdraw, as the deletion policy says",
+		Name: "withdraw", If: "the object is being deleted", Then: "Withdraw, according to the deletion policy",
 		match:  func(o Observation) bool { return o.Deleting },
 		decide: withdraw,
 	},

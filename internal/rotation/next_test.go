@@ -334,7 +334,7 @@ func contests() []contest {
 	return all
 }
 
-func TestOfEveryTwoRowsThatBothMatchTheRightOneWins(t *testing.T) {
+func TestTheRightRowWinsWheneverTwoMatch(t *testing.T) {
 	t.Parallel()
 	var lines []string
 	for _, c := range contests() {

@@ -75,7 +75,7 @@ func TestJitterIsEarlierOnlyAndAlwaysTheSame(t *testing.T) {
 	}
 }
 
-func TestHealthLevelsBeginAfterTheRenewal(t *testing.T) {
+func TestHealthLevelsStartAfterTheRenewal(t *testing.T) {
 	t.Parallel()
 	// Committed at start, renewed at 16h, expires at 24h: the warning can start at 24h - 0.7*8h = 18h24m at the earliest.
 	certificate := func(now time.Duration, p rotation.Policy) rotation.Observation {

@@ -51,7 +51,7 @@ func random(dice *rand.Rand, uid int) rotation.Observation {
 
 // R9: a controller that sleeps until WakeAt, with timers that are never early, finds the credential due at the first wake
 // after the due time and not before. A due time computed once with and once without fractions of a second would be missed.
-func TestNoDueTimeIsSleptOver(t *testing.T) {
+func TestNoDueTimeIsMissed(t *testing.T) {
 	t.Parallel()
 	dice := rand.New(rand.NewPCG(seedOf(t), 9))
 	for n := range 3000 {
@@ -86,7 +86,7 @@ func TestNoDueTimeIsSleptOver(t *testing.T) {
 
 // R10: timers stop while a machine sleeps, and a clock may be set. Whatever the decision, the wall clock is read again
 // within the hour, and the next reconcile catches every time that matters.
-func TestNobodySleepsLongerThanAnHour(t *testing.T) {
+func TestNoDecisionWaitsLongerThanAnHour(t *testing.T) {
 	t.Parallel()
 	dice := rand.New(rand.NewPCG(seedOf(t), 10))
 	for n := range 3000 {
@@ -136,9 +136,9 @@ func TestFiveThousandRenewalsAreSpread(t *testing.T) {
 	}
 }
 
-// TestNothingThatExpiresIsRenewedAllTheTime uses policies that were never validated: a stored policy may be from an earlier
+// TestNothingThatExpiresIsRenewedContinuously uses policies that were never validated: a stored policy may be from an earlier
 // release, and a policy does not know lifetimes.
-func TestNothingThatExpiresIsRenewedAllTheTime(t *testing.T) {
+func TestNothingThatExpiresIsRenewedContinuously(t *testing.T) {
 	t.Parallel()
 	dice := rand.New(rand.NewPCG(seedOf(t), 22))
 	lives := []time.Duration{time.Minute, 61 * time.Second, 89 * time.Second, 90 * time.Second, 10 * time.Minute, time.Hour, 24 * time.Hour, 876_000 * time.Hour, math.MaxInt64}

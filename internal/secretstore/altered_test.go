@@ -92,7 +92,7 @@ func TestAnAlteredLedgerIsNotRecorded(t *testing.T) {
 	}
 }
 
-func TestALedgerThatWasMadeImmutableNamesTheCommand(t *testing.T) {
+func TestTheErrorForAnImmutableLedgerNamesTheCommand(t *testing.T) {
 	w := world{Client: fake.NewClientBuilder().Build(), namespace: "default"}
 	store := NewLedgered(w.ledgerOptions("orders"))
 	must[Snapshot](t)(store.Load(t.Context()))

@@ -147,7 +147,7 @@ func checkLedger(ledger Ledger) error {
 		return errors.New("its last version number is out of range")
 	}
 	if year := ledger.TakeOver.At.UTC().Year(); year < 1 || year > 9999 {
-		return errors.New("the time of its handover is in a year that RFC 3339 cannot express")
+		return errors.New("the time of its handover cannot be expressed in RFC 3339")
 	}
 	if survivor := ledger.Survivor.Seq; survivor < 0 || survivor > ledger.LastSeq {
 		return errors.New("the number of its surviving login is negative or above the last number that was used")
@@ -169,7 +169,7 @@ func checkLedger(ledger Ledger) error {
 func checkVersion(version rotation.Version) error {
 	for _, at := range []time.Time{version.ProposedAt, version.CommittedAt, version.PublishedAt, version.NotAfter} {
 		if year := at.UTC().Year(); year < 1 || year > 9999 {
-			return errors.New("a time in a year that RFC 3339 cannot express")
+			return errors.New("a time that RFC 3339 cannot express")
 		}
 	}
 	if version.Overlap < 0 || version.Overlap > maxOverlap {

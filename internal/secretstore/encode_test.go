@@ -169,7 +169,7 @@ func TestDamagedLedgerIsRefusedAndNotQuoted(t *testing.T) {
 	}
 }
 
-func TestFieldsOfALaterReleaseArePassedOver(t *testing.T) {
+func TestFieldsOfALaterReleaseAreIgnored(t *testing.T) {
 	data := goodData(t)
 	data["state"] = []byte(`{"lastSeq":3,"later":{"a":[1]}}`)
 	data["pending"] = bytes.Replace(data["pending"], []byte(`{`), []byte(`{"later":true,`), 1)

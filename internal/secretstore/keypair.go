@@ -231,11 +231,11 @@ func (k KeyPair) checkOwner(ctx context.Context, secret *corev1.Secret) error {
 	at, owner := client.ObjectKeyFromObject(secret), k.Owner
 	if former := owner.CopyOf(secret); former != "" {
 		if owner.Held != "" {
-			return fault.Permanent(fault.SecretConflict, fmt.Errorf("secret %s, with its private key, is a copy of the one of %s, and nothing is signed with it: %s",
+			return fault.Permanent(fault.SecretConflict, fmt.Errorf("secret %s, with its private key, is a copy of the Secret of %s, so nothing is signed with it: %s",
 				at, Elsewhere(owner.GVK.Kind, former), owner.Held))
 		}
 		return fault.Permanent(fault.SecretConflict, fmt.Errorf(
-			"secret %s, with its private key, is a copy of the one of %s, and nothing is signed with it: delete it and ConfigMap %s to start with a new key. If that authority no longer exists and this one replaces it, hand the Secret over with: %s",
+			"secret %s, with its private key, is a copy of the Secret of %s, so nothing is signed with it: delete it and ConfigMap %s to start with a new key. If that authority no longer exists and this one replaces it, hand the Secret over with: %s",
 			at, Elsewhere(owner.GVK.Kind, former), k.RecordKey(),
 			TakeOverCommand(owner.GVK.Kind, k.Scope, owner.Name, former)))
 	}

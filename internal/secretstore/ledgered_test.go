@@ -144,7 +144,7 @@ func bare(secret *corev1.Secret) corev1.Secret {
 	}
 }
 
-func TestOfTwoWritersOfOneLedgerTheSlowerIsRefused(t *testing.T) {
+func TestTheSlowerOfTwoWritersOfALedgerIsRefused(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("orders")
 	fast, slow := NewLedgered(opts), NewLedgered(opts)
@@ -173,7 +173,7 @@ func TestOfTwoWritersOfOneLedgerTheSlowerIsRefused(t *testing.T) {
 	}
 }
 
-func TestOfTwoOwnersRacingForOneNameTheSecondSeesWhoHasIt(t *testing.T) {
+func TestTheSecondOfTwoOwnersRacingForANameSeesTheFirst(t *testing.T) {
 	w := newWorld(t)
 	first, second := NewLedgered(w.ledgerOptions("first")), NewLedgered(w.ledgerOptions("second"))
 	for _, store := range []*Ledgered{first, second} {
@@ -305,7 +305,7 @@ func TestSecretThatCannotBeAdoptedInPlaceIsReported(t *testing.T) {
 	}
 }
 
-func TestDeletedOrEditedSecretIsHealedFromTheLedger(t *testing.T) {
+func TestADeletedOrEditedSecretIsRepairedFromTheLedger(t *testing.T) {
 	cases := map[string]struct {
 		spoil func(*testing.T, world)
 		want  rotation.TargetState
@@ -478,7 +478,7 @@ func TestWithdrawLeavesNothingOrEverythingInEveryState(t *testing.T) {
 	}
 }
 
-func TestRetainTakesTheOwnerReferenceAwayEvenIfThePolicyChangedLast(t *testing.T) {
+func TestRetainRemovesTheOwnerReferenceEvenIfThePolicyChangedLast(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("orders")
 	opts.DeletionPolicy = v1alpha1.DeletionDelete
@@ -667,7 +667,7 @@ func TestADeletedLedgerIsRecreatedOnlyFromALoginThatWorks(t *testing.T) {
 	}
 }
 
-func TestNothingIsRecoveredFromASecretThatIsNoProof(t *testing.T) {
+func TestNothingIsRecoveredFromASecretThatIsNotAProof(t *testing.T) {
 	cases := map[string]func(*corev1.Secret){
 		"not ours": func(s *corev1.Secret) { delete(s.Annotations, v1alpha1.AnnotationOwner) },
 		"handed over only": func(s *corev1.Secret) {
@@ -758,7 +758,7 @@ func TestNothingIsWrittenBeforeItWasRead(t *testing.T) {
 	}
 }
 
-func TestDataThatCannotBeMadeHoldsUpPublicationAndNothingElse(t *testing.T) {
+func TestDataThatCannotBeBuiltBlocksOnlyPublication(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("orders")
 	w.published(t, opts)

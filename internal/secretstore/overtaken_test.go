@@ -16,7 +16,7 @@ import (
 )
 
 // The object was deleted and recreated while a process was paused that had seen the first object being deleted.
-func TestWhoWasOvertakenWithdrawsNothing(t *testing.T) {
+func TestAnOvertakenWriterWithdrawsNothing(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("orders")
 	opts.DeletionPolicy = v1alpha1.DeletionDelete
@@ -47,7 +47,7 @@ func TestWhoWasOvertakenWithdrawsNothing(t *testing.T) {
 
 // R6: a caller with the UID of another object of that name must first show that its own object exists; otherwise it reads
 // nothing.
-func TestWhatWasWrittenForAnotherObjectIsReadOnlyByOneThatIsThere(t *testing.T) {
+func TestTheLedgerOfAnotherObjectIsReadOnlyByAnObjectThatExists(t *testing.T) {
 	w := newWorld(t)
 	login, identity := w.ledgerOptions("orders"), w.publishedOptions("app")
 	w.published(t, login)
@@ -122,7 +122,7 @@ func TestAWriterWithAnOlderObjectIsOvertaken(t *testing.T) {
 
 // A user edits the annotation to an invalid version. Then neither writer can be known to be later, so a live read decides,
 // and the next write records its state again.
-func TestADamagedVersionHeals(t *testing.T) {
+func TestADamagedVersionIsRecordedAgain(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("orders")
 	opts.Owner.ResourceVersion = "100"
@@ -147,7 +147,7 @@ func TestADamagedVersionHeals(t *testing.T) {
 }
 
 // R6: a ledger that could not be read may belong to an object created since.
-func TestWhoCouldNotReadWithdrawsNothingOfAnother(t *testing.T) {
+func TestAWriterThatCouldNotReadWithdrawsNothingOfAnother(t *testing.T) {
 	w := newWorld(t)
 	opts := w.ledgerOptions("orders")
 	opts.DeletionPolicy = v1alpha1.DeletionDelete

@@ -133,7 +133,7 @@ func TestIssuingIsOneWriteAndARestartNone(t *testing.T) {
 	}
 }
 
-func TestDamagedCertificateIsNoCurrentVersionAndNumbersGoOn(t *testing.T) {
+func TestADamagedCertificateIsNotACurrentVersionAndNumbersContinue(t *testing.T) {
 	_, otherKey := pair(t, newKey(t), "other")
 	cases := map[string]func(*corev1.Secret){
 		"another key":            func(s *corev1.Secret) { s.Data["tls.key"] = otherKey },
@@ -164,7 +164,7 @@ func TestDamagedCertificateIsNoCurrentVersionAndNumbersGoOn(t *testing.T) {
 	}
 }
 
-func TestRevisionThatCannotBeIsOne(t *testing.T) {
+func TestAnImpossibleRevisionIsOne(t *testing.T) {
 	for _, value := range []string{"", "x", "-3", "9007199254740992", "1099511627777", "9223372036854775807", canary} {
 		w := newWorld(t)
 		opts := w.publishedOptions("app")
@@ -182,7 +182,7 @@ func TestRevisionThatCannotBeIsOne(t *testing.T) {
 	}
 }
 
-func TestEverythingButTheCertificateIsRepairedWithoutANewKey(t *testing.T) {
+func TestEverythingExceptTheCertificateIsRepairedWithoutANewKey(t *testing.T) {
 	cases := map[string]func(*corev1.Secret){
 		"authorities edited":    func(s *corev1.Secret) { s.Data["ca.crt"] = []byte("x") },
 		"authorities removed":   func(s *corev1.Secret) { delete(s.Data, "ca.crt") },
@@ -261,8 +261,8 @@ func TestTokenIsOneWriteThatLeavesTheKeyAlone(t *testing.T) {
 	}
 }
 
-// TestASecretThatTheCacheLeftOutIsReadLive covers a Secret that existed before the identity that names it.
-func TestASecretThatTheCacheLeftOutIsReadLive(t *testing.T) {
+// TestASecretOmittedFromTheCacheIsReadLive covers a Secret that existed before the identity that names it.
+func TestASecretOmittedFromTheCacheIsReadLive(t *testing.T) {
 	w := newWorld(t)
 	opts := w.publishedOptions("app")
 	record := issued(t, 7, "app")
@@ -346,7 +346,7 @@ func TestWhatCannotBeReadBackIsNotPublished(t *testing.T) {
 	})
 }
 
-func TestForeignSecretIsFoundThoughNoCacheHasIt(t *testing.T) {
+func TestAForeignSecretIsFoundEvenIfNoCacheHasIt(t *testing.T) {
 	w := newWorld(t)
 	record := issued(t, 1, "theirs")
 	theirs := w.make(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "mtls"}, Type: corev1.SecretTypeTLS, Data: map[string][]byte{

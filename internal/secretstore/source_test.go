@@ -82,7 +82,7 @@ func TestAdminSecretIsUsedOnlyWhenItAllowsThatAndNamesTheServer(t *testing.T) {
 	}
 }
 
-func TestLedgerNameIsAValidNameThatKindAndNameDecide(t *testing.T) {
+func TestLedgerNameIsValidAndDerivedFromKindAndName(t *testing.T) {
 	long := strings.Repeat("a", 200) + "." + strings.Repeat("b", 52)
 	names := map[string]bool{}
 	for _, kind := range []string{"DatabaseCredential", "Other"} {

@@ -209,12 +209,12 @@ func TestTheNamespacedInstallationReachesSecretsOnlyInItsNamespaces(t *testing.T
 	}
 	var namespaces []string
 	for _, argument := range deployment(t, "namespaced").Spec.Template.Spec.Containers[0].Args {
-		if list, ok := strings.CutPrefix(argument, "--namespaces="); ok {
+		if list, ok := strings.CutPrefix(argument, "--watch-namespaces="); ok {
 			namespaces = strings.Split(list, ",")
 		}
 	}
 	if len(namespaces) == 0 {
-		t.Fatal("the Deployment has no --namespaces")
+		t.Fatal("the Deployment has no --watch-namespaces")
 	}
 	var want []string
 	for _, namespace := range append(namespaces, "rekey-system") {
@@ -223,7 +223,7 @@ func TestTheNamespacedInstallationReachesSecretsOnlyInItsNamespaces(t *testing.T
 	slices.Sort(where)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, where); diff != "" {
-		t.Errorf("namespaces with rights differ from those of --namespaces plus the operator's own (-want +got):\n%s", diff)
+		t.Errorf("namespaces with rights differ from those of --watch-namespaces plus the operator's own (-want +got):\n%s", diff)
 	}
 }
 

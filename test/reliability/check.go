@@ -94,8 +94,8 @@ func fits(root string, mistake Break) error {
 	return err
 }
 
-// exists returns an error if the expression selects no test in its package, built with the tags. Of a path of subtests only
-// the first part can be checked without running it; make try and make mutate check the rest.
+// exists returns an error if the expression selects no test in its package, built with the tags, or if it names a subtest that
+// nothing in the sources can create. Only make try and make mutate, which run it, know that it selects one.
 func exists(root string, test Test) error {
 	if !strings.HasPrefix(test.Package, "./") || strings.Contains(test.Package, "...") {
 		return fmt.Errorf("package %q is not the folder of a single package, such as ./controllers", test.Package)
@@ -115,7 +115,7 @@ func exists(root string, test Test) error {
 	if !slices.ContainsFunc(names, selects.MatchString) {
 		return fmt.Errorf("no test in %s matches %s (tags %q)", test.Package, first, test.Tags)
 	}
-	return nil
+	return subtestsExist(root, test)
 }
 
 // testNames returns the tests and fuzz targets of a folder that are built with the tags.

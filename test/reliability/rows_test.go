@@ -153,7 +153,7 @@ func TestLoadSortsTheRowsByClass(t *testing.T) {
 func TestCheckFindsEveryProblemOfARow(t *testing.T) {
 	folder := tree(t, map[string]string{
 		"heart/heart.go":      "package heart\n\nfunc beat() int { return 1 }\n\nfunc rest() int { return 1 }\n",
-		"heart/heart_test.go": "package heart\n\nimport \"testing\"\n\nfunc TestItBeats(*testing.T) {}\n",
+		"heart/heart_test.go": "package heart\n\nimport \"testing\"\n\nfunc TestItBeats(t *testing.T) { t.Run(\"beats twice\", nil); t.Run(fmt.Sprintf(\"%d beats, in a row\", 3), nil) }\n",
 		"heart/slow_test.go":  "//go:build slow\n\npackage heart\n\nimport \"testing\"\n\nfunc TestItGoesOn(*testing.T) {}\n",
 	})
 	good := func() Row {
@@ -167,10 +167,16 @@ func TestCheckFindsEveryProblemOfARow(t *testing.T) {
 		change func(*Row)
 		want   string
 	}{
-		"nothing":                       {change: func(*Row) {}},
-		"a line end at the end of find": {change: func(r *Row) { r.Breaks[0].Find += "\n"; r.Breaks[0].Replace += "\n" }},
-		"a subtest":                     {change: func(r *Row) { r.Tests = append(r.Tests, r.Tests[0]); r.Tests[0].Run = "^TestItBeats$/^twice$" }},
-		"a guard that is a subtest":     {change: func(r *Row) { r.Breaks[0].Run = "^TestItBeats$/^twice$" }},
+		"nothing":                            {change: func(*Row) {}},
+		"a line end at the end of find":      {change: func(r *Row) { r.Breaks[0].Find += "\n"; r.Breaks[0].Replace += "\n" }},
+		"a subtest":                          {change: func(r *Row) { r.Tests = append(r.Tests, r.Tests[0]); r.Tests[0].Run = "^TestItBeats$/^beats_twice$" }},
+		"a guard that is a subtest":          {change: func(r *Row) { r.Breaks[0].Run = "^TestItBeats$/^beats_twice$" }},
+		"a subtest by the end of its name":   {change: func(r *Row) { r.Breaks[0].Run = "^TestItBeats$/twice$" }},
+		"a subtest by the start of its name": {change: func(r *Row) { r.Breaks[0].Run = "^TestItBeats$/^beats" }},
+		"one of two subtests":                {change: func(r *Row) { r.Breaks[0].Run = "^TestItBeats$/^beats_(twice|thrice)$" }, want: "no subtest of"},
+		"a subtest with a formatted name":    {change: func(r *Row) { r.Breaks[0].Run = "^TestItBeats$/^3_beats,_in_a_row$" }},
+		"a subtest that does not exist":      {change: func(r *Row) { r.Breaks[0].Run = "^TestItBeats$/^beats_twise$" }, want: "no subtest of"},
+		"a subtest of a subtest":             {change: func(r *Row) { r.Breaks[0].Run = "^TestItBeats$/./^twise$" }, want: "no subtest of"},
 		"a test with its tag": {change: func(r *Row) {
 			r.Tests = append(r.Tests, Test{Package: "./heart", Run: "^TestItGoesOn$", Shows: "on", Tags: "slow"})
 		}},

@@ -174,7 +174,7 @@ func (s *session) Propose(credential.Ref) (credential.Material, error) {
 func (s *session) Stage(ctx context.Context, change credential.Change) (credential.Staged, error) {
 	m := change.Material
 	if m.String(credential.KeyUsername) != s.target.Username || m[credential.KeyPassword].IsEmpty() {
-		return credential.Staged{}, fault.Permanent(fault.LedgerInvalid, errors.New("staging: the material is not whole, or for another login"))
+		return credential.Staged{}, fault.Permanent(fault.LedgerInvalid, errors.New("staging: the material is incomplete, or for another login"))
 	}
 	if err := change.Confirm(ctx); err != nil {
 		return credential.Staged{}, err

@@ -139,7 +139,7 @@ func (c *cluster) run(binary, name string, environment ...string) *operator {
 	arguments := []string{"--kubeconfig", c.accountConfig(), "--operator-namespace", operatorNamespace, "--allow-loopback", "--log-level", "trace", "--leader-elect",
 		"--metrics-bind-address", o.metrics, "--health-probe-bind-address", o.probe}
 	if c.folder == "namespaced" {
-		arguments = append(arguments, "--namespaces="+tenant)
+		arguments = append(arguments, "--watch-namespaces="+tenant)
 	}
 	o.process = exec.Command(binary, arguments...)
 	o.process.Args[0] = name

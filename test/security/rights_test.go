@@ -147,7 +147,7 @@ func manifests(t *testing.T, folder string) []*unstructured.Unstructured {
 	}
 }
 
-// listsItsOwnOnly holds whatever RBAC allows: with --namespaces nothing is listed or watched across the cluster that could
+// listsItsOwnOnly holds whatever RBAC allows: with --watch-namespaces nothing is listed or watched across the cluster that could
 // be listed by namespace, and no request goes to another namespace.
 func listsItsOwnOnly(t *testing.T, l *life) {
 	t.Helper()
@@ -164,7 +164,7 @@ func listsItsOwnOnly(t *testing.T, l *life) {
 			}
 		}
 		if l.folder == "namespaced" && where != tenant && where != operatorNamespace {
-			t.Errorf("with --namespaces=%s the operator uses %s secrets in namespace %q", tenant, r.Verb, where)
+			t.Errorf("with --watch-namespaces=%s the operator uses %s secrets in namespace %q", tenant, r.Verb, where)
 		}
 	}
 	if lists == 0 {

@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(world.Main(m)) }
 
-func TestAHookSeesEveryRequestAndTheProcessHasNoOtherWay(t *testing.T) {
+func TestAHookSeesEveryRequestOfTheProcess(t *testing.T) {
 	w := world.New(t, nil)
 	p := w.Start("only", world.Options{})
 	authority := fixture.Authority()

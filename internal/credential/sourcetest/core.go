@@ -23,7 +23,7 @@ var core = []promise{
 // proposing is what holds unless the remote system makes the secret.
 var proposing = []promise{
 	{"staging the same version again changes nothing", (*Suite).stagedTwice},
-	{"material for another login, or not whole, is refused", (*Suite).wrongMaterial},
+	{"material that is for another login, or incomplete, is refused", (*Suite).wrongMaterial},
 }
 
 // remote is what holds for a source with a remote system.

@@ -22,7 +22,7 @@ var counting = []promise{
 }
 
 var preflighting = []promise{
-	{"preflight names what stands in the way and changes nothing", (*Suite).preflight},
+	{"preflight names what is missing and changes nothing", (*Suite).preflight},
 }
 
 func (s *Suite) removed(t *testing.T) {

@@ -146,7 +146,7 @@ func TestFaultyWithoutAnArmedCallOnlyCounts(t *testing.T) {
 	}
 }
 
-func TestFaultyAsksWhatToDoWithEveryCallAndGivesUpWaiting(t *testing.T) {
+func TestFaultyConsultsItsHookForEveryCallAndStopsWaiting(t *testing.T) {
 	fake := databasetest.NewFake()
 	faulty := databasetest.NewFaulty(fake)
 	faulty.Patience = time.Millisecond

@@ -263,7 +263,7 @@ func (s *fakeSession) Stage(ctx context.Context, change credential.Change) (cred
 		return credential.Staged{}, err
 	}
 	if proposed.String(credential.KeyUsername) != name || proposed[credential.KeyPassword].IsEmpty() || proposed[credential.KeyVerifier].IsEmpty() {
-		return credential.Staged{}, fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material is not whole, or for another login", name))
+		return credential.Staged{}, fault.Permanent(fault.LedgerInvalid, fmt.Errorf("staging login %q: the material is incomplete, or for another login", name))
 	}
 	err = s.fake.change(ctx, change, "Stage", name, func() error {
 		for _, slot := range s.Traits().Slots {
@@ -344,7 +344,7 @@ func (s *fakeSession) Retire(ctx context.Context, change credential.Change) erro
 			return nil
 		}
 		if login.Owner != ref.Owner() {
-			return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: it does not carry our mark", name))
+			return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: it does not carry our marker", name))
 		}
 		if login.Seq <= ref.Seq {
 			login.CanLogin, login.Password, login.Seq, login.Retired = false, "", ref.Seq, true

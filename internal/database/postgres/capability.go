@@ -84,7 +84,7 @@ func (c capability) barred(login, owner, database string) error {
 	case c.room == 0:
 		return fault.Blocked(fault.LoginForbidden, fmt.Errorf("the connection limit of database %q is 0: ALTER DATABASE %s CONNECTION LIMIT -1", database, name))
 	case !c.connect:
-		return fault.Blocked(fault.LoginForbidden, fmt.Errorf("login %q may not enter database %q: GRANT CONNECT ON DATABASE %s TO %s", login, database, name, ident(owner)))
+		return fault.Blocked(fault.LoginForbidden, fmt.Errorf("login %q cannot connect to database %q: GRANT CONNECT ON DATABASE %s TO %s", login, database, name, ident(owner)))
 	}
 	return nil
 }
@@ -139,7 +139,7 @@ func (s *session) judge(ctx context.Context, ref credential.Ref, login string, f
 	case found.failure == nil && unsupported != nil:
 		return credential.Rejected, unsupported
 	case found.failure == nil:
-		return credential.Rejected, fault.Permanent(fault.LoginForbidden, fmt.Errorf("%s: the session is of %q and acts as %q, where it must act as %q: look for what changes the role at login, such as a pooler or an event trigger ON login",
+		return credential.Rejected, fault.Permanent(fault.LoginForbidden, fmt.Errorf("%s: the session belongs to %q and acts as %q instead of %q: look for what changes the role at login, such as a pooler or an event trigger ON login",
 			doing, found.session, found.current, owner))
 	case found.failure.code == "53300":
 		return credential.Unknown, fmt.Errorf("%s: %w", doing, c.crowded(found.failure, login, database))

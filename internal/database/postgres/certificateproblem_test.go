@@ -15,7 +15,7 @@ import (
 
 // A server with an expired or not yet valid certificate is checked every 30 seconds: the message must be the same each time,
 // or each check causes a write of every status that shows it.
-func TestACertificateOutOfItsTimeIsDescribedTheSameAtEachLook(t *testing.T) {
+func TestACertificateOutsideItsValidityIsDescribedTheSameEachTime(t *testing.T) {
 	authority, err := pgtest.NewAuthority()
 	if err != nil {
 		t.Fatal(err)

@@ -81,7 +81,7 @@ func tlsConfig(server server) (*tls.Config, error) {
 	case server.TLS == database.TLSVerifyFull, server.TLS == database.TLSVerifyCA:
 		return nil, fault.Blocked(fault.SecretInvalid, fmt.Errorf("preparing TLS mode %s: there are no CA certificates: name them in tls.caRef", server.TLS))
 	default:
-		return nil, fault.Permanent(fault.ServerUnsupported, fmt.Errorf("preparing TLS: the mode %q is not known", server.TLS))
+		return nil, fault.Permanent(fault.ServerUnsupported, fmt.Errorf("preparing TLS: unknown mode %q", server.TLS))
 	}
 	return config, nil
 }
@@ -102,7 +102,7 @@ func anchors(text []byte) (*x509.CertPool, error) {
 		count++
 	}
 	if count == 0 {
-		return nil, fault.Blocked(fault.SecretInvalid, errors.New("reading the CA certificates: there is no PEM certificate: tls.caRef must hold some"))
+		return nil, fault.Blocked(fault.SecretInvalid, errors.New("reading the CA certificates: no PEM certificate found: tls.caRef must hold at least one"))
 	}
 	return pool, nil
 }

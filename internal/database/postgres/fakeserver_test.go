@@ -268,7 +268,7 @@ func TestAServerThatDoesNotCheckTheProofProvesNothing(t *testing.T) {
 	}
 }
 
-func TestAServerThatSaysNothingIsLeftInTime(t *testing.T) {
+func TestAServerThatSaysNothingTimesOut(t *testing.T) {
 	port, _ := listener(t)
 	_, ca := fakeTLS(t)
 	for _, mode := range []database.TLSMode{database.TLSDisable, database.TLSVerifyFull} {

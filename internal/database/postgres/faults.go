@@ -138,7 +138,7 @@ func (e *endpoint) adminFault(f *failure, database string) error {
 	case "28000":
 		return fault.Blocked(fault.AdminRejected, fmt.Errorf("%s: the server does not let it in (SQLSTATE 28000): %s", doing, f.entrance(admin)))
 	case "42501":
-		return fault.Permanent(fault.PrivilegeMissing, fmt.Errorf("%s: it may not enter database %q (SQLSTATE 42501): GRANT CONNECT ON DATABASE %s TO %s%s",
+		return fault.Permanent(fault.PrivilegeMissing, fmt.Errorf("%s: it cannot connect to database %q (SQLSTATE 42501): GRANT CONNECT ON DATABASE %s TO %s%s",
 			doing, database, ident(database), ident(admin), e.elsewhere()))
 	case "3D000":
 		return fault.Blocked(fault.DatabaseNotFound, fmt.Errorf("%s: database %q does not exist (SQLSTATE 3D000): create it%s", doing, database, e.elsewhere()))
@@ -185,7 +185,7 @@ func (e *endpoint) whitespace() string {
 
 // elsewhere returns the alternative if the admin cannot connect to its database.
 func (e *endpoint) elsewhere() string {
-	return ", or set spec.postgresql.maintenanceDatabase of the DatabaseServer to a database that the admin can enter"
+	return ", or set spec.postgresql.maintenanceDatabase of the DatabaseServer to a database that the admin can connect to"
 }
 
 // entrance returns how to admit a login that was refused as a whole, depending on how far it had come.
@@ -227,7 +227,7 @@ func (s *session) clientFault(f *failure, login string) error {
 	case f.kind != failedServer:
 	case f.code == "42501":
 		return fault.Blocked(fault.LoginForbidden,
-			fmt.Errorf("%s: it may not enter (SQLSTATE 42501): GRANT CONNECT ON DATABASE %s TO %s", doing, ident(s.target.Database), ident(s.target.Owner)))
+			fmt.Errorf("%s: it cannot connect (SQLSTATE 42501): GRANT CONNECT ON DATABASE %s TO %s", doing, ident(s.target.Database), ident(s.target.Owner)))
 	case f.code == "28000":
 		return fault.Blocked(fault.LoginForbidden, fmt.Errorf("%s: the server does not let it in (SQLSTATE 28000): %s", doing, f.entrance(login)))
 	case f.code == "53300":

@@ -6,7 +6,7 @@ package postgres
 import "testing"
 
 // A number that no version can have would leave no next number: the marker counts as ours, and its number as the lowest.
-func TestANumberThatCannotBeIsNotBelieved(t *testing.T) {
+func TestAnImpossibleNumberIsIgnored(t *testing.T) {
 	for mark, want := range map[string]int64{
 		"rekey c/web/orders seq=7":                          7,
 		"rekey c/web/orders seq=1099511627776":              1 << 40,

@@ -71,13 +71,13 @@ func TestTheResolversAnswerIsJudgedAndDialedAsItIs(t *testing.T) {
 	}
 }
 
-func TestANameThatDoesNotResolveIsNoAnswer(t *testing.T) {
+func TestANameThatDoesNotResolveIsNotAnAnswer(t *testing.T) {
 	b := New(Options{Dialer: &netguard.Dialer{Resolve: nowhere}})
 	_, err := b.Check(t.Context(), database.Server{Host: "db.example.com", Port: 5432, TLS: database.TLSDisable})
 	wantFault(t, err, fault.ClassTransient, fault.ServerUnreachable, "db.example.com:5432", "DNS")
 }
 
-func TestAHostThatIsNoHostIsRefused(t *testing.T) {
+func TestAnInvalidHostIsRefused(t *testing.T) {
 	for _, host := range []string{"", "/var/run/postgresql", "a,b", "a b", "user@host", `C:\socket`, "a\x00b"} {
 		_, err := testEngine().Open(t.Context(), database.Server{Host: host, Port: 5432, TLS: database.TLSDisable}, database.Target{Username: "app", Strategy: database.AlternatingUsers})
 		wantFault(t, err, fault.ClassPermanent, fault.AddressForbidden)
@@ -148,7 +148,7 @@ func TestApplicationNamesFitAndDiffer(t *testing.T) {
 	}
 }
 
-func TestCommentsThatAreNoMarks(t *testing.T) {
+func TestCommentsThatAreNotMarkers(t *testing.T) {
 	for _, comment := range []string{"", "rekey", "rekey a/b/c", "rekey a/b/c seq=", "rekey a/b/c seq=0", "rekey a/b/c seq=-1", "rekey a/b/c seq=1 ", " rekey a/b/c seq=1",
 		"rekey a/b/c seq=01", "rekey a/b/c seq=99999999999999999999", "rekey a/b/c seq=1\n", "the app's login", "rekey " + strings.Repeat("x", 600) + " seq=1"} {
 		if owner, seq, _ := parseMark(comment); owner != "" || seq != 0 {

@@ -16,7 +16,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-func TestCheckLooksTheAllowedOwnersUp(t *testing.T) {
+func TestCheckLooksUpTheAllowedOwners(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		mustExec(t, l, "CREATE ROLE looked_plain", "CREATE ROLE looked_strong SUPERUSER")

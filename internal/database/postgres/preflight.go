@@ -215,7 +215,7 @@ func (s *session) checkDatabase(ctx context.Context, conn *pgx.Conn) error {
 	case !open:
 		return fault.Blocked(fault.LoginForbidden, fmt.Errorf("checking database %q: it does not admit connections: ALTER DATABASE %s ALLOW_CONNECTIONS true", database, ident(database)))
 	case !admitted:
-		return fault.Blocked(fault.LoginForbidden, fmt.Errorf("checking database %q: the owner may not enter it: GRANT CONNECT ON DATABASE %s TO %s", database, ident(database), ident(owner)))
+		return fault.Blocked(fault.LoginForbidden, fmt.Errorf("checking database %q: the owner cannot connect to it: GRANT CONNECT ON DATABASE %s TO %s", database, ident(database), ident(owner)))
 	}
 	return nil
 }

@@ -66,7 +66,7 @@ func TestTLSModesMeanWhatLibpqMeans(t *testing.T) {
 	}
 }
 
-func TestTheEnvironmentHasNoSay(t *testing.T) {
+func TestTheEnvironmentIsIgnored(t *testing.T) {
 	l := labOf(t, 15)
 	for name, value := range map[string]string{
 		"PGHOST": "elsewhere.invalid", "PGPORT": "1", "PGUSER": "postgres", "PGPASSWORD": "other", "PGDATABASE": "template1", "PGSSLMODE": "disable", "PGREQUIREAUTH": "password",
@@ -309,7 +309,7 @@ func TestAMissingAdminOptionNamesTheGrantThatFixesIt(t *testing.T) {
 	}
 }
 
-func TestALackOfCreateRoleIsNamedByStageToo(t *testing.T) {
+func TestAMissingCreateRoleIsNamedByStageToo(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		mustExec(t, l, "ALTER ROLE rotator NOCREATEROLE")

@@ -71,9 +71,9 @@ func ours(r role, login string, ref credential.Ref) error {
 	case !r.exists || r.owner == ref.Owner():
 		return nil
 	case r.owner == "":
-		return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: it carries no marker of rekey, so it is left as it is: find out who created it or removed the marker, and close it by hand only if it is not in use", login))
+		return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: it carries no marker of rekey, so it is left as it is: find out who created it or removed the marker, and close it manually only if it is not in use", login))
 	}
-	return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: its marker names another owner, %q, whose login it is: it stays open, and must not be dropped here", login, r.owner))
+	return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: its marker names another owner, %q, so the login stays open, and must not be dropped here", login, r.owner))
 }
 
 // checkRetired checks the catalog, and then attempts to log in, unless the spec asks for no failed logins. The password is
@@ -88,7 +88,7 @@ func (s *session) checkRetired(ctx context.Context, ref credential.Ref, login st
 	if err != nil {
 		return s.endpoint.statementFault(err, fmt.Sprintf("checking that login %q is closed", login))
 	}
-	still := fault.Transient(fault.StillAccepted, fmt.Errorf("retiring login %q on %s: the server still accepts it: find out who changes it, or what answers at this address", login, s.endpoint.address()))
+	still := fault.Transient(fault.StillAccepted, fmt.Errorf("retiring login %q on %s: the server still accepts it: find out what changes it, or what answers at this address", login, s.endpoint.address()))
 	if now.canLogin && now.owner == ref.Owner() && now.seq == ref.Seq {
 		return still
 	}

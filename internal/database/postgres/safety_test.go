@@ -62,7 +62,7 @@ func TestThePasswordIsInNoLogAndNoStatistics(t *testing.T) {
 	})
 }
 
-func TestTheLogIsQuietWhereTheServerLetsUs(t *testing.T) {
+func TestTheServersLogIsQuietWhereTheServerAllowsIt(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		grant := "SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement, pg_stat_statements.track_utility"
@@ -212,7 +212,7 @@ func TestNamesAreQuoted(t *testing.T) {
 	})
 }
 
-func TestWhatALoginOwnsGoesToTheOwner(t *testing.T) {
+func TestObjectsOfALoginGoToTheOwner(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		target := l.target()
@@ -250,7 +250,7 @@ func TestWhatALoginOwnsGoesToTheOwner(t *testing.T) {
 }
 
 // The admin cannot revoke a privilege that a superuser granted to the login directly.
-func TestWhatTheAdminMayNotTakeAwayIsNamed(t *testing.T) {
+func TestAPrivilegeThatTheAdminCannotRevokeIsNamed(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		s := open(t, l.target())
@@ -342,7 +342,7 @@ func TestSettingsOfTheAdminDoNotBreakTheFence(t *testing.T) {
 }
 
 // Another client keeps altering the same login without taking our lock: the transaction is repeated.
-func TestADisturbedTransactionIsDoneAgain(t *testing.T) {
+func TestAnInterruptedTransactionIsRetried(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		s := open(t, l.target())
@@ -377,7 +377,7 @@ func TestADisturbedTransactionIsDoneAgain(t *testing.T) {
 	})
 }
 
-func TestStageHealsWhatAnAdministratorDidToTheLogin(t *testing.T) {
+func TestStageRepairsWhatAnAdministratorDidToTheLogin(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		s := open(t, l.target())

@@ -250,7 +250,7 @@ var entrances = map[string]struct {
 	"md5, for a password that is stored as SCRAM": {"host all %s all md5", fault.ClassNone, "", nil},
 }
 
-func TestHowTheServerLetsALoginInIsNamed(t *testing.T) {
+func TestTheEffectOfPgHbaConfIsNamed(t *testing.T) {
 	onEvery(t, func(t *testing.T, shared *lab) {
 		t.Helper()
 		// The server requests client certificates, as it does if any of its users has one.
@@ -290,7 +290,7 @@ func TestHowTheServerLetsALoginInIsNamed(t *testing.T) {
 }
 
 // Any user's session may use our application_name; only the admin's sessions can be ours.
-func TestASessionThatCallsItselfLikeOursHoldsNothingUp(t *testing.T) {
+func TestASessionWithOurApplicationNameBlocksNothing(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		e := newEstate(t, l, false)

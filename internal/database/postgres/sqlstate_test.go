@@ -173,7 +173,7 @@ func TestEverySQLSTATEWeCanProvokeHasAMeaning(t *testing.T) {
 func raise(string) func(*testing.T) error { return nil }
 
 // A statement whose client was killed can commit later. As long as it can, the answer is never Rejected.
-func TestALateCommitIsNeverTakenForARefusal(t *testing.T) {
+func TestALateCommitIsNeverMistakenForARefusal(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		target := l.target()
@@ -253,7 +253,7 @@ func waits(t *testing.T, l *lab, pid uint32) bool {
 }
 
 // Another rekey without our lock writes a newer marker after our first check and before our change.
-func TestTheMarkThatCountsIsReadAfterTheChange(t *testing.T) {
+func TestTheMarkerIsReadAgainAfterTheChange(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		s := open(t, l.target())

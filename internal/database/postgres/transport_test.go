@@ -308,7 +308,7 @@ func TestAHostWithoutADotIsExplained(t *testing.T) {
 }
 
 // A failure before anything was sent, or because of what the driver refuses to do, is never called "no connection".
-func TestAFailureOfTheDriverIsNoBrokenConnection(t *testing.T) {
+func TestADriverFailureIsNotABrokenConnection(t *testing.T) {
 	broken := "no connection, or it broke"
 	for name, tc := range map[string]struct {
 		script func(*fakeConn)

@@ -13,7 +13,7 @@ import (
 )
 
 // R24: many calls that wait for a silent server take the time of one, except for the first of them.
-func TestASilentServerCostsTheTimeOfOne(t *testing.T) {
+func TestManyCallsToASilentServerTakeTheTimeOfOne(t *testing.T) {
 	port, _ := listener(t)
 	target := (&fakeServer{port: port}).target(database.TLSDisable, nil)
 	engine := New(Options{Dialer: viaIPv4(), ConnectTimeout: 300 * time.Millisecond})

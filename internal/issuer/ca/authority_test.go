@@ -86,7 +86,7 @@ func encode(der []byte) []byte {
 	return pki.EncodeCertificates(&x509.Certificate{Raw: der})
 }
 
-func TestWhatIsPublishedOfAnAuthority(t *testing.T) {
+func TestTheFilesOfAnAuthorityThatArePublished(t *testing.T) {
 	for name, s := range shapes(t) {
 		t.Run(name, func(t *testing.T) {
 			h := harness(t, s)
@@ -138,7 +138,7 @@ func TestInfoIsWhatAStatusShows(t *testing.T) {
 	}
 }
 
-func TestCheckLooksAtEveryCertificateOfTheChain(t *testing.T) {
+func TestCheckCoversEveryCertificateOfTheChain(t *testing.T) {
 	root := makeAuthority(t, "root", nil, pki.ECDSAP256, until(now.Add(10*time.Hour).Truncate(time.Second)))
 	middle := makeAuthority(t, "middle", &root, pki.ECDSAP256, func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour).Truncate(time.Second) })
 	authority, err := ca.Parse(slices.Concat(middle.pem(), root.pem()), middle.keyPEM, nil)
@@ -223,7 +223,7 @@ func TestManagedAuthorityRefusesABadSpec(t *testing.T) {
 	}{
 		"no name":              {func(r *ca.Root) { r.CommonName = "" }, "neither a commonName"},
 		"a name too long":      {func(r *ca.Root) { r.CommonName = strings.Repeat("a", 65) }, "longer than 64"},
-		"an unknown algorithm": {func(r *ca.Root) { r.KeyAlgorithm = "DSA" }, "key algorithm \"DSA\" is not known"},
+		"an unknown algorithm": {func(r *ca.Root) { r.KeyAlgorithm = "DSA" }, "unknown key algorithm \"DSA\""},
 		"no lifetime":          {func(r *ca.Root) { r.Lifetime = 0 }, "lifetime 0s"},
 	} {
 		t.Run(name, func(t *testing.T) {

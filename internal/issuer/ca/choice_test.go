@@ -70,9 +70,9 @@ func TestThePathIsOneThatPermitsTheUsage(t *testing.T) {
 	}
 }
 
-// TestWhatNoPathPermitsNamesTheConstraints expects the same refusal as with one path; if both permit the names, the better
+// TestNamesThatNoPathPermitsAreRefusedWithTheConstraints expects the same refusal as with one path; if both permit the names, the better
 // path is kept.
-func TestWhatNoPathPermitsNamesTheConstraints(t *testing.T) {
+func TestNamesThatNoPathPermitsAreRefusedWithTheConstraints(t *testing.T) {
 	limit := func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example.internal"} }
 	file := crossed{onA: limit, onB: limit}
 	wantAnchor(t, file.published(t, issuer.Names{DNSNames: []string{"api.example.internal"}}, issuer.ServerAuth), "Root A")

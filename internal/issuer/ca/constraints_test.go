@@ -206,7 +206,7 @@ func TestConstraintsAllowExactlyWhatTheyList(t *testing.T) {
 	}
 }
 
-func TestACommonNameIsNoWayAroundTheHostNames(t *testing.T) {
+func TestACommonNameDoesNotBypassTheHostNames(t *testing.T) {
 	authority := managed(t)
 	c := ca.Constraints{CommonNames: []string{"*"}, DNSNames: []string{"*.example.internal"}, IPRanges: []string{"10.0.0.0/8"}}
 	address := []net.IP{net.IPv4(10, 0, 0, 1)}

@@ -109,7 +109,7 @@ func TestNoCommonNameMakesACertificateOfAHostThatIsNotAllowed(t *testing.T) {
 	t.Logf("%d common names were tried, %d were refused", tried, refusals)
 }
 
-func TestACommonNameThatIsNoHostIsLeftAlone(t *testing.T) {
+func TestACommonNameThatIsNotAHostIsNotChecked(t *testing.T) {
 	authority := managed(t)
 	c := ca.Constraints{CommonNames: []string{"*"}, DNSNames: []string{"*.example.internal", "db"}, IPRanges: []string{"10.0.0.0/8"},
 		URIs: []string{"spiffe://example.internal/*"}, Usages: []issuer.Usage{issuer.ServerAuth}}

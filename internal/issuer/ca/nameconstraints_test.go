@@ -90,7 +90,7 @@ func TestNameConstraintsHoldAsOpenSSLReadsThem(t *testing.T) {
 	for kind, change := range authorities {
 		for _, critical := range []bool{false, true} {
 			if critical && strings.Contains(kind, "directory") {
-				continue // refused as an authority: TestOddFilesWithoutAPathSayWhatStandsInTheWay
+				continue // refused as an authority: TestOddFilesWithoutAPathNameTheObstacle
 			}
 			signing := makeAuthority(t, "Issuing CA", &root, pki.ECDSAP256, func(c *x509.Certificate) {
 				change(c)

@@ -235,7 +235,7 @@ func judge(t *testing.T, chain issuer.Chain, file oddFile, hours int) {
 }
 
 // Without a path the authority is refused, and the message names what prevents the path.
-func TestOddFilesWithoutAPathSayWhatStandsInTheWay(t *testing.T) {
+func TestOddFilesWithoutAPathNameTheObstacle(t *testing.T) {
 	f := newFamily(t)
 	long := []member{f.root}
 	var chain []byte

@@ -67,7 +67,7 @@ func (s *scene) owners() string {
 
 // R15, R19, R20, I1, I8: a user changes a login by hand, at every step of a rotation. rekey repairs it, or reports the problem
 // until a user repairs it; it never gets stuck silently.
-func TestLoginsChangedByHandAreRepairedOrReported(t *testing.T) {
+func TestManuallyChangedLoginsAreRepairedOrReported(t *testing.T) {
 	type attempt struct {
 		manualEdit
 		slot string

@@ -231,7 +231,7 @@ func revisionOf(ledger *corev1.Secret) string {
 
 // R15, R14, R19, R20, S: whatever a user does to the Secrets of a credential, at any stage of its life: no password is lost or
 // rotated because of it, the published one works, rekey reports what the user has to do, and in the end everything is in order.
-func TestSecretsDamagedByHandAtEveryStageAreRepaired(t *testing.T) {
+func TestManuallyDamagedSecretsAreRepairedAtEveryStage(t *testing.T) {
 	random := size.Random(t, 0)
 	names := slices.Sorted(maps.Keys(damages))
 	random.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })

@@ -84,7 +84,7 @@ func TestCallersAtTheSameTimeBuildOnce(t *testing.T) {
 	}
 }
 
-func TestAChangedSourceIsBuiltAgain(t *testing.T) {
+func TestAChangedSourceIsRebuilt(t *testing.T) {
 	b, dir := newBuilder(t)
 	seen := map[string]bool{}
 	for _, file := range []string{"go.mod", "go.sum", "cmd/kube/main.go"} {

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-func TestCommandsThatCannotWorkSayWhatToDo(t *testing.T) {
+func TestImpossibleCommandsNameTheFix(t *testing.T) {
 	empty := t.TempDir()
 	tests := map[string]struct {
 		args []string

@@ -83,7 +83,7 @@ func TestAnImageHoldsTheBinaryAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestWhatCannotRunInAnImageIsRefused(t *testing.T) {
+func TestABinaryThatCannotRunInAnImageIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	static := compile(t, dir)
 	text := filepath.Join(dir, "text")

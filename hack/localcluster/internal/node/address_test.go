@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestRoutesTakeTheNetworksThatTheyLeadTo(t *testing.T) {
+func TestRoutesOccupyTheirNetworks(t *testing.T) {
 	table := "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n" +
 		"eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n" +
 		"tun0\t0000C80A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n" +

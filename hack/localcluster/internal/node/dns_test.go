@@ -94,7 +94,7 @@ func exchange(t *testing.T, names nameServer, name string, kind dnsmessage.Type)
 	return reply
 }
 
-func TestAPacketThatIsNoQuestionIsAnError(t *testing.T) {
+func TestAPacketThatIsNotAQuestionIsAnError(t *testing.T) {
 	if _, err := (nameServer{}).answer([]byte("hello")); err == nil {
 		t.Error("no error")
 	}

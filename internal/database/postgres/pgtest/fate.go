@@ -86,7 +86,7 @@ func (s *Server) Copy() (Copy, error) {
 	}
 	dir, err := os.MkdirTemp(s.dir, "copy-")
 	if err != nil {
-		return Copy{}, fmt.Errorf("making a folder for a copy: %w", err)
+		return Copy{}, fmt.Errorf("creating a folder for a copy: %w", err)
 	}
 	return Copy{dir: dir}, copyTree(s.data(), filepath.Join(dir, "data"), s.account, nil)
 }
@@ -107,7 +107,7 @@ func (s *Server) halted(doing string) error {
 		select {
 		case <-s.process.done:
 		default:
-			return errors.New(doing + " the data of a test server: it runs: end it first")
+			return errors.New(doing + " the data of a test server: it is running: stop it first")
 		}
 	}
 	return nil

@@ -75,7 +75,7 @@ func scratch(parent string, owner *account) (string, error) {
 	}
 	dir, err := os.MkdirTemp(parent, fmt.Sprintf("%s%d-", scratchPrefix, os.Getpid()))
 	if err != nil {
-		return "", fmt.Errorf("making a scratch folder: %w", err)
+		return "", fmt.Errorf("creating a scratch folder: %w", err)
 	}
 	return dir, owner.own(dir)
 }

@@ -239,7 +239,7 @@ func (s *Server) await(ctx context.Context) error {
 		}
 		select {
 		case <-s.process.done:
-			return fmt.Errorf("starting PostgreSQL %d: the server ended: %s", s.Version, tail(s.LogText()))
+			return fmt.Errorf("starting PostgreSQL %d: the server exited: %s", s.Version, tail(s.LogText()))
 		case <-ctx.Done():
 			return fmt.Errorf("starting PostgreSQL %d: no answer in time: %w: %s", s.Version, err, tail(s.LogText()))
 		case <-tick.C:
