@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/apiserver"
 )
 
 var update = flag.Bool("update", false, "write testdata/refusals.golden instead of comparing with it")
@@ -44,21 +44,16 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
-	if _, err := os.Stat(filepath.Join(os.Getenv("KUBEBUILDER_ASSETS"), "kube-apiserver")); err != nil {
-		return 1, fmt.Errorf("KUBEBUILDER_ASSETS names no folder with kube-apiserver and etcd; run: make assets (%w)", err)
-	}
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, apiextensionsv1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return 1, err
 		}
 	}
-	environment := &envtest.Environment{
-		CRDDirectoryPaths:     []string{"../../config/crd/bases"},
-		ErrorIfCRDPathMissing: true,
+	environment := &envtest.Environment{}
+	if err := apiserver.Start(environment); err != nil {
+		return 1, err
 	}
-	if config, err = environment.Start(); err != nil {
-		return 1, fmt.Errorf("starting an API server with our kinds: %w", err)
-	}
+	config = environment.Config
 	defer func() { err = errors.Join(err, environment.Stop()) }()
 	config.QPS, config.Burst = 500, 1000
 	if kube, err = client.New(config, client.Options{Scheme: scheme}); err != nil {

@@ -61,7 +61,8 @@ func startAPIServer(t *testing.T, flags map[string]string) (s *apiServer, stop f
 			t.Fatal(err)
 		}
 	}
-	s.environment = &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "..", "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
+	s.environment = &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "..", "config", "crd", "bases")}, ErrorIfCRDPathMissing: true,
+		ControlPlaneStartTimeout: 2 * time.Minute, ControlPlaneStopTimeout: time.Minute}
 	for name, value := range flags {
 		s.environment.ControlPlane.GetAPIServer().Configure().Set(name, value)
 	}
