@@ -6,7 +6,10 @@ package security
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
+	"strings"
 )
 
 // request is a line of the audit log.
@@ -42,7 +45,7 @@ func (r request) resource() string {
 	return r.ObjectRef.Resource
 }
 
-// requests reads the whole audit log.
+// requests returns the whole audit log. It reads what was added since the last call.
 func (c *cluster) requests() []request {
 	c.t.Helper()
 	file, err := os.Open(c.audit)
@@ -50,18 +53,22 @@ func (c *cluster) requests() []request {
 		c.t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	var out []request
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 64<<20)
-	for lines.Scan() {
-		r := request{line: lines.Text()}
-		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-			c.t.Fatalf("reading the audit log: %v", err)
-		}
-		out = append(out, r)
-	}
-	if err := lines.Err(); err != nil {
+	if _, err := file.Seek(c.read, io.SeekStart); err != nil {
 		c.t.Fatal(err)
 	}
-	return out
+	lines := bufio.NewReader(file)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return c.parsed // The server may still be writing the last line.
+		}
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		r := request{line: strings.TrimSuffix(string(line), "\n")}
+		if err := json.Unmarshal(line, &r); err != nil {
+			c.t.Fatalf("reading the audit log: %v", err)
+		}
+		c.parsed, c.read = append(c.parsed, r), c.read+int64(len(line))
+	}
 }

@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
+	"github.com/rekey/rekey/test/apiserver"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -50,6 +51,9 @@ type cluster struct {
 	audit  string
 	config *rest.Config
 	client client.WithWatch
+	// parsed is what was read from the audit log; read is its length.
+	parsed []request
+	read   int64
 	// kubeconfig of a cluster admin.
 	kubeconfig string
 }
@@ -63,24 +67,22 @@ func install(t *testing.T, folder string) *cluster {
 	c := &cluster{t: t, folder: folder, dir: t.TempDir()}
 	c.audit = filepath.Join(c.dir, "audit.log")
 	policy := c.file("policy.json", auditPolicy)
-	environment := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(world.Root(), "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
+	environment := &envtest.Environment{}
 	environment.ControlPlane.GetAPIServer().Configure().
 		Set("audit-policy-file", policy).Set("audit-log-path", c.audit).Set("audit-log-mode", "blocking").Set("audit-log-maxsize", "4000")
 	if folder == strict {
 		environment.ControlPlane.GetAPIServer().Configure().Set("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
 	}
-	config, err := environment.Start()
-	if err != nil {
-		t.Fatalf("starting the API server (run `make assets` and set KUBEBUILDER_ASSETS, or run `make test`): %v", err)
+	if err := apiserver.Start(environment); err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = environment.Stop() })
-	config.QPS = -1
-	c.config = config
+	c.config = environment.Config
 	scheme, err := world.Scheme()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.client, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
+	if c.client, err = client.NewWithWatch(c.config, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
 	c.kubeconfig = c.file("admin.kubeconfig", string(kubeconfigOf(t, environment)))

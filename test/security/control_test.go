@@ -84,6 +84,7 @@ var Leaked string
 // TestTheSearchFindsASecretInEveryPlace is the counter-proof: the search catches a rekey that reveals everything in every
 // place.
 func TestTheSearchFindsASecretInEveryPlace(t *testing.T) {
+	t.Parallel()
 	l := &life{cluster: install(t, "default")}
 	l.witness = l.watch()
 	l.databases = []*database{startDatabase(t, 18)}

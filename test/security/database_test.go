@@ -89,6 +89,10 @@ func (d *database) sample() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	// Its own queries would fill the log.
+	if _, err := conn.Exec(d.t.Context(), "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_messages = 'warning'; SET pg_stat_statements.track = 'none'"); err != nil {
+		d.t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(d.t.Context()))
 	done := make(chan struct{})
 	go func() {

@@ -125,25 +125,24 @@ func (l *life) causeFailures() {
 		l.has("CertificateAuthority", name, "AuthorityInvalid")
 	}
 	l.has("ClientIdentity", "foreign", "SecretConflict")
-	for _, d := range l.databases {
-		l.failStatement(d)
-	}
+	l.failStatements()
 }
 
-// failStatement makes the statement that holds a verifier fail, for every admin.
-func (l *life) failStatement(d *database) {
+// failStatements makes the statement that holds a verifier fail, for every admin of every server.
+func (l *life) failStatements() {
 	l.t.Helper()
-	for _, admin := range admins {
-		name := fmt.Sprintf("%s-%d", admin, d.Version)
-		var releases []func()
-		for _, slot := range []string{"_a", "_b"} {
-			releases = append(releases, d.lock(admin+"_app"+slot))
+	for _, d := range l.databases {
+		for _, admin := range admins {
+			for _, slot := range []string{"_a", "_b"} {
+				defer d.lock(admin + "_app" + slot)()
+			}
 		}
+	}
+	for _, name := range l.credentials() {
 		l.annotate(credentialNamed(name), v1alpha1.AnnotationRotate, "while it is locked")
+	}
+	for _, name := range l.credentials() {
 		l.has("DatabaseCredential", name, "LockTimeout")
-		for _, release := range releases {
-			release()
-		}
 	}
 }
 

@@ -17,9 +17,15 @@ import (
 
 // A life under the rights of each installation, and the questions about it.
 
-func TestALifeUnderTheRightsOfConfigDefault(t *testing.T) { ask(t, runLife(t, "default")) }
+func TestALifeUnderTheRightsOfConfigDefault(t *testing.T) {
+	t.Parallel()
+	ask(t, runLife(t, "default"))
+}
 
-func TestALifeUnderTheRightsOfConfigNamespaced(t *testing.T) { ask(t, runLife(t, "namespaced")) }
+func TestALifeUnderTheRightsOfConfigNamespaced(t *testing.T) {
+	t.Parallel()
+	ask(t, runLife(t, "namespaced"))
+}
 
 func ask(t *testing.T, l *life) {
 	t.Helper()

@@ -38,7 +38,7 @@ func runLife(t *testing.T, folder string) *life {
 	for _, version := range pgtest.Versions {
 		l.databases = append(l.databases, startDatabase(t, version))
 	}
-	binary := build(t, "rekey")
+	binary := shipped(t)
 	l.operators = append(l.operators, l.run(binary, "rekey"))
 	for _, provoke := range []func(){l.begin, l.rotate, l.causeFailures, l.refuse, l.failWrites, l.tamper} {
 		provoke()

@@ -10,4 +10,4 @@ import (
 	"github.com/rekey/rekey/test/world"
 )
 
-func TestMain(m *testing.M) { os.Exit(world.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(world.Main(m, removeScratch)) }

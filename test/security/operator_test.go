@@ -32,10 +32,41 @@ type change struct {
 	file, find, replace string
 }
 
+// scratch is the folder of the binary that several tests run.
+var scratch = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "rekey-security-") })
+
+func removeScratch() {
+	if dir, err := scratch(); err == nil {
+		_ = os.RemoveAll(dir)
+	}
+}
+
+var building sync.Mutex
+
+// shipped returns the operator's binary without changes. The first test that needs it builds it.
+func shipped(t *testing.T) string {
+	t.Helper()
+	building.Lock()
+	defer building.Unlock()
+	dir, err := scratch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(dir, "rekey")
+	if _, err := os.Stat(binary); err != nil {
+		buildIn(t, dir, "rekey")
+	}
+	return binary
+}
+
 // build builds the operator's binary, with changes that never reach the working tree.
 func build(t *testing.T, name string, changes ...change) string {
 	t.Helper()
-	dir := t.TempDir()
+	return buildIn(t, t.TempDir(), name, changes...)
+}
+
+func buildIn(t *testing.T, dir, name string, changes ...change) string {
+	t.Helper()
 	texts := map[string]string{}
 	for _, c := range changes {
 		path := filepath.Join(world.Root(), c.file)
@@ -64,7 +95,7 @@ func build(t *testing.T, name string, changes ...change) string {
 		t.Fatal(err)
 	}
 	binary := filepath.Join(dir, name)
-	command := exec.Command("go", "build", "-overlay", overlay, "-o", binary, ".")
+	command := exec.Command("go", "build", "-ldflags", "-w", "-overlay", overlay, "-o", binary, ".")
 	command.Dir = world.Root()
 	if out, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("building the operator: %v\n%s", err, out)

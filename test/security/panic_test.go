@@ -36,6 +36,7 @@ var panics = []change{
 }
 
 func TestAPanicShowsNoSecret(t *testing.T) {
+	t.Parallel()
 	l := &life{cluster: install(t, "default")}
 	l.witness = l.watch()
 	l.databases = []*database{startDatabase(t, 15)}

@@ -105,6 +105,7 @@ var reading = []string{"get", "list", "watch"}
 // TestATenantReachesNothingOfAnother makes the service account of one tenant, with every user-facing role that config/
 // ships, try every verb on every kind in the namespace of the other.
 func TestATenantReachesNothingOfAnother(t *testing.T) {
+	t.Parallel()
 	c := install(t, "default")
 	c.namespace("one", nil)
 	c.namespace("other", nil)
