@@ -40,7 +40,7 @@ the time they take.
 |---|---|---|
 | planner | ` + "`internal/rotation`" + ` | every row of the planner's table, and every two rows that could both match; a test notices every row that is deleted from it or swapped |
 | simulation | ` + "`internal/lifecycle`" + ` | the real planner and the real driver against a simulated world: crashes before, after and inside every effect, one and two at a time |
-| contract | ` + "`" + `databasetest` + "`" + `, ` + "`" + `issuertest` + "`" + ` | one suite for every engine and issuer: lost answers, late commits, fences |
+| contract | ` + "`" + `sourcetest` + "`" + `, ` + "`" + `databasetest` + "`" + `, ` + "`" + `issuertest` + "`" + ` | one suite for every source, engine and issuer: lost answers, late commits, fences |
 | controllers | ` + "`" + `controllers` + "`" + `, ` + "`" + `internal/secretstore` + "`" + ` | a real API server, real PostgreSQL 15 and 18, a clock that the test steps |
 | crash | ` + "`" + `test/crash` + "`" + ` | every effect fails in every way, against a real API server and a real PostgreSQL; two of everything, with a real API server and mostly a simulated database; the real binary is killed while real clients log in and shake hands |
 | surroundings | ` + "`" + `test/faults` + "`" + ` | servers that hang, drop connections, restart, or come back from a backup; clocks that jump; Secrets edited at every stage. In ` + "`" + `database` + "`" + `, PostgreSQL and the API server are real; in ` + "`" + `kubernetes` + "`" + `, the API server and etcd are real, and the database is simulated (` + "`" + `databasetest` + "`" + `) |
