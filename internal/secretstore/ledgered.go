@@ -14,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -150,22 +149,12 @@ func (s *Ledgered) Confirm(ctx context.Context) error {
 	if err != nil || s.isLedger(now) {
 		return err
 	}
-	return s.overtaken()
-}
-
-// overtaken returns the conflict that a write with the old ledger would cause.
-func (s *Ledgered) overtaken() error {
-	key := s.ledgerKey()
-	return apiError("confirming", key, nil, apierrors.NewConflict(corev1.Resource("secrets"), key.Name,
-		errors.New("another process wrote or deleted it since it was read; abandoning what was started with it")))
+	return overtaken(s.ledgerKey())
 }
 
 // isLedger reports whether a Secret is exactly the ledger that was last read or written.
 func (s *Ledgered) isLedger(now *corev1.Secret) bool {
-	if now == nil || s.ledger == nil {
-		return now == nil && s.ledger == nil
-	}
-	return now.UID == s.ledger.UID && now.ResourceVersion == s.ledger.ResourceVersion
+	return sameSecret(now, s.ledger)
 }
 
 // publish writes the user's Secret if it differs. It returns the Secret as it is now, also together with an error if the API

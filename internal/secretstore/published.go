@@ -29,14 +29,18 @@ type PublishedOptions struct {
 	// Fresh is true if the object is so new that its Secret cannot exist yet: what the Reader does not find is not looked up.
 	// If the Secret exists anyway, creating it returns AlreadyExists.
 	Fresh bool
+	// Candidates, if not nil, keeps a pending version in a ledger Secret that it writes, until the version is published or
+	// discarded: for an issuer that answers later, or a proof that may take long. If nil, a pending version is kept in memory.
+	Candidates client.Client
 	// Parse returns the version of a certificate: Fingerprint, ProposedAt, CommittedAt (when it was issued) and NotAfter, but
 	// not Seq and Stage. It does not read the private key, which may be a placeholder and is already known to match. An error
 	// means that the certificate is damaged and is issued again.
 	Parse func(material credential.Material) (rotation.Version, error)
 }
 
-// Published keeps a certificate in the user's Secret alone: that is the truth. A pending version is kept in memory, there is no
-// previous one, and a missing or damaged Secret has no current version. One value serves one reconcile of one object.
+// Published keeps a certificate in the user's Secret alone: that is the truth. A pending version is kept in memory, or in a
+// ledger of its own (PublishedOptions.Candidates), there is no previous one, and a missing or damaged Secret has no current
+// version. One value serves one reconcile of one object.
 //
 // Of all request tokens, only that of rekey.dev/rotate is recorded, on the Secret.
 type Published struct {
@@ -46,15 +50,21 @@ type Published struct {
 	secret  *corev1.Secret
 	current *Record
 	adopted string
-	// memory holds what no Secret holds, and the tokens: the Secret's, until the caller saves others.
+	// candidate is the ledger of the pending version, if it is kept in one.
+	candidate candidate
+	// memory holds what the user's Secret does not hold, and the tokens: the Secret's, until the caller saves others.
 	memory     Ledger
 	remembered bool
 }
 
 // NewPublished returns a store. Nothing is read before Load.
-func NewPublished(opts PublishedOptions) *Published { return &Published{opts: opts} }
+func NewPublished(opts PublishedOptions) *Published {
+	s := &Published{opts: opts}
+	s.candidate.opts = &s.opts
+	return s
+}
 
-// Load reads the user's Secret. The private key of the current version may be a placeholder, which is never written.
+// Load reads the user's Secret, and the ledger of the pending version, if it is kept in one. The private key of the current version may be a placeholder, which is never written.
 func (s *Published) Load(ctx context.Context) (Snapshot, error) {
 	s.loaded = false
 	secret, err := read(ctx, s.opts.Reader, s.opts.secretKey())
@@ -64,23 +74,35 @@ func (s *Published) Load(ctx context.Context) (Snapshot, error) {
 		}
 	}
 	if err == nil {
-		err = s.opts.present(ctx, secret)
+		err = s.candidate.load(ctx)
+	}
+	if err == nil {
+		err = s.opts.present(ctx, secret, s.candidate.secret)
 	}
 	if err != nil {
 		return Snapshot{}, err
 	}
+	if s.candidate.durable() {
+		s.memory, s.remembered = s.candidate.ledger.Clone(), false
+	}
 	s.see(secret)
+	if s.candidate.settle(ctx, s.current); s.candidate.durable() {
+		s.memory.Pending = s.candidate.ledger.Pending.clone()
+	}
 	s.loaded = true
 	return s.snapshot(), nil
 }
 
 // Save writes the user's Secret if the current version or the honored token differs from what it shows, and keeps the rest in
-// memory. A version whose certificate cannot be parsed, or whose key does not match, is not written.
+// memory or in the ledger of the pending version. A version whose certificate cannot be parsed, or whose key does not match, is not written.
 func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	if !s.loaded {
 		return Snapshot{}, fmt.Errorf("saving to Secret %s: %w", s.opts.secretRef(), errNotLoaded)
 	}
 	if s.showsVersion(ledger.Current) && (ledger.Current == nil || tokensOf(s.secret) == ledger.Rotate) {
+		if err := s.candidate.save(ctx, ledger); err != nil {
+			return Snapshot{}, err
+		}
 		s.remember(ledger)
 		return s.snapshot(), nil
 	}
@@ -115,7 +137,11 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	if !s.showsVersion(&current) {
 		return Snapshot{}, err
 	}
-	// The version is published; other changes to its Secret are reported when they are repaired.
+	// The version is published; other changes to its Secret are reported when they are repaired. Its ledger is settled: if it
+	// cannot be deleted now, the next Load does that.
+	if err := s.candidate.save(ctx, ledger); err != nil && ledger.Pending != nil {
+		return Snapshot{}, err
+	}
 	s.remember(ledger)
 	return s.snapshot(), nil
 }
@@ -159,6 +185,9 @@ func (s *Published) Publish(ctx context.Context) (Snapshot, error) {
 	s.adopted = cmp.Or(adopted, s.adopted)
 	return s.snapshot(), nil
 }
+
+// Confirm checks that the ledger of the pending version is still what was last read or written; if not, the error is a conflict.
+func (s *Published) Confirm(ctx context.Context) error { return s.candidate.confirm(ctx) }
 
 // see records a Secret as the present state.
 func (s *Published) see(secret *corev1.Secret) {

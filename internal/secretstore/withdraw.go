@@ -34,7 +34,7 @@ func (s *Ledgered) Withdraw(ctx context.Context) error {
 	case err != nil:
 		return err
 	case loaded && !s.isLedger(ledger):
-		return s.overtaken()
+		return overtaken(s.ledgerKey())
 	case ledger == nil || ledger.Type != v1alpha1.SecretTypeLedger || !s.opts.Owner.records(ledger) || !ours(ledger):
 		return nil
 	case s.opts.DeletionPolicy == v1alpha1.DeletionDelete:
@@ -48,7 +48,13 @@ func (s *Ledgered) Withdraw(ctx context.Context) error {
 // Withdraw removes or releases what the store keeps, by the deletion policy. It needs no Load and is idempotent.
 func (s *Published) Withdraw(ctx context.Context) error {
 	s.loaded = false
-	return s.opts.withdrawSecret(ctx, s.opts.Owner.wrote, func() error { return nil })
+	if err := s.opts.withdrawSecret(ctx, s.opts.Owner.wrote, func() error { return nil }); err != nil {
+		return err
+	}
+	if err := s.candidate.load(ctx); err != nil {
+		return err
+	}
+	return s.candidate.remove(ctx)
 }
 
 // withdrawSecret checks with still, after it has read the Secret, that this is still wanted: a later write is refused.

@@ -1,0 +1,236 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package lifecycle_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	testclock "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/fault"
+	"github.com/rekey/rekey/internal/lifecycle"
+	"github.com/rekey/rekey/internal/pki"
+	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/internal/secretstore"
+)
+
+// These cases drive the real store: a certificate whose issuer answers late, or whose proof takes long, is Durable and not
+// Revocable. Its candidate is in a ledger, and its current version in the user's Secret.
+
+// lateIssuer answers a request the fourth time that it gets it, and is asked about an endpoint that may not answer.
+type lateIssuer struct {
+	t      *testing.T
+	clock  *testclock.FakePassiveClock
+	key    *ecdsa.PrivateKey
+	asked  map[string]int // by version and request
+	issued int
+	answer credential.Answer // about the endpoint
+}
+
+// requestsBeforeAnIssue is how often the issuer asks for patience.
+const requestsBeforeAnIssue = 3
+
+func (i *lateIssuer) Traits() credential.Traits { return credential.Traits{Durable: true} }
+
+func (i *lateIssuer) Propose(credential.Ref) (credential.Material, error) {
+	key, request, err := pki.NewKeyAndRequest(pki.ECDSAP256, pki.Names{CommonName: "orders"})
+	return credential.Material{credential.KeyPrivateKey: key, credential.KeyRequest: credential.NewSensitive(request)}, err
+}
+
+func (i *lateIssuer) Stage(ctx context.Context, change credential.Change) (credential.Staged, error) {
+	if err := change.Confirm(ctx); err != nil {
+		return credential.Staged{}, err
+	}
+	request := change.Material[credential.KeyRequest].Reveal()
+	id := fmt.Sprintf("%d/%x", change.Ref.Seq, sha256.Sum256(request))
+	if i.asked[id]++; i.asked[id] <= requestsBeforeAnIssue {
+		return credential.Staged{}, fault.Pending(30*time.Second, errors.New("the request waits for approval"))
+	}
+	block, _ := pem.Decode(request)
+	parsed, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return credential.Staged{}, err
+	}
+	i.issued++
+	now := i.clock.Now()
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(int64(i.issued)), Subject: parsed.Subject, NotBefore: now.Add(-time.Minute), NotAfter: now.Add(240 * time.Hour).Truncate(time.Second),
+	}
+	issuer := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "late"}}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, issuer, parsed.PublicKey, i.key)
+	if err != nil {
+		return credential.Staged{}, err
+	}
+	out := change.Material.Clone()
+	delete(out, credential.KeyRequest)
+	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return credential.Staged{Material: out.With(credential.KeyCertificate, chain), NotAfter: leaf.NotAfter.UTC()}, nil
+}
+
+func (i *lateIssuer) Verify(context.Context, credential.Ref, credential.Material) (credential.Answer, error) {
+	if i.answer == credential.Unknown {
+		return i.answer, errors.New("the endpoint does not answer")
+	}
+	return i.answer, nil
+}
+
+func (i *lateIssuer) Retire(context.Context, credential.Change) error {
+	i.t.Error("nothing revokes a certificate, so nothing is to be retired")
+	return nil
+}
+
+// lateWorld is an API server with one object, its issuer, and a process.
+type lateWorld struct {
+	api     client.Client
+	issuer  *lateIssuer
+	driver  *lifecycle.Driver
+	rotate  string
+	restart bool // before every reconcile
+}
+
+func newLateWorld(t *testing.T, answer credential.Answer) *lateWorld {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &lateWorld{
+		api:    fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme).Build(),
+		issuer: &lateIssuer{t: t, clock: testclock.NewFakePassiveClock(start), key: key, asked: map[string]int{}, answer: answer},
+	}
+	w.boot()
+	return w
+}
+
+func (w *lateWorld) boot() {
+	w.driver = &lifecycle.Driver{
+		Clock: w.issuer.clock, Skew: func() (time.Duration, bool) { return 0, true }, Attempts: &lifecycle.Attempts{},
+	}
+}
+
+func (w *lateWorld) reconcile() lifecycle.Outcome {
+	if w.restart {
+		w.boot()
+	}
+	return w.driver.Drive(background, lifecycle.Credential{
+		Kind: "ClientIdentity", Ref: credential.Ref{Cluster: "cluster", Namespace: "web", Name: "orders"}, UID: "uid-1",
+		Policy: rotation.Policy{RenewBefore: 80 * time.Hour, WarnBefore: 40 * time.Hour, AlarmBefore: 8 * time.Hour},
+		Traits: w.issuer.Traits(), Fingerprint: "v1", Source: w.issuer, Rotate: w.rotate,
+		Store: secretstore.NewPublished(secretstore.PublishedOptions{
+			Options: secretstore.Options{
+				Client: w.api, Live: w.api, DeletionPolicy: v1alpha1.DeletionDelete,
+				Owner:     secretstore.Owner{GVK: v1alpha1.GroupVersion.WithKind("ClientIdentity"), Name: "orders", UID: "uid-1", Cluster: "cluster", Namespace: "web"},
+				Namespace: "web", SecretName: "orders-mtls", SecretType: corev1.SecretTypeTLS,
+				Data: func(current secretstore.Record) (map[string][]byte, error) {
+					return pki.TLSSecretData(current.Material, nil), nil
+				},
+			},
+			Reader: w.api, Candidates: w.api, Parse: parseLate,
+		}),
+	})
+}
+
+// parseLate reads a version from its certificate, as a controller does.
+func parseLate(m credential.Material) (rotation.Version, error) {
+	chain, err := pki.ParseCertificates(m[credential.KeyCertificate].Reveal())
+	if err != nil {
+		return rotation.Version{}, err
+	}
+	issued := chain[0].NotBefore.Add(time.Minute)
+	return rotation.Version{Fingerprint: "v1", ProposedAt: issued, CommittedAt: issued, NotAfter: chain[0].NotAfter.UTC()}, nil
+}
+
+// live reconciles as often as each outcome asks for, for at most a time, until the condition holds.
+func (w *lateWorld) live(atMost time.Duration, until func(lifecycle.Outcome) bool) lifecycle.Outcome {
+	out := w.reconcile()
+	for end := w.issuer.clock.Now().Add(atMost); !until(out) && w.issuer.clock.Now().Before(end); out = w.reconcile() {
+		wake := out.WakeAt()
+		if w.restart {
+			wake = w.issuer.clock.Now().Add(time.Minute) // a process that crashes in a loop
+		}
+		w.issuer.clock.SetTime(wake)
+	}
+	return out
+}
+
+func shows(seq int64) func(lifecycle.Outcome) bool {
+	return func(out lifecycle.Outcome) bool {
+		current := out.Snapshot.Ledger.Current
+		return current != nil && current.Seq == seq && out.Snapshot.Target == rotation.TargetShowsCurrent
+	}
+}
+
+func (w *lateWorld) wantNoCandidate(t *testing.T) {
+	t.Helper()
+	var secrets corev1.SecretList
+	if err := w.api.List(background, &secrets); err != nil {
+		t.Fatal(err)
+	}
+	if len(secrets.Items) != 1 {
+		t.Errorf("%d Secrets exist, want the user's alone", len(secrets.Items))
+	}
+}
+
+func TestAnIssuerThatAnswersLaterIsAskedWithTheSameRequest(t *testing.T) {
+	t.Parallel()
+	for name, restart := range map[string]bool{"one process": false, "a process that restarts before each reconcile": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newLateWorld(t, credential.Accepted)
+			w.restart = restart
+			for seq := int64(1); seq <= 2; seq++ {
+				out := w.live(time.Hour, shows(seq))
+				if !shows(seq)(out) {
+					t.Fatalf("version %d was never issued: %v; requests and how often each was made: %v", seq, out.Err, w.issuer.asked)
+				}
+				if len(w.issuer.asked) != int(seq) || w.issuer.issued != int(seq) {
+					t.Errorf("for %d versions the issuer got %d requests and issued %d certificates", seq, len(w.issuer.asked), w.issuer.issued)
+				}
+				w.wantNoCandidate(t)
+				w.rotate = "again"
+			}
+		})
+	}
+}
+
+func TestAnEndpointThatIsUnknownForADayCostsOneCandidate(t *testing.T) {
+	t.Parallel()
+	for name, restart := range map[string]bool{"one process": false, "a process that restarts before each reconcile": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newLateWorld(t, credential.Unknown)
+			w.restart = restart
+			out := w.live(24*time.Hour, shows(1))
+			if pending := out.Snapshot.Ledger.Pending; pending == nil || pending.Seq != 1 || pending.Stage != rotation.Staged {
+				t.Fatalf("after a day the candidate is %+v, want version 1, Staged: %v", pending, out.Err)
+			}
+			if len(w.issuer.asked) != 1 || w.issuer.issued != 1 {
+				t.Errorf("a day of an endpoint that does not answer: %d requests, %d certificates, want one each", len(w.issuer.asked), w.issuer.issued)
+			}
+			w.issuer.answer = credential.Accepted
+			if out = w.live(2*time.Hour, shows(1)); !shows(1)(out) || w.issuer.issued != 1 {
+				t.Errorf("the candidate was not published when the endpoint answered: %v", out.Err)
+			}
+			w.wantNoCandidate(t)
+		})
+	}
+}
