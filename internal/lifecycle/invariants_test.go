@@ -65,7 +65,7 @@ const healTime = 4 * time.Hour
 // look checks what must hold at every instant.
 func (k *watch) look(w *world) {
 	k.lookAtSecret(w)
-	if w.kind == certificate {
+	if !w.traits().Provable {
 		return
 	}
 	if w.secret.shows == nil || w.accepts(w.secret.shows) || w.spec.deleting || w.spec.suspended {
@@ -79,7 +79,7 @@ func (k *watch) look(w *world) {
 	if !k.restored && !k.twoDrivers && !w.spec.deleting {
 		k.lookForOrphans(w)
 	}
-	if seq := w.ledger.ledger.LastSeq; w.ledger.version != 0 && !k.restored {
+	if seq := w.ledger.ledger.LastSeq; w.traits().Revocable && w.ledger.version != 0 && !k.restored {
 		if seq < k.lastSeq {
 			k.breach(w, "the highest number went back from %d to %d", k.lastSeq, seq)
 		}
@@ -102,11 +102,11 @@ func (k *watch) lookAtSecret(w *world) {
 	k.published = true
 	k.shown = append(k.shown, shown{material: now.shows})
 	password := now.shows.String(credential.KeyPassword)
-	if before, ok := k.publics[now.seq]; ok && before != password && !k.restored {
+	if before, ok := k.publics[now.seq]; ok && before != password && !k.restored && !w.certificates() {
 		k.breach(w, "I5: two materials were published as version %d", now.seq)
 	}
 	k.publics[now.seq] = password
-	if w.kind == twoSlots && !k.restored && !k.proven[password] {
+	if w.kind != certificate && !k.restored && !k.proven[password] {
 		k.breach(w, "version %d was published before it was proven", now.seq)
 	}
 }
@@ -132,6 +132,7 @@ func when(t time.Time) string {
 
 // lookForOrphans is I2: the ledger knows every open login, with its password.
 func (k *watch) lookForOrphans(w *world) {
+	k.lookForKeys(w)
 	for slot, l := range w.slots {
 		if l.enabled && !known(w.ledger.ledger, slot, l.password) {
 			k.breach(w, "I2: login %q is open with %q, which no ledger knows", slot, l.password)
@@ -170,9 +171,13 @@ func (k *watch) staged(w *world, before, after login) {
 // settled checks what must hold once nothing changes any more.
 func (k *watch) settled(w *world) {
 	l := w.ledger.ledger
-	if w.kind == certificate {
+	switch {
+	case w.certificates():
 		l = w.secret.ledger
-	} else {
+		if w.ledger.version != 0 {
+			k.breach(w, "I8: the ledger of a settled candidate still exists")
+		}
+	case w.kind == twoSlots || !k.restored: // a provider that is restored has keys again that were revoked
 		k.lookForOrphans(w)
 	}
 	switch {
@@ -182,7 +187,7 @@ func (k *watch) settled(w *world) {
 		k.breach(w, "I8: the current version does not fit the spec at the end")
 	case w.spec.rotate != "" && l.Rotate.Honored != w.spec.rotate:
 		k.breach(w, "I8: the request to rotate was not honored")
-	case w.kind == twoSlots && w.spec.retirePrevious != "" && l.RetirePrevious.Honored != w.spec.retirePrevious:
+	case w.traits().Revocable && w.spec.retirePrevious != "" && l.RetirePrevious.Honored != w.spec.retirePrevious:
 		k.breach(w, "I8: the request to retire was not honored")
 	}
 	if w.secret.version == 0 {
@@ -207,6 +212,9 @@ func (k *watch) withdrawn(w *world) {
 	}
 	if w.secret.version != 0 || w.ledger.version != 0 {
 		k.breach(w, "I9: the Secret or the ledger outlived the object")
+	}
+	if len(w.keys) > 0 && !k.remains && w.now.Sub(w.spec.deletedAt) < withdrawTime {
+		k.breach(w, "I9: %d keys outlived the object", len(w.keys))
 	}
 	for slot, l := range w.slots {
 		if l.exists && !k.remains && w.now.Sub(w.spec.deletedAt) < withdrawTime {

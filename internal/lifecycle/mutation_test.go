@@ -94,8 +94,8 @@ func (m mutant) apply(w *world) {
 // simulated returns what the simulation notices; empty for nothing. The suite is the smallest that suffices: every single
 // crash of a rotation, and everything that can happen to it, at every instant.
 func (m mutant) simulated() string {
-	for _, s := range []scenario{rotationScenario, swiftScenario, certificateScenario} {
-		if m.swap[0] != "" && s.kind == certificate {
+	for _, s := range []scenario{rotationScenario, swiftScenario, certificateScenario, lateScenario, provenScenario, mintedScenario} {
+		if m.swap[0] != "" && s.kind != twoSlots {
 			continue
 		}
 		noticed := ""
@@ -140,6 +140,9 @@ func (m mutant) lived() string {
 			}
 		}
 	}
+	if noticed := m.livedByOthers(); noticed != "" {
+		return noticed
+	}
 	for name, s := range moments {
 		if _, err := s.run(nil, nil, m.apply); err != nil {
 			return fmt.Sprintf("%s: %v", name, err)
@@ -171,6 +174,24 @@ func tried(t *testing.T, all []mutant, listed map[string]string) []mutant {
 		}
 	}
 	return append(out, drawn...)
+}
+
+// livedByOthers tests what can only happen to the kinds that are neither a login nor a certificate that is signed at once.
+func (m mutant) livedByOthers() string {
+	for _, k := range []kind{late, proven, minted} {
+		for name, in := range instantsOf(k) {
+			if m.swap[0] != "" || name != refusedFromNowOn && name != "the spec is edited" && name != "the candidate is refused" {
+				continue
+			}
+			s := scenario{kind: k, until: max(9*time.Hour, in.until)}
+			for i := 1; i <= 20; i++ {
+				if _, err := s.run(nil, in.at(i), m.apply); err != nil {
+					return fmt.Sprintf("%s at effect %d of kind %d: %v", name, i, k, err)
+				}
+			}
+		}
+	}
+	return ""
 }
 
 func TestTheSimulationNoticesEveryMutantThatIsNotHarmless(t *testing.T) {

@@ -5,6 +5,7 @@ package lifecycle_test
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -27,6 +28,8 @@ type scenario struct {
 	until time.Duration
 	// publications by the end; 0 if that depends on the instant.
 	publications int
+	// orders is how many different requests an issuer has had by the end; 0 if that depends on the instant.
+	orders int
 }
 
 type event struct {
@@ -172,6 +175,9 @@ func (w *world) atRest(s scenario) {
 	if got := w.watch.publications(); s.publications != 0 && got != s.publications {
 		w.watch.breach(w, "%d versions were published, and %d should have been", got, s.publications)
 	}
+	if got := len(w.orders); s.orders != 0 && got != s.orders {
+		w.watch.breach(w, "the issuer had %d different requests, and %d should have sufficed", got, s.orders)
+	}
 	before := w.writes
 	w.plan = nil
 	out, _ := w.reconcile(w.boot())
@@ -283,6 +289,9 @@ var (
 	lockingScenario     = scenario{until: 7*time.Hour + 30*time.Minute, publications: 2, setup: func(w *world) { w.locks = true }}
 	swiftScenario       = scenario{until: 7 * time.Hour, publications: 2, setup: func(w *world) { w.policy.Overlap = 0 }}
 	certificateScenario = scenario{kind: certificate, until: 7 * time.Hour, publications: 2}
+	lateScenario        = scenario{kind: late, until: 7 * time.Hour, publications: 2, orders: 2}
+	provenScenario      = scenario{kind: proven, until: 7 * time.Hour, publications: 2, orders: 2}
+	mintedScenario      = scenario{kind: minted, until: 7*time.Hour + 30*time.Minute, publications: 2}
 )
 
 // instant is something that users do, or that happens to a cluster, at any moment.
@@ -345,9 +354,9 @@ var instantsOfLife = map[string]instant{
 	"the cluster is restored, a little back":       {do: restoreCluster(4), until: day},
 	"the cluster is restored, far back":            {do: restoreCluster(11), until: day},
 	"the cluster is restored, very far back":       {do: restoreCluster(16), until: day},
-	"the candidate is refused":                     {do: func(w *world) { w.refuses[w.ledger.ledger.LastSeq+1] = true }},
+	"the candidate is refused":                     {do: func(w *world) { w.refuses[w.ledger.ledger.LastSeq+1], w.refuseNext = true, 1 }},
 	"two candidates in a row are refused": {do: func(w *world) {
-		w.refuses[w.ledger.ledger.LastSeq+1], w.refuses[w.ledger.ledger.LastSeq+2] = true, true
+		w.refuses[w.ledger.ledger.LastSeq+1], w.refuses[w.ledger.ledger.LastSeq+2], w.refuseNext = true, true, 2
 	}},
 }
 
@@ -367,9 +376,11 @@ func (w *world) before(effects int) past { return w.history[max(len(w.history)-1
 func restoreRemote(effects int) func(*world) {
 	return func(w *world) {
 		w.watch.restored = true
-		for slot, l := range w.before(effects).slots {
+		then := w.before(effects)
+		for slot, l := range then.slots {
 			*w.slots[slot] = l
 		}
+		w.keys, w.orders = slices.Clone(then.keys), maps.Clone(then.orders)
 	}
 }
 
@@ -459,6 +470,9 @@ func TestEveryCrashOfARotationSettles(t *testing.T) {
 		"a password, where changes of a login wait":         lockingScenario,
 		"a password without an overlap":                     swiftScenario,
 		"a certificate, from nothing to the second one":     certificateScenario,
+		"a certificate whose issuer answers late":           lateScenario,
+		"a certificate that is proven where it is used":     provenScenario,
+		"a key that the remote system makes":                mintedScenario,
 	}
 	for name, s := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -81,8 +81,20 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 		scenario
 		plan map[int]fate
 	}{
-		"a-password-is-rotated":                     {scenario: rotationScenario},
-		"a-certificate-is-renewed":                  {scenario: certificateScenario},
+		"a-password-is-rotated":                               {scenario: rotationScenario},
+		"a-certificate-is-renewed":                            {scenario: certificateScenario},
+		"a-certificate-is-issued-late-while-the-process-dies": {scenario: lateScenario, plan: map[int]fate{3: dieAfter}},
+		"a-certificate-waits-for-its-server": {
+			scenario: scenario{kind: proven, until: 9 * time.Hour, orders: 2, script: []event{
+				at(5*time.Hour, "The server that uses it is away for three hours.", func(w *world) { w.endpointUpAt = w.now.Add(3 * time.Hour) }),
+			}},
+		},
+		"a-key-is-made-by-its-provider": {scenario: mintedScenario, plan: map[int]fate{3: loseAnswer}},
+		"a-key-is-revoked-by-its-provider": {
+			scenario: scenario{kind: minted, until: 5 * time.Hour, script: []event{
+				at(time.Hour, "The provider revokes the key.", refuseCurrent),
+			}},
+		},
 		"the-process-dies-between-stage-and-commit": {scenario: rotationScenario, plan: map[int]fate{12: dieAfter}},
 		"an-answer-is-lost-and-comes-true-later":    {scenario: rotationScenario, plan: map[int]fate{11: dieInside}},
 		"the-spec-is-edited-while-a-candidate-waits": {

@@ -6,6 +6,8 @@ package lifecycle_test
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,7 +101,11 @@ type world struct {
 	ledger, secret object
 	lastVersion    int
 	slots          map[string]*login
-	upAt           time.Time // the remote system does not answer before
+	orders         map[string]order // of an issuer, by version and request
+	keys           []key            // of a provider
+	endpointUpAt   time.Time        // the server that uses a certificate does not answer before
+	refuseNext     int              // how many of the next certificates the server that uses them refuses
+	upAt           time.Time        // the remote system does not answer before
 	// locks: changes of one login wait for each other, and a retired login keeps its marker as it was.
 	// Otherwise nothing waits, and retiring leaves a marker that fences the same number.
 	locks bool
@@ -131,6 +137,8 @@ type world struct {
 type past struct {
 	ledger, secret object
 	slots          map[string]login
+	keys           []key
+	orders         map[string]order
 }
 
 func (w *world) remember() {
@@ -138,6 +146,7 @@ func (w *world) remember() {
 	for slot, l := range w.slots {
 		now.slots[slot] = *l
 	}
+	now.keys, now.orders = slices.Clone(w.keys), maps.Clone(w.orders)
 	w.history = append(w.history, now)
 }
 
@@ -146,8 +155,20 @@ type kind int
 
 const (
 	twoSlots    kind = iota
-	certificate      // not remote: the Secret is the truth
+	certificate      // signed at once: the Secret is the truth, and losing a candidate costs nothing
+	late             // signed by an issuer that answers later: the Secret is the truth, and the candidate is recorded
+	proven           // the same, and a server uses it, so it can be proven
+	minted           // a key that the remote system makes: its secret is not known before it is staged
 )
+
+// traits of each kind.
+var traitsOf = map[kind]credential.Traits{
+	twoSlots:    {Durable: true, Provable: true, Revocable: true, Slots: []string{"a", "b"}},
+	certificate: {},
+	late:        {Durable: true},
+	proven:      {Durable: true, Provable: true},
+	minted:      {Durable: true, Provable: true, Revocable: true, Minted: true},
+}
 
 func newWorld(k kind) *world {
 	w := &world{
@@ -159,22 +180,24 @@ func newWorld(k kind) *world {
 		},
 		slots:   map[string]*login{"a": {}, "b": {}},
 		refuses: map[int64]bool{},
+		orders:  map[string]order{},
 	}
-	if k == certificate {
-		w.policy.MaxAge, w.policy.Overlap, w.policy.ProbeInterval = 0, 0, 0
+	if w.certificates() {
+		w.policy.MaxAge, w.policy.Overlap = 0, 0
 		w.policy.RenewBefore = 4 * time.Hour
 		w.policy.Interval = 0
+	}
+	if !w.traits().Provable {
+		w.policy.ProbeInterval = 0
 	}
 	w.watch.init(w)
 	return w
 }
 
-func (w *world) traits() credential.Traits {
-	if w.kind == certificate {
-		return credential.Traits{}
-	}
-	return credential.Traits{Durable: true, Provable: true, Revocable: true, Slots: []string{"a", "b"}}
-}
+func (w *world) traits() credential.Traits { return traitsOf[w.kind] }
+
+// certificates reports whether the versions are certificates: they expire, and the user's Secret is the truth.
+func (w *world) certificates() bool { return !w.traits().Revocable }
 
 // Now implements clock.PassiveClock.
 func (w *world) Now() time.Time { return w.now }
@@ -278,8 +301,15 @@ func (w *world) say(format string, args ...any) {
 
 // accepts reports whether the remote system accepts this material now.
 func (w *world) accepts(m credential.Material) bool {
-	if w.kind == certificate {
+	switch w.kind {
+	case twoSlots:
+	case certificate:
 		return !m.Equal(nil)
+	case late, proven:
+		known := w.orders[m.String(credential.KeyCertificate)]
+		return w.now.Before(known.notAfter) && !known.refused
+	case minted:
+		return w.acceptsKey(m)
 	}
 	l := w.slots[m.String(credential.KeyUsername)]
 	return l != nil && l.exists && l.enabled && l.password == m.String(credential.KeyPassword) && !w.refuses[l.seq]
@@ -314,8 +344,15 @@ func (w *world) subject(s spec) lifecycle.Credential {
 		Deleting: s.deleting, Suspended: s.suspended, Delete: s.delete, WithdrawDeadline: s.deletedAt.Add(withdrawTime),
 		Source: &server{w}, Store: &ledgered{world: w},
 	}
-	if w.kind == certificate {
+	switch w.kind {
+	case twoSlots:
+	case certificate:
 		subject.Store, subject.Source = &published{world: w, fingerprint: s.fingerprint}, &authority{w}
+	case late, proven:
+		subject.Store, subject.Source = &candidated{world: w}, &lateIssuance{w}
+	case minted:
+		store := &ledgered{world: w}
+		subject.Store, subject.Source = store, &provider{w, store}
 	}
 	return subject
 }

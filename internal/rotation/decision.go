@@ -190,6 +190,19 @@ func rejected(o Observation) int {
 	return max(o.Proof.Rejections, 1)
 }
 
+// refusedTwice reports whether the current version was rejected twice in a row, where that is an answer about the credential.
+func refusedTwice(o Observation) bool { return o.Traits.Provable && rejected(o) > 1 }
+
+// restorable reports whether the remote system can be made to accept a version again with the recorded material: it holds the
+// state of each version, and rekey made the secret.
+func restorable(o Observation) bool { return o.Traits.Revocable && !o.Traits.Minted }
+
+// lost reports whether the current version is refused and can only be replaced.
+func lost(o Observation) bool { return refusedTwice(o) && !restorable(o) }
+
+// settlable reports whether another version may be given up: the current one works, may be probed now, or is lost.
+func settlable(o Observation) bool { return proven(o) || canProve(o) || lost(o) }
+
 // canProve reports whether the current version may be probed now: after a rejection, probes are paced.
 func canProve(o Observation) bool {
 	return o.Current != nil && (rejected(o) == 0 || !o.Now.Before(ProbeAt(o)))

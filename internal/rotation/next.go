@@ -84,19 +84,19 @@ var table = []Row{
 	},
 	{
 		Name: "renumber", If: "C was rejected twice and the marker is ours, but above C", Then: "Renumber (a restored ledger)",
-		match:  func(o Observation) bool { return o.Traits.Provable && rejected(o) > 1 && markedAbove(o) },
+		match:  func(o Observation) bool { return refusedTwice(o) && restorable(o) && markedAbove(o) },
 		decide: renumber,
 	},
 	{
 		Name: "reassert", If: "C was rejected twice and the marker is ours, missing, or gone together with the login",
 		Then:   "Reassert (a restored remote system)",
-		match:  func(o Observation) bool { return o.Traits.Provable && rejected(o) > 1 && ours(o) },
+		match:  func(o Observation) bool { return refusedTwice(o) && restorable(o) && ours(o) },
 		decide: reassert,
 	},
 	{
 		Name: "retire", If: "V may be retired: C is published and the overlap has ended (trusted clock) or was ended by request",
-		Then:   "Retire if C was accepted in this reconcile, else Probe",
-		match:  func(o Observation) bool { return o.Traits.Revocable && overlapOver(o) && (proven(o) || canProve(o)) },
+		Then:   "Retire if C was accepted in this reconcile, or can only be replaced; else Probe",
+		match:  func(o Observation) bool { return o.Traits.Revocable && overlapOver(o) && settlable(o) },
 		decide: retire,
 	},
 	{
@@ -106,7 +106,7 @@ var table = []Row{
 	},
 	{
 		Name: "discard", If: "P no longer matches the spec, or was finally rejected; and there is no C, or C can be proven",
-		Then:   "Discard (record the decision) if C was accepted in this reconcile, else Probe",
+		Then:   "Discard (record the decision) if C was accepted in this reconcile, or can only be replaced; else Probe",
 		match:  discardable,
 		decide: discard,
 	},
@@ -131,8 +131,14 @@ var table = []Row{
 		decide: candidate(StepCommit, "Version %d is verified; it becomes the current version."),
 	},
 	{
+		Name: "replace", If: "C was rejected twice and staging it again cannot help, since the source is Minted or not Revocable; and there is no V",
+		Then:   "Propose a replacement if every precondition holds, else none",
+		match:  func(o Observation) bool { return lost(o) && o.Previous == nil },
+		decide: replace,
+	},
+	{
 		Name: "refused", If: "C was rejected twice and the marker is foreign or unread", Then: "none: CredentialRejected; Probe again later",
-		match:  func(o Observation) bool { return o.Traits.Provable && rejected(o) > 1 },
+		match:  func(o Observation) bool { return refusedTwice(o) && restorable(o) },
 		decide: refused,
 	},
 	{
@@ -241,6 +247,9 @@ func retire(o Observation) Decision {
 	if open(o.RetirePrevious) {
 		reason = ReasonRetireRequested
 	}
+	if lost(o) {
+		return do(StepRetire, reason, "Version %d is refused and will be replaced; retiring version %d first.", o.Current.Seq, o.Previous.Seq)
+	}
 	if !proven(o) {
 		return prepare(StepRetire, reason, "Version %d is due to be retired; proving first that version %d works.", o.Previous.Seq, o.Current.Seq)
 	}
@@ -252,7 +261,7 @@ func discarding(o Observation) Decision {
 }
 
 func discardable(o Observation) bool {
-	return unfit(o) && (o.Current == nil || !o.Traits.Provable || proven(o) || canProve(o))
+	return unfit(o) && (o.Current == nil || !o.Traits.Provable || settlable(o))
 }
 
 func discard(o Observation) Decision {
@@ -260,7 +269,7 @@ func discard(o Observation) Decision {
 	if o.Pending.Fingerprint == o.Fingerprint {
 		reason, why = reasonCandidateRejected, "was rejected"
 	}
-	if o.Current != nil && o.Traits.Provable && !proven(o) {
+	if o.Current != nil && o.Traits.Provable && !proven(o) && !lost(o) {
 		return prepare(StepDiscard, reason, "Version %d %s; it is discarded once version %d is proven to work.", o.Pending.Seq, why, o.Current.Seq)
 	}
 	return do(StepDiscard, reason, "Version %d %s; discarding it.", o.Pending.Seq, why)
@@ -297,6 +306,16 @@ func refused(o Observation) Decision {
 				"Find out who changed the login; rekey retries every few minutes.", o.Current.Seq, whose)})
 	}
 	return do(StepProbe, reasonCredentialRejected, "Version %d was rejected; probing it again.", o.Current.Seq)
+}
+
+func replace(o Observation) Decision {
+	for _, unmet := range o.Preconditions {
+		if !unmet.FirstOnly {
+			return held(time.Time{}, unmet)
+		}
+	}
+	return do(StepPropose, reasonCredentialRejected, "The server refuses version %d, which is published and cannot be restored; creating version %d.",
+		o.Current.Seq, NextSeq(o))
 }
 
 func missing(o Observation) Decision {

@@ -155,8 +155,25 @@ var judgments = map[string]judgment{
 	"a refused login without a readable marker is not changed":    {see: with(rejectedTimes(3, 0, rotation.Marker{})), row: "refused", step: rotation.StepNone, reason: "CredentialRejected"},
 	"a candidate continues although what is published is refused": {see: with(pending(rotation.Staged), rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerForeign})), row: "verify", step: rotation.StepVerify},
 	"the previous version stays during the overlap":               {see: with(previous, publishedAgo(30*time.Minute)), row: "overlap", step: rotation.StepNone, reason: "Overlap", wake: start.Add(30 * time.Minute)},
-	"after the overlap the current version is proven first":       {see: with(previous, publishedAgo(time.Hour)), row: "retire", step: rotation.StepProbe, reason: "OverlapEnded"},
-	"after the overlap the previous version is retired":           {see: with(previous, publishedAgo(time.Hour), provenNow), row: "retire", step: rotation.StepRetire, reason: "OverlapEnded"},
+	"a minted secret that is refused is replaced": {see: with(minted, rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerOurs, Seq: 4})),
+		row: "replace", step: rotation.StepPropose, reason: "CredentialRejected"},
+	"a certificate that is refused where it is used is replaced": {see: with(proven, rejectedTimes(2, 0, rotation.Marker{})), row: "replace", step: rotation.StepPropose},
+	"one refusal of a minted secret is no reason to replace it":  {see: with(minted, rejectedTimes(1, time.Minute, rotation.Marker{})), row: "probe", step: rotation.StepProbe},
+	"a replacement waits for its preconditions":                  {see: with(minted, rejectedTimes(2, 0, rotation.Marker{}), unmet), row: "replace", step: rotation.StepNone, reason: "ServerNotFound"},
+	"a replacement goes on although what it replaces is refused": {see: with(minted, pending(rotation.Staged), rejectedTimes(2, 0, rotation.Marker{})), row: "verify", step: rotation.StepVerify},
+	"a replacement waits for the overlap of its predecessor":     {see: with(minted, previous, publishedAgo(30*time.Minute), rejectedTimes(2, 0, rotation.Marker{})), row: "overlap", step: rotation.StepNone, reason: "Overlap"},
+	"after the overlap a version is retired though its successor can only be replaced": {
+		see: with(minted, previous, publishedAgo(time.Hour), rejectedTimes(2, 0, rotation.Marker{})), row: "retire", step: rotation.StepRetire, reason: "OverlapEnded"},
+	"a candidate is discarded though what is published can only be replaced": {
+		see: with(minted, pending(rotation.Staged), rejectedTimes(2, 0, rotation.Marker{}), func(o *rotation.Observation) { o.Fingerprint = "v2" }),
+		row: "discard", step: rotation.StepDiscard},
+	"a request to rotate a certificate that takes long is recorded":   {see: with(late, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "record", step: rotation.StepRecord},
+	"a request to rotate a certificate that is signed at once is not": {see: with(certificate, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "rotate", step: rotation.StepPropose},
+	"a candidate of a source that cannot be proven is discarded unproven": {
+		see: with(late, pending(rotation.Staged), func(o *rotation.Observation) { o.Fingerprint = "v2" }), row: "discard", step: rotation.StepDiscard},
+	"an old answer about a source that cannot be proven says nothing": {see: with(late, rejectedTimes(2, 0, rotation.Marker{})), row: "quiet", step: rotation.StepNone},
+	"after the overlap the current version is proven first":           {see: with(previous, publishedAgo(time.Hour)), row: "retire", step: rotation.StepProbe, reason: "OverlapEnded"},
+	"after the overlap the previous version is retired":               {see: with(previous, publishedAgo(time.Hour), provenNow), row: "retire", step: rotation.StepRetire, reason: "OverlapEnded"},
 	"a user ends the overlap": {see: with(previous, publishedAgo(time.Minute), provenNow, func(o *rotation.Observation) {
 		o.RetirePrevious = rotation.Request{Token: "x", Recorded: true}
 	}), row: "retire", step: rotation.StepRetire, reason: "RetireRequested"},
@@ -253,6 +270,17 @@ func TestEveryRowDecidesWhatItPromises(t *testing.T) {
 	}
 }
 
+// able returns a change of the source's traits.
+func able(t credential.Traits) change { return func(o *rotation.Observation) { o.Traits = t } }
+
+// The traits of the other kinds of source.
+var (
+	minted      = able(credential.Traits{Durable: true, Provable: true, Revocable: true, Minted: true})
+	proven      = able(credential.Traits{Durable: true, Provable: true})
+	late        = able(credential.Traits{Durable: true})
+	certificate = able(credential.Traits{})
+)
+
 // ways returns observations, as changes of a healthy one; each makes at least one row match.
 func ways() []change {
 	var all []change
@@ -288,6 +316,15 @@ func situations(yield func(rotation.Observation) bool) {
 		}},
 		{as, func(o *rotation.Observation) { o.PendingAnswer = credential.Rejected }},
 	}
+	if !combine(axes, yield) {
+		return
+	}
+	// What does not depend on the traits is left out for the other kinds of source.
+	combine(slices.Concat([][]change{{minted, proven, late, certificate}}, axes[:7], axes[8:10]), yield)
+}
+
+// combine yields every combination of one change of each axis; false if the caller has seen enough.
+func combine(axes [][]change, yield func(rotation.Observation) bool) bool {
 	var choose func(rest [][]change, o []change) bool
 	choose = func(rest [][]change, chosen []change) bool {
 		if len(rest) == 0 {
@@ -300,7 +337,7 @@ func situations(yield func(rotation.Observation) bool) {
 		}
 		return true
 	}
-	choose(axes, nil)
+	return choose(axes, nil)
 }
 
 func as(*rotation.Observation) {}

@@ -306,7 +306,7 @@ func scrambled(raw []byte, x, y, z int64) rotation.Observation {
 			Interval: time.Duration(x), JitterPercent: int(int8(next())), RenewBefore: time.Duration(y), MaxAge: time.Duration(z), Overlap: time.Duration(y),
 			WarnBefore: time.Duration(x), AlarmBefore: time.Duration(z), ProbeInterval: time.Duration(y),
 		},
-		Traits:      credential.Traits{Durable: flags&2 != 0, Provable: flags&2 != 0, Revocable: flags&2 != 0, Slots: [][]string{nil, {"a"}, {"a", "b"}}[int(next())%3]},
+		Traits:      credential.Traits{Durable: flags&2 != 0, Provable: (flags&2 != 0) != (flags&64 != 0), Revocable: (flags&2 != 0) != (flags&128 != 0), Minted: flags&192 == 192, Slots: [][]string{nil, {"a"}, {"a", "b"}}[int(next())%3]},
 		Fingerprint: "v1", Pending: version(), Current: version(), Previous: version(), LastSeq: int64(next()),
 		Target: []rotation.TargetState{rotation.TargetShowsCurrent, rotation.TargetDiffers, rotation.TargetMissing, rotation.TargetForeign, ""}[next()%5],
 		Proof:  rotation.Proof{Seq: int64(next()) - 3, At: at(), Answer: credential.Answer(next() % 4), Rejections: int(next() % 4), InThisReconcile: flags&4 != 0},
