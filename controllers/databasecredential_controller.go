@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -288,8 +289,10 @@ func (r *credentialReconciler) store(login *databaseLogin, subject lifecycle.Cre
 				return bindingOf(login, current.Material, proven)
 			},
 		},
-		Logins: login.shape.Logins,
+		ShownKeys: []string{credential.KeyUsername, credential.KeyPassword},
 	}
+	derived := derivedLogins(login.shape.Logins)
+	options.Check, options.Candidate = derived.check, derived.candidate
 	if !subject.Deleting {
 		options.Recover = func(ctx context.Context, candidate secretstore.Record, honored string) (secretstore.Ledger, credential.Answer, error) {
 			return lifecycle.Recover(ctx, subject, login.shape.Complete, candidate, honored, r.clock.Now().UTC())
@@ -321,4 +324,32 @@ func bindingOf(login *databaseLogin, m credential.Material, proven bool) (map[st
 		return data, nil
 	}
 	return nil, &secretstore.PartialError{Err: errNotProven, Known: known, Otherwise: data}
+}
+
+// derivedLogins are the logins that are derived from the spec, by slot; the slot is empty if the source has only one.
+type derivedLogins map[string]string
+
+// check compares the slots and logins of a ledger with those derived from the spec.
+func (d derivedLogins) check(ledger secretstore.Ledger) error {
+	for name, record := range ledger.Records() {
+		login, ok := d[record.Slot]
+		if named := record.Material.String(credential.KeyUsername); !ok || named != "" && named != login {
+			return fmt.Errorf("its %s version names a login or a slot that is not derived from the spec (those are %s), so rekey does not use the ledger",
+				name, strings.Join(slices.Sorted(maps.Values(d)), " and "))
+		}
+	}
+	return nil
+}
+
+// candidate reads a login from a user's Secret, if it is derived from the spec.
+func (d derivedLogins) candidate(data map[string][]byte) (string, credential.Material, bool) {
+	username, password := data[credential.KeyUsername], data[credential.KeyPassword]
+	for slot, login := range d {
+		if login == string(username) && len(password) > 0 {
+			return slot, credential.Material{
+				credential.KeyUsername: credential.NewSensitive(username), credential.KeyPassword: credential.NewSensitive(password),
+			}, true
+		}
+	}
+	return "", nil, false
 }

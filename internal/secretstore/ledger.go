@@ -86,6 +86,20 @@ func (s Survivor) Version() *Record {
 	return &Record{Version: rotation.Version{Seq: s.Seq, Slot: s.Slot, Stage: rotation.Previous}}
 }
 
+// Records returns all records by what they are, for messages: "pending", "current", "previous", and "surviving".
+func (l Ledger) Records() map[string]*Record {
+	out := map[string]*Record{}
+	for name, record := range records(l) {
+		if record != nil {
+			out[name] = record
+		}
+	}
+	if survivor := l.Survivor.Version(); survivor != nil {
+		out["surviving"] = survivor
+	}
+	return out
+}
+
 // versions reports whether the ledger has any version.
 func (l Ledger) versions() bool { return l.Pending != nil || l.Current != nil || l.Previous != nil }
 

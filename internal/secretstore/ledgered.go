@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -26,10 +24,15 @@ import (
 // LedgeredOptions are what a Ledgered store needs besides Options.
 type LedgeredOptions struct {
 	Options
-	// Logins are the logins derived from the spec, by slot; the slot is empty if the source has only one. A ledger or a Secret
-	// that names other slots or logins is refused.
-	Logins map[string]string
-	// Recover proves a candidate for a lost ledger: the user's Secret is ours and shows this login. It logs in, changes nothing,
+	// Check compares a ledger with what is derived from the spec, after it is read and before it is written. If it returns an
+	// error, nothing of the ledger is used. The error does not quote the ledger: anyone who edited it may have put anything there.
+	Check func(Ledger) error
+	// Candidate returns the slot and the material of the version that the user's Secret shows, to rebuild a lost ledger from; false
+	// if the Secret shows no version that is derived from the spec.
+	Candidate func(data map[string][]byte) (slot string, material credential.Material, ok bool)
+	// ShownKeys are the keys of the material by which the user's Secret is known to show a version: Data returns them unchanged.
+	ShownKeys []string
+	// Recover proves a candidate for a lost ledger: the user's Secret is ours and shows a version of the spec. It uses that version, changes nothing,
 	// and returns the whole ledger: the candidate completed with what the Secret does not hold (fingerprint, verifier), and what
 	// the remote system knows about the other slots.
 	// Accepted: this is the ledger from now on. Rejected: the credential starts from scratch, above the number that the Secret
@@ -98,7 +101,7 @@ func (s *Ledgered) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	if !s.loaded {
 		return Snapshot{}, fmt.Errorf("saving the ledger of %s: %w", s.opts.Owner, errNotLoaded)
 	}
-	if err := s.checkLogins(ledger); err != nil {
+	if err := s.opts.Check(ledger); err != nil {
 		return Snapshot{}, fault.Permanent(fault.LedgerInvalid, fmt.Errorf("saving the ledger of %s: %w", s.opts.Owner, err))
 	}
 	data, err := EncodeLedger(ledger)
@@ -233,7 +236,7 @@ func (s *Ledgered) decode(secret *corev1.Secret) (Ledger, error) {
 	}
 	ledger, err := DecodeLedger(secret.Data)
 	if err == nil {
-		err = s.checkLogins(ledger)
+		err = s.opts.Check(ledger)
 	}
 	if err != nil {
 		return Ledger{}, s.ledgerInvalid(err)
@@ -246,25 +249,6 @@ func (s *Ledgered) ledgerInvalid(err error) error {
 	return fault.Permanent(fault.LedgerInvalid, fmt.Errorf(
 		"reading ledger Secret %s: %w; restore it from a backup, or delete it with `kubectl -n %s delete secret %s`: rekey recreates it from Secret %s if the login there works",
 		key, err, key.Namespace, key.Name, s.opts.SecretName))
-}
-
-// checkLogins compares the slots and logins of a ledger with those derived from the spec. The error does not quote the ledger:
-// anyone who edited it may have put anything there.
-func (s *Ledgered) checkLogins(ledger Ledger) error {
-	all := records(ledger)
-	all["surviving"] = ledger.Survivor.Version()
-	for key, record := range all {
-		if record == nil {
-			continue
-		}
-		login, ok := s.opts.Logins[record.Slot]
-		named := record.Material.String(credential.KeyUsername)
-		if !ok || (named != "" && named != login) {
-			return fmt.Errorf("its %s version names a login or a slot that is not derived from the spec (those are %s), so rekey does not use the ledger",
-				key, strings.Join(slices.Sorted(maps.Values(s.opts.Logins)), " and "))
-		}
-	}
-	return nil
 }
 
 func (s *Ledgered) ledgerKey() client.ObjectKey {
@@ -287,7 +271,7 @@ func (s *Ledgered) snapshot() Snapshot {
 	return out
 }
 
-// shownVersion returns the version whose login the user's Secret holds.
+// shownVersion returns the version that the user's Secret shows.
 func (s *Ledgered) shownVersion() *rotation.Version {
 	if s.secret == nil || s.opts.conflict(s.secret) != "" {
 		return nil
@@ -297,7 +281,7 @@ func (s *Ledgered) shownVersion() *rotation.Version {
 			continue
 		}
 		known := map[string][]byte{}
-		for _, key := range []string{credential.KeyUsername, credential.KeyPassword} {
+		for _, key := range s.opts.ShownKeys {
 			known[key] = record.Material[key].Reveal()
 		}
 		if showsAll(s.secret.Data, known) {

@@ -6,6 +6,7 @@ package secretstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -43,8 +44,33 @@ func (w world) ledgerOptions(who string) LedgeredOptions {
 			Client: w.Client, Live: w.Client, Owner: owner("DatabaseCredential", who), DeletionPolicy: v1alpha1.DeletionRetain,
 			Namespace: w.namespace, SecretName: shown, SecretType: v1alpha1.SecretTypePostgreSQL, Data: loginData,
 		},
-		Logins: map[string]string{"a": "app_a", "b": "app_b"},
+		Check: checkTestLogins, Candidate: testCandidate, ShownKeys: []string{credential.KeyUsername, credential.KeyPassword},
 	}
+}
+
+// testLogins are the logins that the spec derives in these tests, by slot.
+var testLogins = map[string]string{"a": "app_a", "b": "app_b"}
+
+func checkTestLogins(l Ledger) error {
+	for name, record := range l.Records() {
+		login, ok := testLogins[record.Slot]
+		if named := record.Material.String(credential.KeyUsername); !ok || named != "" && named != login {
+			return fmt.Errorf("its %s version names a login or a slot that is not derived from the spec", name)
+		}
+	}
+	return nil
+}
+
+func testCandidate(data map[string][]byte) (string, credential.Material, bool) {
+	for slot, login := range testLogins {
+		if login == string(data[credential.KeyUsername]) && len(data[credential.KeyPassword]) > 0 {
+			return slot, credential.Material{
+				credential.KeyUsername: credential.NewSensitive(data[credential.KeyUsername]),
+				credential.KeyPassword: credential.NewSensitive(data[credential.KeyPassword]),
+			}, true
+		}
+	}
+	return "", nil, false
 }
 
 // published advances a credential until its user's Secret shows version 2.

@@ -18,7 +18,7 @@ import (
 func (s *Ledgered) recover(ctx context.Context) error {
 	seq := revision(s.secret)
 	s.content = Ledger{LastSeq: max(seq, s.content.LastSeq), TakeOver: s.content.TakeOver}
-	candidate, ok := s.candidate(seq)
+	candidate, ok := s.fromSecret(seq)
 	if !ok || s.opts.Recover == nil {
 		return nil
 	}
@@ -42,27 +42,18 @@ func (s *Ledgered) recover(ctx context.Context) error {
 		s.opts.Owner, s.opts.secretRef(), err)
 }
 
-// candidate returns a record from the user's Secret, if that names a login derived from the spec.
-func (s *Ledgered) candidate(seq int64) (Record, bool) {
-	username, password := s.secret.Data[credential.KeyUsername], s.secret.Data[credential.KeyPassword]
-	if len(username) == 0 || len(password) == 0 || s.opts.conflict(s.secret) != "" {
+// fromSecret returns a record of the version that the user's Secret shows, if that is derived from the spec.
+func (s *Ledgered) fromSecret(seq int64) (Record, bool) {
+	if s.opts.Candidate == nil || s.opts.conflict(s.secret) != "" {
 		return Record{}, false
 	}
-	for slot, login := range s.opts.Logins {
-		if login != string(username) {
-			continue
-		}
-		at := lastWritten(s.secret).UTC()
-		return Record{
-			Version: rotation.Version{
-				Seq: max(seq, 1), Slot: slot, Stage: rotation.Current,
-				ProposedAt: at, CommittedAt: at, PublishedAt: at,
-			},
-			Material: credential.Material{
-				credential.KeyUsername: credential.NewSensitive(username),
-				credential.KeyPassword: credential.NewSensitive(password),
-			},
-		}, true
-	}
-	return Record{}, false
+	slot, material, ok := s.opts.Candidate(s.secret.Data)
+	at := lastWritten(s.secret).UTC()
+	return Record{
+		Version: rotation.Version{
+			Seq: max(seq, 1), Slot: slot, Stage: rotation.Current,
+			ProposedAt: at, CommittedAt: at, PublishedAt: at,
+		},
+		Material: material,
+	}, ok
 }
