@@ -169,7 +169,7 @@ func TestOfTwoProcessesOnlyOneRecordsACandidate(t *testing.T) {
 	second, _ := w.loaded(t, opts)
 	must[Snapshot](t)(second.Save(t.Context(), Ledger{Pending: requested(1), LastSeq: 1}))
 	if err := first.Confirm(t.Context()); !apierrors.IsConflict(err) {
-		t.Errorf("an overtaken process goes on: %v", err)
+		t.Errorf("an overtaken process continues: %v", err)
 	}
 	if _, err := first.Save(t.Context(), Ledger{Pending: requested(1), LastSeq: 1}); !apierrors.IsAlreadyExists(err) {
 		t.Errorf("both recorded a candidate: %v", err)
@@ -179,7 +179,7 @@ func TestOfTwoProcessesOnlyOneRecordsACandidate(t *testing.T) {
 	staged.Pending.Stage = rotation.Staged
 	must[Snapshot](t)(third.Save(t.Context(), staged))
 	if err := second.Confirm(t.Context()); !apierrors.IsConflict(err) {
-		t.Errorf("an overtaken process goes on: %v", err)
+		t.Errorf("an overtaken process continues: %v", err)
 	}
 	if _, err := second.Save(t.Context(), Ledger{LastSeq: 1}); !apierrors.IsConflict(err) {
 		t.Errorf("an overtaken process discards the candidate: %v", err)

@@ -55,7 +55,7 @@ func checkTestLogins(l Ledger) error {
 	for name, record := range l.Records() {
 		login, ok := testLogins[record.Slot]
 		if named := record.Material.String(credential.KeyUsername); !ok || named != "" && named != login {
-			return fmt.Errorf("its %s version names a login or a slot that is not derived from the spec", name)
+			return fmt.Errorf("its %s version names a login or a slot that is not derived from the spec (those are app_a and app_b)", name)
 		}
 	}
 	return nil

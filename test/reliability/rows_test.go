@@ -119,7 +119,7 @@ func TestLoadRefusesWhatItWouldOtherwiseIgnore(t *testing.T) {
 	}{
 		"an unknown field":              {file: "R1.yaml", text: "class: R1\nbreakes: []\n", want: "unknown field"},
 		"a duplicate field":             {file: "R1.yaml", text: "class: R1\ntitle: a\ntitle: b\n", want: "already set"},
-		"an unknown class":              {file: "R30.yaml", text: "class: R30\n", want: "no class"},
+		"an unknown class":              {file: "R99.yaml", text: "class: R99\n", want: "no class"},
 		"a file of another class":       {file: "R2.yaml", text: "class: R1\n", want: "R1.yaml"},
 		"a file with another extension": {file: "R1.yml", text: "class: R1\n", want: "R1.yaml"},
 	}
