@@ -242,14 +242,20 @@ func (s *provider) Stage(_ context.Context, change credential.Change) (credentia
 		return credential.Staged{}, err
 	}
 	seq := change.Ref.Seq
-	if s.store.ledger.version != s.world.ledger.version {
-		return credential.Staged{}, lifecycle.Conflict(conflict())
-	}
-	if err := s.effect("revoke leftovers", "provider", func() error { s.revoke(seq); return nil }); err != nil {
+	if err := s.effect("revoke leftovers", "provider", func() error {
+		if err := s.confirm(); err != nil {
+			return err
+		}
+		s.revoke(seq)
+		return nil
+	}); err != nil {
 		return credential.Staged{}, err
 	}
 	secret := ""
 	err := s.effect("stage", "provider", func() error {
+		if err := s.confirm(); err != nil {
+			return err
+		}
 		s.passwords++
 		made := fmt.Sprintf("password-%d", s.passwords)
 		s.keys = append(s.keys, key{seq: seq, secret: made})
@@ -260,6 +266,14 @@ func (s *provider) Stage(_ context.Context, change credential.Change) (credentia
 		return credential.Staged{}, err
 	}
 	return credential.Staged{Material: change.Material.With(credential.KeyPassword, []byte(secret))}, nil
+}
+
+// confirm is what Change.Confirm does, under a lock of the provider. A call that the provider still holds asks nobody.
+func (s *provider) confirm() error {
+	if !s.landing && s.store.ledger.version != s.world.ledger.version {
+		return lifecycle.Conflict(conflict())
+	}
+	return nil
 }
 
 func (w *world) revoke(seq int64) {

@@ -249,15 +249,32 @@ func TestTwoProcessesThatTakeTurnsSettle(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(400) {
 		text := &strings.Builder{}
-		if err := turns(seed, nil); err != nil {
-			_ = turns(seed, text)
+		if err := turns(twoSlots, seed, nil); err != nil {
+			_ = turns(twoSlots, seed, text)
 			t.Fatalf("seed %d: %v\n%s", seed, err, text)
 		}
 	}
 }
 
-func turns(seed uint64, trace *strings.Builder) error {
-	w := newWorld(twoSlots)
+// The same for the other kinds of source: a candidate's ledger is a fence, too.
+func TestTwoProcessesOfEveryKindThatTakeTurnsSettle(t *testing.T) {
+	t.Parallel()
+	for called, k := range map[string]kind{"a late issuer": late, "a proven certificate": proven, "a minted key": minted} {
+		t.Run(called, func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(60) {
+				text := &strings.Builder{}
+				if err := turns(k, seed, nil); err != nil {
+					_ = turns(k, seed, text)
+					t.Fatalf("seed %d: %v\n%s", seed, err, text)
+				}
+			}
+		})
+	}
+}
+
+func turns(k kind, seed uint64, trace *strings.Builder) error {
+	w := newWorld(k)
 	w.watch.twoDrivers, w.trace = true, trace
 	dice := rand.New(rand.NewPCG(seed, 0))
 	both := []*actor{{process: w.boot()}, {process: w.boot()}}

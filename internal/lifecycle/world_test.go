@@ -116,6 +116,7 @@ type world struct {
 	plan                                           map[int]fate
 	instants                                       map[int]func(*world)
 	late                                           []delayed
+	landing                                        bool // a delayed effect happens
 	swap                                           *reorder
 
 	// yield hands over to the other driver; nil if there is only one.
@@ -226,7 +227,9 @@ func (w *world) land(all bool) {
 			continue
 		}
 		w.say("  (a delayed effect is done now)")
+		w.landing = true
 		_ = d.apply()
+		w.landing = false
 		w.watch.look(w)
 	}
 	w.late = append(rest, w.late...)
