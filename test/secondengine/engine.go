@@ -60,7 +60,7 @@ func (e *Engine) Info() database.Info { return database.Info{Name: "Pair", MaxLo
 // Shape implements database.Engine.
 func (e *Engine) Shape(target database.Target) (database.Shape, error) {
 	if target.Strategy != DualPassword {
-		return database.Shape{}, fault.Permanent(fault.ServerUnsupported, fmt.Errorf("Pair has no strategy %q: use %s in a new object", target.Strategy, DualPassword))
+		return database.Shape{}, fault.Permanent(fault.ServerUnsupported, fmt.Errorf("the engine Pair has no strategy %q: use %s in a new object", target.Strategy, DualPassword))
 	}
 	if err := target.Strategy.CheckNames(e.Info(), target.Username); err != nil {
 		return database.Shape{}, err
