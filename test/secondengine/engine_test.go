@@ -42,9 +42,11 @@ func TestTheSecondEngineKeepsTheContract(t *testing.T) {
 			at.Target.Username = "root"
 			return at, fault.UsernameForbidden
 		},
-		Accepts: func(_ *testing.T, _ databasetest.Place, login, password string) bool { return engine.Accepts(login, password) },
-		Outage:  set(&engine.down),
-		Open:    set(&engine.trust),
+		Accepts: func(_ *testing.T, _ databasetest.Place, login, password string) bool {
+			return engine.Accepts(login, password)
+		},
+		Outage: set(&engine.down),
+		Open:   set(&engine.trust),
 		Cripple: map[string]func(*testing.T, databasetest.Place, string){"locked": func(_ *testing.T, _ databasetest.Place, login string) {
 			engine.mu.Lock()
 			defer engine.mu.Unlock()

@@ -38,6 +38,7 @@ var slots = []promise{
 }
 
 func (s *Suite) declared(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	for name, source := range map[string]credential.Source{"the source": on, "the source behind faults": new(Faults).Source(on)} {
 		if diff := cmp.Diff(s.Traits, source.Traits()); diff != "" {
@@ -56,6 +57,7 @@ func (s *Suite) declared(t *testing.T) {
 }
 
 func (s *Suite) staged(t *testing.T) {
+	t.Helper()
 	subject := s.Fresh(t)
 	on := subject.Source(t)
 	s.wantMarker(t, on, ref(1, s.a), credential.Marker{})
@@ -88,6 +90,7 @@ func (s *Suite) staged(t *testing.T) {
 }
 
 func (s *Suite) proposed(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	one, other := s.propose(t, on, ref(1, s.a)), s.propose(t, on, ref(1, s.a))
 	if s.Traits.Minted {
@@ -104,6 +107,7 @@ func (s *Suite) proposed(t *testing.T) {
 }
 
 func (s *Suite) stagedTwice(t *testing.T) {
+	t.Helper()
 	subject := s.Fresh(t)
 	proposed := s.propose(t, subject.Source(t), ref(4, s.a))
 	for range 3 {
@@ -115,6 +119,7 @@ func (s *Suite) stagedTwice(t *testing.T) {
 }
 
 func (s *Suite) wrongMaterial(t *testing.T) {
+	t.Helper()
 	subject := s.Fresh(t)
 	on := subject.Source(t)
 	whole := s.propose(t, on, ref(1, s.a))
@@ -129,6 +134,7 @@ func (s *Suite) wrongMaterial(t *testing.T) {
 }
 
 func (s *Suite) lostAnswer(t *testing.T) {
+	t.Helper()
 	for _, mode := range []Mode{FailAfter, LoseAnswer} {
 		faults := new(Faults)
 		on := faults.Source(s.Fresh(t).Source(t))
@@ -146,6 +152,7 @@ func (s *Suite) lostAnswer(t *testing.T) {
 }
 
 func (s *Suite) failedBefore(t *testing.T) {
+	t.Helper()
 	faults := new(Faults)
 	on := faults.Source(s.Fresh(t).Source(t))
 	proposed := s.propose(t, on, ref(1, s.a))
@@ -165,6 +172,7 @@ func (s *Suite) failedBefore(t *testing.T) {
 }
 
 func (s *Suite) ended(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -191,6 +199,7 @@ func (s *Suite) ended(t *testing.T) {
 }
 
 func (s *Suite) noSuchSlot(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	proposed := s.propose(t, on, ref(1, s.a))
 	for _, slot := range []string{"", "c", "a_b"} {

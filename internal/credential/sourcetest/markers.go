@@ -34,6 +34,7 @@ var heir = []promise{
 }
 
 func (s *Suite) fencedByNewer(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	newer := s.stage(t, on, ref(3, s.a))
 	older := version{ref(1, s.a), s.propose(t, on, ref(1, s.a))}
@@ -45,6 +46,7 @@ func (s *Suite) fencedByNewer(t *testing.T) {
 }
 
 func (s *Suite) fencedByForeign(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	theirs := s.stage(t, on, foreign(1, s.a))
 	s.refused(t, on, ref(9, s.a), fault.ClassPermanent, fault.Fenced)
@@ -69,6 +71,7 @@ func (s *Suite) fencesAll(t *testing.T, on credential.Source, preflight fault.Re
 }
 
 func (s *Suite) fencedBySibling(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	theirs := s.stage(t, on, foreign(1, s.a))
 	s.refused(t, on, ref(2, s.b), fault.ClassPermanent, fault.Fenced)
@@ -77,6 +80,7 @@ func (s *Suite) fencedBySibling(t *testing.T) {
 }
 
 func (s *Suite) loginExists(t *testing.T) {
+	t.Helper()
 	subject := s.Fresh(t)
 	on := subject.Source(t)
 	byHand := must(t, subject.Foreign, subject.Foreign == nil, "Foreign")(t, s.a)
@@ -88,6 +92,7 @@ func (s *Suite) loginExists(t *testing.T) {
 }
 
 func (s *Suite) loginNotFound(t *testing.T) {
+	t.Helper()
 	subject := s.Fresh(t)
 	if subject.WithoutCreating == nil {
 		return // it has no such option
@@ -103,6 +108,7 @@ func (s *Suite) loginNotFound(t *testing.T) {
 // final tests that retiring is final: neither the version nor an earlier one comes back, not even by a Stage that was in
 // progress.
 func (s *Suite) final(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	first := s.stage(t, on, ref(3, s.a))
 	// Retiring a version that never reached the slot retires the one in it.
@@ -116,6 +122,7 @@ func (s *Suite) final(t *testing.T) {
 
 // race has two drivers stage different versions into one slot at the same moment, many times.
 func (s *Suite) race(t *testing.T) {
+	t.Helper()
 	subject := s.Fresh(t)
 	older, newer := subject.Source(t), subject.Source(t)
 	for round := range int64(8) {
@@ -141,6 +148,7 @@ func (s *Suite) race(t *testing.T) {
 
 // takenOver moves the credential to another owner: passwords, numbers and retirements stay as they were.
 func (s *Suite) takenOver(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	takeOver := func(on credential.Source, from string) error {
 		return power[credential.Heir](t, on).TakeOver(s.Context(t), credential.Change{Ref: ref(1, s.a)}, from)

@@ -14,6 +14,7 @@ var minting = []promise{
 }
 
 func (s *Suite) mintedTwice(t *testing.T) {
+	t.Helper()
 	subject := s.Fresh(t)
 	proposed := s.propose(t, subject.Source(t), ref(4, s.a))
 	lost := s.stageAs(t, subject.Source(t), ref(4, s.a), proposed)

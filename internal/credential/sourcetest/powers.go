@@ -26,6 +26,7 @@ var preflighting = []promise{
 }
 
 func (s *Suite) removed(t *testing.T) {
+	t.Helper()
 	subject := s.Fresh(t)
 	on := subject.Source(t)
 	remove := func(v version) {
@@ -51,6 +52,7 @@ func (s *Suite) removed(t *testing.T) {
 }
 
 func (s *Suite) counted(t *testing.T) {
+	t.Helper()
 	subject := s.Fresh(t)
 	on := subject.Source(t)
 	a := s.stage(t, on, ref(1, s.a))
@@ -102,6 +104,7 @@ func (s *Suite) wantSessions(t *testing.T, on credential.Source, r credential.Re
 }
 
 func (s *Suite) preflight(t *testing.T) {
+	t.Helper()
 	subject := s.Fresh(t)
 	on := subject.Source(t)
 	check := func(on credential.Source, r credential.Ref) error {

@@ -23,6 +23,7 @@ var unprovable = []promise{
 }
 
 func (s *Suite) verifiedAlone(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	live := s.stage(t, on, ref(1, s.a))
 	if s.Outage != nil {
@@ -32,6 +33,7 @@ func (s *Suite) verifiedAlone(t *testing.T) {
 }
 
 func (s *Suite) rejected(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	live := s.stage(t, on, ref(1, s.a))
 	s.wantAnswer(t, on, s.wrong(t, on, live), credential.Rejected)
@@ -49,6 +51,7 @@ func (s *Suite) wrong(t *testing.T, on credential.Source, of version) version {
 }
 
 func (s *Suite) away(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	live := s.stage(t, on, ref(1, s.a))
 	end := must(t, s.Outage, s.Outage == nil, "Outage")(t)
@@ -103,6 +106,7 @@ func (s *Suite) callsOf(t *testing.T, on credential.Source, live version) map[st
 }
 
 func (s *Suite) notEnforced(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	live := s.stage(t, on, ref(1, s.a))
 	end := must(t, s.Open, s.Open == nil, "Open")(t)
@@ -120,6 +124,7 @@ func (s *Suite) notEnforced(t *testing.T) {
 // crippled tests a login with the right password that cannot be used. Verify returns Rejected without an error for the
 // administrator, because the change is permanent and staging the version again repairs the login.
 func (s *Suite) crippled(t *testing.T) {
+	t.Helper()
 	ways := s.Fresh(t).Cripple
 	must(t, ways, len(ways) == 0, "a way to cripple a login")
 	for name := range ways {
@@ -144,6 +149,7 @@ func (s *Suite) crippled(t *testing.T) {
 
 // blocked tests a login that cannot be used until an administrator changes its target.
 func (s *Suite) blocked(t *testing.T) {
+	t.Helper()
 	subject := s.Fresh(t)
 	on := subject.Source(t)
 	live := s.stage(t, on, ref(1, s.a))

@@ -25,6 +25,7 @@ var irrevocable = []promise{
 }
 
 func (s *Suite) neverRetired(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	live := s.stage(t, on, ref(1, s.a))
 	s.MustNot(t, on.Retire(s.Context(t), live.change()))
@@ -32,6 +33,7 @@ func (s *Suite) neverRetired(t *testing.T) {
 }
 
 func (s *Suite) retired(t *testing.T) {
+	t.Helper()
 	subject := s.Fresh(t)
 	on := subject.Source(t)
 	first := s.stage(t, on, ref(1, s.a))
@@ -51,6 +53,7 @@ func (s *Suite) retired(t *testing.T) {
 }
 
 func (s *Suite) retiredNothing(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	never := version{ref(1, s.a), s.propose(t, on, ref(1, s.a))}
 	s.MustNot(t, on.Retire(s.Context(t), never.change()))
@@ -62,6 +65,7 @@ func (s *Suite) retiredNothing(t *testing.T) {
 }
 
 func (s *Suite) reused(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	first := s.stage(t, on, ref(1, s.a))
 	s.MustNot(t, on.Retire(s.Context(t), first.change()))
@@ -71,6 +75,7 @@ func (s *Suite) reused(t *testing.T) {
 }
 
 func (s *Suite) discarded(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	current := s.stage(t, on, ref(1, s.a))
 	candidate := s.stage(t, on, ref(2, s.b))
@@ -81,6 +86,7 @@ func (s *Suite) discarded(t *testing.T) {
 
 // unwanted tests a process that was stopped for a long time: the check before each change shows that it is no longer wanted.
 func (s *Suite) unwanted(t *testing.T) {
+	t.Helper()
 	on := s.Fresh(t).Source(t)
 	published := s.stage(t, on, ref(2, s.a))
 	over := errors.New("another process continued")

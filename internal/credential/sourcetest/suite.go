@@ -357,6 +357,7 @@ func (s *Suite) MustNot(t *testing.T, err error) {
 
 // NoLeak searches the log and every error for every secret that was generated.
 func (s *Suite) NoLeak(t *testing.T) {
+	t.Helper()
 	t.Run("no password is in the server's log or in any error", func(t *testing.T) {
 		log := ""
 		if s.Log != nil {

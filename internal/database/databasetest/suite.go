@@ -70,9 +70,9 @@ func Run(t *testing.T, harness Harness) {
 	s := &suite{Harness: harness}
 	s.Suite = sourcetest.NewSuite(sourcetest.Harness{
 		Traits: s.shape(t, s.Fresh(t).Target).Traits, Powers: harness.Powers, Outage: harness.Outage, Open: harness.Open, Log: harness.Log, Patience: harness.Patience,
-		Fresh: func(t *testing.T) sourcetest.Subject { t.Helper(); return s.subject(s.Harness.Fresh(t)) },
+		Fresh: func(t *testing.T) sourcetest.Subject { t.Helper(); return s.subject(s.Fresh(t)) },
 	})
-	s.Suite.Run(t)
+	s.Run(t)
 	for _, tc := range []struct {
 		promise string
 		check   func(*suite, *testing.T)
@@ -134,7 +134,7 @@ func (s *suite) subject(at Place) sourcetest.Subject {
 		},
 	}
 	maps.Copy(out.Damaged, h.Damaged)
-	if slots := s.Suite.Traits.Slots; len(slots) > 1 {
+	if slots := s.Traits.Slots; len(slots) > 1 {
 		other := s.other(at, slots[1])
 		out.Damaged["another login"] = func(m credential.Material) credential.Material { return m.With(credential.KeyUsername, []byte(other)) }
 	}
@@ -186,7 +186,8 @@ func refs(shape database.Shape) []credential.Ref {
 }
 
 func (s *suite) shaped(t *testing.T) {
-	at := s.Harness.Fresh(t)
+	t.Helper()
+	at := s.Fresh(t)
 	shape, on := s.shape(t, at.Target), s.open(t, at)
 	if diff := cmp.Diff(shape.Traits, on.Traits()); diff != "" {
 		t.Errorf("a session has other traits: %s", diff)
@@ -219,7 +220,8 @@ func (s *suite) shaped(t *testing.T) {
 
 // completed tests what a rebuilt ledger needs: a Secret shows no more than username and password.
 func (s *suite) completed(t *testing.T) {
-	at := s.Harness.Fresh(t)
+	t.Helper()
+	at := s.Fresh(t)
 	shape, on := s.shape(t, at.Target), s.open(t, at)
 	ref := refs(shape)[0]
 	proposed, err := on.Propose(ref)
@@ -246,7 +248,8 @@ func (s *suite) completed(t *testing.T) {
 }
 
 func (s *suite) bound(t *testing.T) {
-	at := s.Harness.Fresh(t)
+	t.Helper()
+	at := s.Fresh(t)
 	shape, on := s.shape(t, at.Target), s.open(t, at)
 	login, err := on.Propose(refs(shape)[0])
 	s.MustNot(t, err)
@@ -273,7 +276,8 @@ func (s *suite) bound(t *testing.T) {
 }
 
 func (s *suite) longNames(t *testing.T) {
-	at, info := s.Harness.Fresh(t), s.Engine.Info()
+	t.Helper()
+	at, info := s.Fresh(t), s.Engine.Info()
 	suffix := 0
 	for _, login := range s.shape(t, at.Target).Logins {
 		suffix = max(suffix, len(login)-len(at.Target.Username))
@@ -290,7 +294,8 @@ func (s *suite) longNames(t *testing.T) {
 }
 
 func (s *suite) unknownSettings(t *testing.T) {
-	at := s.Harness.Fresh(t)
+	t.Helper()
+	at := s.Fresh(t)
 	strange := at
 	strange.Target.Settings, strange.Server.Settings = []byte(`{"thatNoEngineHas": true}`), []byte(`{"thatNoEngineHas": true}`)
 	_, err := s.Engine.Shape(strange.Target)
@@ -304,21 +309,23 @@ func (s *suite) unknownSettings(t *testing.T) {
 }
 
 func (s *suite) unknownStrategy(t *testing.T) {
-	strange := s.Harness.Fresh(t).Target
+	t.Helper()
+	strange := s.Fresh(t).Target
 	strange.Strategy = "ThatNoEngineHas"
 	_, err := s.Engine.Shape(strange)
 	s.WantFault(t, err, fault.ClassPermanent, fault.ServerUnsupported)
 }
 
 func (s *suite) checked(t *testing.T) {
-	at := s.Harness.Fresh(t)
+	t.Helper()
+	at := s.Fresh(t)
 	at.Server.Credentials = [][]byte{at.Target.Settings}
 	report, err := s.Engine.Check(s.Context(t), at.Server)
 	s.MustNot(t, err)
 	if report.Version == "" {
 		t.Error("the report names no version")
 	}
-	end := s.Harness.Outage(t)
+	end := s.Outage(t)
 	defer end()
 	_, err = s.Engine.Check(s.Context(t), at.Server)
 	s.Heard(err)
