@@ -42,7 +42,7 @@ func TestADeletedIdentityLeavesNothingInMemory(t *testing.T) {
 		if writes, held := w.shared.secrets.Remembered(); writes != 1 || held != 1 {
 			t.Fatalf("%d writes are remembered and %d Secrets are held for an identity", writes, held)
 		}
-		if _, err := w.shared.reconcilerOf(kind).Reconcile(t.Context(), request); err != nil {
+		if _, err := w.reconcilerOf(kind).Reconcile(t.Context(), request); err != nil {
 			t.Fatal(err)
 		}
 	}

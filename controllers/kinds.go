@@ -168,20 +168,6 @@ func (k kinds) kube() kube.Kinds {
 	return out
 }
 
-// reconcilerOf returns a new controller for the object's kind; nil if the table has no such kind.
-func (s *shared) reconcilerOf(object client.Object) reconcile.Reconciler {
-	found, ok := s.kinds.kube().Of(object)
-	if !ok {
-		return nil
-	}
-	for _, one := range s.kinds {
-		if one.Name == found.Name {
-			return one.reconciler(*s)
-		}
-	}
-	return nil
-}
-
 // report returns the part of the table that the metrics need.
 func (k kinds) report() []report.Kind {
 	out := make([]report.Kind, 0, len(k))

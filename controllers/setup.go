@@ -7,24 +7,75 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/access"
+	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/eventrecorder"
+	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/report"
 )
+
+// Options holds everything that the controllers need from outside.
+type Options struct {
+	// Namespaces to serve, besides the operator's; empty for all.
+	Namespaces []string
+	// OperatorNamespace holds the key pairs of cluster-wide authorities.
+	OperatorNamespace string
+	// Registry of the metrics; nil for the manager's.
+	Registry prometheus.Registerer
+	// Version of this build, for the metrics.
+	Version string
+	// Workers is the number of concurrent reconciles per controller.
+	Workers int
+	// Clock is the only clock.
+	Clock clock.PassiveClock
+	// APIClock compares this process's clock with the API server's.
+	APIClock *kube.APIClock
+	// Rights tracks what the API server refuses; the transport and the cache options use the same one. Nil if rights are not tracked.
+	Rights *access.Rights
+	// AllowLoopback allows connections to databases on loopback addresses.
+	AllowLoopback bool
+	// StepTimeout limits one step of a rotation; 0 for the default.
+	StepTimeout time.Duration
+	// Engines by their name in the API.
+	Engines map[v1alpha1.Engine]database.Engine
+	// Issuers by the member of the union in an authority's spec.
+	Issuers map[v1alpha1.AuthorityType]issuer.Opener
+}
+
+// registry returns the registry of the metrics.
+func (o Options) registry() prometheus.Registerer {
+	if o.Registry == nil {
+		return ctrlmetrics.Registry
+	}
+	return o.Registry
+}
+
+// cached returns the namespaces that the manager caches and serves; none for all.
+func (o Options) cached() []string {
+	if len(o.Namespaces) == 0 {
+		return nil
+	}
+	return append(slices.Clone(o.Namespaces), o.OperatorNamespace)
+}
 
 // Setup adds every controller, index and watch to the manager. flush writes the remaining Events after the manager has stopped,
 // until its context ends.
@@ -47,11 +98,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, options Options, of kinds) (fl
 	}
 	s := newShared(kube.RightsClient(mgr.GetClient(), live, options.Rights, of.kube()), live, recorder, options, of)
 	s.newObjects = kube.TrackNewObjects(options.Rights)
-	registry := options.Registry
-	if registry == nil {
-		registry = ctrlmetrics.Registry
-	}
-	s.reporter.Metrics = report.NewMetrics(registry, options.APIClock.Off, options.Version)
+	registry := options.registry()
 	// The collector bypasses the client, which waits until the cache shows our own last writes: if that takes long, there would be
 	// no metrics.
 	if err := registry.Register(report.NewCollector(mgr.GetCache(), of.report())); err != nil {
@@ -85,20 +132,37 @@ func newShared(cached, live client.Client, recorder events.EventRecorder, option
 	cluster := kube.NewClusterID(live, options.Clock, options.Rights)
 	return shared{
 		kinds: of, client: cached, live: live, clock: options.Clock,
-		reporter: &report.Reporter{Client: cached, Recorder: recorder, Clock: options.Clock, ConflictWait: lifecycle.ConflictWait, RetryWait: lifecycle.RecheckBroken},
-		rights:   options.Rights, engines: options.Engines, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: kube.NewSelfWriteFilter(),
+		reporter: &report.Reporter{Client: cached, Recorder: recorder, Clock: options.Clock, ConflictWait: lifecycle.ConflictWait, RetryWait: lifecycle.RecheckBroken,
+			Metrics: report.NewMetrics(options.registry(), options.APIClock.Off, options.Version)},
+		rights: options.Rights, engines: options.Engines, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: kube.NewSelfWriteFilter(),
 		driver: &lifecycle.Driver{Clock: options.Clock, Skew: options.APIClock.Off, Attempts: &lifecycle.Attempts{}, StepTimeout: cmp.Or(options.StepTimeout, lifecycle.DefaultStepTimeout)},
 		authorities: &authorities{cached: cached, live: live, openers: options.Issuers, clock: options.Clock,
 			operatorNamespace: options.OperatorNamespace, cluster: cluster, started: options.Clock.Now()},
 	}
 }
 
+// Reconcilers returns the reconciler of every kind, by its name, for a program without a manager: it decides when an object is
+// reconciled. The cached client may be the live one.
+func Reconcilers(cached, live client.Client, recorder events.EventRecorder, options Options) map[string]reconcile.Reconciler {
+	return newShared(cached, live, recorder, options, allKinds()).reconcilers()
+}
+
+// reconcilers returns a new reconciler for every kind, by its name.
+func (s shared) reconcilers() map[string]reconcile.Reconciler {
+	out := map[string]reconcile.Reconciler{}
+	for _, kind := range s.kinds {
+		out[kind.Name] = uninterrupted{kind.reconciler(s)}
+	}
+	return out
+}
+
 // addControllers adds the controller of every kind, and what enqueues its objects.
 func addControllers(mgr ctrl.Manager, s shared, enqueuer kube.Enqueuer, options controller.Options) error {
+	reconcilers := s.reconcilers()
 	for _, kind := range s.kinds {
 		b := ctrl.NewControllerManagedBy(mgr).Named(strings.ToLower(kind.Name)).WithOptions(options).WatchesRawSource(enqueuer.WhenGranted(kind.Kind, s.rights))
 		addWatches(b, s, enqueuer, kind.Kind)
-		if err := b.Complete(uninterrupted{kind.reconciler(s)}); err != nil {
+		if err := b.Complete(reconcilers[kind.Name]); err != nil {
 			return fmt.Errorf("adding the controller of %s: %w", kind.Name, err)
 		}
 	}

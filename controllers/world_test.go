@@ -37,7 +37,6 @@ import (
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/kube"
-	"github.com/rekey/rekey/internal/report"
 	"github.com/rekey/rekey/test/apiserver"
 	"github.com/rekey/rekey/test/factcheck"
 	"github.com/rekey/rekey/test/fixture"
@@ -194,11 +193,10 @@ func kindOf(o client.Object) string {
 func (w *world) restart() {
 	known := kube.NewAPIClock(w.clock)
 	known.Seen(0)
-	w.shared = newShared(w.client, w.client, w, Options{
-		OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, APIClock: known, Engines: w.engines, Issuers: fixture.Issuers(),
-	}, allKinds())
 	w.registry = prometheus.NewRegistry()
-	w.shared.reporter.Metrics = report.NewMetrics(w.registry, known.Off, "test")
+	w.shared = newShared(w.client, w.client, w, Options{
+		Registry: w.registry, Version: "test", OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, APIClock: known, Engines: w.engines, Issuers: fixture.Issuers(),
+	}, allKinds())
 }
 
 // counted returns the sum of a metric over all of its series with these labels.
@@ -311,8 +309,10 @@ func (w *world) edit(o client.Object, change func()) {
 
 func (w *world) reconcilerOf(o client.Object) reconcile.Reconciler {
 	w.t.Helper()
-	if r := w.shared.reconcilerOf(o); r != nil {
-		return r
+	for _, kind := range w.shared.kinds {
+		if kind.Name == kindOf(o) {
+			return kind.reconciler(w.shared)
+		}
 	}
 	w.t.Fatalf("no controller for %T", o)
 	return nil

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	ctrl "sigs.k8s.io/controller-runtime"
+
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/pki"
+	"github.com/rekey/rekey/test/world"
 )
 
 // renewals is the maximum number of renewals in one life that the test checks.
@@ -117,7 +120,7 @@ func (l *lifetime) round() {
 	l.asleep = l.clock.Now().Add(time.Hour)
 	rotates := []client.Object{l.app, l.web, l.orders}
 	for _, object := range l.objects {
-		result, err := l.passes.Reconcile(l.ctx, object, client.ObjectKeyFromObject(object))
+		result, err := l.reconcilers[world.KindOf(object)].Reconcile(l.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(object)})
 		if err != nil {
 			l.bad("a reconcile failed: %v", err)
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/controllers"
@@ -89,13 +91,13 @@ func newLaboratory(tb testing.TB) *laboratory {
 type run struct {
 	*testing.T
 	*laboratory
-	ctx     context.Context
-	client  client.WithWatch
-	objects []client.Object
-	clock   *clocktesting.FakePassiveClock
-	passes  controllers.Harness
-	writes  int
-	said    []string
+	ctx         context.Context
+	client      client.WithWatch
+	objects     []client.Object
+	clock       *clocktesting.FakePassiveClock
+	reconcilers map[string]reconcile.Reconciler
+	writes      int
+	said        []string
 }
 
 // Eventf implements events.EventRecorder.
@@ -159,8 +161,8 @@ func (r *run) open(stored []client.Object) {
 	})
 	apiClock := kube.NewAPIClock(r.clock)
 	apiClock.Seen(0)
-	r.passes = controllers.NewHarness(r.client, r.client, r, controllers.Options{
-		OperatorNamespace: namespace, AllowLoopback: true, Clock: r.clock, APIClock: apiClock, Issuers: fixture.Issuers(),
+	r.reconcilers = controllers.Reconcilers(r.client, r.client, r, controllers.Options{
+		Registry: prometheus.NewRegistry(), OperatorNamespace: namespace, AllowLoopback: true, Clock: r.clock, APIClock: apiClock, Issuers: fixture.Issuers(),
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: databasetest.NewFakeOf(postgres.New(postgres.Options{}))},
 	})
 }
@@ -249,7 +251,7 @@ func (r *run) consistent(object client.Object) {
 func (r *run) reconcileAll(rounds int) {
 	for range rounds {
 		for _, object := range r.objects {
-			result, err := r.passes.Reconcile(r.ctx, object, client.ObjectKeyFromObject(object))
+			result, err := r.reconcilers[world.KindOf(object)].Reconcile(r.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(object)})
 			if err != nil {
 				r.Errorf("a reconcile of %s %s failed: %v", world.KindOf(object), object.GetName(), err)
 			}

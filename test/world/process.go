@@ -5,14 +5,17 @@ package world
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/controllers"
@@ -77,12 +80,13 @@ type Process struct {
 	// APIClock is the process's estimate of the API server's clock.
 	APIClock *kube.APIClock
 
-	world  *World
-	passes controllers.Harness
-	mu     sync.Mutex
-	hook   Hook
-	racing bool
-	lie    func(error)
+	world *World
+	// reconcilers by kind. Like a manager's, they keep their memory between reconciles.
+	reconcilers map[string]reconcile.Reconciler
+	mu          sync.Mutex
+	hook        Hook
+	racing      bool
+	lie         func(error)
 }
 
 // Start starts a process.
@@ -109,8 +113,8 @@ func (w *World) Start(name string, options Options) *Process {
 	}
 	p.APIClock = kube.NewAPIClock(options.Clock)
 	p.APIClock.Seen(options.Ahead)
-	p.passes = controllers.NewHarness(p.client(options.As, false), p.client(options.As, true), teller{p, options.Recorder}, controllers.Options{
-		OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, APIClock: p.APIClock, StepTimeout: options.StepTimeout,
+	p.reconcilers = controllers.Reconcilers(p.client(options.As, false), p.client(options.As, true), teller{p, options.Recorder}, controllers.Options{
+		Registry: prometheus.NewRegistry(), OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, APIClock: p.APIClock, StepTimeout: options.StepTimeout,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: options.Engine}, Issuers: options.Issuers,
 	})
 	return p
@@ -125,7 +129,11 @@ func (p *Process) Hook(hook Hook) {
 
 // Reconcile reconciles the object once, without reading it first.
 func (p *Process) Reconcile(o client.Object) (ctrl.Result, error) {
-	return p.passes.Reconcile(p.world.Ctx, o, client.ObjectKeyFromObject(o))
+	reconciler := p.reconcilers[KindOf(o)]
+	if reconciler == nil {
+		return ctrl.Result{}, fmt.Errorf("no controller for %T", o)
+	}
+	return reconciler.Reconcile(p.world.Ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(o)})
 }
 
 // Settle reconciles at most n times, until the object asks to wait for more than a second, and reports whether it did.
