@@ -137,7 +137,7 @@ func startWith(t *testing.T, of kinds) *managed {
 		t.Fatal(err)
 	}
 	if _, err = setup(t.Context(), mgr, Options{Namespaces: []string{m.namespace}, OperatorNamespace: m.namespace, Workers: 1,
-		Clock: clock.RealClock{}, APIClock: apiClock, Issuers: fixture.Issuers(), Registry: m.registry, Version: "test"}, of); err != nil {
+		Clock: clock.RealClock{}, Skew: apiClock.Off, Issuers: fixture.Issuers(), Registry: m.registry, Version: "test"}, of); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

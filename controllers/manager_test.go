@@ -70,7 +70,7 @@ func startManagedAs(t *testing.T, w *world, log logr.Logger, user rest.Impersona
 	}
 	m.ready = kube.CachesFilled(mgr.GetCache(), m.namespace, rights)
 	_, err = Setup(t.Context(), mgr, Options{
-		Namespaces: namespaces, OperatorNamespace: m.namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock,
+		Namespaces: namespaces, OperatorNamespace: m.namespace, Workers: 4, Clock: clock.RealClock{}, Skew: apiClock.Off,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: m.database}, Issuers: fixture.Issuers(),
 		Registry: m.registry, Version: "test", Rights: rights,
 	})

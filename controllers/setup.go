@@ -47,8 +47,8 @@ type Options struct {
 	Workers int
 	// Clock is the only clock.
 	Clock clock.PassiveClock
-	// APIClock compares this process's clock with the API server's.
-	APIClock *kube.APIClock
+	// Skew returns how far the API server's clock is ahead of ours; known is false before that is known.
+	Skew func() (ahead time.Duration, known bool)
 	// Rights tracks what the API server refuses; the transport and the cache options use the same one. Nil if rights are not tracked.
 	Rights *access.Rights
 	// AllowLoopback allows connections to databases on loopback addresses.
@@ -133,9 +133,9 @@ func newShared(cached, live client.Client, recorder events.EventRecorder, option
 	return shared{
 		kinds: of, client: cached, live: live, clock: options.Clock,
 		reporter: &report.Reporter{Client: cached, Recorder: recorder, Clock: options.Clock, ConflictWait: lifecycle.ConflictWait, RetryWait: lifecycle.RecheckBroken,
-			Metrics: report.NewMetrics(options.registry(), options.APIClock.Off, options.Version)},
+			Metrics: report.NewMetrics(options.registry(), options.Skew, options.Version)},
 		rights: options.Rights, engines: options.Engines, allowLoopback: options.AllowLoopback, cluster: cluster, names: &uidNames{}, secrets: kube.NewSelfWriteFilter(),
-		driver: &lifecycle.Driver{Clock: options.Clock, Skew: options.APIClock.Off, Attempts: &lifecycle.Attempts{}, StepTimeout: cmp.Or(options.StepTimeout, lifecycle.DefaultStepTimeout)},
+		driver: &lifecycle.Driver{Clock: options.Clock, Skew: options.Skew, Attempts: &lifecycle.Attempts{}, StepTimeout: cmp.Or(options.StepTimeout, lifecycle.DefaultStepTimeout)},
 		authorities: &authorities{cached: cached, live: live, openers: options.Issuers, clock: options.Clock,
 			operatorNamespace: options.OperatorNamespace, cluster: cluster, started: options.Clock.Now()},
 	}

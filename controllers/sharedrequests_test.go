@@ -132,12 +132,12 @@ func TestTheClusterUIDIsRequestedOnceAndRarelyAfterAFailure(t *testing.T) {
 		}
 		fails(errors.New("the API server is away"))
 		many("", 1)
-		passing.SetTime(passing.Now().Add(kube.ClusterPause))
+		passing.SetTime(passing.Now().Add(clusterPause))
 		fails(errors.New("the API server is away"))
 		many("", 1)
 
 		// While one repeats the request, the others continue without a response.
-		passing.SetTime(passing.Now().Add(kube.ClusterPause))
+		passing.SetTime(passing.Now().Add(clusterPause))
 		go func() { _, _ = ask(t.Context()) }()
 		synctest.Wait()
 		begun := time.Now()
@@ -150,6 +150,9 @@ func TestTheClusterUIDIsRequestedOnceAndRarelyAfterAFailure(t *testing.T) {
 		many("cluster-uid", 0)
 	})
 }
+
+// clusterPause is how long a failed request for the cluster's UID is not repeated.
+const clusterPause = 5 * time.Second
 
 // A failure does not last if the clock is set back.
 func TestAFailureToReadTheClusterEndsWhenTheClockIsSetBack(t *testing.T) {

@@ -36,7 +36,6 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/database/postgres"
-	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/test/apiserver"
 	"github.com/rekey/rekey/test/factcheck"
 	"github.com/rekey/rekey/test/fixture"
@@ -191,11 +190,9 @@ func kindOf(o client.Object) string {
 
 // restart replaces the process: the new one finds only what is recorded.
 func (w *world) restart() {
-	known := kube.NewAPIClock(w.clock)
-	known.Seen(0)
 	w.registry = prometheus.NewRegistry()
 	w.shared = newShared(w.client, w.client, w, Options{
-		Registry: w.registry, Version: "test", OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, APIClock: known, Engines: w.engines, Issuers: fixture.Issuers(),
+		Registry: w.registry, Version: "test", OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, Skew: func() (time.Duration, bool) { return 0, true }, Engines: w.engines, Issuers: fixture.Issuers(),
 	}, allKinds())
 }
 

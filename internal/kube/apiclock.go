@@ -64,10 +64,3 @@ func (c *APIClock) observe(asked, answered, date time.Time) {
 	c.off.Store(int64(off))
 	c.known.Store(true)
 }
-
-// Seen records that the API server's clock is that far ahead of this one, as a response would: for callers whose clock is not
-// the wall clock.
-func (c *APIClock) Seen(ahead time.Duration) {
-	now := c.clock.Now()
-	c.observe(now, now, now.Add(ahead))
-}

@@ -20,8 +20,8 @@ import (
 const (
 	// clusterPatience is how long a reconcile waits for the API server to return the cluster's UID.
 	clusterPatience = 5 * time.Second
-	// ClusterPause is the minimum time between a failed request and the next one.
-	ClusterPause = 5 * time.Second
+	// clusterPause is the minimum time between a failed request and the next one.
+	clusterPause = 5 * time.Second
 )
 
 // ClusterID identifies the cluster by the UID of the namespace kube-system, which a restore keeps and a new cluster does not
@@ -70,7 +70,7 @@ func (c *ClusterID) last() (string, error) {
 		return c.uid, nil
 	}
 	age := c.clock.Since(c.failedAt)
-	recent := age >= 0 && age < ClusterPause && c.returns == c.rights.Returns("")
+	recent := age >= 0 && age < clusterPause && c.returns == c.rights.Returns("")
 	if recent || c.asking {
 		return "", c.failure
 	}

@@ -152,13 +152,3 @@ func (i Indexes) list(ctx context.Context, object client.Object, index, value st
 	})
 	return out, err
 }
-
-// InMemory reports whether the indexes of every kind return names from memory, without copying objects.
-func (i Indexes) InMemory() bool {
-	for _, kind := range i.kinds {
-		if _, ok := i.indexers[reflect.TypeOf(kind.New())]; !ok && len(kind.References) > 0 {
-			return false
-		}
-	}
-	return true
-}

@@ -33,7 +33,6 @@ import (
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/database/postgres"
 	"github.com/rekey/rekey/internal/issuer/ca"
-	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 	"github.com/rekey/rekey/test/canary"
@@ -159,10 +158,8 @@ func (r *run) open(stored []client.Object) {
 			return c.SubResource(sub).Update(ctx, o, opts...)
 		},
 	})
-	apiClock := kube.NewAPIClock(r.clock)
-	apiClock.Seen(0)
 	r.reconcilers = controllers.Reconcilers(r.client, r.client, r, controllers.Options{
-		Registry: prometheus.NewRegistry(), OperatorNamespace: namespace, AllowLoopback: true, Clock: r.clock, APIClock: apiClock, Issuers: fixture.Issuers(),
+		Registry: prometheus.NewRegistry(), OperatorNamespace: namespace, AllowLoopback: true, Clock: r.clock, Skew: func() (time.Duration, bool) { return 0, true }, Issuers: fixture.Issuers(),
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: databasetest.NewFakeOf(postgres.New(postgres.Options{}))},
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,7 +22,6 @@ import (
 	"github.com/rekey/rekey/controllers"
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/issuer"
-	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/test/fixture"
 )
 
@@ -74,11 +74,19 @@ type Options struct {
 	Lie func(error)
 }
 
+// Skew is how far the API server's clock is ahead of a process's.
+type Skew struct{ ahead atomic.Int64 }
+
+// Set sets the difference; negative if the API server's clock is behind.
+func (s *Skew) Set(ahead time.Duration) { s.ahead.Store(int64(ahead)) }
+
+func (s *Skew) get() (ahead time.Duration, known bool) { return time.Duration(s.ahead.Load()), true }
+
 // Process is rekey with empty memory. It has no manager: only Reconcile wakes it.
 type Process struct {
 	Name string
-	// APIClock is the process's estimate of the API server's clock.
-	APIClock *kube.APIClock
+	// Skew is what the process knows of the API server's clock.
+	Skew Skew
 
 	world *World
 	// reconcilers by kind. Like a manager's, they keep their memory between reconciles.
@@ -111,10 +119,9 @@ func (w *World) Start(name string, options Options) *Process {
 	if p.racing, p.lie = options.Racing, options.Lie; p.lie == nil {
 		p.lie = func(err error) { w.T.Errorf("process %s: %v", name, err) }
 	}
-	p.APIClock = kube.NewAPIClock(options.Clock)
-	p.APIClock.Seen(options.Ahead)
+	p.Skew.Set(options.Ahead)
 	p.reconcilers = controllers.Reconcilers(p.client(options.As, false), p.client(options.As, true), teller{p, options.Recorder}, controllers.Options{
-		Registry: prometheus.NewRegistry(), OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, APIClock: p.APIClock, StepTimeout: options.StepTimeout,
+		Registry: prometheus.NewRegistry(), OperatorNamespace: w.Namespace, AllowLoopback: true, Clock: options.Clock, Skew: p.Skew.get, StepTimeout: options.StepTimeout,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: options.Engine}, Issuers: options.Issuers,
 	})
 	return p

@@ -52,7 +52,7 @@ type managedSettings struct {
 	CommonName   string   `json:"commonName"`
 	KeyAlgorithm string   `json:"keyAlgorithm"`
 	Lifetime     duration `json:"lifetime"`
-	// SecretName is where the key pair is. Whoever reads the Secret knows it.
+	// SecretName is where the key pair is. Anyone who reads the Secret knows it.
 	SecretName string `json:"secretName"`
 }
 

@@ -49,7 +49,7 @@ func Run(t *testing.T, h Harness) {
 	t.Run("an expired authority issues nothing", h.refusesWhenExpired)
 	t.Run("what is not allowed is refused with a class and a reason", h.refuses)
 	t.Run("the same request again does no harm", h.repeats)
-	t.Run("it answers later only if its profile says so", h.answers)
+	t.Run("it answers later only if its profile allows that", h.answers)
 	t.Run("every leaf names the key that its profile names", h.namesItsKey)
 	t.Run("many requests at once get many serial numbers", h.concurrent)
 	t.Run("a canceled request is no verdict", h.canceled)

@@ -212,7 +212,7 @@ func (r *run) phase(p phase) {
 
 // reconcile reconciles once, and checks what must always hold.
 func (r *run) reconcile() (wait time.Duration, changes int, err error) {
-	r.process.APIClock.Seen(0)
+	r.process.Skew.Set(0)
 	met := r.hits
 	result, err := r.process.Reconcile(r.object)
 	changes, fated := r.takeOutcome()
@@ -292,7 +292,7 @@ func (r *run) atRest() {
 			r.start()
 			r.takeOutcome()
 		}
-		r.process.APIClock.Seen(0)
+		r.process.Skew.Set(0)
 		if _, err := r.process.Reconcile(r.object); err != nil {
 			r.fail("I8", "a reconcile of %s with nothing to do failed: %v", who, err)
 		}

@@ -25,7 +25,6 @@ import (
 	"github.com/rekey/rekey/controllers"
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/database"
-	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/test/fixture"
 	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
@@ -112,8 +111,6 @@ func startManager(t *testing.T, w *world.World) *flaky {
 		f.next = next
 		return f
 	})
-	apiClock := kube.NewAPIClock(clock.RealClock{})
-	apiClock.Seen(0)
 	scheme, err := world.Scheme()
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +124,7 @@ func startManager(t *testing.T, w *world.World) *flaky {
 		t.Fatal(err)
 	}
 	if _, err := controllers.Setup(t.Context(), mgr, controllers.Options{
-		Namespaces: []string{w.Namespace}, OperatorNamespace: w.Namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
+		Namespaces: []string{w.Namespace}, OperatorNamespace: w.Namespace, Workers: 4, Clock: clock.RealClock{}, Skew: func() (time.Duration, bool) { return 0, true }, AllowLoopback: true,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: w.Fake}, Issuers: fixture.Issuers(), Registry: prometheus.NewRegistry(),
 	}); err != nil {
 		t.Fatal(err)

@@ -154,7 +154,7 @@ func startManager(t *testing.T, namespaces ...string) {
 		t.Fatal(err)
 	}
 	_, err = controllers.Setup(t.Context(), mgr, controllers.Options{
-		Namespaces: namespaces, OperatorNamespace: namespaces[0], Workers: workers, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
+		Namespaces: namespaces, OperatorNamespace: namespaces[0], Workers: workers, Clock: clock.RealClock{}, Skew: apiClock.Off, AllowLoopback: true,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: postgres.New(postgres.Options{ConnectTimeout: patience})},
 		Issuers: fixture.Issuers(), Registry: prometheus.NewRegistry(), Version: "test",
 	})

@@ -54,7 +54,7 @@ func jumpIn(t *testing.T, jump time.Duration, phase int) {
 	move := func(by time.Duration) {
 		moved += by
 		s.Step(by)
-		s.p.APIClock.Seen(-moved)
+		s.p.Skew.Set(-moved)
 	}
 	count := 0
 	s.setHook(func(_ context.Context, r world.Request, do func() error) error {
@@ -136,7 +136,7 @@ func TestAReadyCertificateIsValidAfterAnyClockJump(t *testing.T) {
 			}
 			for _, by := range []time.Duration{jump, -jump} {
 				s.Step(by)
-				s.p.APIClock.Seen(0)
+				s.p.Skew.Set(0)
 				s.reconcile(authority)
 				s.live(identity, time.Hour, check)
 			}
@@ -174,7 +174,7 @@ func TestClockSkewIsReportedAndDelaysOnlyRetirement(t *testing.T) {
 	s := newScene(t)
 	login := aCredential("orders")
 	s.ready(aPolicy(), fixture.AdminSecret(), aServer(), login)
-	s.p.APIClock.Seen(2 * time.Hour)
+	s.p.Skew.Set(2 * time.Hour)
 	s.live(login, interval+overlap+time.Hour)
 	if login.Status.Revision != 2 || len(s.open(login)) != 2 {
 		t.Errorf("revision %d, open %v: want a rotation, and both logins open:%s", login.Status.Revision, s.open(login), describe(login))
@@ -185,7 +185,7 @@ func TestClockSkewIsReportedAndDelaysOnlyRetirement(t *testing.T) {
 	if events := s.Events(); !with(events, "Warning ClockSkew") {
 		t.Errorf("Events: %q", events)
 	}
-	s.p.APIClock.Seen(0)
+	s.p.Skew.Set(0)
 	s.live(login, 10*time.Minute)
 	if open := s.open(login); len(open) != 1 || with([]string{describe(login)}, "ClockSkew") {
 		t.Errorf("open %v once the clocks agree:%s", open, describe(login))

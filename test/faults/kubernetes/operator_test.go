@@ -80,7 +80,7 @@ func startOperatorIn(t *testing.T, config *rest.Config, namespaces []string, ope
 		t.Fatal(err)
 	}
 	_, err = controllers.Setup(t.Context(), mgr, controllers.Options{
-		Namespaces: namespaces, OperatorNamespace: operatorNamespace, Workers: 8, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
+		Namespaces: namespaces, OperatorNamespace: operatorNamespace, Workers: 8, Clock: clock.RealClock{}, Skew: apiClock.Off, AllowLoopback: true,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: engine}, Issuers: fixture.Issuers(), Registry: o.registry, Rights: rights,
 	})
 	if err != nil {

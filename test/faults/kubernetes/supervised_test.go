@@ -135,7 +135,7 @@ func (k *supervised) once(ctx context.Context) error {
 		return err
 	}
 	flush, err := controllers.Setup(ctx, mgr, controllers.Options{
-		Namespaces: []string{k.Namespace}, OperatorNamespace: k.Namespace, Workers: 4, Clock: clock.RealClock{}, APIClock: apiClock, AllowLoopback: true,
+		Namespaces: []string{k.Namespace}, OperatorNamespace: k.Namespace, Workers: 4, Clock: clock.RealClock{}, Skew: apiClock.Off, AllowLoopback: true,
 		Engines: map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: k.Engine}, Issuers: fixture.Issuers(), Registry: registry, Rights: rights,
 	})
 	if err != nil {
