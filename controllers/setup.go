@@ -47,7 +47,7 @@ type Options struct {
 	Workers int
 	// Clock is the only clock.
 	Clock clock.PassiveClock
-	// Skew returns how far the API server's clock is ahead of ours; known is false before that is known.
+	// Skew returns how far the API server's clock is ahead of the process's; known is false before that is known.
 	Skew func() (ahead time.Duration, known bool)
 	// Rights tracks what the API server refuses; the transport and the cache options use the same one. Nil if rights are not tracked.
 	Rights *access.Rights
