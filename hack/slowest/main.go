@@ -55,8 +55,10 @@ func read(from io.Reader, times map[name]float64) error {
 	for {
 		line, err := lines.ReadBytes('\n')
 		var event struct {
-			Action, Package, Test string
-			Elapsed               float64
+			Action  string  `json:"Action"`
+			Package string  `json:"Package"`
+			Test    string  `json:"Test"`
+			Elapsed float64 `json:"Elapsed"`
 		}
 		// A killed run can leave half a line.
 		if json.Unmarshal(line, &event) == nil && event.Test != "" && slices.Contains([]string{"pass", "fail", "skip"}, event.Action) {
