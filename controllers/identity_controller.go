@@ -111,14 +111,21 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 		wanted = certificate.Require(wanted, authority)
 		subject.Source = &certificate.Source{Authority: authority, Wanted: wanted, UID: subject.UID, Now: r.now}
 	}
+	subject.Traits = certificate.TraitsOf(authority, authority == nil && r.hasCandidate(ctx, parts))
 	subject.Fingerprint = wanted.Fingerprint()
 	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version, r.rights.Returns(meta.GetNamespace()))
 	fresh := r.newObjects.Has(meta.GetUID())
 	if !fresh {
 		subject.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, meta, r.newObject()) }
 	}
-	subject.Store = r.store(ctx, parts, wanted, authority, subject.Ref.Cluster, fresh)
+	subject.Store = r.store(ctx, parts, wanted, authority, subject, fresh)
 	return subject
+}
+
+// hasCandidate reports whether a candidate of the identity is recorded, as far as the cache shows.
+func (r *identityReconciler) hasCandidate(ctx context.Context, parts identityObject) bool {
+	key := client.ObjectKey{Namespace: parts.object.GetNamespace(), Name: secretstore.LedgerName(parts.kind, parts.object.GetName())}
+	return r.client.Get(ctx, key, &corev1.Secret{}) == nil
 }
 
 // wantedIdentity returns what the spec requires of a certificate, except the authority.
@@ -147,17 +154,21 @@ func certificatePolicy(policy rotation.Policy, spec *v1alpha1.IdentitySpec) rota
 	return policy
 }
 
-func (r *identityReconciler) store(ctx context.Context, parts identityObject, wanted pki.Identity, authority *issuer.Authority, cluster string, fresh bool) lifecycle.Store {
+func (r *identityReconciler) store(ctx context.Context, parts identityObject, wanted pki.Identity, authority *issuer.Authority, subject lifecycle.Credential, fresh bool) lifecycle.Store {
 	labels, annotations := templateOf(parts.spec.SecretTemplate)
 	formats := make([]pki.Format, 0, len(parts.spec.Formats))
 	for _, format := range parts.spec.Formats {
 		formats = append(formats, pki.Format(format))
 	}
 	secrets := r.secrets.Client(nameOf(parts.object, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(parts.object)}), r.client, r.live)
+	var candidates client.Client
+	if subject.Traits.Durable {
+		candidates = r.client
+	}
 	return secretstore.NewPublished(secretstore.PublishedOptions{
 		Options: secretstore.Options{
 			Client: secrets, Live: r.live,
-			Owner:          handedOver(ctx, r.live, ownerFor(parts.kind, parts.object, cluster, parts.object.GetNamespace())),
+			Owner:          handedOver(ctx, r.live, ownerFor(parts.kind, parts.object, subject.Ref.Cluster, parts.object.GetNamespace())),
 			DeletionPolicy: parts.spec.DeletionPolicy, Namespace: parts.object.GetNamespace(),
 			SecretName: string(parts.spec.SecretName), SecretType: corev1.SecretTypeTLS,
 			Labels: labels, Annotations: annotations,
@@ -167,10 +178,12 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 				return pki.TLSSecretData(certificate.Refreshed(current.Material, authority, r.now()), formats), nil
 			},
 		},
-		Reader: secrets,
-		Fresh:  fresh,
-		Parse: func(m credential.Material) (rotation.Version, error) {
-			published, err := certificate.Read(m, wanted, authority, time.Time{}, r.now())
+		Reader:      secrets,
+		Candidates:  candidates,
+		Fresh:       fresh,
+		RecordIssue: certificate.RecordsIssue(authority),
+		Parse: func(m credential.Material, issued time.Time) (rotation.Version, error) {
+			published, err := certificate.Read(m, wanted, authority, issued, r.now())
 			return rotation.Version{
 				ProposedAt: published.IssuedAt, CommittedAt: published.IssuedAt, NotAfter: published.NotAfter, Fingerprint: published.Fingerprint,
 			}, err

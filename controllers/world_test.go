@@ -36,6 +36,7 @@ import (
 	"github.com/rekey/rekey/internal/database"
 	"github.com/rekey/rekey/internal/database/databasetest"
 	"github.com/rekey/rekey/internal/database/postgres"
+	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/test/apiserver"
 	"github.com/rekey/rekey/test/factcheck"
 	"github.com/rekey/rekey/test/fixture"
@@ -90,6 +91,7 @@ type world struct {
 	clock    *clocktesting.FakePassiveClock
 	database *databasetest.Fake
 	engines  map[v1alpha1.Engine]database.Engine
+	issuers  map[v1alpha1.AuthorityType]issuer.Opener
 	// cluster is the UID of kube-system in this world; empty for the real one. Worlds with different ones are different clusters.
 	cluster types.UID
 
@@ -118,7 +120,7 @@ func newWorldOn(t *testing.T, server *rest.Config, name metav1.ObjectMeta) *worl
 	t.Helper()
 	w := &world{t: t, ctx: t.Context(), database: databasetest.NewFakeOf(postgres.New(postgres.Options{})),
 		clock: clocktesting.NewFakePassiveClock(time.Now().UTC().Truncate(time.Second))}
-	w.engines = map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: w.database}
+	w.engines, w.issuers = map[v1alpha1.Engine]database.Engine{v1alpha1.EnginePostgreSQL: w.database}, fixture.Issuers()
 	raw, err := apiserver.Client(server)
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +194,7 @@ func kindOf(o client.Object) string {
 func (w *world) restart() {
 	w.registry = prometheus.NewRegistry()
 	w.shared = newShared(w.client, w.client, w, Options{
-		Registry: w.registry, Version: "test", OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, Skew: func() (time.Duration, bool) { return 0, true }, Engines: w.engines, Issuers: fixture.Issuers(),
+		Registry: w.registry, Version: "test", OperatorNamespace: w.namespace, AllowLoopback: true, Clock: w.clock, Skew: func() (time.Duration, bool) { return 0, true }, Engines: w.engines, Issuers: w.issuers,
 	}, allKinds())
 }
 

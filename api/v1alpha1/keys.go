@@ -32,6 +32,8 @@ const (
 	AnnotationOwnerVersion = Prefix + "owner-resource-version"
 	// AnnotationRevision is the number of the version that a Secret shows.
 	AnnotationRevision = Prefix + "revision"
+	// AnnotationIssuedAt is when a certificate was issued (RFC 3339), where the certificate itself does not show it.
+	AnnotationIssuedAt = Prefix + "issued-at"
 	// AnnotationManagedMetadata lists the labels and annotations of a Secret that rekey set from a template.
 	AnnotationManagedMetadata = Prefix + "managed-metadata"
 

@@ -150,7 +150,7 @@ func (w *lateWorld) reconcile() lifecycle.Outcome {
 }
 
 // parseLate reads a version from its certificate, as a controller does.
-func parseLate(m credential.Material) (rotation.Version, error) {
+func parseLate(m credential.Material, _ time.Time) (rotation.Version, error) {
 	chain, err := pki.ParseCertificates(m[credential.KeyCertificate].Reveal())
 	if err != nil {
 		return rotation.Version{}, err

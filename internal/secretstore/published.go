@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -34,8 +35,11 @@ type PublishedOptions struct {
 	Candidates client.Client
 	// Parse returns the version of a certificate: Fingerprint, ProposedAt, CommittedAt (when it was issued) and NotAfter, but
 	// not Seq and Stage. It does not read the private key, which may be a placeholder and is already known to match. An error
-	// means that the certificate is damaged and is issued again.
-	Parse func(material credential.Material) (rotation.Version, error)
+	// means that the certificate is damaged and is issued again. issued is when it was issued, as recorded on its Secret; zero if
+	// nothing is recorded.
+	Parse func(material credential.Material, issued time.Time) (rotation.Version, error)
+	// RecordIssue is true if certificates do not show when they were issued: it is recorded on the Secret.
+	RecordIssue bool
 }
 
 // Published keeps a certificate in the user's Secret alone: that is the truth. A pending version is kept in memory, or in a
@@ -115,7 +119,7 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
-	version, err := s.opts.versionOf(current.Material)
+	version, err := s.opts.versionOf(current.Material, current.CommittedAt.Truncate(time.Second))
 	if err != nil {
 		return Snapshot{}, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("publishing version %d in Secret %s: %w", current.Seq, s.opts.secretRef(), err))
 	}
@@ -124,6 +128,7 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	setTokens(want, ledger.Rotate)
+	s.opts.setIssuedAt(want, current.CommittedAt)
 	s.opts.Owner.stamp(have, want)
 	if have != nil && isImmutable(have) && !showsData(have.Data, want.Data) {
 		return Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New(s.opts.immutableConflict()))
@@ -204,7 +209,7 @@ func (s *Published) see(secret *corev1.Secret) {
 			material[key] = credential.NewSensitive(value)
 		}
 	}
-	version, err := s.opts.versionOf(material)
+	version, err := s.opts.versionOf(material, recordedIssue(secret))
 	if err != nil {
 		return
 	}
@@ -213,11 +218,11 @@ func (s *Published) see(secret *corev1.Secret) {
 }
 
 // versionOf returns the version of its material, or an error if the material is damaged.
-func (o PublishedOptions) versionOf(material credential.Material) (rotation.Version, error) {
+func (o PublishedOptions) versionOf(material credential.Material, issued time.Time) (rotation.Version, error) {
 	if !keyFits(material[credential.KeyCertificate].Reveal(), material[credential.KeyPrivateKey].Reveal()) {
 		return rotation.Version{}, errors.New("the private key and the certificate are not a valid pair")
 	}
-	version, err := o.Parse(material)
+	version, err := o.Parse(material, issued)
 	if err != nil {
 		return rotation.Version{}, fmt.Errorf("reading the certificate: %w", err)
 	}
@@ -281,6 +286,23 @@ func (s *Published) snapshot() Snapshot {
 	}
 	out.Ledger, out.Adopted, out.Overtaken = ledger, s.adopted, s.opts.Owner.overtaken(s.secret)
 	return out
+}
+
+// setIssuedAt records when the certificate was issued, if it does not show that.
+func (o PublishedOptions) setIssuedAt(secret *corev1.Secret, issued time.Time) {
+	delete(secret.Annotations, v1alpha1.AnnotationIssuedAt)
+	if o.RecordIssue && !issued.IsZero() {
+		secret.Annotations[v1alpha1.AnnotationIssuedAt] = issued.UTC().Format(time.RFC3339)
+	}
+}
+
+// recordedIssue returns when the certificate was issued, as recorded; zero if it is not recorded.
+func recordedIssue(secret *corev1.Secret) time.Time {
+	at, err := time.Parse(time.RFC3339, secret.Annotations[v1alpha1.AnnotationIssuedAt])
+	if err != nil {
+		return time.Time{}
+	}
+	return at.UTC()
 }
 
 func tokensOf(secret *corev1.Secret) Tokens {

@@ -33,7 +33,7 @@ import (
 const backdate = 5 * time.Minute
 
 // parse reads a version from its certificate, as the identities' controller does.
-func parse(m credential.Material) (rotation.Version, error) {
+func parse(m credential.Material, _ time.Time) (rotation.Version, error) {
 	chain, err := pki.ParseCertificates(m[credential.KeyCertificate].Reveal())
 	if err != nil {
 		return rotation.Version{}, err
@@ -74,7 +74,7 @@ func issued(t *testing.T, seq int64, name string) Record {
 // stored returns a version as it is read back.
 func stored(t *testing.T, record Record) *Record {
 	t.Helper()
-	version := must[rotation.Version](t)(parse(record.Material))
+	version := must[rotation.Version](t)(parse(record.Material, time.Time{}))
 	version.Seq, version.Stage, version.PublishedAt = record.Seq, rotation.Current, version.CommittedAt
 	return &Record{Version: version, Material: record.Material.With(credential.KeyAuthority, authorities)}
 }
@@ -337,7 +337,7 @@ func TestWhatCannotBeReadBackIsNotPublished(t *testing.T) {
 			expectFault(t, err, fault.ClassPermanent, fault.CertificateInvalid)
 		})
 	}
-	store.opts.Parse = func(credential.Material) (rotation.Version, error) {
+	store.opts.Parse = func(credential.Material, time.Time) (rotation.Version, error) {
 		return rotation.Version{}, errors.New("a leaf from the future")
 	}
 	w.expectWrites(t, 0, "a certificate that the controller refuses", func() {

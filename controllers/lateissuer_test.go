@@ -1,0 +1,175 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"bytes"
+	"crypto/x509"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/internal/issuer/certificate"
+	"github.com/rekey/rekey/internal/secretstore"
+	"github.com/rekey/rekey/test/fixture"
+	"github.com/rekey/rekey/test/lateissuer"
+)
+
+// lateWorld has an authority that answers later, and an identity that was not reconciled yet.
+func lateWorld(t *testing.T) (*world, *lateissuer.Server, *v1alpha1.CertificateAuthority, *v1alpha1.ClientIdentity) {
+	t.Helper()
+	w := newWorld(t)
+	server, err := lateissuer.New(w.clock.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.issuers[v1alpha1.AuthorityTypeKeyPair] = lateissuer.Opener{Server: server}
+	w.restart()
+	token := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "late-token", Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
+		Data:       map[string][]byte{lateissuer.KeyToken: lateissuer.Secret()[lateissuer.KeyToken].Reveal()},
+	}
+	authority := fixture.Authority(func(a *v1alpha1.CertificateAuthority) { fixture.SetKeyPair(&a.Spec, "late-token") })
+	ready(w, token, authority)
+	w.wantCondition(authority, v1alpha1.ConditionReady, "True/Serving")
+	identity := aClientIdentity()
+	w.create(identity)
+	return w, server, authority, identity
+}
+
+// candidateLedger returns the ledger of the identity's candidate; nil if there is none.
+func (w *world) candidateLedger(identity *v1alpha1.ClientIdentity) *corev1.Secret {
+	w.t.Helper()
+	var out corev1.Secret
+	err := w.client.Get(w.ctx, client.ObjectKey{Namespace: w.namespace, Name: secretstore.LedgerName(kindClientIdentity, identity.Name)}, &out)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &out
+}
+
+// pass reconciles for a while, at the times that the object asks for.
+func (w *world) pass(o client.Object, length time.Duration) {
+	w.t.Helper()
+	for end := w.clock.Now().Add(length); w.clock.Now().Before(end); {
+		w.step(max(w.reconcile(o).RequeueAfter, time.Second))
+	}
+}
+
+func TestACertificateIsIssuedAndRenewedByAnIssuerThatAnswersLater(t *testing.T) {
+	w, server, _, identity := lateWorld(t)
+	wait := w.reconcile(identity).RequeueAfter
+	ledger := w.candidateLedger(identity)
+	if ledger == nil || server.Requests() != 1 {
+		t.Fatalf("the candidate's ledger is %v after %d requests", ledger, server.Requests())
+	}
+	kept, err := secretstore.DecodeLedger(ledger.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	w.restart()
+	w.step(wait)
+	w.settle(identity, 3)
+	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+	published := w.secret("app-mtls")
+	if !bytes.Equal(published.Data[credential.KeyPrivateKey], kept.Pending.Material[credential.KeyPrivateKey].Reveal()) {
+		t.Error("the published key is not the one that was recorded before the request")
+	}
+	if server.Requests() != 1 || w.candidateLedger(identity) != nil {
+		t.Errorf("%d requests; the candidate's ledger is %v", server.Requests(), w.candidateLedger(identity))
+	}
+	if at := published.Annotations[v1alpha1.AnnotationIssuedAt]; at != w.clock.Now().Format(time.RFC3339) {
+		t.Errorf("it is recorded as issued at %q, want %s", at, w.clock.Now().Format(time.RFC3339))
+	}
+
+	w.written()
+	questions := server.Questions()
+	for range 3 {
+		w.restart()
+		w.step(5 * time.Minute)
+		w.reconcile(identity)
+	}
+	if writes := w.written(); len(writes) > 0 || server.Questions() != questions {
+		t.Errorf("the next reconciles wrote %v and asked the issuer %d times", writes, server.Questions()-questions)
+	}
+
+	w.clock.SetTime(identity.Status.RenewalTime.Add(time.Second))
+	w.pass(identity, 10*time.Minute)
+	renewed := w.secret("app-mtls")
+	before, after := leafIn(published), leafIn(renewed)
+	if server.Requests() != 2 || bytes.Equal(before.Raw, after.Raw) || bytes.Equal(before.AuthorityKeyId, after.AuthorityKeyId) {
+		t.Errorf("%d requests; serial numbers %x and %x, keys %x and %x", server.Requests(), before.SerialNumber, after.SerialNumber, before.AuthorityKeyId, after.AuthorityKeyId)
+	}
+	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+	w.pass(identity, time.Hour)
+	if server.Requests() != 2 || w.candidateLedger(identity) != nil {
+		t.Errorf("%d requests; the candidate's ledger is %v", server.Requests(), w.candidateLedger(identity))
+	}
+}
+
+func TestAnIssuerThatDoesNotAnswerForADayGetsOneRequest(t *testing.T) {
+	w, server, _, identity := lateWorld(t)
+	server.Hold(true)
+	for range 4 {
+		w.pass(identity, 6*time.Hour)
+		w.restart()
+	}
+	if server.Requests() != 1 || server.Questions() < 24 {
+		t.Errorf("in a day, %d requests in %d questions", server.Requests(), server.Questions())
+	}
+	server.Hold(false)
+	w.pass(identity, time.Hour)
+	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+	if server.Requests() != 1 {
+		t.Errorf("%d requests", server.Requests())
+	}
+}
+
+// Without its authority nothing shows whether the identity's issuer answers later, except the candidate itself.
+func TestAMissingAuthorityCostsNoCandidate(t *testing.T) {
+	w, server, authority, identity := lateWorld(t)
+	w.reconcile(identity)
+	before := w.candidateLedger(identity)
+	if err := w.client.Delete(w.ctx, authority); err != nil {
+		t.Fatal(err)
+	}
+	w.reconcile(authority)
+	w.restart()
+	w.pass(identity, time.Hour)
+	if after := w.candidateLedger(identity); after == nil || after.UID != before.UID {
+		t.Fatalf("the candidate's ledger is %v", after)
+	}
+	w.create(fixture.Authority(func(a *v1alpha1.CertificateAuthority) { fixture.SetKeyPair(&a.Spec, "late-token") }))
+	w.pass(identity, time.Hour)
+	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+	if server.Requests() != 1 {
+		t.Errorf("%d requests", server.Requests())
+	}
+}
+
+func TestADeletedIdentityLeavesNoCandidate(t *testing.T) {
+	w, _, _, identity := lateWorld(t)
+	w.reconcile(identity)
+	ledger := w.candidateLedger(identity)
+	if owner := metav1.GetControllerOf(ledger); owner == nil || owner.UID != identity.UID {
+		t.Errorf("the ledger's owners are %v: it is not deleted with the identity", ledger.OwnerReferences)
+	}
+	if len(identity.Finalizers) > 0 {
+		t.Errorf("the identity has the finalizers %v", identity.Finalizers)
+	}
+}
+
+func leafIn(secret *corev1.Secret) *x509.Certificate {
+	return certificate.Leaf(credential.Material{credential.KeyCertificate: credential.NewSensitive(secret.Data[credential.KeyCertificate])})
+}
