@@ -22,23 +22,23 @@ type Shared struct {
 }
 
 // Of returns the server of a version.
-func (s *Shared) Of(t testing.TB, version int) *Server {
-	t.Helper()
+func (s *Shared) Of(tb testing.TB, version int) *Server {
+	tb.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if server := s.byVersion[version]; server != nil {
 		return server
 	}
-	ctx, options := context.WithoutCancel(t.Context()), s.Options
+	ctx, options := context.WithoutCancel(tb.Context()), s.Options
 	options.Version = version
 	server, err := Start(ctx, options)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if s.Prepare != nil {
 		if err := s.Prepare(ctx, server); err != nil {
 			server.Stop()
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	if s.byVersion == nil {
@@ -59,13 +59,13 @@ func (s *Shared) Stop() {
 }
 
 // StartFor starts a server for one test, which may damage it, and stops it after the test.
-func StartFor(t testing.TB, options Options) *Server {
-	t.Helper()
-	server, err := Start(context.WithoutCancel(t.Context()), options)
+func StartFor(tb testing.TB, options Options) *Server {
+	tb.Helper()
+	server, err := Start(context.WithoutCancel(tb.Context()), options)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(server.Stop)
+	tb.Cleanup(server.Stop)
 	return server
 }
 
