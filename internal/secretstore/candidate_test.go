@@ -127,7 +127,6 @@ func TestADamagedCandidateCostsOneCertificateAndBlocksNothing(t *testing.T) {
 		"without its owner's UID": func(s *corev1.Secret) { s.OwnerReferences, s.Data = nil, nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			w := newWorld(t)
 			opts := w.durableOptions("app")
 			opts.Owner.Namespace = w.namespace
