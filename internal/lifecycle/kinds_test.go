@@ -270,7 +270,7 @@ func (s *provider) Stage(_ context.Context, change credential.Change) (credentia
 
 // confirm is what Change.Confirm does, under a lock of the provider. A call that the provider still holds asks nobody.
 func (s *provider) confirm() error {
-	if !s.landing && s.store.ledger.version != s.world.ledger.version {
+	if !s.landing && s.store.ledger.version != s.ledger.version {
 		return lifecycle.Conflict(conflict())
 	}
 	return nil

@@ -98,7 +98,8 @@ func (s *Published) Load(ctx context.Context) (Snapshot, error) {
 }
 
 // Save writes the user's Secret if the current version or the honored token differs from what it shows, and keeps the rest in
-// memory or in the ledger of the pending version. A version whose certificate cannot be parsed, or whose key does not match, is not written.
+// memory or in the ledger of the pending version. A version whose certificate cannot be parsed, or whose key does not match, is
+// not written.
 func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	if !s.loaded {
 		return Snapshot{}, fmt.Errorf("saving to Secret %s: %w", s.opts.secretRef(), errNotLoaded)
@@ -110,36 +111,7 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 		s.remember(ledger)
 		return s.snapshot(), nil
 	}
-	if s.secret != nil {
-		if conflict := s.opts.conflict(s.secret); conflict != "" {
-			return Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New(conflict))
-		}
-	}
-	current, have, err := s.complete(ctx, *ledger.Current)
-	if err != nil {
-		return Snapshot{}, err
-	}
-	version, err := s.opts.versionOf(current.Material, current.CommittedAt.Truncate(time.Second))
-	if err != nil {
-		return Snapshot{}, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("publishing version %d in Secret %s: %w", current.Seq, s.opts.secretRef(), err))
-	}
-	want, err := s.opts.wanted(have, current)
-	if err != nil {
-		return Snapshot{}, err
-	}
-	setTokens(want, ledger.Rotate)
-	s.opts.setIssuedAt(want, current.CommittedAt)
-	s.opts.Owner.stamp(have, want)
-	if have != nil && isImmutable(have) && !showsData(have.Data, want.Data) {
-		return Snapshot{}, fault.Permanent(fault.SecretConflict, errors.New(s.opts.immutableConflict()))
-	}
-	written, err := write(ctx, s.opts.Client, have, want)
-	if written == nil {
-		return Snapshot{}, err
-	}
-	s.adopted = cmp.Or(s.opts.handover(have, written), s.adopted)
-	s.wrote(written, current.Material, version)
-	if !s.showsVersion(&current) {
+	if shows, err := s.publishVersion(ctx, ledger); !shows {
 		return Snapshot{}, err
 	}
 	// The version is published; other changes to its Secret are reported when they are repaired. Its ledger is settled: if it
@@ -149,6 +121,40 @@ func (s *Published) Save(ctx context.Context, ledger Ledger) (Snapshot, error) {
 	}
 	s.remember(ledger)
 	return s.snapshot(), nil
+}
+
+// publishVersion writes the user's Secret. It reports whether the Secret now shows the current version.
+func (s *Published) publishVersion(ctx context.Context, ledger Ledger) (shows bool, err error) {
+	if s.secret != nil {
+		if conflict := s.opts.conflict(s.secret); conflict != "" {
+			return false, fault.Permanent(fault.SecretConflict, errors.New(conflict))
+		}
+	}
+	current, have, err := s.complete(ctx, *ledger.Current)
+	if err != nil {
+		return false, err
+	}
+	version, err := s.opts.versionOf(current.Material, current.CommittedAt.Truncate(time.Second))
+	if err != nil {
+		return false, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("publishing version %d in Secret %s: %w", current.Seq, s.opts.secretRef(), err))
+	}
+	want, err := s.opts.wanted(have, current)
+	if err != nil {
+		return false, err
+	}
+	setTokens(want, ledger.Rotate)
+	s.opts.setIssuedAt(want, current.CommittedAt)
+	s.opts.Owner.stamp(have, want)
+	if have != nil && isImmutable(have) && !showsData(have.Data, want.Data) {
+		return false, fault.Permanent(fault.SecretConflict, errors.New(s.opts.immutableConflict()))
+	}
+	written, err := write(ctx, s.opts.Client, have, want)
+	if written == nil {
+		return false, err
+	}
+	s.adopted = cmp.Or(s.opts.handover(have, written), s.adopted)
+	s.wrote(written, current.Material, version)
+	return s.showsVersion(&current), err
 }
 
 // wrote takes over the result of a write. If that is what was sent, it is already parsed.
