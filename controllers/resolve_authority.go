@@ -270,7 +270,7 @@ func (a *authorities) created(ctx context.Context, object authorityObject, kept 
 func (a *authorities) provided(ctx context.Context, object authorityObject, opener issuer.Opener) (credential.Material, error) {
 	keys := opener.Keys()
 	if len(keys) == 0 {
-		return nil, nil
+		return credential.Material{}, nil
 	}
 	values := make([]secretstore.SourceValue, 0, len(keys))
 	for _, key := range keys {
