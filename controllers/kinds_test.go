@@ -211,7 +211,7 @@ func TestAKindInTheTableNeedsNoOtherEdit(t *testing.T) {
 	reports("PolicyNotFound")
 	policy := aPolicy()
 	m.create(policy)
-	reports("rotates every " + policy.Spec.Interval.Duration.String())
+	reports("rotates every " + policy.Spec.Interval.String())
 	m.until(func() bool { m.get(policy); return ptr.Deref(policy.Status.Users, 0) == 1 }, func() string { return "the policy does not count its user" })
 	m.edit(policy, func() { policy.Spec.Interval = duration(48 * time.Hour) })
 	reports("rotates every 48h")

@@ -144,14 +144,15 @@ func newShared(cached, live client.Client, recorder events.EventRecorder, option
 // Reconcilers returns the reconciler of every kind, by its name, for a program without a manager: it decides when an object is
 // reconciled. The cached client may be the live one.
 func Reconcilers(cached, live client.Client, recorder events.EventRecorder, options Options) map[string]reconcile.Reconciler {
-	return newShared(cached, live, recorder, options, allKinds()).reconcilers()
+	s := newShared(cached, live, recorder, options, allKinds())
+	return s.reconcilers()
 }
 
 // reconcilers returns a new reconciler for every kind, by its name.
-func (s shared) reconcilers() map[string]reconcile.Reconciler {
+func (s *shared) reconcilers() map[string]reconcile.Reconciler {
 	out := map[string]reconcile.Reconciler{}
 	for _, kind := range s.kinds {
-		out[kind.Name] = uninterrupted{kind.reconciler(s)}
+		out[kind.Name] = uninterrupted{kind.reconciler(*s)}
 	}
 	return out
 }
