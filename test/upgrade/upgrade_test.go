@@ -220,6 +220,7 @@ func mustBeReady(t *testing.T, objects []v1alpha1.Object) {
 // them accepts.
 func (s *scene) crds(folder string, form *unstructured.Unstructured) {
 	s.T.Helper()
+	ctx := context.WithoutCancel(s.Ctx) // it is also called while the test is cleaned up
 	scheme := runtime.NewScheme()
 	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
 		s.T.Fatal(err)
@@ -240,11 +241,11 @@ func (s *scene) crds(folder string, form *unstructured.Unstructured) {
 		}
 		if err == nil {
 			err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-				if err := kube.Get(s.Ctx, client.ObjectKeyFromObject(&want), &have); err != nil {
+				if err := kube.Get(ctx, client.ObjectKeyFromObject(&want), &have); err != nil {
 					return err
 				}
 				have.Spec = want.Spec
-				return kube.Update(s.Ctx, &have)
+				return kube.Update(ctx, &have)
 			})
 		}
 		if err != nil {
@@ -255,7 +256,7 @@ func (s *scene) crds(folder string, form *unstructured.Unstructured) {
 	for {
 		probe := form.DeepCopy()
 		probe.SetName("probe")
-		err := s.Client.Create(s.Ctx, probe, client.DryRunAll)
+		err := s.Client.Create(ctx, probe, client.DryRunAll)
 		if err == nil {
 			return
 		}
