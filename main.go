@@ -89,8 +89,7 @@ func run(arguments []string) error {
 	}
 	setup := controllers.Options{
 		Namespaces: set.Namespaces, OperatorNamespace: set.OperatorNamespace, Workers: set.Workers, Clock: wall, Skew: apiClock.Off, AllowLoopback: set.AllowLoopback,
-		Version: version, Rights: rights,
-		Engines: map[v1alpha1.Engine]database.Engine{
+		Version: version, Rights: rights, Engines: map[v1alpha1.Engine]database.Engine{
 			v1alpha1.EnginePostgreSQL: hooks.Engine(postgres.New(postgres.Options{Dialer: &netguard.Dialer{}, Tracer: hooks.Tracer})),
 		},
 		Issuers: map[v1alpha1.AuthorityType]issuer.Opener{

@@ -15,7 +15,7 @@ import (
 // +kubebuilder:validation:Type=string
 // +kubebuilder:validation:MaxLength=20
 // +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') && duration(self) >= duration('1s') && duration(self) <= duration('876000h')",message="must be a duration from 1s to 876000h in hours, minutes and seconds, such as 24h; days are written in hours (3d is 72h)"
-type Duration struct {
+type Duration struct { //nolint:recvcheck // encoding/json marshals values and unmarshals into pointers
 	time.Duration `json:"-"`
 }
 

@@ -64,3 +64,14 @@ type Credential struct {
 	// InputHash changes with everything that can make a failing step succeed; the backoff then starts over.
 	InputHash string
 }
+
+// preflight asks the source whether it can serve the credential, if it has anything to ask.
+func (s Credential) preflight(ctx context.Context, ref credential.Ref, timeout time.Duration) error {
+	preflighter, ok := credential.As[credential.Preflighter](s.Source)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return preflighter.Preflight(ctx, ref)
+}

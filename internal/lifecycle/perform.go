@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -127,17 +126,6 @@ func (r *run) propose(ctx context.Context) error {
 			r.recordRequests(l)
 		}
 	})
-}
-
-// preflight asks the source whether it can serve the credential, if it has anything to ask.
-func (s Credential) preflight(ctx context.Context, ref credential.Ref, timeout time.Duration) error {
-	preflighter, ok := credential.As[credential.Preflighter](s.Source)
-	if !ok {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	return preflighter.Preflight(ctx, ref)
 }
 
 // stage makes the remote system accept the pending version. It may do so because the version is recorded: it was read from the ledger.
