@@ -153,15 +153,18 @@ func identityCrossings(kind string, with func(v1alpha1.IdentitySpec) client.Obje
 func crossings() []crossing {
 	out := append(identityCrossings("ClientIdentity", aClientIdentity), identityCrossings("ServerIdentity", aServerIdentity)...)
 	return append(out,
-		crossing{"CertificateAuthority spec.secretName", "of a key pair", func() []client.Object {
+		crossing{"CertificateAuthority spec.keyPair.secretName", "", func() []client.Object {
 			return []client.Object{anAuthority("asking", authoritySpec("target", false))}
 		}, foreignKeyPair, true},
-		crossing{"CertificateAuthority spec.secretName", "of a key that is not created yet", func() []client.Object {
+		crossing{"CertificateAuthority spec.managed.secretName", "of a key that is not created yet", func() []client.Object {
 			return []client.Object{anAuthority("asking", authoritySpec("target", true))}
 		}, foreignSecret, true},
-		crossing{"ClusterCertificateAuthority spec.secretName", "of a key pair in a namespace that is not the operator's", func() []client.Object {
+		crossing{"ClusterCertificateAuthority spec.keyPair.secretName", "in a namespace that is not the operator's", func() []client.Object {
 			return []client.Object{aClusterAuthority("asking", authoritySpec("target", false), nil)}
 		}, foreignKeyPair, false},
+		crossing{"ClusterCertificateAuthority spec.managed.secretName", "in a namespace that is not the operator's", func() []client.Object {
+			return []client.Object{aClusterAuthority("asking", authoritySpec("target", true), nil)}
+		}, foreignSecret, false},
 		crossing{"ClusterCertificateAuthority spec.namespaceSelector", "that admits no namespace", func() []client.Object {
 			return []client.Object{aClientIdentity(identitySpec(clusterRef, "asking-mtls"))}
 		}, func(*testing.T, string) []client.Object {

@@ -145,6 +145,11 @@ func before(t *testing.T, object client.Object) client.Object {
 	return out
 }
 
+// ofClusterAuthority reports whether the field names the Secret of a cluster authority.
+func (c crossing) ofClusterAuthority() bool {
+	return strings.HasPrefix(c.field, "ClusterCertificateAuthority ") && strings.HasSuffix(c.field, ".secretName")
+}
+
 // reachable creates, under the name "before", what the object may name, and returns what rekey has to reconcile for it.
 func (o *observer) reachable(t *testing.T, c crossing, things []client.Object) []client.Object {
 	t.Helper()
@@ -158,7 +163,7 @@ func (o *observer) reachable(t *testing.T, c crossing, things []client.Object) [
 		}
 		thing = before(t, thing)
 		namespace := o.asking
-		if strings.HasPrefix(c.field, "ClusterCertificateAuthority spec.secretName") {
+		if c.ofClusterAuthority() {
 			namespace = o.Namespace
 		}
 		o.put(namespace, thing)
@@ -265,7 +270,7 @@ func TestNamingAnotherTenantsObjectLooksLikeNamingAMissingOne(t *testing.T) {
 				}
 				// A tenant may not write a cluster-wide object.
 				forbidden := strings.Contains(absent.Refused, "is forbidden")
-				if forbidden != strings.HasPrefix(c.field, "ClusterCertificateAuthority spec.secretName") {
+				if forbidden != c.ofClusterAuthority() {
 					t.Errorf("the API server answers %q", absent.Refused)
 				}
 			})
