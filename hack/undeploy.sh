@@ -21,7 +21,7 @@ if [ -n "$left" ]; then
   echo "Delete them first: kubectl delete databasecredentials --all --all-namespaces" >&2
   exit 1
 fi
-keys="$(present clustercertificateauthorities.rekey.dev '{range .items[?(@.spec.managed)]}{.metadata.name} (Secret {.spec.secretName}){"\n"}{end}')"
+keys="$(present clustercertificateauthorities.rekey.dev '{range .items[?(@.spec.managed)]}{.metadata.name} (Secret {.spec.managed.secretName}{.spec.secretName}){"\n"}{end}')"
 if [ -n "$keys" ] && [ "${FORCE:-}" != 1 ]; then
   echo "The private keys of these authorities are in rekey-system and would be deleted with it. They cannot be recovered:" >&2
   sed 's/^/  /' <<<"$keys" >&2
