@@ -135,6 +135,12 @@ func (s *Ledgered) Publish(ctx context.Context) (Snapshot, error) {
 			return Snapshot{}, err
 		}
 	}
+	if s.secret == nil && !s.content.Current.PublishedAt.IsZero() {
+		// A Secret that was published and is missing may have been withdrawn since the ledger was read, together with the logins.
+		if err := s.Confirm(ctx); err != nil {
+			return Snapshot{}, err
+		}
+	}
 	secret, adopted, err := s.shown().publish(ctx, s.secret, *s.content.Current)
 	if secret != nil {
 		s.secret = secret

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/rotation"
 )
 
 // The object was deleted and recreated while a process was paused that had seen the first object being deleted.
@@ -42,6 +43,33 @@ func TestAnOvertakenWriterWithdrawsNothing(t *testing.T) {
 	}
 	if w.secret(t, shown) == nil || w.secret(t, w.ledgerName("orders")) == nil {
 		t.Error("the Secret or the ledger of the new object is gone")
+	}
+}
+
+// The Secret of a deleted object is gone before its ledger: a process that read the ledger in between, and whose cache does not
+// show the deletion yet, would publish a login that was dropped.
+func TestAnOvertakenWriterRepublishesNothing(t *testing.T) {
+	w := newWorld(t)
+	opts := w.ledgerOptions("orders")
+	opts.DeletionPolicy = v1alpha1.DeletionDelete
+	w.published(t, opts)
+	first := NewLedgered(opts)
+	ledger := must[Snapshot](t)(first.Load(t.Context())).Ledger
+	ledger.Current.PublishedAt = ledger.Current.CommittedAt
+	must[Snapshot](t)(first.Save(t.Context(), ledger))
+	if err := w.Delete(t.Context(), w.secret(t, shown)); err != nil {
+		t.Fatal(err)
+	}
+	late := NewLedgered(opts)
+	expectTarget(t, must[Snapshot](t)(late.Load(t.Context())), rotation.TargetMissing)
+	if err := NewLedgered(opts).Withdraw(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := late.Publish(t.Context()); !apierrors.IsConflict(err) {
+		t.Errorf("published what was withdrawn: %v", err)
+	}
+	if w.secret(t, shown) != nil {
+		t.Error("the Secret of the deleted object exists again")
 	}
 }
 
