@@ -61,7 +61,7 @@ func identityOf(t *testing.T, c Case, algorithm pki.KeyAlgorithm) identity {
 	}
 	names := pki.Names{CommonName: LeafCommonName, DNSNames: []string{LeafDNSName}, IPAddresses: []net.IP{net.ParseIP(LeafIP)}, URIs: []*url.URL{web}}
 	usages := []issuer.Usage{issuer.ClientAuth, issuer.ServerAuth}
-	authority, err := ca.KeyPair{}.Open(t.Context(), issuer.Config{Secret: secretOf(c), Now: At, Constraints: issuer.Constraints{
+	authority, err := ca.KeyPair{}.Open(t.Context(), issuer.Config{Settings: []byte(`{"secretName":"ca"}`), Secret: secretOf(c), Now: At, Constraints: issuer.Constraints{
 		MaxLifetime: time.Hour, CommonNames: []string{"*"}, DNSNames: []string{"*.example.internal"}, IPRanges: []string{"10.0.0.0/8"},
 		URIs: []string{"https://example.internal/*"}, Usages: usages,
 	}})

@@ -68,7 +68,7 @@ func secretOf(c Case) credential.Material {
 // publish does all that rekey does with a case: it reads the key pair, checks its dates, signs a leaf for one usage, and
 // checks the result before publishing it.
 func publish(ctx context.Context, c Case, usage Usage) (*published, error) {
-	authority, err := ca.KeyPair{}.Open(ctx, issuer.Config{Secret: secretOf(c), Now: At, Constraints: issuer.Constraints{
+	authority, err := ca.KeyPair{}.Open(ctx, issuer.Config{Settings: []byte(`{"secretName":"ca"}`), Secret: secretOf(c), Now: At, Constraints: issuer.Constraints{
 		MaxLifetime: lifetime, CommonNames: []string{"*"}, Organizations: []string{"*"}, DNSNames: []string{"*.example.internal"},
 		URIs: []string{"spiffe://example.internal/*"}, IPRanges: []string{"10.0.0.0/8"}, EmailDomains: []string{"example.com"},
 		Usages: []issuer.Usage{issuer.ClientAuth, issuer.ServerAuth},

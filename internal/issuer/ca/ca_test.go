@@ -81,5 +81,5 @@ func opened(crt, key, anchors []byte, constraints ca.Constraints, now time.Time)
 	secret := credential.Material{
 		credential.KeyCertificate: credential.NewSensitive(crt), credential.KeyPrivateKey: credential.NewSensitive(key), credential.KeyAuthority: credential.NewSensitive(anchors),
 	}
-	return ca.KeyPair{}.Open(context.Background(), issuer.Config{Secret: secret, Constraints: constraints, Now: now})
+	return ca.KeyPair{}.Open(context.Background(), issuer.Config{Settings: []byte(`{"secretName":"ca"}`), Secret: secret, Constraints: constraints, Now: now})
 }

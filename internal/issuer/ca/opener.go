@@ -23,6 +23,12 @@ const lifetimeSlack = 2 * time.Hour
 // KeyPair opens authorities with a key pair that a user provides.
 type KeyPair struct{}
 
+// keyPairSettings are the settings of an authority with a key pair that a user provides.
+type keyPairSettings struct {
+	// SecretName is where the key pair is.
+	SecretName string `json:"secretName"`
+}
+
 var _ issuer.Opener = KeyPair{}
 
 // Keys implements issuer.Opener. Trust anchors above the chain are optional; invalid ones are an error and do not count as absent.
@@ -36,6 +42,9 @@ func (KeyPair) Keys() []issuer.Key {
 
 // Open implements issuer.Opener. Every error has class Permanent.
 func (KeyPair) Open(_ context.Context, config issuer.Config) (*issuer.Authority, error) {
+	if err := decode(config.Settings, &keyPairSettings{}); err != nil {
+		return nil, err
+	}
 	return open(config, config.Secret[credential.KeyAuthority].Reveal())
 }
 
@@ -67,12 +76,18 @@ func (d *duration) UnmarshalText(text []byte) (err error) {
 
 func parseManaged(settings []byte) (managedSettings, error) {
 	var out managedSettings
+	err := decode(settings, &out)
+	return out, err
+}
+
+// decode reads settings. A field that the issuer does not know is an error: it would be ignored silently.
+func decode(settings []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(settings))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&out); err != nil {
-		return out, invalid("reading the settings: %w", err)
+	if err := decoder.Decode(into); err != nil {
+		return invalid("reading the settings: %w", err)
 	}
-	return out, nil
+	return nil
 }
 
 // Keys implements issuer.Opener.
