@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -133,6 +134,22 @@ func TestAnIssuerThatDoesNotAnswerForADayGetsOneRequest(t *testing.T) {
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 	if server.Requests() != 1 {
 		t.Errorf("%d requests", server.Requests())
+	}
+}
+
+func TestACertificateFromAClockThatIsAheadIsPublishedOnceItIsValid(t *testing.T) {
+	w, server, _, identity := lateWorld(t)
+	server.SetAhead(lateissuer.Backdate + 2*time.Minute)
+	w.pass(identity, 90*time.Second)
+	w.restart()
+	w.reconcile(identity)
+	if cond := meta.FindStatusCondition(identity.Status.Conditions, v1alpha1.ConditionReady); cond == nil || cond.Reason == v1alpha1.ReasonCertificateInvalid {
+		t.Errorf("while it waits, Ready is %v", cond)
+	}
+	w.pass(identity, 3*time.Minute)
+	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+	if leaf := leafIn(w.secret("app-mtls")); server.Requests() != 1 || w.clock.Now().Before(leaf.NotBefore) {
+		t.Errorf("%d requests; it is valid from %s, now it is %s", server.Requests(), leaf.NotBefore, w.clock.Now())
 	}
 }
 

@@ -48,6 +48,9 @@ type Server struct {
 	signers   []signer
 	mu        sync.Mutex
 	held      bool
+	down      bool
+	ahead     time.Duration
+	wait      time.Duration
 	requests  map[string]*request
 	signed    int
 	questions int
@@ -68,7 +71,7 @@ type request struct {
 
 // New returns a server whose chain expires a year after now.
 func New(now time.Time) (*Server, error) {
-	s := &Server{requests: map[string]*request{}, expires: now.UTC().Truncate(time.Second).Add(365 * 24 * time.Hour)}
+	s := &Server{wait: Wait, requests: map[string]*request{}, expires: now.UTC().Truncate(time.Second).Add(365 * 24 * time.Hour)}
 	root, rootKey, err := s.certify("Late root", now, nil, nil)
 	if err != nil {
 		return nil, err
@@ -128,6 +131,27 @@ func (s *Server) Hold(held bool) {
 	s.held = held
 }
 
+// SetDown sets whether the server is unreachable.
+func (s *Server) SetDown(down bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = down
+}
+
+// SetAhead sets how far the server's clock is ahead of that of its clients.
+func (s *Server) SetAhead(ahead time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ahead = ahead
+}
+
+// SetWait sets after how long the server asks to be asked again. It is Wait by default.
+func (s *Server) SetWait(wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wait = wait
+}
+
 // Requests returns how many different requests the server got, and Questions how often it was asked.
 func (s *Server) Requests() int {
 	s.mu.Lock()
@@ -179,6 +203,9 @@ func (s session) Check(_ context.Context, now time.Time) error {
 func (s session) Issue(ctx context.Context, r issuer.Request) (issuer.Chain, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.down {
+		return issuer.Chain{}, fault.Transient(fault.IssuanceFailed, errors.New("the issuer is unreachable"))
+	}
 	s.questions++
 	known := s.requests[r.ID]
 	if known == nil {
@@ -195,7 +222,7 @@ func (s session) Issue(ctx context.Context, r issuer.Request) (issuer.Chain, err
 	case len(known.chain.Certificates) > 0:
 		return known.chain, nil
 	case s.held || known.asked == 1:
-		return issuer.Chain{}, fault.Pending(Wait, fmt.Errorf("request %s waits for approval", r.ID))
+		return issuer.Chain{}, fault.Pending(s.wait, fmt.Errorf("request %s waits for approval", r.ID))
 	}
 	chain, err := s.sign(ctx, r)
 	if err == nil {
@@ -221,7 +248,8 @@ func (s session) sign(ctx context.Context, r issuer.Request) (issuer.Chain, erro
 		return issuer.Chain{}, err
 	}
 	template := *certificates[0]
-	template.NotBefore = r.Now.UTC().Truncate(time.Second).Add(-Backdate)
+	template.NotBefore = r.Now.UTC().Truncate(time.Second).Add(s.ahead - Backdate)
+	template.NotAfter = template.NotAfter.Add(s.ahead)
 	template.KeyUsage |= x509.KeyUsageKeyEncipherment
 	der, err := x509.CreateCertificate(rand.Reader, &template, above.certificate, template.PublicKey, above.key)
 	if err != nil {

@@ -16,8 +16,12 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// idDigits of a hash distinguish the requests for two keys.
-const idDigits = 16
+const (
+	// idDigits of a hash distinguish the requests for two keys.
+	idDigits = 16
+	// maxAhead is how far the clock of an asynchronous issuer may be ahead of rekey's.
+	maxAhead = 5 * time.Minute
+)
 
 // Source is the credential.Source of a certificate that an authority signs. Only readers of the Secret ever know a version, so
 // nothing has to be retired.
@@ -95,6 +99,9 @@ func (s *Source) requestID(ref credential.Ref, csr []byte) string {
 
 // Verify checks the certificate as far as possible without its peers, up to a handshake in memory. A defect is an error, not a
 // rejection: another certificate of the same authority would have it too.
+//
+// The clock of an asynchronous issuer may be ahead of rekey's, and not every issuer backdates. If nothing else is wrong, its certificate
+// waits until it is valid: it is recorded, so it is still there then. A synchronous issuer would only be asked for another one.
 func (s *Source) Verify(ctx context.Context, _ credential.Ref, m credential.Material) (credential.Answer, error) {
 	candidate := pki.Candidate{Material: m, Identity: s.Wanted, Now: s.Now()}
 	if s.Authority.Asynchronous {
@@ -104,10 +111,28 @@ func (s *Source) Verify(ctx context.Context, _ credential.Ref, m credential.Mate
 	if permitter, ok := s.Authority.Issuer.(issuer.Permitter); ok {
 		candidate.Permit = permitter.Permit
 	}
+	wait := s.waitFor(m, candidate.Now)
+	candidate.Now = candidate.Now.Add(wait)
 	if err := pki.Lint(ctx, candidate); err != nil {
 		return credential.Unknown, err
 	}
+	if wait > 0 {
+		return credential.Unknown, fault.Pending(wait, fmt.Errorf(
+			"the certificate is not valid before %s, because the issuer's clock is ahead; it is published then", pki.Instant(candidate.Now)))
+	}
 	return credential.Accepted, nil
+}
+
+// waitFor returns how long after now the certificate becomes valid, if it may wait for that; otherwise 0.
+func (s *Source) waitFor(m credential.Material, now time.Time) time.Duration {
+	leaf := Leaf(m)
+	if leaf == nil || !s.Authority.Asynchronous {
+		return 0
+	}
+	if wait := leaf.NotBefore.Sub(now); wait > 0 && wait <= maxAhead {
+		return wait
+	}
+	return 0
 }
 
 // Retire implements credential.Source. It does nothing: no remote system accepts or refuses the version.
