@@ -34,10 +34,12 @@ const (
 	maxNamed = 256
 )
 
-// notRenewed explains why an authority that is about to expire was not replaced.
-const notRenewed = "Nothing renews it automatically: replace it as in docs/runbooks/AuthorityExpired.md."
+// authorityRemedy is the next step for an authority that is about to expire. It holds for every issuer:
+// rekey replaces none.
+const authorityRemedy = "rekey does not renew it: replace it as in docs/runbooks/AuthorityExpired.md."
 
-// authorityReconciler reconciles the authorities of one kind. It creates the key of a managed one, once, and monitors all of them.
+// authorityReconciler reconciles the authorities of one kind. It monitors all of them, and
+// creates the key pair once if the opener is a Creator.
 type authorityReconciler struct {
 	shared
 	kind      v1alpha1.AuthorityKind
@@ -64,12 +66,12 @@ func (r *authorityReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 	return r.report(ctx, before, object, r.observe(ctx, parts))
 }
 
-// observe creates a missing key pair and returns the authority's state.
+// observe creates what is missing and returns the authority's state.
 func (r *authorityReconciler) observe(ctx context.Context, parts authorityObject) report.Facts {
 	now := r.clock.Now().UTC()
 	var out report.Facts
 	kept := r.ensure(ctx, parts)
-	// Identities then use the key pair that is checked here.
+	// Identities then use the authority that is checked here.
 	r.authorities.forget(parts.id)
 	var authority *issuer.Authority
 	err := kept
@@ -81,7 +83,7 @@ func (r *authorityReconciler) observe(ctx context.Context, parts authorityObject
 	if authority != nil {
 		showAuthority(parts.status, parts.spec, authority)
 		out.Subject = fmt.Sprintf("The certificate of %s (%s)", parts.id, eventrecorder.Bounded(cmp.Or(authority.Subject, "without a subject"), maxNamed))
-		out.Remedy = notRenewed
+		out.Remedy = authorityRemedy
 		out.Health = authorityHealth(now, parts.spec, authority)
 		if err == nil {
 			err = authority.Check(ctx, now)
@@ -159,7 +161,7 @@ func authorityHealth(now time.Time, spec *v1alpha1.AuthoritySpec, authority *iss
 	return health
 }
 
-// ensure creates the key pair of an authority whose key rekey keeps, once.
+// ensure creates the key pair of an authority whose opener is a Creator, once.
 func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject) error {
 	opener, err := r.authorities.opener(parts)
 	if err != nil {
@@ -172,7 +174,7 @@ func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject)
 	if err := namesSecret(parts); err != nil {
 		return err
 	}
-	kept, err := r.authorities.keyPair(ctx, parts)
+	kept, err := r.authorities.store(ctx, parts)
 	if err != nil {
 		return err // before a key is created
 	}

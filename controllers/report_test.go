@@ -181,7 +181,7 @@ func reportFor(kind, subject string, outcome lifecycle.Outcome) report.Facts {
 	switch kind {
 	case "CertificateAuthority", "ClusterCertificateAuthority", "DatabaseServer":
 		found := report.Facts{Ready: metav1.ConditionTrue, Reason: "Serving", Message: "It serves.", Health: outcome.Health, Subject: subject,
-			Remedy: notRenewed}
+			Remedy: authorityRemedy}
 		if kind == "DatabaseServer" {
 			found.Health = rotation.Health{}
 		}

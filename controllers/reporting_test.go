@@ -142,8 +142,8 @@ func TestEveryWarningAboutTimeNamesItsSubjectAndItsCause(t *testing.T) {
 	for _, words := range [][]string{
 		{"ExpiresImminently", "The login in Secret " + w.namespace + "/orders-db expires at ", "suspended"},
 		{"Expires", "The certificate in Secret " + w.namespace + "/app-mtls expires at ", "suspended"},
-		{"Expires", "The certificate of CertificateAuthority " + w.namespace + "/internal (CN=Test CA) expires at ", "Nothing renews it automatically: replace it as in docs/runbooks/AuthorityExpired.md."},
-		{"Expires", "The certificate of ClusterCertificateAuthority " + w.namespace + " (CN=Test CA) expires at ", "Nothing renews it automatically"},
+		{"Expires", "The certificate of CertificateAuthority " + w.namespace + "/internal (CN=Test CA) expires at ", "rekey does not renew it: replace it as in docs/runbooks/AuthorityExpired.md."},
+		{"Expires", "The certificate of ClusterCertificateAuthority " + w.namespace + " (CN=Test CA) expires at ", "rekey does not renew it"},
 	} {
 		if !with(events, words...) {
 			t.Errorf("no Event contains %q:\n%s", words, strings.Join(events, "\n"))

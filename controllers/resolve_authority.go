@@ -168,14 +168,14 @@ func (a *authorities) load(ctx context.Context, object authorityObject) (*issuer
 		}
 	}
 	if _, ok := opener.(issuer.Creator); ok {
-		if kept, err = a.keyPair(ctx, object); err != nil {
+		if kept, err = a.store(ctx, object); err != nil {
 			return nil, err // not cached: it can be read again at any time
 		}
 	}
 	known := a.entry(object.id)
 	before := known.answers.Load()
 	if err := known.turn.Take(ctx); err != nil {
-		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("waiting for its key pair: %w", err))
+		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("waiting until it is opened: %w", err))
 	}
 	defer known.turn.Give()
 	now := a.clock.Now()
@@ -226,7 +226,7 @@ func (a *authorities) opener(object authorityObject) (issuer.Opener, error) {
 	return nil, fault.Permanent(fault.AuthorityInvalid, fmt.Errorf("this build does not support authorities of type %q", member.Type))
 }
 
-// open reads what the authority needs live, and opens it. kept is its key pair if rekey creates that.
+// open reads what the authority needs live, and opens it. kept is its key pair if the opener is a Creator.
 func (a *authorities) open(ctx context.Context, object authorityObject, opener issuer.Opener, kept *secretstore.KeyPair) (*issuer.Authority, error) {
 	settings, err := settingsOf(object)
 	if err != nil {
@@ -254,7 +254,7 @@ func settingsOf(object authorityObject) ([]byte, error) {
 	return settings, nil
 }
 
-// created reads the key pair that rekey created.
+// created reads what the opener, a Creator, created: a key pair, among others.
 func (a *authorities) created(ctx context.Context, object authorityObject, kept *secretstore.KeyPair) (credential.Material, error) {
 	secret, err := kept.Read(ctx)
 	if err != nil || secret != nil {
@@ -280,9 +280,9 @@ func (a *authorities) provided(ctx context.Context, object authorityObject, open
 	return secretstore.ReadSourceValues(ctx, a.live, at.Namespace, at.Name, values...)
 }
 
-// keyPair returns the store of a key pair that rekey creates. It fails if the UID of the cluster is unknown: a copied key could not
-// be distinguished from the authority's own.
-func (a *authorities) keyPair(ctx context.Context, object authorityObject) (*secretstore.KeyPair, error) {
+// store returns the store of the key pair that a Creator creates. It fails if the UID of the cluster is unknown: a copied key could
+// not be distinguished from the authority's own.
+func (a *authorities) store(ctx context.Context, object authorityObject) (*secretstore.KeyPair, error) {
 	cluster, err := a.cluster.Get(ctx)
 	if err != nil {
 		return nil, err
@@ -301,14 +301,15 @@ func (a *authorities) keyPair(ctx context.Context, object authorityObject) (*sec
 	}, nil
 }
 
-// namesSecret returns an error if the spec names no Secret, as in objects that were stored before managed and keyPair had secretName.
+// namesSecret returns an error if the spec names no Secret although the opener needs values of one (Keys), as in objects that were
+// stored before the members of the union had a secretName.
 func namesSecret(object authorityObject) error {
 	member := object.spec.Member()
 	if member.SecretName != "" {
 		return nil
 	}
 	return fault.Permanent(fault.AuthorityInvalid, fmt.Errorf(
-		"spec.%s has no secretName: set it to the name of the Secret that holds the key pair of this authority", member.Type))
+		"spec.%s has no secretName: set it to the name of the Secret that this authority needs", member.Type))
 }
 
 func (a *authorities) secretKey(object authorityObject) client.ObjectKey {

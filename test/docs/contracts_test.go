@@ -1,0 +1,56 @@
+// Copyright The rekey Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package docs
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// wantNoWord fails the test for each line of the controllers that has one of the words, outside what is allowed.
+func wantNoWord(t *testing.T, words, allowed string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, "controllers", "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	word, fine := regexp.MustCompile(words), regexp.MustCompile(allowed)
+	looked := 0
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		looked++
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for number, line := range strings.Split(string(text), "\n") {
+			if found := word.FindString(fine.ReplaceAllString(line, "")); found != "" {
+				t.Errorf("%s:%d names an implementation: %s", file, number+1, found)
+			}
+		}
+	}
+	if looked < 10 {
+		t.Errorf("only %d files were read", looked)
+	}
+}
+
+// none is an expression that matches nothing.
+const none = `[^\s\S]`
+
+// The controllers name no engine: an engine is added without a change there.
+func TestNoFileOfTheControllersNamesAnEngine(t *testing.T) {
+	wantNoWord(t, `(?i)postgres|libpq|sslmode|scram|pg_|mariadb|mysql|redis|rabbitmq`, none)
+}
+
+// The controllers name no member of the authority's union, and no issuer. A key pair is what an issuer.Creator creates, and
+// secretstore.KeyPair is where that is kept, whatever the member is called.
+func TestNoFileOfTheControllersNamesAnIssuer(t *testing.T) {
+	wantNoWord(t, `(?i)\bmanaged\b|\bkey_?pair\b|(managed|keypair)authority|AuthorityType(Managed|KeyPair)|issuer/ca\b|vault|acme|\bstep-?ca\b|cert-?manager|venafi`,
+		`secretstore\.KeyPair\b`)
+}
