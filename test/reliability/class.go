@@ -20,7 +20,7 @@ type Part struct {
 
 // Parts are all groups of classes, in the order of the page.
 var Parts = []Part{
-	{Letter: "R", Count: 32, Title: "What breaks", Intro: "Failures that have taken credentials down elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
+	{Letter: "R", Count: 34, Title: "What breaks", Intro: "Failures that have taken credentials down elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
 	{Letter: "S", Count: 18, Title: "What leaks, and who gets in", Intro: "Failures that have exposed credentials elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
 	{Letter: "T", Count: 9, Title: "What the surroundings do", Intro: "Rights that are removed, webhooks that refuse writes, namespaces that are deleted, objects that are copied, odd files and numbers, databases as administrators run them. Each row sweeps a whole class of failures, not only known cases.",
 		Row: "what goes wrong", Guard: "how rekey prevents it"},
