@@ -102,7 +102,7 @@ func (k *watch) lookAtSecret(w *world) {
 	k.published = true
 	k.shown = append(k.shown, shown{material: now.shows})
 	password := now.shows.String(credential.KeyPassword)
-	if before, ok := k.publics[now.seq]; ok && before != password && !k.restored && !w.certificates() {
+	if before, ok := k.publics[now.seq]; ok && before != password && !k.restored && (w.kind == certificate || !w.certificates()) {
 		k.breach(w, "I5: two materials were published as version %d", now.seq)
 	}
 	k.publics[now.seq] = password
