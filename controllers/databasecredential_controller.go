@@ -225,8 +225,9 @@ func (r *credentialReconciler) subject(login *databaseLogin, cluster string) lif
 	object, spec := login.object, login.object.Spec
 	out := lifecycle.Credential{
 		Kind: kindDatabaseCredential, Ref: r.ref(object, cluster), UID: string(object.UID), Policy: login.policy.Policy, Traits: login.shape.Traits,
-		Fingerprint: passwordFingerprint(spec.Password),
-		Rotate:      tokenOf(object, v1alpha1.AnnotationRotate), RetirePrevious: tokenOf(object, v1alpha1.AnnotationRetirePrevious),
+		TraitsUnknown: login.shapeErr != nil,
+		Fingerprint:   passwordFingerprint(spec.Password),
+		Rotate:        tokenOf(object, v1alpha1.AnnotationRotate), RetirePrevious: tokenOf(object, v1alpha1.AnnotationRetirePrevious),
 		Deleting: !object.DeletionTimestamp.IsZero(), Delete: spec.DeletionPolicy == v1alpha1.DeletionDelete,
 		Suspended:        spec.Suspend || login.policy.suspended,
 		WithdrawDeadline: withdrawDeadline(object.DeletionTimestamp),

@@ -303,6 +303,9 @@ func (r *credentialReconciler) reportRemains(ctx context.Context, login *databas
 	var what, todo []string
 	if left.Remote != nil {
 		names := "logins " + strings.Join(slices.Sorted(maps.Values(login.shape.Logins)), " and ")
+		if login.shapeErr != nil {
+			names = fmt.Sprintf("the logins of its username %s", object.Spec.Username)
+		}
 		advice := "drop the logins as docs/runbooks/CleanupIncomplete.md describes"
 		switch {
 		case left.Copied:

@@ -104,7 +104,7 @@ func (r *run) release(ctx context.Context) error {
 // removeLogins drops what we created in every slot: the markers identify that, even if the ledger is gone. left is why some of
 // it stays, if the deletion no longer waits for it. One slot does not hold up the other.
 func (r *run) removeLogins(ctx context.Context) (left, err error) {
-	if r.Source == nil && !r.Traits.Revocable {
+	if r.Source == nil && !r.mayHaveLogins() {
 		return nil, nil
 	}
 	if r.Source == nil {
@@ -134,6 +134,9 @@ func (r *run) removeLogins(ctx context.Context) (left, err error) {
 	}
 	return left, nil
 }
+
+// mayHaveLogins reports whether the remote system may hold versions of the credential.
+func (r *run) mayHaveLogins() bool { return r.Traits.Revocable || r.TraitsUnknown }
 
 func (r *run) removeLogin(ctx context.Context, remover credential.Remover, slot string) error {
 	ctx, cancel := r.deadline(ctx)
@@ -243,7 +246,7 @@ func (r *run) releaseUnread(ctx context.Context, err error) {
 	if !r.entry.withdrawn {
 		err = fmt.Errorf("the ledger could not be read: %w", err)
 		left := Remains{Kept: err}
-		if r.Delete && r.Traits.Revocable {
+		if r.Delete && r.mayHaveLogins() {
 			left.Remote = err
 		}
 		kept, failed := r.withdrawSecrets(ctx)

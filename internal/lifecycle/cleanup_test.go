@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/refusal"
 )
@@ -209,6 +210,32 @@ func TestADeletionWithACopiedLedgerEndsLikeAnyOther(t *testing.T) {
 		d.subject.ReportRemains = func(_ context.Context, r Remains) error { t.Errorf("reported %+v", r); return nil }
 		if out := d.pass(); !out.Withdrawn || (len(d.source.calls) > 0) != deletes {
 			t.Errorf("delete %t: withdrawn %t, calls %q: %v", deletes, out.Withdrawn, d.source.calls, out.Err)
+		}
+	}
+}
+
+// Without its traits it is not known whether the remote system holds anything of the credential, so the logins are named.
+func TestADeletionWithUnknownTraitsNamesTheLogins(t *testing.T) {
+	t.Parallel()
+	for name, loadErr := range map[string]error{
+		"the ledger can be read":      nil,
+		"the ledger cannot be judged": fault.Permanent(fault.LedgerInvalid, errors.New("it has logins that the spec does not derive")),
+	} {
+		for unknown, want := range map[bool]bool{true: true, false: false} {
+			t.Run(fmt.Sprintf("%s, unknown traits %t", name, unknown), func(t *testing.T) {
+				t.Parallel()
+				d := published(t)
+				d.subject.Deleting, d.subject.Delete = true, true
+				d.subject.Traits, d.subject.TraitsUnknown = credential.Traits{}, unknown
+				d.subject.Source, d.subject.SourceErr = nil, fault.Permanent(fault.EngineMismatch, errors.New("spec has no block"))
+				d.store.loadErr = loadErr
+				var left []Remains
+				d.subject.ReportRemains = func(_ context.Context, r Remains) error { left = append(left, r); return nil }
+				d.untilWithdrawn(t)
+				if got := len(left) == 1 && left[0].Remote != nil; got != want {
+					t.Errorf("left behind, as it was reported: %+v", left)
+				}
+			})
 		}
 	}
 }

@@ -26,6 +26,8 @@ type Credential struct {
 	// Policy is resolved. Traits are those of the source, known even if the source could not be opened.
 	Policy rotation.Policy
 	Traits credential.Traits
+	// TraitsUnknown is true if nothing could tell the traits, so that they are zero: the remote system may hold versions anyway.
+	TraitsUnknown bool
 	// Fingerprint of the fields of the spec that demand new material.
 	Fingerprint string
 	// Store records and publishes the versions.
