@@ -338,9 +338,16 @@ func TestObjectsInTheOldFormRestUnderTheNewCRDs(t *testing.T) {
 	}
 }
 
-// An object that is stored in the old form can still be deleted under the new CRDs: its finalizer can be removed, and what
-// belongs to it stays.
+// An object that is stored in the old form can still be deleted under the new CRDs: its finalizer can be removed, and with Retain
+// what belongs to it stays. With Delete, its logins stay and are reported: nothing shows any more which they are.
 func TestAnObjectInTheOldFormCanBeDeletedUnderTheNewCRDs(t *testing.T) {
+	for _, policy := range []v1alpha1.DeletionPolicy{v1alpha1.DeletionRetain, v1alpha1.DeletionDelete} {
+		t.Run(string(policy), func(t *testing.T) { deleteOldForm(t, policy) })
+	}
+}
+
+func deleteOldForm(t *testing.T, policy v1alpha1.DeletionPolicy) {
+	t.Helper()
 	s := newScene(t)
 	old, form := s.objects("old.yaml"), s.objects("new.yaml")
 	t.Cleanup(func() { s.crds(today(), of(form, "DatabaseCredential")) })
@@ -348,6 +355,9 @@ func TestAnObjectInTheOldFormCanBeDeletedUnderTheNewCRDs(t *testing.T) {
 	for _, o := range old {
 		if o.GetKind() == "DatabaseCredential" {
 			controllerutil.AddFinalizer(o, v1alpha1.Finalizer)
+			if err := unstructured.SetNestedField(o.Object, string(policy), "spec", "deletionPolicy"); err != nil {
+				t.Fatal(err)
+			}
 		}
 		s.create(o)
 	}
@@ -371,7 +381,20 @@ func TestAnObjectInTheOldFormCanBeDeletedUnderTheNewCRDs(t *testing.T) {
 	if err := s.Client.Get(s.Ctx, key, login); client.IgnoreNotFound(err) != nil || err == nil {
 		t.Errorf("the credential was not released: %v, finalizers %q, %+v", err, login.Finalizers, login.Status.Conditions)
 	}
-	if diff := cmp.Diff(before, s.state()); diff != "" {
+	after := s.state()
+	if policy == v1alpha1.DeletionDelete {
+		// The Secret goes, and the logins stay as they were.
+		for key := range before {
+			if strings.HasPrefix(key, "Secret orders-db ") {
+				delete(before, key)
+				delete(after, key)
+			}
+		}
+		if told := strings.Join(s.Events(), "\n"); !strings.Contains(told, v1alpha1.ReasonCleanupIncomplete) || !strings.Contains(told, "the logins of its username orders_app") {
+			t.Errorf("the logins that stay are not reported:\n%s", told)
+		}
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
 		t.Errorf("Secrets or logins changed (-before +after):\n%s", diff)
 	}
 }
