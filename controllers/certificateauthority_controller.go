@@ -86,7 +86,7 @@ func (r *authorityReconciler) observe(ctx context.Context, parts authorityObject
 		out.Remedy = authorityRemedy
 		out.Health = authorityHealth(now, parts.spec, authority)
 		if err == nil {
-			err = authority.Check(ctx, now)
+			err = checkAuthority(ctx, authority, now)
 		}
 		if err == nil {
 			err = checkSelector(parts.selector)

@@ -31,7 +31,7 @@ import (
 // authorityAge is how long an open authority is used before its Secret is read again. The Secret cannot be watched.
 const authorityAge = 30 * time.Second
 
-// authorityPatience is how long a reconcile waits for the API server to return the Secret of an authority.
+// authorityPatience is how long a reconcile waits for the API server to return the Secret of an authority, and then for the authority.
 const authorityPatience = 20 * time.Second
 
 // authorityID names an authority of either kind.
@@ -100,7 +100,7 @@ func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReferen
 	version := string(object.object.GetUID()) + "/" + object.object.GetResourceVersion()
 	authority, err := a.load(ctx, object)
 	if err == nil {
-		err = authority.Check(ctx, a.clock.Now().UTC())
+		err = checkAuthority(ctx, authority, a.clock.Now().UTC())
 	}
 	if fault.Classify(err) == fault.ClassPending {
 		return nil, version, fmt.Errorf("%s is not ready: %w", object.id, err)
@@ -109,6 +109,13 @@ func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReferen
 		return nil, version, fault.Blocked(fault.AuthorityNotReady, fmt.Errorf("%s is not ready: %w", object.id, err))
 	}
 	return authority, version, nil
+}
+
+// checkAuthority asks the authority whether it can sign. It waits less long than a reconcile, which has to report the answer.
+func checkAuthority(ctx context.Context, authority *issuer.Authority, now time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, authorityPatience)
+	defer cancel()
+	return authority.Check(ctx, now)
 }
 
 func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference, namespace string) (authorityObject, error) {
