@@ -59,7 +59,7 @@ func TestAClusterRestoredElsewhereIsHandedOver(t *testing.T) {
 	if err := apiserver.Start(environment); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = environment.Stop() })
+	t.Cleanup(func() { _ = apiserver.Stop(environment) })
 	other := newWorldOn(t, environment.Config, metav1.ObjectMeta{Name: w.namespace})
 	other.engines, other.clock = w.engines, w.clock
 	other.restart()

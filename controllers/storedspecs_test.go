@@ -62,7 +62,7 @@ func TestSpecsThatWereStoredBeforeTheirRuleAreServedSafely(t *testing.T) {
 	if err := apiserver.Start(environment); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = environment.Stop() })
+	t.Cleanup(func() { _ = apiserver.Stop(environment) })
 	world := func(t *testing.T) *world {
 		t.Helper()
 		return newWorldOn(t, environment.Config, metav1.ObjectMeta{GenerateName: "stored-"})

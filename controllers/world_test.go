@@ -59,7 +59,7 @@ func runWithAPIServer(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer func() { _ = environment.Stop() }()
+	defer func() { _ = apiserver.Stop(environment) }()
 	defer servers.Stop()
 	apiServer = environment.Config
 	return m.Run()

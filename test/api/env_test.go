@@ -54,7 +54,7 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	config = environment.Config
-	defer func() { err = errors.Join(err, environment.Stop()) }()
+	defer func() { err = errors.Join(err, apiserver.Stop(environment)) }()
 	config.QPS, config.Burst = 500, 1000
 	if kube, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		return 1, err

@@ -5,12 +5,15 @@
 package apiserver
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,6 +44,16 @@ func Start(environment *envtest.Environment) error {
 	}
 	environment.Config.QPS = -1
 	return nil
+}
+
+// Stop stops an API server that Start started, and drops what its clients had in common: another one may get its port.
+func Stop(environment *envtest.Environment) error {
+	if config := environment.Config; config != nil {
+		clients.Lock()
+		maps.DeleteFunc(clients.byServer, func(key serverKey, _ shared) bool { return key.host == config.Host })
+		clients.Unlock()
+	}
+	return environment.Stop()
 }
 
 // root returns the folder of the module.
@@ -86,12 +99,26 @@ type shared struct {
 	mapper meta.RESTMapper
 }
 
+// serverKey names a server and who asks it. A server of an earlier test may have had the same address.
+type serverKey struct {
+	host        string
+	credentials [sha256.Size]byte
+}
+
+func keyOf(config *rest.Config) serverKey {
+	texts := []string{
+		config.BearerToken, config.Username, config.Password, config.Impersonate.UserName, config.Impersonate.UID, strings.Join(config.Impersonate.Groups, ","),
+		string(config.CAData), string(config.CertData), string(config.KeyData), config.CAFile, config.CertFile, config.KeyFile,
+	}
+	return serverKey{config.Host, sha256.Sum256([]byte(strings.Join(texts, "\x00")))}
+}
+
 var clients = struct {
 	sync.Mutex
-	byServer map[string]shared
-}{byServer: map[string]shared{}}
+	byServer map[serverKey]shared
+}{byServer: map[serverKey]shared{}}
 
-// Client returns a client of the server's administrator.
+// Client returns a client with the credentials in the config.
 func Client(config *rest.Config) (client.WithWatch, error) {
 	scheme, err := Scheme()
 	if err != nil {
@@ -99,7 +126,8 @@ func Client(config *rest.Config) (client.WithWatch, error) {
 	}
 	clients.Lock()
 	defer clients.Unlock()
-	of, known := clients.byServer[config.Host]
+	key := keyOf(config)
+	of, known := clients.byServer[key]
 	if !known {
 		if of.http, err = rest.HTTPClientFor(config); err != nil {
 			return nil, fmt.Errorf("connecting to the API server: %w", err)
@@ -107,7 +135,7 @@ func Client(config *rest.Config) (client.WithWatch, error) {
 		if of.mapper, err = apiutil.NewDynamicRESTMapper(config, of.http); err != nil {
 			return nil, fmt.Errorf("discovering the kinds: %w", err)
 		}
-		clients.byServer[config.Host] = of
+		clients.byServer[key] = of
 	}
 	return client.NewWithWatch(config, client.Options{Scheme: scheme, HTTPClient: of.http, Mapper: of.mapper})
 }

@@ -76,7 +76,7 @@ func install(t *testing.T, folder string) *cluster {
 	if err := apiserver.Start(environment); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = environment.Stop() })
+	t.Cleanup(func() { _ = apiserver.Stop(environment) })
 	c.config = environment.Config
 	scheme, err := world.Scheme()
 	if err != nil {

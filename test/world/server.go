@@ -36,7 +36,7 @@ func Main(m *testing.M, after ...func()) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer func() { _ = environment.Stop() }()
+	defer func() { _ = apiserver.Stop(environment) }()
 	apiServer = environment.Config
 	return m.Run()
 }
