@@ -30,7 +30,7 @@ func TestTheSecondEngineKeepsTheContract(t *testing.T) {
 	block := set(&engine.blocked)
 	fresh := 0
 	databasetest.Run(t, databasetest.Harness{
-		Engine: engine, Powers: sourcetest.Powers{Remover: true, Preflighter: true}, Patience: 20 * time.Millisecond,
+		Engine: engine, Powers: sourcetest.Powers{Remover: true, Preflighter: true}, Patience: time.Second,
 		Fresh: func(*testing.T) databasetest.Place {
 			fresh++
 			return databasetest.Place{

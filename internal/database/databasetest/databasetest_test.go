@@ -41,7 +41,7 @@ func TestTheFakeKeepsTheContract(t *testing.T) {
 		Damaged: map[string]func(credential.Material) credential.Material{
 			"no verifier": func(m credential.Material) credential.Material { return m.With(credential.KeyVerifier, nil) },
 		},
-		Patience: 20 * time.Millisecond,
+		Patience: time.Second,
 		Foreign: func(_ *testing.T, _ databasetest.Place, login, password string) {
 			fake.Put(login, databasetest.FakeLogin{Password: password, CanLogin: true})
 		},
