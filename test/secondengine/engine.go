@@ -176,10 +176,10 @@ func (s *session) Stage(ctx context.Context, change credential.Change) (credenti
 	if m.String(credential.KeyUsername) != s.target.Username || m[credential.KeyPassword].IsEmpty() {
 		return credential.Staged{}, fault.Permanent(fault.LedgerInvalid, errors.New("staging: the material is incomplete, or for another login"))
 	}
-	if err := change.Confirm(ctx); err != nil {
-		return credential.Staged{}, err
-	}
 	err := s.engine.call(ctx, "staging", func() error {
+		if err := change.Confirm(ctx); err != nil {
+			return err
+		}
 		found := s.engine.users[s.target.Username]
 		if found == nil {
 			if !s.target.Create {
@@ -219,10 +219,10 @@ func (s *session) Verify(ctx context.Context, _ credential.Ref, m credential.Mat
 
 // Retire implements credential.Source: the login refuses the password of that version.
 func (s *session) Retire(ctx context.Context, change credential.Change) error {
-	if err := change.Confirm(ctx); err != nil {
-		return err
-	}
 	return s.engine.call(ctx, "retiring", func() error {
+		if err := change.Confirm(ctx); err != nil {
+			return err
+		}
 		if found := s.engine.users[s.target.Username]; found != nil {
 			found.passwords = slices.DeleteFunc(found.passwords, func(have string) bool { return have == change.Material.String(credential.KeyPassword) })
 		}
@@ -232,10 +232,10 @@ func (s *session) Retire(ctx context.Context, change credential.Change) error {
 
 // Remove implements credential.Remover. A login that accepts the recorded password is ours: nobody else was given it.
 func (s *session) Remove(ctx context.Context, change credential.Change) error {
-	if err := change.Confirm(ctx); err != nil {
-		return err
-	}
 	return s.engine.call(ctx, "removing", func() error {
+		if err := change.Confirm(ctx); err != nil {
+			return err
+		}
 		if found := s.engine.users[s.target.Username]; found != nil && slices.Contains(found.passwords, change.Material.String(credential.KeyPassword)) {
 			delete(s.engine.users, s.target.Username)
 		}
