@@ -26,12 +26,19 @@ import (
 // lateWorld has an authority that answers later, and an identity that was not reconciled yet.
 func lateWorld(t *testing.T) (*world, *lateissuer.Server, *v1alpha1.CertificateAuthority, *v1alpha1.ClientIdentity) {
 	t.Helper()
+	return lateWorldOf(t, lateissuer.Opener{})
+}
+
+// lateWorldOf is the same with other habits of the issuer.
+func lateWorldOf(t *testing.T, opener lateissuer.Opener) (*world, *lateissuer.Server, *v1alpha1.CertificateAuthority, *v1alpha1.ClientIdentity) {
+	t.Helper()
 	w := newWorld(t)
 	server, err := lateissuer.New(w.clock.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.issuers[v1alpha1.AuthorityTypeKeyPair] = lateissuer.Opener{Server: server}
+	opener.Server = server
+	w.issuers[v1alpha1.AuthorityTypeKeyPair] = opener
 	w.restart()
 	token := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: "late-token", Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
@@ -172,6 +179,50 @@ func TestAMissingAuthorityCostsNoCandidate(t *testing.T) {
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 	if server.Requests() != 1 {
 		t.Errorf("%d requests", server.Requests())
+	}
+}
+
+// A candidate that can never be published is given up, and the next requests come less and less often.
+func TestABrokenIssuerGetsFewRequestsAndItsIdentityRecovers(t *testing.T) {
+	for name, breaks := range map[string]struct {
+		set    func(*lateissuer.Server, bool)
+		reason string
+	}{
+		"it denies every request":    {(*lateissuer.Server).SetDenies, "IssuanceFailed"},
+		"it signs with other usages": {(*lateissuer.Server).SetErrs, "CertificateInvalid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, server, _, identity := lateWorld(t)
+			breaks.set(server, true)
+			w.pass(identity, 3*time.Hour)
+			w.wantCondition(identity, v1alpha1.ConditionStalled, "True/"+breaks.reason)
+			if n := server.Requests(); n < 4 || n > 10 {
+				t.Errorf("in three hours, %d requests", n)
+			}
+			breaks.set(server, false)
+			w.pass(identity, 2*time.Hour)
+			w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+			if ledger := w.candidateLedger(identity); ledger != nil {
+				t.Errorf("the candidate's ledger is %v", ledger)
+			}
+		})
+	}
+}
+
+func TestACandidateThatExpiredWhileRekeyWasDownIsReplaced(t *testing.T) {
+	w, server, _, identity := lateWorld(t)
+	server.SetAhead(lateissuer.Backdate + 4*time.Minute) // it waits until it is valid
+	w.pass(identity, time.Minute)
+	if ledger := w.candidateLedger(identity); ledger == nil || server.Requests() != 1 {
+		t.Fatalf("%d requests; the candidate's ledger is %v", server.Requests(), ledger)
+	}
+	server.SetAhead(0)
+	w.step(identity.Spec.Lifetime.Duration + time.Hour)
+	w.restart()
+	w.pass(identity, time.Hour)
+	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+	if ledger := w.candidateLedger(identity); ledger != nil || server.Requests() != 2 {
+		t.Errorf("%d requests; the candidate's ledger is %v", server.Requests(), ledger)
 	}
 }
 

@@ -58,6 +58,8 @@ type transientState struct {
 	endpoint string
 	// rewrites counts how often the user's Secret had to be written again.
 	rewrites rewrites
+	// refusals counts the candidates that were refused since the current version was published.
+	refusals refusals
 	// stuckSince is the problem that the object is stuck on, and since when.
 	stuckSince stuckSince
 	// deletingSince is when this process first saw that the object is being deleted. withdrawn is true if only the finalizer is
@@ -75,7 +77,7 @@ type transientState struct {
 }
 
 func (s *transientState) empty() bool {
-	return len(s.attempts) == 0 && s.marker == rotation.Marker{} && s.candidate == candidate{} && s.endpoint == "" && s.rewrites == rewrites{} && s.stuckSince == stuckSince{} &&
+	return len(s.attempts) == 0 && s.marker == rotation.Marker{} && s.candidate == candidate{} && s.endpoint == "" && s.rewrites == rewrites{} && s.refusals.count == 0 && s.stuckSince == stuckSince{} &&
 		s.deletingSince.IsZero() && s.refusal == nil && s.retiredSeq == 0
 }
 
@@ -136,6 +138,7 @@ func (a *Attempts) openEntry(uid string, inputs inputs, now time.Time) entry {
 		maps.Copy(attempts, part.attempts)
 	} else {
 		part.rewrites = rewrites{}
+		part.refusals.count = min(part.refusals.count, 1)
 	}
 	part.attempts = attempts
 	known.inputs, known.transientState = inputs, &part
@@ -174,7 +177,7 @@ func (e *entry) forEndpoint(endpoint string) {
 // that rejects one candidate after another gets fewer and fewer requests.
 func (e *entry) forBaseVersion(base int64) {
 	if e.baseSeq != base {
-		e.baseSeq, e.attempts = base, map[rotation.Step]attempt{}
+		e.baseSeq, e.attempts, e.refusals = base, map[rotation.Step]attempt{}, refusals{}
 	}
 }
 

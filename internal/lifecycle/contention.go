@@ -6,6 +6,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/rekey/rekey/internal/fault"
@@ -102,14 +103,68 @@ func (r *run) contended() error {
 		"find out who, with `kubectl get secret -o yaml --show-managed-fields`. Until that ends, "+until))
 }
 
-// issueWait returns the time until a source without a ledger may create another version; 0 or less if it may now.
-func (r *run) issueWait(now time.Time) time.Duration {
-	floor := r.currentIssueFloor(now)
-	wait := floor - now.Sub(r.entry.lastIssued)
-	if r.Traits.Revocable || r.entry.lastIssued.IsZero() || wait > floor {
+// refusals counts, in a row, the candidates that the remote system denied or that could never be published. Each cost a request.
+type refusals struct {
+	count int
+	last  time.Time
+	seq   int64
+	err   error
+}
+
+const (
+	// firstRefusalWait is the wait before another request after a first refusal. It doubles up to maxRefusalWait.
+	firstRefusalWait = time.Minute
+	maxRefusalWait   = time.Hour
+)
+
+// noteRefusal counts a candidate that is given up because it was refused, if another one costs a request.
+func (r *run) noteRefusal(seq int64, err error) {
+	if rotation.Disposable(r.Traits) && r.entry.candidateFor(seq).rejections >= finalRejections {
+		r.entry.refusals = refusals{count: r.entry.refusals.count + 1, last: r.now(), seq: seq, err: err}
+	}
+}
+
+// wait returns the time until another candidate may be created; 0 if it may be now.
+func (f refusals) wait(now time.Time) time.Duration {
+	if f.count == 0 {
 		return 0
 	}
-	return wait
+	return timeLeft(f.last, min(firstRefusalWait<<min(f.count-1, 20), maxRefusalWait), now)
+}
+
+// timeLeft returns how much of a time since an instant is left: 0 if it is over, or if the clock was set back since.
+func timeLeft(since time.Time, length time.Duration, now time.Time) time.Duration {
+	left := length - now.Sub(since)
+	if since.IsZero() || left < 0 || left > length {
+		return 0
+	}
+	return left
+}
+
+// issueWait returns the time until a source whose versions nothing has to refuse may create another one; 0 if it may now.
+func (r *run) issueWait(now time.Time) time.Duration {
+	if r.Traits.Revocable {
+		return 0
+	}
+	return max(timeLeft(r.entry.lastIssued, r.currentIssueFloor(now), now), r.entry.refusals.wait(now))
+}
+
+// mayIssue returns an error while another version may not be created yet.
+func (r *run) mayIssue(now time.Time) error {
+	wait := r.issueWait(now)
+	if wait <= 0 {
+		return nil
+	}
+	if err := r.contended(); err != nil {
+		return err
+	}
+	if refused := r.entry.refusals; refused.wait(now) == wait {
+		return fault.Permanent(fault.ReasonOf(refused.err, fault.CandidateRejected), fmt.Errorf(
+			"version %d was refused at %s, and the next one is created no sooner than %s: %w",
+			refused.seq, fault.FormatTime(refused.last), fault.FormatTime(now.Add(wait)), refused.err))
+	}
+	return fault.Pending(wait, fmt.Errorf("the last certificate was issued at %s; the next one is issued no sooner than %s later",
+		fault.FormatTime(r.entry.lastIssued), r.currentIssueFloor(now)))
 }
 
 func (r *run) currentIssueFloor(now time.Time) time.Duration {

@@ -243,6 +243,10 @@ func (r *run) endWithFailure(step rotation.Step, err error) {
 		return
 	}
 	a := r.entry.recordFailure(step, err, func(count int) time.Time {
+		refused := r.entry.candidate.rejections >= finalRejections && (step == rotation.StepStage || step == rotation.StepVerify)
+		if refused && rotation.Disposable(r.Traits) {
+			count = 1 // the candidate is given up: what comes next is not the same step again
+		}
 		wait := rotation.Backoff(count, rotation.UrgencyOf(r.out.Observation))
 		if after := fault.RetryAfter(err); after > 0 {
 			wait = min(after, maxBackoff)

@@ -26,6 +26,17 @@ func (r *run) handleFencedCandidate(ctx context.Context, ref credential.Ref, err
 	about.answer, about.rejections, about.highestMarker = credential.Rejected, finalRejections, mark.Seq
 }
 
+// handleDeniedCandidate gives up a candidate whose request was denied for good: sent again, it would be denied again. Another one is
+// another request.
+func (r *run) handleDeniedCandidate(ref credential.Ref, err error) {
+	if r.Source == nil || !rotation.Disposable(r.Traits) || fault.Classify(err) != fault.ClassPermanent {
+		return
+	}
+	about := r.entry.candidateFor(ref.Seq)
+	about.answer, about.rejections = credential.Rejected, finalRejections
+	r.noteRefusal(ref.Seq, err)
+}
+
 // handleFencedCurrent records the marker that fences the current version. It records our own marker with a number above that
 // version's: if the ledger was restored from before the version's retirement, the marker is that of the retirement.
 func (r *run) handleFencedCurrent(ctx context.Context, ref credential.Ref, err error) {

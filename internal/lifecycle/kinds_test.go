@@ -142,7 +142,8 @@ func (s *candidated) snapshot() secretstore.Snapshot {
 type order struct {
 	asked    int
 	notAfter time.Time // zero until it is issued
-	refused  bool      // the server that uses the certificate refuses it
+	refused  bool      // the server that uses the certificate refuses it; one that nothing proves has a defect
+	denied   bool      // it will never be issued
 }
 
 // patience is how often an issuer asks to be asked again.
@@ -171,12 +172,16 @@ func (s *lateIssuance) Stage(_ context.Context, change credential.Change) (crede
 		now := s.orders[id]
 		if now.asked++; now.asked == 1 {
 			now.refused, s.refuseNext = s.refuseNext > 0, max(s.refuseNext-1, 0)
+			now.denied, s.denyNext = s.denyNext > 0, max(s.denyNext-1, 0)
 		}
-		if now.asked > patience && now.notAfter.IsZero() {
+		if now.asked > patience && now.notAfter.IsZero() && !now.denied {
 			now.notAfter = s.now.Add(10 * time.Hour)
 		}
 		s.orders[id], answer = now, now
-		if now.notAfter.IsZero() {
+		switch {
+		case now.denied && now.asked > patience:
+			return fault.Permanent(fault.IssuanceFailed, errors.New("the request was denied"))
+		case now.notAfter.IsZero():
 			return fault.Pending(30*time.Second, errors.New("the request waits for approval"))
 		}
 		return nil
@@ -207,6 +212,9 @@ func (s *lateIssuance) Verify(_ context.Context, _ credential.Ref, m credential.
 	})
 	if err != nil {
 		return credential.Unknown, err
+	}
+	if answer == credential.Rejected && !s.traits().Provable {
+		return answer, fault.Permanent(fault.CertificateInvalid, errors.New("the certificate has a defect"))
 	}
 	return answer, nil
 }
@@ -357,6 +365,14 @@ func refuseCurrent(w *world) {
 	}
 }
 
+// instantsOfAnIssuer happen to certificates alone.
+var instantsOfAnIssuer = map[string]instant{
+	"the next request is denied":          {do: func(w *world) { w.denyNext = 1 }},
+	"the next two requests are denied":    {do: func(w *world) { w.denyNext = 2 }},
+	"one is denied, the next has a fault": {do: func(w *world) { w.denyNext, w.refuseNext = 1, 2 }},
+	"the machine sleeps for a day":        {do: func(w *world) { w.now = w.now.Add(day) }, until: 2 * day},
+}
+
 const refusedFromNowOn = "what is published is refused from now on"
 
 // instantsOf are the instants of life that a kind can have: one that no ledger describes cannot be handed over.
@@ -364,6 +380,11 @@ func instantsOf(k kind) map[string]instant {
 	all := map[string]instant{refusedFromNowOn: {do: refuseCurrent, until: day}}
 	for name, in := range instantsOfLife {
 		if k == twoSlots || name != "it goes to another owner, and is handed over" {
+			all[name] = in
+		}
+	}
+	for name, in := range instantsOfAnIssuer {
+		if k == late || k == proven && in.until == 0 {
 			all[name] = in
 		}
 	}

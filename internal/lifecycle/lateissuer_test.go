@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,6 +45,9 @@ type lateIssuer struct {
 	asked  map[string]int // by version and request
 	issued int
 	answer credential.Answer // about the endpoint
+	defect error             // of each certificate; nil if there is none
+	denies bool              // answers each request with a denial
+	holds  bool              // answers no request
 }
 
 // requestsBeforeAnIssue is how often the issuer asks for patience.
@@ -63,6 +67,12 @@ func (i *lateIssuer) Stage(ctx context.Context, change credential.Change) (crede
 	request := change.Material[credential.KeyRequest].Reveal()
 	id := fmt.Sprintf("%d/%x", change.Ref.Seq, sha256.Sum256(request))
 	if i.asked[id]++; i.asked[id] <= requestsBeforeAnIssue {
+		return credential.Staged{}, fault.Pending(30*time.Second, errors.New("the request waits for approval"))
+	}
+	switch {
+	case i.denies:
+		return credential.Staged{}, fault.Permanent(fault.IssuanceFailed, errors.New("the request was denied"))
+	case i.holds:
 		return credential.Staged{}, fault.Pending(30*time.Second, errors.New("the request waits for approval"))
 	}
 	block, _ := pem.Decode(request)
@@ -90,7 +100,7 @@ func (i *lateIssuer) Verify(context.Context, credential.Ref, credential.Material
 	if i.answer == credential.Unknown {
 		return i.answer, errors.New("the endpoint does not answer")
 	}
-	return i.answer, nil
+	return i.answer, i.defect
 }
 
 func (i *lateIssuer) Retire(context.Context, credential.Change) error {
@@ -105,6 +115,8 @@ type lateWorld struct {
 	driver  *lifecycle.Driver
 	rotate  string
 	restart bool // before every reconcile
+	edited  bool // the object, since the process with the old cache read it
+	away    bool // the authority: neither its issuer nor the key that signs is known
 }
 
 func newLateWorld(t *testing.T, answer credential.Answer) *lateWorld {
@@ -131,25 +143,40 @@ func (w *lateWorld) reconcile() lifecycle.Outcome {
 	if w.restart {
 		w.boot()
 	}
-	return w.driver.Drive(background, lifecycle.Credential{
+	return w.driver.Drive(background, w.subject())
+}
+
+// subject is the credential as its controller resolves it.
+func (w *lateWorld) subject() lifecycle.Credential {
+	out := lifecycle.Credential{
 		Kind: "ClientIdentity", Ref: credential.Ref{Cluster: "cluster", Namespace: "web", Name: "orders"}, UID: "uid-1",
 		Policy: rotation.Policy{RenewBefore: 80 * time.Hour, WarnBefore: 40 * time.Hour, AlarmBefore: 8 * time.Hour},
 		Traits: w.issuer.Traits(), Fingerprint: "v1", Source: w.issuer, Rotate: w.rotate,
-		Store: secretstore.NewPublished(secretstore.PublishedOptions{
-			Options: secretstore.Options{
-				Client: w.api, Live: w.api, DeletionPolicy: v1alpha1.DeletionDelete,
-				Owner:     secretstore.Owner{GVK: v1alpha1.GroupVersion.WithKind("ClientIdentity"), Name: "orders", UID: "uid-1", Cluster: "cluster", Namespace: "web"},
-				Namespace: "web", SecretName: "orders-mtls", SecretType: corev1.SecretTypeTLS,
-				Data: func(current secretstore.Record) (map[string][]byte, error) {
-					return pki.TLSSecretData(current.Material, nil), nil
-				},
-			},
-			Reader: w.api, Candidates: w.api, Parse: parseLate,
-		}),
-	})
+		Store: secretstore.NewPublished(w.options()),
+	}
+	if w.away {
+		unmet := rotation.Unmet{Reason: string(fault.AuthorityNotReady), Message: "The authority is not ready."}
+		out.Source, out.SourceErr, out.Preconditions = nil, errors.New("the authority is not ready"), []rotation.Unmet{unmet}
+		out.Fingerprint = "v1 of any key"
+	}
+	return out
 }
 
-// parseLate reads a version from its certificate, as a controller does.
+func (w *lateWorld) options() secretstore.PublishedOptions {
+	return secretstore.PublishedOptions{
+		Options: secretstore.Options{
+			Client: w.api, Live: w.api, DeletionPolicy: v1alpha1.DeletionDelete,
+			Owner:     secretstore.Owner{GVK: v1alpha1.GroupVersion.WithKind("ClientIdentity"), Name: "orders", UID: "uid-1", Cluster: "cluster", Namespace: "web"},
+			Namespace: "web", SecretName: "orders-mtls", SecretType: corev1.SecretTypeTLS,
+			Data: func(current secretstore.Record) (map[string][]byte, error) {
+				return pki.TLSSecretData(current.Material, nil), nil
+			},
+		},
+		Reader: w.api, Candidates: w.api, Parse: parseLate,
+	}
+}
+
+// parseLate reads a version from its certificate, as a controller does. Every certificate is for v1.
 func parseLate(m credential.Material, _ time.Time) (rotation.Version, error) {
 	chain, err := pki.ParseCertificates(m[credential.KeyCertificate].Reveal())
 	if err != nil {
@@ -232,5 +259,100 @@ func TestAnEndpointThatIsUnknownForADayCostsOneCandidate(t *testing.T) {
 			}
 			w.wantNoCandidate(t)
 		})
+	}
+}
+
+func showsAny(out lifecycle.Outcome) bool {
+	current := out.Snapshot.Ledger.Current
+	return current != nil && out.Snapshot.Target == rotation.TargetShowsCurrent
+}
+
+// A candidate that can never be published must not block its identity, and a broken issuer must not get a request each minute.
+func TestACandidateThatIsRefusedForGoodIsFollowedByAnotherOne(t *testing.T) {
+	t.Parallel()
+	for name, breaks := range map[string]func(issuer *lateIssuer, broken bool){
+		"the issuer denies every request": func(i *lateIssuer, broken bool) { i.denies = broken },
+		"every certificate has a defect": func(i *lateIssuer, broken bool) {
+			i.answer, i.defect = credential.Accepted, nil
+			if broken {
+				i.answer, i.defect = credential.Rejected, fault.Permanent(fault.CertificateInvalid, errors.New("it has wrong usages"))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newLateWorld(t, credential.Accepted)
+			breaks(w.issuer, true)
+			told := false
+			w.live(24*time.Hour, func(out lifecycle.Outcome) bool {
+				told = told || fault.Classify(out.Err) == fault.ClassPermanent && strings.Contains(out.Err.Error(), "the next one is created no sooner than")
+				return showsAny(out)
+			})
+			if n := len(w.issuer.asked); n < 20 || n > 32 {
+				t.Errorf("in a day, a broken issuer got %d requests", n)
+			}
+			if !told {
+				t.Error("nothing tells when the next request is made")
+			}
+			breaks(w.issuer, false)
+			if out := w.live(2*time.Hour, showsAny); !showsAny(out) {
+				t.Fatalf("a certificate of the repaired issuer is not published: %v", out.Err)
+			}
+			w.wantNoCandidate(t)
+		})
+	}
+}
+
+func TestAProcessThatRestartsAllTheTimeSendsABrokenIssuerNoFurtherRequest(t *testing.T) {
+	t.Parallel()
+	w := newLateWorld(t, credential.Accepted)
+	w.restart, w.issuer.denies = true, true
+	if w.live(24*time.Hour, shows(1)); len(w.issuer.asked) != 1 {
+		t.Errorf("%d requests", len(w.issuer.asked))
+	}
+}
+
+func TestACandidateThatExpiresBeforeItIsPublishedIsFollowedByAnotherOne(t *testing.T) {
+	t.Parallel()
+	for name, away := range map[string]bool{"the authority is there": false, "the authority is away at first": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newLateWorld(t, credential.Unknown)
+			w.live(time.Hour, func(out lifecycle.Outcome) bool {
+				pending := out.Snapshot.Ledger.Pending
+				return pending != nil && pending.Stage == rotation.Staged
+			})
+			w.issuer.clock.SetTime(w.issuer.clock.Now().Add(250 * time.Hour)) // the process is down
+			w.issuer.answer = credential.Accepted
+			w.boot()
+			w.away = away
+			w.live(time.Minute, showsAny)
+			w.away = false
+			if out := w.live(time.Hour, showsAny); !showsAny(out) || len(w.issuer.asked) != 2 {
+				t.Errorf("%d requests: %v", len(w.issuer.asked), out.Err)
+			}
+			w.wantNoCandidate(t)
+		})
+	}
+}
+
+func TestARequestToRotateReplacesACandidateThatDoesNotProgress(t *testing.T) {
+	t.Parallel()
+	w := newLateWorld(t, credential.Accepted)
+	w.live(time.Hour, shows(1))
+	w.issuer.holds, w.rotate = true, "first"
+	w.live(2*time.Hour, shows(2))
+	if len(w.issuer.asked) != 2 {
+		t.Fatalf("%d requests, want one for each version", len(w.issuer.asked))
+	}
+	w.boot()
+	w.rotate = "second"
+	w.live(2*time.Hour, shows(2))
+	if len(w.issuer.asked) != 3 {
+		t.Fatalf("%d requests after another request to rotate, want one more", len(w.issuer.asked))
+	}
+	w.issuer.holds = false
+	if out := w.live(time.Hour, shows(3)); !shows(3)(out) || len(w.issuer.asked) != 3 {
+		t.Errorf("%d requests: %v", len(w.issuer.asked), out.Err)
 	}
 }

@@ -92,12 +92,8 @@ func (r *run) propose(ctx context.Context) error {
 	v := rotation.Version{
 		Seq: rotation.NextSeq(o), Slot: rotation.NextSlot(o), Stage: rotation.Proposed, Fingerprint: r.Fingerprint, ProposedAt: o.Now,
 	}
-	if wait := r.issueWait(o.Now); wait > 0 {
-		if err := r.contended(); err != nil {
-			return err
-		}
-		return fault.Pending(wait, fmt.Errorf("the last certificate was issued at %s; the next one is issued no sooner than %s later",
-			fault.FormatTime(r.entry.lastIssued), r.currentIssueFloor(o.Now)))
+	if err := r.mayIssue(o.Now); err != nil {
+		return err
 	}
 	marks, err := r.ownMarkers(ctx)
 	if err != nil {
@@ -125,6 +121,9 @@ func (r *run) propose(ctx context.Context) error {
 		if r.Traits.Durable {
 			r.recordRequests(l)
 		}
+		if rotation.Disposable(r.Traits) {
+			l.Pending.Request = l.Rotate.Seen
+		}
 	})
 }
 
@@ -135,6 +134,7 @@ func (r *run) stage(ctx context.Context) error {
 	staged, err := r.callStage(ctx, ref, pending.Material)
 	if err != nil {
 		r.handleFencedCandidate(ctx, ref, err)
+		r.handleDeniedCandidate(ref, err)
 		return fault.During(err, "staging version %d", ref.Seq)
 	}
 	version := pending.Version
@@ -209,18 +209,23 @@ func (r *run) verify(ctx context.Context) error {
 	case credential.Unknown:
 		return fault.During(err, "verifying version %d", pending.Seq)
 	case credential.Rejected:
-		if fault.NeedsHelp(err) {
+		defective := rotation.Disposable(r.Traits) && !r.Traits.Provable
+		if fault.NeedsHelp(err) && !defective {
 			// Another candidate would fare no better.
 			return fmt.Errorf("verifying version %d: %w", pending.Seq, err)
 		}
 		about.answer = answer
 		about.rejections++
+		if defective {
+			about.rejections = finalRejections // nothing was asked that could answer differently
+		}
 		if err == nil {
 			err = errors.New("the remote system rejected it")
 		}
 		if fault.Classify(err) == fault.ClassTransient {
 			err = fault.Transient(fault.ReasonOf(err, fault.CandidateRejected), err)
 		}
+		r.noteRefusal(pending.Seq, err)
 		return fault.During(err, "verifying version %d", pending.Seq)
 	case credential.Accepted:
 	}

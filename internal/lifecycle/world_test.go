@@ -105,6 +105,7 @@ type world struct {
 	keys           []key            // of a provider
 	endpointUpAt   time.Time        // the server that uses a certificate does not answer before
 	refuseNext     int              // how many of the next certificates the server that uses them refuses
+	denyNext       int              // how many of the next requests the issuer denies
 	upAt           time.Time        // the remote system does not answer before
 	// locks: changes of one login wait for each other, and a retired login keeps its marker as it was.
 	// Otherwise nothing waits, and retiring leaves a marker that fences the same number.

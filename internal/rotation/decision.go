@@ -43,6 +43,9 @@ const (
 	reasonFenced             = "Fenced"
 )
 
+// progressTime is the age from which a pending version that was neither verified nor refused does not progress.
+const progressTime = 10 * time.Minute
+
 // maxSleep is the longest time between two reads of the wall clock: timers stop while a machine sleeps.
 const maxSleep = time.Hour
 
@@ -91,7 +94,7 @@ func held(at time.Time, u Unmet) Decision {
 // wakeAt returns the earliest of the row's own time and everything that happens by the clock alone.
 func wakeAt(o Observation, own time.Time) time.Time {
 	at := o.Now.Add(maxSleep)
-	for _, t := range []time.Time{own, HealthOf(o).NextLevelAt, RetireAt(o)} {
+	for _, t := range []time.Time{own, HealthOf(o).NextLevelAt, RetireAt(o), supersededAt(o)} {
 		if t.After(o.Now) && t.Before(at) {
 			at = t
 		}
@@ -220,7 +223,44 @@ func overlapOver(o Observation) bool {
 // unfit reports whether the pending version will never be published.
 func unfit(o Observation) bool {
 	return pendingAt(o, Proposed, Staged, Verified) &&
-		(o.Pending.Fingerprint != o.Fingerprint || o.PendingAnswer == credential.Rejected)
+		(o.Pending.Fingerprint != o.Fingerprint || o.PendingAnswer == credential.Rejected || expired(o) || superseded(o))
+}
+
+// whyUnfit returns the reason, and what it means for the pending version.
+func whyUnfit(o Observation) (reason, why string) {
+	switch {
+	case o.Pending.Fingerprint != o.Fingerprint:
+		return ReasonSpecChanged, "no longer matches the spec"
+	case o.PendingAnswer != credential.Rejected && expired(o):
+		return reasonCandidateRejected, "expired at " + stamp(o.Pending.NotAfter) + ", before it was published"
+	case o.PendingAnswer != credential.Rejected:
+		return ReasonRotateRequested, "does not progress, and a rotation was requested"
+	}
+	return reasonCandidateRejected, "was rejected"
+}
+
+// expired reports whether the pending version expired before it was published.
+func expired(o Observation) bool {
+	return !o.Pending.NotAfter.IsZero() && !o.Now.Before(o.Pending.NotAfter)
+}
+
+// Disposable reports whether a candidate is recorded and nothing has to refuse it when it is given up: then the only cost of giving
+// it up is another request.
+func Disposable(traits credential.Traits) bool { return traits.Durable && !traits.Revocable }
+
+// superseded reports whether a user requested a rotation after the pending version was proposed, which does not progress: whatever
+// holds it up, the user has another one created.
+func superseded(o Observation) bool {
+	at := supersededAt(o)
+	return !at.IsZero() && !o.Now.Before(at)
+}
+
+// supersededAt returns when superseded starts to hold; zero for never.
+func supersededAt(o Observation) time.Time {
+	if !Disposable(o.Traits) || !pendingAt(o, Proposed, Staged) || !open(o.Rotate) || o.Pending.Request == o.Rotate.Token {
+		return time.Time{}
+	}
+	return o.Pending.ProposedAt.Add(progressTime)
 }
 
 // markedAbove reports whether the remote system has a newer version than the ledger.

@@ -105,7 +105,7 @@ var table = []Row{
 		decide: discarding,
 	},
 	{
-		Name: "discard", If: "P no longer matches the spec, or was finally rejected; and there is no C, or C can be proven",
+		Name: "discard", If: "P no longer matches the spec, was finally rejected, has expired, or does not progress although a rotation was requested after it; and there is no C, or C can be proven",
 		Then:   "Discard (record the decision) if C was accepted in this reconcile, or can only be replaced; else Probe",
 		match:  discardable,
 		decide: discard,
@@ -265,10 +265,7 @@ func discardable(o Observation) bool {
 }
 
 func discard(o Observation) Decision {
-	reason, why := ReasonSpecChanged, "no longer matches the spec"
-	if o.Pending.Fingerprint == o.Fingerprint {
-		reason, why = reasonCandidateRejected, "was rejected"
-	}
+	reason, why := whyUnfit(o)
 	if o.Current != nil && o.Traits.Provable && !proven(o) && !lost(o) {
 		return prepare(StepDiscard, reason, "Version %d %s; it is discarded once version %d is proven to work.", o.Pending.Seq, why, o.Current.Seq)
 	}

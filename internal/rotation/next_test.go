@@ -171,6 +171,23 @@ var judgments = map[string]judgment{
 	"a request to rotate a certificate that is signed at once is not": {see: with(certificate, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "rotate", step: rotation.StepPropose},
 	"a candidate of a source that cannot be proven is discarded unproven": {
 		see: with(late, pending(rotation.Staged), func(o *rotation.Observation) { o.Fingerprint = "v2" }), row: "discard", step: rotation.StepDiscard},
+	"a candidate that expired before it was published is discarded": {
+		see: with(late, pending(rotation.Verified), expiring(start)), row: "discard", step: rotation.StepDiscard, reason: "CandidateRejected"},
+	"a candidate that has not expired is verified": {
+		see: with(late, pending(rotation.Staged), expiring(start.Add(time.Second))), row: "verify", step: rotation.StepVerify},
+	"a candidate that expired is discarded once the current version is proven": {
+		see: with(proven, pending(rotation.Staged), expiring(start)), row: "discard", step: rotation.StepProbe, reason: "CandidateRejected"},
+	"a candidate that does not progress is discarded for a request that came after it": {
+		see: with(late, pending(rotation.Staged), proposedAgo(10*time.Minute), rotateRequested), row: "discard", step: rotation.StepDiscard, reason: "RotateRequested"},
+	"a request waits for a candidate that may still progress": {
+		see: with(late, pending(rotation.Proposed), proposedAgo(9*time.Minute), rotateRequested), row: "stage", step: rotation.StepStage, wake: start.Add(time.Minute)},
+	"a request is not answered by discarding the candidate that was created for it": {
+		see: with(late, pending(rotation.Proposed), proposedAgo(time.Hour), rotateRequested, func(o *rotation.Observation) { o.Pending.Request = "x" }),
+		row: "stage", step: rotation.StepStage},
+	"a verified candidate honors a request that came after it": {
+		see: with(late, pending(rotation.Verified), proposedAgo(time.Hour), rotateRequested), row: "commit", step: rotation.StepCommit},
+	"a request discards no candidate that the remote system would have to refuse": {
+		see: with(pending(rotation.Staged), proposedAgo(time.Hour), rotateRequested), row: "verify", step: rotation.StepVerify},
 	"an old answer about a source that cannot be proven says nothing": {see: with(late, rejectedTimes(2, 0, rotation.Marker{})), row: "quiet", step: rotation.StepNone},
 	"after the overlap the current version is proven first":           {see: with(previous, publishedAgo(time.Hour)), row: "retire", step: rotation.StepProbe, reason: "OverlapEnded"},
 	"after the overlap the previous version is retired":               {see: with(previous, publishedAgo(time.Hour), provenNow), row: "retire", step: rotation.StepRetire, reason: "OverlapEnded"},
@@ -225,6 +242,19 @@ func local(o *rotation.Observation) {
 	if o.Current != nil {
 		o.Current.Slot = ""
 	}
+}
+
+// expiring makes the candidate expire.
+func expiring(at time.Time) change {
+	return func(o *rotation.Observation) { o.Pending.NotAfter = at }
+}
+
+func proposedAgo(d time.Duration) change {
+	return func(o *rotation.Observation) { o.Pending.ProposedAt = o.Now.Add(-d) }
+}
+
+func rotateRequested(o *rotation.Observation) {
+	o.Rotate = rotation.Request{Token: "x", Recorded: true}
 }
 
 func unfitting(o *rotation.Observation) { o.Pending.Fingerprint = "v0" }

@@ -81,6 +81,9 @@ type Version struct {
 	// Overlap is the minimum time that the previous version lives after this one was published. It is fixed at Commit, so
 	// that a changed or unreadable policy never retires a login early; 0 means the policy's overlap.
 	Overlap time.Duration `json:"overlap,omitempty"`
+	// Request is the token of the last request to rotate that was recorded when this version was proposed. It is recorded only if
+	// the source is disposable.
+	Request string `json:"request,omitempty"`
 }
 
 // Policy is the resolved rotation policy: it holds no references, and no zero value means a default.

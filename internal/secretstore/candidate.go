@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -16,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/rotation"
 )
@@ -53,11 +53,27 @@ func (c *candidate) load(ctx context.Context) error {
 		return nil
 	}
 	ledger, err := DecodeLedger(secret.Data)
-	if err != nil || ledger.Pending == nil || !slices.Contains([]rotation.Stage{rotation.Proposed, rotation.Staged, rotation.Verified}, ledger.Pending.Stage) {
+	if err != nil || !usable(ledger.Pending) {
 		return nil //nolint:nilerr // a damaged ledger costs one certificate
 	}
 	c.ledger = Ledger{Pending: ledger.Pending, LastSeq: ledger.LastSeq, Rotate: ledger.Rotate}
 	return nil
+}
+
+// usable reports whether the next step can be performed with the version: a key is recorded and, once it is staged, its certificate.
+func usable(pending *Record) bool {
+	if pending == nil {
+		return false
+	}
+	key := pending.Material[credential.KeyPrivateKey].Reveal()
+	switch pending.Stage {
+	case rotation.Proposed:
+		return len(key) > 0
+	case rotation.Staged, rotation.Verified:
+		return keyFits(pending.Material[credential.KeyCertificate].Reveal(), key)
+	case rotation.Current, rotation.Previous, rotation.Discarded:
+	}
+	return false
 }
 
 // ours reports whether the Secret may be written: its type and its owner are those of our ledger, whatever it holds.

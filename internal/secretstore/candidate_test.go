@@ -4,6 +4,7 @@
 package secretstore
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -120,6 +121,12 @@ func TestADamagedCandidateCostsOneCertificateAndBlocksNothing(t *testing.T) {
 		"half a version":   func(s *corev1.Secret) { s.Data[ledgerKeyPending] = s.Data[ledgerKeyPending][:10] },
 		"a version of no stage": func(s *corev1.Secret) {
 			s.Data[ledgerKeyPending] = []byte(`{"seq":1,"stage":"Current","fingerprint":"app"}`)
+		},
+		"staged, without its certificate": func(s *corev1.Secret) {
+			s.Data[ledgerKeyPending] = bytes.Replace(s.Data[ledgerKeyPending], []byte(`"Proposed"`), []byte(`"Staged"`), 1)
+		},
+		"without its key": func(s *corev1.Secret) {
+			s.Data[ledgerKeyPending] = []byte(`{"seq":1,"stage":"Proposed","fingerprint":"app","material":{"csr":"eA=="}}`)
 		},
 		"an earlier object's":     func(s *corev1.Secret) { s.Annotations[v1alpha1.AnnotationOwnerUID] = "another" },
 		"a copy of a cluster's":   func(s *corev1.Secret) { s.Annotations[v1alpha1.AnnotationOwnerNamespace] = "elsewhere" },

@@ -49,6 +49,8 @@ type Server struct {
 	mu        sync.Mutex
 	held      bool
 	down      bool
+	denies    bool
+	errs      bool
 	ahead     time.Duration
 	wait      time.Duration
 	requests  map[string]*request
@@ -67,6 +69,8 @@ type request struct {
 	csr   []byte
 	chain issuer.Chain
 	asked int
+	// denied requests are never signed.
+	denied bool
 }
 
 // New returns a server whose chain expires a year after now.
@@ -131,6 +135,20 @@ func (s *Server) Hold(held bool) {
 	s.held = held
 }
 
+// SetDenies sets whether the server denies each request that it has not answered yet. A denied request stays denied.
+func (s *Server) SetDenies(denies bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.denies = denies
+}
+
+// SetErrs sets whether the server signs certificates with other usages than were requested.
+func (s *Server) SetErrs(errs bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.errs = errs
+}
+
 // SetDown sets whether the server is unreachable.
 func (s *Server) SetDown(down bool) {
 	s.mu.Lock()
@@ -167,7 +185,11 @@ func (s *Server) Questions() int {
 }
 
 // Opener opens authorities at the server.
-type Opener struct{ Server *Server }
+type Opener struct {
+	Server *Server
+	// OneKey makes the authorities sign with one key, which is in their profile, instead of two in turn.
+	OneKey bool
+}
 
 var _ issuer.Opener = Opener{}
 
@@ -179,11 +201,15 @@ func (o Opener) Open(_ context.Context, config issuer.Config) (*issuer.Authority
 	if config.Secret[KeyToken].IsEmpty() {
 		return nil, fault.Permanent(fault.AuthorityInvalid, errors.New("the token is missing"))
 	}
+	var keyID []byte
+	if o.OneKey {
+		keyID = o.Server.signers[0].certificate.SubjectKeyId
+	}
 	return &issuer.Authority{
-		Issuer: session{o.Server, config.Constraints},
+		Issuer: session{o.Server, config.Constraints, o.OneKey},
 		Info:   issuer.Info{SignsWith: "the token", Subject: "Late issuer", NotAfter: o.Server.expires},
 		Profile: issuer.Profile{
-			Backdate: Backdate, MayAdd: issuer.Usages{Key: x509.KeyUsageKeyEncipherment}, Asynchronous: true,
+			Backdate: Backdate, MayAdd: issuer.Usages{Key: x509.KeyUsageKeyEncipherment}, KeyID: keyID, Asynchronous: true,
 		},
 		Anchors: o.Server.anchors,
 	}, nil
@@ -192,6 +218,7 @@ func (o Opener) Open(_ context.Context, config issuer.Config) (*issuer.Authority
 type session struct {
 	*Server
 	constraints issuer.Constraints
+	oneKey      bool
 }
 
 // Check implements issuer.Issuer.
@@ -221,6 +248,9 @@ func (s session) Issue(ctx context.Context, r issuer.Request) (issuer.Chain, err
 		return issuer.Chain{}, fault.Permanent(fault.IssuanceFailed, fmt.Errorf("request %s was for another key", r.ID))
 	case len(known.chain.Certificates) > 0:
 		return known.chain, nil
+	case known.denied || s.denies:
+		known.denied = true
+		return issuer.Chain{}, fault.Permanent(fault.IssuanceFailed, fmt.Errorf("request %s was denied", r.ID))
 	case s.held || known.asked == 1:
 		return issuer.Chain{}, fault.Pending(s.wait, fmt.Errorf("request %s waits for approval", r.ID))
 	}
@@ -235,6 +265,9 @@ func (s session) Issue(ctx context.Context, r issuer.Request) (issuer.Chain, err
 // sign signs with the intermediate whose turn it is. What may be signed, rekey's own authority decides; the habits are this issuer's.
 func (s session) sign(ctx context.Context, r issuer.Request) (issuer.Chain, error) {
 	above := s.signers[s.signed%len(s.signers)]
+	if s.oneKey {
+		above = s.signers[0]
+	}
 	model, err := ca.New(above.authority, s.constraints)
 	if err != nil {
 		return issuer.Chain{}, err
@@ -251,6 +284,9 @@ func (s session) sign(ctx context.Context, r issuer.Request) (issuer.Chain, erro
 	template.NotBefore = r.Now.UTC().Truncate(time.Second).Add(s.ahead - Backdate)
 	template.NotAfter = template.NotAfter.Add(s.ahead)
 	template.KeyUsage |= x509.KeyUsageKeyEncipherment
+	if s.errs {
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}
+	}
 	der, err := x509.CreateCertificate(rand.Reader, &template, above.certificate, template.PublicKey, above.key)
 	if err != nil {
 		return issuer.Chain{}, err

@@ -5,8 +5,10 @@ package certificate
 
 import (
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -68,8 +70,11 @@ func (s *Source) Propose(credential.Ref) (credential.Material, error) {
 	return credential.Material{credential.KeyPrivateKey: key, credential.KeyRequest: credential.NewSensitive(request)}, nil
 }
 
-// Stage has the authority sign the request.
+// Stage has the authority sign the request. An error of class Permanent means that the authority never will.
 func (s *Source) Stage(ctx context.Context, change credential.Change) (credential.Staged, error) {
+	if err := s.whole(change.Material); err != nil {
+		return credential.Staged{}, err
+	}
 	usages := make([]issuer.Usage, 0, len(s.Wanted.Usages))
 	for _, usage := range s.Wanted.Usages {
 		usages = append(usages, issuer.Usage(usage))
@@ -91,14 +96,35 @@ func (s *Source) Stage(ctx context.Context, change credential.Change) (credentia
 	return credential.Staged{Material: out, NotAfter: certificates[0].NotAfter.UTC()}, nil
 }
 
+// whole checks that the recorded request is for the recorded key: what was edited would be certified for a key that nobody has. What a
+// synchronous issuer signs was created a moment ago.
+func (s *Source) whole(m credential.Material) error {
+	if !s.Authority.Asynchronous {
+		return nil
+	}
+	request, err := pki.ParseRequest(m[credential.KeyRequest].Reveal())
+	if err != nil {
+		return fault.Permanent(fault.LedgerInvalid, fmt.Errorf("the recorded request: %w", err))
+	}
+	key, err := pki.ParseKey(m[credential.KeyPrivateKey].Reveal())
+	if err != nil {
+		return fault.Permanent(fault.LedgerInvalid, fmt.Errorf("the recorded private key: %w", err))
+	}
+	if public, ok := request.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(key.Public()) {
+		return fault.Permanent(fault.LedgerInvalid, errors.New("the recorded request is for another private key"))
+	}
+	return nil
+}
+
 // requestID names a request. The number of a version is not enough: one that was discarded may be followed by another with its number.
 func (s *Source) requestID(ref credential.Ref, csr []byte) string {
 	sum := sha256.Sum256(csr)
 	return fmt.Sprintf("%s/%d/%s", s.UID, ref.Seq, hex.EncodeToString(sum[:])[:idDigits])
 }
 
-// Verify checks the certificate as far as possible without its peers, up to a handshake in memory. A defect is an error, not a
-// rejection: another certificate of the same authority would have it too.
+// Verify checks the certificate as far as possible without its peers, up to a handshake in memory. A defect of a certificate that was
+// signed at once is an error, not a rejection: another one of the same authority would have it too. The certificate of an asynchronous
+// issuer is recorded, so a defect is a rejection: whatever the issuer or its operators correct, this certificate keeps it.
 //
 // The clock of an asynchronous issuer may be ahead of rekey's, and not every issuer backdates. If nothing else is wrong, its certificate
 // waits until it is valid: it is recorded, so it is still there then. A synchronous issuer would only be asked for another one.
@@ -112,27 +138,31 @@ func (s *Source) Verify(ctx context.Context, _ credential.Ref, m credential.Mate
 		candidate.Permit = permitter.Permit
 	}
 	wait := s.waitFor(m, candidate.Now)
-	candidate.Now = candidate.Now.Add(wait)
-	if err := pki.Lint(ctx, candidate); err != nil {
+	until := candidate.Now.Add(wait)
+	candidate.Now = until
+	err := pki.Lint(ctx, candidate)
+	switch {
+	case err != nil && s.Authority.Asynchronous && fault.Classify(err) == fault.ClassPermanent:
+		return credential.Rejected, err
+	case err != nil:
 		return credential.Unknown, err
-	}
-	if wait > 0 {
+	case wait > maxAhead:
+		return credential.Unknown, fault.Permanent(fault.CertificateInvalid, fmt.Errorf(
+			"the certificate is not valid before %s: the clock of the issuer or of rekey is wrong", pki.Instant(until)))
+	case wait > 0:
 		return credential.Unknown, fault.Pending(wait, fmt.Errorf(
-			"the certificate is not valid before %s, because the issuer's clock is ahead; it is published then", pki.Instant(candidate.Now)))
+			"the certificate is not valid before %s, because the issuer's clock is ahead; it is published then", pki.Instant(until)))
 	}
 	return credential.Accepted, nil
 }
 
-// waitFor returns how long after now the certificate becomes valid, if it may wait for that; otherwise 0.
+// waitFor returns how long after now the certificate of an asynchronous issuer becomes valid; 0 for every other certificate.
 func (s *Source) waitFor(m credential.Material, now time.Time) time.Duration {
 	leaf := Leaf(m)
 	if leaf == nil || !s.Authority.Asynchronous {
 		return 0
 	}
-	if wait := leaf.NotBefore.Sub(now); wait > 0 && wait <= maxAhead {
-		return wait
-	}
-	return 0
+	return max(leaf.NotBefore.Sub(now), 0)
 }
 
 // Retire implements credential.Source. It does nothing: no remote system accepts or refuses the version.

@@ -345,12 +345,71 @@ func TestOnlyACertificateWithoutAnyOtherDefectWaits(t *testing.T) {
 	other.Wanted.Names.CommonName = "app-server"
 	synchronous := *authority
 	synchronous.Asynchronous = false
-	for name, source := range map[string]*certificate.Source{
-		"another name is wanted": other, "an issuer whose candidates are not recorded": sourceOf(&synchronous, now),
+	for name, tc := range map[string]struct {
+		source *certificate.Source
+		want   credential.Answer
+	}{
+		"another name is wanted":                      {other, credential.Rejected},
+		"an issuer whose candidates are not recorded": {sourceOf(&synchronous, now), credential.Unknown},
 	} {
-		answer, err := source.Verify(t.Context(), change.Ref, out.Material)
-		if answer != credential.Unknown || fault.ReasonOf(err, "") != fault.CertificateInvalid {
+		answer, err := tc.source.Verify(t.Context(), change.Ref, out.Material)
+		if answer != tc.want || fault.ReasonOf(err, "") != fault.CertificateInvalid {
 			t.Errorf("%s: %s, %v", name, answer, err)
 		}
+	}
+}
+
+// Nothing makes a recorded certificate better, so a defect is a rejection: otherwise it would be verified again forever.
+func TestADefectOfARecordedCertificateIsARejection(t *testing.T) {
+	server, authority := late(t)
+	change, out := staged(t, sourceOf(authority, now))
+	server.SetErrs(true)
+	_, wrong := staged(t, sourceOf(authority, now))
+	refusing := *authority
+	refusing.Issuer = permitting{authority.Issuer, errors.New("too pretty")}
+	for name, tc := range map[string]struct {
+		source   *certificate.Source
+		material credential.Material
+	}{
+		"it has other usages":                 {sourceOf(authority, now), wrong.Material},
+		"it has expired":                      {sourceOf(authority, now.Add(2*time.Hour)), out.Material},
+		"it has no trust anchor":              {sourceOf(authority, now), out.Material.With(credential.KeyAuthority, nil)},
+		"it has no certificate":               {sourceOf(authority, now), out.Material.With(credential.KeyCertificate, nil)},
+		"the constraints do not allow it now": {sourceOf(&refusing, now), out.Material},
+	} {
+		answer, err := tc.source.Verify(t.Context(), change.Ref, tc.material)
+		if answer != credential.Rejected || fault.Classify(err) != fault.ClassPermanent || fault.ReasonOf(err, "") != fault.CertificateInvalid {
+			t.Errorf("%s: %s, %v", name, answer, err)
+		}
+	}
+	if answer, err := sourceOf(authority, now).Verify(t.Context(), change.Ref, out.Material); answer != credential.Accepted || err != nil {
+		t.Errorf("without a defect: %s, %v", answer, err)
+	}
+}
+
+func TestOnlyARecordedRequestForTheRecordedKeyIsSent(t *testing.T) {
+	server, authority := late(t)
+	source := sourceOf(authority, now)
+	first, err := source.Propose(credential.Ref{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := source.Propose(credential.Ref{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, m := range map[string]credential.Material{
+		"no request":                first.With(credential.KeyRequest, nil),
+		"half a request":            first.With(credential.KeyRequest, first[credential.KeyRequest].Reveal()[:100]),
+		"no key":                    first.With(credential.KeyPrivateKey, nil),
+		"a request for another key": first.With(credential.KeyRequest, second[credential.KeyRequest].Reveal()),
+	} {
+		_, err := source.Stage(t.Context(), credential.Change{Ref: credential.Ref{Seq: 1}, Material: m})
+		if fault.Classify(err) != fault.ClassPermanent || fault.ReasonOf(err, "") != fault.LedgerInvalid {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if server.Questions() != 0 {
+		t.Errorf("the issuer was asked %d times", server.Questions())
 	}
 }
