@@ -182,6 +182,31 @@ func TestAMissingAuthorityCostsNoCandidate(t *testing.T) {
 	}
 }
 
+// Not ready is like missing: which key signs is not known meanwhile. That is no reason to give up a candidate.
+func TestAnAuthorityThatComesAndGoesCostsNoCandidate(t *testing.T) {
+	w, server, authority, identity := lateWorldOf(t, lateissuer.Opener{OneKey: true})
+	server.Hold(true)
+	w.reconcile(identity)
+	before := w.candidateLedger(identity)
+	token := w.secret("late-token")
+	for range 3 {
+		for _, allowed := range []string{"false", "true"} {
+			w.edit(token, func() { token.Labels[v1alpha1.LabelAllow] = allowed })
+			w.pass(identity, 2*time.Minute)
+		}
+	}
+	if after := w.candidateLedger(identity); after == nil || after.UID != before.UID || server.Requests() != 1 {
+		t.Fatalf("%d requests; the candidate's ledger is %v", server.Requests(), after)
+	}
+	server.Hold(false)
+	w.reconcile(authority)
+	w.pass(identity, time.Hour)
+	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+	if server.Requests() != 1 {
+		t.Errorf("%d requests", server.Requests())
+	}
+}
+
 // A candidate that can never be published is given up, and the next requests come less and less often.
 func TestABrokenIssuerGetsFewRequestsAndItsIdentityRecovers(t *testing.T) {
 	for name, breaks := range map[string]struct {

@@ -146,7 +146,8 @@ func (r *run) decide() {
 func (r *run) observe() rotation.Observation {
 	l := r.snapshot.Ledger
 	o := rotation.Observation{
-		Now: r.now(), UID: r.UID, FirstSeen: r.entry.firstSeen, Policy: r.Policy, Traits: r.Traits, Fingerprint: r.Fingerprint,
+		Now: r.now(), UID: r.UID, FirstSeen: r.entry.firstSeen, Policy: r.Policy, Traits: r.Traits,
+		SourceClosed: r.Source == nil, Fingerprint: r.Fingerprint,
 		Pending: version(l.Pending), Current: version(l.Current), Previous: version(l.Previous), LastSeq: l.LastSeq,
 		Target: r.targetState(), Proof: r.entry.proof, Marker: r.entry.marker,
 		Rotate: requestState(r.Rotate, l.Rotate), RetirePrevious: requestState(r.RetirePrevious, l.RetirePrevious),

@@ -356,3 +356,17 @@ func TestARequestToRotateReplacesACandidateThatDoesNotProgress(t *testing.T) {
 		t.Errorf("%d requests: %v", len(w.issuer.asked), out.Err)
 	}
 }
+
+// Without its authority, it is not known which key signs. That is no reason to give up a candidate.
+func TestAnAuthorityThatComesAndGoesGetsOneRequest(t *testing.T) {
+	t.Parallel()
+	w := newLateWorld(t, credential.Unknown)
+	for range 20 {
+		w.live(2*time.Minute, shows(1))
+		w.away = !w.away
+	}
+	w.away, w.issuer.answer = false, credential.Accepted
+	if out := w.live(time.Hour, shows(1)); !shows(1)(out) || len(w.issuer.asked) != 1 {
+		t.Errorf("%d requests: %v", len(w.issuer.asked), out.Err)
+	}
+}

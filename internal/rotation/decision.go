@@ -223,13 +223,19 @@ func overlapOver(o Observation) bool {
 // unfit reports whether the pending version will never be published.
 func unfit(o Observation) bool {
 	return pendingAt(o, Proposed, Staged, Verified) &&
-		(o.Pending.Fingerprint != o.Fingerprint || o.PendingAnswer == credential.Rejected || expired(o) || superseded(o))
+		(misfit(o) || o.PendingAnswer == credential.Rejected || expired(o) || superseded(o))
+}
+
+// misfit reports whether the pending version was created for something else than what is required now. The key that signs a certificate
+// is part of that; while its authority cannot be opened, the key is not known, and a candidate may wait.
+func misfit(o Observation) bool {
+	return o.Pending.Fingerprint != o.Fingerprint && !(o.SourceClosed && Disposable(o.Traits))
 }
 
 // whyUnfit returns the reason, and what it means for the pending version.
 func whyUnfit(o Observation) (reason, why string) {
 	switch {
-	case o.Pending.Fingerprint != o.Fingerprint:
+	case misfit(o):
 		return ReasonSpecChanged, "no longer matches the spec"
 	case o.PendingAnswer != credential.Rejected && expired(o):
 		return reasonCandidateRejected, "expired at " + stamp(o.Pending.NotAfter) + ", before it was published"

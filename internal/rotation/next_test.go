@@ -171,6 +171,12 @@ var judgments = map[string]judgment{
 	"a request to rotate a certificate that is signed at once is not": {see: with(certificate, func(o *rotation.Observation) { o.Rotate.Token = "x" }), row: "rotate", step: rotation.StepPropose},
 	"a candidate of a source that cannot be proven is discarded unproven": {
 		see: with(late, pending(rotation.Staged), func(o *rotation.Observation) { o.Fingerprint = "v2" }), row: "discard", step: rotation.StepDiscard},
+	"a candidate is kept while its source cannot be opened": {
+		see: with(late, pending(rotation.Staged), unfitting, closed), row: "verify", step: rotation.StepVerify},
+	"a candidate that expired is discarded though its source cannot be opened": {
+		see: with(late, pending(rotation.Staged), unfitting, closed, expiring(start)), row: "discard", step: rotation.StepDiscard},
+	"a login's candidate that does not fit is discarded though the server is gone": {
+		see: with(noCurrent, pending(rotation.Staged), unfitting, closed), row: "discard", step: rotation.StepDiscard},
 	"a candidate that expired before it was published is discarded": {
 		see: with(late, pending(rotation.Verified), expiring(start)), row: "discard", step: rotation.StepDiscard, reason: "CandidateRejected"},
 	"a candidate that has not expired is verified": {
@@ -243,6 +249,8 @@ func local(o *rotation.Observation) {
 		o.Current.Slot = ""
 	}
 }
+
+func closed(o *rotation.Observation) { o.SourceClosed = true }
 
 // expiring makes the candidate expire.
 func expiring(at time.Time) change {

@@ -207,6 +207,8 @@ type Observation struct {
 	Policy Policy
 	// Traits are the source's traits.
 	Traits credential.Traits
+	// SourceClosed is true if the source could not be opened: what it requires of a version beside the spec is not known.
+	SourceClosed bool
 	// Fingerprint is a hash of the spec fields whose change requires new material.
 	Fingerprint string
 	// Pending, Current and Previous are the recorded versions; nil for none.
