@@ -20,6 +20,11 @@ var revocable = []promise{
 	{"a change that is not wanted any more is not made", (*Suite).unwanted},
 }
 
+// recorded is what holds for a source whose versions are recorded before they are staged: another process can take over in between.
+var recorded = []promise{
+	{"a version that is not wanted any more is not staged", (*Suite).unwantedStage},
+}
+
 var irrevocable = []promise{
 	{"retiring changes nothing, because nothing can be refused", (*Suite).neverRetired},
 }
@@ -84,6 +89,34 @@ func (s *Suite) discarded(t *testing.T) {
 	s.wantAnswer(t, on, current, credential.Accepted)
 }
 
+// unwantedStage tests a process that was stopped for a long time between recording a version and staging it.
+func (s *Suite) unwantedStage(t *testing.T) {
+	t.Helper()
+	on := s.Fresh(t).Source(t)
+	published := s.stage(t, on, ref(2, s.a))
+	over := errors.New("another process continued")
+	asked := 0
+	change := credential.Change{Ref: ref(3, s.a), Material: s.propose(t, on, ref(3, s.a)), StillWanted: func(context.Context) error {
+		asked++
+		return fault.Transient(fault.APIServerFailed, over)
+	}}
+	_, err := on.Stage(s.Context(t), change)
+	s.Heard(err)
+	if !errors.Is(err, over) || asked != 1 {
+		t.Errorf("Stage asked %d times and returned %v, want once, and the error of the check", asked, err)
+	}
+	s.wantAnswer(t, on, published, credential.Accepted)
+	s.wantMarker(t, on, published.ref, marked(published.ref))
+	if s.Traits.Provable && !s.Traits.Minted {
+		s.wantAnswer(t, on, version{change.Ref, change.Material}, credential.Rejected)
+	}
+	change.StillWanted = func(context.Context) error { asked++; return nil }
+	s.wantAnswer(t, on, s.stageChange(t, on, change), credential.Accepted)
+	if asked < 2 {
+		t.Error("a version that is wanted was staged without asking")
+	}
+}
+
 // unwanted tests a process that was stopped for a long time: the check before each change shows that it is no longer wanted.
 func (s *Suite) unwanted(t *testing.T) {
 	t.Helper()
@@ -99,8 +132,7 @@ func (s *Suite) unwanted(t *testing.T) {
 		return change
 	}
 	ctx := s.Context(t)
-	_, err := on.Stage(ctx, late(credential.Change{Ref: ref(3, s.a), Material: s.propose(t, on, ref(3, s.a))}))
-	calls := map[string]error{"Stage": err, "Retire": on.Retire(ctx, late(published.change()))}
+	calls := map[string]error{"Retire": on.Retire(ctx, late(published.change()))}
 	if as, ok := credential.As[credential.Remover](on); ok {
 		calls["Remove"] = as.Remove(ctx, late(published.change()))
 	}

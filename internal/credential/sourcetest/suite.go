@@ -132,6 +132,7 @@ func (s *Suite) Run(t *testing.T) {
 		{!traits.Minted, proposing}, {traits.Minted, minting},
 		{s.Outage != nil, remote},
 		{traits.Provable, provable}, {!traits.Provable, unprovable},
+		{traits.Durable || traits.Revocable, recorded},
 		{traits.Revocable, revocable}, {!traits.Revocable, irrevocable},
 		{len(traits.Slots) > 0, slots},
 		{powers.MarkerReader, marking}, {powers.MarkerReader && len(traits.Slots) > 0, siblings}, {powers.MarkerReader && traits.Revocable, finality},
@@ -240,7 +241,11 @@ func (s *Suite) stage(t *testing.T, on credential.Source, r credential.Ref) vers
 // stageAs stages the material, repeating the same change while the remote system needs time.
 func (s *Suite) stageAs(t *testing.T, on credential.Source, r credential.Ref, proposed credential.Material) version {
 	t.Helper()
-	change := credential.Change{Ref: r, Material: proposed}
+	return s.stageChange(t, on, credential.Change{Ref: r, Material: proposed})
+}
+
+func (s *Suite) stageChange(t *testing.T, on credential.Source, change credential.Change) version {
+	t.Helper()
 	got, err := on.Stage(s.Context(t), change)
 	for tries := 0; fault.Classify(err) == fault.ClassPending && tries < maxWaits; tries++ {
 		s.Heard(err)
@@ -249,10 +254,10 @@ func (s *Suite) stageAs(t *testing.T, on credential.Source, r credential.Ref, pr
 	}
 	s.Heard(err)
 	if err != nil {
-		t.Fatalf("staging %s: %v", r, err)
+		t.Fatalf("staging %s: %v", change.Ref, err)
 	}
 	s.Remember(got.Material.String(s.Secret))
-	return version{r, got.Material}
+	return version{change.Ref, got.Material}
 }
 
 // refused stages a version that must be refused.

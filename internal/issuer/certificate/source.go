@@ -75,6 +75,9 @@ func (s *Source) Stage(ctx context.Context, change credential.Change) (credentia
 	if err := s.whole(change.Material); err != nil {
 		return credential.Staged{}, err
 	}
+	if err := change.Confirm(ctx); err != nil {
+		return credential.Staged{}, err
+	}
 	usages := make([]issuer.Usage, 0, len(s.Wanted.Usages))
 	for _, usage := range s.Wanted.Usages {
 		usages = append(usages, issuer.Usage(usage))

@@ -413,3 +413,17 @@ func TestOnlyARecordedRequestForTheRecordedKeyIsSent(t *testing.T) {
 		t.Errorf("the issuer was asked %d times", server.Questions())
 	}
 }
+
+func TestARequestThatIsNotWantedAnyMoreIsNotSent(t *testing.T) {
+	server, authority := late(t)
+	source := sourceOf(authority, now)
+	proposed, err := source.Propose(credential.Ref{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := errors.New("another process continued")
+	_, err = source.Stage(t.Context(), credential.Change{Ref: credential.Ref{Seq: 1}, Material: proposed, StillWanted: func(context.Context) error { return over }})
+	if !errors.Is(err, over) || server.Questions() != 0 {
+		t.Errorf("got %v after %d questions", err, server.Questions())
+	}
+}
