@@ -115,7 +115,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	subject.Fingerprint = wanted.Fingerprint()
 	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version, r.rights.Returns(meta.GetNamespace()))
 	fresh := r.newObjects.Has(meta.GetUID())
-	if !fresh {
+	if !fresh || subject.Traits.Durable {
 		subject.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, meta, r.newObject()) }
 	}
 	subject.Store = r.store(ctx, parts, wanted, authority, subject, fresh)

@@ -370,3 +370,44 @@ func TestAnAuthorityThatComesAndGoesGetsOneRequest(t *testing.T) {
 		t.Errorf("%d requests: %v", len(w.issuer.asked), out.Err)
 	}
 }
+
+// The spec changes, and one process does not see that. It must not discard what the other one requested.
+func TestAProcessWithAnOldCacheDiscardsNoCandidateOfAnother(t *testing.T) {
+	t.Parallel()
+	w := newLateWorld(t, credential.Accepted)
+	processes := map[string]*lifecycle.Driver{"v1": w.driver}
+	w.boot()
+	processes["v2"] = w.driver
+	reconcile := func(fingerprint string) lifecycle.Outcome {
+		subject := w.subject()
+		opts := w.options()
+		opts.Owner.ResourceVersion = map[string]string{"v1": "100", "v2": "200"}[fingerprint]
+		subject.Fingerprint, subject.Store = fingerprint, secretstore.NewPublished(opts)
+		subject.Unchanged = func(context.Context) error {
+			if fingerprint == "v1" && w.edited {
+				return lifecycle.Conflict(errors.New("the object was changed since it was read"))
+			}
+			return nil
+		}
+		return processes[fingerprint].Drive(background, subject)
+	}
+	for range 10 {
+		reconcile("v1")
+		w.issuer.clock.SetTime(w.issuer.clock.Now().Add(time.Minute))
+	}
+	if w.issuer.issued != 1 {
+		t.Fatalf("%d certificates before the change", w.issuer.issued)
+	}
+	w.edited, w.issuer.holds = true, true
+	for range 10 {
+		reconcile("v2")
+		out := reconcile("v1")
+		if !out.Conflict {
+			t.Fatalf("the process with the old cache did %v: %v", out.Performed, out.Err)
+		}
+		w.issuer.clock.SetTime(w.issuer.clock.Now().Add(time.Minute))
+	}
+	if len(w.issuer.asked) != 2 {
+		t.Errorf("%d requests, want one for each state of the object", len(w.issuer.asked))
+	}
+}

@@ -105,6 +105,7 @@ func (c *candidate) save(ctx context.Context, ledger Ledger) error {
 	if have := c.secret; have != nil && equality.Semantic.DeepEqual(have.Data, want.Data) && sameMetadata(have.ObjectMeta, want.ObjectMeta) {
 		return nil
 	}
+	c.opts.Owner.stamp(c.secret, want)
 	if c.secret != nil && isImmutable(c.secret) {
 		if err := c.remove(ctx); err != nil {
 			return err
@@ -155,6 +156,10 @@ func (c *candidate) settle(ctx context.Context, current *Record) {
 		c.ledger = Ledger{}
 	}
 }
+
+// overtaken reports whether the candidate may have been recorded or settled for a later state of the owner than the caller knows. If
+// there is no ledger, that is not known.
+func (c *candidate) overtaken() bool { return c.durable() && c.opts.Owner.overtaken(c.secret) }
 
 // confirm checks that the ledger is still what was last read or written; if not, the error is a conflict.
 func (c *candidate) confirm(ctx context.Context) error {

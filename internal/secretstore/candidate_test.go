@@ -225,3 +225,36 @@ func TestACertificateThatIsIssuedAtOnceReadsNoLedger(t *testing.T) {
 		t.Errorf("%d reads, want one: that of the Secret", got)
 	}
 }
+
+// A process with an old cache must not settle what a later one recorded for a later state of the object. The user's Secret does not
+// show that: nothing was published for that state yet.
+func TestACandidateShowsForWhichStateOfTheObjectItWasRecorded(t *testing.T) {
+	w := newWorld(t)
+	at := func(version string) PublishedOptions {
+		opts := w.durableOptions("app")
+		opts.Owner.ResourceVersion = version
+		return opts
+	}
+	w.issue(t, at("100"), issued(t, 1, "app"))
+	if _, snapshot := w.loaded(t, at("100")); !snapshot.Overtaken {
+		t.Error("without a candidate it is not known whether one was settled for a later state")
+	}
+	store, snapshot := w.loaded(t, at("200"))
+	ledger := snapshot.Ledger.Clone()
+	ledger.Pending, ledger.LastSeq = requested(2), 2
+	must[Snapshot](t)(store.Save(t.Context(), ledger))
+	for version, want := range map[string]bool{"100": true, "199": true, "200": false, "201": false, "": true} {
+		if _, snapshot := w.loaded(t, at(version)); snapshot.Overtaken != want {
+			t.Errorf("with resource version %q after 200: overtaken is %t, want %t", version, snapshot.Overtaken, want)
+		}
+	}
+	older, snapshot := w.loaded(t, at("150"))
+	ledger = snapshot.Ledger.Clone()
+	ledger.Pending.Fingerprint = "changed"
+	must[Snapshot](t)(older.Save(t.Context(), ledger))
+	if got := w.secret(t, candidateName).Annotations[v1alpha1.AnnotationOwnerVersion]; got != "200" {
+		t.Errorf("an older writer has left the resource version %q, want 200", got)
+	}
+	later, _ := w.loaded(t, at("300"))
+	w.expectWrites(t, 0, "recording the same candidate for a later state", func() { must[Snapshot](t)(later.Save(t.Context(), ledger)) })
+}

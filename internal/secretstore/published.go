@@ -290,7 +290,8 @@ func (s *Published) snapshot() Snapshot {
 			ledger.LastSeq = max(ledger.LastSeq, s.current.Seq)
 		}
 	}
-	out.Ledger, out.Adopted, out.Overtaken = ledger, s.adopted, s.opts.Owner.overtaken(s.secret)
+	out.Ledger, out.Adopted = ledger, s.adopted
+	out.Overtaken = s.opts.Owner.overtaken(s.secret) || s.candidate.overtaken()
 	return out
 }
 
