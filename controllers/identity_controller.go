@@ -111,14 +111,15 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 		wanted = certificate.Require(wanted, authority)
 		subject.Source = &certificate.Source{Authority: authority, Wanted: wanted, UID: subject.UID, Now: r.now}
 	}
-	subject.Traits = certificate.TraitsOf(authority, authority == nil && r.hasCandidate(ctx, parts))
+	recorded := r.hasCandidate(ctx, parts)
+	subject.Traits = certificate.TraitsOf(authority, recorded)
 	subject.Fingerprint = wanted.Fingerprint()
 	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version, r.rights.Returns(meta.GetNamespace()))
 	fresh := r.newObjects.Has(meta.GetUID())
 	if !fresh || subject.Traits.Durable {
 		subject.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, meta, r.newObject()) }
 	}
-	subject.Store = r.store(ctx, parts, wanted, authority, subject, fresh)
+	subject.Store = r.store(ctx, parts, wanted, authority, subject, fresh, recorded)
 	return subject
 }
 
@@ -154,7 +155,7 @@ func certificatePolicy(policy rotation.Policy, spec *v1alpha1.IdentitySpec) rota
 	return policy
 }
 
-func (r *identityReconciler) store(ctx context.Context, parts identityObject, wanted pki.Identity, authority *issuer.Authority, subject lifecycle.Credential, fresh bool) lifecycle.Store {
+func (r *identityReconciler) store(ctx context.Context, parts identityObject, wanted pki.Identity, authority *issuer.Authority, subject lifecycle.Credential, fresh, recorded bool) lifecycle.Store {
 	labels, annotations := templateOf(parts.spec.SecretTemplate)
 	formats := make([]pki.Format, 0, len(parts.spec.Formats))
 	for _, format := range parts.spec.Formats {
@@ -162,7 +163,7 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 	}
 	secrets := r.secrets.Client(nameOf(parts.object, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(parts.object)}), r.client, r.live)
 	var candidates client.Client
-	if subject.Traits.Durable {
+	if subject.Traits.Durable || recorded { // one of an asynchronous authority that the identity had before has to be settled
 		candidates = r.client
 	}
 	return secretstore.NewPublished(secretstore.PublishedOptions{

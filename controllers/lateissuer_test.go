@@ -251,6 +251,25 @@ func TestACandidateThatExpiredWhileRekeyWasDownIsReplaced(t *testing.T) {
 	}
 }
 
+// The ledger holds a private key, so it must not outlive what it was recorded for.
+func TestAnIdentityThatMovesToAnAuthorityThatAnswersAtOnceLeavesNoCandidate(t *testing.T) {
+	w, server, _, identity := lateWorld(t)
+	server.Hold(true)
+	w.reconcile(identity)
+	if w.candidateLedger(identity) == nil {
+		t.Fatal("no candidate is recorded")
+	}
+	prompt := fixture.Authority(func(a *v1alpha1.CertificateAuthority) { a.Name = "prompt" })
+	w.create(prompt)
+	w.settle(prompt, 3)
+	w.edit(identity, func() { identity.Spec.AuthorityRef.Name = "prompt" })
+	w.pass(identity, 5*time.Minute)
+	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+	if ledger := w.candidateLedger(identity); ledger != nil {
+		t.Errorf("the candidate's ledger is %v", ledger)
+	}
+}
+
 func TestADeletedIdentityLeavesNoCandidate(t *testing.T) {
 	w, _, _, identity := lateWorld(t)
 	w.reconcile(identity)
