@@ -6,6 +6,7 @@ package secretstore
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -257,4 +258,34 @@ func TestACandidateShowsForWhichStateOfTheObjectItWasRecorded(t *testing.T) {
 	}
 	later, _ := w.loaded(t, at("300"))
 	w.expectWrites(t, 0, "recording the same candidate for a later state", func() { must[Snapshot](t)(later.Save(t.Context(), ledger)) })
+}
+
+// While the authority is away, nothing shows whether its certificates record when they were issued. A request that is recorded on the
+// Secret meanwhile does not take the record away.
+func TestTheTimeOfIssueIsKeptWhileTheAuthorityIsAway(t *testing.T) {
+	w := newWorld(t)
+	opts := w.durableOptions("app")
+	opts.RecordIssue = true
+	record := issued(t, 1, "app")
+	record.CommittedAt = time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
+	store, _ := w.loaded(t, opts)
+	must[Snapshot](t)(store.Save(t.Context(), Ledger{Current: &record, LastSeq: 1}))
+	recorded := w.secret(t, "mtls").Annotations[v1alpha1.AnnotationIssuedAt]
+	if recorded == "" {
+		t.Fatal("nothing is recorded")
+	}
+	opts.RecordIssue = false
+	away, snapshot := w.loaded(t, opts)
+	ledger := snapshot.Ledger.Clone()
+	ledger.Rotate.Seen = "now"
+	must[Snapshot](t)(away.Save(t.Context(), ledger))
+	if got := w.secret(t, "mtls").Annotations; got[v1alpha1.AnnotationIssuedAt] != recorded || got[v1alpha1.AnnotationRotateSeen] != "now" {
+		t.Errorf("the annotations are %v, want the time of issue %s and the request", got, recorded)
+	}
+	another := issued(t, 2, "app")
+	again, _ := w.loaded(t, opts)
+	must[Snapshot](t)(again.Save(t.Context(), Ledger{Current: &another, LastSeq: 2}))
+	if got, found := w.secret(t, "mtls").Annotations[v1alpha1.AnnotationIssuedAt]; found {
+		t.Errorf("another certificate, which shows when it was issued, is recorded as issued at %s", got)
+	}
 }

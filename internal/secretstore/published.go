@@ -143,7 +143,7 @@ func (s *Published) publishVersion(ctx context.Context, ledger Ledger) (shows bo
 		return false, err
 	}
 	setTokens(want, ledger.Rotate)
-	s.opts.setIssuedAt(want, current.CommittedAt)
+	s.opts.setIssuedAt(want, current.CommittedAt, s.showsVersion(&current))
 	s.opts.Owner.stamp(have, want)
 	if have != nil && isImmutable(have) && !showsData(have.Data, want.Data) {
 		return false, fault.Permanent(fault.SecretConflict, errors.New(s.opts.immutableConflict()))
@@ -295,9 +295,12 @@ func (s *Published) snapshot() Snapshot {
 	return out
 }
 
-// setIssuedAt records when the certificate was issued, if it does not show that.
-func (o PublishedOptions) setIssuedAt(secret *corev1.Secret, issued time.Time) {
-	delete(secret.Annotations, v1alpha1.AnnotationIssuedAt)
+// setIssuedAt records when the certificate was issued, if it does not show that. What is recorded of a certificate that the Secret
+// already shows is kept: while its authority is away, it is not known what the certificate shows.
+func (o PublishedOptions) setIssuedAt(secret *corev1.Secret, issued time.Time, shown bool) {
+	if !shown {
+		delete(secret.Annotations, v1alpha1.AnnotationIssuedAt)
+	}
 	if o.RecordIssue && !issued.IsZero() {
 		secret.Annotations[v1alpha1.AnnotationIssuedAt] = issued.UTC().Format(time.RFC3339)
 	}
