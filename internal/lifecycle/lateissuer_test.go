@@ -292,7 +292,7 @@ func TestACandidateThatIsRefusedForGoodIsFollowedByAnotherOne(t *testing.T) {
 				t.Errorf("in a day, a broken issuer got %d requests", n)
 			}
 			if !told {
-				t.Error("nothing tells when the next request is made")
+				t.Error("no error shows when the next request is made")
 			}
 			breaks(w.issuer, false)
 			if out := w.live(2*time.Hour, showsAny); !showsAny(out) {
