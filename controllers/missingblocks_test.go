@@ -6,6 +6,7 @@ package controllers
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/fault"
@@ -41,5 +42,28 @@ func TestAnObjectWithoutItsBlockIsStalled(t *testing.T) {
 				t.Errorf("got %v (%s, %s), want a permanent %s with %q", tc.err, fault.Classify(tc.err), fault.ReasonOf(tc.err, ""), tc.reason, tc.words)
 			}
 		})
+	}
+}
+
+// A build without the credential's engine knows neither its traits nor its logins.
+func TestADeletionInABuildWithoutTheEngineReportsTheLogins(t *testing.T) {
+	w := newWorld(t)
+	object := aCredential()
+	object.Spec.DeletionPolicy = v1alpha1.DeletionDelete
+	ready(w, aPolicy(), anAdminSecret(), aServer(), object)
+	delete(w.engines, v1alpha1.EnginePostgreSQL)
+	w.restart()
+	w.remove(object)
+	w.events()
+	for range 20 {
+		w.step(time.Minute)
+		w.reconcile(object)
+	}
+	told := strings.Join(w.events(), "\n")
+	if !strings.Contains(told, v1alpha1.ReasonCleanupIncomplete) || !strings.Contains(told, "the logins of its username "+string(object.Spec.Username)) {
+		t.Errorf("the logins that stay are not reported:\n%s", told)
+	}
+	if len(w.logins()) == 0 {
+		t.Error("no login is left: the test shows nothing")
 	}
 }
