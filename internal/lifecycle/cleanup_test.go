@@ -19,15 +19,15 @@ import (
 
 // obstacles are errors that a request of a deletion may get, however often it is sent.
 var obstacles = map[string]error{
-	"nothing at all":           context.DeadlineExceeded,
-	"transient":                fault.Transient(fault.APIServerFailed, errors.New("away")),
-	"pending":                  fault.Pending(time.Hour, errors.New("not yet")),
-	"blocked":                  fault.Blocked(fault.AdmissionDenied, errors.New("denied")),
-	"permanent":                fault.Permanent(fault.SecretConflict, errors.New("of another owner")),
-	"forbidden":                refusal.Fault("asking", apierrors.NewForbidden(corev1.Resource("secrets"), "orders-db", errors.New("no right")), nil),
-	"a conflict":               apierrors.NewConflict(corev1.Resource("secrets"), "orders-db", errors.New("written since")),
-	"a conflict of this pass":  Conflict(errors.New("the object was changed since it was read")),
-	"an internal server error": apierrors.NewInternalError(errors.New("etcd")),
+	"nothing at all":               context.DeadlineExceeded,
+	"transient":                    fault.Transient(fault.APIServerFailed, errors.New("away")),
+	"pending":                      fault.Pending(time.Hour, errors.New("not yet")),
+	"blocked":                      fault.Blocked(fault.AdmissionDenied, errors.New("denied")),
+	"permanent":                    fault.Permanent(fault.SecretConflict, errors.New("of another owner")),
+	"forbidden":                    refusal.Fault("asking", apierrors.NewForbidden(corev1.Resource("secrets"), "orders-db", errors.New("no right")), nil),
+	"a conflict":                   apierrors.NewConflict(corev1.Resource("secrets"), "orders-db", errors.New("written since")),
+	"a conflict of this reconcile": Conflict(errors.New("the object was changed since it was read")),
+	"an internal server error":     apierrors.NewInternalError(errors.New("etcd")),
 }
 
 // places are the requests of a deletion that may meet an obstacle, and what stays if the obstacle never goes away.
@@ -55,12 +55,12 @@ func TestADeletionEndsEvenIfSomethingNeverAnswers(t *testing.T) {
 				var left []Remains
 				d.subject.ReportRemains = func(_ context.Context, r Remains) error { left = append(left, r); return nil }
 				where.meet(d, obstacle)
-				passes := d.untilWithdrawn(t)
+				reconciles := d.untilWithdrawn(t)
 				if waited := d.clock.Since(driveStart); waited < WithdrawPatience || waited > 2*WithdrawPatience+2*withdrawRetry {
 					t.Errorf("it was released after %s", waited)
 				}
-				if passes > 1500 {
-					t.Errorf("%d passes", passes)
+				if reconciles > 1500 {
+					t.Errorf("%d reconciles", reconciles)
 				}
 				if len(left) != 1 || !where.stays(left[0]) {
 					t.Errorf("left behind, as it was reported: %+v", left)
@@ -71,12 +71,12 @@ func TestADeletionEndsEvenIfSomethingNeverAnswers(t *testing.T) {
 }
 
 // untilWithdrawn drives the object whenever it asks for it, until it is released.
-func (d *drive) untilWithdrawn(t *testing.T) (passes int) {
+func (d *drive) untilWithdrawn(t *testing.T) (reconciles int) {
 	t.Helper()
-	for passes = 1; ; passes++ {
-		out := d.pass()
+	for reconciles = 1; ; reconciles++ {
+		out := d.reconcile()
 		if out.Withdrawn {
-			return passes
+			return reconciles
 		}
 		wait := out.NextAttempt.Sub(d.clock.Now())
 		if wait <= 0 || wait > withdrawRetry || d.clock.Since(driveStart) > 24*time.Hour {
@@ -98,7 +98,7 @@ func TestADeletionEndsAtOnceIfItsNamespaceRemovedTheRights(t *testing.T) {
 					return ends && refusal.Of(err).Kind == refusal.KindForbidden
 				}
 				where.meet(d, obstacles["forbidden"])
-				out := d.pass()
+				out := d.reconcile()
 				if out.Withdrawn != ends {
 					t.Errorf("released at once: %t; %v", out.Withdrawn, out.Err)
 				}
@@ -118,12 +118,12 @@ func TestAWrongClockNeitherEndsNorDelaysADeletion(t *testing.T) {
 		off   time.Duration // of the API server's clock from ours
 		known bool
 	}{
-		"ours is right":                 {0, true},
-		"ours is ahead by ten minutes":  {-10 * time.Minute, true},
-		"ours is ahead by a year":       {-365 * 24 * time.Hour, true},
-		"ours is behind by ten minutes": {10 * time.Minute, true},
-		"ours is behind by a year":      {365 * 24 * time.Hour, true},
-		"nobody has told":               {0, false},
+		"ours is right":                      {0, true},
+		"ours is ahead by ten minutes":       {-10 * time.Minute, true},
+		"ours is ahead by a year":            {-365 * 24 * time.Hour, true},
+		"ours is behind by ten minutes":      {10 * time.Minute, true},
+		"ours is behind by a year":           {365 * 24 * time.Hour, true},
+		"no time of the API server is known": {0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -147,8 +147,8 @@ func TestARefusedFinalizerIsRemovedAsSoonAsAdmissionAllowsIt(t *testing.T) {
 	t.Parallel()
 	d := published(t)
 	d.subject.Deleting, d.subject.Delete = true, true
-	told, refused := 0, true
-	d.subject.ReportRemains = func(context.Context, Remains) error { told++; return nil }
+	reported, refused := 0, true
+	d.subject.ReportRemains = func(context.Context, Remains) error { reported++; return nil }
 	d.subject.Release = func(context.Context) error {
 		if refused {
 			return obstacles["blocked"]
@@ -156,23 +156,23 @@ func TestARefusedFinalizerIsRemovedAsSoonAsAdmissionAllowsIt(t *testing.T) {
 		return nil
 	}
 	noSource(fault.ServerNotFound)(d)
-	passes := 0
+	reconciles := 0
 	for d.clock.Since(driveStart) < 24*time.Hour {
-		out := d.pass()
+		out := d.reconcile()
 		if out.Withdrawn || fault.ReasonOf(out.Err, "") != fault.AdmissionDenied {
 			t.Fatalf("withdrawn %t, %v", out.Withdrawn, out.Err)
 		}
-		if passes++; out.NextAttempt.Sub(d.clock.Now()) > withdrawRetry {
+		if reconciles++; out.NextAttempt.Sub(d.clock.Now()) > withdrawRetry {
 			t.Fatalf("it is retried only after %s", out.NextAttempt.Sub(d.clock.Now()))
 		}
 		d.wait(out.NextAttempt.Sub(d.clock.Now()))
 	}
-	if told != 1 || d.store.withdrawals != 1 || passes > 24*60+20 {
-		t.Errorf("reported %d times, withdrawn %d times, in %d runs", told, d.store.withdrawals, passes)
+	if reported != 1 || d.store.withdrawals != 1 || reconciles > 24*60+20 {
+		t.Errorf("reported %d times, withdrawn %d times, in %d runs", reported, d.store.withdrawals, reconciles)
 	}
 	refused = false
-	if out := d.pass(); !out.Withdrawn || told != 1 {
-		t.Errorf("withdrawn %t, reported %d times: %v", out.Withdrawn, told, out.Err)
+	if out := d.reconcile(); !out.Withdrawn || reported != 1 {
+		t.Errorf("withdrawn %t, reported %d times: %v", out.Withdrawn, reported, out.Err)
 	}
 }
 
@@ -207,7 +207,7 @@ func TestADeletionWithACopiedLedgerEndsLikeAnyOther(t *testing.T) {
 		d.store.loadErr = fault.Permanent(fault.Fenced, errors.New("the ledger is a copy"))
 		d.subject.Deleting, d.subject.Delete = true, deletes
 		d.subject.ReportRemains = func(_ context.Context, r Remains) error { t.Errorf("reported %+v", r); return nil }
-		if out := d.pass(); !out.Withdrawn || (len(d.source.calls) > 0) != deletes {
+		if out := d.reconcile(); !out.Withdrawn || (len(d.source.calls) > 0) != deletes {
 			t.Errorf("delete %t: withdrawn %t, calls %q: %v", deletes, out.Withdrawn, d.source.calls, out.Err)
 		}
 	}

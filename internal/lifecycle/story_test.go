@@ -15,8 +15,8 @@ import (
 	"github.com/rekey/rekey/test/golden"
 )
 
-// tell adds one run to the story. A run that did nothing and reports what its predecessor reported is left out.
-func (w *world) tell(out lifecycle.Outcome, died bool) {
+// narrate adds one run to the story. A run that did nothing and reports what its predecessor reported is left out.
+func (w *world) narrate(out lifecycle.Outcome, died bool) {
 	switch {
 	case died:
 		w.say("The process dies, and is started again.")
@@ -41,7 +41,7 @@ func (w *world) tell(out lifecycle.Outcome, died bool) {
 		now = "Another process wrote first; it observes again."
 	}
 	now += health(out.Health)
-	if did == "" && now == w.told {
+	if did == "" && now == w.reported {
 		if out.Err != nil {
 			w.repeats++
 		}
@@ -50,7 +50,7 @@ func (w *world) tell(out lifecycle.Outcome, died bool) {
 	if w.repeats > 0 {
 		w.say("  (tried %d times more until then)", w.repeats)
 	}
-	w.told, w.repeats = now, 0
+	w.reported, w.repeats = now, 0
 	w.say("%s%s", did, now)
 }
 

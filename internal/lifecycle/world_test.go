@@ -127,9 +127,9 @@ type world struct {
 	stirred     bool    // a watch wakes the process; other instants go unnoticed until it wakes on its own
 	ledgerFirst bool    // Load reads in the wrong order
 
-	watch watch
-	trace *strings.Builder
-	told  string
+	watch    watch
+	trace    *strings.Builder
+	reported string
 	// repeats counts failures that were reported already.
 	repeats int
 }
@@ -360,8 +360,8 @@ func (w *world) subject(s spec) lifecycle.Credential {
 	return subject
 }
 
-// pass runs one reconcile with the current spec. died is true if the process died during it.
-func (p *process) pass(s spec) (out lifecycle.Outcome, died bool) {
+// reconcile runs one reconcile with the current spec. died is true if the process died during it.
+func (p *process) reconcile(s spec) (out lifecycle.Outcome, died bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			if _, ok := r.(crash); !ok {
@@ -370,7 +370,7 @@ func (p *process) pass(s spec) (out lifecycle.Outcome, died bool) {
 			died = true
 		}
 	}()
-	p.world.watch.passes(p.world, s)
+	p.world.watch.startsReconcile(p.world, s)
 	out = p.rotator.Drive(background, p.world.subject(s))
 	if p.world.swap != nil {
 		p.world.swap.flush(p.world)
