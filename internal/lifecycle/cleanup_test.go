@@ -7,14 +7,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/refusal"
+	"github.com/rekey/rekey/internal/secretstore"
 )
 
 // obstacles are errors that a request of a deletion may get, however often it is sent.
@@ -210,5 +213,66 @@ func TestADeletionWithACopiedLedgerEndsLikeAnyOther(t *testing.T) {
 		if out := d.reconcile(); !out.Withdrawn || (len(d.source.calls) > 0) != deletes {
 			t.Errorf("delete %t: withdrawn %t, calls %q: %v", deletes, out.Withdrawn, d.source.calls, out.Err)
 		}
+	}
+}
+
+func TestWithdraw(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		prepare   func(*drive)
+		withdrawn bool
+		remains   string
+		calls     []string
+		err       fault.Reason
+	}{
+		"retained: nothing remote is touched":             {prepare: func(d *drive) { d.subject.Delete = false }, withdrawn: true},
+		"deleted: both logins go":                         {prepare: func(*drive) {}, withdrawn: true, calls: []string{"remove a", "remove b"}},
+		"no ledger and no server: said":                   {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{}; d.subject.Source = nil }, withdrawn: true, remains: "removing the logins"},
+		"the server object is gone: released at once":     {prepare: noSource(fault.ServerNotFound), withdrawn: true, remains: "ServerNotFound"},
+		"the admin Secret is gone: released at once":      {prepare: noSource(fault.SecretNotFound), withdrawn: true, remains: "SecretNotFound"},
+		"the server is away: try again":                   {prepare: func(d *drive) { d.source.removeErr = fault.Transient(fault.ServerUnreachable, errors.New("away")) }, calls: []string{"remove a"}, err: fault.ServerUnreachable},
+		"the server is away for too long: released":       {prepare: func(d *drive) { d.source.removeErr = errors.New("away"); d.wait(10 * time.Minute) }, withdrawn: true, remains: "away", calls: []string{"remove a", "remove b"}},
+		"a ledger that nobody can read: released at once": {prepare: func(d *drive) { d.store.loadErr = fault.Permanent(fault.LedgerInvalid, errors.New("damaged")) }, withdrawn: true, remains: "damaged"},
+		"the API server is away: try again":               {prepare: func(d *drive) { d.store.withdrawErr = fault.Transient(fault.APIServerFailed, errors.New("away")) }, calls: []string{"remove a", "remove b"}, err: fault.APIServerFailed},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := published(t)
+			d.subject.Deleting, d.subject.Delete = true, true
+			tc.prepare(d)
+			out := d.reconcile()
+			if out.Withdrawn != tc.withdrawn || (d.store.withdrawals == 1) != tc.withdrawn {
+				t.Errorf("withdrawn %t with %d withdrawals, want %t; %v", out.Withdrawn, d.store.withdrawals, tc.withdrawn, out.Err)
+			}
+			if (tc.remains == "") != (out.Remains == "") || !strings.Contains(out.Remains, tc.remains) {
+				t.Errorf("left behind %q, want %q", out.Remains, tc.remains)
+			}
+			if diff := cmp.Diff(tc.calls, d.source.calls); diff != "" {
+				t.Errorf("calls (-want +got):\n%s", diff)
+			}
+			if got := fault.ReasonOf(out.Err, ""); got != tc.err {
+				t.Errorf("error %v, want the reason %q", out.Err, tc.err)
+			}
+			if !tc.withdrawn && out.NextAttempt.Sub(d.clock.Now()) > time.Minute {
+				t.Errorf("it is retried only at %s", out.NextAttempt)
+			}
+		})
+	}
+}
+
+func noSource(reason fault.Reason) func(*drive) {
+	return func(d *drive) {
+		d.subject.Source, d.subject.SourceErr = nil, fault.Blocked(reason, errors.New("there is no "+string(reason)))
+	}
+}
+
+func TestAWithdrawnObjectIsForgotten(t *testing.T) {
+	t.Parallel()
+	d := published(t)
+	d.subject.Deleting = true
+	d.reconcile()
+	if len(d.Attempts.byUID) != 0 {
+		t.Error("a deleted object is remembered")
 	}
 }

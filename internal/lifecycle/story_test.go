@@ -95,6 +95,11 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 				at(time.Hour, "The provider revokes the key.", refuseCurrent),
 			}},
 		},
+		"a-login-without-markers-is-changed-by-hand": {
+			scenario: scenario{kind: pair, until: 8 * time.Hour, script: []event{
+				at(time.Hour, "An administrator removes the password.", refuseCurrent),
+			}},
+		},
 		"the-process-dies-between-stage-and-commit": {scenario: rotationScenario, plan: map[int]fate{12: dieAfter}},
 		"an-answer-is-lost-and-comes-true-later":    {scenario: rotationScenario, plan: map[int]fate{11: dieInside}},
 		"the-spec-is-edited-while-a-candidate-waits": {
