@@ -238,3 +238,32 @@ func TestALongLifeRotatesOnceInEveryInterval(t *testing.T) {
 		}
 	}
 }
+
+// I10: a server that refuses and accepts in turn costs at most one published version an hour, and a few candidates.
+func TestAServerThatFlapsCostsFewVersions(t *testing.T) {
+	t.Parallel()
+	const hours = 24
+	for _, k := range []kind{proven, minted} {
+		for _, flaps := range []time.Duration{time.Minute, 7 * time.Minute, 25 * time.Minute} {
+			t.Run(fmt.Sprint(k, " every ", flaps), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(k)
+				w.flaps, w.policy.ProbeInterval, w.policy.Overlap = flaps, 5*time.Minute, 0
+				w.watch.restored, w.watch.noOverlap = true, true
+				p := w.boot()
+				for w.now.Before(start.Add(hours * time.Hour)) {
+					out, _ := w.reconcile(p)
+					w.sleep(out.WakeAt())
+				}
+				published, proposed := w.watch.publications(), w.passwords
+				t.Logf("%d versions were published, %d were made", published, proposed)
+				if published > hours+1 || proposed > 6*hours {
+					t.Errorf("%d versions were published and %d made in %d hours, want at most one an hour, and six", published, proposed, hours)
+				}
+				if w.watch.broken != nil {
+					t.Error(w.watch.broken)
+				}
+			})
+		}
+	}
+}

@@ -107,6 +107,7 @@ type world struct {
 	endpointUpAt   time.Time        // the server that uses a certificate does not answer before
 	refuseNext     int              // how many of the next certificates the server that uses them refuses
 	upAt           time.Time        // the remote system does not answer before
+	flaps          time.Duration    // if not 0, what is used is accepted and refused in turn, each for that long
 	// locks: changes of one login wait for each other, and a retired login keeps its marker as it was.
 	// Otherwise nothing waits, and retiring leaves a marker that fences the same number.
 	locks bool
@@ -334,6 +335,9 @@ func (w *world) say(format string, args ...any) {
 
 // accepts reports whether the remote system accepts this material now.
 func (w *world) accepts(m credential.Material) bool {
+	if w.flaps > 0 && int(w.now.Sub(start)/w.flaps)%2 == 1 {
+		return false
+	}
 	switch w.kind {
 	case twoSlots:
 	case certificate:

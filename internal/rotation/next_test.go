@@ -59,6 +59,17 @@ func publishedAgo(d time.Duration) change {
 	}
 }
 
+func committedAgo(d time.Duration) change {
+	return func(o *rotation.Observation) {
+		at := o.Now.Add(-d)
+		o.Current.ProposedAt, o.Current.CommittedAt, o.Current.PublishedAt = at, at, at
+	}
+}
+
+func askedToRotate(o *rotation.Observation) {
+	o.Rotate = rotation.Request{Token: "now", Recorded: true}
+}
+
 func noCurrent(o *rotation.Observation) {
 	o.Current, o.Target, o.Proof = nil, rotation.TargetMissing, rotation.Proof{}
 }
@@ -158,6 +169,9 @@ var judgments = map[string]judgment{
 	"a minted secret that is refused is replaced": {see: with(minted, rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerOurs, Seq: 4})),
 		row: "replace", step: rotation.StepPropose, reason: "CredentialRejected"},
 	"a certificate that is refused where it is used is replaced":   {see: with(proven, rejectedTimes(2, 0, rotation.Marker{})), row: "replace", step: rotation.StepPropose},
+	"a young version that is refused waits for its replacement":    {see: with(proven, committedAgo(20*time.Minute), rejectedTimes(2, 0, rotation.Marker{})), row: "replace", step: rotation.StepNone, reason: "CredentialRejected", wake: start.Add(10 * time.Minute)},
+	"a young version that is refused is probed again":              {see: with(minted, committedAgo(20*time.Minute), rejectedTimes(2, 10*time.Minute, rotation.Marker{})), row: "replace", step: rotation.StepProbe, reason: "CredentialRejected"},
+	"a young version that is refused is replaced on request":       {see: with(proven, committedAgo(20*time.Minute), rejectedTimes(2, 0, rotation.Marker{}), askedToRotate), row: "replace", step: rotation.StepPropose},
 	"one refusal of a minted secret is no reason to replace it":    {see: with(minted, rejectedTimes(1, time.Minute, rotation.Marker{})), row: "probe", step: rotation.StepProbe},
 	"a replacement waits for its preconditions":                    {see: with(minted, rejectedTimes(2, 0, rotation.Marker{}), unmet), row: "replace", step: rotation.StepNone, reason: "ServerNotFound"},
 	"a replacement continues although what it replaces is refused": {see: with(minted, pending(rotation.Staged), rejectedTimes(2, 0, rotation.Marker{})), row: "verify", step: rotation.StepVerify},
