@@ -43,7 +43,7 @@ func (r *run) handleFencedCurrent(ctx context.Context, ref credential.Ref, err e
 }
 
 // observeMarker reads which owner the slot has at the remote system. If that cannot hold a marker, it is as if the marker were
-// missing: the ledger alone says whose the login is, and otherwise nothing would ever restore it.
+// missing: the ledger alone names the owner, and otherwise nothing would ever restore the login.
 func (r *run) observeMarker(ctx context.Context, ref credential.Ref) (rotation.Marker, error) {
 	marked, ok := credential.As[credential.MarkerReader](r.Source)
 	if !ok {
