@@ -206,9 +206,9 @@ func copyIsFenced(t *testing.T, w, other *world, where string, copied func(*core
 	if diff := cmp.Diff(logins, w.logins()); diff != "" {
 		t.Errorf("%s: logins changed", where)
 	}
-	for _, told := range other.events() {
-		if strings.Contains(told, "drop ") || strings.Contains(told, " published") || strings.Contains(told, "Retired") {
-			t.Errorf("%s: reported %q", where, told)
+	for _, reported := range other.events() {
+		if strings.Contains(reported, "drop ") || strings.Contains(reported, " published") || strings.Contains(reported, "Retired") {
+			t.Errorf("%s: reported %q", where, reported)
 		}
 	}
 	// Its deletion removes nothing else, and advises nothing.
@@ -219,8 +219,8 @@ func copyIsFenced(t *testing.T, w, other *world, where string, copied func(*core
 	if err := other.client.Get(other.ctx, client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
 		t.Errorf("%s: the copy cannot be deleted (%v):%s", where, err, describeConditions(object))
 	}
-	if told := other.events(); len(told) > 0 || !cmp.Equal(logins, w.logins()) {
-		t.Errorf("%s: after the deletion of the copy: logins changed, or reported %q", where, told)
+	if reported := other.events(); len(reported) > 0 || !cmp.Equal(logins, w.logins()) {
+		t.Errorf("%s: after the deletion of the copy: logins changed, or reported %q", where, reported)
 	}
 }
 

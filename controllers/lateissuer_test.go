@@ -66,8 +66,8 @@ func (w *world) candidateLedger(identity *v1alpha1.ClientIdentity) *corev1.Secre
 	return &out
 }
 
-// pass reconciles for a while, at the times that the object asks for.
-func (w *world) pass(o client.Object, length time.Duration) {
+// live reconciles for a while, at the times that the object asks for.
+func (w *world) live(o client.Object, length time.Duration) {
 	w.t.Helper()
 	for end := w.clock.Now().Add(length); w.clock.Now().Before(end); {
 		w.step(max(w.reconcile(o).RequeueAfter, time.Second))
@@ -113,14 +113,14 @@ func TestACertificateIsIssuedAndRenewedByAnIssuerThatAnswersLater(t *testing.T) 
 	}
 
 	w.clock.SetTime(identity.Status.RenewalTime.Add(time.Second))
-	w.pass(identity, 10*time.Minute)
+	w.live(identity, 10*time.Minute)
 	renewed := w.secret("app-mtls")
 	before, after := leafIn(published), leafIn(renewed)
 	if server.Requests() != 2 || bytes.Equal(before.Raw, after.Raw) || bytes.Equal(before.AuthorityKeyId, after.AuthorityKeyId) {
 		t.Errorf("%d requests; serial numbers %x and %x, keys %x and %x", server.Requests(), before.SerialNumber, after.SerialNumber, before.AuthorityKeyId, after.AuthorityKeyId)
 	}
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
-	w.pass(identity, time.Hour)
+	w.live(identity, time.Hour)
 	if server.Requests() != 2 || w.candidateLedger(identity) != nil {
 		t.Errorf("%d requests; the candidate's ledger is %v", server.Requests(), w.candidateLedger(identity))
 	}
@@ -130,14 +130,14 @@ func TestAnIssuerThatDoesNotAnswerForADayGetsOneRequest(t *testing.T) {
 	w, server, _, identity := lateWorld(t)
 	server.Hold(true)
 	for range 4 {
-		w.pass(identity, 6*time.Hour)
+		w.live(identity, 6*time.Hour)
 		w.restart()
 	}
 	if server.Requests() != 1 || server.Questions() < 24 {
 		t.Errorf("in a day, %d requests in %d questions", server.Requests(), server.Questions())
 	}
 	server.Hold(false)
-	w.pass(identity, time.Hour)
+	w.live(identity, time.Hour)
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 	if server.Requests() != 1 {
 		t.Errorf("%d requests", server.Requests())
@@ -147,13 +147,13 @@ func TestAnIssuerThatDoesNotAnswerForADayGetsOneRequest(t *testing.T) {
 func TestACertificateFromAClockThatIsAheadIsPublishedOnceItIsValid(t *testing.T) {
 	w, server, _, identity := lateWorld(t)
 	server.SetAhead(lateissuer.Backdate + 2*time.Minute)
-	w.pass(identity, 90*time.Second)
+	w.live(identity, 90*time.Second)
 	w.restart()
 	w.reconcile(identity)
 	if cond := meta.FindStatusCondition(identity.Status.Conditions, v1alpha1.ConditionReady); cond == nil || cond.Reason == v1alpha1.ReasonCertificateInvalid {
 		t.Errorf("while it waits, Ready is %v", cond)
 	}
-	w.pass(identity, 3*time.Minute)
+	w.live(identity, 3*time.Minute)
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 	if leaf := leafIn(w.secret("app-mtls")); server.Requests() != 1 || w.clock.Now().Before(leaf.NotBefore) {
 		t.Errorf("%d requests; it is valid from %s, now it is %s", server.Requests(), leaf.NotBefore, w.clock.Now())
@@ -170,12 +170,12 @@ func TestAMissingAuthorityCostsNoCandidate(t *testing.T) {
 	}
 	w.reconcile(authority)
 	w.restart()
-	w.pass(identity, time.Hour)
+	w.live(identity, time.Hour)
 	if after := w.candidateLedger(identity); after == nil || after.UID != before.UID {
 		t.Fatalf("the candidate's ledger is %v", after)
 	}
 	w.create(fixture.Authority(func(a *v1alpha1.CertificateAuthority) { fixture.SetKeyPair(&a.Spec, "late-token") }))
-	w.pass(identity, time.Hour)
+	w.live(identity, time.Hour)
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 	if server.Requests() != 1 {
 		t.Errorf("%d requests", server.Requests())
@@ -192,7 +192,7 @@ func TestAnAuthorityThatComesAndGoesCostsNoCandidate(t *testing.T) {
 	for range 3 {
 		for _, allowed := range []string{"false", "true"} {
 			w.edit(token, func() { token.Labels[v1alpha1.LabelAllow] = allowed })
-			w.pass(identity, 2*time.Minute)
+			w.live(identity, 2*time.Minute)
 		}
 	}
 	if after := w.candidateLedger(identity); after == nil || after.UID != before.UID || server.Requests() != 1 {
@@ -200,7 +200,7 @@ func TestAnAuthorityThatComesAndGoesCostsNoCandidate(t *testing.T) {
 	}
 	server.Hold(false)
 	w.reconcile(authority)
-	w.pass(identity, time.Hour)
+	w.live(identity, time.Hour)
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 	if server.Requests() != 1 {
 		t.Errorf("%d requests", server.Requests())
@@ -219,13 +219,13 @@ func TestABrokenIssuerGetsFewRequestsAndItsIdentityRecovers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, server, _, identity := lateWorld(t)
 			breaks.set(server, true)
-			w.pass(identity, 3*time.Hour)
+			w.live(identity, 3*time.Hour)
 			w.wantCondition(identity, v1alpha1.ConditionStalled, "True/"+breaks.reason)
 			if n := server.Requests(); n < 4 || n > 10 {
 				t.Errorf("in three hours, %d requests", n)
 			}
 			breaks.set(server, false)
-			w.pass(identity, 2*time.Hour)
+			w.live(identity, 2*time.Hour)
 			w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 			if ledger := w.candidateLedger(identity); ledger != nil {
 				t.Errorf("the candidate's ledger is %v", ledger)
@@ -237,14 +237,14 @@ func TestABrokenIssuerGetsFewRequestsAndItsIdentityRecovers(t *testing.T) {
 func TestACandidateThatExpiredWhileRekeyWasDownIsReplaced(t *testing.T) {
 	w, server, _, identity := lateWorld(t)
 	server.SetAhead(lateissuer.Backdate + 4*time.Minute) // it waits until it is valid
-	w.pass(identity, time.Minute)
+	w.live(identity, time.Minute)
 	if ledger := w.candidateLedger(identity); ledger == nil || server.Requests() != 1 {
 		t.Fatalf("%d requests; the candidate's ledger is %v", server.Requests(), ledger)
 	}
 	server.SetAhead(0)
 	w.step(identity.Spec.Lifetime.Duration + time.Hour)
 	w.restart()
-	w.pass(identity, time.Hour)
+	w.live(identity, time.Hour)
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 	if ledger := w.candidateLedger(identity); ledger != nil || server.Requests() != 2 {
 		t.Errorf("%d requests; the candidate's ledger is %v", server.Requests(), ledger)
@@ -263,7 +263,7 @@ func TestAnIdentityThatMovesToAnAuthorityThatAnswersAtOnceLeavesNoCandidate(t *t
 	w.create(prompt)
 	w.settle(prompt, 3)
 	w.edit(identity, func() { identity.Spec.AuthorityRef.Name = "prompt" })
-	w.pass(identity, 5*time.Minute)
+	w.live(identity, 5*time.Minute)
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 	if ledger := w.candidateLedger(identity); ledger != nil {
 		t.Errorf("the candidate's ledger is %v", ledger)

@@ -124,7 +124,8 @@ type Source interface {
 	Verify(ctx context.Context, ref Ref, material Material) (Answer, error)
 	// Retire makes the remote system refuse version Ref, and checks that it does. A version that does not exist is no error, and
 	// a slot that a newer version uses is not changed. It is final: a Stage of the same version that arrives later, from a
-	// process that was paused in between, is refused as fault.Fenced wherever a marker can be kept.
+	// process that was paused in between, is refused as fault.Fenced wherever a marker can be kept. A Minted source refuses every
+	// secret that it made for the version, also one whose answer was lost: the recorded material may not have it.
 	Retire(ctx context.Context, change Change) error
 }
 

@@ -7,28 +7,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/refusal"
+	"github.com/rekey/rekey/internal/secretstore"
 )
 
 // obstacles are errors that a request of a deletion may get, however often it is sent.
 var obstacles = map[string]error{
-	"nothing at all":           context.DeadlineExceeded,
-	"transient":                fault.Transient(fault.APIServerFailed, errors.New("away")),
-	"pending":                  fault.Pending(time.Hour, errors.New("not yet")),
-	"blocked":                  fault.Blocked(fault.AdmissionDenied, errors.New("denied")),
-	"permanent":                fault.Permanent(fault.SecretConflict, errors.New("of another owner")),
-	"forbidden":                refusal.Fault("asking", apierrors.NewForbidden(corev1.Resource("secrets"), "orders-db", errors.New("no right")), nil),
-	"a conflict":               apierrors.NewConflict(corev1.Resource("secrets"), "orders-db", errors.New("written since")),
-	"a conflict of this pass":  Conflict(errors.New("the object was changed since it was read")),
-	"an internal server error": apierrors.NewInternalError(errors.New("etcd")),
+	"nothing at all":               context.DeadlineExceeded,
+	"transient":                    fault.Transient(fault.APIServerFailed, errors.New("away")),
+	"pending":                      fault.Pending(time.Hour, errors.New("not yet")),
+	"blocked":                      fault.Blocked(fault.AdmissionDenied, errors.New("denied")),
+	"permanent":                    fault.Permanent(fault.SecretConflict, errors.New("of another owner")),
+	"forbidden":                    refusal.Fault("asking", apierrors.NewForbidden(corev1.Resource("secrets"), "orders-db", errors.New("no right")), nil),
+	"a conflict":                   apierrors.NewConflict(corev1.Resource("secrets"), "orders-db", errors.New("written since")),
+	"a conflict of this reconcile": Conflict(errors.New("the object was changed since it was read")),
+	"an internal server error":     apierrors.NewInternalError(errors.New("etcd")),
 }
 
 // places are the requests of a deletion that may meet an obstacle, and what stays if the obstacle never goes away.
@@ -56,12 +59,12 @@ func TestADeletionEndsEvenIfSomethingNeverAnswers(t *testing.T) {
 				var left []Remains
 				d.subject.ReportRemains = func(_ context.Context, r Remains) error { left = append(left, r); return nil }
 				where.meet(d, obstacle)
-				passes := d.untilWithdrawn(t)
+				reconciles := d.untilWithdrawn(t)
 				if waited := d.clock.Since(driveStart); waited < WithdrawPatience || waited > 2*WithdrawPatience+2*withdrawRetry {
 					t.Errorf("it was released after %s", waited)
 				}
-				if passes > 1500 {
-					t.Errorf("%d passes", passes)
+				if reconciles > 1500 {
+					t.Errorf("%d reconciles", reconciles)
 				}
 				if len(left) != 1 || !where.stays(left[0]) {
 					t.Errorf("left behind, as it was reported: %+v", left)
@@ -72,12 +75,12 @@ func TestADeletionEndsEvenIfSomethingNeverAnswers(t *testing.T) {
 }
 
 // untilWithdrawn drives the object whenever it asks for it, until it is released.
-func (d *drive) untilWithdrawn(t *testing.T) (passes int) {
+func (d *drive) untilWithdrawn(t *testing.T) (reconciles int) {
 	t.Helper()
-	for passes = 1; ; passes++ {
-		out := d.pass()
+	for reconciles = 1; ; reconciles++ {
+		out := d.reconcile()
 		if out.Withdrawn {
-			return passes
+			return reconciles
 		}
 		wait := out.NextAttempt.Sub(d.clock.Now())
 		if wait <= 0 || wait > withdrawRetry || d.clock.Since(driveStart) > 24*time.Hour {
@@ -99,7 +102,7 @@ func TestADeletionEndsAtOnceIfItsNamespaceRemovedTheRights(t *testing.T) {
 					return ends && refusal.Of(err).Kind == refusal.KindForbidden
 				}
 				where.meet(d, obstacles["forbidden"])
-				out := d.pass()
+				out := d.reconcile()
 				if out.Withdrawn != ends {
 					t.Errorf("released at once: %t; %v", out.Withdrawn, out.Err)
 				}
@@ -119,12 +122,12 @@ func TestAWrongClockNeitherEndsNorDelaysADeletion(t *testing.T) {
 		off   time.Duration // of the API server's clock from ours
 		known bool
 	}{
-		"ours is right":                 {0, true},
-		"ours is ahead by ten minutes":  {-10 * time.Minute, true},
-		"ours is ahead by a year":       {-365 * 24 * time.Hour, true},
-		"ours is behind by ten minutes": {10 * time.Minute, true},
-		"ours is behind by a year":      {365 * 24 * time.Hour, true},
-		"nobody has told":               {0, false},
+		"ours is right":                      {0, true},
+		"ours is ahead by ten minutes":       {-10 * time.Minute, true},
+		"ours is ahead by a year":            {-365 * 24 * time.Hour, true},
+		"ours is behind by ten minutes":      {10 * time.Minute, true},
+		"ours is behind by a year":           {365 * 24 * time.Hour, true},
+		"no time of the API server is known": {0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -148,8 +151,8 @@ func TestARefusedFinalizerIsRemovedAsSoonAsAdmissionAllowsIt(t *testing.T) {
 	t.Parallel()
 	d := published(t)
 	d.subject.Deleting, d.subject.Delete = true, true
-	told, refused := 0, true
-	d.subject.ReportRemains = func(context.Context, Remains) error { told++; return nil }
+	reported, refused := 0, true
+	d.subject.ReportRemains = func(context.Context, Remains) error { reported++; return nil }
 	d.subject.Release = func(context.Context) error {
 		if refused {
 			return obstacles["blocked"]
@@ -157,23 +160,23 @@ func TestARefusedFinalizerIsRemovedAsSoonAsAdmissionAllowsIt(t *testing.T) {
 		return nil
 	}
 	noSource(fault.ServerNotFound)(d)
-	passes := 0
+	reconciles := 0
 	for d.clock.Since(driveStart) < 24*time.Hour {
-		out := d.pass()
+		out := d.reconcile()
 		if out.Withdrawn || fault.ReasonOf(out.Err, "") != fault.AdmissionDenied {
 			t.Fatalf("withdrawn %t, %v", out.Withdrawn, out.Err)
 		}
-		if passes++; out.NextAttempt.Sub(d.clock.Now()) > withdrawRetry {
+		if reconciles++; out.NextAttempt.Sub(d.clock.Now()) > withdrawRetry {
 			t.Fatalf("it is retried only after %s", out.NextAttempt.Sub(d.clock.Now()))
 		}
 		d.wait(out.NextAttempt.Sub(d.clock.Now()))
 	}
-	if told != 1 || d.store.withdrawals != 1 || passes > 24*60+20 {
-		t.Errorf("reported %d times, withdrawn %d times, in %d runs", told, d.store.withdrawals, passes)
+	if reported != 1 || d.store.withdrawals != 1 || reconciles > 24*60+20 {
+		t.Errorf("reported %d times, withdrawn %d times, in %d runs", reported, d.store.withdrawals, reconciles)
 	}
 	refused = false
-	if out := d.pass(); !out.Withdrawn || told != 1 {
-		t.Errorf("withdrawn %t, reported %d times: %v", out.Withdrawn, told, out.Err)
+	if out := d.reconcile(); !out.Withdrawn || reported != 1 {
+		t.Errorf("withdrawn %t, reported %d times: %v", out.Withdrawn, reported, out.Err)
 	}
 }
 
@@ -208,7 +211,7 @@ func TestADeletionWithACopiedLedgerEndsLikeAnyOther(t *testing.T) {
 		d.store.loadErr = fault.Permanent(fault.Fenced, errors.New("the ledger is a copy"))
 		d.subject.Deleting, d.subject.Delete = true, deletes
 		d.subject.ReportRemains = func(_ context.Context, r Remains) error { t.Errorf("reported %+v", r); return nil }
-		if out := d.pass(); !out.Withdrawn || (len(d.source.calls) > 0) != deletes {
+		if out := d.reconcile(); !out.Withdrawn || (len(d.source.calls) > 0) != deletes {
 			t.Errorf("delete %t: withdrawn %t, calls %q: %v", deletes, out.Withdrawn, d.source.calls, out.Err)
 		}
 	}
@@ -237,5 +240,66 @@ func TestADeletionWithUnknownTraitsNamesTheLogins(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func TestWithdraw(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		prepare   func(*drive)
+		withdrawn bool
+		remains   string
+		calls     []string
+		err       fault.Reason
+	}{
+		"retained: nothing remote is touched":             {prepare: func(d *drive) { d.subject.Delete = false }, withdrawn: true},
+		"deleted: both logins go":                         {prepare: func(*drive) {}, withdrawn: true, calls: []string{"remove a", "remove b"}},
+		"no ledger and no server: said":                   {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{}; d.subject.Source = nil }, withdrawn: true, remains: "removing the logins"},
+		"the server object is gone: released at once":     {prepare: noSource(fault.ServerNotFound), withdrawn: true, remains: "ServerNotFound"},
+		"the admin Secret is gone: released at once":      {prepare: noSource(fault.SecretNotFound), withdrawn: true, remains: "SecretNotFound"},
+		"the server is away: try again":                   {prepare: func(d *drive) { d.source.removeErr = fault.Transient(fault.ServerUnreachable, errors.New("away")) }, calls: []string{"remove a"}, err: fault.ServerUnreachable},
+		"the server is away for too long: released":       {prepare: func(d *drive) { d.source.removeErr = errors.New("away"); d.wait(10 * time.Minute) }, withdrawn: true, remains: "away", calls: []string{"remove a", "remove b"}},
+		"a ledger that nobody can read: released at once": {prepare: func(d *drive) { d.store.loadErr = fault.Permanent(fault.LedgerInvalid, errors.New("damaged")) }, withdrawn: true, remains: "damaged"},
+		"the API server is away: try again":               {prepare: func(d *drive) { d.store.withdrawErr = fault.Transient(fault.APIServerFailed, errors.New("away")) }, calls: []string{"remove a", "remove b"}, err: fault.APIServerFailed},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := published(t)
+			d.subject.Deleting, d.subject.Delete = true, true
+			tc.prepare(d)
+			out := d.reconcile()
+			if out.Withdrawn != tc.withdrawn || (d.store.withdrawals == 1) != tc.withdrawn {
+				t.Errorf("withdrawn %t with %d withdrawals, want %t; %v", out.Withdrawn, d.store.withdrawals, tc.withdrawn, out.Err)
+			}
+			if (tc.remains == "") != (out.Remains == "") || !strings.Contains(out.Remains, tc.remains) {
+				t.Errorf("left behind %q, want %q", out.Remains, tc.remains)
+			}
+			if diff := cmp.Diff(tc.calls, d.source.calls); diff != "" {
+				t.Errorf("calls (-want +got):\n%s", diff)
+			}
+			if got := fault.ReasonOf(out.Err, ""); got != tc.err {
+				t.Errorf("error %v, want the reason %q", out.Err, tc.err)
+			}
+			if !tc.withdrawn && out.NextAttempt.Sub(d.clock.Now()) > time.Minute {
+				t.Errorf("it is retried only at %s", out.NextAttempt)
+			}
+		})
+	}
+}
+
+func noSource(reason fault.Reason) func(*drive) {
+	return func(d *drive) {
+		d.subject.Source, d.subject.SourceErr = nil, fault.Blocked(reason, errors.New("there is no "+string(reason)))
+	}
+}
+
+func TestAWithdrawnObjectIsForgotten(t *testing.T) {
+	t.Parallel()
+	d := published(t)
+	d.subject.Deleting = true
+	d.reconcile()
+	if len(d.Attempts.byUID) != 0 {
+		t.Error("a deleted object is remembered")
 	}
 }

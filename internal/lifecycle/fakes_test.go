@@ -73,6 +73,14 @@ func (s *ledgered) Save(_ context.Context, l secretstore.Ledger) (secretstore.Sn
 	return s.snapshot(), nil
 }
 
+// Confirm checks that the ledger is still what was last read or written. The remote system asks it at the last moment.
+func (s *ledgered) Confirm(context.Context) error {
+	if s.world.ledger.version != s.ledger.version {
+		return conflict()
+	}
+	return nil
+}
+
 // what names a change of the ledger after the step that causes it.
 func what(before, after secretstore.Ledger) string {
 	stage := func(r *secretstore.Record) rotation.Stage {
@@ -166,8 +174,7 @@ type published struct {
 }
 
 func (s *published) Load(context.Context) (secretstore.Snapshot, error) {
-	s.call()
-	s.secret = s.world.secret
+	s.secret = s.cachedSecret()
 	s.memory = s.secret.ledger.Clone()
 	return s.snapshot(), nil
 }

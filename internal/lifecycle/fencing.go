@@ -53,11 +53,12 @@ func (r *run) handleFencedCurrent(ctx context.Context, ref credential.Ref, err e
 	r.entry.marker = mark
 }
 
-// observeMarker reads which owner the slot has at the remote system; unread if that cannot hold a marker.
+// observeMarker reads which owner the slot has at the remote system. If that cannot hold a marker, it is as if the marker were
+// missing: the ledger alone names the owner, and otherwise nothing would ever restore the login.
 func (r *run) observeMarker(ctx context.Context, ref credential.Ref) (rotation.Marker, error) {
 	marked, ok := credential.As[credential.MarkerReader](r.Source)
 	if !ok {
-		return rotation.Marker{}, nil
+		return rotation.Marker{State: rotation.MarkerMissing}, nil
 	}
 	ctx, cancel := r.deadline(ctx)
 	defer cancel()

@@ -49,8 +49,8 @@ func (k *watch) breach(w *world, format string, args ...any) {
 	}
 }
 
-// passes records the state at the start of a run.
-func (k *watch) passes(w *world, s spec) { k.still = s.suspended || w.secret.foreign }
+// startsReconcile records the state at the start of a reconcile.
+func (k *watch) startsReconcile(w *world, s spec) { k.still = s.suspended || w.secret.foreign }
 
 // starts checks an effect before it happens. Nothing new is started while rotation is suspended or the Secret has another owner.
 func (k *watch) starts(w *world, kind string) {
@@ -133,6 +133,7 @@ func when(t time.Time) string {
 // lookForOrphans is I2: the ledger knows every open login, with its password.
 func (k *watch) lookForOrphans(w *world) {
 	k.lookForKeys(w)
+	k.lookAtHost(w)
 	for slot, l := range w.slots {
 		if l.enabled && !known(w.ledger.ledger, slot, l.password) {
 			k.breach(w, "I2: login %q is open with %q, which no ledger knows", slot, l.password)
@@ -177,7 +178,7 @@ func (k *watch) settled(w *world) {
 		if w.ledger.version != 0 {
 			k.breach(w, "I8: the ledger of a settled candidate still exists")
 		}
-	case w.kind == twoSlots || !k.restored: // a provider that is restored has keys again that were revoked
+	case w.kind == twoSlots || !k.restored: // what is restored and keeps no markers accepts secrets again that were revoked
 		k.lookForOrphans(w)
 	}
 	switch {
@@ -215,6 +216,9 @@ func (k *watch) withdrawn(w *world) {
 	}
 	if len(w.keys) > 0 && !k.remains && w.now.Sub(w.spec.deletedAt) < withdrawTime {
 		k.breach(w, "I9: %d keys outlived the object", len(w.keys))
+	}
+	if w.host != nil && w.host.open() > 0 && !k.restored && !k.remains && w.now.Sub(w.spec.deletedAt) < withdrawTime {
+		k.breach(w, "I9: %d secrets are accepted although the object is gone", w.host.open())
 	}
 	for slot, l := range w.slots {
 		if l.exists && !k.remains && w.now.Sub(w.spec.deletedAt) < withdrawTime {

@@ -7,13 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"testing"
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
-	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
@@ -28,10 +25,14 @@ type candidated struct {
 }
 
 func (s *candidated) Load(context.Context) (secretstore.Snapshot, error) {
-	s.call()
-	s.secret = s.world.secret
-	s.call()
-	s.ledger = s.world.ledger
+	readLedger := func() { s.call(); s.ledger = s.world.ledger }
+	if s.ledgerFirst {
+		readLedger()
+	}
+	s.secret = s.cachedSecret()
+	if !s.ledgerFirst {
+		readLedger()
+	}
 	kept := s.ledger.ledger.Clone()
 	s.memory = s.secret.ledger.Clone()
 	if kept.Pending != nil && s.memory.Current != nil && kept.Pending.Seq <= s.memory.Current.Seq {
@@ -43,6 +44,15 @@ func (s *candidated) Load(context.Context) (secretstore.Snapshot, error) {
 		s.memory.Rotate = kept.Rotate
 	}
 	return s.snapshot(), nil
+}
+
+// cachedSecret returns the user's Secret from the process's cache. What that does not have is read live.
+func (w *world) cachedSecret() object {
+	w.call()
+	if w.cached != nil && w.cached.version != 0 {
+		return *w.cached
+	}
+	return w.secret
 }
 
 func (s *candidated) Save(_ context.Context, l secretstore.Ledger) (secretstore.Snapshot, error) {
@@ -221,203 +231,4 @@ func (s *lateIssuance) Verify(_ context.Context, _ credential.Ref, m credential.
 
 func (s *lateIssuance) Retire(context.Context, credential.Change) error {
 	return errors.New("nothing can make this world refuse a certificate")
-}
-
-// key is one key at a provider. It carries the number of its version, and any number of keys can.
-type key struct {
-	seq    int64
-	secret string
-}
-
-// provider makes keys, and shows the secret of a key once.
-type provider struct {
-	*world
-	store *ledgered
-}
-
-func (s *provider) Traits() credential.Traits { return s.traits() }
-
-// Propose implements credential.Source: nobody knows the secret yet.
-func (s *provider) Propose(ref credential.Ref) (credential.Material, error) {
-	return credential.Material{credential.KeyUsername: credential.SensitiveString(fmt.Sprintf("orders-%d", ref.Seq))}, nil
-}
-
-func (s *provider) Preflight(context.Context, credential.Ref) error { return s.preflight() }
-
-// Stage first revokes what an earlier Stage of the same version left, then makes a key.
-func (s *provider) Stage(_ context.Context, change credential.Change) (credential.Staged, error) {
-	if err := (&server{s.world}).reach(); err != nil {
-		return credential.Staged{}, err
-	}
-	seq := change.Ref.Seq
-	if err := s.effect("revoke leftovers", "provider", func() error {
-		if err := s.confirm(); err != nil {
-			return err
-		}
-		s.revoke(seq)
-		return nil
-	}); err != nil {
-		return credential.Staged{}, err
-	}
-	secret := ""
-	err := s.effect("stage", "provider", func() error {
-		if err := s.confirm(); err != nil {
-			return err
-		}
-		s.passwords++
-		made := fmt.Sprintf("password-%d", s.passwords)
-		s.keys = append(s.keys, key{seq: seq, secret: made})
-		secret = made
-		return nil
-	})
-	if err != nil {
-		return credential.Staged{}, err
-	}
-	return credential.Staged{Material: change.Material.With(credential.KeyPassword, []byte(secret))}, nil
-}
-
-// confirm is what Change.Confirm does, under a lock of the provider. A call that the provider still holds asks nobody.
-func (s *provider) confirm() error {
-	if !s.landing && s.store.ledger.version != s.ledger.version {
-		return lifecycle.Conflict(conflict())
-	}
-	return nil
-}
-
-func (w *world) revoke(seq int64) {
-	w.keys = slices.DeleteFunc(slices.Clone(w.keys), func(k key) bool { return k.seq == seq })
-}
-
-func (s *provider) Verify(_ context.Context, _ credential.Ref, m credential.Material) (credential.Answer, error) {
-	if err := (&server{s.world}).reach(); err != nil {
-		return credential.Unknown, err
-	}
-	answer := credential.Rejected
-	err := s.effect("verify", "provider?", func() error {
-		if s.accepts(m) {
-			answer = credential.Accepted
-			s.watch.proven[m.String(credential.KeyPassword)] = true
-		}
-		return nil
-	}, func() { answer = credential.Accepted })
-	if err != nil {
-		return credential.Unknown, err
-	}
-	return answer, nil
-}
-
-func (s *provider) Retire(_ context.Context, change credential.Change) error {
-	return s.end("retire", func(k key) bool { return k.seq == change.Ref.Seq })
-}
-
-// Remove implements credential.Remover.
-func (s *provider) Remove(context.Context, credential.Change) error {
-	return s.end("remove", func(key) bool { return true })
-}
-
-func (s *provider) end(kind string, which func(key) bool) error {
-	if err := (&server{s.world}).reach(); err != nil {
-		return err
-	}
-	return s.effect(kind, "provider", func() error {
-		if s.underWay("provider") {
-			return fault.Transient(fault.LockTimeout, errors.New("a change is still under way"))
-		}
-		s.keys = slices.DeleteFunc(slices.Clone(s.keys), which)
-		return nil
-	})
-}
-
-// acceptsKey reports whether the provider accepts this key now.
-func (w *world) acceptsKey(m credential.Material) bool {
-	return slices.ContainsFunc(w.keys, func(k key) bool {
-		return k.secret == m.String(credential.KeyPassword) && k.secret != "" && !w.refuses[k.seq]
-	})
-}
-
-// lookForKeys is I2 of a provider: each key carries the number of a version that the ledger knows.
-func (k *watch) lookForKeys(w *world) {
-	l := w.ledger.ledger
-	for _, found := range w.keys {
-		if !slices.ContainsFunc([]*secretstore.Record{l.Pending, l.Current, l.Previous}, func(r *secretstore.Record) bool {
-			return r != nil && r.Seq == found.seq
-		}) {
-			k.breach(w, "I2: a key of version %d exists, which no ledger knows", found.seq)
-		}
-	}
-}
-
-// refuseCurrent makes the remote system refuse what is published from now on.
-func refuseCurrent(w *world) {
-	w.watch.restored = true
-	current := w.ledger.ledger.Current
-	if w.certificates() {
-		current = w.secret.ledger.Current
-	}
-	if current == nil {
-		return
-	}
-	w.keys = slices.DeleteFunc(slices.Clone(w.keys), func(k key) bool { return k.secret == current.Material.String(credential.KeyPassword) })
-	if id := current.Material.String(credential.KeyCertificate); id != "" {
-		now := w.orders[id]
-		now.refused = true
-		w.orders[id] = now
-	}
-}
-
-// instantsOfAnIssuer happen to certificates alone.
-var instantsOfAnIssuer = map[string]instant{
-	"the next request is denied":          {do: func(w *world) { w.denyNext = 1 }},
-	"the next two requests are denied":    {do: func(w *world) { w.denyNext = 2 }},
-	"one is denied, the next has a fault": {do: func(w *world) { w.denyNext, w.refuseNext = 1, 2 }},
-	"the machine sleeps for a day":        {do: func(w *world) { w.now = w.now.Add(day) }, until: 2 * day},
-}
-
-const refusedFromNowOn = "what is published is refused from now on"
-
-// instantsOf are the instants of life that a kind can have: one that no ledger describes cannot be handed over.
-func instantsOf(k kind) map[string]instant {
-	all := map[string]instant{refusedFromNowOn: {do: refuseCurrent, until: day}}
-	for name, in := range instantsOfLife {
-		if k == twoSlots || name != "it goes to another owner, and is handed over" {
-			all[name] = in
-		}
-	}
-	for name, in := range instantsOfAnIssuer {
-		if k == late || k == proven && in.until == 0 {
-			all[name] = in
-		}
-	}
-	if k == twoSlots || !traitsOf[k].Provable {
-		delete(all, refusedFromNowOn) // nothing notices it, or a login is restored
-	}
-	return all
-}
-
-func TestEveryInstantOfLifeOfEveryKindSettles(t *testing.T) {
-	t.Parallel()
-	for k, called := range map[kind]string{late: "a late issuer", proven: "a proven certificate", minted: "a minted key"} {
-		for name, in := range instantsOf(k) {
-			t.Run(called+", "+name, func(t *testing.T) {
-				t.Parallel()
-				s := scenario{kind: k, until: 9 * time.Hour, setup: func(w *world) { w.keepsPast = in.until > 0 }}
-				effects := s.calm(t)
-				s.until = max(s.until, in.until)
-				count := s.sweep(t, func(yield func(trial) bool) {
-					for i := 1; i <= effects; i++ {
-						at := in.at(i)
-						if !yield(trial{name: fmt.Sprintf("%s at effect %d", name, i), instants: at}) {
-							return
-						}
-						for tr := range singles(max(1, i-1), i+4, deaths, at, fmt.Sprintf("%s at effect %d,", name, i)) {
-							if !yield(tr) {
-								return
-							}
-						}
-					}
-				})
-				t.Logf("%d effects; %d instants and crashes settled", effects, count)
-			})
-		}
-	}
 }

@@ -186,7 +186,7 @@ func (m mutant) livedByOthers() string {
 			s := scenario{kind: k, until: max(9*time.Hour, in.until)}
 			for i := 1; i <= 20; i++ {
 				if _, err := s.run(nil, in.at(i), m.apply); err != nil {
-					return fmt.Sprintf("%s at effect %d of kind %d: %v", name, i, k, err)
+					return fmt.Sprintf("%s at effect %d of kind %s: %v", name, i, k, err)
 				}
 			}
 		}

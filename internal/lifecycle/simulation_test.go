@@ -5,7 +5,6 @@ package lifecycle_test
 
 import (
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -39,10 +38,10 @@ type event struct {
 }
 
 const (
-	// maxPasses bounds how often a world is reconciled before it rests. A stretch of hours with hourly probes needs few.
-	maxPasses = 400
-	// restPasses bounds how often a world is reconciled after its last event until nothing changes.
-	restPasses = 60
+	// maxReconciles bounds how often a world is reconciled before it rests. A stretch of hours with hourly probes needs few.
+	maxReconciles = 400
+	// restReconciles bounds how often a world is reconciled after its last event until nothing changes.
+	restReconciles = 60
 )
 
 // run plays the scenario with these fates and instants, and returns the first broken promise.
@@ -70,7 +69,7 @@ func (s scenario) run(plan map[int]fate, instants map[int]func(*world), change f
 func (s scenario) play(w *world) {
 	p := w.boot()
 	w.script = slices.Clone(s.script)
-	for range maxPasses {
+	for range maxReconciles {
 		for len(w.script) > 0 && !w.now.Before(start.Add(w.script[0].at)) {
 			w.say("* %s", w.script[0].what)
 			w.script[0].do(w)
@@ -101,7 +100,7 @@ func (s scenario) play(w *world) {
 		}
 		w.sleep(wake)
 	}
-	w.watch.breach(w, "I8: it did not come to its end within %d passes", maxPasses)
+	w.watch.breach(w, "I8: it did not come to its end within %d reconciles", maxReconciles)
 }
 
 // restart takes a while, unless an effect is still under way at the death: that must happen while the next process watches.
@@ -113,9 +112,9 @@ func (w *world) restart() *process {
 }
 
 func (w *world) reconcile(p *process) (lifecycle.Outcome, bool) {
-	out, died := p.pass(w.spec)
+	out, died := p.reconcile(w.spec)
 	if w.trace != nil {
-		w.tell(out, died)
+		w.narrate(out, died)
 	}
 	return out, died
 }
@@ -140,7 +139,7 @@ func (w *world) sleep(until time.Time) {
 
 // rest lets the world settle, then restarts the process: with nothing due, nothing at all may be written.
 func (s scenario) rest(w *world, p *process) {
-	for range restPasses {
+	for range restReconciles {
 		out, died := w.reconcile(p)
 		l := w.ledger.ledger
 		switch {
@@ -159,7 +158,7 @@ func (s scenario) rest(w *world, p *process) {
 		}
 		w.sleep(out.WakeAt())
 	}
-	w.watch.breach(w, "I8: it did not come to rest within %d passes", restPasses)
+	w.watch.breach(w, "I8: it did not come to rest within %d reconciles", restReconciles)
 }
 
 func wrote(out lifecycle.Outcome) bool {
@@ -294,175 +293,6 @@ var (
 	mintedScenario      = scenario{kind: minted, until: 7*time.Hour + 30*time.Minute, publications: 2}
 )
 
-// instant is something that users do, or that happens to a cluster, at any moment.
-type instant struct {
-	do func(*world)
-	// after is the number of effects until then is called.
-	then  func(*world)
-	after int
-	// until is when the world must have settled afterwards; 0 for the end of the stretch.
-	until time.Duration
-}
-
-func (i instant) at(effect int) map[int]func(*world) {
-	acts := map[int]func(*world){effect: i.do}
-	if i.then != nil {
-		acts[effect+i.after] = i.then
-	}
-	return acts
-}
-
-func deletes(policyDelete bool) func(*world) {
-	return func(w *world) {
-		w.spec.deleting, w.spec.delete, w.spec.deletedAt, w.stirred = true, policyDelete, w.now, true
-	}
-}
-
-var instantsOfLife = map[string]instant{
-	"the spec is edited":                       {do: func(w *world) { w.spec.fingerprint = "v2" }},
-	"the spec is edited and soon edited back":  {do: func(w *world) { w.spec.fingerprint = "v2" }, then: func(w *world) { w.spec.fingerprint = "v1" }, after: 2},
-	"the spec is edited and later edited back": {do: func(w *world) { w.spec.fingerprint = "v2" }, then: func(w *world) { w.spec.fingerprint = "v1" }, after: 5},
-	"a rotation is asked for":                  {do: func(w *world) { w.spec.rotate = "now" }},
-	"a rotation is asked for, twice":           {do: func(w *world) { w.spec.rotate = "now" }, then: func(w *world) { w.spec.rotate = "again" }, after: 3},
-	"a retirement is asked for":                {do: func(w *world) { w.spec.retirePrevious, w.watch.noOverlap = "now", true }},
-	"both are asked for":                       {do: func(w *world) { w.spec.rotate, w.spec.retirePrevious, w.watch.noOverlap = "now", "now", true }},
-	"it is suspended for hours": {do: func(w *world) {
-		w.spec.suspended = true
-		w.after(3*time.Hour, "resumed", func(w *world) { w.spec.suspended = false })
-	}},
-	"it goes to another owner, and is handed over": {do: func(w *world) {
-		w.spec.former = "elsewhere/web/orders"
-		for _, l := range w.slots {
-			if l.exists {
-				l.owner = w.spec.former
-			}
-		}
-	}},
-	"it is deleted with all it made":            {do: deletes(true)},
-	"it is deleted and its logins are retained": {do: deletes(false)},
-	"the Secret is deleted":                     {do: func(w *world) { w.secret = object{} }},
-	"the Secret is edited":                      {do: func(w *world) { w.lastVersion++; w.secret = object{version: w.lastVersion} }},
-	"the Secret belongs to another owner for hours": {do: func(w *world) {
-		w.lastVersion++
-		w.secret, w.watch.foreign = object{version: w.lastVersion, foreign: true}, true
-		w.after(3*time.Hour, "freed", func(w *world) { w.secret = object{} })
-	}},
-	"the remote system is away for an hour":        {do: func(w *world) { w.upAt = w.now.Add(time.Hour) }},
-	"the remote system is away and it is deleted":  {do: func(w *world) { w.upAt = w.now.Add(time.Hour); deletes(true)(w) }},
-	"the remote system is restored, a little back": {do: restoreRemote(4), until: day},
-	"the remote system is restored, far back":      {do: restoreRemote(11), until: day},
-	"the cluster is restored, a little back":       {do: restoreCluster(4), until: day},
-	"the cluster is restored, far back":            {do: restoreCluster(11), until: day},
-	"the cluster is restored, very far back":       {do: restoreCluster(16), until: day},
-	"the candidate is refused":                     {do: func(w *world) { w.refuses[w.ledger.ledger.LastSeq+1], w.refuseNext = true, 1 }},
-	"two candidates in a row are refused": {do: func(w *world) {
-		w.refuses[w.ledger.ledger.LastSeq+1], w.refuses[w.ledger.ledger.LastSeq+2], w.refuseNext = true, true, 2
-	}},
-}
-
-const day = 24 * time.Hour
-
-// deaths are the fates that go with every instant of life.
-var deaths = []fate{dieBefore, dieAfter, dieInside, lateAnswer}
-
-// after schedules something.
-func (w *world) after(d time.Duration, what string, do func(*world)) {
-	w.script = append(w.script, event{at: w.now.Sub(start) + d, what: what, do: do})
-}
-
-func (w *world) before(effects int) past { return w.history[max(len(w.history)-1-effects, 0)] }
-
-// restoreRemote restores the remote system to its state some effects ago.
-func restoreRemote(effects int) func(*world) {
-	return func(w *world) {
-		w.watch.restored = true
-		then := w.before(effects)
-		for slot, l := range then.slots {
-			*w.slots[slot] = l
-		}
-		w.keys, w.orders = slices.Clone(then.keys), maps.Clone(then.orders)
-	}
-}
-
-// restoreCluster restores the ledger and the Secret to their state some effects ago.
-func restoreCluster(effects int) func(*world) {
-	return func(w *world) {
-		w.watch.restored = true
-		then := w.before(effects)
-		w.ledger, w.secret = then.ledger, then.secret
-		for _, o := range []*object{&w.ledger, &w.secret} {
-			if o.version != 0 {
-				w.lastVersion++
-				o.version = w.lastVersion
-			}
-		}
-	}
-}
-
-func TestEveryInstantOfLifeWithEveryCrashSettles(t *testing.T) {
-	t.Parallel()
-	for name, in := range instantsOfLife {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := scenario{until: 9 * time.Hour, setup: func(w *world) { w.keepsPast = in.until > 0 }}
-			effects := s.calm(t)
-			s.until = max(s.until, in.until)
-			count := s.sweep(t, func(yield func(trial) bool) {
-				for k := 1; k <= effects; k++ {
-					instants := in.at(k)
-					if !yield(trial{name: fmt.Sprintf("%s at effect %d", name, k), instants: instants}) {
-						return
-					}
-					stopped := false
-					singles(max(1, k-3), effects+8, deaths, instants, fmt.Sprintf("%s at effect %d,", name, k))(func(tr trial) bool {
-						stopped = !yield(tr)
-						return !stopped
-					})
-					if stopped {
-						return
-					}
-				}
-			})
-			t.Logf("%d effects; %d instants and crashes settled", effects, count)
-		})
-	}
-}
-
-// moments are all instants, at times that do not depend on what the process is doing.
-func moments(yield func(name string, s scenario) bool) {
-	for name, in := range instantsOfLife {
-		for at := 10 * time.Minute; at < 9*time.Hour; at += 25 * time.Minute {
-			s := scenario{
-				until:  max(13*time.Hour, in.until),
-				setup:  func(w *world) { w.keepsPast = in.until > 0 },
-				script: []event{{at: at, what: name, do: in.do}},
-			}
-			if in.then != nil {
-				s.script = append(s.script, event{at: at + 40*time.Minute, what: "then", do: in.then})
-			}
-			if !yield(fmt.Sprintf("%s after %s", name, at), s) {
-				return
-			}
-		}
-	}
-}
-
-func TestEveryMomentOfLifeSettles(t *testing.T) {
-	t.Parallel()
-	count := 0
-	for name, s := range moments {
-		for _, locks := range []bool{false, true} {
-			count++
-			change := func(w *world) { w.locks = locks }
-			if _, err := s.run(nil, nil, change); err != nil {
-				t.Errorf("%s: %v\n%s", name, err, s.story(nil, nil, change))
-				return
-			}
-		}
-	}
-	t.Logf("%d moments settled", count)
-}
-
 func TestEveryCrashOfARotationSettles(t *testing.T) {
 	t.Parallel()
 	cases := map[string]scenario{
@@ -474,12 +304,15 @@ func TestEveryCrashOfARotationSettles(t *testing.T) {
 		"a certificate that is proven where it is used":     provenScenario,
 		"a key that the remote system makes":                mintedScenario,
 	}
+	for _, k := range hostedKinds {
+		cases[k.String()] = scenario{kind: k, until: 7*time.Hour + 30*time.Minute, publications: 2}
+	}
 	for name, s := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			effects := s.calm(t)
 			one := s.sweep(t, singles(1, effects, fates, nil, ""))
-			two := s.sweep(t, doubles(effects, fates, ""))
+			two := s.sweep(t, s.sampled(t, 1500, doubles(effects, fates, "")))
 			t.Logf("%d effects; %d single and %d double crashes settled", effects, one, two)
 		})
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/rekey/rekey/test/golden"
 )
 
-// tell adds one run to the story. A run that did nothing and reports what its predecessor reported is left out.
-func (w *world) tell(out lifecycle.Outcome, died bool) {
+// narrate adds one run to the story. A run that did nothing and reports what its predecessor reported is left out.
+func (w *world) narrate(out lifecycle.Outcome, died bool) {
 	switch {
 	case died:
 		w.say("The process dies, and is started again.")
@@ -41,7 +41,7 @@ func (w *world) tell(out lifecycle.Outcome, died bool) {
 		now = "Another process wrote first; it observes again."
 	}
 	now += health(out.Health)
-	if did == "" && now == w.told {
+	if did == "" && now == w.reported {
 		if out.Err != nil {
 			w.repeats++
 		}
@@ -50,7 +50,7 @@ func (w *world) tell(out lifecycle.Outcome, died bool) {
 	if w.repeats > 0 {
 		w.say("  (tried %d times more until then)", w.repeats)
 	}
-	w.told, w.repeats = now, 0
+	w.reported, w.repeats = now, 0
 	w.say("%s%s", did, now)
 }
 
@@ -93,6 +93,11 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 		"a-key-is-revoked-by-its-provider": {
 			scenario: scenario{kind: minted, until: 5 * time.Hour, script: []event{
 				at(time.Hour, "The provider revokes the key.", refuseCurrent),
+			}},
+		},
+		"a-login-without-markers-is-changed-by-hand": {
+			scenario: scenario{kind: pair, until: 8 * time.Hour, script: []event{
+				at(time.Hour, "An administrator removes the password.", refuseCurrent),
 			}},
 		},
 		"the-process-dies-between-stage-and-commit": {scenario: rotationScenario, plan: map[int]fate{12: dieAfter}},
@@ -230,6 +235,35 @@ func TestALongLifeRotatesOnceInEveryInterval(t *testing.T) {
 		// An interval is six hours, at most a tenth shorter, and a delay of some minutes is no skipped rotation.
 		if got := w.watch.publications(); got < intervals-1 || got > intervals*11/10+1 {
 			t.Errorf("seed %d: %d versions were published in %d intervals", seed, got, intervals)
+		}
+	}
+}
+
+// I10: a server that refuses and accepts in turn costs at most one published version an hour, and a few candidates.
+func TestAServerThatFlapsCostsFewVersions(t *testing.T) {
+	t.Parallel()
+	const hours = 24
+	for _, k := range []kind{proven, minted} {
+		for _, flaps := range []time.Duration{time.Minute, 7 * time.Minute, 25 * time.Minute} {
+			t.Run(fmt.Sprint(k, " every ", flaps), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(k)
+				w.flaps, w.policy.ProbeInterval, w.policy.Overlap = flaps, 5*time.Minute, 0
+				w.watch.restored, w.watch.noOverlap = true, true
+				p := w.boot()
+				for w.now.Before(start.Add(hours * time.Hour)) {
+					out, _ := w.reconcile(p)
+					w.sleep(out.WakeAt())
+				}
+				published, proposed := w.watch.publications(), w.passwords
+				t.Logf("%d versions were published, %d were made", published, proposed)
+				if published > hours+1 || proposed > 6*hours {
+					t.Errorf("%d versions were published and %d made in %d hours, want at most one an hour, and six", published, proposed, hours)
+				}
+				if w.watch.broken != nil {
+					t.Error(w.watch.broken)
+				}
+			})
 		}
 	}
 }

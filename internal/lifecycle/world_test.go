@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -103,10 +102,13 @@ type world struct {
 	slots          map[string]*login
 	orders         map[string]order // of an issuer, by version and request
 	keys           []key            // of a provider
+	host           *host            // nil if the kind has none
+	numbers        map[string]int64 // of a host, the version of each secret
 	endpointUpAt   time.Time        // the server that uses a certificate does not answer before
 	refuseNext     int              // how many of the next certificates the server that uses them refuses
 	denyNext       int              // how many of the next requests the issuer denies
 	upAt           time.Time        // the remote system does not answer before
+	flaps          time.Duration    // if not 0, what is used is accepted and refused in turn, each for that long
 	// locks: changes of one login wait for each other, and a retired login keeps its marker as it was.
 	// Otherwise nothing waits, and retiring leaves a marker that fences the same number.
 	locks bool
@@ -117,8 +119,9 @@ type world struct {
 	plan                                           map[int]fate
 	instants                                       map[int]func(*world)
 	late                                           []delayed
-	landing                                        bool // a delayed effect happens
 	swap                                           *reorder
+	// confirm is what the next effect asks right before it happens: a remote system that can hold no marker is only as safe as that.
+	confirm func() error
 
 	// yield hands over to the other driver; nil if there is only one.
 	yield       func()
@@ -126,11 +129,12 @@ type world struct {
 	keepsPast   bool
 	script      []event // still to come
 	stirred     bool    // a watch wakes the process; other instants go unnoticed until it wakes on its own
-	ledgerFirst bool    // Load reads in the wrong order
+	ledgerFirst bool    // Load reads the ledger before the Secret
+	cached      *object // what a cache shows of the user's Secret; nil if it is up to date
 
-	watch watch
-	trace *strings.Builder
-	told  string
+	watch    watch
+	trace    *strings.Builder
+	reported string
 	// repeats counts failures that were reported already.
 	repeats int
 }
@@ -141,6 +145,7 @@ type past struct {
 	slots          map[string]login
 	keys           []key
 	orders         map[string]order
+	restoreHost    func() // nil if there is none
 }
 
 func (w *world) remember() {
@@ -149,6 +154,9 @@ func (w *world) remember() {
 		now.slots[slot] = *l
 	}
 	now.keys, now.orders = slices.Clone(w.keys), maps.Clone(w.orders)
+	if w.host != nil {
+		now.restoreHost = w.host.backup()
+	}
 	w.history = append(w.history, now)
 }
 
@@ -156,11 +164,15 @@ func (w *world) remember() {
 type kind int
 
 const (
-	twoSlots    kind = iota
-	certificate      // signed at once: the Secret is the truth, and losing a candidate costs nothing
-	late             // signed by an issuer that answers later: the Secret is the truth, and the candidate is recorded
-	proven           // the same, and a server uses it, so it can be proven
-	minted           // a key that the remote system makes: its secret is not known before it is staged
+	twoSlots     kind = iota
+	certificate       // signed at once: the Secret is the truth, and losing a candidate costs nothing
+	late              // signed by an issuer that answers later: the Secret is the truth, and the candidate is recorded
+	proven            // the same, and a server uses it, so it can be proven
+	minted            // a key that the remote system makes: its secret is not known before it is staged
+	pair              // the engine of the tests: one login that accepts two passwords, without markers
+	fakeOneSlot       // the fake by traits: one slot, without markers
+	fakeTwoSlots      // the same with two slots
+	fakeMinted        // the same with one slot, and it makes the secrets
 )
 
 // traits of each kind.
@@ -170,6 +182,19 @@ var traitsOf = map[kind]credential.Traits{
 	late:        {Durable: true},
 	proven:      {Durable: true, Provable: true},
 	minted:      {Durable: true, Provable: true, Revocable: true, Minted: true},
+
+	pair:         {Durable: true, Provable: true, Revocable: true},
+	fakeOneSlot:  {Durable: true, Provable: true, Revocable: true},
+	fakeTwoSlots: {Durable: true, Provable: true, Revocable: true, Slots: []string{"a", "b"}},
+	fakeMinted:   {Durable: true, Provable: true, Revocable: true, Minted: true},
+}
+
+// String names the kind.
+func (k kind) String() string {
+	return [...]string{
+		"two slots", "a certificate", "a late issuer", "a proven certificate", "a minted key",
+		"the engine of the tests", "the fake with one slot", "the fake with two slots", "the fake that mints",
+	}[k]
 }
 
 func newWorld(k kind) *world {
@@ -183,6 +208,7 @@ func newWorld(k kind) *world {
 		slots:   map[string]*login{"a": {}, "b": {}},
 		refuses: map[int64]bool{},
 		orders:  map[string]order{},
+		host:    hostOf(k), numbers: map[string]int64{},
 	}
 	if w.certificates() {
 		w.policy.MaxAge, w.policy.Overlap = 0, 0
@@ -228,9 +254,7 @@ func (w *world) land(all bool) {
 			continue
 		}
 		w.say("  (a delayed effect is done now)")
-		w.landing = true
 		_ = d.apply()
-		w.landing = false
 		w.watch.look(w)
 	}
 	w.late = append(rest, w.late...)
@@ -248,7 +272,14 @@ func (w *world) underWay(slot string) bool {
 // effect calls apply as its fate demands. kind names it for mutants; slot is that of the remote system. pretend returns the
 // answer of apply without the effect: a mutant that swaps two effects needs it.
 func (w *world) effect(kind, slot string, apply func() error, pretend ...func()) error {
+	confirm := w.confirm
+	w.confirm = nil
 	w.call()
+	if confirm != nil {
+		if err := confirm(); err != nil {
+			return err
+		}
+	}
 	w.effects++
 	if slot == "" {
 		w.writes++
@@ -305,6 +336,9 @@ func (w *world) say(format string, args ...any) {
 
 // accepts reports whether the remote system accepts this material now.
 func (w *world) accepts(m credential.Material) bool {
+	if w.flaps > 0 && int(w.now.Sub(start)/w.flaps)%2 == 1 {
+		return false
+	}
 	switch w.kind {
 	case twoSlots:
 	case certificate:
@@ -314,67 +348,9 @@ func (w *world) accepts(m credential.Material) bool {
 		return w.now.Before(known.notAfter) && !known.refused
 	case minted:
 		return w.acceptsKey(m)
+	case pair, fakeOneSlot, fakeTwoSlots, fakeMinted:
+		return w.host.accepts(m) && !w.refuses[w.numbers[m.String(credential.KeyPassword)]]
 	}
 	l := w.slots[m.String(credential.KeyUsername)]
 	return l != nil && l.exists && l.enabled && l.password == m.String(credential.KeyPassword) && !w.refuses[l.seq]
-}
-
-// process is one operator process: everything in it is lost when it dies.
-type process struct {
-	world   *world
-	rotator *lifecycle.Driver
-}
-
-func (w *world) boot() *process {
-	if w.swap != nil {
-		w.swap.queued = nil // only the dead process knew of it
-	}
-	r := &lifecycle.Driver{
-		Clock: w, Skew: func() (time.Duration, bool) { return 0, true }, Attempts: &lifecycle.Attempts{},
-	}
-	if w.rows != nil {
-		rows := w.rows
-		r.Next = func(o rotation.Observation) rotation.Decision { return rotation.Decide(rows, o) }
-	}
-	return &process{world: w, rotator: r}
-}
-
-// subject is the credential as its controller would resolve it from this spec.
-func (w *world) subject(s spec) lifecycle.Credential {
-	subject := lifecycle.Credential{
-		Ref: credential.Ref{Cluster: "cluster", Namespace: "web", Name: "orders"}, UID: "uid-1",
-		Policy: w.policy, Traits: w.traits(), Fingerprint: s.fingerprint, Preconditions: s.unmet,
-		Rotate: s.rotate, RetirePrevious: s.retirePrevious, Former: s.former,
-		Deleting: s.deleting, Suspended: s.suspended, Delete: s.delete, WithdrawDeadline: s.deletedAt.Add(withdrawTime),
-		Source: &server{w}, Store: &ledgered{world: w},
-	}
-	switch w.kind {
-	case twoSlots:
-	case certificate:
-		subject.Store, subject.Source = &published{world: w, fingerprint: s.fingerprint}, &authority{w}
-	case late, proven:
-		subject.Store, subject.Source = &candidated{world: w}, &lateIssuance{w}
-	case minted:
-		store := &ledgered{world: w}
-		subject.Store, subject.Source = store, &provider{w, store}
-	}
-	return subject
-}
-
-// pass runs one reconcile with the current spec. died is true if the process died during it.
-func (p *process) pass(s spec) (out lifecycle.Outcome, died bool) {
-	defer func() {
-		if r := recover(); r != nil {
-			if _, ok := r.(crash); !ok {
-				panic(r)
-			}
-			died = true
-		}
-	}()
-	p.world.watch.passes(p.world, s)
-	out = p.rotator.Drive(background, p.world.subject(s))
-	if p.world.swap != nil {
-		p.world.swap.flush(p.world)
-	}
-	return out, false
 }

@@ -20,6 +20,9 @@ const (
 	// the policy ask for, but never later than after two thirds of its lifetime.
 	leastLife  = time.Minute
 	leastShare = 10
+	// replaceFloor is the age at which a version that is refused can first be replaced: an endpoint that refuses and accepts in turn
+	// costs at most one version an hour, which an issuer or a provider may count.
+	replaceFloor = time.Hour
 	// trustedClock is the difference to the API server's clock below which a previous version may be retired.
 	trustedClock = time.Minute
 	// futureTolerance is how far in the future a recorded time may lie before one of the clocks must be wrong.
@@ -191,6 +194,14 @@ func spread(start time.Time, uid string, over time.Duration) time.Time {
 
 // ClocksAgree reports whether rekey's clock, which differs by off from the API server's, may decide what is retired.
 func ClocksAgree(off time.Duration, known bool) bool { return known && off.Abs() < trustedClock }
+
+// replaceableAt returns when the current version may be replaced because it is refused. A time in the future does not count.
+func replaceableAt(o Observation) time.Time {
+	if recordedInFuture(o) || o.Current.CommittedAt.IsZero() {
+		return time.Time{}
+	}
+	return o.Current.CommittedAt.Add(replaceFloor)
+}
 
 // clockTrusted reports whether rekey's clock may retire a login.
 func clockTrusted(o Observation) bool {

@@ -132,7 +132,7 @@ var table = []Row{
 	},
 	{
 		Name: "replace", If: "C was rejected twice and staging it again cannot help, since the source is Minted or not Revocable; and there is no V",
-		Then:   "Propose a replacement if every precondition holds, else none",
+		Then:   "Propose a replacement if every precondition holds, else none; before C is an hour old, Probe again later unless a rotation is wanted anyway",
 		match:  func(o Observation) bool { return lost(o) && o.Previous == nil },
 		decide: replace,
 	},
@@ -310,6 +310,14 @@ func replace(o Observation) Decision {
 		if !unmet.FirstOnly {
 			return held(time.Time{}, unmet)
 		}
+	}
+	if at := replaceableAt(o); o.Now.Before(at) && cause(o) == "" {
+		if again := ProbeAt(o); again.After(o.Now) {
+			return held(earliest(at, again), Unmet{Reason: reasonCredentialRejected, Message: fmt.Sprintf(
+				"The server refuses version %d, which is published and cannot be restored; it was accepted less than an hour ago, so it is only replaced at %s. "+
+					"To replace it now, set the annotation rekey.dev/rotate.", o.Current.Seq, stamp(at))})
+		}
+		return do(StepProbe, reasonCredentialRejected, "Version %d was rejected; probing it again.", o.Current.Seq)
 	}
 	return do(StepPropose, reasonCredentialRejected, "The server refuses version %d, which is published and cannot be restored; creating version %d.",
 		o.Current.Seq, NextSeq(o))

@@ -137,7 +137,7 @@ const (
 	MarkerUnread  MarkerState = ""
 	MarkerOurs    MarkerState = "Ours"
 	MarkerForeign MarkerState = "Foreign"
-	// MarkerMissing: the login exists without a marker.
+	// MarkerMissing: the login exists without a marker, or its remote system cannot hold one.
 	MarkerMissing MarkerState = "Missing"
 	// MarkerAbsent: the login itself does not exist.
 	MarkerAbsent MarkerState = "Absent"

@@ -45,13 +45,13 @@ func write(ctx context.Context, c client.Client, have, want *corev1.Secret) (*co
 	if have == nil {
 		out.ResourceVersion = ""
 		if err := c.Create(ctx, out); err != nil {
-			return nil, apiError("creating", key, want.Data, err)
+			return nil, apiError("creating", key, want, err)
 		}
 		return out, altered("creating", want, out)
 	}
 	out.UID, out.ResourceVersion = have.UID, have.ResourceVersion
 	if err := c.Update(ctx, out); err != nil {
-		return nil, apiError("updating", key, want.Data, err)
+		return nil, apiError("updating", key, want, err)
 	}
 	return out, altered("updating", want, out)
 }
@@ -113,7 +113,7 @@ func remove(ctx context.Context, c client.Client, have *corev1.Secret) error {
 		return nil
 	}
 	// A terminating namespace allows deletions: only a Secret that is not found needs no retry.
-	return client.IgnoreNotFound(apiError("deleting", client.ObjectKeyFromObject(have), have.Data, err))
+	return client.IgnoreNotFound(apiError("deleting", client.ObjectKeyFromObject(have), have, err))
 }
 
 // isGone reports whether an error needs no retry: the Secret is not found, or its namespace is terminating.
@@ -122,17 +122,26 @@ func isGone(err error) bool {
 }
 
 // apiError wraps the API server's error, so that apierrors.IsConflict and the like keep working, unless its text quotes the
-// data or comes from a webhook, a policy or a quota.
-func apiError(doing string, key client.ObjectKey, data map[string][]byte, err error) error {
-	return refusal.Fault(fmt.Sprintf("%s Secret %s", doing, key), err, func(text string) bool { return quotes(text, secretOf(data, key)) })
+// data of the Secret that was sent, or comes from a webhook, a policy or a quota. sent is nil if nothing was.
+func apiError(doing string, key client.ObjectKey, sent *corev1.Secret, err error) error {
+	return refusal.Fault(fmt.Sprintf("%s Secret %s", doing, key), err, func(text string) bool { return quotes(text, secretOf(sent, key)) })
 }
+
+// bindingTypes is the prefix of the types of a published login (Service Binding for Kubernetes, "Well-known Secret Entries").
+const bindingTypes = "servicebinding.io/"
 
 // secretOf leaves out values that are visible in the Secret's name, namespace and type: a database named like its Secret would
 // otherwise hide every error, and with it the quota or the policy that refuses.
-func secretOf(data map[string][]byte, key client.ObjectKey) map[string][]byte {
-	known := key.String() + " " + v1alpha1.SecretTypePostgreSQL
+func secretOf(sent *corev1.Secret, key client.ObjectKey) map[string][]byte {
 	out := map[string][]byte{}
-	for name, value := range data {
+	if sent == nil {
+		return out
+	}
+	known := key.String()
+	if kind := string(sent.Type); strings.HasPrefix(kind, bindingTypes) {
+		known += " " + kind
+	}
+	for name, value := range sent.Data {
 		if !strings.Contains(known, string(bytes.TrimSpace(value))) {
 			out[name] = value
 		}

@@ -36,7 +36,8 @@ func TestAnAnswerThatQuotesASecretIsWithheld(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			refused := apierrors.NewForbidden(corev1.Resource("secrets"), "orders", errors.New(tc.answer))
-			err := apiError("creating", client.ObjectKey{Namespace: "web", Name: "orders"}, ledger, refused)
+			sent := &corev1.Secret{Type: "servicebinding.io/postgresql", Data: ledger}
+			err := apiError("creating", client.ObjectKey{Namespace: "web", Name: "orders"}, sent, refused)
 			if strings.Contains(err.Error(), password) {
 				t.Errorf("the error shows the password: %v", err)
 			}
@@ -47,5 +48,19 @@ func TestAnAnswerThatQuotesASecretIsWithheld(t *testing.T) {
 				t.Errorf("the kind of the error is lost: %v", err)
 			}
 		})
+	}
+}
+
+// The type of the Secret that was sent counts as visible, whatever engine it is for, and no other type.
+func TestOnlyTheTypeOfASecretIsVisible(t *testing.T) {
+	for kind, withheld := range map[corev1.SecretType]bool{
+		"servicebinding.io/postgresql": false, "servicebinding.io/rabbitmq": true, corev1.SecretTypeTLS: true, "rekey.dev/postgresql": true, "": true,
+	} {
+		sent := &corev1.Secret{Type: kind, Data: map[string][]byte{"type": []byte("postgresql")}}
+		refused := apierrors.NewForbidden(corev1.Resource("secrets"), "orders", errors.New("denied: postgresql is not allowed"))
+		err := apiError("creating", client.ObjectKey{Namespace: "web", Name: "orders"}, sent, refused)
+		if got := strings.Contains(err.Error(), "withheld"); got != withheld {
+			t.Errorf("type %q: withheld: %t, want %t (%v)", kind, got, withheld, err)
+		}
 	}
 }

@@ -50,7 +50,7 @@ func FuzzSourceSecret(f *testing.F) {
 		if err != nil && bytes.Contains([]byte(err.Error()), value) && !bytes.Contains([]byte(host+label), value) && !strings.Contains(ownWords, string(value)) {
 			t.Errorf("the error shows the password: %v", err)
 		}
-		quoting := apiError("updating", client.ObjectKeyFromObject(secret), data, errors.New(answer+string(password)+answer))
+		quoting := apiError("updating", client.ObjectKeyFromObject(secret), &corev1.Secret{Type: secret.Type, Data: data}, errors.New(answer+string(password)+answer))
 		if bytes.Contains([]byte(quoting.Error()), value) && !strings.Contains(ownWords, string(value)) {
 			t.Errorf("the answer of the API server is quoted: %v", quoting)
 		}

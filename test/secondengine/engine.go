@@ -123,6 +123,26 @@ func (e *Engine) Passwords(login string) int {
 	return 0
 }
 
+// Backup returns a function that restores the present logins.
+func (e *Engine) Backup() (restore func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	then := cloned(e.users)
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.users = cloned(then)
+	}
+}
+
+func cloned(users map[string]*user) map[string]*user {
+	out := map[string]*user{}
+	for name, found := range users {
+		out[name] = &user{passwords: slices.Clone(found.passwords), locked: found.locked}
+	}
+	return out
+}
+
 // Exists reports whether there is such a login.
 func (e *Engine) Exists(login string) bool {
 	e.mu.Lock()

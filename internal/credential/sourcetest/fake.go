@@ -76,6 +76,24 @@ func (f *Fake) Secrets(name string) int {
 	return n
 }
 
+// Backup returns a function that restores the present state.
+func (f *Fake) Backup() (restore func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	accepts, closed, asked := cloned(f.accepts), maps.Clone(f.closed), maps.Clone(f.asked)
+	return func() {
+		f.set(func() { f.accepts, f.closed, f.asked = cloned(accepts), maps.Clone(closed), maps.Clone(asked) })
+	}
+}
+
+func cloned(accepts map[string]map[string]int64) map[string]map[string]int64 {
+	out := maps.Clone(accepts)
+	for key, have := range out {
+		out[key] = maps.Clone(have)
+	}
+	return out
+}
+
 func (f *Fake) slots() []string {
 	if len(f.Traits.Slots) == 0 {
 		return []string{""}
@@ -219,7 +237,8 @@ func (s *fakeSource) Verify(ctx context.Context, ref credential.Ref, material cr
 	return answer, err
 }
 
-// Retire implements credential.Source. It refuses the secret of the version, and no other one in the slot.
+// Retire implements credential.Source. It refuses the secret of the version, and no other one in the slot. If the fake mints, it
+// refuses every secret that it made for the version.
 func (s *fakeSource) Retire(ctx context.Context, change credential.Change) error {
 	if !s.fake.Traits.Revocable {
 		return nil
@@ -228,6 +247,10 @@ func (s *fakeSource) Retire(ctx context.Context, change credential.Change) error
 		return err
 	}
 	return s.call(ctx, "retiring", change.Ref, func(accepts map[string]int64) error {
+		if s.fake.Traits.Minted {
+			maps.DeleteFunc(accepts, func(_ string, seq int64) bool { return seq == change.Ref.Seq })
+			return nil
+		}
 		delete(accepts, change.Material.String(credential.KeyPassword))
 		return nil
 	})

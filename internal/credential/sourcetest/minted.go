@@ -11,6 +11,7 @@ import (
 
 var minting = []promise{
 	{"staging a version again revokes what an earlier Stage of it left", (*Suite).mintedTwice},
+	{"retiring a version whose secret never arrived refuses that secret", (*Suite).mintedForNobody},
 }
 
 func (s *Suite) mintedTwice(t *testing.T) {
@@ -26,4 +27,16 @@ func (s *Suite) mintedTwice(t *testing.T) {
 	s.wantAnswer(t, subject.Source(t), kept, credential.Accepted)
 	s.wantAccepts(t, subject, lost.material, false)
 	s.wantAccepts(t, subject, kept.material, true)
+}
+
+func (s *Suite) mintedForNobody(t *testing.T) {
+	t.Helper()
+	if !s.Traits.Revocable {
+		return // nothing can refuse it
+	}
+	subject := s.Fresh(t)
+	proposed := s.propose(t, subject.Source(t), ref(4, s.a))
+	lost := s.stageAs(t, subject.Source(t), ref(4, s.a), proposed)
+	s.MustNot(t, subject.Source(t).Retire(s.Context(t), credential.Change{Ref: ref(4, s.a), Material: proposed}))
+	s.wantAccepts(t, subject, lost.material, false)
 }
