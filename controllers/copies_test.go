@@ -163,7 +163,7 @@ func TestACopiedCredentialIsFencedAtEveryStageOfALife(t *testing.T) {
 		"the objects alone": func(*corev1.Secret) bool { return false },
 	}
 	parts := []string{"the ledger", "the user's Secret", "the objects alone"}
-	stride, writes := size.Number(4, 1), 0 // A part in turn with every stride that is no multiple of their number.
+	stride, writes := size.Number(4, 1), 0 // The parts take turns unless the stride is a multiple of their number.
 	for nth, more := 1+size.RandomFrom(t, 1).IntN(stride), true; more; nth += stride {
 		writes = nth
 		var w *world
@@ -206,9 +206,9 @@ func copyIsFenced(t *testing.T, w, other *world, where string, copied func(*core
 	if diff := cmp.Diff(logins, w.logins()); diff != "" {
 		t.Errorf("%s: logins changed", where)
 	}
-	for _, told := range other.events() {
-		if strings.Contains(told, "drop ") || strings.Contains(told, " published") || strings.Contains(told, "Retired") {
-			t.Errorf("%s: reported %q", where, told)
+	for _, event := range other.events() {
+		if strings.Contains(event, "drop ") || strings.Contains(event, " published") || strings.Contains(event, "Retired") {
+			t.Errorf("%s: reported %q", where, event)
 		}
 	}
 	// Its deletion removes nothing else, and advises nothing.
@@ -219,8 +219,8 @@ func copyIsFenced(t *testing.T, w, other *world, where string, copied func(*core
 	if err := other.client.Get(other.ctx, client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
 		t.Errorf("%s: the copy cannot be deleted (%v):%s", where, err, describeConditions(object))
 	}
-	if told := other.events(); len(told) > 0 || !cmp.Equal(logins, w.logins()) {
-		t.Errorf("%s: after the deletion of the copy: logins changed, or reported %q", where, told)
+	if events := other.events(); len(events) > 0 || !cmp.Equal(logins, w.logins()) {
+		t.Errorf("%s: after the deletion of the copy: logins changed, or reported %q", where, events)
 	}
 }
 

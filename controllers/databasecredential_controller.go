@@ -40,7 +40,7 @@ type credentialReconciler struct {
 // databaseLogin is one credential and everything that one reconcile resolved for it.
 type databaseLogin struct {
 	object *v1alpha1.DatabaseCredential
-	// server is nil if it does not exist. resolved holds the values of the server and its references; otherwise resolveErr is set.
+	// server is nil if it does not exist. resolved holds the values of the server and its references, or resolveErr is set.
 	server     *v1alpha1.DatabaseServer
 	resolved   database.Server
 	digest     string
@@ -94,7 +94,7 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 	}
 	found := r.describe(ctx, login, cluster, outcome)
 	if soon := r.clock.Now().Add(lifecycle.RecheckBroken); err != nil && found.WakeAt.After(soon) {
-		found.WakeAt = soon // what was published may well work; who owns it has to be known soon
+		found.WakeAt = soon // what was published may well work, but its owner has to be known soon
 	}
 	return r.report(ctx, before, object, found)
 }
@@ -129,8 +129,8 @@ func (r *credentialReconciler) unfinalized(ctx context.Context, object *v1alpha1
 	})
 }
 
-// unshaped reports that no server can serve what the spec asks for. Its ledger is not read: it could not be understood, and what
-// is published stays.
+// unshaped reports that no server can serve what the spec requests. The ledger is not read, because it could not be interpreted,
+// and what is published stays.
 func (r *credentialReconciler) unshaped(ctx context.Context, before, object *v1alpha1.DatabaseCredential, login *databaseLogin) (ctrl.Result, error) {
 	return r.report(ctx, before, object, report.Facts{
 		Ready: metav1.ConditionFalse, Cause: report.NewFailure(login.shapeErr, ""), ObservationFailed: true, WakeAt: r.clock.Now().Add(lifecycle.RecheckHealthy),
@@ -202,7 +202,7 @@ func engineFits(object *v1alpha1.DatabaseCredential, server *v1alpha1.DatabaseSe
 	}
 }
 
-// targetOf returns what the spec asks for, and its engine.
+// targetOf returns what the spec requests, and its engine.
 func (r *credentialReconciler) targetOf(object *v1alpha1.DatabaseCredential) (database.Engine, database.Target, error) {
 	spec := object.Spec
 	engine, err := r.engineOf(object.Spec.Engine())

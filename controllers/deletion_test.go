@@ -79,8 +79,8 @@ func TestLoginsThatStayAreReported(t *testing.T) {
 			}
 			login, _ := w.database.Login("orders_app_a")
 			stays := login.CanLogin
-			if told := with(w.events(), "Warning CleanupIncomplete", "orders_app_a", "orders_app_b", "runbooks/CleanupIncomplete.md"); told != stays {
-				t.Errorf("a login stays: %t; reported by an Event: %t", stays, told)
+			if reported := with(w.events(), "Warning CleanupIncomplete", "orders_app_a", "orders_app_b", "runbooks/CleanupIncomplete.md"); reported != stays {
+				t.Errorf("a login stays: %t; reported by an Event: %t", stays, reported)
 			}
 			if counted := w.counted("rekey_errors_total", nil) > 0; counted != stays {
 				t.Errorf("a login stays: %t; counted: %t", stays, counted)
@@ -171,9 +171,9 @@ func TestACopiedLedgerKeepsNoLoginOfTheDeletedObject(t *testing.T) {
 			if other.open("shop_app_a") != tc.stays || !w.open("orders_app_a") {
 				t.Errorf("its own login is open: %t, that of the other owner: %t", other.open("shop_app_a"), w.open("orders_app_a"))
 			}
-			told := other.events()
-			if with(told, "Warning CleanupIncomplete", "shop_app_a", "if their markers name this object", "drop only those whose marker names it") != tc.stays || !tc.stays && with(told, "CleanupIncomplete") {
-				t.Errorf("reported %q, and a login stays: %t", told, tc.stays)
+			events := other.events()
+			if with(events, "Warning CleanupIncomplete", "shop_app_a", "if their markers name this object", "drop only those whose marker names it") != tc.stays || !tc.stays && with(events, "CleanupIncomplete") {
+				t.Errorf("reported %q, and a login stays: %t", events, tc.stays)
 			}
 		})
 	}

@@ -74,21 +74,21 @@ func TestAHandoverReportsWhatItRemoves(t *testing.T) {
 					w.settle(identity, 5)
 				}
 				w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
-				told := w.events()
-				if !with(told, "Adopted", "htpasswd, keystore.jks") || helm != with(told, "Adopted", "Helm release shop") {
-					t.Errorf("the adoption was reported as %q", told)
+				events := w.events()
+				if !with(events, "Adopted", "htpasswd, keystore.jks") || helm != with(events, "Adopted", "Helm release shop") {
+					t.Errorf("the adoption was reported as %q", events)
 				}
 				if leafOfSecret(t, w.secret("app-mtls")).SerialNumber.Cmp(serial) == 0 || identity.Status.Revision != 1 {
 					t.Errorf("revision %d; is it the certificate that existed?", identity.Status.Revision)
 				}
 				issued := 0
-				for _, line := range told {
+				for _, line := range events {
 					if strings.Contains(line, " Issued ") {
 						issued++
 					}
 				}
-				if issued != 1 || !with(told, "Issued", "Revision 1 ", identity.Status.SerialNumber) {
-					t.Errorf("told %q", told)
+				if issued != 1 || !with(events, "Issued", "Revision 1 ", identity.Status.SerialNumber) {
+					t.Errorf("reported %q", events)
 				}
 			})
 		}

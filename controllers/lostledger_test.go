@@ -62,8 +62,8 @@ func TestALedgerThatIsLostInAnOverlapLosesNoLogin(t *testing.T) {
 				w.restart()
 			}
 			w.settle(object, 5)
-			if told := w.events(); with(told, "Retired") {
-				t.Errorf("reported as refused, although the login is accepted: %q", told)
+			if events := w.events(); with(events, "Retired") {
+				t.Errorf("reported as refused, although the login is accepted: %q", events)
 			}
 			w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
 			if object.Status.Previous == nil || object.Status.Previous.Username != "orders_app_a" {
@@ -79,8 +79,8 @@ func TestALedgerThatIsLostInAnOverlapLosesNoLogin(t *testing.T) {
 			if w.open("orders_app_a") || !w.accepted("orders-db") {
 				t.Errorf("after the overlap: previous login open: %t%s", w.open("orders_app_a"), describeConditions(object))
 			}
-			if told := w.events(); !with(told, "Normal Retired", "Login orders_app_a is now refused.") {
-				t.Errorf("the end of the previous login was not reported: %q", told)
+			if events := w.events(); !with(events, "Normal Retired", "Login orders_app_a is now refused.") {
+				t.Errorf("the end of the previous login was not reported: %q", events)
 			}
 		})
 	}
@@ -143,8 +143,8 @@ func TestTheNextProcessReportsARetirement(t *testing.T) {
 	w.restart()
 	w.events()
 	w.settle(object, 5)
-	if told := w.events(); !with(told, "Normal Retired", "Login orders_app_a is now refused.") {
-		t.Errorf("told %q", told)
+	if events := w.events(); !with(events, "Normal Retired", "Login orders_app_a is now refused.") {
+		t.Errorf("reported %q", events)
 	}
 }
 
@@ -154,8 +154,8 @@ func TestARetirementIsReportedOnlyIfTheLoginIsClosed(t *testing.T) {
 	ledger := w.secret(secretstore.LedgerName(kindDatabaseCredential, object.Name))
 	w.edit(ledger, func() { delete(ledger.Data, "previous") })
 	w.settle(object, 5)
-	if told := w.events(); with(told, "Retired") || !w.open("orders_app_a") {
-		t.Errorf("reported %q; the previous login is open: %t", told, w.open("orders_app_a"))
+	if events := w.events(); with(events, "Retired") || !w.open("orders_app_a") {
+		t.Errorf("reported %q; the previous login is open: %t", events, w.open("orders_app_a"))
 	}
 }
 
@@ -212,14 +212,14 @@ func TestARetirementIsReportedOnceTheServerAnswers(t *testing.T) {
 			w.engines[v1alpha1.EnginePostgreSQL] = w.database
 			w.step(5 * time.Minute)
 			w.settle(object, 5)
-			told := 0
+			reports := 0
 			for _, event := range w.events() {
 				if strings.HasPrefix(event, "Normal Retired") {
-					told++
+					reports++
 				}
 			}
-			if told != 1 || object.Status.Previous != nil {
-				t.Errorf("Retired was reported %d times, and status.previous is %v", told, object.Status.Previous)
+			if reports != 1 || object.Status.Previous != nil {
+				t.Errorf("Retired was reported %d times, and status.previous is %v", reports, object.Status.Previous)
 			}
 		})
 	}
@@ -258,7 +258,7 @@ var losses = map[string]func(w *world, object *v1alpha1.DatabaseCredential){
 	},
 }
 
-// Whatever is lost together with the ledger, a fresh start spares the login that applications may still use, and closes it when
+// Whatever is lost together with the ledger, starting over spares the login that applications may still use, and closes it when
 // a whole overlap has passed.
 func TestAFreshStartKeepsTheOpenLogin(t *testing.T) {
 	for how, lose := range losses {
@@ -299,12 +299,12 @@ func TestAFreshStartKeepsTheOpenLogin(t *testing.T) {
 				if object.Status.Previous == nil || object.Status.Previous.Username != tc.wantSpare {
 					t.Errorf("previous login %+v, want %s", object.Status.Previous, tc.wantSpare)
 				}
-				told := w.events()
-				if !with(told, "Normal Rotated", "Login "+tc.wantSpare+" stays accepted until") {
-					t.Errorf("the login that stays accepted was not reported: %q", told)
+				events := w.events()
+				if !with(events, "Normal Rotated", "Login "+tc.wantSpare+" stays accepted until") {
+					t.Errorf("the login that stays accepted was not reported: %q", events)
 				}
-				if crowded := strings.HasPrefix(tc.name, "both"); with(told, tc.wantLogin+", the older one, got a new password") != crowded {
-					t.Errorf("an open login got another password: want reported %t, was reported %q", crowded, told)
+				if crowded := strings.HasPrefix(tc.name, "both"); with(events, tc.wantLogin+", the older one, got a new password") != crowded {
+					t.Errorf("an open login got another password: want reported %t, was reported %q", crowded, events)
 				}
 				w.step(59 * time.Minute)
 				w.settle(object, 5)
@@ -321,7 +321,7 @@ func TestAFreshStartKeepsTheOpenLogin(t *testing.T) {
 	}
 }
 
-// The process dies after each write and each change at the server of a fresh start, or the server stops answering there: the
+// The process dies after each write and each change at the server while it starts over, or the server stops answering there: the
 // outcome is the same, and nothing is created while a marker cannot be read.
 func TestAFreshStartSurvivesEveryInterruption(t *testing.T) {
 	start := func(t *testing.T) (*world, *v1alpha1.DatabaseCredential) {

@@ -20,10 +20,10 @@ func TestARetirementIsReportedEvenIfItsRecordIsRefused(t *testing.T) {
 	w, object := overlapping(t)
 	w.refuse(writesOf("update", secretstore.LedgerName(kindDatabaseCredential, object.Name)))
 	w.step(2 * time.Hour)
-	told := 0
+	reports := 0
 	count := func() {
 		if with(w.events(), "Normal Retired", "orders_app_a") {
-			told++
+			reports++
 		}
 	}
 	for range 10 {
@@ -38,8 +38,8 @@ func TestARetirementIsReportedEvenIfItsRecordIsRefused(t *testing.T) {
 	w.step(time.Hour)
 	w.settle(object, 5)
 	count()
-	if told != 1 {
-		t.Errorf("the retirement was reported %d times, want once", told)
+	if reports != 1 {
+		t.Errorf("the retirement was reported %d times, want once", reports)
 	}
 	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
 }

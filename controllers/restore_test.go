@@ -241,8 +241,8 @@ func TestWithoutALedgerADeletionWaitsForTheServer(t *testing.T) {
 		if logins := w.logins(); len(logins) != 0 {
 			t.Errorf("without %v %d logins were left behind, although the server answered after a minute", lost, len(logins))
 		}
-		if told := w.events(); with(told, "CleanupIncomplete") {
-			t.Errorf("without %v something is reported as left behind: %q", lost, told)
+		if events := w.events(); with(events, "CleanupIncomplete") {
+			t.Errorf("without %v something is reported as left behind: %q", lost, events)
 		}
 	}
 }

@@ -67,8 +67,8 @@ func TestSecretsOfThePreviousReleaseAreUpgradedSilently(t *testing.T) {
 	if diff := cmp.Diff(before, w.data()); diff != "" {
 		t.Error("something was recreated")
 	}
-	if told := w.events(); len(told) > 0 {
-		t.Errorf("told %q", told)
+	if events := w.events(); len(events) > 0 {
+		t.Errorf("reported %q", events)
 	}
 	for _, secret := range list.Items {
 		if counts[secret.Name] != 1 {

@@ -73,7 +73,7 @@ type Issuer interface {
 	// and then checks the result against them again.
 	//
 	// It is idempotent on the request's ID: repeated after a lost answer, it does no harm. An issuer without state signs again, for
-	// the same key; an asynchronous one returns fault.Pending until it has an answer, and then that answer, every time.
+	// the same key; an asynchronous one returns fault.Pending until it has an answer, and that same answer from then on.
 	Issue(ctx context.Context, request Request) (Chain, error)
 }
 

@@ -123,7 +123,7 @@ func TestAWrongClockNeitherEndsNorDelaysADeletion(t *testing.T) {
 		"ours is ahead by a year":       {-365 * 24 * time.Hour, true},
 		"ours is behind by ten minutes": {10 * time.Minute, true},
 		"ours is behind by a year":      {365 * 24 * time.Hour, true},
-		"nobody has told":               {0, false},
+		"the clock has not been seen":   {0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -147,8 +147,8 @@ func TestARefusedFinalizerIsRemovedAsSoonAsAdmissionAllowsIt(t *testing.T) {
 	t.Parallel()
 	d := published(t)
 	d.subject.Deleting, d.subject.Delete = true, true
-	told, refused := 0, true
-	d.subject.ReportRemains = func(context.Context, Remains) error { told++; return nil }
+	reports, refused := 0, true
+	d.subject.ReportRemains = func(context.Context, Remains) error { reports++; return nil }
 	d.subject.Release = func(context.Context) error {
 		if refused {
 			return obstacles["blocked"]
@@ -167,12 +167,12 @@ func TestARefusedFinalizerIsRemovedAsSoonAsAdmissionAllowsIt(t *testing.T) {
 		}
 		d.wait(out.NextAttempt.Sub(d.clock.Now()))
 	}
-	if told != 1 || d.store.withdrawals != 1 || passes > 24*60+20 {
-		t.Errorf("reported %d times, withdrawn %d times, in %d runs", told, d.store.withdrawals, passes)
+	if reports != 1 || d.store.withdrawals != 1 || passes > 24*60+20 {
+		t.Errorf("reported %d times, withdrawn %d times, in %d runs", reports, d.store.withdrawals, passes)
 	}
 	refused = false
-	if out := d.pass(); !out.Withdrawn || told != 1 {
-		t.Errorf("withdrawn %t, reported %d times: %v", out.Withdrawn, told, out.Err)
+	if out := d.pass(); !out.Withdrawn || reports != 1 {
+		t.Errorf("withdrawn %t, reported %d times: %v", out.Withdrawn, reports, out.Err)
 	}
 }
 

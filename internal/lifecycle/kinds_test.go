@@ -229,7 +229,7 @@ type provider struct {
 
 func (s *provider) Traits() credential.Traits { return s.traits() }
 
-// Propose implements credential.Source: nobody knows the secret yet.
+// Propose implements credential.Source. The secret does not exist yet.
 func (s *provider) Propose(ref credential.Ref) (credential.Material, error) {
 	return credential.Material{credential.KeyUsername: credential.SensitiveString(fmt.Sprintf("orders-%d", ref.Seq))}, nil
 }
@@ -268,7 +268,7 @@ func (s *provider) Stage(_ context.Context, change credential.Change) (credentia
 	return credential.Staged{Material: change.Material.With(credential.KeyPassword, []byte(secret))}, nil
 }
 
-// confirm is what Change.Confirm does, under a lock of the provider. A call that the provider still holds asks nobody.
+// confirm is what Change.Confirm does, under a lock of the provider. A call that the provider still holds checks nothing.
 func (s *provider) confirm() error {
 	if !s.landing && s.store.ledger.version != s.ledger.version {
 		return lifecycle.Conflict(conflict())

@@ -41,7 +41,7 @@ func (w *world) tell(out lifecycle.Outcome, died bool) {
 		now = "Another process wrote first; it observes again."
 	}
 	now += health(out.Health)
-	if did == "" && now == w.told {
+	if did == "" && now == w.reported {
 		if out.Err != nil {
 			w.repeats++
 		}
@@ -50,7 +50,7 @@ func (w *world) tell(out lifecycle.Outcome, died bool) {
 	if w.repeats > 0 {
 		w.say("  (tried %d times more until then)", w.repeats)
 	}
-	w.told, w.repeats = now, 0
+	w.reported, w.repeats = now, 0
 	w.say("%s%s", did, now)
 }
 
@@ -227,7 +227,7 @@ func TestALongLifeRotatesOnceInEveryInterval(t *testing.T) {
 		if err != nil {
 			t.Fatalf("seed %d: %v\n%s", seed, err, s.story(plan, nil, nil))
 		}
-		// An interval is six hours, at most a tenth shorter, and a delay of some minutes is no skipped rotation.
+		// An interval is six hours, at most a tenth shorter, and a delay of some minutes is not a skipped rotation.
 		if got := w.watch.publications(); got < intervals-1 || got > intervals*11/10+1 {
 			t.Errorf("seed %d: %d versions were published in %d intervals", seed, got, intervals)
 		}

@@ -127,9 +127,9 @@ type world struct {
 	stirred     bool    // a watch wakes the process; other instants go unnoticed until it wakes on its own
 	ledgerFirst bool    // Load reads in the wrong order
 
-	watch watch
-	trace *strings.Builder
-	told  string
+	watch    watch
+	trace    *strings.Builder
+	reported string
 	// repeats counts failures that were reported already.
 	repeats int
 }

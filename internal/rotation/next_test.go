@@ -158,7 +158,7 @@ var judgments = map[string]judgment{
 	"a minted secret that is refused is replaced": {see: with(minted, rejectedTimes(2, 0, rotation.Marker{State: rotation.MarkerOurs, Seq: 4})),
 		row: "replace", step: rotation.StepPropose, reason: "CredentialRejected"},
 	"a certificate that is refused where it is used is replaced":   {see: with(proven, rejectedTimes(2, 0, rotation.Marker{})), row: "replace", step: rotation.StepPropose},
-	"one refusal of a minted secret is no reason to replace it":    {see: with(minted, rejectedTimes(1, time.Minute, rotation.Marker{})), row: "probe", step: rotation.StepProbe},
+	"one refusal of a minted secret does not replace it":           {see: with(minted, rejectedTimes(1, time.Minute, rotation.Marker{})), row: "probe", step: rotation.StepProbe},
 	"a replacement waits for its preconditions":                    {see: with(minted, rejectedTimes(2, 0, rotation.Marker{}), unmet), row: "replace", step: rotation.StepNone, reason: "ServerNotFound"},
 	"a replacement continues although what it replaces is refused": {see: with(minted, pending(rotation.Staged), rejectedTimes(2, 0, rotation.Marker{})), row: "verify", step: rotation.StepVerify},
 	"a replacement waits for the overlap of its predecessor":       {see: with(minted, previous, publishedAgo(30*time.Minute), rejectedTimes(2, 0, rotation.Marker{})), row: "overlap", step: rotation.StepNone, reason: "Overlap"},

@@ -200,7 +200,7 @@ func (s *Published) Publish(ctx context.Context) (Snapshot, error) {
 // Confirm checks that the ledger of the pending version is still what was last read or written; if not, the error is a conflict.
 func (s *Published) Confirm(ctx context.Context) error { return s.candidate.confirm(ctx) }
 
-// see records a Secret as the present state.
+// see records a Secret as the current state.
 func (s *Published) see(secret *corev1.Secret) {
 	s.secret, s.current = secret, nil
 	if secret == nil || s.opts.conflict(secret) != "" {

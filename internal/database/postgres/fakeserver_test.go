@@ -33,8 +33,8 @@ type fakeServer struct {
 	script func(*fakeConn)
 	cert   *tls.Config
 
-	mu   sync.Mutex
-	told []byte
+	mu       sync.Mutex
+	received []byte
 }
 
 type fakeConn struct {
@@ -48,7 +48,7 @@ func (c *fakeConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
-	c.server.told = append(c.server.told, p[:n]...)
+	c.server.received = append(c.server.received, p[:n]...)
 	return n, err
 }
 
@@ -105,7 +105,7 @@ func (f *fakeServer) serve(conn net.Conn) {
 func (f *fakeServer) heard() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return string(f.told)
+	return string(f.received)
 }
 
 func (f *fakeServer) target(mode database.TLSMode, ca []byte) testTarget {

@@ -18,12 +18,12 @@ import (
 // Published is what a published certificate shows.
 type Published struct {
 	IssuedAt, NotAfter time.Time
-	// Fingerprint is that of what is wanted, unless the certificate shows something else.
+	// Fingerprint is that of the wanted certificate, unless the published one differs.
 	Fingerprint string
 }
 
-// RecordsIssue reports whether the time of issue is recorded beside the authority's certificates. Those that rekey itself signs show
-// it; others show only when they became valid.
+// RecordsIssue reports whether the time of issue is recorded beside the authority's certificates. Certificates that rekey itself
+// signs show it; others show only when they became valid.
 func RecordsIssue(authority *issuer.Authority) bool {
 	return authority != nil && (authority.Asynchronous || authority.Backdate != pki.Backdate)
 }
@@ -47,7 +47,7 @@ func Read(m credential.Material, wanted pki.Identity, authority *issuer.Authorit
 		out.IssuedAt = recorded
 		wanted.Habits = pki.Habits{Backdate: leaf.NotAfter.Sub(leaf.NotBefore) - wanted.Lifetime, MayAdd: pki.Usages{Extended: leaf.ExtKeyUsage}}
 	case RecordsIssue(authority) && recorded.IsZero():
-		out.IssuedAt = leaf.NotBefore.UTC() // the record was lost, and it was not issued earlier than that
+		out.IssuedAt = leaf.NotBefore.UTC() // the record was lost, and the certificate was not issued before that
 	case RecordsIssue(authority):
 		out.IssuedAt = recorded
 	}
