@@ -20,7 +20,7 @@ import (
 // obstacles are errors that a request of a deletion may get, however often it is sent.
 var obstacles = map[string]error{
 	"nothing at all":           context.DeadlineExceeded,
-	"transient":                fault.Transient(fault.APIServerFailed, errors.New("away")),
+	"transient":                fault.Transient(fault.APIServerFailed, errors.New("down")),
 	"pending":                  fault.Pending(time.Hour, errors.New("not yet")),
 	"blocked":                  fault.Blocked(fault.AdmissionDenied, errors.New("denied")),
 	"permanent":                fault.Permanent(fault.SecretConflict, errors.New("of another owner")),
@@ -131,7 +131,7 @@ func TestAWrongClockNeitherEndsNorDelaysADeletion(t *testing.T) {
 			d.Skew = func() (time.Duration, bool) { return tc.off, tc.known }
 			d.subject.Deleting, d.subject.Delete = true, true
 			d.subject.WithdrawDeadline = d.clock.Now().Add(tc.off).Add(WithdrawPatience)
-			d.source.removeErr = errors.New("away")
+			d.source.removeErr = errors.New("down")
 			started := d.clock.Now()
 			d.untilWithdrawn(t)
 			if waited := d.clock.Since(started); waited < WithdrawPatience-time.Minute || waited > WithdrawPatience+2*withdrawRetry {

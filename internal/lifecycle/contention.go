@@ -20,7 +20,7 @@ type stuckSince struct {
 }
 
 // Pace returns the time until the next check of what cannot be watched: short while the problem is new, and longer the longer it
-// lasts, so that a thousand objects that wait in vain cost next to nothing.
+// lasts, so that a thousand objects that wait forever cost next to nothing.
 func (a *Attempts) Pace(uid, reason string, now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -188,7 +188,7 @@ func probeJitter(out Outcome) time.Duration {
 func TestDriveSendsOnlyWhatIsRecorded(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
-	d.store.saveErr = errors.New("etcd is away")
+	d.store.saveErr = errors.New("etcd is down")
 	out := d.pass()
 	if out.Err == nil || out.FailedStep != rotation.StepPropose {
 		t.Errorf("failed step %q: %v", out.FailedStep, out.Err)
@@ -361,7 +361,7 @@ func TestDriveHonorsARequestOnceAlthoughTheAnnotationVanishes(t *testing.T) {
 	t.Parallel()
 	d := published(t)
 	d.subject.Rotate = "now"
-	d.source.stageErr = errors.New("away")
+	d.source.stageErr = errors.New("down")
 	d.pass()
 	d.subject.Rotate, d.source.stageErr = "", nil
 	d.wait(time.Minute)
@@ -446,10 +446,10 @@ func TestWithdraw(t *testing.T) {
 		"no ledger and no server: said":                  {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{}; d.subject.Source = nil }, withdrawn: true, remains: "removing the logins"},
 		"the server object is gone: released at once":    {prepare: noSource(fault.ServerNotFound), withdrawn: true, remains: "ServerNotFound"},
 		"the admin Secret is gone: released at once":     {prepare: noSource(fault.SecretNotFound), withdrawn: true, remains: "SecretNotFound"},
-		"the server is away: try again":                  {prepare: func(d *drive) { d.source.removeErr = fault.Transient(fault.ServerUnreachable, errors.New("away")) }, calls: []string{"remove a"}, err: fault.ServerUnreachable},
-		"the server is away for too long: released":      {prepare: func(d *drive) { d.source.removeErr = errors.New("away"); d.wait(10 * time.Minute) }, withdrawn: true, remains: "away", calls: []string{"remove a", "remove b"}},
+		"the server is down: try again":                  {prepare: func(d *drive) { d.source.removeErr = fault.Transient(fault.ServerUnreachable, errors.New("down")) }, calls: []string{"remove a"}, err: fault.ServerUnreachable},
+		"the server is down for too long: released":      {prepare: func(d *drive) { d.source.removeErr = errors.New("down"); d.wait(10 * time.Minute) }, withdrawn: true, remains: "down", calls: []string{"remove a", "remove b"}},
 		"a ledger that cannot be read: released at once": {prepare: func(d *drive) { d.store.loadErr = fault.Permanent(fault.LedgerInvalid, errors.New("damaged")) }, withdrawn: true, remains: "damaged"},
-		"the API server is away: try again":              {prepare: func(d *drive) { d.store.withdrawErr = fault.Transient(fault.APIServerFailed, errors.New("away")) }, calls: []string{"remove a", "remove b"}, err: fault.APIServerFailed},
+		"the API server is down: try again":              {prepare: func(d *drive) { d.store.withdrawErr = fault.Transient(fault.APIServerFailed, errors.New("down")) }, calls: []string{"remove a", "remove b"}, err: fault.APIServerFailed},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -498,7 +498,7 @@ func TestARejectedCredentialIsJudgedByItsMarker(t *testing.T) {
 		"gone":             {want: rotation.MarkerAbsent, row: "reassert"},
 		"another owner's":  {mark: credential.Marker{Exists: true, Owner: "c/web/other", Seq: 9}, want: rotation.MarkerForeign, row: "refused"},
 		"a cloned cluster": {mark: credential.Marker{Exists: true, Owner: "d/web/orders", Seq: 1}, want: rotation.MarkerForeign, row: "refused"},
-		"unread":           {markErr: errors.New("away"), want: rotation.MarkerUnread, row: "refused"},
+		"unread":           {markErr: errors.New("down"), want: rotation.MarkerUnread, row: "refused"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -347,8 +347,8 @@ var instantsOfLife = map[string]instant{
 		w.secret, w.watch.foreign = object{version: w.lastVersion, foreign: true}, true
 		w.after(3*time.Hour, "freed", func(w *world) { w.secret = object{} })
 	}},
-	"the remote system is away for an hour":        {do: func(w *world) { w.upAt = w.now.Add(time.Hour) }},
-	"the remote system is away and it is deleted":  {do: func(w *world) { w.upAt = w.now.Add(time.Hour); deletes(true)(w) }},
+	"the remote system is down for an hour":        {do: func(w *world) { w.upAt = w.now.Add(time.Hour) }},
+	"the remote system is down and it is deleted":  {do: func(w *world) { w.upAt = w.now.Add(time.Hour); deletes(true)(w) }},
 	"the remote system is restored, a little back": {do: restoreRemote(4), until: day},
 	"the remote system is restored, far back":      {do: restoreRemote(11), until: day},
 	"the cluster is restored, a little back":       {do: restoreCluster(4), until: day},

@@ -129,7 +129,7 @@ func unwritten(o Observation) bool {
 }
 
 // Unrecorded reports whether a request is not recorded although there is a place to record it. It is for a reconcile whose
-// step failed: the annotation may be gone by the time that the step succeeds.
+// step failed: the annotation may be gone by the time the step succeeds.
 func Unrecorded(o Observation) bool {
 	if o.Deleting || o.TakeOver.Inherited || o.Current == nil && (o.Pending == nil || !o.Traits.Durable) {
 		return false

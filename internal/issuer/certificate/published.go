@@ -31,7 +31,7 @@ func RecordsIssue(authority *issuer.Authority) bool {
 // Read reads a published certificate. recorded is the time of issue that was recorded beside it; zero if none was.
 //
 // If the authority is unknown, the certificate's own authority key and, if the time of issue was recorded, its own habits count as
-// wanted: a missing authority is no reason to reissue. A certificate that does not verify with the ca.crt beside it is still a
+// wanted: a missing authority must not cause a reissue. A certificate that does not verify with the ca.crt beside it is still a
 // version, with a different fingerprint: its expiry is watched even if no certificate can be issued now. The same applies if the
 // authority has changed its name but not its key: a peer that trusts only the authority's new certificate cannot find the issuer of
 // this one.
