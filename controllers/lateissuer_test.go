@@ -58,8 +58,8 @@ func (w *world) candidateLedger(identity *v1alpha1.ClientIdentity) *corev1.Secre
 	return &out
 }
 
-// pass reconciles for a while, at the times that the object asks for.
-func (w *world) pass(o client.Object, length time.Duration) {
+// reconcileFor reconciles for a while, at the times that the object asks for.
+func (w *world) reconcileFor(o client.Object, length time.Duration) {
 	w.t.Helper()
 	for end := w.clock.Now().Add(length); w.clock.Now().Before(end); {
 		w.step(max(w.reconcile(o).RequeueAfter, time.Second))
@@ -105,14 +105,14 @@ func TestACertificateIsIssuedAndRenewedByAnIssuerThatAnswersLater(t *testing.T) 
 	}
 
 	w.clock.SetTime(identity.Status.RenewalTime.Add(time.Second))
-	w.pass(identity, 10*time.Minute)
+	w.reconcileFor(identity, 10*time.Minute)
 	renewed := w.secret("app-mtls")
 	before, after := leafIn(published), leafIn(renewed)
 	if server.Requests() != 2 || bytes.Equal(before.Raw, after.Raw) || bytes.Equal(before.AuthorityKeyId, after.AuthorityKeyId) {
 		t.Errorf("%d requests; serial numbers %x and %x, keys %x and %x", server.Requests(), before.SerialNumber, after.SerialNumber, before.AuthorityKeyId, after.AuthorityKeyId)
 	}
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
-	w.pass(identity, time.Hour)
+	w.reconcileFor(identity, time.Hour)
 	if server.Requests() != 2 || w.candidateLedger(identity) != nil {
 		t.Errorf("%d requests; the candidate's ledger is %v", server.Requests(), w.candidateLedger(identity))
 	}
@@ -122,14 +122,14 @@ func TestAnIssuerThatDoesNotAnswerForADayGetsOneRequest(t *testing.T) {
 	w, server, _, identity := lateWorld(t)
 	server.Hold(true)
 	for range 4 {
-		w.pass(identity, 6*time.Hour)
+		w.reconcileFor(identity, 6*time.Hour)
 		w.restart()
 	}
 	if server.Requests() != 1 || server.Questions() < 24 {
 		t.Errorf("in a day, %d requests in %d questions", server.Requests(), server.Questions())
 	}
 	server.Hold(false)
-	w.pass(identity, time.Hour)
+	w.reconcileFor(identity, time.Hour)
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 	if server.Requests() != 1 {
 		t.Errorf("%d requests", server.Requests())
@@ -146,12 +146,12 @@ func TestAMissingAuthorityCostsNoCandidate(t *testing.T) {
 	}
 	w.reconcile(authority)
 	w.restart()
-	w.pass(identity, time.Hour)
+	w.reconcileFor(identity, time.Hour)
 	if after := w.candidateLedger(identity); after == nil || after.UID != before.UID {
 		t.Fatalf("the candidate's ledger is %v", after)
 	}
 	w.create(fixture.Authority(func(a *v1alpha1.CertificateAuthority) { fixture.SetKeyPair(&a.Spec, "late-token") }))
-	w.pass(identity, time.Hour)
+	w.reconcileFor(identity, time.Hour)
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 	if server.Requests() != 1 {
 		t.Errorf("%d requests", server.Requests())

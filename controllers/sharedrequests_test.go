@@ -74,9 +74,9 @@ func TestAMissingAnswerStopsNoOtherReconcile(t *testing.T) {
 				reader := newSlowReader()
 				ask := askers(reader, clocktesting.NewFakePassiveClock(time.Now()))[name]
 				begun := time.Now()
-				var passes sync.WaitGroup
+				var callers sync.WaitGroup
 				for i := range 20 {
-					passes.Go(func() {
+					callers.Go(func() {
 						// Every other one has less time than the request gets.
 						patience := passTimeout
 						if i%2 == 1 {
@@ -92,7 +92,7 @@ func TestAMissingAnswerStopsNoOtherReconcile(t *testing.T) {
 						}
 					})
 				}
-				passes.Wait()
+				callers.Wait()
 				if took := time.Since(begun); took > authorityPatience+2*time.Second {
 					t.Errorf("the last reconcile waited for %s", took)
 				}

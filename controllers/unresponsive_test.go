@@ -219,7 +219,7 @@ func TestWhatCouldNotBeCleanedUpIsReported(t *testing.T) {
 	}
 }
 
-func TestAServerThatRefusesTheAdminIsAskedLessAndLessOften(t *testing.T) {
+func TestAServerThatRefusesTheAdminIsContactedLessAndLessOften(t *testing.T) {
 	w := newWorld(t)
 	server := aServer()
 	w.create(anAdminSecret(), server)

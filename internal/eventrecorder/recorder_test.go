@@ -266,9 +266,9 @@ func TestQueuedEventsAreWrittenBeforeTheProcessExits(t *testing.T) {
 	p.start(r)
 	p.stop()
 	p.running.Wait()
-	r.Eventf(p.about, nil, corev1.EventTypeNormal, "Issued", "Publish", "by the last pass")
+	r.Eventf(p.about, nil, corev1.EventTypeNormal, "Issued", "Publish", "by the last reconcile")
 	p.end()
-	p.want("Normal Issued: by the last pass")
+	p.want("Normal Issued: by the last reconcile")
 }
 
 func TestAProcessThatEndsDoesNotWaitForAnAPIServerThatHangs(t *testing.T) {

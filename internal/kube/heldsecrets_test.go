@@ -124,7 +124,7 @@ func TestASecretOmittedFromTheCacheIsReadOnce(t *testing.T) {
 }
 
 // A response of the API server is not merged into the cache's copy.
-func TestWhatIsReadPastTheCacheIsWhatTheAPIServerHas(t *testing.T) {
+func TestReadsThatBypassTheCacheReturnWhatTheAPIServerHas(t *testing.T) {
 	t.Parallel()
 	w := newLeftOutWorld()
 	w.whole = true

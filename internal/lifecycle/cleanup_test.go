@@ -26,7 +26,7 @@ var obstacles = map[string]error{
 	"permanent":                fault.Permanent(fault.SecretConflict, errors.New("of another owner")),
 	"forbidden":                refusal.Fault("asking", apierrors.NewForbidden(corev1.Resource("secrets"), "orders-db", errors.New("no right")), nil),
 	"a conflict":               apierrors.NewConflict(corev1.Resource("secrets"), "orders-db", errors.New("written since")),
-	"a conflict of this pass":  Conflict(errors.New("the object was changed since it was read")),
+	"a conflict of this run":   Conflict(errors.New("the object was changed since it was read")),
 	"an internal server error": apierrors.NewInternalError(errors.New("etcd")),
 }
 
@@ -55,12 +55,12 @@ func TestADeletionEndsEvenIfSomethingNeverAnswers(t *testing.T) {
 				var left []Remains
 				d.subject.ReportRemains = func(_ context.Context, r Remains) error { left = append(left, r); return nil }
 				where.meet(d, obstacle)
-				passes := d.untilWithdrawn(t)
+				runs := d.untilWithdrawn(t)
 				if waited := d.clock.Since(driveStart); waited < WithdrawPatience || waited > 2*WithdrawPatience+2*withdrawRetry {
 					t.Errorf("it was released after %s", waited)
 				}
-				if passes > 1500 {
-					t.Errorf("%d passes", passes)
+				if runs > 1500 {
+					t.Errorf("%d runs", runs)
 				}
 				if len(left) != 1 || !where.stays(left[0]) {
 					t.Errorf("left behind, as it was reported: %+v", left)
@@ -71,12 +71,12 @@ func TestADeletionEndsEvenIfSomethingNeverAnswers(t *testing.T) {
 }
 
 // untilWithdrawn drives the object whenever it asks for it, until it is released.
-func (d *drive) untilWithdrawn(t *testing.T) (passes int) {
+func (d *drive) untilWithdrawn(t *testing.T) (runs int) {
 	t.Helper()
-	for passes = 1; ; passes++ {
-		out := d.pass()
+	for runs = 1; ; runs++ {
+		out := d.run()
 		if out.Withdrawn {
-			return passes
+			return runs
 		}
 		wait := out.NextAttempt.Sub(d.clock.Now())
 		if wait <= 0 || wait > withdrawRetry || d.clock.Since(driveStart) > 24*time.Hour {
@@ -98,7 +98,7 @@ func TestADeletionEndsAtOnceIfItsNamespaceRemovedTheRights(t *testing.T) {
 					return ends && refusal.Of(err).Kind == refusal.KindForbidden
 				}
 				where.meet(d, obstacles["forbidden"])
-				out := d.pass()
+				out := d.run()
 				if out.Withdrawn != ends {
 					t.Errorf("released at once: %t; %v", out.Withdrawn, out.Err)
 				}
@@ -156,22 +156,22 @@ func TestARefusedFinalizerIsRemovedAsSoonAsAdmissionAllowsIt(t *testing.T) {
 		return nil
 	}
 	noSource(fault.ServerNotFound)(d)
-	passes := 0
+	runs := 0
 	for d.clock.Since(driveStart) < 24*time.Hour {
-		out := d.pass()
+		out := d.run()
 		if out.Withdrawn || fault.ReasonOf(out.Err, "") != fault.AdmissionDenied {
 			t.Fatalf("withdrawn %t, %v", out.Withdrawn, out.Err)
 		}
-		if passes++; out.NextAttempt.Sub(d.clock.Now()) > withdrawRetry {
+		if runs++; out.NextAttempt.Sub(d.clock.Now()) > withdrawRetry {
 			t.Fatalf("it is retried only after %s", out.NextAttempt.Sub(d.clock.Now()))
 		}
 		d.wait(out.NextAttempt.Sub(d.clock.Now()))
 	}
-	if reports != 1 || d.store.withdrawals != 1 || passes > 24*60+20 {
-		t.Errorf("reported %d times, withdrawn %d times, in %d runs", reports, d.store.withdrawals, passes)
+	if reports != 1 || d.store.withdrawals != 1 || runs > 24*60+20 {
+		t.Errorf("reported %d times, withdrawn %d times, in %d runs", reports, d.store.withdrawals, runs)
 	}
 	refused = false
-	if out := d.pass(); !out.Withdrawn || reports != 1 {
+	if out := d.run(); !out.Withdrawn || reports != 1 {
 		t.Errorf("withdrawn %t, reported %d times: %v", out.Withdrawn, reports, out.Err)
 	}
 }
@@ -207,7 +207,7 @@ func TestADeletionWithACopiedLedgerEndsLikeAnyOther(t *testing.T) {
 		d.store.loadErr = fault.Permanent(fault.Fenced, errors.New("the ledger is a copy"))
 		d.subject.Deleting, d.subject.Delete = true, deletes
 		d.subject.ReportRemains = func(_ context.Context, r Remains) error { t.Errorf("reported %+v", r); return nil }
-		if out := d.pass(); !out.Withdrawn || (len(d.source.calls) > 0) != deletes {
+		if out := d.run(); !out.Withdrawn || (len(d.source.calls) > 0) != deletes {
 			t.Errorf("delete %t: withdrawn %t, calls %q: %v", deletes, out.Withdrawn, d.source.calls, out.Err)
 		}
 	}

@@ -145,7 +145,7 @@ func newDrive() *drive {
 	return d
 }
 
-func (d *drive) pass() Outcome { return d.Drive(context.Background(), d.subject) }
+func (d *drive) run() Outcome { return d.Drive(context.Background(), d.subject) }
 
 func (d *drive) wait(t time.Duration) { d.clock.SetTime(d.clock.Now().Add(t)) }
 
@@ -153,7 +153,7 @@ func (d *drive) wait(t time.Duration) { d.clock.SetTime(d.clock.Now().Add(t)) }
 func published(t *testing.T) *drive {
 	t.Helper()
 	d := newDrive()
-	if out := d.pass(); out.Err != nil || out.Snapshot.Ledger.Current == nil {
+	if out := d.run(); out.Err != nil || out.Snapshot.Ledger.Current == nil {
 		t.Fatalf("the first version was not published: %v", out.Err)
 	}
 	d.source.calls = nil
@@ -163,7 +163,7 @@ func published(t *testing.T) *drive {
 func TestDriveGoesFromNothingToPublishedInOneReconcile(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
-	out := d.pass()
+	out := d.run()
 	want := []rotation.Step{rotation.StepPropose, rotation.StepStage, rotation.StepVerify, rotation.StepCommit, rotation.StepPublish}
 	if diff := cmp.Diff(want, out.Performed); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
@@ -175,8 +175,8 @@ func TestDriveGoesFromNothingToPublishedInOneReconcile(t *testing.T) {
 	if out.Decision.Row != "quiet" || !out.WakeAt().Equal(driveStart.Add(time.Hour-probeJitter(out))) {
 		t.Errorf("row %s until %s", out.Decision.Row, out.WakeAt())
 	}
-	if writes := d.store.saves; d.pass().Err != nil || d.store.saves != writes {
-		t.Error("a pass with nothing due wrote")
+	if writes := d.store.saves; d.run().Err != nil || d.store.saves != writes {
+		t.Error("a run with nothing due wrote")
 	}
 }
 
@@ -189,7 +189,7 @@ func TestDriveSendsOnlyWhatIsRecorded(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
 	d.store.saveErr = errors.New("etcd is down")
-	out := d.pass()
+	out := d.run()
 	if out.Err == nil || out.FailedStep != rotation.StepPropose {
 		t.Errorf("failed step %q: %v", out.FailedStep, out.Err)
 	}
@@ -202,9 +202,9 @@ func TestDriveRemembersWhyItWaits(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
 	d.source.stageErr = fault.Transient(fault.ServerUnreachable, errors.New("connection refused"))
-	first := d.pass()
+	first := d.run()
 	calls := len(d.source.calls)
-	second := d.pass()
+	second := d.run()
 	if len(d.source.calls) != calls {
 		t.Errorf("it did not wait: %v", d.source.calls)
 	}
@@ -220,12 +220,12 @@ func TestDriveRemembersWhyItWaits(t *testing.T) {
 		t.Errorf("tried %t and %t, want only the first", first.Tried, second.Tried)
 	}
 	d.subject.InputHash = "2"
-	if out := d.pass(); len(d.source.calls) != calls+1 || !out.Tried {
+	if out := d.run(); len(d.source.calls) != calls+1 || !out.Tried {
 		t.Error("a change of the inputs did not start over")
 	}
 	d.source.stageErr = nil
 	d.wait(time.Minute)
-	if out := d.pass(); out.Err != nil || !out.NextAttempt.IsZero() || out.Snapshot.Ledger.Current.Seq != 1 {
+	if out := d.run(); out.Err != nil || !out.NextAttempt.IsZero() || out.Snapshot.Ledger.Current.Seq != 1 {
 		t.Errorf("it did not recover with the same version: %v", out.Err)
 	}
 }
@@ -236,7 +236,7 @@ func TestDriveBacksOff(t *testing.T) {
 	d.source.stageErr = errors.New("no")
 	var waits []time.Duration
 	for range 12 {
-		out := d.pass()
+		out := d.run()
 		waits = append(waits, out.NextAttempt.Sub(d.clock.Now()))
 		d.clock.SetTime(out.NextAttempt)
 	}
@@ -244,7 +244,7 @@ func TestDriveBacksOff(t *testing.T) {
 		t.Errorf("the waits are %v", waits)
 	}
 	d.source.stageErr = fault.Pending(7*time.Second, errors.New("soon"))
-	if out := d.pass(); !out.NextAttempt.Equal(d.clock.Now().Add(7 * time.Second)) {
+	if out := d.run(); !out.NextAttempt.Equal(d.clock.Now().Add(7 * time.Second)) {
 		t.Errorf("a pending error asks again at %s", out.NextAttempt)
 	}
 }
@@ -254,7 +254,7 @@ func TestDriveOutlivesAHungServer(t *testing.T) {
 	d := newDrive()
 	d.source.hangs = true
 	started := time.Now()
-	out := d.pass()
+	out := d.run()
 	if !errors.Is(out.Err, context.DeadlineExceeded) || out.FailedStep != rotation.StepStage {
 		t.Errorf("failed step %q with %v", out.FailedStep, out.Err)
 	}
@@ -274,7 +274,7 @@ func TestDriveDistinguishesAConflictFromAnError(t *testing.T) {
 			t.Parallel()
 			d := newDrive()
 			d.store.saveErr = err
-			out := d.pass()
+			out := d.run()
 			if out.Err != nil || !out.Conflict || !out.WakeAt().Equal(driveStart.Add(time.Second)) {
 				t.Errorf("conflict %t, error %v, wakes at %s", out.Conflict, out.Err, out.WakeAt())
 			}
@@ -282,7 +282,7 @@ func TestDriveDistinguishesAConflictFromAnError(t *testing.T) {
 	}
 	d := newDrive()
 	d.source.stageErr = apierrors.NewConflict(gr, "x", errors.New("x"))
-	if out := d.pass(); out.Conflict || out.Err == nil {
+	if out := d.run(); out.Conflict || out.Err == nil {
 		t.Error("an error of the remote system was taken for a conflict")
 	}
 }
@@ -291,11 +291,11 @@ func TestDriveWithoutASourceReportsWhy(t *testing.T) {
 	t.Parallel()
 	d := published(t)
 	d.subject.Source, d.subject.SourceErr = nil, fault.Blocked(fault.ServerNotFound, errors.New("DatabaseServer orders not found"))
-	if out := d.pass(); out.Err != nil {
+	if out := d.run(); out.Err != nil {
 		t.Errorf("with nothing to do it fails: %v", out.Err)
 	}
 	d.wait(2 * time.Hour)
-	out := d.pass()
+	out := d.run()
 	if out.FailedStep != rotation.StepProbe || fault.ReasonOf(out.Err, "") != fault.ServerNotFound || fault.Classify(out.Err) != fault.ClassBlocked {
 		t.Errorf("failed step %q with %v", out.FailedStep, out.Err)
 	}
@@ -309,16 +309,16 @@ func TestDriveChecksTheRequestBeforeItStarts(t *testing.T) {
 		asked++
 		return fault.Permanent(fault.LoginExists, fmt.Errorf("login of slot %s is there", ref.Slot))
 	}
-	out := d.pass()
+	out := d.run()
 	if fault.ReasonOf(out.Err, "") != fault.LoginExists || d.store.saves != 0 || len(d.source.calls) != 0 {
 		t.Errorf("error %v, %d writes, calls %v", out.Err, d.store.saves, d.source.calls)
 	}
 	d.source.preflight = func(context.Context, credential.Ref) error { asked++; return nil }
 	d.wait(time.Minute)
-	d.pass()
+	d.run()
 	d.subject.Fingerprint = "v2"
 	d.wait(time.Minute)
-	if out := d.pass(); out.Snapshot.Ledger.Current.Seq != 2 || asked != 2 {
+	if out := d.run(); out.Snapshot.Ledger.Current.Seq != 2 || asked != 2 {
 		t.Errorf("version %d after %d questions, want 2 after 2", out.Snapshot.Ledger.Current.Seq, asked)
 	}
 }
@@ -327,7 +327,7 @@ func TestDriveNeverTouchesAForeignSecret(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
 	d.store.now.Target, d.store.now.Conflict = rotation.TargetForeign, "Secret orders-db belongs to Helm"
-	out := d.pass()
+	out := d.run()
 	u := out.Decision.Unmet
 	if u == nil || u.Reason != string(fault.SecretConflict) || !u.Permanent || u.Message != "Secret orders-db belongs to Helm" {
 		t.Errorf("unmet is %+v", u)
@@ -340,16 +340,16 @@ func TestDriveNeverTouchesAForeignSecret(t *testing.T) {
 func TestDriveCountsSessionsOfThePreviousVersion(t *testing.T) {
 	t.Parallel()
 	d := published(t)
-	if out := d.pass(); out.Sessions != nil {
+	if out := d.run(); out.Sessions != nil {
 		t.Error("sessions are counted without a previous version")
 	}
 	d.subject.Rotate = "now"
-	out := d.pass()
+	out := d.run()
 	if out.Sessions == nil || out.Sessions.Count != 3 || out.Snapshot.Ledger.Previous == nil {
 		t.Fatalf("sessions are %+v", out.Sessions)
 	}
 	d.wait(time.Hour)
-	if out := d.pass(); out.Sessions != nil || out.Snapshot.Ledger.Previous != nil {
+	if out := d.run(); out.Sessions != nil || out.Snapshot.Ledger.Previous != nil {
 		t.Error("the previous version was not retired")
 	}
 	if want := []string{"stage 2 b", "verify 2 b", "verify 2 b", "retire 1 a"}; !cmp.Equal(want, d.source.calls) {
@@ -362,17 +362,17 @@ func TestDriveHonorsARequestOnceAlthoughTheAnnotationVanishes(t *testing.T) {
 	d := published(t)
 	d.subject.Rotate = "now"
 	d.source.stageErr = errors.New("down")
-	d.pass()
+	d.run()
 	d.subject.Rotate, d.source.stageErr = "", nil
 	d.wait(time.Minute)
-	out := d.pass()
+	out := d.run()
 	if out.Snapshot.Ledger.Current.Seq != 2 || out.Snapshot.Ledger.Rotate.Honored != "now" {
 		t.Errorf("version %d, honored %q", out.Snapshot.Ledger.Current.Seq, out.Snapshot.Ledger.Rotate.Honored)
 	}
 	d.subject.Rotate = "now"
 	d.wait(2 * time.Hour)
-	d.pass()
-	if out := d.pass(); out.Snapshot.Ledger.Current.Seq != 2 {
+	d.run()
+	if out := d.run(); out.Snapshot.Ledger.Current.Seq != 2 {
 		t.Error("the same request was honored twice")
 	}
 }
@@ -381,9 +381,9 @@ func TestDriveDoesNotLetAnOldRequestEndALaterOverlap(t *testing.T) {
 	t.Parallel()
 	d := published(t)
 	d.subject.RetirePrevious = "leak"
-	d.pass()
+	d.run()
 	d.subject.Rotate = "now"
-	if out := d.pass(); out.Snapshot.Ledger.Previous == nil || out.Snapshot.Ledger.RetirePrevious.Honored != "leak" {
+	if out := d.run(); out.Snapshot.Ledger.Previous == nil || out.Snapshot.Ledger.RetirePrevious.Honored != "leak" {
 		t.Error("a request from before the rotation ended its overlap")
 	}
 }
@@ -393,7 +393,7 @@ func TestDriveRefusesToRepeatWhatChangesNothing(t *testing.T) {
 	d := published(t)
 	d.Next = func(rotation.Observation) rotation.Decision { return rotation.Decision{Step: rotation.StepPublish} }
 	d.store.now.Target = rotation.TargetShowsCurrent
-	out := d.pass()
+	out := d.run()
 	if out.Err == nil || !slices.Equal(out.Performed, []rotation.Step{rotation.StepPublish}) {
 		t.Errorf("did %v, error %v", out.Performed, out.Err)
 	}
@@ -406,7 +406,7 @@ func TestDriveIsBounded(t *testing.T) {
 		d.wait(time.Second) // so that every proof is a new situation
 		return rotation.Decision{Step: rotation.StepProbe}
 	}
-	out := d.pass()
+	out := d.run()
 	if len(out.Performed) != maxSteps || out.Err != nil || out.NextAttempt.IsZero() {
 		t.Errorf("%d steps, error %v, next attempt at %s", len(out.Performed), out.Err, out.NextAttempt)
 	}
@@ -422,7 +422,7 @@ func TestNoErrorOfDriveHoldsASecret(t *testing.T) {
 	} {
 		d := newDrive()
 		breakIt(d)
-		out := d.pass()
+		out := d.run()
 		if out.Err == nil {
 			t.Fatal("nothing failed")
 		}
@@ -442,14 +442,14 @@ func TestWithdraw(t *testing.T) {
 		err       fault.Reason
 	}{
 		"retained: nothing remote is touched":            {prepare: func(d *drive) { d.subject.Delete = false }, withdrawn: true},
-		"deleted: both logins go":                        {prepare: func(*drive) {}, withdrawn: true, calls: []string{"remove a", "remove b"}},
-		"no ledger and no server: said":                  {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{}; d.subject.Source = nil }, withdrawn: true, remains: "removing the logins"},
+		"deleted: both logins are dropped":               {prepare: func(*drive) {}, withdrawn: true, calls: []string{"remove a", "remove b"}},
+		"no ledger and no server: reported":              {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{}; d.subject.Source = nil }, withdrawn: true, remains: "removing the logins"},
 		"the server object is gone: released at once":    {prepare: noSource(fault.ServerNotFound), withdrawn: true, remains: "ServerNotFound"},
 		"the admin Secret is gone: released at once":     {prepare: noSource(fault.SecretNotFound), withdrawn: true, remains: "SecretNotFound"},
-		"the server is down: try again":                  {prepare: func(d *drive) { d.source.removeErr = fault.Transient(fault.ServerUnreachable, errors.New("down")) }, calls: []string{"remove a"}, err: fault.ServerUnreachable},
+		"the server is down: retried":                    {prepare: func(d *drive) { d.source.removeErr = fault.Transient(fault.ServerUnreachable, errors.New("down")) }, calls: []string{"remove a"}, err: fault.ServerUnreachable},
 		"the server is down for too long: released":      {prepare: func(d *drive) { d.source.removeErr = errors.New("down"); d.wait(10 * time.Minute) }, withdrawn: true, remains: "down", calls: []string{"remove a", "remove b"}},
 		"a ledger that cannot be read: released at once": {prepare: func(d *drive) { d.store.loadErr = fault.Permanent(fault.LedgerInvalid, errors.New("damaged")) }, withdrawn: true, remains: "damaged"},
-		"the API server is down: try again":              {prepare: func(d *drive) { d.store.withdrawErr = fault.Transient(fault.APIServerFailed, errors.New("down")) }, calls: []string{"remove a", "remove b"}, err: fault.APIServerFailed},
+		"the API server is down: retried":                {prepare: func(d *drive) { d.store.withdrawErr = fault.Transient(fault.APIServerFailed, errors.New("down")) }, calls: []string{"remove a", "remove b"}, err: fault.APIServerFailed},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -457,7 +457,7 @@ func TestWithdraw(t *testing.T) {
 			d := published(t)
 			d.subject.Deleting, d.subject.Delete = true, true
 			tc.prepare(d)
-			out := d.pass()
+			out := d.run()
 			if out.Withdrawn != tc.withdrawn || (d.store.withdrawals == 1) != tc.withdrawn {
 				t.Errorf("withdrawn %t with %d withdrawals, want %t; %v", out.Withdrawn, d.store.withdrawals, tc.withdrawn, out.Err)
 			}
@@ -506,7 +506,7 @@ func TestARejectedCredentialIsJudgedByItsMarker(t *testing.T) {
 			d := published(t)
 			d.source.answer, d.source.mark, d.source.markErr = credential.Rejected, tc.mark, tc.markErr
 			d.wait(time.Hour)
-			if out := d.pass(); out.Observation.Proof.Rejections != 1 || out.Observation.Marker.State != rotation.MarkerUnread {
+			if out := d.run(); out.Observation.Proof.Rejections != 1 || out.Observation.Marker.State != rotation.MarkerUnread {
 				t.Fatalf("after one rejection: %+v", out.Observation.Proof)
 			}
 			var seen []rotation.Decision
@@ -521,7 +521,7 @@ func TestARejectedCredentialIsJudgedByItsMarker(t *testing.T) {
 				return seen[0]
 			}
 			d.wait(10 * time.Second)
-			out := d.pass()
+			out := d.run()
 			if tc.markErr != nil {
 				if out.FailedStep != rotation.StepProbe || out.Err == nil {
 					t.Errorf("failed step %q with %v", out.FailedStep, out.Err)
@@ -530,7 +530,7 @@ func TestARejectedCredentialIsJudgedByItsMarker(t *testing.T) {
 				d.source.mark, d.source.markErr, seen = credential.Marker{Exists: true, Owner: ours, Seq: 1}, nil, nil
 				tc.want = rotation.MarkerOurs
 				d.wait(10 * time.Second)
-				d.pass()
+				d.run()
 				if len(seen) != 2 || seen[1].Row != "reassert" {
 					t.Errorf("decisions %+v when the mark can be read again", seen)
 				}
@@ -553,8 +553,8 @@ func TestAttemptsAreSafeForConcurrentUseAndForgotten(t *testing.T) {
 			d.Attempts = memory
 			d.subject.UID = fmt.Sprint("uid-", i%10, "-", i)
 			d.source.stageErr = errors.New("no")
-			d.pass()
-			d.pass()
+			d.run()
+			d.run()
 			if i%2 == 0 {
 				memory.Forget(d.subject.UID)
 			}
@@ -570,7 +570,7 @@ func TestAWithdrawnObjectIsForgotten(t *testing.T) {
 	t.Parallel()
 	d := published(t)
 	d.subject.Deleting = true
-	d.pass()
+	d.run()
 	if len(d.Attempts.byUID) != 0 {
 		t.Error("a deleted object is remembered")
 	}

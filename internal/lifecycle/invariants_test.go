@@ -49,8 +49,8 @@ func (k *watch) breach(w *world, format string, args ...any) {
 	}
 }
 
-// passes records the state at the start of a run.
-func (k *watch) passes(w *world, s spec) { k.still = s.suspended || w.secret.foreign }
+// startsRun records the state at the start of a run.
+func (k *watch) startsRun(w *world, s spec) { k.still = s.suspended || w.secret.foreign }
 
 // starts checks an effect before it happens. Nothing new is started while rotation is suspended or the Secret has another owner.
 func (k *watch) starts(w *world, kind string) {

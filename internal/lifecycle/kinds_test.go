@@ -17,7 +17,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// The kinds of source that lie between a login and a certificate that is signed at once.
+// The kinds of source between a login and a certificate that is signed at once.
 
 // candidated is a store whose truth is the user's Secret and that keeps a pending version in a ledger, like
 // secretstore.Published with Candidates: two objects, two compare-and-swaps.
@@ -145,11 +145,10 @@ type order struct {
 	refused  bool      // the server that uses the certificate refuses it
 }
 
-// patience is how often an issuer asks to be asked again.
+// patience is how many times an issuer answers Pending.
 const patience = 2
 
-// lateIssuance is an issuer that answers a request only when it is asked for the third time, and the server that uses the
-// certificate.
+// lateIssuance is an issuer that answers a request only the third time that it gets it, and the server that uses the certificate.
 type lateIssuance struct{ *world }
 
 func (s *lateIssuance) Traits() credential.Traits { return s.traits() }
@@ -215,13 +214,13 @@ func (s *lateIssuance) Retire(context.Context, credential.Change) error {
 	return errors.New("nothing can make this world refuse a certificate")
 }
 
-// key is one key at a provider. It carries the number of its version, and any number of keys can.
+// key is one key at a provider. It carries the number of its version; several keys can carry the same number.
 type key struct {
 	seq    int64
 	secret string
 }
 
-// provider makes keys, and shows the secret of a key once.
+// provider generates keys, and shows the secret of a key once.
 type provider struct {
 	*world
 	store *ledgered
@@ -236,7 +235,7 @@ func (s *provider) Propose(ref credential.Ref) (credential.Material, error) {
 
 func (s *provider) Preflight(context.Context, credential.Ref) error { return s.preflight() }
 
-// Stage first revokes what an earlier Stage of the same version left, then makes a key.
+// Stage first revokes what an earlier Stage of the same version left, then generates a key.
 func (s *provider) Stage(_ context.Context, change credential.Change) (credential.Staged, error) {
 	if err := (&server{s.world}).reach(); err != nil {
 		return credential.Staged{}, err
@@ -359,11 +358,11 @@ func refuseCurrent(w *world) {
 
 const refusedFromNowOn = "what is published is refused from now on"
 
-// instantsOf are the instants of life that a kind can have: one that no ledger describes cannot be handed over.
+// instantsOf returns the instants of life that a kind can have: a credential without a ledger cannot be handed over.
 func instantsOf(k kind) map[string]instant {
 	all := map[string]instant{refusedFromNowOn: {do: refuseCurrent, until: day}}
 	for name, in := range instantsOfLife {
-		if k == twoSlots || name != "it goes to another owner, and is handed over" {
+		if k == twoSlots || name != "it belongs to another owner, which hands it over" {
 			all[name] = in
 		}
 	}

@@ -33,10 +33,10 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// These cases drive the real store: a certificate whose issuer answers late, or whose proof takes long, is Durable and not
-// Revocable. Its candidate is in a ledger, and its current version in the user's Secret.
+// These cases drive the real store: a certificate with an issuer that answers late, or with a proof that takes long, is Durable and
+// not Revocable. Its candidate is in a ledger, and its current version in the user's Secret.
 
-// lateIssuer answers a request the fourth time that it gets it, and is asked about an endpoint that may not answer.
+// lateIssuer answers a request the fourth time that it gets it. Its proofs use an endpoint that may not answer.
 type lateIssuer struct {
 	t      *testing.T
 	clock  *testclock.FakePassiveClock
@@ -46,7 +46,7 @@ type lateIssuer struct {
 	answer credential.Answer // about the endpoint
 }
 
-// requestsBeforeAnIssue is how often the issuer asks for patience.
+// requestsBeforeAnIssue is how many times the issuer answers Pending.
 const requestsBeforeAnIssue = 3
 
 func (i *lateIssuer) Traits() credential.Traits { return credential.Traits{Durable: true} }
@@ -190,7 +190,7 @@ func (w *lateWorld) wantNoCandidate(t *testing.T) {
 	}
 }
 
-func TestAnIssuerThatAnswersLaterIsAskedWithTheSameRequest(t *testing.T) {
+func TestAnIssuerThatAnswersLaterGetsTheSameRequest(t *testing.T) {
 	t.Parallel()
 	for name, restart := range map[string]bool{"one process": false, "a process that restarts before each reconcile": true} {
 		t.Run(name, func(t *testing.T) {

@@ -23,14 +23,14 @@ func TestAnUnclearAnswerIsRetriedAndDiscardsNothing(t *testing.T) {
 	d := newDrive()
 	d.source.answer, d.source.answerErr = credential.Unknown, errors.New("connection reset")
 	for range 10 {
-		out := d.pass()
+		out := d.run()
 		if pending := out.Snapshot.Ledger.Pending; pending == nil || pending.Seq != 1 || pending.Stage != rotation.Staged || out.FailedStep != rotation.StepVerify {
 			t.Fatalf("after an unclear answer the candidate is %+v, the failed step %q", pending, out.FailedStep)
 		}
 		d.wait(time.Hour)
 	}
 	d.source.answer, d.source.answerErr = credential.Accepted, nil
-	out := d.pass()
+	out := d.run()
 	if current := out.Snapshot.Ledger.Current; out.Err != nil || current == nil || current.Seq != 1 || out.Snapshot.Ledger.LastSeq != 1 {
 		t.Errorf("the candidate was not published when it was accepted at last: %v", out.Err)
 	}
@@ -71,7 +71,7 @@ func TestALoginOpenedByAnOldLeaderIsClosedAgain(t *testing.T) {
 				d.store.now.Ledger = tc.ledger
 				d.store.saveErr = apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, "x", errors.New("another process wrote"))
 			}}
-			d.pass()
+			d.run()
 			if got := slices.Contains(d.source.calls, "retire 1 a"); got != tc.want {
 				t.Errorf("closed again: %t, want %t; the remote system heard %v", got, tc.want, d.source.calls)
 			}

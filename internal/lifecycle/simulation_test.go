@@ -39,10 +39,10 @@ type event struct {
 }
 
 const (
-	// maxPasses bounds how often a world is reconciled before it rests. A stretch of hours with hourly probes needs few.
-	maxPasses = 400
-	// restPasses bounds how often a world is reconciled after its last event until nothing changes.
-	restPasses = 60
+	// maxReconciles bounds how often a world is reconciled before it rests. A stretch of hours with hourly probes needs few.
+	maxReconciles = 400
+	// restReconciles bounds how often a world is reconciled after its last event until nothing changes.
+	restReconciles = 60
 )
 
 // run plays the scenario with these fates and instants, and returns the first broken promise.
@@ -70,7 +70,7 @@ func (s scenario) run(plan map[int]fate, instants map[int]func(*world), change f
 func (s scenario) play(w *world) {
 	p := w.boot()
 	w.script = slices.Clone(s.script)
-	for range maxPasses {
+	for range maxReconciles {
 		for len(w.script) > 0 && !w.now.Before(start.Add(w.script[0].at)) {
 			w.say("* %s", w.script[0].what)
 			w.script[0].do(w)
@@ -101,7 +101,7 @@ func (s scenario) play(w *world) {
 		}
 		w.sleep(wake)
 	}
-	w.watch.breach(w, "I8: it did not come to its end within %d passes", maxPasses)
+	w.watch.breach(w, "I8: it did not come to its end within %d reconciles", maxReconciles)
 }
 
 // restart takes a while, unless an effect is still under way at the death: that must happen while the next process watches.
@@ -113,7 +113,7 @@ func (w *world) restart() *process {
 }
 
 func (w *world) reconcile(p *process) (lifecycle.Outcome, bool) {
-	out, died := p.pass(w.spec)
+	out, died := p.drive(w.spec)
 	if w.trace != nil {
 		w.tell(out, died)
 	}
@@ -140,7 +140,7 @@ func (w *world) sleep(until time.Time) {
 
 // rest lets the world settle, then restarts the process: with nothing due, nothing at all may be written.
 func (s scenario) rest(w *world, p *process) {
-	for range restPasses {
+	for range restReconciles {
 		out, died := w.reconcile(p)
 		l := w.ledger.ledger
 		switch {
@@ -159,7 +159,7 @@ func (s scenario) rest(w *world, p *process) {
 		}
 		w.sleep(out.WakeAt())
 	}
-	w.watch.breach(w, "I8: it did not come to rest within %d passes", restPasses)
+	w.watch.breach(w, "I8: it did not come to rest within %d reconciles", restReconciles)
 }
 
 func wrote(out lifecycle.Outcome) bool {
@@ -330,7 +330,7 @@ var instantsOfLife = map[string]instant{
 		w.spec.suspended = true
 		w.after(3*time.Hour, "resumed", func(w *world) { w.spec.suspended = false })
 	}},
-	"it goes to another owner, and is handed over": {do: func(w *world) {
+	"it belongs to another owner, which hands it over": {do: func(w *world) {
 		w.spec.former = "elsewhere/web/orders"
 		for _, l := range w.slots {
 			if l.exists {
@@ -338,7 +338,7 @@ var instantsOfLife = map[string]instant{
 			}
 		}
 	}},
-	"it is deleted with all it made":            {do: deletes(true)},
+	"it is deleted with all it created":         {do: deletes(true)},
 	"it is deleted and its logins are retained": {do: deletes(false)},
 	"the Secret is deleted":                     {do: func(w *world) { w.secret = object{} }},
 	"the Secret is edited":                      {do: func(w *world) { w.lastVersion++; w.secret = object{version: w.lastVersion} }},

@@ -130,7 +130,7 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 		"a-former-owner-hands-over": {
 			scenario: scenario{until: 8 * time.Hour, script: []event{
 				at(time.Hour, "It is suspended.", func(w *world) { w.spec.suspended = true }),
-				at(2*time.Hour, "The logins go to another owner, and are handed over.", instantsOfLife["it goes to another owner, and is handed over"].do),
+				at(2*time.Hour, "The logins belong to another owner, which hands them over.", instantsOfLife["it belongs to another owner, which hands it over"].do),
 				at(3*time.Hour, "It is resumed.", func(w *world) { w.spec.suspended = false }),
 			}},
 			plan: map[int]fate{9: dieAfter},
@@ -167,7 +167,7 @@ func TestAPermanentFailureIsRetriedLessAndLess(t *testing.T) {
 				at(time.Hour, "down", func(w *world) { w.upAt = w.now.Add(1000 * time.Hour) })}},
 			calls: 330, writes: 20,
 		},
-		"it was never there": {
+		"it never existed": {
 			scenario: scenario{setup: func(w *world) { w.upAt = start.Add(1000 * time.Hour) }},
 			calls:    620, writes: 2,
 		},

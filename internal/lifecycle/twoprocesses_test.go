@@ -33,7 +33,7 @@ func (a *actor) begin() {
 	a.next, _ = iter.Pull(func(yield func(struct{}) bool) {
 		a.yield = func() { yield(struct{}{}) }
 		a.world.yield = a.yield
-		out, died := a.pass(s)
+		out, died := a.drive(s)
 		if a.out = out; died {
 			a.process = a.world.boot()
 		}
@@ -61,7 +61,7 @@ func (a *actor) finish() {
 func (w *world) alone(p *process, until time.Time) *process {
 	defer func(other func()) { w.yield = other }(w.yield)
 	w.yield = nil
-	for range maxPasses {
+	for range maxReconciles {
 		out, died := w.reconcile(p)
 		if died {
 			p = w.boot()

@@ -159,7 +159,7 @@ const (
 	certificate      // signed at once: the Secret is the truth, and losing a candidate costs nothing
 	late             // signed by an issuer that answers later: the Secret is the truth, and the candidate is recorded
 	proven           // the same, and a server uses it, so it can be proven
-	minted           // a key that the remote system makes: its secret is not known before it is staged
+	minted           // a key that the remote system generates: its secret is not known before it is staged
 )
 
 // traits of each kind.
@@ -360,8 +360,8 @@ func (w *world) subject(s spec) lifecycle.Credential {
 	return subject
 }
 
-// pass runs one reconcile with the current spec. died is true if the process died during it.
-func (p *process) pass(s spec) (out lifecycle.Outcome, died bool) {
+// drive runs one reconcile with the current spec. died is true if the process died during it.
+func (p *process) drive(s spec) (out lifecycle.Outcome, died bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			if _, ok := r.(crash); !ok {
@@ -370,7 +370,7 @@ func (p *process) pass(s spec) (out lifecycle.Outcome, died bool) {
 			died = true
 		}
 	}()
-	p.world.watch.passes(p.world, s)
+	p.world.watch.startsRun(p.world, s)
 	out = p.rotator.Drive(background, p.world.subject(s))
 	if p.world.swap != nil {
 		p.world.swap.flush(p.world)

@@ -296,7 +296,7 @@ func TestObjectsInTheNewFormAdoptWhatAnEarlierVersionLeft(t *testing.T) {
 
 // With the new CRDs, an object that is stored in the old form loses the old fields. rekey then changes nothing, and reports what is
 // missing. The object can be deleted, and its manifest in the new form can be applied.
-func TestObjectsInTheOldFormRestUnderTheNewCRDs(t *testing.T) {
+func TestObjectsInTheOldFormChangeNothingUnderTheNewCRDs(t *testing.T) {
 	s := newScene(t)
 	old, form := s.objects("old.yaml"), s.objects("new.yaml")
 	t.Cleanup(func() { s.crds(today(), of(form, "DatabaseCredential")) })
