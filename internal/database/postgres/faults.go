@@ -94,7 +94,7 @@ func (f *failure) meaning() meaning {
 		return f.insecure()
 	case failedNetwork:
 	}
-	return meaning{fault.Transient, fault.ServerUnreachable, "no connection, or it broke: check that the server is running, and check address and network policies" + f.hint}
+	return meaning{fault.Transient, fault.ServerUnreachable, "no connection, or it broke: check that the server runs, and check address and network policies" + f.hint}
 }
 
 // insecure returns the meaning of a failure to agree on TLS or on an authentication method.
