@@ -41,7 +41,7 @@ var unreadable = map[string]struct {
 			Message: `namespaces "kube-system" is forbidden: User "rekey" cannot get resource "namespaces" in API group "" in the namespace "kube-system"`}},
 		reason: v1alpha1.ReasonForbidden, words: []string{"get", "namespaces", "ClusterRole"},
 	},
-	"the API server fails": {err: apierrors.NewInternalError(errors.New("etcd is away")), reason: v1alpha1.ReasonAPIServerFailed, words: []string{"kube-system"}},
+	"the API server fails": {err: apierrors.NewInternalError(errors.New("etcd is down")), reason: v1alpha1.ReasonAPIServerFailed, words: []string{"kube-system"}},
 }
 
 // everyOwner returns one object of each kind that owns Secrets.

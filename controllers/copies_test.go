@@ -163,7 +163,7 @@ func TestACopiedCredentialIsFencedAtEveryStageOfALife(t *testing.T) {
 		"the objects alone": func(*corev1.Secret) bool { return false },
 	}
 	parts := []string{"the ledger", "the user's Secret", "the objects alone"}
-	stride, writes := size.Number(4, 1), 0 // A part in turn with every stride that is no multiple of their number.
+	stride, writes := size.Number(4, 1), 0 // The parts take turns unless the stride is a multiple of their number.
 	for nth, more := 1+size.RandomFrom(t, 1).IntN(stride), true; more; nth += stride {
 		writes = nth
 		var w *world

@@ -69,7 +69,7 @@ func (r *credentialReconciler) Reconcile(ctx context.Context, request ctrl.Reque
 	}
 	found := r.describe(ctx, login, cluster, outcome)
 	if soon := r.clock.Now().Add(lifecycle.RecheckBroken); err != nil && found.WakeAt.After(soon) {
-		found.WakeAt = soon // what was published may well work; who owns it has to be known soon
+		found.WakeAt = soon // what was published may well work, but its owner has to be known soon
 	}
 	return r.report(ctx, before, object, found)
 }
@@ -104,8 +104,8 @@ func (r *credentialReconciler) unfinalized(ctx context.Context, object *v1alpha1
 	})
 }
 
-// unshaped reports that no server can serve what the spec asks for. Its ledger is not read: it could not be understood, and what
-// is published stays.
+// unshaped reports that no server can serve what the spec requests. The ledger is not read, because it could not be interpreted,
+// and what is published stays.
 func (r *credentialReconciler) unshaped(ctx context.Context, before, object *v1alpha1.DatabaseCredential, login *databaseLogin) (ctrl.Result, error) {
 	return r.report(ctx, before, object, report.Facts{
 		Ready: metav1.ConditionFalse, Cause: report.NewFailure(login.shapeErr, ""), ObservationFailed: true, WakeAt: r.clock.Now().Add(lifecycle.RecheckHealthy),

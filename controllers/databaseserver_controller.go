@@ -37,8 +37,8 @@ type serverReconciler struct {
 	failures serverFailures
 }
 
-// serverFailures records each server's last failure, and how often in a row it rejected the admin's password: retries at an
-// unchanged pace could lock the admin out. After any other failure the server is checked again every lifecycle.RecheckBroken.
+// serverFailures records each server's last failure, and how many times in a row it rejected the admin's password: retries at a
+// constant pace could lock the admin out. After any other failure the server is checked again every lifecycle.RecheckBroken.
 type serverFailures struct {
 	mu    sync.Mutex
 	known map[types.NamespacedName]serverFailure
@@ -150,7 +150,7 @@ func (r *serverReconciler) check(ctx context.Context, engine database.Engine, ob
 	return checked, err
 }
 
-// credentials returns the engine's own blocks of the credentials on this server, each once. It returns none if they cannot be
+// credentials returns the engine's blocks of the credentials on this server, without duplicates. It returns none if they cannot be
 // listed: most servers can be checked without them.
 func (r *serverReconciler) credentials(ctx context.Context, object *v1alpha1.DatabaseServer) [][]byte {
 	var list v1alpha1.DatabaseCredentialList

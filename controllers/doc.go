@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package controllers is the imperative shell: the only package that knows both Kubernetes and the planner.
+// Package controllers is the imperative shell: the only package that depends on both Kubernetes and the planner.
 //
 // One reconcile of a credential (<kind>_controller.go) flows like this:
 //

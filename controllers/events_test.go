@@ -83,7 +83,7 @@ type silent struct{ *databasetest.Fake }
 
 // Open implements database.Engine.
 func (s silent) Open(ctx context.Context, server database.Server, target database.Target) (database.Session, error) {
-	return spoiled{Fake: s.Fake, sessions: errors.New("nobody may know")}.Open(ctx, server, target)
+	return spoiled{Fake: s.Fake, sessions: errors.New("the sessions cannot be read")}.Open(ctx, server, target)
 }
 
 // Open implements database.Engine.

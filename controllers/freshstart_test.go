@@ -51,7 +51,7 @@ var losses = map[string]func(w *world, object *v1alpha1.DatabaseCredential){
 	},
 }
 
-// Whatever is lost together with the ledger, a fresh start spares the login that applications may still use, and closes it when
+// Whatever is lost together with the ledger, starting over spares the login that applications may still use, and closes it when
 // a whole overlap has passed.
 func TestAFreshStartKeepsTheOpenLogin(t *testing.T) {
 	for how, lose := range losses {
@@ -114,7 +114,7 @@ func TestAFreshStartKeepsTheOpenLogin(t *testing.T) {
 	}
 }
 
-// The process dies after each write and each change at the server of a fresh start, or the server stops answering there: the
+// The process dies after each write and each change at the server while it starts over, or the server stops answering there: the
 // outcome is the same, and nothing is created while a marker cannot be read.
 func TestAFreshStartSurvivesEveryInterruption(t *testing.T) {
 	start := func(t *testing.T) (*world, *v1alpha1.DatabaseCredential) {

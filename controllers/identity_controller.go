@@ -115,11 +115,11 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	subject.Traits = certificate.TraitsOf(authority, recorded)
 	subject.Fingerprint = wanted.Fingerprint()
 	subject.InputHash = fmt.Sprint(meta.GetGeneration(), policy.version, version, r.rights.Returns(meta.GetNamespace()))
-	fresh := r.newObjects.Has(meta.GetUID())
-	if !fresh || subject.Traits.Durable {
+	isNew := r.newObjects.Has(meta.GetUID())
+	if !isNew || subject.Traits.Durable {
 		subject.Unchanged = func(ctx context.Context) error { return r.unchanged(ctx, meta, r.newObject()) }
 	}
-	subject.Store = r.store(ctx, parts, wanted, authority, subject, fresh, recorded)
+	subject.Store = r.store(ctx, parts, wanted, authority, subject, isNew, recorded)
 	return subject
 }
 
@@ -155,7 +155,7 @@ func certificatePolicy(policy rotation.Policy, spec *v1alpha1.IdentitySpec) rota
 	return policy
 }
 
-func (r *identityReconciler) store(ctx context.Context, parts identityObject, wanted pki.Identity, authority *issuer.Authority, subject lifecycle.Credential, fresh, recorded bool) lifecycle.Store {
+func (r *identityReconciler) store(ctx context.Context, parts identityObject, wanted pki.Identity, authority *issuer.Authority, subject lifecycle.Credential, isNew, recorded bool) lifecycle.Store {
 	labels, annotations := templateOf(parts.spec.SecretTemplate)
 	formats := make([]pki.Format, 0, len(parts.spec.Formats))
 	for _, format := range parts.spec.Formats {
@@ -181,7 +181,7 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 		},
 		Reader:      secrets,
 		Candidates:  candidates,
-		Fresh:       fresh,
+		Fresh:       isNew,
 		RecordIssue: certificate.RecordsIssue(authority),
 		Parse: func(m credential.Material, issued time.Time) (rotation.Version, error) {
 			published, err := certificate.Read(m, wanted, authority, issued, r.now())

@@ -14,7 +14,7 @@ import (
 	"github.com/rekey/rekey/internal/report"
 )
 
-// kind is one entry of the table: everything the program needs to know of a kind.
+// kind is one entry of the table: everything the program needs to know about a kind.
 type kind struct {
 	kube.Kind
 	// gauges returns the times of an object that the metrics show; nil for none.

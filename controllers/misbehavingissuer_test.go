@@ -105,17 +105,17 @@ func TestAMisbehavingIssuerIsNeitherTrustedNorFlooded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			// One that has no certificate yet, and one that has something to lose.
-			fresh, published := aClientIdentity(), aClientIdentity()
+			unissued, published := aClientIdentity(), aClientIdentity()
 			published.Name, published.Spec.SecretName = "published", "published-mtls"
 			ready(w, anAuthority(), published)
 			before := w.secret("published-mtls")
 			w.step(3 * time.Hour) // So the authority is older than the certificates requested from it.
 			w.shared.authorities.openers[v1alpha1.AuthorityTypeManaged] = by
 			w.shared.authorities.forget(authorityID{v1alpha1.AuthorityKindNamespaced, w.namespace, "internal"})
-			w.create(fresh)
+			w.create(unissued)
 			w.edit(published, func() { published.Spec.KeyAlgorithm = "ECDSA-P384" })
 			const length = 2 * time.Hour
-			for _, o := range []client.Object{fresh, published} {
+			for _, o := range []client.Object{unissued, published} {
 				by.asked = 0
 				begun := w.clock.Now()
 				for w.clock.Now().Before(begun.Add(length)) {
@@ -134,15 +134,15 @@ func TestAMisbehavingIssuerIsNeitherTrustedNorFlooded(t *testing.T) {
 				t.Error("what was published was replaced")
 			}
 			w.wantCondition(published, v1alpha1.ConditionReady, "True/Published")
-			if got := condition(fresh, v1alpha1.ConditionReady); got != "False/CertificateInvalid" && got != "False/IssuanceFailed" {
-				t.Errorf("Ready is %s:%s", got, describeConditions(fresh))
+			if got := condition(unissued, v1alpha1.ConditionReady); got != "False/CertificateInvalid" && got != "False/IssuanceFailed" {
+				t.Errorf("Ready is %s:%s", got, describeConditions(unissued))
 			}
 
 			// The issuer recovers.
 			by.request, by.chain = nil, nil
 			w.step(time.Hour)
-			w.settle(fresh, 3)
-			w.wantCondition(fresh, v1alpha1.ConditionReady, "True/Published")
+			w.settle(unissued, 3)
+			w.wantCondition(unissued, v1alpha1.ConditionReady, "True/Published")
 		})
 	}
 }

@@ -59,9 +59,9 @@ func TestADeletionInABuildWithoutTheEngineReportsTheLogins(t *testing.T) {
 		w.step(time.Minute)
 		w.reconcile(object)
 	}
-	told := strings.Join(w.events(), "\n")
-	if !strings.Contains(told, v1alpha1.ReasonCleanupIncomplete) || !strings.Contains(told, "the logins of its username "+string(object.Spec.Username)) {
-		t.Errorf("the logins that stay are not reported:\n%s", told)
+	reported := strings.Join(w.events(), "\n")
+	if !strings.Contains(reported, v1alpha1.ReasonCleanupIncomplete) || !strings.Contains(reported, "the logins of its username "+string(object.Spec.Username)) {
+		t.Errorf("the logins that stay are not reported:\n%s", reported)
 	}
 	if len(w.logins()) == 0 {
 		t.Error("no login is left: the test shows nothing")

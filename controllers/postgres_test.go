@@ -280,7 +280,7 @@ func TestADeletedLedgerIsRebuiltFromTheSecret(t *testing.T) {
 	w.secret(ledger.Name)
 }
 
-func TestALedgerThatNamesAForeignLoginIsNotObeyed(t *testing.T) {
+func TestALedgerThatNamesAForeignLoginIsNotTrusted(t *testing.T) {
 	w, _, second := rotated(t, servers.Of(t, 15))
 	ledger := w.secret(secretstore.LedgerName(kindDatabaseCredential, w.credential.Name))
 	mine := ledger.DeepCopy().Data

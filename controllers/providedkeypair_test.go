@@ -318,7 +318,7 @@ func TestACACrtOfLongLinesIsReadAsItIsPublished(t *testing.T) {
 
 // A Secret with a manually edited ca.crt is repaired, with its certificate, if its authority is available; otherwise the
 // certificate is still watched, and Ready reports that it does not verify.
-func TestAManuallyEditedCACrt(t *testing.T) {
+func TestAManuallyEditedCACrtIsRepaired(t *testing.T) {
 	unrelated := providePair(t, "Unrelated", nil, nil)
 	for name, value := range map[string][]byte{"unrelated": unrelated.pem(), "nothing": nil, "junk": []byte("junk")} {
 		t.Run(name, func(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 type awayStore struct{ lifecycle.Store }
 
 func (awayStore) Load(context.Context) (secretstore.Snapshot, error) {
-	return secretstore.Snapshot{}, errors.New("away")
+	return secretstore.Snapshot{}, errors.New("down")
 }
 
 // TestARecreatedObjectLeavesNothingInMemory covers deletions that no reconcile saw.

@@ -224,7 +224,7 @@ func (a *authorities) forget(id authorityID) {
 	delete(a.known, id)
 }
 
-// opener returns what opens the authority.
+// opener returns the Opener of the authority.
 func (a *authorities) opener(object authorityObject) (issuer.Opener, error) {
 	member := object.spec.Member()
 	if opener := a.openers[member.Type]; opener != nil {
@@ -273,7 +273,7 @@ func (a *authorities) created(ctx context.Context, object authorityObject, kept 
 	return nil, fault.Blocked(fault.SecretNotFound, fmt.Errorf("its key pair Secret %s does not exist", a.secretKey(object)))
 }
 
-// provided reads what a user provides. All values come from one state of the Secret.
+// provided reads the values that a user provides. All of them come from one state of the Secret.
 func (a *authorities) provided(ctx context.Context, object authorityObject, opener issuer.Opener) (credential.Material, error) {
 	keys := opener.Keys()
 	if len(keys) == 0 {

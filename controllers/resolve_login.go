@@ -24,7 +24,7 @@ var errNotProven = errors.New("the login has not been proven at this address yet
 // databaseLogin is one credential and everything that one reconcile resolved for it.
 type databaseLogin struct {
 	object *v1alpha1.DatabaseCredential
-	// server is nil if it does not exist. resolved holds the values of the server and its references; otherwise resolveErr is set.
+	// server is nil if it does not exist. resolved holds the values of the server and its references, or resolveErr is set.
 	server     *v1alpha1.DatabaseServer
 	resolved   database.Server
 	digest     string
@@ -80,7 +80,7 @@ func engineFits(object *v1alpha1.DatabaseCredential, server *v1alpha1.DatabaseSe
 	}
 }
 
-// targetOf returns what the spec asks for, and its engine.
+// targetOf returns what the spec requests, and its engine.
 func (r *credentialReconciler) targetOf(object *v1alpha1.DatabaseCredential) (database.Engine, database.Target, error) {
 	spec := object.Spec
 	engine, err := r.engineOf(object.Spec.Engine())

@@ -58,7 +58,7 @@ func (s *shared) resolveServer(ctx context.Context, object *v1alpha1.DatabaseSer
 }
 
 // serverState returns what can make a failed step succeed: the server's spec, and that it is Ready. Any other change of its
-// status while it is broken is no reason to retry.
+// status while it is broken does not justify a retry.
 func serverState(object *v1alpha1.DatabaseServer) string {
 	return fmt.Sprint(object.Generation, report.IsReady(object))
 }
@@ -143,7 +143,7 @@ func (s *shared) findServer(ctx context.Context, namespace string, ref v1alpha1.
 	return &object, nil
 }
 
-// engineSettings encodes an engine's own block of a spec for the engine, which alone knows what it means.
+// engineSettings encodes an engine's block in a spec; only the engine interprets it.
 func engineSettings(block any) ([]byte, error) {
 	if block == nil {
 		return nil, nil

@@ -130,10 +130,10 @@ func TestTheClusterUIDIsRequestedOnceAndRarelyAfterAFailure(t *testing.T) {
 		if _, err := ask(ended); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a reconcile that ended: %v", err)
 		}
-		fails(errors.New("the API server is away"))
+		fails(errors.New("the API server is down"))
 		many("", 1)
 		passing.SetTime(passing.Now().Add(clusterPause))
-		fails(errors.New("the API server is away"))
+		fails(errors.New("the API server is down"))
 		many("", 1)
 
 		// While one repeats the request, the others continue without a response.
@@ -162,7 +162,7 @@ func TestAFailureToReadTheClusterEndsWhenTheClockIsSetBack(t *testing.T) {
 	reader := interceptor.NewClient(fake.NewClientBuilder().WithObjects(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem, UID: "cluster-uid"}}).Build(),
 		interceptor.Funcs{Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
 			if fails {
-				return fmt.Errorf("away")
+				return fmt.Errorf("down")
 			}
 			return c.Get(ctx, key, o, options...)
 		}})

@@ -219,7 +219,7 @@ func TestWhatCouldNotBeCleanedUpIsReported(t *testing.T) {
 	}
 }
 
-func TestAServerThatRefusesTheAdminIsAskedLessAndLessOften(t *testing.T) {
+func TestAServerThatRefusesTheAdminIsContactedLessAndLessOften(t *testing.T) {
 	w := newWorld(t)
 	server := aServer()
 	w.create(anAdminSecret(), server)
@@ -298,7 +298,7 @@ func TestAServerThatNeverAnswersCostsFewWrites(t *testing.T) {
 	var written []write
 	for second := range 300 {
 		if second%20 == 19 {
-			// Another tool updates a time on the server; that is no reason to believe that it answers now.
+			// Another tool updates a time on the server; that does not mean that it answers now.
 			written = append(written, w.written()...)
 			w.request(server, "example.org/seen", w.clock.Now().String())
 			next[object] = w.clock.Now()

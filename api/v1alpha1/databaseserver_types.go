@@ -12,7 +12,7 @@ import (
 type TLSMode string
 
 const (
-	// TLSModeDisable is no TLS.
+	// TLSModeDisable does not use TLS.
 	TLSModeDisable TLSMode = "Disable"
 	// TLSModeRequire is TLS; the server's certificate is not checked.
 	TLSModeRequire TLSMode = "Require"

@@ -3,8 +3,8 @@
 
 package v1alpha1
 
-// This file has everything that the kinds know of a single engine: the enum, and the block of each engine in a server and in a
-// credential. To add an engine, add its name, its two blocks, and its case in each rule and accessor.
+// This file holds everything about single engines: the enum, and the block of each engine in a server and in a credential. To add
+// an engine, add its name, its two blocks, and its case in each rule and accessor.
 
 // Engine is the database engine of a server.
 // +kubebuilder:validation:Enum=PostgreSQL
@@ -13,7 +13,7 @@ type Engine string
 // EnginePostgreSQL is PostgreSQL, version 15 or later.
 const EnginePostgreSQL Engine = "PostgreSQL"
 
-// ServerEngine is the engine of a server, and what only this engine has.
+// ServerEngine is the engine of a server, with its settings.
 // +kubebuilder:validation:XValidation:rule="(self.engine == 'PostgreSQL') == has(self.postgresql) || (oldSelf.hasValue() && self.engine == oldSelf.value().engine && has(self.postgresql) == has(oldSelf.value().postgresql))",optionalOldSelf=true,message="postgresql must be set with engine PostgreSQL: add postgresql with allowedOwners"
 type ServerEngine struct {
 	// engine of the server: PostgreSQL.

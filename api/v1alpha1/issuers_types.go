@@ -15,7 +15,7 @@ type ManagedAuthority struct {
 	// +optional
 	// +default="ECDSA-P256"
 	KeyAlgorithm KeyAlgorithm `json:"keyAlgorithm,omitempty"`
-	// lifetime of the authority's certificate, at least 1h; 43800h (five years) by default. It is not renewed: the
+	// lifetime of the authority's certificate, at least 1h; 43800h (five years) by default. The certificate is not renewed: the
 	// authority warns long before it expires.
 	// +optional
 	// +default="43800h"

@@ -88,7 +88,7 @@ func try(ctx context.Context, secret map[string][]byte) (accepted bool, words st
 	case errors.As(err, &refusal):
 		return false, fmt.Sprintf("%s: %s (SQLSTATE %s)", refusal.Severity, refusal.Message, refusal.Code), nil
 	case err != nil:
-		return false, "", fmt.Errorf("trying a login: %w", err)
+		return false, "", fmt.Errorf("logging in: %w", err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	var session string

@@ -33,7 +33,7 @@ type attempt struct {
 	words    string // the server's own
 }
 
-// use is the first time that the application used something new.
+// use is when the application first used something new.
 type use struct {
 	at    time.Time
 	login string

@@ -250,7 +250,7 @@ func TestTheServerRefusesAClientOfAnotherAuthorityAndBothSidesCountIt(t *testing
 	}
 }
 
-func TestAnIndependentClientTellsARefusalFromSilence(t *testing.T) {
+func TestAnIndependentClientDistinguishesARefusalFromSilence(t *testing.T) {
 	db, err := startDatabase(t.Context(), "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)

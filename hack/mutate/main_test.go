@@ -110,7 +110,7 @@ func TestABreakIsCaughtOrSurvivesOrSaysNothing(t *testing.T) {
 		"a subtest fails":                  {breaking{"60 * minutes", "61 * minutes", "^TestBeats$/^an_hour$"}, "caught ", ""},
 		"a test panics":                    {breaking{"return 60 * minutes", "panic(minutes)", "^TestBeats$"}, "caught ", ""},
 		"a test hangs":                     {breaking{"60 * minutes", "-minutes", "^TestBeats$"}, "caught ", ""},
-		"nobody notices":                   {breaking{"return 8", "return 9", "^TestRest$"}, "passes although", "1 of 1 breaks were not caught"},
+		"no test notices":                  {breaking{"return 8", "return 9", "^TestRest$"}, "passes although", "1 of 1 breaks were not caught"},
 		"it does not compile":              {breaking{"return 8", "return eight", "^TestRest$"}, "undefined: eight", "1 of 1 breaks were not caught"},
 		"the program exits without a test": {breaking{"// Rest", "func init() { panic(1) }\n\n// Rest", "^TestRest$"}, "none of its tests did", "1 of 1 breaks were not caught"},
 		"the guard selects no subtest":     {breaking{"60 * minutes", "61 * minutes", "^TestBeats$/^a_year$"}, "no test matches ^TestBeats$/^a_year$", "1 of 1 breaks were not caught"},

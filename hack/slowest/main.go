@@ -49,7 +49,7 @@ func run(files []string, out io.Writer) error {
 // name identifies a test or subtest.
 type name struct{ pkg, test string }
 
-// read adds the time of every test that ended.
+// read adds the time of every test that has finished.
 func read(from io.Reader, times map[name]float64) error {
 	lines := bufio.NewReader(from)
 	for {
@@ -60,7 +60,7 @@ func read(from io.Reader, times map[name]float64) error {
 			Test    string  `json:"Test"`
 			Elapsed float64 `json:"Elapsed"`
 		}
-		// A killed run can leave half a line.
+		// A killed run can leave an incomplete line.
 		if json.Unmarshal(line, &event) == nil && event.Test != "" && slices.Contains([]string{"pass", "fail", "skip"}, event.Action) {
 			times[name{event.Package, event.Test}] += event.Elapsed
 		}

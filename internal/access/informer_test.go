@@ -156,7 +156,7 @@ func follows(t *testing.T, inner watch.Interface) watch.Interface {
 func TestAWatchThatIsStoppedLeavesNothingRunning(t *testing.T) {
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "app"}}
 	all := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{metav1.InitialEventsAnnotationKey: "true"}}}
-	for name, tell := range map[string]func(inner *watch.FakeWatcher, out watch.Interface){
+	for name, act := range map[string]func(inner *watch.FakeWatcher, out watch.Interface){
 		"before any event": func(*watch.FakeWatcher, watch.Interface) {},
 		"with an event on its way": func(inner *watch.FakeWatcher, _ watch.Interface) {
 			inner.Add(secret)
@@ -165,7 +165,7 @@ func TestAWatchThatIsStoppedLeavesNothingRunning(t *testing.T) {
 			inner.Add(secret)
 			<-out.ResultChan()
 		},
-		"with all of it told": func(inner *watch.FakeWatcher, _ watch.Interface) {
+		"after the initial events": func(inner *watch.FakeWatcher, _ watch.Interface) {
 			inner.Action(watch.Bookmark, all)
 		},
 		"when the API server has ended it": func(inner *watch.FakeWatcher, _ watch.Interface) { inner.Stop() },
@@ -178,7 +178,7 @@ func TestAWatchThatIsStoppedLeavesNothingRunning(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				inner := watch.NewFake()
 				out := follows(t, inner)
-				tell(inner, out)
+				act(inner, out)
 				synctest.Wait()
 				out.Stop()
 				out.Stop()

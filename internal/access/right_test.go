@@ -139,7 +139,7 @@ func manifests(text string) []string {
 	return regexp.MustCompile(`config/[a-z/_.-]+`).FindAllString(text, -1)
 }
 
-func TestTheRightThatARequestTakes(t *testing.T) {
+func TestTheRightThatARequestNeeds(t *testing.T) {
 	for request, want := range map[string]Right{
 		"GET /api/v1/namespaces/web/secrets/app":                                          {Verb: "get", Resource: "secrets", Namespace: "web"},
 		"GET /api/v1/namespaces/web/secrets":                                              {Verb: "list", Resource: "secrets", Namespace: "web"},

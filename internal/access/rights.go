@@ -24,10 +24,10 @@ import (
 )
 
 const (
-	// lookEvery is how often the API server is asked whether a right is granted again.
-	lookEvery = 5 * time.Second
-	// looksAtOnce is how many rights are asked about in a row, those asked about longest ago first.
-	looksAtOnce = 20
+	// checkEvery is how often the API server is asked whether a right is granted again.
+	checkEvery = 5 * time.Second
+	// checksAtOnce is how many rights are asked about in a row, those asked about longest ago first.
+	checksAtOnce = 20
 	// remembered is the maximum number of rights remembered: a right that is missing everywhere is missing in each
 	// namespace.
 	remembered = 1000
@@ -239,9 +239,9 @@ func (r *Rights) Start(ctx context.Context) error {
 			continue
 		}
 		for _, right := range due {
-			r.look(ctx, right)
+			r.check(ctx, right)
 		}
-		pause(ctx, lookEvery)
+		pause(ctx, checkEvery)
 	}
 	return nil
 }
@@ -260,11 +260,11 @@ func (r *Rights) due() []Right {
 	out := slices.SortedFunc(maps.Keys(r.refused), func(a, b Right) int {
 		return cmp.Or(r.refused[a].asked.Compare(r.refused[b].asked), compare(a, b))
 	})
-	return out[:min(len(out), looksAtOnce)]
+	return out[:min(len(out), checksAtOnce)]
 }
 
-// look asks whether a right is granted now.
-func (r *Rights) look(ctx context.Context, right Right) {
+// check asks whether a right is granted now.
+func (r *Rights) check(ctx context.Context, right Right) {
 	resource, sub, _ := strings.Cut(right.Resource, "/")
 	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -276,26 +276,26 @@ func (r *Rights) look(ctx context.Context, right Right) {
 		return
 	}
 	allowed := err == nil && review.Status.Allowed && !review.Status.Denied
-	told, back := r.learn(right, allowed, err != nil)
-	if told {
+	nowMissing, back := r.learn(right, allowed, err != nil)
+	if nowMissing {
 		r.log.Info("A right is missing", "verb", right.Verb, "resource", right.Name(), "namespace", right.Namespace, "cause", right.Text())
 	}
 	if back == nil {
 		return
 	}
-	news := "A right is granted again"
+	message := "A right is granted again"
 	if err != nil {
-		news = "The API server does not answer whether a right is granted; retrying what needs it"
+		message = "The API server does not answer whether a right is granted; retrying what needs it"
 	}
-	r.log.Info(news, "verb", right.Verb, "resource", right.Name(), "namespace", right.Namespace)
+	r.log.Info(message, "verb", right.Verb, "resource", right.Name(), "namespace", right.Namespace)
 	for _, wake := range back {
 		wake(ctx, right.Namespace)
 	}
 }
 
-// learn records an answer. told is true if the right is known to be missing from now on. back holds the functions to call if
+// learn records an answer. nowMissing is true if the right is known to be missing from now on. back holds the functions to call if
 // it was missing and is granted now, or if there was no answer for so long that only a new attempt can show it.
-func (r *Rights) learn(right Right, allowed, unknown bool) (told bool, back []func(context.Context, string)) {
+func (r *Rights) learn(right Right, allowed, unknown bool) (nowMissing bool, back []func(context.Context, string)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known, now := r.refused[right], r.clock.Now()

@@ -48,8 +48,8 @@ type transport func(*http.Request) (*http.Response, error)
 
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
 
-// told returns rights that were refused once, and the namespaces that were woken.
-func told(t *testing.T) (*Rights, *reviewer, *clocktesting.FakePassiveClock, *[]string) {
+// refusedOnce returns rights that were refused once, and the namespaces that were woken.
+func refusedOnce(t *testing.T) (*Rights, *reviewer, *clocktesting.FakePassiveClock, *[]string) {
 	t.Helper()
 	passing, api, woken := clocktesting.NewFakePassiveClock(time.Now()), &reviewer{}, &[]string{}
 	r := New(passing)
@@ -74,7 +74,7 @@ var update = Right{Verb: "update", Resource: "secrets", Namespace: "web"}
 
 func (r *Rights) lookAtAll(ctx context.Context) {
 	for _, right := range r.due() {
-		r.look(ctx, right)
+		r.check(ctx, right)
 	}
 }
 
@@ -89,7 +89,7 @@ func gauge(r *Rights) int {
 }
 
 func TestARightIsMissingUntilItIsGrantedAgain(t *testing.T) {
-	r, api, _, woken := told(t)
+	r, api, _, woken := refusedOnce(t)
 	if r.Lacks(update) || gauge(r) != 0 {
 		t.Error("a refusal alone counts as a missing right: it may be that of a quota")
 	}
@@ -114,7 +114,7 @@ func TestARightIsMissingUntilItIsGrantedAgain(t *testing.T) {
 }
 
 func TestARefusalThatIsNotFromRBACIsForgotten(t *testing.T) {
-	r, api, _, woken := told(t)
+	r, api, _, woken := refusedOnce(t)
 	api.allowed = true // an admission plugin answered 403
 	r.lookAtAll(t.Context())
 	if r.Lacks(update) || gauge(r) != 0 || len(*woken) != 0 || len(r.due()) != 0 {
@@ -123,7 +123,7 @@ func TestARefusalThatIsNotFromRBACIsForgotten(t *testing.T) {
 }
 
 func TestWithoutAnswersAboutRightsNothingIsClaimed(t *testing.T) {
-	r, api, passing, _ := told(t)
+	r, api, passing, _ := refusedOnce(t)
 	api.err = errors.New("no such API")
 	r.lookAtAll(t.Context())
 	if r.Lacks(update) || gauge(r) != 0 {
@@ -138,10 +138,10 @@ func TestWithoutAnswersAboutRightsNothingIsClaimed(t *testing.T) {
 
 // An overloaded API server that does not answer one question has not granted anything.
 func TestAMissingRightStaysMissingWhileReviewsFail(t *testing.T) {
-	r, api, passing, woken := told(t)
+	r, api, passing, woken := refusedOnce(t)
 	r.lookAtAll(t.Context())
 	for range 3 {
-		passing.SetTime(passing.Now().Add(believed - lookEvery))
+		passing.SetTime(passing.Now().Add(believed - checkEvery))
 		api.err = errors.New("too many requests")
 		r.lookAtAll(t.Context())
 		if !r.Lacks(update) || gauge(r) != 1 || len(*woken) != 0 || r.Returns("web") != 0 {
@@ -163,7 +163,7 @@ func TestRightsAreBounded(t *testing.T) {
 	for n := range 2 * remembered {
 		r.note(Right{Verb: "get", Resource: "secrets", Namespace: time.Duration(n).String()})
 	}
-	if len(r.refused) != remembered || len(r.due()) != looksAtOnce {
+	if len(r.refused) != remembered || len(r.due()) != checksAtOnce {
 		t.Errorf("%d are remembered, %d requested at once", len(r.refused), len(r.due()))
 	}
 }

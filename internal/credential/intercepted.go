@@ -5,14 +5,14 @@ package credential
 
 import "context"
 
-// Wrapper is a Source in front of another one. It has the methods of every optional interface and passes them on. Unwrap
-// returns the source behind it, which decides which of them mean anything: As takes that into account.
+// Wrapper is a Source in front of another one. It implements every optional interface by passing calls on. Unwrap returns the
+// wrapped source, which determines which of these interfaces count: As takes that into account.
 type Wrapper interface {
 	Source
 	Unwrap() Source
 }
 
-// As returns a source as a T, one of the optional interfaces. ok is false if the source is none, or wraps one that is none.
+// As returns a source as a T, one of the optional interfaces. ok is false if the source, or one that it wraps, does not implement T.
 func As[T any](source Source) (as T, ok bool) {
 	if wrapper, wraps := source.(Wrapper); wraps {
 		if _, ok := As[T](wrapper.Unwrap()); !ok {
@@ -23,13 +23,13 @@ func As[T any](source Source) (as T, ok bool) {
 	return as, ok
 }
 
-// Intercepted is a Source that passes every call on through a function: failpoints and faults are set there. By As it has exactly
-// the optional interfaces of the source behind it.
+// Intercepted is a Source that runs every call through a function, where failpoints and faults are injected. According to As, it has
+// exactly the optional interfaces of the wrapped source.
 type Intercepted struct {
 	Source
 
-	// Call is called for every call with a context, by the call's name. It runs do, which performs the call, as often as it likes.
-	// If it returns an error, the caller gets that, and nothing else.
+	// Call receives every call that takes a context, with the call's name. It may run do, which performs the call, any number of
+	// times. If it returns an error, the caller gets that error and nothing else.
 	Call func(ctx context.Context, name string, do func(context.Context)) error
 }
 
@@ -58,7 +58,7 @@ func (s Intercepted) intercept(ctx context.Context, name string, call func(conte
 	return err
 }
 
-// behind returns the source behind as a T. The caller knows from As that it is one.
+// behind returns the wrapped source as a T. The caller knows from As that it is one.
 func behind[T any](s Intercepted) T {
 	as, _ := As[T](s.Source)
 	return as

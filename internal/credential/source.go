@@ -30,8 +30,8 @@ func (r Ref) String() string {
 	return fmt.Sprintf("%s/%s version %d (slot %q)", r.Namespace, r.Name, r.Seq, r.Slot)
 }
 
-// Answer is a remote system's answer about a credential. The zero value is Unknown: not asked, not reached and not understood
-// are the same, and never count as a rejection.
+// Answer is a remote system's answer about a credential. The zero value is Unknown: whether the system was not asked, was not
+// reached or gave an unclear answer makes no difference, and none of these counts as a rejection.
 type Answer int
 
 const (
@@ -56,33 +56,33 @@ func (a Answer) String() string {
 	return "Unknown"
 }
 
-// Traits describe what a source can do. The planner, the driver and the store know nothing else about it. Each trait answers one
-// question, and none implies another.
+// Traits describe what a source can do. They are all that the planner, the driver and the store know about it. Each trait answers
+// one question, and none implies another.
 type Traits struct {
 	// Durable is true if a version has to be recorded before Stage, and until it is settled: Stage may take more than one call, or
-	// leaves something behind. It is false only where losing a candidate costs nothing.
+	// leave something behind. It is false only where losing a candidate costs nothing.
 	Durable bool
-	// Provable is true if Verify means something after the version was published too: the remote system may come to refuse it.
+	// Provable is true if Verify is also meaningful after publication: the remote system may start to refuse the version.
 	Provable bool
-	// Revocable is true if the remote system knows each version until Retire makes it refuse it: the previous version is accepted
-	// for the length of the overlap, and a candidate that is discarded has to be refused.
+	// Revocable is true if the remote system accepts each version until Retire makes it refuse that version: the previous version
+	// stays accepted during the overlap, and a discarded candidate has to be refused.
 	Revocable bool
-	// Minted is true if the remote system makes the secret: Propose returns no secret, and Stage finds and revokes what an earlier
-	// Stage of the same version left, because its answer may have been lost. A version that is refused cannot be staged again.
+	// Minted is true if the remote system generates the secret: Propose returns no secret, and Stage finds and revokes what an
+	// earlier Stage of the same version left, because its answer may have been lost. A refused version cannot be staged again.
 	Minted bool
 	// Slots are the slots that versions use in turn, in order; empty if there is only one. They follow from the strategy in the
 	// spec, never from an object that may be missing.
 	Slots []string
 }
 
-// Change is one change at a remote system that Source is to make.
+// Change is one change that a Source makes at the remote system.
 type Change struct {
 	// Ref is the version that the change is about.
 	Ref Ref
-	// Material is the version's material as it is recorded. For Retire and Remove it may be missing, if the ledger was lost: a source
-	// with markers does without it.
+	// Material is the version's recorded material. For Retire and Remove it may be missing, if the ledger was lost: a source with
+	// markers does not need it.
 	Material Material
-	// StillWanted checks that the caller still wants the change; if not, the error is the reason. Nil means always.
+	// StillWanted returns an error, the reason, if the caller no longer wants the change. Nil means that it always does.
 	StillWanted func(ctx context.Context) error
 }
 
@@ -90,8 +90,8 @@ type Change struct {
 // change the slot until the change is made (inside the transaction, while holding the lock), and returns its error without
 // having changed anything.
 //
-// A number alone does not show a long-paused process that it is out of date: an object that was deleted and recreated counts
-// from 1 again.
+// A process that was paused for long cannot tell from a number alone that it is out of date: an object that was deleted and
+// recreated counts from 1 again.
 func (c Change) Confirm(ctx context.Context) error {
 	if c.StillWanted == nil {
 		return nil
@@ -112,8 +112,8 @@ type Staged struct {
 type Source interface {
 	// Traits returns what the source can do. It never changes during the life of a Source.
 	Traits() Traits
-	// Propose creates the material of version ref. It has no effect outside of this process. For a Minted source it holds what
-	// names the version, and no secret.
+	// Propose creates the material of version ref. It has no effect outside this process. For a Minted source, the material
+	// identifies the version and holds no secret.
 	Propose(ref Ref) (Material, error)
 	// Stage makes the remote system accept the proposed material as version Ref. It is idempotent on Ref.Seq: repeated after a
 	// lost answer, it finds the same slot and does no harm. It never changes a slot other than Ref.Slot. If the remote system
@@ -122,15 +122,15 @@ type Source interface {
 	// Verify uses the material as a client would, over its own connections, and changes nothing. With Unknown the error is the
 	// reason; with Rejected it may be the remote system's answer.
 	Verify(ctx context.Context, ref Ref, material Material) (Answer, error)
-	// Retire makes the remote system refuse version Ref, and checks that it does. A version that does not exist is no error, and
-	// a slot that a newer version uses is not changed. It is final: a Stage of the same version that arrives later, from a
+	// Retire makes the remote system refuse version Ref, and checks that it does. A version that does not exist is not an error,
+	// and a slot that a newer version uses is not changed. It is final: a Stage of the same version that arrives later, from a
 	// process that was paused in between, is refused as fault.Fenced wherever a marker can be kept. A Minted source refuses every
 	// secret that it made for the version, also one whose answer was lost: the recorded material may not have it.
 	Retire(ctx context.Context, change Change) error
 }
 
 // Preflighter is a Source that can check, before it changes anything, whether the remote system can serve the credential at all:
-// for a login, that the owner is allowed and harmless, the logins are absent or ours, and the database exists.
+// for a login, whether the owner is allowed and harmless, the logins are absent or ours, and the database exists.
 type Preflighter interface {
 	// Preflight changes nothing. The error names the unmet condition and has class Blocked or Permanent; it is transient if
 	// the check could not be completed. It is called only while there is no version.
@@ -139,7 +139,7 @@ type Preflighter interface {
 
 // Remover is a Source that can drop what it created (a login, a key).
 type Remover interface {
-	// Remove drops what rekey created for Ref.Slot, and only that; anything else is not changed, and is no error.
+	// Remove drops what rekey created for Ref.Slot, and only that; anything else is not changed, and is not an error.
 	Remove(ctx context.Context, change Change) error
 }
 
@@ -164,9 +164,9 @@ type MarkerReader interface {
 // Heir is a Source whose markers can be handed over to another owner.
 type Heir interface {
 	// TakeOver changes every marker of former (a Ref.Owner) on the slots of Ref to Ref.Owner, and nothing else: versions,
-	// passwords and sessions stay. It is one transaction, in which each marker is compared with former. A slot without a login or
-	// without a marker is not changed; if a slot has the marker of a third owner, nothing is changed and the error is
-	// fault.Fenced. It is idempotent.
+	// passwords and sessions stay. It is one transaction, which compares each marker with former. A slot without a login or
+	// without a marker is not changed; if a slot has a third owner's marker, nothing is changed and the error is fault.Fenced. It
+	// is idempotent.
 	TakeOver(ctx context.Context, change Change, former string) error
 }
 

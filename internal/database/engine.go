@@ -53,9 +53,9 @@ type Server struct {
 	NegativeControl NegativeControl
 	// AllowedUsernames are patterns in which * matches any number of characters.
 	AllowedUsernames []string
-	// Settings is the engine's own block of the server's spec, JSON; empty if the spec has none.
+	// Settings is the engine's block in the server's spec, JSON; empty if the spec has none.
 	Settings []byte
-	// Credentials are the engine's own blocks of the credentials on this server, JSON, for Check; there may be none.
+	// Credentials are the engine's blocks in the specs of the credentials on this server, JSON, for Check; there may be none.
 	Credentials [][]byte
 }
 
@@ -67,10 +67,10 @@ type Admin struct {
 	Secret string
 }
 
-// Target is what one credential asks of a server. Everything in it comes from the credential's spec: it is known even if the
-// server is not.
+// Target is what one credential requests from a server. All of it comes from the credential's spec, so it is known even if the
+// server object is missing.
 type Target struct {
-	// Settings is the engine's own block of the credential's spec, JSON.
+	// Settings is the engine's block in the credential's spec, JSON.
 	Settings []byte
 	// Username is the base name: the strategy derives the logins from it.
 	Username string
@@ -78,7 +78,7 @@ type Target struct {
 	Strategy Strategy
 	// Create reports whether missing logins are created.
 	Create bool
-	// PasswordLength and PasswordAlphabet are what a proposed password is made of, as the DatabaseCredential kind names them.
+	// PasswordLength and PasswordAlphabet define proposed passwords, with the values of the DatabaseCredential kind.
 	PasswordLength   int
 	PasswordAlphabet string
 }
@@ -91,7 +91,7 @@ type Info struct {
 	MaxLogin int
 }
 
-// Shape is what an engine makes of a target without any server.
+// Shape is what an engine derives from a target without any server.
 type Shape struct {
 	// Traits are those of the sessions for the target.
 	Traits credential.Traits
@@ -100,7 +100,7 @@ type Shape struct {
 	// SecretType is the type of the user's Secret, and DataKeys are the keys that Bind may return.
 	SecretType string
 	DataKeys   []string
-	// Complete adds to the username and password of a user's Secret what else the material of a version holds. It fails if rekey
+	// Complete returns the full material of a version, given the username and password in a user's Secret. It fails if rekey
 	// cannot have created that password.
 	Complete func(credential.Material) (credential.Material, error)
 	// Bind returns the data of the user's Secret: the login, and how to reach the server.
@@ -120,9 +120,9 @@ type Report struct {
 type Engine interface {
 	// Info describes the engine. It never changes.
 	Info() Info
-	// Shape returns what follows from the target alone. It contacts nothing, and needs no server. A target that no server of this
-	// product can serve is an error of package fault, class Permanent: unknown settings or a strategy that the product lacks, and
-	// a username that it cannot have.
+	// Shape returns what follows from the target alone. It contacts nothing, and needs no server. If no server of this product can
+	// serve the target, it returns an error of package fault, class Permanent: unknown settings, a strategy that the product
+	// lacks, or a username that it does not allow.
 	Shape(target Target) (Shape, error)
 	// Check verifies that the server is reachable, protected as declared and writable, and that the admin has every
 	// privilege it needs. If something is missing, it returns an error of package fault that names the statement which fixes

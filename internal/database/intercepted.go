@@ -9,8 +9,8 @@ import (
 	"github.com/rekey/rekey/internal/credential"
 )
 
-// Intercept returns a session that passes every call on through a function, and has exactly the optional interfaces of the one
-// behind it. See credential.Intercepted.
+// Intercept returns a session that runs every call through a function, and has exactly the optional interfaces of the wrapped
+// session. See credential.Intercepted.
 func Intercept(behind Session, call func(ctx context.Context, name string, do func(context.Context)) error) Session {
 	return intercepted{credential.Intercepted{Source: behind, Call: call}, behind}
 }

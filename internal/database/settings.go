@@ -13,8 +13,8 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// DecodeSettings decodes an engine's own block of a spec strictly: a field that the engine does not know is an error, because
-// the credential would not be what the spec says. Empty settings leave into as it is. what names the block in the error.
+// DecodeSettings decodes an engine's block in a spec strictly: a field that the engine does not know is an error, because the
+// credential would not be what the spec requests. Empty settings do not change into. what names the block in the error.
 func DecodeSettings(settings []byte, into any, what string) error {
 	if len(settings) == 0 {
 		return nil

@@ -65,7 +65,7 @@ func newPlace(t *testing.T) *place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "told-"}}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "events-"}}
 	if err := c.Create(t.Context(), namespace); err != nil {
 		t.Fatal(err)
 	}
@@ -98,8 +98,8 @@ func (p *place) end() {
 	})
 }
 
-// told returns the Events of the namespace, oldest first: notes, and how often each was recorded.
-func (p *place) told() []string {
+// events returns the Events of the namespace, oldest first: notes, and how often each was recorded.
+func (p *place) events() []string {
 	p.t.Helper()
 	var all eventsv1.EventList
 	if err := p.client.List(p.t.Context(), &all, client.InNamespace(p.about.Namespace)); err != nil {
@@ -119,7 +119,7 @@ func (p *place) told() []string {
 
 func (p *place) want(want ...string) {
 	p.t.Helper()
-	if got := p.told(); !slices.Equal(got, want) {
+	if got := p.events(); !slices.Equal(got, want) {
 		p.t.Errorf("Events are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
@@ -154,7 +154,7 @@ func TestNamesAreCutToValidNames(t *testing.T) {
 		r.Eventf(about, nil, corev1.EventTypeNormal, "Issued", "Publish", "%s", what)
 		p.end()
 	}
-	if got := p.told(); len(got) != 3 {
+	if got := p.events(); len(got) != 3 {
 		t.Errorf("Events are %q, want three", got)
 	}
 }
@@ -245,7 +245,7 @@ func TestNoReconcileWaitsForAnAPIServerThatHangs(t *testing.T) {
 	}
 	close(hang)
 	p.end()
-	if got := len(p.told()); got == 0 || got > waiting+lanes {
+	if got := len(p.events()); got == 0 || got > waiting+lanes {
 		t.Errorf("%d Events were written, want at most %d and at least one", got, waiting+lanes)
 	}
 }
@@ -266,9 +266,9 @@ func TestQueuedEventsAreWrittenBeforeTheProcessExits(t *testing.T) {
 	p.start(r)
 	p.stop()
 	p.running.Wait()
-	r.Eventf(p.about, nil, corev1.EventTypeNormal, "Issued", "Publish", "by the last pass")
+	r.Eventf(p.about, nil, corev1.EventTypeNormal, "Issued", "Publish", "by the last reconcile")
 	p.end()
-	p.want("Normal Issued: by the last pass")
+	p.want("Normal Issued: by the last reconcile")
 }
 
 func TestAProcessThatEndsDoesNotWaitForAnAPIServerThatHangs(t *testing.T) {

@@ -20,9 +20,9 @@ import (
 type Values struct {
 	// MetricsAddress and ProbeAddress are what the two servers listen on.
 	MetricsAddress, ProbeAddress string
-	// LeaderElect is whether to work only while holding the lease.
+	// LeaderElect reports whether to reconcile only while holding the lease.
 	LeaderElect bool
-	// Namespaces to work in, each once; empty for all.
+	// Namespaces to reconcile, each once; empty for all.
 	Namespaces []string
 	// OperatorNamespace holds the lease and the key pairs of cluster-wide authorities.
 	OperatorNamespace string
@@ -34,7 +34,7 @@ type Values struct {
 	QPS float32
 	// LogLevel of every logger.
 	LogLevel zapcore.Level
-	// ShowVersion is whether to print the version and exit. Then nothing else was checked.
+	// ShowVersion reports whether to print the version and exit. Then nothing else was checked.
 	ShowVersion bool
 }
 

@@ -32,7 +32,7 @@ func TestPercentIsTheHeadroomWithinBounds(t *testing.T) {
 }
 
 // What grows is the goal of the collector: by as much as what lives, not by twice as much.
-func TestTheGoalIsWhatLivesAndTheHeadroom(t *testing.T) {
+func TestTheGoalIsTheLiveHeapPlusTheHeadroom(t *testing.T) {
 	before := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(before)
 	p := &pace{headroom: 8 * mega}

@@ -31,9 +31,9 @@ type Constraints struct {
 	Usages []Usage
 }
 
-// Config is what the object of an authority asks for, in plain values.
+// Config is what the object of an authority requests, in plain values.
 type Config struct {
-	// Settings are the fields of the member of the union in its spec, in JSON.
+	// Settings is the member of the union in its spec, JSON.
 	Settings []byte
 	// Secret holds the values that Keys names, read from the Secret that the member names.
 	Secret credential.Material
@@ -54,14 +54,14 @@ type Key struct {
 
 // Opener opens the authorities of one member of the union in the spec. It is safe for concurrent use.
 type Opener interface {
-	// Keys returns what Open needs from the Secret that the member names; none if the member names no Secret.
+	// Keys returns the values that Open needs from the Secret that the member names; none if the member names no Secret.
 	Keys() []Key
 	// Open checks the configuration and returns the authority. It does not wait for a remote system: Check and Issue do that.
 	// An error that only another configuration or Secret resolves has class Permanent.
 	Open(ctx context.Context, config Config) (*Authority, error)
 }
 
-// Creator is an Opener with a Secret that rekey itself creates, once, and keeps. All other Openers read one that a user provides.
+// Creator is an Opener whose Secret rekey itself creates, once, and keeps. All other Openers read a Secret that a user provides.
 type Creator interface {
 	// Create returns the content of the Secret: tls.crt and tls.key among others. tls.crt is recorded beside it, so that a lost or
 	// replaced key is noticed.
@@ -73,12 +73,12 @@ type Authority struct {
 	Issuer
 	Info
 	Profile
-	// Anchors are the trust anchors, PEM. They replace those that were published with an earlier certificate; empty if they are only
-	// known from the answer to a request.
+	// Anchors are the trust anchors, PEM. They replace those published with an earlier certificate; empty if they are known only
+	// from the answer to a request.
 	Anchors []byte
 }
 
-// Info is what a status shows about an authority, and what certificates show of it.
+// Info is what a status shows about an authority, and what its certificates contain.
 type Info struct {
 	// SignsWith completes the sentence "It signs with ...": the key pair.
 	SignsWith string
@@ -87,11 +87,11 @@ type Info struct {
 	NotBefore, NotAfter time.Time
 	// RawSubject is the subject in DER: the issuer of every leaf. Empty if it is not known in advance.
 	RawSubject []byte
-	// Notes are sentences about what the authority cannot issue and what some peers do not accept.
+	// Notes are sentences about what the authority cannot issue, and about peers that do not accept what it issues.
 	Notes []string
 }
 
-// Profile holds the habits of an issuer. What it names is not a fault of a certificate and no difference to what was requested.
+// Profile holds the habits of an issuer. What it names is not a defect of a certificate, and not a difference from the request.
 type Profile struct {
 	// Backdate is how long before its time of issue a certificate becomes valid.
 	Backdate time.Duration
@@ -101,7 +101,7 @@ type Profile struct {
 	// compared.
 	KeyID []byte
 	// Asynchronous is true if Issue may return fault.Pending. The private key is then recorded before the first request, and every
-	// request for it has the same ID. When a certificate was issued is recorded too, because its dates do not show it.
+	// request for it has the same ID. The time of issue is recorded too, because the certificate's dates do not show it.
 	Asynchronous bool
 }
 

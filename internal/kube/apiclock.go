@@ -52,7 +52,7 @@ func (o dateObserver) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 // observe assumes that the date was right at some instant between request and response. Dates are truncated to whole seconds,
-// so up to one more second is no difference.
+// so up to one more second does not count as a difference.
 func (c *APIClock) observe(asked, answered, date time.Time) {
 	var off time.Duration
 	switch {

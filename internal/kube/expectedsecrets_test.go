@@ -130,7 +130,7 @@ func TestASecretIsExpectedAsLongAsAnyIdentityNamesIt(t *testing.T) {
 			e.note(namer("1", "b"))
 			e.forget(namer("1", "a"))
 		}, nil},
-		"no watch told of a deletion": {func(e *expectedSecrets) {
+		"no watch reported the deletion": {func(e *expectedSecrets) {
 			e.note(namer("1", "a"))
 			e.note(namer("2", "b"))
 			e.replaced(namer("1", "a"), namer("2", "b"))

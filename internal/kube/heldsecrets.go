@@ -11,9 +11,9 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// heldSecrets holds Secrets of which the cache kept nothing because it saw them before the identities that name them. It keeps
-// them as the API server returned them, but without keys, like the cache. An entry is valid while the cache shows the same state
-// of the Secret. Each existing identity has at most one.
+// heldSecrets holds Secrets that the cache dropped because it saw them before the identities that name them. It keeps them as the
+// API server returned them, but without keys, like the cache. An entry is valid while the cache shows the same state of the Secret.
+// Each existing identity has at most one.
 type heldSecrets struct {
 	interner *Interner
 	mu       sync.Mutex

@@ -116,7 +116,7 @@ func TestASecretOmittedFromTheCacheIsReadOnce(t *testing.T) {
 	if n := len(w.writes.held.byOwner); n != 0 {
 		t.Errorf("%d Secrets are held beside the cache", n)
 	}
-	w.whole, w.liveFail = false, errors.New("the API server is away")
+	w.whole, w.liveFail = false, errors.New("the API server is down")
 	var got corev1.Secret
 	if err := w.reader("app").Get(t.Context(), client.ObjectKeyFromObject(w.api), &got); !errors.Is(err, w.liveFail) || len(w.writes.held.byOwner) != 0 {
 		t.Errorf("a read that failed: %v, and %d are held", err, len(w.writes.held.byOwner))
@@ -124,7 +124,7 @@ func TestASecretOmittedFromTheCacheIsReadOnce(t *testing.T) {
 }
 
 // A response of the API server is not merged into the cache's copy.
-func TestWhatIsReadPastTheCacheIsWhatTheAPIServerHas(t *testing.T) {
+func TestReadsThatBypassTheCacheReturnWhatTheAPIServerHas(t *testing.T) {
 	t.Parallel()
 	w := newLeftOutWorld()
 	w.whole = true

@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// Kind is what this package needs to know of a kind.
+// Kind is what this package needs to know about a kind.
 type Kind struct {
 	Name string
 	// New returns an empty object, NewList an empty list.

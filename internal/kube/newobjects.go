@@ -13,9 +13,9 @@ import (
 	"github.com/rekey/rekey/internal/access"
 )
 
-// NewObjects tracks objects that were created while this process is the leader and for which nothing was created yet. Unless a
-// user did, nothing can have created their Secrets, so a cache miss is trusted and the live GET is skipped; if a Secret exists
-// after all, creating it fails and the object is looked up from then on. A nil NewObjects tracks nothing.
+// NewObjects tracks objects that were created while this process is the leader and for which nothing was created yet. Only a user
+// can have created their Secrets, so a cache miss is trusted and the live GET is skipped; if a Secret exists after all, creating
+// it fails and the object is looked up from then on. A nil NewObjects tracks nothing.
 type NewObjects struct {
 	rights *access.Rights
 	mu     sync.Mutex

@@ -21,7 +21,7 @@ import (
 // SelfWriteFilter remembers the resourceVersion of our last write of each Secret, so that the watch event of that write
 // triggers no reconcile: the one that wrote it has already seen it. Any other change of the Secret has another resourceVersion.
 // If the event arrives before the response, one reconcile is superfluous. A webhook may hide a Secret from the watch, so its
-// event may never come: one write is remembered per owner, and none of an owner that is gone.
+// event may never come: one write is remembered per owner, and none for an owner that is gone.
 type SelfWriteFilter struct {
 	mu       sync.Mutex
 	versions map[client.ObjectKey]selfWrite

@@ -47,7 +47,7 @@ func TestOnlyOurOwnLastWriteTriggersNoReconcile(t *testing.T) {
 }
 
 // A cache older than our last write is bypassed, and no read waits for it: the label that it selects by may be gone.
-func TestACacheOlderThanOurLastWriteIsReadPast(t *testing.T) {
+func TestACacheOlderThanOurLastWriteIsBypassed(t *testing.T) {
 	at := func(version string) *corev1.Secret {
 		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "app-mtls", ResourceVersion: version}}
 	}

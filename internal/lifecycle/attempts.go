@@ -15,7 +15,7 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// finalRejections is how often in a row a candidate must be rejected before it is given up: a server that lags behind its own
+// finalRejections is how many times in a row a candidate must be rejected before it is given up: a server that lags behind its own
 // changes may reject it once.
 const finalRejections = 2
 
@@ -105,7 +105,7 @@ type attempt struct {
 	err   error
 }
 
-// Forget drops what is remembered of an object that is gone.
+// Forget drops what is remembered of an object that no longer exists.
 func (a *Attempts) Forget(uid string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -190,7 +190,7 @@ func (e *entry) candidateFor(seq int64) *candidate {
 }
 
 // recordAnswer records an answer about the current version, and why it was refused. Unknown changes nothing. A version that cannot
-// do its work until something else changes is never counted as rejected twice: it would be staged again, which does not help.
+// do its work until something else changes never counts as rejected twice: it would be staged again, which does not help.
 func (e *entry) recordAnswer(seq int64, answer credential.Answer, why error, now time.Time) {
 	if answer == credential.Unknown {
 		return

@@ -36,7 +36,7 @@ func (r Remains) String() string {
 // withdraw removes the credential of a deleted object. What cannot be cleaned up in bounded time is left behind and reported.
 func (r *run) withdraw(ctx context.Context) error {
 	if r.entry.withdrawn {
-		return r.release(ctx) // only the finalizer is left
+		return r.release(ctx) // only the finalizer remains
 	}
 	left := Remains{Copied: r.Unowned != nil}
 	if r.Delete {
@@ -54,7 +54,7 @@ func (r *run) withdraw(ctx context.Context) error {
 }
 
 // withdrawSecrets withdraws the Secret and the ledger. left is why they stay, if the deletion no longer waits for them. They
-// come after the logins, perhaps only after the deadline, so a single failure is no reason to leave them.
+// come after the logins, perhaps only after the deadline, so a single failure does not mean that they are left behind.
 func (r *run) withdrawSecrets(ctx context.Context) (left, err error) {
 	err = r.applyWrite(r.snapshot, r.Store.Withdraw(ctx))
 	if err == nil {
@@ -102,7 +102,7 @@ func (r *run) release(ctx context.Context) error {
 }
 
 // removeLogins drops what we created in every slot: the markers identify that, even if the ledger is gone. left is why some of
-// it stays, if the deletion no longer waits for it. One slot does not hold up the other.
+// it stays, if the deletion no longer waits for it. One slot does not delay the other.
 func (r *run) removeLogins(ctx context.Context) (left, err error) {
 	if r.Source == nil && !r.mayHaveLogins() {
 		return nil, nil

@@ -135,7 +135,7 @@ func TestAWrongClockNeitherEndsNorDelaysADeletion(t *testing.T) {
 			d.Skew = func() (time.Duration, bool) { return tc.off, tc.known }
 			d.subject.Deleting, d.subject.Delete = true, true
 			d.subject.WithdrawDeadline = d.clock.Now().Add(tc.off).Add(WithdrawPatience)
-			d.source.removeErr = errors.New("away")
+			d.source.removeErr = errors.New("down")
 			started := d.clock.Now()
 			d.untilWithdrawn(t)
 			if waited := d.clock.Since(started); waited < WithdrawPatience-time.Minute || waited > WithdrawPatience+2*withdrawRetry {
@@ -252,15 +252,15 @@ func TestWithdraw(t *testing.T) {
 		calls     []string
 		err       fault.Reason
 	}{
-		"retained: nothing remote is touched":             {prepare: func(d *drive) { d.subject.Delete = false }, withdrawn: true},
-		"deleted: both logins go":                         {prepare: func(*drive) {}, withdrawn: true, calls: []string{"remove a", "remove b"}},
-		"no ledger and no server: said":                   {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{}; d.subject.Source = nil }, withdrawn: true, remains: "removing the logins"},
-		"the server object is gone: released at once":     {prepare: noSource(fault.ServerNotFound), withdrawn: true, remains: "ServerNotFound"},
-		"the admin Secret is gone: released at once":      {prepare: noSource(fault.SecretNotFound), withdrawn: true, remains: "SecretNotFound"},
-		"the server is away: try again":                   {prepare: func(d *drive) { d.source.removeErr = fault.Transient(fault.ServerUnreachable, errors.New("away")) }, calls: []string{"remove a"}, err: fault.ServerUnreachable},
-		"the server is away for too long: released":       {prepare: func(d *drive) { d.source.removeErr = errors.New("away"); d.wait(10 * time.Minute) }, withdrawn: true, remains: "away", calls: []string{"remove a", "remove b"}},
-		"a ledger that nobody can read: released at once": {prepare: func(d *drive) { d.store.loadErr = fault.Permanent(fault.LedgerInvalid, errors.New("damaged")) }, withdrawn: true, remains: "damaged"},
-		"the API server is away: try again":               {prepare: func(d *drive) { d.store.withdrawErr = fault.Transient(fault.APIServerFailed, errors.New("away")) }, calls: []string{"remove a", "remove b"}, err: fault.APIServerFailed},
+		"retained: nothing remote is touched":            {prepare: func(d *drive) { d.subject.Delete = false }, withdrawn: true},
+		"deleted: both logins are dropped":               {prepare: func(*drive) {}, withdrawn: true, calls: []string{"remove a", "remove b"}},
+		"no ledger and no server: reported":              {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{}; d.subject.Source = nil }, withdrawn: true, remains: "removing the logins"},
+		"the server object is gone: released at once":    {prepare: noSource(fault.ServerNotFound), withdrawn: true, remains: "ServerNotFound"},
+		"the admin Secret is gone: released at once":     {prepare: noSource(fault.SecretNotFound), withdrawn: true, remains: "SecretNotFound"},
+		"the server is down: retried":                    {prepare: func(d *drive) { d.source.removeErr = fault.Transient(fault.ServerUnreachable, errors.New("down")) }, calls: []string{"remove a"}, err: fault.ServerUnreachable},
+		"the server is down for too long: released":      {prepare: func(d *drive) { d.source.removeErr = errors.New("down"); d.wait(10 * time.Minute) }, withdrawn: true, remains: "down", calls: []string{"remove a", "remove b"}},
+		"a ledger that cannot be read: released at once": {prepare: func(d *drive) { d.store.loadErr = fault.Permanent(fault.LedgerInvalid, errors.New("damaged")) }, withdrawn: true, remains: "damaged"},
+		"the API server is down: retried":                {prepare: func(d *drive) { d.store.withdrawErr = fault.Transient(fault.APIServerFailed, errors.New("down")) }, calls: []string{"remove a", "remove b"}, err: fault.APIServerFailed},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

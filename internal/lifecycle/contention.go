@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// stuckSince is a problem that lasts: its reason, the inputs at which it came up, and when.
+// stuckSince is a lasting problem: its reason, the inputs with which it occurred, and when.
 type stuckSince struct {
 	reason string
 	inputs inputs
@@ -21,7 +21,7 @@ type stuckSince struct {
 }
 
 // Pace returns the time until the next check of what cannot be watched: short while the problem is new, and longer the longer it
-// lasts, so that a thousand objects that wait for something that never comes cost next to nothing.
+// lasts, so that a thousand objects that wait forever cost next to nothing.
 func (a *Attempts) Pace(uid, reason string, now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -40,7 +40,7 @@ func (a *Attempts) Pace(uid, reason string, now time.Time) time.Duration {
 	return min(max(age/4, RecheckBroken), RecheckHealthy)
 }
 
-// rewrites counts how often the user's Secret was written again, each time soon after the last.
+// rewrites counts how often the user's Secret was rewritten, each time soon after the last.
 type rewrites struct {
 	count int
 	last  time.Time
@@ -49,7 +49,7 @@ type rewrites struct {
 const (
 	// freeRewrites need no wait: a user may edit a Secret twice.
 	freeRewrites = 3
-	// maxRewriteWait is the longest wait before a Secret is written once more.
+	// maxRewriteWait is the longest wait before a Secret is rewritten.
 	maxRewriteWait = 10 * time.Minute
 )
 

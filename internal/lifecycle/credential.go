@@ -16,10 +16,10 @@ type Credential struct {
 	// Kind of the object. Ref has no Seq and no Slot.
 	Kind string
 	Ref  credential.Ref
-	// Former is the owner from which a user lets the object take over, in the form of Ref.Owner; empty for none.
+	// Former is the owner from which a user allows the object to take over, in the form of Ref.Owner; empty for none.
 	Former string
-	// FormerGone returns an error unless the object that Former names is gone, as far as that can be known: one of another cluster
-	// cannot be looked up. It reads live. Nil if there is nothing to look up.
+	// FormerGone returns an error unless the object that Former names is gone, as far as that can be known: an object of another
+	// cluster cannot be checked. It reads live. Nil if there is nothing to check.
 	FormerGone func(ctx context.Context, former string) error
 	// UID of the object.
 	UID string
@@ -28,7 +28,7 @@ type Credential struct {
 	Traits credential.Traits
 	// TraitsUnknown is true if nothing could tell the traits, so that they are zero: the remote system may hold versions anyway.
 	TraitsUnknown bool
-	// Fingerprint of the fields of the spec that demand new material.
+	// Fingerprint of the fields of the spec that require new material.
 	Fingerprint string
 	// Store records and publishes the versions.
 	Store Store
@@ -57,8 +57,8 @@ type Credential struct {
 	// NamespaceEnds reports whether err is a right that is missing because the object's namespace is being deleted. It reads live. Nil
 	// if that cannot be known.
 	NamespaceEnds func(ctx context.Context, err error) bool
-	// ReportRemains reports what could not be cleaned up, before Release removes the finalizer; nil if there is nothing to report and nothing
-	// to remove.
+	// ReportRemains reports what could not be cleaned up, before Release removes the finalizer. Both are nil if there is nothing to
+	// report and nothing to remove.
 	ReportRemains func(ctx context.Context, left Remains) error
 	Release       func(ctx context.Context) error
 	// Endpoint identifies where the remote system is: a proof holds for one endpoint.
@@ -67,7 +67,7 @@ type Credential struct {
 	InputHash string
 }
 
-// preflight asks the source whether it can serve the credential, if it has anything to ask.
+// preflight asks the source whether it can serve the credential, if the source can answer that.
 func (s Credential) preflight(ctx context.Context, ref credential.Ref, timeout time.Duration) error {
 	preflighter, ok := credential.As[credential.Preflighter](s.Source)
 	if !ok {

@@ -227,7 +227,7 @@ func (r *run) isWaiting(step rotation.Step) bool {
 }
 
 // mustWaitToPropose reports whether a new candidate has to wait because the last one could not be staged, verified or published: a
-// source that is not remote keeps its candidate in memory only, and another candidate would only fail in the same way.
+// source that is not Durable keeps its candidate in memory only, and another candidate would only fail in the same way.
 func (r *run) mustWaitToPropose(step rotation.Step) bool {
 	return step == rotation.StepPropose && !r.Traits.Durable &&
 		(r.isWaiting(rotation.StepCommit) || r.isWaiting(rotation.StepVerify) || r.isWaiting(rotation.StepStage))

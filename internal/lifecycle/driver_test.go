@@ -51,7 +51,7 @@ func probeJitter(out Outcome) time.Duration {
 func TestDriveSendsOnlyWhatIsRecorded(t *testing.T) {
 	t.Parallel()
 	d := newDrive()
-	d.store.saveErr = errors.New("etcd is away")
+	d.store.saveErr = errors.New("etcd is down")
 	out := d.reconcile()
 	if out.Err == nil || out.FailedStep != rotation.StepPropose {
 		t.Errorf("failed step %q: %v", out.FailedStep, out.Err)
@@ -224,7 +224,7 @@ func TestDriveHonorsARequestOnceAlthoughTheAnnotationVanishes(t *testing.T) {
 	t.Parallel()
 	d := published(t)
 	d.subject.Rotate = "now"
-	d.source.stageErr = errors.New("away")
+	d.source.stageErr = errors.New("down")
 	d.reconcile()
 	d.subject.Rotate, d.source.stageErr = "", nil
 	d.wait(time.Minute)

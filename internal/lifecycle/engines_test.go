@@ -147,7 +147,7 @@ func (s *hosted) Retire(ctx context.Context, change credential.Change) error {
 func (s *hosted) Remove(ctx context.Context, change credential.Change) error {
 	remover, ok := credential.As[credential.Remover](s.host.source)
 	if !ok {
-		return fmt.Errorf("%T is no Remover", s.host.source)
+		return fmt.Errorf("%T is not a Remover", s.host.source)
 	}
 	return s.change(ctx, "remove", change, func(change credential.Change) error { return remover.Remove(background, change) })
 }

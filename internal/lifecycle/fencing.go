@@ -12,8 +12,8 @@ import (
 	"github.com/rekey/rekey/internal/rotation"
 )
 
-// handleFencedCandidate abandons a fenced candidate if the marker is ours and not older: the ledger was restored from an older state, or
-// the candidate was discarded already. It can never be staged; a candidate with a number above the marker can.
+// handleFencedCandidate abandons a fenced candidate if the marker is ours and not older: the ledger was restored from an older state,
+// or the candidate was already discarded. It can never be staged; a candidate with a number above the marker can.
 func (r *run) handleFencedCandidate(ctx context.Context, ref credential.Ref, err error) {
 	if fault.ReasonOf(err, "") != fault.Fenced {
 		return

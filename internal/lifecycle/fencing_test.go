@@ -29,7 +29,7 @@ func TestARejectedCredentialIsJudgedByItsMarker(t *testing.T) {
 		"gone":             {want: rotation.MarkerAbsent, row: "reassert"},
 		"another owner's":  {mark: credential.Marker{Exists: true, Owner: "c/web/other", Seq: 9}, want: rotation.MarkerForeign, row: "refused"},
 		"a cloned cluster": {mark: credential.Marker{Exists: true, Owner: "d/web/orders", Seq: 1}, want: rotation.MarkerForeign, row: "refused"},
-		"unread":           {markErr: errors.New("away"), want: rotation.MarkerUnread, row: "refused"},
+		"unread":           {markErr: errors.New("down"), want: rotation.MarkerUnread, row: "refused"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

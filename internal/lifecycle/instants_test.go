@@ -50,7 +50,7 @@ var instantsOfLife = map[string]instant{
 		w.spec.suspended = true
 		w.after(3*time.Hour, "resumed", func(w *world) { w.spec.suspended = false })
 	}},
-	"it goes to another owner, and is handed over": {do: func(w *world) {
+	"it belongs to another owner, which hands it over": {do: func(w *world) {
 		w.spec.former = "elsewhere/web/orders"
 		for _, l := range w.slots {
 			if l.exists {
@@ -58,7 +58,7 @@ var instantsOfLife = map[string]instant{
 			}
 		}
 	}},
-	"it is deleted with all it made":            {do: deletes(true)},
+	"it is deleted with all it created":         {do: deletes(true)},
 	"it is deleted and its logins are retained": {do: deletes(false)},
 	"the Secret is deleted":                     {do: func(w *world) { w.secret = object{} }},
 	"the Secret is edited":                      {do: func(w *world) { w.lastVersion++; w.secret = object{version: w.lastVersion} }},
@@ -67,8 +67,8 @@ var instantsOfLife = map[string]instant{
 		w.secret, w.watch.foreign = object{version: w.lastVersion, foreign: true}, true
 		w.after(3*time.Hour, "freed", func(w *world) { w.secret = object{} })
 	}},
-	"the remote system is away for an hour":        {do: func(w *world) { w.upAt = w.now.Add(time.Hour) }},
-	"the remote system is away and it is deleted":  {do: func(w *world) { w.upAt = w.now.Add(time.Hour); deletes(true)(w) }},
+	"the remote system is down for an hour":        {do: func(w *world) { w.upAt = w.now.Add(time.Hour) }},
+	"the remote system is down and it is deleted":  {do: func(w *world) { w.upAt = w.now.Add(time.Hour); deletes(true)(w) }},
 	"the remote system is restored, a little back": {do: restoreRemote(4), until: day},
 	"the remote system is restored, far back":      {do: restoreRemote(11), until: day},
 	"the cluster is restored, a little back":       {do: restoreCluster(4), until: day},
@@ -217,11 +217,11 @@ var instantsOfAnIssuer = map[string]instant{
 
 const refusedFromNowOn = "what is published is refused from now on"
 
-// instantsOf are the instants of life that a kind can have: one that no ledger describes cannot be handed over.
+// instantsOf returns the instants of life that a kind can have: a credential without a ledger cannot be handed over.
 func instantsOf(k kind) map[string]instant {
 	all := map[string]instant{refusedFromNowOn: {do: refuseCurrent, until: day}}
 	for name, in := range instantsOfLife {
-		if k == twoSlots || name != "it goes to another owner, and is handed over" {
+		if k == twoSlots || name != "it belongs to another owner, which hands it over" {
 			all[name] = in
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// The kinds of source that lie between a login and a certificate that is signed at once.
+// The kinds of source between a login and a certificate that is signed at once.
 
 // candidated is a store whose truth is the user's Secret and that keeps a pending version in a ledger, like
 // secretstore.Published with Candidates: two objects, two compare-and-swaps.
@@ -156,11 +156,10 @@ type order struct {
 	denied   bool      // it will never be issued
 }
 
-// patience is how often an issuer asks to be asked again.
+// patience is how many times an issuer answers Pending.
 const patience = 2
 
-// lateIssuance is an issuer that answers a request only when it is asked for the third time, and the server that uses the
-// certificate.
+// lateIssuance is an issuer that answers a request only the third time that it gets it, and the server that uses the certificate.
 type lateIssuance struct{ *world }
 
 func (s *lateIssuance) Traits() credential.Traits { return s.traits() }

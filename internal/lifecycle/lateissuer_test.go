@@ -34,10 +34,10 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// These cases drive the real store: a certificate whose issuer answers late, or whose proof takes long, is Durable and not
-// Revocable. Its candidate is in a ledger, and its current version in the user's Secret.
+// These cases drive the real store: a certificate with an issuer that answers late, or with a proof that takes long, is Durable and
+// not Revocable. Its candidate is in a ledger, and its current version in the user's Secret.
 
-// lateIssuer answers a request the fourth time that it gets it, and is asked about an endpoint that may not answer.
+// lateIssuer answers a request the fourth time that it gets it. Its proofs use an endpoint that may not answer.
 type lateIssuer struct {
 	t      *testing.T
 	clock  *testclock.FakePassiveClock
@@ -50,7 +50,7 @@ type lateIssuer struct {
 	holds  bool              // answers no request
 }
 
-// requestsBeforeAnIssue is how often the issuer asks for patience.
+// requestsBeforeAnIssue is how many times the issuer answers Pending.
 const requestsBeforeAnIssue = 3
 
 func (i *lateIssuer) Traits() credential.Traits { return credential.Traits{Durable: true} }
@@ -217,7 +217,7 @@ func (w *lateWorld) wantNoCandidate(t *testing.T) {
 	}
 }
 
-func TestAnIssuerThatAnswersLaterIsAskedWithTheSameRequest(t *testing.T) {
+func TestAnIssuerThatAnswersLaterGetsTheSameRequest(t *testing.T) {
 	t.Parallel()
 	for name, restart := range map[string]bool{"one process": false, "a process that restarts before each reconcile": true} {
 		t.Run(name, func(t *testing.T) {
@@ -283,15 +283,15 @@ func TestACandidateThatIsRefusedForGoodIsFollowedByAnotherOne(t *testing.T) {
 			t.Parallel()
 			w := newLateWorld(t, credential.Accepted)
 			breaks(w.issuer, true)
-			told := false
+			reported := false
 			w.live(24*time.Hour, func(out lifecycle.Outcome) bool {
-				told = told || fault.Classify(out.Err) == fault.ClassPermanent && strings.Contains(out.Err.Error(), "the next one is created no sooner than")
+				reported = reported || fault.Classify(out.Err) == fault.ClassPermanent && strings.Contains(out.Err.Error(), "the next one is created no sooner than")
 				return showsAny(out)
 			})
 			if n := len(w.issuer.asked); n < 20 || n > 32 {
 				t.Errorf("in a day, a broken issuer got %d requests", n)
 			}
-			if !told {
+			if !reported {
 				t.Error("no error shows when the next request is made")
 			}
 			breaks(w.issuer, false)
@@ -314,7 +314,7 @@ func TestAProcessThatRestartsAllTheTimeSendsABrokenIssuerNoFurtherRequest(t *tes
 
 func TestACandidateThatExpiresBeforeItIsPublishedIsFollowedByAnotherOne(t *testing.T) {
 	t.Parallel()
-	for name, away := range map[string]bool{"the authority is there": false, "the authority is away at first": true} {
+	for name, away := range map[string]bool{"the authority is ready": false, "the authority is not ready at first": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newLateWorld(t, credential.Unknown)
@@ -357,7 +357,7 @@ func TestARequestToRotateReplacesACandidateThatDoesNotProgress(t *testing.T) {
 	}
 }
 
-// Without its authority, it is not known which key signs. That is no reason to give up a candidate.
+// Without its authority, it is not known which key signs. That does not end a candidate.
 func TestAnAuthorityThatComesAndGoesGetsOneRequest(t *testing.T) {
 	t.Parallel()
 	w := newLateWorld(t, credential.Unknown)

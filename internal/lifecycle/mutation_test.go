@@ -236,7 +236,7 @@ func TestTheSimulationNoticesEveryMutantThatIsNotHarmless(t *testing.T) {
 		}
 	}
 	for name := range listed {
-		t.Errorf("testdata/survivors.txt lists %q, which is no mutant", name)
+		t.Errorf("testdata/survivors.txt lists %q, which is not a mutant", name)
 	}
 	t.Logf("%d mutants: the simulation notices %d, and %d survive", len(all), len(all)-survived, survived)
 }

@@ -148,7 +148,7 @@ func (r *run) stage(ctx context.Context) error {
 	return err
 }
 
-// revokeOrphan handles a process that was paused between reading the ledger and calling the remote system while another one
+// revokeOrphan handles a process that was paused between reading the ledger and calling the remote system while another process
 // continued: if the ledger no longer knows the version, the login that was just opened for it is closed again. A newer version
 // in the same slot has a newer marker and is not touched.
 func (r *run) revokeOrphan(ctx context.Context, ref credential.Ref, material credential.Material) {
@@ -211,7 +211,7 @@ func (r *run) verify(ctx context.Context) error {
 	case credential.Rejected:
 		defective := rotation.Disposable(r.Traits) && !r.Traits.Provable
 		if fault.NeedsHelp(err) && !defective {
-			// Another candidate would fare no better.
+			// Another candidate would fail in the same way.
 			return fmt.Errorf("verifying version %d: %w", pending.Seq, err)
 		}
 		about.answer = answer

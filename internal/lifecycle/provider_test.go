@@ -14,25 +14,25 @@ import (
 	"github.com/rekey/rekey/internal/secretstore"
 )
 
-// key is one key at a provider. It carries the number of its version, and any number of keys can.
+// key is one key at a provider. It carries the number of its version; several keys can carry the same number.
 type key struct {
 	seq    int64
 	secret string
 }
 
-// provider makes keys, and shows the secret of a key once.
+// provider generates keys, and shows the secret of a key once.
 type provider struct{ *world }
 
 func (s *provider) Traits() credential.Traits { return s.traits() }
 
-// Propose implements credential.Source: nobody knows the secret yet.
+// Propose implements credential.Source. The secret does not exist yet.
 func (s *provider) Propose(ref credential.Ref) (credential.Material, error) {
 	return credential.Material{credential.KeyUsername: credential.SensitiveString(fmt.Sprintf("orders-%d", ref.Seq))}, nil
 }
 
 func (s *provider) Preflight(context.Context, credential.Ref) error { return s.preflight() }
 
-// Stage first revokes what an earlier Stage of the same version left, then makes a key.
+// Stage first revokes what an earlier Stage of the same version left, then generates a key.
 func (s *provider) Stage(ctx context.Context, change credential.Change) (credential.Staged, error) {
 	if err := (&server{s.world}).reach(); err != nil {
 		return credential.Staged{}, err

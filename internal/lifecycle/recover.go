@@ -30,10 +30,10 @@ func Recover(ctx context.Context, subject Credential, complete func(credential.M
 	ref.Seq, ref.Slot = candidate.Seq, candidate.Slot
 	verify, cancel := context.WithTimeout(ctx, 2*DefaultStepTimeout)
 	defer cancel()
-	// No record is left of whether a wrong password was ever refused here.
+	// No record shows whether a wrong password was ever refused here.
 	answer, err := subject.Source.Verify(credential.First(verify), ref, candidate.Material)
 	if answer == credential.Rejected && fault.NeedsHelp(err) {
-		answer = credential.Unknown // another login would fare no better, and this one may be right
+		answer = credential.Unknown // another login would fail in the same way, and this one may be right
 	}
 	if answer != credential.Accepted || err != nil {
 		return secretstore.Ledger{}, answer, err
@@ -51,7 +51,7 @@ func Recover(ctx context.Context, subject Credential, complete func(credential.M
 }
 
 // recoverRequest rebuilds the record of a request. If the Secret does not name the last request that was carried out, the
-// present one counts as carried out: a lost ledger is no reason to rotate.
+// present one counts as carried out: a lost ledger must not cause a rotation.
 func recoverRequest(annotation, honored string) secretstore.Tokens {
 	if honored == "" {
 		honored = annotation

@@ -12,7 +12,7 @@ import (
 
 // recordRequests records what the annotations ask for. A request to retire a previous version that does not exist counts as
 // carried out; otherwise it would end a later overlap. Together with a request to rotate, it means the version that is published
-// now: a user who answers a leak in one command wants that version refused as soon as its successor is published and proven.
+// now: a user who reacts to a leak with one command wants that version refused as soon as its successor is published and proven.
 func (r *run) recordRequests(l *secretstore.Ledger) {
 	rotate := r.Rotate != "" && r.Rotate != l.Rotate.Seen
 	if rotate {
@@ -34,8 +34,8 @@ func markRetireHonored(l *secretstore.Ledger) {
 	l.RetirePrevious.Honored, l.RetireThrough = l.RetirePrevious.Seen, 0
 }
 
-// recordRequestEarly records a request if the run ends before its Record step: the annotation may be gone by the time that the failing
-// step succeeds. The outcome reports that failure; whether this write succeeds shows in the next run.
+// recordRequestEarly records a request if the run ends before its Record step: the annotation may be gone by the time the failing step
+// succeeds. The outcome reports that failure; the next run shows whether this write succeeded.
 func (r *run) recordRequestEarly(ctx context.Context) {
 	if r.out.Conflict || !rotation.Unrecorded(r.out.Observation) || r.out.FailedStep == rotation.StepRecord || r.out.Decision.Step == rotation.StepRecord {
 		return

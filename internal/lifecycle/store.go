@@ -26,7 +26,7 @@ type Store interface {
 	Withdraw(ctx context.Context) error
 }
 
-// Conflict marks err as a write that lost to another process, or as anything else that is to end a run in the same way.
+// Conflict marks err as a write that lost to another process, or as any other error that must end a run in the same way.
 func Conflict(err error) error { return &conflictError{err} }
 
 // IsConflict reports whether Conflict marked err. An error of the remote system never counts.

@@ -86,10 +86,10 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 		"a-certificate-is-issued-late-while-the-process-dies": {scenario: lateScenario, plan: map[int]fate{3: dieAfter}},
 		"a-certificate-waits-for-its-server": {
 			scenario: scenario{kind: proven, until: 9 * time.Hour, orders: 2, script: []event{
-				at(5*time.Hour, "The server that uses it is away for three hours.", func(w *world) { w.endpointUpAt = w.now.Add(3 * time.Hour) }),
+				at(5*time.Hour, "The server that uses it is down for three hours.", func(w *world) { w.endpointUpAt = w.now.Add(3 * time.Hour) }),
 			}},
 		},
-		"a-key-is-made-by-its-provider": {scenario: mintedScenario, plan: map[int]fate{3: loseAnswer}},
+		"a-key-is-generated-by-its-provider": {scenario: mintedScenario, plan: map[int]fate{3: loseAnswer}},
 		"a-key-is-revoked-by-its-provider": {
 			scenario: scenario{kind: minted, until: 5 * time.Hour, script: []event{
 				at(time.Hour, "The provider revokes the key.", refuseCurrent),
@@ -100,16 +100,16 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 				at(time.Hour, "An administrator removes the password.", refuseCurrent),
 			}},
 		},
-		"the-process-dies-between-stage-and-commit": {scenario: rotationScenario, plan: map[int]fate{12: dieAfter}},
-		"an-answer-is-lost-and-comes-true-later":    {scenario: rotationScenario, plan: map[int]fate{11: dieInside}},
+		"the-process-dies-between-stage-and-commit":      {scenario: rotationScenario, plan: map[int]fate{12: dieAfter}},
+		"a-change-takes-effect-after-its-answer-is-lost": {scenario: rotationScenario, plan: map[int]fate{11: dieInside}},
 		"the-spec-is-edited-while-a-candidate-waits": {
 			scenario: scenario{until: 9 * time.Hour, script: []event{
-				at(5*time.Hour, "The remote system is away for an hour.", down(time.Hour)),
+				at(5*time.Hour, "The remote system is down for an hour.", down(time.Hour)),
 				at(5*time.Hour+45*time.Minute, "The spec is edited.", func(w *world) { w.spec.fingerprint = "v2" }),
 			}},
 		},
-		"the-remote-system-is-away-until-the-password-is-too-old": {
-			scenario: scenario{until: 15 * time.Hour, script: []event{at(4*time.Hour, "The remote system is away for ten hours.", down(10*time.Hour))}},
+		"the-remote-system-is-down-until-the-password-is-too-old": {
+			scenario: scenario{until: 15 * time.Hour, script: []event{at(4*time.Hour, "The remote system is down for ten hours.", down(10*time.Hour))}},
 		},
 		"a-leak-ends-the-overlap": {
 			scenario: scenario{until: 7 * time.Hour, script: []event{
@@ -126,16 +126,16 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 				at(13*time.Hour, "The ledger and the Secret are restored from long ago.", restoreCluster(14)),
 			}},
 		},
-		"it-is-deleted-while-the-remote-system-is-away": {
+		"it-is-deleted-while-the-remote-system-is-down": {
 			scenario: scenario{until: 7 * time.Hour, script: []event{
-				at(time.Hour, "The remote system is away for an hour.", down(time.Hour)),
+				at(time.Hour, "The remote system is down for an hour.", down(time.Hour)),
 				at(time.Hour+time.Minute, "The object is deleted, with deletionPolicy Delete.", deletes(true)),
 			}},
 		},
 		"a-former-owner-hands-over": {
 			scenario: scenario{until: 8 * time.Hour, script: []event{
 				at(time.Hour, "It is suspended.", func(w *world) { w.spec.suspended = true }),
-				at(2*time.Hour, "The logins go to another owner, and are handed over.", instantsOfLife["it goes to another owner, and is handed over"].do),
+				at(2*time.Hour, "The logins belong to another owner, which hands them over.", instantsOfLife["it belongs to another owner, which hands it over"].do),
 				at(3*time.Hour, "It is resumed.", func(w *world) { w.spec.suspended = false }),
 			}},
 			plan: map[int]fate{9: dieAfter},
@@ -169,10 +169,10 @@ func TestAPermanentFailureIsRetriedLessAndLess(t *testing.T) {
 	}{
 		"the remote system never comes back": {
 			scenario: scenario{setup: func(w *world) { w.policy.MaxAge = 0 }, script: []event{
-				at(time.Hour, "away", func(w *world) { w.upAt = w.now.Add(1000 * time.Hour) })}},
+				at(time.Hour, "down", func(w *world) { w.upAt = w.now.Add(1000 * time.Hour) })}},
 			calls: 330, writes: 20,
 		},
-		"it was never there": {
+		"it never existed": {
 			scenario: scenario{setup: func(w *world) { w.upAt = start.Add(1000 * time.Hour) }},
 			calls:    620, writes: 2,
 		},
@@ -232,7 +232,7 @@ func TestALongLifeRotatesOnceInEveryInterval(t *testing.T) {
 		if err != nil {
 			t.Fatalf("seed %d: %v\n%s", seed, err, s.story(plan, nil, nil))
 		}
-		// An interval is six hours, at most a tenth shorter, and a delay of some minutes is no skipped rotation.
+		// An interval is six hours, at most a tenth shorter, and a delay of some minutes is not a skipped rotation.
 		if got := w.watch.publications(); got < intervals-1 || got > intervals*11/10+1 {
 			t.Errorf("seed %d: %d versions were published in %d intervals", seed, got, intervals)
 		}

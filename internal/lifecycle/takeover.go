@@ -86,7 +86,7 @@ func (s Credential) Fenced(owner string) error {
 }
 
 // takeOver takes over what the former owner has. It first records its intention: a process with an older ledger changes no
-// marker after that. It then changes the markers, and records that it did; from then on the annotation takes over nothing more.
+// marker after that. It then changes the markers, and records that it did; from then on the annotation has no further effect.
 // If it is interrupted anywhere, it starts over.
 func (r *run) takeOver(ctx context.Context) error {
 	former, doing := r.Former, "taking over from "+secretstore.Elsewhere(r.Kind, r.Former)
@@ -165,8 +165,8 @@ func (r *run) reloadInherited(ctx context.Context) error {
 	return nil
 }
 
-// checkInheritable checks what a new credential has to pass, and last that the former owner is gone: otherwise a user who may create an
-// object in one namespace could take the logins of another.
+// checkInheritable makes the checks of a new credential, and last checks that the former owner is gone: otherwise a user who may
+// create an object in one namespace could take the logins of another namespace.
 func (s Credential) checkInheritable(ctx context.Context, ref credential.Ref, former string) error {
 	ctx, cancel := context.WithTimeout(ctx, DefaultStepTimeout)
 	defer cancel()
@@ -209,7 +209,7 @@ func openSeq(mark credential.Marker) int64 {
 	return mark.Seq
 }
 
-// handoverState merges the annotation with what is recorded. A removed annotation is no request, whatever is recorded.
+// handoverState merges the annotation with what is recorded. A removed annotation is not a request, regardless of what is recorded.
 func handoverState(former string, snapshot secretstore.Snapshot) rotation.Handover {
 	done := snapshot.Ledger.TakeOver
 	out := rotation.Handover{From: former, Recorded: former != "" && former == done.Seen, Lapsed: former == "" && done != secretstore.Handover{},

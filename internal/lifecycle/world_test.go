@@ -51,7 +51,7 @@ const (
 
 var (
 	errLost = errors.New("the connection broke while waiting for the answer")
-	errDown = errors.New("nobody answers")
+	errDown = errors.New("no answer")
 	start   = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 )
 

@@ -166,7 +166,7 @@ func TestAClientWithoutTheRightIsRefused(t *testing.T) {
 		"an empty token":                   {"Bearer  ", true, true, "", http.StatusUnauthorized, 0},
 		"another scheme":                   {"Basic " + token, true, true, "", http.StatusUnauthorized, 0},
 		"an oversized token":               {"Bearer " + strings.Repeat("x", longestToken+1), true, true, "", http.StatusUnauthorized, 0},
-		"a token that nobody made":         {"Bearer " + token, false, true, "", http.StatusUnauthorized, 1},
+		"a token that does not exist":      {"Bearer " + token, false, true, "", http.StatusUnauthorized, 1},
 		"an account without the right":     {"Bearer " + token, true, false, "", http.StatusForbidden, 1},
 		"the token review fails":           {"Bearer " + token, true, true, "tokenreviews", http.StatusInternalServerError, 0},
 		"the access review fails":          {"Bearer " + token, true, true, "subjectaccessreviews", http.StatusInternalServerError, 1},

@@ -9,6 +9,6 @@
 //   - Its gate allows one attempt at a time to reach an address that did not answer last time, so that a silent server
 //     does not occupy every worker.
 //
-// It knows no protocol and nothing of Kubernetes. Every engine, issuer and provider that connects to an address from a spec
-// dials through it.
+// It knows nothing about protocols or Kubernetes. Every engine, issuer and provider that connects to an address from a spec dials
+// through it.
 package netguard

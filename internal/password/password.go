@@ -53,7 +53,7 @@ func New(length int, alphabet Alphabet) (credential.Sensitive, error) {
 	default:
 		return credential.Sensitive{}, fmt.Errorf("generating a password: the alphabet must be %s or %s, not %q", Alphanumeric, WithSymbols, alphabet)
 	}
-	// About five of six draws of sixteen characters hold all four classes: a thousand failures in a row are no accident.
+	// About five of six draws of sixteen characters hold all four classes: a thousand failures in a row are not a coincidence.
 	for range 1000 {
 		password, err := draw(length, characters)
 		if err != nil {

@@ -99,7 +99,7 @@ func TestWhatAProfileDoesNotNameIsStillAFault(t *testing.T) {
 			want   string
 		}{
 			"another usage":              {func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) }, "other usage 3"},
-			"a usage too few":            {func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection} }, "usages is "},
+			"a missing usage":            {func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection} }, "usages is "},
 			"another key usage":          {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageDataEncipherment }, "go beyond what TLS needs"},
 			"the right to sign":          {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }, "may sign others"},
 			"a shorter life":             {func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(-time.Second) }, "lifetime is 59m59s, want 1h0m0s"},

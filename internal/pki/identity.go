@@ -36,7 +36,7 @@ type Identity struct {
 	// AuthorityKeyID is the subject key identifier of the authority that is to sign, or has signed. A new key of the
 	// authority is therefore a difference; a new certificate for the same key is not. If it is empty, any key may have signed.
 	AuthorityKeyID []byte
-	// Habits are those of the issuer. They are no requirement, and so not part of the fingerprint.
+	// Habits are those of the issuer. They are not requirements, so they are not part of the fingerprint.
 	Habits Habits
 }
 

@@ -187,7 +187,7 @@ func wantNoKey(tb testing.TB, text string, keyPEM []byte) {
 	}
 }
 
-func TestCheckPublicKeyKnowsThreeKinds(t *testing.T) {
+func TestCheckPublicKeyAcceptsThreeKinds(t *testing.T) {
 	if err := pki.CheckPublicKey(&dsa.PublicKey{}); err == nil {
 		t.Error("a DSA key is accepted")
 	}

@@ -67,7 +67,7 @@ func Lint(ctx context.Context, c Candidate) error {
 	}
 	// The handshake peers verify the chain as of now with the same code, so it is not verified twice.
 	chains, err := lintHandshakes(ctx, secret, c)
-	if _, told := errors.AsType[findings](err); err != nil && !told {
+	if _, isFinding := errors.AsType[findings](err); err != nil && !isFinding {
 		return err
 	}
 	// If a handshake failed because of the chain, this error is clearer.
@@ -170,7 +170,7 @@ func lintTime(leaf *x509.Certificate, c Candidate) []error {
 	return found
 }
 
-// lintSigner checks who signed the leaf.
+// lintSigner checks which key signed the leaf.
 func lintSigner(secret *TLSSecret, c Candidate) []error {
 	path, ok := secret.Path(c.Now)
 	if !ok {

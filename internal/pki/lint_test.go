@@ -26,7 +26,7 @@ func candidate(m credential.Material) pki.Candidate {
 	return pki.Candidate{Material: m, Identity: wanted(), Now: now}
 }
 
-func TestLintAcceptsWhatIsRight(t *testing.T) {
+func TestLintAcceptsValidCertificates(t *testing.T) {
 	root := authority(t, "root", nil, nil)
 	middle := authority(t, "middle", &root, nil)
 	other := authority(t, "other", nil, nil)
@@ -69,11 +69,11 @@ func TestLintFindsEachFault(t *testing.T) {
 		"another common name":       {func(c *x509.Certificate) { c.Subject.CommonName = "app" }, "commonName is app, want app-server"},
 		"no organization":           {func(c *x509.Certificate) { c.Subject.Organization = nil }, "organizations is empty, want Example"},
 		"one name too many":         {func(c *x509.Certificate) { c.DNSNames = append(c.DNSNames, "b.example.internal") }, "dnsNames is app.example.internal, b.example.internal, want app.example.internal"},
-		"an address too many":       {func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, "ipAddresses is 10.0.0.1, want empty"},
-		"a URI too many":            {func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: "a", Path: "/b"}} }, "uris is spiffe://a/b, want empty"},
-		"a mailbox too many":        {func(c *x509.Certificate) { c.EmailAddresses = []string{"a@example.com"} }, "emailAddresses is a@example.com, want empty"},
-		"a usage too few":           {func(c *x509.Certificate) { c.ExtKeyUsage = c.ExtKeyUsage[:1] }, "usages is ClientAuth, want ClientAuth, ServerAuth"},
-		"a usage too many":          {func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) }, "usages is ClientAuth, ServerAuth, other usage 3, want ClientAuth, ServerAuth"},
+		"one address too many":      {func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, "ipAddresses is 10.0.0.1, want empty"},
+		"one URI too many":          {func(c *x509.Certificate) { c.URIs = []*url.URL{{Scheme: "spiffe", Host: "a", Path: "/b"}} }, "uris is spiffe://a/b, want empty"},
+		"one mailbox too many":      {func(c *x509.Certificate) { c.EmailAddresses = []string{"a@example.com"} }, "emailAddresses is a@example.com, want empty"},
+		"a missing usage":           {func(c *x509.Certificate) { c.ExtKeyUsage = c.ExtKeyUsage[:1] }, "usages is ClientAuth, want ClientAuth, ServerAuth"},
+		"one usage too many":        {func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) }, "usages is ClientAuth, ServerAuth, other usage 3, want ClientAuth, ServerAuth"},
 		"a usage without a name":    {func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{1, 2, 3, 4}} }, "usages is 1.2.3.4, ClientAuth, ServerAuth"},
 		"any usage":                 {func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} }, "usages is other usage 0"},
 		"no usage":                  {func(c *x509.Certificate) { c.ExtKeyUsage = nil }, "usages is empty"},
@@ -117,7 +117,7 @@ func TestLintFindsFaultsAroundTheLeaf(t *testing.T) {
 		change func(*pki.Candidate)
 		want   string
 	}{
-		"nothing there":                {func(c *pki.Candidate) { c.Material = nil }, "tls.crt is missing or empty"},
+		"no material":                  {func(c *pki.Candidate) { c.Material = nil }, "tls.crt is missing or empty"},
 		"no anchor":                    {func(c *pki.Candidate) { c.Material = good.With(credential.KeyAuthority, nil) }, "ca.crt is missing or empty"},
 		"the key of another":           {func(c *pki.Candidate) { c.Material = good.With(credential.KeyPrivateKey, below.key) }, "tls.key is not the key of the first certificate"},
 		"an anchor with the same name": {func(c *pki.Candidate) { c.Material = good.With(credential.KeyAuthority, twin.pem()) }, "no certificate in ca.crt has signed \"CN=app-server,O=Example\""},

@@ -138,7 +138,7 @@ func (s *search) highest(start *x509.Certificate) *x509.Certificate {
 	return top
 }
 
-// selfIssued tells a root from an intermediate without trusting its signature.
+// selfIssued distinguishes a root from an intermediate without trusting its signature.
 func selfIssued(certificate *x509.Certificate) bool {
 	return bytes.Equal(certificate.RawSubject, certificate.RawIssuer) &&
 		(len(certificate.AuthorityKeyId) == 0 || len(certificate.SubjectKeyId) == 0 || bytes.Equal(certificate.AuthorityKeyId, certificate.SubjectKeyId))

@@ -20,7 +20,7 @@ import (
 // collectTimeout limits one scrape.
 const collectTimeout = 10 * time.Second
 
-// Kind is what the metrics need to know of a kind.
+// Kind is what the metrics need to know about a kind.
 type Kind struct {
 	Name    string
 	NewList func() client.ObjectList

@@ -87,20 +87,20 @@ func Conditions(found Facts) []metav1.Condition {
 	if found.Cause != nil && found.Ready != metav1.ConditionTrue && found.Reason == "" {
 		ready.Reason, ready.Message = found.Cause.Reason, found.Cause.Message
 	}
-	told := ""
+	message := ""
 	if found.Cause != nil {
-		told = found.Cause.Message
+		message = found.Cause.Message
 	}
 	if found.Cause != nil && found.Standing != nil {
-		told = fmt.Sprintf("%s. In addition, %s: %s", strings.TrimSuffix(told, "."), found.Standing.Reason, found.Standing.Message)
+		message = fmt.Sprintf("%s. In addition, %s: %s", strings.TrimSuffix(message, "."), found.Standing.Reason, found.Standing.Message)
 	}
 	stalled := metav1.Condition{Type: v1alpha1.ConditionStalled}
 	reconciling := metav1.Condition{Type: v1alpha1.ConditionReconciling}
 	switch {
 	case found.Cause != nil && found.Cause.Class == fault.ClassPermanent:
-		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, found.Cause.Reason, told
+		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, found.Cause.Reason, message
 	case found.Cause != nil && (found.Cause.Class != fault.ClassTransient || found.Ready != metav1.ConditionTrue || found.CauseHidden || found.Deleting):
-		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, found.Cause.Reason, told
+		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, found.Cause.Reason, message
 	case found.Standing != nil:
 		reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, found.Standing.Reason, found.Standing.Message
 	case found.Cause == nil && found.Ready == metav1.ConditionFalse:

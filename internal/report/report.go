@@ -152,7 +152,7 @@ func (r *Reporter) Emit(object v1alpha1.Object, event Event) {
 }
 
 // WriteFailed handles a failed request; of is the label that counts it ("status" for a status that could not be written). A
-// lost race and a deleted object are no failures; in any case the next reconcile finds the same facts and writes them.
+// lost race and a deleted object are not failures; in any case the next reconcile finds the same facts and writes them.
 func (r *Reporter) WriteFailed(ctx context.Context, of string, result ctrl.Result, err error) (ctrl.Result, error) {
 	by := refusal.Of(err)
 	switch {

@@ -126,18 +126,18 @@ func unwritten(o Observation) bool {
 	case o.Current == nil && o.Pending == nil:
 		return false // the first version honors every request
 	case o.Traits.Durable:
-		return fresh(o.Rotate) || o.Traits.Revocable && fresh(o.RetirePrevious)
+		return isNew(o.Rotate) || o.Traits.Revocable && isNew(o.RetirePrevious)
 	}
-	return waiting && fresh(o.Rotate)
+	return waiting && isNew(o.Rotate)
 }
 
 // Unrecorded reports whether a request is not recorded although there is a place to record it. It is for a reconcile whose
-// step failed: the annotation may be gone by the time that the step succeeds.
+// step failed: the annotation may be gone by the time the step succeeds.
 func Unrecorded(o Observation) bool {
 	if o.Deleting || o.TakeOver.Inherited || o.Current == nil && (o.Pending == nil || !o.Traits.Durable) {
 		return false
 	}
-	return fresh(o.Rotate) || o.Traits.Revocable && fresh(o.RetirePrevious)
+	return isNew(o.Rotate) || o.Traits.Revocable && isNew(o.RetirePrevious)
 }
 
 // handed reports whether the user names a former owner that has not been taken over from yet.
@@ -160,7 +160,7 @@ func brake(o Observation) *Unmet {
 	return nil
 }
 
-func fresh(r Request) bool { return r.Token != "" && !r.Recorded }
+func isNew(r Request) bool { return r.Token != "" && !r.Recorded }
 
 func open(r Request) bool { return r.Token != "" && !r.Honored }
 

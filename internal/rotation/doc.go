@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package rotation is the planner: it takes an observation of one credential and decides the single next step. It is pure:
-// it knows no client, clock, logger or context. The time and the state of the world are passed in, and the decision is
+// it has no client, clock, logger or context. The time and the state of the world are passed in, and the decision is
 // returned as data.
 //
 // The life of one version:
@@ -36,7 +36,7 @@
 // health.go (how near its deadline is), backoff.go (how long a failing step waits), version.go (number and slot of the next
 // version), decision.go (the questions that the rows ask).
 //
-// The tests are the proof: they cover every row, every pair of rows that could both match, and every damage to the table.
+// The tests are the proof: they cover every row, every pair of rows that could both match, and every mutation of the table.
 // The simulation in internal/lifecycle runs this table and the real driver against a simulated world and kills the process
 // before, after and inside every effect. internal/lifecycle/testdata/stories holds complete lives to read.
 package rotation

@@ -172,7 +172,7 @@ var judgments = map[string]judgment{
 	"a young version that is refused waits for its replacement":    {see: with(proven, committedAgo(20*time.Minute), rejectedTimes(2, 0, rotation.Marker{})), row: "replace", step: rotation.StepNone, reason: "CredentialRejected", wake: start.Add(10 * time.Minute)},
 	"a young version that is refused is probed again":              {see: with(minted, committedAgo(20*time.Minute), rejectedTimes(2, 10*time.Minute, rotation.Marker{})), row: "replace", step: rotation.StepProbe, reason: "CredentialRejected"},
 	"a young version that is refused is replaced on request":       {see: with(proven, committedAgo(20*time.Minute), rejectedTimes(2, 0, rotation.Marker{}), askedToRotate), row: "replace", step: rotation.StepPropose},
-	"one refusal of a minted secret is no reason to replace it":    {see: with(minted, rejectedTimes(1, time.Minute, rotation.Marker{})), row: "probe", step: rotation.StepProbe},
+	"one refusal of a minted secret does not replace it":           {see: with(minted, rejectedTimes(1, time.Minute, rotation.Marker{})), row: "probe", step: rotation.StepProbe},
 	"a replacement waits for its preconditions":                    {see: with(minted, rejectedTimes(2, 0, rotation.Marker{}), unmet), row: "replace", step: rotation.StepNone, reason: "ServerNotFound"},
 	"a replacement continues although what it replaces is refused": {see: with(minted, pending(rotation.Staged), rejectedTimes(2, 0, rotation.Marker{})), row: "verify", step: rotation.StepVerify},
 	"a replacement waits for the overlap of its predecessor":       {see: with(minted, previous, publishedAgo(30*time.Minute), rejectedTimes(2, 0, rotation.Marker{})), row: "overlap", step: rotation.StepNone, reason: "Overlap"},

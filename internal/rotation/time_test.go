@@ -92,7 +92,7 @@ func TestHealthLevelsStartAfterTheRenewal(t *testing.T) {
 		next    time.Duration
 		overdue bool
 	}{
-		"fresh":                                   {see: certificate(time.Hour, usual), level: rotation.LevelNone, next: 17 * time.Hour},
+		"just issued":                             {see: certificate(time.Hour, usual), level: rotation.LevelNone, next: 17 * time.Hour},
 		"due, and not yet overdue":                {see: certificate(16*time.Hour, usual), level: rotation.LevelNone, next: 17 * time.Hour},
 		"overdue an hour later":                   {see: certificate(17*time.Hour, usual), level: rotation.LevelNone, next: 20 * time.Hour, overdue: true},
 		"expires soon, to the second":             {see: certificate(20*time.Hour, usual), level: rotation.ExpiresSoon, next: 23 * time.Hour, overdue: true},

@@ -43,7 +43,7 @@ func TestNoErrorQuotesASecret(t *testing.T) {
 
 func TestAnswersOfTheAPIServerComeThrough(t *testing.T) {
 	ctx := t.Context()
-	broken := apierrors.NewInternalError(errors.New("etcd is away"))
+	broken := apierrors.NewInternalError(errors.New("etcd is down"))
 	cases := map[string]interceptor.Funcs{
 		"read": {Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
 			return broken

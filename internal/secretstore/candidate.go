@@ -21,8 +21,8 @@ import (
 )
 
 // candidate is the ledger of a certificate's pending version. Its Secret exists from Propose until the version is published or
-// discarded, and is garbage-collected with the object. Losing it costs one certificate, so nothing that it holds ever blocks: a
-// ledger that is damaged, settled or of another object counts as empty, and the next version overwrites it.
+// discarded, and is garbage-collected with the object. Losing it costs one certificate, so its content never blocks: a ledger that
+// is damaged, settled or belongs to another object counts as empty, and the next version overwrites it.
 //
 // The zero value of a store without a Candidates client never reads or writes.
 type candidate struct {
@@ -76,7 +76,7 @@ func usable(pending *Record) bool {
 	return false
 }
 
-// ours reports whether the Secret may be written: its type and its owner are those of our ledger, whatever it holds.
+// ours reports whether the Secret may be written: its type and its owner are those of our ledger, regardless of its content.
 func (c *candidate) ours() bool {
 	return c.secret == nil || c.secret.Type == v1alpha1.SecretTypeLedger && c.opts.Owner.names(c.secret)
 }
@@ -136,7 +136,7 @@ func (c *candidate) wanted(data map[string][]byte) *corev1.Secret {
 	return want
 }
 
-// remove deletes the ledger, unless another process wrote it since.
+// remove deletes the ledger, unless another process has written it since.
 func (c *candidate) remove(ctx context.Context) error {
 	if !c.durable() || c.secret == nil || !c.ours() {
 		return nil
@@ -148,8 +148,8 @@ func (c *candidate) remove(ctx context.Context) error {
 	return nil
 }
 
-// settle deletes the ledger of a version that is published already: the process that published it died, or could not delete it.
-// A failure is no reason to stop: the next Load tries again.
+// settle deletes the ledger of a version that is already published: the process that published it died, or could not delete it.
+// A failure is ignored: the next Load retries.
 func (c *candidate) settle(ctx context.Context, current *Record) {
 	if pending := c.ledger.Pending; pending != nil && current != nil && pending.Seq <= current.Seq {
 		_ = c.remove(ctx)
@@ -173,7 +173,7 @@ func (c *candidate) confirm(ctx context.Context) error {
 	return overtaken(c.key())
 }
 
-// sameSecret reports whether both are the same state of the same Secret; nil stands for one that does not exist.
+// sameSecret reports whether both are the same state of the same Secret; nil means that it does not exist.
 func sameSecret(a, b *corev1.Secret) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil

@@ -260,9 +260,9 @@ func TestACandidateShowsForWhichStateOfTheObjectItWasRecorded(t *testing.T) {
 	w.expectWrites(t, 0, "recording the same candidate for a later state", func() { must[Snapshot](t)(later.Save(t.Context(), ledger)) })
 }
 
-// While the authority is away, nothing shows whether its certificates record when they were issued. A request that is recorded on the
+// While the authority is not ready, nothing shows whether its certificates record when they were issued. A request that is recorded on the
 // Secret meanwhile does not take the record away.
-func TestTheTimeOfIssueIsKeptWhileTheAuthorityIsAway(t *testing.T) {
+func TestTheTimeOfIssueIsKeptWhileTheAuthorityIsNotReady(t *testing.T) {
 	w := newWorld(t)
 	opts := w.durableOptions("app")
 	opts.RecordIssue = true

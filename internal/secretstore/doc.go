@@ -6,10 +6,10 @@
 //
 // Two stores do the same four things (load, save, publish, withdraw):
 //
-//   - Ledgered, for a credential that a remote system also knows. The ledger is the truth, and the user's Secret is its
+//   - Ledgered, for a credential that a remote system also knows. The ledger is the source of truth, and the user's Secret is its
 //     projection. Both are read live, and created, or updated with the resourceVersion that was read.
-//   - Published, for a certificate. The user's Secret is the truth, and a pending version is kept in memory or, if it has to
-//     outlive the process, in a ledger of its own. Reads may come from a cache whose keys StripMaterial has removed.
+//   - Published, for a certificate. The user's Secret is the source of truth, and a pending version is kept in memory or, if it
+//     has to outlive the process, in a ledger of its own. Reads may come from a cache whose keys StripMaterial has removed.
 //
 // What it promises:
 //
@@ -20,8 +20,8 @@
 //   - The data of the user's Secret is exactly the credential: keys that others added are removed with the next repair.
 //     Labels, annotations and owner references of others are kept; those that were removed from the template are removed,
 //     because the Secret records which ones rekey set.
-//   - The ledger is checked and never obeyed: if the kind's Check finds in it what is not derived from the spec, the whole ledger
-//     is refused.
+//   - The ledger is checked before it is used: if the kind's Check finds anything that is not derived from the spec, the whole
+//     ledger is refused.
 //   - No error shows a byte of a secret.
 //
 // It knows nothing about clocks, due times or remote systems.

@@ -31,10 +31,10 @@ const (
 	ledgerVersion = "1"
 	// maxLedgerBytes is the maximum length of all values together, checked before anything is decoded.
 	maxLedgerBytes = 256 << 10
-	// maxSeq leaves room to count on, and is exact in every JSON reader.
+	// maxSeq leaves room for later numbers, and is exact in every JSON reader.
 	maxSeq = 1 << 53
 	// maxClaimed is the highest number that is accepted from a place that others can write: at one version per second it would
-	// take 34,000 years to get there. It leaves room to count on.
+	// take 34,000 years to get there. It leaves room for later numbers.
 	maxClaimed = 1 << 40
 	// maxOverlap is the longest overlap that a RotationPolicy allows.
 	maxOverlap = 876_000 * time.Hour

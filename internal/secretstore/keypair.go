@@ -72,8 +72,8 @@ func (k KeyPair) Read(ctx context.Context) (credential.Material, error) {
 	return out, nil
 }
 
-// Ensure creates the key pair if there was never one, and otherwise restores what surrounds it. stillWanted is asked before anything
-// is created: a cache may be old, and a key created for a deleted object would stay behind permanently.
+// Ensure creates the key pair if there was never one, and otherwise restores what surrounds it. It calls stillWanted before it
+// creates anything: a cache may be old, and a key created for a deleted object would stay behind permanently.
 func (k KeyPair) Ensure(ctx context.Context, stillWanted func(context.Context) error, create func() (credential.Material, error)) error {
 	secret, err := k.secret(ctx)
 	if err != nil {
@@ -177,7 +177,7 @@ func (k KeyPair) keepRecord(ctx context.Context, secret *corev1.Secret, record *
 	return refusal.Fault("creating ConfigMap "+at.String(), k.Owned(err), nil)
 }
 
-// unquoted reports who refused a write of the key, without the text of the refusal, which may quote the key.
+// unquoted reports what refused a write of the key, without the text of the refusal, which may quote the key.
 func unquoted(doing string, err error) error {
 	return refusal.Fault(doing, err, func(string) bool { return true })
 }

@@ -27,7 +27,7 @@ type Tokens struct {
 // longestToken is the maximum length of a recorded request, in bytes: both Secrets have room for several of them.
 const longestToken = 1024
 
-// Token returns what is recorded of an annotation that requests something: its value, or the hash of a value too long to be
+// Token returns what is recorded for an annotation that requests something: its value, or the hash of a value too long to be
 // recorded more than once. A Secret's annotations have the same size limit as those of the requesting object, and a request
 // that cannot be recorded would block every rotation.
 func Token(value string) string {

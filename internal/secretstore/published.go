@@ -200,7 +200,7 @@ func (s *Published) Publish(ctx context.Context) (Snapshot, error) {
 // Confirm checks that the ledger of the pending version is still what was last read or written; if not, the error is a conflict.
 func (s *Published) Confirm(ctx context.Context) error { return s.candidate.confirm(ctx) }
 
-// see records a Secret as the present state.
+// see records a Secret as the current state.
 func (s *Published) see(secret *corev1.Secret) {
 	s.secret, s.current = secret, nil
 	if secret == nil || s.opts.conflict(secret) != "" {
@@ -296,7 +296,7 @@ func (s *Published) snapshot() Snapshot {
 }
 
 // setIssuedAt records when the certificate was issued, if it does not show that. What is recorded of a certificate that the Secret
-// already shows is kept: while its authority is away, it is not known what the certificate shows.
+// already shows is kept: while its authority is not ready, it is not known what the certificate shows.
 func (o PublishedOptions) setIssuedAt(secret *corev1.Secret, issued time.Time, shown bool) {
 	if !shown {
 		delete(secret.Annotations, v1alpha1.AnnotationIssuedAt)

@@ -52,8 +52,8 @@ func TestASecretOmittedFromTheCacheIsReadLive(t *testing.T) {
 		StripAll(obj.(*corev1.Secret))
 		return nil
 	})
-	for _, fresh := range []bool{false, true} {
-		opts.Fresh = fresh
+	for _, isNew := range []bool{false, true} {
+		opts.Fresh = isNew
 		w.expectWrites(t, 0, "loading what was left out", func() {
 			store := NewPublished(opts)
 			snapshot := must[Snapshot](t)(store.Load(t.Context()))
@@ -92,10 +92,10 @@ func TestStaleCopyWritesNothing(t *testing.T) {
 	if got := w.secret(t, "mtls"); got.ResourceVersion != before.ResourceVersion {
 		t.Error("the newer version was overwritten")
 	}
-	fresh := NewPublished(opts)
-	must[Snapshot](t)(fresh.Load(t.Context()))
+	other := NewPublished(opts)
+	must[Snapshot](t)(other.Load(t.Context()))
 	w.drop(t, "mtls")
-	if _, err := fresh.Save(t.Context(), Ledger{Current: &record, LastSeq: 9}); !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+	if _, err := other.Save(t.Context(), Ledger{Current: &record, LastSeq: 9}); !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
 		t.Errorf("a Secret that is gone was updated: %v", err)
 	}
 }

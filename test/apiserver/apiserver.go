@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apiserver starts real API servers for tests, and creates clients that cost little.
+// Package apiserver starts real API servers for tests, and creates cheap clients.
 package apiserver
 
 import (
@@ -36,7 +36,7 @@ func Start(environment *envtest.Environment) error {
 	if len(environment.CRDs) == 0 && len(environment.CRDDirectoryPaths) == 0 {
 		environment.CRDDirectoryPaths, environment.ErrorIfCRDPathMissing = []string{filepath.Join(root(), "config", "crd", "bases")}, true
 	}
-	// Plenty: other packages can keep the machine busy.
+	// Generous: other packages can keep the machine busy.
 	environment.ControlPlaneStartTimeout, environment.ControlPlaneStopTimeout = 2*time.Minute, time.Minute
 	defer collectLess()()
 	if _, err := environment.Start(); err != nil {
@@ -65,11 +65,11 @@ func root() string {
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
 
-// collecting lets only one caller at a time change the variables of this process.
+// collecting serializes changes of this process's environment.
 var collecting sync.Mutex
 
-// collectLess makes programs that start from now on collect their garbage less often, up to a limit: an API server needs a tenth
-// less processor time. The returned function undoes that.
+// collectLess makes programs that are started from now on collect garbage less often, up to a memory limit: an API server then needs
+// a tenth less processor time. The returned function restores the environment.
 func collectLess() (end func()) {
 	collecting.Lock()
 	before := map[string]string{"GOGC": os.Getenv("GOGC"), "GOMEMLIMIT": os.Getenv("GOMEMLIMIT")}
@@ -84,7 +84,7 @@ func collectLess() (end func()) {
 	return func() { set(before); collecting.Unlock() }
 }
 
-// Scheme has the kinds of Kubernetes and ours.
+// Scheme returns a scheme with the kinds of Kubernetes and our own.
 var Scheme = sync.OnceValues(func() (*apiruntime.Scheme, error) {
 	scheme := apiruntime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
@@ -93,7 +93,7 @@ var Scheme = sync.OnceValues(func() (*apiruntime.Scheme, error) {
 	return scheme, nil
 })
 
-// shared is what all clients of a server have in common: connecting and discovering its kinds costs more than most tests.
+// shared is what all clients of a server share: connecting and discovering its kinds cost more than most tests.
 type shared struct {
 	http   *http.Client
 	mapper meta.RESTMapper

@@ -1,14 +1,13 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package lateissuer is an issuer that exists in the tests only. It shows that the contract of issuers carries one that is as unlike
-// rekey's own authority as the contract allows: it answers later, backdates by 30 seconds, adds a key usage, signs with two keys in
-// turn, needs a token instead of a key pair, and creates no Secret.
+// Package lateissuer is an issuer that exists in tests only. It shows that the contract works for an issuer that is as unlike rekey's
+// own authority as the contract allows: it answers later, backdates by 30 seconds, adds a key usage, signs with two keys in turn,
+// needs a token instead of a key pair, and creates no Secret.
 //
 // The tests register it for the member keyPair of the union. A member of its own would need a field in the Go types of the API, which
-// the program would then have; that the API server accepts a member is proven by the tests of the API. What is proven here is
-// everything behind the union: the map, the Secret that a user provides, the controllers, the ledger of the candidate, and what is
-// published.
+// would then be part of the product; the API's own tests prove that the API server accepts a member. The tests here prove everything
+// behind the union: the map, the Secret that a user provides, the controllers, the ledger of the candidate, and what is published.
 package lateissuer
 
 import (
@@ -35,13 +34,13 @@ import (
 const (
 	// Backdate is how long before its time of issue a certificate becomes valid.
 	Backdate = 30 * time.Second
-	// Wait is after how long the issuer asks to be asked again.
+	// Wait is how long a caller has to wait before it repeats a request.
 	Wait = 30 * time.Second
 	// KeyToken is the key of the Secret.
 	KeyToken = "token"
 )
 
-// Server is the remote system. It outlives every process that asks it.
+// Server is the remote system. It outlives every process that calls it.
 type Server struct {
 	anchors   []byte
 	expires   time.Time
@@ -170,7 +169,7 @@ func (s *Server) SetWait(wait time.Duration) {
 	s.wait = wait
 }
 
-// Requests returns how many different requests the server got, and Questions how often it was asked.
+// Requests returns how many different requests the server got.
 func (s *Server) Requests() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,7 +225,7 @@ func (s session) Check(_ context.Context, now time.Time) error {
 	return s.signers[0].authority.Check(now)
 }
 
-// Issue implements issuer.Issuer. It refuses at once, and answers the second question at the earliest.
+// Issue implements issuer.Issuer. It refuses at once, and issues when the request is repeated at the earliest.
 func (s session) Issue(ctx context.Context, r issuer.Request) (issuer.Chain, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,7 +261,7 @@ func (s session) Issue(ctx context.Context, r issuer.Request) (issuer.Chain, err
 	return chain, err
 }
 
-// sign signs with the intermediate whose turn it is. What may be signed, rekey's own authority decides; the habits are this issuer's.
+// sign signs with the intermediates in turn. rekey's own authority decides what may be signed; the habits are this issuer's.
 func (s session) sign(ctx context.Context, r issuer.Request) (issuer.Chain, error) {
 	above := s.signers[s.signed%len(s.signers)]
 	if s.oneKey {

@@ -119,7 +119,7 @@ func eachLeaf(path string, s *structuralschema.Structural, visit func(string, *s
 	}
 }
 
-// valuesOf returns the values of a number field; nil is no value, which stands for the default.
+// valuesOf returns the values of a number field; nil means no value, and so the default.
 func valuesOf(t *testing.T, what string, s *structuralschema.Structural) []any {
 	t.Helper()
 	if s.Type == "integer" {

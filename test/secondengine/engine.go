@@ -23,7 +23,7 @@ const DualPassword database.Strategy = "DualPassword"
 // MaxLogin is the maximum length of a login, in bytes.
 const MaxLogin = 30
 
-// SecretType is the type of the Secrets.
+// SecretType is the type of the user's Secret.
 const SecretType = "servicebinding.io/pair"
 
 // user is a login: it accepts each of its passwords.
@@ -42,8 +42,8 @@ type Engine struct {
 // New returns an engine with an empty server that is up.
 func New() *Engine { return &Engine{users: map[string]*user{}} }
 
-// settings is what only this engine has in the spec of a credential. It has the same names as those of PostgreSQL, in whose
-// place it is registered, and ignores the owner, because it has no roles.
+// settings is the engine's block in a credential's spec. Its fields are named like PostgreSQL's, under whose key it is registered.
+// It ignores the owner, because it has no roles.
 type settings struct {
 	Database string `json:"database"`
 	Owner    string `json:"owner"`
@@ -143,7 +143,7 @@ func cloned(users map[string]*user) map[string]*user {
 	return out
 }
 
-// Exists reports whether there is such a login.
+// Exists reports whether a login exists.
 func (e *Engine) Exists(login string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -162,7 +162,7 @@ func (e *Engine) accepts(login, with string) bool {
 	return found != nil && !found.locked && (e.trust || slices.Contains(found.passwords, with))
 }
 
-// session implements database.Session, credential.Remover and credential.Preflighter. It can keep no marker and counts no sessions.
+// session implements database.Session, credential.Remover and credential.Preflighter. It has no markers and counts no sessions.
 type session struct {
 	engine *Engine
 	target database.Target
@@ -250,7 +250,7 @@ func (s *session) Retire(ctx context.Context, change credential.Change) error {
 	})
 }
 
-// Remove implements credential.Remover. A login that accepts the recorded password is ours: nobody else was given it.
+// Remove implements credential.Remover. A login that accepts the recorded password is ours: no other client has that password.
 func (s *session) Remove(ctx context.Context, change credential.Change) error {
 	return s.engine.call(ctx, "removing", func() error {
 		if err := change.Confirm(ctx); err != nil {

@@ -28,14 +28,14 @@ func TestTheSecondEngineKeepsTheContract(t *testing.T) {
 		}
 	}
 	block := set(&engine.blocked)
-	fresh := 0
+	count := 0
 	databasetest.Run(t, databasetest.Harness{
 		Engine: engine, Powers: sourcetest.Powers{Remover: true, Preflighter: true}, Patience: time.Second,
 		Fresh: func(*testing.T) databasetest.Place {
-			fresh++
+			count++
 			return databasetest.Place{
 				Server: database.Server{Host: "pair.data", Port: 4711},
-				Target: database.Target{Username: fmt.Sprintf("app%d", fresh), Strategy: DualPassword, Create: true, PasswordLength: 24, PasswordAlphabet: "Alphanumeric"},
+				Target: database.Target{Username: fmt.Sprintf("app%d", count), Strategy: DualPassword, Create: true, PasswordLength: 24, PasswordAlphabet: "Alphanumeric"},
 			}
 		},
 		Forbid: func(at databasetest.Place) (databasetest.Place, fault.Reason) {

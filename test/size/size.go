@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// Full reports whether the whole space is wanted.
+// Full reports whether tests cover the whole space.
 func Full() bool {
 	switch value := os.Getenv("REKEY_SIZE"); value {
 	case "", "short":

@@ -67,7 +67,7 @@ func newScene(t *testing.T) *scene {
 
 var uidPlaceholder = regexp.MustCompile(`\$\{UID ([^}]+)\}`)
 
-// read returns a file of testdata for this cluster. The UID of an object that does not exist is a new one.
+// read returns a file of testdata, adapted to this cluster. An object that does not exist gets a new UID.
 func (s *scene) read(file string) string {
 	s.T.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", file))
@@ -140,7 +140,7 @@ func (s *scene) create(o *unstructured.Unstructured) {
 	s.T.Cleanup(func() { _ = s.Client.Delete(context.WithoutCancel(s.Ctx), o) })
 }
 
-// reconcile reconciles each object until it rests, twice, and returns them as they are then.
+// reconcile reconciles each object until nothing changes, twice, and returns them as they are then.
 func (s *scene) reconcile(objects []*unstructured.Unstructured) (out []v1alpha1.Object) {
 	s.T.Helper()
 	for _, o := range objects {
@@ -216,8 +216,8 @@ func mustBeReady(t *testing.T, objects []v1alpha1.Object) {
 	}
 }
 
-// crds replaces the CRDs of the cluster with those in a folder, and waits until form decides: it is an object that only one of
-// them accepts.
+// crds replaces the CRDs of the cluster with those in a folder, and waits until they are in force. form, an object that only one of
+// the two versions accepts, shows that.
 func (s *scene) crds(folder string, form *unstructured.Unstructured) {
 	s.T.Helper()
 	ctx := context.WithoutCancel(s.Ctx) // it is also called while the test is cleaned up
@@ -294,9 +294,9 @@ func TestObjectsInTheNewFormAdoptWhatAnEarlierVersionLeft(t *testing.T) {
 	}
 }
 
-// With the new CRDs, an object that is stored in the old form loses the old fields. rekey then changes nothing, and names what is
+// With the new CRDs, an object that is stored in the old form loses the old fields. rekey then changes nothing, and reports what is
 // missing. The object can be deleted, and its manifest in the new form can be applied.
-func TestObjectsInTheOldFormRestUnderTheNewCRDs(t *testing.T) {
+func TestObjectsInTheOldFormChangeNothingUnderTheNewCRDs(t *testing.T) {
 	s := newScene(t)
 	old, form := s.objects("old.yaml"), s.objects("new.yaml")
 	t.Cleanup(func() { s.crds(today(), of(form, "DatabaseCredential")) })
@@ -392,8 +392,8 @@ func deleteOldForm(t *testing.T, policy v1alpha1.DeletionPolicy) {
 				delete(after, key)
 			}
 		}
-		if told := strings.Join(s.Events(), "\n"); !strings.Contains(told, v1alpha1.ReasonCleanupIncomplete) || !strings.Contains(told, "leaves behind logins orders_app_a and orders_app_b") {
-			t.Errorf("the logins that stay are not reported:\n%s", told)
+		if reported := strings.Join(s.Events(), "\n"); !strings.Contains(reported, v1alpha1.ReasonCleanupIncomplete) || !strings.Contains(reported, "leaves behind logins orders_app_a and orders_app_b") {
+			t.Errorf("the logins that stay are not reported:\n%s", reported)
 		}
 	}
 	if diff := cmp.Diff(before, after); diff != "" {

@@ -20,13 +20,13 @@ var core = []promise{
 	{"a proposal has no effect and is new each time", (*Suite).proposed},
 }
 
-// proposing is what holds unless the remote system makes the secret.
+// proposing holds the cases for every source whose secret the remote system does not generate.
 var proposing = []promise{
 	{"staging the same version again changes nothing", (*Suite).stagedTwice},
 	{"material that is for another login, or incomplete, is refused", (*Suite).wrongMaterial},
 }
 
-// remote is what holds for a source with a remote system.
+// remote holds the cases for every source with a remote system.
 var remote = []promise{
 	{"a lost answer of Stage is settled by asking", (*Suite).lostAnswer},
 	{"a call that failed before its effect had none", (*Suite).failedBefore},
@@ -99,7 +99,7 @@ func (s *Suite) proposed(t *testing.T) {
 	one, other := s.propose(t, on, ref(1, s.a)), s.propose(t, on, ref(1, s.a))
 	if s.Traits.Minted {
 		if !one[s.Secret].IsEmpty() {
-			t.Error("the proposal has a secret, although the remote system makes it")
+			t.Error("the proposal has a secret, although the remote system generates it")
 		}
 	} else if one.String(s.Secret) == "" || one.String(s.Secret) == other.String(s.Secret) {
 		t.Error("two proposals have the same secret, or none")

@@ -3,13 +3,13 @@
 
 // Package sourcetest holds the contract of a credential.Source: one suite for every source, by capability.
 //
-//	core.go       what every source keeps: proposing, staging, lost answers, contexts
-//	provable.go   Provable: what Verify answers, and when it does not know
+//	core.go       what holds for every source: proposing, staging, lost answers, contexts
+//	provable.go   Provable: what Verify answers, and when it must answer Unknown
 //	revocable.go  Revocable: retiring, and what must not be retired
-//	markers.go    MarkerReader and Heir: whose a slot is, and how new
+//	markers.go    MarkerReader and Heir: which owner and version a slot has
 //	powers.go     Remover, SessionCounter, Preflighter
-//	minted.go     Minted: the remote system makes the secret
+//	minted.go     Minted: the remote system generates the secret
 //
-// A harness declares the traits and powers of its source. Each section runs where they say so; what a source lacks is asserted
-// to be absent, and not demanded. Faults makes calls of any source fail, and Fake is a source with any combination of traits.
+// A harness declares the traits and powers of its source, which select the sections that run; what a source lacks must be absent,
+// and is not tested further. Faults makes calls of any source fail, and Fake is a source with any combination of traits.
 package sourcetest

@@ -20,7 +20,7 @@ import (
 type Fake struct {
 	// Traits of the sources.
 	Traits credential.Traits
-	// Requests is how often a Stage is asked with the same change before it answers; until then it is Pending.
+	// Requests is how many times Stage must be called with the same change before it answers; until then it is Pending.
 	Requests int
 
 	mu    sync.Mutex
@@ -28,7 +28,7 @@ type Fake struct {
 	asked map[string]int
 	// accepts holds, by credential and slot, the secrets that are accepted, with the number of their version.
 	accepts map[string]map[string]int64
-	// closed, down, trust and blocked are what a test did to it.
+	// closed, down, trust and blocked are set by tests.
 	closed               map[string]bool
 	down, trust, blocked bool
 }
@@ -122,7 +122,7 @@ func (f *Fake) accepted(name, slot, secret string) bool {
 	return ok || f.trust && len(have) > 0
 }
 
-// Source returns a source for the credential of that name. It can be dropped and checked in advance.
+// Source returns a source for the credential of that name, with Remove and Preflight.
 func (f *Fake) Source(name string) credential.Source { return &fakeSource{f, name} }
 
 // Bare returns a source without any of the optional interfaces.
@@ -152,7 +152,7 @@ func (s *fakeSource) Propose(ref credential.Ref) (credential.Material, error) {
 	return out.With(credential.KeyPassword, []byte(s.fake.secret())), nil
 }
 
-// secret returns one that was not returned before.
+// secret returns a secret that it has not returned before.
 func (f *Fake) secret() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -211,7 +211,7 @@ func (s *fakeSource) Stage(ctx context.Context, change credential.Change) (crede
 	return credential.Staged{Material: material.Clone()}, nil
 }
 
-// Verify implements credential.Source. Without the trait Provable it checks the form alone.
+// Verify implements credential.Source. Without the trait Provable it checks only the form.
 func (s *fakeSource) Verify(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Answer, error) {
 	if !s.fake.Traits.Provable {
 		if material[credential.KeyPassword].IsEmpty() {

@@ -28,11 +28,11 @@ const (
 	Hang
 )
 
-// Faults makes calls of sources fail that it is armed for. Unarmed, it only counts calls. The zero value is ready to use.
+// Faults makes the calls that it is armed for fail. Unarmed, it only counts calls. The zero value is ready to use.
 type Faults struct {
 	// Choose, if set, returns the mode of each call, by the call's name, before the call; 0 leaves the decision to Arm.
 	Choose func(call string) Mode
-	// Done, if set, is called when a call that was made to fail has returned.
+	// Done, if set, is called after a failed call has returned.
 	Done func(call string)
 	// Patience is how long LoseAnswer and Hang wait at most before they give up; with 0 they wait until the context ends.
 	Patience time.Duration
@@ -84,7 +84,7 @@ func (f *Faults) Call(ctx context.Context, name string, do func(context.Context)
 	case FailBefore:
 		return lost
 	case FailAfter:
-		do(ctx) // the caller has to find out what came of it
+		do(ctx) // the caller has to find out the result
 		return lost
 	case LoseAnswer:
 		do(ctx)

@@ -19,12 +19,12 @@ var marking = []promise{
 	{"two drivers at once: the newer version stays", (*Suite).race},
 }
 
-// siblings is what holds for markers in several slots.
+// siblings holds the cases for markers in several slots.
 var siblings = []promise{
 	{"another owner's marker on the other slot fences a change", (*Suite).fencedBySibling},
 }
 
-// finality is what markers add to retiring.
+// finality holds what markers add to retiring.
 var finality = []promise{
 	{"retiring is final", (*Suite).final},
 }
@@ -55,7 +55,7 @@ func (s *Suite) fencedByForeign(t *testing.T) {
 	s.wantMarker(t, on, ref(1, s.a), marked(theirs.ref))
 }
 
-// fencesAll checks that what is not ours cannot be retired, removed or planned for.
+// fencesAll checks that what is not ours cannot be retired or removed, and fails Preflight.
 func (s *Suite) fencesAll(t *testing.T, on credential.Source, preflight fault.Reason) {
 	t.Helper()
 	ours := credential.Change{Ref: ref(1, s.a)}

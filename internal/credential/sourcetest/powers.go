@@ -78,7 +78,7 @@ func (s *Suite) counted(t *testing.T) {
 	s.wantSessions(t, on, ref(1, s.a), 0, nil)
 }
 
-// wantSessions polls until the answer is right or time is up: a server notices late that a client has disconnected.
+// wantSessions polls until the answer is right or time is up: a server may notice late that a client has disconnected.
 func (s *Suite) wantSessions(t *testing.T, on credential.Source, r credential.Ref, count int, clients []string) {
 	t.Helper()
 	counter := power[credential.SessionCounter](t, on)

@@ -39,7 +39,7 @@ func (s *Suite) rejected(t *testing.T) {
 	s.wantAnswer(t, on, s.wrong(t, on, live), credential.Rejected)
 }
 
-// wrong returns a version like another one, with another secret that nobody was given.
+// wrong returns a copy of a version with another secret, which no client was given.
 func (s *Suite) wrong(t *testing.T, on credential.Source, of version) version {
 	t.Helper()
 	if s.Traits.Minted {
@@ -81,7 +81,7 @@ func (s *Suite) away(t *testing.T) {
 	}
 }
 
-// callsOf performs every call that the source has, except Verify.
+// callsOf makes every call that the source has, except Verify.
 func (s *Suite) callsOf(t *testing.T, on credential.Source, live version) map[string]error {
 	t.Helper()
 	next := ref(2, s.b)

@@ -17,17 +17,17 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// harness returns one for the fake; bare is true for sources without any power.
+// harness returns a harness for the fake; bare is true for sources without any power.
 func harness(fake *sourcetest.Fake, bare bool) sourcetest.Harness {
 	source := fake.Source
 	out := sourcetest.Harness{Traits: fake.Traits, Powers: sourcetest.Powers{Remover: true, Preflighter: true}}
 	if bare {
 		source, out.Powers = fake.Bare, sourcetest.Powers{}
 	}
-	fresh := 0
+	count := 0
 	out.Fresh = func(*testing.T) sourcetest.Subject {
-		fresh++
-		name := fmt.Sprintf("app%d", fresh)
+		count++
+		name := fmt.Sprintf("app%d", count)
 		return sourcetest.Subject{
 			Source: func(*testing.T) credential.Source { return source(name) },
 			Accepts: func(_ *testing.T, m credential.Material) bool {

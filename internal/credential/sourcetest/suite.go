@@ -33,7 +33,7 @@ func has[T any](source credential.Source) bool {
 	return ok
 }
 
-// Harness is a source under test, with a remote system behind it that the suite may abuse. Every function fails the test itself
+// Harness is a source under test, with a remote system behind it that the suite may abuse. Every function itself fails the test
 // if it cannot do its work.
 type Harness struct {
 	// Traits and Powers are those that the source has to have, exactly.
@@ -41,13 +41,13 @@ type Harness struct {
 	Powers Powers
 	// Secret is the key of the material that holds the secret; empty for the password.
 	Secret string
-	// Fresh returns a credential that can be served and has no version yet, another one each time.
+	// Fresh returns a credential that can be served and has no version yet: a different one on each call.
 	Fresh func(t *testing.T) Subject
 	// Outage makes the remote system unreachable until end is called. Nil if the source has none.
 	Outage func(t *testing.T) (end func())
 	// Open makes the remote system accept every secret until end is called. Provable needs it.
 	Open func(t *testing.T) (end func())
-	// Patience is how long to wait for an answer that is lost; 0 for three seconds, in which a real server has done its work.
+	// Patience is how long to wait for a lost answer; 0 means three seconds, enough for a real server to finish its work.
 	Patience time.Duration
 	// Log returns everything that the remote system has logged; nil if there is no log.
 	Log func() string
@@ -79,11 +79,11 @@ type Subject struct {
 	Forbidden func(t *testing.T) (credential.Source, fault.Reason)
 }
 
-// Suite is one run of the contract. Suites of a kind of source add their own cases to it.
+// Suite is one run of the contract. Suites for one kind of source add their own cases to it.
 type Suite struct {
 	Harness
 
-	// a is the first slot, b the next one, which is the same if there is only one.
+	// a is the first slot, b the next one; they are the same if there is only one.
 	a, b    string
 	mu      sync.Mutex
 	secrets []string // every secret that was generated
@@ -104,7 +104,7 @@ func NewSuite(harness Harness) *Suite {
 	return s
 }
 
-// Run is the contract of a source.
+// Run tests a source against its contract.
 func Run(t *testing.T, harness Harness) {
 	t.Helper()
 	s := NewSuite(harness)
@@ -155,7 +155,7 @@ func (s *Suite) patience() time.Duration {
 	return 3 * time.Second
 }
 
-// must returns what the harness holds, or fails the test: a source with that trait or power needs it.
+// must returns a value of the harness, or fails the test if it is missing: a source with that trait or power needs it.
 func must[T any](t *testing.T, hook T, missing bool, what string) T {
 	t.Helper()
 	if missing {
@@ -325,7 +325,7 @@ func (s *Suite) wantMarker(t *testing.T, on credential.Source, r credential.Ref,
 	}
 }
 
-// marked is the marker of a version.
+// marked returns the marker of a version.
 func marked(r credential.Ref) credential.Marker {
 	return credential.Marker{Exists: true, Owner: r.Owner(), Seq: r.Seq}
 }

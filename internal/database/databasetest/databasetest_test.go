@@ -22,15 +22,15 @@ import (
 
 func TestTheFakeKeepsTheContract(t *testing.T) {
 	fake := databasetest.NewFake()
-	fresh := 0
+	count := 0
 	databasetest.Run(t, databasetest.Harness{
 		Engine: fake,
 		Powers: sourcetest.Powers{Remover: true, MarkerReader: true, Heir: true, SessionCounter: true, Preflighter: true},
 		Fresh: func(*testing.T) databasetest.Place {
-			fresh++
+			count++
 			return databasetest.Place{
 				Server: database.Server{Host: "db", Port: 1234, Settings: []byte(`{"allowedOwners": ["owner"]}`)},
-				Target: database.Target{Username: fmt.Sprintf("app%d", fresh), Strategy: database.AlternatingUsers, Settings: []byte(`{"owner": "owner"}`),
+				Target: database.Target{Username: fmt.Sprintf("app%d", count), Strategy: database.AlternatingUsers, Settings: []byte(`{"owner": "owner"}`),
 					Create: true, PasswordLength: 32, PasswordAlphabet: "WithSymbols"},
 			}
 		},
@@ -88,7 +88,7 @@ func TestTheFakeDoesWhatTheTestSets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wanted := errors.New("as told")
+	wanted := errors.New("as configured")
 	fake.SetCheck(database.Report{Version: "99"}, wanted)
 	if report, err := fake.Check(t.Context(), database.Server{}); !errors.Is(err, wanted) || report.Version != "99" {
 		t.Errorf("Check: got %v, %v", report, err)

@@ -55,7 +55,7 @@ func NewFake() *Fake {
 	return &Fake{logins: map[string]*FakeLogin{}, counts: map[string]int{}, report: database.Report{Version: "15.0"}}
 }
 
-// NewFakeOf returns an empty server that stands in for one of the engine's product: names, traits and Secrets are the engine's.
+// NewFakeOf returns an empty server in place of one of the engine's product: names, traits and Secrets are the engine's.
 func NewFakeOf(engine database.Engine) *Fake {
 	fake := NewFake()
 	fake.like = engine

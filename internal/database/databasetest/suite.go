@@ -24,7 +24,7 @@ type Place struct {
 	Target database.Target
 }
 
-// Harness is an engine under test, with a server behind it that the suite may abuse. Every function fails the test itself if
+// Harness is an engine under test, with a server behind it that the suite may abuse. Every function itself fails the test if
 // it cannot do its work. Which of them are needed follows from the traits and powers (sourcetest).
 type Harness struct {
 	// Engine is the engine under test. Powers are the optional interfaces that its sessions have.
@@ -35,7 +35,7 @@ type Harness struct {
 	Fresh func(t *testing.T) Place
 	// Forbid changes a place into one that must not be served, and returns the reason; nil if the engine has no Preflight.
 	Forbid func(Place) (Place, fault.Reason)
-	// Damaged holds, by name, the ways to damage the material of a login that only this engine can tell; there may be none.
+	// Damaged holds, by name, the ways to damage a login's material that only this engine can detect; there may be none.
 	Damaged map[string]func(credential.Material) credential.Material
 	// Foreign creates the login as an administrator would by hand: it can log in with the password, and has no marker.
 	Foreign func(t *testing.T, at Place, login, password string)
@@ -64,7 +64,7 @@ type suite struct {
 	*sourcetest.Suite
 }
 
-// Run is the contract of an engine. It runs its cases one after another, because some take the server down.
+// Run tests an engine against its contract. It runs the cases one after another, because some take the server down.
 func Run(t *testing.T, harness Harness) {
 	t.Helper()
 	s := &suite{Harness: harness}
@@ -218,7 +218,7 @@ func (s *suite) shaped(t *testing.T) {
 	}
 }
 
-// completed tests what a rebuilt ledger needs: a Secret shows no more than username and password.
+// completed tests what a rebuilt ledger needs: a Secret contains only username and password.
 func (s *suite) completed(t *testing.T) {
 	t.Helper()
 	at := s.Fresh(t)

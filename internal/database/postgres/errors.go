@@ -80,7 +80,7 @@ func (f *failure) Error() string {
 	case failedTimeout:
 		return "no answer in time"
 	case failedSilent:
-		return "there was no answer in time just before"
+		return "the previous attempt got no answer in time"
 	case failedServer:
 		return "the server answered with SQLSTATE " + f.code
 	case failedName:

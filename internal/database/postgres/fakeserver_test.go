@@ -315,7 +315,7 @@ func TestAServerThatSaysNothingTimesOut(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotPostgreSQLIsNoAnswer(t *testing.T) {
+func TestAServerOtherThanPostgreSQLCountsAsUnknown(t *testing.T) {
 	for name, words := range map[string]string{"HTTP": "HTTP/1.1 400 Bad Request\r\n\r\n", "a huge message": "R\x7f\xff\xff\xff", "nothing": "", "zeroes": strings.Repeat("\x00", 100)} {
 		t.Run(name, func(t *testing.T) {
 			fake := startFake(t, nil, func(c *fakeConn) { _, _ = c.Write([]byte(words)) })

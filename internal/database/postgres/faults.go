@@ -25,33 +25,33 @@ type meaning struct {
 // meanings is keyed by a five-letter SQLSTATE, or by its first two letters. It applies unless the caller knows more.
 var meanings = map[string]meaning{
 	"08":    {fault.Transient, fault.ServerUnreachable, "the connection broke"},
-	"08P01": {fault.Permanent, fault.ServerUnsupported, "the server does not understand the request: a pooler in between does not pass session settings on: point address at the server itself"},
+	"08P01": {fault.Permanent, fault.ServerUnsupported, "the server does not understand the request: a pooler in between does not pass on session settings: point address at the server itself"},
 	"0A":    {fault.Permanent, fault.ServerUnsupported, "the server lacks a feature: PostgreSQL 15 or later is needed"},
 	"22":    {fault.Permanent, fault.ServerUnsupported, "the server refuses a value: a module that checks passwords may refuse verifiers: allow SCRAM-SHA-256 verifiers there"},
 	"25006": {fault.Blocked, fault.ServerReadOnly, "the server is read only: point address at the primary"},
-	"25P03": {fault.Transient, fault.ServerUnreachable, "the server ended the transaction, because nothing came from us in time"},
+	"25P03": {fault.Transient, fault.ServerUnreachable, "the server ended the transaction because rekey sent nothing for too long"},
 	"25P04": {fault.Transient, fault.LockTimeout, "the transaction took longer than the server allows"},
 	"28":    {fault.Blocked, fault.LoginForbidden, "the server does not let this login in: check pg_hba.conf and whether the role has NOLOGIN"},
 	"28P01": {fault.Transient, fault.CandidateRejected, "the server refused the password"},
 	"2BP01": {fault.Permanent, fault.RemoteFailed, "other objects depend on the login"},
 	"3D":    {fault.Blocked, fault.DatabaseNotFound, "the database does not exist: create it"},
-	"F0":    {fault.Transient, fault.ServerNotReady, "a file of the server's configuration does not fit: clientcert in pg_hba.conf needs ssl_ca_file"},
-	"40":    {fault.Transient, fault.LockTimeout, "another transaction was in the way"},
+	"F0":    {fault.Transient, fault.ServerNotReady, "the server's configuration has an error: clientcert in pg_hba.conf needs ssl_ca_file"},
+	"40":    {fault.Transient, fault.LockTimeout, "another transaction interfered"},
 	"42":    {fault.Permanent, fault.ServerUnsupported, "the server does not know a statement or a catalog: PostgreSQL 15 or later is needed"},
 	"42501": {fault.Permanent, fault.PrivilegeMissing, "the admin lacks a privilege"},
-	"42704": {fault.Transient, fault.RemoteFailed, "a role vanished meanwhile"},
-	"42710": {fault.Transient, fault.RemoteFailed, "a role of that name was created meanwhile"},
-	"53":    {fault.Transient, fault.ServerNotReady, "the server has no memory or no space on disk left"},
-	"53300": {fault.Transient, fault.ServerNotReady, "the server has no connection left: raise max_connections, or the connection limit of the login or the database"},
-	"55":    {fault.Transient, fault.RemoteFailed, "the object is in use, or not in a state to be changed"},
+	"42704": {fault.Transient, fault.RemoteFailed, "a role was dropped in the meantime"},
+	"42710": {fault.Transient, fault.RemoteFailed, "a role of that name was created in the meantime"},
+	"53":    {fault.Transient, fault.ServerNotReady, "the server is out of memory or disk space"},
+	"53300": {fault.Transient, fault.ServerNotReady, "the server has no free connection: raise max_connections, or the connection limit of the login or the database"},
+	"55":    {fault.Transient, fault.RemoteFailed, "the object is in use, or cannot be changed in its current state"},
 	"55000": {fault.Blocked, fault.LoginForbidden, "the database does not accept connections: ALTER DATABASE ... ALLOW_CONNECTIONS true"},
 	"55P03": {fault.Transient, fault.LockTimeout, "another transaction holds the login: look for it in pg_locks"},
 	"57":    {fault.Transient, fault.ServerNotReady, "the server is starting, stopping or recovering"},
 	"57014": {fault.Transient, fault.LockTimeout, "the statement took too long: another transaction may hold the login: look for it in pg_locks"},
 	"57P04": {fault.Blocked, fault.DatabaseNotFound, "the database was dropped"},
-	"57P05": {fault.Transient, fault.ServerUnreachable, "the server ended the connection, because nothing came from us in time"},
+	"57P05": {fault.Transient, fault.ServerUnreachable, "the server ended the connection because rekey sent nothing for too long"},
 	"58":    {fault.Transient, fault.ServerNotReady, "the server cannot read or write its files"},
-	"XX":    {fault.Transient, fault.RemoteFailed, "the server failed inside, or another transaction changed the login at the same moment"},
+	"XX":    {fault.Transient, fault.RemoteFailed, "the server had an internal error, or another transaction changed the login at the same time"},
 }
 
 // byCode returns the meaning of an SQLSTATE.
@@ -62,7 +62,7 @@ func byCode(code string) meaning {
 	if m, ok := meanings[code[:2]]; ok {
 		return m
 	}
-	return meaning{fault.Transient, fault.RemoteFailed, "the server answered with an error that has no name here: look into its log"}
+	return meaning{fault.Transient, fault.RemoteFailed, "the server returned an error for which rekey has no specific reason: check its log"}
 }
 
 // meaning returns what a failure means, for the admin and for a login.
@@ -75,26 +75,26 @@ func (f *failure) meaning() meaning {
 	case failedTimeout:
 		return meaning{fault.Transient, fault.ServerUnreachable, "no answer in time: check address, network policies and firewalls" + f.hint}
 	case failedSilent:
-		return meaning{fault.Transient, fault.ServerUnreachable, "no answer in time just before, and another attempt is under way: check address, network policies and firewalls" + f.hint}
+		return meaning{fault.Transient, fault.ServerUnreachable, "the previous attempt got no answer in time, and another one is in progress: check address, network policies and firewalls" + f.hint}
 	case failedRefusal:
 		return meaning{fault.Transient, fault.ServerUnreachable, f.Error() + ": the server may delay refusals (auth_delay.milliseconds), or hang"}
 	case failedName:
 		return meaning{fault.Transient, fault.ServerUnreachable, f.Error() + ": check address and DNS" + f.hint}
 	case failedAddress:
-		return meaning{fault.Permanent, fault.AddressForbidden, f.text + ": rekey does not dial it: use another address"}
+		return meaning{fault.Permanent, fault.AddressForbidden, f.text + ": rekey does not dial such addresses: use another one"}
 	case failedTLS:
 		return meaning{fault.Permanent, fault.TLSNotOffered, "the server does not offer TLS: set ssl = on there, or tls.mode to Disable here"}
 	case failedTrust:
-		return meaning{fault.Permanent, fault.AuthenticationNotEnforced, f.Error() + ", so that a login proves nothing: replace trust in pg_hba.conf by scram-sha-256"}
+		return meaning{fault.Permanent, fault.AuthenticationNotEnforced, f.Error() + ", so a login proves nothing: replace trust in pg_hba.conf with scram-sha-256"}
 	case failedLocally:
 		return meaning{fault.Transient, fault.RemoteFailed, f.Error() + ": check the PG* variables in the environment of the operator"}
 	case failedDriver:
-		return meaning{fault.Transient, fault.RemoteFailed, f.Error() + ": check that PostgreSQL itself answers at this address, and not something that speaks for it"}
+		return meaning{fault.Transient, fault.RemoteFailed, f.Error() + ": check that PostgreSQL itself answers at this address, and not something in front of it"}
 	case failedCertificate, failedBinding, failedHandshake, failedMethod, failedUnbound, failedImpostor:
 		return f.insecure()
 	case failedNetwork:
 	}
-	return meaning{fault.Transient, fault.ServerUnreachable, "no connection, or it broke: check that the server runs, and address and network policies" + f.hint}
+	return meaning{fault.Transient, fault.ServerUnreachable, "no connection, or it broke: check that the server runs, and check address and network policies" + f.hint}
 }
 
 // insecure returns the meaning of a failure to agree on TLS or on an authentication method.
@@ -105,13 +105,13 @@ func (f *failure) insecure() meaning {
 			"the server's certificate is signed with " + f.text + ", for which SCRAM channel binding is not defined; nothing was sent: have it signed by a CA with an RSA or ECDSA key"}
 	case failedHandshake:
 		return meaning{fault.Transient, fault.ServerUnreachable,
-			"the TLS handshake failed: the server must offer TLS 1.2 or later with a common cipher suite, and must not demand a client certificate, which rekey does not have"}
+			"the TLS handshake failed: the server must offer TLS 1.2 or later with a common cipher suite, and must not require a client certificate, which rekey does not have"}
 	case failedMethod:
 		return meaning{fault.Permanent, fault.AuthenticationMethodInsecure,
 			f.Error() + "; nothing was sent: use the method scram-sha-256 in pg_hba.conf, and a password that is stored as SCRAM-SHA-256"}
 	case failedUnbound:
 		return meaning{fault.Permanent, fault.AuthenticationMethodInsecure,
-			f.Error() + ": TLS ends before the server, at a load balancer or proxy: have it pass TLS through, or point address at the server itself"}
+			f.Error() + ": TLS terminates before the server, at a load balancer or proxy: have it pass TLS through, or point address at the server itself"}
 	case failedImpostor:
 		return meaning{fault.Permanent, fault.AuthenticationMethodInsecure, f.Error() + ": something else answers at this address: check where it leads"}
 	default:
@@ -195,7 +195,7 @@ func (f *failure) entrance(login string) string {
 	case f.stage == stageAdmitted:
 		return open
 	case f.stage == stageGreeted && f.wantedCertificate:
-		return "add a line for it to pg_hba.conf (hostssl or host, to match tls.mode) with the method scram-sha-256, and without clientcert: rekey does not support client certificates, for which the server asks"
+		return "add a line for it to pg_hba.conf (hostssl or host, to match tls.mode) with the method scram-sha-256, and without clientcert: rekey does not support client certificates, which the server requests"
 	case f.stage == stageGreeted:
 		return "add a line for it to pg_hba.conf (hostssl or host, to match tls.mode), with the method scram-sha-256 and without clientcert"
 	}
@@ -205,7 +205,7 @@ func (f *failure) entrance(login string) string {
 // crowded returns which connection limit is reached: from the PostgreSQL routine that refused, or else from how far the
 // login had come.
 func (f *failure) crowded(login, database string) string {
-	text := "the server has no connection left (SQLSTATE 53300): "
+	text := "the server has no free connection (SQLSTATE 53300): "
 	ofLogin, ofDatabase := fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT -1", ident(login)), fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT -1", ident(database))
 	switch {
 	case f.routine == "InitPostgres":

@@ -65,9 +65,9 @@ func (f *fullServer) empty() {
 	f.held = nil
 }
 
-// TestAServerWithoutAConnectionLeftIsNamedAndRecovers uses up all connections of a real server: first all except those
+// TestAServerWithoutAFreeConnectionIsNamedAndRecovers uses up all connections of a real server: first all except those
 // reserved for superusers, then those too.
-func TestAServerWithoutAConnectionLeftIsNamedAndRecovers(t *testing.T) {
+func TestAServerWithoutAFreeConnectionIsNamedAndRecovers(t *testing.T) {
 	for _, version := range pgtest.Versions {
 		t.Run(strconv.Itoa(version), func(t *testing.T) {
 			t.Parallel()

@@ -169,7 +169,7 @@ func (e *estate) sql(t *testing.T, statements []string) {
 	}
 }
 
-func TestPostgreSQLAsPeopleHaveIt(t *testing.T) {
+func TestPostgreSQLAsAdministratorsSetItUp(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		tried := 0

@@ -13,7 +13,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-// settings is what only PostgreSQL has in the spec of a credential.
+// settings is the block of PostgreSQL in the spec of a credential.
 type settings struct {
 	// Database is the database that the login must be able to use.
 	Database string `json:"database"`
@@ -21,7 +21,7 @@ type settings struct {
 	Owner string `json:"owner"`
 }
 
-// serverSettings is what only PostgreSQL has in the spec of a server.
+// serverSettings is the block of PostgreSQL in the spec of a server.
 type serverSettings struct {
 	// AllowedOwners are patterns in which * matches any number of characters.
 	AllowedOwners []string `json:"allowedOwners"`

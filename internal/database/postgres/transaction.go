@@ -71,8 +71,8 @@ func inTransaction(ctx context.Context, conn *pgx.Conn, fn func(pgx.Tx) error) e
 }
 
 // Settings that keep our statements out of the server's log, and out of pg_stat_statements if it is loaded, until the
-// transaction ends: a pooler may give the connection to other clients. The statements contain only verifiers, so a server
-// that does not let us change the settings is no reason to stop.
+// transaction ends: a pooler may give the connection to other clients. The statements contain only verifiers, so rekey continues
+// if the server does not allow it to change the settings.
 const (
 	quietStatement = `SELECT pg_catalog.set_config(name, value, true)
 FROM (VALUES ('log_statement', 'none'), ('log_min_error_statement', 'panic'), ('log_min_duration_statement', '-1'),

@@ -240,7 +240,7 @@ func balancer(t *testing.T, l *lab, again bool) (port int) {
 	return listener.Addr().(*net.TCPAddr).Port
 }
 
-func TestTLSThatEndsBeforeTheServerIsNamed(t *testing.T) {
+func TestTLSThatTerminatesBeforeTheServerIsNamed(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		for _, again := range []bool{false, true} {

@@ -38,7 +38,7 @@ func judgeVersion(number int) error {
 	return nil
 }
 
-// untested returns a note if a version is older than those that are promised; empty otherwise.
+// untested returns a note if a version is older than the supported ones; empty otherwise.
 func untested(number int) string {
 	major, minor := number/10000, number%10000
 	known, listed := minors[major]

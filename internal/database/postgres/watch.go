@@ -60,7 +60,7 @@ func (w *authWatch) offers(mechanism string) bool {
 	return slices.Contains(strings.Split(string(w.offer), "\x00"), mechanism)
 }
 
-// unbound reports whether the server offered SCRAM over TLS without channel binding: it does not see the TLS.
+// unbound reports whether the server offered SCRAM over TLS without channel binding: TLS terminates in front of it.
 func (w *authWatch) unbound() bool {
 	return w.binding && len(w.asked) > 0 && w.asked[0] == authSASL && w.offers("SCRAM-SHA-256") && !w.offers("SCRAM-SHA-256-PLUS")
 }

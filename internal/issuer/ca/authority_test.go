@@ -59,7 +59,7 @@ func TestParseRefusesWhatCannotSign(t *testing.T) {
 		"the key of another":                 {root.pem(), twin.keyPEM, nil, "tls.key is not the key of the first certificate"},
 		"an identity":                        {leafOnly.pem(), leafOnly.keyPEM, nil, "lack CA:TRUE"},
 		"no right to sign":                   {noSign.pem(), noSign.keyPEM, nil, "lacks keyCertSign"},
-		"an extension that nobody knows":     {odd.pem(), odd.keyPEM, nil, "critical extensions that Go, which rekey and many peers verify with, does not support: [1.2.3]"},
+		"an unknown critical extension":      {odd.pem(), odd.keyPEM, nil, "critical extensions that Go, which rekey and many peers verify with, does not support: [1.2.3]"},
 		"the root first":                     {slices.Concat(root.pem(), middle.pem()), middle.keyPEM, nil, "tls.key is not the key of the first certificate"},
 		"a gap in the chain":                 {slices.Concat(low.pem(), root.pem()), low.keyPEM, nil, "breaks off at \"CN=low\": the certificate of its issuer, \"CN=middle\", is neither"},
 		"a gap below ca.crt":                 {low.pem(), low.keyPEM, root.pem(), "breaks off at \"CN=low\""},

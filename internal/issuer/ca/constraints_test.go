@@ -126,7 +126,7 @@ func TestConstraintsAllowExactlyWhatTheyList(t *testing.T) {
 		"common name, two runs":            {cns("a*b*c"), cn("a1b2bc"), ""},
 		"common name, two runs, no middle": {cns("a*b*c"), cn("a1c"), "outside constraints.commonNames"},
 		"common name, no overlap":          {cns("ab*ba"), cn("aba"), "outside constraints.commonNames"},
-		"common name, a dot is no star":    {cns("a.c"), cn("abc"), "outside constraints.commonNames"},
+		"common name, a dot is not a star": {cns("a.c"), cn("abc"), "outside constraints.commonNames"},
 
 		"organization, not listed":  {orgs(), org("system:masters"), `the organization "system:masters" is outside constraints.organizations, which allows none`},
 		"organization, exact":       {orgs("A", "B"), org("B", "A"), ""},
@@ -215,13 +215,13 @@ func TestACommonNameDoesNotBypassTheHostNames(t *testing.T) {
 		usage issuer.Usage
 		want  string
 	}{
-		"a server without DNS names":               {issuer.Names{CommonName: "bank.example.com", IPAddresses: address}, issuer.ServerAuth, "is read as its host name"},
-		"a server with an underscore":              {issuer.Names{CommonName: "my_bank", IPAddresses: address}, issuer.ServerAuth, "is read as its host name"},
-		"a server whose common name is allowed":    {issuer.Names{CommonName: "A.example.internal", IPAddresses: address}, issuer.ServerAuth, ""},
-		"a server with a name that is no host":     {issuer.Names{CommonName: "The Bank", IPAddresses: address}, issuer.ServerAuth, ""},
-		"a server with DNS names":                  {issuer.Names{CommonName: "bank", DNSNames: []string{"a.example.internal"}}, issuer.ServerAuth, ""},
-		"a client, which nobody knows by its host": {issuer.Names{CommonName: "bank.example.com"}, issuer.ClientAuth, ""},
-		"a server without any alternative name":    {issuer.Names{CommonName: "a.example.internal"}, issuer.ServerAuth, "a server needs a subject alternative name"},
+		"a server without DNS names":              {issuer.Names{CommonName: "bank.example.com", IPAddresses: address}, issuer.ServerAuth, "is read as its host name"},
+		"a server with an underscore":             {issuer.Names{CommonName: "my_bank", IPAddresses: address}, issuer.ServerAuth, "is read as its host name"},
+		"a server whose common name is allowed":   {issuer.Names{CommonName: "A.example.internal", IPAddresses: address}, issuer.ServerAuth, ""},
+		"a server with a name that is not a host": {issuer.Names{CommonName: "The Bank", IPAddresses: address}, issuer.ServerAuth, ""},
+		"a server with DNS names":                 {issuer.Names{CommonName: "bank", DNSNames: []string{"a.example.internal"}}, issuer.ServerAuth, ""},
+		"a client, which has no host name":        {issuer.Names{CommonName: "bank.example.com"}, issuer.ClientAuth, ""},
+		"a server without any alternative name":   {issuer.Names{CommonName: "a.example.internal"}, issuer.ServerAuth, "a server needs a subject alternative name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := verdict(t, authority, c, tc.names, tc.usage)

@@ -19,7 +19,7 @@ import (
 )
 
 // New returns an issuer with an authority and its constraints. It refuses constraints as ValidateConstraints does. The issuer
-// keeps no state: asked twice with the same ID it signs twice, and both certificates are for the same key.
+// keeps no state: it signs a repeated request again, for the same key.
 func New(authority *Authority, constraints Constraints) (*Issuer, error) {
 	rules, err := compile(constraints)
 	if err != nil {

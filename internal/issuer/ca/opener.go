@@ -61,7 +61,7 @@ type managedSettings struct {
 	CommonName   string   `json:"commonName"`
 	KeyAlgorithm string   `json:"keyAlgorithm"`
 	Lifetime     duration `json:"lifetime"`
-	// SecretName is where the key pair is. Anyone who reads the Secret knows it.
+	// SecretName is the name of the Secret with the key pair. It is decoded but not used: the caller has read the Secret.
 	SecretName string `json:"secretName"`
 }
 

@@ -1,7 +1,7 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package certificate is the credential.Source of a certificate that any issuer signs, and reads what is published of it.
+// Package certificate has the credential.Source for a certificate from any issuer, and reads published certificates.
 //
-// It knows no issuer: what differs between them is in their issuer.Profile.
+// It does not depend on a particular issuer: their differences are in their issuer.Profile.
 package certificate

@@ -18,12 +18,12 @@ import (
 // Published is what a published certificate shows.
 type Published struct {
 	IssuedAt, NotAfter time.Time
-	// Fingerprint is that of what is wanted, unless the certificate shows something else.
+	// Fingerprint is that of the wanted certificate, unless the published one differs.
 	Fingerprint string
 }
 
-// RecordsIssue reports whether the time of issue is recorded beside the authority's certificates. Those that rekey itself signs show
-// it; others show only when they became valid.
+// RecordsIssue reports whether the time of issue is recorded beside the authority's certificates. Certificates that rekey itself
+// signs show it; others show only when they became valid.
 func RecordsIssue(authority *issuer.Authority) bool {
 	return authority != nil && (authority.Asynchronous || authority.Backdate != pki.Backdate)
 }
@@ -31,7 +31,7 @@ func RecordsIssue(authority *issuer.Authority) bool {
 // Read reads a published certificate. recorded is the time of issue that was recorded beside it; zero if none was.
 //
 // If the authority is unknown, the certificate's own authority key and, if the time of issue was recorded, its own habits count as
-// wanted: a missing authority is no reason to reissue. A certificate that does not verify with the ca.crt beside it is still a
+// wanted: a missing authority must not cause a reissue. A certificate that does not verify with the ca.crt beside it is still a
 // version, with a different fingerprint: its expiry is watched even if no certificate can be issued now. The same applies if the
 // authority has changed its name but not its key: a peer that trusts only the authority's new certificate cannot find the issuer of
 // this one.
@@ -47,7 +47,7 @@ func Read(m credential.Material, wanted pki.Identity, authority *issuer.Authorit
 		out.IssuedAt = recorded
 		wanted.Habits = pki.Habits{Backdate: leaf.NotAfter.Sub(leaf.NotBefore) - wanted.Lifetime, MayAdd: pki.Usages{Extended: leaf.ExtKeyUsage}}
 	case RecordsIssue(authority) && recorded.IsZero():
-		out.IssuedAt = leaf.NotBefore.UTC() // the record was lost, and it was not issued earlier than that
+		out.IssuedAt = leaf.NotBefore.UTC() // the record was lost, and the certificate was not issued before that
 	case RecordsIssue(authority):
 		out.IssuedAt = recorded
 	}

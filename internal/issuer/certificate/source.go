@@ -25,7 +25,7 @@ const (
 	maxAhead = 5 * time.Minute
 )
 
-// Source is the credential.Source of a certificate that an authority signs. Only readers of the Secret ever know a version, so
+// Source is the credential.Source for a certificate that an authority signs. Only readers of the Secret ever know a version, so
 // nothing has to be retired.
 type Source struct {
 	Authority *issuer.Authority
@@ -46,11 +46,11 @@ func Require(wanted pki.Identity, authority *issuer.Authority) pki.Identity {
 	return wanted
 }
 
-// TraitsOf returns what a certificate of the authority is. An asynchronous issuer answers a request that it may have got from an
-// earlier process, so its candidate is Durable: the key is recorded before the request is sent.
+// TraitsOf returns the traits of the authority's certificates. An asynchronous issuer answers a request that it may have received
+// from an earlier process, so the candidate is Durable: the key is recorded before the request is sent.
 //
-// The authority is nil if it is missing or not ready. Nothing else shows whether it is asynchronous, but without it no candidate is
-// created: Durable then means only that one is recorded, which must not be lost.
+// The authority is nil if it is missing or not ready. Then it is not known to be asynchronous, but no candidate is created either:
+// Durable then means only that there is a recorded candidate, which must not be lost.
 func TraitsOf(authority *issuer.Authority, recorded bool) credential.Traits {
 	if authority == nil {
 		return credential.Traits{Durable: recorded}
@@ -99,8 +99,8 @@ func (s *Source) Stage(ctx context.Context, change credential.Change) (credentia
 	return credential.Staged{Material: out, NotAfter: certificates[0].NotAfter.UTC()}, nil
 }
 
-// whole checks that the recorded request is for the recorded key: what was edited would be certified for a key that nobody has. What a
-// synchronous issuer signs was created a moment ago.
+// whole checks that the recorded request is for the recorded key: an edited one would be certified for an unknown key. A
+// synchronous issuer signs what was created a moment ago.
 func (s *Source) whole(m credential.Material) error {
 	if !s.Authority.Asynchronous {
 		return nil
@@ -119,7 +119,7 @@ func (s *Source) whole(m credential.Material) error {
 	return nil
 }
 
-// requestID names a request. The number of a version is not enough: one that was discarded may be followed by another with its number.
+// requestID identifies a request. A version's number is not enough: the next version after a discarded one may have the same number.
 func (s *Source) requestID(ref credential.Ref, csr []byte) string {
 	sum := sha256.Sum256(csr)
 	return fmt.Sprintf("%s/%d/%s", s.UID, ref.Seq, hex.EncodeToString(sum[:])[:idDigits])

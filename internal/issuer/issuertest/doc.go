@@ -1,9 +1,9 @@
 // Copyright The rekey Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package issuertest tests what every issuer promises, as one suite that each of them runs: what it issues is exactly what
-// was requested, passes the checks before publication and those of OpenSSL, and never outlives its chain; what the
-// constraints forbid is refused with the right class and reason.
+// Package issuertest is the suite that every issuer must pass: what it issues is exactly what was requested, passes the checks
+// before publication and those of OpenSSL, and never outlives its chain; what the constraints forbid is refused with the right
+// class and reason.
 //
 // It needs the openssl command and fails without it.
 package issuertest

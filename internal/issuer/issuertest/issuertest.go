@@ -20,10 +20,10 @@ import (
 	"github.com/rekey/rekey/internal/pki"
 )
 
-// Harness is an issuer, and what the suite must know about it.
+// Harness is an issuer under test, and what the suite needs to know about it.
 type Harness struct {
 	Issuer issuer.Issuer
-	// Profile holds its habits. The suite asks an asynchronous issuer again until it answers.
+	// Profile holds its habits. The suite repeats a request to an asynchronous issuer until it answers.
 	Profile issuer.Profile
 	// Permit checks a finished certificate against the issuer's constraints; nil if they cannot be checked.
 	Permit func(*x509.Certificate) error
@@ -31,7 +31,7 @@ type Harness struct {
 	Now time.Time
 	// Expires is when the issuer's chain expires.
 	Expires time.Time
-	// Client and Server are names that the issuer certifies for the usage, Denied ones that it does not.
+	// Client and Server are names that the issuer certifies for that usage; Denied are names that it does not certify.
 	Client, Server, Denied issuer.Names
 	// MaxLifetime is the longest lifetime that it certifies, at least two hours.
 	MaxLifetime time.Duration
@@ -52,7 +52,7 @@ func Run(t *testing.T, h Harness) {
 	t.Run("it answers later only if its profile allows that", h.answers)
 	t.Run("every leaf names the key that its profile names", h.namesItsKey)
 	t.Run("many requests at once get many serial numbers", h.concurrent)
-	t.Run("a canceled request is no verdict", h.canceled)
+	t.Run("a canceled request proves nothing", h.canceled)
 }
 
 // Key returns a private key of the algorithm, created once per process, because RSA keys are expensive.
@@ -100,7 +100,7 @@ func (h Harness) Candidate(tb testing.TB, algorithm pki.KeyAlgorithm, request is
 // mostAsks is how often the suite asks an asynchronous issuer for one certificate.
 const mostAsks = 50
 
-// ask asks until there is an answer.
+// ask repeats a request until there is an answer.
 func (h Harness) ask(ctx context.Context, request issuer.Request) (issuer.Chain, error) {
 	chain, err := h.Issuer.Issue(ctx, request)
 	for asked := 1; h.Profile.Asynchronous && fault.Classify(err) == fault.ClassPending && asked < mostAsks; asked++ {
@@ -295,7 +295,7 @@ func (h Harness) answers(t *testing.T) {
 	chain, err := h.Issuer.Issue(t.Context(), request)
 	switch waits := fault.Classify(err) == fault.ClassPending; {
 	case waits && !h.Profile.Asynchronous:
-		t.Errorf("it answers later, and its profile does not say so: %v", err)
+		t.Errorf("it answers later, which its profile does not allow: %v", err)
 	case waits && (fault.RetryAfter(err) <= 0 || len(chain.Certificates) > 0):
 		t.Errorf("while it waits it returns %d bytes, to be asked again in %s", len(chain.Certificates), fault.RetryAfter(err))
 	case !waits && err != nil:

@@ -95,7 +95,7 @@ func TestEachShortcomingMissesABar(t *testing.T) {
 		"a Secret is written twice":       {func(r *Run) { last(r).Rekey.Issue.Requests["PUT secrets 200"]++ }, "writes to Secrets"},
 		"a renewal writes a Secret twice": {func(r *Run) { last(r).Rekey.Renewal.Requests["PUT secrets 200"]++ }, "writes to Secrets per renewal"},
 		"a write meets another":           {func(r *Run) { last(r).Rekey.Issue.Requests["PUT clientidentities/status 409"]++ }, "writes of status"},
-		"an Event too many":               {func(r *Run) { last(r).Rekey.Issue.Requests["PATCH events 200"]++ }, "writes of Events"},
+		"one Event too many":              {func(r *Run) { last(r).Rekey.Issue.Requests["PATCH events 200"]++ }, "writes of Events"},
 		"something else is written":       {func(r *Run) { last(r).Rekey.Issue.Requests["PATCH clientidentities 200"]++ }, "other writes of the first issue"},
 	} {
 		t.Run(name, func(t *testing.T) {

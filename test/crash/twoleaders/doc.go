@@ -10,7 +10,7 @@
 //
 //	REKEY_SEED=7 go test ./test/crash/twoleaders -run ^TestTwoProcessesInAnyOrderDoNoHarm$
 //
-// The seeds are 1, 2 and so on, and a fresh one for each run, which prints it. Many things can happen while a process is
+// The seeds are 1, 2 and so on, and a new one for each run, which prints it. Many things can happen while a process is
 // suspended. Each effect meets one of them in each run, and a different one in the next; -all plays all of them:
 //
 //	go test ./test/crash/twoleaders -timeout 60m -run ^TestAnOldLeader -all

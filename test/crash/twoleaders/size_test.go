@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(world.Main(m, servers.Stop)) }
 
-// seeds returns the seeds to play: 1 to n and a fresh one, or only the one in REKEY_SEED.
+// seeds returns the seeds to play: 1 to n and a new one, or only the one in REKEY_SEED.
 func seeds(t *testing.T, n int) []uint64 {
 	t.Helper()
 	if seed, ok := size.Requested(); ok {

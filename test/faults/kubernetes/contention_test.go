@@ -273,7 +273,7 @@ func TestANotFoundFromAStatusWriteIsRetried(t *testing.T) {
 	}
 }
 
-// R27: a response that is lost after a write took effect is no reason to repeat the write, wherever it happens.
+// R27: a response that is lost after a write took effect does not cause another write, wherever it happens.
 func TestALostResponseToAnyWriteRotatesNothingTwice(t *testing.T) {
 	lost := errors.New("http2: client connection lost")
 	// Each tested write of two rotations and an issue loses its response once, one after the other: every second write in full
