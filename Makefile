@@ -95,7 +95,7 @@ record: ## Record the results of the last make test, make crash, make e2e and ma
 .PHONY: mutate
 mutate: ## Break the product in every way listed in docs/reliability.md, one at a time; a test must fail each time (CLASS=R2, SAMPLE=3)
 	@hack/install-deps.sh test java
-	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/mutate --class "$(CLASS)" $(if $(RECORD),--record) $(if $(SAMPLE),--sample $(SAMPLE))
+	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/mutate --class "$(CLASS)" $(if $(RECORD),--record) $(if $(SAMPLE),--sample $(SAMPLE) --seed "$${REKEY_SEED:-$$(date -u +%Y%m%d)}")
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target, or those of FUZZ, for FUZZTIME (5m) each, one for each processor at a time
