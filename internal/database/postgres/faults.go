@@ -81,7 +81,7 @@ func (f *failure) meaning() meaning {
 	case failedName:
 		return meaning{fault.Transient, fault.ServerUnreachable, f.Error() + ": check address and DNS" + f.hint}
 	case failedAddress:
-		return meaning{fault.Permanent, fault.AddressForbidden, f.text + ": rekey does not dial such addresses: use another one"}
+		return meaning{fault.Permanent, fault.AddressForbidden, f.text + ": rekey does not dial such addresses: use another address"}
 	case failedTLS:
 		return meaning{fault.Permanent, fault.TLSNotOffered, "the server does not offer TLS: set ssl = on there, or tls.mode to Disable here"}
 	case failedTrust:
