@@ -60,7 +60,7 @@ func TestADeletionInABuildWithoutTheEngineReportsTheLogins(t *testing.T) {
 		w.reconcile(object)
 	}
 	reported := strings.Join(w.events(), "\n")
-	if !strings.Contains(reported, v1alpha1.ReasonCleanupIncomplete) || !strings.Contains(reported, "the logins of its username "+string(object.Spec.Username)) {
+	if !strings.Contains(reported, v1alpha1.ReasonCleanupIncomplete) || !strings.Contains(reported, "the logins of its username "+object.Spec.Username) {
 		t.Errorf("the logins that stay are not reported:\n%s", reported)
 	}
 	if len(w.logins()) == 0 {

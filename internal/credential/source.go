@@ -103,7 +103,8 @@ func (c Change) Confirm(ctx context.Context) error {
 type Staged struct {
 	// Material is the material to publish: the proposed one, completed with what the remote system adds.
 	Material Material
-	// NotAfter is when it expires on its own; zero if it does not.
+	// NotAfter is when it expires on its own; zero if it does not. It is in the future: Stage returns an error instead of a version
+	// that has already expired.
 	NotAfter time.Time
 }
 

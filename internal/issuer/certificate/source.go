@@ -96,7 +96,11 @@ func (s *Source) Stage(ctx context.Context, change credential.Change) (credentia
 	if err != nil {
 		return credential.Staged{}, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("the issued certificate: %w", err))
 	}
-	return credential.Staged{Material: out, NotAfter: certificates[0].NotAfter.UTC()}, nil
+	notAfter := certificates[0].NotAfter.UTC()
+	if !s.Now().Before(notAfter) {
+		return credential.Staged{}, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("the certificate that the authority issued expired at %s", pki.Instant(notAfter)))
+	}
+	return credential.Staged{Material: out, NotAfter: notAfter}, nil
 }
 
 // whole checks that the recorded request is for the recorded key: an edited one would be certified for an unknown key. A

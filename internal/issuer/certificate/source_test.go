@@ -245,6 +245,25 @@ func TestAnAnswerThatCannotBeReadIsAFaultOfTheIssuer(t *testing.T) {
 	}
 }
 
+// Stage refuses it, so that the planner does not discard one candidate after another.
+func TestACertificateThatExpiredBeforeItWasStagedIsRefused(t *testing.T) {
+	_, out := staged(t, sourceOf(own(t), now))
+	chain := issuer.Chain{Certificates: out.Material[credential.KeyCertificate].Reveal(), Authorities: out.Material[credential.KeyAuthority].Reveal()}
+	for _, late := range []bool{false, true} {
+		for at, want := range map[time.Time]fault.Reason{out.NotAfter.Add(-time.Second): "", out.NotAfter: fault.CertificateInvalid} {
+			source := sourceOf(&issuer.Authority{Issuer: &recorder{chain: chain}, Profile: issuer.Profile{Asynchronous: late}}, at)
+			proposed, err := source.Propose(credential.Ref{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = source.Stage(t.Context(), credential.Change{Material: proposed})
+			if fault.ReasonOf(err, "") != want || want != "" && fault.Classify(err) != fault.ClassPermanent {
+				t.Errorf("answers later %t, staged %s before it expires: %v", late, out.NotAfter.Sub(at), err)
+			}
+		}
+	}
+}
+
 func TestAProposalWithoutItsRequestIsRefused(t *testing.T) {
 	server, authority := late(t)
 	for name, authority := range map[string]*issuer.Authority{"our own authority": own(t), "an issuer that answers later": authority} {
