@@ -311,3 +311,14 @@ func NotYetValid(o Observation) bool {
 	return o.Current != nil && !o.Traits.Provable && !o.Current.NotAfter.IsZero() && o.Current.CommittedAt.Sub(o.Now) > futureTolerance &&
 		o.ClockKnown && o.ClockOff.Abs() < trustedClock
 }
+
+// discardable reports whether the pending version may be discarded now.
+func discardable(o Observation) bool {
+	return unfit(o) && (o.Current == nil || !o.Traits.Provable || settlable(o))
+}
+
+// impossible reports whether no run of the planner leads to these versions.
+func impossible(o Observation) bool {
+	known := o.Pending == nil || pendingAt(o, Proposed, Staged, Verified, Discarded)
+	return !known || (o.Previous != nil && (o.Pending != nil || o.Current == nil))
+}

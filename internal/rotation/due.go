@@ -228,3 +228,9 @@ func latestRecorded(o Observation) time.Time {
 	}
 	return latest
 }
+
+// proofOld reports whether the last proof of the current version is too old.
+func proofOld(o Observation) bool {
+	at := ProbeAt(o)
+	return !at.IsZero() && !o.Now.Before(at)
+}

@@ -260,21 +260,12 @@ func discarding(o Observation) Decision {
 	return do(StepDiscard, ReasonCandidate, "Version %d is discarded; making the server refuse it.", o.Pending.Seq)
 }
 
-func discardable(o Observation) bool {
-	return unfit(o) && (o.Current == nil || !o.Traits.Provable || settlable(o))
-}
-
 func discard(o Observation) Decision {
 	reason, why := whyUnfit(o)
 	if o.Current != nil && o.Traits.Provable && !proven(o) && !lost(o) {
 		return prepare(StepDiscard, reason, "Version %d %s; it is discarded once version %d is proven to work.", o.Pending.Seq, why, o.Current.Seq)
 	}
 	return do(StepDiscard, reason, "Version %d %s; discarding it.", o.Pending.Seq, why)
-}
-
-func impossible(o Observation) bool {
-	known := o.Pending == nil || pendingAt(o, Proposed, Staged, Verified, Discarded)
-	return !known || (o.Previous != nil && (o.Pending != nil || o.Current == nil))
 }
 
 func guard(o Observation) Decision {
@@ -368,11 +359,6 @@ func rotate(o Observation) Decision {
 		ReasonDue:             "Version %d is due; creating version %d.",
 	}[why]
 	return do(StepPropose, why, text, o.Current.Seq, NextSeq(o))
-}
-
-func proofOld(o Observation) bool {
-	at := ProbeAt(o)
-	return !at.IsZero() && !o.Now.Before(at)
 }
 
 func probe(o Observation) Decision {
