@@ -123,7 +123,7 @@ type AuthorityStatus struct {
 	// +optional
 	NotAfter *metav1.Time `json:"notAfter,omitempty"`
 	// renewalTime is when notAfter starts to shorten certificates with the longest lifetime allowed: replace the authority
-	// before. It is notBefore if maxLifetime is longer than the authority's lifetime.
+	// before then. It is notBefore if maxLifetime is longer than the authority's lifetime.
 	// +optional
 	RenewalTime *metav1.Time `json:"renewalTime,omitempty"`
 }
