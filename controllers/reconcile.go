@@ -172,7 +172,7 @@ func (s *shared) seenLate(object v1alpha1.Object) *report.Failure {
 	for _, kind := range s.kinds.kube().Watched(object) {
 		if missing, blind := s.rights.Blind(kind, object.GetNamespace()); blind {
 			return &report.Failure{Class: fault.ClassBlocked, Reason: string(fault.Forbidden), Message: fmt.Sprintf(
-				"changes are seen late, at most five minutes afterwards: %s", missing.Text())}
+				"changes are noticed late, within five minutes: %s", missing.Text())}
 		}
 	}
 	return nil

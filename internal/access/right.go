@@ -146,7 +146,7 @@ func (r Right) Grant() string {
 // Text returns the sentence for conditions, Events and logs.
 func (r Right) Text() string {
 	if r.answer != "" {
-		return fmt.Sprintf("the API server refused to %s, and something other than RBAC refused it (%s): "+
+		return fmt.Sprintf("rekey may not %s: something other than RBAC refused it (%s): "+
 			"allow it in the authorization webhook, the aggregated API server or the proxy that refuses it", r, r.answer)
 	}
 	return fmt.Sprintf("rekey may not %s: apply and bind %s", r, r.Grant())

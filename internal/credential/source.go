@@ -148,7 +148,7 @@ type Remover interface {
 type Marker struct {
 	// Exists is true if the login, key or account itself exists.
 	Exists bool
-	// Owner is the Ref.Owner in the marker; empty if there is no marker of rekey.
+	// Owner is the Ref.Owner in the marker; empty if there is no rekey marker.
 	Owner string
 	// Seq is the version in the marker; 0 if there is none.
 	Seq int64

@@ -23,7 +23,7 @@ func DecodeSettings(settings []byte, into any, what string) error {
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(into)
 	if err == nil && decoder.More() {
-		err = errors.New("there is something after it")
+		err = errors.New("there is more data after it")
 	}
 	if errors.Is(err, io.EOF) {
 		return nil

@@ -133,7 +133,7 @@ func (i Indexes) Find(ctx context.Context, kind client.Object, index, value stri
 func (i Indexes) list(ctx context.Context, object client.Object, index, value string) ([]types.NamespacedName, error) {
 	kind, ok := i.kinds.Of(object)
 	if !ok {
-		return nil, fmt.Errorf("finding the list of %T: it is not a kind of rekey", object)
+		return nil, fmt.Errorf("finding the list of %T: it is not one of rekey's kinds", object)
 	}
 	list := kind.NewList()
 	options := []client.ListOption{client.UnsafeDisableDeepCopy, client.MatchingFields{index: value}}

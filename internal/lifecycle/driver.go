@@ -111,7 +111,7 @@ func (r *run) loop(ctx context.Context) {
 		}
 		here := r.situation(step)
 		if done[here] {
-			r.endWithFailure(step, fmt.Errorf("performing %s once more: it succeeded and changed nothing", step))
+			r.endWithFailure(step, fmt.Errorf("performing %s again: it succeeded and changed nothing", step))
 			return
 		}
 		done[here] = true

@@ -268,7 +268,7 @@ func showsAny(out lifecycle.Outcome) bool {
 }
 
 // A candidate that can never be published must not block its identity, and a broken issuer must not get a request each minute.
-func TestACandidateThatIsRefusedForGoodIsFollowedByAnotherOne(t *testing.T) {
+func TestACandidateThatIsRefusedPermanentlyIsFollowedByAnotherOne(t *testing.T) {
 	t.Parallel()
 	for name, breaks := range map[string]func(issuer *lateIssuer, broken bool){
 		"the issuer denies every request": func(i *lateIssuer, broken bool) { i.denies = broken },

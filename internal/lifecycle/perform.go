@@ -154,7 +154,7 @@ func (r *run) stage(ctx context.Context) error {
 func (r *run) revokeOrphan(ctx context.Context, ref credential.Ref, material credential.Material) {
 	now, err := r.Store.Load(ctx)
 	if err != nil {
-		logr.FromContextOrDiscard(ctx).Error(err, "Whether a login that was just opened is recorded is not known; it stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
+		logr.FromContextOrDiscard(ctx).Error(err, "It is unknown whether a login that was just opened is recorded; it stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
 		return
 	}
 	for _, record := range []*secretstore.Record{now.Ledger.Pending, now.Ledger.Current, now.Ledger.Previous} {

@@ -86,7 +86,7 @@ func (b *Bundle) add(place int, block *pem.Block) error {
 	}
 	read, damage := readOutline(block.Bytes)
 	if damage != nil {
-		return fmt.Errorf("has a damaged certificate at place %d: %w", place, err)
+		return fmt.Errorf("has a damaged certificate at position %d: %w", place, err)
 	}
 	b.Unreadable = append(b.Unreadable, Unreadable{Place: place, RawSubject: read.TBS.Subject.FullBytes, Err: unreadable(read, err)})
 	return nil

@@ -90,7 +90,7 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	for i, block := range blocks {
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("has a damaged certificate at place %d: %w", i+1, err)
+			return nil, fmt.Errorf("has a damaged certificate at position %d: %w", i+1, err)
 		}
 		certificates = append(certificates, certificate)
 	}

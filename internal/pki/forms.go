@@ -27,7 +27,7 @@ const (
 	formDERKey   = "it is a private key in DER: convert it with `openssl pkey -inform DER -in FILE`"
 	formDER      = "it is DER: convert it to PEM with openssl"
 	formJKS      = "it is a Java keystore: convert it with `keytool -importkeystore -srckeystore FILE -destkeystore out.p12 -deststoretype PKCS12`, then with `openssl pkcs12`"
-	formGlued    = "two blocks follow each other without a line break: begin a new line before each -----BEGIN"
+	formGlued    = "two blocks follow each other without a line break: start a new line before each -----BEGIN"
 )
 
 // oidSignedData is the content type of PKCS#7 files (RFC 2315, section 14).
@@ -144,28 +144,28 @@ var labels = map[string]string{
 	"CMS":                        "CMS: convert it with `openssl pkcs7 -in FILE -print_certs`",
 	labelRequest:                 "a request for a certificate: put the certificate there",
 	"NEW CERTIFICATE REQUEST":    "a request for a certificate: put the certificate there",
-	"X509 CRL":                   "a revocation list: take it out",
-	"PUBLIC KEY":                 "a public key without a certificate: take it out",
-	"RSA PUBLIC KEY":             "a public key without a certificate: take it out",
-	"DH PARAMETERS":              "parameters, no certificate: take it out",
-	labelECParameters:            "parameters of a key: take it out",
-	labelPKCS8:                   "a private key: take it out",
-	labelPKCS1:                   "a private key: take it out",
-	labelSEC1:                    "a private key: take it out",
-	labelEncrypted:               "a private key: take it out",
-	"DSA PRIVATE KEY":            "a private key: take it out",
-	"OPENSSH PRIVATE KEY":        "a private key of OpenSSH: take it out",
-	"ATTRIBUTE CERTIFICATE":      "an attribute certificate: take it out",
-	"PGP PUBLIC KEY BLOCK":       "a PGP key: take it out",
-	"PGP PRIVATE KEY BLOCK":      "a PGP key: take it out",
-	"SSH2 ENCRYPTED PRIVATE KEY": "a private key of SSH: take it out",
+	"X509 CRL":                   "a revocation list: remove it",
+	"PUBLIC KEY":                 "a public key without a certificate: remove it",
+	"RSA PUBLIC KEY":             "a public key without a certificate: remove it",
+	"DH PARAMETERS":              "parameters, not a certificate: remove them",
+	labelECParameters:            "parameters of a key: remove them",
+	labelPKCS8:                   "a private key: remove it",
+	labelPKCS1:                   "a private key: remove it",
+	labelSEC1:                    "a private key: remove it",
+	labelEncrypted:               "a private key: remove it",
+	"DSA PRIVATE KEY":            "a private key: remove it",
+	"OPENSSH PRIVATE KEY":        "an OpenSSH private key: remove it",
+	"ATTRIBUTE CERTIFICATE":      "an attribute certificate: remove it",
+	"PGP PUBLIC KEY BLOCK":       "a PGP key: remove it",
+	"PGP PRIVATE KEY BLOCK":      "a PGP key: remove it",
+	"SSH2 ENCRYPTED PRIVATE KEY": "an SSH private key: remove it",
 }
 
 // otherBlock returns an error about a block that is not a certificate. It shows only known labels: anything else may be a
 // secret.
 func otherBlock(label string, place int) error {
 	if what, known := labels[label]; known {
-		return fmt.Errorf("has another PEM block than a certificate at place %d, %s, which is %s", place, label, what)
+		return fmt.Errorf("has a PEM block other than a certificate at position %d, %s, which is %s", place, label, what)
 	}
-	return fmt.Errorf("has another PEM block than a certificate at place %d: put only certificates there", place)
+	return fmt.Errorf("has a PEM block other than a certificate at position %d: put only certificates there", place)
 }

@@ -101,7 +101,7 @@ func TestWhatAProfileDoesNotNameIsStillAFault(t *testing.T) {
 			"another usage":              {func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) }, "other usage 3"},
 			"a missing usage":            {func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection} }, "usages is "},
 			"another key usage":          {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageDataEncipherment }, "go beyond what TLS needs"},
-			"the right to sign":          {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }, "may sign others"},
+			"the right to sign":          {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }, "can sign others"},
 			"a shorter life":             {func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(-time.Second) }, "lifetime is 59m59s, want 1h0m0s"},
 			"a longer life":              {func(c *x509.Certificate) { c.NotAfter = c.NotAfter.Add(time.Second) }, "lifetime is 1h0m1s, want 1h0m0s"},
 			"backdated beyond its habit": {func(c *x509.Certificate) { shift(c, -2*time.Minute) }, "must not start before"},
@@ -123,7 +123,7 @@ func TestNoProfileMayAddTheRightToSign(t *testing.T) {
 			leaf := sign(t, edit(func(c *x509.Certificate) { c.KeyUsage |= right }), &root, pki.ECDSAP256)
 			c := candidate(materialOf(leaf, nil, root.pem()))
 			c.Identity.Habits.MayAdd.Key = right
-			wantFinding(t, c, "may sign others", leaf.key)
+			wantFinding(t, c, "can sign others", leaf.key)
 		})
 	}
 }

@@ -211,7 +211,7 @@ func TestParseNamesRefusesAndNamesTheName(t *testing.T) {
 		"a mail address with two dots":          {names{emails: []string{"a..b@example.com"}}, "empty part before the @"},
 		"a mail address with a wildcard":        {names{emails: []string{"a@*.example.com"}}, "wildcard in its domain"},
 		"a mail address with two at signs":      {names{emails: []string{"a@b@example.com"}}, "has the label \"b@example\""},
-		"too many names":                        {names{dns: slices.Repeat([]string{"a.example"}, 151)}, "151 names are asked for"},
+		"too many names":                        {names{dns: slices.Repeat([]string{"a.example"}, 151)}, "151 names are requested"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := tc.names

@@ -142,7 +142,7 @@ func TestParseKeyRefusesWithAReason(t *testing.T) {
 		"a second key":        {slices.Concat(good, good), "followed by another PEM block"},
 		"three blocks":        {slices.Concat(good, good, good), "continues after 2"},
 		"cut short":           {good[:len(good)/2], "holds no PEM block"},
-		"a damaged first one": {slices.Concat(good[:len(good)/2], []byte("\n"), good), "damaged PEM block at place 1"},
+		"a damaged first one": {slices.Concat(good[:len(good)/2], []byte("\n"), good), "damaged PEM block at position 1"},
 		"damaged DER":         {pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: block.Bytes[:middle]}), "cannot be decoded as PKCS#8"},
 		"wrong label":         {pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: block.Bytes}), "cannot be decoded as PKCS#1"},
 		"encrypted PKCS#8":    {pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: block.Bytes}), "store it without a passphrase"},

@@ -116,7 +116,7 @@ func lintForm(leaf *x509.Certificate, mayAdd x509.KeyUsage) []error {
 	add := func(format string, args ...any) { found = append(found, badCertificate(format, args...)) }
 
 	if leaf.IsCA || leaf.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {
-		add("the certificate may sign others, which no identity may")
+		add("the certificate can sign others, which an identity's certificate must not")
 	}
 	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
 		add("the key usage digitalSignature is missing, which TLS 1.3 needs")

@@ -139,7 +139,7 @@ func (n Names) HasAlternativeName() bool {
 func (n Names) Validate() error {
 	count := len(n.Organizations) + len(n.DNSNames) + len(n.URIs) + len(n.IPAddresses) + len(n.EmailAddresses)
 	if count > maxNames {
-		return badIdentity("%d names are asked for; a certificate may have at most %d", count, maxNames)
+		return badIdentity("%d names are requested; a certificate may have at most %d", count, maxNames)
 	}
 	if n.CommonName == "" && !n.HasAlternativeName() {
 		return badIdentity("there is neither a commonName nor a subject alternative name; set at least one")

@@ -117,7 +117,7 @@ func (s *search) failure(start *x509.Certificate, chain, anchors Bundle) error {
 			return badPath("the certificates above %s sign each other in a circle, and none of them leads to a certificate in ca.crt: add the trust anchor to ca.crt, or the certificates that lead to it to tls.crt", Describe(start))
 		}
 		if strings.EqualFold(candidate.Subject.String(), highest.Issuer.String()) {
-			return badPath("the issuer of %s is not written byte for byte like the subject of %s (the type of a string or the case differs), which Go does not accept: sign it again", Describe(highest), Describe(candidate))
+			return badPath("the issuer of %s is not byte for byte the same as the subject of %s (the type of a string or the case differs), which Go does not accept: sign it again", Describe(highest), Describe(candidate))
 		}
 	}
 	return badPath("the path from the first certificate of tls.crt breaks off at %s: the certificate of its issuer, %s, is neither in tls.crt nor in ca.crt", Describe(highest), shortened(highest.Issuer.String()))
@@ -238,7 +238,7 @@ func strictFindings(certificate *x509.Certificate) []string {
 		out = append(out, "has no subject key identifier")
 	}
 	if slices.Contains(certificate.ExtKeyUsage, x509.ExtKeyUsageAny) && (!slices.Contains(certificate.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || !slices.Contains(certificate.ExtKeyUsage, x509.ExtKeyUsageServerAuth)) {
-		out = append(out, "allows any extended key usage, which OpenSSL does not take for the usages of TLS")
+		out = append(out, "allows any extended key usage, which OpenSSL does not accept for TLS")
 	}
 	if len(certificate.Subject.Names) == 0 {
 		out = append(out, "has no subject")

@@ -78,7 +78,7 @@ func notPEM(data, rest []byte, blocks int) error {
 	case form == "" && bytes.Contains(rest, pemBegin):
 		form = faultOfBlock(rest)
 	case form == "" && blocks == 0 && len(bytes.TrimSpace(data)) > 0:
-		form = "a PEM block stands between a BEGIN line and an END line"
+		form = "a PEM block has a BEGIN line and an END line"
 	}
 	text := "holds no PEM block"
 	if blocks > 0 {
@@ -95,5 +95,5 @@ func damagedBlock(data, rest []byte, place int) error {
 	if form == "" {
 		form = faultOfBlock(rest)
 	}
-	return fmt.Errorf("has a damaged PEM block at place %d: %s", place, form)
+	return fmt.Errorf("has a damaged PEM block at position %d: %s", place, form)
 }

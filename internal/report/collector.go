@@ -55,9 +55,9 @@ func NewCollector(reader client.Reader, kinds []Kind) *Collector {
 		authorityUntil: prometheus.NewDesc("rekey_authority_not_after_timestamp_seconds",
 			"When the first certificate of the authority's chain expires.", object, nil),
 		condition: prometheus.NewDesc("rekey_resource_condition",
-			"1 for the status that each condition of an object has.", append(object, "type", "status", "reason"), nil),
+			"1 for each condition of an object, with its status and reason.", append(object, "type", "status", "reason"), nil),
 		suspended: prometheus.NewDesc("rekey_resource_suspended",
-			"1 where rotation is suspended by the object itself.", object, nil),
+			"1 if the object itself suspends rotation.", object, nil),
 	}
 }
 

@@ -149,9 +149,9 @@ func (found Facts) whyNotReplaced() string {
 	case found.Suspended != nil:
 		return found.Suspended.Message
 	case found.Cause != nil:
-		return "Why it was not replaced: " + found.Cause.Message
+		return "Cause: " + found.Cause.Message
 	case found.Standing != nil:
-		return "Why it was not replaced: " + found.Standing.Message
+		return "Cause: " + found.Standing.Message
 	case found.Rotating != nil:
 		return found.Rotating.Message
 	}

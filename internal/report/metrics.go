@@ -34,7 +34,7 @@ func NewMetrics(registry prometheus.Registerer, clockOffset func() (offset time.
 		}, []string{"of", "reason"}),
 	}
 	offset := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "rekey_clock_offset_seconds", Help: "How far this process's clock is from the API server's, absolute, as of its last answer.",
+		Name: "rekey_clock_offset_seconds", Help: "Absolute difference between this process's clock and the API server's, as of its last answer.",
 	}, func() float64 {
 		off, _ := clockOffset()
 		return off.Abs().Seconds()

@@ -240,7 +240,7 @@ func whyUnfit(o Observation) (reason, why string) {
 	case o.PendingAnswer != credential.Rejected && expired(o):
 		return reasonCandidateRejected, "expired at " + stamp(o.Pending.NotAfter) + ", before it was published"
 	case o.PendingAnswer != credential.Rejected:
-		return ReasonRotateRequested, "does not progress, and a rotation was requested"
+		return ReasonRotateRequested, "makes no progress, and a rotation was requested"
 	}
 	return reasonCandidateRejected, "was rejected"
 }

@@ -229,7 +229,7 @@ func foreignSecret(o Observation) Decision {
 		}
 	}
 	return held(time.Time{}, Unmet{Reason: reasonSecretConflict, Permanent: true,
-		Message: "The target Secret belongs to another owner; delete it, or have it adopted."})
+		Message: "The target Secret belongs to another owner; delete it, or hand it over with the annotation rekey.dev/adopt."})
 }
 
 func renumber(o Observation) Decision {

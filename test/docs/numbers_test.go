@@ -39,16 +39,16 @@ var held = map[string]map[string][]string{
 		"is proven about every #, and within # after rekey starts":                {"controllers.probeInterval as one", "internal/rotation.startPace"},
 		"If a published login is refused, or cannot do its work, twice, # apart":  {"internal/rotation.secondLook"},
 		"from # to at most # (# where the deadline is days away)":                 {"internal/rotation.backoffFirst", "internal/rotation.backoffMost", "internal/rotation.backoffLazy"},
-		"holds the object until that is done, and for at most #":                  {"internal/lifecycle.WithdrawPatience"},
+		"holds the object until that is done or # have passed":                    {"internal/lifecycle.WithdrawPatience"},
 	},
 	"docs/databaseserver.md": {
-		"at most # of them in at most #, the same from either":                                                                       {"internal/pki.MaxCertificates", "internal/pki.MaxCertificateBytes as bytes"},
-		"rekey checks it every #, and every # while it is not Ready; while it refuses the admin, less and less often, up to every #": {"internal/lifecycle.RecheckHealthy", "internal/lifecycle.RecheckBroken", "internal/rotation.backoffMost"},
+		"at most # certificates in at most #, from either kind": {"internal/pki.MaxCertificates", "internal/pki.MaxCertificateBytes as bytes"},
+		"rekey checks the server every #, and every # while it is not Ready. While the server refuses the admin, rekey checks less and less often, down to every #": {"internal/lifecycle.RecheckHealthy", "internal/lifecycle.RecheckBroken", "internal/rotation.backoffMost"},
 		"is used within #.": {"internal/lifecycle.RecheckBroken"},
 	},
 	"docs/certificateauthority.md": {
 		"valid from # before it was created":              {"internal/pki.Backdate"},
-		"may each have # and # certificates":              {"internal/pki.MaxCertificateBytes as bytes", "internal/pki.MaxCertificates"},
+		"may each have up to # and # certificates":        {"internal/pki.MaxCertificateBytes as bytes", "internal/pki.MaxCertificates"},
 		"It checks the Secret every #, and every # while": {"internal/lifecycle.RecheckHealthy", "internal/lifecycle.RecheckBroken"},
 		"With less than # left nothing is signed":         {"internal/issuer/ca.minimumLeft"},
 	},
@@ -65,8 +65,8 @@ var held = map[string]map[string][]string{
 		"caches a positive answer of the API server for #, a negative one for #": {"internal/metricsauth.allowedFor", "internal/metricsauth.refusedFor"},
 	},
 	"docs/architecture.md": {
-		"the published logins are proven within #":             {"internal/rotation.startPace"},
-		"at the end of the overlap, and after # at the latest": {"internal/rotation.maxSleep"},
+		"the published logins are proven within #": {"internal/rotation.startPace"},
+		"the end of the overlap, and # from now":   {"internal/rotation.maxSleep"},
 	},
 	"docs/threat-model.md": {
 		"they are read again when they are used after #": {"controllers.authorityAge"},

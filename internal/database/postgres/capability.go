@@ -64,9 +64,9 @@ func (c capability) lost(login, owner, database string) string {
 	switch {
 	case c.actsAs == owner:
 	case c.actsAsHere:
-		out = append(out, fmt.Sprintf("a setting has it act as %q (ALTER ROLE %s IN DATABASE %s RESET role)", c.actsAs, name, ident(database)))
+		out = append(out, fmt.Sprintf("a setting makes it act as %q (ALTER ROLE %s IN DATABASE %s RESET role)", c.actsAs, name, ident(database)))
 	default:
-		out = append(out, fmt.Sprintf("no setting has it act as its owner (ALTER ROLE %s SET role = %s)", name, literal(owner)))
+		out = append(out, fmt.Sprintf("no setting makes it act as its owner (ALTER ROLE %s SET role = %s)", name, literal(owner)))
 	}
 	return strings.Join(out, "; ")
 }

@@ -55,7 +55,7 @@ func (e *endpoint) hint() string {
 	if strings.ContainsAny(host, ".:") || host == "localhost" {
 		return ""
 	}
-	return fmt.Sprintf(". %q has no dot, so it is looked for in the namespace of rekey: write %s.<namespace>", host, host)
+	return fmt.Sprintf(". %q has no dot, so it is resolved in rekey's own namespace: write %s.<namespace>", host, host)
 }
 
 func (e *endpoint) logIn(ctx context.Context, a attempt) (*pgx.Conn, error) {

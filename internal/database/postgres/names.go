@@ -41,7 +41,7 @@ func login(target target, ref credential.Ref) (string, error) {
 	}
 	name := loginName(target, ref.Slot)
 	if !usable(name) || system(name, target.Server.Admin.Username) {
-		return "", fault.Permanent(fault.UsernameForbidden, fmt.Errorf("finding the login of %s: %q is a system user or no name of a role", ref, name))
+		return "", fault.Permanent(fault.UsernameForbidden, fmt.Errorf("finding the login of %s: %q is a system user, or not the name of a role", ref, name))
 	}
 	return name, nil
 }
@@ -68,7 +68,7 @@ func checkNames(target target) error {
 	owner, server := target.Owner, target.Server
 	switch {
 	case !usable(owner) || system(owner, server.Admin.Username):
-		return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: system roles and the admin itself are never an owner: choose another role", owner))
+		return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: system roles and the admin itself cannot be owners: choose another role", owner))
 	case owner == loginName(target, slotA) || owner == loginName(target, slotB):
 		return fault.Permanent(fault.OwnerForbidden, fmt.Errorf("checking owner %q: a login of the credential cannot be its owner: choose another role", owner))
 	case !wildcard.MatchAny(server.AllowedOwners, owner):

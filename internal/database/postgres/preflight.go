@@ -116,7 +116,7 @@ func notes(server server, f facts) []string {
 	case f.superuser:
 		out = append(out, "The admin is a superuser: a role with CREATEROLE is enough.")
 	case f.major < 16:
-		out = append(out, "Before PostgreSQL 16 CREATEROLE is nearly a superuser: it may change the password of every role that is none.")
+		out = append(out, "Before PostgreSQL 16, CREATEROLE is nearly a superuser: it may change the password of every role that is not a superuser.")
 	}
 	if note := untested(f.number); note != "" {
 		out = append(out, note)
@@ -125,7 +125,7 @@ func notes(server server, f facts) []string {
 		out = append(out, "The server may log SCRAM verifiers: GRANT SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement, log_min_duration_sample, log_transaction_sample_rate TO "+admin+".")
 	}
 	if !f.allStats {
-		out = append(out, "Sessions are shown without address and start: GRANT pg_read_all_stats TO "+admin+".")
+		out = append(out, "Sessions are shown without their address and start time: GRANT pg_read_all_stats TO "+admin+".")
 	}
 	switch {
 	case server.TLS == database.TLSDisable:

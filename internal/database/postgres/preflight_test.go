@@ -169,11 +169,11 @@ func TestCheckReportsVersionAndNotes(t *testing.T) {
 			t.Errorf("version %q, want %s", report.Version, want)
 		}
 		notes := []string{
-			`Sessions are shown without address and start: GRANT pg_read_all_stats TO "rotator".`,
+			`Sessions are shown without their address and start time: GRANT pg_read_all_stats TO "rotator".`,
 			`The server may log SCRAM verifiers: GRANT SET ON PARAMETER log_statement, log_min_error_statement, log_min_duration_statement, log_min_duration_sample, log_transaction_sample_rate TO "rotator".`,
 		}
 		if l.Version < 16 {
-			notes = append([]string{"Before PostgreSQL 16 CREATEROLE is nearly a superuser: it may change the password of every role that is none."}, notes...)
+			notes = append([]string{"Before PostgreSQL 16, CREATEROLE is nearly a superuser: it may change the password of every role that is not a superuser."}, notes...)
 		}
 		if diff := cmp.Diff(notes, report.Notes); diff != "" {
 			t.Error(diff)

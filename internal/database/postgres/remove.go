@@ -77,7 +77,7 @@ func (s *session) judgeDependents(login string, holds map[string]int) error {
 	if len(elsewhere) == 0 {
 		return nil
 	}
-	return fault.Permanent(fault.RemoteFailed, fmt.Errorf("dropping login %q: objects depend on it, %s: run there REASSIGN OWNED BY %s TO %s and DROP OWNED BY %s",
+	return fault.Permanent(fault.RemoteFailed, fmt.Errorf("dropping login %q: objects depend on it, %s: in that database, run REASSIGN OWNED BY %s TO %s and DROP OWNED BY %s",
 		login, strings.Join(elsewhere, ", "), ident(login), ident(s.target.Owner), ident(login)))
 }
 
@@ -108,7 +108,7 @@ func (s *session) dropWithObjects(ctx context.Context, ref credential.Ref, login
 		return exec(ctx, tx, statements...)
 	})
 	if f := diagnose(err, nil); err != nil && fault.ReasonOf(err, "") == "" && f.kind == failedServer && (f.code == "42501" || f.code == "2BP01") {
-		return fault.Permanent(fault.PrivilegeMissing, fmt.Errorf("dropping login %q: objects in database %q depend on it, and the admin may not give them away (SQLSTATE %s): run there as a superuser REASSIGN OWNED BY %s TO %s and DROP OWNED BY %s",
+		return fault.Permanent(fault.PrivilegeMissing, fmt.Errorf("dropping login %q: objects in database %q depend on it, and the admin may not give them away (SQLSTATE %s): as a superuser in that database, run REASSIGN OWNED BY %s TO %s and DROP OWNED BY %s",
 			login, s.target.Database, f.code, name, owner, name))
 	}
 	return err

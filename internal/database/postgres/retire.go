@@ -71,7 +71,7 @@ func ours(r role, login string, ref credential.Ref) error {
 	case !r.exists || r.owner == ref.Owner():
 		return nil
 	case r.owner == "":
-		return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: it carries no marker of rekey, so it is left as it is: find out who created it or removed the marker, and close it manually only if it is not in use", login))
+		return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: it does not carry rekey's marker, so it is left as it is: find out who created it or removed the marker, and close it manually only if it is not in use", login))
 	}
 	return fault.Permanent(fault.Fenced, fmt.Errorf("retiring login %q: its marker names another owner, %q, so the login stays open, and must not be dropped here", login, r.owner))
 }

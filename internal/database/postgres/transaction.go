@@ -134,7 +134,7 @@ func checkMark(r role, login string, ref credential.Ref) error {
 	case !r.exists || r.owner == ref.Owner():
 		return nil
 	case r.owner == "":
-		return fault.Permanent(fault.LoginExists, fmt.Errorf("checking login %q: it exists without a marker of rekey, so rekey did not create it: choose another username, or drop it", login))
+		return fault.Permanent(fault.LoginExists, fmt.Errorf("checking login %q: it exists without rekey's marker, so rekey did not create it: choose another username, or drop it", login))
 	}
 	return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: its marker names another owner, %q (cluster/namespace/name): choose another username, or hand the logins over with the annotation rekey.dev/take-over-from if that one is gone", login, r.owner))
 }

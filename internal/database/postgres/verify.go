@@ -108,7 +108,7 @@ func (s *session) tryWrong(ctx context.Context, ref credential.Ref, login string
 		return nil
 	case f.kind == failedRefusal:
 		return fault.Transient(fault.ServerUnreachable, fmt.Errorf("verifying login %q on %s: the right password was accepted, but a deliberately wrong one was not refused within %s: "+
-			"set auth_delay.milliseconds lower there", login, s.endpoint.address(), f.text))
+			"lower auth_delay.milliseconds there", login, s.endpoint.address(), f.text))
 	case f.kind == failedImpostor:
 		// The server completed the exchange although our proof was wrong. It could not prove itself in turn only because the
 		// password is made up.
@@ -119,7 +119,7 @@ func (s *session) tryWrong(ctx context.Context, ref credential.Ref, login string
 
 func (s *session) notEnforced(login string) error {
 	return fault.Permanent(fault.AuthenticationNotEnforced,
-		fmt.Errorf("verifying login %q on %s: a wrong password was accepted too, so that a login proves nothing: use scram-sha-256 in pg_hba.conf", login, s.endpoint.address()))
+		fmt.Errorf("verifying login %q on %s: a wrong password was accepted too, so a login proves nothing: use scram-sha-256 in pg_hba.conf", login, s.endpoint.address()))
 }
 
 // confirmRefusal decides between Rejected and Unknown. Our change can still commit after its client died, so the admin must

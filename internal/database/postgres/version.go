@@ -32,7 +32,7 @@ func judgeVersion(number int) error {
 	case major < minVersion:
 		return fault.Permanent(fault.ServerUnsupported, fmt.Errorf("checking the server: it is PostgreSQL %d: version %d or later is needed", major, minVersion))
 	case listed && minor == known.broken:
-		return fault.Permanent(fault.ServerUnsupported, fmt.Errorf("checking the server: PostgreSQL %d.%d does not apply ALTER ROLE ... SET role at login, so that logins would not act as their owner: update it to %d.%d or later",
+		return fault.Permanent(fault.ServerUnsupported, fmt.Errorf("checking the server: PostgreSQL %d.%d does not apply ALTER ROLE ... SET role at login, so logins would not act as their owner: update it to %d.%d or later",
 			major, minor, major, known.promised))
 	}
 	return nil

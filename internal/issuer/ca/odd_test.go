@@ -267,7 +267,7 @@ func TestOddFilesWithoutAPathNameTheObstacle(t *testing.T) {
 		"ca.crt with more than is read": {f.middle.pem(), f.middle.keyPEM, bytes.Repeat(short.pem(), 501), "ca.crt has 501 PEM blocks; at most 500 certificates are read"},
 		"ca.crt longer than is read":    {f.middle.pem(), f.middle.keyPEM, append(bytes.Repeat([]byte("#\n"), 150000), f.root.pem()...), "bytes long; at most 262144 are allowed"},
 		"a ca.crt that is cut short":    {f.middle.pem(), f.middle.keyPEM, f.root.pem()[:200], "its END line is missing"},
-		"a private key in ca.crt":       {f.middle.pem(), f.middle.keyPEM, slices.Concat(f.root.pem(), f.root.keyPEM), "PEM block than a certificate at place 2, PRIVATE KEY"},
+		"a private key in ca.crt":       {f.middle.pem(), f.middle.keyPEM, slices.Concat(f.root.pem(), f.root.keyPEM), "PEM block other than a certificate at position 2, PRIVATE KEY"},
 		"an anchor that may not sign":   {f.low.pem(), f.low.keyPEM, slices.Concat(f.middle.again(t, &f.root, func(c *x509.Certificate) { c.IsCA, c.MaxPathLen, c.KeyUsage = false, 0, 0 }).pem(), f.root.pem()), `"CN=Middle" is not an authority`},
 	} {
 		t.Run(name, func(t *testing.T) {
