@@ -69,7 +69,7 @@ func TestAClockThatJumpsNeitherRepeatsNorLosesARotation(t *testing.T) {
 		t.Fatalf("revision %d after thirty days asleep, want 2", object.Status.Revision)
 	}
 
-	// Back to where it was: everything recorded lies in the future.
+	// Back to where it was: everything recorded is in the future.
 	w.step(-30 * 24 * time.Hour)
 	w.written()
 	for range 20 {

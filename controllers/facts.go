@@ -241,7 +241,7 @@ func withdrawDeadline(deleted *metav1.Time) time.Time {
 }
 
 // timeRef returns a time for a status; nil if it is zero. RFC 3339 has four digits for the year: the API server rejects the
-// whole status if a time needs more digits, or lies before the year 1.
+// whole status if a time needs more digits, or is before the year 1.
 func timeRef(t time.Time) *metav1.Time {
 	if !t.After(time.Time{}) {
 		return nil

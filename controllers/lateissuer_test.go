@@ -182,7 +182,7 @@ func TestAMissingAuthorityCostsNoCandidate(t *testing.T) {
 	}
 }
 
-// Not ready is like missing: which key signs is not known meanwhile. That does not end a candidate.
+// Not ready is like missing: meanwhile, it is unknown which key signs. That does not end a candidate.
 func TestAnAuthorityThatComesAndGoesCostsNoCandidate(t *testing.T) {
 	w, server, authority, identity := lateWorldOf(t, lateissuer.Opener{OneKey: true})
 	server.Hold(true)

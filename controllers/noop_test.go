@@ -124,7 +124,7 @@ func TestTheCombinedFileNeverMixesTwoVersions(t *testing.T) {
 				continue
 			}
 			if !bytes.Contains(combined, secret.Data["tls.crt"]) || !bytes.Contains(combined, secret.Data["tls.key"]) {
-				t.Errorf("revision %s: the combined file is of another version than the others", secret.Annotations[v1alpha1.AnnotationRevision])
+				t.Errorf("revision %s: the combined file has a version other than that of the others", secret.Annotations[v1alpha1.AnnotationRevision])
 			}
 			serials[pair.Leaf.SerialNumber.String()] = true
 			if len(serials) == renewals+1 {

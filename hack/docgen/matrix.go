@@ -38,7 +38,7 @@ var faults = []struct{ name, meaning string }{
 	{"before", "it fails before it takes effect"},
 	{"after", "it takes effect, and fails anyway"},
 	{"lost", "it takes effect, and no answer comes until the deadline"},
-	{"conflict", "it is refused with a conflict (409), a create also because the object already exists"},
+	{"conflict", "it is refused with a conflict (409); for a create, that includes an object that already exists"},
 	{"timeout", "it has no effect, and no answer comes until the deadline"},
 }
 

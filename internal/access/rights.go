@@ -285,7 +285,7 @@ func (r *Rights) check(ctx context.Context, right Right) {
 	}
 	message := "A right is granted again"
 	if err != nil {
-		message = "The API server does not answer whether a right is granted; retrying what needs it"
+		message = "The API server did not report whether a right is granted; retrying what needs it"
 	}
 	r.log.Info(message, "verb", right.Verb, "resource", right.Name(), "namespace", right.Namespace)
 	for _, wake := range back {

@@ -126,7 +126,7 @@ type Source interface {
 	// Retire makes the remote system refuse version Ref, and checks that it does. A version that does not exist is not an error,
 	// and a slot that a newer version uses is not changed. It is final: a Stage of the same version that arrives later, from a
 	// process that was paused in between, is refused as fault.Fenced wherever a marker can be kept. A Minted source refuses every
-	// secret that it made for the version, also one whose answer was lost: the recorded material may not have it.
+	// secret that it made for the version, including one whose answer was lost: the recorded material may not have it.
 	Retire(ctx context.Context, change Change) error
 }
 

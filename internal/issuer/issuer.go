@@ -74,7 +74,7 @@ type Issuer interface {
 	//
 	// It is idempotent on the request's ID: repeated after a lost answer, it does no harm. An issuer without state signs again, for
 	// the same key; an asynchronous one returns fault.Pending until it has an answer, and then that answer, every time. A request that
-	// it denies for good has class Permanent: it is given up, and some time later there is another one, with another ID. While the
+	// it denies permanently has class Permanent: it is given up, and some time later there is another one, with another ID. While the
 	// issuer may still sign it, the class is Pending, Blocked or Transient.
 	Issue(ctx context.Context, request Request) (Chain, error)
 }

@@ -26,7 +26,7 @@ func (r *run) handleFencedCandidate(ctx context.Context, ref credential.Ref, err
 	about.answer, about.rejections, about.highestMarker = credential.Rejected, finalRejections, mark.Seq
 }
 
-// handleDeniedCandidate gives up a candidate whose request was denied for good: sent again, it would be denied again. Another one is
+// handleDeniedCandidate gives up a candidate whose request was denied permanently: sent again, it would be denied again. Another one is
 // another request.
 func (r *run) handleDeniedCandidate(ref credential.Ref, err error) {
 	if r.Source == nil || !rotation.Disposable(r.Traits) || fault.Classify(err) != fault.ClassPermanent {

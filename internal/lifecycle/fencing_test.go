@@ -25,7 +25,7 @@ func TestARejectedCredentialIsJudgedByItsMarker(t *testing.T) {
 	}{
 		"ours":             {mark: credential.Marker{Exists: true, Owner: ours, Seq: 1}, want: rotation.MarkerOurs, row: "reassert"},
 		"ours, and newer":  {mark: credential.Marker{Exists: true, Owner: ours, Seq: 9}, want: rotation.MarkerOurs, row: "renumber"},
-		"without a mark":   {mark: credential.Marker{Exists: true}, want: rotation.MarkerMissing, row: "reassert"},
+		"without a marker": {mark: credential.Marker{Exists: true}, want: rotation.MarkerMissing, row: "reassert"},
 		"gone":             {want: rotation.MarkerAbsent, row: "reassert"},
 		"another owner's":  {mark: credential.Marker{Exists: true, Owner: "c/web/other", Seq: 9}, want: rotation.MarkerForeign, row: "refused"},
 		"a cloned cluster": {mark: credential.Marker{Exists: true, Owner: "d/web/orders", Seq: 1}, want: rotation.MarkerForeign, row: "refused"},
@@ -44,7 +44,7 @@ func TestARejectedCredentialIsJudgedByItsMarker(t *testing.T) {
 			d.Next = func(o rotation.Observation) rotation.Decision {
 				seen = append(seen, rotation.Next(o))
 				if len(seen) > 1 && o.Marker.State != tc.want {
-					t.Errorf("the mark is %q, want %q", o.Marker.State, tc.want)
+					t.Errorf("the marker is %q, want %q", o.Marker.State, tc.want)
 				}
 				if len(seen) > 1 {
 					return rotation.Decision{Step: rotation.StepNone}
@@ -63,7 +63,7 @@ func TestARejectedCredentialIsJudgedByItsMarker(t *testing.T) {
 				d.wait(10 * time.Second)
 				d.reconcile()
 				if len(seen) != 2 || seen[1].Row != "reassert" {
-					t.Errorf("decisions %+v when the mark can be read again", seen)
+					t.Errorf("decisions %+v when the marker can be read again", seen)
 				}
 				return
 			}

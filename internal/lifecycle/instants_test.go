@@ -42,10 +42,10 @@ var instantsOfLife = map[string]instant{
 	"the spec is edited":                       {do: func(w *world) { w.spec.fingerprint = "v2" }},
 	"the spec is edited and soon edited back":  {do: func(w *world) { w.spec.fingerprint = "v2" }, then: func(w *world) { w.spec.fingerprint = "v1" }, after: 2},
 	"the spec is edited and later edited back": {do: func(w *world) { w.spec.fingerprint = "v2" }, then: func(w *world) { w.spec.fingerprint = "v1" }, after: 5},
-	"a rotation is asked for":                  {do: func(w *world) { w.spec.rotate = "now" }},
-	"a rotation is asked for, twice":           {do: func(w *world) { w.spec.rotate = "now" }, then: func(w *world) { w.spec.rotate = "again" }, after: 3},
-	"a retirement is asked for":                {do: func(w *world) { w.spec.retirePrevious, w.watch.noOverlap = "now", true }},
-	"both are asked for":                       {do: func(w *world) { w.spec.rotate, w.spec.retirePrevious, w.watch.noOverlap = "now", "now", true }},
+	"a rotation is requested":                  {do: func(w *world) { w.spec.rotate = "now" }},
+	"a rotation is requested, twice":           {do: func(w *world) { w.spec.rotate = "now" }, then: func(w *world) { w.spec.rotate = "again" }, after: 3},
+	"a retirement is requested":                {do: func(w *world) { w.spec.retirePrevious, w.watch.noOverlap = "now", true }},
+	"both are requested":                       {do: func(w *world) { w.spec.rotate, w.spec.retirePrevious, w.watch.noOverlap = "now", "now", true }},
 	"it is suspended for hours": {do: func(w *world) {
 		w.spec.suspended = true
 		w.after(3*time.Hour, "resumed", func(w *world) { w.spec.suspended = false })

@@ -178,7 +178,7 @@ func (k *watch) settled(w *world) {
 		if w.ledger.version != 0 {
 			k.breach(w, "I8: the ledger of a settled candidate still exists")
 		}
-	case w.kind == twoSlots || !k.restored: // what is restored and keeps no markers accepts secrets again that were revoked
+	case w.kind == twoSlots || !k.restored: // a host without markers accepts revoked secrets again after a restore
 		k.lookForOrphans(w)
 	}
 	switch {

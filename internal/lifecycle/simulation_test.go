@@ -100,7 +100,7 @@ func (s scenario) play(w *world) {
 		}
 		w.sleep(wake)
 	}
-	w.watch.breach(w, "I8: it did not come to its end within %d reconciles", maxReconciles)
+	w.watch.breach(w, "I8: it did not end within %d reconciles", maxReconciles)
 }
 
 // restart takes a while, unless an effect is still under way at the death: that must happen while the next process watches.

@@ -256,9 +256,9 @@ func TestAServerThatFlapsCostsFewVersions(t *testing.T) {
 					w.sleep(out.WakeAt())
 				}
 				published, proposed := w.watch.publications(), w.passwords
-				t.Logf("%d versions were published, %d were made", published, proposed)
+				t.Logf("%d versions were published, %d were created", published, proposed)
 				if published > hours+1 || proposed > 6*hours {
-					t.Errorf("%d versions were published and %d made in %d hours, want at most one an hour, and six", published, proposed, hours)
+					t.Errorf("%d versions were published and %d created in %d hours, want at most one an hour, and six", published, proposed, hours)
 				}
 				if w.watch.broken != nil {
 					t.Error(w.watch.broken)

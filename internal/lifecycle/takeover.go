@@ -71,7 +71,7 @@ func (r *run) readMarker(ctx context.Context, marked credential.MarkerReader, re
 func (r *run) fenced(owner string) error {
 	if done := r.snapshot.Ledger.TakeOver; r.Former == owner && done.Honored == owner {
 		return fault.Permanent(fault.Fenced, fmt.Errorf(
-			"the logins at the server are those of %s, so nothing is created or changed: the annotation %s was honored at %s, but they have gone back to that owner since. To hand them over again, remove the annotation, and once this message no longer mentions it, run: %s",
+			"the logins at the server belong to %s, so nothing is created or changed: the annotation %s was honored at %s, but they have since gone back to that owner. To hand them over again, remove the annotation, and once this message no longer mentions it, run: %s",
 			secretstore.Elsewhere(r.Kind, owner), secretstore.TakeOverAnnotation, fault.FormatTime(done.At),
 			secretstore.TakeOverCommand(r.Kind, r.Ref.Namespace, r.Ref.Name, owner)))
 	}
@@ -81,7 +81,7 @@ func (r *run) fenced(owner string) error {
 // Fenced returns an error that names the owner of the logins and how to take them over.
 func (s Credential) Fenced(owner string) error {
 	return fault.Permanent(fault.Fenced, fmt.Errorf(
-		"the logins at the server are those of %s, so nothing is created or changed: choose another username in a new object. If that one no longer exists and this one replaces it, hand the logins over with: %s",
+		"the logins at the server belong to %s, so nothing is created or changed: choose another username in a new object. If that one no longer exists and this one replaces it, hand the logins over with: %s",
 		secretstore.Elsewhere(s.Kind, owner), secretstore.TakeOverCommand(s.Kind, s.Ref.Namespace, s.Ref.Name, owner)))
 }
 

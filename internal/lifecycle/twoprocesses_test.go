@@ -205,7 +205,7 @@ func duoTrials(k kind) iter.Seq[stopped] {
 	}{
 		{"nothing happens", nil},
 		{"the spec is edited", func(w *world) { w.spec.fingerprint = "v2" }},
-		{"a rotation is asked for", func(w *world) { w.spec.rotate = "now" }},
+		{"a rotation is requested", func(w *world) { w.spec.rotate = "now" }},
 		{deletion, deletes(true)},
 	}
 	return func(yield func(stopped) bool) {

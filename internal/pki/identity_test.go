@@ -96,7 +96,7 @@ func TestTheCertificateAloneDecidesWhetherItFits(t *testing.T) {
 		ceiling time.Time
 		want    []string
 	}{
-		"what was asked for":                   {ceiling: rootEnd},
+		"what was requested":                   {ceiling: rootEnd},
 		"another name is wanted now":           {wanted: func(i *pki.Identity) { i.Names.CommonName = "app" }, ceiling: rootEnd, want: []string{"commonName is app-server, want app"}},
 		"another authority key signs now":      {wanted: func(i *pki.Identity) { i.AuthorityKeyID = []byte{0xab} }, ceiling: rootEnd, want: []string{"authority key is " + hexOf(root.certificate.SubjectKeyId) + ", want ab"}},
 		"a longer life is wanted now":          {wanted: func(i *pki.Identity) { i.Lifetime = 2 * time.Hour }, ceiling: rootEnd, want: []string{"lifetime is 1h0m0s, want 2h0m0s"}},

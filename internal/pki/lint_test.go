@@ -131,9 +131,9 @@ func TestLintFindsFaultsAroundTheLeaf(t *testing.T) {
 		"name constraints of the anchor": {func(c *pki.Candidate) {
 			c.Material = materialOf(sign(t, leafTemplate(), &narrow, pki.ECDSAP256), nil, narrow.pem())
 		}, "not permitted by any constraint"},
-		"another authority key":         {func(c *pki.Candidate) { c.Material = materialOf(weakAKI, nil, root.pem()) }, "the authority key identifier 656c7365 is not the subject key identifier"},
-		"another authority than wanted": {func(c *pki.Candidate) { c.Identity.AuthorityKeyID = []byte{1} }, "want 01"},
-		"another algorithm than wanted": {func(c *pki.Candidate) { c.Identity.KeyAlgorithm = pki.RSA2048 }, "keyAlgorithm is ECDSA-P256, want RSA-2048"},
+		"another authority key":          {func(c *pki.Candidate) { c.Material = materialOf(weakAKI, nil, root.pem()) }, "the authority key identifier 656c7365 is not the subject key identifier"},
+		"an authority other than wanted": {func(c *pki.Candidate) { c.Identity.AuthorityKeyID = []byte{1} }, "want 01"},
+		"an algorithm other than wanted": {func(c *pki.Candidate) { c.Identity.KeyAlgorithm = pki.RSA2048 }, "keyAlgorithm is ECDSA-P256, want RSA-2048"},
 		"constraints do not hold": {func(c *pki.Candidate) {
 			c.Permit = func(*x509.Certificate) error { return errors.New("too pretty") }
 		}, "constraints do not hold on the result: too pretty"},

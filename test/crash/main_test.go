@@ -116,7 +116,7 @@ func (e *environment) startCluster(ctx context.Context) error {
 		return err
 	}
 	var err error
-	// The launcher stops its processes when we ask it to, and also when it dies.
+	// The launcher stops its processes when we ask it to, and when it dies.
 	if e.launcher, err = launch(filepath.Join(e.dir, "cluster.log"), syscall.SIGTERM, nil, binary, "up", "--level", "control", "--dir", dir); err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func shippedFlags(t *testing.T) []string {
 	_, after, found := strings.Cut(readFile(t, "Makefile"), "CGO_ENABLED=0 go build -trimpath -ldflags '-s -w")
 	line, _, _ := strings.Cut(after, "\n")
 	if !found || strings.Contains(line, "-tags") || !strings.HasSuffix(line, " -o $(BIN)/rekey .") {
-		t.Fatalf("the Makefile builds the operator with other flags than this test: %q", line)
+		t.Fatalf("the Makefile builds the operator with flags other than this test's: %q", line)
 	}
 	return []string{"-trimpath", "-ldflags", "-s -w -X main.version=test"}
 }

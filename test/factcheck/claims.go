@@ -142,7 +142,7 @@ func (c *Checker) login(ctx context.Context, o *v1alpha1.DatabaseCredential) err
 		}
 		c.count("revision by the ledger")
 		if record.Material.String(credential.KeyPassword) != string(secret.Data[credential.KeyPassword]) {
-			bad("status.revision is %d, and the Secret holds another password than the ledger has for it", s.Revision)
+			bad("status.revision is %d, and the Secret holds a password other than the ledger's for it", s.Revision)
 		}
 	}
 	return errors.Join(found...)

@@ -141,7 +141,7 @@ func (s *Server) SetDenies(denies bool) {
 	s.denies = denies
 }
 
-// SetErrs sets whether the server signs certificates with other usages than were requested.
+// SetErrs sets whether the server signs certificates with usages other than those requested.
 func (s *Server) SetErrs(errs bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,7 +162,7 @@ func (s *Server) SetAhead(ahead time.Duration) {
 	s.ahead = ahead
 }
 
-// SetWait sets after how long the server asks to be asked again. It is Wait by default.
+// SetWait sets how long the server asks its clients to wait before they repeat a request: Wait by default.
 func (s *Server) SetWait(wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -225,7 +225,7 @@ func (s session) Check(_ context.Context, now time.Time) error {
 	return s.signers[0].authority.Check(now)
 }
 
-// Issue implements issuer.Issuer. It refuses at once, and issues when the request is repeated at the earliest.
+// Issue implements issuer.Issuer. It refuses immediately, and issues at the earliest when the request is repeated.
 func (s session) Issue(ctx context.Context, r issuer.Request) (issuer.Chain, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -46,7 +46,7 @@ func harness(t *testing.T) issuertest.Harness {
 	}
 }
 
-func TestAnIssuerThatAnswersLaterKeepsTheContract(t *testing.T) {
+func TestAnIssuerThatAnswersLaterSatisfiesTheContract(t *testing.T) {
 	issuertest.Run(t, harness(t))
 }
 

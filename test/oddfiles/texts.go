@@ -89,7 +89,7 @@ func mangled() []textForm {
 	}
 }
 
-// others have other blocks than certificates.
+// others have blocks other than certificates.
 func others() []textForm {
 	relabeled := func(label string) func(*maker, []byte) []byte {
 		return replacing(" CERTIFICATE-----", " "+label+"-----")

@@ -84,7 +84,7 @@ func TestReplicasElectALeaderAndSurviveADrain(t *testing.T) {
 		t.Fatalf("want one budget that allows one disruption, got %v", budgets)
 	}
 	if diff := cmp.Diff(manager.Spec.Selector, budgets[0].Spec.Selector); diff != "" {
-		t.Errorf("the budget selects other pods than the Deployment (-deployment +budget):\n%s", diff)
+		t.Errorf("the budget selects pods other than the Deployment's (-deployment +budget):\n%s", diff)
 	}
 }
 

@@ -74,7 +74,7 @@ func bindsOperator(t *testing.T, subjects []rbacv1.Subject) bool {
 	t.Helper()
 	want := []rbacv1.Subject{{Kind: "ServiceAccount", Name: "rekey", Namespace: "rekey-system"}}
 	if diff := cmp.Diff(want, subjects); diff != "" {
-		t.Errorf("a binding has other subjects than the operator (-want +got):\n%s", diff)
+		t.Errorf("a binding has subjects other than the operator (-want +got):\n%s", diff)
 	}
 	return slices.Equal(subjects, want)
 }

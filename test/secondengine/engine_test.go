@@ -14,7 +14,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-func TestTheSecondEngineKeepsTheContract(t *testing.T) {
+func TestTheSecondEngineSatisfiesTheContract(t *testing.T) {
 	engine := New()
 	set := func(flag *bool) func(*testing.T) func() {
 		change := func(to bool) {

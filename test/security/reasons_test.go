@@ -40,12 +40,12 @@ var elsewhere = map[string]string{
 	"CertificateInvalid": "made of the findings about a certificate, in which no private key is; " +
 		"FuzzParseTLSSecret covers a Secret that is not a certificate",
 	"IssuanceFailed":     "an error of crypto/x509, which gets a signer and not a key's bytes",
-	"CandidateRejected":  "TestPostgreSQLKeepsTheContract: no password is in any error; TestNoErrorOfDriveHoldsASecret",
+	"CandidateRejected":  "TestPostgreSQLSatisfiesTheContract: no password is in any error; TestNoErrorOfDriveHoldsASecret",
 	"CredentialRejected": "made of names and a number, without the server's text",
-	"StillAccepted":      "made of names and an address; TestPostgreSQLKeepsTheContract",
-	"Fenced":             "made of names and numbers; TestPostgreSQLKeepsTheContract",
-	"ServerUnsupported":  "our own words for an SQLSTATE, never the server's; TestPostgreSQLKeepsTheContract",
-	"RemoteFailed":       "our own words for an SQLSTATE, never the server's; TestPostgreSQLKeepsTheContract",
+	"StillAccepted":      "made of names and an address; TestPostgreSQLSatisfiesTheContract",
+	"Fenced":             "made of names and numbers; TestPostgreSQLSatisfiesTheContract",
+	"ServerUnsupported":  "our own words for an SQLSTATE, never the server's; TestPostgreSQLSatisfiesTheContract",
+	"RemoteFailed":       "our own words for an SQLSTATE, never the server's; TestPostgreSQLSatisfiesTheContract",
 }
 
 // warnings returns all warning reasons, as the API lists them.

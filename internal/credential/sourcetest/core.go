@@ -68,7 +68,7 @@ func (s *Suite) staged(t *testing.T) {
 			t.Errorf("the material to publish has another %s than was proposed", key)
 		}
 	}
-	// An issuer adds its certificate and takes the request away.
+	// An issuer adds its certificate and removes the request.
 	if !s.Traits.Minted && s.Secret != credential.KeyPrivateKey && !first.material.Equal(proposed) {
 		t.Error("the material to publish is not what was proposed")
 	}

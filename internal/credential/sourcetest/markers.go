@@ -12,7 +12,7 @@ import (
 )
 
 var marking = []promise{
-	{"a newer mark fences an older version off", (*Suite).fencedByNewer},
+	{"a newer marker fences an older version off", (*Suite).fencedByNewer},
 	{"another owner's marker fences every call", (*Suite).fencedByForeign},
 	{"a login that someone else created is not changed", (*Suite).loginExists},
 	{"a missing login is not created unless the spec allows it", (*Suite).loginNotFound},
@@ -30,7 +30,7 @@ var finality = []promise{
 }
 
 var heir = []promise{
-	{"marks are handed over all at once, and from the owner that is named only", (*Suite).takenOver},
+	{"markers are handed over all at once, and only from the named owner", (*Suite).takenOver},
 }
 
 func (s *Suite) fencedByNewer(t *testing.T) {

@@ -55,7 +55,7 @@ func harness(fake *sourcetest.Fake, bare bool) sourcetest.Harness {
 	return out
 }
 
-func TestTheFakeKeepsTheContractWithEveryCombinationOfTraits(t *testing.T) {
+func TestTheFakeSatisfiesTheContractWithEveryCombinationOfTraits(t *testing.T) {
 	for bits := range 32 {
 		traits := credential.Traits{Durable: bits&1 > 0, Provable: bits&2 > 0, Revocable: bits&4 > 0, Minted: bits&8 > 0}
 		if bits&16 > 0 {
@@ -69,7 +69,7 @@ func TestTheFakeKeepsTheContractWithEveryCombinationOfTraits(t *testing.T) {
 	}
 }
 
-func TestASourceThatAnswersLaterKeepsTheContract(t *testing.T) {
+func TestASourceThatAnswersLaterSatisfiesTheContract(t *testing.T) {
 	fake := &sourcetest.Fake{Traits: credential.Traits{Durable: true}, Requests: 2}
 	late := harness(fake, true)
 	late.Outage = nil

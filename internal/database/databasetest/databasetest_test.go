@@ -20,7 +20,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 )
 
-func TestTheFakeKeepsTheContract(t *testing.T) {
+func TestTheFakeSatisfiesTheContract(t *testing.T) {
 	fake := databasetest.NewFake()
 	count := 0
 	databasetest.Run(t, databasetest.Harness{

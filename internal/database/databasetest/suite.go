@@ -236,7 +236,7 @@ func (s *suite) completed(t *testing.T) {
 	whole, err := shape.Complete(shown)
 	s.MustNot(t, err)
 	if diff := cmp.Diff(staged.Material.Keys(), whole.Keys()); diff != "" {
-		t.Errorf("other keys than were proposed: %s", diff)
+		t.Errorf("keys other than those proposed: %s", diff)
 	}
 	_, err = on.Stage(s.Context(t), credential.Change{Ref: ref, Material: whole})
 	s.MustNot(t, err)

@@ -15,7 +15,7 @@ func TestAnImpossibleNumberIsIgnored(t *testing.T) {
 		"rekey c/web/orders seq=999999999999999999":         0,
 		"rekey c/web/orders seq=999999999999999999 retired": 0,
 	} {
-		owner, seq, retired := parseMark(mark)
+		owner, seq, retired := parseMarker(mark)
 		if owner != "c/web/orders" || seq != want || retired && want == 0 {
 			t.Errorf("%q: owner %q, number %d (want %d), retired %t", mark, owner, seq, want, retired)
 		}

@@ -125,11 +125,13 @@ func lockKey(username string) int64 {
 	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // any 64 bits will do
 }
 
-// markText is the marker on the login of ref.
-func markText(ref credential.Ref) string { return fmt.Sprintf("rekey %s seq=%d", ref.Owner(), ref.Seq) }
+// markerText is the marker on the login of ref.
+func markerText(ref credential.Ref) string {
+	return fmt.Sprintf("rekey %s seq=%d", ref.Owner(), ref.Seq)
+}
 
-// retiredMarkText is the marker on the login after version ref was retired: that version can never be staged again.
-func retiredMarkText(ref credential.Ref) string { return markText(ref) + " retired" }
+// retiredMarkerText is the marker on the login after version ref was retired: that version can never be staged again.
+func retiredMarkerText(ref credential.Ref) string { return markerText(ref) + " retired" }
 
 var markForm = regexp.MustCompile(`^rekey ([^\s]+) seq=([1-9][0-9]{0,17})( retired)?$`)
 
@@ -140,9 +142,9 @@ const maxMark = 512
 // would leave no next number.
 const maxMarkedSeq = 1 << 40
 
-// parseMark parses a comment as a marker. Any other comment is not a marker, and a number that no version can have counts as
+// parseMarker parses a comment as a marker. Any other comment is not a marker, and a number that no version can have counts as
 // none.
-func parseMark(comment string) (owner string, seq int64, retired bool) {
+func parseMarker(comment string) (owner string, seq int64, retired bool) {
 	parts := markForm.FindStringSubmatch(comment)
 	if parts == nil || len(comment) > maxMark {
 		return "", 0, false

@@ -109,7 +109,7 @@ func tryRole(t *testing.T, conn *pgx.Conn, name, text string, seq int64) {
 	if found, err := readRole(t.Context(), tx, name); err != nil || found.exists {
 		return // a role of the server itself
 	}
-	comment := markText(credential.Ref{Cluster: "c0ffee", Namespace: "shop", Name: "orders", Seq: max(seq, 1)%1e15 + 1})
+	comment := markerText(credential.Ref{Cluster: "c0ffee", Namespace: "shop", Name: "orders", Seq: max(seq, 1)%1e15 + 1})
 	if text != "" && utf8.ValidString(text) && !strings.ContainsRune(text, 0) {
 		comment = text
 	}
@@ -130,12 +130,12 @@ func tryRole(t *testing.T, conn *pgx.Conn, name, text string, seq int64) {
 // tryMark checks that only our own markers parse as markers.
 func tryMark(t *testing.T, r credential.Ref) {
 	t.Helper()
-	owner, got, _ := parseMark(markText(r))
+	owner, got, _ := parseMarker(markerText(r))
 	if owner != "" && (owner != r.Owner() || got != r.Seq) {
-		t.Errorf("%q was read as %q, %d", markText(r), owner, got)
+		t.Errorf("%q was read as %q, %d", markerText(r), owner, got)
 	}
-	if owner == "" && len(markText(r)) <= maxMark && r.Seq > 0 && r.Seq < 1e17 && !strings.ContainsAny(r.Owner(), " \t\n\v\f\r") && r.Owner() != "" {
-		t.Errorf("%q was not recognized", markText(r))
+	if owner == "" && len(markerText(r)) <= maxMark && r.Seq > 0 && r.Seq < 1e17 && !strings.ContainsAny(r.Owner(), " \t\n\v\f\r") && r.Owner() != "" {
+		t.Errorf("%q was not recognized", markerText(r))
 	}
 }
 

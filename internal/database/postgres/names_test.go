@@ -151,7 +151,7 @@ func TestApplicationNamesFitAndDiffer(t *testing.T) {
 func TestCommentsThatAreNotMarkers(t *testing.T) {
 	for _, comment := range []string{"", "rekey", "rekey a/b/c", "rekey a/b/c seq=", "rekey a/b/c seq=0", "rekey a/b/c seq=-1", "rekey a/b/c seq=1 ", " rekey a/b/c seq=1",
 		"rekey a/b/c seq=01", "rekey a/b/c seq=99999999999999999999", "rekey a/b/c seq=1\n", "the app's login", "rekey " + strings.Repeat("x", 600) + " seq=1"} {
-		if owner, seq, _ := parseMark(comment); owner != "" || seq != 0 {
+		if owner, seq, _ := parseMarker(comment); owner != "" || seq != 0 {
 			t.Errorf("%q was parsed as a marker of %q, %d", comment, owner, seq)
 		}
 	}

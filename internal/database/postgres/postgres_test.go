@@ -364,7 +364,7 @@ func harness(l *lab) databasetest.Harness {
 	}
 }
 
-func TestPostgreSQLKeepsTheContract(t *testing.T) {
+func TestPostgreSQLSatisfiesTheContract(t *testing.T) {
 	onEvery(t, func(t *testing.T, l *lab) {
 		t.Helper()
 		databasetest.Run(t, harness(l))

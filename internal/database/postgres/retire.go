@@ -59,7 +59,7 @@ func retire(ctx context.Context, tx pgx.Tx, ref credential.Ref, login string) (c
 		// Another process changed the login in spite of the lock that every rekey takes: roll back and retry.
 		return false, fault.Transient(fault.Fenced, fmt.Errorf("retiring login %q: its marker changed meanwhile", login))
 	}
-	if err := exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(retiredMarkText(ref))); err != nil {
+	if err := exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(retiredMarkerText(ref))); err != nil {
 		return false, err
 	}
 	return true, nil

@@ -275,7 +275,7 @@ func TestTheMarkerIsReadAgainAfterTheChange(t *testing.T) {
 			staged <- err
 		}()
 		until(t, "our change to wait", func() bool { return waits(t, l, pid) })
-		mustExec(t, l, "COMMENT ON ROLE "+login+" IS "+literal(markText(testRef(9, "a"))))
+		mustExec(t, l, "COMMENT ON ROLE "+login+" IS "+literal(markerText(testRef(9, "a"))))
 		if _, err := blocker.Exec(t.Context(), "ROLLBACK"); err != nil {
 			t.Fatal(err)
 		}

@@ -85,7 +85,7 @@ func (s *session) stage(ctx context.Context, tx pgx.Tx, ref credential.Ref, logi
 			return err
 		}
 	}
-	return exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(markText(ref)))
+	return exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(markerText(ref)))
 }
 
 // fence refuses a login that is not ours, that carries a later version, or on which this version was already retired.

@@ -45,9 +45,9 @@ func takeOver(ctx context.Context, tx pgx.Tx, ref credential.Ref, login, former 
 		return fault.Permanent(fault.Fenced, fmt.Errorf("checking login %q: its marker names %q, but the handover is from %q: name the owner of both logins", login, found.owner, former))
 	}
 	ref.Seq = max(found.seq, 1)
-	mark := markText(ref)
+	mark := markerText(ref)
 	if found.retired {
-		mark = retiredMarkText(ref)
+		mark = retiredMarkerText(ref)
 	}
 	return exec(ctx, tx, "COMMENT ON ROLE "+ident(login)+" IS "+literal(mark))
 }

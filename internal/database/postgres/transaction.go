@@ -124,7 +124,7 @@ func readRole(ctx context.Context, from queryer, name string) (role, error) {
 	if err != nil {
 		return role{}, err
 	}
-	r.owner, r.seq, r.retired = parseMark(comment)
+	r.owner, r.seq, r.retired = parseMarker(comment)
 	return r, nil
 }
 

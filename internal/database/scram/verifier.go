@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	iterations = 4096 // PostgreSQL's own default; the strength lies in the password's entropy, not in the iterations
+	iterations = 4096 // PostgreSQL's own default; the strength is in the password's entropy, not in the iterations
 	saltLength = 16
 )
 

@@ -70,7 +70,7 @@ func harness(t *testing.T, s shape) issuertest.Harness {
 	}
 }
 
-func TestIssuerKeepsTheContract(t *testing.T) {
+func TestIssuerSatisfiesTheContract(t *testing.T) {
 	for name, s := range shapes(t) {
 		t.Run(name, func(t *testing.T) { issuertest.Run(t, harness(t, s)) })
 	}

@@ -126,7 +126,7 @@ func TestACertificateVerifiesOnlyWithItsOwnAnchors(t *testing.T) {
 	}
 }
 
-// chaining is an issuer with other intermediates than before.
+// chaining is an issuer whose intermediates have changed.
 type chaining struct {
 	issuer.Issuer
 

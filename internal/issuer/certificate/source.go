@@ -134,7 +134,7 @@ func (s *Source) requestID(ref credential.Ref, csr []byte) string {
 // issuer is recorded, so a defect is a rejection: whatever the issuer or its operators correct, this certificate keeps it.
 //
 // The clock of an asynchronous issuer may be ahead of rekey's, and not every issuer backdates. If nothing else is wrong, its certificate
-// waits until it is valid: it is recorded, so it is still there then. A synchronous issuer would only be asked for another one.
+// waits until it is valid: it is recorded, so it is still there then. A synchronous issuer would only get another request.
 func (s *Source) Verify(ctx context.Context, _ credential.Ref, m credential.Material) (credential.Answer, error) {
 	candidate := pki.Candidate{Material: m, Identity: s.Wanted, Now: s.Now()}
 	if s.Authority.Asynchronous {

@@ -39,7 +39,7 @@ func wanted() pki.Identity {
 	}
 }
 
-// own opens an authority that rekey itself created, another one each time.
+// own opens an authority that rekey itself created, a new one each time.
 func own(t *testing.T) *issuer.Authority {
 	t.Helper()
 	settings := []byte(`{"commonName":"Test CA","keyAlgorithm":"ECDSA-P256","lifetime":"8760h","secretName":"ca"}`)
@@ -122,16 +122,16 @@ func harness(authority *issuer.Authority) sourcetest.Harness {
 	}
 }
 
-func TestACertificateOfOurOwnAuthorityKeepsTheContract(t *testing.T) {
+func TestACertificateOfOurOwnAuthoritySatisfiesTheContract(t *testing.T) {
 	sourcetest.Run(t, harness(own(t)))
 }
 
-func TestACertificateThatIsIssuedLaterKeepsTheContract(t *testing.T) {
+func TestACertificateThatIsIssuedLaterSatisfiesTheContract(t *testing.T) {
 	server, authority := late(t)
 	h := harness(authority)
 	h.Traits, h.Patience = credential.Traits{Durable: true}, 10*time.Millisecond
 	h.Outage = func(*testing.T) func() { server.SetDown(true); return func() { server.SetDown(false) } }
-	// Each credential is another object, and so asks with other requests.
+	// Each credential is a different object, so its requests differ too.
 	objects := 0
 	h.Fresh = func(*testing.T) sourcetest.Subject {
 		objects++
@@ -332,11 +332,11 @@ func TestACertificateFromAClockThatIsAheadWaitsUntilItIsValid(t *testing.T) {
 		ahead, wait time.Duration
 		class       fault.Class
 	}{
-		"as far as the issuer backdates":       {ahead: lateissuer.Backdate, class: fault.ClassNone},
-		"a second further":                     {lateissuer.Backdate + time.Second, time.Second, fault.ClassPending},
-		"five minutes further":                 {lateissuer.Backdate + 5*time.Minute, 5 * time.Minute, fault.ClassPending},
-		"further than a clock may be":          {lateissuer.Backdate + 5*time.Minute + time.Second, 0, fault.ClassPermanent},
-		"a day, as of a wrong time zone or so": {24 * time.Hour, 0, fault.ClassPermanent},
+		"as far as the issuer backdates":   {ahead: lateissuer.Backdate, class: fault.ClassNone},
+		"a second further":                 {lateissuer.Backdate + time.Second, time.Second, fault.ClassPending},
+		"five minutes further":             {lateissuer.Backdate + 5*time.Minute, 5 * time.Minute, fault.ClassPending},
+		"further than a clock may be":      {lateissuer.Backdate + 5*time.Minute + time.Second, 0, fault.ClassPermanent},
+		"a day, as with a wrong time zone": {24 * time.Hour, 0, fault.ClassPermanent},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, authority := late(t)

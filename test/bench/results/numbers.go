@@ -174,7 +174,7 @@ func (p Phase) Reads() int {
 	return sum
 }
 
-// Others returns the writes of a phase to other resources than the named ones.
+// Others returns the writes of a phase to resources other than the named ones.
 func (p Phase) Others(resources ...string) int {
 	sum := 0
 	for key, count := range p.Requests {

@@ -195,7 +195,7 @@ func certificateFinally(r *run, w want) {
 	r.must(err)
 	leaf := chain[0]
 	if status.SerialNumber != pki.SerialNumber(leaf.SerialNumber) {
-		r.fail("I8", "the status describes another certificate than the Secret")
+		r.fail("I8", "the status describes a certificate other than the Secret's")
 	}
 	for _, name := range spec.DNSNames {
 		if !slices.Contains(leaf.DNSNames, string(name)) {

@@ -40,7 +40,7 @@ func playWithFaults(w *worker, of life, without plain, orders ...order) ([]effec
 			return effects, err
 		}
 		// A real server can respond differently from time to time: it counts a session that is about to end. Then the fault hit
-		// another place than intended, and surviving it proves nothing.
+		// a place other than intended, and surviving it proves nothing.
 		if err = sameUntil(orders[0].step, effects, without.effects); err == nil || try == tries {
 			return effects, err
 		}

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The tag keeps this out of ./...: testing or linting it would compile all of
-// Kubernetes again, with other flags than the build of the assets.
+// Kubernetes again, with flags other than those of the assets' build.
 //go:build kubernetes
 
 // Command kube is every program of a small Kubernetes in one binary. The name
