@@ -4,11 +4,15 @@
 package docs
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // wantNoWord fails the test for each line of the controllers that has one of the words, outside what is allowed.
@@ -53,4 +57,23 @@ func TestNoFileOfTheControllersNamesAnEngine(t *testing.T) {
 func TestNoFileOfTheControllersNamesAnIssuer(t *testing.T) {
 	wantNoWord(t, `(?i)\bmanaged\b|\bkey_?pair\b|(managed|keypair)authority|AuthorityType(Managed|KeyPair)|issuer/ca\b|vault|acme|\bstep-?ca\b|cert-?manager|venafi`,
 		`secretstore\.KeyPair\b`)
+}
+
+// The architecture shows the planner's table as it is.
+func TestThePageShowsTheTableOfThePlanner(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := os.ReadFile(filepath.Join(root, "internal", "rotation", "testdata", "table.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown strings.Builder
+	for _, row := range regexp.MustCompile("(?m)^\\| (\\d+) \\| `([a-z-]+)` \\| (.*) \\| (.*) \\|$").FindAllStringSubmatch(string(page), -1) {
+		fmt.Fprintf(&shown, "%2s %-14s if %s: %s\n", row[1], row[2], row[3], row[4])
+	}
+	if got, want := strings.Split(shown.String(), "\n"), strings.Split(string(table), "\n"); !slices.Equal(got, want) {
+		t.Errorf("the page and the table differ (-want +got):\n%s", cmp.Diff(want, got))
+	}
 }
