@@ -138,7 +138,8 @@ type Preflighter interface {
 	Preflight(ctx context.Context, ref Ref) error
 }
 
-// Remover is a Source that can drop what it created (a login, a key).
+// Remover is a Source that can drop what it created (a login, a key). Without it, the deletion of an object retires each recorded
+// version instead.
 type Remover interface {
 	// Remove drops what rekey created for Ref.Slot, and only that; anything else is not changed, and is not an error.
 	Remove(ctx context.Context, change Change) error

@@ -114,16 +114,8 @@ func (r *run) removeLogins(ctx context.Context) (left, err error) {
 		}
 		return nil, err
 	}
-	remover, ok := credential.As[credential.Remover](r.Source)
-	if !ok {
-		return nil, nil
-	}
-	slots := r.Traits.Slots
-	if len(slots) == 0 {
-		slots = []string{""}
-	}
-	for _, slot := range slots {
-		err := r.removeLogin(ctx, remover, slot)
+	for _, remove := range r.removals() {
+		err := remove(ctx)
 		switch {
 		case err == nil:
 		case !r.giveUpCleanup(ctx, err):
@@ -135,8 +127,45 @@ func (r *run) removeLogins(ctx context.Context) (left, err error) {
 	return left, nil
 }
 
+// removals returns what removes the logins: one call for each slot. A source without a Remover is made to refuse each version
+// that is recorded.
+func (r *run) removals() (out []func(context.Context) error) {
+	if remover, ok := credential.As[credential.Remover](r.Source); ok {
+		slots := r.Traits.Slots
+		if len(slots) == 0 {
+			slots = []string{""}
+		}
+		for _, slot := range slots {
+			out = append(out, func(ctx context.Context) error { return r.removeLogin(ctx, remover, slot) })
+		}
+		return out
+	}
+	if !r.mayHaveLogins() {
+		return nil
+	}
+	l := r.snapshot.Ledger
+	for _, record := range []*secretstore.Record{l.Pending, l.Previous, l.Current} {
+		if record != nil {
+			out = append(out, func(ctx context.Context) error { return r.retireRemoved(ctx, record) })
+		}
+	}
+	if len(out) == 0 && r.Served && !r.disowned {
+		out = append(out, func(context.Context) error {
+			return fault.Permanent(fault.LedgerInvalid, errors.New("the ledger is lost, and the remote system cannot name the versions that it accepts"))
+		})
+	}
+	return out
+}
+
 // mayHaveLogins reports whether the remote system may hold versions of the credential.
 func (r *run) mayHaveLogins() bool { return r.Traits.Revocable || r.TraitsUnknown }
+
+func (r *run) retireRemoved(ctx context.Context, record *secretstore.Record) error {
+	if err := r.callRetire(ctx, r.ref(record.Version), record.Material); err != nil {
+		return fmt.Errorf("retiring version %d: %w", record.Seq, err)
+	}
+	return nil
+}
 
 func (r *run) removeLogin(ctx context.Context, remover credential.Remover, slot string) error {
 	ctx, cancel := r.deadline(ctx)

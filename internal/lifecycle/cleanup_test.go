@@ -288,6 +288,47 @@ func TestWithdraw(t *testing.T) {
 	}
 }
 
+// A source that cannot drop what it created is made to refuse every version, so that no secret outlives its object.
+func TestADeletionRetiresWhatItsSourceCannotDrop(t *testing.T) {
+	t.Parallel()
+	overlapping := []string{"retire 1 a", "retire 2 b"}
+	for name, tc := range map[string]struct {
+		prepare   func(*drive)
+		withdrawn bool
+		remains   string
+		calls     []string
+	}{
+		"each version is retired":            {prepare: func(*drive) {}, withdrawn: true, calls: overlapping},
+		"nothing was ever created":           {prepare: func(d *drive) { d.store.now.Ledger = secretstore.Ledger{} }, withdrawn: true},
+		"the remote system is down: retried": {prepare: func(d *drive) { d.source.retireErr = errors.New("down") }, calls: overlapping[:1]},
+		"it is down for too long: reported":  {prepare: func(d *drive) { d.source.retireErr = errors.New("down"); d.wait(10 * time.Minute) }, withdrawn: true, remains: "down", calls: overlapping},
+		"the ledger is lost: reported": {prepare: func(d *drive) {
+			d.store.now.Ledger, d.subject.Served = secretstore.Ledger{}, true
+			d.wait(10 * time.Minute)
+		}, withdrawn: true, remains: "the ledger is lost"},
+		"the logins are retained": {prepare: func(d *drive) { d.subject.Delete = false }, withdrawn: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := published(t)
+			d.subject.Rotate = "now"
+			if out := d.reconcile(); out.Snapshot.Ledger.Previous == nil {
+				t.Fatalf("there is no previous version: %v", out.Err)
+			}
+			d.source.calls = nil
+			d.subject.Deleting, d.subject.Delete, d.subject.Source = true, true, struct{ credential.Source }{d.source}
+			tc.prepare(d)
+			out := d.reconcile()
+			if out.Withdrawn != tc.withdrawn || (tc.remains == "") != (out.Remains == "") || !strings.Contains(out.Remains, tc.remains) {
+				t.Errorf("withdrawn %t, left behind %q: %v", out.Withdrawn, out.Remains, out.Err)
+			}
+			if diff := cmp.Diff(tc.calls, d.source.calls); diff != "" {
+				t.Errorf("calls (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func noSource(reason fault.Reason) func(*drive) {
 	return func(d *drive) {
 		d.subject.Source, d.subject.SourceErr = nil, fault.Blocked(reason, errors.New("there is no "+string(reason)))

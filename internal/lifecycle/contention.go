@@ -111,12 +111,6 @@ type refusals struct {
 	err   error
 }
 
-const (
-	// firstRefusalWait is the wait before another request after a first refusal. It doubles up to maxRefusalWait.
-	firstRefusalWait = time.Minute
-	maxRefusalWait   = time.Hour
-)
-
 // noteRefusal counts a candidate that is given up because it was refused, if another one costs a request.
 func (r *run) noteRefusal(seq int64, err error) {
 	if rotation.Disposable(r.Traits) && r.entry.candidateFor(seq).rejections >= finalRejections {
@@ -124,12 +118,13 @@ func (r *run) noteRefusal(seq int64, err error) {
 	}
 }
 
-// wait returns the time until another candidate may be created; 0 if it may be now.
-func (f refusals) wait(now time.Time) time.Duration {
+// refusalWait returns the time until another candidate may be created after those that were refused; 0 if it may be now.
+func (r *run) refusalWait(now time.Time) time.Duration {
+	f := r.entry.refusals
 	if f.count == 0 {
 		return 0
 	}
-	return timeLeft(f.last, min(firstRefusalWait<<min(f.count-1, 20), maxRefusalWait), now)
+	return timeLeft(f.last, rotation.RefusalBackoff(f.count, rotation.UrgencyOf(r.out.Observation)), now)
 }
 
 // timeLeft returns how much of a time since an instant is left: 0 if it is over, or if the clock was set back since.
@@ -146,7 +141,7 @@ func (r *run) issueWait(now time.Time) time.Duration {
 	if r.Traits.Revocable {
 		return 0
 	}
-	return max(timeLeft(r.entry.lastIssued, r.currentIssueFloor(now), now), r.entry.refusals.wait(now))
+	return max(timeLeft(r.entry.lastIssued, r.currentIssueFloor(now), now), r.refusalWait(now))
 }
 
 // mayIssue returns an error while another version may not be created yet.
@@ -158,7 +153,7 @@ func (r *run) mayIssue(now time.Time) error {
 	if err := r.contended(); err != nil {
 		return err
 	}
-	if refused := r.entry.refusals; refused.wait(now) == wait {
+	if refused := r.entry.refusals; r.refusalWait(now) == wait {
 		return fault.Permanent(fault.ReasonOf(refused.err, fault.CandidateRejected), fmt.Errorf(
 			"version %d was refused at %s, and the next one is created no sooner than %s: %w",
 			refused.seq, fault.FormatTime(refused.last), fault.FormatTime(now.Add(wait)), refused.err))

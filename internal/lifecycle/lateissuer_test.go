@@ -48,12 +48,14 @@ type lateIssuer struct {
 	defect error             // of each certificate; nil if there is none
 	denies bool              // answers each request with a denial
 	holds  bool              // answers no request
+	behind time.Duration     // how far its clock is behind
+	atOnce bool              // answers the first time
 }
 
 // requestsBeforeAnIssue is how many times the issuer answers Pending.
 const requestsBeforeAnIssue = 3
 
-func (i *lateIssuer) Traits() credential.Traits { return credential.Traits{Durable: true} }
+func (i *lateIssuer) Traits() credential.Traits { return credential.Traits{Durable: !i.atOnce} }
 
 func (i *lateIssuer) Propose(credential.Ref) (credential.Material, error) {
 	key, request, err := pki.NewKeyAndRequest(pki.ECDSAP256, pki.Names{CommonName: "orders"})
@@ -66,7 +68,7 @@ func (i *lateIssuer) Stage(ctx context.Context, change credential.Change) (crede
 	}
 	request := change.Material[credential.KeyRequest].Reveal()
 	id := fmt.Sprintf("%d/%x", change.Ref.Seq, sha256.Sum256(request))
-	if i.asked[id]++; i.asked[id] <= requestsBeforeAnIssue {
+	if i.asked[id]++; !i.atOnce && i.asked[id] <= requestsBeforeAnIssue {
 		return credential.Staged{}, fault.Pending(30*time.Second, errors.New("the request waits for approval"))
 	}
 	switch {
@@ -81,7 +83,7 @@ func (i *lateIssuer) Stage(ctx context.Context, change credential.Change) (crede
 		return credential.Staged{}, err
 	}
 	i.issued++
-	now := i.clock.Now()
+	now := i.clock.Now().Add(-i.behind)
 	leaf := &x509.Certificate{
 		SerialNumber: big.NewInt(int64(i.issued)), Subject: parsed.Subject, NotBefore: now.Add(-time.Minute), NotAfter: now.Add(240 * time.Hour).Truncate(time.Second),
 	}
@@ -163,6 +165,10 @@ func (w *lateWorld) subject() lifecycle.Credential {
 }
 
 func (w *lateWorld) options() secretstore.PublishedOptions {
+	var candidates client.Client
+	if w.issuer.Traits().Durable {
+		candidates = w.api
+	}
 	return secretstore.PublishedOptions{
 		Options: secretstore.Options{
 			Client: w.api, Live: w.api, DeletionPolicy: v1alpha1.DeletionDelete,
@@ -172,7 +178,7 @@ func (w *lateWorld) options() secretstore.PublishedOptions {
 				return pki.TLSSecretData(current.Material, nil), nil
 			},
 		},
-		Reader: w.api, Candidates: w.api, Parse: parseLate,
+		Reader: w.api, Candidates: candidates, Parse: parseLate,
 	}
 }
 
@@ -278,6 +284,12 @@ func TestACandidateThatIsRefusedPermanentlyIsFollowedByAnotherOne(t *testing.T) 
 				i.answer, i.defect = credential.Rejected, fault.Permanent(fault.CertificateInvalid, errors.New("it has wrong usages"))
 			}
 		},
+		"every certificate has expired when it arrives": func(i *lateIssuer, broken bool) {
+			i.behind = 0
+			if broken {
+				i.behind = 2000 * time.Hour
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -300,6 +312,41 @@ func TestACandidateThatIsRefusedPermanentlyIsFollowedByAnotherOne(t *testing.T) 
 			}
 			w.wantNoCandidate(t)
 		})
+	}
+}
+
+// The published certificate is valid for a while yet: enough requests are made in that time.
+func TestABrokenIssuerIsAskedMoreOftenTowardTheDeadline(t *testing.T) {
+	t.Parallel()
+	w := newLateWorld(t, credential.Accepted)
+	w.live(time.Hour, shows(1))
+	notAfter := w.reconcile().Snapshot.Ledger.Current.NotAfter
+	w.issuer.denies = true
+	w.issuer.clock.SetTime(notAfter.Add(-80 * time.Hour))
+	w.live(79*time.Hour, shows(2))
+	early := len(w.issuer.asked)
+	w.live(50*time.Minute, shows(2))
+	if last := len(w.issuer.asked) - early; early > 150 || last < 5 {
+		t.Errorf("a broken issuer got %d requests in 79 hours, and %d in the last hour", early, last)
+	}
+	w.issuer.denies = false
+	if out := w.live(9*time.Minute, shows(2)); !shows(2)(out) {
+		t.Errorf("ten minutes before the deadline the issuer is repaired, and nothing is published: %v", out.Err)
+	}
+}
+
+// No candidate is recorded for an issuer that answers at once. It is asked less and less, too.
+func TestAnIssuerWithAWrongClockIsAskedLessAndLess(t *testing.T) {
+	t.Parallel()
+	w := newLateWorld(t, credential.Accepted)
+	w.issuer.atOnce, w.issuer.behind = true, 2000*time.Hour
+	w.live(24*time.Hour, showsAny)
+	if n := len(w.issuer.asked); n < 100 || n > 320 {
+		t.Errorf("in a day, it got %d requests", n)
+	}
+	w.issuer.behind = 0
+	if out := w.live(10*time.Minute, showsAny); !showsAny(out) {
+		t.Errorf("a certificate of the repaired issuer is not published: %v", out.Err)
 	}
 }
 

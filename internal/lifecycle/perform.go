@@ -116,6 +116,7 @@ func (r *run) propose(ctx context.Context) error {
 	if err != nil {
 		return fault.During(err, "creating version %d", v.Seq)
 	}
+	r.entry.candidate = candidate{} // an earlier one may have had the same number
 	return r.saveLedger(ctx, "recording the new version", func(l *secretstore.Ledger) {
 		l.Pending, l.LastSeq, l.Survivor = &secretstore.Record{Version: v, Material: material}, v.Seq, survivor
 		if r.Traits.Durable {
@@ -132,6 +133,9 @@ func (r *run) stage(ctx context.Context) error {
 	pending := r.snapshot.Ledger.Pending
 	ref := r.ref(pending.Version)
 	staged, err := r.callStage(ctx, ref, pending.Material)
+	if err == nil {
+		err = r.checkReceived(ref.Seq, staged)
+	}
 	if err != nil {
 		r.handleFencedCandidate(ctx, ref, err)
 		r.handleDeniedCandidate(ref, err)
@@ -146,6 +150,16 @@ func (r *run) stage(ctx context.Context) error {
 		r.revokeOrphan(ctx, ref, staged.Material)
 	}
 	return err
+}
+
+// checkReceived returns an error if what was staged has already expired. It could only be discarded, and another request would get the
+// same answer: the failed step waits longer and longer instead.
+func (r *run) checkReceived(seq int64, staged credential.Staged) error {
+	if at := staged.NotAfter; !at.IsZero() && !r.now().Before(at) {
+		return fault.Permanent(fault.CandidateRejected, fmt.Errorf(
+			"version %d expired at %s, before it was received: compare the clocks of the remote system and of rekey", seq, fault.FormatTime(at)))
+	}
+	return nil
 }
 
 // revokeOrphan handles a process that was paused between reading the ledger and calling the remote system while another process

@@ -16,6 +16,9 @@ const (
 	attemptsLeft = 10
 	// lazyAttempts is how many attempts should fit if the waits are hourly.
 	lazyAttempts = 50
+	// refusalFirst is the wait after a first refused candidate, and refusalMost the longest one.
+	refusalFirst = time.Minute
+	refusalMost  = time.Hour
 )
 
 // Urgency is how much time a failing step has.
@@ -46,4 +49,14 @@ func Backoff(attempts int, u Urgency) time.Duration {
 	}
 	most := min(max(u.Left/lazyAttempts, backoffMost), backoffLazy)
 	return max(min(wait, most, u.Left/attemptsLeft), backoffFirst)
+}
+
+// RefusalBackoff returns the wait after the given number of refused candidates in a row (from 1) if the next one costs a request: it
+// doubles from a minute up to an hour, and shrinks again toward the deadline, but never below a minute.
+func RefusalBackoff(refused int, u Urgency) time.Duration {
+	wait := min(refusalFirst<<min(max(refused-1, 0), 20), refusalMost)
+	if !u.Deadline || u.Left <= 0 {
+		return wait
+	}
+	return max(min(wait, u.Left/attemptsLeft), refusalFirst)
 }

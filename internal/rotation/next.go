@@ -67,7 +67,7 @@ var table = []Row{
 		decide: record,
 	},
 	{
-		Name: "suspended", If: "suspended, or the policy that could suspend is missing", Then: "none; expiry levels continue",
+		Name: "suspended", If: "suspended, or the RotationPolicy that may suspend it is missing", Then: "none; expiry levels continue",
 		match:  func(o Observation) bool { return o.Suspended || brake(o) != nil },
 		decide: suspended,
 	},

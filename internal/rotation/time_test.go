@@ -196,6 +196,35 @@ func TestBackoffBounds(t *testing.T) {
 	}
 }
 
+func TestRefusalBackoffBounds(t *testing.T) {
+	t.Parallel()
+	near := func(left time.Duration) rotation.Urgency {
+		return rotation.Urgency{Published: true, Deadline: true, Left: left}
+	}
+	cases := map[string]struct {
+		refused int
+		urgency rotation.Urgency
+		want    time.Duration
+	}{
+		"the first":                            {refused: 1, want: time.Minute},
+		"it doubles":                           {refused: 4, want: 8 * time.Minute},
+		"nothing is published":                 {refused: 40, want: time.Hour},
+		"a far deadline":                       {refused: 40, urgency: near(1000 * time.Hour), want: time.Hour},
+		"an hour":                              {refused: 40, urgency: near(time.Hour), want: 6 * time.Minute},
+		"the last minutes":                     {refused: 40, urgency: near(5 * time.Minute), want: time.Minute},
+		"too late":                             {refused: 40, urgency: near(-time.Hour), want: time.Hour},
+		"a count that cannot be is not minded": {refused: -7, want: time.Minute},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := rotation.RefusalBackoff(tc.refused, tc.urgency); got != tc.want {
+				t.Errorf("%s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestFirstProbesAfterAStartAreSpread(t *testing.T) {
 	t.Parallel()
 	minutes := map[time.Duration]int{}
