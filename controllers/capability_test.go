@@ -129,7 +129,7 @@ func TestVerifiedReportsTheNegativeControl(t *testing.T) {
 	ready(w, aPolicy(), anAdminSecret(), server, object)
 	said := describeConditions(object)
 	if !strings.Contains(said, "negativeControl") || strings.Contains(said, "and a wrong password was refused") {
-		t.Errorf("Verified does not say that no wrong password is tested any more: %s", said)
+		t.Errorf("Verified does not say that wrong passwords are no longer tested: %s", said)
 	}
 }
 

@@ -155,7 +155,7 @@ func (r *serverReconciler) check(ctx context.Context, engine database.Engine, ob
 func (r *serverReconciler) credentials(ctx context.Context, object *v1alpha1.DatabaseServer) [][]byte {
 	var list v1alpha1.DatabaseCredentialList
 	if err := r.client.List(ctx, &list, client.InNamespace(object.Namespace), client.UnsafeDisableDeepCopy); err != nil {
-		log.FromContext(ctx).V(1).Info("The credentials of a server are not known", "error", err.Error())
+		log.FromContext(ctx).V(1).Info("The credentials of a server are unknown", "error", err.Error())
 		return nil
 	}
 	var out [][]byte

@@ -161,7 +161,7 @@ func TestAHandoverPassesTheChecksOfANewCredential(t *testing.T) {
 }
 
 // The annotation is a request, and is honored once: after a failover and a failback both clusters have one, naming the
-// other. The one that was annotated last has the logins; nothing moves any more, whichever process reconciles, restarts, or
+// other. The one that was annotated last has the logins; nothing moves after that, whichever process reconciles, restarts, or
 // loses its ledger.
 func TestAHandoverIsHonoredOnce(t *testing.T) {
 	w := newWorld(t)
@@ -178,7 +178,7 @@ func TestAHandoverIsHonoredOnce(t *testing.T) {
 	if diff := cmp.Diff(published, other.secret("orders-db").Data); diff != "" {
 		t.Errorf("what was published changed")
 	}
-	w.request(object, v1alpha1.AnnotationRotate, "not any more")
+	w.request(object, v1alpha1.AnnotationRotate, "no longer")
 	w.settle(object, 5)
 	if message := w.stalledBy(object, "Fenced"); strings.Contains(message, "honored") {
 		t.Errorf("no request was made to the former owner: %s", message)
@@ -192,7 +192,7 @@ func TestAHandoverIsHonoredOnce(t *testing.T) {
 	w.wantCondition(object, v1alpha1.ConditionReady, "True/Published")
 	w.wantCondition(object, v1alpha1.ConditionStalled, "")
 	w.wantOwner(w.logins())
-	other.request(heir, v1alpha1.AnnotationRotate, "not any more")
+	other.request(heir, v1alpha1.AnnotationRotate, "no longer")
 	other.settle(heir, 8)
 	if err := other.client.Delete(other.ctx, other.secret(ledgersOf(other.data())[0])); err != nil {
 		t.Fatal(err)

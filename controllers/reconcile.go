@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	// passTimeout limits one reconcile. A remote call has less, so that a hung server leaves time to report.
-	passTimeout = 2 * time.Minute
+	// reconcileTimeout limits one reconcile. A remote call has less, so that a hung server leaves time to report.
+	reconcileTimeout = 2 * time.Minute
 )
 
 // shared is what all controllers have in common.
@@ -118,7 +118,7 @@ type uninterrupted struct {
 
 // Reconcile implements reconcile.Reconciler.
 func (f uninterrupted) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), passTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reconcileTimeout)
 	defer cancel()
 	return f.Reconciler.Reconcile(ctx, request)
 }

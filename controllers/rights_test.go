@@ -212,7 +212,7 @@ func TestANamespaceWithoutItsRoleStopsNoOther(t *testing.T) {
 	rotate(other)
 	m.refused(other.login, "secrets in namespace "+bare, "config/namespaced/secrets-role")
 	if ready := meta.FindStatusCondition(other.login.Status.Conditions, v1alpha1.ConditionReady); ready == nil || ready.Status != metav1.ConditionTrue {
-		t.Errorf("a credential that works is not ready any more:%s", describeConditions(other.login))
+		t.Errorf("a credential that works is no longer ready:%s", describeConditions(other.login))
 	}
 	rotate(own)
 	m.until(func() bool { m.get(own.login); return own.login.Status.Revision == 2 }, func() string { return "the other namespace does not rotate" })

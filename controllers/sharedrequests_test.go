@@ -78,7 +78,7 @@ func TestAMissingAnswerStopsNoOtherReconcile(t *testing.T) {
 				for i := range 20 {
 					reconciles.Go(func() {
 						// Every other one has less time than the request gets.
-						patience := passTimeout
+						patience := reconcileTimeout
 						if i%2 == 1 {
 							patience = time.Second
 						}

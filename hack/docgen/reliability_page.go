@@ -117,8 +117,8 @@ of them held; · means that this effect cannot fail in this way.
 
 ` + "`" + `KUBEBUILDER_ASSETS=$(make assets) REKEY_SIZE=full go test ./test/crash/matrix -timeout 40m -update` + "`" + ` tests everything with a process
 that loses its memory, repeats every fifth case with one that keeps it, and writes the table. ` + "`" + `make crash` + "`" + ` tests the main lives of each
-kind completely (for the two kinds of authorities only one), of the other lives all calls and a sample of the requests, and on a second version
-of PostgreSQL the calls; ` + "`" + `.ci/run` + "`" + ` tests a sample of everything.
+kind completely (of the two kinds of authorities, only one), all calls and a sample of the requests of the other lives, and the calls on a
+second version of PostgreSQL; ` + "`" + `.ci/run` + "`" + ` tests a sample of everything.
 
 `
 

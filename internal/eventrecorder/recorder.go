@@ -171,7 +171,7 @@ func (r *Recorder) Start(ctx context.Context) error {
 }
 
 // Flush waits until every recorded Event is written, or until ctx ends, and then logs how many are lost. No Event may be
-// recorded any more, and none is written afterwards.
+// recorded anymore, and none is written afterwards.
 func (r *Recorder) Flush(ctx context.Context) {
 	defer close(r.stop)
 	for r.left.Load() > 0 {

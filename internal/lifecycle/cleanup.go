@@ -59,7 +59,7 @@ func (r *run) withdrawSecrets(ctx context.Context) (left, err error) {
 	err = r.applyWrite(r.snapshot, r.Store.Withdraw(ctx))
 	if err == nil {
 		if r.Delete {
-			// What is reported while the finalizer cannot be removed: nothing is published any more.
+			// What is reported while the finalizer cannot be removed: nothing is published anymore.
 			r.snapshot = secretstore.Snapshot{Target: rotation.TargetMissing}
 			r.out.Observation = r.observe()
 		}

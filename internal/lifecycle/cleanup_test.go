@@ -217,7 +217,7 @@ func TestADeletionWithACopiedLedgerEndsLikeAnyOther(t *testing.T) {
 	}
 }
 
-// Without its traits it is not known whether the remote system holds anything of the credential, so the logins are named.
+// Without its traits it is unknown whether the remote system holds anything of the credential, so the logins are named.
 func TestADeletionWithUnknownTraitsNamesTheLogins(t *testing.T) {
 	t.Parallel()
 	for name, loadErr := range map[string]error{

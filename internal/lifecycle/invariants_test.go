@@ -29,7 +29,7 @@ type watch struct {
 	restored   bool // an old state of the ledger or of the remote system was restored: I1, I2 and I3 are not checked until it is repaired
 	noOverlap  bool // a user asked to end the overlap
 	twoDrivers bool // between two drivers a login may be open for a moment that only one of them knows
-	foreign    bool // the Secret is not ours any more
+	foreign    bool // the Secret is no longer ours
 	remains    bool // a deleted object was released although the remote system could not be cleaned up
 }
 
@@ -169,7 +169,7 @@ func (k *watch) staged(w *world, before, after login) {
 	}
 }
 
-// settled checks what must hold once nothing changes any more.
+// settled checks what must hold once nothing changes anymore.
 func (k *watch) settled(w *world) {
 	l := w.ledger.ledger
 	switch {

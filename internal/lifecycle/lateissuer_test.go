@@ -404,7 +404,7 @@ func TestARequestToRotateReplacesACandidateThatDoesNotProgress(t *testing.T) {
 	}
 }
 
-// Without its authority, it is not known which key signs. That does not end a candidate.
+// Without its authority, it is unknown which key signs. That does not end a candidate.
 func TestAnAuthorityThatComesAndGoesGetsOneRequest(t *testing.T) {
 	t.Parallel()
 	w := newLateWorld(t, credential.Unknown)

@@ -207,7 +207,7 @@ type Observation struct {
 	Policy Policy
 	// Traits are the source's traits.
 	Traits credential.Traits
-	// SourceClosed is true if the source could not be opened: what it requires of a version beside the spec is not known.
+	// SourceClosed is true if the source could not be opened: it is unknown what it requires of a version beside the spec.
 	SourceClosed bool
 	// Fingerprint is a hash of the spec fields whose change requires new material.
 	Fingerprint string

@@ -36,7 +36,7 @@ func read(ctx context.Context, reader client.Reader, key client.ObjectKey) (*cor
 }
 
 // write creates the Secret if have is nil; otherwise it updates the Secret if that still has have's resourceVersion. It returns
-// what the API server stored, also together with an alteredError.
+// what the API server stored, even together with an alteredError.
 func write(ctx context.Context, c client.Client, have, want *corev1.Secret) (*corev1.Secret, error) {
 	out, key := want.DeepCopy(), client.ObjectKeyFromObject(want)
 	if err := refusePlaceholders(out); err != nil {

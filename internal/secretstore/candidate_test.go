@@ -238,7 +238,7 @@ func TestACandidateShowsForWhichStateOfTheObjectItWasRecorded(t *testing.T) {
 	}
 	w.issue(t, at("100"), issued(t, 1, "app"))
 	if _, snapshot := w.loaded(t, at("100")); !snapshot.Overtaken {
-		t.Error("without a candidate it is not known whether one was settled for a later state")
+		t.Error("without a candidate it is unknown whether one was settled for a later state")
 	}
 	store, snapshot := w.loaded(t, at("200"))
 	ledger := snapshot.Ledger.Clone()

@@ -166,7 +166,7 @@ func (s *Ledgered) isLedger(now *corev1.Secret) bool {
 	return sameSecret(now, s.ledger)
 }
 
-// publish writes the user's Secret if it differs. It returns the Secret as it is now, also together with an error if the API
+// publish writes the user's Secret if it differs. It returns the Secret as it is now, even together with an error if the API
 // server stored a different one than was sent, and a description of the adoption if the owner changed.
 func (o Options) publish(ctx context.Context, have *corev1.Secret, current Record) (*corev1.Secret, string, error) {
 	seen := o.target(have, &current)

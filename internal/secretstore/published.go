@@ -296,7 +296,7 @@ func (s *Published) snapshot() Snapshot {
 }
 
 // setIssuedAt records when the certificate was issued, if it does not show that. What is recorded of a certificate that the Secret
-// already shows is kept: while its authority is not ready, it is not known what the certificate shows.
+// already shows is kept: while its authority is not ready, it is unknown what the certificate shows.
 func (o PublishedOptions) setIssuedAt(secret *corev1.Secret, issued time.Time, shown bool) {
 	if !shown {
 		delete(secret.Annotations, v1alpha1.AnnotationIssuedAt)

@@ -16,16 +16,16 @@ type changedCase struct {
 }
 
 var acceptedChanges = map[string]changedCase{
-	"authority: other constraints":                 {authority, nil, change{"constraints.dnsNames": []string{"*.example"}}, ""},
-	"authority: retained on deletion":              {authority, change{"deletionPolicy": "Delete"}, change{"deletionPolicy": "Retain"}, ""},
-	"cluster authority: for no namespace any more": {clusterAuthority, change{"namespaceSelector": map[string]any{}}, change{"namespaceSelector": gone}, ""},
-	"client: another authority and names":          {clientIdentity, nil, change{"authorityRef.name": "other", "commonName": "other", "uris": []string{"urn:a:b"}}, ""},
-	"client: a default is removed":                 {clientIdentity, change{"lifetime": "48h"}, change{"lifetime": gone}, ""},
-	"client: suspended":                            {clientIdentity, nil, change{"suspend": true}, ""},
-	"policy: everything":                           {policy, nil, change{"interval": "48h", "overlap.minimum": "2h", "maxAge": "72h"}, ""},
-	"server object: another address":               {server, nil, change{"address": "other:5432"}, ""},
-	"login: another password":                      {databaseLogin, nil, change{"password.length": 64, "secretTemplate": map[string]any{}}, ""},
-	"login: the default kind is removed":           {databaseLogin, nil, change{"serverRef.kind": gone, "serverRef.group": gone}, ""},
+	"authority: other constraints":                   {authority, nil, change{"constraints.dnsNames": []string{"*.example"}}, ""},
+	"authority: retained on deletion":                {authority, change{"deletionPolicy": "Delete"}, change{"deletionPolicy": "Retain"}, ""},
+	"cluster authority: no longer for any namespace": {clusterAuthority, change{"namespaceSelector": map[string]any{}}, change{"namespaceSelector": gone}, ""},
+	"client: another authority and names":            {clientIdentity, nil, change{"authorityRef.name": "other", "commonName": "other", "uris": []string{"urn:a:b"}}, ""},
+	"client: a default is removed":                   {clientIdentity, change{"lifetime": "48h"}, change{"lifetime": gone}, ""},
+	"client: suspended":                              {clientIdentity, nil, change{"suspend": true}, ""},
+	"policy: everything":                             {policy, nil, change{"interval": "48h", "overlap.minimum": "2h", "maxAge": "72h"}, ""},
+	"server object: another address":                 {server, nil, change{"address": "other:5432"}, ""},
+	"login: another password":                        {databaseLogin, nil, change{"password.length": 64, "secretTemplate": map[string]any{}}, ""},
+	"login: the default kind is removed":             {databaseLogin, nil, change{"serverRef.kind": gone, "serverRef.group": gone}, ""},
 }
 
 var refusedChanges = map[string]changedCase{

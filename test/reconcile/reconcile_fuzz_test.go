@@ -259,7 +259,7 @@ func (r *run) reconcileAll(rounds int) {
 	}
 }
 
-// quiet requires that nothing is written any more while nothing changes.
+// quiet requires that nothing more is written while nothing changes.
 func (r *run) quiet() {
 	const enough = 12
 	for range enough {

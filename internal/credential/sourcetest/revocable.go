@@ -17,12 +17,12 @@ var revocable = []promise{
 	{"retiring a version that does not exist changes nothing", (*Suite).retiredNothing},
 	{"a slot serves again after it was retired", (*Suite).reused},
 	{"a candidate that is discarded takes nothing with it", (*Suite).discarded},
-	{"a change that is not wanted any more is not made", (*Suite).unwanted},
+	{"a change that is no longer wanted is not made", (*Suite).unwanted},
 }
 
 // recorded is what holds for a source whose versions are recorded before they are staged: another process can take over in between.
 var recorded = []promise{
-	{"a version that is not wanted any more is not staged", (*Suite).unwantedStage},
+	{"a version that is no longer wanted is not staged", (*Suite).unwantedStage},
 }
 
 var irrevocable = []promise{

@@ -219,7 +219,7 @@ func bindable(state tls.ConnectionState) error {
 		x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS, x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512:
 		return nil
 	case x509.UnknownSignatureAlgorithm:
-		return &bindingError{"an algorithm that is not known here, such as Ed448"}
+		return &bindingError{"an unknown algorithm, such as Ed448"}
 	default:
 		return &bindingError{algorithm.String()}
 	}

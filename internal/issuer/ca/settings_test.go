@@ -39,7 +39,7 @@ func TestEveryFieldOfTheMembersIsKnown(t *testing.T) {
 	}
 }
 
-func TestAFieldThatIsNotKnownIsRefused(t *testing.T) {
+func TestAnUnknownFieldIsRefused(t *testing.T) {
 	for name, opener := range map[string]issuer.Opener{"managed": Managed{}, "keyPair": KeyPair{}} {
 		_, err := opener.Open(t.Context(), issuer.Config{Settings: []byte(`{"secretName":"ca","commonname2":"x"}`), Now: time.Now()})
 		if fault.ReasonOf(err, "") != fault.AuthorityInvalid || !strings.Contains(err.Error(), "commonname2") {

@@ -282,7 +282,7 @@ func TestAProposalWithoutItsRequestIsRefused(t *testing.T) {
 	}
 }
 
-func TestADefectIsAnErrorAndNoRejection(t *testing.T) {
+func TestADefectIsAnErrorAndNotARejection(t *testing.T) {
 	authority := own(t)
 	source := sourceOf(authority, now)
 	change, out := staged(t, source)
@@ -433,7 +433,7 @@ func TestOnlyARecordedRequestForTheRecordedKeyIsSent(t *testing.T) {
 	}
 }
 
-func TestARequestThatIsNotWantedAnyMoreIsNotSent(t *testing.T) {
+func TestARequestThatIsNoLongerWantedIsNotSent(t *testing.T) {
 	server, authority := late(t)
 	source := sourceOf(authority, now)
 	proposed, err := source.Propose(credential.Ref{})

@@ -99,7 +99,7 @@ func downCommand(_ context.Context, args []string) error {
 	if err := cluster.Down(o.dir, os.Stderr); err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stderr, "stopped: no cluster runs any more in", o.dir)
+	fmt.Fprintln(os.Stderr, "stopped: no cluster is left in", o.dir)
 	return nil
 }
 
