@@ -11,7 +11,7 @@ const (
 	ConditionReady = "Ready"
 	// ConditionReconciling: the first version, a spec change or a recovery is in progress. Only while True (kstatus).
 	ConditionReconciling = "Reconciling"
-	// ConditionStalled: rekey is waiting for external action; the message names it. Only while True (kstatus).
+	// ConditionStalled: external action is needed; the message names it. Only while True (kstatus).
 	ConditionStalled = "Stalled"
 	// ConditionExpiringSoon: the deadline is near and the credential has not been rotated. Only while True. Reasons: ExpiresSoon,
 	// ExpiresImminently, Expired.

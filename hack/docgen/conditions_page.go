@@ -53,6 +53,9 @@ func capital(text string) string {
 	if text == "" {
 		return ""
 	}
+	if strings.HasPrefix(text, "rekey") { // the name has no capital
+		return text
+	}
 	return strings.ToUpper(text[:1]) + text[1:]
 }
 

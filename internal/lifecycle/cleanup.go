@@ -127,8 +127,8 @@ func (r *run) removeLogins(ctx context.Context) (left, err error) {
 	return left, nil
 }
 
-// removals returns what removes the logins: one call for each slot. A source without a Remover is made to refuse each version
-// that is recorded.
+// removals returns what removes the logins: one call for each slot. For a source without a Remover,
+// each recorded version is retired.
 func (r *run) removals() (out []func(context.Context) error) {
 	if remover, ok := credential.As[credential.Remover](r.Source); ok {
 		slots := r.Traits.Slots

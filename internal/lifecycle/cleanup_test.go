@@ -288,7 +288,7 @@ func TestWithdraw(t *testing.T) {
 	}
 }
 
-// A source that cannot drop what it created is made to refuse every version, so that no secret outlives its object.
+// If a source cannot drop what it created, every version is retired, so that no secret outlives its object.
 func TestADeletionRetiresWhatItsSourceCannotDrop(t *testing.T) {
 	t.Parallel()
 	overlapping := []string{"retire 1 a", "retire 2 b"}

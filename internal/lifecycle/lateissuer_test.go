@@ -315,7 +315,7 @@ func TestACandidateThatIsRefusedPermanentlyIsFollowedByAnotherOne(t *testing.T) 
 	}
 }
 
-// The published certificate is valid for a while yet: enough requests are made in that time.
+// The published certificate is still valid for a while: enough requests are sent in that time.
 func TestABrokenIssuerIsAskedMoreOftenTowardTheDeadline(t *testing.T) {
 	t.Parallel()
 	w := newLateWorld(t, credential.Accepted)
@@ -335,7 +335,7 @@ func TestABrokenIssuerIsAskedMoreOftenTowardTheDeadline(t *testing.T) {
 	}
 }
 
-// No candidate is recorded for an issuer that answers at once. It is asked less and less, too.
+// No candidate is recorded for an issuer that answers at once. It gets fewer and fewer requests, too.
 func TestAnIssuerWithAWrongClockIsAskedLessAndLess(t *testing.T) {
 	t.Parallel()
 	w := newLateWorld(t, credential.Accepted)

@@ -157,7 +157,7 @@ func (r *run) stage(ctx context.Context) error {
 func (r *run) checkReceived(seq int64, staged credential.Staged) error {
 	if at := staged.NotAfter; !at.IsZero() && !r.now().Before(at) {
 		return fault.Permanent(fault.CandidateRejected, fmt.Errorf(
-			"version %d expired at %s, before it was received: compare the clocks of the remote system and of rekey", seq, fault.FormatTime(at)))
+			"version %d expired at %s, before it was received: compare the remote system's clock with rekey's", seq, fault.FormatTime(at)))
 	}
 	return nil
 }

@@ -175,16 +175,16 @@ func TestBackoffBounds(t *testing.T) {
 		urgency  rotation.Urgency
 		want     time.Duration
 	}{
-		"the first":                            {attempts: 1, want: time.Second},
-		"it doubles":                           {attempts: 4, want: 8 * time.Second},
-		"nothing is published":                 {attempts: 40, want: 5 * time.Minute},
-		"no deadline":                          {attempts: 40, urgency: rotation.Urgency{Published: true}, want: 10 * time.Minute},
-		"a far deadline":                       {attempts: 40, urgency: rotation.Urgency{Published: true, Deadline: true, Left: 1000 * time.Hour}, want: time.Hour},
-		"a day":                                {attempts: 40, urgency: rotation.Urgency{Published: true, Deadline: true, Left: 24 * time.Hour}, want: 28*time.Minute + 48*time.Second},
-		"an hour":                              {attempts: 40, urgency: rotation.Urgency{Published: true, Deadline: true, Left: time.Hour}, want: 6 * time.Minute},
-		"the last second":                      {attempts: 40, urgency: rotation.Urgency{Published: true, Deadline: true, Left: time.Second}, want: time.Second},
-		"too late":                             {attempts: 40, urgency: rotation.Urgency{Published: true, Deadline: true, Left: -time.Hour}, want: 5 * time.Minute},
-		"a count that cannot be is not minded": {attempts: -7, want: time.Second},
+		"the first":            {attempts: 1, want: time.Second},
+		"it doubles":           {attempts: 4, want: 8 * time.Second},
+		"nothing is published": {attempts: 40, want: 5 * time.Minute},
+		"no deadline":          {attempts: 40, urgency: rotation.Urgency{Published: true}, want: 10 * time.Minute},
+		"a far deadline":       {attempts: 40, urgency: rotation.Urgency{Published: true, Deadline: true, Left: 1000 * time.Hour}, want: time.Hour},
+		"a day":                {attempts: 40, urgency: rotation.Urgency{Published: true, Deadline: true, Left: 24 * time.Hour}, want: 28*time.Minute + 48*time.Second},
+		"an hour":              {attempts: 40, urgency: rotation.Urgency{Published: true, Deadline: true, Left: time.Hour}, want: 6 * time.Minute},
+		"the last second":      {attempts: 40, urgency: rotation.Urgency{Published: true, Deadline: true, Left: time.Second}, want: time.Second},
+		"too late":             {attempts: 40, urgency: rotation.Urgency{Published: true, Deadline: true, Left: -time.Hour}, want: 5 * time.Minute},
+		"an impossible count":  {attempts: -7, want: time.Second},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -206,14 +206,14 @@ func TestRefusalBackoffBounds(t *testing.T) {
 		urgency rotation.Urgency
 		want    time.Duration
 	}{
-		"the first":                            {refused: 1, want: time.Minute},
-		"it doubles":                           {refused: 4, want: 8 * time.Minute},
-		"nothing is published":                 {refused: 40, want: time.Hour},
-		"a far deadline":                       {refused: 40, urgency: near(1000 * time.Hour), want: time.Hour},
-		"an hour":                              {refused: 40, urgency: near(time.Hour), want: 6 * time.Minute},
-		"the last minutes":                     {refused: 40, urgency: near(5 * time.Minute), want: time.Minute},
-		"too late":                             {refused: 40, urgency: near(-time.Hour), want: time.Hour},
-		"a count that cannot be is not minded": {refused: -7, want: time.Minute},
+		"the first":            {refused: 1, want: time.Minute},
+		"it doubles":           {refused: 4, want: 8 * time.Minute},
+		"nothing is published": {refused: 40, want: time.Hour},
+		"a far deadline":       {refused: 40, urgency: near(1000 * time.Hour), want: time.Hour},
+		"an hour":              {refused: 40, urgency: near(time.Hour), want: 6 * time.Minute},
+		"the last minutes":     {refused: 40, urgency: near(5 * time.Minute), want: time.Minute},
+		"too late":             {refused: 40, urgency: near(-time.Hour), want: time.Hour},
+		"an impossible count":  {refused: -7, want: time.Minute},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
