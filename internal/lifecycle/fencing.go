@@ -7,9 +7,12 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/go-logr/logr"
+
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/internal/secretstore"
 )
 
 // handleFencedCandidate abandons a fenced candidate if the marker is ours and not older: the ledger was restored from an older state,
@@ -85,4 +88,23 @@ func ReadMarker(ctx context.Context, marked credential.MarkerReader, ref credent
 		return mark, fmt.Errorf("reading the marker of slot %q: %w", ref.Slot, err)
 	}
 	return mark, nil
+}
+
+// revokeOrphan handles a process that was paused between reading the ledger and calling the remote system while another process
+// continued: if the ledger no longer knows the version, the login that was just opened for it is closed again. A newer version
+// in the same slot has a newer marker and is not touched.
+func (r *run) revokeOrphan(ctx context.Context, ref credential.Ref, material credential.Material) {
+	now, err := r.Store.Load(ctx)
+	if err != nil {
+		logr.FromContextOrDiscard(ctx).Error(err, "It is unknown whether a login that was just opened is recorded; it stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
+		return
+	}
+	for _, record := range []*secretstore.Record{now.Ledger.Pending, now.Ledger.Current, now.Ledger.Previous} {
+		if record != nil && record.Seq == ref.Seq && record.Stage != rotation.Discarded {
+			return
+		}
+	}
+	if err := r.callRetire(ctx, ref, material); err != nil {
+		logr.FromContextOrDiscard(ctx).Error(err, "A login that no ledger records stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/rekey/rekey/internal/credential"
@@ -160,25 +159,6 @@ func (r *run) checkReceived(seq int64, staged credential.Staged) error {
 			"version %d expired at %s, before it was received: compare the remote system's clock with rekey's", seq, fault.FormatTime(at)))
 	}
 	return nil
-}
-
-// revokeOrphan handles a process that was paused between reading the ledger and calling the remote system while another process
-// continued: if the ledger no longer knows the version, the login that was just opened for it is closed again. A newer version
-// in the same slot has a newer marker and is not touched.
-func (r *run) revokeOrphan(ctx context.Context, ref credential.Ref, material credential.Material) {
-	now, err := r.Store.Load(ctx)
-	if err != nil {
-		logr.FromContextOrDiscard(ctx).Error(err, "It is unknown whether a login that was just opened is recorded; it stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
-		return
-	}
-	for _, record := range []*secretstore.Record{now.Ledger.Pending, now.Ledger.Current, now.Ledger.Previous} {
-		if record != nil && record.Seq == ref.Seq && record.Stage != rotation.Discarded {
-			return
-		}
-	}
-	if err := r.callRetire(ctx, ref, material); err != nil {
-		logr.FromContextOrDiscard(ctx).Error(err, "A login that no ledger records stays open until its slot is used again", "slot", ref.Slot, "version", ref.Seq)
-	}
 }
 
 func (r *run) callStage(ctx context.Context, ref credential.Ref, material credential.Material) (credential.Staged, error) {
