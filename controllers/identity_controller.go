@@ -126,7 +126,12 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 // hasCandidate reports whether a candidate of the identity is recorded, as far as the cache shows.
 func (r *identityReconciler) hasCandidate(ctx context.Context, parts identityObject) bool {
 	key := client.ObjectKey{Namespace: parts.object.GetNamespace(), Name: secretstore.LedgerName(parts.kind, parts.object.GetName())}
-	return r.client.Get(ctx, key, &corev1.Secret{}) == nil
+	var secret corev1.Secret
+	if r.client.Get(ctx, key, &secret) != nil || secret.Type != v1alpha1.SecretTypeLedger {
+		return false
+	}
+	kind, name, _ := secretstore.OwnerOf(&secret)
+	return kind == parts.kind && name == parts.object.GetName()
 }
 
 // wantedIdentity returns what the spec requires of a certificate, except the authority.

@@ -270,6 +270,23 @@ func TestAnIdentityThatMovesToAnAuthorityThatAnswersAtOnceLeavesNoCandidate(t *t
 	}
 }
 
+// Nothing is recorded for such a certificate, so another owner's Secret of that name does not matter.
+func TestASecretWithTheNameOfALedgerBlocksNoCertificateThatIsSignedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	authority, identity := fixture.Authority(), aClientIdentity()
+	ready(w, authority)
+	foreign := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
+		Name: secretstore.LedgerName(kindClientIdentity, identity.Name), Labels: map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy},
+	}}
+	w.create(foreign)
+	w.create(identity)
+	w.live(identity, time.Minute)
+	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+	if kept := w.candidateLedger(identity); kept == nil || kept.ResourceVersion != foreign.ResourceVersion {
+		t.Errorf("the other Secret is now %v", kept)
+	}
+}
+
 func TestADeletedIdentityLeavesNoCandidate(t *testing.T) {
 	w, _, _, identity := lateWorld(t)
 	w.reconcile(identity)
