@@ -74,9 +74,10 @@ func (r *authorityReconciler) observe(ctx context.Context, parts authorityObject
 	// Identities then use the authority that is checked here.
 	r.authorities.forget(parts.id)
 	var authority *issuer.Authority
+	var unready error
 	err := kept
 	if fault.Classify(kept) != fault.ClassPermanent {
-		if authority, err = r.authorities.load(ctx, parts); err != nil && kept != nil {
+		if authority, unready, err = r.authorities.load(ctx, parts); err != nil && kept != nil {
 			err = kept
 		}
 	}
@@ -86,7 +87,7 @@ func (r *authorityReconciler) observe(ctx context.Context, parts authorityObject
 		out.Remedy = authorityRemedy
 		out.Health = authorityHealth(now, parts.spec, authority)
 		if err == nil {
-			err = checkAuthority(ctx, authority, now)
+			err = unready
 		}
 		if err == nil {
 			err = checkSelector(parts.selector)

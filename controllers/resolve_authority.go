@@ -31,7 +31,8 @@ import (
 // authorityAge is how long an open authority is used before its Secret is read again. The Secret cannot be watched.
 const authorityAge = 30 * time.Second
 
-// authorityPatience is how long a reconcile waits for the API server to return the Secret of an authority, and then for the authority.
+// authorityPatience is how long a reconcile waits for the API server to return the Secret of an authority, and for the authority to
+// report whether it can sign.
 const authorityPatience = 20 * time.Second
 
 // authorityID names an authority of either kind.
@@ -87,7 +88,9 @@ type knownAuthority struct {
 	version   string
 	readAt    time.Time
 	authority *issuer.Authority
-	err       error
+	// unready is why the open authority cannot sign; nil if it can.
+	unready error
+	err     error
 }
 
 // resolve returns the authority that ref names for an object in namespace, and the version of the authority's object. An
@@ -98,9 +101,9 @@ func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReferen
 		return nil, "", err
 	}
 	version := string(object.object.GetUID()) + "/" + object.object.GetResourceVersion()
-	authority, err := a.load(ctx, object)
+	authority, unready, err := a.load(ctx, object)
 	if err == nil {
-		err = checkAuthority(ctx, authority, a.clock.Now().UTC())
+		err = unready
 	}
 	if fault.Classify(err) == fault.ClassPending {
 		return nil, version, fmt.Errorf("%s is not ready: %w", object.id, err)
@@ -109,13 +112,6 @@ func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReferen
 		return nil, version, fault.Blocked(fault.AuthorityNotReady, fmt.Errorf("%s is not ready: %w", object.id, err))
 	}
 	return authority, version, nil
-}
-
-// checkAuthority asks the authority whether it can sign. It waits less long than a reconcile, which has to report the answer.
-func checkAuthority(ctx context.Context, authority *issuer.Authority, now time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, authorityPatience)
-	defer cancel()
-	return authority.Check(ctx, now)
 }
 
 func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference, namespace string) (authorityObject, error) {
@@ -162,27 +158,28 @@ func (a *authorities) admits(ctx context.Context, selector *metav1.LabelSelector
 	return parsed.Matches(labels.Set(object.Labels)), nil
 }
 
-// load returns the open authority, from memory if its Secret was read recently.
-func (a *authorities) load(ctx context.Context, object authorityObject) (*issuer.Authority, error) {
+// load returns the open authority, and why it cannot sign; nil if it can. Both are from memory if the Secret was read recently: an
+// issuer is asked once for many identities, and one that does not answer holds up few reconciles.
+func (a *authorities) load(ctx context.Context, object authorityObject) (authority *issuer.Authority, unready, err error) {
 	opener, err := a.opener(object)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var kept *secretstore.KeyPair
 	if len(opener.Keys()) > 0 {
 		if err := namesSecret(object); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if _, ok := opener.(issuer.Creator); ok {
 		if kept, err = a.store(ctx, object); err != nil {
-			return nil, err // not cached: it can be read again at any time
+			return nil, nil, err // not cached: it can be read again at any time
 		}
 	}
 	known := a.entry(object.id)
 	before := known.answers.Load()
 	if err := known.turn.Take(ctx); err != nil {
-		return nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("waiting until it is opened: %w", err))
+		return nil, nil, fault.Transient(fault.APIServerFailed, fmt.Errorf("waiting until it is opened: %w", err))
 	}
 	defer known.turn.Give()
 	now := a.clock.Now()
@@ -191,18 +188,20 @@ func (a *authorities) load(ctx context.Context, object authorityObject) (*issuer
 	settled := known.answers.Load() != before || known.authority != nil ||
 		fault.Classify(known.err) == fault.ClassPermanent || fault.Classify(known.err) == fault.ClassBlocked
 	if settled && known.version == version && age >= 0 && age < authorityAge {
-		return known.authority, known.err
+		return known.authority, known.unready, known.err
 	}
 	asking, cancel := context.WithTimeout(ctx, authorityPatience)
 	defer cancel()
-	authority, err := a.open(asking, object, opener, kept)
-	if err != nil && ctx.Err() != nil { // the reconcile has ended, which says nothing about the authority
-		return nil, err
+	if authority, err = a.open(asking, object, opener, kept); err == nil {
+		unready = authority.Check(asking, now.UTC())
 	}
-	known.authority, known.err = authority, err
+	if (err != nil || unready != nil) && ctx.Err() != nil { // the reconcile has ended, which says nothing about the authority
+		return authority, unready, err
+	}
+	known.authority, known.unready, known.err = authority, unready, err
 	known.version, known.readAt = version, now
 	known.answers.Add(1)
-	return authority, err
+	return authority, unready, err
 }
 
 func (a *authorities) entry(id authorityID) *knownAuthority {

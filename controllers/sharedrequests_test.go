@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/kube"
 	"github.com/rekey/rekey/test/fixture"
 )
@@ -50,16 +51,42 @@ func newSlowReader() *slowReader {
 	return r
 }
 
-// askers are the places where many reconciles wait for one response of the API server: calling one returns its result.
+// remoteIssuer asks the reader whether it can sign.
+type remoteIssuer struct{ reader client.Client }
+
+func (remoteIssuer) Keys() []issuer.Key { return nil }
+
+func (r remoteIssuer) Open(context.Context, issuer.Config) (*issuer.Authority, error) {
+	return &issuer.Authority{Issuer: r}, nil
+}
+
+func (r remoteIssuer) Check(ctx context.Context, _ time.Time) error {
+	return r.reader.Get(ctx, client.ObjectKey{Name: "health"}, &corev1.Secret{})
+}
+
+func (remoteIssuer) Issue(context.Context, issuer.Request) (issuer.Chain, error) {
+	return issuer.Chain{}, errors.New("nothing is issued")
+}
+
+// askers are the places where many reconciles wait for one response of the API server or of an issuer: calling one returns its result.
 func askers(reader client.Client, passing *clocktesting.FakePassiveClock) map[string]func(context.Context) error {
 	cluster := kube.NewClusterID(reader, passing, nil)
 	keys := &authorities{live: reader, openers: fixture.Issuers(), clock: passing, cluster: cluster}
 	object := fixture.Authority(func(a *v1alpha1.CertificateAuthority) { a.Namespace, a.UID = "shop", "uid" })
+	remote := &authorities{live: reader, openers: map[v1alpha1.AuthorityType]issuer.Opener{v1alpha1.AuthorityTypeKeyPair: remoteIssuer{reader}}, clock: passing, cluster: cluster}
+	away := fixture.Authority(func(a *v1alpha1.CertificateAuthority) {
+		a.Namespace, a.UID = "shop", "uid"
+		fixture.SetKeyPair(&a.Spec, "token")
+	})
 	return map[string]func(context.Context) error{
 		"the cluster's UID": func(ctx context.Context) error { _, err := cluster.Get(ctx); return err },
 		"the key pair of an authority": func(ctx context.Context) error {
-			_, err := keys.load(ctx, partsOfAuthority(v1alpha1.AuthorityKindNamespaced, object))
+			_, _, err := keys.load(ctx, partsOfAuthority(v1alpha1.AuthorityKindNamespaced, object))
 			return err
+		},
+		"whether an authority can sign": func(ctx context.Context) error {
+			_, unready, err := remote.load(ctx, partsOfAuthority(v1alpha1.AuthorityKindNamespaced, away))
+			return errors.Join(unready, err)
 		},
 	}
 }
@@ -102,6 +129,27 @@ func TestAMissingAnswerStopsNoOtherReconcile(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An issuer is asked once for the identities that are reconciled at about the same time, and again later.
+func TestAnIssuerIsAskedOnceForManyIdentities(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		passing, reader := clocktesting.NewFakePassiveClock(time.Now()), newSlowReader()
+		ask := askers(reader, passing)["whether an authority can sign"]
+		for round, answer := range []error{nil, errors.New("sealed"), nil} {
+			go func() { reader.answer <- answer }()
+			for range 10 {
+				if err := ask(t.Context()); (err == nil) != (answer == nil) {
+					t.Errorf("round %d: %v, want %v", round, err, answer)
+				}
+			}
+			if asked := reader.asked.Load(); asked != int64(round+1) {
+				t.Errorf("round %d: %d requests", round, asked)
+			}
+			passing.SetTime(passing.Now().Add(authorityAge))
+		}
+	})
 }
 
 func TestTheClusterUIDIsRequestedOnceAndRarelyAfterAFailure(t *testing.T) {
