@@ -263,7 +263,7 @@ func (s *session) Remove(ctx context.Context, change credential.Change) error {
 	})
 }
 
-// Preflight implements credential.Preflighter. Without markers, a login that exists before the first version is not ours.
+// Preflight implements credential.Preflighter. It refuses a username that belongs to the server.
 func (s *session) Preflight(ctx context.Context, _ credential.Ref) error {
 	return s.engine.call(ctx, "checking what the credential needs", func() error {
 		if s.target.Username == "root" {
