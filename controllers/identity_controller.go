@@ -187,7 +187,7 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 		Reader:      secrets,
 		Candidates:  candidates,
 		Fresh:       isNew,
-		RecordIssue: certificate.RecordsIssue(authority),
+		RecordIssue: certificate.RecordsIssue(authority) || subject.Traits.Durable, // including a candidate whose authority is missing
 		Parse: func(m credential.Material, issued time.Time) (rotation.Version, error) {
 			published, err := certificate.Read(m, wanted, authority, issued, r.now())
 			return rotation.Version{

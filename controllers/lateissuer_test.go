@@ -6,6 +6,7 @@ package controllers
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"testing"
 	"time"
 
@@ -267,6 +268,35 @@ func TestAnIdentityThatMovesToAnAuthorityThatAnswersAtOnceLeavesNoCandidate(t *t
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 	if ledger := w.candidateLedger(identity); ledger != nil {
 		t.Errorf("the candidate's ledger is %v", ledger)
+	}
+}
+
+// A verified candidate needs its authority no more. Its time of issue is recorded even then: the certificate does not show it.
+func TestACandidateThatIsPublishedWithoutItsAuthorityRecordsItsTimeOfIssue(t *testing.T) {
+	w, _, authority, identity := lateWorld(t)
+	wait := w.reconcile(identity).RequeueAfter
+	w.fail = func(this write) error {
+		if this.kind == "Secret" && this.name == "app-mtls" {
+			return apierrors.NewInternalError(errors.New("down"))
+		}
+		return nil
+	}
+	w.step(wait)
+	w.live(identity, time.Minute)
+	if w.candidateLedger(identity) == nil {
+		t.Fatal("no candidate is recorded")
+	}
+	w.fail = nil
+	if err := w.client.Delete(w.ctx, authority); err != nil {
+		t.Fatal(err)
+	}
+	w.reconcile(authority)
+	w.restart()
+	w.live(identity, time.Minute)
+	published := w.secret("app-mtls")
+	at, err := time.Parse(time.RFC3339, published.Annotations[v1alpha1.AnnotationIssuedAt])
+	if err != nil || at.Before(leafIn(published).NotBefore.Add(lateissuer.Backdate)) {
+		t.Errorf("recorded as issued at %q, valid from %s: %v", published.Annotations[v1alpha1.AnnotationIssuedAt], leafIn(published).NotBefore, err)
 	}
 }
 
