@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+
+	"github.com/rekey/rekey/internal/credential"
 )
 
 func TestAttemptsAreSafeForConcurrentUseAndForgotten(t *testing.T) {
@@ -30,5 +32,17 @@ func TestAttemptsAreSafeForConcurrentUseAndForgotten(t *testing.T) {
 	group.Wait()
 	if len(memory.byUID) != 25 {
 		t.Errorf("%d objects are remembered, want 25", len(memory.byUID))
+	}
+}
+
+// After a lost answer of Discard, the next candidate may have the same number.
+func TestWhatWasLearnedAboutACandidateSaysNothingAboutTheNextOne(t *testing.T) {
+	t.Parallel()
+	d := newDrive()
+	known := d.Attempts.openEntry(d.subject.UID, inputs{}, d.clock.Now())
+	known.candidate = candidate{seq: 1, answer: credential.Rejected, rejections: finalRejections}
+	d.Attempts.keepEntry(d.subject.UID, known)
+	if out := d.reconcile(); out.Err != nil || out.Snapshot.Ledger.Current == nil || out.Snapshot.Ledger.Current.Seq != 1 {
+		t.Errorf("the current version is %+v: %v", out.Snapshot.Ledger.Current, out.Err)
 	}
 }
