@@ -191,7 +191,7 @@ func TestAServerIsCheckedAtTheDocumentedIntervals(t *testing.T) {
 			w.create(anAdminSecret(), server)
 			w.database.SetCheck(database.Report{Version: "18.4"}, tc.err)
 			reconciler := w.reconcilerOf(server)
-			period := time.Duration(size.Number(2, 24)) * time.Hour
+			period := time.Duration(size.Number(1, 24)) * time.Hour
 			for begun := w.clock.Now(); w.clock.Now().Sub(begun) < period; {
 				result, err := reconciler.Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(server)})
 				if err != nil {

@@ -327,7 +327,8 @@ func TestACopiedAuthoritySignsNothing(t *testing.T) {
 // What a user hands over is adopted in one go, from whatever stage it was copied at, even if the process dies after each
 // write; a handover that names another owner does nothing.
 func TestACopyIsHandedOverByOneCommand(t *testing.T) {
-	for nth := 4; ; nth += 3 {
+	stride := size.Number(6, 3)
+	for nth := 4 + 3*size.RandomFrom(t, 2).IntN(stride/3); ; nth += stride {
 		w, object, more := stopped(t, nth)
 		other := w.elsewhere(t)
 		other.cut = true

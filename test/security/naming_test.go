@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rekey/rekey/api/v1alpha1"
+	"github.com/rekey/rekey/test/size"
 	"github.com/rekey/rekey/test/world"
 )
 
@@ -89,7 +90,7 @@ func (o *observer) tenant(t *testing.T) client.Client {
 	config := world.APIServer()
 	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:" + o.asking + ":editor",
 		Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + o.asking, "system:authenticated"}}
-	as, err := client.New(config, client.Options{Scheme: o.Client.Scheme()})
+	as, err := client.New(config, client.Options{Scheme: o.Client.Scheme(), Mapper: o.Client.RESTMapper()}) // Discovery would cost more than the test.
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,13 +254,23 @@ func (o *observer) wantReady(t *testing.T, object client.Object) {
 	}
 }
 
+// verbsFor returns the verbs for a field: all of them, or creation and one that changes. The fields take turns.
+func verbsFor(turn int) []string {
+	changes := slices.Sorted(maps.Keys(changing))
+	if !size.Full() {
+		changes = changes[turn%len(changes):][:1]
+	}
+	return append([]string{"create"}, changes...)
+}
+
 // TestNamingAnotherTenantsObjectLooksLikeNamingAMissingOne makes an impersonated tenant write each field that refers to an object,
-// with each verb that can write it.
+// with each verb that can write it. make crash tests all of them.
 func TestNamingAnotherTenantsObjectLooksLikeNamingAMissingOne(t *testing.T) {
 	at := time.Now().UTC().Truncate(time.Second)
-	for _, c := range crossings() {
+	turn := size.Random(t, 1).IntN(len(changing))
+	for i, c := range crossings() {
 		mine := c.to(t, "") // Created once, since the times of a key pair are visible.
-		for _, verb := range append([]string{"create"}, slices.Sorted(maps.Keys(changing))...) {
+		for _, verb := range verbsFor(turn + i) {
 			t.Run(verb+" "+strings.TrimSpace(c.field+" "+c.name), func(t *testing.T) {
 				absent := name(t, at, c, mine, verb, false)
 				if diff := cmp.Diff(absent, name(t, at, c, mine, verb, true), cmp.AllowUnexported(answer{})); diff != "" {
