@@ -58,10 +58,12 @@ case "$stage" in
         continue
       fi
       # The packages under test/crash and test/faults have a stage of their own: make crash. Three packages run at a time on
-      # two cores, because some mostly wait; the longest ones first, so that none is left running alone at the end.
+      # two cores, because some mostly wait; the longest ones first, so that none is left running alone at the end. Parallel
+      # tests wait for servers: four at a time.
       mapfile -t packages < <(go list ./... | grep -vE '/test/(crash|faults)(/|$)' | awk '
-        /\/test\/security$/ { print 1, $0; next } /\/controllers$/ { print 2, $0; next } { print 3, $0 }' | sort -s -k1,1 | cut -d" " -f2)
-      run . -timeout 20m -p "$(($(nproc) + 1))" "${packages[@]}"
+        /\/test\/security$/ { print 1, $0; next } /\/controllers$/ { print 2, $0; next } /\/database\/postgres$/ { print 3, $0; next }
+        /\/internal\/lifecycle$|\/test\/(oddfiles|pages)$/ { print 4, $0; next } { print 5, $0 }' | sort -s -k1,1 | cut -d" " -f2)
+      run . -timeout 20m -p "$(($(nproc) + 1))" -parallel "$(($(nproc) * 2))" "${packages[@]}"
     done < <(hack/modules.sh --own)
     ;;
   crash)
@@ -76,11 +78,12 @@ case "$stage" in
     for packages in "${groups[@]}"; do
       verbose "$packages" -timeout 25m -parallel 6 -p "$at_once"
     done
-    # make test samples these spaces: pairs of bounds, moments of a life, whole days, harmless mutants.
+    # make test samples these spaces: pairs of bounds, moments of a life, whole days, harmless mutants, verbs of a tenant.
     if [ "${REKEY_SIZE:-full}" = full ]; then
       verbose ./test/reconcile -timeout 40m -run '^TestNumbersAtTheirBounds$'
       verbose ./controllers -timeout 25m
       verbose ./internal/lifecycle -timeout 20m
+      verbose ./test/security -timeout 20m -run '^TestNamingAnotherTenantsObjectLooksLikeNamingAMissingOne$'
     fi
     ;;
   bench)

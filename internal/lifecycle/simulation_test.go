@@ -5,7 +5,9 @@ package lifecycle_test
 
 import (
 	"fmt"
+	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +31,12 @@ type scenario struct {
 	publications int
 	// orders is how many different requests an issuer has had by the end; 0 if that depends on the instant.
 	orders int
+}
+
+// TestMain makes the collector of garbage run less often: the simulation keeps little, and a quarter of its time was collection.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400)
+	os.Exit(m.Run())
 }
 
 type event struct {

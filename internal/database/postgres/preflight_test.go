@@ -17,6 +17,7 @@ import (
 )
 
 func TestTLSModesMeanWhatLibpqMeans(t *testing.T) {
+	t.Parallel()
 	l := own(t, pgtest.Options{})
 	expired := own(t, pgtest.Options{NotAfter: time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC), Authority: l.Authority})
 	plain := own(t, pgtest.Options{Plain: true})

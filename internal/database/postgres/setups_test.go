@@ -251,6 +251,7 @@ var entrances = map[string]struct {
 }
 
 func TestTheEffectOfPgHbaConfIsNamed(t *testing.T) {
+	t.Parallel()
 	onEvery(t, func(t *testing.T, shared *lab) {
 		t.Helper()
 		// The server requests client certificates, as it does if any of its users has one.
@@ -342,6 +343,7 @@ func TestAnAdminSessionThatDoesNotEndIsReported(t *testing.T) {
 }
 
 func TestAServerWithoutADatabasePostgresIsServed(t *testing.T) {
+	t.Parallel()
 	onEvery(t, func(t *testing.T, shared *lab) {
 		t.Helper()
 		l := own(t, pgtest.Options{Version: shared.Version})

@@ -39,6 +39,7 @@ func delaying(t *testing.T, version int, delay time.Duration) *lab {
 
 // The timeout for a connection is separate from the one for the answer to a password.
 func TestAServerThatDelaysRefusalsIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	onEvery(t, func(t *testing.T, shared *lab) {
 		t.Helper()
 		l := delaying(t, shared.Version, 1500*time.Millisecond)
@@ -138,6 +139,7 @@ func TestTheNegativeControlRunsAtTheIntervalInTheSpec(t *testing.T) {
 }
 
 func TestCertificatesThatChannelBindingCannotUseAreNamed(t *testing.T) {
+	t.Parallel()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -156,8 +158,8 @@ func TestCertificatesThatChannelBindingCannotUseAreNamed(t *testing.T) {
 	}
 	onEvery(t, func(t *testing.T, shared *lab) {
 		t.Helper()
+		l := own(t, pgtest.Options{Version: shared.Version, Authority: edwards})
 		for _, mode := range []database.TLSMode{database.TLSVerifyFull, database.TLSVerifyCA, database.TLSRequire} {
-			l := own(t, pgtest.Options{Version: shared.Version, Authority: edwards})
 			target := l.target()
 			if target.Server.TLS = mode; mode == database.TLSRequire {
 				target.Server.CA = nil
@@ -169,9 +171,8 @@ func TestCertificatesThatChannelBindingCannotUseAreNamed(t *testing.T) {
 			if answer != credential.Unknown {
 				t.Errorf("got %s, want Unknown", answer)
 			}
-			l.Stop()
 		}
-		l := own(t, pgtest.Options{Version: shared.Version, Authority: rivest})
+		l = own(t, pgtest.Options{Version: shared.Version, Authority: rivest})
 		if _, err := testEngine().Check(t.Context(), encoded(l.server())); err != nil {
 			t.Errorf("signed with RSA: %v", err)
 		}
