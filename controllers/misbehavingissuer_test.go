@@ -115,7 +115,7 @@ func TestAMisbehavingIssuerIsNeitherTrustedNorFlooded(t *testing.T) {
 			w.shared.authorities.forget(authorityID{v1alpha1.AuthorityKindNamespaced, w.namespace, "internal"})
 			w.create(unissued)
 			w.edit(published, func() { published.Spec.KeyAlgorithm = "ECDSA-P384" })
-			length := time.Duration(size.Number(1, 2)) * time.Hour
+			length := time.Duration(size.Number(30, 120)) * time.Minute
 			for _, o := range []client.Object{unissued, published} {
 				by.asked = 0
 				begun := w.clock.Now()
@@ -123,7 +123,7 @@ func TestAMisbehavingIssuerIsNeitherTrustedNorFlooded(t *testing.T) {
 					w.step(w.reconcile(o).RequeueAfter)
 				}
 				// Waits double up to five minutes if nothing is published.
-				if most := size.Number(21, 33); by.asked == 0 || by.asked > most {
+				if most := size.Number(15, 33); by.asked == 0 || by.asked > most {
 					t.Errorf("%s: the issuer got %d requests in %s, want at most %d", o.GetName(), by.asked, length, most)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +45,7 @@ var apiServer *rest.Config
 func TestMain(m *testing.M) { os.Exit(runWithAPIServer(m)) }
 
 func runWithAPIServer(m *testing.M) int {
+	debug.SetGCPercent(400) // The tests keep little.
 	ctrl.SetLogger(logr.Discard())
 	crds, err := withSecondEngine()
 	if err != nil {

@@ -52,19 +52,21 @@ case "$stage" in
   test)
     export REKEY_SEED="${REKEY_SEED:-$(date -u +%Y%m%d)}"
     echo "the seed of random samples: REKEY_SEED=$REKEY_SEED"
-    while read -r module; do
-      if [ "$module" != . ]; then
-        run "$module" -timeout 20m ./...
-        continue
-      fi
-      # The packages under test/crash and test/faults have a stage of their own: make crash. Three packages run at a time on
-      # two cores, because some mostly wait; the longest ones first, so that none is left running alone at the end. Parallel
-      # tests wait for servers: four at a time.
-      mapfile -t packages < <(go list ./... | grep -vE '/test/(crash|faults)(/|$)' | awk '
-        /\/test\/security$/ { print 1, $0; next } /\/controllers$/ { print 2, $0; next } /\/database\/postgres$/ { print 3, $0; next }
-        /\/internal\/lifecycle$|\/test\/(oddfiles|pages)$/ { print 4, $0; next } { print 5, $0 }' | sort -s -k1,1 | cut -d" " -f2)
-      run . -timeout 20m -p "$(($(nproc) + 1))" -parallel "$(($(nproc) * 2))" "${packages[@]}"
+    # The other modules mostly wait: they run beside the main one, and their output follows its output.
+    (while read -r module; do
+      [ "$module" = . ] || run "$module" -timeout 20m ./...
     done < <(hack/modules.sh --own)
+    exit "$status") >"$results/$stage.others" 2>&1 &
+    others="$!"
+    # The packages under test/crash and test/faults have a stage of their own: make crash. Three packages run at a time on
+    # two cores, because some mostly wait; the longest ones first, so that none is left running alone at the end. Parallel
+    # tests wait for servers: four at a time.
+    mapfile -t packages < <(go list ./... | grep -vE '/test/(crash|faults)(/|$)' | awk '
+      /\/test\/security$/ { print 1, $0; next } /\/controllers$/ { print 2, $0; next } /\/database\/postgres$/ { print 3, $0; next }
+      /\/internal\/lifecycle$|\/test\/(oddfiles|pages)$/ { print 4, $0; next } { print 5, $0 }' | sort -s -k1,1 | cut -d" " -f2)
+    run . -timeout 20m -p "$(($(nproc) + 1))" -parallel "$(($(nproc) * 2))" "${packages[@]}"
+    wait "$others" || status=1
+    cat "$results/$stage.others"
     ;;
   crash)
     # The tests of faults mostly wait for servers that start, stop and do not answer: other packages can compute meanwhile, the
