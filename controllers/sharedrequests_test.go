@@ -72,11 +72,10 @@ func (remoteIssuer) Issue(context.Context, issuer.Request) (issuer.Chain, error)
 func askers(reader client.Client, passing *clocktesting.FakePassiveClock) map[string]func(context.Context) error {
 	cluster := kube.NewClusterID(reader, passing, nil)
 	keys := &authorities{live: reader, openers: fixture.Issuers(), clock: passing, cluster: cluster}
-	object := fixture.Authority(func(a *v1alpha1.CertificateAuthority) { a.Namespace, a.UID = "shop", "uid" })
 	remote := &authorities{live: reader, openers: map[v1alpha1.AuthorityType]issuer.Opener{v1alpha1.AuthorityTypeKeyPair: remoteIssuer{reader}}, clock: passing, cluster: cluster}
-	away := fixture.Authority(func(a *v1alpha1.CertificateAuthority) {
+	object := fixture.Authority(func(a *v1alpha1.CertificateAuthority) {
 		a.Namespace, a.UID = "shop", "uid"
-		fixture.SetKeyPair(&a.Spec, "token")
+		fixture.SetKeyPair(&a.Spec, "of-a-user") // unlike one that rekey creates, it is read without the cluster's UID
 	})
 	return map[string]func(context.Context) error{
 		"the cluster's UID": func(ctx context.Context) error { _, err := cluster.Get(ctx); return err },
@@ -85,7 +84,7 @@ func askers(reader client.Client, passing *clocktesting.FakePassiveClock) map[st
 			return err
 		},
 		"whether an authority can sign": func(ctx context.Context) error {
-			_, unready, err := remote.load(ctx, partsOfAuthority(v1alpha1.AuthorityKindNamespaced, away))
+			_, unready, err := remote.load(ctx, partsOfAuthority(v1alpha1.AuthorityKindNamespaced, object))
 			return errors.Join(unready, err)
 		},
 	}

@@ -104,9 +104,10 @@ func TestStoriesReadAsTheyShould(t *testing.T) {
 		"a-change-takes-effect-after-its-answer-is-lost": {scenario: rotationScenario, plan: map[int]fate{11: dieInside}},
 		"the-spec-is-edited-while-a-candidate-waits": {
 			scenario: scenario{until: 9 * time.Hour, script: []event{
-				at(5*time.Hour, "The remote system is down for an hour.", down(time.Hour)),
+				at(5*time.Hour+31*time.Minute, "The remote system is down for an hour.", down(time.Hour)),
 				at(5*time.Hour+45*time.Minute, "The spec is edited.", func(w *world) { w.spec.fingerprint = "v2" }),
 			}},
+			plan: map[int]fate{10: dieAfter},
 		},
 		"the-remote-system-is-down-until-the-password-is-too-old": {
 			scenario: scenario{until: 15 * time.Hour, script: []event{at(4*time.Hour, "The remote system is down for ten hours.", down(10*time.Hour))}},
