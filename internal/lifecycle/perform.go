@@ -152,7 +152,7 @@ func (r *run) stage(ctx context.Context) error {
 }
 
 // checkReceived returns an error if what was staged has already expired. It could only be discarded, and another request would get the
-// same answer: the failed step waits longer and longer instead.
+// same answer: the failed step waits longer and longer instead. A source should refuse it itself, with a reason of its own.
 func (r *run) checkReceived(seq int64, staged credential.Staged) error {
 	if at := staged.NotAfter; !at.IsZero() && !r.now().Before(at) {
 		return fault.Permanent(fault.CandidateRejected, fmt.Errorf(

@@ -98,7 +98,8 @@ func (s *Source) Stage(ctx context.Context, change credential.Change) (credentia
 	}
 	notAfter := certificates[0].NotAfter.UTC()
 	if !s.Now().Before(notAfter) {
-		return credential.Staged{}, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("the certificate that the authority issued expired at %s", pki.Instant(notAfter)))
+		return credential.Staged{}, fault.Permanent(fault.CertificateInvalid, fmt.Errorf(
+			"the certificate that the authority issued expired at %s, before it was received: compare the authority's clock with rekey's", pki.Instant(notAfter)))
 	}
 	return credential.Staged{Material: out, NotAfter: notAfter}, nil
 }
