@@ -163,7 +163,7 @@ func TestACopiedCredentialIsFencedAtEveryStageOfALife(t *testing.T) {
 		"the objects alone": func(*corev1.Secret) bool { return false },
 	}
 	parts := []string{"the ledger", "the user's Secret", "the objects alone"}
-	stride, writes := size.Number(4, 1), 0 // The parts take turns unless the stride is a multiple of their number.
+	stride, writes := size.Choose(7, 4, 1), 0 // The parts take turns unless the stride is a multiple of their number.
 	for nth, more := 1+size.RandomFrom(t, 1).IntN(stride), true; more; nth += stride {
 		writes = nth
 		var w *world
@@ -327,7 +327,7 @@ func TestACopiedAuthoritySignsNothing(t *testing.T) {
 // What a user hands over is adopted in one go, from whatever stage it was copied at, even if the process dies after each
 // write; a handover that names another owner does nothing.
 func TestACopyIsHandedOverByOneCommand(t *testing.T) {
-	stride := size.Number(6, 3)
+	stride := size.Choose(9, 6, 3)
 	for nth := 4 + 3*size.RandomFrom(t, 2).IntN(stride/3); ; nth += stride {
 		w, object, more := stopped(t, nth)
 		other := w.elsewhere(t)

@@ -64,7 +64,8 @@ case "$stage" in
     mapfile -t packages < <(go list ./... | grep -vE '/test/(crash|faults)(/|$)' | awk '
       /\/test\/security$/ { print 1, $0; next } /\/controllers$/ { print 2, $0; next } /\/database\/postgres$/ { print 3, $0; next }
       /\/internal\/lifecycle$|\/test\/(oddfiles|pages)$/ { print 4, $0; next } { print 5, $0 }' | sort -s -k1,1 | cut -d" " -f2)
-    run . -timeout 20m -p "$(($(nproc) + 1))" -parallel "$(($(nproc) * 2))" "${packages[@]}"
+    # Without symbols, linking takes two thirds of the time.
+    run . -timeout 20m -ldflags=-s -p "$(($(nproc) + 1))" -parallel "$(($(nproc) * 2))" "${packages[@]}"
     wait "$others" || status=1
     cat "$results/$stage.others"
     ;;

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
+	"github.com/rekey/rekey/test/size"
 )
 
 // instant is something that users do, or that happens to a cluster, at any moment.
@@ -245,7 +247,7 @@ func TestEveryInstantOfLifeOfEveryKindSettles(t *testing.T) {
 				s := scenario{kind: k, until: 9 * time.Hour, setup: func(w *world) { w.keepsPast = in.until > 0 }}
 				effects := s.calm(t)
 				s.until = max(s.until, in.until)
-				count := s.sweep(t, s.sampled(t, 100, instantTrials(name, in, effects)))
+				count := s.sweep(t, s.sampled(t, size.Choose(50, 100, math.MaxInt), instantTrials(name, in, effects)))
 				t.Logf("%d effects; %d instants and crashes settled", effects, count)
 			})
 		}

@@ -5,6 +5,7 @@ package lifecycle_test
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/test/size"
 )
 
 // scenario is a stretch of life: a world, what users do in it and when, and how many versions are published by its end.
@@ -320,7 +322,7 @@ func TestEveryCrashOfARotationSettles(t *testing.T) {
 			t.Parallel()
 			effects := s.calm(t)
 			one := s.sweep(t, singles(1, effects, fates, nil, ""))
-			two := s.sweep(t, s.sampled(t, 1500, doubles(effects, fates, "")))
+			two := s.sweep(t, s.sampled(t, size.Choose(500, 1500, math.MaxInt), doubles(effects, fates, "")))
 			t.Logf("%d effects; %d single and %d double crashes settled", effects, one, two)
 		})
 	}

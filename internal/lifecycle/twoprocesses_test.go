@@ -113,7 +113,8 @@ func (d stopped) play(trace *strings.Builder, change func(*world)) (more bool, e
 		change(w)
 	}
 	first := &actor{process: w.boot()}
-	if !first.run(d.call) {
+	defer first.finish() // A paused run keeps its world in memory.
+	if first.run(d.call) < d.call {
 		return false, nil
 	}
 	w.say("* the first process is stopped; %s", d.event)
@@ -151,13 +152,13 @@ func (d stopped) play(trace *strings.Builder, change func(*world)) (more bool, e
 	return true, w.watch.broken
 }
 
-// run makes the first calls of a life, which may end before that.
-func (a *actor) run(calls int) (more bool) {
+// run makes the first calls of a life, which may end before that, and returns how many it made.
+func (a *actor) run(calls int) (made int) {
 	w := a.world
-	for made := 0; made < calls; {
+	for made < calls {
 		if a.next == nil {
 			if !w.now.Before(start.Add(8 * time.Hour)) {
-				return false
+				return made
 			}
 			if wake := a.out.WakeAt(); !wake.IsZero() {
 				w.sleep(wake)
@@ -168,7 +169,7 @@ func (a *actor) run(calls int) (more bool) {
 			made++
 		}
 	}
-	return true
+	return made
 }
 
 // wantFewRequests checks that a process that was paused, one with an old spec and one with an old cache cost at most one
@@ -209,14 +210,14 @@ func duoTrials(k kind) iter.Seq[stopped] {
 		{deletion, deletes(true)},
 	}
 	return func(yield func(stopped) bool) {
-		for call := 1; call <= callsOf(k); call++ {
+		for call := range callsOf(k) {
 			for _, e := range events {
 				for _, meanwhile := range []time.Duration{time.Second, 10 * time.Minute, 2 * time.Hour, 7 * time.Hour, 13 * time.Hour} {
 					for _, f := range []fate{asUsual, dieAfter, dieInside} {
 						if e.name == deletion && f != asUsual {
 							continue // nothing records what a process opens for a deleted object just before it dies
 						}
-						if !yield(stopped{kind: k, call: call, meanwhile: meanwhile, event: e.name, do: e.do, fate: f}) {
+						if !yield(stopped{kind: k, call: call + 1, meanwhile: meanwhile, event: e.name, do: e.do, fate: f}) {
 							return
 						}
 					}
@@ -228,11 +229,9 @@ func duoTrials(k kind) iter.Seq[stopped] {
 
 // callsOf returns how many calls of a life may be the one before which a process is stopped.
 func callsOf(k kind) int {
-	calls := 1
-	for calls < 80 && (&actor{process: newWorld(k).boot()}).run(calls+1) {
-		calls++
-	}
-	return calls
+	a := &actor{process: newWorld(k).boot()}
+	defer a.finish() // A paused run keeps its world in memory.
+	return a.run(80)
 }
 
 // withOldCaches yields every way to stop a process that reads the user's Secret from a cache.

@@ -99,7 +99,7 @@ func (d *database) sample() {
 		defer close(done)
 		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 		for ctx.Err() == nil {
-			rows, err := conn.Query(ctx, "SELECT coalesce(usename, '') || ' ' || application_name || ': ' || query FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query <> ''")
+			rows, err := conn.Query(ctx, "SELECT coalesce(usesysid::text, '') || ' ' || application_name || ': ' || query FROM pg_stat_get_activity(NULL) WHERE pid <> pg_backend_pid() AND query <> ''")
 			if err != nil {
 				return
 			}

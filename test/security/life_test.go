@@ -5,6 +5,7 @@ package security
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 	"github.com/rekey/rekey/internal/database/postgres/pgtest"
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/test/size"
 )
 
 // life is one life of every kind, from creation to deletion, with every failure that can be provoked.
@@ -35,7 +37,7 @@ func runLife(t *testing.T, folder string) *life {
 	t.Helper()
 	l := &life{cluster: install(t, folder)}
 	l.witness = l.watch()
-	for _, version := range pgtest.Versions {
+	for _, version := range versions(t, folder) {
 		l.databases = append(l.databases, startDatabase(t, version))
 	}
 	binary := shipped(t)
@@ -50,6 +52,17 @@ func runLife(t *testing.T, folder string) *life {
 	l.operators = append(l.operators, l.run(binary, "rekey"))
 	l.end()
 	return l
+}
+
+// versions returns the versions of PostgreSQL in a life. In make test, the lives under the two installations share them: one each.
+func versions(t *testing.T, folder string) []int {
+	t.Helper()
+	all := slices.Clone(pgtest.Versions)
+	size.RandomFrom(t, 1).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	if folder == strict {
+		slices.Reverse(all)
+	}
+	return all[:size.Choose(1, len(all), len(all))]
 }
 
 // has waits until any condition of the object has the reason.

@@ -189,7 +189,7 @@ func kubeconfig(t *testing.T) string {
 	config := rest.CopyConfig(world.APIServer())
 	all := clientcmdapi.NewConfig()
 	all.Clusters["c"] = &clientcmdapi.Cluster{Server: "https://" + strings.TrimPrefix(config.Host, "https://"), CertificateAuthorityData: config.CAData}
-	all.AuthInfos["u"] = &clientcmdapi.AuthInfo{ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}
+	all.AuthInfos["u"] = &clientcmdapi.AuthInfo{Token: config.BearerToken}
 	all.Contexts["x"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u"}
 	all.CurrentContext = "x"
 	path := filepath.Join(t.TempDir(), "kubeconfig")

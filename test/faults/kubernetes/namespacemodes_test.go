@@ -43,7 +43,7 @@ func startControllers(t *testing.T) {
 	api := world.APIServer()
 	config := clientcmdapi.NewConfig()
 	config.Clusters["api"] = &clientcmdapi.Cluster{Server: "https://" + strings.TrimPrefix(api.Host, "https://"), CertificateAuthorityData: api.CAData}
-	config.AuthInfos["admin"] = &clientcmdapi.AuthInfo{ClientCertificateData: api.CertData, ClientKeyData: api.KeyData, Token: api.BearerToken}
+	config.AuthInfos["admin"] = &clientcmdapi.AuthInfo{Token: api.BearerToken}
 	config.Contexts["it"] = &clientcmdapi.Context{Cluster: "api", AuthInfo: "admin"}
 	config.CurrentContext = "it"
 	path := filepath.Join(t.TempDir(), "kubeconfig")
