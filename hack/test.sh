@@ -58,14 +58,14 @@ case "$stage" in
     done < <(hack/modules.sh --own)
     exit "$status") >"$results/$stage.others" 2>&1 &
     others="$!"
-    # The packages under test/crash and test/faults have a stage of their own: make crash. Three packages run at a time on
+    # The packages under test/crash and test/faults have a stage of their own: make crash. Four packages run at a time on
     # two cores, because some mostly wait; the longest ones first, so that none is left running alone at the end. Parallel
     # tests wait for servers: four at a time.
     mapfile -t packages < <(go list ./... | grep -vE '/test/(crash|faults)(/|$)' | awk '
       /\/test\/security$/ { print 1, $0; next } /\/controllers$/ { print 2, $0; next } /\/database\/postgres$/ { print 3, $0; next }
       /\/internal\/lifecycle$|\/test\/(oddfiles|pages)$/ { print 4, $0; next } { print 5, $0 }' | sort -s -k1,1 | cut -d" " -f2)
     # Without symbols, linking takes two thirds of the time.
-    run . -timeout 20m -ldflags=-s -p "$(($(nproc) + 1))" -parallel "$(($(nproc) * 2))" "${packages[@]}"
+    run . -timeout 20m -ldflags=-s -p "$(($(nproc) + 2))" -parallel "$(($(nproc) * 2))" "${packages[@]}"
     wait "$others" || status=1
     cat "$results/$stage.others"
     ;;

@@ -108,7 +108,7 @@ func exists(root string, test Test) error {
 	if err != nil {
 		return fmt.Errorf("run %q: %w", test.Run, err)
 	}
-	names, err := testNames(filepath.Join(root, filepath.FromSlash(test.Package)), test.Tags)
+	names, err := namesIn.of(filepath.Join(root, filepath.FromSlash(test.Package)) + "\n" + test.Tags)
 	if err != nil {
 		return fmt.Errorf("looking for %s in %s: %w", test.Run, test.Package, err)
 	}
@@ -117,6 +117,12 @@ func exists(root string, test Test) error {
 	}
 	return subtestsExist(root, test)
 }
+
+// namesIn remembers the tests of a folder and, after a line break, tags.
+var namesIn = memory[[]string]{read: func(key string) ([]string, error) {
+	folder, tags, _ := strings.Cut(key, "\n")
+	return testNames(folder, tags)
+}}
 
 // testNames returns the tests and fuzz targets of a folder that are built with the tags.
 func testNames(folder, tags string) ([]string, error) {

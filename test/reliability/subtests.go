@@ -111,17 +111,34 @@ func same(text, part string) bool {
 // partsOf returns the strings and names in the sources of a package and of those that it imports from this repository. Strings
 // are cut at the verbs of fmt, because names are formatted too.
 func partsOf(root, folder string) ([]string, error) {
-	found := map[string]bool{}
-	imports, err := addParts(found, filepath.Join(root, folder))
+	own, err := partsIn.of(filepath.Join(root, folder))
 	if err != nil {
 		return nil, err
 	}
-	for _, imported := range imports {
-		if _, err := addParts(found, filepath.Join(root, filepath.FromSlash(imported))); err != nil {
+	found := maps.Clone(own.parts)
+	for _, imported := range own.imports {
+		theirs, err := partsIn.of(filepath.Join(root, filepath.FromSlash(imported)))
+		if err != nil {
 			return nil, err
 		}
+		maps.Copy(found, theirs.parts)
 	}
 	return slices.Sorted(maps.Keys(found)), nil
+}
+
+// folderParts are the parts in a folder's sources, and what they import from this repository.
+type folderParts struct {
+	parts   map[string]bool
+	imports []string
+}
+
+// partsIn remembers the parts: many rows name tests in the same folder.
+var partsIn = memory[folderParts]{read: readParts}
+
+func readParts(folder string) (folderParts, error) {
+	found := map[string]bool{}
+	imports, err := addParts(found, folder)
+	return folderParts{found, imports}, err
 }
 
 // addParts adds the parts in a folder's sources, and returns what they import from this repository.
