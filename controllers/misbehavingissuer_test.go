@@ -115,7 +115,7 @@ func TestAMisbehavingIssuerIsNeitherTrustedNorFlooded(t *testing.T) {
 			w.shared.authorities.forget(authorityID{v1alpha1.AuthorityKindNamespaced, w.namespace, "internal"})
 			w.create(unissued)
 			w.edit(published, func() { published.Spec.KeyAlgorithm = "ECDSA-P384" })
-			length := time.Duration(size.Number(30, 120)) * time.Minute
+			length := time.Duration(size.Choose(15, 30, 120)) * time.Minute
 			for _, o := range []client.Object{unissued, published} {
 				by.asked = 0
 				begun := w.clock.Now()

@@ -56,3 +56,21 @@ func TestARequestFromElsewhereIsAlwaysChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestADamagedCopyOfAKnownRootIsRefused(t *testing.T) {
+	root := anAuthority(t)
+	der := append([]byte(nil), root.Raw...)
+	der[len(der)-1] ^= 1
+	damaged, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := selfSignature(root); err != nil {
+			t.Fatal("a root:", err)
+		}
+		if selfSignature(damaged) == nil {
+			t.Fatal("a root with a damaged signature counts as whole because the original is")
+		}
+	}
+}

@@ -50,17 +50,20 @@ func (s *scene) settled(ctx context.Context) error {
 	}
 	for name := range s.servers {
 		objects = append(objects, s.place.credential(name, "", ""))
+	}
+	for _, object := range objects {
+		if err := ready(ctx, object); err != nil {
+			return err
+		}
+	}
+	// The ledgers are read last: an object whose spec was just edited is Ready while it rotates.
+	for name := range s.servers {
 		ledger, err := s.place.ledger(ctx, name)
 		switch {
 		case err != nil:
 			return err
 		case ledger.Pending != nil || ledger.Previous != nil || ledger.Current == nil || ledger.Current.PublishedAt.IsZero():
 			return fmt.Errorf("the ledger of %s is not settled: %d to %d", name, seqOf(ledger.Previous), seqOf(ledger.Pending))
-		}
-	}
-	for _, object := range objects {
-		if err := ready(ctx, object); err != nil {
-			return err
 		}
 	}
 	return s.idle(ctx)

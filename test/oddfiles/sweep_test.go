@@ -293,7 +293,7 @@ func drawn() (seed uint64, count int) {
 	if !requested {
 		seed = uint64(At.Year())
 	}
-	return seed, size.Choose(50, 600, 3000)
+	return seed, size.Choose(30, 600, 3000)
 }
 
 func TestRekeyAgreesWithOpenSSLGoAndJavaOnEveryForm(t *testing.T) {
