@@ -79,7 +79,7 @@ case "$stage" in
       at_once=3
     fi
     for packages in "${groups[@]}"; do
-      verbose "$packages" -timeout 25m -parallel 6 -p "$at_once"
+      verbose "$packages" -timeout 60m -parallel 6 -p "$at_once"
     done
     # make test samples these spaces: pairs of bounds, moments of a life, whole days, harmless mutants, verbs of a tenant.
     if [ "${REKEY_SIZE:-full}" = full ]; then
