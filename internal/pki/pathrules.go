@@ -13,8 +13,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/rekey/rekey/internal/cache"
 )
 
 // Object identifiers of the extensions of an authority's certificate.
@@ -150,12 +148,9 @@ func selfIssued(certificate *x509.Certificate) bool {
 // selfSignature refuses a damaged root. No peer relies on a trust anchor's signature on itself, so a signature with an
 // outdated or unknown algorithm is accepted.
 func selfSignature(root *x509.Certificate) error {
-	// checkSignature checks more than this.
-	key, signed := sha256.Sum256(root.Raw), bothOf(root, root)
-	for _, known := range []cache.Key{key, signed} {
-		if _, ok := signatures.Get(known); ok {
-			return nil
-		}
+	key := sha256.Sum256(root.Raw) // Not that of checkSignature, which checks more.
+	if _, ok := signatures.Get(key); ok {
+		return nil
 	}
 	var outdated x509.InsecureAlgorithmError
 	err := root.CheckSignature(root.SignatureAlgorithm, root.RawTBSCertificate, root.Signature)
