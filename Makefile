@@ -9,6 +9,10 @@ MAKEFLAGS += --no-print-directory
 
 BIN := $(CURDIR)/bin
 export PATH := $(BIN):$(PATH)
+# Everything is compiled with the flags of the operator's binary, so that programs, tests and tools share what is compiled.
+# The race detector needs cgo.
+export CGO_ENABLED := $(if $(findstring -race,$(TESTFLAGS)),1,0)
+export GOFLAGS := $(filter-out -trimpath,$(shell go env GOFLAGS)) -trimpath
 
 # IMG is the image that `make image` builds and `make deploy` puts into the manifests.
 IMG ?= rekey.dev/rekey:v0.1.0

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -35,7 +34,7 @@ func Start(environment *envtest.Environment) error {
 		return errors.New("these tests need a real API server: run `make assets` and set KUBEBUILDER_ASSETS to the folder that it prints, or run `make test`")
 	}
 	if len(environment.CRDs) == 0 && len(environment.CRDDirectoryPaths) == 0 {
-		environment.CRDDirectoryPaths, environment.ErrorIfCRDPathMissing = []string{filepath.Join(root(), "config", "crd", "bases")}, true
+		environment.CRDDirectoryPaths, environment.ErrorIfCRDPathMissing = []string{filepath.Join(root, "config", "crd", "bases")}, true
 	}
 	// Fair queueing takes a twentieth of the processor time, and no test depends on it.
 	environment.ControlPlane.GetAPIServer().Configure().Set("enable-priority-and-fairness", "false")
@@ -78,13 +77,22 @@ func Stop(environment *envtest.Environment) error {
 	return environment.Stop()
 }
 
-// root returns the folder of the module.
-func root() string {
-	_, file, _, ok := runtime.Caller(0)
-	if !ok {
-		panic("finding the module: the binary does not record where its sources were")
+// Root returns the folder of the module. The working directory of a test is the folder of its package when it starts.
+func Root() string { return root }
+
+var root = findRoot()
+
+func findRoot() string {
+	folder, err := os.Getwd()
+	for ; err == nil; folder = filepath.Dir(folder) {
+		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
+			return folder
+		}
+		if folder == filepath.Dir(folder) {
+			break
+		}
 	}
-	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+	panic(fmt.Sprintf("finding the module: the working directory %s is in none (%v)", folder, err))
 }
 
 // collecting serializes changes of this process's environment.

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"runtime"
 	"testing"
 
 	"github.com/go-logr/logr"
@@ -53,13 +51,7 @@ func StartAPIServer() (*envtest.Environment, error) {
 }
 
 // Root returns the folder of the module.
-func Root() string {
-	_, file, _, ok := runtime.Caller(0)
-	if !ok {
-		panic("finding the module: the binary does not record where its sources were")
-	}
-	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
-}
+func Root() string { return apiserver.Root() }
 
 // Scheme returns a scheme with the kinds of Kubernetes and our own.
 func Scheme() (*apiruntime.Scheme, error) {
