@@ -9,8 +9,8 @@ MAKEFLAGS += --no-print-directory
 
 BIN := $(CURDIR)/bin
 export PATH := $(BIN):$(PATH)
-# Everything is compiled with the flags of the operator's binary, so that programs, tests and tools share what is compiled.
-# The race detector needs cgo.
+# The operator's CGO_ENABLED and -trimpath apply to everything, so that builds, tests and tools share compiled packages. The race
+# detector needs cgo.
 export CGO_ENABLED := $(if $(findstring -race,$(TESTFLAGS)),1,0)
 export GOFLAGS := $(filter-out -trimpath,$(shell go env GOFLAGS)) -trimpath
 

@@ -30,14 +30,6 @@ type ServerReference struct {
 	Name ObjectName `json:"name,omitempty"`
 }
 
-// Strategy is how a new password takes effect while the old one keeps working.
-// +kubebuilder:validation:Enum=AlternatingUsers
-type Strategy string
-
-// StrategyAlternatingUsers keeps two logins, username_a and username_b, that act as one owner and take turns: a login is never
-// altered while it is published.
-const StrategyAlternatingUsers Strategy = "AlternatingUsers"
-
 // CreatePolicy determines whether rekey creates logins.
 // +kubebuilder:validation:Enum=Missing;Never
 type CreatePolicy string

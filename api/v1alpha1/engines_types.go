@@ -3,8 +3,8 @@
 
 package v1alpha1
 
-// This file holds everything about single engines: the enum, and the block of each engine in a server and in a credential. To add
-// an engine, add its name, its two blocks, and its case in each rule and accessor.
+// This file holds everything about single engines: the enum, the strategies, and the block of each engine in a server and in a
+// credential. To add an engine, add its name, its two blocks, its case in each rule and accessor, and its strategy if that is new.
 
 // Engine is the database engine of a server.
 // +kubebuilder:validation:Enum=PostgreSQL
@@ -12,6 +12,14 @@ type Engine string
 
 // EnginePostgreSQL is PostgreSQL, version 15 or later.
 const EnginePostgreSQL Engine = "PostgreSQL"
+
+// Strategy is how a new password takes effect while the old one keeps working.
+// +kubebuilder:validation:Enum=AlternatingUsers
+type Strategy string
+
+// StrategyAlternatingUsers keeps two logins, username_a and username_b, that act as one owner and take turns: a login is never
+// altered while it is published.
+const StrategyAlternatingUsers Strategy = "AlternatingUsers"
 
 // ServerEngine is the engine of a server, with its settings.
 // +kubebuilder:validation:XValidation:rule="(self.engine == 'PostgreSQL') == has(self.postgresql) || (oldSelf.hasValue() && self.engine == oldSelf.value().engine && has(self.postgresql) == has(oldSelf.value().postgresql))",optionalOldSelf=true,message="postgresql must be set with engine PostgreSQL: add postgresql with allowedOwners"

@@ -63,7 +63,7 @@ func (d *demo) prepare(ctx context.Context) error {
 func (d *demo) steps() []step {
 	build := []step{
 		{"build operator, application and server", d.programs.buildOurs},
-		{"read the manifests of config/default", d.readShipped},
+		{"read the shipped manifests", d.readShipped},
 	}
 	rest := []step{
 		{"start PostgreSQL with TLS", d.startPostgreSQL},
@@ -80,9 +80,9 @@ func (d *demo) steps() []step {
 	return append(append(build, local...), rest...)
 }
 
-func (d *demo) readShipped(ctx context.Context, progress *transcript) error {
+func (d *demo) readShipped(context.Context, *transcript) error {
 	var err error
-	d.shipped, err = shipped(ctx, d.options.source, progress)
+	d.shipped, err = shipped(d.options.source)
 	return err
 }
 

@@ -4,11 +4,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -26,7 +26,7 @@ import (
 	"github.com/rekey/rekey/api/v1alpha1"
 )
 
-// Names in config/default.
+// Names in the shipped manifests.
 const (
 	operatorNamespace = "rekey-system"
 	operatorName      = "rekey"
@@ -45,15 +45,14 @@ func scheme() *runtime.Scheme {
 	return s
 }
 
-// shipped returns the objects of config/default, unchanged.
-func shipped(ctx context.Context, source string, progress *transcript) ([]*unstructured.Unstructured, error) {
-	var out bytes.Buffer
-	err := work(ctx, filepath.Join(source, "hack", "tools"), nil, &out, progress,
-		"go", "tool", "kustomize", "build", filepath.Join(source, "config", "default"))
+// shipped returns the objects of dist/install.yaml, unchanged. make verify compares that file with config/default.
+func shipped(source string) ([]*unstructured.Unstructured, error) {
+	file, err := os.Open(filepath.Join(source, "dist", "install.yaml"))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("opening the shipped manifests: %w", err)
 	}
-	return decode(&out)
+	defer func() { _ = file.Close() }()
+	return decode(file)
 }
 
 // decode reads all documents of a YAML stream.
@@ -141,7 +140,7 @@ func operatorDeployment(objects []*unstructured.Unstructured) (*appsv1.Deploymen
 		}
 		return &deployment, i, nil
 	}
-	return nil, 0, errors.New("config/default has no Deployment")
+	return nil, 0, errors.New("dist/install.yaml has no Deployment")
 }
 
 // withImage returns the shipped objects with the image that was built here, which is never pulled. Nothing else changes.

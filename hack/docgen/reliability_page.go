@@ -62,9 +62,10 @@ the compiler reads a changed copy of the source file, and anything that is not c
 Join several classes with commas. Without a class, ` + "`" + `make mutate` + "`" + ` applies every break and ` + "`" + `make try` + "`" + ` runs every test; both
 take long.
 
-Tests in the ` + "`" + `crash` + "`" + ` stage have two sizes. Continuous integration and both commands run the short one, a seeded sample: it
-prints its seed, and a failure shows how to repeat it. ` + "`" + `make crash` + "`" + ` sets ` + "`" + `REKEY_SIZE=full` + "`" + ` and runs more: every crash
-point, every fault of every main life followed by a process that remembers nothing, and larger samples of the rest.
+Tests of large spaces play a seeded sample. Continuous integration and both commands run the short size: it prints its seed, and
+a failure shows how to repeat it. ` + "`" + `make test` + "`" + ` plays less than the short size in some places; it runs on every change. ` + "`" + `make crash` + "`" + `
+sets ` + "`" + `REKEY_SIZE=full` + "`" + ` and plays more: every crash point, every fault of every main life followed by a process that remembers
+nothing, the whole simulation, whole days and weeks, and larger samples of the rest.
 
 Continuous integration (` + "`" + `.ci/run` + "`" + `) runs every test below in the stage listed beside it, checks that every break still matches the
 source, and applies three random breaks. A recorded run appears below its class, with its date and commit:

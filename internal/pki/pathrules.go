@@ -148,7 +148,7 @@ func selfIssued(certificate *x509.Certificate) bool {
 // selfSignature refuses a damaged root. No peer relies on a trust anchor's signature on itself, so a signature with an
 // outdated or unknown algorithm is accepted.
 func selfSignature(root *x509.Certificate) error {
-	key := sha256.Sum256(root.Raw) // Not that of checkSignature, which checks more.
+	key := sha256.Sum256(root.Raw) // A key of its own: checkSignature checks more than this does.
 	if _, ok := signatures.Get(key); ok {
 		return nil
 	}

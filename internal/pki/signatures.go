@@ -11,7 +11,8 @@ import (
 )
 
 // signatures caches the signatures that were found to be valid: the same signature is checked many times while a certificate
-// is issued, and that check is most of the cost of reading a certificate. Invalid signatures are not cached. The cache has
+// is issued, and that check is most of the cost of reading a certificate. Invalid signatures are not cached. Under keys of their
+// own, it also holds the roots that selfSignature accepts. The cache has
 // room for a fleet that is renewed at once, since each certificate is checked again later.
 var signatures = cache.New[struct{}](8192)
 

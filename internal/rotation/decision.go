@@ -203,6 +203,23 @@ func restorable(o Observation) bool { return o.Traits.Revocable && !o.Traits.Min
 // lost reports whether the current version is refused and can only be replaced.
 func lost(o Observation) bool { return refusedTwice(o) && !restorable(o) }
 
+// obstacle returns the first unmet precondition of a version that follows another one; nil if there is none.
+func obstacle(o Observation) *Unmet {
+	for i := range o.Preconditions {
+		if !o.Preconditions[i].FirstOnly {
+			return &o.Preconditions[i]
+		}
+	}
+	return nil
+}
+
+// spared reports whether the previous version stays after the overlap: the current one is lost and cannot be replaced yet, so the
+// previous one may be the only version that works.
+func spared(o Observation) bool {
+	early := o.Now.Before(replaceableAt(o)) && cause(o) == ""
+	return lost(o) && !open(o.RetirePrevious) && (early || obstacle(o) != nil)
+}
+
 // settlable reports whether another version may be given up: the current one works, may be probed now, or is lost.
 func settlable(o Observation) bool { return proven(o) || canProve(o) || lost(o) }
 

@@ -95,8 +95,8 @@ var table = []Row{
 	},
 	{
 		Name: "retire", If: "V may be retired: C is published and the overlap has ended (trusted clock) or was ended by request",
-		Then:   "Retire if C was accepted in this reconcile, or can only be replaced; else Probe",
-		match:  func(o Observation) bool { return o.Traits.Revocable && overlapOver(o) && settlable(o) },
+		Then:   "Retire if C was accepted in this reconcile, or is lost and can be replaced at once; else Probe",
+		match:  func(o Observation) bool { return o.Traits.Revocable && overlapOver(o) && settlable(o) && !spared(o) },
 		decide: retire,
 	},
 	{
@@ -297,10 +297,8 @@ func refused(o Observation) Decision {
 }
 
 func replace(o Observation) Decision {
-	for _, unmet := range o.Preconditions {
-		if !unmet.FirstOnly {
-			return held(time.Time{}, unmet)
-		}
+	if unmet := obstacle(o); unmet != nil {
+		return held(time.Time{}, *unmet)
 	}
 	if at := replaceableAt(o); o.Now.Before(at) && cause(o) == "" {
 		if again := ProbeAt(o); again.After(o.Now) {
@@ -342,15 +340,13 @@ func overlap(o Observation) Decision {
 			"Version %d was due to be retired at %s, but rekey's clock is not known to agree with the API server's; "+
 				"nothing is retired until it does.", o.Previous.Seq, stamp(at))})
 	}
-	return wait(ProbeAt(o), ReasonOverlap, "Version %d was due to be retired at %s; it stays until the server accepts version %d.",
+	return wait(ProbeAt(o), ReasonOverlap, "Version %d was due to be retired at %s; it stays while the server refuses version %d.",
 		o.Previous.Seq, stamp(at), o.Current.Seq)
 }
 
 func rotate(o Observation) Decision {
-	for _, unmet := range o.Preconditions {
-		if !unmet.FirstOnly {
-			return held(time.Time{}, unmet)
-		}
+	if unmet := obstacle(o); unmet != nil {
+		return held(time.Time{}, *unmet)
 	}
 	why := cause(o)
 	text := map[string]string{

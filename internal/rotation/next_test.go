@@ -66,6 +66,10 @@ func committedAgo(d time.Duration) change {
 	}
 }
 
+func overlapOf(d time.Duration) change {
+	return func(o *rotation.Observation) { o.Current.Overlap = d }
+}
+
 func askedToRotate(o *rotation.Observation) {
 	o.Rotate = rotation.Request{Token: "now", Recorded: true}
 }
@@ -178,6 +182,17 @@ var judgments = map[string]judgment{
 	"a replacement waits for the overlap of its predecessor":       {see: with(minted, previous, publishedAgo(30*time.Minute), rejectedTimes(2, 0, rotation.Marker{})), row: "overlap", step: rotation.StepNone, reason: "Overlap"},
 	"after the overlap a version is retired though its successor can only be replaced": {
 		see: with(minted, previous, publishedAgo(time.Hour), rejectedTimes(2, 0, rotation.Marker{})), row: "retire", step: rotation.StepRetire, reason: "OverlapEnded"},
+	"a version stays after the overlap while its successor is refused and cannot be replaced yet": {
+		see: with(minted, previous, committedAgo(20*time.Minute), overlapOf(10*time.Minute), rejectedTimes(2, 0, rotation.Marker{})),
+		row: "overlap", step: rotation.StepNone, reason: "Overlap", wake: start.Add(10 * time.Minute)},
+	"a version stays after the overlap while its successor is refused and nothing can replace that": {
+		see: with(minted, previous, publishedAgo(time.Hour), rejectedTimes(2, 0, rotation.Marker{}), unmet),
+		row: "overlap", step: rotation.StepNone, reason: "Overlap"},
+	"a user retires a version though its successor is refused and cannot be replaced yet": {
+		see: with(minted, previous, committedAgo(20*time.Minute), rejectedTimes(2, 0, rotation.Marker{}), func(o *rotation.Observation) {
+			o.RetirePrevious = rotation.Request{Token: "x", Recorded: true}
+		}),
+		row: "retire", step: rotation.StepRetire, reason: "RetireRequested"},
 	"a candidate is discarded though what is published can only be replaced": {
 		see: with(minted, pending(rotation.Staged), rejectedTimes(2, 0, rotation.Marker{}), func(o *rotation.Observation) { o.Fingerprint = "v2" }),
 		row: "discard", step: rotation.StepDiscard},

@@ -7,21 +7,17 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/rekey/rekey/internal/rotation"
+	"github.com/rekey/rekey/test/size"
 )
 
-// seedOf returns the seed of a random test: REKEY_SEED, or a new one each time.
+// seedOf returns the seed of a random test, and logs it.
 func seedOf(t *testing.T) uint64 {
 	t.Helper()
-	seed, err := strconv.ParseUint(os.Getenv("REKEY_SEED"), 10, 64)
-	if err != nil {
-		seed = rand.Uint64()
-	}
+	seed := size.Seed()
 	t.Logf("this seed again: REKEY_SEED=%d", seed)
 	return seed
 }

@@ -34,17 +34,17 @@ func Start(environment *envtest.Environment) error {
 		return errors.New("these tests need a real API server: run `make assets` and set KUBEBUILDER_ASSETS to the folder that it prints, or run `make test`")
 	}
 	if len(environment.CRDs) == 0 && len(environment.CRDDirectoryPaths) == 0 {
-		environment.CRDDirectoryPaths, environment.ErrorIfCRDPathMissing = []string{filepath.Join(root, "config", "crd", "bases")}, true
+		environment.CRDDirectoryPaths, environment.ErrorIfCRDPathMissing = []string{filepath.Join(Root(), "config", "crd", "bases")}, true
 	}
 	// Fair queueing takes a twentieth of the processor time, and no test depends on it.
 	environment.ControlPlane.GetAPIServer().Configure().Set("enable-priority-and-fairness", "false")
 	// Generous: other packages can keep the machine busy.
 	environment.ControlPlaneStartTimeout, environment.ControlPlaneStopTimeout = 2*time.Minute, time.Minute
 	token, file, err := adminToken()
+	defer func() { _ = os.Remove(file) }() // The server reads it once.
 	if err != nil {
 		return fmt.Errorf("writing the administrator's token: %w", err)
 	}
-	defer func() { _ = os.Remove(file) }() // The server reads it once.
 	environment.ControlPlane.GetAPIServer().Configure().Set("token-auth-file", file)
 	defer collectLess()()
 	if _, err := environment.Start(); err != nil {
@@ -77,22 +77,20 @@ func Stop(environment *envtest.Environment) error {
 	return environment.Stop()
 }
 
-// Root returns the folder of the module. The working directory of a test is the folder of its package when it starts.
-func Root() string { return root }
-
-var root = findRoot()
-
-func findRoot() string {
-	folder, err := os.Getwd()
-	for ; err == nil; folder = filepath.Dir(folder) {
+// Root returns the folder of the module: the working directory of a test is the folder of its package.
+func Root() string {
+	start, err := os.Getwd()
+	if err != nil {
+		panic(fmt.Sprintf("finding the module: %v", err))
+	}
+	for folder := start; ; folder = filepath.Dir(folder) {
 		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
 			return folder
 		}
 		if folder == filepath.Dir(folder) {
-			break
+			panic(fmt.Sprintf("finding the module: %s is not inside one", start))
 		}
 	}
-	panic(fmt.Sprintf("finding the module: the working directory %s is in none (%v)", folder, err))
 }
 
 // collecting serializes changes of this process's environment.

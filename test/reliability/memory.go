@@ -13,7 +13,7 @@ type memory[T any] struct {
 	known map[string]T
 }
 
-// of returns what the key's sources hold. An error is not remembered.
+// of returns what read returns for the key, and calls read once. An error is not remembered.
 func (m *memory[T]) of(key string) (T, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

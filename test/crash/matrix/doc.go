@@ -12,7 +12,7 @@
 // The API server is real, and so is PostgreSQL. docs/development/crash-matrix.md explains how to add a life, a kind or an engine.
 //
 //	go test ./test/crash/matrix                                 # every life; a sample of most steps that use a database
-//	REKEY_SIZE=full go test ./test/crash/matrix -timeout 25m    # all of the main lives
+//	REKEY_SIZE=full go test ./test/crash/matrix -timeout 60m    # all of the main lives
 //	REKEY_SEED=7 go test ./test/crash/matrix                    # the same sample again
 //	REKEY_SIZE=full go test ./test/crash/matrix -timeout 40m -update    # everything; writes testdata/matrix.json
 package matrix
