@@ -41,7 +41,7 @@ import (
 var version = "dev"
 
 // headroom is how much is allocated between two garbage collections (docs/design/0008).
-const headroom = 32 << 20
+const headroom = 30 << 20
 
 // gracefulStop bounds how long running reconciles may take to finish.
 const gracefulStop = 25 * time.Second

@@ -166,7 +166,13 @@ func (c *Cluster) apiServer(ctx context.Context) error {
 
 func (c *Cluster) apiServerArgs() []string {
 	keys := c.keys()
+	reconciler := "lease"
+	if c.net.bindIP.IsLoopback() {
+		// Without a node, nothing reads the endpoints of the Service kubernetes, and Kubernetes 1.37 refuses a loopback address in them.
+		reconciler = "none"
+	}
 	return []string{
+		"--endpoint-reconciler-type=" + reconciler,
 		"--bind-address=" + c.net.bindIP.String(),
 		"--advertise-address=" + c.net.bindIP.String(),
 		"--secure-port=" + strconv.Itoa(c.net.apiPort),
