@@ -70,18 +70,16 @@ case "$stage" in
     ;;
   crash)
     # The tests of faults mostly wait for servers that start, stop and do not answer: other packages can compute meanwhile, the
-    # longest one first. A full run leaves them more room, and more time. Parallel tests wait for an API server: six at a time keep
-    # two cores busy.
+    # longest one first. A full run leaves them more room. Parallel tests wait for an API server: six at a time keep two cores busy.
+    # An hour for each package: beside other work, a short run can take half of that.
     groups=(./test/crash "./test/crash/matrix ./test/faults/kubernetes" "./test/crash/twoleaders ./test/faults/database ./test/oddfiles" ./test/faults/junk)
     at_once=2
-    limit=60m
     if [ "${REKEY_SIZE:-full}" = short ]; then
       groups=(./test/crash "./test/faults/kubernetes ./test/crash/matrix ./test/crash/twoleaders ./test/faults/database ./test/oddfiles" ./test/faults/junk)
       at_once=3
-      limit=25m
     fi
     for packages in "${groups[@]}"; do
-      verbose "$packages" -timeout "$limit" -parallel 6 -p "$at_once"
+      verbose "$packages" -timeout 60m -parallel 6 -p "$at_once"
     done
     # make test samples these spaces: crashes of every kind of source; and pairs of bounds, moments of a life, whole days, harmless
     # mutants, verbs of a tenant, lives under two installations.
