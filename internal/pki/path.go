@@ -166,8 +166,9 @@ func (s *search) anchorless() {
 	}
 }
 
-// pathsAbove finds every path from the signers of a leaf to a trust anchor.
-func pathsAbove(leaf *x509.Certificate, chain, anchors []*x509.Certificate) Paths {
+// PathsAbove finds every path from the signers of a leaf to a trust anchor, whatever the time. It checks the signature on the
+// leaf and along the path. The work is limited, so that certificates from an untrusted peer cannot prolong it.
+func PathsAbove(leaf *x509.Certificate, chain, anchors []*x509.Certificate) Paths {
 	s := newSearch(chain, anchors)
 	if len(anchors) == 0 {
 		return nil

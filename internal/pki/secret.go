@@ -52,7 +52,7 @@ func (s *TLSSecret) Material() credential.Material { return s.material.Clone() }
 // Path returns the path from the leaf up to a trust anchor that applies at the given time, for the names and usages of the
 // leaf. ok is false if there is none.
 func (s *TLSSecret) Path(now time.Time) (path Path, ok bool) {
-	return pathsAbove(s.Leaf, s.Intermediates, s.Authorities).For(s.Leaf, now)
+	return PathsAbove(s.Leaf, s.Intermediates, s.Authorities).For(s.Leaf, now)
 }
 
 // Ceiling returns the earliest expiry of the certificates above the leaf, on the path that applies at now. ok is false if no

@@ -148,7 +148,7 @@ func Select(root, classes string) ([]Row, error) {
 	for class := range strings.SplitSeq(classes, ",") {
 		at := slices.IndexFunc(rows, func(row Row) bool { return row.Class == strings.TrimSpace(class) })
 		if at < 0 {
-			return nil, fmt.Errorf("there is no row for class %q; there are R1 to R34, S1 to S18, T1 to T9 and I1 to I10", class)
+			return nil, fmt.Errorf("there is no row for class %q; there are R1 to R34, S1 to S18, T1 to T10 and I1 to I10", class)
 		}
 		out = append(out, rows[at])
 	}
