@@ -35,7 +35,7 @@ const (
 	refusedFor = 10 * time.Second
 	// remembered is how many answers of each kind are cached at least: clients that guess tokens cannot make the cache grow.
 	remembered = 256
-	// patience is the deadline for the API server, less than Prometheus's default of ten seconds.
+	// patience is the deadline for a turn and for the API server, less than Prometheus's default of ten seconds.
 	patience = 5 * time.Second
 	// atOnce is how many requests to the API server may run at once for clients that were allowed before, and as many for
 	// all others. Further requests have to wait.
@@ -81,6 +81,7 @@ type guard struct {
 	tokens          authenticationclient.TokenReviewInterface
 	rights          authorizationclient.SubjectAccessReviewInterface
 	clock           clock.PassiveClock
+	patience        time.Duration
 	allowed, others memory
 }
 
@@ -93,7 +94,7 @@ func newGuard(config *rest.Config, client *http.Client, passing clock.PassiveClo
 	if err != nil {
 		return nil, fmt.Errorf("creating a client for access reviews: %w", err)
 	}
-	return &guard{tokens: tokens.TokenReviews(), rights: rights.SubjectAccessReviews(), clock: passing, allowed: newMemory(), others: newMemory()}, nil
+	return &guard{tokens: tokens.TokenReviews(), rights: rights.SubjectAccessReviews(), clock: passing, patience: patience, allowed: newMemory(), others: newMemory()}, nil
 }
 
 // errBusy means that the request waited too long for its turn.
@@ -143,7 +144,7 @@ func (g *guard) judge(r *http.Request) (answer, error) {
 		}
 		as = g.allowed
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	ctx, cancel := context.WithTimeout(r.Context(), g.patience)
 	defer cancel()
 	select {
 	case as.turns <- struct{}{}:

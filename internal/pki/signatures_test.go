@@ -6,6 +6,7 @@ package pki
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"testing"
 )
@@ -71,6 +72,23 @@ func TestADamagedCopyOfAKnownRootIsRefused(t *testing.T) {
 		}
 		if selfSignature(damaged) == nil {
 			t.Fatal("a root with a damaged signature counts as whole because the original is")
+		}
+	}
+}
+
+// The signature of an anchor on itself matters to nobody, so it may be outdated. That does not make it a good signature on
+// another certificate, in whichever order the two questions are asked.
+func TestARootWithAnOutdatedSignatureOnItselfIsAnAnchorAndNoMore(t *testing.T) {
+	_, root := selfSign(t, &x509.Certificate{
+		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, SignatureAlgorithm: x509.ECDSAWithSHA1,
+	}, nil, nil)
+	for range 2 {
+		if err := selfSignature(root); err != nil {
+			t.Errorf("as an anchor: %v", err)
+		}
+		var outdated x509.InsecureAlgorithmError
+		if err := checkSignature(root, root); !errors.As(err, &outdated) {
+			t.Errorf("its signature as one on a certificate in a path: %v, want one that names the algorithm", err)
 		}
 	}
 }

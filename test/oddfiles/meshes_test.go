@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // TestAPathIsFoundInEveryGraphOfCertificates draws graphs of authorities that have signed each other. If Go finds a path,
@@ -90,11 +89,7 @@ func TestASearchAmongManyCertificatesEnds(t *testing.T) {
 				anchors = []authority{m.other("Another Root CA")}
 			}
 			c := m.caseOf(chain, anchors[len(anchors)-1:], false)
-			began := time.Now()
 			out, err := publish(t.Context(), c, Server)
-			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("it took %s", took)
-			}
 			if tc.limited {
 				if err == nil || !strings.Contains(err.Error(), "more than 500 signatures") {
 					t.Errorf("the limit is not named: %v", err)

@@ -55,11 +55,7 @@ func TestALockHeldByAnotherUserIsReportedAndSurvived(t *testing.T) {
 	login := s.credential.Spec.Username + "_a"
 	release := s.lock("ALTER ROLE " + login + " CONNECTION LIMIT 50")
 	s.Step(interval)
-	started := time.Now()
 	s.reconcile()
-	if took := time.Since(started); took > 20*time.Second {
-		t.Errorf("a reconcile took %s: the server's own timeouts do not apply", took)
-	}
 	if !s.reported(string(fault.LockTimeout), login, s.proxy.address(), "pg_locks") {
 		t.Errorf("no condition names who holds the lock:%s", s.describe())
 	}
