@@ -83,11 +83,11 @@ case "$stage" in
     done
     # make test samples these spaces: crashes of every kind of source; and pairs of bounds, moments of a life, whole days, harmless
     # mutants, verbs of a tenant, lives under two installations.
-    verbose ./internal/lifecycle -timeout 20m
+    verbose ./internal/lifecycle -timeout 60m
     if [ "${REKEY_SIZE:-full}" = full ]; then
-      verbose ./test/reconcile -timeout 40m -run '^TestNumbersAtTheirBounds$'
-      verbose ./controllers -timeout 25m
-      verbose ./test/security -timeout 20m -run '^(TestNamingAnotherTenantsObjectLooksLikeNamingAMissingOne$|TestALifeUnderTheRightsOf)'
+      verbose ./test/reconcile -timeout 60m -run '^TestNumbersAtTheirBounds$'
+      verbose ./controllers -timeout 60m
+      verbose ./test/security -timeout 60m -run '^(TestNamingAnotherTenantsObjectLooksLikeNamingAMissingOne$|TestALifeUnderTheRightsOf)'
     fi
     ;;
   bench)

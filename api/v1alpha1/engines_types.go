@@ -17,8 +17,8 @@ const EnginePostgreSQL Engine = "PostgreSQL"
 // +kubebuilder:validation:Enum=AlternatingUsers
 type Strategy string
 
-// StrategyAlternatingUsers keeps two logins, username_a and username_b, that act as one owner and take turns: a login is never
-// altered while it is published.
+// StrategyAlternatingUsers keeps two logins, username_a and username_b, that act as one owner and take turns: a rotation
+// never alters the one that is published.
 const StrategyAlternatingUsers Strategy = "AlternatingUsers"
 
 // ServerEngine is the engine of a server, with its settings.

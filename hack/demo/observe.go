@@ -138,7 +138,7 @@ func (o *observer) tellMounted() {
 	}
 	if calls := o.past.calls; calls.Call > 0 && time.Since(o.said) > 15*time.Second {
 		o.said = time.Now()
-		o.out.tellf(o.said, "calls", appNamespace+"/orders", "%d calls, %d failed; used so far: %d client certificates, %d server certificates, %d passwords",
+		o.out.tellf(o.said, "calls", appNamespace+"/orders", "%d calls, %d failed; used so far: client certificates %d, server certificates %d, passwords %d",
 			calls.Call, calls.Failed, calls.Seen.Clients, calls.Seen.Servers, calls.Seen.Passwords)
 	}
 }

@@ -62,9 +62,9 @@ the compiler reads a changed copy of the source file, and anything that is not c
 Join several classes with commas. Without a class, ` + "`" + `make mutate` + "`" + ` applies every break and ` + "`" + `make try` + "`" + ` runs every test; both
 take long.
 
-Tests of large spaces play a seeded sample. Continuous integration and both commands run the short size: it prints its seed, and
-a failure shows how to repeat it. ` + "`" + `make test` + "`" + ` plays less than the short size in some places; it runs on every change. ` + "`" + `make crash` + "`" + `
-sets ` + "`" + `REKEY_SIZE=full` + "`" + ` and plays more: every crash point, every fault of every main life followed by a process that remembers
+Tests that cover a large space run a seeded sample. Continuous integration and both commands run the short size: it prints its seed, and
+a failure shows how to repeat it. ` + "`" + `make test` + "`" + `, which runs on every change, covers less in some places. ` + "`" + `make crash` + "`" + `
+sets ` + "`" + `REKEY_SIZE=full` + "`" + ` and covers more: every crash point, every fault of every main life followed by a process that remembers
 nothing, the whole simulation, whole days and weeks, and larger samples of the rest.
 
 Continuous integration (` + "`" + `.ci/run` + "`" + `) runs every test below in the stage listed beside it, checks that every break still matches the
@@ -116,7 +116,7 @@ A credential's life is a series of effects: requests to the API server, calls to
 makes every effect fail in every way that it can, continues until everything is quiet, and checks the invariants. ✓ means that all
 of them held; · means that this effect cannot fail in this way.
 
-` + "`" + `KUBEBUILDER_ASSETS=$(make assets) REKEY_SIZE=full go test ./test/crash/matrix -timeout 40m -update` + "`" + ` tests everything with a process
+` + "`" + `KUBEBUILDER_ASSETS=$(make assets) REKEY_SIZE=full go test ./test/crash/matrix -timeout 90m -update` + "`" + ` tests everything with a process
 that loses its memory, repeats every fifth case with one that keeps it, and writes the table. ` + "`" + `make crash` + "`" + ` tests the main lives of each
 kind completely (of the two kinds of authorities, only one), all calls and a sample of the requests of the other lives, and the calls on a
 second version of PostgreSQL; ` + "`" + `.ci/run` + "`" + ` tests a sample of everything.

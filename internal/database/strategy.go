@@ -14,7 +14,7 @@ import (
 // is missing.
 type Strategy string
 
-// AlternatingUsers keeps two logins that take turns: a login is never altered while it is published.
+// AlternatingUsers keeps two logins that take turns: a rotation never alters the one that is published.
 const AlternatingUsers Strategy = "AlternatingUsers"
 
 // Slots returns the slots that versions use in turn, in order; none if there is only one.

@@ -156,6 +156,54 @@ func TestASilentServerHasAcceptedTheClient(t *testing.T) {
 	}
 }
 
+// lateConn delays the second flight of a server, which starts with the session ticket.
+type lateConn struct {
+	net.Conn
+
+	flights int
+}
+
+func (c *lateConn) Write(p []byte) (int, error) {
+	if c.flights++; c.flights == 2 {
+		time.Sleep(1500 * time.Millisecond)
+	}
+	return c.Conn.Write(p)
+}
+
+// Servers send session tickets when they like. One that arrives while rekey waits for an answer is no answer, and no silence either.
+func TestASessionTicketDoesNotEndTheExchange(t *testing.T) {
+	w := newWorld(t)
+	for name, tc := range map[string]struct {
+		clients  tls.ClientAuthType
+		versions []uint16
+		late     bool
+	}{
+		"no client certificate is requested": {tls.NoClientCert, []uint16{tls.VersionTLS12, tls.VersionTLS13}, false},
+		"it comes late":                      {tls.RequireAndVerifyClientCert, []uint16{tls.VersionTLS13}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config := w.config()
+			config.ClientAuth = tc.clients
+			answering := answerHTTP(config, ok)
+			address := serve(t, func(conn net.Conn) {
+				if tc.late {
+					conn = &lateConn{Conn: conn}
+				}
+				answering(conn)
+			})
+			for _, version := range tc.versions {
+				endpoint := w.endpoint(t, address)
+				endpoint.MaxVersion = version
+				got := dial(t, dialer(0), endpoint)
+				if got.Outcome != credential.Accepted || got.Status != http.StatusNoContent || got.Requested != (tc.clients != tls.NoClientCert) {
+					t.Errorf("%s: got %s %v (%s), status %d, requested %t", tls.VersionName(version), got.Outcome, got.Causes, got.Detail, got.Status, got.Requested)
+				}
+			}
+		})
+	}
+}
+
 // An impostor must not learn who the client is, but what a real server would accept is still recorded.
 func TestNothingIsPresentedToAServerThatIsNotInOrder(t *testing.T) {
 	w := newWorld(t)
@@ -349,6 +397,15 @@ func TestNoPrivateKeyIsShown(t *testing.T) {
 	})
 	if err == nil || strings.Contains(err.Error(), secret[:10]) {
 		t.Errorf("a cut key: %v", err)
+	}
+}
+
+func TestTheKeyOfAnotherCertificateIsNoIdentity(t *testing.T) {
+	w := newWorld(t)
+	_, key := w.server.pem(t)
+	_, err := handshake.NewIdentity(credential.Material{credential.KeyCertificate: credential.NewSensitive(encoded(t, w.client)), credential.KeyPrivateKey: credential.NewSensitive(key)})
+	if want := `tls.key is not the key of "CN=app" in tls.crt: no server can accept them together`; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

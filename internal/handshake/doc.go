@@ -13,5 +13,6 @@
 // Causes that cannot be distinguished are all reported, most likely first.
 //
 // An attempt is limited in time and in the bytes it reads, whatever the peer does. A client certificate is presented only to a
-// server whose own certificate is in order. No private key, and no text of a peer, appears in a Result.
+// server whose own certificate is in order. No private key appears in a Result, and no text of a peer but what its certificates
+// contain: names, and the protocol that was agreed on.
 package handshake

@@ -49,8 +49,8 @@ type Identity struct {
 	key crypto.Signer
 }
 
-// NewIdentity reads tls.crt, tls.key and ca.crt. Only damage is an error: an identity that no server accepts can be dialed with.
-// The error shows nothing of the key.
+// NewIdentity reads tls.crt, tls.key and ca.crt. Only damage is an error, and a key of another certificate: an identity that no server
+// accepts can be dialed with. The error shows nothing of the key.
 func NewIdentity(material credential.Material) (*Identity, error) {
 	chain, err := pki.ParseCertificates(material[credential.KeyCertificate].Reveal())
 	if err != nil {
@@ -59,6 +59,9 @@ func NewIdentity(material credential.Material) (*Identity, error) {
 	key, err := pki.ParseKey(material[credential.KeyPrivateKey].Reveal())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", credential.KeyPrivateKey, err)
+	}
+	if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(chain[0].PublicKey) {
+		return nil, fmt.Errorf("%s is not the key of %s in %s: no server can accept them together", credential.KeyPrivateKey, pki.Describe(chain[0]), credential.KeyCertificate)
 	}
 	out := &Identity{Chain: chain, key: key}
 	if anchors := material[credential.KeyAuthority]; !anchors.IsEmpty() {

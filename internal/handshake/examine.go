@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rekey/rekey/internal/pki"
 )
@@ -179,10 +180,19 @@ func join(findings []finding, causes []Cause) string {
 // capped limits a detail: certificates of a peer can be long.
 func capped(text string) string {
 	const most = 700
-	if len(text) > most {
-		return text[:most] + "..."
+	return cut(text, most)
+}
+
+// cut limits a text to a number of bytes, between two characters. Bytes that are not UTF-8 become question marks.
+func cut(text string, most int) string {
+	text = strings.ToValidUTF8(text, "?")
+	if len(text) <= most {
+		return text
 	}
-	return text
+	for !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return text[:most] + "..."
 }
 
 // causesOf returns the causes of the findings, each once, in order.
@@ -204,10 +214,7 @@ func without(findings []finding, causes ...Cause) []finding {
 // shortName limits how much of a foreign name a message shows.
 func shortName(name string) string {
 	const most = 128
-	if len(name) > most {
-		return name[:most] + "..."
-	}
-	return name
+	return cut(name, most)
 }
 
 // printable limits a text of a library to what a message may contain.

@@ -17,8 +17,16 @@ const (
 	mysqlSecureConnection = 1 << 15
 	mysqlPluginAuth       = 1 << 19
 	mysqlUTF8             = 33
+	mysqlOK               = 0x00
+	mysqlMore             = 0x01
+	mysqlSwitch           = 0xfe
 	mysqlError            = 0xff
+	mysqlQuit             = 0x01
 	mysqlMaxPacket        = 1 << 20
+	// mysqlNative is the plugin whose empty password is an empty packet. Those of other plugins end with a zero.
+	mysqlNative = "mysql_native_password"
+	// mysqlTurns limits how many packets of a login are read.
+	mysqlTurns = 4
 )
 
 // openMySQL reads the greeting and requests TLS.
@@ -86,20 +94,39 @@ func mysqlCode(body []byte) string {
 	return fmt.Sprintf(" with error %d", binary.LittleEndian.Uint16(body[1:]))
 }
 
-// exchangeMySQL logs in with a made-up name and without a password. Whatever the server answers, it has accepted the handshake; it
+// exchangeMySQL logs in with a made-up name and without a password, and reads on until the server has refused that: a login that is
+// broken off counts toward max_connect_errors, a refused one does not. Whatever the server answers, it has accepted the handshake; it
 // answers a login without a certificate as one with a wrong password.
 func exchangeMySQL(conn io.ReadWriter) (answer, error) {
 	login := append(append(mysqlLogin(), madeUpUser...), 0, 0)
-	login = append(append(login, "mysql_native_password"...), 0)
-	return ask(conn, mysqlPacket(2, login), func(r io.Reader) (answer, error) {
-		body, err := readMySQL(r)
+	login = append(append(login, mysqlNative...), 0)
+	request := mysqlPacket(2, login)
+	for turn := range byte(mysqlTurns) {
+		body, err := ask(conn, request, readMySQL)
 		if err != nil {
 			return answer{}, err
 		}
-		note := "completed the handshake and continued with the login"
-		if body[0] == mysqlError {
-			note = "completed the handshake and answered the login" + mysqlCode(body)
+		switch body[0] {
+		case mysqlError:
+			return answer{ReplyWelcome, "completed the handshake and answered the login" + mysqlCode(body)}, nil
+		case mysqlOK:
+			_, _ = conn.Write(mysqlPacket(0, []byte{mysqlQuit})) // a server that has closed the connection knows
+			return answer{ReplyWelcome, "completed the handshake and accepted a login without a password"}, nil
 		}
-		return answer{ReplyWelcome, note}, nil
-	})
+		request = mysqlReply(4+2*turn, body)
+	}
+	return answer{ReplyWelcome, "completed the handshake and continued with the login"}, nil
+}
+
+// mysqlReply is the packet that continues a login without a password: after a request for another plugin, it is that plugin's empty
+// password. After more data, which asks for nothing that rekey has, nothing is sent.
+func mysqlReply(number byte, body []byte) []byte {
+	if body[0] == mysqlMore {
+		return nil
+	}
+	plugin, _, _ := bytes.Cut(body[1:], []byte{0})
+	if body[0] == mysqlSwitch && string(plugin) == mysqlNative {
+		return mysqlPacket(number, nil)
+	}
+	return mysqlPacket(number, []byte{0})
 }

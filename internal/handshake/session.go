@@ -77,7 +77,6 @@ func (s *session) run(ctx context.Context, conn net.Conn) error {
 	if !s.serverInOrder() {
 		return nil // a client would have ended the connection
 	}
-	tickets.arm()
 	if err := s.listen(ctx, secured, tickets); err != nil {
 		return err
 	}
@@ -159,24 +158,24 @@ func (s *session) hear(ctx context.Context, conn *tls.Conn, tickets *ticketBell,
 	defer cancel()
 	until, _ := waiting.Deadline()
 	whole, limited := ctx.Deadline()
-	cutShort, heardBefore := limited && !until.Before(whole), tickets.heard()
+	cutShort := limited && !until.Before(whole)
 	if err := conn.SetReadDeadline(until); err != nil {
 		return err
 	}
 	buffer := make([]byte, 1)
+	tickets.arm()
 	n, err := conn.Read(buffer)
+	rang := tickets.disarm()
 	s.first = append(s.first, buffer[:n]...)
-	rang := !heardBefore && tickets.heard()
 	if n > 0 || timedOut(err) && ctx.Err() == nil && (rang || !cutShort) {
 		err = nil
 	}
-	if limited {
-		_ = conn.SetReadDeadline(whole) // a connection that is closed already fails at the next read
-	}
+	_ = conn.SetReadDeadline(whole) // a connection that is closed already fails at the next read
 	return err
 }
 
-// ticketBell wakes hear when a session ticket arrives. It keeps no ticket: every handshake is a full one.
+// ticketBell wakes hear when the first session ticket arrives. A ticket that arrives at any other time wakes nobody: an exchange
+// would take it for a time-out. No ticket is kept: every handshake is a full one.
 type ticketBell struct {
 	conn net.Conn
 
@@ -188,7 +187,16 @@ type ticketBell struct {
 func (b *ticketBell) arm() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.armed = true
+	b.armed = !b.rung
+}
+
+// disarm reports whether the bell rang since arm.
+func (b *ticketBell) disarm() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rang := b.armed && b.rung
+	b.armed = false
+	return rang
 }
 
 func (b *ticketBell) heard() bool {
@@ -200,7 +208,7 @@ func (b *ticketBell) heard() bool {
 // Get implements tls.ClientSessionCache.
 func (b *ticketBell) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
 
-// Put implements tls.ClientSessionCache. It is called while a read is in progress, which then returns at once.
+// Put implements tls.ClientSessionCache. It is called during a read; one that hear waits for then returns at once.
 func (b *ticketBell) Put(string, *tls.ClientSessionState) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

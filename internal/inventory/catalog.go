@@ -47,6 +47,8 @@ type object struct {
 	look       uint32
 	items      []item
 	unreadable []Unreadable
+	// left is how many certificates were left out because the catalog was full.
+	left int
 }
 
 // item is an Item whose common texts are shared.
@@ -69,10 +71,11 @@ func (p place) plain() Place { return Place{p.kind.Value(), p.namespace.Value(),
 // Begin starts a look.
 func (c *Catalog) Begin() { c.look++ }
 
-// Has reports whether the catalog has that version of an object, which then counts as seen in this look.
+// Has reports whether the catalog has that version of an object, which then counts as seen in this look. One that was left out
+// because the catalog was full has to be read again once there is room.
 func (c *Catalog) Has(at Place, version string) bool {
 	known, ok := c.objects[at.shared()]
-	if !ok || known.version != version {
+	if !ok || known.version != version || known.left > 0 && c.items+known.left <= maxCatalog {
 		return false
 	}
 	known.look = c.look
@@ -89,7 +92,7 @@ func (c *Catalog) Put(at Place, version string, found Found) {
 	}
 	now := &object{version: strings.Clone(version), look: c.look, unreadable: found.Unreadable}
 	if c.items+len(found.Items) > maxCatalog {
-		found.Items = nil
+		now.left, found.Items = len(found.Items), nil
 		now.unreadable = []Unreadable{{Reason: "is not watched, because this watch has too many certificates: divide them among several watches"}}
 	}
 	for _, one := range found.Items {

@@ -45,8 +45,9 @@ type Item struct {
 
 // Unreadable is a value that looks like certificates, or in which some could not be read.
 type Unreadable struct {
+	// Key is that of the value; empty if the reason is about the whole object.
 	Key string
-	// Reason is the rest of a sentence about the value, with the next step. It shows nothing of the value.
+	// Reason is the rest of a sentence about the value, with the next step. Of the value it shows nothing but the alias of a keystore's entry.
 	Reason string
 }
 
@@ -63,17 +64,39 @@ func Find(data map[string][]byte, passwords ...credential.Sensitive) Found {
 	r := &reader{passwords: passwords, iterations: maxIterations}
 	var out Found
 	seen := map[[32]byte]bool{}
+	unread, dropped := 0, false
 	for _, key := range slices.Sorted(maps.Keys(data)) {
 		groups, err := r.value(key, data[key])
 		for _, item := range itemsOf(key, groups) {
-			if !seen[item.SHA256] && len(out.Items) < maxItems {
+			switch {
+			case seen[item.SHA256]:
+			case len(out.Items) == maxItems:
+				dropped = true
+			default:
 				seen[item.SHA256] = true
 				out.Items = append(out.Items, item)
 			}
 		}
-		if err != nil && len(out.Unreadable) < maxUnreadable {
+		switch {
+		case err == nil:
+		case len(out.Unreadable) < maxUnreadable:
 			out.Unreadable = append(out.Unreadable, Unreadable{key, printable(err.Error(), maxReason)})
+		default:
+			unread++
 		}
+	}
+	out.Unreadable = append(out.Unreadable, limits(dropped, unread)...)
+	return out
+}
+
+// limits says what an object contains beyond the limits of what is kept of it.
+func limits(dropped bool, unread int) []Unreadable {
+	var out []Unreadable
+	if dropped {
+		out = append(out, Unreadable{Reason: fmt.Sprintf("has more than %d certificates, and the others are not watched: divide it", maxItems)})
+	}
+	if unread > 0 {
+		out = append(out, Unreadable{Reason: fmt.Sprintf("has other values that cannot be read, %d of them, besides the first %d", unread, maxUnreadable)})
 	}
 	return out
 }

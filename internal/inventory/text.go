@@ -78,7 +78,7 @@ func readPEM(text []byte) ([]parsed, error) {
 		}
 	}
 	if damaged > 0 {
-		return out, fmt.Errorf("has %d damaged certificates in PEM: check it with openssl x509", damaged)
+		return out, fmt.Errorf("has damaged certificates in PEM, %d of them: check it with openssl x509", damaged)
 	}
 	return out, nil
 }

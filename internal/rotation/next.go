@@ -94,8 +94,8 @@ var table = []Row{
 		decide: reassert,
 	},
 	{
-		Name: "retire", If: "V may be retired: C is published and the overlap has ended (trusted clock) or was ended by request",
-		Then:   "Retire if C was accepted in this reconcile, or is lost and can be replaced at once; else Probe",
+		Name: "retire", If: "V may be retired: C is published and the overlap has ended (trusted clock) or was ended by request; without a request not while C is lost and cannot be replaced yet",
+		Then:   "Retire if C was accepted in this reconcile, or is lost; else Probe",
 		match:  func(o Observation) bool { return o.Traits.Revocable && overlapOver(o) && settlable(o) && !spared(o) },
 		decide: retire,
 	},
@@ -339,6 +339,20 @@ func overlap(o Observation) Decision {
 		return held(o.Now.Add(trustedClock), Unmet{Reason: reasonClockSkew, Message: fmt.Sprintf(
 			"Version %d was due to be retired at %s, but rekey's clock is not known to agree with the API server's; "+
 				"nothing is retired until it does.", o.Previous.Seq, stamp(at))})
+	}
+	return refusedInOverlap(o)
+}
+
+// refusedInOverlap is for a previous version that is due to be retired while the server refuses its successor.
+func refusedInOverlap(o Observation) Decision {
+	at, replaceable := RetireAt(o), replaceableAt(o)
+	switch unmet := obstacle(o); {
+	case lost(o) && unmet != nil:
+		return held(ProbeAt(o), *unmet)
+	case lost(o) && o.Now.Before(replaceable):
+		return wait(earliest(replaceable, ProbeAt(o)), ReasonOverlap, "Version %d was due to be retired at %s; it stays while the server refuses version %d, "+
+			"which cannot be restored and is replaced at %s. To replace it now, set the annotation rekey.dev/rotate.",
+			o.Previous.Seq, stamp(at), o.Current.Seq, stamp(replaceable))
 	}
 	return wait(ProbeAt(o), ReasonOverlap, "Version %d was due to be retired at %s; it stays while the server refuses version %d.",
 		o.Previous.Seq, stamp(at), o.Current.Seq)

@@ -22,7 +22,7 @@ type Part struct {
 var Parts = []Part{
 	{Letter: "R", Count: 34, Title: "What breaks", Intro: "Failures that have taken credentials down elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
 	{Letter: "S", Count: 18, Title: "What leaks, and who gets in", Intro: "Failures that have exposed credentials elsewhere, or could.", Row: "what goes wrong", Guard: "how rekey prevents it"},
-	{Letter: "T", Count: 10, Title: "What the surroundings do", Intro: "Rights that are removed, webhooks that refuse writes, namespaces that are deleted, objects that are copied, odd files and numbers, databases as administrators run them. Each row sweeps a whole class of failures, not only known cases.",
+	{Letter: "T", Count: 10, Title: "What the surroundings do", Intro: "Rights that are removed, webhooks that refuse writes, namespaces that are deleted, objects that are copied, odd files and numbers, databases as administrators run them, peers that refuse a handshake. Each row sweeps a whole class of failures, not only known cases.",
 		Row: "what goes wrong", Guard: "how rekey prevents it"},
 	{Letter: "I", Count: 10, Title: "What holds at every moment", Intro: "Invariants. The crash matrix, the two processes in any order and the killed binary check most of them throughout, whatever else they test: [the crash matrix](development/crash-matrix.md) lists which ones, and how.",
 		Row: "what holds", Guard: "how rekey ensures it"},

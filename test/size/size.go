@@ -3,10 +3,11 @@
 
 // Package size decides how much of a large space a test covers, and makes its random choices repeatable.
 //
-//	REKEY_SIZE  short (the default): a random sample with at least one case of every class; full: the whole space
+//	REKEY_SIZE  short: a random sample with at least one case of every class; full: a much larger part, and the whole space where
+//	            that is feasible; not set: that of make test, which is smaller than short in some places
 //	REKEY_SEED  the seed of the random choices, a number; without it, every process draws a new one
 //
-// make test sets REKEY_SEED to the date and prints it, so the sample changes every day; make crash covers the whole space.
+// make test sets REKEY_SEED to the date and prints it, so the sample changes every day; make crash sets REKEY_SIZE=full.
 // A failed test logs the seed that repeats its choices.
 package size
 

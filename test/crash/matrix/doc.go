@@ -14,5 +14,5 @@
 //	go test ./test/crash/matrix                                 # every life; a sample of most steps that use a database
 //	REKEY_SIZE=full go test ./test/crash/matrix -timeout 60m    # all of the main lives
 //	REKEY_SEED=7 go test ./test/crash/matrix                    # the same sample again
-//	REKEY_SIZE=full go test ./test/crash/matrix -timeout 40m -update    # everything; writes testdata/matrix.json
+//	REKEY_SIZE=full go test ./test/crash/matrix -timeout 90m -update    # everything; writes testdata/matrix.json
 package matrix
