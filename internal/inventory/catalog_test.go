@@ -176,6 +176,13 @@ func TestAFullCatalogReportsIt(t *testing.T) {
 	if got := c.Summarize(start, limits, nil); got.Observed != 0 || got.Unread != 1 {
 		t.Errorf("summary %+v", got)
 	}
+	if !c.Has(secret("one"), "1") {
+		t.Error("an object is read again while there is no room for it")
+	}
+	c.items--
+	if c.Has(secret("one"), "1") {
+		t.Error("an object is not read again now that there is room for it")
+	}
 }
 
 // A Secret with one certificate costs less than 600 bytes, whatever is in it.

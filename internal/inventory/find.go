@@ -85,12 +85,12 @@ func Find(data map[string][]byte, passwords ...credential.Sensitive) Found {
 			unread++
 		}
 	}
-	out.Unreadable = append(out.Unreadable, limits(dropped, unread)...)
+	out.Unreadable = append(out.Unreadable, beyond(dropped, unread)...)
 	return out
 }
 
-// limits says what an object contains beyond the limits of what is kept of it.
-func limits(dropped bool, unread int) []Unreadable {
+// beyond says what an object contains beyond the limits of what is kept of it.
+func beyond(dropped bool, unread int) []Unreadable {
 	var out []Unreadable
 	if dropped {
 		out = append(out, Unreadable{Reason: fmt.Sprintf("has more than %d certificates, and the others are not watched: divide it", maxItems)})

@@ -131,8 +131,8 @@ func TestEveryFormOfACertificateIsFound(t *testing.T) {
 		"a Java keystore needs no password":                 {key: "k.jks", value: javaKeystore(t, leaf, root), want: []string{"k.jks [identity] " + leafUntil, "k.jks [trusted] " + rootUntil}},
 		"a Java keystore whose lengths do not fit into it":  {key: "k.jks", value: hugeLength(javaKeystore(t, leaf, root)), want: []string{"k.jks is a damaged Java keystore: check it with keytool -list"}},
 		"a truncated Java keystore":                         {key: "k.jks", value: javaKeystore(t, leaf, root)[:300], want: []string{"k.jks is a damaged Java keystore: check it with keytool -list"}},
-		"a damaged certificate beside a good one":           {key: "a", value: slices.Concat([]byte("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"), leaf.pem()), want: []string{"a [] " + leafUntil, "a has 1 damaged certificates in PEM: check it with openssl x509"}},
-		"a certificate that was cut short":                  {key: "a", value: leaf.pem()[:100], want: []string{"a has 1 damaged certificates in PEM: check it with openssl x509"}},
+		"a damaged certificate beside a good one":           {key: "a", value: slices.Concat([]byte("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"), leaf.pem()), want: []string{"a [] " + leafUntil, "a has a damaged certificate in PEM: check it with openssl x509"}},
+		"a certificate that was cut short":                  {key: "a", value: leaf.pem()[:100], want: []string{"a has a damaged certificate in PEM: check it with openssl x509"}},
 		"a private key is neither read nor reported":        {key: "tls.key", value: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: knownKey})},
 		"a private key in DER is neither read nor reported": {key: "key.der", value: must(x509.MarshalPKCS8PrivateKey(leaf.key))},
 		"a password":                                        {key: "password", value: []byte("correct horse battery staple")},
@@ -142,7 +142,7 @@ func TestEveryFormOfACertificateIsFound(t *testing.T) {
 		"JCEKS":                       {key: "k.jks", value: []byte("\xce\xce\xce\xce..."), want: []string{"k.jks is a JCEKS keystore, which is not read: convert it with keytool -importkeystore -deststoretype PKCS12"}},
 		"PKCS#7 in PEM":               {key: "a", value: []byte("-----BEGIN PKCS7-----\nMIIB\n-----END PKCS7-----\n"), want: []string{"a has a PKCS#7 block, which is not read: convert it with openssl pkcs7 -print_certs"}},
 		"BER with indefinite lengths": {key: "k.p12", value: []byte{0x30, 0x80, 2, 1, 3}, want: []string{"k.p12 is BER with indefinite lengths, which is not read: convert it to DER with openssl pkcs12 or openssl pkcs7"}},
-		"a field of a kubeconfig with damaged PEM inside it": {key: "config", value: []byte("caBundle: " + base64.StdEncoding.EncodeToString(leaf.pem()[:100])), want: []string{"config has a field caBundle that has 1 damaged certificates in PEM: check it with openssl x509"}},
+		"a field of a kubeconfig with damaged PEM inside it": {key: "config", value: []byte("caBundle: " + base64.StdEncoding.EncodeToString(leaf.pem()[:100])), want: []string{"config has a field caBundle that has a damaged certificate in PEM: check it with openssl x509"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var passwords []credential.Sensitive
@@ -283,6 +283,22 @@ func TestTheNumberOfCertificatesInAValueIsLimited(t *testing.T) {
 	found := Find(map[string][]byte{"ca.crt": bytes.Repeat(one, maxCertificates+5)})
 	if len(found.Items) != 1 || len(found.Unreadable) != 1 || !strings.Contains(found.Unreadable[0].Reason, "more than 1000 certificates") {
 		t.Errorf("found %+v", found)
+	}
+}
+
+func TestWhatIsBeyondTheLimitsOfAnObjectIsReported(t *testing.T) {
+	data := map[string][]byte{}
+	const many = maxUnreadable + 3
+	for n := range many {
+		data[fmt.Sprintf("%02d.p12", n)] = []byte("text")
+	}
+	got := Find(data).Unreadable
+	want := Unreadable{Reason: "has other values that cannot be read, 3 of them, besides the first 20"}
+	if len(got) != maxUnreadable+1 || got[maxUnreadable] != want {
+		t.Errorf("%d are reported, the last of them %+v", len(got), got[len(got)-1])
+	}
+	if got := beyond(true, 0); len(got) != 1 || got[0].Reason != "has more than 2000 certificates, and the others are not watched: divide it" {
+		t.Errorf("certificates beyond the limit: %+v", got)
 	}
 }
 

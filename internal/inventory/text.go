@@ -77,10 +77,13 @@ func readPEM(text []byte) ([]parsed, error) {
 			return out, errors.New("has a PKCS#7 block, which is not read: convert it with openssl pkcs7 -print_certs")
 		}
 	}
-	if damaged > 0 {
-		return out, fmt.Errorf("has damaged certificates in PEM, %d of them: check it with openssl x509", damaged)
+	switch damaged {
+	case 0:
+		return out, nil
+	case 1:
+		return out, errors.New("has a damaged certificate in PEM: check it with openssl x509")
 	}
-	return out, nil
+	return out, fmt.Errorf("has %d damaged certificates in PEM: check them with openssl x509", damaged)
 }
 
 func labelOf(block []byte) string {
