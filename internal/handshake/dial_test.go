@@ -170,7 +170,7 @@ func (c *lateConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// Servers send session tickets when they like. One that arrives while rekey waits for an answer is no answer, and no silence either.
+// Servers send session tickets when they like. One that arrives while rekey waits for an answer is neither an answer nor silence.
 func TestASessionTicketDoesNotEndTheExchange(t *testing.T) {
 	w := newWorld(t)
 	for name, tc := range map[string]struct {
@@ -400,7 +400,7 @@ func TestNoPrivateKeyIsShown(t *testing.T) {
 	}
 }
 
-func TestTheKeyOfAnotherCertificateIsNoIdentity(t *testing.T) {
+func TestTheKeyOfAnotherCertificateIsRefused(t *testing.T) {
 	w := newWorld(t)
 	_, key := w.server.pem(t)
 	_, err := handshake.NewIdentity(credential.Material{credential.KeyCertificate: credential.NewSensitive(encoded(t, w.client)), credential.KeyPrivateKey: credential.NewSensitive(key)})

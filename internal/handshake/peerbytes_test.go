@@ -120,7 +120,7 @@ func TestALoginToMySQLIsNotBrokenOff(t *testing.T) {
 		"the same plugin is requested":       {ask(mysqlNative) + denied, login + "\x00\x00\x00\x04", "error 1045"},
 		"another plugin is requested":        {ask("caching_sha2_password") + denied, login + "\x01\x00\x00\x04\x00", "error 1045"},
 		"more is sent before the answer":     {ask("caching_sha2_password") + "\x02\x00\x00\x05\x01\x04" + denied, login + "\x01\x00\x00\x04\x00", "error 1045"},
-		"anybody may log in":                 {"\x07\x00\x00\x03\x00\x00\x00\x02\x00\x00\x00", login + "\x01\x00\x00\x00\x01", "without a password"},
+		"anyone may log in":                  {"\x07\x00\x00\x03\x00\x00\x00\x02\x00\x00\x00", login + "\x01\x00\x00\x00\x01", "without a password"},
 		"the server requests without an end": {strings.Repeat(ask(mysqlNative), 9), login + "\x00\x00\x00\x04\x00\x00\x00\x06\x00\x00\x00\x08", "continued with the login"},
 	} {
 		t.Run(name, func(t *testing.T) {

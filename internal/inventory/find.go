@@ -47,7 +47,7 @@ type Item struct {
 type Unreadable struct {
 	// Key is that of the value; empty if the reason is about the whole object.
 	Key string
-	// Reason is the rest of a sentence about the value, with the next step. Of the value it shows nothing but the alias of a keystore's entry.
+	// Reason is the rest of a sentence about the value, with the next step. Of the value it shows only the alias of a keystore's entry.
 	Reason string
 }
 
@@ -89,7 +89,7 @@ func Find(data map[string][]byte, passwords ...credential.Sensitive) Found {
 	return out
 }
 
-// beyond says what an object contains beyond the limits of what is kept of it.
+// beyond reports what an object contains beyond the limits of what is kept of it.
 func beyond(dropped bool, unread int) []Unreadable {
 	var out []Unreadable
 	if dropped {

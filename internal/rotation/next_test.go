@@ -187,7 +187,7 @@ var judgments = map[string]judgment{
 		row: "overlap", step: rotation.StepNone, reason: "Overlap", wake: start.Add(10 * time.Minute)},
 	"a version stays after the overlap while its successor is refused and nothing can replace that": {
 		see: with(minted, previous, publishedAgo(time.Hour), rejectedTimes(2, 0, rotation.Marker{}), unmet),
-		row: "overlap", step: rotation.StepNone, reason: "Overlap"},
+		row: "overlap", step: rotation.StepNone, reason: "ServerNotFound"},
 	"a user retires a version though its successor is refused and cannot be replaced yet": {
 		see: with(minted, previous, committedAgo(20*time.Minute), rejectedTimes(2, 0, rotation.Marker{}), func(o *rotation.Observation) {
 			o.RetirePrevious = rotation.Request{Token: "x", Recorded: true}
