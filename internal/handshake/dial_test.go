@@ -156,7 +156,8 @@ func TestASilentServerHasAcceptedTheClient(t *testing.T) {
 	}
 }
 
-// lateConn delays the second flight of a server, which starts with the session ticket.
+// lateConn delays the second flight of a server, which is the session ticket, and what follows: a client that receives both at once
+// does not notice the ticket.
 type lateConn struct {
 	net.Conn
 
@@ -164,8 +165,11 @@ type lateConn struct {
 }
 
 func (c *lateConn) Write(p []byte) (int, error) {
-	if c.flights++; c.flights == 2 {
+	switch c.flights++; c.flights {
+	case 2:
 		time.Sleep(1500 * time.Millisecond)
+	case 3:
+		time.Sleep(300 * time.Millisecond)
 	}
 	return c.Conn.Write(p)
 }
