@@ -197,7 +197,7 @@ func (r *authorityReconciler) create(ctx context.Context, parts authorityObject,
 	creation := issuer.Creation{Settings: settings, Now: r.clock.Now().UTC()}
 	if member := parts.spec.Member(); member.SignedBy != nil {
 		namespace := r.authorities.secretKey(parts).Namespace
-		above, version, err := r.authorities.resolve(ctx, *member.SignedBy, fmt.Sprintf("spec.%s.signedBy", member.Type), namespace)
+		above, version, err := r.authorities.resolve(ctx, *member.SignedBy, namespace, otherSigner)
 		if err == nil {
 			err = r.authorities.confirm(ctx, *member.SignedBy, namespace, version)
 		}

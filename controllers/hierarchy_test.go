@@ -169,6 +169,27 @@ func TestARootRefusesASubordinateThatItDoesNotAdmit(t *testing.T) {
 	}
 }
 
+// A root that is being deleted signs nothing more, and no key is created.
+func TestARootThatIsBeingDeletedSignsNoAuthority(t *testing.T) {
+	w := newWorld(t)
+	root, authority := aRootAuthority(w.namespace+"-root"), aSubordinate(w.namespace+"-root")
+	root.Finalizers = []string{"example.com/waits"}
+	ready(w, root)
+	if err := w.client.Delete(w.ctx, root); err != nil {
+		t.Fatal(err)
+	}
+	w.create(authority)
+	w.settle(authority, 5)
+	w.wantCondition(authority, v1alpha1.ConditionReady, "False/AuthorityNotReady")
+	if err := w.client.Get(w.ctx, client.ObjectKey{Namespace: w.namespace, Name: "internal-ca"}, &corev1.Secret{}); err == nil {
+		t.Error("a root that is being deleted has signed an authority")
+	}
+	w.edit(root, func() { root.Finalizers = nil })
+	w.step(time.Minute)
+	w.settle(authority, 5)
+	w.wantCondition(authority, v1alpha1.ConditionReady, "False/AuthorityNotFound")
+}
+
 // Two authorities that are to sign each other wait, and no key is created for either.
 func TestAuthoritiesThatNameEachOtherWait(t *testing.T) {
 	w := newWorld(t)

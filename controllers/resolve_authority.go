@@ -95,10 +95,10 @@ type knownAuthority struct {
 	err     error
 }
 
-// resolve returns the authority that ref, which is in the given field, names for an object in namespace, and the version of the
-// authority's object. An authority that does not exist and one that does not admit the namespace return the same error.
-func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReference, field, namespace string) (*issuer.Authority, string, error) {
-	object, err := a.find(ctx, ref, field, namespace)
+// resolve returns the authority that ref names for an object in namespace, and the version of the authority's object. An authority
+// that does not exist and one that does not admit the namespace return the same error. otherwise is how to name another authority.
+func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReference, namespace, otherwise string) (*issuer.Authority, string, error) {
+	object, err := a.find(ctx, ref, namespace, otherwise)
 	if err != nil {
 		return nil, "", err
 	}
@@ -116,7 +116,7 @@ func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReferen
 	return authority, version, nil
 }
 
-func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference, field, namespace string) (authorityObject, error) {
+func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference, namespace, otherwise string) (authorityObject, error) {
 	id := authorityID{ref.Kind, namespace, string(ref.Name)}
 	var object v1alpha1.AuthorityObject = &v1alpha1.CertificateAuthority{}
 	if ref.Kind == v1alpha1.AuthorityKindCluster {
@@ -141,8 +141,11 @@ func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference,
 			"%s not found, or its namespaceSelector does not select namespace %s: ask the owner of the authority to create it or to admit the namespace", id, namespace))
 	}
 	return authorityObject{}, fault.Blocked(fault.AuthorityNotFound, fmt.Errorf(
-		"%s not found: create it, or change %s", id, field))
+		"%s not found: create it, or %s", id, otherwise))
 }
+
+// otherSigner is how to have another authority sign one that has no key yet.
+const otherSigner = "delete this authority, and create it with another spec.managed.signedBy"
 
 // confirm reads the authority that ref names live, and the namespace, and returns an error unless it may still be used as the cache
 // showed: what it is about to sign cannot be recalled.
@@ -155,8 +158,11 @@ func (a *authorities) confirm(ctx context.Context, ref v1alpha1.AuthorityReferen
 	if err := a.live.Get(ctx, key, object); err != nil {
 		return refusal.Fault(fmt.Sprintf("reading %s %s", ref.Kind, key.Name), err, nil)
 	}
+	if !object.GetDeletionTimestamp().IsZero() {
+		return fault.Blocked(fault.AuthorityNotReady, fmt.Errorf("%s %s is being deleted, so it signs no other authority: %s", ref.Kind, key.Name, otherSigner))
+	}
 	changed := fault.Pending(lifecycle.ConflictWait, fmt.Errorf("%s %s has changed a moment ago", ref.Kind, key.Name))
-	if now := string(object.GetUID()) + "/" + object.GetResourceVersion(); now != version || !object.GetDeletionTimestamp().IsZero() {
+	if now := string(object.GetUID()) + "/" + object.GetResourceVersion(); now != version {
 		return changed
 	}
 	if ref.Kind != v1alpha1.AuthorityKindCluster {

@@ -215,8 +215,8 @@ func earlierSettings(certificate *x509.Certificate, path pki.Path, wanted manage
 		differ("lifetime", lifetime.Truncate(time.Hour).String(), wanted.Lifetime.String())
 	}
 	differ("pathLength", strconv.Itoa(certificate.MaxPathLen), strconv.Itoa(wanted.PathLength))
-	self := "itself"
-	differ("signer", map[bool]string{true: self, false: "another authority"}[len(path.Certificates) == 1], map[bool]string{true: self, false: "another authority"}[wanted.SignedBy == nil])
+	signer := map[bool]string{true: "itself", false: "another authority"}
+	differ("signer", signer[len(path.Certificates) == 1], signer[wanted.SignedBy == nil])
 	if wanted.NameConstraints != nil || wanted.SignedBy == nil {
 		differ("nameConstraints", strings.Join(listed(certificate), ", "), strings.Join(wantedSubtrees(wanted), ", "))
 	}

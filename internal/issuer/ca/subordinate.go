@@ -55,6 +55,9 @@ func (i *Issuer) admitted(ctx context.Context, request issuer.Subordinate) (*x50
 	if err := path.Admits(permitted.sample(template.RawSubject)); err != nil {
 		return nil, pki.Path{}, refused("the certificate of the new authority would permit more than those above it: %w, or narrow constraints, or managed.nameConstraints in a new authority", err)
 	}
+	for _, above := range path.Certificates {
+		exclude(template, above)
+	}
 	return template, path, nil
 }
 
@@ -92,6 +95,8 @@ func (i *Issuer) admit(request issuer.Subordinate) (subtrees, error) {
 	switch {
 	case limits == nil:
 		return subtrees{}, refused("%s signs no authorities: its constraints.subordinates is absent; ask its owner to set it, or create an authority without managed.signedBy", signer)
+	case len(i.rules.Usages) == 0:
+		return subtrees{}, refused("constraints.usages of %s is empty, and a certificate without extended key usages would allow all of them: have its owner list usages", signer)
 	case request.PathLength > limits.MaximumPathLength:
 		return subtrees{}, refused("managed.pathLength %d is above constraints.subordinates.maximumPathLength of %s, which is %d: delete this authority, and create it with a lower one", request.PathLength, signer, limits.MaximumPathLength)
 	case limits.MaxLifetime > 0 && request.Lifetime > limits.MaxLifetime:

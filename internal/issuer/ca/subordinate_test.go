@@ -168,6 +168,7 @@ func TestASubordinateIsRefusedWithFieldAndFix(t *testing.T) {
 		text     string
 	}{
 		"no subordinates": {nil, nil, func(c *ca.Constraints) { c.Subordinates = nil }, fault.ConstraintViolated, "constraints.subordinates is absent; ask its owner to set it"},
+		"no usages":       {nil, nil, func(c *ca.Constraints) { c.Usages = nil }, fault.ConstraintViolated, "constraints.usages of \"CN=Example root CA\" is empty"},
 		"a path length above the maximum": {spec{"pathLength": 2}, nil, nil, fault.ConstraintViolated,
 			"managed.pathLength 2 is above constraints.subordinates.maximumPathLength of \"CN=Example root CA\", which is 1: delete this authority, and create it with a lower one"},
 		"a lifetime above the maximum": {spec{"lifetime": "501h"}, nil, nil, fault.LifetimeTooLong,
@@ -243,6 +244,52 @@ func TestASubordinatePermitsNothingThatItsSignersCertificateDoesNot(t *testing.T
 			}
 			wantFault(t, err, fault.ConstraintViolated, "do not permit "+tc.want)
 		})
+	}
+}
+
+// What a certificate above excludes, a subordinate excludes too: Java does not check a trust anchor.
+func TestASubordinateExcludesWhatItsSignersCertificateDoes(t *testing.T) {
+	_, hidden, err := net.ParseCIDR("10.9.0.0/16")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := makeAuthority(t, "Example root CA", nil, pki.ECDSAP256, func(c *x509.Certificate) {
+		c.PermittedDNSDomainsCritical = true
+		c.ExcludedDNSDomains, c.ExcludedEmailAddresses, c.ExcludedURIDomains = []string{"secret.example.internal"}, []string{"root@example.com"}, []string{"other.internal"}
+		c.ExcludedIPRanges = []*net.IPNet{hidden}
+	})
+	signer, err := opened(root.pem(), root.keyPEM, nil, parental(), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, secret := createdAuthority(t, belowSpec(nil), signer.Issuer, constraints())
+	for name, tc := range map[string]struct {
+		settings spec
+		networks []string
+	}{
+		"all names":    {belowSpec(nil), []string{"10.9.0.0/16"}},
+		"no addresses": {belowSpec(spec{"nameConstraints": spec{"permittedDNSDomains": []string{"example.internal"}}}), []string{"0.0.0.0/0", "::/0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			authority, secret := createdAuthority(t, tc.settings, signer.Issuer, constraints())
+			got := certificatesOf(t, secret[credential.KeyCertificate].Reveal())[0]
+			var networks []string
+			for _, network := range got.ExcludedIPRanges {
+				networks = append(networks, network.String())
+			}
+			want := [][]string{{"secret.example.internal"}, {"root@example.com"}, {"other.internal"}, tc.networks}
+			if diff := cmp.Diff(want, [][]string{got.ExcludedDNSDomains, got.ExcludedEmailAddresses, got.ExcludedURIDomains, networks}); diff != "" {
+				t.Errorf("what it excludes (-want +got):\n%s", diff)
+			}
+			if len(authority.Notes) > 0 && strings.Contains(strings.Join(authority.Notes, " "), "kept from an earlier authority") {
+				t.Errorf("what it excludes is reported as a difference: %v", authority.Notes)
+			}
+		})
+	}
+	chain := rogue(t, secret, issuer.Names{DNSNames: []string{"a.secret.example.internal"}})
+	chain.Authorities, chain.Certificates = secret[credential.KeyCertificate].Reveal(), pki.EncodeCertificates(certificatesOf(t, chain.Certificates)[0])
+	if verifiesInGo(t, chain) {
+		t.Error("its own certificate permits what its signer's excludes")
 	}
 }
 

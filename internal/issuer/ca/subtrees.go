@@ -118,6 +118,28 @@ func (s subtrees) write(template *x509.Certificate) {
 	}
 }
 
+// exclude adds to a certificate the names that one above it excludes: peers may not check the constraints of a trust anchor itself.
+func exclude(template, above *x509.Certificate) {
+	add := func(domains *[]string, more []string) {
+		for _, domain := range more {
+			if !slices.Contains(*domains, domain) {
+				*domains = append(*domains, domain)
+			}
+		}
+	}
+	add(&template.ExcludedDNSDomains, above.ExcludedDNSDomains)
+	add(&template.ExcludedURIDomains, above.ExcludedURIDomains)
+	add(&template.ExcludedEmailAddresses, above.ExcludedEmailAddresses)
+	if len(template.PermittedIPRanges) == 0 {
+		return // all addresses are excluded
+	}
+	for _, network := range above.ExcludedIPRanges {
+		if !slices.ContainsFunc(template.ExcludedIPRanges, func(has *net.IPNet) bool { return has.String() == network.String() }) {
+			template.ExcludedIPRanges = append(template.ExcludedIPRanges, network)
+		}
+	}
+}
+
 // sample returns a certificate with one name of each permitted subtree, and the first and the last address of each network: a path
 // that permits them permits at least the ends of what the subtrees permit.
 func (s subtrees) sample(subject []byte) *x509.Certificate {
@@ -139,10 +161,14 @@ func (s subtrees) sample(subject []byte) *x509.Certificate {
 	return out
 }
 
-// listed returns the subtrees in a certificate, one text for each.
+// listed returns the subtrees that a certificate permits, one text for each, and the excluded networks if it permits none.
 func listed(certificate *x509.Certificate) []string {
 	out := slices.Concat(certificate.PermittedDNSDomains, certificate.PermittedURIDomains, certificate.PermittedEmailAddresses)
-	for _, network := range slices.Concat(certificate.PermittedIPRanges, certificate.ExcludedIPRanges) {
+	networks := certificate.PermittedIPRanges
+	if len(networks) == 0 {
+		networks = certificate.ExcludedIPRanges
+	}
+	for _, network := range networks {
 		out = append(out, network.String())
 	}
 	return out
