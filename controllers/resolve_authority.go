@@ -145,7 +145,7 @@ func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference,
 }
 
 // otherSigner is how to have another authority sign one that has no key yet.
-const otherSigner = "delete this authority, and create it with another spec.managed.signedBy"
+const otherSigner = "delete this authority, and create it with another signedBy"
 
 // confirm reads the authority that ref names live, and the namespace, and returns an error unless it may still be used as the cache
 // showed: what it is about to sign cannot be recalled.
