@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
-	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
 )
 
@@ -63,7 +62,7 @@ func (i trackedIssuer) Issue(ctx context.Context, request issuer.Request) (issue
 func (i trackedIssuer) Admit(ctx context.Context, request issuer.Subordinate) error {
 	superior, ok := i.Issuer.(issuer.Superior)
 	if !ok {
-		return fault.Permanent(fault.ConstraintViolated, errors.New("this issuer signs no authorities"))
+		return errors.New("this issuer signs no authorities")
 	}
 	return superior.Admit(ctx, request)
 }
@@ -72,7 +71,7 @@ func (i trackedIssuer) Admit(ctx context.Context, request issuer.Subordinate) er
 func (i trackedIssuer) SignAuthority(ctx context.Context, request issuer.Subordinate) ([]byte, error) {
 	superior, ok := i.Issuer.(issuer.Superior)
 	if !ok {
-		return nil, fault.Permanent(fault.ConstraintViolated, errors.New("this issuer signs no authorities"))
+		return nil, errors.New("this issuer signs no authorities")
 	}
 	return superior.SignAuthority(ctx, request) // within the points of Create
 }

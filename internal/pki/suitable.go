@@ -6,6 +6,7 @@ package pki
 import (
 	"crypto/x509"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -85,26 +86,27 @@ func (p Path) Constrained() bool {
 // them, do not permit; empty if they permit all of them.
 func firstRefused(authority *x509.Certificate, below []*x509.Certificate) string {
 	for _, certificate := range below {
-		for _, name := range certificate.DNSNames {
-			if !permitsDNSName(authority, name) {
-				return "the DNS name " + name
-			}
+		if name := refusedName(authority, certificate); name != "" {
+			return name
 		}
-		for _, ip := range certificate.IPAddresses {
-			if !within(authority.PermittedIPRanges, authority.ExcludedIPRanges, func(network *net.IPNet) bool { return network.Contains(ip) }) {
-				return "the IP address " + ip.String()
-			}
-		}
-		for _, address := range certificate.EmailAddresses {
-			if !permitsAddress(authority, address) {
-				return "the email address " + address
-			}
-		}
-		for _, uri := range certificate.URIs {
-			if !permitsHost(authority, uri.Hostname()) {
-				return "the URI " + uri.String()
-			}
-		}
+	}
+	return ""
+}
+
+func refusedName(authority, c *x509.Certificate) string {
+	if i := slices.IndexFunc(c.DNSNames, func(name string) bool { return !permitsDNSName(authority, name) }); i >= 0 {
+		return "the DNS name " + c.DNSNames[i]
+	}
+	if i := slices.IndexFunc(c.IPAddresses, func(ip net.IP) bool {
+		return !within(authority.PermittedIPRanges, authority.ExcludedIPRanges, func(network *net.IPNet) bool { return network.Contains(ip) })
+	}); i >= 0 {
+		return "the IP address " + c.IPAddresses[i].String()
+	}
+	if i := slices.IndexFunc(c.EmailAddresses, func(address string) bool { return !permitsAddress(authority, address) }); i >= 0 {
+		return "the email address " + c.EmailAddresses[i]
+	}
+	if i := slices.IndexFunc(c.URIs, func(uri *url.URL) bool { return !permitsHost(authority, uri.Hostname()) }); i >= 0 {
+		return "the URI " + c.URIs[i].String()
 	}
 	return ""
 }
