@@ -39,6 +39,8 @@ type identityObject struct {
 	spec   *v1alpha1.IdentitySpec
 	status *v1alpha1.IdentityStatus
 	usages []v1alpha1.Usage
+	// keystores adds the keystores to the Secret; nil if the spec requires none.
+	keystores *secretstore.Keystores
 }
 
 // maxSerial is the longest serial number that fits the status, in digits. Those that rekey issues have 32. One in an adopted
@@ -46,7 +48,7 @@ type identityObject struct {
 const maxSerial = 64
 
 func partsOfIdentity(kind string, object v1alpha1.IdentityObject) identityObject {
-	return identityObject{object, kind, object.GetIdentitySpec(), object.GetIdentityStatus(), object.GetUsages()}
+	return identityObject{object: object, kind: kind, spec: object.GetIdentitySpec(), status: object.GetIdentityStatus(), usages: object.GetUsages()}
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -69,6 +71,7 @@ func (r *identityReconciler) Reconcile(ctx context.Context, request ctrl.Request
 		r.driver.Attempts.Forget(string(object.GetUID()))
 		return ctrl.Result{}, nil
 	}
+	parts.keystores = r.keystores(ctx, object.GetNamespace(), parts.spec)
 	outcome := r.drive(ctx, r.resolve(ctx, parts))
 	if outcome.Conflict || outcome.Snapshot.Ledger.Current != nil {
 		r.newObjects.Forget(object.GetUID())
@@ -111,6 +114,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 		wanted = certificate.Require(wanted, authority)
 		subject.Source = &certificate.Source{Authority: authority, Wanted: wanted, UID: subject.UID, Now: r.now}
 	}
+	subject.Preconditions = append(subject.Preconditions, waitsForPassword(parts.keystores)...)
 	recorded := r.hasCandidate(ctx, parts)
 	subject.Traits = certificate.TraitsOf(authority, recorded)
 	subject.Fingerprint = wanted.Fingerprint()
@@ -167,6 +171,10 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 		formats = append(formats, pki.Format(format))
 	}
 	secrets := r.secrets.Client(nameOf(parts.object, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(parts.object)}), r.client, r.live)
+	var reader client.Reader = secrets
+	if parts.keystores != nil {
+		reader = r.live // the cache holds neither keystores nor the private key that their seal needs
+	}
 	var candidates client.Client
 	if subject.Traits.Durable || recorded { // one of an asynchronous authority that the identity had before has to be settled
 		candidates = r.client
@@ -178,13 +186,13 @@ func (r *identityReconciler) store(ctx context.Context, parts identityObject, wa
 			DeletionPolicy: parts.spec.DeletionPolicy, Namespace: parts.object.GetNamespace(),
 			SecretName: string(parts.spec.SecretName), SecretType: corev1.SecretTypeTLS,
 			Labels: labels, Annotations: annotations,
-			DataKeys: []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority, credential.KeyCombined},
-			Present:  func(ctx context.Context) error { return r.present(ctx, parts.object, r.newObject()) },
+			DataKeys: secretKeys(parts.spec), Keystores: parts.keystores,
+			Present: func(ctx context.Context) error { return r.present(ctx, parts.object, r.newObject()) },
 			Data: func(current secretstore.Record) (map[string][]byte, error) {
 				return pki.TLSSecretData(certificate.Refreshed(current.Material, authority, r.now()), formats), nil
 			},
 		},
-		Reader:      secrets,
+		Reader:      reader,
 		Candidates:  candidates,
 		Fresh:       isNew,
 		RecordIssue: certificate.RecordsIssue(authority) || subject.Traits.Durable, // including a candidate whose authority is missing
@@ -226,6 +234,7 @@ func (r *identityReconciler) describe(parts identityObject, outcome lifecycle.Ou
 		}
 		status.NotBefore, status.NotAfter = timeRef(leaf.NotBefore), timeRef(leaf.NotAfter)
 	}
+	describeKeystores(parts, outcome, &found)
 	if status.SerialNumber != published && current.Seq > 0 {
 		found.Events = append(found.Events, report.ExtraEvent{Reason: v1alpha1.ReasonIssued, Action: report.ActionPublish, Message: fmt.Sprintf(
 			"Revision %d is published in Secret %s: serial number %s, valid until %s, due to be renewed at %s.",

@@ -98,6 +98,15 @@ func (m *managed) becomes(o client.Object, kind, want string) {
 	})
 }
 
+// follows waits until the object, whose spec was just edited, has the condition. Its status may be that of the earlier spec meanwhile.
+func (m *managed) follows(o client.Object, kind, want string) {
+	m.t.Helper()
+	m.until(func() bool { m.get(o); return condition(o, kind) == want }, func() string {
+		return kindOf(o) + " " + o.GetName() + " has not become " + want + ":" + describeConditions(o)
+	})
+	m.checkStatus(o)
+}
+
 func (m *managed) until(holds func() bool, otherwise func() string) {
 	m.t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)

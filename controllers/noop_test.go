@@ -54,6 +54,21 @@ func TestAReconcileThatFindsNothingNewWritesNothing(t *testing.T) {
 			w.wantCondition(identity, v1alpha1.ConditionExpiringSoon, "True/ExpiresSoon")
 			return []client.Object{identity}
 		},
+		"it has keystores": func(w *world) []client.Object {
+			identity := anIdentityWithKeystores(v1alpha1.FormatPKCS12, v1alpha1.FormatJKS, v1alpha1.FormatDER)
+			w.create(aKeystorePassword("first password"))
+			ready(w, anAuthority(), identity)
+			return []client.Object{identity}
+		},
+		"its keystores wait for their password": func(w *world) []client.Object {
+			identity, password := anIdentityWithKeystores(v1alpha1.FormatPKCS12), aKeystorePassword("first password")
+			w.create(password)
+			ready(w, anAuthority(), identity)
+			if err := w.client.Delete(w.ctx, password); err != nil {
+				w.t.Fatal(err)
+			}
+			return []client.Object{identity}
+		},
 		"what it names does not exist": func(w *world) []client.Object {
 			identity, object := aClientIdentity(), aCredential()
 			w.create(identity, object)

@@ -66,11 +66,16 @@ func TestNoSecretAppearsOutsideSecrets(t *testing.T) {
 	logged := &lines{}
 	m := startManaged(t, funcr.New(logged.add, funcr.Options{Verbosity: 10, LogCaller: funcr.All}))
 	identity, credential, admin := aClientIdentity(), aCredential(), anAdminSecret()
-	m.create(anAuthority(), identity, aPolicy(), admin, aServer(), credential)
+	withKeystores := anIdentityWithKeystores(v1alpha1.FormatPKCS12, v1alpha1.FormatJKS)
+	withKeystores.Name, withKeystores.Spec.SecretName = "java", "java-mtls"
+	m.create(anAuthority(), identity, aPolicy(), admin, aServer(), credential, aKeystorePassword("Kuckucksuhr-4711"), withKeystores)
+	m.becomes(withKeystores, v1alpha1.ConditionReady, "True/Published")
 	m.becomes(identity, v1alpha1.ConditionReady, "True/Published")
 	m.becomes(credential, v1alpha1.ConditionReady, "True/Published")
 	known := canaries(t, m)
 	// Some failures, because most text is written then.
+	m.edit(withKeystores, func() { withKeystores.Spec.Keystore.PasswordSecretRef.Key = "other" })
+	m.follows(withKeystores, v1alpha1.ConditionReconciling, "True/SecretInvalid")
 	m.database.SetDown(true)
 	m.edit(credential, func() { credential.Annotations = map[string]string{v1alpha1.AnnotationRotate: "now"} })
 	m.becomes(credential, v1alpha1.ConditionRotating, "True/ServerUnreachable")

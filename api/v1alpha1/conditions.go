@@ -129,6 +129,8 @@ const (
 	ReasonAuthorityInvalid = "AuthorityInvalid"
 	// ReasonUnsupportedAlgorithm: a key or certificate is valid, but uses an algorithm or curve that Go's TLS does not support.
 	ReasonUnsupportedAlgorithm = "UnsupportedAlgorithm"
+	// ReasonKeystoreNotWritten: the keystores of the certificate cannot be created; the rest of the Secret is up to date.
+	ReasonKeystoreNotWritten = "KeystoreNotWritten"
 	// ReasonIssuanceFailed: signing failed for a reason that may be temporary.
 	ReasonIssuanceFailed = "IssuanceFailed"
 )

@@ -66,15 +66,73 @@ type EmailAddress string
 type Organization string
 
 // Format is a form in which the Secret holds the key and certificate in addition to the standard keys.
-// +kubebuilder:validation:Enum=CombinedPEM
+// +kubebuilder:validation:Enum=CombinedPEM;PKCS12;JKS;DER
 type Format string
 
-// FormatCombinedPEM adds the key tls-combined.pem: private key, certificate and chain in one file, so that a reader never
-// sees halves of two versions.
-const FormatCombinedPEM Format = "CombinedPEM"
+const (
+	// FormatCombinedPEM adds the key tls-combined.pem: private key, certificate and chain in one file, so that a reader never
+	// sees halves of two versions.
+	FormatCombinedPEM Format = "CombinedPEM"
+	// FormatPKCS12 adds the keys keystore.p12 and truststore.p12.
+	FormatPKCS12 Format = "PKCS12"
+	// FormatJKS adds the keys keystore.jks and truststore.jks.
+	FormatJKS Format = "JKS"
+	// FormatDER adds the keys key.der and tls.der.
+	FormatDER Format = "DER"
+)
+
+// KeystoreProfile is the set of algorithms that protect a PKCS#12 file.
+// +kubebuilder:validation:Enum=Modern2026;Modern2023;LegacyDES
+type KeystoreProfile string
+
+const (
+	// KeystoreModern2026 is for readers that verify PBMAC1 (RFC 9579).
+	KeystoreModern2026 KeystoreProfile = "Modern2026"
+	// KeystoreModern2023 is for every reader that is still maintained.
+	KeystoreModern2023 KeystoreProfile = "Modern2023"
+	// KeystoreLegacyDES is for old readers. It protects little.
+	KeystoreLegacyDES KeystoreProfile = "LegacyDES"
+)
+
+// SecretKeyReference names a value in a Secret in the same namespace.
+type SecretKeyReference struct {
+	// name of the Secret, in the same namespace. It must have the label rekey.dev/allow: "true".
+	// +required
+	Name ObjectName `json:"name,omitempty"`
+	// key that holds the value; password by default.
+	// +optional
+	// +default="password"
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="must be a key of a Secret: letters, digits, '-', '_' and '.'"
+	Key string `json:"key,omitempty"`
+}
+
+// Keystore defines the files of the formats PKCS12 and JKS.
+type Keystore struct {
+	// passwordSecretRef names the password of the files and of the private key in them: 6 to 128 printable ASCII characters,
+	// without a line break. A new password rewrites the files, without a new certificate.
+	// +required
+	PasswordSecretRef SecretKeyReference `json:"passwordSecretRef,omitzero"`
+	// alias of the entry with the private key in keystore.jks; certificate by default. Java ignores its case. The entry in
+	// keystore.p12, which is the only one there, has no alias; Java calls it 1.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$')",message="must be letters, digits, '-', '_' and '.', starting and ending with a letter or digit"
+	Alias string `json:"alias,omitempty"`
+	// profile of the algorithms in PKCS#12 files: Modern2023 (default), Modern2026 for the newest readers only, or LegacyDES for
+	// the oldest. JKS has no choice.
+	// +optional
+	Profile KeystoreProfile `json:"profile,omitempty"`
+}
 
 // IdentitySpec holds what client and server identities have in common.
 // +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || !self.renewBefore.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || !self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || (duration(self.lifetime) - duration(self.renewBefore) >= duration('1m') && (duration(self.lifetime) - duration(self.renewBefore)).getSeconds() * 10 >= duration(self.lifetime).getSeconds()) || (oldSelf.hasValue() && self.lifetime == oldSelf.value().lifetime && has(oldSelf.value().renewBefore) && self.renewBefore == oldSelf.value().renewBefore)",optionalOldSelf=true,message="renewBefore must leave at least a tenth of lifetime (24h by default), and at least 1m, between issuance and renewal: set a shorter renewBefore, or omit it for a third of lifetime"
+// +kubebuilder:validation:XValidation:rule="(has(self.keystore) || !has(self.formats) || !self.formats.exists(f, f == 'PKCS12' || f == 'JKS')) || (oldSelf.hasValue() && has(self.formats) == has(oldSelf.value().formats) && (!has(self.formats) || self.formats == oldSelf.value().formats) && has(self.keystore) == has(oldSelf.value().keystore) && (!has(self.keystore) || self.keystore == oldSelf.value().keystore))",optionalOldSelf=true,message="keystore must be set with the formats PKCS12 and JKS: set keystore.passwordSecretRef to the Secret with their password"
+// +kubebuilder:validation:XValidation:rule="(!has(self.keystore) || (has(self.formats) && self.formats.exists(f, f == 'PKCS12' || f == 'JKS'))) || (oldSelf.hasValue() && has(self.formats) == has(oldSelf.value().formats) && (!has(self.formats) || self.formats == oldSelf.value().formats) && has(self.keystore) == has(oldSelf.value().keystore) && (!has(self.keystore) || self.keystore == oldSelf.value().keystore))",optionalOldSelf=true,message="keystore is only used with the formats PKCS12 and JKS: add one of these to formats, or remove keystore"
+// +kubebuilder:validation:XValidation:rule="(!has(self.keystore) || !has(self.keystore.alias) || (has(self.formats) && self.formats.exists(f, f == 'JKS'))) || (oldSelf.hasValue() && has(self.formats) == has(oldSelf.value().formats) && (!has(self.formats) || self.formats == oldSelf.value().formats) && has(self.keystore) == has(oldSelf.value().keystore) && (!has(self.keystore) || self.keystore == oldSelf.value().keystore))",optionalOldSelf=true,message="keystore.alias is only used with the format JKS: remove keystore.alias, or add JKS to formats"
+// +kubebuilder:validation:XValidation:rule="(!has(self.keystore) || !has(self.keystore.profile) || (has(self.formats) && self.formats.exists(f, f == 'PKCS12'))) || (oldSelf.hasValue() && has(self.formats) == has(oldSelf.value().formats) && (!has(self.formats) || self.formats == oldSelf.value().formats) && has(self.keystore) == has(oldSelf.value().keystore) && (!has(self.keystore) || self.keystore == oldSelf.value().keystore))",optionalOldSelf=true,message="keystore.profile is only used with the format PKCS12: remove keystore.profile, or add PKCS12 to formats"
 type IdentitySpec struct {
 	// deletionPolicy determines what happens to the Secret when this object is deleted: Retain (default) or Delete.
 	// +optional
@@ -143,11 +201,15 @@ type IdentitySpec struct {
 	// secretTemplate is metadata for the Secret.
 	// +optional
 	SecretTemplate *SecretTemplate `json:"secretTemplate,omitempty"`
-	// formats that the Secret holds in addition: CombinedPEM (key tls-combined.pem).
+	// formats that the Secret holds in addition: CombinedPEM (key tls-combined.pem), PKCS12 (keystore.p12, truststore.p12), JKS
+	// (keystore.jks, truststore.jks), DER (key.der, tls.der). A change causes no new certificate.
 	// +optional
 	// +listType=set
-	// +kubebuilder:validation:MaxItems=1
+	// +kubebuilder:validation:MaxItems=4
 	Formats []Format `json:"formats,omitempty"`
+	// keystore defines the files of the formats PKCS12 and JKS, and is required with them.
+	// +optional
+	Keystore *Keystore `json:"keystore,omitempty"`
 }
 
 // ClientIdentitySpec is the desired identity of a client.

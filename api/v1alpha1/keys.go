@@ -34,6 +34,9 @@ const (
 	AnnotationRevision = Prefix + "revision"
 	// AnnotationIssuedAt is when a certificate was issued (RFC 3339), where the certificate itself does not show it.
 	AnnotationIssuedAt = Prefix + "issued-at"
+	// AnnotationKeystores records which version the keystores in a Secret were written for, when that expires, and a keyed hash
+	// of what went into them.
+	AnnotationKeystores = Prefix + "keystores"
 	// AnnotationManagedMetadata lists the labels and annotations of a Secret that rekey set from a template.
 	AnnotationManagedMetadata = Prefix + "managed-metadata"
 

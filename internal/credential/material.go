@@ -23,6 +23,9 @@ const (
 	KeyRequest     = "csr"     // PKCS#10, PEM
 	// KeyCombined holds private key and certificates in one value, in a user's Secret only.
 	KeyCombined = "tls-combined.pem"
+	// KeyPrivateKeyDER and KeyCertificateDER hold the private key (PKCS#8) and the leaf in DER, in a user's Secret only.
+	KeyPrivateKeyDER  = "key.der"
+	KeyCertificateDER = "tls.der"
 )
 
 // Material holds the secrets of one version of a credential, by name. It cannot be printed.

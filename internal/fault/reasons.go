@@ -51,6 +51,8 @@ const (
 	AuthorityInvalid Reason = "AuthorityInvalid"
 	// UnsupportedAlgorithm: a key or certificate is valid, but uses an algorithm or curve that Go's TLS does not support.
 	UnsupportedAlgorithm Reason = "UnsupportedAlgorithm"
+	// KeystoreNotWritten: the keystores of the certificate cannot be created; the rest of the Secret is up to date.
+	KeystoreNotWritten Reason = "KeystoreNotWritten"
 	// IssuanceFailed: signing failed for a reason that may be temporary.
 	IssuanceFailed Reason = "IssuanceFailed"
 )

@@ -6,8 +6,10 @@ package pki
 import (
 	"crypto"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
@@ -17,9 +19,25 @@ import (
 // Format is an additional format in which a certificate and its key are published.
 type Format string
 
-// CombinedPEM is the private key followed by the certificates, in one file: two files that are read one after the other can
-// belong to two rotations.
-const CombinedPEM Format = "CombinedPEM"
+// The formats.
+const (
+	// CombinedPEM is the private key followed by the certificates, in one file: two files that are read one after the other can
+	// belong to two rotations.
+	CombinedPEM Format = "CombinedPEM"
+	// DER is the private key as PKCS#8 and the leaf, each in a file of its own: DER has room for only one of them.
+	DER Format = "DER"
+)
+
+// Keys returns the keys of the format in the user's Secret.
+func (f Format) Keys() []string {
+	switch f {
+	case CombinedPEM:
+		return []string{credential.KeyCombined}
+	case DER:
+		return []string{credential.KeyPrivateKeyDER, credential.KeyCertificateDER}
+	}
+	return nil
+}
 
 // TLSSecretData returns the data of the user's Secret (type kubernetes.io/tls), built from tls.crt, tls.key and ca.crt of
 // the material and the requested formats. It checks nothing: use Lint.
@@ -31,7 +49,41 @@ func TLSSecretData(material credential.Material, formats []Format) map[string][]
 	if slices.Contains(formats, CombinedPEM) {
 		data[credential.KeyCombined] = slices.Concat(data[credential.KeyPrivateKey], data[credential.KeyCertificate])
 	}
+	if slices.Contains(formats, DER) {
+		data[credential.KeyPrivateKeyDER] = keyDER(data[credential.KeyPrivateKey])
+		data[credential.KeyCertificateDER] = leafDER(data[credential.KeyCertificate])
+	}
 	return data
+}
+
+// keyDER returns the first private key as PKCS#8 in DER. What has none stays as it is: the placeholder that replaces a private key
+// in the cache.
+func keyDER(text []byte) []byte {
+	for rest := text; ; {
+		block, after := pem.Decode(rest)
+		if block == nil {
+			return slices.Clone(text)
+		}
+		if rest = after; !strings.HasSuffix(block.Type, labelPKCS8) {
+			continue
+		}
+		key, err := parseKeyBlock(block)
+		if err != nil {
+			continue
+		}
+		if der, err := x509.MarshalPKCS8PrivateKey(key); err == nil {
+			return der
+		}
+	}
+}
+
+// leafDER returns the first certificate in DER.
+func leafDER(text []byte) []byte {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return slices.Clone(text)
+	}
+	return block.Bytes
 }
 
 // TLSSecret holds the content of a Secret with a certificate, once it has been found to be complete.

@@ -5,6 +5,11 @@ package pki_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -39,6 +44,14 @@ func TestTLSSecretDataIsReadBackAsItWasWritten(t *testing.T) {
 	combined := pki.TLSSecretData(in, []pki.Format{pki.CombinedPEM})
 	if want := slices.Concat(leaf.key, leaf.pem(), middle.pem()); !bytes.Equal(combined["tls-combined.pem"], want) {
 		t.Error("tls-combined.pem is not the key, the leaf and the chain")
+	}
+
+	der := pki.TLSSecretData(in, []pki.Format{pki.DER})
+	if !bytes.Equal(der["tls.der"], leaf.certificate.Raw) {
+		t.Error("tls.der is not the leaf")
+	}
+	if key, err := x509.ParsePKCS8PrivateKey(der["key.der"]); err != nil || !leaf.signer.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(key.(crypto.Signer).Public()) {
+		t.Errorf("key.der is not the private key as PKCS#8: %v", err)
 	}
 
 	secret, err := pki.ParseTLSSecret(combined)
@@ -182,4 +195,25 @@ func FuzzParseTLSSecret(f *testing.F) {
 			t.Error("Diff and the fingerprints do not agree")
 		}
 	})
+}
+
+func TestAKeyInAnyEncodingIsPublishedAsPKCS8InDER(t *testing.T) {
+	key := must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048))
+	curve := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	for name, tc := range map[string]struct {
+		text []byte
+		want []byte
+	}{
+		"PKCS#1": {pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}), must[[]byte](t)(x509.MarshalPKCS8PrivateKey(key))},
+		"SEC1": {slices.Concat(pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte{6, 8, 42, 134, 72, 206, 61, 3, 1, 7}}),
+			pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: must[[]byte](t)(x509.MarshalECPrivateKey(curve))})), must[[]byte](t)(x509.MarshalPKCS8PrivateKey(curve))},
+		"a certificate follows": {slices.Concat(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")})),
+			must[[]byte](t)(x509.MarshalPKCS8PrivateKey(key))},
+		"a placeholder of the cache": {[]byte("rekey-0123-good"), []byte("rekey-0123-good")},
+	} {
+		data := pki.TLSSecretData(credential.Material{credential.KeyPrivateKey: credential.NewSensitive(tc.text), credential.KeyCertificate: credential.NewSensitive(nil)}, []pki.Format{pki.DER})
+		if !bytes.Equal(data["key.der"], tc.want) {
+			t.Errorf("%s: another key", name)
+		}
+	}
 }

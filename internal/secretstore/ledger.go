@@ -134,6 +134,8 @@ type Snapshot struct {
 	// LacksRecords is true if the Secret differs only in annotations that an earlier release did not write: adding them is
 	// not urgent.
 	LacksRecords bool
+	// Keystores is the version that the keystores in our Secret were written for; zero if there are none.
+	Keystores KeystoreVersion
 	// Immutable explains what to do about our Secret if no new version can be published in it; empty if one can be.
 	Immutable string
 	// Adopted describes the adoption of the user's Secret by the last Publish; empty if its owner did not change.

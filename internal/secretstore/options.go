@@ -62,7 +62,7 @@ func OwnerOf(secret client.Object) (kind, name string, ok bool) {
 }
 
 // Options describe the user's Secret that a store keeps, its owner and its contents. Every field is required, except Labels,
-// Annotations and Present.
+// Annotations, Present and Keystores.
 type Options struct {
 	// Client writes. Live reads past every cache.
 	Client client.Client
@@ -85,8 +85,11 @@ type Options struct {
 	// it with a placeholder if the private key is not in the cache.
 	Data func(current Record) (map[string][]byte, error)
 
-	// DataKeys are the keys that Data may return: other keys of an adopted Secret are removed, and the conflict message
-	// announces that.
+	// Keystores are added to what Data returns; nil for none. They need the Secret as it is: its Reader must be live.
+	Keystores *Keystores
+
+	// DataKeys are the keys that Data and Keystores may return: other keys of an adopted Secret are removed, and the conflict
+	// message announces that.
 	DataKeys []string
 
 	// honored is the value of rekey.dev/rotate that was carried out last, for a Secret with a ledger: there it outlives the

@@ -25,7 +25,7 @@ import (
 type PublishedOptions struct {
 	Options
 	// Reader may be a cache whose keys StripMaterial has removed. What it does not find is looked up live: another owner's Secret
-	// is not in rekey's cache. The same as Live if there is no cache.
+	// is not in rekey's cache. The same as Live if there is no cache, or with Keystores.
 	Reader client.Reader
 	// Fresh is true if the object is so new that its Secret cannot exist yet: what the Reader does not find is not looked up.
 	// If the Secret exists anyway, creating it returns AlreadyExists.
@@ -138,6 +138,7 @@ func (s *Published) publishVersion(ctx context.Context, ledger Ledger) (shows bo
 	if err != nil {
 		return false, fault.Permanent(fault.CertificateInvalid, fmt.Errorf("publishing version %d in Secret %s: %w", current.Seq, s.opts.secretRef(), err))
 	}
+	current.NotAfter = version.NotAfter
 	want, err := s.opts.wanted(have, current)
 	if err != nil {
 		return false, err
@@ -285,6 +286,7 @@ func (s *Published) snapshot() Snapshot {
 		out.Shown = &version
 	}
 	if s.secret != nil && out.Conflict == "" {
+		out.Keystores = keystoresOf(s.secret).KeystoreVersion
 		ledger.LastSeq = max(ledger.LastSeq, revision(s.secret))
 		if s.current != nil {
 			ledger.LastSeq = max(ledger.LastSeq, s.current.Seq)

@@ -7,7 +7,9 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -85,8 +87,8 @@ func refusePlaceholders(secret *corev1.Secret) error {
 }
 
 // StripMaterial is the transform of the Secret cache: it removes managed fields and everything secret. A kubernetes.io/tls
-// Secret keeps its public parts; its private key (and the combined file) become placeholders that record whether they match the
-// certificate, so that the cached copy is enough to detect damage. Every other Secret keeps no data, and one that is too large
+// Secret keeps its public parts; its private key (and the files made of it) become placeholders that record whether they match the
+// certificate, so that the cached copy is enough to detect damage. Keystores always become placeholders. Every other Secret keeps no data, and one that is too large
 // only what StripAll keeps. It changes the object in place, as the cache expects, and is idempotent.
 func StripMaterial(obj any) (any, error) {
 	secret, ok := obj.(*corev1.Secret)
@@ -123,7 +125,9 @@ func stripCertificate(secret *corev1.Secret) {
 		}
 		stays := name == credential.KeyCertificate && isPublic(value) || name == credential.KeyAuthority && isBundle(value)
 		fits := (name == credential.KeyPrivateKey && keyFits(certificate, key)) ||
-			(name == credential.KeyCombined && combines(value, certificate, key))
+			(name == credential.KeyCombined && combines(value, certificate, key)) ||
+			(name == credential.KeyPrivateKeyDER && isKeyInDER(value, certificate, key)) ||
+			(name == credential.KeyCertificateDER && isLeafInDER(value, certificate))
 		switch {
 		case stays && name == credential.KeyAuthority && len(value) > mostAuthority:
 			secret.Data[name] = placeholderOf(digestOf(value))
@@ -163,7 +167,8 @@ func weight(secret *corev1.Secret) int {
 
 // known are the keys that a Secret of type kubernetes.io/tls may have.
 var known = map[string]bool{
-	credential.KeyCertificate: true, credential.KeyPrivateKey: true, credential.KeyAuthority: true, credential.KeyCombined: true, keyLeftOut: true,
+	credential.KeyCertificate: true, credential.KeyPrivateKey: true, credential.KeyAuthority: true, credential.KeyCombined: true,
+	credential.KeyPrivateKeyDER: true, credential.KeyCertificateDER: true, keyLeftOut: true,
 }
 
 // StripAll is the transform for a Secret that is never read from the cache: only the owner that it names stays, so that the
@@ -208,6 +213,22 @@ func keyFits(certificate, key []byte) bool {
 	}
 	_, err := tls.X509KeyPair(certificate, key)
 	return err == nil
+}
+
+// isKeyInDER reports whether value is the private key of the leaf, as PKCS#8 in DER.
+func isKeyInDER(value, certificate, key []byte) bool {
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return false
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	return err == nil && bytes.Equal(value, der)
+}
+
+// isLeafInDER reports whether value is the first certificate, in DER.
+func isLeafInDER(value, certificate []byte) bool {
+	block, _ := pem.Decode(certificate)
+	return block != nil && bytes.Equal(value, block.Bytes)
 }
 
 // combines reports whether combined is the certificates and the key, in either order, and nothing else.

@@ -77,6 +77,7 @@ func (o Options) wanted(have *corev1.Secret, current Record) (*corev1.Secret, er
 	want.Data = data
 	want.OwnerReferences = o.ownerReferences(want.OwnerReferences)
 	o.setMetadata(&want.ObjectMeta, current.Seq)
+	o.addKeystores(have, want, current)
 	return want, nil
 }
 

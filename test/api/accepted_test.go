@@ -4,6 +4,7 @@
 package api
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,9 @@ var accepted = map[string]acceptedCase{
 	"client: suspended":                                {clientIdentity, change{"suspend": true}},
 	"client: a policy":                                 {clientIdentity, change{"rotationPolicyRef": map[string]any{"name": "daily"}}},
 	"client: a combined file too":                      {clientIdentity, change{"formats": []string{"CombinedPEM"}}},
+	"client: the key and the certificate in DER":       {clientIdentity, change{"formats": []string{"DER"}}},
+	"client: keystores of the smallest kind":           {clientIdentity, change{"formats": []string{"JKS"}, "keystore": map[string]any{"passwordSecretRef": map[string]any{"name": "pw"}}}},
+	"client: every format":                             {clientIdentity, change{"formats": []string{"CombinedPEM", "PKCS12", "JKS", "DER"}, "keystore": keystore(nil)}},
 	"client: labels and annotations":                   {clientIdentity, change{"secretTemplate": map[string]any{"labels": map[string]any{"example.com/team": "web", "empty": "", strings.Repeat("a.", 126) + "b/c": "x"}, "annotations": map[string]any{"note": "Anything: at all\nin two lines"}}}},
 	"client: an annotation of kubectl's domain":        {clientIdentity, change{"secretTemplate": map[string]any{"annotations": map[string]any{"kubectl.kubernetes.io/default-container": "app"}}}},
 	"client: an Ed25519 key":                           {clientIdentity, change{"keyAlgorithm": "Ed25519"}},
@@ -104,6 +108,13 @@ var accepted = map[string]acceptedCase{
 	"login: a username with capitals":      {databaseLogin, change{"username": "Orders-App.1$"}},
 	"login: the shortest password":         {databaseLogin, change{"password.length": 16}},
 	"login: a database name with a hyphen": {databaseLogin, change{"postgresql.database": "orders-2027"}},
+}
+
+// keystore returns spec.keystore with every field, changed.
+func keystore(with map[string]any) map[string]any {
+	out := map[string]any{"passwordSecretRef": map[string]any{"name": "pw", "key": "java.password"}, "alias": "Orders-1.a_b", "profile": "LegacyDES"}
+	maps.Copy(out, with)
+	return out
 }
 
 func TestTheAPIServerStores(t *testing.T) {

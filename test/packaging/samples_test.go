@@ -124,10 +124,14 @@ func references(object client.Object) []string {
 }
 
 func identityReferences(namespace string, spec v1alpha1.IdentitySpec) []string {
+	out := []string{"CertificateAuthority/" + namespace + "/" + string(spec.AuthorityRef.Name)}
 	if spec.AuthorityRef.Kind == v1alpha1.AuthorityKindCluster {
-		return []string{"ClusterCertificateAuthority/" + string(spec.AuthorityRef.Name)}
+		out[0] = "ClusterCertificateAuthority/" + string(spec.AuthorityRef.Name)
 	}
-	return []string{"CertificateAuthority/" + namespace + "/" + string(spec.AuthorityRef.Name)}
+	if spec.Keystore != nil {
+		out = append(out, "Secret/"+namespace+"/"+string(spec.Keystore.PasswordSecretRef.Name))
+	}
+	return out
 }
 
 func TestTheQuickstartIsShortEnoughForTheReadme(t *testing.T) {

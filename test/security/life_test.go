@@ -137,7 +137,7 @@ spec: {interval: 30s, overlap: {minimum: 1s}, warnBefore: 10s, alarmBefore: 5s}
 apiVersion: rekey.dev/v1alpha1
 kind: ClientIdentity
 metadata: {name: client, namespace: web}
-spec: {authorityRef: {kind: ClusterCertificateAuthority, name: internal}, commonName: client, lifetime: 90s, renewBefore: 30s, formats: [CombinedPEM], secretName: client-mtls, deletionPolicy: Delete}
+spec: {authorityRef: {kind: ClusterCertificateAuthority, name: internal}, commonName: client, lifetime: 90s, renewBefore: 30s, formats: [CombinedPEM, DER, PKCS12, JKS], keystore: {passwordSecretRef: {name: client-keystore}}, secretName: client-mtls, deletionPolicy: Delete}
 ---
 apiVersion: rekey.dev/v1alpha1
 kind: ClientIdentity
@@ -165,7 +165,8 @@ func keyPair(t *testing.T, namespace, name string) *corev1.Secret {
 func (l *life) begin() {
 	l.t.Helper()
 	manifests := authorities
-	l.create(keyPair(l.t, tenant, "brought-ca"))
+	l.create(keyPair(l.t, tenant, "brought-ca"), &corev1.Secret{Data: map[string][]byte{"password": []byte("Kuckucksuhr 4711 im Schwarzwald")},
+		ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "client-keystore", Labels: map[string]string{v1alpha1.LabelAllow: "true"}}})
 	for _, d := range l.databases {
 		anchors := fmt.Sprintf("ca-%d", d.Version)
 		l.create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: anchors}, Data: map[string]string{"ca.crt": string(d.Authority.PEM)}},

@@ -57,7 +57,7 @@ func (c *cluster) watch() *witness {
 }
 
 // public are keys of Secrets with values that are not secret, or that are made of others that are searched for.
-var public = []string{"tls.crt", "ca.crt", "username", "host", "port", "database", "type", "provider", "sslmode", "certificates", "uri", "version", "state", "csr"}
+var public = []string{"tls.crt", "tls.der", "ca.crt", "truststore.p12", "truststore.jks", "username", "host", "port", "database", "type", "provider", "sslmode", "certificates", "uri", "version", "state", "csr"}
 
 func (w *witness) see(secret *corev1.Secret) {
 	w.mu.Lock()
