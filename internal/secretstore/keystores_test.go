@@ -240,7 +240,7 @@ func TestACachedSecretShowsWhetherItsDERFilesFit(t *testing.T) {
 		"another pair in PEM":        {map[string][]byte{"tls.crt": others["tls.crt"], "tls.key": others["tls.key"]}, placeholderWrong, placeholderWrong},
 		"a certificate as the key":   {map[string][]byte{"key.der": data["tls.der"]}, placeholderWrong, placeholderGood},
 		"a private key as tls.der":   {map[string][]byte{"tls.der": data["key.der"]}, placeholderGood, placeholderWrong},
-		"the certificate is not PEM":  {map[string][]byte{"tls.crt": []byte("x")}, placeholderWrong, placeholderWrong},
+		"the certificate is not PEM": {map[string][]byte{"tls.crt": []byte("x")}, placeholderWrong, placeholderWrong},
 		"a keystore is never judged": {map[string][]byte{"keystore.p12": []byte(canary)}, placeholderGood, placeholderGood},
 	} {
 		secret := &corev1.Secret{Type: corev1.SecretTypeTLS, Data: map[string][]byte{}}
