@@ -105,6 +105,9 @@ func describeKeystores(parts identityObject, outcome lifecycle.Outcome, found *r
 	if parts.keystores == nil {
 		return
 	}
+	if outcome.Snapshot.KeystoresWritten {
+		found.Events = append(found.Events, writtenEvent(parts, outcome.Snapshot.Keystores))
+	}
 	failed := parts.keystores.Failed()
 	recheck := lifecycle.RecheckHealthy
 	if fault.Classify(parts.keystores.Unknown) == fault.ClassTransient { // it could not be read just now, which nothing reports
@@ -143,6 +146,15 @@ func describeKeystores(parts identityObject, outcome lifecycle.Outcome, found *r
 	if found.Cause != nil {
 		found.Message += " " + found.Cause.Message
 	}
+}
+
+// writtenEvent reports that keystores were written for a certificate that was published before: their password, or anything else in
+// them, is another one. Their readers need to know, and nothing in the status shows it.
+func writtenEvent(parts identityObject, version secretstore.KeystoreVersion) report.ExtraEvent {
+	ref := parts.spec.Keystore.PasswordSecretRef
+	return report.ExtraEvent{Reason: v1alpha1.ReasonKeystoreWritten, Action: report.ActionPublish, Message: fmt.Sprintf(
+		"Revision %d is now encoded in %s of Secret %s, with the password in key %s of Secret %s. An application that has another password cannot read these files.",
+		version.Seq, strings.Join(parts.keystores.Keys, ", "), parts.spec.SecretName, ref.Key, ref.Name)}
 }
 
 // heldText describes the keystores in the Secret of a published certificate while they cannot be written.

@@ -5,7 +5,12 @@ package controllers
 
 import (
 	"bytes"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +18,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -118,6 +124,9 @@ func TestAChangedPasswordRewritesTheKeystoresWithoutANewCertificate(t *testing.T
 		old := w.secret("app-mtls")
 		change()
 		w.reconcile(identity)
+		if events := w.events(); len(events) != 1 || !with(events, "Normal KeystoreWritten", "Revision 1 ", "keystore.jks, keystore.p12, truststore.jks, truststore.p12", "key password of Secret app-keystore") {
+			t.Errorf("%s: it reported %q, want one KeystoreWritten", name, events)
+		}
 		secret := w.secret("app-mtls")
 		if bytes.Equal(old.Data["keystore.p12"], secret.Data["keystore.p12"]) || !bytes.Equal(old.Data["tls.crt"], secret.Data["tls.crt"]) {
 			t.Errorf("%s: the keystore is the old one, or the certificate is not", name)
@@ -229,12 +238,213 @@ func TestAMissingPasswordDefersOnlyTheKeystores(t *testing.T) {
 	w.settle(identity, 3)
 	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
 	w.wantCondition(identity, v1alpha1.ConditionExpiringSoon, "")
+	if events := w.events(); len(events) != 1 || !with(events, "Normal KeystoreWritten", "Revision 2 ") {
+		t.Errorf("it reported %q, want one KeystoreWritten", events)
+	}
 	last := w.secret("app-mtls")
 	if !bytes.Equal(last.Data["tls.crt"], renewed.Data["tls.crt"]) {
 		t.Error("the password alone caused a new certificate")
 	}
 	if got := serialIn(t, last, "second password"); !strings.HasSuffix(identity.Status.SerialNumber, got) {
 		t.Error("the keystores are not those of the current certificate")
+	}
+}
+
+// A password that cannot be read for a while, and is the same afterwards, changes nothing.
+func TestAPasswordThatCannotBeReadLeavesTheKeystoresUnchanged(t *testing.T) {
+	for name, tc := range map[string]struct {
+		lose func(w *world, password *corev1.Secret)
+		back func(w *world, password *corev1.Secret)
+		want string
+	}{
+		"its Secret is deleted": {
+			func(w *world, password *corev1.Secret) { w.remove(password) },
+			func(w *world, _ *corev1.Secret) { w.create(aKeystorePassword("first password")) }, "True/SecretNotFound",
+		},
+		"it may no longer be used": {
+			func(w *world, password *corev1.Secret) { w.edit(password, func() { password.Labels = nil }) },
+			func(w *world, password *corev1.Secret) {
+				w.edit(password, func() { password.Labels = map[string]string{v1alpha1.LabelAllow: "true"} })
+			}, "True/SecretNotAllowed",
+		},
+		"it is emptied": {
+			func(w *world, password *corev1.Secret) { w.edit(password, func() { password.Data["password"] = nil }) },
+			func(w *world, password *corev1.Secret) {
+				w.edit(password, func() { password.Data["password"] = []byte("first password") })
+			}, "True/SecretInvalid",
+		},
+		"rekey may no longer read it": {
+			func(w *world, password *corev1.Secret) {
+				w.unread = func(key client.ObjectKey, _ client.Object) error {
+					if key.Name != password.Name {
+						return nil
+					}
+					return apierrors.NewForbidden(corev1.Resource("secrets"), key.Name,
+						errors.New(`User "system:serviceaccount:rekey-system:rekey" cannot get resource "secrets" in API group "" in the namespace "`+key.Namespace+`"`))
+				}
+			},
+			func(w *world, _ *corev1.Secret) { w.unread = nil }, "True/Forbidden",
+		},
+		"the API server does not answer": {
+			func(w *world, password *corev1.Secret) {
+				w.unread = func(key client.ObjectKey, _ client.Object) error {
+					if key.Name != password.Name {
+						return nil
+					}
+					return errors.New("the API server does not answer")
+				}
+			},
+			func(w *world, _ *corev1.Secret) { w.unread = nil }, "", // Nothing depends on it yet.
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			identity, password := anIdentityWithKeystores(v1alpha1.FormatPKCS12, v1alpha1.FormatJKS), aKeystorePassword("first password")
+			w.create(password)
+			ready(w, anAuthority(), identity)
+			before := w.secret("app-mtls")
+			tc.lose(w, password)
+			result := w.reconcile(identity)
+			w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+			w.wantCondition(identity, v1alpha1.ConditionReconciling, tc.want)
+			if result.RequeueAfter > lifecycle.RecheckHealthy {
+				t.Errorf("the password is read again after %s", result.RequeueAfter)
+			}
+			w.events()
+			tc.back(w, password)
+			w.step(lifecycle.RecheckHealthy)
+			w.settle(identity, 3)
+			w.wantCondition(identity, v1alpha1.ConditionReconciling, "")
+			if events := w.events(); slices.ContainsFunc(events, func(text string) bool { return !strings.HasPrefix(text, "Normal Recovered") }) || len(events) != min(len(tc.want), 1) {
+				t.Errorf("it reported %q", events)
+			}
+			if after := w.secret("app-mtls"); after.ResourceVersion != before.ResourceVersion {
+				t.Error("the Secret was written")
+			}
+		})
+	}
+}
+
+// What is no longer wanted leaves the Secret, and its record with it. The certificate stays.
+func TestKeystoresThatAreNoLongerWantedAreRemoved(t *testing.T) {
+	w := newWorld(t)
+	identity, password := anIdentityWithKeystores(v1alpha1.FormatPKCS12, v1alpha1.FormatJKS, v1alpha1.FormatDER), aKeystorePassword("first password")
+	w.create(password)
+	ready(w, anAuthority(), identity)
+	before := w.secret("app-mtls")
+	for _, tc := range []struct {
+		name   string
+		change func(*v1alpha1.IdentitySpec)
+		want   string
+	}{
+		{"one format less", func(spec *v1alpha1.IdentitySpec) {
+			spec.Formats = []v1alpha1.Format{v1alpha1.FormatPKCS12, v1alpha1.FormatDER}
+		}, "ca.crt key.der keystore.p12 tls.crt tls.der tls.key truststore.p12"},
+		{"no keystores", func(spec *v1alpha1.IdentitySpec) {
+			spec.Formats, spec.Keystore = []v1alpha1.Format{v1alpha1.FormatDER}, nil
+		}, "ca.crt key.der tls.crt tls.der tls.key"},
+		{"no format", func(spec *v1alpha1.IdentitySpec) { spec.Formats = nil }, "ca.crt tls.crt tls.key"},
+	} {
+		w.edit(identity, func() { tc.change(&identity.Spec.IdentitySpec) })
+		w.settle(identity, 3)
+		w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+		if writes := slices.DeleteFunc(w.written(), func(x write) bool { return x.kind != "Secret" }); len(writes) != 1 {
+			t.Errorf("%s: it took the writes %v, want one of the Secret", tc.name, writes)
+		}
+		after := w.secret("app-mtls")
+		if got := strings.Join(slices.Sorted(maps.Keys(after.Data)), " "); got != tc.want {
+			t.Errorf("%s: the Secret has %s, want %s", tc.name, got, tc.want)
+		}
+		if !bytes.Equal(after.Data["tls.crt"], before.Data["tls.crt"]) {
+			t.Errorf("%s: a new certificate was issued", tc.name)
+		}
+	}
+	if _, recorded := w.secret("app-mtls").Annotations[v1alpha1.AnnotationKeystores]; recorded {
+		t.Error("the Secret still records keystores")
+	}
+	w.remove(password)
+	w.reconcile(identity)
+	w.wantCondition(identity, v1alpha1.ConditionReconciling, "")
+}
+
+// An authority with certificates of 150 KiB: all formats together are more than a Secret may have.
+func TestKeystoresThatDoNotFitIntoTheSecretAreReported(t *testing.T) {
+	large := func(c *x509.Certificate) {
+		c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 25, 1}, Value: bytes.Repeat([]byte{5, 0}, 75<<10)}}
+	}
+	root := providePair(t, "Root", nil, large)
+	middle := providePair(t, "Issuing CA", &root, large)
+	w := newWorld(t)
+	secret, authority := createProvidedAuthority(t, middle, middle.pem(), root.pem())
+	identity := anIdentityWithKeystores(v1alpha1.FormatCombinedPEM, v1alpha1.FormatPKCS12, v1alpha1.FormatJKS)
+	w.create(aKeystorePassword("first password"), secret, authority, identity)
+	w.settle(authority, 3)
+	w.events()
+	w.settle(identity, 5)
+	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+	w.wantCondition(identity, v1alpha1.ConditionStalled, "True/KeystoreNotWritten")
+	w.wantMessage(identity, v1alpha1.ConditionStalled, "app-mtls are not written: the Secret would be ")
+	w.wantMessage(identity, v1alpha1.ConditionStalled, " bytes long, and Kubernetes stores at most 1048576: remove a format from spec.formats, or shorten the trust anchors of the authority")
+	w.wantMessage(identity, v1alpha1.ConditionReady, "Its keystores, if there are any, were not written by rekey")
+	if events := w.events(); len(events) != 2 || !with(events, "Normal Issued") || !with(events, "Warning KeystoreNotWritten") {
+		t.Errorf("it reported %q", events)
+	}
+	first := w.secret("app-mtls")
+	if _, recorded := first.Annotations[v1alpha1.AnnotationKeystores]; recorded || len(first.Data) != 4 {
+		t.Errorf("the Secret has %d values, keystores recorded: %t", len(first.Data), recorded)
+	}
+	w.written()
+	w.reconcile(identity)
+	if writes := w.written(); len(writes) > 0 {
+		t.Errorf("the next reconcile wrote %v", writes)
+	}
+
+	w.edit(identity, func() {
+		identity.Spec.Formats = []v1alpha1.Format{v1alpha1.FormatPKCS12}
+	})
+	w.settle(identity, 3)
+	w.wantCondition(identity, v1alpha1.ConditionStalled, "")
+	if events := w.events(); len(events) != 1 || !with(events, "Normal KeystoreWritten", "keystore.p12, truststore.p12 of Secret app-mtls") {
+		t.Errorf("it reported %q", events)
+	}
+	fitting := w.secret("app-mtls")
+	if got := serialIn(t, fitting, "first password"); !strings.HasSuffix(identity.Status.SerialNumber, got) || !bytes.Equal(fitting.Data["tls.crt"], first.Data["tls.crt"]) {
+		t.Error("keystore.p12 has another certificate")
+	}
+
+	// The keystores that fit stay beside what does not, through a renewal as well.
+	w.edit(identity, func() {
+		identity.Spec.Formats = []v1alpha1.Format{v1alpha1.FormatCombinedPEM, v1alpha1.FormatPKCS12, v1alpha1.FormatJKS}
+	})
+	w.settle(identity, 3)
+	w.wantCondition(identity, v1alpha1.ConditionStalled, "True/KeystoreNotWritten")
+	w.step(17 * time.Hour)
+	w.settle(identity, 3)
+	w.wantCondition(identity, v1alpha1.ConditionReady, "True/Published")
+	w.wantMessage(identity, v1alpha1.ConditionReady, "Its keystores still hold revision 1, which expires at ")
+	if kept := w.secret("app-mtls"); identity.Status.Revision != 2 || !bytes.Equal(kept.Data["keystore.p12"], fitting.Data["keystore.p12"]) {
+		t.Errorf("revision %d: the earlier keystore is lost, or the certificate was not renewed", identity.Status.Revision)
+	}
+}
+
+// Nothing can be encoded from a ca.crt that others have damaged, and that only a missing authority could repair.
+func TestKeystoresOfADamagedSecretAreKeptUntilItIsRepaired(t *testing.T) {
+	w := newWorld(t)
+	authority, identity := anAuthority(), anIdentityWithKeystores(v1alpha1.FormatPKCS12)
+	w.create(aKeystorePassword("first password"))
+	ready(w, authority, identity)
+	before := w.secret("app-mtls")
+	w.remove(authority)
+	published := w.secret("app-mtls")
+	w.edit(published, func() { published.Data["ca.crt"] = []byte("junk") })
+	w.restart()
+	w.reconcile(identity)
+	w.wantCondition(identity, v1alpha1.ConditionReady, "False/CertificateInvalid")
+	w.wantCondition(identity, v1alpha1.ConditionReconciling, "True/AuthorityNotFound")
+	w.wantMessage(identity, v1alpha1.ConditionReconciling, "In addition, KeystoreNotWritten: ")
+	w.wantMessage(identity, v1alpha1.ConditionReconciling, "ca.crt holds no PEM block")
+	if kept := w.secret("app-mtls"); !bytes.Equal(kept.Data["keystore.p12"], before.Data["keystore.p12"]) {
+		t.Error("the keystore that works was lost")
 	}
 }
 

@@ -64,6 +64,8 @@ const (
 	ReasonRetired = "Retired"
 	// ReasonAdopted: an existing Secret was adopted, as its rekey.dev/adopt annotation allows (Event).
 	ReasonAdopted = "Adopted"
+	// ReasonKeystoreWritten: keystores were written for a certificate that was published before (Event).
+	ReasonKeystoreWritten = "KeystoreWritten"
 	// ReasonResumed: rotation has resumed (Event).
 	ReasonResumed = "Resumed"
 	// ReasonRecovered: an earlier problem is resolved (Event).

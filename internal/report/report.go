@@ -120,7 +120,7 @@ type Reporter struct {
 	ConflictWait, RetryWait time.Duration
 }
 
-// Report writes the status if it changed, then emits the Events that follow from the change.
+// Report writes the status if it changed, then emits the Events that follow from the change, and those of the facts.
 func (r *Reporter) Report(ctx context.Context, before, after v1alpha1.Object, found Facts) (ctrl.Result, error) {
 	now := r.Clock.Now().UTC()
 	result := ctrl.Result{RequeueAfter: min(max(found.WakeAt.Sub(now), Soonest), Latest)}
@@ -134,11 +134,10 @@ func (r *Reporter) Report(ctx context.Context, before, after v1alpha1.Object, fo
 	}
 	old := slices.Clone(after.GetConditions())
 	applyConditions(found, after, now)
-	if equality.Semantic.DeepEqual(before, after) {
-		return result, nil
-	}
-	if err := r.Client.Status().Update(ctx, after); err != nil {
-		return r.WriteFailed(ctx, "status", result, err)
+	if !equality.Semantic.DeepEqual(before, after) {
+		if err := r.Client.Status().Update(ctx, after); err != nil {
+			return r.WriteFailed(ctx, "status", result, err)
+		}
 	}
 	for _, event := range Events(old, after.GetConditions(), found.Events) {
 		r.Emit(after, event)

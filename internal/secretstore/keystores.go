@@ -89,6 +89,13 @@ func keystoresOf(secret *corev1.Secret) keystoreRecord {
 	return keystoreRecord{KeystoreVersion{seq, at.UTC()}, parts[2]}
 }
 
+// otherKeystores reports whether a Secret has keystores that it did not have before: each time they are encoded, their seal is another
+// one.
+func otherKeystores(before, after *corev1.Secret) bool {
+	now := keystoresOf(after)
+	return now.seal != "" && now.seal != keystoresOf(before).seal
+}
+
 // addKeystores completes want, which has all other data of the current version.
 func (o Options) addKeystores(have, want *corev1.Secret, current Record) {
 	k := o.Keystores

@@ -136,6 +136,8 @@ type Snapshot struct {
 	LacksRecords bool
 	// Keystores is the version that the keystores in our Secret were written for; zero if there are none.
 	Keystores KeystoreVersion
+	// KeystoresWritten is true if they were written by a Save or Publish that published no new version.
+	KeystoresWritten bool
 	// Immutable explains what to do about our Secret if no new version can be published in it; empty if one can be.
 	Immutable string
 	// Adopted describes the adoption of the user's Secret by the last Publish; empty if its owner did not change.

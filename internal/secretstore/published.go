@@ -54,6 +54,8 @@ type Published struct {
 	secret  *corev1.Secret
 	current *Record
 	adopted string
+	// keystoresWritten is true if keystores were written for a version that was published before.
+	keystoresWritten bool
 	// candidate is the ledger of the pending version, if it is kept in one.
 	candidate candidate
 	// memory holds what the user's Secret does not hold, and the tokens: the Secret's, until the caller saves others.
@@ -144,7 +146,8 @@ func (s *Published) publishVersion(ctx context.Context, ledger Ledger) (shows bo
 		return false, err
 	}
 	setTokens(want, ledger.Rotate)
-	s.opts.setIssuedAt(want, current.CommittedAt, s.showsVersion(&current))
+	shown := s.showsVersion(&current)
+	s.opts.setIssuedAt(want, current.CommittedAt, shown)
 	s.opts.Owner.stamp(have, want)
 	if have != nil && isImmutable(have) && !showsData(have.Data, want.Data) {
 		return false, fault.Permanent(fault.SecretConflict, errors.New(s.opts.immutableConflict()))
@@ -154,6 +157,7 @@ func (s *Published) publishVersion(ctx context.Context, ledger Ledger) (shows bo
 		return false, err
 	}
 	s.adopted = cmp.Or(s.opts.handover(have, written), s.adopted)
+	s.keystoresWritten = s.keystoresWritten || shown && otherKeystores(have, written)
 	s.wrote(written, current.Material, version)
 	return s.showsVersion(&current), err
 }
@@ -187,8 +191,10 @@ func (s *Published) Publish(ctx context.Context) (Snapshot, error) {
 		// The copy that the caller saw is out of date: the certificate must be issued again, not repaired.
 		return s.snapshot(), nil
 	}
-	secret, adopted, err := s.opts.publish(ctx, s.secret, *s.current)
+	have := s.secret
+	secret, adopted, err := s.opts.publish(ctx, have, *s.current)
 	if secret != nil {
+		s.keystoresWritten = s.keystoresWritten || otherKeystores(have, secret)
 		s.see(secret)
 	}
 	if err != nil {
@@ -292,7 +298,7 @@ func (s *Published) snapshot() Snapshot {
 			ledger.LastSeq = max(ledger.LastSeq, s.current.Seq)
 		}
 	}
-	out.Ledger, out.Adopted = ledger, s.adopted
+	out.Ledger, out.Adopted, out.KeystoresWritten = ledger, s.adopted, s.keystoresWritten
 	out.Overtaken = s.opts.Owner.overtaken(s.secret) || s.candidate.overtaken()
 	return out
 }

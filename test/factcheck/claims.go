@@ -173,10 +173,11 @@ func (c *Checker) certificate(ctx context.Context, namespace, name string, s *v1
 }
 
 var (
-	rotatedForm = regexp.MustCompile(`^Revision (\d+) with login (\S+) is published in Secret (\S+)\.(?: Login (\S+) stays accepted)?`)
-	retiredForm = regexp.MustCompile(`^Login (\S+) is now refused`)
-	issuedForm  = regexp.MustCompile(`^Revision (\d+) is published in Secret ([^ :]+): serial number ([0-9a-f]+),`)
-	adoptedForm = regexp.MustCompile(`^Secret ([^ /]+)/([^ ,]+), which .* was adopted`)
+	rotatedForm  = regexp.MustCompile(`^Revision (\d+) with login (\S+) is published in Secret (\S+)\.(?: Login (\S+) stays accepted)?`)
+	retiredForm  = regexp.MustCompile(`^Login (\S+) is now refused`)
+	issuedForm   = regexp.MustCompile(`^Revision (\d+) is published in Secret ([^ :]+): serial number ([0-9a-f]+),`)
+	keystoreForm = regexp.MustCompile(`^Revision (\d+) is now encoded in (\S.*) of Secret (\S+), with the password in key (\S+) of Secret (\S+)\.`)
+	adoptedForm  = regexp.MustCompile(`^Secret ([^ /]+)/([^ ,]+), which .* was adopted`)
 )
 
 // Event returns the false claims of an Event.
@@ -199,6 +200,8 @@ func (c *Checker) Event(ctx context.Context, regarding client.Object, reason, no
 		}
 	case v1alpha1.ReasonIssued:
 		return errors.Join(err, c.issued(ctx, regarding.GetNamespace(), note))
+	case v1alpha1.ReasonKeystoreWritten:
+		return errors.Join(err, c.keystoreWritten(ctx, regarding.GetNamespace(), note))
 	case v1alpha1.ReasonAdopted:
 		return errors.Join(err, c.adopted(ctx, regarding, note))
 	case v1alpha1.ReasonCleanupIncomplete:
@@ -241,6 +244,27 @@ func (c *Checker) issued(ctx context.Context, namespace, note string) error {
 	}
 	if leaf := leafOf(secret); leaf == nil || !sameSerial(fmt.Sprintf("%x", leaf.SerialNumber), parts[3]) {
 		return fmt.Errorf("Event Issued reports that Secret %s holds serial number %s, and it does not", parts[2], parts[3])
+	}
+	return nil
+}
+
+// keystoreWritten compares only what does not need the password.
+func (c *Checker) keystoreWritten(ctx context.Context, namespace, note string) error {
+	parts := keystoreForm.FindStringSubmatch(note)
+	if parts == nil {
+		return fmt.Errorf("Event KeystoreWritten does not name revision, files, Secret and password: %q", note)
+	}
+	secret, err := c.secret(ctx, namespace, parts[3])
+	if err != nil {
+		return err
+	}
+	if secret == nil || !strings.HasPrefix(secret.Annotations[v1alpha1.AnnotationKeystores], parts[1]+" ") {
+		return fmt.Errorf("Event KeystoreWritten reports that the keystores in Secret %s hold revision %s, and they do not", parts[3], parts[1])
+	}
+	for file := range strings.SplitSeq(parts[2], ", ") {
+		if len(secret.Data[file]) == 0 {
+			return fmt.Errorf("Event KeystoreWritten names %s, and Secret %s does not have it", file, parts[3])
+		}
 	}
 	return nil
 }

@@ -58,6 +58,12 @@ func TestMalformedMessagesAreFound(t *testing.T) {
 	}
 }
 
+// withKeystores records that the Secret has keystores of revision 1.
+func withKeystores(of metav1.ObjectMeta) metav1.ObjectMeta {
+	of.Annotations = map[string]string{v1alpha1.AnnotationKeystores: "1 2026-11-30T12:31:17Z seal"}
+	return of
+}
+
 func aWorld(t *testing.T) (*Checker, map[string]bool) {
 	t.Helper()
 	chain, key, err := ca.NewSelfSigned(ca.Root{CommonName: "x", KeyAlgorithm: issuer.ECDSAP256, Lifetime: time.Hour}, time.Now())
@@ -79,7 +85,7 @@ func aWorld(t *testing.T) (*Checker, map[string]bool) {
 	return &Checker{
 		Reader: fake.NewClientBuilder().WithObjects(published,
 			&corev1.Secret{ObjectMeta: at(secretstore.LedgerName("DatabaseCredential", "orders")), Data: ledger},
-			&corev1.Secret{ObjectMeta: at("tls"), Data: map[string][]byte{"tls.crt": chain, "tls.key": key.Reveal()}},
+			&corev1.Secret{ObjectMeta: withKeystores(at("tls")), Data: map[string][]byte{"tls.crt": chain, "tls.key": key.Reveal(), "keystore.p12": []byte("encrypted")}},
 		).Build(),
 		Open: func(login string) (bool, bool) { is, known := open[login]; return is, known },
 	}, open
@@ -131,6 +137,10 @@ func TestAFalseEventIsFound(t *testing.T) {
 		"refused, and it is not":             {login, "Retired", "Login app_a is now refused.", "it is accepted"},
 		"refused, in other words":            {login, "Retired", "The old one is now refused.", "does not name"},
 		"issued, and it is not":              {login, "Issued", "Revision 1 is published in Secret tls: serial number 1234, valid until 2026-11-30T12:31:17Z.", "it does not"},
+		"encoded, and it is not":             {login, "KeystoreWritten", "Revision 3 is now encoded in keystore.p12 of Secret tls, with the password in key password of Secret pw.", "hold revision 3, and they do not"},
+		"encoded, without the file":          {login, "KeystoreWritten", "Revision 1 is now encoded in truststore.p12 of Secret tls, with the password in key password of Secret pw.", "names truststore.p12"},
+		"encoded, and it is":                 {login, "KeystoreWritten", "Revision 1 is now encoded in keystore.p12 of Secret tls, with the password in key password of Secret pw.", ""},
+		"encoded, in other words":            {login, "KeystoreWritten", "It is written.", "does not name"},
 		"adopted, and it was":                {login, "Adopted", "Secret web/db, which was not created by rekey, was adopted.", ""},
 		"adopted by another object":          {other, "Adopted", "Secret web/db, which was not created by rekey, was adopted.", "does not belong"},
 		"cleaned up while it lives":          {login, "CleanupIncomplete", "DatabaseCredential web/orders is deleted and leaves behind a login.", "not deleted"},

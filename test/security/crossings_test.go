@@ -129,6 +129,11 @@ func foreignSecret(*testing.T, string) []client.Object {
 	return []client.Object{&corev1.Secret{ObjectMeta: meta("target"), Data: map[string][]byte{"tls.key": []byte("of another object")}}}
 }
 
+func foreignPassword(*testing.T, string) []client.Object {
+	return []client.Object{&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "target", Labels: map[string]string{v1alpha1.LabelAllow: "true"}},
+		Data: map[string][]byte{"password": []byte("keystore-password-of-the-other")}}}
+}
+
 func foreignKeyPair(t *testing.T, _ string) []client.Object {
 	t.Helper()
 	return []client.Object{keyPair(t, "", "target")}
@@ -152,11 +157,15 @@ func clusterAuthority(managed bool) func(t *testing.T, other string) []client.Ob
 func identityCrossings(kind string, with func(v1alpha1.IdentitySpec) client.Object) []crossing {
 	withPolicy := identitySpec(own, "asking-mtls")
 	withPolicy.RotationPolicyRef = &v1alpha1.LocalReference{Name: "target"}
+	withKeystores := identitySpec(own, "asking-mtls")
+	withKeystores.Formats = []v1alpha1.Format{v1alpha1.FormatJKS}
+	withKeystores.Keystore = &v1alpha1.Keystore{PasswordSecretRef: v1alpha1.SecretKeyReference{Name: "target"}}
 	return []crossing{
 		{kind + " spec.authorityRef.name", "of an authority in the namespace", func() []client.Object { return []client.Object{with(identitySpec(target, "asking-mtls"))} }, foreignAuthority, true},
 		{kind + " spec.authorityRef.name", "of an authority for the cluster", func() []client.Object { return []client.Object{with(identitySpec(clusterRef, "asking-mtls"))} }, clusterAuthority(true), false},
 		{kind + " spec.authorityRef.name", "of a broken authority for the cluster", func() []client.Object { return []client.Object{with(identitySpec(clusterRef, "asking-mtls"))} }, clusterAuthority(false), false},
 		{kind + " spec.rotationPolicyRef.name", "", func() []client.Object { return []client.Object{with(withPolicy), ownAuthority()} }, foreignPolicy, true},
+		{kind + " spec.keystore.passwordSecretRef.name", "", func() []client.Object { return []client.Object{with(withKeystores), ownAuthority()} }, foreignPassword, true},
 		{kind + " spec.secretName", "", func() []client.Object { return []client.Object{with(identitySpec(own, "target")), ownAuthority()} }, foreignSecret, true},
 	}
 }

@@ -4,9 +4,17 @@
 package security
 
 import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -19,6 +27,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rekey/rekey/internal/issuer/ca"
+	"github.com/rekey/rekey/internal/pki"
 )
 
 // withoutTLS refuses TLS to every client.
@@ -70,6 +79,42 @@ func unsupportedPair(t *testing.T) *corev1.Secret {
 	return allowed("unsupported-ca", data)
 }
 
+// bulkyPair is the key pair of an intermediate below a root. Each has a certificate of 150 KiB, so that an identity's Secret has no
+// room for all formats.
+func bulkyPair(t *testing.T) *corev1.Secret {
+	t.Helper()
+	var keys [2]*ecdsa.PrivateKey
+	var certificates [2]*x509.Certificate
+	for i, name := range []string{"Bulky root", "Bulky intermediate"} {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: name}, SubjectKeyId: []byte(name),
+			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
+			BasicConstraintsValid: true, IsCA: true, MaxPathLen: -1, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+			ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 25, 1}, Value: bytes.Repeat([]byte{5, 0}, 75<<10)}}}
+		parent, signer := template, key
+		if i > 0 {
+			parent, signer = certificates[0], keys[0]
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if certificates[i], err = x509.ParseCertificate(der); err != nil {
+			t.Fatal(err)
+		}
+		keys[i] = key
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(keys[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return allowed("bulky-ca", map[string][]byte{"tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
+		"tls.crt": pki.EncodeCertificates(certificates[1]), "ca.crt": pki.EncodeCertificates(certificates[0])})
+}
+
 // refuse provokes every refusal with a reason of its own, and waits until each is reported. In most of them rekey holds a
 // secret that the text could quote.
 func (l *life) refuse() {
@@ -78,7 +123,7 @@ func (l *life) refuse() {
 	plain := fmt.Sprintf("plain-%d", d.Version)
 	open, forbidden := withoutTLS(l.t), "169.254.169.254:5432"
 	other := keyPair(l.t, tenant, "untrusted")
-	l.create(hourPair(l.t, "expired", 2*time.Hour), hourPair(l.t, "ending", 50*time.Minute), unsupportedPair(l.t),
+	l.create(hourPair(l.t, "expired", 2*time.Hour), hourPair(l.t, "ending", 50*time.Minute), unsupportedPair(l.t), bulkyPair(l.t), allowed("bulky-keystore", map[string][]byte{"password": []byte("Bulky-" + rand.Text())}),
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: "untrusted"}, Data: map[string]string{"ca.crt": string(other.Data["tls.crt"])}},
 		adminSecret("clear-admin", "clear", d.passwords["clear"], d.Address()), adminSecret("limited-admin", "limited", d.passwords["limited"], d.Address()),
 		adminSecret("fixed-admin", "fixed", d.passwords["fixed"], d.Address()), adminSecret("open-admin", "plain", "Open-"+rand.Text(), open),
@@ -95,7 +140,9 @@ func (l *life) refuse() {
 		change("owner: orders_owner", "owner: gone_owner").Replace(credentialManifest("ownerless", "ownerless", "ownerless_app", "")),
 		credentialManifest("othername", plain, "othername", ""), credentialManifest("never", plain, "never_app", ", create: Never"),
 		change("name: brisk", "name: nowhere").Replace(credentialManifest("policyless", plain, "policyless_app", "")),
-		keyPairAuthorityManifest("expired", "expired-ca"), keyPairAuthorityManifest("ending", "ending-ca"), keyPairAuthorityManifest("unsupported", "unsupported-ca"), identityManifest("nobody", "nobody", "nobody-mtls"), identityManifest("waiting", "mixed", "waiting-mtls"),
+		keyPairAuthorityManifest("expired", "expired-ca"), keyPairAuthorityManifest("ending", "ending-ca"), keyPairAuthorityManifest("unsupported", "unsupported-ca"), keyPairAuthorityManifest("bulky", "bulky-ca"),
+		change("secretName:", "formats: [CombinedPEM, PKCS12, JKS], keystore: {passwordSecretRef: {name: bulky-keystore}}, secretName:").Replace(identityManifest("bulky", "bulky", "bulky-mtls")),
+		identityManifest("nobody", "nobody", "nobody-mtls"), identityManifest("waiting", "mixed", "waiting-mtls"),
 		change("commonName: outside", "commonName: outside, dnsNames: [outside.example.org]").Replace(identityManifest("outside", "own", "outside-mtls")),
 		change("commonName: lasting", "commonName: lasting, lifetime: 8000h").Replace(identityManifest("lasting", "own", "lasting-mtls")),
 	}, ""))
@@ -106,7 +153,7 @@ func (l *life) refuse() {
 		{"DatabaseCredential", "nodatabase", "DatabaseNotFound"}, {"DatabaseCredential", "otherowner", "OwnerForbidden"}, {"DatabaseCredential", "ownerless", "OwnerNotFound"},
 		{"DatabaseCredential", "othername", "UsernameForbidden"}, {"DatabaseCredential", "never", "LoginNotFound"}, {"DatabaseCredential", "policyless", "PolicyNotFound"},
 		{"CertificateAuthority", "expired", "AuthorityExpired"}, {"CertificateAuthority", "unsupported", "UnsupportedAlgorithm"}, {"CertificateAuthority", "ending", "ExpiresImminently"}, {"ClientIdentity", "nobody", "AuthorityNotFound"}, {"ClientIdentity", "waiting", "AuthorityNotReady"},
-		{"ClientIdentity", "outside", "ConstraintViolated"}, {"ClientIdentity", "lasting", "LifetimeTooLong"},
+		{"ClientIdentity", "bulky", "KeystoreNotWritten"}, {"ClientIdentity", "outside", "ConstraintViolated"}, {"ClientIdentity", "lasting", "LifetimeTooLong"},
 	} {
 		l.has(want[0], want[1], want[2])
 	}
