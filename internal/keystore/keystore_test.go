@@ -98,7 +98,7 @@ func TestJavaReadsEveryProfile(t *testing.T) {
 					}
 					all[file] = data
 					args = append(args, kind, file, password)
-					want[file] = []string{fmt.Sprintf("trusted ca %s -", sum(in.anchors[0].Raw)), fmt.Sprintf("trusted ca-2 %s -", sum(in.anchors[1].Raw))}
+					want[file] = []string{fmt.Sprintf("trusted ca %s -", sum(in.anchors[0].Raw)), fmt.Sprintf("trusted ca-2 %s -", sum(in.anchors[1].Raw)), "accepts 2"}
 					if strings.HasPrefix(name, "keystore") {
 						alias := map[string]string{"PKCS12": "1", "JKS": "orders-1"}[kind]
 						want[file] = []string{fmt.Sprintf("key %s %s %s", alias, sum(raw(in.chain)...), sum(pkcs8(t, in.key)))}

@@ -10,10 +10,14 @@ import java.security.MessageDigest;
 import java.security.cert.Certificate;
 import java.util.Collections;
 import java.util.List;
+import javax.net.ssl.TrustManager;
+import javax.net.ssl.TrustManagerFactory;
+import javax.net.ssl.X509TrustManager;
 
 /**
  * Reads keystores: the arguments are type, file and password of each. It prints one line per entry: the file, the kind of the
- * entry, its alias, the SHA-256 of its certificates, and that of its private key; or the file, "error" and the error.
+ * entry, its alias, the SHA-256 of its certificates, and that of its private key; then, for a truststore, "accepts" and the number of
+ * trust anchors; or the file, "error" and the error.
  */
 public class Read {
     public static void main(String[] args) throws Exception {
@@ -42,7 +46,25 @@ public class Read {
                 out.append(String.format("%s trusted %s %s -%n", file, alias, digest(store.getCertificate(alias))));
             }
         }
+        boolean keys = false;
+        for (String alias : aliases) {
+            keys |= store.isKeyEntry(alias);
+        }
+        if (!keys) {
+            out.append(String.format("%s accepts %d%n", file, accepted(store)));
+        }
         return out.toString();
+    }
+
+    /** Returns how many trust anchors TLS finds in the store. */
+    private static int accepted(KeyStore store) throws Exception {
+        TrustManagerFactory factory = TrustManagerFactory.getInstance("PKIX");
+        factory.init(store);
+        int out = 0;
+        for (TrustManager manager : factory.getTrustManagers()) {
+            out += ((X509TrustManager) manager).getAcceptedIssuers().length;
+        }
+        return out;
     }
 
     private static String digest(Certificate... certificates) throws Exception {
