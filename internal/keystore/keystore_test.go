@@ -5,6 +5,7 @@ package keystore_test
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -202,9 +203,7 @@ func TestDamagedContentIsAnErrorThatShowsNothingOfIt(t *testing.T) {
 		"the private key":   {credential.KeyPrivateKey, "tls.key: the private key holds no PEM block"},
 	} {
 		data := map[string][]byte{}
-		for key, value := range in.data {
-			data[key] = value
-		}
+		maps.Copy(data, in.data)
 		data[tc.key] = []byte("precious")
 		_, err := settings("").Encode(data)
 		if err == nil || !strings.HasPrefix(err.Error(), tc.want) || strings.Contains(err.Error(), "precious") {
@@ -223,9 +222,7 @@ func TestTheSealChangesWithEverythingThatIsInTheFilesAndWithNothingElse(t *testi
 	data := func(change map[string][]byte) map[string][]byte {
 		out := map[string][]byte{keystore.FileKeyPKCS12: []byte("a"), keystore.FileTrustPKCS12: []byte("b"), keystore.FileKeyJKS: []byte("c"), keystore.FileTrustJKS: []byte("d")}
 		for _, all := range []map[string][]byte{in.data, change} {
-			for key, value := range all {
-				out[key] = value
-			}
+			maps.Copy(out, all)
 		}
 		return out
 	}

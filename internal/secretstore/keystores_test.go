@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func salted(password string, size int, encoded *int) *Keystores {
 	keys := []string{"keystore.p12", "truststore.p12"}
 	return &Keystores{
 		Keys: keys,
-		Encode: func(data map[string][]byte) (map[string][]byte, error) {
+		Encode: func(map[string][]byte) (map[string][]byte, error) {
 			*encoded++
 			out := map[string][]byte{}
 			for _, key := range keys {
@@ -245,9 +246,7 @@ func TestACachedSecretShowsWhetherItsDERFilesFit(t *testing.T) {
 	} {
 		secret := &corev1.Secret{Type: corev1.SecretTypeTLS, Data: map[string][]byte{}}
 		for _, all := range []map[string][]byte{data, tc.change} {
-			for key, value := range all {
-				secret.Data[key] = value
-			}
+			maps.Copy(secret.Data, all)
 		}
 		for range 2 {
 			must[any](t)(StripMaterial(secret))

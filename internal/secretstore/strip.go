@@ -88,8 +88,8 @@ func refusePlaceholders(secret *corev1.Secret) error {
 
 // StripMaterial is the transform of the Secret cache: it removes managed fields and everything secret. A kubernetes.io/tls
 // Secret keeps its public parts; its private key (and the files made of it) become placeholders that record whether they match the
-// certificate, so that the cached copy is enough to detect damage. Keystores always become placeholders. Every other Secret keeps no data, and one that is too large
-// only what StripAll keeps. It changes the object in place, as the cache expects, and is idempotent.
+// certificate, so that the cached copy is enough to detect damage. Keystores always become placeholders. Every other Secret keeps no
+// data, and one that is too large only what StripAll keeps. It changes the object in place, as the cache expects, and is idempotent.
 func StripMaterial(obj any) (any, error) {
 	secret, ok := obj.(*corev1.Secret)
 	if !ok {
@@ -124,20 +124,31 @@ func stripCertificate(secret *corev1.Secret) {
 			continue
 		}
 		stays := name == credential.KeyCertificate && isPublic(value) || name == credential.KeyAuthority && isBundle(value)
-		fits := (name == credential.KeyPrivateKey && keyFits(certificate, key)) ||
-			(name == credential.KeyCombined && combines(value, certificate, key)) ||
-			(name == credential.KeyPrivateKeyDER && isKeyInDER(value, certificate, key)) ||
-			(name == credential.KeyCertificateDER && isLeafInDER(value, certificate))
 		switch {
 		case stays && name == credential.KeyAuthority && len(value) > mostAuthority:
 			secret.Data[name] = placeholderOf(digestOf(value))
 		case stays:
-		case fits:
+		case fitsPair(name, value, certificate, key):
 			secret.Data[name] = placeholderGood
 		default:
 			secret.Data[name] = placeholderWrong
 		}
 	}
+}
+
+// fitsPair reports whether a value that is made of the private key or the certificate matches both.
+func fitsPair(name string, value, certificate, key []byte) bool {
+	switch name {
+	case credential.KeyPrivateKey:
+		return keyFits(certificate, key)
+	case credential.KeyCombined:
+		return combines(value, certificate, key)
+	case credential.KeyPrivateKeyDER:
+		return isKeyInDER(value, certificate, key)
+	case credential.KeyCertificateDER:
+		return isLeafInDER(value, certificate)
+	}
+	return false
 }
 
 func isPublic(value []byte) bool { return !bytes.Contains(value, []byte("PRIVATE KEY")) }
