@@ -179,32 +179,15 @@ func (r *authorityReconciler) ensure(ctx context.Context, parts authorityObject)
 	if err != nil {
 		return err // before a key is created
 	}
+	settings, err := settingsOf(parts)
+	if err != nil {
+		return err
+	}
 	return kept.Ensure(ctx, func(ctx context.Context) error {
 		err := r.stillWanted(ctx, parts.object, r.newObject())
 		if lifecycle.IsConflict(err) {
 			return fault.Pending(lifecycle.ConflictWait, err)
 		}
 		return err
-	}, func() (credential.Material, error) { return r.create(ctx, parts, creator) })
-}
-
-// create returns a new key pair. The authority that signs it must admit the namespace where the key is kept.
-func (r *authorityReconciler) create(ctx context.Context, parts authorityObject, creator issuer.Creator) (credential.Material, error) {
-	settings, err := settingsOf(parts)
-	if err != nil {
-		return nil, err
-	}
-	creation := issuer.Creation{Settings: settings, Now: r.clock.Now().UTC()}
-	if member := parts.spec.Member(); member.SignedBy != nil {
-		namespace := r.authorities.secretKey(parts).Namespace
-		above, version, err := r.authorities.resolve(ctx, *member.SignedBy, namespace, otherSigner)
-		if err == nil {
-			err = r.authorities.confirm(ctx, *member.SignedBy, namespace, version)
-		}
-		if err != nil {
-			return nil, err
-		}
-		creation.SignedBy = above.Issuer
-	}
-	return creator.Create(ctx, creation)
+	}, func() (credential.Material, error) { return creator.Create(settings, r.clock.Now().UTC()) })
 }

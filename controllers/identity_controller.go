@@ -106,7 +106,7 @@ func (r *identityReconciler) resolve(ctx context.Context, parts identityObject) 
 	}
 	subject.Policy = certificatePolicy(policy.Policy, parts.spec)
 	subject.Suspended = parts.spec.Suspend || policy.suspended
-	authority, version, err := r.authorities.resolve(ctx, parts.spec.AuthorityRef, meta.GetNamespace(), "change spec.authorityRef")
+	authority, version, err := r.authorities.resolve(ctx, parts.spec.AuthorityRef, meta.GetNamespace())
 	if err != nil {
 		subject.Preconditions = append(subject.Preconditions, unmetOf(err))
 		subject.SourceErr = err

@@ -80,15 +80,10 @@ func allKinds() kinds {
 }
 
 func authorityKind(name v1alpha1.AuthorityKind, newObject func() v1alpha1.AuthorityObject, newList func() client.ObjectList) kind {
-	references := []kube.Reference{{To: kindClusterCertificateAuthority, Index: "rekey.signedbycluster", Name: signerNamed(v1alpha1.AuthorityKindCluster), Rare: true}}
-	if name == v1alpha1.AuthorityKindNamespaced {
-		references = append(references, kube.Reference{To: kindCertificateAuthority, Index: "rekey.signedby", Name: signerNamed(v1alpha1.AuthorityKindNamespaced), Rare: true})
-	}
 	return kind{
 		Kind: kube.Kind{
 			Name: string(name), New: func() v1alpha1.Object { return newObject() }, NewList: newList,
 			ClusterScoped: name == v1alpha1.AuthorityKindCluster, OwnsSecrets: true,
-			References: references,
 		},
 		gauges: func(o v1alpha1.Object) report.Gauges {
 			return report.Gauges{AuthorityNotAfter: o.(v1alpha1.AuthorityObject).GetAuthorityStatus().NotAfter} //nolint:forcetypeassert // of this kind
@@ -138,21 +133,6 @@ func authorityNamed(of v1alpha1.AuthorityKind) func(client.Object) string {
 			return ""
 		}
 		return string(identity.GetIdentitySpec().AuthorityRef.Name)
-	}
-}
-
-// signerNamed returns a function that returns the name of the authority that signs another one, if it is of that kind.
-func signerNamed(of v1alpha1.AuthorityKind) func(client.Object) string {
-	return func(object client.Object) string {
-		authority, ok := object.(v1alpha1.AuthorityObject)
-		if !ok {
-			return ""
-		}
-		signer := authority.GetAuthoritySpec().Member().SignedBy
-		if signer == nil || signer.Kind != of {
-			return ""
-		}
-		return string(signer.Name)
 	}
 }
 

@@ -4,7 +4,6 @@
 package controllers
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,7 +24,6 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/kube"
-	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/refusal"
 	"github.com/rekey/rekey/internal/secretstore"
 )
@@ -95,10 +93,10 @@ type knownAuthority struct {
 	err     error
 }
 
-// resolve returns the authority that ref names for an object in namespace, and the version of the authority's object. An authority
-// that does not exist and one that does not admit the namespace return the same error. otherwise is how to name another authority.
-func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReference, namespace, otherwise string) (*issuer.Authority, string, error) {
-	object, err := a.find(ctx, ref, namespace, otherwise)
+// resolve returns the authority that ref names for an object in namespace, and the version of the authority's object. An
+// authority that does not exist and one that does not admit the namespace return the same error.
+func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReference, namespace string) (*issuer.Authority, string, error) {
+	object, err := a.find(ctx, ref, namespace)
 	if err != nil {
 		return nil, "", err
 	}
@@ -116,7 +114,7 @@ func (a *authorities) resolve(ctx context.Context, ref v1alpha1.AuthorityReferen
 	return authority, version, nil
 }
 
-func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference, namespace, otherwise string) (authorityObject, error) {
+func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference, namespace string) (authorityObject, error) {
 	id := authorityID{ref.Kind, namespace, string(ref.Name)}
 	var object v1alpha1.AuthorityObject = &v1alpha1.CertificateAuthority{}
 	if ref.Kind == v1alpha1.AuthorityKindCluster {
@@ -129,7 +127,7 @@ func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference,
 	found := partsOfAuthority(ref.Kind, object)
 	admitted := err == nil
 	if admitted && ref.Kind == v1alpha1.AuthorityKindCluster {
-		if admitted, err = admits(ctx, a.cached, found.selector, namespace); err != nil {
+		if admitted, err = a.admits(ctx, found.selector, namespace); err != nil {
 			return authorityObject{}, err
 		}
 	}
@@ -141,41 +139,11 @@ func (a *authorities) find(ctx context.Context, ref v1alpha1.AuthorityReference,
 			"%s not found, or its namespaceSelector does not select namespace %s: ask the owner of the authority to create it or to admit the namespace", id, namespace))
 	}
 	return authorityObject{}, fault.Blocked(fault.AuthorityNotFound, fmt.Errorf(
-		"%s not found: create it, or %s", id, otherwise))
-}
-
-// otherSigner is how to have another authority sign one that has no key yet.
-const otherSigner = "delete this authority, and create it with another signedBy"
-
-// confirm reads the authority that ref names live, and the namespace, and returns an error unless it may still be used as the cache
-// showed: what it is about to sign cannot be recalled.
-func (a *authorities) confirm(ctx context.Context, ref v1alpha1.AuthorityReference, namespace, version string) error {
-	key := client.ObjectKey{Namespace: namespace, Name: string(ref.Name)}
-	var object v1alpha1.AuthorityObject = &v1alpha1.CertificateAuthority{}
-	if ref.Kind == v1alpha1.AuthorityKindCluster {
-		key.Namespace, object = "", &v1alpha1.ClusterCertificateAuthority{}
-	}
-	if err := a.live.Get(ctx, key, object); err != nil {
-		return refusal.Fault(fmt.Sprintf("reading %s %s", ref.Kind, key.Name), err, nil)
-	}
-	if !object.GetDeletionTimestamp().IsZero() {
-		return fault.Blocked(fault.AuthorityNotReady, fmt.Errorf("%s %s is being deleted, so it signs no other authority: %s", ref.Kind, key.Name, otherSigner))
-	}
-	changed := fault.Pending(lifecycle.ConflictWait, fmt.Errorf("%s %s has changed a moment ago", ref.Kind, key.Name))
-	if now := string(object.GetUID()) + "/" + object.GetResourceVersion(); now != version {
-		return changed
-	}
-	if ref.Kind != v1alpha1.AuthorityKindCluster {
-		return nil
-	}
-	if admitted, err := admits(ctx, a.live, object.GetNamespaceSelector(), namespace); err != nil || !admitted {
-		return cmp.Or(err, changed)
-	}
-	return nil
+		"%s not found: create it, or change spec.authorityRef", id))
 }
 
 // admits reports whether the selector selects the namespace. A nil selector selects nothing.
-func admits(ctx context.Context, reader client.Reader, selector *metav1.LabelSelector, namespace string) (bool, error) {
+func (a *authorities) admits(ctx context.Context, selector *metav1.LabelSelector, namespace string) (bool, error) {
 	if selector == nil {
 		return false, nil
 	}
@@ -184,7 +152,7 @@ func admits(ctx context.Context, reader client.Reader, selector *metav1.LabelSel
 		return false, nil //nolint:nilerr // a selector that cannot be parsed selects nothing; the authority itself reports that
 	}
 	var object corev1.Namespace
-	if err := reader.Get(ctx, client.ObjectKey{Name: namespace}, &object); err != nil {
+	if err := a.cached.Get(ctx, client.ObjectKey{Name: namespace}, &object); err != nil {
 		return false, refusal.Fault("reading namespace "+namespace, err, nil)
 	}
 	return parsed.Matches(labels.Set(object.Labels)), nil
@@ -365,12 +333,6 @@ func constraintsOf(in v1alpha1.Constraints) issuer.Constraints {
 	}
 	for _, usage := range in.Usages {
 		out.Usages = append(out.Usages, issuer.Usage(usage))
-	}
-	if below := in.Subordinates; below != nil {
-		out.Subordinates = &issuer.Subordinates{MaxLifetime: below.MaxLifetime.Duration}
-		if below.MaximumPathLength != nil {
-			out.Subordinates.MaximumPathLength = int(*below.MaximumPathLength)
-		}
 	}
 	return out
 }

@@ -82,29 +82,9 @@ type Constraints struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=2
 	Usages []Usage `json:"usages,omitempty"`
-	// subordinates are the authorities that this one may sign; absent means none. Their certificates permit only what dnsNames,
-	// uris, ipRanges, emailDomains and usages allow; commonNames and organizations do not limit them.
-	// +optional
-	Subordinates *Subordinates `json:"subordinates,omitempty"`
-}
-
-// Subordinates limit the authorities that another authority signs.
-type Subordinates struct {
-	// maximumPathLength is how many further authorities may be below each of them, 0 by default.
-	// +optional
-	// +default=0
-	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:Maximum=7
-	MaximumPathLength *int32 `json:"maximumPathLength,omitempty"`
-	// maxLifetime of their certificates, at least 1h; 43800h (five years) by default.
-	// +optional
-	// +default="43800h"
-	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self) >= duration('1h')",message="must be at least 1h: set a longer duration"
-	MaxLifetime Duration `json:"maxLifetime,omitzero"`
 }
 
 // ClusterAuthoritySpec is an AuthoritySpec for all selected namespaces.
-// +kubebuilder:validation:XValidation:rule="!has(self.managed) || !has(self.managed.signedBy) || self.managed.signedBy.kind == 'ClusterCertificateAuthority' || (oldSelf.hasValue() && has(oldSelf.value().managed) && has(oldSelf.value().managed.signedBy) && self.managed.signedBy == oldSelf.value().managed.signedBy)",optionalOldSelf=true,fieldPath=".managed.signedBy",message="must have the kind ClusterCertificateAuthority: an authority of a namespace cannot sign one of the whole cluster"
 type ClusterAuthoritySpec struct {
 	AuthoritySpec `json:",inline"`
 	// namespaceSelector selects, by label, the namespaces that may use the authority. Absent means none; {} means all.
@@ -152,7 +132,6 @@ type AuthorityStatus struct {
 // namespace can also sign with this CA; a ClusterCertificateAuthority keeps its key in the operator's namespace.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:validation:XValidation:rule="!has(self.spec.managed) || !has(self.spec.managed.signedBy) || self.spec.managed.signedBy.kind != 'CertificateAuthority' || self.spec.managed.signedBy.name != self.metadata.name || (oldSelf.hasValue() && has(oldSelf.value().spec.managed) && has(oldSelf.value().spec.managed.signedBy) && self.spec.managed.signedBy == oldSelf.value().spec.managed.signedBy)",optionalOldSelf=true,fieldPath=".spec.managed.signedBy",message="must name another authority: remove it if this authority is a root"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:categories=rekey,shortName=rca
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
@@ -189,7 +168,6 @@ var _ = register(&CertificateAuthority{}, &CertificateAuthorityList{})
 // operator's namespace.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:validation:XValidation:rule="!has(self.spec.managed) || !has(self.spec.managed.signedBy) || self.spec.managed.signedBy.kind != 'ClusterCertificateAuthority' || self.spec.managed.signedBy.name != self.metadata.name || (oldSelf.hasValue() && has(oldSelf.value().spec.managed) && has(oldSelf.value().spec.managed.signedBy) && self.spec.managed.signedBy == oldSelf.value().spec.managed.signedBy)",optionalOldSelf=true,fieldPath=".spec.managed.signedBy",message="must name another authority: remove it if this authority is a root"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=rekey,shortName=rcca
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`

@@ -3,37 +3,6 @@
 
 package v1alpha1
 
-// ConstraintDomain is a DNS name without *, of which a part may have underscores.
-// +kubebuilder:validation:MinLength=1
-// +kubebuilder:validation:MaxLength=253
-// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-_a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-_a-z0-9]{0,61}[a-z0-9])?)*$')",message="must be a DNS name in lower case without *, such as example.internal"
-type ConstraintDomain string
-
-// NameConstraints are the names that an authority's own certificate permits (RFC 5280, section 4.2.1.10). A type of name that is
-// not listed is denied; {} denies them all. Peers enforce them, even if the key is stolen.
-type NameConstraints struct {
-	// permittedDNSDomains each permit a DNS name and all names below it.
-	// +optional
-	// +listType=set
-	// +kubebuilder:validation:MaxItems=64
-	PermittedDNSDomains []ConstraintDomain `json:"permittedDNSDomains,omitempty"`
-	// permittedURIDomains are the permitted hosts of URIs, exactly. A certificate cannot constrain scheme and path.
-	// +optional
-	// +listType=set
-	// +kubebuilder:validation:MaxItems=64
-	PermittedURIDomains []ConstraintDomain `json:"permittedURIDomains,omitempty"`
-	// permittedIPRanges contain the permitted addresses, in CIDR notation.
-	// +optional
-	// +listType=set
-	// +kubebuilder:validation:MaxItems=64
-	PermittedIPRanges []IPRange `json:"permittedIPRanges,omitempty"`
-	// permittedEmailDomains of email addresses, exactly.
-	// +optional
-	// +listType=set
-	// +kubebuilder:validation:MaxItems=64
-	PermittedEmailDomains []EmailDomain `json:"permittedEmailDomains,omitempty"`
-}
-
 // ManagedAuthority is an authority with a key that rekey creates.
 type ManagedAuthority struct {
 	// commonName of the authority's certificate.
@@ -52,20 +21,6 @@ type ManagedAuthority struct {
 	// +default="43800h"
 	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self) >= duration('1h')",message="must be at least 1h: set a longer duration"
 	Lifetime Duration `json:"lifetime,omitzero"`
-	// pathLength is how many authorities may be below this one: 0, the default, lets it sign only leaves.
-	// +optional
-	// +default=0
-	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:Maximum=8
-	PathLength *int32 `json:"pathLength,omitempty"`
-	// nameConstraints are written into the authority's certificate, critical. Absent means none for a root, and for an authority
-	// with signedBy all names that the other authority's constraints allow.
-	// +optional
-	NameConstraints *NameConstraints `json:"nameConstraints,omitempty"`
-	// signedBy names the authority that signs this one, whose constraints.subordinates must allow it. Absent means that this one is
-	// a root, which signs itself.
-	// +optional
-	SignedBy *AuthorityReference `json:"signedBy,omitempty"`
 	// secretName of the Secret that rekey creates with the key pair. A cluster authority's is in the operator's namespace. It is
 	// immutable.
 	// +required
@@ -84,7 +39,6 @@ type KeyPairAuthority struct {
 
 // AuthoritySpec defines where an authority's key comes from and what it may sign.
 // +kubebuilder:validation:ExactlyOneOf=managed;keyPair
-// +kubebuilder:validation:XValidation:rule="!has(self.managed) || !has(self.constraints.subordinates) || (has(self.managed.pathLength) ? self.managed.pathLength : 0) > (has(self.constraints.subordinates.maximumPathLength) ? self.constraints.subordinates.maximumPathLength : 0) || (oldSelf.hasValue() && has(oldSelf.value().constraints.subordinates) && self.constraints.subordinates == oldSelf.value().constraints.subordinates)",optionalOldSelf=true,message="constraints.subordinates needs a managed.pathLength above its maximumPathLength, and the certificate of a managed authority keeps its path length: create an authority with a larger managed.pathLength"
 // +kubebuilder:validation:XValidation:rule="!has(self.keyPair) || !has(self.deletionPolicy) || self.deletionPolicy == 'Retain' || (oldSelf.hasValue() && has(oldSelf.value().keyPair) && has(oldSelf.value().deletionPolicy) && self.deletionPolicy == oldSelf.value().deletionPolicy)",optionalOldSelf=true,message="deletionPolicy must be Retain with keyPair: rekey never deletes a key that you provided"
 // +kubebuilder:validation:XValidation:rule="has(self.managed) == has(oldSelf.managed)",message="managed cannot be replaced with keyPair, or keyPair with managed: create an authority with another name"
 type AuthoritySpec struct {
@@ -95,7 +49,7 @@ type AuthoritySpec struct {
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 	// managed lets rekey create the key, once. It is immutable.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self.commonName == oldSelf.commonName && self.keyAlgorithm == oldSelf.keyAlgorithm && (!self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.lifetime) == duration(oldSelf.lifetime)) && (has(self.pathLength) ? self.pathLength : 0) == (has(oldSelf.pathLength) ? oldSelf.pathLength : 0) && has(self.nameConstraints) == has(oldSelf.nameConstraints) && (!has(self.nameConstraints) || self.nameConstraints == oldSelf.nameConstraints) && has(self.signedBy) == has(oldSelf.signedBy) && (!has(self.signedBy) || self.signedBy == oldSelf.signedBy)",message="managed is immutable, because the key is created only once: create an authority with another name and secretName"
+	// +kubebuilder:validation:XValidation:rule="self.commonName == oldSelf.commonName && self.keyAlgorithm == oldSelf.keyAlgorithm && (!self.lifetime.matches('^([0-9]{1,6}h|[0-9]{1,7}m|[0-9]{1,9}([.][0-9]{1,3})?s|[0-9]{1,9}ms)+$') || duration(self.lifetime) == duration(oldSelf.lifetime))",message="managed is immutable, because the key is created only once: create an authority with another name and secretName"
 	Managed *ManagedAuthority `json:"managed,omitempty"`
 	// keyPair uses a key that you provide in the Secret: tls.crt (chain allowed) and tls.key. rekey never writes to that Secret.
 	// +optional
@@ -121,8 +75,6 @@ type AuthorityMember struct {
 	Type AuthorityType
 	// SecretName is that of the Secret that the member names; empty if it names none.
 	SecretName ObjectName
-	// SignedBy names the authority that signs this one; nil if none does.
-	SignedBy *AuthorityReference
 	// Settings is the member itself.
 	Settings any
 }
@@ -131,7 +83,7 @@ type AuthorityMember struct {
 func (s *AuthoritySpec) Member() AuthorityMember {
 	switch {
 	case s.Managed != nil:
-		return AuthorityMember{Type: AuthorityTypeManaged, SecretName: s.Managed.SecretName, SignedBy: s.Managed.SignedBy, Settings: s.Managed}
+		return AuthorityMember{Type: AuthorityTypeManaged, SecretName: s.Managed.SecretName, Settings: s.Managed}
 	case s.KeyPair != nil:
 		return AuthorityMember{Type: AuthorityTypeKeyPair, SecretName: s.KeyPair.SecretName, Settings: s.KeyPair}
 	}

@@ -6,7 +6,6 @@ package failpoint
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"time"
 
 	"github.com/rekey/rekey/internal/credential"
@@ -44,8 +43,8 @@ type trackedCreator struct {
 }
 
 // Create implements issuer.Creator.
-func (c trackedCreator) Create(ctx context.Context, creation issuer.Creation) (credential.Material, error) {
-	return around(c.points, "Create", func() (credential.Material, error) { return c.creator.Create(ctx, creation) })
+func (c trackedCreator) Create(settings []byte, now time.Time) (credential.Material, error) {
+	return around(c.points, "Create", func() (credential.Material, error) { return c.creator.Create(settings, now) })
 }
 
 type trackedIssuer struct {
@@ -56,24 +55,6 @@ type trackedIssuer struct {
 // Issue implements issuer.Issuer.
 func (i trackedIssuer) Issue(ctx context.Context, request issuer.Request) (issuer.Chain, error) {
 	return around(i.points, "Issue", func() (issuer.Chain, error) { return i.Issuer.Issue(ctx, request) })
-}
-
-// Admit implements issuer.Superior.
-func (i trackedIssuer) Admit(ctx context.Context, request issuer.Subordinate) error {
-	superior, ok := i.Issuer.(issuer.Superior)
-	if !ok {
-		return errors.New("this issuer signs no authorities")
-	}
-	return superior.Admit(ctx, request)
-}
-
-// SignAuthority implements issuer.Superior.
-func (i trackedIssuer) SignAuthority(ctx context.Context, request issuer.Subordinate) ([]byte, error) {
-	superior, ok := i.Issuer.(issuer.Superior)
-	if !ok {
-		return nil, errors.New("this issuer signs no authorities")
-	}
-	return superior.SignAuthority(ctx, request) // within the points of Create
 }
 
 // Permit implements issuer.Permitter.

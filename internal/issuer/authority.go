@@ -29,29 +29,6 @@ type Constraints struct {
 	EmailDomains []string
 	// Usages are the usages that may be requested.
 	Usages []Usage
-	// Subordinates limit the authorities that the authority may sign; nil for none.
-	Subordinates *Subordinates
-}
-
-// Subordinates limit the authorities that another one signs.
-type Subordinates struct {
-	// MaximumPathLength is how many authorities may be below each of them.
-	MaximumPathLength int
-	// MaxLifetime is their longest lifetime.
-	MaxLifetime time.Duration
-}
-
-// NameConstraints are the names that an authority's own certificate permits (RFC 5280, section 4.2.1.10). A kind of name that is
-// not listed is denied.
-type NameConstraints struct {
-	// DNSDomains each permit a DNS name and all names below it.
-	DNSDomains []string
-	// URIHosts are the hosts of URIs, exactly. A scheme or a path cannot be constrained.
-	URIHosts []string
-	// IPRanges are networks in CIDR notation.
-	IPRanges []string
-	// EmailDomains are the exact domains of email addresses.
-	EmailDomains []string
 }
 
 // Config is what the object of an authority requests, in plain values.
@@ -87,18 +64,8 @@ type Opener interface {
 // Creator is an Opener whose Secret rekey itself creates, once, and keeps. All other Openers read a Secret that a user provides.
 type Creator interface {
 	// Create returns the content of the Secret: tls.crt and tls.key among others. tls.crt is recorded beside it, so that a lost or
-	// replaced key is noticed. An error that only other settings or other constraints of the superior resolve has class Permanent.
-	Create(ctx context.Context, creation Creation) (credential.Material, error)
-}
-
-// Creation is what a Creator creates an authority from.
-type Creation struct {
-	// Settings is the member of the union in the spec, JSON.
-	Settings []byte
-	// SignedBy is the issuer that signs the new authority's certificate; nil if it signs itself.
-	SignedBy Issuer
-	// Now is the time, UTC.
-	Now time.Time
+	// replaced key is noticed.
+	Create(settings []byte, now time.Time) (credential.Material, error)
 }
 
 // Authority is an issuer that was opened for one object.

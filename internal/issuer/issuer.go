@@ -79,32 +79,6 @@ type Issuer interface {
 	Issue(ctx context.Context, request Request) (Chain, error)
 }
 
-// Subordinate describes the certificate of an authority below another one.
-type Subordinate struct {
-	// CSR is a PKCS#10 request, PEM, signed by the key of the new authority. Only its public key is used.
-	CSR []byte
-	// CommonName is the whole subject.
-	CommonName string
-	// Lifetime counts from Now. The certificate expires earlier if one above it does.
-	Lifetime time.Duration
-	// PathLength is how many authorities may be below the new one.
-	PathLength int
-	// Names are those that the new authority may certify; nil for all that the constraints of the issuer allow.
-	Names *NameConstraints
-	// Now is the time of issuance, UTC.
-	Now time.Time
-}
-
-// Superior is an Issuer that can sign the certificates of other authorities.
-type Superior interface {
-	// Admit refuses what SignAuthority would refuse, without a request: before a key is created.
-	Admit(ctx context.Context, request Subordinate) error
-	// SignAuthority returns the new certificate, PEM, and after it every certificate up to the trust anchor, which is included.
-	// The issuer's constraints become critical name constraints and extended key usages of the certificate. What they do not
-	// allow, or cannot express in a certificate, is refused before anything is signed, with class Permanent.
-	SignAuthority(ctx context.Context, request Subordinate) ([]byte, error)
-}
-
 // Permitter is an Issuer that can check whether it would sign a finished certificate.
 type Permitter interface {
 	// Permit checks the leaf against the issuer's constraints; its error names the first violated one.

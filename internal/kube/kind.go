@@ -51,8 +51,6 @@ type Reference struct {
 	Name func(client.Object) string
 	// SpecOnly is true if only the spec of the other object matters, not its status.
 	SpecOnly bool
-	// Rare is true if few objects have the field: those without it do not report that changes of the other kind are not seen.
-	Rare bool
 }
 
 // value returns the function that returns the index value of a referring object.
@@ -124,7 +122,7 @@ func (k Kinds) Watched(object client.Object) []runtime.Object {
 		out = append(out, &corev1.Secret{})
 	}
 	for _, reference := range kind.References {
-		if to, ok := k.Named(reference.To); ok && (!reference.Rare || reference.Name(object) != "") {
+		if to, ok := k.Named(reference.To); ok {
 			out = append(out, to.New())
 		}
 	}

@@ -199,18 +199,6 @@ func (p Path) Limiting(usage Usage) *x509.Certificate {
 	return nil
 }
 
-// Room returns how many authorities the path lengths of its certificates allow below the first one, and the limit on the whole path:
-// 0 if that may sign only leaves.
-func (p Path) Room() int {
-	room := maxPath - len(p.Certificates)
-	for below, certificate := range p.Certificates {
-		if certificate.MaxPathLen > 0 || certificate.MaxPathLenZero {
-			room = min(room, certificate.MaxPathLen-below)
-		}
-	}
-	return max(room, 0)
-}
-
 // fittingIDs reports whether every authority key identifier along the path names the key above it. Otherwise OpenSSL does
 // not accept the certificate above as the issuer.
 func fittingIDs(p Path) bool {

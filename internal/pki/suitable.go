@@ -53,28 +53,16 @@ func (p Path) suits(leaf *x509.Certificate) bool {
 			return false
 		}
 	}
-	return p.Admits(leaf) == nil
-}
-
-// Admits returns an error about the first name of the leaf that the name constraints along the path do not permit, as Go, OpenSSL
-// and Java read them together; nil if they permit all of them. The leaf need not be signed yet.
-func (p Path) Admits(leaf *x509.Certificate) error {
 	if !p.Constrained() {
-		return nil
+		return true
 	}
 	chain := append([]*x509.Certificate{leaf}, p.Certificates...)
 	for i, authority := range chain[1:] {
-		if !hasExtension(authority, oidNameConstraints) {
-			continue
-		}
-		if name := firstRefused(authority, chain[:i+1]); name != "" {
-			return notPermitted(name, authority)
+		if hasExtension(authority, oidNameConstraints) && !allPermitted(authority, chain[:i+1]) {
+			return false
 		}
 	}
-	if err := p.admits(leaf); err != nil {
-		return err
-	}
-	return checkDirectoryNames(chain)
+	return p.admits(leaf) == nil && checkDirectoryNames(chain) == nil
 }
 
 // Constrained reports whether any certificate of the path has name constraints.
@@ -82,33 +70,17 @@ func (p Path) Constrained() bool {
 	return slices.ContainsFunc(p.Certificates, func(c *x509.Certificate) bool { return hasExtension(c, oidNameConstraints) })
 }
 
-// firstRefused returns the first alternative name of the certificates below an authority that its name constraints, as Go reads
-// them, do not permit; empty if they permit all of them.
-func firstRefused(authority *x509.Certificate, below []*x509.Certificate) string {
-	for _, certificate := range below {
-		if name := refusedName(authority, certificate); name != "" {
-			return name
-		}
-	}
-	return ""
-}
-
-func refusedName(authority, c *x509.Certificate) string {
-	if i := slices.IndexFunc(c.DNSNames, func(name string) bool { return !permitsDNSName(authority, name) }); i >= 0 {
-		return "the DNS name " + c.DNSNames[i]
-	}
-	if i := slices.IndexFunc(c.IPAddresses, func(ip net.IP) bool {
-		return !within(authority.PermittedIPRanges, authority.ExcludedIPRanges, func(network *net.IPNet) bool { return network.Contains(ip) })
-	}); i >= 0 {
-		return "the IP address " + c.IPAddresses[i].String()
-	}
-	if i := slices.IndexFunc(c.EmailAddresses, func(address string) bool { return !permitsAddress(authority, address) }); i >= 0 {
-		return "the email address " + c.EmailAddresses[i]
-	}
-	if i := slices.IndexFunc(c.URIs, func(uri *url.URL) bool { return !permitsHost(authority, uri.Hostname()) }); i >= 0 {
-		return "the URI " + c.URIs[i].String()
-	}
-	return ""
+// allPermitted reports whether the name constraints of an authority, as Go reads them, permit every alternative name of the
+// certificates below it.
+func allPermitted(authority *x509.Certificate, below []*x509.Certificate) bool {
+	return !slices.ContainsFunc(below, func(certificate *x509.Certificate) bool {
+		return slices.ContainsFunc(certificate.DNSNames, func(name string) bool { return !permitsDNSName(authority, name) }) ||
+			slices.ContainsFunc(certificate.IPAddresses, func(ip net.IP) bool {
+				return !within(authority.PermittedIPRanges, authority.ExcludedIPRanges, func(network *net.IPNet) bool { return network.Contains(ip) })
+			}) ||
+			slices.ContainsFunc(certificate.EmailAddresses, func(address string) bool { return !permitsAddress(authority, address) }) ||
+			slices.ContainsFunc(certificate.URIs, func(uri *url.URL) bool { return !permitsHost(authority, uri.Hostname()) })
+	})
 }
 
 func within[T any](permitted, excluded []T, covers func(T) bool) bool {

@@ -17,7 +17,6 @@ type changedCase struct {
 
 var acceptedChanges = map[string]changedCase{
 	"authority: other constraints":                   {authority, nil, change{"constraints.dnsNames": []string{"*.example"}}, ""},
-	"authority: other subordinates":                  {authority, change{"managed.pathLength": 1}, change{"constraints.subordinates": map[string]any{"maxLifetime": "24h"}}, ""},
 	"authority: retained on deletion":                {authority, change{"deletionPolicy": "Delete"}, change{"deletionPolicy": "Retain"}, ""},
 	"cluster authority: no longer for any namespace": {clusterAuthority, change{"namespaceSelector": map[string]any{}}, change{"namespaceSelector": gone}, ""},
 	"client: another authority and names":            {clientIdentity, nil, change{"authorityRef.name": "other", "commonName": "other", "uris": []string{"urn:a:b"}}, ""},
@@ -34,12 +33,6 @@ var refusedChanges = map[string]changedCase{
 	"authority, changed: the Secret removed":          {authority, nil, change{"managed.secretName": gone}, "spec.managed.secretName"},
 	"authority, changed: another common name":         {authority, nil, change{"managed.commonName": "Other"}, "spec.managed"},
 	"authority, changed: another lifetime":            {authority, nil, change{"managed.lifetime": "1000h"}, "spec.managed"},
-	"authority, changed: another path length":         {authority, nil, change{"managed.pathLength": 1}, "spec.managed"},
-	"authority, changed: name constraints added":      {authority, nil, change{"managed.nameConstraints": map[string]any{}}, "spec.managed"},
-	"authority, changed: other name constraints":      {authority, change{"managed.nameConstraints": map[string]any{}}, change{"managed.nameConstraints.permittedDNSDomains": []string{"a.example"}}, "spec.managed"},
-	"authority, changed: a signer added":              {authority, nil, change{"managed.signedBy": map[string]any{"name": "root"}}, "spec.managed"},
-	"authority, changed: another signer":              {authority, change{"managed.signedBy": map[string]any{"name": "root"}}, change{"managed.signedBy.name": "other"}, "spec.managed"},
-	"authority, changed: the signer removed":          {authority, change{"managed.signedBy": map[string]any{"name": "root"}}, change{"managed.signedBy": gone}, "spec.managed"},
 	"authority, changed: another key pair":            {authority, change{"managed": gone, "keyPair": map[string]any{"secretName": "internal-ca"}}, change{"keyPair.secretName": "other"}, "spec.keyPair.secretName"},
 	"authority, changed: managed becomes keyPair":     {authority, nil, change{"managed": gone, "keyPair": map[string]any{"secretName": "internal-ca"}}, "spec"},
 	"authority, changed: keyPair becomes managed":     {authority, change{"managed": gone, "keyPair": map[string]any{"secretName": "internal-ca"}}, change{"keyPair": gone, "managed": map[string]any{"commonName": "Own", "secretName": "internal-ca"}}, "spec"},

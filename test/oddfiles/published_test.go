@@ -5,14 +5,11 @@ package oddfiles
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"fmt"
 	"io"
 	"maps"
-	"math/big"
 	"net"
 	"net/url"
 	"os"
@@ -42,9 +39,6 @@ func authorities(t *testing.T, ring *Keyring) map[string]Case {
 		}
 		out["managed, "+string(algorithm)] = Case{Certificate: crt, Key: key.Reveal()}
 	}
-	for name, c := range subordinates(t, issuer.NameConstraints{DNSDomains: []string{"example.internal"}, IPRanges: []string{"10.0.0.0/8"}, URIHosts: []string{"example.internal"}}) {
-		out["managed, "+name] = c
-	}
 	for _, algorithm := range []Algorithm{P521, RSA, RSAPSSSign, Ed25519} {
 		p := base(plain)
 		p.signerKey, p.aboveKey = algorithm, P384
@@ -56,109 +50,6 @@ func authorities(t *testing.T, ring *Keyring) map[string]Case {
 		}
 	}
 	return out
-}
-
-// subordinates are authorities that a managed root signs, with the names that its constraints allow and with fewer, two levels of
-// them, and a root with constraints of its own.
-func subordinates(t *testing.T, fewer issuer.NameConstraints) map[string]Case {
-	t.Helper()
-	usages := []issuer.Usage{issuer.ClientAuth, issuer.ServerAuth}
-	rules := issuer.Constraints{
-		DNSNames: []string{"*.example.internal"}, IPRanges: []string{"10.0.0.0/8"}, URIs: []string{"https://example.internal/*"}, EmailDomains: []string{"example.com"},
-		Usages: usages, Subordinates: &issuer.Subordinates{MaximumPathLength: 1},
-	}
-	create := func(settings string, by issuer.Issuer) (Case, issuer.Issuer) {
-		secret, err := ca.Managed{}.Create(t.Context(), issuer.Creation{Settings: []byte(settings), SignedBy: by, Now: At})
-		if err != nil {
-			t.Fatal(err)
-		}
-		authority, err := ca.Managed{}.Open(t.Context(), issuer.Config{Settings: []byte(settings), Secret: secret, Constraints: rules, Now: At})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return Case{Certificate: secret[credential.KeyCertificate].Reveal(), Key: secret[credential.KeyPrivateKey].Reveal()}, authority.Issuer
-	}
-	settings := func(name string, pathLength int, further string) string {
-		return fmt.Sprintf(`{"commonName":%q,"keyAlgorithm":"ECDSA-P256","lifetime":"8760h","secretName":"ca","pathLength":%d%s}`, name, pathLength, further)
-	}
-	const signed = `,"signedBy":{"kind":"CertificateAuthority","name":"root"}`
-	quoted := func(list []string) string { return `["` + strings.Join(list, `","`) + `"]` }
-	names := fmt.Sprintf(`,"nameConstraints":{"permittedDNSDomains":%s,"permittedIPRanges":%s,"permittedURIDomains":%s}`, quoted(fewer.DNSDomains), quoted(fewer.IPRanges), quoted(fewer.URIHosts))
-	_, root := create(settings("Example root CA", 2, ""), nil)
-	all, _ := create(settings("Example issuing CA", 0, signed), root)
-	some, _ := create(settings("Example issuing CA", 0, signed+names), root)
-	_, middle := create(settings("Example middle CA", 1, signed), root)
-	low, _ := create(settings("Example low CA", 0, signed+names), middle)
-	constrained, _ := create(settings("Example constrained CA", 0, names), nil)
-	return map[string]Case{"below a root": all, "below a root, with fewer names": some, "two levels below a root": low, "a root with name constraints": constrained}
-}
-
-// Anyone who has stolen the key of a subordinate can sign anything, but Java, OpenSSL and Go refuse what its certificate does not permit.
-// Java does not read the constraints of a trust anchor itself.
-func TestJavaOpenSSLAndGoEnforceTheConstraintsOfASubordinate(t *testing.T) {
-	java := StartJava(t)
-	web := func(text string) []*url.URL {
-		parsed, err := url.Parse(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return []*url.URL{parsed}
-	}
-	inside := map[string]pki.Names{
-		"a DNS name": {DNSNames: []string{"app.web.example.internal"}}, "a URI": {URIs: web("https://example.internal/app")}, "an address": {IPAddresses: []net.IP{net.IPv4(10, 1, 2, 3)}},
-	}
-	outside := map[string]pki.Names{
-		"a DNS name": {DNSNames: []string{"app.bank.example"}}, "a URI": {URIs: web("https://bank.example/app")}, "an address": {IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1)}},
-		"an IPv6 address": {IPAddresses: []net.IP{net.ParseIP("fd00::1")}}, "mail": {EmailAddresses: []string{"ops@bank.example"}},
-	}
-	all := subordinates(t, issuer.NameConstraints{DNSDomains: []string{"web.example.internal"}, IPRanges: []string{"10.0.0.0/8"}, URIHosts: []string{"example.internal"}})
-	for _, authority := range slices.Sorted(maps.Keys(all)) {
-		judges := map[string]Judge{"Go": Go, "OpenSSL": OpenSSL, "Java": java.Path}
-		ignored := authority == "a root with name constraints"
-		for _, want := range []bool{true, false} {
-			for what, names := range map[bool]map[string]pki.Names{true: inside, false: outside}[want] {
-				leaf, chain, anchor := stolen(t, all[authority], names)
-				for judge, ask := range judges {
-					err := ask(t, Question{Leaf: leaf, Untrusted: chain, Trusted: anchor, Usage: Client, At: At, Strict: true})
-					if (err == nil) != (want || ignored && judge == "Java") {
-						t.Errorf("%s: %s's answer about %s is %v, want accepted: %t", authority, judge, what, err, want)
-					}
-				}
-			}
-		}
-	}
-}
-
-// stolen signs a certificate with the key of an authority, outside rekey. It returns the certificate, those above it without the
-// trust anchor, and the trust anchor.
-func stolen(t *testing.T, c Case, names pki.Names) (leaf, chain, anchor []byte) {
-	t.Helper()
-	certificates, err := pki.ParseCertificates(c.Certificate)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := pki.ParseKey(c.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	own, err := pki.ParseKey(issuertest.Key(t, pki.ECDSAP256).Reveal())
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := pki.SubjectKeyID(own.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(4711), Subject: pkix.Name{CommonName: "app"}, NotBefore: At.Add(-time.Minute), NotAfter: At.Add(time.Hour), SubjectKeyId: id,
-		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		DNSNames: names.DNSNames, URIs: names.URIs, IPAddresses: names.IPAddresses, EmailAddresses: names.EmailAddresses,
-	}, certificates[0], own.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	last := len(certificates) - 1
-	return pki.EncodeCertificates(&x509.Certificate{Raw: der}), pki.EncodeCertificates(certificates[:last]...), pki.EncodeCertificates(certificates[last])
 }
 
 // identity is the content of the Secret of a client and server.

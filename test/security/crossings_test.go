@@ -39,22 +39,11 @@ type crossing struct {
 
 func meta(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
 
-// authoritySpec returns the spec of an authority that may sign others.
 func authoritySpec(secret string, managed bool) v1alpha1.AuthoritySpec {
 	out := fixture.AuthoritySpec(secret)
-	out.Managed.PathLength = new(int32(1))
-	out.Constraints.URIs = []v1alpha1.URIPattern{"spiffe://example.internal/*"}
-	out.Constraints.Subordinates = &v1alpha1.Subordinates{MaxLifetime: out.Managed.Lifetime}
 	if !managed {
 		fixture.SetKeyPair(&out, secret)
 	}
-	return out
-}
-
-func signedBy(authority v1alpha1.AuthorityReference) v1alpha1.AuthoritySpec {
-	out := authoritySpec("asking-ca", true)
-	out.Managed.CommonName, out.Managed.PathLength, out.Constraints.Subordinates = "Asking CA", nil, nil
-	out.Managed.SignedBy = &authority
 	return out
 }
 
@@ -179,15 +168,6 @@ func crossings() []crossing {
 		crossing{"CertificateAuthority spec.managed.secretName", "of a key that is not created yet", func() []client.Object {
 			return []client.Object{anAuthority("asking", authoritySpec("target", true))}
 		}, foreignSecret, true},
-		crossing{"CertificateAuthority spec.managed.signedBy.name", "of an authority in the namespace", func() []client.Object {
-			return []client.Object{anAuthority("asking", signedBy(target))}
-		}, foreignAuthority, true},
-		crossing{"CertificateAuthority spec.managed.signedBy.name", "of an authority for the cluster", func() []client.Object {
-			return []client.Object{anAuthority("asking", signedBy(clusterRef))}
-		}, clusterAuthority(true), false},
-		crossing{"ClusterCertificateAuthority spec.managed.signedBy.name", "of one that does not admit the operator's namespace", func() []client.Object {
-			return []client.Object{aClusterAuthority("asking", signedBy(clusterRef), nil)}
-		}, clusterAuthority(true), false},
 		crossing{"ClusterCertificateAuthority spec.keyPair.secretName", "in a namespace that is not the operator's", func() []client.Object {
 			return []client.Object{aClusterAuthority("asking", authoritySpec("target", false), nil)}
 		}, foreignKeyPair, false},

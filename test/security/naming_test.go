@@ -146,20 +146,16 @@ func before(t *testing.T, object client.Object) client.Object {
 	return out
 }
 
-// ofClusterAuthority reports whether the field is one of a cluster authority that names its Secret or its signer.
+// ofClusterAuthority reports whether the field names the Secret of a cluster authority.
 func (c crossing) ofClusterAuthority() bool {
-	return strings.HasPrefix(c.field, "ClusterCertificateAuthority ") && strings.HasSuffix(c.field, "ame")
+	return strings.HasPrefix(c.field, "ClusterCertificateAuthority ") && strings.HasSuffix(c.field, ".secretName")
 }
 
 // reachable creates, under the name "before", what the object may name, and returns what rekey has to reconcile for it.
 func (o *observer) reachable(t *testing.T, c crossing, things []client.Object) []client.Object {
 	t.Helper()
 	if _, everywhere := things[0].(*v1alpha1.ClusterCertificateAuthority); everywhere {
-		admitted := o.asking
-		if c.ofClusterAuthority() {
-			admitted = o.Namespace
-		}
-		things = clusterAuthority(true)(t, admitted)
+		things = clusterAuthority(true)(t, o.asking)
 	}
 	var out []client.Object
 	for _, thing := range things {

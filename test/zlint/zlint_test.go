@@ -116,11 +116,6 @@ func TestCertificatesKeepRFC5280(t *testing.T) {
 		if found := complaints(t, registry, roots[0].Raw); len(found) > 0 {
 			t.Errorf("the managed authority with %s: %v", authority, found)
 		}
-		for name, below := range subordinates(t, authority) {
-			if found := complaints(t, registry, below); len(found) > 0 {
-				t.Errorf("%s with %s: %v", name, authority, found)
-			}
-		}
 		h := newIssuer(t, crt, key.Reveal())
 		for name, identity := range identities() {
 			for _, algorithm := range pki.KeyAlgorithms() {
@@ -144,49 +139,6 @@ func TestCertificatesKeepRFC5280(t *testing.T) {
 			}
 		}
 	}
-}
-
-// subordinates returns certificates of authorities that another one signs, and of a root with name constraints, in DER.
-func subordinates(t *testing.T, algorithm issuer.KeyAlgorithm) map[string][]byte {
-	t.Helper()
-	names := issuer.NameConstraints{DNSDomains: []string{"example.internal"}, IPRanges: []string{"10.0.0.0/8", "fd00::/8"}}
-	crt, key, err := ca.NewSelfSigned(ca.Root{CommonName: "Example root CA", KeyAlgorithm: algorithm, Lifetime: 43800 * time.Hour, PathLength: 1, Names: &names}, now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := ca.Parse(crt, key.Reveal(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ca.New(parsed, ca.Constraints{
-		DNSNames: []string{"*.example.internal"}, IPRanges: []string{"10.0.0.0/8"}, URIs: []string{"spiffe://example.internal/*"}, EmailDomains: []string{"example.com"},
-		Usages: []issuer.Usage{issuer.ClientAuth, issuer.ServerAuth}, Subordinates: &issuer.Subordinates{},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := map[string][]byte{}
-	for name, permitted := range map[string]*issuer.NameConstraints{
-		"a root with name constraints": nil, "an authority with all names that its signer allows": nil,
-		"an authority with one kind of name": {DNSDomains: []string{"web.example.internal"}}, "an authority without any name": {},
-	} {
-		csr, err := pki.NewRequest(issuertest.Key(t, pki.KeyAlgorithm(algorithm)), pki.Names{CommonName: "Example issuing CA"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		chain, err := signer.SignAuthority(t.Context(), issuer.Subordinate{CSR: csr, CommonName: "Example issuing CA", Lifetime: 8760 * time.Hour, Names: permitted, Now: now})
-		if err != nil {
-			t.Fatal(err)
-		}
-		certificates, err := pki.ParseCertificates(chain)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if out[name] = certificates[0].Raw; name == "a root with name constraints" {
-			out[name] = certificates[1].Raw
-		}
-	}
-	return out
 }
 
 func TestZlintFindsBrokenRules(t *testing.T) {

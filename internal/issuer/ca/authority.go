@@ -8,7 +8,6 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/asn1"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -155,10 +154,12 @@ func (a *Authority) path(now time.Time) pki.Path {
 // pathFor returns the path for the names and usages of one leaf, and shortens the leaf if the path expires earlier. It refuses
 // what Check and leaves refuse.
 func (a *Authority) pathFor(leaf *x509.Certificate, request issuer.Request) (pki.Path, error) {
-	named := *leaf
-	if named.RawSubject = subjectOf(leaf); named.RawSubject == nil {
-		return pki.Path{}, fault.Permanent(fault.IdentityInvalid, errors.New("the subject cannot be encoded"))
+	subject, err := asn1.Marshal(leaf.Subject.ToRDNSequence())
+	if err != nil {
+		return pki.Path{}, fault.Permanent(fault.IdentityInvalid, fmt.Errorf("encoding the subject: %w", err))
 	}
+	named := *leaf
+	named.RawSubject = subject
 	path, _ := a.paths.For(&named, request.Now)
 	if err := checkPath(path, request.Now); err != nil {
 		return pki.Path{}, err
@@ -166,22 +167,10 @@ func (a *Authority) pathFor(leaf *x509.Certificate, request issuer.Request) (pki
 	if err := leaves(path, request.Usages); err != nil {
 		return pki.Path{}, err
 	}
-	if err := path.Admits(&named); err != nil {
-		return pki.Path{}, refused("%w", err)
-	}
 	if leaf.NotAfter.After(path.NotAfter) {
 		leaf.NotAfter = path.NotAfter
 	}
 	return path, nil
-}
-
-// subjectOf returns the subject of a certificate that is not signed yet, in DER; nil if it cannot be encoded.
-func subjectOf(template *x509.Certificate) []byte {
-	subject, err := asn1.Marshal(template.Subject.ToRDNSequence())
-	if err != nil {
-		return nil
-	}
-	return subject
 }
 
 func (a *Authority) anchorsPEM(path pki.Path) []byte {

@@ -76,14 +76,8 @@ func TestNamesThatNoPathPermitsAreRefusedWithTheConstraints(t *testing.T) {
 	limit := func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example.internal"} }
 	file := crossed{onA: limit, onB: limit}
 	wantAnchor(t, file.published(t, issuer.Names{DNSNames: []string{"api.example.internal"}}, issuer.ServerAuth), "Root A")
-	names := issuer.Names{DNSNames: []string{"api.bank.example"}}
-	authority := file.opened(t, issuer.ServerAuth)
-	_, csr, err := pki.NewKeyAndRequest(pki.ECDSAP256, pki.Names(names))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = authority.Issue(t.Context(), issuer.Request{ID: "1", CSR: csr, Names: names, Usages: []issuer.Usage{issuer.ServerAuth}, Lifetime: time.Hour, Now: now})
-	wantFault(t, err, fault.ConstraintViolated, `the name constraints of "CN=Issuing CA" do not permit the DNS name api.bank.example`)
+	candidate, _ := file.issue(t, issuer.Names{DNSNames: []string{"api.bank.example"}}, issuer.ServerAuth)
+	wantFault(t, pki.Lint(t.Context(), candidate), fault.CertificateInvalid, `"api.bank.example" is not permitted`)
 }
 
 // crossed is the key pair of an authority below an intermediate and root A, and below an intermediate and root B, which
@@ -119,8 +113,8 @@ func (c crossed) files(t *testing.T) (crt, key, anchors []byte) {
 	return crt, signer.keyPEM, anchors
 }
 
-// opened opens the authority for one usage.
-func (c crossed) opened(t *testing.T, usage issuer.Usage) *issuer.Authority {
+// issue signs a certificate with those names.
+func (c crossed) issue(t *testing.T, names issuer.Names, usage issuer.Usage) (pki.Candidate, issuer.Chain) {
 	t.Helper()
 	open := ca.Constraints{CommonNames: []string{"*"}, Organizations: []string{"*"}, DNSNames: []string{"*.bank.example", "*.*.bank.example", "*.example.internal"}, IPRanges: []string{"10.0.0.0/8"},
 		URIs: []string{"spiffe://bank.example/*"}, EmailDomains: []string{"bank.example"}, Usages: []issuer.Usage{usage}}
@@ -129,18 +123,11 @@ func (c crossed) opened(t *testing.T, usage issuer.Usage) *issuer.Authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return authority
-}
-
-// issue signs a certificate with those names.
-func (c crossed) issue(t *testing.T, names issuer.Names, usage issuer.Usage) (pki.Candidate, issuer.Chain) {
-	t.Helper()
-	authority := c.opened(t, usage)
 	own, csr, err := pki.NewKeyAndRequest(pki.ECDSAP256, pki.Names(names))
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain, err := authority.Issue(t.Context(), issuer.Request{ID: "1", CSR: csr, Names: names, Usages: []issuer.Usage{usage}, Lifetime: time.Hour, Now: now})
+	chain, err := authority.Issue(t.Context(), issuer.Request{ID: "1", CSR: csr, Names: names, Usages: open.Usages, Lifetime: time.Hour, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,11 +6,9 @@ package ca
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -47,12 +45,10 @@ func (KeyPair) Open(_ context.Context, config issuer.Config) (*issuer.Authority,
 	if err := decode(config.Settings, &keyPairSettings{}); err != nil {
 		return nil, err
 	}
-	authority, _, err := open(config, config.Secret[credential.KeyAuthority].Reveal())
-	return authority, err
+	return open(config, config.Secret[credential.KeyAuthority].Reveal())
 }
 
-// Managed opens authorities with a key pair that rekey creates: a root, or an authority that another one signs. tls.crt holds all
-// certificates up to the trust anchor.
+// Managed opens authorities with a self-signed key pair that rekey creates.
 type Managed struct{}
 
 var (
@@ -65,38 +61,8 @@ type managedSettings struct {
 	CommonName   string   `json:"commonName"`
 	KeyAlgorithm string   `json:"keyAlgorithm"`
 	Lifetime     duration `json:"lifetime"`
-	// PathLength is how many authorities may be below this one.
-	PathLength int `json:"pathLength"`
-	// NameConstraints are written into its certificate; nil for none, or for those of the authority that signs it.
-	NameConstraints *nameSettings `json:"nameConstraints"`
-	// SignedBy names the authority that signs it. It is decoded to know that there is one: the caller has found it.
-	SignedBy *authorityReference `json:"signedBy"`
 	// SecretName is the name of the Secret with the key pair. It is decoded but not used: the caller has read the Secret.
 	SecretName string `json:"secretName"`
-}
-
-// nameSettings are the names that the certificate of an authority permits.
-type nameSettings struct {
-	PermittedDNSDomains   []string `json:"permittedDNSDomains"`
-	PermittedURIDomains   []string `json:"permittedURIDomains"`
-	PermittedIPRanges     []string `json:"permittedIPRanges"`
-	PermittedEmailDomains []string `json:"permittedEmailDomains"`
-}
-
-// authorityReference names another authority.
-type authorityReference struct {
-	Group string `json:"group"`
-	Kind  string `json:"kind"`
-	Name  string `json:"name"`
-}
-
-// names returns the names that the certificate permits; nil if the settings list none.
-func (s managedSettings) names() *issuer.NameConstraints {
-	n := s.NameConstraints
-	if n == nil {
-		return nil
-	}
-	return &issuer.NameConstraints{DNSDomains: n.PermittedDNSDomains, URIHosts: n.PermittedURIDomains, IPRanges: n.PermittedIPRanges, EmailDomains: n.PermittedEmailDomains}
 }
 
 // duration is in the form of Go, as the API stores it.
@@ -136,54 +102,44 @@ func (Managed) Open(_ context.Context, config issuer.Config) (*issuer.Authority,
 	if err != nil {
 		return nil, err
 	}
-	authority, parsed, err := open(config, nil)
+	authority, err := open(config, nil)
 	if err != nil {
 		return nil, err
 	}
-	if note := earlierSettings(parsed.certificate, parsed.path(config.Now), settings); note != "" {
+	if note := earlierSettings(authority.Anchors, settings); note != "" {
 		authority.Notes = append([]string{note}, authority.Notes...)
 	}
 	return authority, nil
 }
 
 // Create implements issuer.Creator.
-func (Managed) Create(ctx context.Context, creation issuer.Creation) (credential.Material, error) {
-	wanted, err := parseManaged(creation.Settings)
+func (Managed) Create(settings []byte, now time.Time) (credential.Material, error) {
+	wanted, err := parseManaged(settings)
 	if err != nil {
 		return nil, err
 	}
-	var crt, anchor []byte
-	var key credential.Sensitive
-	if wanted.SignedBy != nil {
-		crt, anchor, key, err = newSubordinate(ctx, creation.SignedBy, wanted, creation.Now)
-	} else {
-		crt, key, err = NewSelfSigned(Root{
-			CommonName: wanted.CommonName, KeyAlgorithm: issuer.KeyAlgorithm(wanted.KeyAlgorithm), Lifetime: wanted.Lifetime.Duration,
-			PathLength: wanted.PathLength, Names: wanted.names(),
-		}, creation.Now)
-		anchor = crt
-	}
+	crt, key, err := NewSelfSigned(Root{CommonName: wanted.CommonName, KeyAlgorithm: issuer.KeyAlgorithm(wanted.KeyAlgorithm), Lifetime: wanted.Lifetime.Duration}, now)
 	if err != nil {
 		return nil, err
 	}
 	return credential.Material{
-		credential.KeyCertificate: credential.NewSensitive(crt), credential.KeyPrivateKey: key, credential.KeyAuthority: credential.NewSensitive(anchor),
+		credential.KeyCertificate: credential.NewSensitive(crt), credential.KeyPrivateKey: key, credential.KeyAuthority: credential.NewSensitive(crt),
 	}, nil
 }
 
 // open returns the authority of a key pair.
-func open(config issuer.Config, anchors []byte) (*issuer.Authority, *Authority, error) {
+func open(config issuer.Config, anchors []byte) (*issuer.Authority, error) {
 	parsed, err := Parse(config.Secret[credential.KeyCertificate].Reveal(), config.Secret[credential.KeyPrivateKey].Reveal(), anchors)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	signer, err := New(parsed, config.Constraints)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	notes, err := parsed.usageNotes(config.Constraints.Usages, config.Now)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	info := parsed.Info(config.Now)
 	return &issuer.Authority{
@@ -194,12 +150,17 @@ func open(config issuer.Config, anchors []byte) (*issuer.Authority, *Authority, 
 		},
 		Profile: issuer.Profile{Backdate: pki.Backdate, KeyID: info.KeyID},
 		Anchors: info.Anchors,
-	}, parsed, nil
+	}, nil
 }
 
 // earlierSettings describes how a key pair differs from the settings, if it was created for an earlier authority of this name and
 // retained; empty if it does not.
-func earlierSettings(certificate *x509.Certificate, path pki.Path, wanted managedSettings) string {
+func earlierSettings(anchors []byte, wanted managedSettings) string {
+	certificates, err := pki.ParseCertificates(anchors)
+	if err != nil {
+		return ""
+	}
+	certificate := certificates[0]
 	var differs []string
 	differ := func(field, has, wants string) {
 		if has != wants {
@@ -208,34 +169,12 @@ func earlierSettings(certificate *x509.Certificate, path pki.Path, wanted manage
 	}
 	differ("commonName", certificate.Subject.CommonName, wanted.CommonName)
 	differ("keyAlgorithm", string(pki.AlgorithmOf(certificate.PublicKey)), wanted.KeyAlgorithm)
-	// The certificate is backdated: its validity starts slightly before the instant at which it was created. The one above it may
-	// have shortened it.
-	shortened := len(path.Certificates) > 1 && slices.ContainsFunc(path.Certificates[1:], func(above *x509.Certificate) bool { return !above.NotAfter.After(certificate.NotAfter) })
-	if lifetime := certificate.NotAfter.Sub(certificate.NotBefore); (lifetime-wanted.Lifetime.Duration).Abs() > lifetimeSlack && (!shortened || lifetime > wanted.Lifetime.Duration) {
+	// The certificate is backdated: its validity starts slightly before the instant at which it was created.
+	if lifetime := certificate.NotAfter.Sub(certificate.NotBefore); (lifetime - wanted.Lifetime.Duration).Abs() > lifetimeSlack {
 		differ("lifetime", lifetime.Truncate(time.Hour).String(), wanted.Lifetime.String())
-	}
-	differ("pathLength", strconv.Itoa(certificate.MaxPathLen), strconv.Itoa(wanted.PathLength))
-	signer := map[bool]string{true: "itself", false: "another authority"}
-	differ("signer", signer[len(path.Certificates) == 1], signer[wanted.SignedBy == nil])
-	if wanted.NameConstraints != nil || wanted.SignedBy == nil {
-		differ("nameConstraints", strings.Join(listed(certificate), ", "), strings.Join(wantedSubtrees(wanted), ", "))
 	}
 	if len(differs) == 0 {
 		return ""
 	}
 	return fmt.Sprintf("The key pair was kept from an earlier authority of this name: %s; for another key pair, create an authority with another name and secretName.", strings.Join(differs, "; "))
-}
-
-// wantedSubtrees returns what a certificate with the name constraints of the settings would show.
-func wantedSubtrees(wanted managedSettings) []string {
-	if wanted.NameConstraints == nil {
-		return nil
-	}
-	permitted, err := subtreesOf(*wanted.names())
-	if err != nil {
-		return []string{err.Error()}
-	}
-	var template x509.Certificate
-	permitted.write(&template)
-	return listed(&template)
 }

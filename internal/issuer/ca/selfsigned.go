@@ -25,14 +25,10 @@ type Root struct {
 	KeyAlgorithm issuer.KeyAlgorithm
 	// Lifetime counts from the authority's creation.
 	Lifetime time.Duration
-	// PathLength is how many authorities may be below this one; with 0 it signs only leaves.
-	PathLength int
-	// Names are those that its certificate permits; nil for all.
-	Names *issuer.NameConstraints
 }
 
-// NewSelfSigned creates a root authority, and returns its certificate, PEM, and its key. An error about the spec has class
-// Permanent and reason AuthorityInvalid.
+// NewSelfSigned creates a root authority that signs only leaves (path length 0), and returns its certificate, PEM, and its key. An
+// error about the spec has class Permanent and reason AuthorityInvalid.
 func NewSelfSigned(root Root, now time.Time) (crt []byte, key credential.Sensitive, err error) {
 	if root.Lifetime < minimumLeft {
 		return nil, key, invalid("the lifetime %s of the authority is shorter than %s", root.Lifetime, minimumLeft)
@@ -49,20 +45,26 @@ func NewSelfSigned(root Root, now time.Time) (crt []byte, key credential.Sensiti
 	if err != nil {
 		return nil, key, err
 	}
-	template := authorityTemplate(root.CommonName, root.PathLength, now)
-	if template.SerialNumber, err = newSerial(); err != nil {
+	serial, err := newSerial()
+	if err != nil {
 		return nil, key, err
 	}
-	if template.SubjectKeyId, err = pki.SubjectKeyID(signer.Public()); err != nil {
+	keyID, err := pki.SubjectKeyID(signer.Public())
+	if err != nil {
 		return nil, key, err
 	}
-	template.NotAfter, template.AuthorityKeyId = now.UTC().Truncate(time.Second).Add(root.Lifetime), template.SubjectKeyId
-	if root.Names != nil {
-		permitted, err := subtreesOf(*root.Names)
-		if err != nil {
-			return nil, key, err
-		}
-		permitted.write(template)
+	now = now.UTC().Truncate(time.Second)
+	template := &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               pkix.Name{CommonName: root.CommonName},
+		NotBefore:             now.Add(-pki.Backdate),
+		NotAfter:              now.Add(root.Lifetime),
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		SubjectKeyId:          keyID,
+		AuthorityKeyId:        keyID,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
 	if err != nil {
@@ -73,20 +75,6 @@ func NewSelfSigned(root Root, now time.Time) (crt []byte, key credential.Sensiti
 		return nil, key, fmt.Errorf("reading back the certificate of the authority: %w", err)
 	}
 	return pki.EncodeCertificates(certificate), key, nil
-}
-
-// authorityTemplate returns the certificate of an authority, without its key, serial number and expiry, and without what its issuer
-// determines.
-func authorityTemplate(commonName string, pathLength int, now time.Time) *x509.Certificate {
-	return &x509.Certificate{
-		Subject:               pkix.Name{CommonName: commonName},
-		NotBefore:             now.UTC().Truncate(time.Second).Add(-pki.Backdate),
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-		MaxPathLen:            pathLength,
-		MaxPathLenZero:        pathLength == 0,
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
 }
 
 // newSerial returns a serial number of 128 bits. The highest bit is set, so that all have the same length, and the lowest 127 are

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/ca"
 	"github.com/rekey/rekey/internal/pki"
@@ -103,7 +102,6 @@ func shapes(tb testing.TB) map[string]shape {
 		}
 		out[name] = shape{crt: crt, key: key.Reveal(), expires: now.Truncate(time.Second).Add(1000 * time.Hour)}
 	}
-	out["managed, below a root"] = managedBelow(tb)
 	root := makeAuthority(tb, "root", nil, pki.ECDSAP384, nil)
 	middle := makeAuthority(tb, "middle", &root, pki.ECDSAP256, until(end))
 	low := makeAuthority(tb, "low", &middle, pki.RSA2048, nil)
@@ -116,25 +114,4 @@ func shapes(tb testing.TB) map[string]shape {
 	out["a root in both"] = shape{crt: root.pem(), key: root.keyPEM, anchors: root.pem(), expires: root.certificate.NotAfter}
 	out["no root anywhere"] = shape{crt: chain, key: low.keyPEM, expires: end, partial: true, published: 2}
 	return out
-}
-
-// managedBelow is an authority that another one signs. Its name constraints permit what the tests certify.
-func managedBelow(tb testing.TB) shape {
-	tb.Helper()
-	top, err := create(rootSpec(spec{"pathLength": 1, "lifetime": "2000h"}), nil, now)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	signing := constraints()
-	signing.URIs, signing.Subordinates = []string{"spiffe://example.internal/*"}, &issuer.Subordinates{MaxLifetime: 2000 * time.Hour}
-	authority, err := opened(top[credential.KeyCertificate].Reveal(), top[credential.KeyPrivateKey].Reveal(), nil, signing, now)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	secret, err := create(belowSpec(spec{"lifetime": "1000h"}), authority.Issuer, now)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return shape{crt: secret[credential.KeyCertificate].Reveal(), key: secret[credential.KeyPrivateKey].Reveal(),
-		expires: now.Truncate(time.Second).Add(1000 * time.Hour), published: 1}
 }

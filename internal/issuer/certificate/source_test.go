@@ -43,7 +43,7 @@ func wanted() pki.Identity {
 func own(t *testing.T) *issuer.Authority {
 	t.Helper()
 	settings := []byte(`{"commonName":"Test CA","keyAlgorithm":"ECDSA-P256","lifetime":"8760h","secretName":"ca"}`)
-	secret, err := ca.Managed{}.Create(t.Context(), issuer.Creation{Settings: settings, Now: now})
+	secret, err := ca.Managed{}.Create(settings, now)
 	if err != nil {
 		t.Fatal(err)
 	}
