@@ -65,8 +65,8 @@ run: ## Run the operator on this machine, against the cluster of KUBECONFIG with
 ##@ Test
 
 .PHONY: test
-test: $(GOTESTSUM) ## Unit, simulation, API server and database tests (TESTFLAGS=-race ...)
-	@hack/install-deps.sh test java
+test: $(GOTESTSUM) ## Unit, simulation, API server, database and handshake tests (TESTFLAGS=-race ...)
+	@hack/install-deps.sh test java peers
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" hack/test.sh test $(TESTFLAGS)
 
 .PHONY: e2e
@@ -88,7 +88,7 @@ bench: $(GOTESTSUM) ## Compare speed and memory with a bare operator, into docs/
 
 .PHONY: try
 try: ## Run every test of a class of docs/reliability.md (CLASS=R2)
-	@hack/install-deps.sh test java
+	@hack/install-deps.sh test java peers
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/try --class "$(CLASS)" $(if $(RECORD),--record)
 
 .PHONY: record
@@ -98,7 +98,7 @@ record: ## Record the results of the last make test, make crash, make e2e and ma
 
 .PHONY: mutate
 mutate: ## Break the product in every way listed in docs/reliability.md, one at a time; a test must fail each time (CLASS=R2, SAMPLE=3)
-	@hack/install-deps.sh test java
+	@hack/install-deps.sh test java peers
 	@assets="$$($(MAKE) assets)" && KUBEBUILDER_ASSETS="$$assets" go run ./hack/mutate --class "$(CLASS)" $(if $(RECORD),--record) $(if $(SAMPLE),--sample $(SAMPLE) --seed "$${REKEY_SEED:-$$(date -u +%Y%m%d)}")
 
 .PHONY: fuzz
@@ -175,7 +175,7 @@ undeploy: $(KUSTOMIZE) $(filter $(BIN)/kubectl,$(KUBECTL)) ## Remove what deploy
 
 .PHONY: install-deps
 install-deps: ## Install the Debian packages that the tests and a local node need
-	@hack/install-deps.sh test java node
+	@hack/install-deps.sh test java peers node
 
 .PHONY: tidy
 tidy: ## Run go mod tidy in every module

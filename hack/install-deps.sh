@@ -9,10 +9,12 @@ set -euo pipefail
 
 usage() {
 	cat <<'EOF'
-usage: hack/install-deps.sh [--check] [test] [java] [node]
+usage: hack/install-deps.sh [--check] [test] [java] [peers] [node]
 
   test     the distribution's PostgreSQL, openssl, and PostgreSQL 18 in .cache/postgres18
   java     a JDK, which verifies certificates next to OpenSSL and Go
+  peers    the servers and clients of the handshake matrix: nginx, HAProxy, Apache,
+           stunnel, MariaDB, Redis, etcd, Node, curl
   node     containerd, runc, network plugins, iptables, iproute2
   --check  only report what is missing; the exit status is 1 if anything is missing
 
@@ -35,7 +37,7 @@ groups=()
 for arg in "$@"; do
 	case "$arg" in
 	--check) check=true ;;
-	test | java | node) groups+=("$arg") ;;
+	test | java | peers | node) groups+=("$arg") ;;
 	-h | --help)
 		usage
 		exit 0
@@ -46,7 +48,7 @@ for arg in "$@"; do
 		;;
 	esac
 done
-if [ ${#groups[@]} -eq 0 ]; then groups=(test java node); fi
+if [ ${#groups[@]} -eq 0 ]; then groups=(test java peers node); fi
 
 has() { command -v "$1" >/dev/null 2>&1; }
 in_group() { [[ " ${groups[*]} " == *" $1 "* ]]; }
@@ -76,6 +78,18 @@ if in_group test; then
 		want nodejs has node
 		want npm has npm
 	fi
+fi
+if in_group peers; then
+	want nginx-light has nginx
+	want haproxy has haproxy
+	want apache2-bin has apache2
+	want stunnel4 has stunnel4
+	want mariadb-server has mariadbd
+	want redis-server has redis-server
+	want etcd-server has etcd
+	want nodejs has node
+	want curl has curl
+	want openssl has openssl
 fi
 if in_group node; then
 	want containerd has containerd

@@ -10,7 +10,8 @@
 //     the server's list of acceptable authorities, and the clocks: an alert alone has several causes.
 //   - JudgeClient is the same for a server that rekey runs, about its clients.
 //
-// Causes that cannot be distinguished are all reported, most likely first.
+// Causes that cannot be distinguished are all reported, most likely first. docs/handshakes.md shows what rekey reports about
+// real servers.
 //
 // An attempt is limited in time and in the bytes it reads, whatever the peer does. A client certificate is presented only to a
 // server whose own certificate is in order. No private key appears in a Result, and no text of a peer but what its certificates

@@ -33,6 +33,10 @@ var held = map[string]map[string][]string{
 		"the [RotationPolicy](rotationpolicy.md), # and # without one":            {"controllers.defaultWarnBefore", "controllers.defaultAlarmBefore"},
 		"never more than # of the time between renewal and expiry":                {"internal/rotation.warnShare"},
 	},
+	"docs/handshakes.md": {
+		"within # of its session ticket, or within # if it sends none": {"internal/handshake.quiet", "internal/handshake.unheard"},
+		"An attempt takes at most # and reads at most #":            {"internal/handshake.defaultTimeout", "internal/handshake.maxBytes as bytes"},
+	},
 	"docs/databasecredential.md": {
 		"is noticed within # at first, and within # once the conflict has lasted": {"internal/lifecycle.RecheckBroken", "internal/lifecycle.RecheckHealthy"},
 		"the clocks of rekey and the API server are # or more apart":              {"internal/rotation.trustedClock"},
