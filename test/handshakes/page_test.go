@@ -69,7 +69,7 @@ causes do not depend on the server.
   not support that.
 - Some servers judge the certificate in the application and answer 401 or 403. That can mean something else, so rekey reports
   Unknown; if / of an endpoint needs more than a certificate, use the protocol TLS.
-- `ClientRefused` stands for every reason of the server's own: a revoked certificate, a revocation list that has expired, a name that
+- ClientRefused stands for every reason of the server's own: a revoked certificate, a revocation list that has expired, a name that
   has no access. Redis reads no revocation list, and Go's server only by code of its own.
 - MariaDB and MySQL answer a login without a certificate that needs one as they answer a wrong password. rekey reports Accepted: the
   server has accepted the handshake.

@@ -228,8 +228,8 @@ func installMariaDB(t *testing.T, p place) {
 
 func startMariaDB(t *testing.T, p place) *process {
 	args := []string{
-		"--no-defaults", "--datadir="+p.dir+"/data", "--bind-address=127.0.0.1", "--port="+p.port, "--socket="+p.dir+"/s.sock",
-		"--pid-file="+p.dir+"/mariadb.pid", "--ssl-ca="+p.clients, "--ssl-cert="+p.crt, "--ssl-key="+p.key, "--tls-version="+p.either("TLSv1.2,TLSv1.3", "TLSv1.3"),
+		"--no-defaults", "--datadir=" + p.dir + "/data", "--bind-address=127.0.0.1", "--port=" + p.port, "--socket=" + p.dir + "/s.sock",
+		"--pid-file=" + p.dir + "/mariadb.pid", "--ssl-ca=" + p.clients, "--ssl-cert=" + p.crt, "--ssl-key=" + p.key, "--tls-version=" + p.either("TLSv1.2,TLSv1.3", "TLSv1.3"),
 		"--innodb-log-file-size=4M", "--innodb-buffer-pool-size=8M", "--performance-schema=OFF", "--innodb-flush-log-at-trx-commit=0", "--skip-name-resolve",
 	}
 	if p.strict {
@@ -256,8 +256,8 @@ dir %s
 func startEtcd(t *testing.T, p place) *process {
 	url, peerURL := "https://"+p.address(), "http://127.0.0.1:"+freePort(t)
 	args := []string{
-		"--data-dir="+p.dir+"/etcd-"+p.port, "--listen-client-urls="+url, "--advertise-client-urls="+url, "--listen-peer-urls="+peerURL,
-		"--initial-advertise-peer-urls="+peerURL, "--initial-cluster=default="+peerURL, "--client-cert-auth", "--trusted-ca-file="+p.clients,
+		"--data-dir=" + p.dir + "/etcd-" + p.port, "--listen-client-urls=" + url, "--advertise-client-urls=" + url, "--listen-peer-urls=" + peerURL,
+		"--initial-advertise-peer-urls=" + peerURL, "--initial-cluster=default=" + peerURL, "--client-cert-auth", "--trusted-ca-file=" + p.clients,
 		"--cert-file=" + p.crt, "--key-file=" + p.key, "--logger=zap", "--log-level=error",
 	}
 	if p.strict {
@@ -289,7 +289,7 @@ func runGo(t *testing.T, p place) (func(), error) {
 			if hello.ServerName != "localhost" {
 				return nil, errors.New("the name is not served")
 			}
-			return nil, nil //nolint:nilnil // the usual one
+			return nil, nil // the usual one
 		}
 	}
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
