@@ -128,7 +128,11 @@ func (a Attempt) opening() Verdict {
 	case EndAlert:
 		return a.openingAlert()
 	case EndClosed:
-		return a.verdict(credential.Unknown, StageReset, ProtocolMismatch, Unreachable)
+		causes := []Cause{ProtocolMismatch, Unreachable}
+		if a.Phase == PhaseHello {
+			causes = append(causes, ServerNameMismatch) // Java's HttpsServer sends no alert about a name that it does not serve
+		}
+		return a.verdict(credential.Unknown, StageReset, causes...)
 	case EndTimeOut:
 		return a.verdict(credential.Unknown, StageTimeOut, Unreachable, ProtocolMismatch)
 	case EndBusy:

@@ -148,7 +148,7 @@ func TestJudgeNamesTheCause(t *testing.T) {
 		"a failure before a hello":     {hello(handshake.EndAlert, handshakeFailure), credential.Rejected, []handshake.Cause{handshake.ProtocolMismatch, handshake.ServerNameMismatch}, ""},
 		"plain text":                   {hello(handshake.EndPlainText, 0), credential.Rejected, []handshake.Cause{handshake.ProtocolMismatch}, ""},
 		"nonsense":                     {hello(handshake.EndProtocol, 0), credential.Rejected, []handshake.Cause{handshake.ProtocolMismatch}, ""},
-		"closed before a hello":        {hello(handshake.EndClosed, 0), credential.Unknown, []handshake.Cause{handshake.ProtocolMismatch, handshake.Unreachable}, handshake.StageReset},
+		"closed before a hello":        {hello(handshake.EndClosed, 0), credential.Unknown, []handshake.Cause{handshake.ProtocolMismatch, handshake.Unreachable, handshake.ServerNameMismatch}, handshake.StageReset},
 		"silent":                       {hello(handshake.EndTimeOut, 0), credential.Unknown, []handshake.Cause{handshake.Unreachable, handshake.ProtocolMismatch}, handshake.StageTimeOut},
 		"no connection left":           {hello(handshake.EndBusy, 0), credential.Unknown, []handshake.Cause{handshake.Unreachable}, handshake.StageRefused},
 		"silent after the handshake":   {with(c.attempt(nil), func(a *handshake.Attempt) { a.Reply, a.End = handshake.ReplyNone, handshake.EndTimeOut }), credential.Unknown, []handshake.Cause{handshake.Unreachable}, handshake.StageTimeOut},

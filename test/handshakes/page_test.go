@@ -64,6 +64,7 @@ causes do not depend on the server.
 
 ## Limits
 
+- No kind of the operator dials endpoints yet.
 - rekey dials four protocols: TLS, HTTPS, PostgreSQL, MySQL. SMTP, IMAP and LDAP are not supported.
 - With TLS 1.3, a server can request a client certificate after the handshake: Apache for a single folder, for example. rekey does
   not support that.

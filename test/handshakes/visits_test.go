@@ -204,7 +204,7 @@ func visitAll(t *testing.T, p *pki, seen *visits) {
 
 // wrong returns what is wrong with a verdict; empty if it is right, or says that it cannot know.
 func (r reception) wrong(verdict handshake.Verdict) string {
-	// A client that closes the connection gives nothing away.
+	// A client that closes the connection explains nothing.
 	if verdict.Outcome == credential.Unknown && slices.Equal(verdict.Causes, []handshake.Cause{handshake.Unreachable}) {
 		return ""
 	}
