@@ -84,7 +84,7 @@ func TestAnswersOfPostgreSQL(t *testing.T) {
 		"a request for a password":        {"R\x00\x00\x00\x08\x00\x00\x00\x03", ReplyWelcome},
 		"another version of the protocol": {"v\x00\x00\x00\x0c\x00\x00\x00\x00\x00\x00\x00\x00", ReplyWelcome},
 		"a certificate is required":       {errorResponse("28000", "connection requires a valid client certificate"), ReplyNoCertificate},
-		"the same in another language":    {errorResponse("28000", "la connexion requiert un certificat client valide"), ReplyUnclear},
+		"the same in another language":    {errorResponse("28000", "Verbindung erfordert ein gültiges Client-Zertifikat"), ReplyUnclear},
 		"no entry in pg_hba.conf":         {errorResponse("28000", `no pg_hba.conf entry for host "10.0.0.1", user "app"`), ReplyWelcome},
 		"an unknown role":                 {errorResponse("28000", `role "app" does not exist`), ReplyWelcome},
 		"a wrong password":                {errorResponse("28P01", "password authentication failed"), ReplyWelcome},

@@ -35,7 +35,7 @@ var held = map[string]map[string][]string{
 	},
 	"docs/handshakes.md": {
 		"within # of its session ticket, or within # if it sends none": {"internal/handshake.quiet", "internal/handshake.unheard"},
-		"An attempt takes at most # and reads at most #":            {"internal/handshake.defaultTimeout", "internal/handshake.maxBytes as bytes"},
+		"An attempt takes at most # and reads at most #":               {"internal/handshake.defaultTimeout", "internal/handshake.maxBytes as bytes"},
 	},
 	"docs/databasecredential.md": {
 		"is noticed within # at first, and within # once the conflict has lasted": {"internal/lifecycle.RecheckBroken", "internal/lifecycle.RecheckHealthy"},

@@ -7,5 +7,5 @@
 // of rekey's kind. The results are docs/handshakes.md, which -update writes; on Debian 12, whose peers it shows, it must match.
 //
 // A verdict is wrong if the true cause is not among those reported, or if it reports one that rekey could have excluded.
-// hack/install-deps.sh test java peers installs what the tests need.
+// The tests need what hack/install-deps.sh test java peers installs.
 package handshakes

@@ -51,12 +51,16 @@ const (
 
 // presents returns a situation of the client's certificate.
 func presents(title string, want handshake.Cause, which func(*pki) leaf, lenient ...string) situation {
-	return situation{title: title, want: want, lenient: lenient, endpoint: func(t *testing.T, p *pki, e *handshake.Endpoint) { e.Identity = which(p).identity(t) }}
+	return situation{title: title, want: want, lenient: lenient, endpoint: func(t *testing.T, p *pki, e *handshake.Endpoint) {
+		t.Helper()
+		e.Identity = which(p).identity(t)
+	}}
 }
 
 // skewed returns a situation in which rekey's clock is wrong.
 func skewed(title string, want handshake.Cause, by time.Duration, which func(*pki) leaf) situation {
 	return situation{title: title, want: want, tied: true, endpoint: func(t *testing.T, p *pki, e *handshake.Endpoint) {
+		t.Helper()
 		e.Identity, e.Time = which(p).identity(t), p.now.Add(by)
 	}}
 }
@@ -76,6 +80,7 @@ var situations = []situation{
 	{title: "the client presents no certificate", want: handshake.ClientCertificateMissing, lenient: []string{"MariaDB"}, endpoint: func(_ *testing.T, _ *pki, e *handshake.Endpoint) { e.Identity = nil }},
 	{title: "the server checks revocations, and nothing is wrong", run: strict, needs: revokes},
 	{title: "the client's certificate has been revoked", want: handshake.ClientRefused, run: strict, needs: revokes, tied: true, endpoint: func(t *testing.T, p *pki, e *handshake.Endpoint) {
+		t.Helper()
 		e.Identity = p.revoked.identity(t)
 	}},
 	skewed("rekey's clock is a day and a half behind, and the client's certificate has expired since", handshake.ClockSkew, -day-day/2, func(p *pki) leaf { return p.past }),
@@ -173,6 +178,7 @@ func debian12(t *testing.T) bool {
 
 // provokeAll runs the peer as each situation needs it, and dials it.
 func (s peer) provokeAll(t *testing.T, p *pki, seen *matrix, backend string) {
+	t.Helper()
 	at := place{dir: scratch(t), backend: backend}
 	at.clients, at.revocations = write(t, at.dir, "clients.crt", p.clientAuthorities()), write(t, at.dir, "revocations.crl", p.revocations)
 	if s.prepare != nil {
@@ -198,6 +204,7 @@ func (s peer) provokeAll(t *testing.T, p *pki, seen *matrix, backend string) {
 
 // startOnAFreePort starts the peer; another process can have taken a port that was free a moment ago.
 func (s peer) startOnAFreePort(t *testing.T, at *place) (stop func()) {
+	t.Helper()
 	var err error
 	for range 3 {
 		at.port = freePort(t)
@@ -211,6 +218,7 @@ func (s peer) startOnAFreePort(t *testing.T, at *place) (stop func()) {
 
 // provoke dials the peer in the situations of one run.
 func (s peer) provoke(t *testing.T, p *pki, seen *matrix, as run, address string) {
+	t.Helper()
 	for _, situation := range situations {
 		if situation.run != as || situation.needs != nil && !situation.needs(s) {
 			continue

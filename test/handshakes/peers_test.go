@@ -107,6 +107,7 @@ func peers() []peer {
 }
 
 func startNginx(t *testing.T, p place) *process {
+	t.Helper()
 	config := fmt.Sprintf(`daemon off;
 master_process off;
 pid %[1]s/nginx.pid;
@@ -138,6 +139,7 @@ http {
 }
 
 func startHAProxy(t *testing.T, p place) *process {
+	t.Helper()
 	config := fmt.Sprintf(`global
   maxconn 64
 defaults
@@ -153,6 +155,7 @@ frontend test
 }
 
 func startApache(t *testing.T, p place) *process {
+	t.Helper()
 	var modules strings.Builder
 	for _, name := range []string{"mpm_event", "authz_core", "ssl"} {
 		fmt.Fprintf(&modules, "LoadModule %[1]s_module /usr/lib/apache2/modules/mod_%[1]s.so\n", name)
@@ -182,6 +185,7 @@ SSLSessionCache none
 }
 
 func startStunnel(t *testing.T, p place) *process {
+	t.Helper()
 	config := fmt.Sprintf(`foreground = yes
 pid =
 [test]
@@ -199,6 +203,7 @@ sslVersionMin = %s
 }
 
 func startOpenSSL(t *testing.T, p place) *process {
+	t.Helper()
 	args := []string{"s_server", "-accept", p.address(), "-cert", p.crt, "-key", p.key, "-CAfile", p.clients, "-Verify", "3", "-verify_return_error", "-www"}
 	if p.only13 {
 		args = append(args, "-tls1_3")
@@ -210,15 +215,18 @@ func startOpenSSL(t *testing.T, p place) *process {
 }
 
 func startJava(t *testing.T, p place) *process {
+	t.Helper()
 	return spawn(t, p.dir, "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m", write(t, p.dir, "Server.java", javaServer),
 		p.port, p.key, p.crt, p.clients, p.either("TLSv1.2,TLSv1.3", "TLSv1.3"), p.strictly("%s", p.revocations))
 }
 
 func startNode(t *testing.T, p place) *process {
+	t.Helper()
 	return spawn(t, p.dir, "node", write(t, p.dir, "server.js", nodeServer), p.port, p.key, p.crt, p.clients, p.either("TLSv1.2", "TLSv1.3"), p.strictly("%s", p.revocations))
 }
 
 func installMariaDB(t *testing.T, p place) {
+	t.Helper()
 	out, err := command(t, p.dir, "mariadb-install-db", "--no-defaults", "--datadir="+p.dir+"/data", "--auth-root-authentication-method=normal", "--skip-test-db",
 		"--innodb-log-file-size=4M", "--innodb-buffer-pool-size=8M").CombinedOutput()
 	if err != nil {
@@ -227,6 +235,7 @@ func installMariaDB(t *testing.T, p place) {
 }
 
 func startMariaDB(t *testing.T, p place) *process {
+	t.Helper()
 	args := []string{
 		"--no-defaults", "--datadir=" + p.dir + "/data", "--bind-address=127.0.0.1", "--port=" + p.port, "--socket=" + p.dir + "/s.sock",
 		"--pid-file=" + p.dir + "/mariadb.pid", "--ssl-ca=" + p.clients, "--ssl-cert=" + p.crt, "--ssl-key=" + p.key, "--tls-version=" + p.either("TLSv1.2,TLSv1.3", "TLSv1.3"),
@@ -239,6 +248,7 @@ func startMariaDB(t *testing.T, p place) *process {
 }
 
 func startRedis(t *testing.T, p place) *process {
+	t.Helper()
 	config := fmt.Sprintf(`bind 127.0.0.1
 port 0
 tls-port %s
@@ -254,6 +264,7 @@ dir %s
 }
 
 func startEtcd(t *testing.T, p place) *process {
+	t.Helper()
 	url, peerURL := "https://"+p.address(), "http://127.0.0.1:"+freePort(t)
 	args := []string{
 		"--data-dir=" + p.dir + "/etcd-" + p.port, "--listen-client-urls=" + url, "--advertise-client-urls=" + url, "--listen-peer-urls=" + peerURL,
@@ -267,6 +278,7 @@ func startEtcd(t *testing.T, p place) *process {
 }
 
 func runGo(t *testing.T, p place) (func(), error) {
+	t.Helper()
 	pair, err := tls.LoadX509KeyPair(p.crt, p.key)
 	if err != nil {
 		return nil, err
@@ -299,6 +311,7 @@ func runGo(t *testing.T, p place) (func(), error) {
 
 // runPostgreSQL starts a server that demands a client certificate of everyone.
 func runPostgreSQL(t *testing.T, p place) (func(), error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var port int
@@ -306,7 +319,7 @@ func runPostgreSQL(t *testing.T, p place) (func(), error) {
 		return nil, err
 	}
 	server, err := pgtest.Start(ctx, pgtest.Options{
-		Port: port, HBA: []string{"hostssl all all all scram-sha-256 clientcert=verify-ca"},
+		Port: port, HBA: []string{"hostssl all all all scram-sha-256 clientcert=verify-ca"}, //nolint:dupword // pg_hba.conf: database, user, address
 		Settings: map[string]string{
 			"ssl_cert_file": p.crt, "ssl_key_file": p.key, "ssl_ca_file": p.clients, "ssl_min_protocol_version": p.either("TLSv1.2", "TLSv1.3"),
 			"ssl_crl_file": p.strictly("%s", p.revocations),

@@ -49,7 +49,7 @@ func own(t *testing.T, path string) {
 // scratch creates a folder that the account owns and can enter.
 func scratch(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "rekey-handshakes-")
+	dir, err := os.MkdirTemp("", "rekey-handshakes-") //nolint:usetesting // the other account cannot enter the folder above t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -220,6 +220,7 @@ func visitors(t *testing.T, dir string) []visitor {
 }
 
 func curl(t *testing.T, c call) {
+	t.Helper()
 	args := []string{"--silent", "--max-time", "60", "--cacert", c.ca, "--tlsv1.2", "--tls-max", "1.2", c.url}
 	if c.version == tls.VersionTLS13 {
 		args[5], args[7] = "--tlsv1.3", "1.3"
@@ -231,6 +232,7 @@ func curl(t *testing.T, c call) {
 }
 
 func openSSL(t *testing.T, c call) {
+	t.Helper()
 	args := []string{"s_client", "-connect", "127.0.0.1:" + c.port, "-servername", c.host, "-verify_hostname", c.host, "-CAfile", c.ca, "-verify_return_error", "-quiet", "-tls1_2"}
 	if c.version == tls.VersionTLS13 {
 		args[len(args)-1] = "-tls1_3"
@@ -244,6 +246,7 @@ func openSSL(t *testing.T, c call) {
 }
 
 func goClient(t *testing.T, c call) {
+	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(read(t, c.ca))
 	config := &tls.Config{RootCAs: roots, MinVersion: c.version, MaxVersion: c.version}
@@ -298,6 +301,7 @@ func talk(t *testing.T, dir, name string, args ...string) *talker {
 
 func (k *talker) visit(tls12, tls13 string) func(*testing.T, call) {
 	return func(t *testing.T, c call) {
+		t.Helper()
 		version := tls12
 		if c.version == tls.VersionTLS13 {
 			version = tls13
