@@ -220,6 +220,21 @@ func spared(o Observation) bool {
 	return lost(o) && !open(o.RetirePrevious) && (early || obstacle(o) != nil)
 }
 
+// refusedInOverlap is for a previous version that is due to be retired while the server refuses its successor.
+func refusedInOverlap(o Observation) Decision {
+	at, replaceable := RetireAt(o), replaceableAt(o)
+	switch unmet := obstacle(o); {
+	case lost(o) && unmet != nil:
+		return held(ProbeAt(o), *unmet)
+	case lost(o) && o.Now.Before(replaceable):
+		return wait(earliest(replaceable, ProbeAt(o)), ReasonOverlap, "Version %d was due to be retired at %s; it stays while the server refuses version %d, "+
+			"which cannot be restored and is replaced at %s. To replace it now, set the annotation rekey.dev/rotate.",
+			o.Previous.Seq, stamp(at), o.Current.Seq, stamp(replaceable))
+	}
+	return wait(ProbeAt(o), ReasonOverlap, "Version %d was due to be retired at %s; it stays while the server refuses version %d.",
+		o.Previous.Seq, stamp(at), o.Current.Seq)
+}
+
 // settlable reports whether another version may be given up: the current one works, may be probed now, or is lost.
 func settlable(o Observation) bool { return proven(o) || canProve(o) || lost(o) }
 

@@ -343,21 +343,6 @@ func overlap(o Observation) Decision {
 	return refusedInOverlap(o)
 }
 
-// refusedInOverlap is for a previous version that is due to be retired while the server refuses its successor.
-func refusedInOverlap(o Observation) Decision {
-	at, replaceable := RetireAt(o), replaceableAt(o)
-	switch unmet := obstacle(o); {
-	case lost(o) && unmet != nil:
-		return held(ProbeAt(o), *unmet)
-	case lost(o) && o.Now.Before(replaceable):
-		return wait(earliest(replaceable, ProbeAt(o)), ReasonOverlap, "Version %d was due to be retired at %s; it stays while the server refuses version %d, "+
-			"which cannot be restored and is replaced at %s. To replace it now, set the annotation rekey.dev/rotate.",
-			o.Previous.Seq, stamp(at), o.Current.Seq, stamp(replaceable))
-	}
-	return wait(ProbeAt(o), ReasonOverlap, "Version %d was due to be retired at %s; it stays while the server refuses version %d.",
-		o.Previous.Seq, stamp(at), o.Current.Seq)
-}
-
 func rotate(o Observation) Decision {
 	if unmet := obstacle(o); unmet != nil {
 		return held(time.Time{}, *unmet)
