@@ -27,6 +27,7 @@ const (
 	appSecret       = "orders-mtls"
 	serverSecret    = "api-mtls"
 	loginSecret     = "orders-db"
+	adminSecret     = "orders-admin"
 	policyName      = "daily"
 	sampleIdentity  = "orders"
 )
@@ -121,7 +122,9 @@ func hurry(object client.Object, db *database) {
 	case *v1alpha1.RotationPolicy:
 		*o = *policyOf(o.Namespace)
 	case *v1alpha1.ClientIdentity:
-		hurryIdentity(&o.Spec.IdentitySpec)
+		if o.Spec.SecretName == appSecret { // that of a Java application keeps its times
+			hurryIdentity(&o.Spec.IdentitySpec)
+		}
 	case *v1alpha1.ServerIdentity:
 		if o.Spec.SecretName == serverSecret { // its peers keep their times
 			hurryIdentity(&o.Spec.IdentitySpec)
@@ -133,6 +136,9 @@ func hurry(object client.Object, db *database) {
 	case *corev1.ConfigMap:
 		o.Data = map[string]string{"ca.crt": string(db.Authority.PEM)}
 	case *corev1.Secret:
+		if o.Name != adminSecret {
+			break
+		}
 		o.StringData = nil
 		o.Data = map[string][]byte{"host": []byte(db.Address()), "username": []byte(adminRole), "password": db.admin.Reveal()}
 	}
