@@ -53,8 +53,9 @@ func TestARotationSurvivesAServerStopOrCrashAtEveryMoment(t *testing.T) {
 			s := newScene(t, server, impatient)
 			s.play(life[0])
 			end := func() { s.down = true; ends[a.how]() }
-			done := false
+			done, last := false, 0
 			s.proxy.set(func(m moment) wireFault {
+				last = m.n
 				if m.n != a.n || done {
 					return pass
 				}
@@ -81,8 +82,11 @@ func TestARotationSurvivesAServerStopOrCrashAtEveryMoment(t *testing.T) {
 			life[1].begin(s)
 			s.reconcileDown(func() bool { return done })
 			s.until("the rotation", recovery, func() bool { return life[1].done(s) })
-			if !done {
+			switch {
+			case !done && last >= a.n:
 				t.Fatal("the server was not stopped")
+			case !done:
+				t.Logf("the rotation had %d moments, fewer than the one that was counted: the server was not stopped", last)
 			}
 			s.checkAfter(life[1])
 			s.play(life[2])
