@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -260,4 +261,73 @@ func earliestOf(times ...time.Time) time.Time {
 		}
 	}
 	return first
+}
+
+// describeKeystores adds to the facts what holds for the keystores of a published certificate: if they could not be renewed, they are
+// those of an earlier certificate, which expires first.
+func describeKeystores(parts identityObject, outcome lifecycle.Outcome, found *report.Facts) {
+	if parts.keystores == nil {
+		return
+	}
+	if outcome.Snapshot.KeystoresWritten {
+		found.Events = append(found.Events, writtenEvent(parts, outcome.Snapshot.Keystores))
+	}
+	failed := parts.keystores.Failed()
+	recheck := lifecycle.RecheckHealthy
+	if fault.Classify(parts.keystores.Unknown) == fault.ClassTransient { // it could not be read just now, which nothing reports
+		recheck = lifecycle.RecheckBroken
+	}
+	found.WakeAt = earliestOf(found.WakeAt, outcome.Observation.Now.Add(recheck))
+	switch {
+	case failed == nil:
+	case found.Cause == nil:
+		found.Cause = report.NewFailure(failed, fault.KeystoreNotWritten)
+	case found.Standing == nil:
+		found.Standing = report.NewFailure(failed, fault.KeystoreNotWritten)
+	}
+	current, shown := outcome.Observation.Current, outcome.Snapshot.Keystores
+	if current == nil || failed == nil && parts.keystores.Unknown == nil {
+		return
+	}
+	if found.Message != "" {
+		found.Message += heldText(shown, current.Seq)
+	}
+	if shown.NotAfter.IsZero() || !shown.NotAfter.Before(current.NotAfter) {
+		return
+	}
+	older, o := *current, outcome.Observation
+	older.Seq, older.NotAfter = shown.Seq, shown.NotAfter
+	older.CommittedAt = shown.NotAfter.Add(current.CommittedAt.Sub(current.NotAfter))
+	o.Current = &older
+	found.Health = rotation.HealthOf(o)
+	found.Subject = fmt.Sprintf("The certificate in %s of Secret %s/%s", strings.Join(parts.keystores.Keys, ", "), parts.object.GetNamespace(), parts.spec.SecretName)
+	found.WakeAt = earliestOf(found.WakeAt, found.Health.NextLevelAt)
+	if found.Health.Level != rotation.Expired || found.Ready != metav1.ConditionTrue {
+		return
+	}
+	found.Ready, found.Reason = metav1.ConditionFalse, v1alpha1.ReasonExpired
+	found.Message = fmt.Sprintf("%s expired at %s, while tls.crt is valid until %s.", found.Subject, fault.FormatTime(shown.NotAfter), fault.FormatTime(current.NotAfter))
+	if found.Cause != nil {
+		found.Message += " " + found.Cause.Message
+	}
+}
+
+// writtenEvent reports that keystores were written for a certificate that was published before: their password, or anything else in
+// them, is another one. Their readers need to know, and nothing in the status shows it.
+func writtenEvent(parts identityObject, version secretstore.KeystoreVersion) report.ExtraEvent {
+	ref := parts.spec.Keystore.PasswordSecretRef
+	return report.ExtraEvent{Reason: v1alpha1.ReasonKeystoreWritten, Action: report.ActionPublish, Message: fmt.Sprintf(
+		"Revision %d is now encoded in %s of Secret %s, with the password in key %s of Secret %s. An application that has another password cannot read these files.",
+		version.Seq, strings.Join(parts.keystores.Keys, ", "), parts.spec.SecretName, ref.Key, ref.Name)}
+}
+
+// heldText describes the keystores in the Secret of a published certificate while they cannot be written.
+func heldText(shown secretstore.KeystoreVersion, current int64) string {
+	switch {
+	case shown.NotAfter.IsZero():
+		return " Its keystores, if there are any, were not written by rekey, and may expire earlier."
+	case shown.Seq != current:
+		return fmt.Sprintf(" Its keystores still hold revision %d, which expires at %s.", shown.Seq, fault.FormatTime(shown.NotAfter))
+	}
+	return ""
 }

@@ -5,7 +5,9 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +20,7 @@ import (
 	"github.com/rekey/rekey/internal/fault"
 	"github.com/rekey/rekey/internal/issuer"
 	"github.com/rekey/rekey/internal/issuer/certificate"
+	"github.com/rekey/rekey/internal/keystore"
 	"github.com/rekey/rekey/internal/lifecycle"
 	"github.com/rekey/rekey/internal/pki"
 	"github.com/rekey/rekey/internal/report"
@@ -258,6 +261,83 @@ func plain[V ~string](in map[string]V) map[string]string {
 	out := make(map[string]string, len(in))
 	for key, value := range in {
 		out[key] = string(value)
+	}
+	return out
+}
+
+// keystores returns what adds keystores to the Secret of an identity; nil if the spec requires none. It reads the password live: that
+// Secret cannot be watched.
+func (r *identityReconciler) keystores(ctx context.Context, namespace string, spec *v1alpha1.IdentitySpec) *secretstore.Keystores {
+	settings := keystoreSettings(spec)
+	if len(settings.Formats) == 0 {
+		return nil
+	}
+	out := &secretstore.Keystores{Keys: settings.Files()}
+	password, err := r.keystorePassword(ctx, namespace, spec.Keystore)
+	if err != nil {
+		out.Unknown = fmt.Errorf("%s wait for their password, as does a first certificate; a published one is renewed without them: %w",
+			strings.Join(out.Keys, ", "), err)
+		return out
+	}
+	settings.Password = password
+	out.Encode, out.Seal = settings.Encode, settings.Seal
+	return out
+}
+
+// keystoreSettings returns what the spec requires of keystores, except the password.
+func keystoreSettings(spec *v1alpha1.IdentitySpec) keystore.Settings {
+	var out keystore.Settings
+	for _, format := range spec.Formats {
+		if of := keystore.Format(format); len(of.Files()) > 0 {
+			out.Formats = append(out.Formats, of)
+		}
+	}
+	if spec.Keystore != nil {
+		out.Alias, out.Profile = spec.Keystore.Alias, keystore.Profile(spec.Keystore.Profile)
+	}
+	return out
+}
+
+// keystorePassword reads the password. The errors are those of secretstore.ReadSource. An admin Secret is refused: its password would
+// be as easy to guess as the weakest keystore allows.
+func (r *identityReconciler) keystorePassword(ctx context.Context, namespace string, spec *v1alpha1.Keystore) (credential.Sensitive, error) {
+	if spec == nil {
+		return credential.Sensitive{}, fault.Permanent(fault.IdentityInvalid, errors.New("spec.keystore is missing: set spec.keystore.passwordSecretRef"))
+	}
+	ref := spec.PasswordSecretRef
+	values, err := secretstore.ReadSourceValues(ctx, r.live, namespace, string(ref.Name),
+		secretstore.SourceValue{Key: ref.Key, MaxBytes: keystore.MaxPassword}, secretstore.SourceValue{Key: secretstore.KeyHost, Optional: true})
+	if err != nil {
+		return credential.Sensitive{}, err
+	}
+	if _, admin := values[secretstore.KeyHost]; admin && ref.Key != secretstore.KeyHost {
+		return credential.Sensitive{}, fault.Blocked(fault.SecretInvalid, fmt.Errorf("secret %s/%s: its key %s shows that it is the admin Secret of a server: put the password of the keystores into a Secret of its own",
+			namespace, ref.Name, secretstore.KeyHost))
+	}
+	password := values[ref.Key]
+	if err := keystore.CheckPassword(password); err != nil {
+		return credential.Sensitive{}, fault.Blocked(fault.SecretInvalid, fmt.Errorf("secret %s/%s: its key %s %w", namespace, ref.Name, ref.Key, err))
+	}
+	return password, nil
+}
+
+// waitsForPassword returns the precondition of a first certificate that keystores have; none if there are no keystores or their
+// password is known. A published certificate is renewed without them.
+func waitsForPassword(keystores *secretstore.Keystores) []rotation.Unmet {
+	if keystores == nil || keystores.Unknown == nil {
+		return nil
+	}
+	unmet := unmetOf(keystores.Unknown)
+	unmet.FirstOnly = true
+	return []rotation.Unmet{unmet}
+}
+
+// secretKeys returns the keys that the Secret of an identity may have.
+func secretKeys(spec *v1alpha1.IdentitySpec) []string {
+	out := []string{credential.KeyCertificate, credential.KeyPrivateKey, credential.KeyAuthority}
+	for _, format := range spec.Formats {
+		out = append(out, pki.Format(format).Keys()...)
+		out = append(out, keystore.Format(format).Files()...)
 	}
 	return out
 }

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"unicode/utf8"
 
+	"github.com/rekey/rekey/test/prose"
 	"github.com/rekey/rekey/test/reliability"
 )
 
@@ -93,7 +93,7 @@ func reliabilityPage(rowsFolder, matrixFile string, results map[string]reliabili
 	var out strings.Builder
 	out.WriteString(reliabilityHead)
 	for _, part := range reliability.Parts {
-		fmt.Fprintf(&out, "\n## %s\n\n%s\n\n", part.Title, wrap(part.Intro))
+		fmt.Fprintf(&out, "\n## %s\n\n%s\n\n", part.Title, prose.Wrap(part.Intro))
 		fmt.Fprintf(&out, "| class | %s | %s | see it hold | see it break |\n|---|---|---|---|---|\n", part.Row, part.Guard)
 		for _, class := range part.Classes() {
 			writeSummary(&out, byClass[class])
@@ -143,7 +143,7 @@ func mutateCommand(row reliability.Row) string {
 // writeRow writes the section of a class: its tests, what each shows and where it runs, its breaks, and the last recorded
 // results.
 func writeRow(out *strings.Builder, row reliability.Row, seen reliability.Result) {
-	fmt.Fprintf(out, "\n### %s\n\n%s\n\n", row.Class, wrap(capital(strings.TrimSuffix(line(row.Title), "."))+". "+line(row.Guard)))
+	fmt.Fprintf(out, "\n### %s\n\n%s\n\n", row.Class, prose.Wrap(capital(strings.TrimSuffix(line(row.Title), "."))+". "+line(row.Guard)))
 	if results := seen.String(); results != "" {
 		fmt.Fprintf(out, "%s\n\n", results)
 	}
@@ -168,27 +168,3 @@ func plain(run string) string {
 
 // line returns a text of a row as a table cell.
 func line(text string) string { return cell(strings.TrimSpace(text)) }
-
-// lineWidth is the maximum length of a line of prose.
-const lineWidth = 130
-
-// wrap breaks a paragraph into lines of at most lineWidth characters, except for a single word that is longer.
-func wrap(text string) string {
-	var out strings.Builder
-	length := 0
-	for word := range strings.FieldsSeq(text) {
-		size := utf8.RuneCountInString(word)
-		switch {
-		case length == 0:
-		case length+1+size > lineWidth:
-			out.WriteString("\n")
-			length = 0
-		default:
-			out.WriteString(" ")
-			length++
-		}
-		out.WriteString(word)
-		length += size
-	}
-	return out.String()
-}

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/rekey/rekey/test/reliability"
 )
@@ -85,19 +84,5 @@ func TestAnIncompletePageIsNotWritten(t *testing.T) {
 				t.Errorf("got %v, want an error with %q", err, tc.want)
 			}
 		})
-	}
-}
-
-func TestWrapKeepsEveryWordAndTheWidth(t *testing.T) {
-	long := strings.Repeat("a", lineWidth+1)
-	text := strings.Repeat("żółw and more ", 40) + long + " end"
-	got := wrap(text)
-	if strings.Join(strings.Fields(got), " ") != text {
-		t.Errorf("wrap changed the words: %s", got)
-	}
-	for line := range strings.SplitSeq(got, "\n") {
-		if utf8.RuneCountInString(line) > lineWidth && line != long {
-			t.Errorf("a line has more than %d characters: %s", lineWidth, line)
-		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rekey/rekey/internal/credential"
 	"github.com/rekey/rekey/internal/handshake"
+	"github.com/rekey/rekey/test/prose"
 )
 
 // visits collects what was reported about clients.
@@ -70,10 +71,10 @@ causes do not depend on the server.
   not support that.
 - Some servers judge the certificate in the application and answer 401 or 403. That can mean something else, so rekey reports
   Unknown; if / of an endpoint needs more than a certificate, use the protocol TLS.
-- ClientRefused stands for every reason of the server's own: a revoked certificate, a revocation list that has expired, a name that
-  has no access. Redis reads no revocation list, and Go's server only by code of its own.
-- MariaDB and MySQL answer a login without a certificate that needs one as they answer a wrong password. rekey reports Accepted: the
-  server has accepted the handshake.
+- ClientRefused stands for every reason of the server's own: a revoked certificate, a revocation list that has expired, a name
+  that has no access. Redis reads no revocation list, and Go's server only by code of its own.
+- MariaDB and MySQL answer a login without a certificate that needs one as they answer a wrong password. rekey reports Accepted:
+  the server has accepted the handshake.
 - With TLS as the protocol, a server counts as one that accepts if it neither answers nor closes the connection
   within 1 second of its session ticket, or within 3 seconds if it sends none.
 - An attempt takes at most 10 seconds and reads at most 512 KiB.
@@ -89,7 +90,7 @@ func page(seen *matrix, clients *visits) string {
 	visitors := []string{"curl", "OpenSSL s_client", "Go", "Java", "Node"}
 	out.WriteString(intro)
 	fmt.Fprintf(&out, "\nAttempts: %d, with %d servers and %d clients. Wrong causes: 0.\n", seen.attempts()+clients.attempts(), len(names), len(visitors))
-	fmt.Fprintf(&out, "\n## Servers\n\n%s\n", wrap("rekey is the client of "+strings.Join(names, ", ")+", as Debian 12 has them. Go and Java are the servers of their standard libraries.", ""))
+	fmt.Fprintf(&out, "\n## Servers\n\n%s\n", "rekey is the client of "+strings.Join(names, ", ")+", as Debian 12 has them. Go and Java are the servers of their standard libraries.")
 	out.WriteString("\n### Which servers name the authorities that they accept\n\nrekey compares the names with the client's authority.\n\n")
 	for _, version := range versions {
 		writeGroups(&out, version, names, seen.cells[situations[0].title][version], func(r handshake.Result) string {
@@ -106,14 +107,14 @@ func page(seen *matrix, clients *visits) string {
 		}
 	}
 	names = visitors
-	fmt.Fprintf(&out, "\n## Clients\n\n%s\n", wrap("rekey is the server of "+strings.Join(names, ", ")+". It requests a certificate, names no authorities, completes the handshake with any certificate whose key the client has, and judges what was presented.", ""))
+	fmt.Fprintf(&out, "\n## Clients\n\n%s\n", "rekey is the server of "+strings.Join(names, ", ")+". It requests a certificate, names no authorities, completes the handshake with any certificate whose key the client has, and judges what was presented.")
 	for _, situation := range receptions {
 		fmt.Fprintf(&out, "\n### With rekey as the server, if %s\n\n", situation.title)
 		for _, version := range versions {
 			writeGroups(&out, version, names, clients.cells[situation.title][version], func(v handshake.Verdict) string { return describe(v, "") })
 		}
 	}
-	return out.String()
+	return prose.Wrap(out.String())
 }
 
 // writeGroups writes one item for all peers with the same report.
@@ -136,7 +137,7 @@ func writeGroups[T any](out *strings.Builder, version uint16, names []string, ce
 		if len(groups[key]) == len(names) {
 			list = "all"
 		}
-		out.WriteString(wrap(fmt.Sprintf("- %s, %s: %s", tls.VersionName(version), list, key), "  ") + "\n")
+		fmt.Fprintf(out, "- %s, %s: %s\n", tls.VersionName(version), list, key)
 	}
 }
 
@@ -173,25 +174,4 @@ func evidence(r handshake.Result) string {
 		return "no reason is shown"
 	}
 	return ""
-}
-
-// wrap breaks a text into lines of at most 130 characters; all but the first start with indent.
-func wrap(text, indent string) string {
-	const most = 130
-	var out strings.Builder
-	column := 0
-	for i, word := range strings.Fields(text) {
-		switch {
-		case i == 0:
-		case column+1+len(word) > most:
-			out.WriteString("\n" + indent)
-			column = len(indent)
-		default:
-			out.WriteString(" ")
-			column++
-		}
-		out.WriteString(word)
-		column += len(word)
-	}
-	return out.String()
 }

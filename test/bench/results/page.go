@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/rekey/rekey/test/prose"
 )
 
 // PictureFile is the name of the picture beside the page.
@@ -25,41 +27,7 @@ func Page(r Run) []byte {
 		section(r, &b)
 	}
 	b.WriteString(again)
-	return []byte(wrapProse(b.String()))
-}
-
-// lineWidth is the maximum length of a line of prose.
-const lineWidth = 130
-
-// wrapProse wraps the long lines of a page that are neither a table nor a picture. List items continue with an indentation.
-func wrapProse(page string) string {
-	lines := strings.Split(page, "\n")
-	for i, line := range lines {
-		if len(line) <= lineWidth || strings.HasPrefix(line, "|") || strings.HasPrefix(line, "!") {
-			continue
-		}
-		indent := ""
-		if strings.HasPrefix(line, "- ") {
-			indent = "  "
-		}
-		var wrapped strings.Builder
-		length := 0
-		for word := range strings.FieldsSeq(line) {
-			switch {
-			case length == 0:
-			case length+1+len(word) > lineWidth:
-				wrapped.WriteString("\n" + indent)
-				length = len(indent)
-			default:
-				wrapped.WriteString(" ")
-				length++
-			}
-			wrapped.WriteString(word)
-			length += len(word)
-		}
-		lines[i] = wrapped.String()
-	}
-	return strings.Join(lines, "\n")
+	return []byte(prose.Wrap(b.String()))
 }
 
 const introduction = `For anyone who asks what rekey costs, compared with the minimum that any operator could cost. On the same machine and in the same run, each against its own new API server:
